@@ -1,0 +1,22 @@
+"""The one exception that is a message to the person at the keyboard."""
+
+
+class LabError(Exception):
+    """Something a user can cause and can mend.
+
+    Entry points print it as one message, without a traceback, and exit with 1.
+
+    Args:
+        happened: what went wrong, as a sentence.
+        expected: what would have been right.
+        received: what was found instead.
+        fix: what to do now.
+    """
+
+    def __init__(self, happened: str, *, expected: str = "", received: str = "", fix: str = "") -> None:
+        self.happened = happened
+        lines = [happened]
+        lines += [f"  expected: {expected}"] if expected else []
+        lines += [f"  received: {received}"] if received else []
+        lines += [f"  to do:    {fix}"] if fix else []
+        super().__init__("\n".join(lines))
