@@ -1,0 +1,113 @@
+"""Arrays and the order of minibatches: what both backends are given, and the same for both."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.config import IdxData, TableData
+from pipeline.errors import LabError
+
+PREPARED = Path("data") / "prepared"
+
+
+@dataclass(frozen=True)
+class Arrays:
+    """A data set in memory.
+
+    Attributes:
+        train_inputs: (rows, features), floats.
+        train_targets: (rows, outputs) floats, or (rows,) integer class labels.
+        test_inputs, test_targets: the same for the test rows; None where a data set has none.
+        outputs: how many outputs a network for it has.
+        checksums: SHA-256 by array name.
+    """
+
+    train_inputs: NDArray[np.floating]
+    train_targets: NDArray[np.floating] | NDArray[np.integer]
+    test_inputs: NDArray[np.floating] | None
+    test_targets: NDArray[np.integer] | None
+    outputs: int
+    checksums: dict[str, str]
+
+    @property
+    def features(self) -> int:
+        return int(self.train_inputs.shape[1])
+
+
+def load(data: TableData | IdxData, dtype: str, project: Path) -> Arrays:
+    """Read a data set.
+
+    Args:
+        data: its config; a table carries its rows itself.
+        dtype: what inputs (and targets that are numbers) are converted to.
+        project: folder that holds data/prepared.
+
+    Raises:
+        LabError: the data is not prepared, or a file is not the one that was prepared.
+    """
+    if isinstance(data, TableData):
+        inputs = np.array(data.inputs, dtype=dtype)
+        targets = np.array(data.targets, dtype=dtype)
+        rows = json.dumps([data.inputs, data.targets]).encode()
+        return Arrays(inputs, targets, None, None, targets.shape[1], {"table": hashlib.sha256(rows).hexdigest()})
+    return _load_prepared(data, dtype, project / PREPARED / data.name)
+
+
+def _load_prepared(data: IdxData, dtype: str, folder: Path) -> Arrays:
+    again = f"python -m pipeline.fetch data={data.name} && python -m pipeline.prepare data={data.name}"
+    try:
+        description = json.loads((folder / "data.json").read_text())
+        checksums = {name: str(sum_) for name, sum_ in description["sha256"].items()}
+    except FileNotFoundError:
+        raise LabError(
+            f"The data set {data.name} is not there yet.",
+            expected=f"prepared arrays in {folder}",
+            received="no such folder" if not folder.exists() else "a folder without data.json",
+            fix=again,
+        ) from None
+    except (ValueError, KeyError, AttributeError):
+        raise LabError(f"{folder / 'data.json'} cannot be read.", fix=f"delete {folder}, then {again}") from None
+    arrays = {}
+    for name in ("train_inputs", "train_targets", "test_inputs", "test_targets"):
+        file = folder / f"{name}.npy"
+        received = file_sha256(file) if file.exists() else "no such file"
+        expected = checksums.get(f"{name}.npy", "a checksum in data.json")
+        if received != expected:
+            raise LabError(
+                f"{file} is not the file that was prepared.",
+                expected=expected,
+                received=received,
+                fix=f"delete {folder}, then {again}",
+            )
+        arrays[name] = np.load(file, allow_pickle=False)
+    return Arrays(
+        arrays["train_inputs"].astype(dtype, copy=False),
+        arrays["train_targets"],
+        arrays["test_inputs"].astype(dtype, copy=False),
+        arrays["test_targets"],
+        data.classes,
+        checksums,
+    )
+
+
+def file_sha256(file: Path) -> str:
+    """SHA-256 of a file, in hexadecimal."""
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def epoch_order(seed: int, epoch: int, rows: int) -> NDArray[np.integer]:
+    """In which order the rows are visited in one epoch: a permutation of 0 ... rows - 1.
+
+    Args:
+        seed: the run's seed.
+        epoch: counted from 1. Every epoch has its own stream, so that epoch n can be had without n - 1.
+        rows: number of training rows.
+    """
+    return np.random.default_rng([seed, epoch]).permutation(rows)

@@ -1,0 +1,125 @@
+"""Stage 1: bring the raw IDX files of a data set to data/raw/NAME, verified.
+
+    python -m pipeline.fetch [data=NAME] [data.local_dir=PATH]
+
+The sources in conf are tried in order. Whatever the source, the four unpacked files must have conf's checksums.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+import time
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from omegaconf import DictConfig
+
+from pipeline import cli
+from pipeline.config import IdxData, IdxFile
+from pipeline.data import file_sha256
+from pipeline.errors import LabError
+from pipeline.sources import SourceError, read_file, read_source
+from pipeline.stages import RAW, mismatch, read_data, storage_error, written_whole
+
+
+def fetch(data: IdxData, project: Path) -> Path:
+    """Put the four raw files into data/raw/NAME, unless they are there.
+
+    Args:
+        data: names, checksums and sources.
+        project: folder that holds data/.
+
+    Returns:
+        The folder, which then holds the four verified files.
+
+    Raises:
+        LabError: no source gave the files, a local file is not the right one, or the folder cannot be written.
+    """
+    folder = project / RAW / data.name
+    started = time.monotonic()
+    try:
+        if all(_is_right(folder / file.name, file) for file in data.files.values()):
+            print(f"{data.name}: already in {folder}, checksums right")
+            return folder
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        if data.local_dir:
+            contents = _from_local_dir(data, Path(data.local_dir).expanduser())
+        else:
+            contents = _from_sources(data, folder.parent)
+        with written_whole(folder) as new:
+            for role, file in data.files.items():
+                (new / file.name).write_bytes(contents[role])
+    except OSError as error:
+        raise storage_error(error, folder) from None
+    for role, file in data.files.items():
+        print(f"  {file.name}: {len(contents[role]):,} bytes")
+    print(f"{data.name}: in {folder}, checksums right, {time.monotonic() - started:.1f} s")
+    return folder
+
+
+def _is_right(path: Path, file: IdxFile) -> bool:
+    return path.is_file() and file_sha256(path) == file.sha256
+
+
+def _from_local_dir(data: IdxData, folder: Path) -> dict[str, bytes]:
+    print(f"taking {data.name} from {folder}", flush=True)
+    contents = {}
+    for role, file in data.files.items():
+        plain, zipped = folder / file.name, folder / f"{file.name}.gz"
+        path = plain if plain.exists() else zipped
+        try:
+            contents[role] = read_file(path)
+            problem = mismatch(contents[role], file)
+        except FileNotFoundError:
+            raise LabError(
+                f"data.local_dir={folder} does not hold all four files.",
+                expected=f"{file.name} or {file.name}.gz",
+                received="neither" if folder.is_dir() else "no such folder",
+                fix="name the folder that holds " + ", ".join(each.name for each in data.files.values()),
+            ) from None
+        except OSError as error:
+            raise LabError(f"{path} cannot be read: {error.strerror}.", fix="make it a readable file") from None
+        except SourceError as error:
+            problem = str(error)
+        if problem:
+            raise LabError(
+                f"{path} is not the file that conf/data/{data.name}.yaml names ({problem.split(': SHA-256')[0]}).",
+                expected=f"SHA-256 {file.sha256} of the unpacked file",
+                received=hashlib.sha256(contents[role]).hexdigest() if role in contents else problem,
+                fix="get the file again, or leave data.local_dir out to download it",
+            )
+    return contents
+
+
+def _from_sources(data: IdxData, parent: Path) -> dict[str, bytes]:
+    reasons = []
+    for source in data.sources:
+        print(f"fetching {data.name} from {source.kind} {source.location}", flush=True)
+        try:
+            with TemporaryDirectory(prefix=f".{data.name}-", dir=parent) as scratch:
+                contents = read_source(source, Path(scratch))
+            for role, file in data.files.items():
+                problem = mismatch(contents[role], file)
+                if problem:
+                    raise SourceError(problem)
+        except SourceError as error:
+            print(f"  not used: {error}", file=sys.stderr, flush=True)
+            reasons.append(f"  {source.kind} {source.location}: {error}")
+        else:
+            return contents
+    files = ", ".join(file.name for file in data.files.values())
+    raise LabError(
+        "\n".join([f"{data.name} could not be fetched from any of its {len(data.sources)} sources.", *reasons]),
+        fix=f"mend the network, or get {files} (plain or .gz) elsewhere and give their folder: "
+        f"python -m pipeline.fetch data={data.name} data.local_dir=PATH",
+    )
+
+
+def task(config: DictConfig) -> None:
+    """What Hydra calls: fetch the chosen data set below the project's folder."""
+    fetch(read_data(config, "fetch"), cli.PROJECT)
+
+
+if __name__ == "__main__":
+    sys.exit(cli.run(task, "data_stages"))

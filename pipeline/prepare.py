@@ -1,0 +1,138 @@
+"""Stage 2: turn the raw IDX files of a data set into the arrays that training reads, in data/prepared/NAME.
+
+    python -m pipeline.prepare [data=NAME]
+
+The same raw files always give the same bytes. The split into train and test rows is the one the files come with.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from omegaconf import DictConfig
+
+from pipeline import cli, idx
+from pipeline.config import IdxData
+from pipeline.data import PREPARED, file_sha256
+from pipeline.errors import LabError
+from pipeline.stages import RAW, mismatch, read_data, storage_error, written_whole
+
+Split = tuple[NDArray[np.float32], NDArray[np.int64]]
+
+
+def prepare(data: IdxData, project: Path) -> Path:
+    """Write train_inputs, train_targets, test_inputs, test_targets (.npy) and data.json, replacing what is there.
+
+    Inputs are (rows, height * width) float32 in 0..1, targets (rows,) int64 class labels.
+
+    Args:
+        data: names and checksums.
+        project: folder that holds data/.
+
+    Returns:
+        The folder data/prepared/NAME.
+
+    Raises:
+        LabError: raw files missing or not those of conf, contents that do not fit together, or no room to write.
+    """
+    raw = {role: _read_raw(data, role, project) for role in data.files}
+    folder = project / PREPARED / data.name
+    description: dict[str, Any] = {"name": data.name, "classes": data.classes, "shapes": {}, "dtypes": {}, "sha256": {}}
+    try:
+        with written_whole(folder) as new:
+            for split in ("train", "test"):
+                inputs, targets = scale(data, split, raw[f"{split}_images"], raw[f"{split}_labels"])
+                for name, array in ((f"{split}_inputs", inputs), (f"{split}_targets", targets)):
+                    file = new / f"{name}.npy"
+                    np.save(file, array, allow_pickle=False)
+                    description["shapes"][name] = list(array.shape)
+                    description["dtypes"][name] = str(array.dtype)
+                    description["sha256"][file.name] = file_sha256(file)
+            _check_features(data, description["shapes"])
+            (new / "data.json").write_text(json.dumps(description, indent=2) + "\n")
+    except OSError as error:
+        raise storage_error(error, folder) from None
+    for name, shape in description["shapes"].items():
+        print(f"  {name}: {' x '.join(f'{size:,}' for size in shape)} {description['dtypes'][name]}")
+    print(f"{data.name}: prepared in {folder}")
+    return folder
+
+
+def _read_raw(data: IdxData, role: str, project: Path) -> NDArray[np.uint8]:
+    file = data.files[role]
+    path = project / RAW / data.name / file.name
+    fetch = f"python -m pipeline.fetch data={data.name}"
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        raise LabError(
+            f"The data set {data.name} is not fetched yet.",
+            expected=f"{file.name} in {path.parent}",
+            received="no such file",
+            fix=fetch + (", or `dvc repro prepare`" if data.name == "mnist" else ""),
+        ) from None
+    except OSError as error:
+        raise LabError(f"{path} cannot be read: {error.strerror}.", fix="make it a readable file") from None
+    problem = mismatch(content, file)
+    if problem:
+        raise LabError(
+            f"{path} is not the file that conf/data/{data.name}.yaml names.",
+            expected=f"SHA-256 {file.sha256}",
+            received=problem.removeprefix(f"{file.name}: "),
+            fix=f"delete it and fetch again: {fetch}",
+        )
+    try:
+        return idx.decode(content)
+    except ValueError as error:
+        raise _unfit(data, f"{file.name}: {error}") from None
+
+
+def scale(data: IdxData, split: str, images: NDArray[np.uint8], labels: NDArray[np.uint8]) -> Split:
+    """Inputs (rows, height * width) in 0..1 and targets (rows,) of one split.
+
+    Args:
+        data: gives the number of classes.
+        split: "train" or "test", for messages.
+        images: (rows, height, width), grey values 0 to 255.
+        labels: (rows,), 0 to classes - 1.
+
+    Raises:
+        LabError: images and labels that do not fit each other or the number of classes.
+    """
+    if images.ndim != 3 or labels.ndim != 1:
+        raise _unfit(data, f"{split}: images of {images.ndim} and labels of {labels.ndim} dimensions, expected 3 and 1")
+    if len(images) != len(labels) or images.size == 0:
+        raise _unfit(data, f"{split}: images of shape {images.shape} with {len(labels)} labels")
+    if int(labels.max()) >= data.classes:
+        raise _unfit(data, f"{split}: label {labels.max()}, expected 0 to {data.classes - 1}")
+    inputs = images.reshape(len(images), -1).astype(np.float32)
+    inputs /= np.float32(255)
+    return inputs, labels.astype(np.int64)
+
+
+def _check_features(data: IdxData, shapes: dict[str, list[int]]) -> None:
+    train, test = shapes["train_inputs"][1], shapes["test_inputs"][1]
+    if train != test:
+        raise _unfit(data, f"train images of {train} pixels, test images of {test}")
+
+
+def _unfit(data: IdxData, received: str) -> LabError:
+    return LabError(
+        f"The files of {data.name} do not fit together.",
+        received=received,
+        fix=f"mend names, checksums or classes in conf/data/{data.name}.yaml",
+    )
+
+
+def task(config: DictConfig) -> None:
+    """What Hydra calls: prepare the chosen data set below the project's folder."""
+    prepare(read_data(config, "prepare"), cli.PROJECT)
+
+
+if __name__ == "__main__":
+    sys.exit(cli.run(task, "data_stages"))

@@ -1,0 +1,91 @@
+"""What the two data stages, fetch and prepare, share: their config, the check of a raw file, folders written whole."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Annotated
+
+from omegaconf import DictConfig, OmegaConf
+from pydantic import Field, TypeAdapter, ValidationError
+
+from pipeline import idx
+from pipeline.config import IdxData, IdxFile, TableData
+from pipeline.errors import LabError
+
+RAW = Path("data") / "raw"
+
+
+def read_data(config: DictConfig, verb: str) -> IdxData:
+    """Validate the `data` section of conf/data_stages.yaml.
+
+    Args:
+        config: what Hydra composed.
+        verb: what the stage does, for the message about a data set that needs no stage.
+
+    Raises:
+        LabError: a key is unknown, missing or wrong, or the data set is a table in its conf file.
+    """
+    section = OmegaConf.to_container(config["data"], resolve=True, throw_on_missing=True)
+    kinds: TypeAdapter[TableData | IdxData] = TypeAdapter(Annotated[TableData | IdxData, Field(discriminator="kind")])
+    try:
+        data = kinds.validate_python(section)
+    except ValidationError as error:
+        problems = [f"  {'.'.join(['data', *map(str, p['loc'][1:])])}: {p['msg']}" for p in error.errors()]
+        raise LabError("\n".join(["The data set cannot be used.", *problems]), fix="mend its conf/data file") from None
+    if isinstance(data, TableData):
+        raise LabError(
+            f"There is nothing to {verb} for {data.name}: its table is in conf/data/{data.name}.yaml.",
+            fix=f"train on it at once: python -m pipeline.train data={data.name}",
+        )
+    for name in (data.name, *(file.name for file in data.files.values())):
+        if name != Path(name).name or name == "..":
+            raise LabError("A name in the data set's conf file is a path.", expected="a plain name", received=name)
+    return data
+
+
+def mismatch(content: bytes, file: IdxFile) -> str:
+    """Why an unpacked file is not the one that conf names, in one line; empty when it is."""
+    received = hashlib.sha256(content).hexdigest()
+    if received == file.sha256:
+        return ""
+    if looks_like_html(content):
+        return f"an HTML page instead of {file.name}"
+    try:
+        idx.decode(content)
+    except ValueError as error:
+        return f"{file.name}: {error}"
+    return f"{file.name}: SHA-256 is {received}, expected {file.sha256}"
+
+
+def looks_like_html(content: bytes) -> bool:
+    """Whether a download is a page: the answer of a captive portal, a proxy or a place that has moved."""
+    return content.lstrip()[:1] == b"<"
+
+
+@contextmanager
+def written_whole(destination: Path) -> Iterator[Path]:
+    """An empty folder to write in, which becomes `destination`, replacing what is there, when the block ends well.
+
+    It lies beside `destination`, so that becoming it is a rename; it vanishes when the block fails or is interrupted.
+    """
+    destination.parent.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(prefix=f".{destination.name}-", dir=destination.parent) as scratch:
+        new = Path(scratch) / "new"  # not the temporary folder itself, which nobody else may enter
+        new.mkdir()
+        yield new
+        if destination.exists():
+            destination.rename(Path(scratch) / "old")
+        new.rename(destination)
+
+
+def storage_error(error: OSError, folder: Path) -> LabError:
+    """A full disk or a folder that may not be written, as a message."""
+    return LabError(
+        f"{folder} cannot be written.",
+        received=f"{error.strerror or error}" + (f": {error.filename}" if error.filename else ""),
+        fix="make room or allow writing there, then give the same command again; nothing half-written was left",
+    )
