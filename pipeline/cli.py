@@ -17,6 +17,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
+from pipeline import completion
 from pipeline.errors import LabError
 
 PROJECT = Path(__file__).resolve().parent.parent
@@ -31,6 +32,11 @@ def run(task: Callable[[DictConfig], object], config_name: str, finish: Callable
         config_name: root config in conf/.
         finish: called when Hydra has returned, however it ended; may raise LabError too.
     """
+    if completion.wanted(sys.argv):
+        if "install=bash" in sys.argv:
+            print(completion.INSTALL_BASH)
+            return 0
+        completion.translate_line()
     failures: list[LabError] = []
 
     @functools.wraps(task)

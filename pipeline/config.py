@@ -10,13 +10,23 @@ import difflib
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic_core import PydanticCustomError
 
 from pipeline.errors import LabError
 
-PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-PositiveInt = Annotated[int, Field(gt=0)]
-Fraction = Annotated[float, Field(ge=0, lt=1)]
+
+def _not_a_bool(value: object) -> object:
+    if isinstance(value, bool):
+        raise PydanticCustomError("number_type", "Input should be a number")
+    return value
+
+
+Number = Annotated[float, Field(allow_inf_nan=False), BeforeValidator(_not_a_bool)]
+Whole = Annotated[int, BeforeValidator(_not_a_bool)]
+PositiveFloat = Annotated[Number, Field(gt=0)]
+PositiveInt = Annotated[Whole, Field(gt=0)]
+Fraction = Annotated[Number, Field(ge=0, lt=1)]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 IDX_ROLES = ("train_images", "train_labels", "test_images", "test_labels")
 
@@ -32,8 +42,8 @@ class TableData(Section):
 
     kind: Literal["table"]
     name: str
-    inputs: tuple[tuple[float, ...], ...]
-    targets: tuple[tuple[float, ...], ...]
+    inputs: tuple[tuple[Number, ...], ...]
+    targets: tuple[tuple[Number, ...], ...]
 
     @model_validator(mode="after")
     def rows_match(self) -> TableData:
@@ -94,8 +104,8 @@ class Model(Section):
     output_activation: Literal["identity", "sigmoid", "softmax"]
     bias: bool
     initializer: Literal["uniform", "glorot_uniform", "constant"]
-    initial_weight: float
-    initial_bias: float
+    initial_weight: Number
+    initial_bias: Number
 
 
 class Sgd(Section):
@@ -124,10 +134,10 @@ class Training(Section):
 
 class Recording(Section):
     metrics_every: PositiveInt
-    snapshots: Annotated[int, Field(ge=2)]
+    snapshots: Annotated[Whole, Field(ge=2)]
     weight_metrics: bool
     direction_changes: bool
-    table_epochs: Annotated[int, Field(ge=0)]
+    table_epochs: Annotated[Whole, Field(ge=0)]
 
 
 class NumpyBackend(Section):
@@ -145,12 +155,18 @@ class Tracking(Section):
     name: Literal["local", "server"]
     uri: str | None
 
+    @model_validator(mode="after")
+    def server_has_an_address(self) -> Tracking:
+        if self.name == "server" and not self.uri:
+            raise ValueError("a server needs an address: tracking.uri=http://127.0.0.1:5000")
+        return self
+
 
 class Config(Section):
     """Every knob of one grid point. `conf/config.yaml` gives each its unit and reason."""
 
     study: Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}$")]
-    seed: Annotated[int, Field(ge=0, lt=2**32)]
+    seed: Annotated[Whole, Field(ge=0, lt=2**32)]
     dtype: Literal["float32", "float64"]
     loss: Literal["mean_squared_error", "half_summed_squared_error", "cross_entropy"]
     gradient: Literal["backpropagation", "finite_difference"]

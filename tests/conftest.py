@@ -1,0 +1,55 @@
+"""What the tests share: an environment without windows and remote stores, a tiny data set, a project to run in."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pipeline.cli import PROJECT
+from pipeline.data import Arrays
+
+os.environ["MPLBACKEND"] = "Agg"
+os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
+for name in ("MLFLOW_TRACKING_URI", "MLFLOW_RUN_ID", "HYDRA_FULL_ERROR"):
+    os.environ.pop(name, None)
+
+
+@pytest.fixture(scope="session")
+def tiny_images() -> Arrays:
+    """Data like MNIST, small: 50 + 13 rows of 6 numbers between 0 and 1, of 4 classes that can be told apart."""
+    random = np.random.default_rng(0)
+    centres = random.uniform(0, 1, (4, 6))
+    labels = random.integers(0, 4, 63)
+    inputs = (centres[labels] + random.uniform(0, 0.3, (63, 6))).clip(0, 1).astype(np.float32)
+    return Arrays(inputs[:50], labels[:50], inputs[50:], labels[50:], 4, {"table": "0" * 64})
+
+
+@pytest.fixture
+def lab(tmp_path: Path) -> Path:
+    """A copy of all that `python -m pipeline.train` needs, in a folder where its runs may go."""
+    for name in ("conf", "pipeline", "hydra_plugins", "published"):
+        shutil.copytree(PROJECT / name, tmp_path / "lab" / name, ignore=shutil.ignore_patterns("__pycache__"))
+    return tmp_path / "lab"
+
+
+@pytest.fixture(scope="session")
+def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An MLflow store without runs; making one takes seconds, copying it none."""
+    from pipeline.config import Tracking
+    from pipeline.tracking import Tracker
+
+    project = tmp_path_factory.mktemp("store")
+    Tracker(Tracking(name="local", uri=None), "unused", project)
+    return project / "mlruns" / "mlflow.db"
+
+
+@pytest.fixture
+def project(tmp_path: Path, empty_store: Path) -> Path:
+    """A folder with an MLflow store that is ready."""
+    (tmp_path / "mlruns").mkdir()
+    shutil.copy(empty_store, tmp_path / "mlruns" / "mlflow.db")
+    return tmp_path
