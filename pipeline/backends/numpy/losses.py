@@ -1,0 +1,67 @@
+"""Losses of a stack, and their gradients by the last layer's sums.
+
+Every function takes `sums`, what the last layer computes before its activation, (grid, rows, outputs).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.backends.numpy.network import ACTIVATIONS, SLOPES, Array, softmax
+
+Targets = NDArray[np.floating] | NDArray[np.integer]
+
+
+def loss_and_slope(loss: str, activation: str, sums: Array, targets: Targets) -> tuple[Array, Array]:
+    """A loss and its derivative by `sums`.
+
+    - `mean_squared_error`: mean over rows and outputs of (out - y)^2.
+    - `half_summed_squared_error`: 1/2 * sum over rows and outputs of (out - y)^2; with a sigmoid its derivative is
+      (out - y) * out * (1 - out), the delta of the 13-line network.
+    - `cross_entropy`: mean over rows of -log softmax(sums)[label], computed as log(sum(exp(sums - max))) -
+      (sums[label] - max), which neither overflows nor takes the log of 0; its derivative is (softmax - one_hot) / rows.
+
+    Args:
+        loss, activation: names as in the config.
+        sums: (grid, rows, outputs).
+        targets: (rows, outputs) or (grid, rows, outputs) numbers; for cross-entropy (rows,) or (grid, rows) labels.
+
+    Returns:
+        Loss (grid,) and derivative (grid, rows, outputs).
+    """
+    rows = sums.shape[-2]
+    if loss == "cross_entropy":
+        labels = np.broadcast_to(np.asarray(targets, dtype=np.intp), sums.shape[:-1])[..., None]
+        shifted = sums - sums.max(axis=-1, keepdims=True)
+        exponentials = np.exp(shifted)
+        totals = exponentials.sum(axis=-1, keepdims=True)
+        losses = np.log(totals) - np.take_along_axis(shifted, labels, axis=-1)
+        slope = exponentials / totals
+        np.put_along_axis(slope, labels, np.take_along_axis(slope, labels, axis=-1) - 1, axis=-1)
+        slope /= rows
+        return losses[..., 0].mean(axis=-1), slope
+    outputs = ACTIVATIONS[activation](sums)
+    differences = outputs - targets
+    squares = (differences * differences).sum(axis=(-2, -1))
+    if loss == "half_summed_squared_error":
+        return squares / 2, differences * SLOPES[activation](outputs)
+    count = rows * sums.shape[-1]
+    return squares / count, (2 / count) * differences * SLOPES[activation](outputs)
+
+
+def measure(loss: str, activation: str, sums: Array, targets: Targets) -> dict[str, Array]:
+    """Loss, and the accuracy and mean absolute error that go with the task, each (grid,).
+
+    Accuracy is the share of rows whose largest output is the label's, or, for sigmoid outputs, of outputs on the
+    target's side of 1/2. The mean absolute error, mean |y - out|, is what the 13-line network prints.
+    """
+    values = {"loss": loss_and_slope(loss, activation, sums, targets)[0]}
+    if loss == "cross_entropy":
+        values["accuracy"] = (softmax(sums).argmax(axis=-1) == targets).mean(axis=-1)
+        return values
+    outputs = ACTIVATIONS[activation](sums)
+    if activation == "sigmoid":
+        values["accuracy"] = ((outputs > 0.5) == (np.asarray(targets) > 0.5)).mean(axis=(-2, -1))
+    values["mean_absolute_error"] = np.abs(targets - outputs).mean(axis=(-2, -1))
+    return values

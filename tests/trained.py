@@ -1,0 +1,63 @@
+"""Small trained points for the tests of plots, comparison and reproduction: NumPy backend, no MLflow."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, cast
+
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from omegaconf import OmegaConf
+
+from pipeline.backends.numpy.training import train
+from pipeline.cli import CONF
+from pipeline.config import Config, read_config
+from pipeline.data import Arrays, load
+from pipeline.history import History
+from pipeline.points import Point, PointFolder, folder_name, outcome_of, point_name, read_point, signature
+
+
+def config(*overrides: str) -> Config:
+    """Compose a config without running Hydra."""
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        composed = OmegaConf.to_container(compose("config", list(overrides)), resolve=True)
+    return read_config(cast(dict[str, Any], composed))
+
+
+def trained(*points: Config, arrays: Arrays | None = None) -> list[History]:
+    """Train points of one shape in one pass."""
+    histories = [History() for _ in points]
+    train(points, arrays or load(points[0].data, points[0].dtype, Path()), histories, lambda epoch, loss: None)
+    return histories
+
+
+def sweep(common: Sequence[str], grid: Sequence[Sequence[str]], arrays: Arrays | None = None) -> list[Point]:
+    """Train points one by one; each of `grid` holds a point's own overrides. They are not on disk."""
+    points = []
+    for own in grid:
+        one = config(*common, *own)
+        (history,) = trained(one, arrays=arrays)
+        points.append(Point(point_name(one, own), Path(), one, history, outcome_of(history)))
+    return points
+
+
+def write_results(results: Path, study: str, backend: str, points: Sequence[Point]) -> list[Point]:
+    """Write results/STUDY/BACKEND as a sweep does, and read the points back."""
+    target = results / study / backend
+    entries = []
+    for point in points:
+        sign = signature(point.config, {})
+        folder = PointFolder(results.parent / "store", sign)
+        folder.write_json("config.json", point.config.model_dump(mode="json"))
+        folder.append(point.history.metrics)
+        folder.write_history(point.history)
+        shutil.copytree(folder.complete(), target / folder_name(point.name))
+        entries.append({"name": point.name, "folder": folder_name(point.name), "signature": sign})
+    (target / "sweep.json").write_text(
+        json.dumps({"study": study, "backend": backend, "command": "", "points": entries})
+    )
+    return [read_point(target / entry["folder"], entry["name"]) for entry in entries]
