@@ -1,0 +1,47 @@
+"""How far training is: a bar on a terminal, plain lines in a pipe."""
+
+from __future__ import annotations
+
+import sys
+import time
+
+from tqdm import tqdm
+
+SECONDS_BETWEEN_LINES = 5.0
+
+
+class TrainingProgress:
+    """Shows epoch and loss of one pass.
+
+    Args:
+        label: what is trained, for instance `three_bits numpy, points 1-7 of 14`.
+        epochs: how many epochs the pass has.
+    """
+
+    def __init__(self, label: str, epochs: int) -> None:
+        self.label, self.epochs, self.started = label, epochs, time.monotonic()
+        self.last_line = self.started
+        self.bar = None
+        if sys.stderr.isatty():
+            self.bar = tqdm(total=epochs, desc=label, unit="epoch", dynamic_ncols=True)
+        else:
+            print(f"{label}: {epochs} epochs", file=sys.stderr, flush=True)
+
+    def __call__(self, epoch: int, loss: float) -> None:
+        """Show that `epoch` is done, with the smallest training loss of the points."""
+        if self.bar is not None:
+            self.bar.set_postfix(loss=f"{loss:.4g}", refresh=False)
+            self.bar.update(epoch - self.bar.n)
+            return
+        now = time.monotonic()
+        if now - self.last_line >= SECONDS_BETWEEN_LINES:
+            self.last_line = now
+            print(f"{self.label}: epoch {epoch}/{self.epochs} loss {loss:.4g}", file=sys.stderr, flush=True)
+
+    def close(self) -> None:
+        """End the bar, or print the time the pass took."""
+        if self.bar is not None:
+            self.bar.close()
+        else:
+            seconds = time.monotonic() - self.started
+            print(f"{self.label}: {seconds:.1f} s", file=sys.stderr, flush=True)

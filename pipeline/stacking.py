@@ -1,0 +1,49 @@
+"""Which points train in one pass."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Any
+
+from pipeline.config import Config
+from pipeline.data import Arrays
+from pipeline.initial_weights import layer_sizes
+
+PASS_BYTES = 2**30
+"""Memory that the arrays of one pass may take, roughly; a larger stack is split."""
+
+
+def passes(points: Sequence[tuple[Config, Arrays]]) -> list[list[int]]:
+    """Group points that fit on one grid axis, in blocks that fit in memory; Keras trains one point at a time.
+
+    Returns:
+        Positions in `points`, grouped.
+    """
+    stacks: dict[str, list[int]] = {}
+    for place, (config, _) in enumerate(points):
+        key = str(place) if config.backend.name == "keras" else stack_key(config)
+        stacks.setdefault(key, []).append(place)
+    groups = []
+    for members in stacks.values():
+        size = max(1, PASS_BYTES // _bytes(*points[members[0]]))
+        groups += [members[start : start + size] for start in range(0, len(members), size)]
+    return groups
+
+
+def stack_key(config: Config) -> str:
+    """Equal for points that can train in one pass: they differ in optimizer knobs, seed or initial values only."""
+    shape: dict[str, Any] = config.model_dump(
+        mode="json", exclude={"seed": True, "model": {"initial_weight", "initial_bias"}}
+    )
+    shape["optimizer"] = config.optimizer.name
+    return json.dumps(shape, sort_keys=True)
+
+
+def _bytes(config: Config, arrays: Arrays) -> int:
+    """Parameters, gradient, two moments, update, and the activations of a batch, forward and back."""
+    sizes = layer_sizes(config.model, arrays.features, arrays.outputs)
+    weights = sum(inputs * outputs for inputs, outputs in pairwise(sizes))
+    rows = config.training.batch_size or len(arrays.train_inputs)
+    return arrays.train_inputs.itemsize * (6 * weights + 4 * rows * sum(sizes[1:]))

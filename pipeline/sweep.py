@@ -1,0 +1,237 @@
+"""One command's points: trained in passes, written to their folders, mirrored to MLflow."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline.config import Config
+from pipeline.data import Arrays, load
+from pipeline.errors import LabError
+from pipeline.history import History
+from pipeline.mirror import Mirror
+from pipeline.plots import point_figures, sweep_figures
+from pipeline.points import Outcome, Point, PointFolder, explained, folder_name, point_name, signature
+from pipeline.progress import TrainingProgress
+from pipeline.provenance import command, git_state, store_root
+from pipeline.stacking import passes
+from pipeline.tracking import Status, Tracker
+
+
+@dataclass(frozen=True)
+class Job:
+    """A point to train."""
+
+    config: Config
+    overrides: list[str]
+    name: str
+    signature: str
+    arrays: Arrays
+
+
+@dataclass
+class Run:
+    """A job that is being trained: its folder, its MLflow run, its history."""
+
+    job: Job
+    folder: PointFolder
+    run_id: str
+    history: History
+
+
+class Sweep:
+    """Trains the points of one command and keeps the books.
+
+    Args:
+        project: folder that holds data/ and results/.
+        first: config of the first point: study, backend, tracking and results are its.
+        total: how many points the command has, where that is known; one alone gets no parent run.
+
+    Raises:
+        LabError: MLflow's store cannot be opened.
+    """
+
+    def __init__(self, project: Path, first: Config, total: int | None) -> None:
+        self.project, self.first, self.total = project, first, total
+        self.tags = git_state(project) | {"command": command(), "study": first.study, "backend": first.backend.name}
+        self.tracker = Tracker(first.tracking, first.study, store_root(project))
+        self.parent = None
+        if total != 1:
+            name = f"{first.study} {first.backend.name}"
+            self.parent = self.tracker.start_run(name, None, self.tags | {"lab.role": "sweep"})
+        self.jobs: dict[str, Job] = {}
+        self.points: dict[str, Point] = {}
+        self.errors: dict[str, LabError] = {}
+        self.interrupted = False
+        self._arrays: dict[str, Arrays] = {}
+
+    def train_all(self, requests: Sequence[tuple[Config, list[str]]]) -> list[Outcome | None]:
+        """Train points; those of one shape in one pass. Points with the same signature train once.
+
+        Returns:
+            Outcomes in the order asked for; None for a point that failed, which `finish` tells.
+        """
+        asked = [self._job(config, overrides) for config, overrides in requests]
+        fresh = [job for job in asked if self.jobs.setdefault(job.signature, job) is job]
+        try:
+            for members in passes([(job.config, job.arrays) for job in fresh]):
+                self._train_pass([fresh[place] for place in members])
+        except KeyboardInterrupt:
+            self.interrupted = True
+            raise
+        points = [self.points.get(job.signature) for job in asked]
+        return [None if point is None else point.outcome for point in points]
+
+    def finish(self) -> None:
+        """Complete the parent run, gather the results, print the table.
+
+        Raises:
+            LabError: naming every point that failed.
+        """
+        points = [self.points[key] for key in self.jobs if key in self.points]
+        complete = len(points) == len(self.jobs) > 0
+        status: Status = "KILLED" if self.interrupted else "FAILED"
+        try:
+            if self.parent is not None and points and not self.interrupted:
+                self.tracker.log_figures(self.parent, sweep_figures(points))
+                self.tracker.log_values(self.parent, {"points": len(points)} | _extremes(points))
+            if complete and self.first.results is not None:
+                self._gather(self.project / self.first.results)
+            status = "FINISHED" if complete else status
+        finally:
+            if self.parent is not None:
+                self.tracker.end_run(self.parent, status)
+        if self.interrupted:
+            print(f"{self.first.study}: runs that were under way are marked KILLED", file=sys.stderr)
+        if points:
+            print(_table(points), flush=True)
+        if self.errors:
+            raise LabError("\n".join(f"{self.jobs[key].name} failed. {e}" for key, e in self.errors.items()))
+
+    def _job(self, config: Config, overrides: list[str]) -> Job:
+        key = config.data.model_dump_json() + config.dtype
+        if key not in self._arrays:
+            self._arrays = {key: load(config.data, config.dtype, self.project)}
+        arrays = self._arrays[key]
+        return Job(config, overrides, point_name(config, overrides), signature(config, arrays.checksums), arrays)
+
+    def _train_pass(self, jobs: Sequence[Job]) -> None:
+        runs: list[Run] = []
+        try:
+            for job in jobs:
+                runs.append(self._open(job))
+            progress = TrainingProgress(self._label(jobs), jobs[0].config.training.epochs)
+            try:
+                with Mirror(self.tracker, [(run.history, run.folder, run.run_id) for run in runs]):
+                    _train(runs, progress)
+            finally:
+                progress.close()
+            for run in runs:
+                self._close(run)
+        except LabError as error:
+            self.errors |= {job.signature: error for job in jobs if job.signature not in self.points}
+        finally:
+            interrupted = isinstance(sys.exception(), KeyboardInterrupt)
+            for run in runs:
+                if run.job.signature not in self.points:
+                    self.tracker.end_run(run.run_id, "KILLED" if interrupted else "FAILED")
+                    run.folder.discard()
+
+    def _label(self, jobs: Sequence[Job]) -> str:
+        first = len(self.points) + len(self.errors) + 1
+        study = f"{self.first.study} {self.first.backend.name}"
+        if self.total == 1:
+            return f"{study}: {jobs[0].name}"
+        total = f" of {self.total}" if self.total else ""
+        if len(jobs) == 1:
+            return f"{study}: point {first}{total} ({jobs[0].name})"
+        return f"{study}: points {first}-{first + len(jobs) - 1}{total}"
+
+    def _open(self, job: Job) -> Run:
+        """Start the point's folder and its run."""
+        folder = PointFolder(store_root(self.project), job.signature)
+        folder.write_json("config.json", job.config.model_dump(mode="json"))
+        tags = self.tags | {"backend": job.config.backend.name, "signature": job.signature}
+        tags |= {"overrides": " ".join(job.overrides)}
+        tags |= {f"data.{name}": checksum for name, checksum in job.arrays.checksums.items()}
+        folder.write_json("run.json", tags)
+        run_id = self.tracker.start_run(job.name, self.parent, tags | {"lab.role": "point"})
+        self.tracker.log_config(run_id, job.config)
+        return Run(job, folder, run_id, History())
+
+    def _close(self, run: Run) -> None:
+        """Complete the point's folder, then its run from it."""
+        outcome = run.folder.write_history(run.history)
+        with explained(run.folder.path):
+            for name, figure in point_figures(run.job.config, run.history):
+                figure.savefig(run.folder.path / "plots" / f"{name}.png")
+        folder = run.folder.complete()
+        self.tracker.log_outcome(run.run_id, outcome)
+        self.tracker.log_folder(run.run_id, folder)
+        self.tracker.end_run(run.run_id, "FINISHED")
+        self.points[run.job.signature] = Point(run.job.name, folder, run.job.config, run.history, outcome)
+
+    def _gather(self, destination: Path) -> None:
+        """Copy all points to a results folder, written beside and renamed into place."""
+        if destination.exists() and any(destination.iterdir()) and not (destination / "sweep.json").exists():
+            raise LabError(
+                f"{destination} is not a results folder.",
+                expected="a folder that an earlier sweep wrote, or one that does not exist",
+                received="a folder with other things in it",
+                fix="name another folder: results=results/STUDY/BACKEND",
+            )
+        beside = destination.with_name(f".{destination.name}.partial")
+        rows = []
+        with explained(destination):
+            shutil.rmtree(beside, ignore_errors=True)
+            beside.mkdir(parents=True)
+            for key, job in self.jobs.items():
+                shutil.copytree(self.points[key].folder, beside / folder_name(job.name))
+                rows.append({"name": job.name, "folder": folder_name(job.name), "signature": key})
+            description = {key: self.tags[key] for key in ("study", "backend", "command")} | {"points": rows}
+            (beside / "sweep.json").write_text(json.dumps(description, indent=2) + "\n")
+            shutil.rmtree(destination, ignore_errors=True)
+            beside.rename(destination)
+
+
+def _train(runs: Sequence[Run], progress: TrainingProgress) -> None:
+    configs, histories = [run.job.config for run in runs], [run.history for run in runs]
+    if configs[0].backend.name == "keras":
+        from pipeline.backends.keras.training import train
+    else:
+        from pipeline.backends.numpy.training import train
+    train(configs, runs[0].job.arrays, histories, progress)
+
+
+def _extremes(points: Sequence[Point]) -> dict[str, float]:
+    """The best final value of every loss, error and accuracy among the points that did not diverge."""
+    finals = [point.outcome.final for point in points if point.outcome.outcome == "finished"]
+    extremes = {}
+    for name in {name for final in finals for name in final}:
+        values = [final[name] for final in finals if name in final]
+        if name.endswith(("/loss", "/mean_absolute_error")):
+            extremes[f"best/{name}"] = min(values)
+        elif name.endswith("/accuracy"):
+            extremes[f"best/{name}"] = max(values)
+    return extremes
+
+
+def _table(points: Sequence[Point]) -> str:
+    """The points with their outcome, final metrics and seconds, for a terminal."""
+    shown = [
+        m for m in ("train/loss", "train/accuracy", "test/loss", "test/accuracy") if m in points[0].history.names()
+    ]
+    rows = [["point", "outcome", *shown, "seconds"]]
+    for point in points:
+        ended = point.outcome
+        how = "finished" if ended.outcome == "finished" else f"diverged at update {ended.diverged_step}"
+        finals = [f"{ended.final[name]:.5g}" if name in ended.final else "" for name in shown]
+        rows.append([point.name, how, *finals, f"{ended.seconds:.1f}"])
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
+    )

@@ -1,0 +1,70 @@
+"""Stage 3: train one point, or a grid of them.
+
+python -m pipeline.train experiment=three_bits
+python -m pipeline.train -m optimizer.learning_rate=0.001,0.01 model.hidden_size=32,128
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf, open_dict
+
+from pipeline import cli
+
+if TYPE_CHECKING:
+    from pipeline.points import Outcome
+    from pipeline.sweep import Sweep
+
+_sweep: Sweep | None = None
+
+
+def train_point(composed: DictConfig) -> Outcome | None:
+    """Hydra's task: one point, single or of a sweep that trains its points one by one."""
+    hydra = HydraConfig.get()
+    return _train([(composed, list(hydra.overrides.task))], 1 if hydra.mode == RunMode.RUN else None)[0]
+
+
+def train_all(composed: Sequence[DictConfig]) -> Sequence[Outcome | None]:
+    """What the stacked launcher calls with all points of a sweep; their configs still hold Hydra's own part."""
+    requests = []
+    for config in composed:
+        with open_dict(config):
+            plain = OmegaConf.masked_copy(config, [key for key in map(str, config) if key != "hydra"])
+        requests.append((plain, list(config.hydra.overrides.task)))
+    return _train(requests, len(requests))
+
+
+train_point.train_all = train_all  # type: ignore[attr-defined]
+
+
+def _train(requests: Sequence[tuple[DictConfig, list[str]]], total: int | None) -> Sequence[Outcome | None]:
+    global _sweep
+    from pipeline.config import read_config
+    from pipeline.sweep import Sweep
+
+    points = []
+    for composed, overrides in requests:
+        plain: Any = OmegaConf.to_container(composed, resolve=True, throw_on_missing=True)
+        points.append((read_config(plain), overrides))
+    if _sweep is None:
+        _sweep = Sweep(cli.PROJECT, points[0][0], total)
+    return _sweep.train_all(points)
+
+
+def finish() -> None:
+    """Close what the command opened.
+
+    Raises:
+        LabError: telling every point that failed.
+    """
+    if _sweep is not None:
+        _sweep.finish()
+
+
+if __name__ == "__main__":
+    sys.exit(cli.run(train_point, "config", finish))
