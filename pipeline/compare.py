@@ -1,0 +1,204 @@
+"""Stage 4: read all results, write the report.
+
+`python -m pipeline.compare [results=DIR] [published=DIR] [reports=DIR]`
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig
+
+from pipeline import cli
+from pipeline.config import flatten
+from pipeline.errors import LabError
+from pipeline.points import Point, explained, read_point
+from pipeline.report import digits_table, ordered, render
+from pipeline.reproduction import Cell, Results, cells
+from pipeline.statements import Statement, read_recorded, statements
+from pipeline.study_pictures import recorded_figure, study_figure
+
+CONFIG_COLUMNS = (
+    "seed",
+    "dtype",
+    "gradient",
+    "loss",
+    "optimizer.name",
+    "optimizer.learning_rate",
+    "model.hidden_size",
+    "training.epochs",
+    "training.batch_size",
+)
+REPRODUCTION_COLUMNS = (
+    "study",
+    "backend",
+    "quantity",
+    "model.hidden_size",
+    "optimizer.learning_rate",
+    "place",
+    "value",
+    "published",
+    "relative_difference",
+    "digits",
+    "printed_digits",
+    "verdict",
+    "seen",
+)
+Rows = list[dict[str, Any]]
+
+
+def read_results(results: Path) -> dict[str, dict[str, list[Point]]]:
+    """Read every results/STUDY/BACKEND that a sweep wrote.
+
+    Raises:
+        LabError: there is nothing, or something there cannot be read.
+    """
+    found: dict[str, dict[str, list[Point]]] = {}
+    for file in sorted(results.glob("*/*/sweep.json"), key=lambda f: (f.parent.parent.name, f.parent.name != "numpy")):
+        folder = file.parent
+        if folder.name.startswith("."):  # an unfinished copy
+            continue
+        points = [read_point(folder / entry["folder"], entry["name"]) for entry in _entries(file)]
+        if points:
+            found.setdefault(folder.parent.name, {})[folder.name] = points
+    if not found:
+        raise LabError(
+            f"There are no results in {results}.",
+            expected="results/STUDY/BACKEND folders with trained points",
+            received="no such folder" if not results.exists() else "a folder without a sweep.json",
+            fix="`make reproduce` trains everything; "
+            "`python -m pipeline.train experiment=three_bits results=results/three_bits/numpy` trains one study",
+        )
+    return found
+
+
+def _entries(file: Path) -> list[dict[str, str]]:
+    try:
+        return [
+            {key: str(entry[key]) for key in ("name", "folder")} for entry in json.loads(file.read_text())["points"]
+        ]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise LabError(
+            f"The list of points {file} cannot be read.",
+            expected="the sweep.json that training writes",
+            received=f"{type(error).__name__}: {error}",
+            fix=f"delete {file.parent} and train it again",
+        ) from None
+
+
+def points_rows(results: Results) -> Rows:
+    """One row for each point: where it stands, its knobs, its outcome, its best and final metrics."""
+    rows = []
+    for study in ordered(results):
+        for backend, points in results.get(study, {}).items():
+            for point in points:
+                knobs, outcome = dict(flatten(point.config)), point.outcome
+                rows.append(
+                    {"study": study, "backend": backend, "name": point.name}
+                    | {name: knobs[name] for name in CONFIG_COLUMNS}
+                    | {
+                        "outcome": outcome.outcome,
+                        "diverged_step": outcome.diverged_step,
+                        "last_finite_loss": outcome.last_finite_loss,
+                        "seconds": outcome.seconds,
+                        "seconds_per_epoch": outcome.seconds_per_epoch,
+                        "points_in_pass": outcome.points_in_pass,
+                    }
+                    | {f"best/{name}": value for name, value in sorted(outcome.best.items())}
+                    | {f"final/{name}": value for name, value in sorted(outcome.final.items())}
+                )
+    return rows
+
+
+def reproduction_rows(found: Sequence[Cell], said: Sequence[Statement]) -> Rows:
+    """Cells and statements under common columns."""
+    rows: Rows = []
+    for cell in found:
+        row = cell._asdict()
+        row["model.hidden_size"], row["optimizer.learning_rate"] = row.pop("hidden_size"), row.pop("learning_rate")
+        rows.append(row)
+    for one in said:
+        place = f"{one.text} ({one.rule})"
+        rows.append({"study": one.study, "backend": one.backend, "quantity": "statement", "place": place,
+                     "verdict": one.verdict, "seen": one.seen})  # fmt: skip
+    return rows
+
+
+def write_report(results: Results, published: Path, reports: Path) -> list[Cell]:
+    """Write points.csv, reproduction.csv, a picture for each study and README.md.
+
+    Returns:
+        The cells, for a summary.
+
+    Raises:
+        LabError: the published numbers or a recorded run cannot be read, or the folder cannot be written.
+    """
+    runs = {file.stem: read_recorded(file) for file in sorted((reports / "recorded").glob("*.csv"))}
+    long_mnist = next((run for stem, run in runs.items() if stem.startswith("mnist")), None)
+    found, said = cells(results, published), statements(results, long_mnist)
+    notes = {stem: _note(reports / "recorded" / f"{stem}.md") for stem in runs}
+    with explained(reports):
+        reports.mkdir(parents=True, exist_ok=True)
+        rows = points_rows(results)
+        columns = list(dict.fromkeys(key for row in rows for key in row))
+        _replace(
+            reports / "points.csv",
+            lambda file: _write_table(file, rows, columns),
+        )
+        table = reproduction_rows(found, said)
+        _replace(reports / "reproduction.csv", lambda file: _write_table(file, table, REPRODUCTION_COLUMNS))
+        for study, backends in results.items():
+            _replace(reports / f"{study}.png", study_figure(study, backends).savefig)
+        for stem, run in runs.items():
+            _replace(reports / f"recorded_{stem}.png", recorded_figure(f"{stem} (recorded)", run).savefig)
+        text = render(results, found, said, notes)
+        _replace(reports / "README.md", lambda file: file.write_text(text, encoding="utf-8"))
+    return found
+
+
+def _note(file: Path) -> str:
+    return file.read_text(encoding="utf-8") if file.exists() else "There is no note on how it was run."
+
+
+def _write_table(file: Path, rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> None:
+    with file.open("w", newline="") as stream:
+        writer = csv.DictWriter(stream, columns)
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def _replace(file: Path, write: Callable[[Path], object]) -> None:
+    """Write a file beside its place and rename it into it."""
+    beside = file.with_name(f".partial-{os.getpid()}-{file.name}")
+    try:
+        write(beside)
+        beside.replace(file)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def compare(config: DictConfig) -> None:
+    """Read, write, and say where the report is."""
+    results, published, reports = (_folder(config, key) for key in ("results", "published", "reports"))
+    found = write_report(read_results(results), published, reports)
+    rows = digits_table(found)
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    print("\n".join("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows))
+    print(f"\nreport: {os.path.relpath(reports / 'README.md')}")
+
+
+def _folder(config: DictConfig, key: str) -> Path:
+    value = config[key]
+    if not isinstance(value, str) or not value:
+        raise LabError(f"{key} is not a folder.", expected="a path", received=repr(value), fix=f"{key}=PATH")
+    return cli.PROJECT / value
+
+
+if __name__ == "__main__":
+    sys.exit(cli.run(compare, "compare"))

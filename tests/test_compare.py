@@ -1,0 +1,267 @@
+from __future__ import annotations
+
+import csv
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from omegaconf import OmegaConf
+
+from pipeline.cli import PROJECT
+from pipeline.compare import compare, points_rows, read_results, write_report
+from pipeline.data import Arrays
+from pipeline.errors import LabError
+from pipeline.points import Point
+from pipeline.report import QUESTIONS, digits_table, ordered, render
+from pipeline.reproduction import cells
+from tests.trained import sweep, write_results
+
+PUBLISHED = PROJECT / "published"
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory: pytest.TempPathFactory, tiny_images: Arrays) -> Path:
+    """Three studies, small; line_y3x by both backends' gradients, so that rate 1 diverges in one of them."""
+    root: Path = tmp_path_factory.mktemp("lab") / "results"
+    rates = [[f"optimizer.learning_rate={rate}"] for rate in ("0.01", "0.1", "1")]
+    line = ["experiment=line_y3x", "training.epochs=60"]
+    write_results(root, "line_y3x", "numpy", sweep(line, rates))
+    write_results(root, "line_y3x", "keras", sweep([*line, "backend=keras"], rates))
+    grid = [[f"optimizer.learning_rate={rate}", f"model.hidden_size={size}"] for rate in (0.1, 10) for size in (4, 32)]
+    write_results(root, "three_bits", "numpy", sweep(["experiment=three_bits", "training.epochs=40"], grid))
+    mine = ["experiment=mnist", "model.hidden_size=8", "training.epochs=2", "training.batch_size=20"]
+    write_results(root, "my_study", "numpy", sweep(mine, [["optimizer.learning_rate=0.01"]], tiny_images))
+    return root
+
+
+def table(file: Path) -> list[dict[str, str]]:
+    with file.open(newline="") as stream:
+        return list(csv.DictReader(stream))
+
+
+@pytest.fixture(scope="module")
+def reports(results: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder: Path = tmp_path_factory.mktemp("reports") / "made" / "here"
+    write_report(read_results(results), PUBLISHED, folder)
+    return folder
+
+
+def test_report_has_its_files_and_nothing_half_written(reports: Path) -> None:
+    assert sorted(file.name for file in reports.iterdir()) == [
+        "README.md",
+        "line_y3x.png",
+        "my_study.png",
+        "points.csv",
+        "reproduction.csv",
+        "three_bits.png",
+    ]
+    for picture in reports.glob("*.png"):
+        assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+def test_points_table_has_every_point_under_config_names(results: Path, reports: Path) -> None:
+    rows = table(reports / "points.csv")
+    read = read_results(results)
+    by_place = {(row["study"], row["backend"], row["name"]): row for row in rows}
+    assert len(rows) == len(by_place) == 3 + 3 + 4 + 1
+    for study, backends in read.items():
+        for backend, points in backends.items():
+            for point in points:
+                row = by_place[study, backend, point.name]
+                assert float(row["optimizer.learning_rate"]) == point.config.optimizer.learning_rate
+                assert row["model.hidden_size"] == str(point.config.model.hidden_size or "")
+                assert float(row["final/train/loss"]) == point.outcome.final["train/loss"]
+                assert float(row["best/train/loss"]) == point.outcome.best["train/loss"]
+                assert row["outcome"] == point.outcome.outcome
+    diverged = by_place["line_y3x", "keras", "learning_rate=1"]
+    assert diverged["outcome"] == "diverged"
+    assert int(diverged["diverged_step"]) > 0
+
+
+def test_reproduction_table_has_cells_and_statements(reports: Path) -> None:
+    rows = table(reports / "reproduction.csv")
+    first = [row for row in rows if row["quantity"] == "weight after one epoch" and row["backend"] == "numpy"]
+    assert [(row["published"], row["digits"], row["printed_digits"]) for row in first] == [
+        ("0.45", "2", "2"),
+        ("4.5", "3", "3"),
+        ("45.0", "4", "4"),
+    ]
+    said = [row for row in rows if row["quantity"] == "statement"]
+    assert {row["backend"] for row in said} == {"numpy", "keras"}
+    assert {row["verdict"] for row in said} <= {"holds", "differs", "not run"}
+
+
+def test_report_has_a_section_for_every_study_and_says_what_was_not_run(reports: Path) -> None:
+    text = (reports / "README.md").read_text()
+    for study in [*QUESTIONS, "my_study"]:
+        assert f"\n## {study}\n" in text
+    for study in set(QUESTIONS) - {"line_y3x", "three_bits"}:
+        section = text.split(f"\n## {study}\n")[1].split("\n## ")[0]
+        assert f"Not run. `python -m pipeline.train experiment={study} " in section
+        assert "![" not in section
+    section = text.split("\n## three_bits\n")[1].split("\n## ")[0]
+    assert "![three_bits](three_bits.png)" in section
+    assert "- keras: not run." in section
+    assert "- numpy: 4 points, 40 epochs; none diverged." in section
+
+
+def test_report_names_what_diverged_and_where_backends_part(results: Path, reports: Path) -> None:
+    text = (reports / "README.md").read_text()
+    step = read_results(results)["line_y3x"]["keras"][2].outcome.diverged_step
+    assert f"- keras: `learning_rate=1` diverged after {step} updates" in text
+    assert "- `learning_rate=1`: numpy finished, keras diverged." in text
+
+
+def test_best_rate_is_the_one_with_the_smallest_error(results: Path, reports: Path) -> None:
+    points = read_results(results)["three_bits"]["numpy"]
+    text = (reports / "README.md").read_text()
+    for size in (4, 32):
+        best = min(
+            (point for point in points if point.config.model.hidden_size == size),
+            key=lambda point: point.outcome.final["train/mean_absolute_error"],
+        )
+        value = best.outcome.final["train/mean_absolute_error"]
+        rate = best.config.optimizer.learning_rate
+        assert f"the best rate for hidden size {size} is {rate:g}, mean absolute error {value:.4g}." in text
+
+
+def test_report_names_no_path_of_this_machine(reports: Path, results: Path) -> None:
+    for file in (*reports.glob("*.md"), *reports.glob("*.csv")):
+        assert str(results) not in file.read_text()
+        assert str(PROJECT) not in file.read_text()
+
+
+def test_report_is_written_again_byte_for_byte(results: Path, reports: Path) -> None:
+    before = {file.name: file.read_bytes() for file in reports.iterdir()}
+    write_report(read_results(results), PUBLISHED, reports)
+    assert {file.name: file.read_bytes() for file in reports.iterdir()} == before
+
+
+def test_digits_table_counts_every_cell_once(results: Path) -> None:
+    found = cells(read_results(results), PUBLISHED)
+    head, *rows = digits_table(found)
+    assert head == ["quantity", "digits that agree", "numpy", "keras"]
+    assert sum(int(row[2]) for row in rows) == sum(cell.backend == "numpy" for cell in found)
+    assert sum(int(row[3]) for row in rows) == sum(cell.backend == "keras" for cell in found)
+    assert ["weight after one epoch", "4 of 4", "1", "1"] in rows
+    errors = [row[1] for row in rows if row[0] == "error"]
+    assert errors == ["12 of 12", "not run"]
+
+
+def test_worst_cells_are_listed_with_both_numbers(results: Path) -> None:
+    found = cells(read_results(results), PUBLISHED)
+    worse = [
+        cell._replace(value=0.4, relative_difference=0.2, digits="0") if cell.digits == "12" else cell for cell in found
+    ]
+    text = render({}, worse, [], {})
+    changed = sum(cell.digits == "0" for cell in worse)
+    assert changed == 4
+    assert text.count("| 0.4 |") == changed
+    assert "numpy: 3 of 7 numbers agree on every printed digit, or exactly." in text
+    assert "keras: 3 of 3 numbers agree" in text
+
+
+def test_a_recorded_run_is_shown_as_recorded(results: Path, tmp_path: Path) -> None:
+    (tmp_path / "recorded").mkdir()
+    rows = "".join(f"{rate},{epoch},{3 / epoch},0.9,1,0.9\n" for rate in (0.0001, 0.01, 0.1) for epoch in (1, 2, 3))
+    columns = "learning_rate,epoch,train/loss,train/accuracy,test/loss,test/accuracy\n"
+    (tmp_path / "recorded" / "mnist_500_epochs.csv").write_text(columns + rows)
+    (tmp_path / "recorded" / "mnist_500_epochs.md").write_text("Run on another machine.\n")
+    write_report(read_results(results), PUBLISHED, tmp_path)
+    text = (tmp_path / "README.md").read_text()
+    assert "not run by this pipeline run" in text
+    assert "> Run on another machine." in text
+    assert "![mnist_500_epochs](recorded_mnist_500_epochs.png)" in text
+    assert (tmp_path / "recorded_mnist_500_epochs.png").exists()
+    assert "| recorded | holds | 90.00% after 3 epochs |" in text
+
+
+def test_no_results_says_which_command_makes_them(tmp_path: Path) -> None:
+    with pytest.raises(LabError, match=r"no such folder(.|\n)*make reproduce"):
+        read_results(tmp_path / "nowhere")
+    with pytest.raises(LabError, match=r"without a sweep\.json(.|\n)*python -m pipeline\.train experiment=three_bits"):
+        read_results(tmp_path)
+
+
+@pytest.mark.parametrize("file", ["config.json", "metrics.csv", "weights.npz", "outcome.json"])
+def test_a_point_that_is_cut_short_is_named(results: Path, tmp_path: Path, file: str) -> None:
+    shutil.copytree(results / "line_y3x", tmp_path / "line_y3x")
+    folder = tmp_path / "line_y3x" / "numpy" / "learning_rate=0.1"
+    content = (folder / file).read_bytes()
+    (folder / file).write_bytes(content[: len(content) // 2])
+    with pytest.raises(LabError) as raised:
+        read_results(tmp_path)
+    assert str(folder) in str(raised.value)
+
+
+@pytest.mark.parametrize("content", ["", "[]", '{"points": [{"name": "a"}]}'])
+def test_a_broken_list_of_points_is_named(tmp_path: Path, content: str) -> None:
+    folder = tmp_path / "three_bits" / "numpy"
+    folder.mkdir(parents=True)
+    (folder / "sweep.json").write_text(content)
+    with pytest.raises(LabError, match=r"sweep\.json cannot be read"):
+        read_results(tmp_path)
+
+
+def test_an_unfinished_copy_is_passed_over(results: Path, tmp_path: Path) -> None:
+    shutil.copytree(results / "line_y3x" / "numpy", tmp_path / "line_y3x" / "numpy")
+    shutil.copytree(results / "line_y3x" / "numpy", tmp_path / "line_y3x" / ".numpy.partial")
+    assert list(read_results(tmp_path)["line_y3x"]) == ["numpy"]
+
+
+def test_reports_that_cannot_be_written_is_one_message(results: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(LabError, match="cannot be written"):
+        write_report(read_results(results), PUBLISHED, tmp_path / "file")
+
+
+def test_a_failed_write_leaves_the_old_file(results: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    read = read_results(results)
+    write_report(read, PUBLISHED, tmp_path)
+    before = (tmp_path / "points.csv").read_bytes()
+
+    def full(self: object, row: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(csv.DictWriter, "writerows", full)
+    with pytest.raises(LabError, match="No space left on device"):
+        write_report(read, PUBLISHED, tmp_path)
+    assert (tmp_path / "points.csv").read_bytes() == before
+    assert not list(tmp_path.glob(".partial-*"))
+
+
+def test_known_studies_come_first() -> None:
+    assert ordered({"zebra": {}, "mnist": {}, "ant": {}}) == [*QUESTIONS, "ant", "zebra"]
+
+
+def test_several_seeds_are_told_apart_by_name(tmp_path: Path) -> None:
+    grid = [["optimizer.learning_rate=0.1", f"seed={seed}"] for seed in (1, 2)]
+    points: list[Point] = sweep(["experiment=two_bits", "training.epochs=5"], grid)
+    read = {"two_bits": {"numpy": write_results(tmp_path / "results", "two_bits", "numpy", points)}}
+    assert [row["name"] for row in points_rows(read)] == ["learning_rate=0.1 seed=1", "learning_rate=0.1 seed=2"]
+    assert "| `learning_rate=0.1 seed=2` | numpy |" in render(read, [], [], {})
+
+
+def test_command_says_where_the_report_is(results: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    compare(OmegaConf.create({"results": str(results), "published": "published", "reports": str(tmp_path)}))
+    printed = capsys.readouterr().out
+    assert "README.md" in printed
+    assert "digits that agree" in printed
+    assert (tmp_path / "README.md").exists()
+
+
+def test_entry_point_refuses_without_a_traceback_and_loads_nothing_heavy(tmp_path: Path) -> None:
+    program = (
+        "import sys; from pipeline import cli, compare; "
+        "code = cli.run(compare.compare, 'compare'); "
+        "print([name for name in ('tensorflow', 'keras', 'mlflow') if name in sys.modules]); sys.exit(code)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, f"results={tmp_path}"], cwd=PROJECT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: There are no results in")
+    assert "Traceback" not in done.stderr
+    assert done.stdout.strip() == "[]"
