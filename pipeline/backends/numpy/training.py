@@ -86,9 +86,10 @@ def train(points: Sequence[Config], arrays: Arrays, histories: Sequence[History]
             running = _train_epoch(epoch, points, arrays, histories, optimizer, progress, measured=epoch in due)
             if epoch in due:
                 measures = running | _evaluate_all(config, arrays, progress)
-                _record(epoch, points, histories, progress, measures, snapshot=epoch in snapshots or epoch == epochs)
+                lost = bool((progress.diverged_step >= 0).all())
+                _record(epoch, points, histories, progress, measures, snapshot=lost or epoch in snapshots)
                 report(epoch, float(np.min(measures["train/loss"])))
-                if (progress.diverged_step >= 0).all():
+                if lost:
                     break
     for history in histories:
         history.seconds = (time.perf_counter() - started) / len(histories)

@@ -1,0 +1,147 @@
+"""A config as a compiled Keras model."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+from keras import ops
+
+from pipeline.backends.keras import optimizers
+from pipeline.config import Config, KerasBackend
+from pipeline.data import Arrays
+from pipeline.initial_weights import Weights, draw, layer_sizes
+
+
+class Network(keras.Sequential):  # type: ignore[misc]
+    """Dense layers that note at which update the training loss stops being finite.
+
+    Attributes:
+        updates_per_call: how many updates a LoopedNetwork makes in one call of its training step.
+        diverged_step: how many updates had been made when the loss first was inf or NaN, -1 where it never was.
+        last_finite_loss: NaN before the first.
+    """
+
+    def __init__(self, layers: list[Any], dtype: str) -> None:
+        super().__init__(layers)
+        self.updates_per_call = self._note("updates_per_call", 1, "int32")
+        self.diverged_step = self._note("diverged_step", -1, "int32")
+        self.last_finite_loss = self._note("last_finite_loss", float("nan"), dtype)
+
+    def _note(self, name: str, value: float, dtype: str) -> Any:
+        initializer = keras.initializers.Constant(value)
+        return self.add_weight(shape=(), initializer=initializer, dtype=dtype, trainable=False, name=name)
+
+    def compute_loss(
+        self, x: Any = None, y: Any = None, y_pred: Any = None, sample_weight: Any = None, training: bool = True
+    ) -> Any:
+        """The loss; in training it is noted whether it is finite."""
+        loss = super().compute_loss(x, y, y_pred, sample_weight, training)
+        if training:
+            self.see_loss(loss, self.optimizer.iterations)
+        return loss
+
+    def see_loss(self, loss: Any, updates: Any) -> None:
+        """Note a loss of the training rows, taken after `updates` updates."""
+        finite = ops.isfinite(loss)
+        self.last_finite_loss.assign(ops.where(finite, loss, self.last_finite_loss.value))
+        step = self.diverged_step.value
+        nothing_new = ops.logical_or(finite, ops.greater_equal(step, 0))
+        self.diverged_step.assign(ops.where(nothing_new, step, ops.cast(updates, "int32")))
+
+    def weights_by_name(self) -> Weights:
+        """Copies of the weights under the names that both backends use, in the order of `trainable_variables`."""
+        weights: Weights = {}
+        for place, layer in enumerate(self.layers):
+            weights[f"layer_{place}/weights"] = layer.kernel.numpy()
+            if layer.use_bias:
+                weights[f"layer_{place}/bias"] = layer.bias.numpy()
+        return weights
+
+
+class LoopedNetwork(Network):
+    """A network for TensorFlow that makes many updates on the same rows in one call: 60,000 take seconds.
+
+    Its training step returns what the rows measure at the weights after the last update.
+    """
+
+    _updating = False
+
+    def compute_metrics(self, x: Any, y: Any, y_pred: Any, sample_weight: Any = None) -> Any:
+        """What `x` measures; nothing while the updates of the loop are traced, for nobody would see it."""
+        return {} if self._updating else super().compute_metrics(x, y, y_pred, sample_weight)
+
+    def train_step(self, data: Any) -> Any:
+        """Make `updates_per_call` updates, which may be 0, with the rows of `data`; then evaluate them."""
+        update = super().train_step
+
+        def once_more(made: Any) -> Any:
+            update(data)
+            return made + 1
+
+        self._updating = True
+        ops.while_loop(lambda made: ops.less(made, self.updates_per_call), once_more, 0)
+        self._updating = False
+        self.reset_metrics()
+        measured = self.test_step(data)
+        self.see_loss(measured["loss"], self.optimizer.iterations)
+        return measured
+
+
+class HalfSummedSquaredError(keras.losses.Loss):  # type: ignore[misc]
+    """1/2 * sum over rows and outputs of (out - y)^2."""
+
+    def __init__(self) -> None:
+        super().__init__(reduction="sum")
+
+    def call(self, y_true: Any, y_pred: Any) -> Any:
+        return ops.sum(ops.square(y_pred - y_true), axis=-1) / 2
+
+
+def same_side_of_half(y_true: Any, y_pred: Any) -> Any:
+    """The share of outputs on the target's side of 1/2: (rows,)."""
+    same = ops.equal(ops.greater(y_pred, 0.5), ops.greater(y_true, 0.5))
+    return ops.mean(ops.cast(same, y_pred.dtype), axis=-1)
+
+
+def build(config: Config, arrays: Arrays) -> tuple[Network, optimizers.Watched]:
+    """The compiled model with the weights that both backends start from, and its optimizer.
+
+    `keras.config.floatx()` must be the config's dtype: optimizer, loss and metrics compute in it.
+    """
+    knobs = config.model
+    sizes = layer_sizes(knobs, arrays.features, arrays.outputs)
+    # Softmax is left to the loss, which computes its logarithm without overflow.
+    last = "linear" if knobs.output_activation in ("identity", "softmax") else knobs.output_activation
+    activations = [knobs.hidden_activation] * (len(sizes) - 2) + [last]
+    layers = [
+        keras.layers.Dense(size, activation, use_bias=knobs.bias, kernel_initializer="zeros", dtype=config.dtype)
+        for size, activation in zip(sizes[1:], activations, strict=True)
+    ]
+    on_tensorflow = keras.backend.backend() == "tensorflow"
+    looped = on_tensorflow and config.training.batch_size is None
+    network = (LoopedNetwork if looped else Network)(
+        [keras.Input((sizes[0],), dtype=config.dtype), *layers], config.dtype
+    )
+    drawn = draw(knobs, arrays.features, arrays.outputs, config.seed, config.dtype)
+    for variable, array in zip(network.trainable_variables, drawn.values(), strict=True):
+        variable.assign(array)
+    optimizer = optimizers.build(config.optimizer)
+    optimizer.watch(network.trainable_variables, config.recording.direction_changes)
+    loss, metrics = _loss_and_metrics(config)
+    asked = isinstance(config.backend, KerasBackend) and config.backend.jit_compile
+    # JAX always compiles ("auto"): step by step it takes 0.1 s an update, where TensorFlow's graph takes 1 ms.
+    network.compile(optimizer, loss, metrics=metrics, jit_compile=asked or (False if on_tensorflow else "auto"))
+    return network, optimizer
+
+
+def _loss_and_metrics(config: Config) -> tuple[Any, list[Any]]:
+    """The config's loss and what is measured beside it, under the names that both backends record."""
+    if config.loss == "cross_entropy":
+        accuracy = keras.metrics.SparseCategoricalAccuracy(name="accuracy")
+        return keras.losses.SparseCategoricalCrossentropy(from_logits=True), [accuracy]
+    summed = config.loss == "half_summed_squared_error"
+    metrics = [keras.metrics.MeanAbsoluteError(name="mean_absolute_error")]
+    if config.model.output_activation == "sigmoid":
+        metrics.insert(0, keras.metrics.MeanMetricWrapper(same_side_of_half, name="accuracy"))
+    return HalfSummedSquaredError() if summed else keras.losses.MeanSquaredError(), metrics

@@ -1,0 +1,368 @@
+"""What both backends promise, tested on each; and that the two compute the same."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from pipeline.config import Config
+from pipeline.data import Arrays, load
+from pipeline.history import History, record_epochs
+from pipeline.initial_weights import Weights, draw
+from tests.test_numpy_training import divergence_by_hand
+from tests.trained import config
+
+Train = Callable[[Sequence[Config], Arrays, Sequence[History], Callable[[int, float], None]], None]
+NAMES = ("numpy", "keras")
+IMAGES = ("experiment=mnist", "training.epochs=3", "training.batch_size=16", "model.hidden_size=5")
+OPTIMIZERS = {
+    "sgd": ("optimizer=sgd", "optimizer.learning_rate=0.5"),
+    "momentum": ("optimizer=momentum", "optimizer.learning_rate=0.1"),
+    "nesterov": ("optimizer=nesterov", "optimizer.learning_rate=0.1", "optimizer.momentum=0.8"),
+    "adam": ("optimizer=adam", "optimizer.learning_rate=0.02"),
+    "adam with other knobs": (
+        "optimizer=adam",
+        "optimizer.learning_rate=0.02",
+        "optimizer.beta_1=0.7",
+        "optimizer.beta_2=0.95",
+        "optimizer.epsilon=0.001",
+    ),
+}
+
+
+@dataclass
+class Backend:
+    """A backend, and what it has trained already."""
+
+    name: str
+    train: Train
+    done: dict[tuple[str, ...], History] = field(default_factory=dict)
+
+    def config(self, *overrides: str) -> Config:
+        return config(*overrides, f"backend={self.name}")
+
+    def fresh(self, *overrides: str, arrays: Arrays | None = None, told: list[int] | None = None) -> History:
+        """Train one point."""
+        point, history = self.config(*overrides), History()
+        data = arrays or load(point.data, point.dtype, Path())
+        self.train([point], data, [history], lambda epoch, loss: told.append(epoch) if told is not None else None)
+        return history
+
+    def run(self, *overrides: str, arrays: Arrays | None = None) -> History:
+        """Train one point, or remember how it went."""
+        if overrides not in self.done:
+            self.done[overrides] = self.fresh(*overrides, arrays=arrays)
+        return self.done[overrides]
+
+
+BACKENDS: dict[str, Backend] = {}
+
+
+def get(name: str) -> Backend:
+    if name not in BACKENDS:
+        if name == "keras":
+            from pipeline.backends.keras.training import train
+        else:
+            from pipeline.backends.numpy.training import train
+        BACKENDS[name] = Backend(name, train)
+    return BACKENDS[name]
+
+
+@pytest.fixture(params=NAMES)
+def backend(request: pytest.FixtureRequest) -> Backend:
+    return get(request.param)
+
+
+@pytest.fixture
+def both() -> tuple[Backend, Backend]:
+    return get("numpy"), get("keras")
+
+
+def loss_by_hand(point: Config, weights: Weights, inputs: NDArray[np.floating], targets: NDArray[np.generic]) -> float:
+    """The loss in the plainest words, for the test alone."""
+    values = inputs
+    layers = sum(name.endswith("weights") for name in weights)
+    for layer in range(layers):
+        values = values @ weights[f"layer_{layer}/weights"] + weights.get(f"layer_{layer}/bias", np.zeros(1))
+        name = point.model.hidden_activation if layer < layers - 1 else point.model.output_activation
+        if name == "sigmoid":
+            values = 1 / (1 + np.exp(-values))
+        elif name == "relu":
+            values = np.where(values > 0, values, 0)
+        elif name == "softmax":
+            values = np.exp(values) / np.exp(values).sum(axis=1, keepdims=True)
+    if point.loss == "cross_entropy":
+        return float(-np.log(values[np.arange(len(targets)), targets.astype(int)]).mean())
+    squares = (values - targets.astype(float)) ** 2
+    return float(squares.sum() / 2 if point.loss == "half_summed_squared_error" else squares.mean())
+
+
+GRADIENT_CASES = {
+    "line": ("data=two_bits", "model=linear", "loss=mean_squared_error", "model.initializer=uniform"),
+    "13 lines": (
+        "data=two_bits",
+        "loss=half_summed_squared_error",
+        "model.output_activation=sigmoid",
+        "model.hidden_activation=sigmoid",
+        "model.bias=false",
+        "model.initializer=uniform",
+    ),
+    "relu, sigmoid": ("data=two_bits", "loss=mean_squared_error", "model.output_activation=sigmoid"),
+    "sigmoid, identity": (
+        "data=two_bits",
+        "loss=half_summed_squared_error",
+        "model.output_activation=identity",
+        "model.hidden_activation=sigmoid",
+        "model.initial_bias=0.3",
+    ),
+    "relu, softmax": ("model.initial_bias=0.1",),
+    "sigmoid, softmax": ("model.hidden_activation=sigmoid", "model.bias=false"),
+}
+
+
+class TestContract:
+    """Every test runs on each backend."""
+
+    @pytest.mark.parametrize("case", GRADIENT_CASES)
+    def test_a_step_of_sgd_is_the_rate_times_the_slope_of_the_loss(self, backend: Backend, case: str) -> None:
+        rate, step = 0.25, 1e-6
+        hidden = "model.hidden_size=" + ("null" if case == "line" else "5")
+        overrides = (*GRADIENT_CASES[case], hidden, "dtype=float64", "training.epochs=1", "training.batch_size=null")
+        random = np.random.default_rng(4)
+        inputs = random.uniform(-1, 1, (7, 3))
+        labels = "softmax" in case
+        targets = random.integers(0, 2, 7) if labels else random.uniform(0, 1, (7, 2))
+        arrays = Arrays(inputs, targets, None, None, 2, {})
+        chosen = (*overrides, "optimizer=sgd", f"optimizer.learning_rate={rate}")
+        history = backend.fresh(*chosen, arrays=arrays)
+        point = backend.config(*chosen)
+        before, after = history.snapshots[0], history.snapshots[1]
+        for name, array in before.items():
+            slope = np.empty_like(array)
+            for place in np.ndindex(array.shape):
+                up, down = array.copy(), array.copy()
+                up[place] += step
+                down[place] -= step
+                higher = loss_by_hand(point, {**before, name: up}, inputs, targets)
+                slope[place] = (higher - loss_by_hand(point, {**before, name: down}, inputs, targets)) / (2 * step)
+            moved = (after[name] - array) / -rate
+            np.testing.assert_allclose(moved, slope, rtol=1e-6, atol=1e-6 * max(np.abs(slope).max(), 1e-3))
+        assert history.final()["train/loss"] == pytest.approx(loss_by_hand(point, after, inputs, targets), rel=1e-9)
+
+    def test_training_starts_from_the_drawn_weights(self, backend: Backend) -> None:
+        study = ("experiment=three_bits", "training.epochs=2")
+        drawn = draw(backend.config(*study).model, 3, 1, 1, "float64")
+        first = backend.run(*study).snapshots[0]
+        assert list(first) == list(drawn)
+        assert all(np.array_equal(first[name], drawn[name]) for name in drawn)
+
+    def test_the_loss_of_a_line_goes_down(self, backend: Backend) -> None:
+        study = ("experiment=line_y2x", "gradient=backpropagation", "training.epochs=200")
+        losses = backend.run(*study, "optimizer.learning_rate=0.02").series("train/loss")[1]
+        assert losses[-1] < losses[0] / 50
+        assert np.all(np.diff(losses) <= 0)
+
+    def test_classes_that_can_be_told_apart_are_learned(self, backend: Backend, tiny_images: Arrays) -> None:
+        study = (*IMAGES, "training.epochs=40", "optimizer.learning_rate=0.02", "model.hidden_size=12")
+        history = backend.run(*study, arrays=tiny_images)
+        assert history.final()["test/accuracy"] > 0.8
+        assert history.final()["train/loss"] < history.series("train/loss")[1][0] / 3
+
+    def test_the_seed_decides_everything(self, backend: Backend, tiny_images: Arrays) -> None:
+        first, again = backend.run(*IMAGES, arrays=tiny_images), backend.fresh(*IMAGES, arrays=tiny_images)
+        assert [(m.step, m.name, m.value) for m in first.metrics] == [(m.step, m.name, m.value) for m in again.metrics]
+        other = backend.fresh(*IMAGES, "seed=2", arrays=tiny_images)
+        assert other.final()["train/loss"] != first.final()["train/loss"]
+
+    @pytest.mark.parametrize("every", [1, 10])
+    def test_a_full_batch_is_recorded_at_the_epochs_that_are_due(self, backend: Backend, every: int) -> None:
+        told: list[int] = []
+        study = ("experiment=three_bits", "training.epochs=45", f"recording.metrics_every={every}")
+        history = backend.fresh(*study, told=told)
+        due = record_epochs(45, every)
+        assert history.series("train/loss")[0].tolist() == due
+        assert history.series("train/mean_absolute_error")[0].tolist() == due
+        assert history.series("gradient_norm")[0].tolist() == due[1:]
+        assert told == due[1:]
+        assert (history.epochs, history.points_in_pass, history.diverged_step) == (45, 1, None)
+        assert history.seconds > 0
+
+    def test_minibatches_are_measured_on_the_way_and_the_test_rows_after(
+        self, backend: Backend, tiny_images: Arrays
+    ) -> None:
+        history = backend.run(*IMAGES, arrays=tiny_images)
+        assert history.series("train/loss")[0].tolist() == [1, 2, 3]
+        assert history.series("train/accuracy")[0].tolist() == [1, 2, 3]
+        assert history.series("test/loss")[0].tolist() == [0, 1, 2, 3]
+        assert history.series("weights/update_ratio")[0].tolist() == [1, 2, 3]
+
+    def test_snapshots_are_few_with_the_first_and_the_last(self, backend: Backend) -> None:
+        for count in (2, 7):
+            study = ("experiment=three_bits", "training.epochs=60", f"recording.snapshots={count}")
+            steps = list(backend.run(*study).snapshots)
+            assert steps == sorted(steps)
+            assert (steps[0], steps[-1]) == (0, 60)
+            assert len(steps) <= count
+
+    def test_the_last_snapshot_gives_the_last_loss(self, backend: Backend, tiny_images: Arrays) -> None:
+        study = ("experiment=three_bits", "training.epochs=60", "recording.snapshots=7")
+        history, point = backend.run(*study), backend.config(*study)
+        data = load(point.data, point.dtype, Path())
+        for step, weights in history.snapshots.items():
+            steps, losses = history.series("train/loss")
+            recorded = losses[steps == step][0]
+            assert loss_by_hand(point, weights, data.train_inputs, data.train_targets) == pytest.approx(recorded, 1e-9)
+        images, point = backend.run(*IMAGES, arrays=tiny_images), backend.config(*IMAGES)
+        assert tiny_images.test_inputs is not None
+        assert tiny_images.test_targets is not None
+        last = loss_by_hand(point, images.snapshots[3], tiny_images.test_inputs, tiny_images.test_targets)
+        assert images.final()["test/loss"] == pytest.approx(last, rel=1e-5)
+
+    @pytest.mark.parametrize(("rate", "every"), [(1.0, 1), (1.0, 50), (50.0, 7)])
+    def test_divergence_is_told_with_its_update(self, backend: Backend, rate: float, every: int) -> None:
+        study = ("experiment=line_y2x", "gradient=backpropagation", "dtype=float64", f"recording.metrics_every={every}")
+        history = backend.fresh(*study, f"optimizer.learning_rate={rate}")
+        step, last = divergence_by_hand(rate)
+        assert history.diverged_step == step
+        assert history.last_finite_loss == pytest.approx(last, rel=1e-6)
+        assert step <= history.epochs < step + every
+        assert max(history.snapshots) == history.epochs
+        assert max(metric.step for metric in history.metrics) < step
+        assert all(math.isfinite(metric.value) for metric in history.metrics)
+
+    def test_minibatches_that_diverge(self, backend: Backend, tiny_images: Arrays) -> None:
+        study = (*IMAGES, "optimizer=sgd", "optimizer.learning_rate=1e38", "training.epochs=9")
+        history = backend.fresh(*study, arrays=tiny_images)
+        assert history.diverged_step is not None
+        assert 0 < history.diverged_step <= 4  # of an epoch's four updates
+        assert history.last_finite_loss is not None
+        assert history.epochs < 9
+        assert list(history.snapshots) == [0, history.epochs]
+
+    def test_a_loss_that_is_infinite_from_the_start(self, backend: Backend) -> None:
+        study = ("experiment=line_y2x", "gradient=backpropagation", "model.initial_weight=1e30", "training.epochs=20")
+        history = backend.fresh(*study, "recording.metrics_every=5")
+        assert history.diverged_step == 0
+        assert history.last_finite_loss is None
+        assert history.metrics == []
+        assert history.snapshots[0]["layer_0/weights"].item() == np.float32(1e30)
+
+    def test_single_weights_are_metrics_where_asked_for(self, backend: Backend) -> None:
+        study = ("experiment=line_y2x", "gradient=backpropagation", "training.epochs=5")
+        history = backend.run(*study)
+        steps, weights = history.series("weights/weight")
+        assert steps.tolist() == list(range(6))
+        assert weights.tolist() == [history.snapshots[s]["layer_0/weights"].item() for s in range(6)]
+        assert history.series("weights/bias")[1].tolist() == [
+            history.snapshots[s]["layer_0/bias"].item() for s in range(6)
+        ]
+
+    def test_direction_changes_are_a_table(self, backend: Backend) -> None:
+        study = ("experiment=three_bits", "model.hidden_size=2", "training.epochs=300", "recording.metrics_every=1")
+        history = backend.run(*study, "optimizer.learning_rate=10", "recording.snapshots=301")
+        expected = []
+        for layer, rows in ((0, 3), (1, 2)):
+            path = np.stack([weights[f"layer_{layer}/weights"] for weights in history.snapshots.values()])
+            upwards = np.diff(path, axis=0) > 0
+            counts = (upwards[1:] != upwards[:-1]).sum(axis=0)
+            expected += [
+                {"layer": layer, "row": row, "column": column, "count": int(counts[row, column])}
+                for row in range(rows)
+                for column in range(counts.shape[1])
+            ]
+        assert history.tables["direction_changes"] == expected
+        assert sum(row["count"] for row in expected) > 0
+
+    def test_several_points_each_get_their_own(self, backend: Backend) -> None:
+        study = ("experiment=three_bits", "training.epochs=30")
+        rates = (0.1, 5.0)
+        points = [backend.config(*study, f"optimizer.learning_rate={rate}") for rate in rates]
+        histories = [History(), History()]
+        backend.train(points, load(points[0].data, "float64", Path()), histories, lambda epoch, loss: None)
+        for rate, history in zip(rates, histories, strict=True):
+            assert history.final() == backend.fresh(*study, f"optimizer.learning_rate={rate}").final()
+
+
+# --- the two compute the same
+
+
+def series_of(history: History) -> dict[str, tuple[list[int], NDArray[np.float64]]]:
+    return {name: (steps.tolist(), values) for name in history.names() for steps, values in [history.series(name)]}
+
+
+def assert_alike(a: History, b: History, rel: float, floor: float = 0.0) -> None:
+    """Same metrics at the same steps, values and weights equal up to `rel`."""
+    of_a, of_b = series_of(a), series_of(b)
+    assert set(of_a) == set(of_b)
+    for name, (steps, values) in of_a.items():
+        assert steps == of_b[name][0], name
+        np.testing.assert_allclose(of_b[name][1], values, rtol=rel, atol=floor, err_msg=name)
+    assert list(a.snapshots) == list(b.snapshots)
+    for step, weights in a.snapshots.items():
+        assert list(weights) == list(b.snapshots[step])
+        for name, array in weights.items():
+            assert b.snapshots[step][name].dtype == array.dtype
+            np.testing.assert_allclose(b.snapshots[step][name], array, rtol=rel, atol=floor, err_msg=f"{step} {name}")
+    assert a.epochs == b.epochs
+    assert a.diverged_step == b.diverged_step
+
+
+@pytest.mark.parametrize("rate", [0.1, 1])
+def test_three_bits_is_the_same_on_both(both: tuple[Backend, Backend], rate: float) -> None:
+    study = ("experiment=three_bits", "model.hidden_size=4", "training.epochs=3000", f"optimizer.learning_rate={rate}")
+    a, b = (backend.run(*study) for backend in both)
+    assert_alike(a, b, rel=1e-9)
+    assert a.tables == b.tables
+
+
+@pytest.mark.parametrize("case", OPTIMIZERS)
+def test_every_optimizer_goes_the_same_way_on_both(both: tuple[Backend, Backend], case: str) -> None:
+    study = ("experiment=three_bits", "model.hidden_size=4", "model.bias=true", "training.epochs=200")
+    a, b = (backend.run(*study, *OPTIMIZERS[case]) for backend in both)
+    assert_alike(a, b, rel=1e-8, floor=1e-12)
+    assert a.tables == b.tables
+
+
+@pytest.mark.parametrize("case", ["sgd", "adam"])
+def test_one_epoch_of_minibatches_is_the_same_on_both(
+    both: tuple[Backend, Backend], tiny_images: Arrays, case: str
+) -> None:
+    study = (*IMAGES, *OPTIMIZERS[case], "training.epochs=1", "optimizer.learning_rate=0.01")
+    a, b = (backend.run(*study, arrays=tiny_images) for backend in both)
+    assert_alike(a, b, rel=1e-4, floor=1e-6)
+
+
+def test_minibatches_of_several_epochs_are_the_same_on_both(both: tuple[Backend, Backend], tiny_images: Arrays) -> None:
+    arrays = Arrays(
+        tiny_images.train_inputs.astype(np.float64),
+        tiny_images.train_targets,
+        None if tiny_images.test_inputs is None else tiny_images.test_inputs.astype(np.float64),
+        tiny_images.test_targets,
+        tiny_images.outputs,
+        {},
+    )
+    a, b = (backend.run(*IMAGES, "dtype=float64", "training.epochs=4", arrays=arrays) for backend in both)
+    assert_alike(a, b, rel=1e-8, floor=1e-10)
+
+
+def test_a_line_is_the_same_on_both(both: tuple[Backend, Backend]) -> None:
+    study = ("experiment=line_y3x", "gradient=backpropagation", "training.epochs=100", "dtype=float64")
+    a, b = (backend.run(*study, "optimizer.learning_rate=0.05") for backend in both)
+    assert_alike(a, b, rel=1e-9, floor=1e-12)
+
+
+def test_divergence_is_the_same_on_both(both: tuple[Backend, Backend]) -> None:
+    study = ("experiment=line_y3x", "gradient=backpropagation", "training.epochs=1000", "recording.metrics_every=30")
+    a, b = (backend.run(*study, "optimizer.learning_rate=1", "recording.snapshots=4") for backend in both)
+    assert a.diverged_step is not None
+    assert a.diverged_step == b.diverged_step
+    assert a.epochs == b.epochs
+    assert list(a.snapshots) == list(b.snapshots)
+    assert series_of(a)["train/loss"][0] == series_of(b)["train/loss"][0]
+    assert b.last_finite_loss == pytest.approx(a.last_finite_loss, rel=1e-2)

@@ -1,0 +1,203 @@
+"""The Keras backend against the NumPy one, and what is Keras' own: tracing, compilation, global settings."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pipeline.backends.keras.training import train as train_keras
+from pipeline.backends.numpy.training import train as train_numpy
+from pipeline.cli import PROJECT
+from pipeline.config import Config
+from pipeline.data import Arrays, load
+from pipeline.history import History
+from pipeline.initial_weights import Weights
+from tests.trained import config
+
+THREE_BITS = ("experiment=three_bits", "model.hidden_size=4", "training.epochs=2000")
+IMAGES = ("experiment=mnist", "model.hidden_size=8", "training.batch_size=16", "optimizer.learning_rate=0.01")
+
+
+def keras_trained(point: Config, arrays: Arrays) -> History:
+    history = History()
+    train_keras([point], arrays, [history], lambda epoch, loss: None)
+    return history
+
+
+def both(*overrides: str, arrays: Arrays | None = None) -> tuple[History, History]:
+    """The same point trained by Keras and by NumPy."""
+    keras_point = config(*overrides, "backend=keras")
+    numpy_point = config(*overrides, "backend=numpy", "gradient=backpropagation")
+    rows = arrays or load(keras_point.data, keras_point.dtype, Path())
+    by_numpy = History()
+    train_numpy([numpy_point], rows, [by_numpy], lambda epoch, loss: None)
+    return keras_trained(keras_point, rows), by_numpy
+
+
+def as_float64(arrays: Arrays) -> Arrays:
+    assert arrays.test_inputs is not None
+    train, test = arrays.train_inputs.astype(np.float64), arrays.test_inputs.astype(np.float64)
+    return Arrays(train, arrays.train_targets, test, arrays.test_targets, arrays.outputs, arrays.checksums)
+
+
+def values(history: History) -> dict[tuple[int, str], float]:
+    return {(metric.step, metric.name): metric.value for metric in history.metrics}
+
+
+def assert_same(one: History, other: History, rtol: float, atol: float = 0.0) -> None:
+    """The same metrics at the same epochs, the same snapshots and tables; numbers to a tolerance."""
+    assert one.names() == other.names()
+    assert values(one) == pytest.approx(values(other), rel=rtol, abs=atol)
+    assert one.snapshots.keys() == other.snapshots.keys()
+    for epoch, weights in one.snapshots.items():
+        assert_same_weights(weights, other.snapshots[epoch], rtol, atol)
+    assert one.tables == other.tables
+    assert (one.diverged_step, one.epochs) == (other.diverged_step, other.epochs)
+    assert one.last_finite_loss == pytest.approx(other.last_finite_loss, rel=rtol, abs=atol)
+
+
+def assert_same_weights(one: Weights, other: Mapping[str, np.ndarray], rtol: float, atol: float) -> None:
+    assert list(one) == list(other)
+    for name, array in one.items():
+        assert array.dtype == other[name].dtype
+        np.testing.assert_allclose(array, other[name], rtol, atol)
+
+
+@pytest.mark.parametrize("rate", [0.001, 0.1, 1])
+def test_three_bits_is_the_numpy_run_in_every_number(rate: float) -> None:
+    by_keras, by_numpy = both(*THREE_BITS, f"optimizer.learning_rate={rate}")
+    assert_same(by_keras, by_numpy, rtol=1e-9)
+    assert by_keras.tables["direction_changes"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("size", [4, 32])
+def test_three_bits_stays_the_numpy_run_for_60000_iterations(size: int) -> None:
+    by_keras, by_numpy = both("experiment=three_bits", f"model.hidden_size={size}", "optimizer.learning_rate=1")
+    assert_same(by_keras, by_numpy, rtol=1e-9)
+
+
+@pytest.mark.parametrize("optimizer", ["momentum", "nesterov", "adam"])
+def test_other_optimizers_are_numpys(optimizer: str) -> None:
+    by_keras, by_numpy = both(*THREE_BITS, f"optimizer={optimizer}", "training.epochs=300")
+    assert_same(by_keras, by_numpy, rtol=1e-9)
+
+
+def test_mean_squared_error_with_sigmoid_and_single_weights() -> None:
+    by_keras, by_numpy = both("experiment=two_bits", "loss=mean_squared_error", "training.epochs=200")
+    assert_same(by_keras, by_numpy, rtol=1e-9)
+    assert "weights/weight_1_0" in by_keras.names()
+
+
+@pytest.mark.parametrize("study", ["line_y2x", "line_y3x"])
+def test_line_in_float32(study: str) -> None:
+    by_keras, by_numpy = both(f"experiment={study}", "optimizer.learning_rate=0.01", "training.epochs=100")
+    assert_same(by_keras, by_numpy, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+def test_minibatches_in_float64(optimizer: str, tiny_images: Arrays) -> None:
+    overrides = [*IMAGES, f"optimizer={optimizer}", "optimizer.learning_rate=0.1", "dtype=float64", "training.epochs=5"]
+    by_keras, by_numpy = both(*overrides, "recording.metrics_every=2", arrays=as_float64(tiny_images))
+    assert_same(by_keras, by_numpy, rtol=1e-9)
+    steps, _ = by_keras.series("train/loss")
+    assert steps.tolist() == [1, 2, 4, 5]
+
+
+def test_minibatches_in_float32(tiny_images: Arrays) -> None:
+    by_keras, by_numpy = both(*IMAGES, "training.epochs=1", arrays=tiny_images)
+    assert_same(by_keras, by_numpy, rtol=1e-4, atol=1e-6)
+
+
+def test_full_batch_with_classes_and_test_rows(tiny_images: Arrays) -> None:
+    overrides = [*IMAGES, "training.batch_size=null", "dtype=float64", "training.epochs=20"]
+    by_keras, by_numpy = both(*overrides, arrays=as_float64(tiny_images))
+    assert_same(by_keras, by_numpy, rtol=1e-9)
+    assert {"train/accuracy", "test/loss"} <= set(by_keras.names())
+
+
+@pytest.mark.parametrize("every", [1, 100])
+def test_divergence_with_a_full_batch_is_told_at_its_update(every: int) -> None:
+    overrides = ["experiment=line_y2x", "optimizer.learning_rate=10", f"recording.metrics_every={every}"]
+    by_keras, by_numpy = both(*overrides)
+    assert by_keras.diverged_step == by_numpy.diverged_step == 9
+    assert values(by_keras).keys() == values(by_numpy).keys()
+    assert by_keras.epochs == by_numpy.epochs < 100
+    assert by_keras.last_finite_loss == pytest.approx(by_numpy.last_finite_loss, rel=1e-5)
+    assert by_keras.epochs in by_keras.snapshots
+
+
+def test_divergence_with_minibatches_is_told_at_its_update(tiny_images: Arrays) -> None:
+    by_keras, by_numpy = both(*IMAGES, "optimizer=sgd", "optimizer.learning_rate=1e30", arrays=tiny_images)
+    assert by_keras.diverged_step == by_numpy.diverged_step
+    assert by_keras.diverged_step in (1, 2, 3)
+    assert by_keras.last_finite_loss == pytest.approx(by_numpy.last_finite_loss, rel=1e-5)
+    assert values(by_keras).keys() == values(by_numpy).keys()
+
+
+def test_compiled_with_xla_it_computes_the_same() -> None:
+    compiled, plain = (
+        keras_trained(point, load(point.data, point.dtype, Path()))
+        for point in (config(*THREE_BITS, "backend=keras", f"backend.jit_compile={jit}") for jit in ("true", "false"))
+    )
+    assert_same(compiled, plain, rtol=1e-9)
+
+
+@pytest.mark.parametrize("overrides", [THREE_BITS, ("experiment=line_y2x", "optimizer.learning_rate=10")])
+def test_a_backend_without_the_loop_computes_the_same(
+    overrides: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    point = config(*overrides, "backend=keras", "training.epochs=60")
+    rows = load(point.data, point.dtype, Path())
+    looped = keras_trained(point, rows)
+    monkeypatch.setattr("pipeline.backends.keras.network.keras.backend.backend", lambda: "another")
+    assert_same(keras_trained(point, rows), looped, rtol=1e-6 if point.dtype == "float32" else 1e-12)
+
+
+def test_a_seed_decides_everything(tiny_images: Arrays) -> None:
+    first, again, other = (
+        keras_trained(config(*IMAGES, "backend=keras", "training.epochs=2", f"seed={seed}"), tiny_images)
+        for seed in (1, 1, 2)
+    )
+    assert values(first) == values(again)
+    assert values(first).keys() == values(other).keys()
+    assert values(first) != values(other)
+
+
+def test_points_train_one_after_the_other_and_keras_is_left_as_it_was() -> None:
+    import keras
+
+    keras.config.set_floatx("float32")
+    points = [
+        config(*THREE_BITS, "backend=keras", "training.epochs=20", f"optimizer.learning_rate={r}") for r in (1, 2)
+    ]
+    rows, histories = load(points[0].data, points[0].dtype, Path()), [History(), History()]
+    reports: list[tuple[int, float]] = []
+    train_keras(points, rows, histories, lambda epoch, loss: reports.append((epoch, loss)))
+    assert keras.config.floatx() == "float32"
+    assert keras.config.dtype_policy().name == "float32"
+    for point, history in zip(points, histories, strict=True):
+        assert values(history) == values(keras_trained(point, rows))
+        assert (history.epochs, history.points_in_pass) == (20, 1)
+        assert history.seconds > 0
+        assert (20, history.final()["train/loss"]) in reports
+
+
+@pytest.mark.slow
+def test_nothing_is_written_to_stderr() -> None:
+    code = """
+from pathlib import Path
+from pipeline.backends.keras.training import train
+from pipeline.data import load
+from pipeline.history import History
+from tests.trained import config
+point = config("experiment=three_bits", "training.epochs=20", "backend=keras", "backend.jit_compile=true")
+train([point], load(point.data, point.dtype, Path()), [History()], lambda epoch, loss: None)
+"""
+    ran = subprocess.run([sys.executable, "-c", code], cwd=PROJECT, capture_output=True, text=True, check=True)
+    assert ran.stderr == ""
