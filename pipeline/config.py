@@ -225,7 +225,8 @@ def _describe(problem: Mapping[str, Any], composed: Mapping[str, Any]) -> str:
     if problem["type"] == "value_error":
         return f"  {key + ': ' if key else ''}{problem['ctx']['error']}"
     if problem["type"] == "extra_forbidden":
-        near = difflib.get_close_matches(path[-1], _known_keys(Config), n=1)
+        # A key that exists, but not here, is no guess worth making.
+        near = difflib.get_close_matches(path[-1], [key for key in _known_keys(Config) if key != path[-1]], n=1)
         return f"  {key}: no such key" + (f"; did you mean {'.'.join([*path[:-1], near[0]])}?" if near else "")
     if problem["type"].startswith("union_tag"):
         expected, received = problem["ctx"].get("expected_tags", "a name"), problem["ctx"].get("tag", "nothing")

@@ -71,7 +71,7 @@ def _load_prepared(data: IdxData, dtype: str, folder: Path) -> Arrays:
             received="no such folder" if not folder.exists() else "a folder without data.json",
             fix=again,
         ) from None
-    except (ValueError, KeyError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError):
         raise LabError(f"{folder / 'data.json'} cannot be read.", fix=f"delete {folder}, then {again}") from None
     arrays = {}
     for name in ("train_inputs", "train_targets", "test_inputs", "test_targets"):
@@ -85,7 +85,16 @@ def _load_prepared(data: IdxData, dtype: str, folder: Path) -> Arrays:
                 received=received,
                 fix=f"delete {folder}, then {again}",
             )
-        arrays[name] = np.load(file, allow_pickle=False)
+        try:
+            with file.open("rb") as stream:
+                arrays[name] = np.lib.format.read_array(stream, allow_pickle=False)
+        except ValueError as error:
+            raise LabError(
+                f"{file} cannot be read.",
+                expected="an array of numbers in NumPy's .npy format",
+                received=str(error),
+                fix=f"delete {folder}, then {again}",
+            ) from None
     return Arrays(
         arrays["train_inputs"].astype(dtype, copy=False),
         arrays["train_targets"],

@@ -19,6 +19,12 @@ def layer_sizes(model: Model, features: int, outputs: int) -> list[int]:
     return [features, *hidden, outputs]
 
 
+def array_names(model: Model) -> list[str]:
+    """Names of a network's arrays, in the order of its layers."""
+    layers = 1 if model.hidden_size is None else 2
+    return [f"layer_{layer}/{kind}" for layer in range(layers) for kind in ("weights", "bias")[: 1 + model.bias]]
+
+
 def draw(model: Model, features: int, outputs: int, seed: int, dtype: str) -> Weights:
     """Draw the weights that training starts from.
 

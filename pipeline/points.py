@@ -33,6 +33,7 @@ import numpy as np
 from pipeline.config import Config, read_config
 from pipeline.errors import LabError
 from pipeline.history import History, Metric
+from pipeline.initial_weights import array_names
 
 POINTS = Path(".points")
 NOT_SIGNED = {"tracking", "results"}
@@ -102,7 +103,9 @@ def point_name(config: Config, overrides: Sequence[str]) -> str:
 
     For instance `learning_rate=10 hidden_size=4 seed=2`.
     """
-    values = {"learning_rate": f"{config.optimizer.learning_rate:g}"}
+    rate = config.optimizer.learning_rate
+    short = f"{rate:g}"
+    values = {"learning_rate": short if float(short) == rate else repr(rate)}
     if config.model.hidden_size is not None:
         values["hidden_size"] = str(config.model.hidden_size)
     for override in overrides:
@@ -115,7 +118,7 @@ def point_name(config: Config, overrides: Sequence[str]) -> str:
 def folder_name(name: str) -> str:
     """A point's name as a file name: only letters, digits and `=_.,-`, at most 100 characters."""
     safe = re.sub(r"[^A-Za-z0-9=_.,-]", "_", name.replace(" ", ","))
-    if safe == name.replace(" ", ",") and len(safe) <= 100:
+    if safe == name.replace(" ", ",") and "," not in name and len(safe) <= 100 and safe.strip("."):
         return safe
     return f"{safe[:90]}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
 
@@ -208,6 +211,8 @@ def read_point(folder: Path, name: str) -> Point:
         )
         with np.load(folder / "weights.npz", allow_pickle=False) as arrays:
             names = [key for key in arrays.files if key != "steps"]
+            if set(names) != set(array_names(config.model)):
+                raise ValueError(f"weights.npz holds {', '.join(names)}")
             loaded = {key: arrays[key] for key in names}
             for place, step in enumerate(arrays["steps"].tolist()):
                 history.snapshots[step] = {key: loaded[key][place] for key in names}
@@ -216,7 +221,7 @@ def read_point(folder: Path, name: str) -> Point:
                 with table.open(newline="") as stream:
                     rows = [{k: float(v) for k, v in row.items()} for row in csv.DictReader(stream)]
                 history.tables[table.stem] = rows
-    except (OSError, ValueError, TypeError, KeyError, EOFError, BadZipFile) as error:
+    except (OSError, ValueError, TypeError, LookupError, EOFError, RuntimeError, BadZipFile, LabError) as error:
         raise LabError(
             f"The trained point in {folder} cannot be read.",
             expected="config.json, metrics.csv, weights.npz and outcome.json as training writes them",

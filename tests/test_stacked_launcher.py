@@ -1,0 +1,184 @@
+"""The launcher: Hydra's own suites for launchers, and what it does beyond the basic one."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hydra import initialize_config_dir, version
+from hydra._internal.callbacks import Callbacks
+from hydra._internal.hydra import Hydra
+from hydra.core.config_store import ConfigStore
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.plugins import Plugins
+from hydra.core.utils import JobReturn, JobStatus
+from hydra.plugins.launcher import Launcher
+from hydra.test_utils.launcher_common_tests import IntegrationTestSuite, LauncherTestSuite
+from hydra.types import HydraContext, RunMode
+from omegaconf import DictConfig
+
+from pipeline.cli import PROJECT
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:(?s).*version_base:UserWarning"),
+    pytest.mark.filterwarnings("ignore:Future Hydra versions:UserWarning"),
+]
+TARGET = {"_target_": "hydra_plugins.stacked_launcher.StackedLauncher"}
+
+
+@pytest.fixture(autouse=True)
+def in_config_store(hydra_restore_singletons: None) -> None:
+    """Hydra's suites run apps that know nothing of our conf/: for them the launcher is in the ConfigStore."""
+    ConfigStore.instance().store("stacked", TARGET, group="hydra/launcher")
+    version.setbase("1.1")  # what they expect, whatever other tests have set
+
+
+def test_hydra_finds_the_launcher() -> None:
+    found = {f"{launcher.__module__}.{launcher.__qualname__}" for launcher in Plugins.instance().discover(Launcher)}
+    assert TARGET["_target_"] in found
+
+
+@pytest.mark.parametrize(("launcher_name", "overrides"), [("stacked", [])])
+class TestLikeAnyLauncher(LauncherTestSuite):
+    """Hydra's conformance suite, task by task."""
+
+
+def stack_of(configs: Sequence[DictConfig]) -> list[int]:
+    return [100 for _ in configs]
+
+
+@pytest.mark.parametrize(("launcher_name", "overrides"), [("stacked", [])])
+class TestLikeAnyLauncherInOneCall(LauncherTestSuite):
+    """The same for a task that is called with all points."""
+
+    @pytest.fixture(autouse=True)
+    def stacked(self, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
+        if "custom_resolver" not in request.node.name:  # there the task returns something else
+            monkeypatch.setattr(
+                "hydra.test_utils.test_utils.SweepTaskFunction.train_all", staticmethod(stack_of), raising=False
+            )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("task_launcher_cfg", "extra_flags"),
+    [({}, ["-m", f"hydra.searchpath=[file://{PROJECT / 'conf'}]", "hydra/launcher=stacked"])],
+)
+class TestLikeAnyLauncherFromTheCommandLine(IntegrationTestSuite):
+    """Hydra's suite of apps that are run as scripts."""
+
+    @pytest.fixture(autouse=True)
+    def path(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("PYTHONPATH", str(PROJECT))
+
+
+# --- beyond the suites
+
+
+Launch = Callable[[Callable[[DictConfig], Any], list[list[str]]], Sequence[JobReturn]]
+
+
+@pytest.fixture
+def launch(tmp_path: Path) -> Iterator[Launch]:
+    """launch(task, [["a=1"], ["a=2"]]): run points of an app with the keys a and b; returns its jobs."""
+    (tmp_path / "conf").mkdir()
+    (tmp_path / "conf" / "config.yaml").write_text(
+        "defaults: [_self_, {override hydra/launcher: stacked}]\na: 0\nb: 0\n"
+    )
+
+    def run(task: Callable[[DictConfig], Any], points: list[list[str]]) -> Sequence[JobReturn]:
+        with initialize_config_dir(str(tmp_path / "conf"), version_base="1.3", job_name="app"):
+            hydra = GlobalHydra.instance().hydra
+            assert isinstance(hydra, Hydra)
+            overrides = [f"hydra.sweep.dir={tmp_path / 'out'}"]
+            config = hydra.compose_config("config", overrides, RunMode.MULTIRUN, with_log_configuration=False)
+            context = HydraContext(config_loader=hydra.config_loader, callbacks=Callbacks(config))
+            launcher = Plugins.instance().instantiate_launcher(hydra_context=context, task_function=task, config=config)
+            return launcher.launch(points, initial_job_idx=0)
+
+    yield run
+    GlobalHydra.instance().clear()
+
+
+class Task:
+    """A task that can be called with all points; `answer` gives each point's result."""
+
+    def __init__(self, answer: Callable[[DictConfig], Any]) -> None:
+        self.answer = answer
+        self.calls: list[list[tuple[int, int]]] = []
+        self.single: list[int] = []
+
+    def __call__(self, config: DictConfig) -> Any:
+        self.single.append(config.a)
+
+    def train_all(self, configs: Sequence[DictConfig]) -> list[Any]:
+        self.calls.append([(config.a, config.b) for config in configs])
+        assert [config.hydra.job.num for config in configs] == list(range(len(configs)))
+        return [self.answer(config) for config in configs]
+
+
+def test_train_all_is_called_once_with_all_points(launch: Launch, tmp_path: Path) -> None:
+    task = Task(lambda config: config.a * 10 + config.b)
+    points = [(3, 5), (3, 4), (1, 5), (1, 4), (2, 5), (2, 4)]
+    jobs = launch(task, [[f"a={a}", f"b={b}"] for a, b in points])
+    assert task.calls == [points]
+    assert task.single == []
+    assert [job.return_value for job in jobs] == [35, 34, 15, 14, 25, 24]
+    assert [job.overrides for job in jobs] == [[f"a={a}", f"b={b}"] for a, b in task.calls[0]]
+    assert [job.cfg for job in jobs] == [{"a": a, "b": b} for a, b in task.calls[0]]
+    for number, job in enumerate(jobs):
+        assert job.status == JobStatus.COMPLETED
+        assert job.hydra_cfg is not None
+        assert job.hydra_cfg.hydra.runtime.output_dir == str(tmp_path / "out" / str(number))
+        assert (tmp_path / "out" / str(number) / ".hydra" / "overrides.yaml").exists()
+
+
+def test_an_exception_for_one_point_leaves_the_others(launch: Launch) -> None:
+    failure = RuntimeError("this one failed")
+    task = Task(lambda config: failure if config.a == 2 else config.a)
+    first, second, third = launch(task, [["a=1"], ["a=2"], ["a=3"]])
+    assert (first.return_value, third.return_value) == (1, 3)
+    assert second.status == JobStatus.FAILED
+    with pytest.raises(RuntimeError, match="this one failed"):
+        _ = second.return_value
+
+
+def test_an_exception_of_the_whole_call_goes_through(launch: Launch) -> None:
+    def interrupted(config: DictConfig) -> Any:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        launch(Task(interrupted), [["a=1"], ["a=2"]])
+
+
+def test_too_few_results_are_an_error(launch: Launch) -> None:
+    task = Task(lambda config: 1)
+    task.train_all = lambda configs: [1]  # type: ignore[method-assign]
+    with pytest.raises(ValueError, match="zip"):
+        launch(task, [["a=1"], ["a=2"]])
+
+
+def test_a_task_without_train_all_is_run_point_by_point(launch: Launch) -> None:
+    seen: list[tuple[int, int]] = []
+
+    def task(config: DictConfig) -> int:
+        seen.append((config.a, HydraConfig.get().job.num))
+        if config.a == 2:
+            raise RuntimeError("this one failed")
+        return int(config.a)
+
+    jobs = launch(task, [["a=1"], ["a=2"], ["a=3"]])
+    assert seen == [(1, 0), (2, 1), (3, 2)]
+    assert [job.status for job in jobs] == [JobStatus.COMPLETED, JobStatus.FAILED, JobStatus.COMPLETED]
+
+
+def test_the_launcher_imports_no_framework() -> None:
+    """Every Hydra command imports it, `--help` too."""
+    code = "import sys, hydra_plugins.stacked_launcher; print({'mlflow', 'numpy', 'tensorflow'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=PROJECT, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"

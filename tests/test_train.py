@@ -1,0 +1,129 @@
+"""Training from the command line, from the config to MLflow and the results folder."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from mlflow import MlflowClient
+from mlflow.entities import Run
+
+from pipeline.points import read_point
+from pipeline.tracking import store_uri
+
+
+def run(project: Path, *arguments: str, options: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:
+    done = subprocess.run(
+        [sys.executable, *options, "-m", "pipeline.train", *arguments],
+        cwd=project,
+        capture_output=True,
+        text=True,
+        timeout=250,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "Traceback" not in done.stderr
+    return done
+
+
+@pytest.fixture
+def ready(lab: Path, empty_store: Path) -> Path:
+    """A copy of the project with an empty store."""
+    (lab / "mlruns").mkdir()
+    shutil.copy(empty_store, lab / "mlruns" / "mlflow.db")
+    return lab
+
+
+def runs_of(project: Path, study: str) -> dict[str, Run]:
+    client = MlflowClient(store_uri(project))
+    experiment = client.get_experiment_by_name(study)
+    assert experiment is not None
+    return {str(run.info.run_name): run for run in client.search_runs([experiment.experiment_id])}
+
+
+def journal(folder: Path) -> list[tuple[str, str, str]]:
+    """Everything in a journal but when it was written."""
+    with (folder / "metrics.csv").open(newline="") as stream:
+        return [(row["step"], row["name"], row["value"]) for row in csv.DictReader(stream)]
+
+
+@pytest.mark.slow
+def test_a_study_from_the_command_line_without_tensorflow(ready: Path) -> None:
+    done = run(ready, "experiment=line_y2x", "results=results/line_y2x/numpy", options=("-X", "importtime"))
+    imported = {line.split("|")[-1].strip().split(".")[0] for line in done.stderr.splitlines() if "|" in line}
+    assert "mlflow" in imported
+    assert not imported & {"tensorflow", "keras", "torch", "jax"}
+    table = done.stdout.splitlines()
+    assert table[0].split() == ["point", "outcome", "train/loss", "seconds"]
+    assert [line.split()[:2] for line in table[1:]] == [
+        [f"learning_rate={rate}", "finished"] for rate in ("0.01", "0.1", "0.5")
+    ]
+    assert "line_y2x numpy: points 1-3 of 3: 1000 epochs" in done.stderr
+    runs = runs_of(ready, "line_y2x")
+    assert {run.info.status for run in runs.values()} == {"FINISHED"}
+    assert len(runs) == 4
+    results = ready / "results" / "line_y2x" / "numpy"
+    told = json.loads((results / "sweep.json").read_text())
+    assert told["command"] == "python -m pipeline.train experiment=line_y2x results=results/line_y2x/numpy"
+    points = [read_point(results / row["folder"], row["name"]) for row in told["points"]]
+    assert [point.config.optimizer.learning_rate for point in points] == [0.01, 0.1, 0.5]
+    assert points[1].outcome.final["weights/weight"] == pytest.approx(2, abs=1e-3)
+
+
+def test_a_single_run(ready: Path) -> None:
+    done = run(ready, "experiment=two_bits", "training.epochs=50")
+    assert len(done.stdout.splitlines()) == 2
+    assert "two_bits numpy: learning_rate=1 epochs=50: 50 epochs" in done.stderr
+    runs = runs_of(ready, "two_bits")
+    assert {name: run.info.status for name, run in runs.items()} == {"learning_rate=1 epochs=50": "FINISHED"}
+    assert len(list((ready / ".points").iterdir())) == 1
+    assert not (ready / "results").exists()
+    assert [path.name for path in (ready / "outputs").iterdir()] == ["two_bits"]
+
+
+@pytest.mark.slow
+def test_the_basic_launcher_gives_the_same_numbers(ready: Path) -> None:
+    grid = (
+        "-m",
+        "experiment=three_bits",
+        "optimizer.learning_rate=0.1,10",
+        "model.hidden_size=2,3",
+        "training.epochs=60",
+    )
+    stacked = run(ready, *grid, "results=a")
+    basic = run(ready, *grid, "results=b", "hydra/launcher=basic")
+    told_a, told_b = (json.loads((ready / name / "sweep.json").read_text())["points"] for name in ("a", "b"))
+    assert [row["name"] for row in told_a] == [
+        "learning_rate=0.1 hidden_size=2 epochs=60",
+        "learning_rate=0.1 hidden_size=3 epochs=60",
+        "learning_rate=10 hidden_size=2 epochs=60",
+        "learning_rate=10 hidden_size=3 epochs=60",
+    ]
+    assert told_a == told_b
+    for row in told_a:
+        a, b = ready / "a" / row["folder"], ready / "b" / row["folder"]
+        assert journal(a) == journal(b)
+        one, other = read_point(a, row["name"]), read_point(b, row["name"])
+        assert one.history.tables == other.history.tables
+        assert {s: {k: v.tobytes() for k, v in w.items()} for s, w in one.history.snapshots.items()} == {
+            s: {k: v.tobytes() for k, v in w.items()} for s, w in other.history.snapshots.items()
+        }
+        assert (one.outcome.points_in_pass, other.outcome.points_in_pass) == (2, 1)
+    assert "points 1-2 of 4" in stacked.stderr
+    assert "point 4" in basic.stderr
+    for folder in (ready / "multirun" / "three_bits").iterdir():
+        assert {path.name for path in folder.iterdir()} == {"0", "1", "2", "3", "multirun.yaml"}
+        assert (folder / "2" / ".hydra" / "config.yaml").exists()
+    client = MlflowClient(store_uri(ready))
+    experiment = client.get_experiment_by_name("three_bits")
+    assert experiment is not None
+    runs = client.search_runs([experiment.experiment_id])
+    parents = [run.info.run_id for run in runs if "mlflow.parentRunId" not in run.data.tags]
+    assert len(parents) == 2
+    for parent in parents:
+        assert sum(run.data.tags.get("mlflow.parentRunId") == parent for run in runs) == 4
