@@ -1,0 +1,40 @@
+"""After a small run of the whole pipeline: every study has its points in results/, in the report and in MLflow."""
+
+import csv
+import json
+import sqlite3
+import sys
+from collections import Counter
+from pathlib import Path
+
+POINTS = {
+    "line_y2x": 3,
+    "line_y3x": 3,
+    "two_bits": 1,
+    "three_bits": 14,
+    "thirteen_lines": 1,
+    "mnist": 3,
+    "mnist_grid": 12,
+}
+RUNS = """
+    select experiments.name, backend.value
+    from runs
+    join experiments using (experiment_id)
+    join tags backend on backend.run_uuid = runs.run_uuid and backend.key = 'backend'
+    join tags role on role.run_uuid = runs.run_uuid and role.key = 'lab.role'
+    where role.value = 'point' and runs.status = 'FINISHED'
+"""
+
+expected = Counter({(study, backend): count for study, count in POINTS.items() for backend in ("numpy", "keras")})
+sweeps = {path: json.loads(path.read_text()) for path in Path("results").glob("*/*/sweep.json")}
+with Path("reports/points.csv").open(newline="") as stream:
+    reported = Counter((row["study"], row["backend"]) for row in csv.DictReader(stream))
+found = {
+    "results/": Counter({(sweep["study"], sweep["backend"]): len(sweep["points"]) for sweep in sweeps.values()}),
+    "reports/points.csv": reported,
+    "MLflow": Counter(sqlite3.connect("mlruns/mlflow.db").execute(RUNS).fetchall()),
+}
+for place, points in found.items():
+    if points != expected:
+        sys.exit(f"{place} does not hold the points of every study.\n  expected: {expected}\n  received: {points}")
+print(f"small run: {expected.total()} points of {len(POINTS)} studies are in {', '.join(found)}")

@@ -1,0 +1,45 @@
+# make reproduce | test | ui | help
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(abspath $(VENV))/bin
+STORE := mlruns/mlflow.db
+PORT ?= 5000
+export PATH := $(BIN):$(PATH)
+export MLFLOW_DISABLE_TELEMETRY := true
+
+.DEFAULT_GOAL := help
+.PHONY: reproduce test check ui lock help
+
+reproduce: $(VENV)/.installed ## fetch MNIST, train every study on both backends, write the report
+	@dvc repro
+	@echo
+	@echo "The report is reports/README.md. To look at the runs: make ui"
+
+test: $(VENV)/.installed ## run the tests
+	@pytest
+
+check: $(VENV)/.installed ## lint, format and types
+	@ruff check .
+	@ruff format --check .
+	@mypy
+
+ui: $(VENV)/.installed ## open the runs in MLflow on 127.0.0.1 (PORT=5000)
+	@test -f $(STORE) || { echo "error: there are no runs yet; make reproduce, or python -m pipeline.train, writes them" >&2; exit 1; }
+	@echo "Experiments: http://127.0.0.1:$(PORT)/#/experiments (Ctrl-C ends the server)"
+	@MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false mlflow ui --host 127.0.0.1 --port $(PORT) \
+		--backend-store-uri sqlite:///$(abspath $(STORE))
+
+lock: $(VENV)/.installed ## renew requirements.lock from pyproject.toml
+	@uv pip compile pyproject.toml --group dev --universal --python-version 3.11 --fork-strategy fewest --generate-hashes \
+		--no-emit-index-url --no-annotate --no-header --upgrade --quiet --output-file requirements.lock
+
+help: ## say what there is
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-10s %s\n", $$1, $$2}'
+
+$(VENV)/.installed: requirements.lock
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(None if (3, 11) <= v < (3, 14) else \
+		f"error: this needs Python 3.11 to 3.13, {sys.executable} is {sys.version.split()[0]}; try make PYTHON=python3.12 ...")'
+	@echo "Installing the locked packages into $(VENV): two minutes, 3 GB"
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	@touch $@
