@@ -1,0 +1,120 @@
+"""Every command in the README works: run here as it is printed, or by .ci/run, which has a network."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shlex
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+PROJECT = Path(__file__).resolve().parent.parent
+README = (PROJECT / "README.md").read_text()
+COMMANDS = [line for block in re.findall(r"```sh\n(.*?)```", README, re.S) for line in block.splitlines()]
+TRAINING = [command for command in COMMANDS if command.startswith("python -m pipeline.train")]
+BY_CI = [
+    "make reproduce",
+    "make test",
+    "python -m pipeline.fetch data=fashion_mnist",
+    "python -m pipeline.prepare data=fashion_mnist",
+]
+
+
+def write_prepared(project: Path, name: str) -> None:
+    """A data set of 300 made-up images, as pipeline.prepare writes it."""
+    folder = project / "data" / "prepared" / name
+    folder.mkdir(parents=True)
+    random = np.random.default_rng(0)
+    sums = {}
+    for split, rows in (("train", 250), ("test", 50)):
+        inputs: NDArray[Any] = random.random((rows, 784), dtype=np.float32)
+        targets: NDArray[Any] = random.integers(0, 10, rows)
+        for role, array in (("inputs", inputs), ("targets", targets)):
+            file = folder / f"{split}_{role}.npy"
+            np.save(file, array, allow_pickle=False)
+            sums[file.name] = hashlib.sha256(file.read_bytes()).hexdigest()
+    (folder / "data.json").write_text(json.dumps({"name": name, "classes": 10, "sha256": sums}))
+
+
+@pytest.fixture
+def project(lab: Path) -> Path:
+    """A copy of the project with the README's own experiment file, and made-up images in the place of real ones."""
+    for name in ("mnist", "fashion_mnist"):
+        write_prepared(lab, name)
+    [example] = re.findall(r"```yaml\n(.*?)```", README, re.S)
+    [file] = re.findall(r"# (conf/experiment/\w+\.yaml)", example)
+    (lab / file).write_text(example)
+    return lab
+
+
+def environment() -> dict[str, str]:
+    return os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+
+
+def test_no_command_is_left_out() -> None:
+    assert len(TRAINING) >= 5
+    assert sorted(COMMANDS) == sorted([*BY_CI, *TRAINING, "make ui"])
+
+
+@pytest.mark.parametrize("command", BY_CI)
+def test_ci_runs_it(command: str) -> None:
+    script = (PROJECT / ".ci" / "run").read_text()
+    typed = [re.sub(r" VENV=.*", "", line.strip()) for line in script.splitlines()]
+    assert command in typed
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", TRAINING)
+def test_training_command(command: str, project: Path) -> None:
+    done = subprocess.run(shlex.split(command), cwd=project, env=environment(), capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert list((project / ".points").glob("*/outcome.json"))
+    assert re.search(r"learning_rate=\S+ .*(finished|diverged)", done.stdout)
+
+
+@pytest.mark.slow
+def test_make_ui_answers(project: Path) -> None:
+    shutil.copy(PROJECT / "Makefile", project)
+    venv = Path(sys.executable).parent.parent
+    make = ["make", "ui", f"VENV={venv}", "-o", f"{venv}/.installed"]
+    without_runs = subprocess.run(make, cwd=project, capture_output=True, text=True)
+    assert without_runs.returncode != 0
+    assert "no runs yet" in without_runs.stderr
+    subprocess.run(
+        shlex.split("python -m pipeline.train experiment=two_bits profile=small"),
+        cwd=project,
+        env=environment(),
+        check=True,
+    )
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    server = subprocess.Popen([*make, f"PORT={port}"], cwd=project, start_new_session=True, stdout=subprocess.DEVNULL)
+    try:
+        assert "MLflow" in _first_answer(f"http://127.0.0.1:{port}/", server)
+    finally:
+        os.killpg(server.pid, signal.SIGTERM)
+        server.wait(timeout=60)
+
+
+def _first_answer(address: str, server: subprocess.Popen[bytes]) -> str:
+    while server.poll() is None:
+        try:
+            with urllib.request.urlopen(address, timeout=5) as answer:
+                return str(answer.read().decode())
+        except OSError:
+            time.sleep(0.5)
+    raise AssertionError(f"the server ended with code {server.returncode}")
