@@ -8,6 +8,7 @@ import os
 import re
 import signal
 import sys
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
@@ -67,10 +68,18 @@ def run(task: Callable[[DictConfig], object], config_name: str, finish: Callable
         return 130
     except BrokenPipeError:  # the reader of `... --help | head` has gone
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    except (HydraException, OmegaConfBaseException) as error:
+    except (HydraException, OmegaConfBaseException, ValueError) as error:
+        if isinstance(error, ValueError) and not _comes_from_hydra(error):
+            raise
         print(f"error: {_explain(error, config_name)}", file=sys.stderr)
         return 1
     return 0
+
+
+def _comes_from_hydra(error: BaseException) -> bool:
+    """Whether Hydra itself raised an error, as it does for overrides like optimizer=null."""
+    *_, (frame, _) = traceback.walk_tb(error.__traceback__)
+    return str(frame.f_globals.get("__name__", "")).startswith("hydra.")
 
 
 def _interrupt(signal_number: int, frame: FrameType | None) -> None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
+from contextlib import suppress
 from types import TracebackType
 
+from pipeline.errors import LabError
 from pipeline.history import History
 from pipeline.points import PointFolder
 from pipeline.tracking import Tracker
@@ -37,9 +39,16 @@ class Mirror:
     ) -> None:
         self.stop.set()
         self.thread.join()
-        if self.error is not None and error is None:
+        if error is None:
+            self._send()
+        else:
+            with suppress(LabError):  # what ended the training is what has to be told
+                self._send()
+
+    def raise_error(self) -> None:
+        """Raise what kept metrics from MLflow, if anything did; the journals are complete all the same."""
+        if self.error is not None:
             raise self.error
-        self._send()
 
     def _run(self) -> None:
         try:
@@ -51,7 +60,12 @@ class Mirror:
     def _send(self) -> None:
         for place, (history, folder, run_id) in enumerate(self.runs):
             new = history.metrics[self.sent[place] :]
-            if new:
-                folder.append(new)
-                self.sent[place] += len(new)
-                self.tracker.log_metrics(run_id, new)
+            if not new:
+                continue
+            folder.append(new)
+            self.sent[place] += len(new)
+            if self.error is None:
+                try:
+                    self.tracker.log_metrics(run_id, new)
+                except LabError as error:
+                    self.error = error

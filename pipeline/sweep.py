@@ -6,6 +6,7 @@ import json
 import shutil
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -52,12 +53,14 @@ class Sweep:
         total: how many points the command has, where that is known; one alone gets no parent run.
 
     Raises:
-        LabError: MLflow's store cannot be opened.
+        LabError: the data is not there, or MLflow's store cannot be opened.
     """
 
     def __init__(self, project: Path, first: Config, total: int | None) -> None:
         self.project, self.first, self.total = project, first, total
         self.tags = git_state(project) | {"command": command(), "study": first.study, "backend": first.backend.name}
+        self._arrays: dict[str, Arrays] = {}
+        self._load(first)  # data that is not there is told before a run is opened
         self.tracker = Tracker(first.tracking, first.study, store_root(project))
         self.parent = None
         if total != 1:
@@ -67,7 +70,6 @@ class Sweep:
         self.points: dict[str, Point] = {}
         self.errors: dict[str, LabError] = {}
         self.interrupted = False
-        self._arrays: dict[str, Arrays] = {}
 
     def train_all(self, requests: Sequence[tuple[Config, list[str]]]) -> list[Outcome | None]:
         """Train points; those of one shape in one pass. Points with the same signature train once.
@@ -93,31 +95,47 @@ class Sweep:
             LabError: naming every point that failed.
         """
         points = [self.points[key] for key in self.jobs if key in self.points]
+        problems = [f"{self.jobs[key].name} failed. {error}" for key, error in self.errors.items()]
         complete = len(points) == len(self.jobs) > 0
-        status: Status = "KILLED" if self.interrupted else "FAILED"
+        status: Status = "FINISHED" if complete else "KILLED" if self.interrupted else "FAILED"
         try:
-            if self.parent is not None and points and not self.interrupted:
-                self.tracker.log_figures(self.parent, sweep_figures(points))
-                self.tracker.log_values(self.parent, {"points": len(points)} | _extremes(points))
             if complete and self.first.results is not None:
                 self._gather(self.project / self.first.results)
-            status = "FINISHED" if complete else status
-        finally:
+        except LabError as error:
+            status = "FAILED"
+            problems.append(str(error))
+        try:
             if self.parent is not None:
-                self.tracker.end_run(self.parent, status)
+                self._close_parent(self.parent, points, status)
+        except LabError as error:
+            problems.append(str(error))
         if self.interrupted:
             print(f"{self.first.study}: runs that were under way are marked KILLED", file=sys.stderr)
         if points:
             print(_table(points), flush=True)
-        if self.errors:
-            raise LabError("\n".join(f"{self.jobs[key].name} failed. {e}" for key, e in self.errors.items()))
+        if problems:
+            raise LabError("\n".join(dict.fromkeys(problems)))
 
-    def _job(self, config: Config, overrides: list[str]) -> Job:
+    def _close_parent(self, run_id: str, points: Sequence[Point], status: Status) -> None:
+        try:
+            if points and not self.interrupted:
+                self.tracker.log_figures(run_id, sweep_figures(points))
+                self.tracker.log_values(run_id, {"points": len(points)} | _extremes(points))
+        finally:
+            self.tracker.end_run(run_id, status)
+
+    def _load(self, config: Config) -> Arrays:
         key = config.data.model_dump_json() + config.dtype
         if key not in self._arrays:
             self._arrays = {key: load(config.data, config.dtype, self.project)}
-        arrays = self._arrays[key]
-        return Job(config, overrides, point_name(config, overrides), signature(config, arrays.checksums), arrays)
+        return self._arrays[key]
+
+    def _job(self, config: Config, overrides: list[str]) -> Job:
+        arrays = self._load(config)
+        name = point_name(config, overrides)
+        if config.backend.name != self.first.backend.name:
+            name += f" backend={config.backend.name}"
+        return Job(config, overrides, name, signature(config, arrays.checksums), arrays)
 
     def _train_pass(self, jobs: Sequence[Job]) -> None:
         runs: list[Run] = []
@@ -126,20 +144,23 @@ class Sweep:
                 runs.append(self._open(job))
             progress = TrainingProgress(self._label(jobs), jobs[0].config.training.epochs)
             try:
-                with Mirror(self.tracker, [(run.history, run.folder, run.run_id) for run in runs]):
+                with Mirror(self.tracker, [(run.history, run.folder, run.run_id) for run in runs]) as mirror:
                     _train(runs, progress)
             finally:
                 progress.close()
-            for run in runs:
-                self._close(run)
+            outcomes = [self._complete(run) for run in runs]
+            mirror.raise_error()
+            for run, outcome in zip(runs, outcomes, strict=True):
+                self._log(run, outcome)
         except LabError as error:
             self.errors |= {job.signature: error for job in jobs if job.signature not in self.points}
         finally:
-            interrupted = isinstance(sys.exception(), KeyboardInterrupt)
+            status: Status = "KILLED" if isinstance(sys.exception(), KeyboardInterrupt) else "FAILED"
             for run in runs:
                 if run.job.signature not in self.points:
-                    self.tracker.end_run(run.run_id, "KILLED" if interrupted else "FAILED")
                     run.folder.discard()
+                    with suppress(LabError):  # a server that has gone cannot be told, and was told of already
+                        self.tracker.end_run(run.run_id, status)
 
     def _label(self, jobs: Sequence[Job]) -> str:
         first = len(self.points) + len(self.errors) + 1
@@ -163,17 +184,21 @@ class Sweep:
         self.tracker.log_config(run_id, job.config)
         return Run(job, folder, run_id, History())
 
-    def _close(self, run: Run) -> None:
-        """Complete the point's folder, then its run from it."""
+    def _complete(self, run: Run) -> Outcome:
+        """Write the rest of the point's folder and put it in its place."""
         outcome = run.folder.write_history(run.history)
         with explained(run.folder.path):
             for name, figure in point_figures(run.job.config, run.history):
                 figure.savefig(run.folder.path / "plots" / f"{name}.png")
-        folder = run.folder.complete()
+        run.folder.complete()
+        return outcome
+
+    def _log(self, run: Run, outcome: Outcome) -> None:
+        """Write the rest of the point's MLflow run from its folder."""
         self.tracker.log_outcome(run.run_id, outcome)
-        self.tracker.log_folder(run.run_id, folder)
+        self.tracker.log_folder(run.run_id, run.folder.final)
         self.tracker.end_run(run.run_id, "FINISHED")
-        self.points[run.job.signature] = Point(run.job.name, folder, run.job.config, run.history, outcome)
+        self.points[run.job.signature] = Point(run.job.name, run.folder.final, run.job.config, run.history, outcome)
 
     def _gather(self, destination: Path) -> None:
         """Copy all points to a results folder, written beside and renamed into place."""

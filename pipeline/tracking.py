@@ -6,15 +6,16 @@ client with explicit run ids: no global state of MLflow's, and no MLFLOW_RUN_ID 
 
 from __future__ import annotations
 
+import functools
 import getpass
 import json
 import logging
 import math
 import os
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, ParamSpec, TypeVar
 
 from filelock import FileLock
 
@@ -26,6 +27,8 @@ from pipeline.points import Outcome
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+P = ParamSpec("P")
+R = TypeVar("R")
 Status = Literal["FINISHED", "FAILED", "KILLED"]
 BATCH = 1000
 """Metrics that MLflow takes in one call."""
@@ -34,6 +37,26 @@ BATCH = 1000
 def store_uri(project: Path) -> str:
     """Address of the local store."""
     return f"sqlite:///{project / 'mlruns' / 'mlflow.db'}"
+
+
+def _answered(method: Callable[P, R]) -> Callable[P, R]:
+    """Turn MLflow's own errors into one message: the server has gone, or refuses."""
+
+    @functools.wraps(method)
+    def call(*args: P.args, **kwargs: P.kwargs) -> R:
+        from mlflow.exceptions import MlflowException
+
+        try:
+            return method(*args, **kwargs)
+        except MlflowException as error:
+            raise LabError(
+                "MLflow did not take what was to be logged.",
+                expected="a tracking server that answers",
+                received=str(error).splitlines()[0],
+                fix="start the server, then run the same command again; points that finished are in .points/",
+            ) from None
+
+    return call
 
 
 class Tracker:
@@ -52,11 +75,14 @@ class Tracker:
         os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
-        from mlflow import MlflowClient
-        from mlflow.exceptions import MlflowException
-
         for noisy in ("mlflow", "alembic", "mlflow.store.db.utils"):
             logging.getLogger(noisy).setLevel(logging.WARNING)
+        logging.getLogger("urllib3").setLevel(logging.ERROR)  # it tells of every try; we tell of the last
+        from alembic.util.exc import CommandError
+        from mlflow import MlflowClient
+        from mlflow.exceptions import MlflowException
+        from sqlalchemy.exc import SQLAlchemyError
+
         uri = tracking.uri if tracking.name == "server" and tracking.uri else store_uri(project)
         artifacts = project / "mlruns" / "artifacts" / experiment
         try:
@@ -68,7 +94,7 @@ class Tracker:
             else:
                 self.client = MlflowClient(uri)
                 self.experiment_id = self._experiment(experiment, None)
-        except MlflowException as error:
+        except (MlflowException, SQLAlchemyError, CommandError, OSError) as error:
             raise LabError(
                 "The MLflow store cannot be opened.",
                 expected=f"a store of this MLflow's version at {uri}",
@@ -82,6 +108,7 @@ class Tracker:
             return str(found.experiment_id)
         return str(self.client.create_experiment(name, artifact_location=artifact_location))
 
+    @_answered
     def start_run(self, name: str, parent: str | None, tags: Mapping[str, str]) -> str:
         """Create a run that reads RUNNING, and return its id."""
         parentage = {"mlflow.parentRunId": parent} if parent else {}
@@ -92,6 +119,7 @@ class Tracker:
         )
         return str(run.info.run_id)
 
+    @_answered
     def log_config(self, run_id: str, config: Config) -> None:
         """Every key of the config as a parameter, and the twins that a chart can put on an axis."""
         from mlflow.entities import Param
@@ -105,6 +133,7 @@ class Tracker:
             twins["hp/hidden_size"] = float(config.model.hidden_size)
         self.log_values(run_id, twins)
 
+    @_answered
     def log_metrics(self, run_id: str, metrics: Sequence[Metric]) -> None:
         """Metrics with their own steps and timestamps, in batches."""
         from mlflow.entities import Metric as MlflowMetric
@@ -131,21 +160,25 @@ class Tracker:
         self.log_values(run_id, values)
         self.tag(run_id, {"outcome": outcome.outcome})
 
+    @_answered
     def tag(self, run_id: str, tags: Mapping[str, str]) -> None:
         """Set tags."""
         from mlflow.entities import RunTag
 
         self.client.log_batch(run_id, tags=[RunTag(key, value[:8000]) for key, value in tags.items()])
 
+    @_answered
     def log_folder(self, run_id: str, folder: Path) -> None:
         """Copy a folder to the run's artifacts."""
         self.client.log_artifacts(run_id, str(folder))
 
+    @_answered
     def log_figures(self, run_id: str, figures: Iterable[tuple[str, Figure]]) -> None:
         """Figures as plots/NAME.png."""
         for name, figure in figures:
             self.client.log_figure(run_id, figure, f"plots/{name}.png")
 
+    @_answered
     def end_run(self, run_id: str, status: Status) -> None:
         """Close a run as what it was."""
         self.client.set_terminated(run_id, status)

@@ -97,9 +97,6 @@ def test_mistakes_leave_nothing_to_train_behind(refused: tuple[Path, dict[tuple[
     assert not (refused[0] / "results").exists()
 
 
-@pytest.mark.xfail(
-    strict=True, reason="Hydra's ValueError about a group override of null is not caught in pipeline/cli.py"
-)
 def test_a_group_without_a_choice(tmp_path: Path) -> None:
     done = run(copy_of_the_project(tmp_path), "optimizer=null")
     assert done.returncode == 1

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Run
+from mlflow.exceptions import MlflowException
 
 from pipeline.backends.numpy import training
 from pipeline.config import Config, flatten
@@ -352,13 +353,11 @@ def test_points_that_cannot_be_written(project: Path) -> None:
         sweep.finish()
 
 
-def test_data_that_is_not_there_leaves_no_run_open(project: Path) -> None:
+def test_data_that_is_not_there_opens_no_run(project: Path) -> None:
     one = request(common=("experiment=mnist",))
-    sweep = Sweep(project, one[0], None)
     with pytest.raises(LabError, match=r"python -m pipeline\.fetch data=mnist"):
-        sweep.train_all([one])
-    sweep.finish()
-    assert [run.info.status for run in runs_of(project, "mnist")] == ["FAILED"]
+        Sweep(project, one[0], None)
+    assert MlflowClient(store_uri(project)).get_experiment_by_name("mnist") is None
 
 
 # --- results folders
@@ -403,3 +402,34 @@ def test_results_where_a_file_is_in_the_way(project: Path) -> None:
     with pytest.raises(LabError, match="results"):
         swept(project, "results/a", "0.1").finish()
     assert (project / "results").read_text() == "a file"
+
+
+def test_a_server_that_goes_away_costs_no_point(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    requests = [request("optimizer.learning_rate=0.01"), request("optimizer.learning_rate=0.1")]
+    sweep = Sweep(project, requests[0][0], 2)
+    first = sweep.tracker.client.log_batch
+
+    def gone(*arguments: Any, **named: Any) -> None:
+        if any(metric.step > 0 for metric in named.get("metrics", ())):
+            raise MlflowException("connection refused")
+        first(*arguments, **named)
+
+    monkeypatch.setattr(sweep.tracker.client, "log_batch", gone)
+    assert sweep.train_all(requests) == [None, None]
+    with pytest.raises(LabError, match=r"did not take(.|\n)*connection refused"):
+        sweep.finish()
+    for config_, _ in requests:
+        folder = project / ".points" / signature(config_, sweep.jobs[next(iter(sweep.jobs))].arrays.checksums)
+        trained = read_point(folder, "trained")
+        assert trained.outcome.epochs == 200
+        assert trained.history.series("train/loss")[0].tolist() == list(range(201))
+    assert left_in_points(project) == sorted(sweep.jobs)
+    assert set(statuses(project).values()) == {"FAILED"}
+
+
+def test_two_backends_in_one_sweep_have_names_of_their_own(project: Path) -> None:
+    requests = [request(f"backend={name}", "optimizer.learning_rate=0.1") for name in ("numpy", "keras")]
+    sweep = Sweep(project, requests[0][0], 2)
+    assert None not in sweep.train_all(requests)
+    sweep.finish()
+    assert {"learning_rate=0.1", "learning_rate=0.1 backend=keras"} <= set(by_name(project))

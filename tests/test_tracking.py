@@ -151,7 +151,6 @@ def test_an_address_that_is_none(tmp_path: Path, uri: str) -> None:
         Tracker(Tracking(name="server", uri=uri), "study", tmp_path)
 
 
-@pytest.mark.xfail(strict=True, reason="Tracker lets the database's or the system's error through")
 def test_a_store_that_is_no_database(tmp_path: Path) -> None:
     (tmp_path / "mlruns").mkdir()
     (tmp_path / "mlruns" / "mlflow.db").write_text("this is no sqlite file" * 100)
@@ -166,7 +165,6 @@ def test_a_store_of_another_version(project: Path) -> None:
         Tracker(LOCAL, "study", project)
 
 
-@pytest.mark.xfail(strict=True, reason="Tracker lets the database's or the system's error through")
 def test_a_file_where_the_store_belongs(tmp_path: Path) -> None:
     (tmp_path / "mlruns").write_text("a file in the way")
     with pytest.raises(LabError, match="mlruns"):

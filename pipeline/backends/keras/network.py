@@ -43,11 +43,11 @@ class Network(keras.Sequential):  # type: ignore[misc]
 
     def see_loss(self, loss: Any, updates: Any) -> None:
         """Note a loss of the training rows, taken after `updates` updates."""
-        finite = ops.isfinite(loss)
-        self.last_finite_loss.assign(ops.where(finite, loss, self.last_finite_loss.value))
         step = self.diverged_step.value
-        nothing_new = ops.logical_or(finite, ops.greater_equal(step, 0))
-        self.diverged_step.assign(ops.where(nothing_new, step, ops.cast(updates, "int32")))
+        finite, before = ops.isfinite(loss), ops.less(step, 0)
+        self.last_finite_loss.assign(ops.where(ops.logical_and(finite, before), loss, self.last_finite_loss.value))
+        first = ops.logical_and(ops.logical_not(finite), before)
+        self.diverged_step.assign(ops.where(first, ops.cast(updates, "int32"), step))
 
     def weights_by_name(self) -> Weights:
         """Copies of the weights under the names that both backends use, in the order of `trainable_variables`."""
