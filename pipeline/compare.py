@@ -9,7 +9,7 @@ import csv
 import json
 import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,9 @@ from omegaconf import DictConfig
 from pipeline import cli
 from pipeline.config import flatten
 from pipeline.errors import LabError
-from pipeline.points import Point, explained, read_point
+from pipeline.files import explained, write_file
+from pipeline.points import Point, read_point
+from pipeline.progress import aligned
 from pipeline.report import digits_table, ordered, render
 from pipeline.reproduction import Cell, Results, cells
 from pipeline.statements import Statement, read_recorded, statements
@@ -147,18 +149,15 @@ def write_report(results: Results, published: Path, reports: Path) -> list[Cell]
         reports.mkdir(parents=True, exist_ok=True)
         rows = points_rows(results)
         columns = list(dict.fromkeys(key for row in rows for key in row))
-        _replace(
-            reports / "points.csv",
-            lambda file: _write_table(file, rows, columns),
-        )
+        write_file(reports / "points.csv", lambda file: _write_table(file, rows, columns))
         table = reproduction_rows(found, said)
-        _replace(reports / "reproduction.csv", lambda file: _write_table(file, table, REPRODUCTION_COLUMNS))
+        write_file(reports / "reproduction.csv", lambda file: _write_table(file, table, REPRODUCTION_COLUMNS))
         for study, backends in results.items():
-            _replace(reports / f"{study}.png", study_figure(study, backends).savefig)
+            write_file(reports / f"{study}.png", study_figure(study, backends).savefig)
         for stem, run in runs.items():
-            _replace(reports / f"recorded_{stem}.png", recorded_figure(f"{stem} (recorded)", run).savefig)
+            write_file(reports / f"recorded_{stem}.png", recorded_figure(f"{stem} (recorded)", run).savefig)
         text = render(results, found, said, notes)
-        _replace(reports / "README.md", lambda file: file.write_text(text, encoding="utf-8"))
+        write_file(reports / "README.md", lambda file: file.write_text(text, encoding="utf-8"))
     return found
 
 
@@ -173,23 +172,12 @@ def _write_table(file: Path, rows: Sequence[Mapping[str, Any]], columns: Sequenc
         writer.writerows(rows)
 
 
-def _replace(file: Path, write: Callable[[Path], object]) -> None:
-    """Write a file beside its place and rename it into it."""
-    beside = file.with_name(f".partial-{os.getpid()}-{file.name}")
-    try:
-        write(beside)
-        beside.replace(file)
-    finally:
-        beside.unlink(missing_ok=True)
-
-
 def compare(config: DictConfig) -> None:
     """Read, write, and say where the report is."""
     results, published, reports = (_folder(config, key) for key in ("results", "published", "reports"))
     found = write_report(read_results(results), published, reports)
     rows = digits_table(found)
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    print("\n".join("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows))
+    print(aligned(rows))
     print(f"\nreport: {os.path.relpath(reports / 'README.md')}")
 
 

@@ -159,6 +159,8 @@ class Tracking(Section):
     def server_has_an_address(self) -> Tracking:
         if self.name == "server" and not self.uri:
             raise ValueError("a server needs an address: tracking.uri=http://127.0.0.1:5000")
+        if self.name == "local" and self.uri:
+            raise ValueError(f"an address belongs to a server: tracking=server tracking.uri={self.uri}")
         return self
 
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from pipeline.config import IdxData, TableData
 from pipeline.errors import LabError
+from pipeline.files import file_sha256
 
 PREPARED = Path("data") / "prepared"
 
@@ -103,12 +104,6 @@ def _load_prepared(data: IdxData, dtype: str, folder: Path) -> Arrays:
         data.classes,
         checksums,
     )
-
-
-def file_sha256(file: Path) -> str:
-    """SHA-256 of a file, in hexadecimal."""
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def epoch_order(seed: int, epoch: int, rows: int) -> NDArray[np.integer]:

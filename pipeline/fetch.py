@@ -17,10 +17,10 @@ from omegaconf import DictConfig
 
 from pipeline import cli
 from pipeline.config import IdxData, IdxFile
-from pipeline.data import file_sha256
 from pipeline.errors import LabError
+from pipeline.files import explained, file_sha256, written_whole
 from pipeline.sources import SourceError, read_file, read_source
-from pipeline.stages import RAW, mismatch, read_data, storage_error, written_whole
+from pipeline.stages import RAW, mismatch, read_data
 
 
 def fetch(data: IdxData, project: Path) -> Path:
@@ -38,7 +38,7 @@ def fetch(data: IdxData, project: Path) -> Path:
     """
     folder = project / RAW / data.name
     started = time.monotonic()
-    try:
+    with explained(folder):
         if all(_is_right(folder / file.name, file) for file in data.files.values()):
             print(f"{data.name}: already in {folder}, checksums right")
             return folder
@@ -50,8 +50,6 @@ def fetch(data: IdxData, project: Path) -> Path:
         with written_whole(folder) as new:
             for role, file in data.files.items():
                 (new / file.name).write_bytes(contents[role])
-    except OSError as error:
-        raise storage_error(error, folder) from None
     for role, file in data.files.items():
         print(f"  {file.name}: {len(contents[role]):,} bytes")
     print(f"{data.name}: in {folder}, checksums right, {time.monotonic() - started:.1f} s")

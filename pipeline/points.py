@@ -21,8 +21,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
@@ -32,6 +31,7 @@ import numpy as np
 
 from pipeline.config import Config, read_config
 from pipeline.errors import LabError
+from pipeline.files import explained
 from pipeline.history import History, Metric
 from pipeline.initial_weights import array_names
 
@@ -176,20 +176,6 @@ class PointFolder:
     def discard(self) -> None:
         """Take an unfinished folder away."""
         shutil.rmtree(self.path, ignore_errors=True)
-
-
-@contextmanager
-def explained(path: Path) -> Iterator[None]:
-    """Turn an OSError about a path into one message."""
-    try:
-        yield
-    except OSError as error:
-        raise LabError(
-            f"{path} cannot be written.",
-            expected="a writable folder with room in it",
-            received=error.strerror or str(error),
-            fix="make room or mend the permissions, then run the same command again",
-        ) from error
 
 
 def read_point(folder: Path, name: str) -> Point:

@@ -18,9 +18,10 @@ from omegaconf import DictConfig
 
 from pipeline import cli, idx
 from pipeline.config import IdxData
-from pipeline.data import PREPARED, file_sha256
+from pipeline.data import PREPARED
 from pipeline.errors import LabError
-from pipeline.stages import RAW, mismatch, read_data, storage_error, written_whole
+from pipeline.files import explained, file_sha256, written_whole
+from pipeline.stages import RAW, mismatch, read_data
 
 Split = tuple[NDArray[np.float32], NDArray[np.int64]]
 
@@ -43,20 +44,17 @@ def prepare(data: IdxData, project: Path) -> Path:
     raw = {role: _read_raw(data, role, project) for role in data.files}
     folder = project / PREPARED / data.name
     description: dict[str, Any] = {"name": data.name, "classes": data.classes, "shapes": {}, "dtypes": {}, "sha256": {}}
-    try:
-        with written_whole(folder) as new:
-            for split in ("train", "test"):
-                inputs, targets = scale(data, split, raw[f"{split}_images"], raw[f"{split}_labels"])
-                for name, array in ((f"{split}_inputs", inputs), (f"{split}_targets", targets)):
-                    file = new / f"{name}.npy"
-                    np.save(file, array, allow_pickle=False)
-                    description["shapes"][name] = list(array.shape)
-                    description["dtypes"][name] = str(array.dtype)
-                    description["sha256"][file.name] = file_sha256(file)
-            _check_features(data, description["shapes"])
-            (new / "data.json").write_text(json.dumps(description, indent=2) + "\n")
-    except OSError as error:
-        raise storage_error(error, folder) from None
+    with explained(folder), written_whole(folder) as new:
+        for split in ("train", "test"):
+            inputs, targets = scale(data, split, raw[f"{split}_images"], raw[f"{split}_labels"])
+            for name, array in ((f"{split}_inputs", inputs), (f"{split}_targets", targets)):
+                file = new / f"{name}.npy"
+                np.save(file, array, allow_pickle=False)
+                description["shapes"][name] = list(array.shape)
+                description["dtypes"][name] = str(array.dtype)
+                description["sha256"][file.name] = file_sha256(file)
+        _check_features(data, description["shapes"])
+        (new / "data.json").write_text(json.dumps(description, indent=2) + "\n")
     for name, shape in description["shapes"].items():
         print(f"  {name}: {' x '.join(f'{size:,}' for size in shape)} {description['dtypes'][name]}")
     print(f"{data.name}: prepared in {folder}")

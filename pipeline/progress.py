@@ -1,9 +1,10 @@
-"""How far training is: a bar on a terminal, plain lines in a pipe."""
+"""What a person sees while and after training: a bar on a terminal, plain lines in a pipe, a table at the end."""
 
 from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Sequence
 
 from tqdm import tqdm
 
@@ -45,3 +46,9 @@ class TrainingProgress:
         else:
             seconds = time.monotonic() - self.started
             print(f"{self.label}: {seconds:.1f} s", file=sys.stderr, flush=True)
+
+
+def aligned(rows: Sequence[Sequence[str]]) -> str:
+    """A table for a terminal: columns of equal width, two spaces between them."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return "\n".join("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows)

@@ -1,12 +1,9 @@
-"""What the two data stages, fetch and prepare, share: their config, the check of a raw file, folders written whole."""
+"""What the two data stages, fetch and prepare, share: their config, and the check of a raw file."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Annotated
 
 from omegaconf import DictConfig, OmegaConf
@@ -64,28 +61,3 @@ def mismatch(content: bytes, file: IdxFile) -> str:
 def looks_like_html(content: bytes) -> bool:
     """Whether a download is a page: the answer of a captive portal, a proxy or a place that has moved."""
     return content.lstrip()[:1] == b"<"
-
-
-@contextmanager
-def written_whole(destination: Path) -> Iterator[Path]:
-    """An empty folder to write in, which becomes `destination`, replacing what is there, when the block ends well.
-
-    It lies beside `destination`, so that becoming it is a rename; it vanishes when the block fails or is interrupted.
-    """
-    destination.parent.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(prefix=f".{destination.name}-", dir=destination.parent) as scratch:
-        new = Path(scratch) / "new"  # not the temporary folder itself, which nobody else may enter
-        new.mkdir()
-        yield new
-        if destination.exists():
-            destination.rename(Path(scratch) / "old")
-        new.rename(destination)
-
-
-def storage_error(error: OSError, folder: Path) -> LabError:
-    """A full disk or a folder that may not be written, as a message."""
-    return LabError(
-        f"{folder} cannot be written.",
-        received=f"{error.strerror or error}" + (f": {error.filename}" if error.filename else ""),
-        fix="make room or allow writing there, then give the same command again; nothing half-written was left",
-    )

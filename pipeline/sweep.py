@@ -13,11 +13,12 @@ from pathlib import Path
 from pipeline.config import Config
 from pipeline.data import Arrays, load
 from pipeline.errors import LabError
+from pipeline.files import explained, written_whole
 from pipeline.history import History
 from pipeline.mirror import Mirror
 from pipeline.plots import point_figures, sweep_figures
-from pipeline.points import Outcome, Point, PointFolder, explained, folder_name, point_name, signature
-from pipeline.progress import TrainingProgress
+from pipeline.points import Outcome, Point, PointFolder, folder_name, point_name, signature
+from pipeline.progress import TrainingProgress, aligned
 from pipeline.provenance import command, git_state, store_root
 from pipeline.stacking import passes
 from pipeline.tracking import Status, Tracker
@@ -209,18 +210,13 @@ class Sweep:
                 received="a folder with other things in it",
                 fix="name another folder: results=results/STUDY/BACKEND",
             )
-        beside = destination.with_name(f".{destination.name}.partial")
         rows = []
-        with explained(destination):
-            shutil.rmtree(beside, ignore_errors=True)
-            beside.mkdir(parents=True)
+        with explained(destination), written_whole(destination) as new:
             for key, job in self.jobs.items():
-                shutil.copytree(self.points[key].folder, beside / folder_name(job.name))
+                shutil.copytree(self.points[key].folder, new / folder_name(job.name))
                 rows.append({"name": job.name, "folder": folder_name(job.name), "signature": key})
             description = {key: self.tags[key] for key in ("study", "backend", "command")} | {"points": rows}
-            (beside / "sweep.json").write_text(json.dumps(description, indent=2) + "\n")
-            shutil.rmtree(destination, ignore_errors=True)
-            beside.rename(destination)
+            (new / "sweep.json").write_text(json.dumps(description, indent=2) + "\n")
 
 
 def _train(runs: Sequence[Run], progress: TrainingProgress) -> None:
@@ -256,7 +252,4 @@ def _table(points: Sequence[Point]) -> str:
         how = "finished" if ended.outcome == "finished" else f"diverged at update {ended.diverged_step}"
         finals = [f"{ended.final[name]:.5g}" if name in ended.final else "" for name in shown]
         rows.append([point.name, how, *finals, f"{ended.seconds:.1f}"])
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    return "\n".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
-    )
+    return aligned(rows)

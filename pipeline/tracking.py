@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 R = TypeVar("R")
 Status = Literal["FINISHED", "FAILED", "KILLED"]
-BATCH = 1000
-"""Metrics that MLflow takes in one call."""
+BATCH, PARAMS_BATCH = 1000, 100
+"""Metrics and parameters that MLflow takes in one call."""
 
 
 def store_uri(project: Path) -> str:
@@ -83,7 +83,7 @@ class Tracker:
         from mlflow.exceptions import MlflowException
         from sqlalchemy.exc import SQLAlchemyError
 
-        uri = tracking.uri if tracking.name == "server" and tracking.uri else store_uri(project)
+        uri = tracking.uri or store_uri(project)
         artifacts = project / "mlruns" / "artifacts" / experiment
         try:
             if tracking.name == "local":
@@ -127,7 +127,8 @@ class Tracker:
         values = {key: value if isinstance(value, str) else json.dumps(value) for key, value in flatten(config)}
         values["log10_learning_rate"] = f"{math.log10(config.optimizer.learning_rate):g}"
         params = [Param(key, value[:6000]) for key, value in values.items()]
-        self.client.log_batch(run_id, params=params[:100])
+        for start in range(0, len(params), PARAMS_BATCH):
+            self.client.log_batch(run_id, params=params[start : start + PARAMS_BATCH])
         twins = {"hp/learning_rate": config.optimizer.learning_rate}
         if config.model.hidden_size is not None:
             twins["hp/hidden_size"] = float(config.model.hidden_size)

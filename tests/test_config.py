@@ -305,3 +305,8 @@ def test_every_flat_name_can_be_overridden(experiment: str) -> None:
     typed = [f"{key}={value}" for key, value in flatten(composed) if isinstance(value, int | float | bool)]
     assert len(typed) > 8
     assert config(f"experiment={experiment}", *typed) == composed
+
+
+def test_an_address_without_a_server_is_refused() -> None:
+    with pytest.raises(LabError, match=r"tracking=server tracking\.uri=http://127\.0\.0\.1:5000"):
+        config("tracking.uri=http://127.0.0.1:5000")

@@ -16,8 +16,9 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from pipeline.config import IdxData
-from pipeline.data import epoch_order, file_sha256, load
+from pipeline.data import epoch_order, load
 from pipeline.errors import LabError
+from pipeline.files import file_sha256
 from tests.trained import config
 
 ROLES = ("train_inputs", "train_targets", "test_inputs", "test_targets")

@@ -26,7 +26,8 @@ from pipeline import cli, idx, sources
 from pipeline.config import IdxData
 from pipeline.errors import LabError
 from pipeline.fetch import fetch
-from pipeline.stages import read_data, written_whole
+from pipeline.files import written_whole
+from pipeline.stages import read_data
 
 RANDOM = np.random.default_rng(1)
 ARRAYS = {

@@ -1,0 +1,25 @@
+"""Where a run comes from."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+from pipeline.provenance import git_state, store_root
+
+
+def test_a_temporary_checkout_of_dvc_uses_the_store_of_its_project(tmp_path: Path) -> None:
+    assert store_root(tmp_path / "lab" / ".dvc" / "tmp" / "exps" / "tmpab12") == tmp_path / "lab"
+    assert store_root(tmp_path / "lab") == tmp_path / "lab"
+
+
+def test_git_tells_commit_and_dirt(tmp_path: Path) -> None:
+    assert git_state(tmp_path) == {}
+    git = ["git", "-C", str(tmp_path), "-c", "user.name=a", "-c", "user.email=a@b"]
+    (tmp_path / "file").write_text("1")
+    for arguments in (["init", "-q"], ["add", "."], ["commit", "-qm", "first"]):
+        subprocess.run([*git, *arguments], check=True)
+    head = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
+    assert git_state(tmp_path) == {"mlflow.source.git.commit": head, "git.dirty": "false"}
+    (tmp_path / "file").write_text("2")
+    assert git_state(tmp_path)["git.dirty"] == "true"
