@@ -1,0 +1,413 @@
+"""What makes two points the same: tests define it, and one finds knobs that turn nothing."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import shutil
+from collections.abc import Iterator, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline import identity
+from pipeline.cli import CONF
+from pipeline.config import Config, flatten, read_config
+from pipeline.data import Arrays, load
+from pipeline.identity import NOT_SIGNED, signature, signed_text
+from tests.trained import config, trained
+
+SUMS = {"table": "0" * 64}
+TABLE = ("experiment=three_bits", "training.epochs=3", "model.hidden_size=4")
+BASES = {
+    "sgd": config(*TABLE),
+    "momentum": config(*TABLE, "optimizer=momentum"),
+    "adam": config("training.epochs=2"),
+    "keras": config("backend=keras", "optimizer=nesterov"),
+}
+
+
+def other_value(value: Any) -> Any:
+    """Another value of about the same kind; whether a run could use it does not matter here."""
+    if isinstance(value, bool):
+        return not value
+    if isinstance(value, int | float):
+        return value + 1
+    if isinstance(value, list):
+        return [*value, value[-1]]
+    return "other" if value is None else f"{value}x"
+
+
+def with_value(base: Config, key: str, value: Any) -> Config:
+    """A copy with one key replaced, unchecked."""
+    *sections, last = key.split(".")
+    parts: list[Any] = [base]
+    for section in sections:
+        part = parts[-1]
+        parts.append(part[section] if isinstance(part, dict) else getattr(part, section))
+    new = value
+    for part, name in zip(reversed(parts), [last, *reversed(sections)], strict=True):
+        new = {**part, name: new} if isinstance(part, dict) else part.model_copy(update={name: new})
+    result: Config = new
+    return result
+
+
+def is_left_out(key: str) -> bool:
+    section, _, rest = key.partition(".")
+    rule = NOT_SIGNED.get(section)
+    return rule is True or (rule is not None and rest.partition(".")[0] in rule)
+
+
+# --- what counts
+
+
+def test_a_signature_begins_the_hash_of_the_canonical_text() -> None:
+    text = signed_text(BASES["sgd"], SUMS)
+    own = signature(BASES["sgd"], SUMS)
+    assert re.fullmatch("[0-9a-f]{16}", own)
+    assert hashlib.sha256(text.encode()).hexdigest().startswith(own)
+    assert text == json.dumps(json.loads(text), sort_keys=True, indent=1, allow_nan=False) + "\n"
+    assert set(json.loads(text)) == {"config", "data", "source"}
+
+
+@pytest.mark.filterwarnings("ignore:Pydantic serializer warnings")
+@pytest.mark.parametrize("base", BASES.values(), ids=BASES)
+def test_every_key_counts_but_those_that_are_named(base: Config) -> None:
+    own, seen = signature(base, SUMS), dict[str, str]()
+    for key, value in flatten(base):
+        changed = signature(with_value(base, key, other_value(value)), SUMS)
+        if is_left_out(key):
+            assert changed == own, key
+        else:
+            assert changed not in {own, *seen}, f"{key} does not count, or like {seen.get(changed)}"
+            seen[changed] = key
+    assert len(seen) > 20
+
+
+def test_the_keys_that_do_not_count_are_these() -> None:
+    """A longer list lets two points pass for one."""
+    left_out = {key for base in BASES.values() for key, _ in flatten(base) if is_left_out(key)}
+    assert {re.sub(r"^(data\.(files|sources)).*", r"\1", key) for key in left_out} == {
+        "study",
+        "tracking.name",
+        "tracking.uri",
+        "results",
+        "dry_run",
+        "force",
+        "backend.line_study_gradient",
+        "data.name",
+        "data.local_dir",
+        "data.sources",
+        "data.files",
+    }
+
+
+@given(st.randoms(use_true_random=False))
+def test_the_order_of_keys_does_not_count(random: Any) -> None:
+    def shuffled(value: Any) -> Any:
+        if not isinstance(value, dict):
+            return value
+        keys = list(value)
+        random.shuffle(keys)
+        return {key: shuffled(value[key]) for key in keys}
+
+    base = BASES["adam"]
+    sums = {name: str(place) for place, name in enumerate("abcd")}
+    assert signature(read_config(shuffled(base.model_dump(mode="json"))), shuffled(sums)) == signature(base, sums)
+
+
+@given(st.integers(1, 2**53 - 1))
+def test_a_whole_number_is_the_same_however_it_is_written(number: int) -> None:
+    def signed(key: str, value: object) -> str:
+        plain = BASES["sgd"].model_dump(mode="json")
+        section, name = key.split(".")
+        plain[section][name] = value
+        return signature(read_config(plain), SUMS)
+
+    for key in ("optimizer.learning_rate", "model.initial_weight", "model.hidden_size"):
+        assert signed(key, number) == signed(key, float(number))
+    assert signed("optimizer.learning_rate", number) == signed("optimizer.learning_rate", str(number))
+
+
+def test_one_and_one_point_nought_on_the_command_line_and_in_data_are_the_same() -> None:
+    for whole, real in (
+        ("optimizer.learning_rate=1", "optimizer.learning_rate=1.0"),
+        ("optimizer.learning_rate=1000", "optimizer.learning_rate=1e3"),
+        ("model.hidden_size=4", "model.hidden_size=4.0"),
+        ("data.targets=[[0],[1],[1],[0]]", "data.targets=[[0.0],[1.0],[1.0],[0.0]]"),
+    ):
+        a, b = config(*TABLE, whole), config(*TABLE, real)
+        sums = [load(point.data, point.dtype, Path()).checksums for point in (a, b)]
+        assert signature(a, sums[0]) == signature(b, sums[1])
+
+
+@pytest.mark.parametrize(
+    "sums", [{"table": "1" * 64}, {"other": "0" * 64}, {}, {"table": "0" * 64, "second": "0" * 64}]
+)
+def test_the_data_counts(sums: dict[str, str]) -> None:
+    assert signature(BASES["sgd"], sums) != signature(BASES["sgd"], SUMS)
+
+
+def test_another_default_in_conf_is_another_point(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shutil.copytree(CONF, tmp_path / "conf")
+    monkeypatch.setattr("tests.trained.CONF", tmp_path / "conf")
+    before = signature(config(), SUMS)
+    for name, old, new in (
+        ("optimizer/adam.yaml", "epsilon: 1.0e-7", "epsilon: 1.0e-8"),
+        ("config.yaml", "seed: 1", "seed: 2"),
+        ("model/mlp.yaml", "hidden_activation: relu", "hidden_activation: sigmoid"),
+    ):
+        file = tmp_path / "conf" / name
+        content = file.read_text()
+        assert old in content
+        file.write_text(content.replace(old, new))
+        assert signature(config(), SUMS) != before, name
+        file.write_text(content)
+    assert signature(config(), SUMS) == before
+
+
+# --- the source of what trains
+
+
+@pytest.fixture
+def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A copy of the package whose source is signed in its place."""
+    copy = tmp_path / "pipeline"
+    shutil.copytree(identity.PACKAGE, copy, ignore=shutil.ignore_patterns("__pycache__"))
+    monkeypatch.setattr(identity, "PACKAGE", copy)
+    identity.source_checksums.cache_clear()
+    yield copy
+    identity.source_checksums.cache_clear()
+
+
+def signatures() -> dict[str, str]:
+    identity.source_checksums.cache_clear()
+    return {name: signature(config(*TABLE, f"backend={name}"), SUMS) for name in ("numpy", "keras")}
+
+
+BOTH, NUMPY, KERAS = {"numpy", "keras"}, {"numpy"}, {"keras"}
+COUNTS = {
+    "data.py": BOTH,
+    "history.py": BOTH,
+    "initial_weights.py": BOTH,
+    "backends/numpy/optimizers.py": NUMPY,
+    "backends/numpy/gradients.py": NUMPY,
+    "backends/numpy/losses.py": NUMPY,
+    "backends/numpy/network.py": NUMPY,
+    "backends/numpy/training.py": NUMPY,
+    "backends/keras/optimizers.py": KERAS,
+    "backends/keras/network.py": KERAS,
+    "backends/keras/training.py": KERAS,
+    "plots.py": set[str](),
+    "tracking.py": set[str](),
+    "sweep.py": set[str](),
+}
+
+
+def test_a_byte_of_a_module_counts_for_the_points_that_it_trains(package: Path) -> None:
+    before = signatures()
+    for name, expected in COUNTS.items():
+        content = (package / name).read_bytes()
+        (package / name).write_bytes(content.replace(b"e", b"f", 1))
+        after = signatures()
+        assert {backend for backend in BOTH if after[backend] != before[backend]} == expected, name
+        (package / name).write_bytes(content)
+    assert signatures() == before
+
+
+def test_a_module_that_is_new_to_a_backend_counts(package: Path) -> None:
+    before = signatures()
+    (package / "backends" / "numpy" / "more.py").write_text("")
+    after = signatures()
+    assert (after["numpy"] != before["numpy"], after["keras"] != before["keras"]) == (True, False)
+
+
+NOT_DECIDING = {
+    "config.py": "what it reads is signed as values",
+    "checkpoints.py": "a checkpoint changes nothing: tests/test_numpy_training.py",
+    "files.py": "writes and reads whole files",
+    "errors.py": "messages",
+}
+
+
+def test_a_module_that_training_imports_is_signed_or_named_here() -> None:
+    """So that nobody moves a formula to where it is not signed."""
+    signed = {name for backend in BOTH for name in identity.source_checksums(backend)}
+    for name in signed:
+        source = (identity.PACKAGE / name).read_text()
+        assert "from pipeline import" not in source, name
+        for module in re.findall(r"^ *(?:from|import) pipeline\.([a-z_.]+)", source, re.MULTILINE):
+            path = module.replace(".", "/")
+            assert f"{path}.py" in {*signed, *NOT_DECIDING} or f"{path}/__init__.py" in signed, f"{name}: {module}"
+
+
+# --- dead knobs
+
+
+SMALL_IMAGES = ("training.epochs=2", "training.batch_size=16", "model.hidden_size=5")
+LINE = ("experiment=line_y3x", "training.epochs=2")
+ALTERNATIVES: dict[str, tuple[Sequence[str], str]] = {
+    "seed": (TABLE, "2"),
+    "dtype": (TABLE, "float32"),
+    "loss": (TABLE, "mean_squared_error"),
+    "gradient": (TABLE, "finite_difference"),
+    "finite_difference_step": ((*TABLE, "gradient=finite_difference"), "0.01"),
+    "data.inputs": (TABLE, "[[0,0,1],[0,1,1],[1,0,1],[1,2,1]]"),
+    "data.targets": (TABLE, "[[0],[1],[1],[1]]"),
+    "model.hidden_size": (TABLE, "5"),
+    "model.hidden_activation": (TABLE, "relu"),
+    "model.output_activation": (TABLE, "identity"),
+    "model.bias": (TABLE, "true"),
+    "model.initializer": (TABLE, "glorot_uniform"),
+    "model.initial_weight": (LINE, "0.5"),
+    "model.initial_bias": (LINE, "0.5"),
+    "optimizer.name": ((*TABLE, "optimizer=momentum"), "nesterov"),
+    "optimizer.learning_rate": (TABLE, "0.2"),
+    "optimizer.momentum": ((*TABLE, "optimizer=momentum"), "0.5"),
+    "optimizer.beta_1": ((*TABLE, "optimizer=adam"), "0.5"),
+    "optimizer.beta_2": ((*TABLE, "optimizer=adam"), "0.5"),
+    "optimizer.epsilon": ((*TABLE, "optimizer=adam"), "0.001"),
+    "training.epochs": (TABLE, "4"),
+    "training.batch_size": (TABLE, "2"),
+}
+"""For each knob where it is turned, and to what."""
+FOR_IMAGES = {
+    "seed": "2",
+    "optimizer.learning_rate": "0.01",
+    "model.hidden_size": "6",
+    "training.batch_size": "7",
+    "training.epochs": "3",
+}
+"""The same for the images of `tiny_images`, in minibatches."""
+TURNS_NO_WEIGHT = {
+    "study": "a name",
+    "results": "a place",
+    "dry_run": "trains nothing",
+    "force": "trains the same again",
+    "tracking.name": "where it is told",
+    "tracking.uri": "where it is told",
+    "recording.metrics_every": "how much is written down",
+    "recording.snapshots": "how much is written down",
+    "recording.weight_metrics": "how much is written down",
+    "recording.direction_changes": "how much is written down",
+    "recording.table_epochs": "how much is written down",
+    "data.kind": "who reads the data; its arrays count",
+    "data.name": "a name",
+    "data.classes": "the number of outputs, with the arrays: tests/test_data.py",
+    "data.local_dir": "where the data comes from; its checksum counts",
+    "data.sources": "where the data comes from; its checksum counts",
+    "data.files": "names and checksums of the data",
+    "backend.name": "the same formulas in other hands: tests/test_backends.py",
+    "backend.line_study_gradient": "what `gradient` is in two studies",
+    "backend.jit_compile": "Keras alone: how it is computed",
+}
+"""Keys that no weight depends on, and why they are there."""
+
+
+@cache
+def final_weights(overrides: tuple[str, ...]) -> dict[str, Any]:
+    history = trained(config(*overrides))[0]
+    return dict(history.snapshots[max(history.snapshots)])
+
+
+def differ(a: dict[str, Any], b: dict[str, Any]) -> bool:
+    return set(a) != set(b) or any(not np.array_equal(a[name], b[name]) for name in a)
+
+
+def keys_of_conf() -> set[str]:
+    """Every key that a config can have, with any choice of groups; the parts of data's lists and dicts as one."""
+    keys = set()
+    for backend in ("numpy", "keras"):
+        for optimizer in (path.stem for path in (CONF / "optimizer").glob("*.yaml")):
+            for experiment in ("three_bits", "mnist"):
+                one = config(f"experiment={experiment}", f"optimizer={optimizer}", f"backend={backend}")
+                keys |= {re.sub(r"^(data\.files).*", r"\1", key) for key, _ in flatten(one)}
+    return keys
+
+
+def swept_keys() -> set[str]:
+    """Every key that an experiment sweeps."""
+    experiments = [yaml.safe_load(path.read_text()) for path in (CONF / "experiment").glob("*.yaml")]
+    return {
+        key
+        for experiment in experiments
+        for key in experiment.get("hydra", {}).get("sweeper", {}).get("params", {})
+    }  # fmt: skip
+
+
+def numeric_keys() -> set[str]:
+    """Every number of conf/optimizer, conf/model, `training` and the seed."""
+    keys = {"seed"}
+    for section in ("optimizer", "model"):
+        for file in (CONF / section).glob("*.yaml"):
+            keys |= {f"{section}.{key}" for key, value in yaml.safe_load(file.read_text()).items() if is_number(value)}
+    training = yaml.safe_load((CONF / "config.yaml").read_text())["training"]
+    return keys | {f"training.{key}" for key, value in training.items() if is_number(value)}
+
+
+def is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def test_every_key_of_conf_has_an_alternative_or_a_reason_not_to_turn_weights() -> None:
+    assert keys_of_conf() == ALTERNATIVES.keys() | TURNS_NO_WEIGHT.keys()
+    assert not ALTERNATIVES.keys() & TURNS_NO_WEIGHT.keys()
+
+
+def test_every_key_that_is_swept_and_every_number_is_turned_below() -> None:
+    assert {"optimizer.learning_rate", "model.hidden_size"} <= swept_keys()
+    assert {"optimizer.beta_1", "optimizer.momentum", "training.batch_size", "seed"} <= numeric_keys()
+    assert swept_keys() | numeric_keys() <= ALTERNATIVES.keys()
+
+
+@pytest.mark.parametrize("key", ALTERNATIVES)
+def test_no_knob_is_dead(key: str) -> None:
+    common, value = ALTERNATIVES[key]
+    assert differ(final_weights(tuple(common)), final_weights((*common, f"{key}={value}")))
+
+
+@pytest.mark.parametrize("key", FOR_IMAGES)
+def test_no_knob_is_dead_with_images_in_minibatches(key: str, tiny_images: Arrays) -> None:
+    finals = []
+    for overrides in (SMALL_IMAGES, (*SMALL_IMAGES, f"{key}={FOR_IMAGES[key]}")):
+        history = trained(config(*overrides), arrays=tiny_images)[0]
+        finals.append(dict(history.snapshots[max(history.snapshots)]))
+    assert differ(*finals)
+
+
+def test_a_dead_knob_would_be_seen() -> None:
+    """`initial_weight` turns nothing where weights are drawn: then nothing differs."""
+    assert not differ(final_weights(TABLE), final_weights((*TABLE, "model.initial_weight=3")))
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        "study=other",
+        "recording.metrics_every=1",
+        "recording.snapshots=2",
+        "recording.weight_metrics=true",
+        "recording.direction_changes=false",
+        "recording.table_epochs=1",
+    ],
+)
+def test_what_is_said_to_turn_no_weight_turns_none(override: str) -> None:
+    assert not differ(final_weights(TABLE), final_weights((*TABLE, override)))
+
+
+def test_what_keras_runs_on_counts_for_keras_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    points = [config("experiment=three_bits", f"backend={name}") for name in ("keras", "numpy")]
+    monkeypatch.delenv("KERAS_BACKEND", raising=False)
+    keras, numpy = (signature(point, SUMS) for point in points)
+    monkeypatch.setenv("KERAS_BACKEND", "tensorflow")  # what it is where nothing is said
+    assert [signature(point, SUMS) for point in points] == [keras, numpy]
+    monkeypatch.setenv("KERAS_BACKEND", "jax")
+    assert signature(points[0], SUMS) != keras
+    assert signature(points[1], SUMS) == numpy
