@@ -14,7 +14,7 @@ class LabError(Exception):
     """
 
     def __init__(self, happened: str, *, expected: str = "", received: str = "", fix: str = "") -> None:
-        self.happened = happened
+        self.happened, self.received = happened, received
         lines = [happened]
         lines += [f"  expected: {expected}"] if expected else []
         lines += [f"  received: {received}"] if received else []

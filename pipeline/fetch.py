@@ -11,14 +11,13 @@ import hashlib
 import sys
 import time
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from omegaconf import DictConfig
 
 from pipeline import cli
 from pipeline.config import IdxData, IdxFile
 from pipeline.errors import LabError
-from pipeline.files import explained, file_sha256, written_whole
+from pipeline.files import explained, file_sha256, scratch_beside, written_whole
 from pipeline.sources import SourceError, read_file, read_source
 from pipeline.stages import RAW, mismatch, read_data
 
@@ -95,8 +94,8 @@ def _from_sources(data: IdxData, parent: Path) -> dict[str, bytes]:
     for source in data.sources:
         print(f"fetching {data.name} from {source.kind} {source.location}", flush=True)
         try:
-            with TemporaryDirectory(prefix=f".{data.name}-", dir=parent) as scratch:
-                contents = read_source(source, Path(scratch))
+            with scratch_beside(parent / f"{data.name}.download") as scratch:
+                contents = read_source(source, scratch)
             for role, file in data.files.items():
                 problem = mismatch(contents[role], file)
                 if problem:

@@ -2,12 +2,40 @@
 
 from __future__ import annotations
 
+import io
+import os
+import platform
+import signal
+import subprocess
+import sys
+import time
+import zipfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
 
+import numpy as np
+import psutil
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from pipeline.cli import PROJECT
 from pipeline.errors import LabError
-from pipeline.files import explained, write_file, written_whole
+from pipeline.files import (
+    SUMS,
+    checked_files,
+    explained,
+    file_sha256,
+    read_arrays,
+    scratch_beside,
+    write_file,
+    write_sums,
+    written_whole,
+)
+from pipeline.points import UNREADABLE
 
 
 def test_a_file_is_replaced_whole(tmp_path: Path) -> None:
@@ -47,3 +75,293 @@ def test_what_the_system_says_becomes_one_message(tmp_path: Path) -> None:
     told = r"folder cannot be written(.|\n)*No such file or directory(.|\n)*make room"
     with pytest.raises(LabError, match=told), explained(missing):
         missing.write_text("")
+
+
+@pytest.mark.parametrize("ending", [OSError("disk full"), KeyboardInterrupt(), LabError("no")])
+def test_a_folder_that_cannot_be_finished_leaves_the_old_one(tmp_path: Path, ending: BaseException) -> None:
+    folder = tmp_path / "results"
+    with written_whole(folder) as new:
+        (new / "old").write_text("old")
+
+    def half() -> None:
+        with written_whole(folder) as new:
+            (new / "new").write_text("ne")
+            raise ending
+
+    with pytest.raises(type(ending)):
+        half()
+    assert [file.name for file in folder.iterdir()] == ["old"]
+    assert list(tmp_path.iterdir()) == [folder]
+
+
+def test_a_scratch_folder_vanishes_and_its_destination_is_not_made(tmp_path: Path) -> None:
+    with scratch_beside(tmp_path / "deep" / "place") as scratch:
+        assert scratch.parent == tmp_path / "deep"
+        (scratch / "file").write_text("")
+    assert list((tmp_path / "deep").iterdir()) == []
+
+
+# --- what killed processes leave
+
+HALF = {
+    "file": """\
+import sys, time
+from pathlib import Path
+from pipeline.files import write_file
+def half(beside):
+    beside.write_text("ne")
+    print("half", flush=True)
+    time.sleep(600)
+write_file(Path(sys.argv[1]), half)
+""",
+    "folder": """\
+import sys, time
+from pathlib import Path
+from pipeline.files import written_whole
+with written_whole(Path(sys.argv[1])) as new:
+    (new / "content").write_text("ne")
+    print("half", flush=True)
+    time.sleep(600)
+""",
+}
+
+
+def write_whole_file(place: Path) -> None:
+    write_file(place, lambda beside: beside.write_text("new"))
+
+
+def write_whole_folder(place: Path) -> None:
+    with written_whole(place) as new:
+        (new / "content").write_text("new")
+
+
+WRITE: dict[str, Callable[[Path], None]] = {"file": write_whole_file, "folder": write_whole_folder}
+
+
+@contextmanager
+def half_written(kind: str, place: Path) -> Iterator[subprocess.Popen[str]]:
+    """A process that has written half, and sleeps."""
+    command = [sys.executable, "-c", HALF[kind], str(place)]
+    with subprocess.Popen(command, cwd=PROJECT, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "half\n"
+            yield process
+        finally:
+            process.kill()
+
+
+def hidden(folder: Path) -> list[Path]:
+    return [path for path in folder.iterdir() if path.name.startswith(".")]
+
+
+@pytest.mark.parametrize("kind", WRITE)
+def test_what_a_killed_process_left_goes_with_the_next_write_and_what_a_living_one_writes_stays(
+    tmp_path: Path, kind: str
+) -> None:
+    place = tmp_path / "table.csv"
+    with half_written(kind, place) as process:
+        (theirs,) = hidden(tmp_path)
+        WRITE[kind](place)
+        assert hidden(tmp_path) == [theirs]
+        process.send_signal(signal.SIGKILL)
+        while psutil.Process(process.pid).status() != psutil.STATUS_ZOMBIE:
+            time.sleep(0.01)
+        assert hidden(tmp_path) == [theirs]
+        WRITE[kind](place)
+        assert hidden(tmp_path) == []  # a killed one is gone also where its parent has not asked for it yet
+    assert (place if kind == "file" else place / "content").read_text() == "new"
+
+
+def test_only_the_leftovers_of_the_same_place_and_machine_go(tmp_path: Path) -> None:
+    def left(name: str, machine: str, process: object) -> Path:
+        path = tmp_path / f".{name}.partial-{machine}-{process}-.csv"
+        path.write_text("")
+        return path
+
+    nobody, here = max(psutil.pids()) + 100_000, platform.node()
+    stay = [
+        left("table.csv", here, os.getppid()),
+        left("table.csv", f"not-{here}", nobody),
+        left("other.csv", here, nobody),
+        left("table.csv", here, ""),
+        left("table.csv", here, "x1"),
+    ]
+    goes = left("table.csv", here, nobody)
+    write_whole_file(tmp_path / "table.csv")
+    assert not goes.exists()
+    assert all(path.exists() for path in stay)
+
+
+# --- checksums
+
+NAMES = st.lists(
+    st.tuples(st.sampled_from(["", "plots/"]), st.text("ab _=,ü-", min_size=1, max_size=6)), min_size=1, max_size=5
+)
+
+
+@pytest.fixture
+def summed(tmp_path: Path) -> Path:
+    for name in ("a.csv", "b c.txt", "plots/x-1.png", "plots/größe=ü.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(name.encode())
+    write_sums(tmp_path)
+    return tmp_path
+
+
+def test_sha256sum_accepts_what_is_written(summed: Path) -> None:
+    command = ["sha256sum", "--check", "--strict", SUMS]
+    told = subprocess.run(command, cwd=summed, capture_output=True, text=True, check=True)
+    assert told.stdout.count(": OK") == 4
+    assert told.stderr == ""
+
+
+@given(NAMES, st.binary(max_size=20))
+def test_the_files_named_are_those_that_are_there(names: list[tuple[str, str]], content: bytes) -> None:
+    with TemporaryDirectory() as temporary:
+        folder, expected = Path(temporary), {prefix + name for prefix, name in names}
+        (folder / "plots").mkdir()
+        for name in {*expected, "left_out"}:
+            (folder / name).write_bytes(content)
+        write_sums(folder, but="left_out")
+        assert set(checked_files(folder)) == expected
+
+
+def test_a_leftover_is_not_named(summed: Path) -> None:
+    """It may be taken away by the next write, and the folder must not be damaged then."""
+    leftover = summed / f".{SUMS}.partial-{platform.node()}-{max(psutil.pids()) + 100_000}-"
+    leftover.write_text("half")
+    write_sums(summed)
+    assert len(checked_files(summed)) == 4
+    assert not leftover.exists()
+
+
+def test_any_flipped_bit_is_refused(summed: Path) -> None:
+    for file in sorted(path for path in summed.rglob("*") if path.is_file()):
+        content = file.read_bytes()
+        for place in range(len(content)):
+            for bit in range(8):
+                broken = bytearray(content)
+                broken[place] ^= 1 << bit
+                file.write_bytes(broken)
+                with pytest.raises((OSError, ValueError)):
+                    checked_files(summed)
+        file.write_bytes(content)
+    assert len(checked_files(summed)) == 4
+
+
+def test_a_missing_file_is_refused(summed: Path) -> None:
+    (summed / "a.csv").unlink()
+    with pytest.raises(FileNotFoundError):
+        checked_files(summed)
+
+
+@pytest.mark.parametrize("content", ["", "\n", "abc", "  \n", "{sum}  a.csv", "{sum}  a.csv\n\n"])
+def test_a_list_that_is_empty_or_cut_short_is_refused(summed: Path, content: str) -> None:
+    (summed / SUMS).write_text(content.format(sum=file_sha256(summed / "a.csv")))
+    with pytest.raises((OSError, ValueError)):
+        checked_files(summed)
+
+
+@pytest.mark.parametrize("name", ["{outside}", "../outside", "plots/../../outside", "./../outside"])
+def test_a_name_outside_the_folder_is_refused_though_its_checksum_holds(tmp_path: Path, name: str) -> None:
+    outside, folder = tmp_path / "outside", tmp_path / "folder"
+    (folder / "plots").mkdir(parents=True)
+    outside.write_text("secret")
+    (folder / SUMS).write_text(f"{file_sha256(outside)}  {name.format(outside=outside)}\n")
+    with pytest.raises(ValueError, match="names a file outside"):
+        checked_files(folder)
+
+
+# --- arrays
+
+
+def npz(folder: Path, **arrays: Any) -> Path:
+    np.savez(folder / "arrays.npz", allow_pickle=True, **arrays)
+    return folder / "arrays.npz"
+
+
+def test_arrays_are_read_as_they_were_written(tmp_path: Path) -> None:
+    arrays = {"layer_0/weights": np.arange(6.0).reshape(2, 3), "steps": np.array([1, 2]), "none": np.zeros((0, 3))}
+    arrays["turned"] = arrays["layer_0/weights"].T
+    read = read_arrays(npz(tmp_path, **arrays))
+    assert list(read) == list(arrays)
+    for name, array in arrays.items():
+        assert read[name].dtype == array.dtype
+        assert np.array_equal(read[name], array)
+
+
+def test_what_can_unfold_is_refused_unread(tmp_path: Path) -> None:
+    bomb = tmp_path / "bomb.npz"
+    np.savez_compressed(bomb, a=np.zeros(4_000_000))
+    assert bomb.stat().st_size < 100_000
+    with pytest.raises(ValueError, match="compressed"):
+        read_arrays(bomb)
+
+
+def test_objects_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"allow_pickle"):
+        read_arrays(npz(tmp_path, a=np.arange(3), b=np.array([{}], dtype=object)))
+
+
+def test_arrays_cut_anywhere_are_refused(tmp_path: Path) -> None:
+    file = npz(tmp_path, a=np.arange(3), b=np.arange(20.0))
+    content = file.read_bytes()
+    for length in range(len(content)):
+        file.write_bytes(content[:length])
+        with pytest.raises(UNREADABLE):
+            read_arrays(file)
+
+
+def test_a_flipped_bit_is_refused_or_changes_no_array(tmp_path: Path) -> None:
+    """A zip has bytes that mean nothing, such as times. A shape that says less than there is must be seen."""
+    arrays = {"steps": np.array([0, 5]), "layer_0/weights": np.arange(8.0)}
+    file = npz(tmp_path, **arrays)
+    content, refused = file.read_bytes(), 0
+    for place in range(len(content)):
+        for bit in range(8):
+            broken = bytearray(content)
+            broken[place] ^= 1 << bit
+            file.write_bytes(broken)
+            try:
+                read = read_arrays(file)
+            except UNREADABLE:
+                refused += 1
+                continue
+            assert list(read) == list(arrays), (place, bit)
+            for name, array in arrays.items():
+                assert np.array_equal(read[name], array), (place, bit)
+    assert refused > 0.7 * 8 * len(content)
+
+
+def npy(header: bytes) -> bytes:
+    """An array of 64 bytes under a header."""
+    filled = header + b" " * (-(len(header) + 11) % 64) + b"\n"
+    return b"\x93NUMPY\x01\x00" + len(filled).to_bytes(2, "little") + filled + bytes(64)
+
+
+SHAPED = "{'descr': '<f8', 'fortran_order': False, 'shape': (%s,), }"
+HEADERS = [SHAPED % shape for shape in ("1" + "0" * 30, "4" * 18, "-1", "True", "'a'", "2**9", "1")]
+HEADERS += ["{" * 40, "(" * 300, "'''", "  x\n y", "{'descr': '<,8', 'fortran_order': False, 'shape': (8,), }", ""]
+
+
+@pytest.mark.parametrize("header", HEADERS)
+def test_a_member_that_is_no_array_or_not_all_of_one_is_refused(tmp_path: Path, header: str) -> None:
+    with zipfile.ZipFile(tmp_path / "a.npz", "w") as archive:
+        archive.writestr("a.npy", npy(header.encode()))
+    with pytest.raises(UNREADABLE):
+        read_arrays(tmp_path / "a.npz")
+
+
+def test_the_headers_above_fail_by_what_they_say(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "a.npz", "w") as archive:
+        archive.writestr("a.npy", npy((SHAPED % "8").encode()))
+    assert read_arrays(tmp_path / "a.npz")["a"].shape == (8,)
+
+
+def test_an_array_with_an_archive_behind_it_is_read_as_the_archive(tmp_path: Path) -> None:
+    stream = io.BytesIO()
+    np.save(stream, np.arange(4))
+    file = npz(tmp_path, a=np.arange(2))
+    file.write_bytes(stream.getvalue() + file.read_bytes())
+    assert list(read_arrays(file)) == ["a"]

@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
+import json
+import os
+import platform
+import signal
 import subprocess
+import sys
+import time
 from pathlib import Path
+from typing import Any
 
-from pipeline.provenance import git_state, store_root
+import psutil
+import pytest
+
+from pipeline.provenance import HEARTBEAT_SECONDS, STALE_SECONDS, git_state, is_gone, lives, owner, store_root
 
 
 def test_a_temporary_checkout_of_dvc_uses_the_store_of_its_project(tmp_path: Path) -> None:
@@ -23,3 +33,87 @@ def test_git_tells_commit_and_dirt(tmp_path: Path) -> None:
     assert git_state(tmp_path) == {"mlflow.source.git.commit": head, "git.dirty": "false"}
     (tmp_path / "file").write_text("2")
     assert git_state(tmp_path)["git.dirty"] == "true"
+
+
+# --- whose process still runs
+
+
+def other(**changes: Any) -> str:
+    """This process as `owner` tells it, but for some changes."""
+    return json.dumps(json.loads(owner()) | changes)
+
+
+def milliseconds(seconds_ago: float) -> str:
+    return str(int((time.time() - seconds_ago) * 1000))
+
+
+@pytest.mark.parametrize("heartbeat", [None, "0", milliseconds(0)], ids=["none", "long ago", "now"])
+def test_this_process_is_not_gone_whatever_its_heartbeat(heartbeat: str | None) -> None:
+    assert json.loads(owner())["process"] == os.getpid()
+    assert not is_gone(owner(), heartbeat)
+
+
+def test_a_killed_process_is_gone_before_and_after_its_parent_has_looked() -> None:
+    """In a container nobody may ever look."""
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as child:
+        theirs = other(process=child.pid, started=psutil.Process(child.pid).create_time())
+        assert not is_gone(theirs, None)
+        assert lives(child.pid)
+        child.send_signal(signal.SIGKILL)
+        while psutil.Process(child.pid).status() != psutil.STATUS_ZOMBIE:
+            time.sleep(0.01)
+        assert is_gone(theirs, milliseconds(0))
+        assert not lives(child.pid)
+        child.wait()
+        assert is_gone(theirs, milliseconds(0))
+        assert not lives(child.pid)
+
+
+def test_a_process_that_got_the_number_of_another_is_not_that_one() -> None:
+    started = json.loads(owner())["started"]
+    assert is_gone(other(started=started - 60), milliseconds(0))
+    assert not lives(os.getpid(), started - 60)
+    assert lives(os.getpid(), started)
+    assert lives(os.getpid())
+
+
+@pytest.mark.parametrize(
+    ("seconds_ago", "gone"), [(0, False), (4 * HEARTBEAT_SECONDS, False), (STALE_SECONDS + 60, True)]
+)
+def test_a_process_of_another_machine_is_gone_when_its_heartbeat_is_stale(seconds_ago: float, gone: bool) -> None:
+    assert is_gone(other(host=f"not-{platform.node()}"), milliseconds(seconds_ago)) is gone
+
+
+def test_a_process_of_another_machine_that_never_showed_itself_is_gone() -> None:
+    assert is_gone(other(host=f"not-{platform.node()}"), None)
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        "",
+        "somebody",
+        "null",
+        "3",
+        "[]",
+        "{}",
+        '{"host": "x"',
+        "[" * 100_000,
+        other(process="x"),
+        other(process=None),
+        other(process=-1),
+        other(process=1.5),
+        other(started="noon"),
+    ],
+    ids=[f"case {number}" for number in range(13)],  # the owners hold process ids
+)
+def test_what_somebody_else_wrote_is_left_alone(told: str) -> None:
+    assert not is_gone(told, None)
+
+
+def test_a_heartbeat_that_is_no_number_is_left_alone() -> None:
+    assert not is_gone(other(host=f"not-{platform.node()}"), "noon")
+
+
+def test_a_number_that_no_process_can_have_is_gone() -> None:
+    assert is_gone(other(process=2**40), None)
