@@ -6,21 +6,24 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from pipeline.checkpoints import Checkpoint, Checkpoints, State, read_checkpoint, write_checkpoint
 from pipeline.config import Config
 from pipeline.data import Arrays, load
 from pipeline.history import History, record_epochs
 from pipeline.initial_weights import Weights, draw
-from tests.test_numpy_training import divergence_by_hand
+from tests.test_numpy_training import Keeper, assert_same, divergence_by_hand
 from tests.trained import config
 
-Train = Callable[[Sequence[Config], Arrays, Sequence[History], Callable[[int, float], None]], None]
 NAMES = ("numpy", "keras")
 IMAGES = ("experiment=mnist", "training.epochs=3", "training.batch_size=16", "model.hidden_size=5")
+BITS = ("experiment=three_bits", "model.hidden_size=4", "training.epochs=30", "recording.metrics_every=1")
+LINE = ("experiment=line_y2x", "gradient=backpropagation", "training.batch_size=2", "recording.metrics_every=20")
 OPTIMIZERS = {
     "sgd": ("optimizer=sgd", "optimizer.learning_rate=0.5"),
     "momentum": ("optimizer=momentum", "optimizer.learning_rate=0.1"),
@@ -34,6 +37,35 @@ OPTIMIZERS = {
         "optimizer.epsilon=0.001",
     ),
 }
+
+
+STOPS = {
+    "sgd": ((13,), (*BITS, "optimizer=sgd", "optimizer.learning_rate=10")),
+    "momentum": ((13,), (*BITS, "optimizer=momentum", "optimizer.learning_rate=1", "model.bias=true")),
+    "adam, from the first epoch to the last": ((1, 2, 29), (*BITS, "optimizer=adam", "optimizer.learning_rate=0.3")),
+    "adam, recorded now and then": ((8,), (*BITS, "optimizer=adam", "recording.metrics_every=10")),
+    "a full batch that diverges later": ((5,), (*LINE, "training.batch_size=null", "optimizer.learning_rate=0.5")),
+    "minibatches that diverge later": ((5,), (*LINE, "optimizer.learning_rate=0.3")),
+    "minibatches that have diverged, not yet recorded": ((19,), (*LINE, "optimizer.learning_rate=0.3")),
+    "images": ((1, 2), (*IMAGES, "optimizer=adam", "recording.direction_changes=true")),
+    "images, between records": (
+        (4,),
+        (*IMAGES, "training.epochs=11", "optimizer=momentum", "recording.metrics_every=9", "recording.snapshots=3"),
+    ),
+}
+
+
+class Train(Protocol):
+    """The `train` of a backend."""
+
+    def __call__(
+        self,
+        points: Sequence[Config],
+        arrays: Arrays,
+        histories: Sequence[History],
+        report: Callable[[int, float], None],
+        checkpoints: Checkpoints | None = None,
+    ) -> None: ...
 
 
 @dataclass
@@ -287,6 +319,70 @@ class TestContract:
         backend.train(points, load(points[0].data, "float64", Path()), histories, lambda epoch, loss: None)
         for rate, history in zip(rates, histories, strict=True):
             assert history.final() == backend.fresh(*study, f"optimizer.learning_rate={rate}").final()
+
+    @pytest.mark.parametrize("case", STOPS)
+    def test_stopped_and_continued_is_never_stopped(
+        self, backend: Backend, case: str, tiny_images: Arrays, tmp_path: Path
+    ) -> None:
+        stops, study = STOPS[case]
+        images = tiny_images if "images" in case else None
+        undisturbed = backend.run(*study, arrays=images)
+        assert ("diverge" in case) == (undisturbed.diverged_step is not None)
+        assert ("direction_changes" in undisturbed.tables) == backend.config(*study).recording.direction_changes
+        point, history, keeper = backend.config(*study), History(), Keeper()
+        data = images or load(point.data, point.dtype, Path())
+        for keeper.stop in stops:
+            with pytest.raises(KeyboardInterrupt):
+                backend.train([point], data, [history], lambda epoch, loss: None, keeper)
+            assert keeper.epoch == keeper.stop or point.training.batch_size is None
+            assert history.epochs == 0
+            history, keeper.states = through_a_file(keeper, history, tmp_path / "checkpoint.npz")
+        keeper.stop = math.inf
+        backend.train([point], data, [history], lambda epoch, loss: None, keeper)
+        assert_same(history, undisturbed)
+
+    def test_checkpoints_between_the_first_epoch_and_the_last_change_nothing(
+        self, backend: Backend, tiny_images: Arrays
+    ) -> None:
+        point, history, keeper = backend.config(*IMAGES), History(), Keeper()
+        backend.train([point], tiny_images, [history], lambda epoch, loss: None, keeper)
+        assert keeper.kept == [1, 2]
+        assert_same(history, backend.run(*IMAGES, arrays=tiny_images))
+
+    def test_who_goes_on_tells_the_rest_and_adds_to_the_seconds(self, backend: Backend, tiny_images: Arrays) -> None:
+        point, history, keeper, told = backend.config(*IMAGES), History(), Keeper(stop=2), list[int]()
+        with pytest.raises(KeyboardInterrupt):
+            backend.train([point], tiny_images, [history], lambda epoch, loss: told.append(epoch), keeper)
+        assert told == [1, 2]
+        assert history.seconds > 0
+        history.seconds += 1000
+        keeper.stop = math.inf
+        backend.train([point], tiny_images, [history], lambda epoch, loss: told.append(epoch), keeper)
+        assert told == [1, 2, 3]
+        assert 1000 < history.seconds < 2000
+
+    def test_no_checkpoint_is_made_that_is_not_due(
+        self, backend: Backend, tiny_images: Arrays, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        keeper = Keeper()
+        monkeypatch.setattr(keeper, "due", lambda: False)
+        backend.train([backend.config(*IMAGES)], tiny_images, [History()], lambda epoch, loss: None, keeper)
+        assert keeper.kept == []
+
+
+def through_a_file(keeper: Keeper, history: History, file: Path) -> tuple[History, list[State]]:
+    """What a new process finds: the history and the state of a checkpoint that was written and read."""
+    (state,) = keeper.states
+    write_checkpoint(file, Checkpoint(keeper.epoch, state, history, len(history.metrics), 0, ""))
+    read = read_checkpoint(file)
+    assert read.epoch == keeper.epoch
+    assert list(read.state) == list(state)
+    for name, array in state.items():
+        assert (read.state[name].dtype, read.state[name].shape) == (array.dtype, array.shape)
+        assert read.state[name].tobytes() == array.tobytes()
+    read.history.metrics = history.metrics  # these stand in the journal
+    assert_same(read.history, history)
+    return read.history, [read.state]
 
 
 # --- the two compute the same

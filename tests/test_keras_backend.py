@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
+import json
+import math
 import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
+from pipeline.backends.keras.network import Network, build
+from pipeline.backends.keras.state import restore, state_of
 from pipeline.backends.keras.training import train as train_keras
 from pipeline.backends.numpy.training import train as train_numpy
+from pipeline.checkpoints import State, read_checkpoint
 from pipeline.cli import PROJECT
 from pipeline.config import Config
 from pipeline.data import Arrays, load
-from pipeline.history import History
+from pipeline.errors import LabError
+from pipeline.history import History, Metric
 from pipeline.initial_weights import Weights
+from tests.test_numpy_training import Keeper
+from tests.test_numpy_training import assert_same as assert_same_bits
 from tests.trained import config
 
 THREE_BITS = ("experiment=three_bits", "model.hidden_size=4", "training.epochs=2000")
@@ -201,3 +210,108 @@ train([point], load(point.data, point.dtype, Path()), [History()], lambda epoch,
 """
     ran = subprocess.run([sys.executable, "-c", code], cwd=PROJECT, capture_output=True, text=True, check=True)
     assert ran.stderr == ""
+
+
+# --- checkpoints
+
+
+def all_variables(network: Network) -> list[Any]:
+    """Weights, notes, and what the optimizer keeps."""
+    return [*network.variables, *network.optimizer.variables]
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "momentum", "nesterov", "adam"])
+def test_a_state_holds_every_variable(optimizer: str, tiny_images: Arrays) -> None:
+    point = config(*IMAGES, "backend=keras", f"optimizer={optimizer}", "recording.direction_changes=true")
+    network, fresh = (build(point, tiny_images)[0] for _ in range(2))
+    random = np.random.default_rng(1)
+    for variable in all_variables(network):
+        variable.assign(random.uniform(1, 9, variable.shape).astype(variable.dtype))
+    expected = [variable.numpy() for variable in all_variables(network)]
+    state = state_of(network, epoch=1)
+    for variable in all_variables(network):
+        variable.assign(np.zeros(variable.shape, variable.dtype))
+    restore(fresh, state)
+    found = [variable.numpy() for variable in all_variables(fresh)]
+    assert [array.tobytes() for array in found] == [array.tobytes() for array in expected]
+    assert len(expected) >= 4 + 3 + 2 + 2 + 8  # weights, notes, iterations and rate, due and norms, directions
+
+
+def test_the_state_of_another_optimizer_is_refused(tiny_images: Arrays) -> None:
+    momentum, adam = (
+        build(config(*IMAGES, "backend=keras", f"optimizer={name}"), tiny_images)[0] for name in ("momentum", "adam")
+    )
+    with pytest.raises(ValueError, match="optimizer"):
+        restore(adam, state_of(momentum, epoch=1))
+
+
+def test_a_damaged_state_is_refused(tiny_images: Arrays) -> None:
+    network = build(config(*IMAGES, "backend=keras"), tiny_images)[0]
+    state: State = {name: array[:-1000] for name, array in state_of(network, epoch=1).items()}
+    with pytest.raises(OSError, match="truncated"):
+        restore(network, state)
+
+
+def test_a_state_for_which_there_is_no_room_is_one_message(
+    tiny_images: Arrays, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    network = build(config(*IMAGES, "backend=keras"), tiny_images)[0]
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "gone"))
+    with pytest.raises(LabError, match="cannot be written"):
+        state_of(network, epoch=1)
+
+
+def test_a_state_leaves_no_files(tiny_images: Arrays, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    network = build(config(*IMAGES, "backend=keras"), tiny_images)[0]
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    restore(network, state_of(network, epoch=1))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_checkpoints_are_for_one_point_at_a_time(tiny_images: Arrays) -> None:
+    points = [config(*IMAGES, "backend=keras", f"seed={seed}") for seed in (1, 2)]
+    with pytest.raises(ValueError, match="one point at a time, not 2"):
+        train_keras(points, tiny_images, [History(), History()], lambda epoch, loss: None, Keeper())
+
+
+@pytest.mark.slow
+def test_what_one_process_began_another_ends(tmp_path: Path) -> None:
+    adam = "optimizer=adam", "recording.metrics_every=1"
+    studies = {
+        "full_batch": [*THREE_BITS, *adam, "backend=keras", "training.epochs=40"],
+        "minibatches": [*THREE_BITS, *adam, "backend=keras", "training.epochs=40", "training.batch_size=3"],
+        "float32": ["experiment=line_y2x", *adam, "backend=keras", "training.epochs=40", "training.batch_size=3"],
+        "compiled": [*THREE_BITS, "optimizer=momentum", "backend=keras", "backend.jit_compile=true"],
+    }
+    code = """
+import json, os, sys
+from pathlib import Path
+from pipeline.backends.keras.training import train
+from pipeline.checkpoints import Checkpoint, write_checkpoint
+from pipeline.data import load
+from pipeline.history import History
+from tests.test_numpy_training import Keeper
+from tests.trained import config
+for name, study in json.loads(sys.argv[1]).items():
+    point, history, keeper = config(*study), History(), Keeper(stop=17)
+    try:
+        train([point], load(point.data, point.dtype, Path()), [history], lambda epoch, loss: None, keeper)
+    except KeyboardInterrupt:
+        checkpoint = Checkpoint(keeper.epoch, keeper.states[0], history, 0, 0, "")
+        write_checkpoint(Path(sys.argv[2], f"{name}.npz"), checkpoint)
+        rows = [(metric.step, metric.timestamp, metric.name, metric.value.hex()) for metric in history.metrics]
+        Path(sys.argv[2], f"{name}.json").write_text(json.dumps(rows))
+os._exit(9)
+"""
+    command = [sys.executable, "-c", code, json.dumps(studies), str(tmp_path)]
+    began = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True)
+    assert (began.returncode, began.stdout, began.stderr) == (9, "", "")
+    for name, study in studies.items():
+        point, checkpoint = config(*study), read_checkpoint(tmp_path / f"{name}.npz")
+        rows, history = load(point.data, point.dtype, Path()), checkpoint.history
+        recorded = json.loads((tmp_path / f"{name}.json").read_text())
+        history.metrics = [Metric(step, time, metric, float.fromhex(value)) for step, time, metric, value in recorded]
+        keeper = Keeper(stop=math.inf)
+        keeper.epoch, keeper.states = checkpoint.epoch, [checkpoint.state]
+        train_keras([point], rows, [history], lambda epoch, loss: None, keeper)
+        assert_same_bits(history, keras_trained(point, rows))

@@ -4,16 +4,24 @@ from __future__ import annotations
 
 import csv
 import math
+from collections.abc import Sequence
 from dataclasses import replace
+from functools import cache
+from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from pipeline.backends.numpy.losses import measure
 from pipeline.backends.numpy.network import forward, predict, stack
 from pipeline.backends.numpy.training import Progress, train
+from pipeline.checkpoints import State
 from pipeline.cli import PROJECT
-from pipeline.data import Arrays
+from pipeline.config import Config
+from pipeline.data import Arrays, load
 from pipeline.history import History
 from tests.trained import config, trained
 
@@ -34,6 +42,25 @@ def assert_same(a: History, b: History) -> None:
         assert {k: v.tobytes() for k, v in weights.items()} == {k: v.tobytes() for k, v in b.snapshots[step].items()}
     assert a.tables == b.tables
     assert (a.diverged_step, a.last_finite_loss, a.epochs) == (b.diverged_step, b.last_finite_loss, b.epochs)
+
+
+class Keeper:
+    """Checkpoints that are due at every epoch, stop training at the first one from `stop` on, and go on from there."""
+
+    def __init__(self, stop: float = math.inf) -> None:
+        self.epoch = 0
+        self.states: Sequence[State] = ()
+        self.stop = stop
+        self.kept: list[int] = []
+
+    def due(self) -> bool:
+        return True
+
+    def keep(self, epoch: int, states: Sequence[State]) -> None:
+        self.kept.append(epoch)
+        if epoch >= self.stop:
+            self.epoch, self.states = epoch, states
+            raise KeyboardInterrupt
 
 
 # --- the numbers of the texts
@@ -384,3 +411,74 @@ def test_direction_changes_are_counted_per_weight() -> None:
     smooth, swinging = trained(*(config(*study, f"optimizer.learning_rate={rate}") for rate in (0.01, 0.1)))
     assert smooth.tables["direction_changes"] == [{"layer": 0, "row": 0, "column": 0, "count": 0}]
     assert swinging.tables["direction_changes"] == [{"layer": 0, "row": 0, "column": 0, "count": 6}]
+
+
+# --- stopping and going on
+
+
+def train_on(points: Sequence[Config], arrays: Arrays, histories: Sequence[History], keeper: Keeper) -> None:
+    train(points, arrays, histories, lambda epoch, loss: None, keeper)
+
+
+def test_finite_differences_and_their_table_go_on_where_they_stopped() -> None:
+    point = config("experiment=line_y3x", "optimizer.learning_rate=1", "training.epochs=30", "recording.table_epochs=6")
+    (undisturbed,) = trained(point)
+    assert point.gradient == "finite_difference"
+    assert len(undisturbed.tables["first_epochs"]) == 6
+    arrays, history, keeper = load(point.data, point.dtype, Path()), History(), Keeper()
+    for keeper.stop in (1, 4, 17):
+        with pytest.raises(KeyboardInterrupt):
+            train_on([point], arrays, [history], keeper)
+    keeper.stop = math.inf
+    train_on([point], arrays, [history], keeper)
+    assert_same(history, undisturbed)
+
+
+STACK = ((0.001, 1), (1e30, 1), (0.01, 2), (0.1, 1), (0.02, 3))
+
+
+@cache
+def stack_points(optimizer: str, batch: str) -> list[Config]:
+    study = (*IMAGES, "training.epochs=7", f"training.batch_size={batch}", "recording.direction_changes=true")
+    return [
+        config(*study, f"optimizer={optimizer}", f"optimizer.learning_rate={rate}", f"seed={seed}")
+        for rate, seed in STACK
+    ]
+
+
+@settings(max_examples=25)
+@given(
+    stop=st.integers(1, 6),
+    optimizer=st.sampled_from(["sgd", "momentum", "nesterov", "adam"]),
+    batch=st.sampled_from(["null", "16"]),
+    order=st.permutations(range(len(STACK))),
+    cuts=st.sets(st.integers(1, len(STACK) - 1)),
+)
+def test_the_points_of_a_stopped_stack_go_on_in_any_company(
+    tiny_images: Arrays, stop: int, optimizer: str, batch: str, order: list[int], cuts: set[int]
+) -> None:
+    """Those that have ended are left out; the others go on in another order, together, in smaller stacks or alone."""
+    points = stack_points(optimizer, batch)
+    histories, keeper = [History() for _ in points], Keeper(stop)
+    with pytest.raises(KeyboardInterrupt):
+        train_on(points, tiny_images, histories, keeper)
+    for first, end in pairwise([0, *sorted(cuts), len(order)]):
+        going = [place for place in order[first:end] if not histories[place].epochs]
+        if going:
+            later = Keeper()
+            later.epoch, later.states = keeper.epoch, [keeper.states[place] for place in going]
+            train_on([points[place] for place in going], tiny_images, [histories[place] for place in going], later)
+    for point, history in zip(points, histories, strict=True):
+        assert_same(history, trained(point, arrays=tiny_images)[0])
+
+
+def test_a_checkpoint_after_the_end_of_some_points_is_of_all(tiny_images: Arrays) -> None:
+    study = (*IMAGES, "optimizer=sgd", "training.epochs=4")
+    points = [config(*study, f"optimizer.learning_rate={rate}") for rate in (1e38, 0.1)]
+    histories, keeper = [History(), History()], Keeper(3)
+    with pytest.raises(KeyboardInterrupt):
+        train_on(points, tiny_images, histories, keeper)
+    assert [history.epochs for history in histories] == [1, 0]
+    assert keeper.kept == [1, 2, 3]
+    assert [set(state) for state in keeper.states] == [set(keeper.states[0])] * 2
+    assert all(history.seconds > 0 and history.points_in_pass == 2 for history in histories)

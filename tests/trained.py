@@ -17,7 +17,9 @@ from pipeline.cli import CONF
 from pipeline.config import Config, read_config
 from pipeline.data import Arrays, load
 from pipeline.history import History
-from pipeline.points import Point, PointFolder, folder_name, outcome_of, point_name, read_point, signature
+from pipeline.identity import signature
+from pipeline.point_folder import PointFolder
+from pipeline.points import Point, folder_name, outcome_of, point_name, read_point
 
 
 def config(*overrides: str) -> Config:
@@ -52,8 +54,8 @@ def write_results(results: Path, study: str, backend: str, points: Sequence[Poin
     for point in points:
         sign = signature(point.config, {})
         folder = PointFolder(results.parent / "store", sign)
+        folder.begin()
         folder.write_json("config.json", point.config.model_dump(mode="json"))
-        folder.append(point.history.metrics)
         folder.write_history(point.history)
         shutil.copytree(folder.complete(), target / folder_name(point.name))
         entries.append({"name": point.name, "folder": folder_name(point.name), "signature": sign})

@@ -16,8 +16,11 @@ from keras import ops
 
 from pipeline.backends.keras.network import LoopedNetwork, Network, build
 from pipeline.backends.keras.optimizers import Watched
+from pipeline.backends.keras.state import restore, state_of
+from pipeline.checkpoints import Checkpoints
 from pipeline.config import Config
 from pipeline.data import Arrays, epoch_order
+from pipeline.errors import LabError
 from pipeline.history import History, direction_change_rows, record_epochs, snapshot_epochs, weight_metrics
 from pipeline.initial_weights import Weights
 
@@ -45,20 +48,34 @@ class Run:
     updates_per_epoch: int
 
 
-def train(points: Sequence[Config], arrays: Arrays, histories: Sequence[History], report: Report) -> None:
+def train(
+    points: Sequence[Config],
+    arrays: Arrays,
+    histories: Sequence[History],
+    report: Report,
+    checkpoints: Checkpoints | None = None,
+) -> None:
     """Train points, each from a clean Keras session.
 
     Args:
-        points: their configs.
+        points: their configs; with checkpoints a single one.
         arrays: the data.
-        histories: one for each point, filled here.
+        histories: one for each point, filled here; that of a checkpoint holds what was recorded before it.
         report: called at every recorded epoch with the epoch and the training loss.
+        checkpoints: where to begin, and what keeps the states: with minibatches at the end of any epoch, with a full
+            batch of a recorded one. On a CPU the result is the same, bit for bit, however often training was stopped
+            and begun again.
+
+    Raises:
+        ValueError: there are checkpoints and several points.
     """
+    if checkpoints and len(points) != 1:
+        raise ValueError(f"with checkpoints Keras trains one point at a time, not {len(points)}")
     for config, history in zip(points, histories, strict=True):
         keras.utils.clear_session()
         keras.utils.set_random_seed(config.seed)
         with _floatx(config.dtype):
-            _train_point(_start(config, arrays), history, report)
+            _train_point(_start(config, arrays), history, report, checkpoints)
 
 
 @contextlib.contextmanager
@@ -82,40 +99,48 @@ def _start(config: Config, arrays: Arrays) -> Run:
     return Run(config, arrays, network, optimizer, inputs, targets, updates)
 
 
-def _train_point(run: Run, history: History, report: Report) -> None:
+def _train_point(run: Run, history: History, report: Report, checkpoints: Checkpoints | None) -> None:
     epochs = run.config.training.epochs
     recorded = record_epochs(epochs, run.config.recording.metrics_every)
     snapshots = snapshot_epochs(recorded, run.config.recording.snapshots)
-    started = time.perf_counter()
-    for before, epoch in pairwise([0, *recorded]):
-        measures = _train_and_measure(before, epoch, run)
-        weights = run.network.weights_by_name()
-        diverged = int(run.network.diverged_step) >= 0
-        if diverged or epoch in snapshots or epoch == epochs:
-            history.snapshot(epoch, weights)
-        if not diverged:
-            last_update = _norms(run, weights) if epoch else {}
-            single = weight_metrics(weights) if run.config.recording.weight_metrics else {}
-            history.record(epoch, measures | last_update | single)
-        if epoch:
-            report(epoch, measures["train/loss"])
-        if diverged and epoch:
+    due = frozenset(recorded)
+    begun = checkpoints.epoch if checkpoints else 0
+    if checkpoints and begun:
+        try:
+            restore(run.network, checkpoints.states[0])
+        except (ValueError, OSError) as error:
+            raise LabError(
+                "The checkpoint does not fit the network.",
+                received=str(error).splitlines()[0],
+                fix="another version of Keras may have written it: force=true begins anew",
+            ) from error
+    stops = recorded if run.config.training.batch_size is None else range(epochs + 1)
+    ahead = [stop for stop in stops if stop > begun]
+    seconds, started = history.seconds, time.perf_counter()
+    for before, epoch in pairwise([begun, *ahead] if begun else [0, 0, *ahead]):
+        measures = _train_epochs(before, epoch, run)
+        if epoch in due:
+            _record(epoch, run, history, measures | _evaluate(run), snapshot=epoch in snapshots)
+            if epoch:
+                report(epoch, measures["train/loss"])
+        history.seconds = seconds + time.perf_counter() - started
+        if history.epochs:
             break
-    _finish(epoch, run, history, time.perf_counter() - started)
+        if checkpoints and epoch and checkpoints.due():
+            checkpoints.keep(epoch, [state_of(run.network, epoch)])
 
 
-def _train_and_measure(before: int, epoch: int, run: Run) -> Measures:
-    """Train from the end of one recorded epoch to the end of the next, and measure: at step 0 without training.
+def _train_epochs(before: int, epoch: int, run: Run) -> Measures:
+    """Train from the end of one epoch to the end of another, and measure the training rows; at epoch 0 only measure.
 
-    A full batch is measured at the new weights. Minibatches are measured on the way, at the weights of each.
+    A full batch is measured at the new weights. Minibatches, an epoch at a time, are measured on the way, at the
+    weights of each.
     """
     run.optimizer.due.assign(epoch * run.updates_per_epoch)
-    if run.config.training.batch_size is None:
-        return _repeat_full_batch(epoch - before, run.network, run.inputs, run.targets) | _evaluate(run)
-    measures: Measures = {}
-    for passed in range(before + 1, epoch + 1):
-        measures = _pass_over_minibatches(passed, run, run.config.training.batch_size)
-    return measures | _evaluate(run)
+    size = run.config.training.batch_size
+    if size is None:
+        return _repeat_full_batch(epoch - before, run.network, run.inputs, run.targets)
+    return _pass_over_minibatches(epoch, run, size) if epoch else {}
 
 
 def _repeat_full_batch(updates: int, network: Network, inputs: Any, targets: Any) -> Measures:
@@ -174,12 +199,25 @@ def _add(totals: Measures, rows: str, logs: dict[str, Any], share: float) -> Non
             totals[f"{rows}/{name}"] = totals.get(f"{rows}/{name}", 0) + float(logs[name]) * share
 
 
-def _finish(epoch: int, run: Run, history: History, seconds: float) -> None:
-    diverged_step = int(run.network.diverged_step)
+def _record(epoch: int, run: Run, history: History, measures: Measures, snapshot: bool) -> None:
+    """Note what was measured; the end of training, at the last epoch or where the loss has diverged, is noted too."""
+    weights = run.network.weights_by_name()
+    diverged = int(run.network.diverged_step) >= 0
+    ends = epoch == run.config.training.epochs or (diverged and epoch > 0)
+    if snapshot or diverged:
+        history.snapshot(epoch, weights)
+    if not diverged:
+        last_update = _norms(run, weights) if epoch else {}
+        single = weight_metrics(weights) if run.config.recording.weight_metrics else {}
+        history.record(epoch, measures | last_update | single)
+    if ends:
+        _end(epoch, run, history)
+
+
+def _end(epoch: int, run: Run, history: History) -> None:
+    diverged_step, last = int(run.network.diverged_step), float(run.network.last_finite_loss)
     history.diverged_step = diverged_step if diverged_step >= 0 else None
-    last = float(run.network.last_finite_loss)
     history.last_finite_loss = last if math.isfinite(last) else None
-    history.seconds = seconds
     history.epochs = epoch
     history.points_in_pass = 1
     if run.config.recording.direction_changes:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +14,7 @@ from pipeline.backends.numpy import optimizers
 from pipeline.backends.numpy.gradients import loss_and_gradient
 from pipeline.backends.numpy.losses import Targets, measure
 from pipeline.backends.numpy.network import Array, Parameters, forward, stack, unstack
+from pipeline.checkpoints import Checkpoints, State
 from pipeline.config import Config
 from pipeline.data import Arrays, epoch_order
 from pipeline.history import History, direction_change_rows, record_epochs, snapshot_epochs, weight_metrics
@@ -62,27 +64,43 @@ class Progress:
                 self.direction_changes[name] += upwards != self.upwards[name]
             self.upwards[name] = upwards
 
+    def state_of(self, place: int) -> State:
+        """All of this for one point, as arrays without the grid axis."""
+        return {name: np.asarray(leaf) if isinstance(leaf, int) else leaf[place] for name, leaf in _leaves(vars(self))}
 
-def train(points: Sequence[Config], arrays: Arrays, histories: Sequence[History], report: Report) -> None:
+
+def train(
+    points: Sequence[Config],
+    arrays: Arrays,
+    histories: Sequence[History],
+    report: Report,
+    checkpoints: Checkpoints | None = None,
+) -> None:
     """Train points that differ only in values that fit on the grid axis: optimizer knobs, seed, initial values.
 
     Args:
         points: their configs.
         arrays: the data.
-        histories: one for each point, filled here.
+        histories: one for each point, filled here; those of a checkpoint hold what was recorded before it.
         report: called at every recorded epoch with the epoch and the smallest training loss.
+        checkpoints: where to begin, and what keeps the states; the result is the same, bit for bit, however often
+            training was stopped and begun again.
     """
     config = points[0]
     optimizer = optimizers.build([point.optimizer for point in points], config.dtype)
     progress = _start(points, arrays, optimizer)
+    begun = checkpoints.epoch if checkpoints else 0
+    if checkpoints and begun:
+        progress = _merge(progress, checkpoints.states)
     epochs = config.training.epochs
     recorded = record_epochs(epochs, config.recording.metrics_every)
     snapshots = snapshot_epochs(recorded, config.recording.snapshots)
     due = frozenset(recorded)
-    started = time.perf_counter()
+    clock = _Clock(histories)
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
-        _record(0, points, histories, progress, _evaluate_all(config, arrays, progress), snapshot=True)
-        for epoch in range(1, epochs + 1):
+        if not begun:
+            _record(0, points, histories, progress, _evaluate_all(config, arrays, progress), snapshot=True)
+        for epoch in range(begun + 1, epochs + 1):
             running = _train_epoch(epoch, points, arrays, histories, optimizer, progress, measured=epoch in due)
             if epoch in due:
                 measures = running | _evaluate_all(config, arrays, progress)
@@ -91,9 +109,48 @@ def train(points: Sequence[Config], arrays: Arrays, histories: Sequence[History]
                 report(epoch, float(np.min(measures["train/loss"])))
                 if lost:
                     break
-    for history in histories:
-        history.seconds = (time.perf_counter() - started) / len(histories)
-        history.points_in_pass = len(histories)
+            if checkpoints and epoch < epochs and checkpoints.due():
+                clock.note(histories)
+                checkpoints.keep(epoch, [progress.state_of(place) for place in range(len(points))])
+    clock.note(histories)
+
+
+class _Clock:
+    """Training time, on top of what a checkpoint brought; points of one pass share it evenly."""
+
+    def __init__(self, histories: Sequence[History]) -> None:
+        self.before, self.started = [history.seconds for history in histories], time.perf_counter()
+
+    def note(self, histories: Sequence[History]) -> None:
+        seconds = (time.perf_counter() - self.started) / len(histories)
+        for history, before in zip(histories, self.before, strict=True):
+            history.seconds = before + seconds
+            history.points_in_pass = len(histories)
+
+
+def _leaves(tree: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Any]]:
+    """Arrays and counters of nested dicts by their path, for instance `optimizer_state/m/layer_0/weights`."""
+    for name, value in tree.items():
+        if isinstance(value, Mapping):
+            yield from _leaves(value, f"{path}{name}/")
+        else:
+            yield f"{path}{name}", value
+
+
+def _merge(fresh: Progress, states: Sequence[State]) -> Progress:
+    """States of single points as the progress of one stack, in the structure of a fresh one."""
+
+    def merged(name: str, value: Any) -> Any:
+        if isinstance(value, Mapping):
+            return {key: merged(f"{name}/{key}", inner) for key, inner in value.items()}
+        if isinstance(value, int):
+            return int(states[0][name])
+        return np.stack([state[name] for state in states])
+
+    fields = {name: merged(name, value) for name, value in vars(fresh).items()}
+    upwards = [name.removeprefix("upwards/") for name in states[0] if name.startswith("upwards/")]
+    fields["upwards"] = {name: merged(f"upwards/{name}", None) for name in upwards}  # there after the first update
+    return Progress(**fields)
 
 
 def _start(points: Sequence[Config], arrays: Arrays, optimizer: optimizers.Optimizer) -> Progress:
