@@ -4,25 +4,30 @@ from __future__ import annotations
 
 import difflib
 import functools
+import math
 import os
 import re
 import signal
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from types import FrameType
 
 import hydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import ChoiceSweep, RangeSweep
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from pipeline import completion
 from pipeline.errors import LabError
+from pipeline.interruption import end_at_once
 
 PROJECT = Path(__file__).resolve().parent.parent
 CONF = PROJECT / "conf"
+GRID = 10_000
+"""Points that one command may ask for; Hydra composes them all, at some 0.1 s each, before the first is trained."""
 
 
 def run(task: Callable[[DictConfig], object], config_name: str, finish: Callable[[], None] = lambda: None) -> int:
@@ -51,39 +56,86 @@ def run(task: Callable[[DictConfig], object], config_name: str, finish: Callable
         return None
 
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra hands exceptions on instead of printing them
-    signal.signal(signal.SIGTERM, _interrupt)
+    signal.signal(signal.SIGTERM, end_at_once)
+    OmegaConf.register_new_resolver("plain", _plain, replace=True)
     main = hydra.main(version_base="1.3", config_path=str(CONF), config_name=config_name)(guarded)
     try:
+        _check_grid(sys.argv[1:])
         try:
             main()
         finally:
-            finish()
-        if failures:
-            raise LabError("\n".join(map(str, failures)))
+            try:
+                finish()
+            except LabError as error:
+                failures.append(error)
     except LabError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+        failures.append(error)
     except KeyboardInterrupt:
-        print("interrupted: nothing half-written is left; the same command starts again", file=sys.stderr)
+        for failure in failures:
+            print(f"error: {failure}", file=sys.stderr)
+        print("interrupted: what was finished is kept; the same command goes on from there", file=sys.stderr)
         return 130
     except BrokenPipeError:  # the reader of `... --help | head` has gone
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    except (HydraException, OmegaConfBaseException, ValueError) as error:
-        if isinstance(error, ValueError) and not _comes_from_hydra(error):
+    except (HydraException, OmegaConfBaseException) as error:  # before OSError: a missing config is both
+        failures.append(_explain(error, config_name))
+    except OSError as error:  # of Hydra's own folders; ours are explained where they are written
+        failures.append(
+            LabError(
+                f"{error.filename or 'A file'} cannot be read or written.",
+                received=error.strerror or str(error),
+                fix="make room or mend the permissions, then run the same command again",
+            )
+        )
+    except Exception as error:
+        if not _comes_from_hydra(error):
             raise
-        print(f"error: {_explain(error, config_name)}", file=sys.stderr)
-        return 1
-    return 0
+        failures.append(_explain(error, config_name))
+    for message in dict.fromkeys(map(str, failures)):
+        print(f"error: {message}", file=sys.stderr)
+    return 1 if failures else 0
+
+
+def _plain(name: object) -> str:
+    """What Hydra's own folders are called, which it makes before the config is looked at: nothing leads elsewhere."""
+    return re.sub(r"[^A-Za-z0-9_.-]", "_", str(name)).strip(".")[:100] or "_"
+
+
+def _check_grid(arguments: Sequence[str]) -> None:
+    """Refuse a grid that would fill the memory with its configs, or never end.
+
+    Raises:
+        LabError: it has more than GRID points.
+    """
+    points, parser = 1.0, OverridesParser.create()
+    for argument in arguments:
+        try:
+            value = parser.parse_override(argument).value()
+        except (HydraException, ValueError):  # Hydra will say so itself
+            continue
+        if isinstance(value, ChoiceSweep):
+            points *= len(value.list)
+        elif isinstance(value, RangeSweep):
+            points *= _length(value)
+    if not points <= GRID:
+        raise LabError("The grid is too large.", expected=f"at most {GRID} points", received=f"{points:.7g} points")
+
+
+def _length(value: RangeSweep) -> float:
+    """How many values a range has; nan for one that is none."""
+    start, stop, step = value.start or 0, value.stop or 0, value.step
+    try:
+        return max(math.ceil((stop - start) / step), 0) if step else 1  # Hydra refuses a step of 0
+    except OverflowError:
+        return math.inf
+    except ValueError:
+        return math.nan
 
 
 def _comes_from_hydra(error: BaseException) -> bool:
-    """Whether Hydra itself raised an error, as it does for overrides like optimizer=null."""
-    *_, (frame, _) = traceback.walk_tb(error.__traceback__)
-    return str(frame.f_globals.get("__name__", "")).startswith("hydra.")
-
-
-def _interrupt(signal_number: int, frame: FrameType | None) -> None:
-    raise KeyboardInterrupt
+    """Whether none of our code was under way: Hydra could not use what was typed, as with optimizer=null."""
+    modules = {str(frame.f_globals.get("__name__", "")) for frame, _ in traceback.walk_tb(error.__traceback__)}
+    return not any(name == "__main__" or name.startswith("pipeline.") for name in modules - {__name__})
 
 
 def _explain(error: Exception, config_name: str) -> LabError:
@@ -100,7 +152,7 @@ def _explain(error: Exception, config_name: str) -> LabError:
     return LabError(
         "The command cannot be understood.",
         expected="overrides like optimizer.learning_rate=0.1, or optimizer.learning_rate=0.1,1 to sweep with -m",
-        received=text.splitlines()[0],
+        received=(text.splitlines() or [type(error).__name__])[0],
         fix="see --help",
     )
 

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
 from pipeline.errors import LabError
@@ -25,9 +26,11 @@ def _not_a_bool(value: object) -> object:
 Number = Annotated[float, Field(allow_inf_nan=False), BeforeValidator(_not_a_bool)]
 Whole = Annotated[int, BeforeValidator(_not_a_bool)]
 PositiveFloat = Annotated[Number, Field(gt=0)]
-PositiveInt = Annotated[Whole, Field(gt=0)]
+PositiveInt = Annotated[Whole, Field(gt=0, lt=2**53)]
 Fraction = Annotated[Number, Field(ge=0, lt=1)]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+RECORDS = 100_000
+"""How often a run may be recorded; each record is some ten metrics in memory, in the journal and in MLflow."""
 IDX_ROLES = ("train_images", "train_labels", "test_images", "test_labels")
 
 
@@ -51,6 +54,8 @@ class TableData(Section):
             raise ValueError(f"{len(self.inputs)} rows of inputs and {len(self.targets)} rows of targets")
         if len({len(row) for row in self.inputs}) > 1 or len({len(row) for row in self.targets}) > 1:
             raise ValueError("rows of different length")
+        if not self.inputs[0] or not self.targets[0]:
+            raise ValueError("rows without numbers")
         return self
 
 
@@ -159,6 +164,8 @@ class Tracking(Section):
     def server_has_an_address(self) -> Tracking:
         if self.name == "server" and not self.uri:
             raise ValueError("a server needs an address: tracking.uri=http://127.0.0.1:5000")
+        if self.uri and "://" not in self.uri:
+            raise ValueError(f"an address begins with http:// or https://; got {self.uri}")
         if self.name == "local" and self.uri:
             raise ValueError(f"an address belongs to a server: tracking=server tracking.uri={self.uri}")
         return self
@@ -181,9 +188,23 @@ class Config(Section):
     recording: Recording
     tracking: Tracking
     results: str | None
+    dry_run: bool
+    force: bool
+
+    @field_validator("results")
+    @classmethod
+    def results_are_a_folder_of_their_own(cls, value: str | None) -> str | None:
+        if value is not None and (not Path(value).parts or ".." in Path(value).parts or "\0" in value):
+            raise ValueError(f"expected a folder below the project, or an absolute path, received {value!r}")
+        return value
 
     @model_validator(mode="after")
     def knobs_fit_together(self) -> Config:
+        if self.training.epochs > RECORDS * self.recording.metrics_every:
+            raise ValueError(
+                f"recording.metrics_every: {self.training.epochs} epochs recorded every {self.recording.metrics_every} "
+                f"are more than {RECORDS} records; use at least {-(-self.training.epochs // RECORDS)}"
+            )
         if self.backend.name == "keras" and self.gradient == "finite_difference":
             raise ValueError(
                 "gradient: forward differences have no meaning for the Keras backend, which differentiates the loss "

@@ -17,16 +17,18 @@ class TrainingProgress:
     Args:
         label: what is trained, for instance `three_bits numpy, points 1-7 of 14`.
         epochs: how many epochs the pass has.
+        begun: how many of them were trained before.
     """
 
-    def __init__(self, label: str, epochs: int) -> None:
+    def __init__(self, label: str, epochs: int, begun: int = 0) -> None:
         self.label, self.epochs, self.started = label, epochs, time.monotonic()
-        self.last_line = self.started
+        self.last_line, self.closed = self.started, False
         self.bar = None
         if sys.stderr.isatty():
-            self.bar = tqdm(total=epochs, desc=label, unit="epoch", dynamic_ncols=True)
+            self.bar = tqdm(total=epochs, initial=begun, desc=label, unit="epoch", dynamic_ncols=True)
         else:
-            print(f"{label}: {epochs} epochs", file=sys.stderr, flush=True)
+            rest = f", going on after {begun}" if begun else ""
+            print(f"{label}: {epochs} epochs{rest}", file=sys.stderr, flush=True)
 
     def __call__(self, epoch: int, loss: float) -> None:
         """Show that `epoch` is done, with the smallest training loss of the points."""
@@ -40,7 +42,10 @@ class TrainingProgress:
             print(f"{self.label}: epoch {epoch}/{self.epochs} loss {loss:.4g}", file=sys.stderr, flush=True)
 
     def close(self) -> None:
-        """End the bar, or print the time the pass took."""
+        """End the bar, or print the time the pass took; once."""
+        if self.closed:
+            return
+        self.closed = True
         if self.bar is not None:
             self.bar.close()
         else:

@@ -9,10 +9,13 @@ from typing import Any
 
 from pipeline.config import Config
 from pipeline.data import Arrays
+from pipeline.history import record_epochs
 from pipeline.initial_weights import layer_sizes
 
 PASS_BYTES = 2**30
 """Memory that the arrays of one pass may take, roughly; a larger stack is split."""
+METRIC_BYTES = 200
+"""What one recorded value takes, as a Python object."""
 
 
 def passes(points: Sequence[tuple[Config, Arrays]]) -> list[list[int]]:
@@ -27,7 +30,7 @@ def passes(points: Sequence[tuple[Config, Arrays]]) -> list[list[int]]:
         stacks.setdefault(key, []).append(place)
     groups = []
     for members in stacks.values():
-        size = max(1, PASS_BYTES // _bytes(*points[members[0]]))
+        size = max(1, PASS_BYTES // memory(*points[members[0]]))
         groups += [members[start : start + size] for start in range(0, len(members), size)]
     return groups
 
@@ -41,9 +44,17 @@ def stack_key(config: Config) -> str:
     return json.dumps(shape, sort_keys=True)
 
 
-def _bytes(config: Config, arrays: Arrays) -> int:
-    """Parameters, gradient, two moments, update, and the activations of a batch, forward and back."""
+def memory(config: Config, arrays: Arrays) -> int:
+    """Bytes that a point takes, roughly.
+
+    That is: parameters, gradient, two moments, update, the snapshots, the activations of a batch, forward and back, and
+    where every weight is a metric, those records.
+    """
     sizes = layer_sizes(config.model, arrays.features, arrays.outputs)
     weights = sum(inputs * outputs for inputs, outputs in pairwise(sizes))
-    rows = config.training.batch_size or len(arrays.train_inputs)
-    return arrays.train_inputs.itemsize * (6 * weights + 4 * rows * sum(sizes[1:]))
+    rows = min(config.training.batch_size or len(arrays.train_inputs), len(arrays.train_inputs))
+    epochs, recording = config.training.epochs, config.recording
+    records = len(record_epochs(epochs, recording.metrics_every))
+    snapshots = min(recording.snapshots, records)
+    metrics = records * weights * METRIC_BYTES if recording.weight_metrics else 0
+    return metrics + arrays.train_inputs.itemsize * ((6 + snapshots) * weights + 4 * rows * sum(sizes[1:]))

@@ -1,48 +1,35 @@
-"""One command's points: trained in passes, written to their folders, mirrored to MLflow."""
+"""One command's points: what is done is skipped, what was begun goes on, what is new is trained, in passes."""
 
 from __future__ import annotations
 
 import json
 import shutil
 import sys
-from collections.abc import Sequence
-from contextlib import suppress
-from dataclasses import dataclass
+import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import psutil
+
+from pipeline.checkpoints import PassCheckpoints
 from pipeline.config import Config
 from pipeline.data import Arrays, load
 from pipeline.errors import LabError
-from pipeline.files import explained, written_whole
-from pipeline.history import History
+from pipeline.files import explained, write_file, write_sums, written_whole
+from pipeline.identity import signature, signed_text
+from pipeline.interruption import put_off
+from pipeline.jobs import Job, summary
 from pipeline.mirror import Mirror
 from pipeline.plots import point_figures, sweep_figures
-from pipeline.points import Outcome, Point, PointFolder, folder_name, point_name, signature
-from pipeline.progress import TrainingProgress, aligned
-from pipeline.provenance import command, git_state, store_root
-from pipeline.stacking import passes
-from pipeline.tracking import Status, Tracker
+from pipeline.point_folder import PointFolder
+from pipeline.points import Outcome, Point, folder_name, knobs, name_of, read_point
+from pipeline.progress import TrainingProgress
+from pipeline.provenance import command, git_state, owner, store_root
+from pipeline.stacking import memory, passes
+from pipeline.sweep_record import SweepRecord, earlier_sweep, sweep_folder, sweep_key, write_sweep
+from pipeline.tables import extremes, plan_table, points_table
 
-
-@dataclass(frozen=True)
-class Job:
-    """A point to train."""
-
-    config: Config
-    overrides: list[str]
-    name: str
-    signature: str
-    arrays: Arrays
-
-
-@dataclass
-class Run:
-    """A job that is being trained: its folder, its MLflow run, its history."""
-
-    job: Job
-    folder: PointFolder
-    run_id: str
-    history: History
+POLL_SECONDS = 0.5
 
 
 class Sweep:
@@ -50,80 +37,106 @@ class Sweep:
 
     Args:
         project: folder that holds data/ and results/.
-        first: config of the first point: study, backend, tracking and results are its.
+        first: config of the first point: study, backend, tracking, results, dry_run and force are its.
         total: how many points the command has, where that is known; one alone gets no parent run.
 
     Raises:
-        LabError: the data is not there, or MLflow's store cannot be opened.
+        LabError: the data is not there.
     """
 
     def __init__(self, project: Path, first: Config, total: int | None) -> None:
         self.project, self.first, self.total = project, first, total
-        self.tags = git_state(project) | {"command": command(), "study": first.study, "backend": first.backend.name}
-        self._arrays: dict[str, Arrays] = {}
-        self._load(first)  # data that is not there is told before a run is opened
-        self.tracker = Tracker(first.tracking, first.study, store_root(project))
-        self.parent = None
-        if total != 1:
-            name = f"{first.study} {first.backend.name}"
-            self.parent = self.tracker.start_run(name, None, self.tags | {"lab.role": "sweep"})
+        self.root, self.owner, self.git = store_root(project), owner(), git_state(project)
         self.jobs: dict[str, Job] = {}
-        self.points: dict[str, Point] = {}
-        self.errors: dict[str, LabError] = {}
         self.interrupted = False
+        self._arrays: dict[str, Arrays] = {}
+        self._load(first)  # data that is not there is told before anything is begun
+        self._listed: list[Job] = []
+        self._trained = False
+        self._mirror: Mirror | None = None
+
+    @property
+    def name(self) -> str:
+        return f"{self.first.study} {self.first.backend.name}"
 
     def train_all(self, requests: Sequence[tuple[Config, list[str]]]) -> list[Outcome | None]:
         """Train points; those of one shape in one pass. Points with the same signature train once.
 
         Returns:
-            Outcomes in the order asked for; None for a point that failed, which `finish` tells.
+            Outcomes in the order asked for; None for a point that failed, which `finish` tells, and in a dry run.
         """
         asked = [self._job(config, overrides) for config, overrides in requests]
         fresh = [job for job in asked if self.jobs.setdefault(job.signature, job) is job]
-        try:
-            for members in passes([(job.config, job.arrays) for job in fresh]):
-                self._train_pass([fresh[place] for place in members])
-        except KeyboardInterrupt:
-            self.interrupted = True
-            raise
-        points = [self.points.get(job.signature) for job in asked]
-        return [None if point is None else point.outcome for point in points]
+        for job in fresh:
+            job.look()
+            if job.error is not None:
+                print(f"{job.name} is trained again. {job.error}", file=sys.stderr)
+            if self.first.force and job.state != "to run":
+                job.state = "to run"
+        if fresh:
+            print(f"{self.name}: {summary(fresh, len(asked) - len(fresh))}", file=sys.stderr, flush=True)
+        if not self.first.dry_run:
+            try:
+                self._open_books(fresh)
+                self._train_claimed([job for job in fresh if job.state != "done"])
+            except KeyboardInterrupt:
+                self.interrupted = True
+                raise
+        points = [self.jobs[job.signature].point for job in asked]
+        return [None if point is None or self.first.dry_run else point.outcome for point in points]
 
     def finish(self) -> None:
-        """Complete the parent run, gather the results, print the table.
+        """Gather the results, bring MLflow up to date, print the table.
 
         Raises:
             LabError: naming every point that failed.
         """
-        points = [self.points[key] for key in self.jobs if key in self.points]
-        problems = [f"{self.jobs[key].name} failed. {error}" for key, error in self.errors.items()]
-        complete = len(points) == len(self.jobs) > 0
-        status: Status = "FINISHED" if complete else "KILLED" if self.interrupted else "FAILED"
+        jobs = list(self.jobs.values())
+        if self.first.dry_run:
+            print(plan_table(jobs), flush=True)
+            return
+        if self._mirror is None:
+            return
+        for job in jobs:
+            if job.state == "training":  # ended by a signal, or by an error of our own
+                job.state = "killed" if self.interrupted else "failed"
+        points = [job.point for job in jobs if job.point is not None and job.state in ("done", "complete")]
+        problems = [f"{job.name} failed. {job.error}" for job in jobs if job.state == "failed"]
+        complete = len(points) == len(jobs) > 0
+        sweep = self._mirror.sweep
+        sweep.status = "FINISHED" if complete else "KILLED" if self.interrupted else "FAILED"
         try:
+            self._sum_up(sweep, points)
             if complete and self.first.results is not None:
-                self._gather(self.project / self.first.results)
+                self._gather(self.project / self.first.results, points, sweep)
         except LabError as error:
-            status = "FAILED"
+            sweep.status = "FAILED"
             problems.append(str(error))
-        try:
-            if self.parent is not None:
-                self._close_parent(self.parent, points, status)
-        except LabError as error:
-            problems.append(str(error))
-        if self.interrupted:
-            print(f"{self.first.study}: runs that were under way are marked KILLED", file=sys.stderr)
+        self._mirror.close()
         if points:
-            print(_table(points), flush=True)
+            print(points_table(jobs), flush=True)
+        self._tell_pending(self._mirror)
         if problems:
             raise LabError("\n".join(dict.fromkeys(problems)))
 
-    def _close_parent(self, run_id: str, points: Sequence[Point], status: Status) -> None:
-        try:
-            if points and not self.interrupted:
-                self.tracker.log_figures(run_id, sweep_figures(points))
-                self.tracker.log_values(run_id, {"points": len(points)} | _extremes(points))
-        finally:
-            self.tracker.end_run(run_id, status)
+    def _tell_pending(self, mirror: Mirror) -> None:
+        names, uri = mirror.pending(), self.first.tracking.uri
+        if names or mirror.error:
+            where = "" if uri is None else f" tracking=server tracking.uri={uri}"
+            told = LabError(
+                f"MLflow has not got everything: {len(names)} of {len(self.jobs)} points are pending.",
+                received=mirror.error.received if mirror.error else "",
+                fix=f"they are kept in .points/; mend that, then python -m pipeline.rebuild{where}",
+            )
+            print(told, file=sys.stderr, flush=True)
+
+    def _job(self, config: Config, overrides: list[str]) -> Job:
+        arrays = self._load(config)
+        told = knobs(config, overrides)
+        if config.backend.name != self.first.backend.name:
+            told["backend"] = config.backend.name
+        sign = signature(config, arrays.checksums)
+        return Job(config, overrides, name_of(told), sign, PointFolder(self.root, sign), told)
 
     def _load(self, config: Config) -> Arrays:
         key = config.data.model_dump_json() + config.dtype
@@ -131,77 +144,183 @@ class Sweep:
             self._arrays = {key: load(config.data, config.dtype, self.project)}
         return self._arrays[key]
 
-    def _job(self, config: Config, overrides: list[str]) -> Job:
-        arrays = self._load(config)
-        name = point_name(config, overrides)
-        if config.backend.name != self.first.backend.name:
-            name += f" backend={config.backend.name}"
-        return Job(config, overrides, name, signature(config, arrays.checksums), arrays)
+    def _open_books(self, fresh: Sequence[Job]) -> None:
+        """Write down what the command is, and let MLflow know what was done before."""
+        self._listed += fresh
+        members = [job.signature for job in self._listed] if self.total is not None else [command()]
+        tracking = self.first.tracking.model_dump(mode="json")
+        key = sweep_key(self.first.study, self.first.backend.name, tracking, members)
+        folder = sweep_folder(self.root, key)
+        if self._mirror is None:
+            sweep = SweepRecord(
+                key,
+                self.first.study,
+                self.first.backend.name,
+                self.total != 1,
+                command(),
+                tracking,
+                self.git,
+                time.time_ns() // 1_000_000,
+            )
+            self._mirror = Mirror(self.root, sweep, folder, self._listed)
+        sweep = self._mirror.sweep
+        folders: dict[str, str] = {}
+        for job in self._listed:  # two studies or profiles in one grid may have points of the same name
+            folder_of = folder_name(job.name)
+            folders[job.signature] = f"{folder_of[:83]}-{job.signature}" if folder_of in folders.values() else folder_of
+        sweep.points = [
+            {"name": job.name, "signature": job.signature, "folder": folders[job.signature]} for job in self._listed
+        ]
+        before = earlier_sweep(folder)
+        if before is not None and before.status == "FINISHED" and all(job.state == "done" for job in self._listed):
+            sweep.started, sweep.ended, sweep.values = before.started, before.ended, before.values
+        else:
+            write_sweep(folder, sweep)
+        for job in fresh:
+            if job.state == "done":
+                self._take_over(job)
+
+    def _take_over(self, job: Job) -> None:
+        """A point that is there: what its folder says of how it was trained. A rerun that was given up is dropped."""
+        job.run = job.folder.read_run(complete=True)
+        if job.folder.path.exists() and job.folder.claim():
+            job.folder.discard()
+            job.folder.release()
+
+    def _train_claimed(self, jobs: list[Job]) -> None:
+        """Train what nobody else is training; wait for the rest, and train what is left of it then."""
+        told = False
+        while jobs:
+            mine = [job for job in jobs if job.folder.claim()]
+            try:
+                self._train_mine(mine)
+            finally:
+                for job in mine:
+                    job.folder.release()
+            jobs = [job for job in jobs if job not in mine]
+            if jobs and not mine:
+                if not told:
+                    told = True
+                    names = ", ".join(job.name for job in jobs[:3]) + (" ..." if len(jobs) > 3 else "")
+                    print(f"waiting for {len(jobs)} points that another command trains: {names}", file=sys.stderr)
+                time.sleep(POLL_SECONDS)
+
+    def _train_mine(self, jobs: Sequence[Job]) -> None:
+        """Train points that this process has claimed; another may have finished some of them in the meantime."""
+        left = []
+        for job in jobs:
+            if not self.first.force:
+                job.adopt()
+            if job.state == "done":
+                self._take_over(job)
+            else:
+                left.append(job)
+        for members in passes([(job.config, self._load(job.config)) for job in left]):
+            opened = [left[place] for place in members if self._attempt(left[place], self._open)]
+            for job in opened:
+                if job.history.epochs:  # trained, but killed before it was complete
+                    self._attempt(job, self._complete)
+            under_way = [job for job in opened if job.state == "training"]
+            for epoch in sorted({job.begun for job in under_way}, reverse=True):
+                self._train_pass([job for job in under_way if job.begun == epoch])
+
+    def _attempt(self, job: Job, step: Callable[[Job], None]) -> bool:
+        """Do one step for a point; what goes wrong is kept for `finish`. Returns whether it went well."""
+        try:
+            step(job)
+        except LabError as error:
+            job.fail(error)
+            return False
+        return True
+
+    def _open(self, job: Job) -> None:
+        """Go on with the point's folder, or begin it."""
+        arrays = self._load(job.config)
+        needed, there = memory(job.config, arrays), psutil.virtual_memory().total
+        if needed > there:
+            raise LabError(
+                "The network does not fit in memory.",
+                expected=f"at most {there / 2**30:.3g} GiB, what this machine has",
+                received=f"about {needed / 2**30:.3g} GiB",
+                fix="choose a smaller model.hidden_size, training.batch_size or recording.snapshots",
+            )
+        tags = self.git | {"command": command()}
+        tags |= {f"data.{name}": checksum for name, checksum in arrays.checksums.items()}
+        job.open(signed_text(job.config, arrays.checksums), tags, self.owner, anew=self.first.force)
+        self._trained = True
 
     def _train_pass(self, jobs: Sequence[Job]) -> None:
-        runs: list[Run] = []
+        config, begun = jobs[0].config, [job.checkpoint for job in jobs if job.checkpoint is not None]
+        progress = TrainingProgress(self._label(jobs), config.training.epochs, jobs[0].begun)
         try:
+            if config.backend.name == "keras":
+                from pipeline.backends.keras.training import train
+            else:
+                from pipeline.backends.numpy.training import train
+            self._start_mirror()  # it imports mlflow, best not beside the import of TensorFlow
+            configs, histories = [job.config for job in jobs], [job.history for job in jobs]
+            with put_off() as stop:
+                checkpoints = PassCheckpoints([job.folder for job in jobs], histories, begun, stop)
+                train(configs, self._load(config), histories, progress, checkpoints)
+            progress.close()
+            for job in jobs:  # from here on nothing has to be trained again
+                self._attempt(job, lambda job: job.folder.keep(job.history.epochs, {}, job.history))
             for job in jobs:
-                runs.append(self._open(job))
-            progress = TrainingProgress(self._label(jobs), jobs[0].config.training.epochs)
-            try:
-                with Mirror(self.tracker, [(run.history, run.folder, run.run_id) for run in runs]) as mirror:
-                    _train(runs, progress)
-            finally:
-                progress.close()
-            outcomes = [self._complete(run) for run in runs]
-            mirror.raise_error()
-            for run, outcome in zip(runs, outcomes, strict=True):
-                self._log(run, outcome)
+                if job.state == "training":
+                    self._attempt(job, self._complete)
+            if stop.is_set():
+                raise KeyboardInterrupt
         except LabError as error:
-            self.errors |= {job.signature: error for job in jobs if job.signature not in self.points}
+            for job in jobs:
+                job.fail(error)
+        except MemoryError:
+            for job in jobs:
+                job.fail(LabError("The memory was not enough.", fix="choose a smaller model.hidden_size"))
         finally:
-            status: Status = "KILLED" if isinstance(sys.exception(), KeyboardInterrupt) else "FAILED"
-            for run in runs:
-                if run.job.signature not in self.points:
-                    run.folder.discard()
-                    with suppress(LabError):  # a server that has gone cannot be told, and was told of already
-                        self.tracker.end_run(run.run_id, status)
+            progress.close()
+
+    def _start_mirror(self) -> None:
+        if self._mirror is not None:
+            self._mirror.start()
 
     def _label(self, jobs: Sequence[Job]) -> str:
-        first = len(self.points) + len(self.errors) + 1
-        study = f"{self.first.study} {self.first.backend.name}"
-        if self.total == 1:
-            return f"{study}: {jobs[0].name}"
-        total = f" of {self.total}" if self.total else ""
+        if len(self.jobs) == 1 and self.total == 1:
+            return f"{self.name}: {jobs[0].name}"
+        places = [place for place, job in enumerate(self.jobs.values(), 1) if job in jobs]
+        total = f" of {len(self.jobs)}" if self.total else ""
         if len(jobs) == 1:
-            return f"{study}: point {first}{total} ({jobs[0].name})"
-        return f"{study}: points {first}-{first + len(jobs) - 1}{total}"
+            return f"{self.name}: point {places[0]}{total} ({jobs[0].name})"
+        run = places == list(range(places[0], places[-1] + 1))
+        which = f"{places[0]}-{places[-1]}" if run else ", ".join(map(str, places))
+        return f"{self.name}: points {which}{total}"
 
-    def _open(self, job: Job) -> Run:
-        """Start the point's folder and its run."""
-        folder = PointFolder(store_root(self.project), job.signature)
-        folder.write_json("config.json", job.config.model_dump(mode="json"))
-        tags = self.tags | {"backend": job.config.backend.name, "signature": job.signature}
-        tags |= {"overrides": " ".join(job.overrides)}
-        tags |= {f"data.{name}": checksum for name, checksum in job.arrays.checksums.items()}
-        folder.write_json("run.json", tags)
-        run_id = self.tracker.start_run(job.name, self.parent, tags | {"lab.role": "point"})
-        self.tracker.log_config(run_id, job.config)
-        return Run(job, folder, run_id, History())
-
-    def _complete(self, run: Run) -> Outcome:
+    def _complete(self, job: Job) -> None:
         """Write the rest of the point's folder and put it in its place."""
-        outcome = run.folder.write_history(run.history)
-        with explained(run.folder.path):
-            for name, figure in point_figures(run.job.config, run.history):
-                figure.savefig(run.folder.path / "plots" / f"{name}.png")
-        run.folder.complete()
-        return outcome
+        outcome = job.folder.write_history(job.history)
+        with explained(job.folder.path):
+            for name, figure in point_figures(job.config, job.history):
+                write_file(job.folder.path / "plots" / f"{name}.png", figure.savefig)
+        job.folder.complete()
+        job.point = Point(job.name, job.folder.final, job.config, job.history, outcome)
+        job.state = "complete"
 
-    def _log(self, run: Run, outcome: Outcome) -> None:
-        """Write the rest of the point's MLflow run from its folder."""
-        self.tracker.log_outcome(run.run_id, outcome)
-        self.tracker.log_folder(run.run_id, run.folder.final)
-        self.tracker.end_run(run.run_id, "FINISHED")
-        self.points[run.job.signature] = Point(run.job.name, run.folder.final, run.job.config, run.history, outcome)
+    def _sum_up(self, sweep: SweepRecord, points: Sequence[Point]) -> None:
+        """Write the sweep's own figures and values."""
+        if self._mirror is None:
+            return
+        folder = self._mirror.folder
+        if sweep.ended is not None and not self._trained:
+            return  # it stands there as an earlier command wrote it
+        sweep.ended = time.time_ns() // 1_000_000
+        if points and not self.interrupted:
+            sweep.values = {"points": float(len(points))} | extremes(points)
+            if sweep.parent:
+                with explained(folder):
+                    for name, figure in sweep_figures(points):
+                        write_file(folder / "plots" / f"{name}.png", figure.savefig)
+        write_sweep(folder, sweep)
 
-    def _gather(self, destination: Path) -> None:
+    def _gather(self, destination: Path, points: Sequence[Point], sweep: SweepRecord) -> None:
         """Copy all points to a results folder, written beside and renamed into place."""
         if destination.exists() and any(destination.iterdir()) and not (destination / "sweep.json").exists():
             raise LabError(
@@ -210,46 +329,13 @@ class Sweep:
                 received="a folder with other things in it",
                 fix="name another folder: results=results/STUDY/BACKEND",
             )
-        rows = []
         with explained(destination), written_whole(destination) as new:
-            for key, job in self.jobs.items():
-                shutil.copytree(self.points[key].folder, new / folder_name(job.name))
-                rows.append({"name": job.name, "folder": folder_name(job.name), "signature": key})
-            description = {key: self.tags[key] for key in ("study", "backend", "command")} | {"points": rows}
-            (new / "sweep.json").write_text(json.dumps(description, indent=2) + "\n")
-
-
-def _train(runs: Sequence[Run], progress: TrainingProgress) -> None:
-    configs, histories = [run.job.config for run in runs], [run.history for run in runs]
-    if configs[0].backend.name == "keras":
-        from pipeline.backends.keras.training import train
-    else:
-        from pipeline.backends.numpy.training import train
-    train(configs, runs[0].job.arrays, histories, progress)
-
-
-def _extremes(points: Sequence[Point]) -> dict[str, float]:
-    """The best final value of every loss, error and accuracy among the points that did not diverge."""
-    finals = [point.outcome.final for point in points if point.outcome.outcome == "finished"]
-    extremes = {}
-    for name in {name for final in finals for name in final}:
-        values = [final[name] for final in finals if name in final]
-        if name.endswith(("/loss", "/mean_absolute_error")):
-            extremes[f"best/{name}"] = min(values)
-        elif name.endswith("/accuracy"):
-            extremes[f"best/{name}"] = max(values)
-    return extremes
-
-
-def _table(points: Sequence[Point]) -> str:
-    """The points with their outcome, final metrics and seconds, for a terminal."""
-    shown = [
-        m for m in ("train/loss", "train/accuracy", "test/loss", "test/accuracy") if m in points[0].history.names()
-    ]
-    rows = [["point", "outcome", *shown, "seconds"]]
-    for point in points:
-        ended = point.outcome
-        how = "finished" if ended.outcome == "finished" else f"diverged at update {ended.diverged_step}"
-        finals = [f"{ended.final[name]:.5g}" if name in ended.final else "" for name in shown]
-        rows.append([point.name, how, *finals, f"{ended.seconds:.1f}"])
-    return aligned(rows)
+            for job, point, member in zip(self._listed, points, sweep.points, strict=True):
+                copy = new / member["folder"]
+                shutil.copytree(point.folder, copy)
+                if read_point(copy, job.name).config != job.config:  # trained for another study of the same numbers
+                    (copy / "config.json").write_text(json.dumps(job.config.model_dump(mode="json"), indent=2) + "\n")
+                    write_sums(copy)
+            write_sweep(new, sweep)
+            if self._mirror is not None:
+                shutil.copytree(self._mirror.folder / "plots", new / "plots", dirs_exist_ok=True)

@@ -15,6 +15,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from pipeline import cli
+from pipeline.errors import LabError
 
 if TYPE_CHECKING:
     from pipeline.points import Outcome
@@ -47,6 +48,8 @@ def _train(requests: Sequence[tuple[DictConfig, list[str]]], total: int | None) 
     from pipeline.config import read_config
     from pipeline.sweep import Sweep
 
+    if not requests:
+        raise LabError("The grid has no points.", received="a glob that nothing matches", fix="see --help")
     points = []
     for composed, overrides in requests:
         plain: Any = OmegaConf.to_container(composed, resolve=True, throw_on_missing=True)

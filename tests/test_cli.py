@@ -103,14 +103,34 @@ def test_a_group_without_a_choice(tmp_path: Path) -> None:
     assert "Traceback" not in done.stderr
 
 
-def test_a_server_that_does_not_answer(tmp_path: Path) -> None:
+@pytest.mark.slow
+def test_a_server_that_does_not_answer_costs_nothing_but_a_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     project = copy_of_the_project(tmp_path)
-    done = run(project, "experiment=two_bits", "tracking=server", "tracking.uri=http://127.0.0.1:9")
-    assert done.returncode == 1
-    assert "Traceback" not in done.stderr
-    assert "error: The MLflow store cannot be opened." in done.stderr
-    assert "start the server" in done.stderr
-    assert not (project / ".points").exists()
+    typed = ("experiment=two_bits", "training.epochs=20", "tracking=server", "tracking.uri=http://127.0.0.1:9")
+    for _ in range(2):
+        done = run(project, *typed)
+        assert done.returncode == 0
+        assert "Traceback" not in done.stderr
+        assert "error: " not in done.stderr
+        assert done.stderr.count("1 of 1 points are pending") == 1
+        assert "python -m pipeline.rebuild tracking=server tracking.uri=http://127.0.0.1:9\n" in done.stderr
+        assert "finished" in done.stdout
+    assert not (project / "mlruns").exists()
+
+
+@pytest.mark.slow
+def test_a_dry_run_says_what_it_would_do_and_leaves_nothing(tmp_path: Path) -> None:
+    project = copy_of_the_project(tmp_path)
+    done = run(project, "experiment=line_y2x", "dry_run=true")
+    assert done.returncode == 0
+    table = [line.split() for line in done.stdout.splitlines() if not line.startswith("[")]
+    assert table[0] == ["learning_rate", "signature", "state"]
+    assert [(row[0], " ".join(row[2:])) for row in table[1:]] == [(rate, "to run") for rate in ("0.01", "0.1", "0.5")]
+    assert "3 points: 3 to run" in done.stderr
+    assert {path.name for path in project.iterdir()} <= {"conf", "hydra_plugins", "pipeline", "multirun"}
 
 
 # --- what is only shown
@@ -167,36 +187,37 @@ def wait_for(condition: object, process: subprocess.Popen[str], seconds: float =
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["SIGINT", "SIGTERM"])
-def test_an_interrupted_grid_is_killed_in_mlflow_and_leaves_nothing_half_written(
+def test_an_interrupted_grid_is_killed_in_mlflow_and_can_go_on(
     lab: Path, empty_store: Path, number: signal.Signals
 ) -> None:
     (lab / "mlruns").mkdir()
     shutil.copy(empty_store, lab / "mlruns" / "mlflow.db")
     typed = command("-m", "experiment=three_bits", "optimizer.learning_rate=0.1,1", "model.hidden_size=4,5")
-    typed += ["training.epochs=5000000", "results=results/mine"]
+    typed += ["training.epochs=90000", "results=results/mine"]
     with subprocess.Popen(typed, cwd=lab, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
-        # The mirror has written the first metrics: training is under way.
-        wait_for(lambda: [f for f in lab.glob(".points/*/metrics.csv") if f.stat().st_size > 1000], process)
+        wait_for(lambda: len(list(lab.glob(".points/*.training/checkpoint.npz"))) == 2, process)
         process.send_signal(number)
-        out, told = process.communicate(timeout=60)
+        out, told = process.communicate(timeout=120)
     assert process.returncode == 130
     assert "Traceback" not in told
-    assert "interrupted" in told
-    assert "KILLED" in told
+    assert "stopping after this epoch" in told
+    assert "interrupted: what was finished is kept; the same command goes on from there" in told
     assert out == ""
-    assert list((lab / ".points").iterdir()) == []
     assert not (lab / "results").exists()
+    assert list(lab.rglob("*.partial-*")) == []
     client = MlflowClient(store_uri(lab))
     experiment = client.get_experiment_by_name("three_bits")
     assert experiment is not None
     runs = client.search_runs([experiment.experiment_id])
     assert {run.info.run_name: run.info.status for run in runs} == {
         "three_bits numpy": "KILLED",
-        "learning_rate=0.1 hidden_size=4 epochs=5000000": "KILLED",
-        "learning_rate=1 hidden_size=4 epochs=5000000": "KILLED",
+        "learning_rate=0.1 hidden_size=4 epochs=90000": "KILLED",
+        "learning_rate=1 hidden_size=4 epochs=90000": "KILLED",
     }
     killed = next(run for run in runs if str(run.info.run_name).startswith("learning_rate=1 "))
     assert "train/loss" in killed.data.metrics
+    planned = run(lab, *typed[3:], "dry_run=true")
+    assert "4 points: 2 to continue, 2 to run" in planned.stderr
 
 
 def test_an_interruption_before_training_ends_with_130(lab: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -115,6 +116,8 @@ def test_a_config_cannot_be_changed() -> None:
         ("gradient", "central"),
         ("finite_difference_step", 0),
         ("results", 3),
+        ("dry_run", "perhaps"),
+        ("force", None),
         ("model.hidden_size", 0),
         ("model.hidden_size", -4),
         ("model.hidden_size", 2.5),
@@ -141,6 +144,11 @@ def test_a_config_cannot_be_changed() -> None:
         ("training.epochs", 0),
         ("training.batch_size", 0),
         ("training.batch_size", "all"),
+        ("training.epochs", 2**53),
+        ("training.epochs", 10**400),
+        ("training.batch_size", 10**400),
+        ("model.hidden_size", 10**400),
+        ("recording.metrics_every", 10**400),
         ("recording.metrics_every", 0),
         ("recording.snapshots", 1),
         ("recording.table_epochs", -1),
@@ -222,6 +230,7 @@ def test_a_missing_key_is_told(path: str) -> None:
         (("tracking=server", "tracking.uri=null"), ("tracking", "tracking.uri=http")),
         (("tracking=server", "tracking.uri=''"), ("tracking", "tracking.uri=http")),
         (("~data.files.test_labels",), ("data", "files must name", "test_labels")),
+        (("training.epochs=100001",), ("recording.metrics_every", "100001 epochs recorded every 1", "at least 2")),
     ],
 )
 def test_values_that_do_not_go_together(overrides: tuple[str, ...], words: tuple[str, ...]) -> None:
@@ -268,13 +277,13 @@ def test_any_value_anywhere_gives_a_config_or_one_message(path: tuple[str, ...],
 @given(st.floats(), st.integers())
 def test_rates_and_sizes_are_taken_exactly_where_they_make_sense(rate: float, size: int) -> None:
     plain = changed(BASE, optimizer__learning_rate=rate, model__hidden_size=size)
-    if 0 < rate < float("inf") and size > 0:
+    if 0 < rate < float("inf") and 0 < size < 2**53:
         composed = read_config(plain)
         assert (composed.optimizer.learning_rate, composed.model.hidden_size) == (rate, size)
     else:
         message = refusal(plain)
         assert ("optimizer.learning_rate" in message) == (not 0 < rate < float("inf"))
-        assert ("model.hidden_size" in message) == (size <= 0)
+        assert ("model.hidden_size" in message) == (not 0 < size < 2**53)
 
 
 @given(st.text(min_size=1, max_size=12), st.sampled_from(["", "model__", "optimizer__", "training__", "data__"]))
@@ -305,6 +314,24 @@ def test_every_flat_name_can_be_overridden(experiment: str) -> None:
     typed = [f"{key}={value}" for key, value in flatten(composed) if isinstance(value, int | float | bool)]
     assert len(typed) > 8
     assert config(f"experiment={experiment}", *typed) == composed
+
+
+@given(st.integers(1, 2**53 - 1), st.integers(1, 2**53 - 1))
+def test_how_often_a_run_is_recorded_has_a_limit_and_the_message_names_an_interval_that_keeps_it(
+    epochs: int, every: int
+) -> None:
+    plain = changed(BASE, training__epochs=epochs, recording__metrics_every=every)
+    if epochs > 100_000 * every:
+        (enough,) = re.findall(r"use at least (\d+)", refusal(plain))
+        every = int(enough)
+        if every > 1:
+            refusal(changed(plain, recording__metrics_every=every - 1))
+    assert read_config(changed(plain, recording__metrics_every=every)).training.epochs == epochs
+
+
+def test_a_command_that_says_what_it_would_do_or_does_it_again_is_no_default() -> None:
+    assert (config().dry_run, config().force) == (False, False)
+    assert (config("dry_run=true").dry_run, config("force=yes").force) == (True, True)
 
 
 def test_an_address_without_a_server_is_refused() -> None:

@@ -21,5 +21,26 @@ def test_plain_lines_tell_point_epoch_and_loss(
     assert last.endswith(" s")
 
 
+def test_a_pass_that_goes_on_says_after_how_many_epochs(capsys: pytest.CaptureFixture[str]) -> None:
+    shown = progress.TrainingProgress("mnist numpy", 20, 7)
+    shown(8, 0.25)
+    shown.close()
+    shown.close()
+    first, last = capsys.readouterr().err.splitlines()
+    assert first == "mnist numpy: 20 epochs, going on after 7"
+    assert last.endswith(" s")
+
+
+def test_a_bar_goes_on_where_training_does(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    shown = progress.TrainingProgress("mnist numpy", 20, 7)
+    assert shown.bar is not None
+    assert (shown.bar.n, shown.bar.total) == (7, 20)
+    shown(9, 0.25)
+    assert shown.bar.n == 9
+    shown.close()
+    assert "mnist numpy" in capsys.readouterr().err
+
+
 def test_columns_are_aligned() -> None:
     assert progress.aligned([["rate", "loss"], ["0.001", ""], ["1", "2"]]) == "rate   loss\n0.001\n1      2"

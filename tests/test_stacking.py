@@ -84,11 +84,40 @@ def with_size(template: Config, size: int, seed: int) -> Config:
 
 
 def test_a_stack_that_is_too_large_is_split() -> None:
-    size = 1_000_000
-    groups = grouped(*(with_size(TEMPLATE, size, seed) for seed in range(20)))
+    points = [with_size(TEMPLATE, 100_000, seed) for seed in range(20)]
+    groups = grouped(*points)
     assert [place for group in groups for place in group] == list(range(20))
     assert 1 < len(groups) < 20
-    assert max(map(len, groups)) * 8 * 4 * size <= stacking.PASS_BYTES  # four weights of eight bytes for each unit
+    one = stacking.memory(points[0], load(TEMPLATE.data, TEMPLATE.dtype, Path()))
+    assert max(map(len, groups)) * one <= stacking.PASS_BYTES < (max(map(len, groups)) + 1) * one
+
+
+def test_the_weights_their_gradient_moments_update_and_snapshots_are_what_takes_the_memory() -> None:
+    size = 1_000_000
+    arrays = load(TEMPLATE.data, TEMPLATE.dtype, Path())
+    weights = 8 * (3 + 1) * size
+    activations = 8 * len(arrays.train_inputs) * size
+    needed = stacking.memory(with_size(TEMPLATE, size, 1), arrays)
+    assert (6 + TEMPLATE.recording.snapshots) * weights <= needed
+    assert needed <= (6 + TEMPLATE.recording.snapshots) * weights + 4 * activations + 1000
+
+
+def test_a_batch_takes_no_more_than_all_rows() -> None:
+    arrays = load(TEMPLATE.data, TEMPLATE.dtype, Path())
+    huge = config(*BASE, "training.batch_size=1000000000")
+    assert stacking.memory(huge, arrays) == stacking.memory(TEMPLATE, arrays)
+    assert stacking.memory(config(*BASE, "training.batch_size=2"), arrays) < stacking.memory(TEMPLATE, arrays)
+
+
+def test_snapshots_take_memory_but_no_more_than_there_are_records() -> None:
+    arrays = load(TEMPLATE.data, TEMPLATE.dtype, Path())
+
+    def needed(*overrides: str) -> int:
+        return stacking.memory(config(*BASE, "training.epochs=10", "recording.metrics_every=1", *overrides), arrays)
+
+    one = 8 * (3 + 1) * (TEMPLATE.model.hidden_size or 0)  # eight bytes for each weight of three inputs and an output
+    assert needed("recording.snapshots=5") - needed("recording.snapshots=2") == 3 * one
+    assert needed("recording.snapshots=1000") == needed("recording.snapshots=11")
 
 
 @given(st.lists(st.tuples(st.sampled_from([4, 32]), st.integers(0, 5)), max_size=12), st.integers(1, 2**24))

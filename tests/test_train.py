@@ -59,10 +59,8 @@ def test_a_study_from_the_command_line_without_tensorflow(ready: Path) -> None:
     assert "mlflow" in imported
     assert not imported & {"tensorflow", "keras", "torch", "jax"}
     table = done.stdout.splitlines()
-    assert table[0].split() == ["point", "outcome", "train/loss", "seconds"]
-    assert [line.split()[:2] for line in table[1:]] == [
-        [f"learning_rate={rate}", "finished"] for rate in ("0.01", "0.1", "0.5")
-    ]
+    assert table[0].split() == ["learning_rate", "outcome", "train/loss", "seconds"]
+    assert [line.split()[:2] for line in table[1:]] == [[rate, "finished"] for rate in ("0.01", "0.1", "0.5")]
     assert "line_y2x numpy: points 1-3 of 3: 1000 epochs" in done.stderr
     runs = runs_of(ready, "line_y2x")
     assert {run.info.status for run in runs.values()} == {"FINISHED"}
@@ -81,7 +79,7 @@ def test_a_single_run(ready: Path) -> None:
     assert "two_bits numpy: learning_rate=1 epochs=50: 50 epochs" in done.stderr
     runs = runs_of(ready, "two_bits")
     assert {name: run.info.status for name, run in runs.items()} == {"learning_rate=1 epochs=50": "FINISHED"}
-    assert len(list((ready / ".points").iterdir())) == 1
+    assert len([path for path in (ready / ".points").iterdir() if not path.name.startswith(".")]) == 1
     assert not (ready / "results").exists()
     assert [path.name for path in (ready / "outputs").iterdir()] == ["two_bits"]
 
@@ -96,7 +94,7 @@ def test_the_basic_launcher_gives_the_same_numbers(ready: Path) -> None:
         "training.epochs=60",
     )
     stacked = run(ready, *grid, "results=a")
-    basic = run(ready, *grid, "results=b", "hydra/launcher=basic")
+    basic = run(ready, *grid, "results=b", "force=true", "hydra/launcher=basic")
     told_a, told_b = (json.loads((ready / name / "sweep.json").read_text())["points"] for name in ("a", "b"))
     assert [row["name"] for row in told_a] == [
         "learning_rate=0.1 hidden_size=2 epochs=60",
@@ -114,7 +112,7 @@ def test_the_basic_launcher_gives_the_same_numbers(ready: Path) -> None:
             s: {k: v.tobytes() for k, v in w.items()} for s, w in other.history.snapshots.items()
         }
         assert (one.outcome.points_in_pass, other.outcome.points_in_pass) == (2, 1)
-    assert "points 1-2 of 4" in stacked.stderr
+    assert "points 1, 3 of 4" in stacked.stderr
     assert "point 4" in basic.stderr
     for folder in (ready / "multirun" / "three_bits").iterdir():
         assert {path.name for path in folder.iterdir()} == {"0", "1", "2", "3", "multirun.yaml"}
@@ -125,5 +123,5 @@ def test_the_basic_launcher_gives_the_same_numbers(ready: Path) -> None:
     runs = client.search_runs([experiment.experiment_id])
     parents = [run.info.run_id for run in runs if "mlflow.parentRunId" not in run.data.tags]
     assert len(parents) == 2
-    for parent in parents:
-        assert sum(run.data.tags.get("mlflow.parentRunId") == parent for run in runs) == 4
+    children = [sum(run.data.tags.get("mlflow.parentRunId") == parent for run in runs) for parent in parents]
+    assert sorted(children) == [0, 4]  # what was trained again has replaced its runs

@@ -1,0 +1,145 @@
+"""What a command leaves behind beside its points: `.points/.sweeps/ID/`, from which its MLflow run can be written.
+
+sweep.json      study, backend, command, tracking, tags, when, how it ended, and the points by name
+plots/          figures over all points
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pydantic import TypeAdapter
+
+from pipeline.errors import LabError
+from pipeline.files import explained, write_file
+from pipeline.points import POINTS
+
+SWEEPS = POINTS / ".sweeps"
+PLAIN = r"(?!\.{1,2}$)[A-Za-z0-9=_.,-]{1,100}"
+"""What may name a folder below another one: nothing that leads out of it."""
+
+
+@dataclass
+class SweepRecord:
+    """One command's points as a whole.
+
+    Attributes:
+        key: equal for commands that ask for the same points in the same store.
+        study, backend: names.
+        parent: whether the points hang below an MLflow run of the sweep's own; a point alone does not.
+        command: what was typed.
+        tracking: the `tracking` section of the config: which store it is for.
+        tags: git commit and the like.
+        started, ended: milliseconds since 1970.
+        status: how it ended, in MLflow's words, or RUNNING.
+        values: metrics of the whole: how many points, the best values among them.
+        points: for each point `name`, `signature`, and `folder`, its name in a results folder.
+    """
+
+    key: str
+    study: str
+    backend: str
+    parent: bool
+    command: str
+    tracking: dict[str, Any]
+    tags: dict[str, str]
+    started: int
+    ended: int | None = None
+    status: str = "RUNNING"
+    values: dict[str, float] = field(default_factory=dict)
+    points: list[dict[str, str]] = field(default_factory=list)
+
+    @property
+    def name(self) -> str:
+        return f"{self.study} {self.backend}"
+
+
+RECORD = TypeAdapter(SweepRecord)
+
+
+def sweep_key(study: str, backend: str, tracking: Mapping[str, Any], members: Iterable[str]) -> str:
+    """16 hexadecimal digits that commands share which ask for the same points in the same store.
+
+    Args:
+        study, backend: names.
+        tracking: the `tracking` section of the config.
+        members: signatures of the points, in any order; where they are not known yet, the command.
+    """
+    text = json.dumps([study, backend, tracking, sorted(set(members))], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def sweep_folder(root: Path, key: str) -> Path:
+    """Where a sweep's own files are."""
+    return root / SWEEPS / key
+
+
+def write_sweep(folder: Path, sweep: SweepRecord) -> None:
+    """Write sweep.json.
+
+    Raises:
+        LabError: it cannot be written.
+    """
+    text = json.dumps(asdict(sweep), indent=2) + "\n"
+    with explained(folder):
+        (folder / "plots").mkdir(parents=True, exist_ok=True)
+        write_file(folder / "sweep.json", lambda file: file.write_text(text, encoding="utf-8"))
+
+
+def read_sweep(folder: Path) -> SweepRecord:
+    """Read sweep.json.
+
+    Raises:
+        LabError: it is not there, or not what `write_sweep` writes.
+    """
+    file = folder / "sweep.json"
+    try:
+        sweep = RECORD.validate_json(file.read_bytes(), strict=True)
+        for point in sweep.points:
+            if "name" not in point or not re.fullmatch(PLAIN, point["folder"]):
+                raise ValueError(f"a point without a name, or with a folder that is no plain name: {point}")
+        for key in (sweep.key, *(point["signature"] for point in sweep.points)):
+            if not re.fullmatch("[0-9a-f]{16}", key):
+                raise ValueError(f"not 16 hexadecimal digits: {key}")
+        for name in (sweep.study, sweep.backend):
+            if not re.fullmatch(PLAIN, name):
+                raise ValueError(f"no plain name: {name}")
+    except (OSError, ValueError, KeyError) as error:
+        raise LabError(
+            f"The list of points {file} cannot be read.",
+            expected="the sweep.json that training writes",
+            received=f"{type(error).__name__}: {error}",
+            fix=f"delete {folder} and train it again",
+        ) from None
+    return sweep
+
+
+def earlier_sweep(folder: Path) -> SweepRecord | None:
+    """What an earlier command left; None where there is nothing, or it is told that it cannot be read."""
+    if not (folder / "sweep.json").exists():
+        return None
+    try:
+        return read_sweep(folder)
+    except LabError as error:
+        print(f"left out: {error}", file=sys.stderr, flush=True)
+        return None
+
+
+def all_sweeps(root: Path) -> Iterator[tuple[Path, SweepRecord]]:
+    """Every sweep that is recorded, with its folder; one that cannot be read is left out."""
+    for file in sorted((root / SWEEPS).glob("*/sweep.json")):
+        sweep = earlier_sweep(file.parent)
+        if sweep is not None:
+            yield file.parent, sweep
+
+
+def referenced(sweeps: Sequence[SweepRecord]) -> set[str]:
+    """Signatures of all points that some sweep has."""
+    return {point["signature"] for sweep in sweeps for point in sweep.points}

@@ -1,0 +1,101 @@
+"""Ctrl-C and SIGTERM: the first is put off, the second is not, and afterwards all is as before."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from typing import Any
+
+import pytest
+
+from pipeline.interruption import SIGNALS, end_at_once, put_off
+
+
+@pytest.fixture(autouse=True)
+def handlers() -> Iterator[list[Any]]:
+    """Handlers of our own, so that a signal that is not caught fails the test and not the session."""
+    before = {number: signal.signal(number, end_at_once) for number in SIGNALS}
+    yield [signal.getsignal(number) for number in SIGNALS]
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+def send(number: int) -> None:
+    os.kill(os.getpid(), number)
+    time.sleep(0.01)  # it is handled between two instructions of the main thread
+
+
+def now() -> list[Any]:
+    return [signal.getsignal(number) for number in SIGNALS]
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+def test_the_first_only_asks(number: int, handlers: list[Any], capfd: pytest.CaptureFixture[str]) -> None:
+    with put_off() as asked:
+        assert not asked.is_set()
+        send(number)
+        assert asked.is_set()
+    assert asked.is_set()
+    assert now() == handlers
+    assert "once more stops at once" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("first", SIGNALS)
+@pytest.mark.parametrize("second", SIGNALS)
+def test_the_second_ends_the_block_at_once(first: int, second: int, handlers: list[Any]) -> None:
+    reached = []
+
+    def block() -> None:
+        with put_off() as asked:
+            send(first)
+            reached.append(asked)
+            send(second)
+            reached.append(asked)
+
+    with pytest.raises(KeyboardInterrupt):
+        block()
+    assert [asked.is_set() for asked in reached] == [True]
+    assert now() == handlers
+
+
+def _fail(error: BaseException) -> None:
+    with put_off():
+        raise error
+
+
+@pytest.mark.parametrize("error", [ValueError("x"), KeyboardInterrupt()])
+def test_handlers_are_put_back_however_the_block_ends(error: BaseException, handlers: list[Any]) -> None:
+    with suppress(type(error)):
+        _fail(error)
+    assert now() == handlers
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+def test_outside_the_block_a_signal_ends_at_once(number: int) -> None:
+    with put_off():
+        pass
+    with pytest.raises(KeyboardInterrupt):
+        send(number)
+
+
+def test_a_block_that_nobody_interrupts_asks_nothing() -> None:
+    with put_off() as asked:
+        pass
+    assert not asked.is_set()
+
+
+def test_in_another_thread_nothing_is_changed(handlers: list[Any]) -> None:
+    seen = []
+
+    def block() -> None:
+        with put_off() as asked:
+            seen.append((asked.is_set(), now()))
+
+    thread = threading.Thread(target=block)
+    thread.start()
+    thread.join()
+    assert seen == [(False, handlers)]
