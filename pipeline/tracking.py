@@ -12,8 +12,10 @@ import json
 import logging
 import math
 import os
+import re
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, ParamSpec, TypeVar
 
@@ -25,13 +27,16 @@ from pipeline.history import Metric
 from pipeline.points import Outcome
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+    from mlflow import MlflowClient
 
 P = ParamSpec("P")
 R = TypeVar("R")
 Status = Literal["FINISHED", "FAILED", "KILLED"]
 BATCH, PARAMS_BATCH = 1000, 100
 """Metrics and parameters that MLflow takes in one call."""
+LOCK_SECONDS = 90.0
+"""How long a store is waited for that another program has locked; one try takes MLflow's own 20 s."""
+NOT_PARAMS = {"dry_run", "force"}
 
 
 def store_uri(project: Path) -> str:
@@ -40,23 +45,37 @@ def store_uri(project: Path) -> str:
 
 
 def _answered(method: Callable[P, R]) -> Callable[P, R]:
-    """Turn MLflow's own errors into one message: the server has gone, or refuses."""
+    """Wait for a store that is locked; turn what else goes wrong into one message: a server has gone, or refuses."""
 
     @functools.wraps(method)
     def call(*args: P.args, **kwargs: P.kwargs) -> R:
         from mlflow.exceptions import MlflowException
+        from sqlalchemy.exc import SQLAlchemyError
 
-        try:
-            return method(*args, **kwargs)
-        except MlflowException as error:
-            raise LabError(
-                "MLflow did not take what was to be logged.",
-                expected="a tracking server that answers",
-                received=str(error).splitlines()[0],
-                fix="start the server, then run the same command again; points that finished are in .points/",
-            ) from None
+        give_up = time.monotonic() + LOCK_SECONDS
+        while True:
+            try:
+                return method(*args, **kwargs)
+            except (MlflowException, SQLAlchemyError, OSError) as error:
+                if "database is locked" in str(error) and time.monotonic() < give_up:
+                    continue
+                raise LabError(
+                    "MLflow did not take what was to be logged.",
+                    expected="a store that can be written, or a tracking server that answers",
+                    received=_reason(error),
+                ) from None
 
     return call
+
+
+@dataclass(frozen=True)
+class TrackedRun:
+    """A run that MLflow has: its id, status, tags, and the names of its parameters."""
+
+    run_id: str
+    status: str
+    tags: dict[str, str]
+    params: frozenset[str]
 
 
 class Tracker:
@@ -74,81 +93,170 @@ class Tracker:
     def __init__(self, tracking: Tracking, experiment: str, project: Path) -> None:
         os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
-        os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
+        os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
         for noisy in ("mlflow", "alembic", "mlflow.store.db.utils"):
             logging.getLogger(noisy).setLevel(logging.WARNING)
         logging.getLogger("urllib3").setLevel(logging.ERROR)  # it tells of every try; we tell of the last
         from alembic.util.exc import CommandError
-        from mlflow import MlflowClient
         from mlflow.exceptions import MlflowException
         from sqlalchemy.exc import SQLAlchemyError
 
-        uri = tracking.uri or store_uri(project)
+        self.uri = uri = tracking.uri or store_uri(project)
         artifacts = project / "mlruns" / "artifacts" / experiment
-        try:
-            if tracking.name == "local":
-                (project / "mlruns").mkdir(exist_ok=True)
-                with FileLock(project / "mlruns" / ".lock"):  # a fresh store must be made by one process alone
-                    self.client = MlflowClient(uri)
-                    self.experiment_id = self._experiment(experiment, artifacts.as_uri())
-            else:
-                self.client = MlflowClient(uri)
-                self.experiment_id = self._experiment(experiment, None)
-        except (MlflowException, SQLAlchemyError, CommandError, OSError) as error:
-            raise LabError(
-                "The MLflow store cannot be opened.",
-                expected=f"a store of this MLflow's version at {uri}",
-                received=str(error).splitlines()[0],
-                fix="start the server, or mend tracking.uri; for the local store move mlruns/mlflow.db away",
-            ) from None
+        give_up = time.monotonic() + LOCK_SECONDS
+        while True:
+            try:
+                self.client, self.experiment_id = self._open(tracking.name, uri, experiment, artifacts)
+                return
+            except (MlflowException, SQLAlchemyError, CommandError, OSError) as error:
+                if "database is locked" in str(error) and time.monotonic() < give_up:
+                    continue
+                raise LabError(
+                    "The MLflow store cannot be opened.",
+                    expected=f"a store of this MLflow's version at {uri}",
+                    received=_reason(error),
+                    fix="start the server, or mend tracking.uri; for the local store move mlruns/mlflow.db away",
+                ) from None
 
-    def _experiment(self, name: str, artifact_location: str | None) -> str:
-        found = self.client.get_experiment_by_name(name)
-        if found is not None:
-            return str(found.experiment_id)
-        return str(self.client.create_experiment(name, artifact_location=artifact_location))
+    def _open(self, kind: str, uri: str, experiment: str, artifacts: Path) -> tuple[MlflowClient, str]:
+        from mlflow import MlflowClient
+
+        if kind != "local":
+            client = MlflowClient(uri)
+            return client, _experiment(client, experiment, None)
+        store = artifacts.parent.parent
+        store.mkdir(exist_ok=True)
+        with FileLock(store / ".lock"):  # a fresh store must be made by one process alone
+            client = MlflowClient(uri)
+            return client, _experiment(client, experiment, artifacts.as_uri())
 
     @_answered
-    def start_run(self, name: str, parent: str | None, tags: Mapping[str, str]) -> str:
-        """Create a run that reads RUNNING, and return its id."""
+    def runs(self, signature: str | None = None, deleted: bool = False) -> list[TrackedRun]:
+        """The runs of the experiment that this program wrote, oldest first.
+
+        Args:
+            signature: only those of one point.
+            deleted: those in MLflow's bin too.
+        """
+        from mlflow.entities import ViewType
+
+        chosen = f"tags.signature = '{signature}'" if signature else ""
+        view = ViewType.ALL if deleted else ViewType.ACTIVE_ONLY
+        found, token = [], None
+        while True:
+            page = self.client.search_runs(
+                [self.experiment_id], chosen, view, 1000, order_by=["attributes.start_time"], page_token=token
+            )
+            found += [
+                TrackedRun(run.info.run_id, run.info.status, dict(run.data.tags), frozenset(run.data.params))
+                for run in page
+                if "lab.role" in run.data.tags
+            ]
+            token = page.token
+            if not token:
+                return found
+
+    @_answered
+    def start_run(self, name: str, parent: str | None, tags: Mapping[str, str], started: int | None = None) -> str:
+        """Create a run that reads RUNNING, and return its id.
+
+        Args:
+            name: what it is called.
+            parent: run id of its sweep.
+            tags: its tags.
+            started: milliseconds since 1970; None: now.
+        """
         parentage = {"mlflow.parentRunId": parent} if parent else {}
         run = self.client.create_run(
             self.experiment_id,
+            start_time=started,
             run_name=name,
             tags={"mlflow.user": _user(), "mlflow.source.name": "pipeline.train", **parentage, **tags},
         )
         return str(run.info.run_id)
 
     @_answered
-    def log_config(self, run_id: str, config: Config) -> None:
-        """Every key of the config as a parameter, and the twins that a chart can put on an axis."""
+    def reopen_run(self, run_id: str, tags: Mapping[str, str]) -> None:
+        """Let a run read RUNNING again."""
+        self.client.update_run(run_id, "RUNNING")
+        self.tag(run_id, tags)
+
+    @_answered
+    def delete_run(self, run_id: str) -> None:
+        """Move a run to MLflow's bin."""
+        self.client.delete_run(run_id)
+
+    @_answered
+    def remove_runs(self, run_ids: Sequence[str]) -> bool:
+        """Delete runs with their models and artifacts.
+
+        Returns:
+            Whether they are gone for good. A server's are in its bin, which only its host can empty.
+        """
+        models, token = [], None
+        while True:
+            page = self.client.search_logged_models([self.experiment_id], page_token=token)
+            models += [model for model in page if model.source_run_id in run_ids]
+            token = page.token
+            if not token:
+                break
+        if not self.uri.startswith("sqlite:"):
+            for model in models:
+                self.client.delete_logged_model(model.model_id)
+            for run_id in run_ids:
+                self.client.delete_run(run_id)
+            return False
+        from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
+        # As `mlflow gc` does it, which besides what it is told empties the bin of all other experiments.
+        store = self.client._tracking_client.store
+        for model in models:
+            artifacts = get_artifact_repository(model.artifact_location)
+            artifacts.delete_artifacts()  # type: ignore[no-untyped-call]
+            store._hard_delete_logged_model(model.model_id)
+        for run_id in run_ids:
+            artifacts = get_artifact_repository(self.client.get_run(run_id).info.artifact_uri)
+            artifacts.delete_artifacts()  # type: ignore[no-untyped-call]
+            store._hard_delete_run(run_id)
+        return True
+
+    @_answered
+    def log_config(self, run_id: str, config: Config, started: int, known: Collection[str] = ()) -> None:
+        """Every key of the config as a parameter, and the twins that a chart can put on an axis.
+
+        Args:
+            run_id: the run.
+            config: the point's.
+            started: timestamp of the twins, milliseconds since 1970.
+            known: parameters that the run has already; MLflow refuses another value for them.
+        """
         from mlflow.entities import Param
 
         values = {key: value if isinstance(value, str) else json.dumps(value) for key, value in flatten(config)}
         values["log10_learning_rate"] = f"{math.log10(config.optimizer.learning_rate):g}"
-        params = [Param(key, value[:6000]) for key, value in values.items()]
+        left = {key: value for key, value in values.items() if key not in known and key not in NOT_PARAMS}
+        params = [Param(key, value[:6000]) for key, value in left.items()]
         for start in range(0, len(params), PARAMS_BATCH):
             self.client.log_batch(run_id, params=params[start : start + PARAMS_BATCH])
         twins = {"hp/learning_rate": config.optimizer.learning_rate}
         if config.model.hidden_size is not None:
             twins["hp/hidden_size"] = float(config.model.hidden_size)
-        self.log_values(run_id, twins)
+        self.log_values(run_id, twins, started)
 
     @_answered
     def log_metrics(self, run_id: str, metrics: Sequence[Metric]) -> None:
-        """Metrics with their own steps and timestamps, in batches."""
+        """Metrics with their own steps and timestamps, in batches; a metric that is there already changes nothing."""
         from mlflow.entities import Metric as MlflowMetric
 
         for start in range(0, len(metrics), BATCH):
             batch = [MlflowMetric(m.name, m.value, m.timestamp, m.step) for m in metrics[start : start + BATCH]]
             self.client.log_batch(run_id, metrics=batch)
 
-    def log_values(self, run_id: str, values: Mapping[str, float]) -> None:
+    def log_values(self, run_id: str, values: Mapping[str, float], timestamp: int) -> None:
         """Single values, as metrics of step 0."""
-        now = time.time_ns() // 1_000_000
-        self.log_metrics(run_id, [Metric(0, now, name, value) for name, value in values.items()])
+        self.log_metrics(run_id, [Metric(0, timestamp, name, value) for name, value in values.items()])
 
-    def log_outcome(self, run_id: str, outcome: Outcome) -> None:
+    def log_outcome(self, run_id: str, outcome: Outcome, timestamp: int) -> None:
         """What a run came to, once: best/..., final/..., time, divergence."""
         values = {f"best/{name}": value for name, value in outcome.best.items()}
         values |= {f"final/{name}": value for name, value in outcome.final.items()}
@@ -158,8 +266,7 @@ class Tracker:
             values["diverged_step"] = float(outcome.diverged_step)
         if outcome.last_finite_loss is not None:
             values["last_finite_loss"] = outcome.last_finite_loss
-        self.log_values(run_id, values)
-        self.tag(run_id, {"outcome": outcome.outcome})
+        self.log_values(run_id, values, timestamp)
 
     @_answered
     def tag(self, run_id: str, tags: Mapping[str, str]) -> None:
@@ -174,15 +281,26 @@ class Tracker:
         self.client.log_artifacts(run_id, str(folder))
 
     @_answered
-    def log_figures(self, run_id: str, figures: Iterable[tuple[str, Figure]]) -> None:
-        """Figures as plots/NAME.png."""
-        for name, figure in figures:
-            self.client.log_figure(run_id, figure, f"plots/{name}.png")
+    def end_run(self, run_id: str, status: Status, ended: int | None = None) -> None:
+        """Close a run as what it was; `ended` in milliseconds since 1970, None: now."""
+        self.client.set_terminated(run_id, status, ended)
 
-    @_answered
-    def end_run(self, run_id: str, status: Status) -> None:
-        """Close a run as what it was."""
-        self.client.set_terminated(run_id, status)
+
+def _experiment(client: MlflowClient, name: str, artifact_location: str | None) -> str:
+    found = client.get_experiment_by_name(name)
+    if found is not None:
+        return str(found.experiment_id)
+    return str(client.create_experiment(name, artifact_location=artifact_location))
+
+
+def _reason(error: Exception) -> str:
+    """What went wrong, in a line: MLflow puts the whole request around a refused connection."""
+    text = str(error).strip()
+    request = re.search(r"API request to (\w+://[^/]+)\S* failed", text)
+    cause = re.search(r"\[Errno -?\d+\] ([^\"'()]+)", text) or re.search(r"Caused by (\w+)", text)
+    if request:
+        return f"{request[1]} does not answer" + (f": {cause[1]}" if cause else "")
+    return text.splitlines()[0]
 
 
 def _user() -> str:

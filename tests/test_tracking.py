@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import socket
 import sqlite3
 from pathlib import Path
@@ -14,7 +13,7 @@ from pipeline.config import Tracking, flatten
 from pipeline.errors import LabError
 from pipeline.history import Metric
 from pipeline.points import Outcome
-from pipeline.tracking import BATCH, Status, Tracker, store_uri
+from pipeline.tracking import BATCH, NOT_PARAMS, Status, Tracker, store_uri
 from tests.trained import config
 
 LOCAL = Tracking(name="local", uri=None)
@@ -77,7 +76,7 @@ def test_an_mlflow_run_of_the_environment_is_not_leaned_on(
     other = tracker.start_run("other", None, {})
     monkeypatch.setenv("MLFLOW_RUN_ID", other)
     run_id = tracker.start_run("mine", None, {})
-    tracker.log_values(run_id, {"x": 1.0})
+    tracker.log_values(run_id, {"x": 1.0}, 17)
     assert run_id != other
     assert client(project).get_run(other).data.metrics == {}
 
@@ -94,15 +93,65 @@ def test_more_metrics_than_fit_in_one_call(project: Path, tracker: Tracker) -> N
 def test_no_key_of_the_config_is_lost(project: Path, tracker: Tracker, overrides: tuple[str, ...]) -> None:
     run_id = tracker.start_run("a", None, {})
     own = config(*overrides)
-    tracker.log_config(run_id, own)
-    params = client(project).get_run(run_id).data.params
-    assert set(params) == {key for key, _ in flatten(own)} | {"log10_learning_rate"}
+    tracker.log_config(run_id, own, 17)
+    run = client(project).get_run(run_id)
+    assert set(run.data.params) == {key for key, _ in flatten(own)} - NOT_PARAMS | {"log10_learning_rate"}
+    (twin,) = client(project).get_metric_history(run_id, "hp/learning_rate")
+    assert (twin.value, twin.timestamp) == (own.optimizer.learning_rate, 17)
+
+
+def test_a_config_that_is_logged_again_in_other_words_changes_nothing(project: Path, tracker: Tracker) -> None:
+    run_id = tracker.start_run("a", None, {})
+    tracker.log_config(run_id, config("study=one"), 17)
+    known = client(project).get_run(run_id).data.params
+    tracker.log_config(run_id, config("study=two"), 17, known)
+    assert client(project).get_run(run_id).data.params == known
+    assert len(client(project).get_metric_history(run_id, "hp/learning_rate")) == 1
+
+
+def test_metrics_that_are_sent_twice_are_there_once(project: Path, tracker: Tracker) -> None:
+    run_id = tracker.start_run("a", None, {})
+    metrics = [Metric(step, 1_700_000_000_000 + step, "train/loss", step / 7) for step in range(20)]
+    for part in (metrics[:9], metrics, metrics[4:]):
+        tracker.log_metrics(run_id, part)
+    kept = client(project).get_metric_history(run_id, "train/loss")
+    assert sorted((m.step, m.timestamp, m.value) for m in kept) == [(m.step, m.timestamp, m.value) for m in metrics]
+
+
+def test_runs_are_found_by_signature_and_those_of_others_are_not(project: Path, tracker: Tracker) -> None:
+    tracker.start_run("by hand", None, {"signature": "a"})
+    first = tracker.start_run("1", None, {"lab.role": "point", "signature": "a"}, 5)
+    other = tracker.start_run("2", None, {"lab.role": "point", "signature": "b"}, 4)
+    deleted = tracker.start_run("3", None, {"lab.role": "point", "signature": "a"}, 6)
+    tracker.delete_run(deleted)
+    assert [run.run_id for run in tracker.runs()] == [other, first]
+    assert [run.run_id for run in tracker.runs("a")] == [first]
+    assert [run.run_id for run in tracker.runs("a", deleted=True)] == [first, deleted]
+
+
+def test_more_runs_than_fit_on_one_page(project: Path, tracker: Tracker, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = tracker.client.search_runs
+    monkeypatch.setattr(tracker.client, "search_runs", lambda i, f, v, size, **named: real(i, f, v, 2, **named))
+    made = [tracker.start_run(str(number), None, {"lab.role": "point"}, number + 1) for number in range(5)]
+    assert [run.run_id for run in tracker.runs()] == made
+
+
+def test_a_run_is_reopened_and_ends_when_it_is_said_to_have_ended(project: Path, tracker: Tracker) -> None:
+    run_id = tracker.start_run("a", None, {"kept": "1"}, 5)
+    tracker.end_run(run_id, "KILLED", 7)
+    tracker.reopen_run(run_id, {"more": "2"})
+    run = client(project).get_run(run_id)
+    assert run.info.status == "RUNNING"
+    assert (run.data.tags["kept"], run.data.tags["more"]) == ("1", "2")
+    tracker.end_run(run_id, "FINISHED", 9)
+    run = client(project).get_run(run_id)
+    assert (run.info.start_time, run.info.end_time, run.info.status) == (5, 9, "FINISHED")
 
 
 def test_what_diverged_is_told_with_its_update(project: Path, tracker: Tracker) -> None:
     run_id = tracker.start_run("a", None, {})
     tracker.log_outcome(
-        run_id, Outcome("diverged", 17, 1e30, 20, 2.0, 0.1, 3, {"train/loss": 1.0}, {"train/loss": 2.0})
+        run_id, Outcome("diverged", 17, 1e30, 20, 2.0, 0.1, 3, {"train/loss": 1.0}, {"train/loss": 2.0}), 17
     )
     run = client(project).get_run(run_id)
     assert run.data.metrics == {
@@ -114,12 +163,13 @@ def test_what_diverged_is_told_with_its_update(project: Path, tracker: Tracker) 
         "diverged_step": 17,
         "last_finite_loss": 1e30,
     }
-    assert run.data.tags["outcome"] == "diverged"
+    (best,) = client(project).get_metric_history(run_id, "best/train/loss")
+    assert best.timestamp == 17
 
 
 def test_what_finished_has_no_step_of_divergence(project: Path, tracker: Tracker) -> None:
     run_id = tracker.start_run("a", None, {})
-    tracker.log_outcome(run_id, Outcome("finished", None, None, 1, 1.0, 1.0, 1, {}, {}))
+    tracker.log_outcome(run_id, Outcome("finished", None, None, 1, 1.0, 1.0, 1, {}, {}), 17)
     assert client(project).get_run(run_id).data.metrics == {
         "time/seconds": 1,
         "time/seconds_per_epoch": 1,
@@ -145,10 +195,9 @@ def test_a_server_that_does_not_answer(tmp_path: Path, monkeypatch: pytest.Monke
     assert not (tmp_path / "mlruns").exists()
 
 
-@pytest.mark.parametrize("uri", ["localhost:5000", "gopher://here"])
-def test_an_address_that_is_none(tmp_path: Path, uri: str) -> None:
+def test_an_address_that_is_none(tmp_path: Path) -> None:
     with pytest.raises(LabError, match="cannot be opened"):
-        Tracker(Tracking(name="server", uri=uri), "study", tmp_path)
+        Tracker(Tracking(name="server", uri="gopher://here"), "study", tmp_path)
 
 
 def test_a_store_that_is_no_database(tmp_path: Path) -> None:
@@ -169,29 +218,3 @@ def test_a_file_where_the_store_belongs(tmp_path: Path) -> None:
     (tmp_path / "mlruns").write_text("a file in the way")
     with pytest.raises(LabError, match="mlruns"):
         Tracker(LOCAL, "study", tmp_path)
-
-
-def write_a_run(project: Path, number: int) -> None:
-    """What each of several processes does; a failure is its exit code."""
-    tracker = Tracker(LOCAL, "together", project)
-    run_id = tracker.start_run(f"process {number}", None, {})
-    tracker.log_values(run_id, {"number": float(number)})
-    tracker.end_run(run_id, "FINISHED")
-
-
-@pytest.mark.slow
-def test_processes_that_start_at_once_on_a_fresh_store(tmp_path: Path) -> None:
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["mlflow.store.tracking.sqlalchemy_store", __name__])  # so that all start at once
-    processes = [context.Process(target=write_a_run, args=(tmp_path, number)) for number in range(8)]
-    for process in processes:
-        process.start()
-    for process in processes:
-        process.join(200)
-    assert [process.exitcode for process in processes] == [0] * 8
-    store = client(tmp_path)
-    experiment = store.get_experiment_by_name("together")
-    assert experiment is not None
-    runs = store.search_runs([experiment.experiment_id])
-    assert sorted(run.data.metrics["number"] for run in runs) == list(range(8))
-    assert {run.info.status for run in runs} == {"FINISHED"}

@@ -1,0 +1,118 @@
+"""A real MLflow server, and a proxy before it that fails as it is told."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http.client import HTTPConnection
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any, Literal
+
+Fault = Literal["none", "error", "drop", "lose", "delay"]
+"""Answer 500; hang up at once; hang up after the server has done what was asked; answer late."""
+DELAY_SECONDS = 0.1
+
+
+def free_port() -> int:
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))
+        return int(bound.getsockname()[1])
+
+
+@contextmanager
+def mlflow_server(folder: Path) -> Iterator[int]:
+    """`mlflow server` on a store in a folder; gives its port when it answers."""
+    port = free_port()
+    typed = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
+    typed += ["--backend-store-uri", f"sqlite:///{folder / 'server.db'}", "--artifacts-destination", str(folder / "a")]
+    environment = os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
+    with (folder / "server.log").open("wb") as log:
+        process = subprocess.Popen(typed, stdout=log, stderr=log, env=environment, start_new_session=True)
+        try:
+            while True:
+                try:
+                    connection = HTTPConnection("127.0.0.1", port, timeout=5)
+                    connection.request("GET", "/health")
+                    if connection.getresponse().status == 200:
+                        break
+                except OSError:
+                    time.sleep(0.1)
+                if process.poll() is not None:
+                    raise RuntimeError((folder / "server.log").read_text())
+            yield port
+        finally:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+
+class FlakyProxy:
+    """A proxy on 127.0.0.1.
+
+    Args:
+        port: of the server behind it.
+
+    Attributes:
+        faults: gets the number of a request, from 1, and says how it fails.
+        asked, done: how many requests came, and how many were answered as the server did.
+        logged: how often metrics got through.
+    """
+
+    def __init__(self, port: int) -> None:
+        self.faults: Callable[[int], Fault] = lambda number: "none"
+        self.asked = self.done = self.logged = 0
+        self._lock = threading.Lock()
+        proxy = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                proxy._pass_on(self, port)
+
+            do_POST = do_PUT = do_PATCH = do_DELETE = do_GET  # noqa: N815
+
+            def log_message(self, *arguments: Any) -> None:
+                pass
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.uri = f"http://127.0.0.1:{self._server.server_port}"
+        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+
+    def close(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+    def _pass_on(self, handler: BaseHTTPRequestHandler, port: int) -> None:
+        with self._lock:
+            self.asked += 1
+            fault = self.faults(self.asked)
+        body = handler.rfile.read(int(handler.headers.get("Content-Length") or 0))
+        if fault == "delay":
+            time.sleep(DELAY_SECONDS)
+        if fault == "drop":
+            return
+        if fault == "error":
+            handler.send_error(500, "the store is on fire")
+            return
+        headers = {key: value for key, value in handler.headers.items() if key not in ("Host", "Accept-Encoding")}
+        connection = HTTPConnection("127.0.0.1", port, timeout=60)
+        connection.request(handler.command, handler.path, body, headers)
+        answer = connection.getresponse()
+        content = answer.read()
+        connection.close()
+        if fault == "lose":
+            return
+        handler.send_response(answer.status)
+        handler.send_header("Content-Type", answer.headers.get("Content-Type", "application/json"))
+        handler.send_header("Content-Length", str(len(content)))
+        handler.end_headers()
+        handler.wfile.write(content)
+        with self._lock:
+            self.done += 1
+            self.logged += handler.path.endswith("/runs/log-batch") and b'"metrics"' in body
