@@ -1,0 +1,135 @@
+"""Write to MLflow what is on disk and not there.
+
+    python -m pipeline.rebuild [tracking=server tracking.uri=http://127.0.0.1:5000]
+
+That is what a server did not take while points were trained, and points that DVC restored from its cache, or pulled,
+without training them. Points that MLflow has are left alone; runs of processes that are gone read KILLED afterwards.
+"""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from pathlib import Path
+
+from omegaconf import DictConfig, OmegaConf
+from pydantic import ValidationError
+
+from pipeline import cli
+from pipeline.config import Tracking
+from pipeline.errors import LabError
+from pipeline.files import explained, written_whole
+from pipeline.jobs import Job, read_own_point
+from pipeline.mirror import Mirror
+from pipeline.point_folder import PointFolder
+from pipeline.points import POINTS, Point
+from pipeline.provenance import store_root
+from pipeline.sweep_record import SweepRecord, all_sweeps, read_sweep, sweep_folder, write_sweep
+
+
+def rebuild(tracking: Tracking, project: Path, results: Path) -> list[tuple[str, int, int]]:
+    """Bring an MLflow store up to date with .points/ and the results folders.
+
+    Args:
+        tracking: the store.
+        project: folder that holds .points/.
+        results: folder whose STUDY/BACKEND folders are taken in first.
+
+    Returns:
+        For each sweep its name, how many points it has, and how many of them MLflow got now.
+
+    Raises:
+        LabError: a results folder cannot be read, or MLflow does not take what there is.
+    """
+    root = store_root(project)
+    for file in sorted(results.glob("*/*/sweep.json")):
+        if not file.parent.name.startswith("."):
+            restore(file.parent, root, tracking)
+    wanted = tracking.model_dump(mode="json")
+    sweeps = [(folder, sweep) for folder, sweep in all_sweeps(root) if sweep.tracking == wanted]
+    sweeps.sort(key=lambda pair: pair[1].started)
+    newest = {(sweep.study, point["signature"]): sweep.key for _, sweep in sweeps for point in sweep.points}
+    told = []
+    for folder, sweep in sweeps:
+        jobs = [
+            job
+            for job in (_job(root, sweep, point) for point in sweep.points)
+            if job is not None and newest[sweep.study, job.signature] == sweep.key
+        ]
+        if not jobs:
+            continue
+        sweep.status = "KILLED" if sweep.status == "RUNNING" else sweep.status
+        mirror = Mirror(root, sweep, folder, jobs)
+        mirror.close()
+        if mirror.error is not None:
+            raise mirror.error
+        told.append((sweep.name, len(jobs), mirror.completed))
+    return told
+
+
+def restore(results: Path, root: Path, tracking: Tracking) -> None:
+    """Take a results folder into .points/, as if it had been trained here for a store.
+
+    Raises:
+        LabError: it is not what training wrote.
+    """
+    sweep = read_sweep(results)
+    for member in sweep.points:
+        point = read_own_point(results / member["folder"], member["name"], member["signature"])
+        _copy(point, root / POINTS / member["signature"])
+    folder = sweep_folder(root, sweep.key)
+    if not (folder / "sweep.json").exists():
+        sweep.tracking = tracking.model_dump(mode="json")
+        with explained(folder):
+            shutil.copytree(results / "plots", folder / "plots", dirs_exist_ok=True)
+        write_sweep(folder, sweep)
+
+
+def _copy(point: Point, destination: Path) -> None:
+    claim = PointFolder(destination.parent.parent, destination.name)
+    if destination.exists() or not claim.claim():
+        return
+    try:
+        with explained(destination), written_whole(destination) as new:
+            shutil.copytree(point.folder, new, dirs_exist_ok=True)
+    finally:
+        claim.release()
+
+
+def _job(root: Path, sweep: SweepRecord, member: dict[str, str]) -> Job | None:
+    """A point of a sweep, if it is complete."""
+    folder = PointFolder(root, member["signature"])
+    if not folder.final.exists():
+        return None
+    point = read_own_point(folder.final, member["name"], member["signature"])
+    config = point.config.model_copy(update={"study": sweep.study, "tracking": Tracking(**sweep.tracking)})
+    run = folder.read_run(complete=True)
+    return Job(config, run["overrides"], point.name, member["signature"], folder, state="done", run=run, point=point)
+
+
+def read_tracking(composed: DictConfig) -> Tracking:
+    """Validate the `tracking` section.
+
+    Raises:
+        LabError: it names no store.
+    """
+    section = OmegaConf.to_container(composed["tracking"], resolve=True, throw_on_missing=True)
+    try:
+        return Tracking.model_validate(section)
+    except ValidationError as error:
+        problems = "; ".join(str(problem["ctx"]["error"] if "ctx" in problem else problem["msg"])
+                             for problem in error.errors())  # fmt: skip
+        raise LabError("tracking names no store.", received=problems, fix="tracking=server tracking.uri=URL") from None
+
+
+def task(composed: DictConfig) -> None:
+    """What Hydra calls."""
+    told = rebuild(read_tracking(composed), cli.PROJECT, cli.PROJECT / str(composed["results"]))
+    for name, points, sent in told:
+        print(f"{name}: {points} points, {f'{sent} written' if sent else 'all there'}")
+    if not told:
+        print("there is nothing to write: no command has trained points for this store")
+
+
+if __name__ == "__main__":
+    sys.exit(cli.run(task, "rebuild"))

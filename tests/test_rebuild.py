@@ -1,0 +1,142 @@
+"""MLflow written again from the disk: all of it, once, with the times it had; nothing that was tampered with."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from pipeline.config import Tracking
+from pipeline.errors import LabError
+from pipeline.rebuild import rebuild
+from tests.swept import at_epoch, in_mlflow, interrupt, killed, on_disk, rates, runs_of, statuses, swept
+
+LOCAL = Tracking(name="local", uri=None)
+RATES = ("0.1", "0.01")
+GRID = rates(*RATES, more=["results=results/line_y2x/numpy"])
+
+
+def with_times(project: Path) -> dict[str, object]:
+    """All that MLflow says, when included; only run ids are new."""
+    return {name: {k: v for k, v in run.items() if k != "id"} for name, run in in_mlflow(project, when=True).items()}
+
+
+def without_mlflow(project: Path, empty_store: Path, *kept: str) -> Path:
+    """The project as it is when mlruns/ was deleted: in another place, for MLflow keeps a deleted database open."""
+    other = project / "other"
+    (other / "mlruns").mkdir(parents=True)
+    shutil.copy(empty_store, other / "mlruns" / "mlflow.db")
+    for name in kept:
+        shutil.copytree(project / name, other / name)
+    return other
+
+
+@pytest.mark.parametrize("kept", [(".points", "results"), (".points",), ("results",)], ids="+".join)
+def test_a_store_that_was_deleted_is_written_again(project: Path, empty_store: Path, kept: tuple[str, ...]) -> None:
+    """With `results` alone it is what DVC restores from its cache on another machine."""
+    swept(project, GRID)
+    other = without_mlflow(project, empty_store, *kept)
+    assert rebuild(LOCAL, other, other / "results") == [("line_y2x numpy", 2, 2)]
+    assert with_times(other) == with_times(project)
+    assert on_disk(other) == on_disk(project)
+    told = in_mlflow(other, when=True)
+    assert rebuild(LOCAL, other, other / "results") == [("line_y2x numpy", 2, 0)]
+    swept(other, GRID)  # the points are known: nothing is trained, nothing is written again
+    assert in_mlflow(other, when=True) == told
+
+
+def test_runs_of_two_sweeps_that_share_points_hang_below_the_newest(project: Path, empty_store: Path) -> None:
+    swept(project, rates(*RATES))
+    swept(project, rates(*RATES, "0.02"))
+    other = without_mlflow(project, empty_store, ".points")
+    assert rebuild(LOCAL, other, other / "results") == [("line_y2x numpy", 3, 3)]
+    runs = runs_of(other)
+    (parent,) = (run.info.run_id for run in runs if run.data.tags["lab.role"] == "sweep")
+    points = [run for run in runs if run.data.tags["lab.role"] == "point"]
+    assert len(points) == 3
+    assert {run.data.tags["mlflow.parentRunId"] for run in points} == {parent}
+
+
+def test_points_that_are_not_complete_are_left_to_training(
+    project: Path, empty_store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    swept(project, rates("0.1"))
+    at_epoch(monkeypatch, 9, interrupt)
+    killed(project, rates(*RATES))
+    other = without_mlflow(project, empty_store, ".points")
+    rebuild(LOCAL, other, other / "results")
+    assert {name: status for name, status in statuses(other).items() if name.startswith("learning")} == {
+        "learning_rate=0.1": "FINISHED"
+    }
+    swept(other, rates(*RATES))
+    assert set(statuses(other).values()) == {"FINISHED"}
+
+
+def test_sweeps_of_another_store_are_left_alone(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    swept(project, rates("0.1"))
+    before = with_times(project)
+    uri = f"sqlite:///{project / 'other.db'}"
+    assert rebuild(Tracking(name="server", uri=uri), project, project / "results") == []
+    assert not (project / "other.db").exists()
+    assert with_times(project) == before
+
+
+@pytest.mark.parametrize("file", ["weights.npz", "config.json", "signed.json", "run.json", "metrics.csv"])
+def test_a_results_folder_that_was_tampered_with_is_refused(tmp_path: Path, project: Path, file: str) -> None:
+    swept(project, GRID)
+    other = tmp_path / "other"
+    shutil.copytree(project / "results", other / "results")
+    tampered = other / "results" / "line_y2x" / "numpy" / "learning_rate=0.1" / file
+    content = bytearray(tampered.read_bytes())
+    content[len(content) // 3] ^= 1
+    tampered.write_bytes(content)
+    with pytest.raises(LabError, match=r"cannot be read(.|\n)*SHA-256"):
+        rebuild(LOCAL, other, other / "results")
+    assert not (other / "mlruns").exists()
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "told"),
+    [
+        ('"signature": "[0-9a-f]{4}', '"signature": "0000', "is another one"),
+        ('"signature": "', '"signature": "../../', "cannot be read"),
+        ('"folder": "', '"folder": "../', "cannot be read"),
+        ('"study"', '"stud"', "cannot be read"),
+        (r"\{", "[", "cannot be read"),
+    ],
+)
+def test_a_list_of_points_that_was_tampered_with_is_refused(
+    tmp_path: Path, project: Path, old: str, new: str, told: str
+) -> None:
+    swept(project, GRID)
+    other = tmp_path / "other"
+    shutil.copytree(project / "results", other / "results")
+    file = other / "results" / "line_y2x" / "numpy" / "sweep.json"
+    file.write_text(re.sub(old, new, file.read_text(), count=1))
+    with pytest.raises(LabError, match=told):
+        rebuild(LOCAL, other, other / "results")
+    assert not list(other.glob(".points/[0-9a-f]*"))
+
+
+@pytest.mark.slow
+def test_rebuild_from_the_command_line(lab: Path, empty_store: Path) -> None:
+    def run(*arguments: str) -> str:
+        done = subprocess.run(
+            [sys.executable, "-m", *arguments], cwd=lab, capture_output=True, text=True, timeout=250, check=False
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    (lab / "mlruns").mkdir()
+    shutil.copy(empty_store, lab / "mlruns" / "mlflow.db")
+    assert run("pipeline.rebuild").startswith("there is nothing to write")
+    run("pipeline.train", "experiment=two_bits", "training.epochs=20", "results=results/two_bits/numpy")
+    shutil.rmtree(lab / "mlruns")
+    shutil.rmtree(lab / ".points")
+    assert run("pipeline.rebuild") == "two_bits numpy: 1 points, 1 written\n"
+    assert run("pipeline.rebuild") == "two_bits numpy: 1 points, all there\n"
+    assert statuses(lab, "two_bits") == {"learning_rate=1 epochs=20": "FINISHED"}
