@@ -8,6 +8,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -25,6 +26,7 @@ from pipeline.report import digits_table, ordered, render
 from pipeline.reproduction import Cell, Results, cells
 from pipeline.statements import Statement, read_recorded, statements
 from pipeline.study_pictures import recorded_figure, study_figure
+from pipeline.sweep_record import PLAIN
 
 CONFIG_COLUMNS = (
     "seed",
@@ -82,10 +84,14 @@ def read_results(results: Path) -> dict[str, dict[str, list[Point]]]:
 
 def _entries(file: Path) -> list[dict[str, str]]:
     try:
-        return [
+        entries = [
             {key: str(entry[key]) for key in ("name", "folder")} for entry in json.loads(file.read_text())["points"]
         ]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        for entry in entries:
+            if not re.fullmatch(PLAIN, entry["folder"]):
+                raise ValueError(f"a folder that is no plain name: {entry['folder']}")
+        return entries
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise LabError(
             f"The list of points {file} cannot be read.",
             expected="the sweep.json that training writes",
@@ -162,7 +168,13 @@ def write_report(results: Results, published: Path, reports: Path) -> list[Cell]
 
 
 def _note(file: Path) -> str:
-    return file.read_text(encoding="utf-8") if file.exists() else "There is no note on how it was run."
+    try:
+        return file.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return "There is no note on how it was run."
+    except ValueError as error:
+        raise LabError(f"{file} cannot be read.", expected="text in UTF-8", received=str(error),
+                       fix="restore the file from git, or take it away") from None  # fmt: skip
 
 
 def _write_table(file: Path, rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> None:

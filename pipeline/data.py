@@ -6,6 +6,7 @@ import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -72,7 +73,7 @@ def _load_prepared(data: IdxData, dtype: str, folder: Path) -> Arrays:
             received="no such folder" if not folder.exists() else "a folder without data.json",
             fix=again,
         ) from None
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise LabError(f"{folder / 'data.json'} cannot be read.", fix=f"delete {folder}, then {again}") from None
     arrays = {}
     for name in ("train_inputs", "train_targets", "test_inputs", "test_targets"):
@@ -96,6 +97,15 @@ def _load_prepared(data: IdxData, dtype: str, folder: Path) -> Arrays:
                 received=str(error),
                 fix=f"delete {folder}, then {again}",
             ) from None
+    for split in ("train", "test"):
+        inputs, targets = arrays[f"{split}_inputs"], arrays[f"{split}_targets"]
+        if not _fit(inputs, targets, arrays["train_inputs"].shape[1:], data.classes):
+            raise LabError(
+                f"The {split} arrays in {folder} do not fit {data.name}.",
+                expected=f"numbers of shape (rows, features), and for each row a class label below {data.classes}",
+                received=f"inputs {inputs.dtype} {inputs.shape}, targets {targets.dtype} {targets.shape}",
+                fix=f"delete {folder}, then {again}",
+            )
     return Arrays(
         arrays["train_inputs"].astype(dtype, copy=False),
         arrays["train_targets"],
@@ -104,6 +114,15 @@ def _load_prepared(data: IdxData, dtype: str, folder: Path) -> Arrays:
         data.classes,
         checksums,
     )
+
+
+def _fit(inputs: NDArray[Any], targets: NDArray[Any], features: tuple[int, ...], classes: int) -> bool:
+    """Whether these are the rows of a data set of so many features and classes."""
+    if inputs.ndim != 2 or inputs.shape[1:] != features or inputs.size == 0 or targets.shape != inputs.shape[:1]:
+        return False
+    if not (np.issubdtype(inputs.dtype, np.floating) and np.issubdtype(targets.dtype, np.integer)):
+        return False
+    return bool(targets.min() >= 0 and targets.max() < classes and np.isfinite(inputs).all())
 
 
 def epoch_order(seed: int, epoch: int, rows: int) -> NDArray[np.integer]:

@@ -153,7 +153,7 @@ def signed_log(axes: Axes) -> None:
     """An axis for drawn values of both signs that explode: linear up to 10, logarithmic beyond."""
     from matplotlib.ticker import SymmetricalLogLocator
 
-    low, high = axes.dataLim.intervaly
+    low, high = np.clip(axes.dataLim.intervaly, -1e300, 1e300)  # twice as much must be a number too
     decades = np.log10(max(abs(low), abs(high), 100) / 10)
     axes.set_yscale("symlog", linthresh=10, linscale=max(1.0, decades / 5))
     axes.set_ylim(min(2 * low, -10), max(2 * high, 10))

@@ -30,6 +30,7 @@ FILES = {
     "three_bits_final_weights.csv": ("learning_rate", "layer", "row", "column", "weight"),
     "three_bits_direction_changes.csv": ("learning_rate", "layer", "row", "column", "count"),
 }
+WHOLE = {"hidden_size", "iteration", "layer", "row", "column", "count"}
 
 
 class Cell(NamedTuple):
@@ -147,7 +148,9 @@ def _final_weights(results: Results, backend: str, rows: Sequence[Mapping[str, f
         layer, i, j = int(row["layer"]), int(row["row"]), int(row["column"])
         point = find_point(results, "three_bits", backend, row["learning_rate"], 4)
         snapshot = point.history.snapshots.get(FINAL_WEIGHTS_AFTER) if point else None
-        value = float(snapshot[f"layer_{layer}/weights"][i, j]) if snapshot else None
+        weights = snapshot.get(f"layer_{layer}/weights") if snapshot else None
+        there = weights is not None and i < weights.shape[0] and j < weights.shape[1]
+        value = float(weights[i, j]) if weights is not None and there else None
         place, printed = f"layer {layer}, row {i}, column {j}", significant(row["weight"], WEIGHT_DECIMALS)
         yield _cell(
             "three_bits", backend, "final weight", 4, row["learning_rate"], place, value, row["weight"], printed
@@ -216,8 +219,14 @@ def _cell(
 def _read_table(file: Path, columns: Sequence[str]) -> list[dict[str, float]]:
     try:
         with file.open(newline="") as stream:
-            return [{name: float(row[name]) for name in columns} for row in csv.DictReader(stream)]
-    except (OSError, KeyError, ValueError, TypeError) as error:
+            rows = [{name: float(row[name]) for name in columns} for row in csv.DictReader(stream)]
+        for row in rows:
+            if not all(map(math.isfinite, row.values())):
+                raise ValueError(f"a number that is none: {row}")
+            if any(row[name] < 0 or row[name] != int(row[name]) for name in WHOLE.intersection(row)):
+                raise ValueError(f"a place that is no whole number: {row}")
+        return rows
+    except (OSError, KeyError, ValueError, TypeError, csv.Error) as error:
         raise LabError(
             f"The published numbers in {file} cannot be read.",
             expected=f"a CSV file with the columns {', '.join(columns)}, numbers only",

@@ -66,12 +66,14 @@ def read_recorded(file: Path) -> dict[float, dict[str, Series]]:
     try:
         with file.open(newline="") as stream:
             rows = [{name: float(value) for name, value in row.items() if value} for row in csv.DictReader(stream)]
+        if not rows or not all(math.isfinite(row[key]) for row in rows for key in ("learning_rate", "epoch")):
+            raise ValueError("no rows, or a rate or an epoch that is no number")
         by_rate: dict[float, dict[str, Series]] = {}
         for rate in sorted({row["learning_rate"] for row in rows}):
             mine = [row for row in rows if row["learning_rate"] == rate]
             names = [name for name in rows[0] if name not in ("learning_rate", "epoch")]
             by_rate[rate] = {name: _series(mine, name) for name in dict.fromkeys([*names, "train/loss"])}
-    except (OSError, KeyError, ValueError, TypeError) as error:
+    except (OSError, KeyError, ValueError, TypeError, csv.Error) as error:
         raise LabError(
             f"The recorded run in {file} cannot be read.",
             expected="a CSV file with the columns learning_rate, epoch, train/loss, train/accuracy, test/loss, "

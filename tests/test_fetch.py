@@ -365,6 +365,7 @@ def test_a_member_that_is_no_regular_file(tmp_path: Path, monkeypatch: pytest.Mo
         (gzip.compress(bytes(1_000_000)), "larger than 100,000 bytes"),
         (HTML, "not a tar archive"),
     ],
+    ids=["without data", "no archive", "cut short", "too large", "a page"],
 )
 def test_wrong_packages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, archive: bytes, reason: str) -> None:
     monkeypatch.setattr(sources, "MAX_BYTES", 100_000)

@@ -1,0 +1,140 @@
+"""Commands typed in the tests' own process, and what each of them may write."""
+
+from __future__ import annotations
+
+import functools
+import os
+import signal
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig
+
+from pipeline import cli, train
+from pipeline import sweep as sweep_module
+
+
+class NoMirror:
+    """In the place of MLflow's."""
+
+    error = None
+
+    def __init__(self, root: Path, sweep: Any, folder: Path, jobs: Any) -> None:
+        self.sweep, self.folder = sweep, folder
+
+    def start(self) -> None: ...
+
+    def close(self) -> None: ...
+
+    def pending(self) -> list[str]:
+        return []
+
+
+class Watch:
+    """Notes, while it is open, every path that this process writes, makes, renames or removes."""
+
+    def __init__(self) -> None:
+        self.open, self.paths = False, set[str]()
+        sys.addaudithook(self._note)
+
+    def _note(self, event: str, arguments: tuple[Any, ...]) -> None:
+        if not self.open:
+            return
+        if event == "open":
+            path, _, flags = arguments
+            if isinstance(flags, int) and flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT):
+                self._add(path)
+        elif event in ("os.mkdir", "os.truncate", "os.remove", "os.rmdir"):
+            self._add(arguments[0])
+        elif event in ("os.rename", "os.link", "os.symlink"):
+            self._add(arguments[0])
+            self._add(arguments[1])
+
+    def _add(self, path: object) -> None:
+        if isinstance(path, str | os.PathLike):
+            self.paths.add(os.path.realpath(path))
+
+    def outside(self, *folders: Path) -> list[str]:
+        """What was written neither in one of these folders nor in the caches of Python and Matplotlib."""
+        return [
+            path
+            for path in sorted(self.paths)
+            if not {"__pycache__", "matplotlib"}.intersection(Path(path).parts)
+            and path != os.devnull
+            and not any(Path(path).is_relative_to(folder.resolve()) for folder in folders)
+        ]
+
+
+@functools.cache
+def watch() -> Watch:
+    """One for the process: such a hook cannot be taken away again."""
+    return Watch()
+
+
+@dataclass
+class Ended:
+    """What came of a command."""
+
+    code: object
+    out: str
+    err: str
+
+    @property
+    def errors(self) -> list[str]:
+        return [line for line in self.err.splitlines() if line.startswith("error: ")]
+
+
+class Terminal:
+    """Types commands in a project, in this process: MLflow and figures left out, all that is global put back.
+
+    Args:
+        project: where they are typed.
+        monkeypatch, capsys: pytest's.
+    """
+
+    def __init__(self, project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+        self.project, self.monkeypatch, self.capsys = project, monkeypatch, capsys
+        monkeypatch.setattr(cli, "PROJECT", project)
+        monkeypatch.setattr(sweep_module, "Mirror", NoMirror)
+        monkeypatch.setattr(sweep_module, "git_state", lambda project: {})
+        for figures in ("point_figures", "sweep_figures"):
+            monkeypatch.setattr(sweep_module, figures, lambda *arguments: [])
+        monkeypatch.setenv("HYDRA_FULL_ERROR", "1")  # so that it is taken away again
+
+    def train(self, *arguments: str) -> Ended:
+        """`python -m pipeline.train ARGUMENTS`."""
+        self.monkeypatch.setattr(train, "_sweep", None)
+        return self.type(train.train_point, "config", train.finish, *arguments)
+
+    def type(
+        self, task: Callable[[DictConfig], object], name: str, finish: Callable[[], None], *arguments: str
+    ) -> Ended:
+        """Run an entry point; what holds for every command is checked here."""
+        self.monkeypatch.chdir(self.project)
+        self.monkeypatch.setattr(sys, "argv", [f"{name}.py", *arguments])
+        GlobalHydra.instance().clear()
+        HydraConfig.instance().cfg = None
+        handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+        self.capsys.readouterr()
+        watch().paths.clear()
+        watch().open = True
+        try:
+            code: object = cli.run(task, name, finish)
+        except SystemExit as error:  # argparse
+            code = error.code
+        finally:
+            watch().open = False
+            for number, handler in handlers.items():
+                signal.signal(number, handler)
+        ended = Ended(code, *self.capsys.readouterr())
+        assert ended.code in (0, 1, 2), ended
+        assert "Traceback" not in ended.out + ended.err
+        assert len(ended.errors) == (1 if ended.code == 1 else 0), ended
+        assert watch().outside(self.project) == []
+        return ended
