@@ -8,15 +8,16 @@ export PATH := $(BIN):$(PATH)
 export MLFLOW_DISABLE_TELEMETRY := true
 
 .DEFAULT_GOAL := help
-.PHONY: reproduce test check ui lock help
+.PHONY: reproduce test check ui rebuild clean faults lock help
 
 reproduce: $(VENV)/.installed ## fetch MNIST, train every study on both backends, write the report
 	@dvc repro
+	@python -m pipeline.rebuild
 	@echo
 	@echo "The report is reports/README.md. To look at the runs: make ui"
 
 test: $(VENV)/.installed ## run the tests
-	@pytest
+	@OMP_NUM_THREADS=1 pytest -n auto --dist worksteal
 
 check: $(VENV)/.installed ## lint, format and types
 	@ruff check .
@@ -28,6 +29,16 @@ ui: $(VENV)/.installed ## open the runs in MLflow on 127.0.0.1 (PORT=5000)
 	@echo "Experiments: http://127.0.0.1:$(PORT)/#/experiments (Ctrl-C ends the server)"
 	@MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false mlflow ui --host 127.0.0.1 --port $(PORT) \
 		--backend-store-uri sqlite:///$(abspath $(STORE))
+
+rebuild: $(VENV)/.installed ## write to MLflow what is on disk and not there
+	@python -m pipeline.rebuild
+
+clean: $(VENV)/.installed ## take a study away, after saying what goes (STUDY=three_bits CONFIRM=true)
+	@test -n "$(STUDY)" || { echo "error: name a study: make clean STUDY=three_bits" >&2; exit 1; }
+	@python -m pipeline.remove study=$(STUDY) confirm=$(or $(CONFIRM),false)
+
+faults: $(VENV)/.installed ## kill the pipeline 25 times and compare with one left alone: ten minutes (KILLS=25)
+	@python -m tests.kills --kills $(or $(KILLS),25)
 
 lock: $(VENV)/.installed ## renew requirements.lock from pyproject.toml
 	@uv pip compile pyproject.toml --group dev --universal --python-version 3.11 --fork-strategy fewest --generate-hashes \

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,13 @@ for name in ("MLFLOW_TRACKING_URI", "MLFLOW_RUN_ID", "HYDRA_FULL_ERROR"):
     os.environ.pop(name, None)
 settings.register_profile("lab", deadline=None)  # a busy machine is no failure
 settings.load_profile("lab")
+
+
+@pytest.fixture(autouse=True)
+def streams_stay_open() -> None:
+    """Keep TensorFlow's logging handler from closing the stream that pytest captures when Hydra sets up logging."""
+    if "absl.logging" in sys.modules:
+        sys.modules["absl.logging"].get_absl_handler().python_handler.stream = sys.__stderr__
 
 
 @pytest.fixture(scope="session")
