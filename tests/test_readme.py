@@ -31,6 +31,7 @@ BY_CI = [
     "python -m pipeline.fetch data=fashion_mnist",
     "python -m pipeline.prepare data=fashion_mnist",
 ]
+AFTERWARDS = ["python -m pipeline.rebuild", "python -m pipeline.remove study=three_bits"]
 
 
 def write_prepared(project: Path, name: str) -> None:
@@ -66,7 +67,7 @@ def environment() -> dict[str, str]:
 
 def test_no_command_is_left_out() -> None:
     assert len(TRAINING) >= 5
-    assert sorted(COMMANDS) == sorted([*BY_CI, *TRAINING, "make ui"])
+    assert sorted(COMMANDS) == sorted([*BY_CI, *TRAINING, "make ui", *AFTERWARDS, "make faults"])  # see test_faults.py
 
 
 @pytest.mark.parametrize("command", BY_CI)
@@ -81,8 +82,25 @@ def test_ci_runs_it(command: str) -> None:
 def test_training_command(command: str, project: Path) -> None:
     done = subprocess.run(shlex.split(command), cwd=project, env=environment(), capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+    if "dry_run=true" in command:
+        assert done.stdout.count("to run") == 14
+        return
     assert list((project / ".points").glob("*/outcome.json"))
-    assert re.search(r"learning_rate=\S+ .*(finished|diverged)", done.stdout)
+    assert re.match(r"learning_rate .*outcome", done.stdout)
+    assert re.search(r"\n\S+ .*(finished|diverged)", done.stdout)
+
+
+@pytest.mark.slow
+def test_what_can_be_done_with_trained_points(project: Path) -> None:
+    train = "python -m pipeline.train experiment=three_bits profile=small"
+    told = []
+    for command in (train, *AFTERWARDS):
+        done = subprocess.run(shlex.split(command), cwd=project, env=environment(), capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        told.append(done.stdout)
+    assert told[1] == "three_bits numpy: 14 points, all there\n"
+    assert re.search(r"points +14 .*\n.*MLflow runs +15\n\nnothing is removed yet", told[2], re.S)
+    assert len(list((project / ".points").glob("*/outcome.json"))) == 14
 
 
 @pytest.mark.slow

@@ -1,0 +1,110 @@
+"""Whole commands, disturbed from outside: killed, stopped, started twice."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from mlflow import MlflowClient
+from mlflow.entities import Run
+
+from pipeline.cli import PROJECT
+from pipeline.point_folder import CHECKPOINT
+from pipeline.points import read_point
+from pipeline.tracking import store_uri
+
+GRID = ("-m", "experiment=three_bits", "model.hidden_size=4,32", "results=results/three_bits/numpy")
+FAST = ("optimizer.learning_rate=0.1,1,10", "training.epochs=2000")
+LONG = ("optimizer.learning_rate=0.1,1,10", "training.epochs=150000")
+
+
+@pytest.fixture
+def ready(lab: Path, empty_store: Path) -> Path:
+    """A copy of the project with an empty store."""
+    (lab / "mlruns").mkdir()
+    shutil.copy(empty_store, lab / "mlruns" / "mlflow.db")
+    return lab
+
+
+def start(project: Path, *arguments: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "pipeline.train", *arguments],
+        cwd=project,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def runs_of(project: Path, study: str = "three_bits") -> list[Run]:
+    client = MlflowClient(store_uri(project))
+    experiment = client.get_experiment_by_name(study)
+    assert experiment is not None
+    return list(client.search_runs([experiment.experiment_id]))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_a_pipeline_that_is_killed_again_and_again_ends_as_one_that_was_left_alone() -> None:
+    venv = Path(sys.executable).parent.parent
+    make = ["make", "faults", "KILLS=4", f"VENV={venv}", "-o", f"{venv}/.installed"]
+    done = subprocess.run(make, cwd=PROJECT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert re.search(r"went on from its checkpoint [1-9]\d* times", done.stdout)
+    assert re.search(r"^4 kills in \d+ s; 0 differences$", done.stdout, re.M)
+
+
+@pytest.mark.slow
+def test_two_commands_at_once_train_each_point_once(ready: Path) -> None:
+    both = [start(ready, *GRID, *FAST) for _ in range(2)]
+    told = [process.communicate(timeout=200) for process in both]
+    assert [process.returncode for process in both] == [0, 0], told
+    assert all("Traceback" not in stderr for _, stderr in told)
+    trained = sum(stderr.count(": 2000 epochs") for _, stderr in told)
+    assert trained >= 2  # two passes, or more where the commands divided one between them
+    runs = runs_of(ready)
+    points = [run for run in runs if run.data.tags["lab.role"] == "point"]
+    assert len(points) == len({run.data.tags["signature"] for run in points}) == 6
+    assert len({run.data.tags["lab.attempt"] for run in points}) == 6
+    assert [run.data.tags["lab.role"] for run in runs].count("sweep") == 1
+    assert {run.info.status for run in runs} == {"FINISHED"}
+    results = ready / "results" / "three_bits" / "numpy"
+    for row in json.loads((results / "sweep.json").read_text())["points"]:
+        point = read_point(results / row["folder"], row["name"])
+        run = next(run for run in points if run.data.tags["signature"] == row["signature"])
+        attempt = json.loads((point.folder / "run.json").read_text())["attempt"]
+        assert run.data.tags["lab.attempt"] == attempt  # nobody trained it a second time
+
+
+@pytest.mark.slow
+def test_a_pipeline_that_is_stopped_by_ctrl_c_goes_on(ready: Path) -> None:
+    (ready / "dvc.yaml").write_text(
+        "stages:\n  train:\n"
+        f"    cmd: {sys.executable} -m pipeline.train {' '.join((*GRID, *LONG))}\n"
+        "    outs: [results/three_bits/numpy]\n"
+    )
+    subprocess.run([sys.executable, "-m", "dvc", "init", "--no-scm", "-q"], cwd=ready, check=True)
+    command = [sys.executable, "-m", "dvc", "repro"]
+    with (ready / "log").open("wb") as log:
+        process = subprocess.Popen(command, cwd=ready, stdout=log, stderr=log, start_new_session=True)
+        while not any((ready / ".points").glob(f"*.training/{CHECKPOINT}")):
+            assert process.poll() is None
+            time.sleep(0.05)
+        os.killpg(process.pid, signal.SIGINT)
+        assert process.wait(100) != 0
+    said = (ready / "log").read_text()
+    assert "the same command goes on from there" in said
+    assert {run.info.status for run in runs_of(ready)} == {"KILLED"}
+    done = subprocess.run(command, cwd=ready, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "going on after" in done.stderr
+    assert {run.info.status for run in runs_of(ready)} == {"FINISHED"}
+    assert len(runs_of(ready)) == 7
