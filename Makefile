@@ -37,7 +37,7 @@ clean: $(VENV)/.installed ## take a study away, after saying what goes (STUDY=th
 	@test -n "$(STUDY)" || { echo "error: name a study: make clean STUDY=three_bits" >&2; exit 1; }
 	@python -m pipeline.remove study=$(STUDY) confirm=$(or $(CONFIRM),false)
 
-faults: $(VENV)/.installed ## kill the pipeline 25 times and compare with one left alone: ten minutes (KILLS=25)
+faults: $(VENV)/.installed ## kill the pipeline 25 times and compare with one left alone, four minutes (KILLS=25)
 	@python -m tests.kills --kills $(or $(KILLS),25)
 
 lock: $(VENV)/.installed ## renew requirements.lock from pyproject.toml
