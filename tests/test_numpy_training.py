@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 
 from pipeline.backends.numpy.losses import measure
 from pipeline.backends.numpy.network import forward, predict, stack
-from pipeline.backends.numpy.training import Progress, train
+from pipeline.backends.numpy.state import Progress
+from pipeline.backends.numpy.training import train
 from pipeline.checkpoints import State
 from pipeline.cli import PROJECT
 from pipeline.config import Config
