@@ -11,7 +11,7 @@ from __future__ import annotations
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -55,7 +55,7 @@ class Mirror:
         completed: how many points were completed in MLflow.
     """
 
-    def __init__(self, root: Path, sweep: SweepRecord, folder: Path, jobs: Sequence[Job]) -> None:
+    def __init__(self, root: Path, sweep: SweepRecord, folder: Path, jobs: Collection[Job]) -> None:
         self.root, self.sweep, self.folder, self.jobs = root, sweep, folder, jobs
         self.error: LabError | None = None
         self.completed = 0
@@ -81,6 +81,18 @@ class Mirror:
     def pending(self) -> list[str]:
         """Names of the points that MLflow has not got."""
         return [job.name for job in self.jobs if job.run and not self._is_settled(job)]
+
+    def tell_pending(self) -> None:
+        """Say on stderr what MLflow has not got, and how to send it."""
+        names, uri = self.pending(), self.sweep.tracking["uri"]
+        if names or self.error:
+            where = "" if uri is None else f" tracking=server tracking.uri={uri}"
+            told = LabError(
+                f"MLflow has not got everything: {len(names)} of {len(self.jobs)} points are pending.",
+                received=self.error.received if self.error else "",
+                fix=f"they are kept in .points/; mend that, then python -m pipeline.rebuild{where}",
+            )
+            print(told, file=sys.stderr, flush=True)
 
     def _is_settled(self, job: Job) -> bool:
         return job.signature in self._links and self._links[job.signature].settled

@@ -8,7 +8,6 @@ without training them. Points that MLflow has are left alone; runs of processes 
 
 from __future__ import annotations
 
-import shutil
 import sys
 from pathlib import Path
 
@@ -18,13 +17,12 @@ from pydantic import ValidationError
 from pipeline import cli
 from pipeline.config import Tracking
 from pipeline.errors import LabError
-from pipeline.files import explained, written_whole
 from pipeline.jobs import Job, read_own_point
 from pipeline.mirror import Mirror
 from pipeline.point_folder import PointFolder
-from pipeline.points import POINTS, Point
 from pipeline.provenance import store_root
-from pipeline.sweep_record import SweepRecord, all_sweeps, read_sweep, sweep_folder, write_sweep
+from pipeline.results import restore
+from pipeline.sweep_record import SweepRecord, all_sweeps
 
 
 def rebuild(tracking: Tracking, project: Path, results: Path) -> list[tuple[str, int, int]]:
@@ -65,35 +63,6 @@ def rebuild(tracking: Tracking, project: Path, results: Path) -> list[tuple[str,
             raise mirror.error
         told.append((sweep.name, len(jobs), mirror.completed))
     return told
-
-
-def restore(results: Path, root: Path, tracking: Tracking) -> None:
-    """Take a results folder into .points/, as if it had been trained here for a store.
-
-    Raises:
-        LabError: it is not what training wrote.
-    """
-    sweep = read_sweep(results)
-    for member in sweep.points:
-        point = read_own_point(results / member["folder"], member["name"], member["signature"])
-        _copy(point, root / POINTS / member["signature"])
-    folder = sweep_folder(root, sweep.key)
-    if not (folder / "sweep.json").exists():
-        sweep.tracking = tracking.model_dump(mode="json")
-        with explained(folder):
-            shutil.copytree(results / "plots", folder / "plots", dirs_exist_ok=True)
-        write_sweep(folder, sweep)
-
-
-def _copy(point: Point, destination: Path) -> None:
-    claim = PointFolder(destination.parent.parent, destination.name)
-    if destination.exists() or not claim.claim():
-        return
-    try:
-        with explained(destination), written_whole(destination) as new:
-            shutil.copytree(point.folder, new, dirs_exist_ok=True)
-    finally:
-        claim.release()
 
 
 def _job(root: Path, sweep: SweepRecord, member: dict[str, str]) -> Job | None:

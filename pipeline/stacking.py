@@ -7,8 +7,11 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
 
+import psutil
+
 from pipeline.config import Config
 from pipeline.data import Arrays
+from pipeline.errors import LabError
 from pipeline.history import record_epochs
 from pipeline.initial_weights import layer_sizes
 
@@ -58,3 +61,19 @@ def memory(config: Config, arrays: Arrays) -> int:
     snapshots = min(recording.snapshots, records)
     metrics = records * weights * METRIC_BYTES if recording.weight_metrics else 0
     return metrics + arrays.train_inputs.itemsize * ((6 + snapshots) * weights + 4 * rows * sum(sizes[1:]))
+
+
+def check_memory(config: Config, arrays: Arrays) -> None:
+    """Refuse a point that this machine cannot hold.
+
+    Raises:
+        LabError: it takes more than there is altogether.
+    """
+    needed, there = memory(config, arrays), psutil.virtual_memory().total
+    if needed > there:
+        raise LabError(
+            "The network does not fit in memory.",
+            expected=f"at most {there / 2**30:.3g} GiB, what this machine has",
+            received=f"about {needed / 2**30:.3g} GiB",
+            fix="choose a smaller model.hidden_size, training.batch_size or recording.snapshots",
+        )

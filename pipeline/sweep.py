@@ -2,30 +2,27 @@
 
 from __future__ import annotations
 
-import json
-import shutil
 import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import psutil
-
 from pipeline.checkpoints import PassCheckpoints
 from pipeline.config import Config
 from pipeline.data import Arrays, load
 from pipeline.errors import LabError
-from pipeline.files import explained, write_file, write_sums, written_whole
+from pipeline.files import explained, write_file
 from pipeline.identity import signature, signed_text
 from pipeline.interruption import put_off
 from pipeline.jobs import Job, summary
 from pipeline.mirror import Mirror
 from pipeline.plots import point_figures, sweep_figures
 from pipeline.point_folder import PointFolder
-from pipeline.points import Outcome, Point, folder_name, knobs, name_of, read_point
+from pipeline.points import Outcome, Point, folder_name, knobs, name_of
 from pipeline.progress import TrainingProgress
 from pipeline.provenance import command, git_state, owner, store_root
-from pipeline.stacking import memory, passes
+from pipeline.results import gather
+from pipeline.stacking import check_memory, passes
 from pipeline.sweep_record import SweepRecord, earlier_sweep, sweep_folder, sweep_key, write_sweep
 from pipeline.tables import extremes, plan_table, points_table
 
@@ -51,8 +48,6 @@ class Sweep:
         self.interrupted = False
         self._arrays: dict[str, Arrays] = {}
         self._load(first)  # data that is not there is told before anything is begun
-        self._listed: list[Job] = []
-        self._trained = False
         self._mirror: Mirror | None = None
 
     @property
@@ -108,27 +103,16 @@ class Sweep:
         try:
             self._sum_up(sweep, points)
             if complete and self.first.results is not None:
-                self._gather(self.project / self.first.results, points, sweep)
+                gather(self.project / self.first.results, jobs, sweep, self._mirror.folder)
         except LabError as error:
             sweep.status = "FAILED"
             problems.append(str(error))
         self._mirror.close()
         if points:
             print(points_table(jobs), flush=True)
-        self._tell_pending(self._mirror)
+        self._mirror.tell_pending()
         if problems:
             raise LabError("\n".join(dict.fromkeys(problems)))
-
-    def _tell_pending(self, mirror: Mirror) -> None:
-        names, uri = mirror.pending(), self.first.tracking.uri
-        if names or mirror.error:
-            where = "" if uri is None else f" tracking=server tracking.uri={uri}"
-            told = LabError(
-                f"MLflow has not got everything: {len(names)} of {len(self.jobs)} points are pending.",
-                received=mirror.error.received if mirror.error else "",
-                fix=f"they are kept in .points/; mend that, then python -m pipeline.rebuild{where}",
-            )
-            print(told, file=sys.stderr, flush=True)
 
     def _job(self, config: Config, overrides: list[str]) -> Job:
         arrays = self._load(config)
@@ -146,8 +130,8 @@ class Sweep:
 
     def _open_books(self, fresh: Sequence[Job]) -> None:
         """Write down what the command is, and let MLflow know what was done before."""
-        self._listed += fresh
-        members = [job.signature for job in self._listed] if self.total is not None else [command()]
+        jobs = list(self.jobs.values())
+        members = [job.signature for job in jobs] if self.total is not None else [command()]
         tracking = self.first.tracking.model_dump(mode="json")
         key = sweep_key(self.first.study, self.first.backend.name, tracking, members)
         folder = sweep_folder(self.root, key)
@@ -162,17 +146,17 @@ class Sweep:
                 self.git,
                 time.time_ns() // 1_000_000,
             )
-            self._mirror = Mirror(self.root, sweep, folder, self._listed)
+            self._mirror = Mirror(self.root, sweep, folder, self.jobs.values())
         sweep = self._mirror.sweep
         folders: dict[str, str] = {}
-        for job in self._listed:  # two studies or profiles in one grid may have points of the same name
+        for job in jobs:  # two studies or profiles in one grid may have points of the same name
             folder_of = folder_name(job.name)
             folders[job.signature] = f"{folder_of[:83]}-{job.signature}" if folder_of in folders.values() else folder_of
         sweep.points = [
-            {"name": job.name, "signature": job.signature, "folder": folders[job.signature]} for job in self._listed
+            {"name": job.name, "signature": job.signature, "folder": folders[job.signature]} for job in jobs
         ]
         before = earlier_sweep(folder)
-        if before is not None and before.status == "FINISHED" and all(job.state == "done" for job in self._listed):
+        if before is not None and before.status == "FINISHED" and all(job.state == "done" for job in jobs):
             sweep.started, sweep.ended, sweep.values = before.started, before.ended, before.values
         else:
             write_sweep(folder, sweep)
@@ -236,18 +220,10 @@ class Sweep:
     def _open(self, job: Job) -> None:
         """Go on with the point's folder, or begin it."""
         arrays = self._load(job.config)
-        needed, there = memory(job.config, arrays), psutil.virtual_memory().total
-        if needed > there:
-            raise LabError(
-                "The network does not fit in memory.",
-                expected=f"at most {there / 2**30:.3g} GiB, what this machine has",
-                received=f"about {needed / 2**30:.3g} GiB",
-                fix="choose a smaller model.hidden_size, training.batch_size or recording.snapshots",
-            )
+        check_memory(job.config, arrays)
         tags = self.git | {"command": command()}
         tags |= {f"data.{name}": checksum for name, checksum in arrays.checksums.items()}
         job.open(signed_text(job.config, arrays.checksums), tags, self.owner, anew=self.first.force)
-        self._trained = True
 
     def _train_pass(self, jobs: Sequence[Job]) -> None:
         config, begun = jobs[0].config, [job.checkpoint for job in jobs if job.checkpoint is not None]
@@ -309,7 +285,7 @@ class Sweep:
         if self._mirror is None:
             return
         folder = self._mirror.folder
-        if sweep.ended is not None and not self._trained:
+        if sweep.ended is not None and all(job.state == "done" for job in self.jobs.values()):
             return  # it stands there as an earlier command wrote it
         sweep.ended = time.time_ns() // 1_000_000
         if points and not self.interrupted:
@@ -319,23 +295,3 @@ class Sweep:
                     for name, figure in sweep_figures(points):
                         write_file(folder / "plots" / f"{name}.png", figure.savefig)
         write_sweep(folder, sweep)
-
-    def _gather(self, destination: Path, points: Sequence[Point], sweep: SweepRecord) -> None:
-        """Copy all points to a results folder, written beside and renamed into place."""
-        if destination.exists() and any(destination.iterdir()) and not (destination / "sweep.json").exists():
-            raise LabError(
-                f"{destination} is not a results folder.",
-                expected="a folder that an earlier sweep wrote, or one that does not exist",
-                received="a folder with other things in it",
-                fix="name another folder: results=results/STUDY/BACKEND",
-            )
-        with explained(destination), written_whole(destination) as new:
-            for job, point, member in zip(self._listed, points, sweep.points, strict=True):
-                copy = new / member["folder"]
-                shutil.copytree(point.folder, copy)
-                if read_point(copy, job.name).config != job.config:  # trained for another study of the same numbers
-                    (copy / "config.json").write_text(json.dumps(job.config.model_dump(mode="json"), indent=2) + "\n")
-                    write_sums(copy)
-            write_sweep(new, sweep)
-            if self._mirror is not None:
-                shutil.copytree(self._mirror.folder / "plots", new / "plots", dirs_exist_ok=True)

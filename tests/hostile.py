@@ -32,8 +32,7 @@ class NoMirror:
 
     def close(self) -> None: ...
 
-    def pending(self) -> list[str]:
-        return []
+    def tell_pending(self) -> None: ...
 
 
 class Watch:

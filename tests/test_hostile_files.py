@@ -26,7 +26,7 @@ from pipeline.compare import compare, read_results, write_report
 from pipeline.config import Tracking
 from pipeline.errors import LabError
 from pipeline.files import write_sums
-from pipeline.rebuild import restore
+from pipeline.results import restore
 from pipeline.sweep_record import all_sweeps, read_sweep
 from tests.hostile import NoMirror, Terminal
 from tests.swept import at_epoch, interrupt, killed, on_disk, rates, swept
@@ -45,10 +45,8 @@ READERS = {
     "points.py": "config.json, outcome.json, metrics.csv, weights.npz, TABLE.csv of a complete point",
     "prepare.py": "data/raw/*",
     "provenance.py": "",
-    "rebuild.py": "results/*/*/POINT/signed.json",
     "reproduction.py": "published/*.csv",
     "sources.py": "downloads: npz, gz, tgz, deb",
-    "sweep.py": "the copies of points that it makes",
     "statements.py": "reports/recorded/*.csv",
     "sweep_record.py": "sweep.json",
     "tracking.py": "mlruns/mlflow.db",
