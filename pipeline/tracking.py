@@ -44,6 +44,20 @@ def store_uri(project: Path) -> str:
     return f"sqlite:///{project / 'mlruns' / 'mlflow.db'}"
 
 
+def _past_locks(action: Callable[[], R]) -> R:
+    """Do something with the store, again while another program has it locked."""
+    from mlflow.exceptions import MlflowException
+    from sqlalchemy.exc import SQLAlchemyError
+
+    give_up = time.monotonic() + LOCK_SECONDS
+    while True:
+        try:
+            return action()
+        except (MlflowException, SQLAlchemyError) as error:
+            if "database is locked" not in str(error) or time.monotonic() >= give_up:
+                raise
+
+
 def _answered(method: Callable[P, R]) -> Callable[P, R]:
     """Wait for a store that is locked; turn what else goes wrong into one message: a server has gone, or refuses."""
 
@@ -52,18 +66,14 @@ def _answered(method: Callable[P, R]) -> Callable[P, R]:
         from mlflow.exceptions import MlflowException
         from sqlalchemy.exc import SQLAlchemyError
 
-        give_up = time.monotonic() + LOCK_SECONDS
-        while True:
-            try:
-                return method(*args, **kwargs)
-            except (MlflowException, SQLAlchemyError, OSError) as error:
-                if "database is locked" in str(error) and time.monotonic() < give_up:
-                    continue
-                raise LabError(
-                    "MLflow did not take what was to be logged.",
-                    expected="a store that can be written, or a tracking server that answers",
-                    received=_reason(error),
-                ) from None
+        try:
+            return _past_locks(lambda: method(*args, **kwargs))
+        except (MlflowException, SQLAlchemyError, OSError) as error:
+            raise LabError(
+                "MLflow did not take what was to be logged.",
+                expected="a store that can be written, or a tracking server that answers",
+                received=_reason(error),
+            ) from None
 
     return call
 
@@ -103,20 +113,15 @@ class Tracker:
 
         self.uri = uri = tracking.uri or store_uri(project)
         artifacts = project / "mlruns" / "artifacts" / experiment
-        give_up = time.monotonic() + LOCK_SECONDS
-        while True:
-            try:
-                self.client, self.experiment_id = self._open(tracking.name, uri, experiment, artifacts)
-                return
-            except (MlflowException, SQLAlchemyError, CommandError, OSError) as error:
-                if "database is locked" in str(error) and time.monotonic() < give_up:
-                    continue
-                raise LabError(
-                    "The MLflow store cannot be opened.",
-                    expected=f"a store of this MLflow's version at {uri}",
-                    received=_reason(error),
-                    fix="start the server, or mend tracking.uri; for the local store move mlruns/mlflow.db away",
-                ) from None
+        try:
+            self.client, self.experiment_id = _past_locks(lambda: self._open(tracking.name, uri, experiment, artifacts))
+        except (MlflowException, SQLAlchemyError, CommandError, OSError) as error:
+            raise LabError(
+                "The MLflow store cannot be opened.",
+                expected=f"a store of this MLflow's version at {uri}",
+                received=_reason(error),
+                fix="start the server, or mend tracking.uri; for the local store move mlruns/mlflow.db away",
+            ) from None
 
     def _open(self, kind: str, uri: str, experiment: str, artifacts: Path) -> tuple[MlflowClient, str]:
         from mlflow import MlflowClient
