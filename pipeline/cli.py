@@ -19,6 +19,7 @@ from hydra.core.override_parser.types import ChoiceSweep, RangeSweep
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
+from yaml import YAMLError
 
 from pipeline import completion
 from pipeline.errors import LabError
@@ -87,7 +88,7 @@ def run(task: Callable[[DictConfig], object], config_name: str, finish: Callable
                 fix="make room or mend the permissions, then run the same command again",
             )
         )
-    except Exception as error:
+    except (ValueError, TypeError, LookupError, AttributeError, AssertionError, RuntimeError, YAMLError) as error:
         if not _comes_from_hydra(error):
             raise
         failures.append(_explain(error, config_name))
