@@ -40,6 +40,7 @@ from pipeline.cli import PROJECT
 from pipeline.config import IDX_ROLES
 from pipeline.points import read_point
 from pipeline.tracking import store_uri
+from tests.swept import artifacts
 
 STUDY = """\
 # @package _global_
@@ -275,17 +276,9 @@ def _mlflow(lab: Path) -> dict[str, dict[str, Any]]:
                 for key in run.data.metrics
                 if not key.startswith("time/")
             },
-            "artifacts": sorted(_artifacts(client, run_id)),
+            "artifacts": sorted(artifacts(client, run_id)),
         }
     return runs
-
-
-def _artifacts(client: MlflowClient, run_id: str, path: str | None = None) -> Iterator[str]:
-    for file in client.list_artifacts(run_id, path):
-        if file.is_dir:
-            yield from _artifacts(client, run_id, file.path)
-        else:
-            yield file.path
 
 
 def trial(folder: Path, kills: int, seed: int) -> tuple[Counter[str], int, list[str]]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,7 @@ from mlflow.entities import Run
 
 from pipeline import sweep as sweep_module
 from pipeline.checkpoints import PassCheckpoints, State
+from pipeline.cli import PROJECT
 from pipeline.config import Config
 from pipeline.points import Point, read_point
 from pipeline.sweep import Sweep
@@ -121,17 +124,18 @@ def in_mlflow(project: Path, study: str = "line_y2x", uri: str | None = None, wh
             "params": {k: v for k, v in run.data.params.items() if k not in ("study", "results", "tracking.uri")},
             "tags": {k: run.data.tags.get(k) for k in ("lab.role", "signature", "backend", "outcome", "error")},
             "metrics": rows,
-            "artifacts": sorted(_artifacts(client, run.info.run_id)),
+            "artifacts": sorted(artifacts(client, run.info.run_id)),
         }
         if when:
             content[name] |= {"id": run.info.run_id, "when": (run.info.start_time, run.info.end_time)}
     return content
 
 
-def _artifacts(client: MlflowClient, run_id: str, path: str | None = None) -> Iterator[str]:
+def artifacts(client: MlflowClient, run_id: str, path: str | None = None) -> Iterator[str]:
+    """Paths of all artifact files of a run."""
     for file in client.list_artifacts(run_id, path):
         if file.is_dir:
-            yield from _artifacts(client, run_id, file.path)
+            yield from artifacts(client, run_id, file.path)
         else:
             yield file.path
 
@@ -164,3 +168,14 @@ def on_disk(project: Path) -> dict[str, dict[str, Any]]:
 
 def left_in_points(project: Path) -> list[str]:
     return sorted(path.name for path in (project / ".points").glob("*") if not path.name.startswith("."))
+
+
+def helper(code: str, *arguments: str) -> subprocess.Popen[str]:
+    """A process of Python that says on its output what it has come to, and ends with its input."""
+    return subprocess.Popen(
+        [sys.executable, "-c", code, *arguments],
+        cwd=PROJECT,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )

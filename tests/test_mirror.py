@@ -20,7 +20,6 @@ import pytest
 from mlflow.exceptions import MlflowException
 
 from pipeline import mirror as mirror_module
-from pipeline.cli import PROJECT
 from pipeline.config import Tracking
 from pipeline.points import read_point
 from pipeline.provenance import owner
@@ -33,6 +32,7 @@ from tests.swept import (
     at_epoch,
     begun,
     by_name,
+    helper,
     in_mlflow,
     interrupt,
     killed,
@@ -379,13 +379,7 @@ def living(project: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
     processes: list[subprocess.Popen[str]] = []
 
     def start(*typed: str) -> subprocess.Popen[str]:
-        process = subprocess.Popen(
-            [sys.executable, "-c", DIE, str(project), *typed],
-            cwd=PROJECT,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
+        process = helper(DIE, str(project), *typed)
         processes.append(process)
         assert process.stdout is not None
         assert process.stdout.readline() == "at 9\n"

@@ -23,7 +23,6 @@ from pipeline import checkpoints as checkpoints_module
 from pipeline import sweep as sweep_module
 from pipeline.backends.numpy import training
 from pipeline.checkpoints import Checkpoints
-from pipeline.cli import PROJECT
 from pipeline.config import Config, flatten
 from pipeline.data import Arrays
 from pipeline.errors import LabError
@@ -40,6 +39,7 @@ from tests.swept import (
     at_epoch,
     begun,
     by_name,
+    helper,
     in_mlflow,
     interrupt,
     killed,
@@ -724,13 +724,7 @@ def holder(project: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
 
     def hold(sign: str, done: Path | None = None) -> subprocess.Popen[str]:
         more = [] if done is None else [str(done)]
-        process = subprocess.Popen(
-            [sys.executable, "-c", HOLD, str(project), sign, *more],
-            cwd=PROJECT,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
+        process = helper(HOLD, str(project), sign, *more)
         processes.append(process)
         assert process.stdout is not None
         assert process.stdout.readline() == "held\n"
