@@ -34,8 +34,9 @@ R = TypeVar("R")
 Status = Literal["FINISHED", "FAILED", "KILLED"]
 BATCH, PARAMS_BATCH = 1000, 100
 """Metrics and parameters that MLflow takes in one call."""
-LOCK_SECONDS = 90.0
-"""How long a store is waited for that another program has locked; one try takes MLflow's own 20 s."""
+LOCK_SECONDS, LOCK_PAUSE = 90.0, 0.1
+"""How long a store is waited for that another program has locked, and how long between tries. A try takes MLflow's own
+20 s, or no time at all where two writers stand in each other's way: sqlite turns one of them away at once."""
 NOT_PARAMS = {"dry_run", "force"}
 
 
@@ -56,6 +57,7 @@ def _past_locks(action: Callable[[], R]) -> R:
         except (MlflowException, SQLAlchemyError) as error:
             if "database is locked" not in str(error) or time.monotonic() >= give_up:
                 raise
+            time.sleep(LOCK_PAUSE)
 
 
 def _answered(method: Callable[P, R]) -> Callable[P, R]:
@@ -104,8 +106,9 @@ class Tracker:
         os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
-        for noisy in ("mlflow", "alembic", "mlflow.store.db.utils"):
+        for noisy in ("mlflow", "alembic"):
             logging.getLogger(noisy).setLevel(logging.WARNING)
+        logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)  # logs what it raises
         logging.getLogger("urllib3").setLevel(logging.ERROR)  # it tells of every try; we tell of the last
         from alembic.util.exc import CommandError
         from mlflow.exceptions import MlflowException

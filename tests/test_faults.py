@@ -67,7 +67,7 @@ def test_two_commands_at_once_train_each_point_once(ready: Path) -> None:
     both = [start(ready, *GRID, *FAST) for _ in range(2)]
     told = [process.communicate(timeout=200) for process in both]
     assert [process.returncode for process in both] == [0, 0], told
-    assert all("Traceback" not in stderr for _, stderr in told)
+    assert "Traceback" not in told[0][1] + told[1][1], told
     trained = sum(stderr.count(": 2000 epochs") for _, stderr in told)
     assert trained >= 2  # two passes, or more where the commands divided one between them
     runs = runs_of(ready)

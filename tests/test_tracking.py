@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 import socket
 import sqlite3
+import threading
 from pathlib import Path
 
 import pytest
 from mlflow import MlflowClient
+from sqlalchemy import event
+from sqlalchemy.engine import Engine
 
 from pipeline.config import Tracking, flatten
 from pipeline.errors import LabError
@@ -184,6 +188,34 @@ def test_long_values_do_not_stop_a_run(project: Path, tracker: Tracker) -> None:
 
 
 # --- a store that is not there, or not one
+
+
+def test_a_store_that_turns_a_writer_away_is_asked_again_and_nobody_hears_of_it(
+    project: Path, tracker: Tracker
+) -> None:
+    def at_once(_c: object, _k: object, statement: str, parameters: object, *_: object) -> tuple[str, object]:
+        return statement.replace("busy_timeout = 20000", "busy_timeout = 0"), parameters
+
+    told: list[logging.LogRecord] = []
+    listener = logging.Handler()
+    listener.emit = told.append  # type: ignore[assignment, method-assign]
+    logger = logging.getLogger("mlflow.store.db.utils")
+    logger.addHandler(listener)
+    event.listen(Engine, "before_cursor_execute", at_once, retval=True)
+    other = sqlite3.connect(project / "mlruns" / "mlflow.db", check_same_thread=False)
+    other.execute("BEGIN EXCLUSIVE")
+    lock = threading.Timer(0.5, other.rollback)
+    lock.start()
+    try:
+        run = tracker.start_run("it", None, {"lab.role": "point"})
+        assert not lock.is_alive()
+    finally:
+        lock.join()
+        other.close()
+        event.remove(Engine, "before_cursor_execute", at_once)
+        logger.removeHandler(listener)
+    assert [found.run_id for found in tracker.runs()] == [run]
+    assert told == []
 
 
 def test_a_server_that_does_not_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
