@@ -202,8 +202,9 @@ class Config(Section):
     def knobs_fit_together(self) -> Config:
         if self.training.epochs > RECORDS * self.recording.metrics_every:
             raise ValueError(
-                f"recording.metrics_every: {self.training.epochs} epochs recorded every {self.recording.metrics_every} "
-                f"are more than {RECORDS} records; use at least {-(-self.training.epochs // RECORDS)}"
+                f"recording.metrics_every: training.epochs={self.training.epochs} recorded every "
+                f"{self.recording.metrics_every} are more than {RECORDS} records; "
+                f"use at least {-(-self.training.epochs // RECORDS)}"
             )
         if self.backend.name == "keras" and self.gradient == "finite_difference":
             raise ValueError(

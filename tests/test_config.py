@@ -230,7 +230,10 @@ def test_a_missing_key_is_told(path: str) -> None:
         (("tracking=server", "tracking.uri=null"), ("tracking", "tracking.uri=http")),
         (("tracking=server", "tracking.uri=''"), ("tracking", "tracking.uri=http")),
         (("~data.files.test_labels",), ("data", "files must name", "test_labels")),
-        (("training.epochs=100001",), ("recording.metrics_every", "100001 epochs recorded every 1", "at least 2")),
+        (
+            ("training.epochs=100001",),
+            ("recording.metrics_every", "training.epochs=100001 recorded every 1", "at least 2"),
+        ),
     ],
 )
 def test_values_that_do_not_go_together(overrides: tuple[str, ...], words: tuple[str, ...]) -> None:
