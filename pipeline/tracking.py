@@ -1,83 +1,27 @@
-"""MLflow: the only module that imports it.
+"""The runs of an MLflow experiment: written with explicit ids, so that no MLFLOW_RUN_ID of the environment counts.
 
-The store is sqlite at mlruns/mlflow.db with artifacts in mlruns/artifacts, or a server. Everything goes through one
-client with explicit run ids: no global state of MLflow's, and no MLFLOW_RUN_ID of the environment, is leaned on.
+This module and store.py are the only ones that import mlflow.
 """
 
 from __future__ import annotations
 
-import functools
 import getpass
 import json
-import logging
 import math
-import os
-import re
-import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, ParamSpec, TypeVar
-
-from filelock import FileLock
+from typing import Literal
 
 from pipeline.config import Config, Tracking, flatten
-from pipeline.errors import LabError
 from pipeline.history import Metric
 from pipeline.points import Outcome
+from pipeline.store import answered, open_store
 
-if TYPE_CHECKING:
-    from mlflow import MlflowClient
-
-P = ParamSpec("P")
-R = TypeVar("R")
 Status = Literal["FINISHED", "FAILED", "KILLED"]
 BATCH, PARAMS_BATCH = 1000, 100
 """Metrics and parameters that MLflow takes in one call."""
-LOCK_SECONDS, LOCK_PAUSE = 90.0, 0.1
-"""How long a store is waited for that another program has locked, and how long between tries. A try takes MLflow's own
-20 s, or no time at all where two writers stand in each other's way: sqlite turns one of them away at once."""
 NOT_PARAMS = {"dry_run", "force"}
-
-
-def store_uri(project: Path) -> str:
-    """Address of the local store."""
-    return f"sqlite:///{project / 'mlruns' / 'mlflow.db'}"
-
-
-def _past_locks(action: Callable[[], R]) -> R:
-    """Do something with the store, again while another program has it locked."""
-    from mlflow.exceptions import MlflowException
-    from sqlalchemy.exc import SQLAlchemyError
-
-    give_up = time.monotonic() + LOCK_SECONDS
-    while True:
-        try:
-            return action()
-        except (MlflowException, SQLAlchemyError) as error:
-            if "database is locked" not in str(error) or time.monotonic() >= give_up:
-                raise
-            time.sleep(LOCK_PAUSE)
-
-
-def _answered(method: Callable[P, R]) -> Callable[P, R]:
-    """Wait for a store that is locked; turn what else goes wrong into one message: a server has gone, or refuses."""
-
-    @functools.wraps(method)
-    def call(*args: P.args, **kwargs: P.kwargs) -> R:
-        from mlflow.exceptions import MlflowException
-        from sqlalchemy.exc import SQLAlchemyError
-
-        try:
-            return _past_locks(lambda: method(*args, **kwargs))
-        except (MlflowException, SQLAlchemyError, OSError) as error:
-            raise LabError(
-                "MLflow did not take what was to be logged.",
-                expected="a store that can be written, or a tracking server that answers",
-                received=_reason(error),
-            ) from None
-
-    return call
 
 
 @dataclass(frozen=True)
@@ -103,42 +47,10 @@ class Tracker:
     """
 
     def __init__(self, tracking: Tracking, experiment: str, project: Path) -> None:
-        os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-        os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
-        os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
-        for noisy in ("mlflow", "alembic"):
-            logging.getLogger(noisy).setLevel(logging.WARNING)
-        logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)  # logs what it raises
-        logging.getLogger("urllib3").setLevel(logging.ERROR)  # it tells of every try; we tell of the last
-        from alembic.util.exc import CommandError
-        from mlflow.exceptions import MlflowException
-        from sqlalchemy.exc import SQLAlchemyError
+        self.local = tracking.name == "local"
+        self.client, self.experiment_id = open_store(tracking, experiment, project)
 
-        self.uri = uri = tracking.uri or store_uri(project)
-        artifacts = project / "mlruns" / "artifacts" / experiment
-        try:
-            self.client, self.experiment_id = _past_locks(lambda: self._open(tracking.name, uri, experiment, artifacts))
-        except (MlflowException, SQLAlchemyError, CommandError, OSError) as error:
-            raise LabError(
-                "The MLflow store cannot be opened.",
-                expected=f"a store of this MLflow's version at {uri}",
-                received=_reason(error),
-                fix="start the server, or mend tracking.uri; for the local store move mlruns/mlflow.db away",
-            ) from None
-
-    def _open(self, kind: str, uri: str, experiment: str, artifacts: Path) -> tuple[MlflowClient, str]:
-        from mlflow import MlflowClient
-
-        if kind != "local":
-            client = MlflowClient(uri)
-            return client, _experiment(client, experiment, None)
-        store = artifacts.parent.parent
-        store.mkdir(exist_ok=True)
-        with FileLock(store / ".lock"):  # a fresh store must be made by one process alone
-            client = MlflowClient(uri)
-            return client, _experiment(client, experiment, artifacts.as_uri())
-
-    @_answered
+    @answered
     def runs(self, signature: str | None = None, deleted: bool = False) -> list[TrackedRun]:
         """The runs of the experiment that this program wrote, oldest first.
 
@@ -164,7 +76,7 @@ class Tracker:
             if not token:
                 return found
 
-    @_answered
+    @answered
     def start_run(self, name: str, parent: str | None, tags: Mapping[str, str], started: int | None = None) -> str:
         """Create a run that reads RUNNING, and return its id.
 
@@ -183,18 +95,18 @@ class Tracker:
         )
         return str(run.info.run_id)
 
-    @_answered
+    @answered
     def reopen_run(self, run_id: str, tags: Mapping[str, str]) -> None:
         """Let a run read RUNNING again."""
         self.client.update_run(run_id, "RUNNING")
         self.tag(run_id, tags)
 
-    @_answered
+    @answered
     def delete_run(self, run_id: str) -> None:
         """Move a run to MLflow's bin."""
         self.client.delete_run(run_id)
 
-    @_answered
+    @answered
     def remove_runs(self, run_ids: Sequence[str]) -> bool:
         """Delete runs with their models and artifacts.
 
@@ -208,7 +120,7 @@ class Tracker:
             token = page.token
             if not token:
                 break
-        if not self.uri.startswith("sqlite:"):
+        if not self.local:
             for model in models:
                 self.client.delete_logged_model(model.model_id)
             for run_id in run_ids:
@@ -228,7 +140,7 @@ class Tracker:
             store._hard_delete_run(run_id)
         return True
 
-    @_answered
+    @answered
     def log_config(self, run_id: str, config: Config, started: int, known: Collection[str] = ()) -> None:
         """Every key of the config as a parameter, and the twins that a chart can put on an axis.
 
@@ -251,7 +163,7 @@ class Tracker:
             twins["hp/hidden_size"] = float(config.model.hidden_size)
         self.log_values(run_id, twins, started)
 
-    @_answered
+    @answered
     def log_metrics(self, run_id: str, metrics: Sequence[Metric]) -> None:
         """Metrics with their own steps and timestamps, in batches; a metric that is there already changes nothing."""
         from mlflow.entities import Metric as MlflowMetric
@@ -276,39 +188,22 @@ class Tracker:
             values["last_finite_loss"] = outcome.last_finite_loss
         self.log_values(run_id, values, timestamp)
 
-    @_answered
+    @answered
     def tag(self, run_id: str, tags: Mapping[str, str]) -> None:
         """Set tags."""
         from mlflow.entities import RunTag
 
         self.client.log_batch(run_id, tags=[RunTag(key, value[:8000]) for key, value in tags.items()])
 
-    @_answered
+    @answered
     def log_folder(self, run_id: str, folder: Path) -> None:
         """Copy a folder to the run's artifacts."""
         self.client.log_artifacts(run_id, str(folder))
 
-    @_answered
+    @answered
     def end_run(self, run_id: str, status: Status, ended: int | None = None) -> None:
         """Close a run as what it was; `ended` in milliseconds since 1970, None: now."""
         self.client.set_terminated(run_id, status, ended)
-
-
-def _experiment(client: MlflowClient, name: str, artifact_location: str | None) -> str:
-    found = client.get_experiment_by_name(name)
-    if found is not None:
-        return str(found.experiment_id)
-    return str(client.create_experiment(name, artifact_location=artifact_location))
-
-
-def _reason(error: Exception) -> str:
-    """What went wrong, in a line: MLflow puts the whole request around a refused connection."""
-    text = str(error).strip()
-    request = re.search(r"API request to (\w+://[^/]+)\S* failed", text)
-    cause = re.search(r"\[Errno -?\d+\] ([^\"'()]+)", text) or re.search(r"Caused by (\w+)", text)
-    if request:
-        return f"{request[1]} does not answer" + (f": {cause[1]}" if cause else "")
-    return text.splitlines()[0]
 
 
 def _user() -> str:

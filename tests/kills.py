@@ -39,7 +39,7 @@ from mlflow import MlflowClient
 from pipeline.cli import PROJECT
 from pipeline.config import IDX_ROLES
 from pipeline.points import read_point
-from pipeline.tracking import store_uri
+from pipeline.store import store_uri
 from tests.swept import artifacts
 
 STUDY = """\

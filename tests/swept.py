@@ -17,8 +17,8 @@ from pipeline.checkpoints import PassCheckpoints, State
 from pipeline.cli import PROJECT
 from pipeline.config import Config
 from pipeline.points import Point, read_point
+from pipeline.store import store_uri
 from pipeline.sweep import Sweep
-from pipeline.tracking import store_uri
 from tests.trained import config
 
 STUDY = ("experiment=line_y2x", "gradient=backpropagation", "training.epochs=30")

@@ -16,7 +16,7 @@ import pytest
 from mlflow import MlflowClient
 
 from pipeline.cli import PROJECT
-from pipeline.tracking import store_uri
+from pipeline.store import store_uri
 
 Done = subprocess.CompletedProcess[str]
 HEAVY = {"mlflow", "tensorflow", "keras", "pydantic", "numpy", "matplotlib"}

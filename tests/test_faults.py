@@ -19,7 +19,7 @@ from mlflow.entities import Run
 from pipeline.cli import PROJECT
 from pipeline.point_folder import CHECKPOINT
 from pipeline.points import read_point
-from pipeline.tracking import store_uri
+from pipeline.store import store_uri
 
 GRID = ("-m", "experiment=three_bits", "model.hidden_size=4,32", "results=results/three_bits/numpy")
 FAST = ("optimizer.learning_rate=0.1,1,10", "training.epochs=2000")

@@ -48,8 +48,8 @@ READERS = {
     "reproduction.py": "published/*.csv",
     "sources.py": "downloads: npz, gz, tgz, deb",
     "statements.py": "reports/recorded/*.csv",
+    "store.py": "mlruns/mlflow.db",
     "sweep_record.py": "sweep.json",
-    "tracking.py": "mlruns/mlflow.db",
 }
 """Modules that read files, and what: a module that begins to must be put here, and its files below."""
 READS = re.compile(
@@ -82,7 +82,7 @@ COVERED = {
                           "test_what_can_unfold_is_refused_unread", "test_objects_are_refused",
                           "test_arrays_cut_anywhere_are_refused"],
     },
-    "mlruns/mlflow.db": {"test_tracking.py": ["test_a_store_that_is_no_database", "test_a_store_of_another_version"]},
+    "mlruns/mlflow.db": {"test_store.py": ["test_a_store_that_is_no_database", "test_a_store_of_another_version"]},
 }  # fmt: skip
 TESTS = Path(__file__).parent
 

@@ -206,6 +206,7 @@ COUNTS = {
     "backends/keras/network.py": KERAS,
     "backends/keras/training.py": KERAS,
     "plots.py": set[str](),
+    "store.py": set[str](),
     "tracking.py": set[str](),
     "sweep.py": set[str](),
 }

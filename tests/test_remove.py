@@ -19,7 +19,7 @@ from pipeline import cli
 from pipeline.errors import LabError
 from pipeline.point_folder import PointFolder
 from pipeline.remove import task
-from pipeline.tracking import store_uri
+from pipeline.store import store_uri
 from tests.swept import in_mlflow, on_disk, rates, runs_of, swept
 
 

@@ -31,8 +31,9 @@ from pipeline.identity import signature
 from pipeline.mirror import Mirror
 from pipeline.point_folder import PointFolder
 from pipeline.points import Outcome, read_point
+from pipeline.store import store_uri
 from pipeline.sweep import Sweep
-from pipeline.tracking import NOT_PARAMS, store_uri
+from pipeline.tracking import NOT_PARAMS
 from tests.swept import (
     STUDY,
     Request,

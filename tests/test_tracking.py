@@ -1,32 +1,20 @@
-"""The MLflow store: made once by whoever comes first, written in batches, its absence told in one message."""
+"""Runs in MLflow: written in batches, found again, closed as what they were."""
 
 from __future__ import annotations
 
-import logging
-import socket
-import sqlite3
-import threading
 from pathlib import Path
 
 import pytest
 from mlflow import MlflowClient
-from sqlalchemy import event
-from sqlalchemy.engine import Engine
 
 from pipeline.config import Tracking, flatten
-from pipeline.errors import LabError
 from pipeline.history import Metric
 from pipeline.points import Outcome
-from pipeline.tracking import BATCH, NOT_PARAMS, Status, Tracker, store_uri
+from pipeline.store import store_uri
+from pipeline.tracking import BATCH, NOT_PARAMS, Status, Tracker
 from tests.trained import config
 
 LOCAL = Tracking(name="local", uri=None)
-
-
-def free_port() -> int:
-    with socket.socket() as bound:
-        bound.bind(("127.0.0.1", 0))
-        return int(bound.getsockname()[1])
 
 
 @pytest.fixture
@@ -36,13 +24,6 @@ def tracker(project: Path) -> Tracker:
 
 def client(project: Path) -> MlflowClient:
     return MlflowClient(store_uri(project))
-
-
-def test_an_experiment_is_made_once_with_its_artifacts_in_the_project(project: Path) -> None:
-    first, second = Tracker(LOCAL, "study", project), Tracker(LOCAL, "study", project)
-    assert first.experiment_id == second.experiment_id
-    experiment = client(project).get_experiment(first.experiment_id)
-    assert experiment.artifact_location == (project / "mlruns" / "artifacts" / "study").as_uri()
 
 
 def test_a_project_whose_path_has_blanks_and_letters_of_all_kinds(tmp_path: Path, empty_store: Path) -> None:
@@ -188,65 +169,3 @@ def test_long_values_do_not_stop_a_run(project: Path, tracker: Tracker) -> None:
 
 
 # --- a store that is not there, or not one
-
-
-def test_a_store_that_turns_a_writer_away_is_asked_again_and_nobody_hears_of_it(
-    project: Path, tracker: Tracker
-) -> None:
-    def at_once(_c: object, _k: object, statement: str, parameters: object, *_: object) -> tuple[str, object]:
-        return statement.replace("busy_timeout = 20000", "busy_timeout = 0"), parameters
-
-    told: list[logging.LogRecord] = []
-    listener = logging.Handler()
-    listener.emit = told.append  # type: ignore[assignment, method-assign]
-    logger = logging.getLogger("mlflow.store.db.utils")
-    logger.addHandler(listener)
-    event.listen(Engine, "before_cursor_execute", at_once, retval=True)
-    other = sqlite3.connect(project / "mlruns" / "mlflow.db", check_same_thread=False)
-    other.execute("BEGIN EXCLUSIVE")
-    lock = threading.Timer(0.5, other.rollback)
-    lock.start()
-    try:
-        run = tracker.start_run("it", None, {"lab.role": "point"})
-        assert not lock.is_alive()
-    finally:
-        lock.join()
-        other.close()
-        event.remove(Engine, "before_cursor_execute", at_once)
-        logger.removeHandler(listener)
-    assert [found.run_id for found in tracker.runs()] == [run]
-    assert told == []
-
-
-def test_a_server_that_does_not_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-    uri = f"http://127.0.0.1:{free_port()}"
-    with pytest.raises(LabError, match=r"cannot be opened(.|\n)*start the server") as refusal:
-        Tracker(Tracking(name="server", uri=uri), "study", tmp_path)
-    assert uri in str(refusal.value)
-    assert not (tmp_path / "mlruns").exists()
-
-
-def test_an_address_that_is_none(tmp_path: Path) -> None:
-    with pytest.raises(LabError, match="cannot be opened"):
-        Tracker(Tracking(name="server", uri="gopher://here"), "study", tmp_path)
-
-
-def test_a_store_that_is_no_database(tmp_path: Path) -> None:
-    (tmp_path / "mlruns").mkdir()
-    (tmp_path / "mlruns" / "mlflow.db").write_text("this is no sqlite file" * 100)
-    with pytest.raises(LabError, match=r"cannot be opened(.|\n)*mlruns/mlflow.db"):
-        Tracker(LOCAL, "study", tmp_path)
-
-
-def test_a_store_of_another_version(project: Path) -> None:
-    with sqlite3.connect(project / "mlruns" / "mlflow.db") as database:
-        database.execute("UPDATE alembic_version SET version_num = 'deadbeef'")
-    with pytest.raises(LabError, match=r"cannot be opened(.|\n)*mlruns/mlflow.db"):
-        Tracker(LOCAL, "study", project)
-
-
-def test_a_file_where_the_store_belongs(tmp_path: Path) -> None:
-    (tmp_path / "mlruns").write_text("a file in the way")
-    with pytest.raises(LabError, match="mlruns"):
-        Tracker(LOCAL, "study", tmp_path)
