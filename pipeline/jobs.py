@@ -15,7 +15,7 @@ from pipeline.checkpoints import Checkpoint
 from pipeline.config import Config
 from pipeline.errors import LabError
 from pipeline.history import History
-from pipeline.point_folder import PointFolder
+from pipeline.point_folder import PointFolder, read_run
 from pipeline.points import UNREADABLE, Point, read_point
 
 State = Literal["to run", "to continue", "done", "training", "complete", "failed", "killed"]
@@ -109,17 +109,16 @@ class Job:
             except UNREADABLE as error:
                 print(f"{self.name} begins anew: its checkpoint cannot be read ({error})", file=sys.stderr)
                 anew = True
-        before = {} if anew else self.folder.read_run()
+        before = {} if anew else read_run(self.folder.path)
         if self.checkpoint is None:
             self.folder.begin()
         self.history = self.checkpoint.history if self.checkpoint else History()
-        started = before.get("started")
         run = {
             "name": self.name,
             "overrides": self.overrides,
             "tags": tags,
-            "attempt": str(before.get("attempt") or uuid.uuid4().hex),
-            "started": started if isinstance(started, int) else time.time_ns() // 1_000_000,
+            "attempt": before.get("attempt", uuid.uuid4().hex),
+            "started": before.get("started", time.time_ns() // 1_000_000),
             "owner": owner,
         }
         self.folder.write_text("signed.json", signed)
@@ -142,10 +141,10 @@ def signed_in(folder: Path) -> str:
 
 
 def read_own_point(folder: Path, name: str, signature: str) -> Point:
-    """Read a trained point, and make sure that it is not another one that was put in its place.
+    """Read a trained point, and make sure that it is not another one that was put in its place, and has a run.json.
 
     Raises:
-        LabError: it is, or it cannot be read.
+        LabError: it is another one, or it cannot be read.
     """
     point, received = read_point(folder, name), signed_in(folder)
     if received != signature:
@@ -153,6 +152,13 @@ def read_own_point(folder: Path, name: str, signature: str) -> Point:
             f"The trained point in {folder} is another one.",
             expected=f"a signed.json whose SHA-256 begins with {signature}",
             received=received,
+            fix=f"delete {folder} and train it again",
+        )
+    if not read_run(folder):
+        raise LabError(
+            f"Nothing tells how the point in {folder} was trained.",
+            expected="a run.json as training writes it",
+            received="none, or another one",
             fix=f"delete {folder} and train it again",
         )
     return point

@@ -13,13 +13,14 @@ import json
 import os
 import shutil
 from collections.abc import Iterable
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from filelock import FileLock, Timeout
+from pydantic import TypeAdapter
 
 from pipeline.checkpoints import Checkpoint, State, read_checkpoint, stack_snapshots, write_checkpoint
 from pipeline.files import SUMS, explained, write_file, write_sums
@@ -28,6 +29,21 @@ from pipeline.points import POINTS, UNREADABLE, Outcome, outcome_of, read_journa
 
 JOURNAL, CHECKPOINT = "metrics.csv", "checkpoint.npz"
 HEADER = b"step,timestamp,name,value\n"
+
+
+@dataclass(frozen=True)
+class Run:
+    """What run.json holds: how the point was asked for and where, and which attempt at it this is, begun when (ms)."""
+
+    name: str
+    overrides: list[str]
+    tags: dict[str, str]
+    attempt: str
+    started: int
+    owner: str
+
+
+RUN = TypeAdapter(Run)
 
 
 class PointFolder:
@@ -176,21 +192,17 @@ class PointFolder:
         """Whether the folder only needs to be put in its place: its process was killed just before."""
         return (self.path / SUMS).exists()
 
-    def read_run(self, complete: bool = False) -> dict[str, Any]:
-        """What run.json says of the training that was begun here; empty where it cannot be read.
-
-        Args:
-            complete: read it where the complete point is, not where one is in training.
-        """
-        try:
-            told = json.loads(((self.final if complete else self.path) / "run.json").read_text(encoding="utf-8"))
-        except UNREADABLE:
-            return {}
-        return told if isinstance(told, dict) else {}
-
     def discard(self) -> None:
         """Take the folder away."""
         shutil.rmtree(self.path, ignore_errors=True)
+
+
+def read_run(folder: Path) -> dict[str, Any]:
+    """What the run.json of a point's folder says of its training; empty where it is not one that training wrote."""
+    try:
+        return asdict(RUN.validate_json((folder / "run.json").read_bytes(), strict=True))
+    except UNREADABLE:
+        return {}
 
 
 def _write_table(rows: list[dict[str, float]], file: Path) -> None:

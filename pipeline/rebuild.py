@@ -19,7 +19,7 @@ from pipeline.config import Tracking
 from pipeline.errors import LabError
 from pipeline.jobs import Job, read_own_point
 from pipeline.mirror import Mirror
-from pipeline.point_folder import PointFolder
+from pipeline.point_folder import PointFolder, read_run
 from pipeline.provenance import store_root
 from pipeline.results import restore
 from pipeline.sweep_record import SweepRecord, all_sweeps
@@ -72,7 +72,7 @@ def _job(root: Path, sweep: SweepRecord, member: dict[str, str]) -> Job | None:
         return None
     point = read_own_point(folder.final, member["name"], member["signature"])
     config = point.config.model_copy(update={"study": sweep.study, "tracking": Tracking(**sweep.tracking)})
-    run = folder.read_run(complete=True)
+    run = read_run(folder.final)
     return Job(config, run["overrides"], point.name, member["signature"], folder, state="done", run=run, point=point)
 
 

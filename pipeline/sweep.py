@@ -17,7 +17,7 @@ from pipeline.interruption import put_off
 from pipeline.jobs import Job, summary
 from pipeline.mirror import Mirror
 from pipeline.plots import point_figures, sweep_figures
-from pipeline.point_folder import PointFolder
+from pipeline.point_folder import PointFolder, read_run
 from pipeline.points import Outcome, Point, folder_name, knobs, name_of
 from pipeline.progress import TrainingProgress
 from pipeline.provenance import command, git_state, owner, store_root
@@ -166,7 +166,7 @@ class Sweep:
 
     def _take_over(self, job: Job) -> None:
         """A point that is there: what its folder says of how it was trained. A rerun that was given up is dropped."""
-        job.run = job.folder.read_run(complete=True)
+        job.run = read_run(job.folder.final)
         if job.folder.path.exists() and job.folder.claim():
             job.folder.discard()
             job.folder.release()

@@ -105,6 +105,17 @@ def test_a_damaged_point_is_told_and_runs_again(tmp_path: Path, name: str) -> No
     assert (one.state, one.error) == ("done", None)
 
 
+@pytest.mark.parametrize("told", [None, "{}"])
+def test_a_point_that_does_not_tell_how_it_was_trained_runs_again(tmp_path: Path, told: str | None) -> None:
+    folder = complete(tmp_path).folder.final
+    (folder / "run.json").unlink() if told is None else (folder / "run.json").write_text(told)
+    write_sums(folder)
+    one = job(tmp_path)
+    one.look()
+    assert (one.state, one.point) == ("to run", None)
+    assert "Nothing tells how" in str(one.error)
+
+
 def test_a_damaged_point_with_a_checkpoint_of_a_later_try_goes_on(tmp_path: Path) -> None:
     flip(complete(tmp_path).folder.final / "weights.npz")
     in_training(tmp_path)

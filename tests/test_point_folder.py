@@ -24,7 +24,7 @@ from pipeline.cli import PROJECT
 from pipeline.errors import LabError
 from pipeline.files import SUMS
 from pipeline.history import History, Metric
-from pipeline.point_folder import CHECKPOINT, JOURNAL, PointFolder
+from pipeline.point_folder import CHECKPOINT, JOURNAL, PointFolder, read_run
 from pipeline.points import POINTS, UNREADABLE, read_point
 from tests.test_points import HISTORY, ONE, Trap, cut, flipped, lengthened, replaced
 
@@ -55,7 +55,7 @@ def test_nothing_is_written_before_it_begins(tmp_path: Path) -> None:
     folder = PointFolder(tmp_path, SIGN)
     assert not folder.has_begun()
     assert folder.resume() is None
-    assert folder.read_run() == {}
+    assert read_run(folder.path) == {}
     assert list(tmp_path.iterdir()) == []
 
 
@@ -272,21 +272,25 @@ def test_a_pickle_is_never_opened(tmp_path: Path) -> None:
     assert not trap.exists()
 
 
-@pytest.mark.parametrize("text", ["", "null", "[1]", "3", "{", "\udcff", "[" * 100_000])
+TOLD = {"name": "it", "overrides": ["seed=2"], "tags": {"command": "x"}, "attempt": "1", "started": 2, "owner": "me"}
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "null", "[1]", "3", "{", "\udcff", "[" * 100_000, "{}", '{"attempt": "1"}']
+    + [json.dumps(TOLD | {key: 1.5}) for key in TOLD],
+    ids=str.__len__,
+)
 def test_what_is_told_of_a_run_is_empty_where_it_cannot_be_read(tmp_path: Path, text: str) -> None:
     folder = kept(tmp_path)
     (folder.path / "run.json").write_bytes(text.encode(errors="surrogateescape"))
-    assert folder.read_run() == {}
+    assert read_run(folder.path) == {}
 
 
 def test_what_is_told_of_a_run(tmp_path: Path) -> None:
     folder = kept(tmp_path)
-    folder.write_json("run.json", {"attempt": "1"})
-    assert folder.read_run() == {"attempt": "1"}
-    assert folder.read_run(complete=True) == {}
-    folder.final.mkdir()
-    (folder.final / "run.json").write_text(json.dumps({"attempt": "2"}))
-    assert folder.read_run(complete=True) == {"attempt": "2"}
+    folder.write_json("run.json", TOLD)
+    assert read_run(folder.path) == TOLD
 
 
 # --- the claim
@@ -294,7 +298,7 @@ def test_what_is_told_of_a_run(tmp_path: Path) -> None:
 HOLD = """\
 import sys, time
 from pathlib import Path
-from pipeline.point_folder import PointFolder
+from pipeline.point_folder import PointFolder, read_run
 folder = PointFolder(Path(sys.argv[1]), sys.argv[2])
 print(folder.claim(), flush=True)
 time.sleep(600)
