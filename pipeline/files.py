@@ -103,6 +103,11 @@ def file_sha256(file: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
+def short_hash(content: bytes) -> str:
+    """16 hexadecimal digits of a SHA-256: what points and sweeps are known by."""
+    return hashlib.sha256(content).hexdigest()[:16]
+
+
 def write_sums(folder: Path, but: str = "") -> None:
     """Write SHA256SUMS, the checksums of all files below a folder `but` one, as `sha256sum --check` reads them.
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import hashlib
 import json
 import os
 from collections.abc import Mapping
@@ -11,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.config import Config
-from pipeline.files import file_sha256
+from pipeline.files import file_sha256, short_hash
 
 PACKAGE = Path(__file__).resolve().parent
 NOT_SIGNED: dict[str, Any] = {
@@ -52,8 +51,8 @@ def signed_text(config: Config, checksums: Mapping[str, str]) -> str:
 
 
 def signature(config: Config, checksums: Mapping[str, str]) -> str:
-    """16 hexadecimal digits of the SHA-256 of the signed text."""
-    return hashlib.sha256(signed_text(config, checksums).encode()).hexdigest()[:16]
+    """Short hash of the signed text."""
+    return short_hash(signed_text(config, checksums).encode())
 
 
 @functools.cache

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import sys
 import time
 import uuid
@@ -14,6 +13,7 @@ from typing import Any, Literal
 from pipeline.checkpoints import Checkpoint
 from pipeline.config import Config
 from pipeline.errors import LabError
+from pipeline.files import short_hash
 from pipeline.history import History
 from pipeline.point_folder import PointFolder, read_run
 from pipeline.points import UNREADABLE, Point, read_point
@@ -135,7 +135,7 @@ class Job:
 def signed_in(folder: Path) -> str:
     """The signature of the text that a point's folder says was signed; empty where there is none."""
     try:
-        return hashlib.sha256((folder / "signed.json").read_bytes()).hexdigest()[:16]
+        return short_hash((folder / "signed.json").read_bytes())
     except (FileNotFoundError, IsADirectoryError):
         return ""
 

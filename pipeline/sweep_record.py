@@ -6,7 +6,6 @@ plots/          figures over all points
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 import sys
@@ -18,7 +17,7 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from pipeline.errors import LabError
-from pipeline.files import explained, write_file
+from pipeline.files import explained, short_hash, write_file
 from pipeline.points import POINTS
 
 SWEEPS = POINTS / ".sweeps"
@@ -65,7 +64,7 @@ RECORD = TypeAdapter(SweepRecord)
 
 
 def sweep_key(study: str, backend: str, tracking: Mapping[str, Any], members: Iterable[str]) -> str:
-    """16 hexadecimal digits that commands share which ask for the same points in the same store.
+    """Short hash that commands share which ask for the same points in the same store.
 
     Args:
         study, backend: names.
@@ -73,7 +72,7 @@ def sweep_key(study: str, backend: str, tracking: Mapping[str, Any], members: It
         members: signatures of the points, in any order; where they are not known yet, the command.
     """
     text = json.dumps([study, backend, tracking, sorted(set(members))], sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+    return short_hash(text.encode())
 
 
 def sweep_folder(root: Path, key: str) -> Path:
