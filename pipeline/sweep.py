@@ -18,13 +18,21 @@ from pipeline.jobs import Job, summary
 from pipeline.mirror import Mirror
 from pipeline.plots import point_figures, sweep_figures
 from pipeline.point_folder import PointFolder, read_run
-from pipeline.points import Outcome, Point, folder_name, knobs, name_of
+from pipeline.points import Outcome, Point, knobs, name_of
 from pipeline.progress import TrainingProgress
 from pipeline.provenance import command, git_state, owner, store_root
 from pipeline.results import gather
 from pipeline.stacking import check_memory, passes
-from pipeline.sweep_record import SweepRecord, earlier_sweep, sweep_folder, sweep_key, write_sweep
-from pipeline.tables import extremes, plan_table, points_table
+from pipeline.sweep_record import (
+    SweepRecord,
+    earlier_sweep,
+    extremes,
+    list_points,
+    sweep_folder,
+    sweep_key,
+    write_sweep,
+)
+from pipeline.tables import plan_table, points_table
 
 POLL_SECONDS = 0.5
 
@@ -101,7 +109,7 @@ class Sweep:
         sweep = self._mirror.sweep
         sweep.status = "FINISHED" if complete else "KILLED" if self.interrupted else "FAILED"
         try:
-            self._sum_up(sweep, points)
+            self._sum_up(sweep, self._mirror.folder, points)
             if complete and self.first.results is not None:
                 gather(self.project / self.first.results, jobs, sweep, self._mirror.folder)
         except LabError as error:
@@ -148,13 +156,7 @@ class Sweep:
             )
             self._mirror = Mirror(self.root, sweep, folder, self.jobs.values())
         sweep = self._mirror.sweep
-        folders: dict[str, str] = {}
-        for job in jobs:  # two studies or profiles in one grid may have points of the same name
-            folder_of = folder_name(job.name)
-            folders[job.signature] = f"{folder_of[:83]}-{job.signature}" if folder_of in folders.values() else folder_of
-        sweep.points = [
-            {"name": job.name, "signature": job.signature, "folder": folders[job.signature]} for job in jobs
-        ]
+        sweep.points = list_points((job.name, job.signature) for job in jobs)
         before = earlier_sweep(folder)
         if before is not None and before.status == "FINISHED" and all(job.state == "done" for job in jobs):
             sweep.started, sweep.ended, sweep.values = before.started, before.ended, before.values
@@ -280,11 +282,8 @@ class Sweep:
         job.point = Point(job.name, job.folder.final, job.config, job.history, outcome)
         job.state = "complete"
 
-    def _sum_up(self, sweep: SweepRecord, points: Sequence[Point]) -> None:
+    def _sum_up(self, sweep: SweepRecord, folder: Path, points: Sequence[Point]) -> None:
         """Write the sweep's own figures and values."""
-        if self._mirror is None:
-            return
-        folder = self._mirror.folder
         if sweep.ended is not None and all(job.state == "done" for job in self.jobs.values()):
             return  # it stands there as an earlier command wrote it
         sweep.ended = time.time_ns() // 1_000_000

@@ -18,7 +18,7 @@ from pydantic import TypeAdapter
 
 from pipeline.errors import LabError
 from pipeline.files import explained, short_hash, write_file
-from pipeline.points import POINTS
+from pipeline.points import POINTS, Point, folder_name
 
 SWEEPS = POINTS / ".sweeps"
 PLAIN = r"(?!\.{1,2}$)[A-Za-z0-9=_.,-]{1,100}"
@@ -73,6 +73,31 @@ def sweep_key(study: str, backend: str, tracking: Mapping[str, Any], members: It
     """
     text = json.dumps([study, backend, tracking, sorted(set(members))], sort_keys=True)
     return short_hash(text.encode())
+
+
+def list_points(named: Iterable[tuple[str, str]]) -> list[dict[str, str]]:
+    """`SweepRecord.points` from names and signatures; two studies in one grid may have points of the same name."""
+    points, taken = [], set()
+    for name, signature in named:
+        folder = folder_name(name)
+        if folder in taken:
+            folder = f"{folder[:83]}-{signature}"
+        taken.add(folder)
+        points.append({"name": name, "signature": signature, "folder": folder})
+    return points
+
+
+def extremes(points: Sequence[Point]) -> dict[str, float]:
+    """The best final value of every loss, error and accuracy among the points that did not diverge."""
+    finals = [point.outcome.final for point in points if point.outcome.outcome == "finished"]
+    best = {}
+    for name in sorted({name for final in finals for name in final}):
+        values = [final[name] for final in finals if name in final]
+        if name.endswith(("/loss", "/mean_absolute_error")):
+            best[f"best/{name}"] = min(values)
+        elif name.endswith("/accuracy"):
+            best[f"best/{name}"] = max(values)
+    return best
 
 
 def sweep_folder(root: Path, key: str) -> Path:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from pipeline.jobs import Job
-from pipeline.points import Point
 from pipeline.progress import aligned
 
 METRICS = ("train/loss", "train/accuracy", "test/loss", "test/accuracy")
@@ -41,16 +40,3 @@ def points_table(jobs: Sequence[Job]) -> str:
 
 def _knobs(jobs: Sequence[Job]) -> list[str]:
     return list(dict.fromkeys(name for job in jobs for name in job.knobs))
-
-
-def extremes(points: Sequence[Point]) -> dict[str, float]:
-    """The best final value of every loss, error and accuracy among the points that did not diverge."""
-    finals = [point.outcome.final for point in points if point.outcome.outcome == "finished"]
-    best = {}
-    for name in sorted({name for final in finals for name in final}):
-        values = [final[name] for final in finals if name in final]
-        if name.endswith(("/loss", "/mean_absolute_error")):
-            best[f"best/{name}"] = min(values)
-        elif name.endswith("/accuracy"):
-            best[f"best/{name}"] = max(values)
-    return best

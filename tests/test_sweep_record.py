@@ -19,12 +19,15 @@ from pipeline.sweep_record import (
     SweepRecord,
     all_sweeps,
     earlier_sweep,
+    extremes,
+    list_points,
     read_sweep,
     referenced,
     sweep_folder,
     sweep_key,
     write_sweep,
 )
+from tests.test_tables import ended
 
 HEX = st.text("0123456789abcdef", min_size=16, max_size=16)
 RECORD = SweepRecord(
@@ -221,3 +224,23 @@ def test_one_that_cannot_be_read_does_not_hide_the_others(tmp_path: Path) -> Non
     put(sweep_folder(tmp_path, "f" * 16), "{")
     (sweep_folder(tmp_path, "0" * 16) / "sweep.json").mkdir(parents=True)
     assert [sweep.key for _, sweep in all_sweeps(tmp_path)] == [RECORD.key]
+
+
+def test_the_best_of_a_sweep_leaves_out_what_diverged() -> None:
+    points = [ended(0.5), ended(0.25), ended(0.001, diverged=3)]
+    assert extremes(points) == {"best/train/loss": 0.25, "best/train/accuracy": 0.5}
+    assert extremes([ended(0.5, diverged=1)]) == {}
+    assert extremes([]) == {}
+
+
+def test_points_of_the_same_name_get_folders_of_their_own() -> None:
+    points = list_points([("seed=1", "a" * 16), ("seed=2", "b" * 16), ("seed=1", "c" * 16)])
+    assert [point["folder"] for point in points] == ["seed=1", "seed=2", f"seed=1-{'c' * 16}"]
+    assert [point["name"] for point in points] == ["seed=1", "seed=2", "seed=1"]
+
+
+def test_long_names_stay_names_of_folders() -> None:
+    long = "x" * 300
+    points = list_points([(long, "a" * 16), (long, "b" * 16)])
+    assert len({point["folder"] for point in points}) == 2
+    assert all(len(point["folder"]) <= 100 for point in points)

@@ -13,7 +13,7 @@ from pipeline.history import History
 from pipeline.jobs import Job, State
 from pipeline.point_folder import PointFolder
 from pipeline.points import Point, name_of, outcome_of
-from pipeline.tables import extremes, plan_table, points_table
+from pipeline.tables import plan_table, points_table
 from tests.test_points import ONE
 
 Make = Callable[..., Job]
@@ -91,10 +91,3 @@ def test_metrics_that_no_point_has_get_no_column_and_what_one_lacks_stays_empty(
 def test_a_command_without_points_has_a_head() -> None:
     assert plan_table([]) == "signature  state"
     assert points_table([]) == "outcome  seconds"
-
-
-def test_the_best_of_a_sweep_leaves_out_what_diverged() -> None:
-    points = [ended(0.5), ended(0.25), ended(0.001, diverged=3)]
-    assert extremes(points) == {"best/train/loss": 0.25, "best/train/accuracy": 0.5}
-    assert extremes([ended(0.5, diverged=1)]) == {}
-    assert extremes([]) == {}
