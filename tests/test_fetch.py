@@ -492,7 +492,8 @@ def test_a_full_disk_leaves_nothing(tmp_path: Path) -> None:
 def test_an_interrupted_download_leaves_nothing(tmp_path: Path, server: Server) -> None:
     server.extra, server.delay = 1000, 20
     server.bodies["/tiny.npz"] = npz_bytes(**ARRAYS)
-    with in_a_process(tiny(npz_source(f"{server.url}/tiny.npz", None)), tmp_path) as process:
+    heard = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"  # ignored below `make test &`
+    with in_a_process(tiny(npz_source(f"{server.url}/tiny.npz", None)), tmp_path, heard) as process:
         end = time.monotonic() + 30
         while not server.requested and time.monotonic() < end:
             time.sleep(0.05)
