@@ -10,6 +10,7 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
+from pipeline.diagnosis import roughness
 from pipeline.errors import LabError
 from pipeline.panels import short
 from pipeline.plot_data import Floats
@@ -194,13 +195,6 @@ def _mnist_series(results: Results, backend: str) -> dict[float, dict[str, Serie
 def _metrics(point: Point) -> dict[str, Series]:
     series = {name: point.history.series(name) for name in ("train/loss", "test/accuracy")}
     return {name: (epochs.astype(np.float64), values) for name, (epochs, values) in series.items() if len(epochs)}
-
-
-def roughness(values: Floats) -> float:
-    """The share of a curve's way that goes up: 0 for one that only falls, 1 for one that only rises."""
-    steps = np.diff(values)
-    total = float(np.abs(steps).sum())
-    return float(steps[steps > 0].sum()) / total if total else 0.0
 
 
 def _mnist(by_rate: Mapping[float, Mapping[str, Series]], backend: str) -> list[Statement]:

@@ -1,0 +1,261 @@
+"""Why a run ended where it did: converged, too slow, oscillating, stalled or diverged, each with its evidence.
+
+The texts name three problems: slopes too big, stuck in a minimum, slopes too small. `PROBLEMS` says which is which.
+Everything is computed from a point's config and history; the thresholds stand here with their reasons.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.backends.numpy.network import ACTIVATIONS, forward
+from pipeline.config import Config, TableData
+from pipeline.history import History
+from pipeline.initial_weights import Weights
+
+Verdict = Literal["converged", "too slow", "oscillating", "stalled", "diverged"]
+Floats = NDArray[np.floating]
+
+PROBLEMS: dict[Verdict, str] = {
+    "converged": "none",
+    "too slow": "slopes too small",
+    "oscillating": "slopes too big",
+    "stalled": "stuck in a minimum",
+    "diverged": "slopes too big",
+}
+"""Which of the texts' three problems a verdict is."""
+
+GOAL = 0.02
+"""A loss of this share of the baseline is low: the network explains 98 % of what a constant cannot."""
+TREND = 0.01
+"""Over the second half of the records a loss that changes by a smaller share stands still."""
+GROWN = 10
+"""A loss that is so many times its first value, or the baseline, and grows has left the rails though it is finite."""
+ROUGH = 0.25
+"""From this share of its way upwards a loss swings instead of falling; 0.5 would be as much up as down."""
+REVERSALS = 0.5
+"""From this share of updates that turn a weight round, the weight swings."""
+FLAT = 1e-3
+"""Below this d(log loss) / d(log weights) the gradient is nearly zero: weights 1 % larger move the loss by 0.001 %."""
+SATURATED = 1e-3
+"""A sigmoid whose slope a (1 - a) is smaller passes on less than 0.4 % of the gradient that it could."""
+FORESEEABLE = 100
+"""How many times as many epochs as were trained an extrapolation is worth a figure."""
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """How a run ended, and why.
+
+    Attributes:
+        verdict: in one word or two.
+        cause: what stalled it: `saturation`, `rounding`, `flat`; empty for the other verdicts.
+        evidence: a sentence of numbers.
+        values: the numbers, by name: `loss_over_baseline`; `epochs_to_low_loss`, or `epochs_needed` where it was not
+            reached; `roughness`, `reversals` and `saturated`, shares as the functions of these names give them.
+    """
+
+    verdict: Verdict
+    cause: str
+    evidence: str
+    values: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def label(self) -> str:
+        """Verdict and cause, for instance `stalled (rounding)`."""
+        return f"{self.verdict} ({self.cause})" if self.cause else self.verdict
+
+
+def baseline_loss(config: Config) -> float:
+    """The loss of the best constant answer, which ignores the inputs; for class labels that are equally frequent.
+
+    Mean squared error: the variance of the targets. Half the summed squared error: half their summed squared distance
+    from their mean. Cross-entropy: log(classes).
+    """
+    if not isinstance(config.data, TableData):
+        return math.log(config.data.classes)
+    targets = np.array(config.data.targets)
+    squares = (targets - targets.mean(axis=0)) ** 2
+    return float(squares.mean() if config.loss == "mean_squared_error" else squares.sum() / 2)
+
+
+def diagnose(config: Config, history: History) -> Diagnosis:
+    """Say why a point ended where it did."""
+    steps, losses = history.series("train/loss")
+    baseline = baseline_loss(config)
+    if history.diverged_step is not None:
+        last = "" if history.last_finite_loss is None else f", last finite loss {history.last_finite_loss:.3g}"
+        return Diagnosis("diverged", "", f"the loss was no number after {history.diverged_step:,} updates{last}")
+    if not len(losses):
+        return Diagnosis("too slow", "", "no loss was recorded")
+    end = float(losses[-1])
+    share = end / baseline if baseline else math.inf if end else 0.0
+    values = {"loss_over_baseline": share} if math.isfinite(share) else {}
+    where = f"loss {end:.3g}, {_times(share)} the baseline {baseline:.3g}"
+    half = losses[len(losses) // 2 :]
+    values["roughness"] = roughness(half)
+    turns = reversals(history)
+    if turns is not None:
+        values["reversals"] = turns
+    if end <= GOAL * baseline:
+        since = int(steps[first_below(losses, GOAL * baseline)])
+        values["epochs_to_low_loss"] = float(since)
+        reached = f"{where}; {GOAL:.0%} of it were reached at epoch {since:,}"
+        swings = f"; it swings: {values['roughness']:.0%} of its way goes up in the second half"
+        return Diagnosis("converged", "", reached + (swings if _swings(values) else ""), values)
+    change = float(half[0]) / end - 1 if end else 0.0
+    sensitivity = _sensitivity(history, end)
+    if sensitivity == 0 or (abs(change) <= TREND and sensitivity <= FLAT):
+        return _stalled(config, history, where, values)
+    if end > GROWN * max(float(losses[0]), baseline) and change < -TREND:
+        grown = f"{end / float(losses[0]):.3g} times the first one and still growing"
+        return Diagnosis("diverged", "", f"{where}, {grown}", values)
+    if _swings(values):
+        how = f"{values['roughness']:.0%} of the loss's way goes up in the second half"
+        turned = f"; a weight turns round in {turns:.0%} of its updates" if turns is not None else ""
+        return Diagnosis("oscillating", "", f"{where}; {how}{turned}", values)
+    return _too_slow(steps, losses, baseline, where, values)
+
+
+def roughness(values: Floats) -> float:
+    """The share of a curve's way that goes up: 0 for one that only falls, 1 for one that only rises."""
+    largest = float(np.abs(values).max(initial=0))
+    steps = np.diff(values / largest) if largest else np.zeros(0)
+    total = float(np.abs(steps).sum())
+    return float(steps[steps > 0].sum()) / total if total else 0.0
+
+
+def first_below(losses: Floats, goal: float) -> int:
+    """Index of the first loss (records,) that is at most `goal`; the number of losses where there is none."""
+    there = np.flatnonzero(losses <= goal)
+    return int(there[0]) if len(there) else len(losses)
+
+
+def reversals(history: History) -> float | None:
+    """The largest share of updates, over all weights, that go the other way than the one before.
+
+    From the counts of direction changes, else from weights that were recorded at every epoch; None without either.
+    """
+    if "direction_changes" in history.tables and history.epochs > 1:
+        return max(row["count"] for row in history.tables["direction_changes"]) / (history.epochs - 1)
+    shares = []
+    for name in history.names():
+        steps, values = history.series(name) if name.startswith("weights/") else (np.empty(0), np.empty(0))
+        single = name.removeprefix("weights/").split("/")[-1].startswith(("weight", "bias"))
+        if single and len(steps) > 2 and np.array_equal(steps, np.arange(len(steps))):
+            moves = np.diff(values)
+            shares.append(float(np.mean(moves[1:] * moves[:-1] < 0)))
+    return max(shares, default=None)
+
+
+def epochs_needed(steps: NDArray[np.int64], losses: Floats, goal: float) -> float:
+    """How many epochs in all the loss would need to reach `goal` if it went on as in the second half of its records.
+
+    Two laws are fitted to log(loss) by least squares, exponential decay (by epoch) and a power law (by log(epoch)); the
+    one that fits better is taken. inf where the loss does not fall.
+    """
+    there = (steps > 0) & (losses > 0)
+    steps, logs = steps[there].astype(np.float64), np.log(losses[there])
+    steps, logs = steps[len(steps) // 2 :], logs[len(logs) // 2 :]
+    if len(steps) < 2:
+        return math.inf
+    fits = []
+    for axis in (steps, np.log(steps)):
+        slope, height = np.polyfit(axis, logs, 1)
+        fits.append((float(np.square(slope * axis + height - logs).sum()), float(slope)))
+    (residual, decay), (other, power) = fits
+    excess = logs[-1] - math.log(goal)
+    if residual <= other:
+        return float(steps[-1] - excess / decay) if decay < 0 else math.inf
+    exponent = -excess / power if power < 0 else math.inf
+    return float(steps[-1] * math.exp(exponent)) if exponent < 700 else math.inf
+
+
+def saturation(config: Config, weights: Weights) -> float | None:
+    """The share of sigmoids with a slope below `SATURATED`, over the rows that the network gets wrong.
+
+    Hidden and output units are counted apart, and the larger share is taken: one saturated layer blocks the gradient.
+
+    Args:
+        config: with a table as data, otherwise the answer is None.
+        weights: of one network.
+    """
+    if not isinstance(config.data, TableData):
+        return None
+    stack = {name: np.atleast_2d(array)[None].astype(np.float64) for name, array in weights.items()}
+    with np.errstate(over="ignore"):
+        *hidden, sums = forward(config.model, stack, np.array(config.data.inputs))
+        outputs = ACTIVATIONS[config.model.output_activation](sums)[0]
+    wrong = (np.abs(outputs - np.array(config.data.targets)) > 0.1).any(axis=1)
+    layers = [layer[0] for layer in hidden[1:] if config.model.hidden_activation == "sigmoid"]
+    layers += [outputs] if config.model.output_activation == "sigmoid" else []
+    shares = [float(np.mean(layer[wrong] * (1 - layer[wrong]) < SATURATED)) for layer in layers if wrong.any()]
+    return max(shares, default=None)
+
+
+def _swings(values: dict[str, float]) -> bool:
+    return values["roughness"] >= ROUGH or values.get("reversals", 0.0) >= REVERSALS
+
+
+def _times(share: float) -> str:
+    if share > 10:
+        return f"{share:.2g} times"
+    if share < 0.001:
+        return "less than 0.1% of"
+    return f"{share:.0%} of" if share >= 0.1 else f"{share:.1%} of"
+
+
+def _sensitivity(history: History, loss: float) -> float:
+    """d(log loss) / d(log weights) at the last record: gradient norm times norm of the weights, by the loss.
+
+    Weights that have hardly left 0 say nothing of their scale: a norm below 1 counts as 1.
+    """
+    final = history.final()
+    gradient, norm = final.get("gradient_norm", math.inf), final.get("weights/norm", math.inf)
+    return 0.0 if gradient == 0 else gradient * max(norm, 1.0) / loss
+
+
+def _stalled(config: Config, history: History, where: str, values: dict[str, float]) -> Diagnosis:
+    gradient = history.final().get("gradient_norm", 0.0)
+    last = history.snapshots.get(max(history.snapshots, default=0), {})
+    size = "exactly 0" if gradient == 0 else f"{gradient:.2g}"
+    says = f"{where}; the gradient is {size}"
+    step = config.finite_difference_step
+    if config.gradient == "finite_difference" and last:
+        lost = [float(np.mean(array + array.dtype.type(step) == array)) for array in last.values()]
+        if gradient == 0 and max(lost) > 0:
+            place = max(last, key=lambda name: float(np.abs(last[name]).max()))
+            weight = float(np.abs(last[place]).max())
+            why = f"in {config.dtype} {weight:,.0f} + {step:g} is {weight:,.0f} again, so every difference is 0"
+            return Diagnosis("stalled", "rounding", f"{says}: {why}", values)
+    share = saturation(config, last) if last else None
+    if share is not None:
+        values["saturated"] = share
+        if share >= 0.5:
+            why = f"{share:.0%} of a layer's sigmoids are saturated on the rows that are wrong"
+            return Diagnosis("stalled", "saturation", f"{says}: {why}", values)
+    return Diagnosis("stalled", "flat", f"{says}, and no weight moves", values)
+
+
+def _too_slow(
+    steps: NDArray[np.int64], losses: Floats, baseline: float, where: str, values: dict[str, float]
+) -> Diagnosis:
+    peak = float(losses.max())
+    rose = f"; it first rose to {peak:.3g}" if peak > 1.01 * max(float(losses[0]), baseline) else ""
+    if not rose and len(losses) and losses[0] > 1.01 * baseline and steps[0] > 0:
+        rose = f"; the first epoch's {losses[0]:.3g} is above the baseline: the first steps overshot"
+    needed = epochs_needed(steps, losses, GOAL * baseline) if baseline else math.inf
+    if needed <= FORESEEABLE * int(steps[-1]):
+        values["epochs_needed"] = needed
+        about = f"{float(f'{needed:.2g}'):,.0f}"
+        how = f"still falling; at this pace {GOAL:.0%} takes about {about} epochs, {steps[-1]:,} were trained"
+    elif len(losses) < 3:
+        how = f"after {steps[-1]:,} epochs, too few to see a trend"
+    else:
+        how = f"hardly falling; at this pace {GOAL:.0%} takes more than {FORESEEABLE * int(steps[-1]):,} epochs"
+    return Diagnosis("too slow", "", f"{where}, {how}{rose}", values)
