@@ -237,21 +237,23 @@ def draw_by_rate(axes: Axes, grid: Grid, *, log: bool) -> None:
     if log:
         axes.set_yscale("log")
     rate_axis(axes, grid.rates)
-    _cross_out(axes, grid)
+    _mark_failures(axes, grid)
     if len(lines) > 1:
         label_ends(axes, lines)
 
 
-def _cross_out(axes: Axes, grid: Grid) -> None:
-    """Mark on the upper edge the rates at which training diverged, and for which hidden sizes."""
+def _mark_failures(axes: Axes, grid: Grid) -> None:
+    """Mark on the upper edge the rates where training diverged (cross) or stalled (bar), and at which hidden sizes."""
     edge = axes.get_xaxis_transform()
     for column, rate in enumerate(grid.rates):
-        gone = [str(size) for size, lost in zip(grid.sizes, grid.diverged[:, column], strict=True) if lost]
-        if not gone:
-            continue
-        colour = rate_colour(rate)
-        axes.plot([rate], [1], transform=edge, marker="x", markersize=8, markeredgewidth=2, color=colour,
-                  clip_on=False)  # fmt: skip
-        text = f"diverged ({', '.join(gone)})" if len(grid.sizes) > 1 else "diverged"
-        axes.annotate(text, (rate, 1), xycoords=edge, xytext=(0, 6), textcoords="offset points", ha="center",
-                      fontsize=SMALL, color=colour)  # fmt: skip
+        heights = iter((6, 17))
+        for name, marker, where in (("diverged", "x", grid.diverged), ("stalled", "_", grid.stalled)):
+            gone = [str(size) for size, lost in zip(grid.sizes, where[:, column], strict=True) if lost]
+            if not gone:
+                continue
+            axes.plot([rate], [1], transform=edge, marker=marker, markersize=8, markeredgewidth=2, zorder=4,
+                      color=rate_colour(rate), clip_on=False)  # fmt: skip
+            text = f"{name} ({', '.join(gone)})" if 1 < len(grid.sizes) != len(gone) else name
+            ink = [0.85 * part for part in rate_colour(rate)[:3]]
+            axes.annotate(text, (rate, 1), xycoords=edge, xytext=(0, next(heights)), textcoords="offset points",
+                          ha="center", fontsize=SMALL - 0.5, color=ink)  # fmt: skip

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from pipeline.backends.numpy.losses import loss_and_slope
 from pipeline.backends.numpy.network import forward
 from pipeline.config import Config, TableData
+from pipeline.diagnosis import diagnose
 from pipeline.history import History
 from pipeline.points import Point
 
@@ -42,6 +43,7 @@ class Grid:
         sizes: (rows,) ascending; None is a network without a hidden layer.
         values: (rows, columns) median over the finished points of a cell, NaN where there is none.
         diverged: (rows, columns) whether a point of the cell diverged.
+        stalled: (rows, columns) whether a point of the cell stalled: see diagnosis.py.
         points_per_cell: the largest number of points that share a cell.
     """
 
@@ -49,6 +51,7 @@ class Grid:
     sizes: list[int | None]
     values: Floats
     diverged: NDArray[np.bool_]
+    stalled: NDArray[np.bool_]
     points_per_cell: int
 
 
@@ -94,18 +97,19 @@ def grid(points: Sequence[Point], metric: str) -> Grid:
     """The final value of a metric over rates and hidden sizes. A diverged point has no final value."""
     columns, rows = rates(points), hidden_sizes(points)
     cells: dict[tuple[int, int], list[float]] = {}
-    diverged = np.zeros((len(rows), len(columns)), dtype=np.bool_)
+    diverged, stalled = (np.zeros((len(rows), len(columns)), dtype=np.bool_) for _ in range(2))
     for point in points:
         config = point.config
         place = (rows.index(config.model.hidden_size), columns.index(config.optimizer.learning_rate))
         value = point.outcome.final.get(metric, math.nan)
         cells.setdefault(place, []).append(math.nan if point.outcome.outcome == "diverged" else value)
         diverged[place] |= point.outcome.outcome == "diverged"
+        stalled[place] |= diagnose(config, point.history).verdict == "stalled"
     values = np.full(diverged.shape, np.nan)
     for place, members in cells.items():
         finished = [value for value in members if math.isfinite(value)]
         values[place] = np.median(finished) if finished else np.nan
-    return Grid(columns, rows, values, diverged, max(map(len, cells.values()), default=0))
+    return Grid(columns, rows, values, diverged, stalled, max(map(len, cells.values()), default=0))
 
 
 def log_limits(curves: Sequence[Curve], most: float = 1e4) -> tuple[float, float]:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from pipeline.diagnosis import diagnose
 from pipeline.panels import (
     INK,
     Line,
@@ -80,7 +81,8 @@ def _weights(study: str, backends: Backends) -> Figure:
         chosen = _by_rate(points)
         for panel, point in zip(axes[row * columns :], chosen, strict=False):
             draw_weight(panel, point)
-            name_panel(panel, f"{backend}, rate {point.config.optimizer.learning_rate:g}")
+            how = diagnose(point.config, point.history).label
+            name_panel(panel, f"{backend}, rate {point.config.optimizer.learning_rate:g}: {how}")
         for panel in axes[row * columns + len(chosen) : (row + 1) * columns]:
             panel.set_visible(False)
     return figure
@@ -97,13 +99,16 @@ def _curves(study: str, backends: Backends) -> Figure:
 
 
 def _heat_maps(study: str, backends: Backends) -> Figure:
-    first = next(iter(backends.values()))
-    metric = cell_metric(first)
-    width, height = 0.85 * len(grid(first, metric).rates) + 1, 0.55 * len(hidden_sizes(first)) + 1
-    title = f"{study}: final {METRIC_NAMES[metric]}"
-    figure, axes = panels(1, len(backends), title, width=max(4.3, width), height=max(2.2, height))
-    for panel, (backend, points) in zip(axes, backends.items(), strict=True):
-        draw_heat(panel, grid(points, metric), metric)
+    """The first backend's final value against the rate, and every backend's over rate and size."""
+    first, points = next(iter(backends.items()))
+    metric = cell_metric(points)
+    cells = grid(points, metric)
+    width, height = max(4.3, 0.85 * len(cells.rates) + 1), max(2.6, 0.55 * len(cells.sizes) + 1)
+    figure, axes = panels(1, 1 + len(backends), f"{study}: final {METRIC_NAMES[metric]}", width=width, height=height)
+    draw_by_rate(axes[0], cells, log=not metric.endswith("accuracy"))
+    name_panel(axes[0], first)
+    for panel, (backend, members) in zip(axes[1:], backends.items(), strict=True):
+        draw_heat(panel, grid(members, metric), metric)
         name_panel(panel, backend)
     return figure
 

@@ -269,7 +269,7 @@ def test_study_pictures(
     line: list[Point], three_bits: list[Point], mnist: list[Point], two_bits: Point, tiny_images: Arrays
 ) -> None:
     both = study_figure("line_y3x", {"numpy": line, "keras": line[:2]})
-    assert {"numpy, rate 1", "keras, rate 0.01"} <= set(texts(both))
+    assert {"numpy, rate 1: diverged", "keras, rate 0.01: converged"} <= set(texts(both))
     assert "three_bits: mean absolute error (numpy; rings: keras)" in texts(
         study_figure("three_bits", {"numpy": three_bits, "keras": three_bits})
     )
@@ -277,6 +277,14 @@ def test_study_pictures(
     assert any("error surface" in text for text in texts(study_figure("two_bits", {"numpy": [two_bits]})))
     wider = sweep([*MNIST, "study=mnist_grid"], [["model.hidden_size=16", "optimizer.learning_rate=0.01"]], tiny_images)
     assert "mnist_grid: final test accuracy" in texts(study_figure("mnist_grid", {"numpy": [*mnist, *wider]}))
+
+
+def test_a_stalled_point_is_marked_on_the_axis() -> None:
+    rates = [["optimizer.learning_rate=0.1"], ["optimizer.learning_rate=1"]]
+    points = sweep(["experiment=line_y3x", "recording.snapshots=2", "training.epochs=40"], rates)
+    np.testing.assert_array_equal(plot_data.grid(points, "train/loss").stalled, [[False, True]])
+    assert "stalled" in texts(plots.loss_by_rate(points))
+    assert "stalled" not in texts(plots.loss_by_rate(points[:1]))
 
 
 def test_recorded_runs_are_drawn_with_their_last_accuracy() -> None:
