@@ -1,4 +1,4 @@
-"""The numbers that the texts print, each beside the number seen here and the digits on which the two agree."""
+"""The numbers that the texts print, each beside the number seen here, the digits on which they agree, and a verdict."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import csv
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 
@@ -15,6 +15,12 @@ from pipeline.points import Point
 
 Results = Mapping[str, Mapping[str, Sequence[Point]]]
 """Trained points by study and backend."""
+
+Verdict = Literal["reproduced", "within rounding", "differs", "not run"]
+Key = tuple[str, str, int | None, float, str]
+"""Which printed number: study, quantity, hidden size, learning rate, place."""
+Spreads = Mapping[Key, tuple[float, float]]
+"""The smallest and the largest number that rounding was seen to make of a printed one."""
 
 BACKENDS = ("numpy", "keras")
 SEED = 1
@@ -30,6 +36,9 @@ FILES = {
     "three_bits_final_weights.csv": ("learning_rate", "layer", "row", "column", "weight"),
     "three_bits_direction_changes.csv": ("learning_rate", "layer", "row", "column", "count"),
 }
+ROUNDING_COLUMNS = ("study", "quantity", "model.hidden_size", "optimizer.learning_rate", "place", "networks",
+                    "smallest", "largest", "median", "relative_spread", "control")  # fmt: skip
+"""Of the table that pipeline.rounding writes."""
 WHOLE = {"hidden_size", "iteration", "layer", "row", "column", "count"}
 
 
@@ -46,6 +55,8 @@ class Cell(NamedTuple):
         relative_difference: |value - published| / |published|.
         digits: on how many digits they agree; `exact` or `not exact` for a count; `not run`.
         printed_digits: how many significant digits the text prints; None for a count.
+        rounding_smallest, rounding_largest: between which the number lies when the initial weights are moved by one
+            unit in the last place (pipeline.rounding); None where that was not measured.
     """
 
     study: str
@@ -59,11 +70,31 @@ class Cell(NamedTuple):
     relative_difference: float | None
     digits: str
     printed_digits: int | None
+    rounding_smallest: float | None = None
+    rounding_largest: float | None = None
+
+    @property
+    def key(self) -> Key:
+        """What it shares with the same printed number on another backend."""
+        return self.study, self.quantity, self.hidden_size, self.learning_rate, self.place
 
     @property
     def agrees(self) -> bool:
         """Whether the count is exact, or the number agrees on every printed digit."""
         return self.digits in ("exact", str(self.printed_digits))
+
+    @property
+    def verdict(self) -> Verdict:
+        """`reproduced`: the two agree; `within rounding`: they do not, and both lie in the measured spread."""
+        if self.value is None:
+            return "not run"
+        if self.agrees:
+            return "reproduced"
+        smallest, largest = self.rounding_smallest, self.rounding_largest
+        if smallest is None or largest is None:
+            return "differs"
+        both = min(self.value, self.published), max(self.value, self.published)
+        return "within rounding" if smallest <= both[0] and both[1] <= largest else "differs"
 
 
 def relative_difference(value: float, published: float) -> float:
@@ -106,14 +137,19 @@ def find_point(results: Results, study: str, backend: str, rate: float, size: in
     return None
 
 
-def cells(results: Results, published: Path) -> list[Cell]:
+def cells(results: Results, published: Path, spreads: Spreads | None = None) -> list[Cell]:
     """Every printed number of all tables, once for each backend.
+
+    Args:
+        results: trained points.
+        published: folder of the tables of printed numbers.
+        spreads: what rounding makes of them, as `read_spreads` gives it.
 
     Raises:
         LabError: a table of published numbers is missing or has other columns.
     """
     tables = {name: _read_table(published / name, columns) for name, columns in FILES.items()}
-    return [
+    found = [
         cell
         for backend in BACKENDS
         for cell in (
@@ -123,6 +159,45 @@ def cells(results: Results, published: Path) -> list[Cell]:
             *_first_weights(results, backend),
         )
     ]
+    measured = spreads or {}
+    return [
+        cell._replace(rounding_smallest=measured[cell.key][0], rounding_largest=measured[cell.key][1])
+        if cell.key in measured
+        else cell
+        for cell in found
+    ]
+
+
+def read_spreads(file: Path) -> Spreads:
+    """Read the table that pipeline.rounding writes; nothing was measured where there is none.
+
+    Raises:
+        LabError: it cannot be read.
+    """
+    try:
+        with file.open(newline="") as stream:
+            reader = csv.DictReader(stream)
+            rows = list(reader)
+        if reader.fieldnames is None or set(reader.fieldnames) != set(ROUNDING_COLUMNS):
+            raise ValueError(f"columns {', '.join(reader.fieldnames or [])}")
+        spreads = {}
+        for row in rows:
+            size = int(row["model.hidden_size"]) if row["model.hidden_size"] else None
+            key = (row["study"], row["quantity"], size, float(row["optimizer.learning_rate"]), row["place"])
+            smallest, largest = float(row["smallest"]), float(row["largest"])
+            if not (math.isfinite(largest - smallest) and smallest <= largest):
+                raise ValueError(f"no range from {smallest} to {largest}")
+            spreads[key] = smallest, largest
+        return spreads
+    except (FileNotFoundError, NotADirectoryError):
+        return {}
+    except (OSError, ValueError, TypeError, csv.Error) as error:
+        raise LabError(
+            f"The measured rounding in {file} cannot be read.",
+            expected=f"a CSV file with the columns {', '.join(ROUNDING_COLUMNS)}",
+            received=f"{type(error).__name__}: {error}",
+            fix="python -m pipeline.rounding writes it again",
+        ) from None
 
 
 def metric_at(point: Point | None, metric: str, step: int) -> float | None:
@@ -152,9 +227,8 @@ def _final_weights(results: Results, backend: str, rows: Sequence[Mapping[str, f
         there = weights is not None and i < weights.shape[0] and j < weights.shape[1]
         value = float(weights[i, j]) if weights is not None and there else None
         place, printed = f"layer {layer}, row {i}, column {j}", significant(row["weight"], WEIGHT_DECIMALS)
-        yield _cell(
-            "three_bits", backend, "final weight", 4, row["learning_rate"], place, value, row["weight"], printed
-        )
+        rate = row["learning_rate"]
+        yield _cell("three_bits", backend, "final weight", 4, rate, place, value, row["weight"], printed)
 
 
 def _direction_changes(results: Results, backend: str, rows: Sequence[Mapping[str, float]]) -> Iterator[Cell]:
@@ -165,33 +239,15 @@ def _direction_changes(results: Results, backend: str, rows: Sequence[Mapping[st
         trained = point is not None and point.outcome.epochs == FINAL_WEIGHTS_AFTER
         seen = [c["count"] for c in counts if (c["layer"], c["row"], c["column"]) == (layer, i, j) and trained]
         place = f"layer {layer}, row {i}, column {j}"
-        yield _cell(
-            "three_bits",
-            backend,
-            "direction changes",
-            4,
-            row["learning_rate"],
-            place,
-            seen[0] if seen else None,
-            row["count"],
-            None,
-        )
+        value, rate = seen[0] if seen else None, row["learning_rate"]
+        yield _cell("three_bits", backend, "direction changes", 4, rate, place, value, row["count"], None)
 
 
 def _first_weights(results: Results, backend: str) -> Iterator[Cell]:
     for rate, printed in FIRST_WEIGHTS.items():
         value = metric_at(find_point(results, "line_y3x", backend, rate, None), "weights/weight", 1)
-        yield _cell(
-            "line_y3x",
-            backend,
-            "weight after one epoch",
-            None,
-            rate,
-            "epoch 1",
-            value,
-            printed,
-            significant(printed, decimals=2),
-        )
+        digits = significant(printed, decimals=2)
+        yield _cell("line_y3x", backend, "weight after one epoch", None, rate, "epoch 1", value, printed, digits)
 
 
 def _cell(

@@ -400,6 +400,23 @@ def test_the_report_is_told_every_recorded_epoch() -> None:
     assert [loss for _, loss in told] == pytest.approx(lowest[1:].tolist(), rel=1e-12)
 
 
+@pytest.mark.parametrize("study", ["three_bits", "line_y2x"])
+def test_training_begins_from_the_weights_that_are_given(study: str) -> None:
+    one = config(f"experiment={study}", "training.epochs=30")
+    arrays = load(one.data, one.dtype, Path())
+    (drawn,) = trained(one)
+    others = [{name: array + shift for name, array in drawn.snapshots[0].items()} for shift in (0, 0.25)]
+    kept = [{name: array.copy() for name, array in weights.items()} for weights in others]
+    histories = [History(), History()]
+    train([one, one], arrays, histories, lambda epoch, loss: None, initial=others)
+    assert_same(histories[0], drawn)
+    assert histories[1].final() != drawn.final()
+    for history, own, before in zip(histories, others, kept, strict=True):
+        for name, array in before.items():
+            np.testing.assert_array_equal(history.snapshots[0][name], array)
+            np.testing.assert_array_equal(own[name], array)
+
+
 def test_arrays_are_left_as_they_were(tiny_images: Arrays) -> None:
     copies = replace(tiny_images, train_inputs=tiny_images.train_inputs.copy())
     trained(config(*IMAGES), arrays=copies)

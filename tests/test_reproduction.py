@@ -3,6 +3,7 @@ from __future__ import annotations
 import csv
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,14 +15,16 @@ from pipeline.errors import LabError
 from pipeline.history import History
 from pipeline.points import Point, outcome_of
 from pipeline.reproduction import (
+    ROUNDING_COLUMNS,
     Cell,
     cells,
     digits_that_agree,
     find_point,
+    read_spreads,
     relative_difference,
     significant,
 )
-from pipeline.statements import Statement, read_recorded, roughness, statements
+from pipeline.statements import Statement, read_recorded, statements
 from tests.trained import config, sweep
 
 PUBLISHED = PROJECT / "published"
@@ -139,6 +142,84 @@ def test_cells_say_what_differs() -> None:
     assert digits("direction changes", "layer 0, row 0, column 1") == ("not exact", False)
 
 
+SEEN = Cell("s", "numpy", "error", 4, 10.0, "iteration 0", 1.001, 1.0, 0.001, "3", 12)
+
+
+@pytest.mark.parametrize(
+    ("change", "verdict"),
+    [
+        ({}, "differs"),
+        ({"rounding_smallest": 1.0, "rounding_largest": 1.001}, "within rounding"),
+        ({"rounding_smallest": 0.9, "rounding_largest": 1.0009}, "differs"),
+        ({"rounding_smallest": 1.0001, "rounding_largest": 1.1}, "differs"),
+        ({"rounding_smallest": 0.9, "rounding_largest": 1.0}, "differs"),
+        ({"rounding_smallest": 1.0}, "differs"),
+        ({"value": 0.5, "rounding_smallest": 0.9, "rounding_largest": 1.1}, "differs"),
+        ({"digits": "12"}, "reproduced"),
+        ({"digits": "12", "rounding_smallest": 2.0, "rounding_largest": 3.0}, "reproduced"),
+        ({"digits": "exact", "printed_digits": None}, "reproduced"),
+        ({"digits": "not exact", "printed_digits": None}, "differs"),
+        ({"value": None, "digits": "not run", "rounding_smallest": 0.0, "rounding_largest": 2.0}, "not run"),
+    ],
+)
+def test_verdicts(change: dict[str, Any], verdict: str) -> None:
+    assert SEEN._replace(**change).verdict == verdict
+
+
+def test_a_measured_spread_is_put_beside_its_number_on_both_backends() -> None:
+    key = ("three_bits", "error", 4, 10.0, "iteration 10000")
+    points = {"three_bits": {"numpy": [finished_three_bits()], "keras": [finished_three_bits()]}}
+    found = cells(points, PUBLISHED, {key: (0.003, 0.004)})
+    beside = [cell for cell in found if cell.rounding_smallest is not None or cell.rounding_largest is not None]
+    assert [cell.key for cell in beside] == [key, key]
+    assert [(c.backend, c.rounding_smallest, c.rounding_largest, c.verdict) for c in beside] == [
+        ("numpy", 0.003, 0.004, "within rounding"),
+        ("keras", 0.003, 0.004, "within rounding"),
+    ]
+    assert [cell._replace(rounding_smallest=None, rounding_largest=None) for cell in found] == cells(points, PUBLISHED)
+
+
+def write_spread(file: Path, *rows: str) -> Path:
+    file.write_text("\n".join([",".join(ROUNDING_COLUMNS), *rows]) + "\n")
+    return file
+
+
+def test_spreads_are_read_under_the_keys_of_their_cells(tmp_path: Path) -> None:
+    file = write_spread(
+        tmp_path / "rounding.csv",
+        "three_bits,error,32,10.0,iteration 10000,65,0.25,0.5,0.3,0.8,0.3",
+        'line_y3x,final weight,,0.01,"layer 0, row 1, column 0",3,-2.5,-2.5,-2.5,0.0,',
+    )
+    assert read_spreads(file) == {
+        ("three_bits", "error", 32, 10.0, "iteration 10000"): (0.25, 0.5),
+        ("line_y3x", "final weight", None, 0.01, "layer 0, row 1, column 0"): (-2.5, -2.5),
+    }
+    assert read_spreads(tmp_path / "none.csv") == {}
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        "three_bits,error,32,10.0,iteration 10000,65,0.25",
+        "three_bits,error,32,10.0,iteration 10000,65,0.5,0.25,0.3,0.8,0.3",
+        "three_bits,error,32,10.0,iteration 10000,65,nan,0.25,0.3,0.8,0.3",
+        "three_bits,error,32,10.0,iteration 10000,65,0.25,inf,0.3,0.8,0.3",
+        "three_bits,error,many,10.0,iteration 10000,65,0.25,0.5,0.3,0.8,0.3",
+        "three_bits,error,32,,iteration 10000,65,0.25,0.5,0.3,0.8,0.3",
+    ],
+)
+def test_spreads_that_are_broken_are_named(tmp_path: Path, row: str) -> None:
+    with pytest.raises(LabError, match=r"rounding\.csv cannot be read(.|\n)*python -m pipeline\.rounding"):
+        read_spreads(write_spread(tmp_path / "rounding.csv", row))
+
+
+@pytest.mark.parametrize("content", [b"", b"study,quantity\n", b"\xff\xfe\x00"])
+def test_a_file_that_is_no_table_of_spreads_is_named(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "rounding.csv").write_bytes(content)
+    with pytest.raises(LabError, match=r"rounding\.csv cannot be read"):
+        read_spreads(tmp_path / "rounding.csv")
+
+
 def test_only_the_texts_own_seed_is_compared() -> None:
     assert find_point({"three_bits": {"numpy": [finished_three_bits(seed=2)]}}, "three_bits", "numpy", 10, 4) is None
     assert find_point({"three_bits": {"numpy": [finished_three_bits()]}}, "three_bits", "numpy", 10, 4) is not None
@@ -242,10 +323,3 @@ def test_recorded_run_that_is_no_table_is_named(tmp_path: Path) -> None:
     (tmp_path / "mnist.csv").write_text("learning_rate,epoch,train/loss\n0.1,one,2\n")
     with pytest.raises(LabError, match=r"mnist\.csv cannot be read"):
         read_recorded(tmp_path / "mnist.csv")
-
-
-def test_roughness_is_the_share_of_the_way_up() -> None:
-    assert roughness(np.array([3.0, 2.0, 1.0])) == 0
-    assert roughness(np.array([1.0, 2.0])) == 1
-    assert roughness(np.array([4.0, 1.0, 2.0])) == pytest.approx(0.25)
-    assert roughness(np.array([1.0, 1.0])) == 0

@@ -16,7 +16,7 @@ from pipeline.checkpoints import Checkpoints
 from pipeline.config import Config
 from pipeline.data import Arrays, epoch_order
 from pipeline.history import History, direction_change_rows, record_epochs, snapshot_epochs, weight_metrics
-from pipeline.initial_weights import draw
+from pipeline.initial_weights import Weights, draw
 
 EVALUATION_ROWS = 2048
 Report = Callable[[int, float], None]
@@ -29,6 +29,7 @@ def train(
     histories: Sequence[History],
     report: Report,
     checkpoints: Checkpoints | None = None,
+    initial: Sequence[Weights] | None = None,
 ) -> None:
     """Train points that differ only in values that fit on the grid axis: optimizer knobs, seed, initial values.
 
@@ -39,10 +40,13 @@ def train(
         report: called at every recorded epoch with the epoch and the smallest training loss.
         checkpoints: where to begin, and what keeps the states; the result is the same, bit for bit, however often
             training was stopped and begun again.
+        initial: the weights that each begins from; None: those that its seed draws.
     """
     config = points[0]
     optimizer = optimizers.build([point.optimizer for point in points], config.dtype)
-    progress = _start(points, arrays, optimizer)
+    if initial is None:
+        initial = [draw(p.model, arrays.features, arrays.outputs, p.seed, p.dtype) for p in points]
+    progress = _start(initial, optimizer)
     begun = checkpoints.epoch if checkpoints else 0
     if checkpoints and begun:
         progress = merge(progress, checkpoints.states)
@@ -82,14 +86,14 @@ class _Clock:
             history.points_in_pass = len(histories)
 
 
-def _start(points: Sequence[Config], arrays: Arrays, optimizer: optimizers.Optimizer) -> Progress:
-    parameters = stack([draw(p.model, arrays.features, arrays.outputs, p.seed, p.dtype) for p in points])
+def _start(initial: Sequence[Weights], optimizer: optimizers.Optimizer) -> Progress:
+    parameters = stack(initial)
     return Progress(
         parameters,
         optimizer.init(parameters),
         updates=0,
-        diverged_step=np.full(len(points), -1),
-        last_finite_loss=np.full(len(points), np.nan),
+        diverged_step=np.full(len(initial), -1),
+        last_finite_loss=np.full(len(initial), np.nan),
         upwards={},
         direction_changes={name: np.zeros(array.shape, dtype=np.int64) for name, array in parameters.items()},
     )

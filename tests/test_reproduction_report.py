@@ -1,0 +1,116 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from pipeline.reproduction import Cell
+from pipeline.reproduction_report import WORST, reproduction_lines, statement_lines, table, verdict_table
+from pipeline.statements import Statement
+
+AGREES = Cell("three_bits", "numpy", "error", 4, 0.1, "iteration 0", 0.5, 0.5, 0.0, "12", 12)
+OFF = Cell("three_bits", "numpy", "error", 32, 10.0, "iteration 10000", 1.01, 1.0, 0.01, "2", 12)
+NOT_RUN = AGREES._replace(backend="keras", value=None, relative_difference=None, digits="not run")
+SPREAD: dict[str, Any] = {"rounding_smallest": 0.99, "rounding_largest": 1.02}
+NARROW: dict[str, Any] = {"rounding_smallest": 1.0, "rounding_largest": 1.00001}
+
+
+def text(*cells: Cell) -> str:
+    return "\n".join(reproduction_lines(cells))
+
+
+def test_verdicts_are_counted_by_quantity_and_backend_in_the_order_of_merit() -> None:
+    count = AGREES._replace(quantity="direction changes", digits="exact", printed_digits=None)
+    cells = [NOT_RUN, OFF, AGREES, OFF._replace(**SPREAD), AGREES._replace(backend="keras"), count, AGREES]
+    assert verdict_table(cells) == [
+        ["quantity", "verdict", "numpy", "keras"],
+        ["error", "reproduced", "2", "1"],
+        ["error", "within rounding", "1", "0"],
+        ["error", "differs", "1", "0"],
+        ["error", "not run", "0", "1"],
+        ["direction changes", "reproduced", "1", "0"],
+    ]
+
+
+def test_where_everything_agrees_no_rounding_is_spoken_of() -> None:
+    told = text(AGREES, NOT_RUN)
+    assert "- numpy: 1 of 1 numbers agree on every printed digit, or exactly." in told
+    assert "- keras: not run." in told
+    assert "not agree" not in told
+    assert "| point |" not in told
+
+
+def test_a_number_within_its_spread_is_said_to_be_decided_by_rounding() -> None:
+    keras = OFF._replace(backend="keras", value=0.995, **SPREAD)
+    told = text(OFF._replace(**SPREAD), keras, AGREES)
+    assert "1 printed number does not agree on every backend." in told
+    assert "spreads it by 3 % of the printed number." in told
+    assert "- In 1 of 1 cases that covers the printed number and the ones seen: rounding decides them." in told
+    assert "does not explain" not in told
+    assert "measured:" not in told
+    row = "| three_bits, rate 10, hidden size 32 | error, iteration 10000 | 1 | 1.01 | 0.995 | 0.99 to 1.02 "
+    assert told.count(row + "| within rounding |") == 1
+
+
+def test_a_number_outside_of_its_spread_is_not_excused() -> None:
+    other = OFF._replace(place="iteration 20000")
+    told = text(OFF._replace(**SPREAD), other._replace(**NARROW))
+    assert "2 printed numbers do not agree on every backend." in told
+    assert "spreads them by 0.001 % to 3 % of the printed number." in told
+    assert "- In 1 of 2 cases that covers" in told
+    assert "- In 1 of 2 cases it does not: rounding does not explain the difference." in told
+    alone = text(OFF._replace(**NARROW))
+    assert "rounding decides" not in alone
+    assert "- In 1 of 1 cases it does not" in alone
+    assert "| 1 to 1.00001 | differs |" in alone
+
+
+def test_a_number_that_only_one_backend_keeps_within_its_spread_is_a_difference() -> None:
+    told = text(OFF._replace(**SPREAD), OFF._replace(backend="keras", value=7.0, **SPREAD))
+    assert "- In 1 of 1 cases it does not" in told
+    assert "| numpy: within rounding, keras: differs |" in told
+
+
+def test_a_spread_that_was_not_measured_is_said_to_be_missing() -> None:
+    told = text(OFF, OFF._replace(backend="keras"), OFF._replace(place="iteration 20000", **SPREAD))
+    assert "1 printed number does not agree, and how far rounding spreads such numbers was not measured" in told
+    assert "`python -m pipeline.rounding` does." in told
+    assert "| not measured | differs |" in told
+    assert "In 1 of 1 cases that covers" in told
+
+
+def test_a_backend_that_agrees_stands_beside_the_one_that_does_not() -> None:
+    right = OFF._replace(backend="keras", value=1.0, relative_difference=0.0, digits="12", **SPREAD)
+    told = text(OFF._replace(**SPREAD), right)
+    assert "| numpy: within rounding, keras: reproduced |" in told
+    assert "| 1 | 1.01 | 1 |" in told
+    assert "- In 1 of 1 cases that covers" in told
+
+
+@pytest.mark.parametrize(("digits", "shown"), [("2", "0.123457"), ("6", "0.12345679"), ("11", "0.123456789012")])
+def test_numbers_are_shown_with_two_digits_more_than_agree(digits: str, shown: str) -> None:
+    assert f"| {shown} |" in text(OFF._replace(value=0.1234567890123, digits=digits))
+
+
+def test_the_furthest_off_are_shown_in_the_order_of_the_text() -> None:
+    off = [OFF._replace(place=f"iteration {n}", relative_difference=0.001 * (n % 7 + 1)) for n in range(12)]
+    told = text(*off)
+    shown = [line.split(" | ")[1] for line in told.splitlines() if line.startswith("| three_bits")]
+    assert f"The {WORST} that are furthest off:" in told
+    assert shown == [f"error, iteration {n}" for n in (2, 3, 4, 5, 6, 9, 10, 11)]
+    assert "The others:" in text(*off[:WORST])
+
+
+def test_bars_in_a_table_do_not_end_its_cells() -> None:
+    assert table([["a", "b"], ["|x|", "y"]]) == ["| a | b |", "| --- | --- |", "| \\|x\\| | y |"]
+
+
+def test_statements_keep_their_order_and_their_backends_together() -> None:
+    said = [Statement("s", backend, text, "rule", "holds", f"{text}{backend}")
+            for backend in ("numpy", "keras") for text in ("b", "a")]  # fmt: skip
+    assert [line.split(" | ")[-1] for line in statement_lines(said)[2:]] == [
+        "bnumpy |",
+        "bkeras |",
+        "anumpy |",
+        "akeras |",
+    ]
