@@ -11,6 +11,7 @@ import os
 import re
 import sys
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +19,18 @@ from omegaconf import DictConfig
 
 from pipeline import cli
 from pipeline.config import flatten
+from pipeline.diagnosis import diagnose
 from pipeline.errors import LabError
 from pipeline.files import explained, write_file
+from pipeline.parity import Parity, parity
 from pipeline.points import Point, read_point
 from pipeline.progress import aligned
-from pipeline.report import digits_table, ordered, render
-from pipeline.reproduction import Cell, Results, cells
+from pipeline.report import ordered, render
+from pipeline.reproduction import Cell, Results, cells, read_spreads
+from pipeline.reproduction_report import verdict_table
 from pipeline.statements import Statement, read_recorded, statements
 from pipeline.study_pictures import recorded_figure, study_figure
+from pipeline.summaries import curve_rows, study_metrics
 from pipeline.sweep_record import PLAIN
 
 CONFIG_COLUMNS = (
@@ -51,6 +56,8 @@ REPRODUCTION_COLUMNS = (
     "relative_difference",
     "digits",
     "printed_digits",
+    "rounding_smallest",
+    "rounding_largest",
     "verdict",
     "seen",
 )
@@ -107,17 +114,21 @@ def points_rows(results: Results) -> Rows:
         for backend, points in results.get(study, {}).items():
             for point in points:
                 knobs, outcome = dict(flatten(point.config)), point.outcome
+                found = diagnose(point.config, point.history)
                 rows.append(
                     {"study": study, "backend": backend, "name": point.name}
                     | {name: knobs[name] for name in CONFIG_COLUMNS}
                     | {
                         "outcome": outcome.outcome,
+                        "diagnosis": found.label,
+                        "evidence": found.evidence,
                         "diverged_step": outcome.diverged_step,
                         "last_finite_loss": outcome.last_finite_loss,
                         "seconds": outcome.seconds,
                         "seconds_per_epoch": outcome.seconds_per_epoch,
                         "points_in_pass": outcome.points_in_pass,
                     }
+                    | {f"diagnosis/{name}": value for name, value in found.values.items()}
                     | {f"best/{name}": value for name, value in sorted(outcome.best.items())}
                     | {f"final/{name}": value for name, value in sorted(outcome.final.items())}
                 )
@@ -128,7 +139,7 @@ def reproduction_rows(found: Sequence[Cell], said: Sequence[Statement]) -> Rows:
     """Cells and statements under common columns."""
     rows: Rows = []
     for cell in found:
-        row = cell._asdict()
+        row = cell._asdict() | {"verdict": cell.verdict}
         row["model.hidden_size"], row["optimizer.learning_rate"] = row.pop("hidden_size"), row.pop("learning_rate")
         rows.append(row)
     for one in said:
@@ -147,23 +158,33 @@ def write_report(results: Results, published: Path, reports: Path) -> list[Cell]
     Raises:
         LabError: the published numbers or a recorded run cannot be read, or the folder cannot be written.
     """
-    runs = {file.stem: read_recorded(file) for file in sorted((reports / "recorded").glob("*.csv"))}
-    long_mnist = next((run for stem, run in runs.items() if stem.startswith("mnist")), None)
-    found, said = cells(results, published), statements(results, long_mnist)
-    notes = {stem: _note(reports / "recorded" / f"{stem}.md") for stem in runs}
     with explained(reports):
         reports.mkdir(parents=True, exist_ok=True)
+    runs = {file.stem: read_recorded(file) for file in sorted((reports / "recorded").glob("*.csv"))}
+    long_mnist = next((run for stem, run in runs.items() if stem.startswith("mnist")), None)
+    found = cells(results, published, read_spreads(reports / "rounding.csv"))
+    said = statements(results, long_mnist)
+    notes = {stem: _note(reports / "recorded" / f"{stem}.md") for stem in runs}
+    with explained(reports):
         rows = points_rows(results)
         columns = list(dict.fromkeys(key for row in rows for key in row))
         write_file(reports / "points.csv", lambda file: _write_table(file, rows, columns))
         table = reproduction_rows(found, said)
         write_file(reports / "reproduction.csv", lambda file: _write_table(file, table, REPRODUCTION_COLUMNS))
+        apart = [row._asdict() for study in ordered(results) for row in parity(results, study)]
+        write_file(reports / "parity.csv", lambda file: _write_table(file, apart, Parity._fields))
+        (reports / "curves").mkdir(exist_ok=True)
+        (reports / "metrics").mkdir(exist_ok=True)
         for study, backends in results.items():
             write_file(reports / f"{study}.png", study_figure(study, backends).savefig)
+            curves = curve_rows(backends)
+            write_file(reports / "curves" / f"{study}.csv", partial(_write_table, rows=curves, columns=list(curves[0])))
+            for backend, points in backends.items():
+                text = json.dumps(study_metrics(points), indent=2) + "\n"
+                write_file(reports / "metrics" / f"{study}-{backend}.json", partial(_write_text, text=text))
         for stem, run in runs.items():
             write_file(reports / f"recorded_{stem}.png", recorded_figure(f"{stem} (recorded)", run).savefig)
-        text = render(results, found, said, notes)
-        write_file(reports / "README.md", lambda file: file.write_text(text, encoding="utf-8"))
+        write_file(reports / "README.md", partial(_write_text, text=render(results, found, said, notes)))
     return found
 
 
@@ -177,6 +198,10 @@ def _note(file: Path) -> str:
                        fix="restore the file from git, or take it away") from None  # fmt: skip
 
 
+def _write_text(file: Path, text: str) -> None:
+    file.write_text(text, encoding="utf-8")
+
+
 def _write_table(file: Path, rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> None:
     with file.open("w", newline="") as stream:
         writer = csv.DictWriter(stream, columns)
@@ -186,14 +211,18 @@ def _write_table(file: Path, rows: Sequence[Mapping[str, Any]], columns: Sequenc
 
 def compare(config: DictConfig) -> None:
     """Read, write, and say where the report is."""
-    results, published, reports = (_folder(config, key) for key in ("results", "published", "reports"))
+    results, published, reports = (folder(config, key) for key in ("results", "published", "reports"))
     found = write_report(read_results(results), published, reports)
-    rows = digits_table(found)
-    print(aligned(rows))
+    print(aligned(verdict_table(found)))
     print(f"\nreport: {os.path.relpath(reports / 'README.md')}")
 
 
-def _folder(config: DictConfig, key: str) -> Path:
+def folder(config: DictConfig, key: str) -> Path:
+    """A folder that a key names, from the project's own when it is relative.
+
+    Raises:
+        LabError: the key holds no path.
+    """
     value = config[key]
     if not isinstance(value, str) or not value:
         raise LabError(f"{key} is not a folder.", expected="a path", received=repr(value), fix=f"{key}=PATH")
