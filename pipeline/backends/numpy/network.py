@@ -8,12 +8,14 @@ computes alone.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.config import Model
-from pipeline.initial_weights import Weights
+if TYPE_CHECKING:  # a copy of this module goes with each model to MLflow, and the rest of the package stays here
+    from pipeline.config import Model
+    from pipeline.initial_weights import Weights
 
 Array = NDArray[np.floating]
 Parameters = dict[str, Array]
