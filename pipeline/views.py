@@ -1,0 +1,278 @@
+"""The charts that MLflow opens a study with: saved views, which are tags of an experiment.
+
+MLflow 3.15 and later reads a tag `mlflow.sharedViewState.ID` as a view: its name, when it was made, and the state of
+the experiment page as JSON. The format is MLflow's own and nowhere documented; tests/test_browser.py holds it to a real
+browser. A view shows the runs that are tagged NEWEST, the points that the newest sweep of its backend asked for. With
+the search field emptied, or `true` in it made `false`, the page shows the earlier ones. No mlflow here.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.config import Config, TableData, flatten
+from pipeline.history import weight_metrics
+from pipeline.plot_data import target_slope
+
+TAG = "mlflow.sharedViewState."
+TAG_BYTES = 20_000
+"""What MLflow takes as the value of an experiment's tag."""
+NEWEST = "lab.newest"
+"""Tag of a point's run, `true` or `false`: whether the newest sweep of its backend asked for the point."""
+LOG_LOSS = "final/log10_loss"
+"""Metric of a point's run: the decimal logarithm of its last finite training loss, as MLflow has no logarithmic axis
+for parallel coordinates, contours and scatters."""
+RATE, LOG_RATE, SIZE = "optimizer.learning_rate", "log10_learning_rate", "model.hidden_size"
+NOT_KNOBS = ("study", "results", "dry_run", "force", "tracking.", "backend.", "data.")
+MOST_AXES, MOST_WEIGHTS, MOST_RUNS = 5, 4, 8
+BACKENDS = {"numpy": "NumPy", "keras": "Keras"}
+
+Chart = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Section:
+    """Charts below a heading, `columns` of them side by side, each `height` pixels high."""
+
+    heading: str
+    charts: Sequence[Chart]
+    columns: int = 2
+    height: int = 360
+
+
+def view_tags(points: Sequence[Config], images: Collection[str], created: int) -> dict[str, str]:
+    """The saved views of a study, as tags of its MLflow experiment.
+
+    `grid` and `divergence` always, `seeds` where points differ in their seed. Where there are points of both backends,
+    these show NumPy's, `grid_keras` and the like show those of Keras, and `backends` shows the means of both;
+    `difference` shows all their numbers side by side, where that is a handful of runs.
+
+    Args:
+        points: configs of the newest sweep of each backend, at least one.
+        images: keys of the stepped images that their runs have, in the order in which they are to be shown.
+        created: milliseconds since 1970 that the first view says it was made at. The others say a little earlier, as
+            MLflow lists the youngest first.
+
+    Returns:
+        Tags by name, `mlflow.sharedViewState.grid` and the like, each at most TAG_BYTES.
+    """
+    tags: dict[str, str] = {}
+
+    def add(name: str, title: str, state: dict[str, Any]) -> None:
+        text = json.dumps(state, separators=(",", ":"))
+        tags[f"{TAG}{name}"] = json.dumps({"name": title, "createdAt": created - len(tags), "state": text})
+
+    backends = [name for name in BACKENDS if any(point.backend.name == name for point in points)]
+    for backend in backends:
+        own = [point for point in points if point.backend.name == backend]
+        knobs = _knobs(own)
+        views = {"grid": _grid(own, knobs, images), "divergence": _divergence(own)}
+        if "seed" in knobs:
+            views["seeds"] = _seeds(own)
+        for name, sections in views.items():
+            identifier = name if backend == backends[0] else f"{name}_{backend}"
+            means_over = [key for key in knobs if key != "seed"] or [RATE] if name == "seeds" else []
+            state = _state(own, knobs, sections, means_over, f" AND tags.backend = '{backend}'")
+            add(identifier, f"{name.capitalize()}, {BACKENDS[backend]}", state)
+    if len(backends) > 1:
+        knobs = _knobs(points)
+        add("backends", "NumPy beside Keras", _state(points, knobs, _backends(points), ["backend.name"], ""))
+        if len(points) <= MOST_RUNS:
+            add("difference", "Differences of all runs", _state(points, knobs, _difference(points), [], ""))
+    return tags
+
+
+def _knobs(points: Sequence[Config]) -> list[str]:
+    """Keys with more than one value among the points of a backend: the rate, the hidden size, then the others."""
+    values: dict[tuple[str, str], set[str]] = {}
+    for point in points:
+        for key, value in flatten(point):
+            if not key.startswith(NOT_KNOBS):
+                values.setdefault((point.backend.name, key), set()).add(json.dumps(value))
+    varied = dict.fromkeys(key for (_, key), different in values.items() if len(different) > 1)
+    return sorted(varied, key=lambda key: (key != RATE, key != SIZE))
+
+
+def _has_classes(points: Sequence[Config]) -> bool:
+    """Whether there is an accuracy that the study is judged by; else it is the loss."""
+    return points[0].data.kind == "idx"
+
+
+def _judged_by(points: Sequence[Config]) -> str:
+    return "final/test/accuracy" if _has_classes(points) else LOG_LOSS
+
+
+def _curves(points: Sequence[Config]) -> list[Chart]:
+    """How training went: the loss, and the accuracy or the mean absolute error."""
+    if _has_classes(points):
+        return [_line("train/loss", log=True), _line("test/accuracy")]
+    return [_line("train/loss", log=True), _line("train/mean_absolute_error", log=True)]
+
+
+def _grid(points: Sequence[Config], knobs: Sequence[str], images: Collection[str]) -> list[Section]:
+    axes = [LOG_RATE if key == RATE else key for key in knobs][:MOST_AXES]
+    judged = _judged_by(points)
+    sections = []
+    if axes:
+        best = "highest accuracy" if _has_classes(points) else "smallest loss"
+        metrics = [LOG_LOSS] if judged == LOG_LOSS else [LOG_LOSS, judged]
+        answer = [_parallel(axes, metrics)]
+        if {RATE, SIZE} <= set(knobs):
+            answer.append(_contour(LOG_RATE, SIZE, judged))
+        elif RATE in knobs:
+            answer.append(_scatter(LOG_RATE, judged))
+        sections.append(Section(f"Which point ends with the {best}?", answer))
+    sections.append(Section("How did it get there?", _curves(points)))
+    weights = _single_weights(points)
+    if weights:
+        sections.append(Section("Where did the weights go?", weights))
+    if images:
+        charts = [_image(key, points[0].training.epochs) for key in images]
+        columns, height = (2, 400) if len(points) < 3 else (1, 600)  # a card has an image of each run
+        sections.append(Section("Step by step: move the slider", charts, columns, height))
+    return sections
+
+
+def _divergence(points: Sequence[Config]) -> list[Section]:
+    outcome = [_scatter(LOG_RATE, "diverged"), _bar("diverged_step"), _bar("last_finite_loss")]
+    curves = [_line(name, log=True) for name in ("train/loss", "gradient_norm", "weights/update_ratio")]
+    return [
+        Section("Which diverged (1), when, from which loss?", outcome, columns=3),
+        Section("Loss, gradient, update beside the weights", curves),
+    ]
+
+
+def _seeds(points: Sequence[Config]) -> list[Section]:
+    return [
+        Section("Mean over seeds, in its range", _curves(points)),
+        Section("Mean at the end", [_bar(_judged_by(points)), _bar("diverged")]),
+    ]
+
+
+def _backends(points: Sequence[Config]) -> list[Section]:
+    return [
+        Section("Mean over the points, in its range", _curves(points)),
+        Section("Mean at the end; mean seconds", [_bar(_judged_by(points)), _bar("time/seconds")]),
+    ]
+
+
+def _difference(points: Sequence[Config]) -> list[Section]:
+    # No means here: the chart finds no numbers for groups of runs.
+    groups = {"compareGroups": ["Parameters", "Model metrics"], "baselineColumnUuid": "", "showDifferencesOnly": True}
+    change = {"showChangeFromBaseline": len(points) == 2}
+    chart = {"type": "DIFFERENCE", "chartName": "NumPy beside Keras", **groups, **change}
+    return [Section("What differs, and by how much", [chart], columns=1, height=800)]
+
+
+def _single_weights(points: Sequence[Config]) -> list[Chart]:
+    """The single weights of a network that has a handful of them and records them."""
+    config = points[0]
+    recorded = all(point.recording.weight_metrics and point.model.hidden_size is None for point in points)
+    if not recorded or not isinstance(config.data, TableData):
+        return []
+    features, outputs = len(config.data.inputs[0]), len(config.data.targets[0])
+    arrays: dict[str, NDArray[np.floating]] = {"layer_0/weights": np.zeros((features, outputs))}
+    if config.model.bias:
+        arrays["layer_0/bias"] = np.zeros(outputs)
+    slope = target_slope(config)
+    limits = None if not slope else (slope - 3 * abs(slope), slope + 3 * abs(slope))  # what runs away leaves the chart
+    charts = [_line(name, limits=limits) | {"xAxisScaleType": "log"} for name in weight_metrics(arrays)]
+    return charts if len(charts) <= MOST_WEIGHTS else []
+
+
+def _parallel(params: Sequence[str], metrics: Sequence[str]) -> Chart:
+    """Lines are coloured by the last metric."""
+    return {"type": "PARALLEL", "selectedParams": params, "selectedMetrics": metrics, "showAllRuns": False}
+
+
+def _contour(x: str, y: str, z: str) -> Chart:
+    axes = {"xaxis": {"key": x, "type": "PARAM"}, "yaxis": {"key": y, "type": "PARAM"}}
+    return {"type": "CONTOUR", **axes, "zaxis": {"key": z, "type": "METRIC"}}
+
+
+def _scatter(x: str, y: str) -> Chart:
+    return {"type": "SCATTER", "xaxis": {"key": x, "type": "PARAM"}, "yaxis": {"key": y, "type": "METRIC"}}
+
+
+def _line(metric: str, log: bool = False, limits: tuple[float, float] | None = None) -> Chart:
+    return {
+        "type": "LINE",
+        "metricKey": metric,
+        "selectedMetricKeys": [metric],
+        "scaleType": "log" if log else "linear",
+        "xAxisKey": "step",
+        "xAxisScaleType": "linear",
+        "selectedXAxisMetricKey": "",
+        "lineSmoothness": 0,
+        "range": {} if limits is None else {"yMin": limits[0], "yMax": limits[1]},
+        "yAxisKey": "metric",
+        "yAxisExpressions": [],
+    }
+
+
+def _bar(metric: str) -> Chart:
+    return {"type": "BAR", "metricKey": metric}
+
+
+def _image(key: str, step: int) -> Chart:
+    return {"type": "IMAGE", "imageKeys": [key], "step": step, "showRunParams": False}
+
+
+def _state(
+    points: Sequence[Config], knobs: Sequence[str], sections: Sequence[Section], means_over: Sequence[str], only: str
+) -> dict[str, Any]:
+    """The state of an experiment page.
+
+    Args:
+        points: what it shows.
+        knobs: the keys that vary; columns of its table.
+        sections: the charts that are open. MLflow adds one for every other metric; those get folded sections.
+        means_over: parameters by whose values runs are grouped, so that means are drawn; empty: none.
+        only: narrows the filter.
+    """
+    judged = "final/test/accuracy" if _has_classes(points) else "final/train/mean_absolute_error"
+    columns = [f"params.`{key}`" for key in knobs] + [f"tags.`{key}`" for key in ("outcome", "diagnosis")]
+    columns += ["metrics.`final/train/loss`", f"metrics.`{judged}`"]
+    widths = {"attributes.`Run Name`": 240} | {key: max(100, 6 * len(key) - 45) for key in columns}  # pixels
+    headings: list[dict[str, Any]] = []
+    charts: list[Chart] = []
+    for place, section in enumerate(sections):
+        heading = {"uuid": f"section-{place}", "name": section.heading, "display": True, "isGenerated": False}
+        headings.append(heading | {"columns": section.columns, "cardHeight": section.height})
+        for chart in section.charts:
+            common = {"uuid": f"chart-{len(charts)}", "metricSectionId": heading["uuid"], "isGenerated": False}
+            charts.append(common | {"deleted": False, "runsCountToCompare": 100} | chart)
+    parts = ["train", "test"] if _has_classes(points) else ["train"]
+    prefixes = [*parts, "weights", *(f"{kind}/{part}" for kind in ("best", "final") for part in parts)]
+    if any(point.recording.weight_metrics and point.model.hidden_size is not None for point in points):
+        prefixes += ["weights/layer_0", "weights/layer_1"]
+    prefixes += ["final", "final/weights", "diagnosis", "hp", "time", "Model metrics", "System metrics"]
+    headings += [{"uuid": name, "name": name, "display": False, "isGenerated": True} for name in prefixes]
+    groups = [{"mode": "param", "groupByData": key} for key in means_over]
+    return {
+        "searchFilter": f"tags.`lab.role` = 'point' AND tags.`{NEWEST}` = 'true'{only}",
+        "orderByKey": "metrics.`hp/learning_rate`",
+        "orderByAsc": True,
+        "startTime": "ALL",
+        "lifecycleFilter": "Active",
+        "modelVersionFilter": "All Runs",
+        "datasetsFilter": [],
+        "selectedColumns": columns,
+        "columnOrder": list(widths),
+        "columnWidths": widths,
+        "runsHiddenMode": "SHOW_ALL",
+        "hideEmptyCharts": True,
+        "autoRefreshEnabled": True,
+        "isAccordionReordered": True,
+        "globalLineChartConfig": {"xAxisKey": "step", "lineSmoothness": 0, "selectedXAxisMetricKey": ""},
+        "groupBy": {"aggregateFunction": "average", "groupByKeys": groups} if groups else None,
+        "useGroupedValuesInCharts": True,
+        "compareRunSections": [{"isReordered": False, "deleted": False} | heading for heading in headings],
+        "compareRunCharts": charts,
+    }
