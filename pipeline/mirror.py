@@ -11,7 +11,7 @@ from __future__ import annotations
 import sys
 import threading
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,10 +22,12 @@ from pipeline.errors import LabError
 from pipeline.files import explained
 from pipeline.jobs import Job
 from pipeline.points import POINTS, Point
+from pipeline.presentation import point_tags, present_point, present_study, present_sweep
 from pipeline.provenance import HEARTBEAT_SECONDS, is_gone
 from pipeline.provenance import owner as this_process
 from pipeline.sweep_record import SweepRecord
 from pipeline.tracking import Status, TrackedRun, Tracker
+from pipeline.views import NEWEST
 
 MIRROR_SECONDS = 2.0
 RETRY_SECONDS = 20.0
@@ -49,14 +51,17 @@ class Mirror:
         sweep: what the command is; its `status` is set before `close`.
         folder: the sweep's own files.
         jobs: may grow while the mirror runs.
+        newest: whether no later command has asked for points of its study and backend; the views show such points.
 
     Attributes:
         error: why the last try failed.
         completed: how many points were completed in MLflow.
     """
 
-    def __init__(self, root: Path, sweep: SweepRecord, folder: Path, jobs: Collection[Job]) -> None:
-        self.root, self.sweep, self.folder, self.jobs = root, sweep, folder, jobs
+    def __init__(
+        self, root: Path, sweep: SweepRecord, folder: Path, jobs: Collection[Job], newest: bool = True
+    ) -> None:
+        self.root, self.sweep, self.folder, self.jobs, self.newest = root, sweep, folder, jobs, newest
         self.error: LabError | None = None
         self.completed = 0
         self._tracker: Tracker | None = None
@@ -124,8 +129,8 @@ class Mirror:
         for job in list(self.jobs):
             if job.signature in self._links and not self._is_settled(job):
                 self._send_job(tracker, job, self._links[job.signature])
-        if closing and self._parent and not self._parent.settled:
-            send_sweep(tracker, self._parent, self.sweep, self.folder)
+        if closing:
+            self._sum_up(tracker)
 
     def _open_runs(self, tracker: Tracker) -> None:
         """Find or make the runs that are needed now; a lock keeps two commands from making the same one."""
@@ -140,9 +145,35 @@ class Mirror:
                     self._parent = open_sweep(tracker, self.sweep)
                 runs = tracker.runs(needed[0].signature if len(needed) == 1 else None)
                 for job in needed:
-                    parent = self._parent.run_id if self._parent else None
                     own = [run for run in runs if run.tags.get("signature") == job.signature]
-                    self._links[job.signature] = open_point(tracker, own, job, parent, self.sweep.key)
+                    belongs = point_tags(job.config, self.newest)
+                    if self._parent:
+                        belongs |= {"mlflow.parentRunId": self._parent.run_id, "lab.sweep": self.sweep.key}
+                    self._links[job.signature] = open_point(tracker, own, job, belongs)
+                if needed and self.newest:
+                    present_study(tracker, self.root, self.sweep, [job.config for job in list(self.jobs)])
+                    self._pass_over_earlier(tracker)
+
+    def _pass_over_earlier(self, tracker: Tracker) -> None:
+        """Let the views leave out what earlier sweeps of the same backends asked for, and this one did not."""
+        if self._parent is None:
+            return
+        backends = {job.config.backend.name for job in list(self.jobs)}
+        for run in tracker.runs():
+            earlier = run.tags.get(NEWEST) == "true" and run.tags.get("lab.sweep") != self.sweep.key
+            if earlier and run.tags.get("backend") in backends:
+                tracker.tag(run.run_id, {NEWEST: "false"})
+
+    def _sum_up(self, tracker: Tracker) -> None:
+        """Write what the sweep came to, unless MLflow has it."""
+        if self._parent and self._parent.settled:
+            return
+        points = [job.point for job in list(self.jobs) if job.point is not None and job.state in ("done", "complete")]
+        if points:
+            parent = self._parent.run_id if self._parent else None
+            present_sweep(tracker, parent, self.sweep, points, self.newest)
+        if self._parent:
+            send_sweep(tracker, self._parent, self.sweep, self.folder)
 
     def _show_life(self, tracker: Tracker) -> None:
         """Tag the sweep, or the point that is alone, with the time: on another machine that is what tells of us."""
@@ -155,7 +186,7 @@ class Mirror:
     def _send_job(self, tracker: Tracker, job: Job, link: Link) -> None:
         state, rows = job.state, job.folder.kept  # in this order: what a state says of the folder holds for the rows
         if state in ("done", "complete") and job.point is not None:
-            send_point(tracker, link, job, job.point)
+            send_point(tracker, link, job, job.point, self._parent.run_id if self._parent else None)
             self.completed += 1
             return
         if link.sent < rows:
@@ -196,7 +227,7 @@ def open_sweep(tracker: Tracker, sweep: SweepRecord) -> Link:
                 return Link(run.run_id, settled=True)
             tracker.reopen_run(run.run_id, tags)
             return Link(run.run_id)
-    return Link(tracker.start_run(sweep.name, None, tags, sweep.started))
+    return Link(tracker.start_run(sweep.name, tags, sweep.started))
 
 
 def send_sweep(tracker: Tracker, link: Link, sweep: SweepRecord, folder: Path) -> None:
@@ -210,17 +241,15 @@ def send_sweep(tracker: Tracker, link: Link, sweep: SweepRecord, folder: Path) -
     link.settled = True
 
 
-def open_point(tracker: Tracker, runs: Sequence[TrackedRun], job: Job, parent: str | None, sweep: str) -> Link:
+def open_point(tracker: Tracker, runs: Sequence[TrackedRun], job: Job, belongs: Mapping[str, str]) -> Link:
     """The MLflow run of a point: the one of its attempt, or a new one.
 
     Args:
         tracker: of its experiment.
         runs: what there is with its signature.
         job: the point.
-        parent: the run of its sweep, whose child it becomes.
-        sweep: the sweep's key.
+        belongs: tags that say where the run belongs: its sweep, whose child it is, colour, views.
     """
-    belongs = {"mlflow.parentRunId": parent, "lab.sweep": sweep} if parent else {}
     for run in runs:
         if run.tags.get("lab.attempt") != job.run["attempt"]:
             continue
@@ -231,10 +260,10 @@ def open_point(tracker: Tracker, runs: Sequence[TrackedRun], job: Job, parent: s
                 if other.run_id != run.run_id and other.status != "RUNNING":  # of a rerun that was given up
                     tracker.delete_run(other.run_id)
             return Link(run.run_id, settled=True)
-        tracker.reopen_run(run.run_id, belongs | {"lab.owner": this_process()})
-        tracker.log_config(run.run_id, job.config, job.run["started"], run.params)
+        tracker.reopen_run(run.run_id, {**belongs, "lab.owner": this_process()})
+        tracker.log_config(run.run_id, job.config, run.params)
         return Link(run.run_id)
-    tags = job.run["tags"] | belongs | {
+    tags = job.run["tags"] | dict(belongs) | {
         "lab.role": "point",
         "lab.attempt": job.run["attempt"],
         "lab.owner": this_process(),
@@ -243,19 +272,20 @@ def open_point(tracker: Tracker, runs: Sequence[TrackedRun], job: Job, parent: s
         "backend": job.config.backend.name,
         "overrides": " ".join(job.run["overrides"]),
     }  # fmt: skip
-    run_id = tracker.start_run(job.name, parent, tags, job.run["started"])
-    tracker.log_config(run_id, job.config, job.run["started"])
+    run_id = tracker.start_run(job.name, tags, job.run["started"])
+    tracker.log_config(run_id, job.config)
     return Link(run_id)
 
 
-def send_point(tracker: Tracker, link: Link, job: Job, point: Point) -> None:
+def send_point(tracker: Tracker, link: Link, job: Job, point: Point, parent: str | None) -> None:
     """Write the rest of a complete point, close its run, and drop the runs of attempts that it replaces."""
     history = point.history
     tracker.log_metrics(link.run_id, history.metrics[link.sent :])
     link.sent = len(history.metrics)
     ended = history.metrics[-1].timestamp if history.metrics else job.run["started"]
-    tracker.log_outcome(link.run_id, point.outcome, ended)
+    tracker.log_outcome(link.run_id, job.config, point.outcome, ended)
     tracker.log_folder(link.run_id, point.folder)
+    present_point(tracker, link.run_id, parent, point, job.run)
     tracker.tag(link.run_id, {"outcome": point.outcome.outcome, "lab.complete": "true"})
     tracker.end_run(link.run_id, "FINISHED", ended)
     for run in tracker.runs(job.signature):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import json
 import os
 import platform
@@ -37,8 +39,8 @@ def command() -> str:
     return shlex.join([*module.split(), *sys.argv[1:]])
 
 
-def git_state(project: Path) -> dict[str, str]:
-    """Commit and whether the working tree differs from it; empty outside a git checkout."""
+def code_state(project: Path) -> dict[str, str]:
+    """Commit, whether the working tree differs from it, SHA-256 of dvc.lock: as far as there are such, as tags."""
 
     def git(*arguments: str) -> str | None:
         try:
@@ -55,7 +57,11 @@ def git_state(project: Path) -> dict[str, str]:
 
     commit, changes = git("rev-parse", "HEAD"), git("status", "--porcelain")
     state = {} if commit is None else {"mlflow.source.git.commit": commit}
-    return state if changes is None else state | {"git.dirty": str(bool(changes)).lower()}
+    if changes is not None:
+        state["git.dirty"] = str(bool(changes)).lower()
+    with contextlib.suppress(OSError):
+        state["dvc.lock"] = hashlib.sha256((project / "dvc.lock").read_bytes()).hexdigest()
+    return state
 
 
 def owner() -> str:

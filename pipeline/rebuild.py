@@ -47,6 +47,7 @@ def rebuild(tracking: Tracking, project: Path, results: Path) -> list[tuple[str,
     sweeps = [(folder, sweep) for folder, sweep in all_sweeps(root) if sweep.tracking == wanted]
     sweeps.sort(key=lambda pair: pair[1].started)
     newest = {(sweep.study, point["signature"]): sweep.key for _, sweep in sweeps for point in sweep.points}
+    latest = {(sweep.study, sweep.backend): sweep.key for _, sweep in sweeps}
     told = []
     for folder, sweep in sweeps:
         jobs = [
@@ -57,7 +58,7 @@ def rebuild(tracking: Tracking, project: Path, results: Path) -> list[tuple[str,
         if not jobs:
             continue
         sweep.status = "KILLED" if sweep.status == "RUNNING" else sweep.status
-        mirror = Mirror(root, sweep, folder, jobs)
+        mirror = Mirror(root, sweep, folder, jobs, newest=latest[sweep.study, sweep.backend] == sweep.key)
         mirror.close()
         if mirror.error is not None:
             raise mirror.error

@@ -53,8 +53,9 @@ def open_store(tracking: Tracking, experiment: str, project: Path) -> tuple[Mlfl
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
-    for noisy in ("mlflow", "alembic"):
-        logging.getLogger(noisy).setLevel(logging.WARNING)
+    os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")  # mlflow sets its own level when it is imported
+    os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
+    logging.getLogger("alembic").setLevel(logging.WARNING)
     logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)  # logs what it raises
     logging.getLogger("urllib3").setLevel(logging.ERROR)  # it tells of every try; we tell of the last
     from alembic.util.exc import CommandError
@@ -70,7 +71,8 @@ def open_store(tracking: Tracking, experiment: str, project: Path) -> tuple[Mlfl
             "The MLflow store cannot be opened.",
             expected=f"a store of this MLflow's version at {uri}",
             received=_reason(error),
-            fix="start the server, or mend tracking.uri; for the local store move mlruns/mlflow.db away",
+            fix="start the server, or mend tracking.uri; for the local store move mlruns/mlflow.db away and type "
+            "python -m pipeline.rebuild",
         ) from None
 
 
@@ -95,16 +97,19 @@ def answered(method: Callable[P, R]) -> Callable[P, R]:
 
 
 def _past_locks(action: Callable[[], R]) -> R:
-    """Do something with the store, again while another program has it locked."""
+    """Do something with the store, again while another program has it locked, and once more after a collision."""
     from mlflow.exceptions import MlflowException
     from sqlalchemy.exc import SQLAlchemyError
 
-    give_up = time.monotonic() + LOCK_SECONDS
+    give_up, collided = time.monotonic() + LOCK_SECONDS, False
     while True:
         try:
             return action()
         except (MlflowException, SQLAlchemyError) as error:
-            if "database is locked" not in str(error) or time.monotonic() >= give_up:
+            # Two writers of the same row: the one that came second finds it there when it looks again.
+            again = not collided and "UNIQUE constraint failed" in str(error)
+            collided |= again
+            if not again and ("database is locked" not in str(error) or time.monotonic() >= give_up):
                 raise
             time.sleep(LOCK_PAUSE)
 

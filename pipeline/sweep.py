@@ -20,7 +20,7 @@ from pipeline.plots import point_figures, sweep_figures
 from pipeline.point_folder import PointFolder, read_run
 from pipeline.points import Outcome, Point, knobs, name_of
 from pipeline.progress import TrainingProgress
-from pipeline.provenance import command, git_state, owner, store_root
+from pipeline.provenance import code_state, command, owner, store_root
 from pipeline.results import gather
 from pipeline.stacking import check_memory, passes
 from pipeline.sweep_record import (
@@ -51,7 +51,7 @@ class Sweep:
 
     def __init__(self, project: Path, first: Config, total: int | None) -> None:
         self.project, self.first, self.total = project, first, total
-        self.root, self.owner, self.git = store_root(project), owner(), git_state(project)
+        self.root, self.owner, self.code = store_root(project), owner(), code_state(project)
         self.jobs: dict[str, Job] = {}
         self.interrupted = False
         self._arrays: dict[str, Arrays] = {}
@@ -151,7 +151,7 @@ class Sweep:
                 self.total != 1,
                 command(),
                 tracking,
-                self.git,
+                self.code,
                 time.time_ns() // 1_000_000,
             )
             self._mirror = Mirror(self.root, sweep, folder, self.jobs.values())
@@ -223,7 +223,7 @@ class Sweep:
         """Go on with the point's folder, or begin it."""
         arrays = self._load(job.config)
         check_memory(job.config, arrays)
-        tags = self.git | {"command": command()}
+        tags = self.code | {"command": command()}
         tags |= {f"data.{name}": checksum for name, checksum in arrays.checksums.items()}
         job.open(signed_text(job.config, arrays.checksums), tags, self.owner, anew=self.first.force)
 

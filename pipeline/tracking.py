@@ -1,6 +1,6 @@
 """The runs of an MLflow experiment: written with explicit ids, so that no MLFLOW_RUN_ID of the environment counts.
 
-This module and store.py are the only ones that import mlflow.
+This module, store.py and models.py are the only ones that import mlflow.
 """
 
 from __future__ import annotations
@@ -15,8 +15,10 @@ from typing import Literal
 
 from pipeline.config import Config, Tracking, flatten
 from pipeline.history import Metric
+from pipeline.lineage import Dataset
 from pipeline.points import Outcome
 from pipeline.store import answered, open_store
+from pipeline.views import LOG_LOSS
 
 Status = Literal["FINISHED", "FAILED", "KILLED"]
 BATCH, PARAMS_BATCH = 1000, 100
@@ -77,21 +79,19 @@ class Tracker:
                 return found
 
     @answered
-    def start_run(self, name: str, parent: str | None, tags: Mapping[str, str], started: int | None = None) -> str:
+    def start_run(self, name: str, tags: Mapping[str, str], started: int | None = None) -> str:
         """Create a run that reads RUNNING, and return its id.
 
         Args:
             name: what it is called.
-            parent: run id of its sweep.
-            tags: its tags.
+            tags: its tags; `mlflow.parentRunId` names the run that it is to hang below.
             started: milliseconds since 1970; None: now.
         """
-        parentage = {"mlflow.parentRunId": parent} if parent else {}
         run = self.client.create_run(
             self.experiment_id,
             start_time=started,
             run_name=name,
-            tags={"mlflow.user": _user(), "mlflow.source.name": "pipeline.train", **parentage, **tags},
+            tags={"mlflow.user": _user(), "mlflow.source.name": "pipeline.train", **tags},
         )
         return str(run.info.run_id)
 
@@ -103,7 +103,8 @@ class Tracker:
 
     @answered
     def delete_run(self, run_id: str) -> None:
-        """Move a run to MLflow's bin."""
+        """Move a run to MLflow's bin, and delete its models, which would be listed without it."""
+        self._remove_models([run_id])
         self.client.delete_run(run_id)
 
     @answered
@@ -113,6 +114,23 @@ class Tracker:
         Returns:
             Whether they are gone for good. A server's are in its bin, which only its host can empty.
         """
+        self._remove_models(run_ids)
+        if not self.local:
+            for run_id in run_ids:
+                self.client.delete_run(run_id)
+            return False
+        from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
+        # As `mlflow gc` does it, which besides what it is told empties the bin of all other experiments.
+        for run_id in run_ids:
+            artifacts = get_artifact_repository(self.client.get_run(run_id).info.artifact_uri)
+            artifacts.delete_artifacts()  # type: ignore[no-untyped-call]
+            self.client._tracking_client.store._hard_delete_run(run_id)
+        return True
+
+    def _remove_models(self, run_ids: Sequence[str]) -> None:
+        from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
         models, token = [], None
         while True:
             page = self.client.search_logged_models([self.experiment_id], page_token=token)
@@ -120,34 +138,21 @@ class Tracker:
             token = page.token
             if not token:
                 break
-        if not self.local:
-            for model in models:
-                self.client.delete_logged_model(model.model_id)
-            for run_id in run_ids:
-                self.client.delete_run(run_id)
-            return False
-        from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
-
-        # As `mlflow gc` does it, which besides what it is told empties the bin of all other experiments.
-        store = self.client._tracking_client.store
         for model in models:
+            if not self.local:
+                self.client.delete_logged_model(model.model_id)
+                continue
             artifacts = get_artifact_repository(model.artifact_location)
             artifacts.delete_artifacts()  # type: ignore[no-untyped-call]
-            store._hard_delete_logged_model(model.model_id)
-        for run_id in run_ids:
-            artifacts = get_artifact_repository(self.client.get_run(run_id).info.artifact_uri)
-            artifacts.delete_artifacts()  # type: ignore[no-untyped-call]
-            store._hard_delete_run(run_id)
-        return True
+            self.client._tracking_client.store._hard_delete_logged_model(model.model_id)
 
     @answered
-    def log_config(self, run_id: str, config: Config, started: int, known: Collection[str] = ()) -> None:
-        """Every key of the config as a parameter, and the twins that a chart can put on an axis.
+    def log_config(self, run_id: str, config: Config, known: Collection[str] = ()) -> None:
+        """Every key of the config as a parameter, and the logarithm of the rate, which a chart can put on an axis.
 
         Args:
             run_id: the run.
             config: the point's.
-            started: timestamp of the twins, milliseconds since 1970.
             known: parameters that the run has already; MLflow refuses another value for them.
         """
         from mlflow.entities import Param
@@ -158,10 +163,6 @@ class Tracker:
         params = [Param(key, value[:6000]) for key, value in left.items()]
         for start in range(0, len(params), PARAMS_BATCH):
             self.client.log_batch(run_id, params=params[start : start + PARAMS_BATCH])
-        twins = {"hp/learning_rate": config.optimizer.learning_rate}
-        if config.model.hidden_size is not None:
-            twins["hp/hidden_size"] = float(config.model.hidden_size)
-        self.log_values(run_id, twins, started)
 
     @answered
     def log_metrics(self, run_id: str, metrics: Sequence[Metric]) -> None:
@@ -176,8 +177,11 @@ class Tracker:
         """Single values, as metrics of step 0."""
         self.log_metrics(run_id, [Metric(0, timestamp, name, value) for name, value in values.items()])
 
-    def log_outcome(self, run_id: str, outcome: Outcome, timestamp: int) -> None:
-        """What a run came to, once: best/..., final/..., time, divergence."""
+    def log_outcome(self, run_id: str, config: Config, outcome: Outcome, timestamp: int) -> None:
+        """What a run came to, once: best/..., final/..., time, divergence, and its rate and size as numbers.
+
+        These come last, because the comparison page opens with the first metric of all.
+        """
         values = {f"best/{name}": value for name, value in outcome.best.items()}
         values |= {f"final/{name}": value for name, value in outcome.final.items()}
         values |= {"time/seconds": outcome.seconds, "time/seconds_per_epoch": outcome.seconds_per_epoch}
@@ -186,6 +190,11 @@ class Tracker:
             values["diverged_step"] = float(outcome.diverged_step)
         if outcome.last_finite_loss is not None:
             values["last_finite_loss"] = outcome.last_finite_loss
+            if outcome.last_finite_loss > 0:
+                values[LOG_LOSS] = math.log10(outcome.last_finite_loss)
+        values["hp/learning_rate"] = config.optimizer.learning_rate
+        if config.model.hidden_size is not None:
+            values["hp/hidden_size"] = float(config.model.hidden_size)
         self.log_values(run_id, values, timestamp)
 
     @answered
@@ -194,6 +203,33 @@ class Tracker:
         from mlflow.entities import RunTag
 
         self.client.log_batch(run_id, tags=[RunTag(key, value[:8000]) for key, value in tags.items()])
+
+    @answered
+    def log_dataset(self, run_id: str, data: Dataset) -> None:
+        """Say what a run was trained on; the same data set again changes nothing."""
+        from mlflow.entities import Dataset as MlflowDataset
+        from mlflow.entities import DatasetInput, InputTag
+
+        entity = MlflowDataset(data.name, data.digest, data.source_type, data.source, data.schema, data.profile)
+        context = [InputTag("mlflow.data.context", "training")]
+        self.client.log_inputs(run_id, datasets=[DatasetInput(entity, context)])
+
+    @answered
+    def experiment_tags(self) -> dict[str, str]:
+        """Tags of the experiment."""
+        return dict(self.client.get_experiment(self.experiment_id).tags)
+
+    @answered
+    def tag_experiment(self, tags: Mapping[str, str]) -> None:
+        """Set tags of the experiment; those that say so already are left alone."""
+        there = self.experiment_tags()
+        for key, value in tags.items():
+            if there.get(key) != value:
+                self.client.set_experiment_tag(self.experiment_id, key, value)
+
+    def address(self, run_id: str) -> str:
+        """Where the UI shows a run's artifacts, as a link within it."""
+        return f"#/experiments/{self.experiment_id}/runs/{run_id}/artifacts"
 
     @answered
     def log_folder(self, run_id: str, folder: Path) -> None:

@@ -101,7 +101,7 @@ class Terminal:
         self.project, self.monkeypatch, self.capsys = project, monkeypatch, capsys
         monkeypatch.setattr(cli, "PROJECT", project)
         monkeypatch.setattr(sweep_module, "Mirror", NoMirror)
-        monkeypatch.setattr(sweep_module, "git_state", lambda project: {})
+        monkeypatch.setattr(sweep_module, "code_state", lambda project: {})
         for figures in ("point_figures", "sweep_figures"):
             monkeypatch.setattr(sweep_module, figures, lambda *arguments: [])
         monkeypatch.setenv("HYDRA_FULL_ERROR", "1")  # so that it is taken away again

@@ -40,7 +40,7 @@ from pipeline.cli import PROJECT
 from pipeline.config import IDX_ROLES
 from pipeline.points import read_point
 from pipeline.store import store_uri
-from tests.swept import artifacts
+from tests.swept import artifact_names
 
 STUDY = """\
 # @package _global_
@@ -276,7 +276,7 @@ def _mlflow(lab: Path) -> dict[str, dict[str, Any]]:
                 for key in run.data.metrics
                 if not key.startswith("time/")
             },
-            "artifacts": sorted(artifacts(client, run_id)),
+            "artifacts": artifact_names(client, run_id),
         }
     return runs
 

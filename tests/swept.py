@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -124,7 +125,7 @@ def in_mlflow(project: Path, study: str = "line_y2x", uri: str | None = None, wh
             "params": {k: v for k, v in run.data.params.items() if k not in ("study", "results", "tracking.uri")},
             "tags": {k: run.data.tags.get(k) for k in ("lab.role", "signature", "backend", "outcome", "error")},
             "metrics": rows,
-            "artifacts": sorted(artifacts(client, run.info.run_id)),
+            "artifacts": artifact_names(client, run.info.run_id),
         }
         if when:
             content[name] |= {"id": run.info.run_id, "when": (run.info.start_time, run.info.end_time)}
@@ -138,6 +139,11 @@ def artifacts(client: MlflowClient, run_id: str, path: str | None = None) -> Ite
             yield from artifacts(client, run_id, file.path)
         else:
             yield file.path
+
+
+def artifact_names(client: MlflowClient, run_id: str) -> list[str]:
+    """Paths of all artifact files of a run, without the time that stands in the names of images."""
+    return sorted(re.sub(r"\+timestamp\+\d+", "", path) for path in artifacts(client, run_id))
 
 
 def told_once(project: Path, point: Point, run_id: str, uri: str | None = None) -> None:

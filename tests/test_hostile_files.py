@@ -41,15 +41,18 @@ READERS = {
     "files.py": "SHA256SUMS, *.npz, files by their checksum",
     "idx.py": "",
     "jobs.py": "signed.json",
+    "model_loader.py": "network.json and weights.npz of a model in MLflow",
     "point_folder.py": "metrics.csv and run.json of a point in training",
     "points.py": "config.json, outcome.json, metrics.csv, weights.npz, TABLE.csv of a complete point",
     "prepare.py": "data/raw/*",
-    "provenance.py": "",
-    "reproduction.py": "published/*.csv",
+    "presentation.py": "config.json of the points of other sweeps",
+    "provenance.py": "dvc.lock",
+    "reproduction.py": "published/*.csv, reports/rounding.csv",
     "sources.py": "downloads: npz, gz, tgz, deb",
     "statements.py": "reports/recorded/*.csv",
     "store.py": "mlruns/mlflow.db",
     "sweep_record.py": "sweep.json",
+    "ui.py": "",
 }
 """Modules that read files, and what: a module that begins to must be put here, and its files below."""
 READS = re.compile(
@@ -181,7 +184,7 @@ GRID = rates("0.1", more=("training.epochs=6",))
 def without_mlflow(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
     if "empty_store" not in request.fixturenames:
         monkeypatch.setattr(sweep_module, "Mirror", NoMirror)
-    monkeypatch.setattr(sweep_module, "git_state", lambda project: {})
+    monkeypatch.setattr(sweep_module, "code_state", lambda project: {})
     for figures in ("point_figures", "sweep_figures"):
         monkeypatch.setattr(sweep_module, figures, lambda *arguments: [])
 
@@ -303,7 +306,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     project = tmp_path_factory.mktemp("trained")
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(sweep_module, "Mirror", NoMirror)
-        patched.setattr(sweep_module, "git_state", lambda project: {})
+        patched.setattr(sweep_module, "code_state", lambda project: {})
         swept(project, rates("0.1", "0.2", more=("training.epochs=6", "results=results/line_y2x/numpy")))
     shutil.copytree(cli.CONF.parent / "published", project / "published")
     return project

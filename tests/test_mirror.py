@@ -452,9 +452,9 @@ def test_whose_process_counts_as_gone(project: Path, process: str, beat: int | N
     tags = {"lab.role": "sweep", "lab.owner": process}
     if beat is not None:
         tags["lab.heartbeat"] = str(time.time_ns() // 1_000_000 - beat * 1000)
-    parent = tracker.start_run("a sweep", None, tags)
-    tracker.start_run("a point", parent, {"lab.role": "point", "lab.owner": process})
-    tracker.start_run("by hand", None, {})
+    parent = tracker.start_run("a sweep", tags)
+    tracker.start_run("a point", {"mlflow.parentRunId": parent, "lab.role": "point", "lab.owner": process})
+    tracker.start_run("by hand", {})
     swept(project, rates("0.1"))
     found = statuses(project)
     assert found.pop("learning_rate=0.1") == "FINISHED"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import platform
@@ -15,7 +16,7 @@ from typing import Any
 import psutil
 import pytest
 
-from pipeline.provenance import HEARTBEAT_SECONDS, STALE_SECONDS, git_state, is_gone, lives, owner, store_root
+from pipeline.provenance import HEARTBEAT_SECONDS, STALE_SECONDS, code_state, is_gone, lives, owner, store_root
 
 
 def test_a_temporary_checkout_of_dvc_uses_the_store_of_its_project(tmp_path: Path) -> None:
@@ -24,15 +25,20 @@ def test_a_temporary_checkout_of_dvc_uses_the_store_of_its_project(tmp_path: Pat
 
 
 def test_git_tells_commit_and_dirt(tmp_path: Path) -> None:
-    assert git_state(tmp_path) == {}
+    assert code_state(tmp_path) == {}
     git = ["git", "-C", str(tmp_path), "-c", "user.name=a", "-c", "user.email=a@b"]
     (tmp_path / "file").write_text("1")
     for arguments in (["init", "-q"], ["add", "."], ["commit", "-qm", "first"]):
         subprocess.run([*git, *arguments], check=True)
     head = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
-    assert git_state(tmp_path) == {"mlflow.source.git.commit": head, "git.dirty": "false"}
+    assert code_state(tmp_path) == {"mlflow.source.git.commit": head, "git.dirty": "false"}
     (tmp_path / "file").write_text("2")
-    assert git_state(tmp_path)["git.dirty"] == "true"
+    assert code_state(tmp_path)["git.dirty"] == "true"
+
+
+def test_the_lock_file_of_dvc_is_told_by_its_checksum(tmp_path: Path) -> None:
+    (tmp_path / "dvc.lock").write_bytes(b"stages\n")
+    assert code_state(tmp_path) == {"dvc.lock": hashlib.sha256(b"stages\n").hexdigest()}
 
 
 # --- whose process still runs

@@ -61,6 +61,23 @@ def test_runs_of_two_sweeps_that_share_points_hang_below_the_newest(project: Pat
     assert {run.data.tags["mlflow.parentRunId"] for run in points} == {parent}
 
 
+def test_views_show_what_the_newest_sweep_asked_for(project: Path, empty_store: Path) -> None:
+    def shown(where: Path) -> dict[str, str]:
+        points = [run for run in runs_of(where) if run.data.tags["lab.role"] == "point"]
+        return {str(run.info.run_name): run.data.tags["lab.newest"] for run in points}
+
+    swept(project, rates("0.02", "0.1"))
+    assert shown(project) == {"learning_rate=0.02": "true", "learning_rate=0.1": "true"}
+    swept(project, rates("0.1", "0.5"))
+    newest = {"learning_rate=0.02": "false", "learning_rate=0.1": "true", "learning_rate=0.5": "true"}
+    assert shown(project) == newest
+    other = without_mlflow(project, empty_store, ".points")
+    rebuild(LOCAL, other, other / "results")
+    assert shown(other) == newest
+    swept(project, rates("0.02", "0.1"))  # asked for again: nothing is trained, but it is what is looked at now
+    assert shown(project) == {"learning_rate=0.02": "true", "learning_rate=0.1": "true", "learning_rate=0.5": "false"}
+
+
 def test_points_that_are_not_complete_are_left_to_training(
     project: Path, empty_store: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -78,6 +78,7 @@ def test_a_study_goes_with_all_that_hangs_on_it_and_the_other_one_stays(two_stud
     for study, count in (("one", models), ("two", 1)):
         experiment = client.get_experiment_by_name(study)
         assert experiment is not None
+        made[study] = [model.model_id for model in client.search_logged_models([experiment.experiment_id])]
         for number in range(count):
             model = client.create_logged_model(
                 experiment.experiment_id, name=f"m{number}", source_run_id=runs[study][0].info.run_id

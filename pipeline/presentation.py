@@ -1,0 +1,103 @@
+"""What makes runs legible in MLflow: notes, colours, diagnosis, stepped images, data set, models, saved views."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pipeline.answers import headline
+from pipeline.config import Config, read_config
+from pipeline.descriptions import experiment_note, point_note, sweep_note
+from pipeline.diagnosis import diagnose
+from pipeline.errors import LabError
+from pipeline.files import explained
+from pipeline.lineage import checksums_in, dataset_of
+from pipeline.models import log_models
+from pipeline.panels import rate_colour
+from pipeline.points import POINTS, Point
+from pipeline.stepped_images import LOGGED_IMAGES, image_files, image_keys
+from pipeline.sweep_record import SweepRecord, all_sweeps
+from pipeline.tracking import Tracker
+from pipeline.views import NEWEST, view_tags
+
+NOTE, COLOUR, HEADLINE = "mlflow.note.content", "mlflow.runColor", "lab.headline."
+
+
+def point_tags(config: Config, newest: bool) -> dict[str, str]:
+    """Tags that a point's run has from its start: the colour of its rate, and whether the views show it."""
+    red, green, blue, _ = rate_colour(config.optimizer.learning_rate)
+    colour = "#" + "".join(f"{round(255 * part):02x}" for part in (red, green, blue))
+    return {COLOUR: colour, NEWEST: str(newest).lower()}
+
+
+def present_point(tracker: Tracker, run_id: str, parent: str | None, point: Point, run: Mapping[str, Any]) -> None:
+    """Write to a complete point's run what a person looks at.
+
+    Args:
+        tracker: of its experiment.
+        run_id: its run.
+        parent: the run of its sweep.
+        point: trained.
+        run: what run.json holds.
+    """
+    found = diagnose(point.config, point.history)
+    ended = point.history.metrics[-1].timestamp if point.history.metrics else run["started"]
+    figures = None if parent is None else tracker.address(parent)
+    tracker.log_values(run_id, {f"diagnosis/{name}": value for name, value in found.values.items()}, ended)
+    tracker.log_dataset(run_id, dataset_of(point.config, checksums_in(run["tags"])))
+    with explained(Path("folder for temporary files")), tempfile.TemporaryDirectory() as folder:
+        image_files(Path(folder), point.config, point.history, ended)
+        tracker.log_folder(run_id, Path(folder))
+    log_models(tracker.client, tracker.experiment_id, run_id, point)
+    note = point_note(point, run["overrides"], figures)
+    tracker.tag(run_id, LOGGED_IMAGES | {"diagnosis": found.label, NOTE: note})
+
+
+def present_sweep(
+    tracker: Tracker, run_id: str | None, sweep: SweepRecord, points: Sequence[Point], newest: bool
+) -> None:
+    """Write the answer above a sweep's run, and above its experiment beside those of the other backends.
+
+    Args:
+        tracker: of the experiment.
+        run_id: the sweep's run; None where a point is alone.
+        sweep: what the command is.
+        points: its complete ones, at least one.
+        newest: whether it is the newest sweep of its backend, which the experiment's answer is.
+    """
+    if run_id is not None:
+        tracker.tag(run_id, {NOTE: sweep_note(sweep.study, points, sweep.command, tracker.address(run_id))})
+    if not newest:
+        return
+    told = {key: value for key, value in tracker.experiment_tags().items() if key.startswith(HEADLINE)}
+    told |= {f"{HEADLINE}{sweep.backend}": headline(points)}
+    said = {key.removeprefix(HEADLINE): value for key, value in told.items()}
+    tracker.tag_experiment(told | {NOTE: experiment_note(sweep.study, said)})
+
+
+def present_study(tracker: Tracker, root: Path, sweep: SweepRecord, configs: Sequence[Config]) -> None:
+    """Write the saved views of a study: of a command's points, and of the newest sweep of each other backend.
+
+    Args:
+        tracker: of the experiment.
+        root: folder that holds .points/.
+        sweep: what the command is.
+        configs: of its points.
+    """
+    same = [one for _, one in all_sweeps(root) if (one.study, one.tracking) == (sweep.study, sweep.tracking)]
+    newest = {one.backend: one for one in sorted(same, key=lambda one: one.started) if one.backend != sweep.backend}
+    others = [config for one in newest.values() for config in _configs(root, one)]
+    keys = list(dict.fromkeys(key for config in configs for key in image_keys(config)))
+    tracker.tag_experiment(view_tags([*configs, *others], keys, sweep.started))
+
+
+def _configs(root: Path, sweep: SweepRecord) -> Iterator[Config]:
+    """The configs of a sweep's points, as far as they are on disk."""
+    for point in sweep.points:
+        try:
+            yield read_config(json.loads((root / POINTS / point["signature"] / "config.json").read_text()))
+        except (OSError, ValueError, LabError):  # not trained here, or damaged: told where its numbers are needed
+            continue

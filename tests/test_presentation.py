@@ -1,0 +1,132 @@
+"""What makes runs legible in MLflow: each thing is there once, and says what the point's folder says."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from mlflow import MlflowClient
+from mlflow.entities import Run
+
+from pipeline.answers import headline
+from pipeline.config import Tracking
+from pipeline.diagnosis import diagnose
+from pipeline.points import POINTS, Point
+from pipeline.presentation import point_tags, present_point, present_study, present_sweep
+from pipeline.stepped_images import image_keys
+from pipeline.store import store_uri
+from pipeline.sweep_record import SweepRecord, sweep_folder, write_sweep
+from pipeline.tracking import Tracker
+from pipeline.views import view_tags
+from tests.swept import artifacts
+from tests.trained import config, sweep
+
+LOCAL = Tracking(name="local", uri=None)
+RUN: dict[str, Any] = {"started": 17, "tags": {"data.table": "ab" * 32}, "overrides": ["experiment=line_y3x", "seed=1"]}
+
+
+@pytest.fixture(scope="module")
+def points() -> list[Point]:
+    """One that converges, one that stalls."""
+    common = ("experiment=line_y3x", "recording.snapshots=4", "training.epochs=40")
+    return sweep(common, [[f"optimizer.learning_rate={rate}"] for rate in (0.1, 1)])
+
+
+@pytest.fixture
+def tracker(project: Path) -> Tracker:
+    return Tracker(LOCAL, "line_y3x", project)
+
+
+def client(project: Path) -> MlflowClient:
+    return MlflowClient(store_uri(project))
+
+
+def record(key: str, backend: str, started: int, tracking: Tracking = LOCAL, study: str = "line_y3x") -> SweepRecord:
+    return SweepRecord(key, study, backend, True, "the command", tracking.model_dump(mode="json"), {}, started)
+
+
+def presented(project: Path, tracker: Tracker, point: Point, times: int = 1) -> Run:
+    run_id = tracker.start_run("a", {})
+    for _ in range(times):
+        present_point(tracker, run_id, "parent", point, RUN)
+    return client(project).get_run(run_id)
+
+
+def test_a_run_says_why_it_ended_where_it_did(project: Path, tracker: Tracker, points: list[Point]) -> None:
+    found = diagnose(points[1].config, points[1].history)
+    run = presented(project, tracker, points[1])
+    assert run.data.tags["diagnosis"] == "stalled (rounding)"
+    assert found.evidence in run.data.tags["mlflow.note.content"]
+    assert f"#/experiments/{tracker.experiment_id}/runs/parent/artifacts" in run.data.tags["mlflow.note.content"]
+    told = {key.removeprefix("diagnosis/"): v for key, v in run.data.metrics.items() if key.startswith("diagnosis/")}
+    assert told == found.values
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_images_data_set_and_models_are_there_once(
+    project: Path, tracker: Tracker, points: list[Point], times: int
+) -> None:
+    run = presented(project, tracker, points[0], times)
+    files = list(artifacts(client(project), run.info.run_id, "images"))
+    originals = [file for file in files if file.endswith(".png")]
+    assert run.data.tags["mlflow.loggedImages"]
+    assert {Path(file).name.split("+")[0] for file in originals} == set(image_keys(points[0].config))
+    assert len(originals) == len(image_keys(points[0].config)) * len(points[0].history.snapshots)
+    assert run.inputs is not None
+    (data,) = run.inputs.dataset_inputs
+    assert data.dataset.name == "line_y3x"
+    assert json.loads(data.dataset.source) == {"uri": "conf/data/line_y3x.yaml"}
+    assert data.tags[0].value == "training"
+    models = client(project).search_logged_models([tracker.experiment_id])
+    assert [model.source_run_id for model in models] == [run.info.run_id]
+
+
+def test_a_rate_has_the_colour_that_it_has_in_the_plots() -> None:
+    slow, fast = (point_tags(config(f"optimizer.learning_rate={rate}"), newest=True) for rate in (0.0001, 1000))
+    assert slow["mlflow.runColor"] == "#12123a"
+    assert fast["mlflow.runColor"] == "#d8cf3a"
+    assert point_tags(config(), newest=False)["lab.newest"] == "false"
+
+
+def test_the_experiment_keeps_the_answers_of_both_backends(
+    project: Path, tracker: Tracker, points: list[Point]
+) -> None:
+    run_id = tracker.start_run("sweep", {})
+    present_sweep(tracker, run_id, record("a" * 16, "numpy", 5), points, newest=True)
+    present_sweep(tracker, None, record("b" * 16, "keras", 6), points[:1], newest=True)
+    present_sweep(tracker, None, record("c" * 16, "keras", 4), points[1:], newest=False)
+    note = tracker.experiment_tags()["mlflow.note.content"]
+    assert f"- numpy: {headline(points)}\n- keras: {headline(points[:1])}" in note
+    own = client(project).get_run(run_id).data.tags["mlflow.note.content"]
+    assert own.startswith(f"**{headline(points)}**")
+    assert "`the command`" in own
+
+
+def test_views_show_the_newest_sweep_of_the_other_backend_too(project: Path, tracker: Tracker) -> None:
+    mine, theirs = (
+        [config("experiment=line_y3x", f"backend={name}", f"optimizer.learning_rate={rate}") for rate in (0.1, 1)]
+        for name in ("numpy", "keras")
+    )
+    server = Tracking(name="server", uri="http://127.0.0.1:1")
+    kept = [  # the older one, one for another store, and one of another study do not count
+        (record("1" * 16, "keras", 1), mine[:1]),
+        (record("2" * 16, "keras", 2), theirs),
+        (record("3" * 16, "keras", 3, server), mine[:1]),
+        (record("4" * 16, "keras", 4, study="line_y2x"), mine[:1]),
+        (record("5" * 16, "numpy", 5), mine[:1]),
+    ]
+    for number, (sweep_record, members) in enumerate(kept):
+        for place, one in enumerate(members):
+            signature = f"{number}{place}" * 8
+            folder = project / POINTS / signature
+            folder.mkdir(parents=True)
+            (folder / "config.json").write_text(json.dumps(one.model_dump(mode="json")))
+            sweep_record.points.append({"name": str(place), "signature": signature, "folder": str(place)})
+        sweep_record.points.append({"name": "gone", "signature": "f" * 16, "folder": "gone"})
+        write_sweep(sweep_folder(project, sweep_record.key), sweep_record)
+    present_study(tracker, project, record("6" * 16, "numpy", 6), mine)
+    views = {key: value for key, value in tracker.experiment_tags().items() if "sharedViewState" in key}
+    assert views == view_tags([*mine, *theirs], image_keys(mine[0]), 6)
+    assert any("backends" in key for key in views)
