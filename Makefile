@@ -2,8 +2,8 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(abspath $(VENV))/bin
-STORE := mlruns/mlflow.db
 PORT ?= 5000
+WORKERS ?= $(shell $(PYTHON) -c 'import os; print((os.cpu_count() or 1) + 1)')
 export PATH := $(BIN):$(PATH)
 export MLFLOW_DISABLE_TELEMETRY := true
 
@@ -17,7 +17,7 @@ reproduce: $(VENV)/.installed ## fetch MNIST, train every study on both backends
 	@echo "The report is reports/README.md. To look at the runs: make ui"
 
 test: $(VENV)/.installed ## run the tests
-	@OMP_NUM_THREADS=1 pytest -n auto --dist worksteal
+	@OMP_NUM_THREADS=1 pytest -n $(WORKERS) --dist worksteal
 
 check: $(VENV)/.installed ## lint, format and types
 	@ruff check .
@@ -25,10 +25,7 @@ check: $(VENV)/.installed ## lint, format and types
 	@mypy
 
 ui: $(VENV)/.installed ## open the runs in MLflow on 127.0.0.1 (PORT=5000)
-	@test -f $(STORE) || { echo "error: there are no runs yet; make reproduce, or python -m pipeline.train, writes them" >&2; exit 1; }
-	@echo "Experiments: http://127.0.0.1:$(PORT)/#/experiments (Ctrl-C ends the server)"
-	@MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false mlflow ui --host 127.0.0.1 --port $(PORT) \
-		--backend-store-uri sqlite:///$(abspath $(STORE))
+	@python -m pipeline.ui --port $(PORT)
 
 rebuild: $(VENV)/.installed ## write to MLflow what is on disk and not there
 	@python -m pipeline.rebuild
