@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
-from pipeline.diagnosis import GOAL, Diagnosis, diagnose
-from pipeline.plot_data import cell_metric, grid, hidden_sizes, rates, with_size
+from pipeline.diagnosis import GOAL, GROWN, Diagnosis, diagnose
+from pipeline.plot_data import cell_metric, hidden_sizes, rates, with_size
 from pipeline.plots import METRIC_NAMES
 from pipeline.points import Point
 
@@ -22,24 +21,27 @@ QUESTIONS = {
 """Each study's question, in the order of the report."""
 
 
+Diagnosed = Sequence[tuple[Point, Diagnosis]]
+"""Points by rising rate, each with its diagnosis."""
+
+
 def answers(points: Sequence[Point]) -> Iterator[str]:
     """The sentences of one backend's points: best rates, rates too big, what rates too small cost.
 
     One point alone gets its diagnosis.
     """
+    found = {point.name: diagnose(point.config, point.history) for point in points}
     if len(points) == 1:
-        alone = diagnose(points[0].config, points[0].history)
+        (alone,) = found.values()
         yield f"{alone.label}: {alone.evidence}."
         return
-    best = best_rates(points)
+    best = best_points(points)
     yield from _best(points, best)
-    lost = [point for point in points if diagnose(point.config, point.history).verdict == "diverged"]
-    if not lost and len(rates(points)) > 1:
+    if len(rates(points)) > 1 and not any(map(_ran_away, found.values())):
         yield f"no rate up to {rates(points)[-1]:g} diverges."
     for size in hidden_sizes(points):
-        found = [(point.config.optimizer.learning_rate, diagnose(point.config, point.history))
-                 for point in with_size(points, size)]  # fmt: skip
-        told = [*_failing(found), *_costs(found), *_beyond(found, best.get(size))]
+        members = [(point, found[point.name]) for point in with_size(points, size)]
+        told = [*_failing(members), *_costs(members), *_beyond(members, best.get(size))]
         where = "" if size is None else f"hidden size {size}: "
         yield from (where + sentence for sentence in told)
 
@@ -55,13 +57,20 @@ def headline(points: Sequence[Point]) -> str:
     if best is not None:
         size, value = best.config.model.hidden_size, best.outcome.final[metric]
         hidden = "" if size is None else f" with hidden size {size}"
-        first = "best: " if len(points) > 1 else ""
-        parts.append(f"{first}rate {best.config.optimizer.learning_rate:g}{hidden}, {METRIC_NAMES[metric]} {value:.4g}")
+        which = f"`{best.name}`" if _share_cells(points) else f"rate {_rate(best):g}{hidden}"
+        parts.append(f"{'best: ' if len(points) > 1 else ''}{which}, {METRIC_NAMES[metric]} {value:.4g}")
     if len(points) == 1:
         return "; ".join([*parts, *labels])
     for label, members in sorted(labels.items(), key=lambda item: min(item[1])):
-        listed = [f"{rate:g}" if len(set(at)) == len(sizes) else f"{rate:g} ({', '.join(map(str, at))})"
-                  for rate, at in sorted(members.items())]  # fmt: skip
+        listed = []
+        for rate, at in sorted(members.items()):
+            whole = sum(_rate(point) == rate for point in points)
+            if len(at) == whole and (_share_cells(points) or len(at) == len(sizes)):
+                listed.append(f"{rate:g}")
+            else:
+                listed.append(
+                    f"{rate:g} ({f'{len(at)} of {whole}' if _share_cells(points) else ', '.join(map(str, at))})"
+                )
         parts.append(f"{label}: {', '.join(listed)}")
     return "; ".join(parts)
 
@@ -74,74 +83,90 @@ def best_point(points: Sequence[Point]) -> Point | None:
     return choose(ends, key=lambda point: point.outcome.final[metric], default=None)
 
 
-def best_rates(points: Sequence[Point]) -> dict[int | None, float]:
-    """For each hidden size the rate whose final value is best; a size whose points all diverged has none."""
-    metric = cell_metric(points)
-    cells, choose = grid(points, metric), max if metric.endswith("accuracy") else min
-    best = {}
-    for size, values in zip(cells.sizes, cells.values.tolist(), strict=True):
-        ends = {rate: value for rate, value in zip(cells.rates, values, strict=True) if math.isfinite(value)}
-        if ends:
-            best[size] = choose(ends, key=lambda rate: ends[rate])
-    return best
+def best_points(points: Sequence[Point]) -> dict[int | None, Point]:
+    """The best point of each hidden size; a size whose points all diverged has none."""
+    chosen = {size: best_point(with_size(points, size)) for size in hidden_sizes(points)}
+    return {size: point for size, point in chosen.items() if point is not None}
 
 
-def _best(points: Sequence[Point], best: dict[int | None, float]) -> Iterator[str]:
-    if len(rates(points)) < 2 or not best:
+def _rate(point: Point) -> float:
+    return point.config.optimizer.learning_rate
+
+
+def _share_cells(points: Sequence[Point]) -> bool:
+    """Whether points differ in more than rate and hidden size, so that these two do not name one."""
+    return len({(_rate(point), point.config.model.hidden_size) for point in points}) < len(points)
+
+
+def _ran_away(diagnosis: Diagnosis) -> bool:
+    return diagnosis.verdict == "diverged" or diagnosis.values.get("loss_over_baseline", 0.0) > GROWN
+
+
+def _best(points: Sequence[Point], best: Mapping[int | None, Point]) -> Iterator[str]:
+    if len(rates(points)) < 2 and not _share_cells(points):
         return
-    metric = cell_metric(points)
-    cells = grid(points, metric)
-    for size, rate in best.items():
-        value = cells.values[cells.sizes.index(size)][cells.rates.index(rate)]
-        where = "" if size is None else f" for hidden size {size}"
-        yield f"the best rate{where} is {rate:g}, {METRIC_NAMES[metric]} {value:.4g}."
-    if len(best) > 1:
-        same = "is the same for every hidden size" if len(set(best.values())) == 1 else "moves with the hidden size"
-        yield f"the best rate {same}."
+    metric, named = cell_metric(points), _share_cells(points)
+    for size, point in best.items():
+        which = f"point{'' if size is None else f' with hidden size {size}'} is `{point.name}`"
+        if not named:
+            which = f"rate{'' if size is None else f' for hidden size {size}'} is {_rate(point):g}"
+        yield f"the best {which}, {METRIC_NAMES[metric]} {point.outcome.final[metric]:.4g}."
+    if len(best) > 1 and not named:
+        same = len({_rate(point) for point in best.values()}) == 1
+        yield f"the best rate {'is the same for every hidden size' if same else 'moves with the hidden size'}."
 
 
-Found = Sequence[tuple[float, Diagnosis]]
-"""The points of one hidden size: rate and diagnosis, by rising rate."""
-
-
-def _failing(found: Found) -> Iterator[str]:
+def _failing(found: Diagnosed) -> Iterator[str]:
     """The first rate that diverges, with its step, and which rates stall or oscillate."""
-    diverged = [(rate, diagnosis) for rate, diagnosis in found if diagnosis.verdict == "diverged"]
+    diverged = [(point, diagnosis) for point, diagnosis in found if diagnosis.verdict == "diverged"]
     if diverged:
-        rate, first = diverged[0]
-        more = f"; so do {_listed(rate for rate, _ in diverged[1:])}" if diverged[1:] else ""
-        yield f"{rate:g} is the first rate that diverges: {first.evidence}{more}."
+        point, first = diverged[0]
+        others = [other for other, _ in diverged[1:] if _rate(other) > _rate(point)]
+        more = (
+            f"; so do{'es' if len({_rate(o) for o in others}) == 1 else ''} {_listed(others, found)}" if others else ""
+        )
+        yield f"{_rate(point):g} is the first rate that diverges: {first.evidence}{more}."
     for label in dict.fromkeys(d.label for _, d in found if d.verdict in ("stalled", "oscillating")):
-        members = [(rate, diagnosis) for rate, diagnosis in found if diagnosis.label == label]
-        rate, first = members[0]
-        at = _listed(rate for rate, _ in members)
-        yield f"{label} at rate{'s' if len(members) > 1 else ''} {at}; at {rate:g}: {first.evidence}."
+        members = [(point, diagnosis) for point, diagnosis in found if diagnosis.label == label]
+        point, first = members[0]
+        several = len({_rate(one) for one, _ in members}) > 1
+        at = _listed([one for one, _ in members], found)
+        yield f"{label} at rate{'s' if several else ''} {at}; at {_rate(point):g}: {first.evidence}."
 
 
-def _costs(found: Found) -> Iterator[str]:
-    """How many epochs the rates take to a low loss, where at least one got there and there are several."""
-    reached = {rate: d.values["epochs_to_low_loss"] for rate, d in found if "epochs_to_low_loss" in d.values}
-    if len(found) < 2 or not reached or len({rate for rate, _ in found}) < len(found):
+def _costs(found: Diagnosed) -> Iterator[str]:
+    """When the rates recorded a low loss first, where at least one did, and there are several."""
+    if len({_rate(point) for point, _ in found}) < max(len(found), 2):
+        return
+    reached = {_rate(p): d.values["epochs_to_low_loss"] for p, d in found if "epochs_to_low_loss" in d.values}
+    if not reached:
         return
     fastest = min(reached, key=lambda rate: (reached[rate], -rate))
-    parts = [f"{reached[fastest]:,.0f} epochs at rate {fastest:g}"]
-    for rate, diagnosis in reversed(found):
+    parts = [f"{reached[fastest]:,.0f} at rate {fastest:g}"]
+    for point, diagnosis in reversed(found):
+        rate = _rate(point)
         if rate < fastest and rate in reached:
             parts.append(f"{reached[rate]:,.0f} at {rate:g}")
         elif rate < fastest and diagnosis.verdict == "too slow":
             needed = diagnosis.values.get("epochs_needed")
-            parts.append(f"about {float(f'{needed:.2g}'):,.0f} at {rate:g}" if needed else f"out of sight at {rate:g}")
+            about = f"{float(f'{needed:.2g}'):,.0f} would be needed" if needed else "no end is in sight"
+            parts.append(f"{'about ' if needed else ''}{about} at {rate:g}")
     if len(parts) > 1:
-        yield f"a loss of {GOAL:.0%} of the baseline takes {', '.join(parts)}."
+        yield f"a loss of {GOAL:.0%} of the baseline is first recorded at epoch {', '.join(parts)}."
 
 
-def _beyond(found: Found, best: float | None) -> Iterator[str]:
+def _beyond(found: Diagnosed, best: Point | None) -> Iterator[str]:
     """Rates that are slow because they are too big, not too small."""
-    slow = [rate for rate, d in found if d.verdict == "too slow" and best is not None and rate > best]
-    if slow:
-        yield f"{_listed(slow)} ends behind {best:g} after as many epochs: too big a rate is slow too."
+    slow = [point for point, d in found if d.verdict == "too slow" and best is not None and _rate(point) > _rate(best)]
+    if slow and best is not None:
+        ends = "ends" if len({_rate(point) for point in slow}) == 1 else "end"
+        yield f"{_listed(slow, found)} {ends} behind {_rate(best):g} after as many epochs: too big a rate is slow too."
 
 
-def _listed(values: Iterator[float] | Sequence[float]) -> str:
-    names = [f"{value:g}" for value in values]
+def _listed(points: Sequence[Point], found: Diagnosed) -> str:
+    """The rates of points, and how many of its points where a rate has more of them."""
+    names = []
+    for rate in dict.fromkeys(map(_rate, points)):
+        mine, whole = sum(_rate(one) == rate for one in points), sum(_rate(one) == rate for one, _ in found)
+        names.append(f"{rate:g}" if mine == whole else f"{rate:g} ({mine} of {whole})")
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"

@@ -40,6 +40,8 @@ ROUGH = 0.25
 """From this share of its way upwards a loss swings instead of falling; 0.5 would be as much up as down."""
 REVERSALS = 0.5
 """From this share of updates that turn a weight round, the weight swings."""
+ENOUGH = 10
+"""So many updates can tell swinging from a start that goes to and fro."""
 FLAT = 1e-3
 """Below this d(log loss) / d(log weights) the gradient is nearly zero: weights 1 % larger move the loss by 0.001 %."""
 SATURATED = 1e-3
@@ -105,7 +107,7 @@ def diagnose(config: Config, history: History) -> Diagnosis:
     if end <= GOAL * baseline:
         since = int(steps[first_below(losses, GOAL * baseline)])
         values["epochs_to_low_loss"] = float(since)
-        reached = f"{where}; {GOAL:.0%} of it were reached at epoch {since:,}"
+        reached = f"{where}; {GOAL:.0%} of it first recorded at epoch {since:,}"
         swings = f"; it swings: {values['roughness']:.0%} of its way goes up in the second half"
         return Diagnosis("converged", "", reached + (swings if _swings(values) else ""), values)
     change = float(half[0]) / end - 1 if end else 0.0
@@ -139,31 +141,34 @@ def first_below(losses: Floats, goal: float) -> int:
 def reversals(history: History) -> float | None:
     """The largest share of updates, over all weights, that go the other way than the one before.
 
-    From the counts of direction changes, else from weights that were recorded at every epoch; None without either.
+    From the counts of direction changes, else from weights that were recorded at every epoch; None without either, and
+    for fewer than `ENOUGH` updates.
     """
-    if "direction_changes" in history.tables and history.epochs > 1:
+    if history.epochs < ENOUGH:
+        return None
+    if "direction_changes" in history.tables:
         return max(row["count"] for row in history.tables["direction_changes"]) / (history.epochs - 1)
     shares = []
     for name in history.names():
         steps, values = history.series(name) if name.startswith("weights/") else (np.empty(0), np.empty(0))
         single = name.removeprefix("weights/").split("/")[-1].startswith(("weight", "bias"))
-        if single and len(steps) > 2 and np.array_equal(steps, np.arange(len(steps))):
+        if single and len(steps) > ENOUGH and np.array_equal(steps, np.arange(len(steps))):
             moves = np.diff(values)
             shares.append(float(np.mean(moves[1:] * moves[:-1] < 0)))
     return max(shares, default=None)
 
 
-def epochs_needed(steps: NDArray[np.int64], losses: Floats, goal: float) -> float:
+def epochs_needed(steps: NDArray[np.int64], losses: Floats, goal: float) -> float | None:
     """How many epochs in all the loss would need to reach `goal` if it went on as in the second half of its records.
 
     Two laws are fitted to log(loss) by least squares, exponential decay (by epoch) and a power law (by log(epoch)); the
-    one that fits better is taken. inf where the loss does not fall.
+    one that fits better is taken. inf where the loss does not fall, None where there are too few records to tell.
     """
     there = (steps > 0) & (losses > 0)
     steps, logs = steps[there].astype(np.float64), np.log(losses[there])
     steps, logs = steps[len(steps) // 2 :], logs[len(logs) // 2 :]
     if len(steps) < 2:
-        return math.inf
+        return None
     fits = []
     for axis in (steps, np.log(steps)):
         slope, height = np.polyfit(axis, logs, 1)
@@ -224,7 +229,8 @@ def _stalled(config: Config, history: History, where: str, values: dict[str, flo
     gradient = history.final().get("gradient_norm", 0.0)
     last = history.snapshots.get(max(history.snapshots, default=0), {})
     size = "exactly 0" if gradient == 0 else f"{gradient:.2g}"
-    says = f"{where}; the gradient is {size}"
+    ran = "; it ran away to there" if values.get("loss_over_baseline", math.inf) > GROWN else ""
+    says = f"{where}{ran}; the gradient is {size}"
     step = config.finite_difference_step
     if config.gradient == "finite_difference" and last:
         lost = [float(np.mean(array + array.dtype.type(step) == array)) for array in last.values()]
@@ -239,7 +245,8 @@ def _stalled(config: Config, history: History, where: str, values: dict[str, flo
         if share >= 0.5:
             why = f"{share:.0%} of a layer's sigmoids are saturated on the rows that are wrong"
             return Diagnosis("stalled", "saturation", f"{says}: {why}", values)
-    return Diagnosis("stalled", "flat", f"{says}, and no weight moves", values)
+    moved = history.final().get("weights/update_ratio", 0.0)
+    return Diagnosis("stalled", "flat", f"{says}, the last update {moved:.2g} of the weights", values)
 
 
 def _too_slow(
@@ -250,12 +257,13 @@ def _too_slow(
     if not rose and len(losses) and losses[0] > 1.01 * baseline and steps[0] > 0:
         rose = f"; the first epoch's {losses[0]:.3g} is above the baseline: the first steps overshot"
     needed = epochs_needed(steps, losses, GOAL * baseline) if baseline else math.inf
-    if needed <= FORESEEABLE * int(steps[-1]):
+    trained = f"{steps[-1]:,} epoch{'s' if steps[-1] != 1 else ''}"
+    if needed is None:
+        how = f"after {trained}, too few records to see a trend"
+    elif needed <= FORESEEABLE * int(steps[-1]):
         values["epochs_needed"] = needed
         about = f"{float(f'{needed:.2g}'):,.0f}"
         how = f"still falling; at this pace {GOAL:.0%} takes about {about} epochs, {steps[-1]:,} were trained"
-    elif len(losses) < 3:
-        how = f"after {steps[-1]:,} epochs, too few to see a trend"
     else:
-        how = f"hardly falling; at this pace {GOAL:.0%} takes more than {FORESEEABLE * int(steps[-1]):,} epochs"
+        how = f"at the pace of the second half {GOAL:.0%} takes more than {FORESEEABLE * int(steps[-1]):,} epochs"
     return Diagnosis("too slow", "", f"{where}, {how}{rose}", values)

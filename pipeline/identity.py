@@ -28,6 +28,8 @@ Of the data the checksums of its arrays are signed, wherever they came from.
 """
 DECIDING = ("data.py", "history.py", "initial_weights.py")
 """Modules that decide numbers on either backend; those of a backend's own package come on top."""
+EXPORTING = "saving.py"
+"""A backend's module that only writes trained weights in another format."""
 
 
 def signed_text(config: Config, checksums: Mapping[str, str]) -> str:
@@ -58,5 +60,6 @@ def signature(config: Config, checksums: Mapping[str, str]) -> str:
 @functools.cache
 def source_checksums(backend: str) -> dict[str, str]:
     """SHA-256 of each module that decides a backend's numbers, by its path in the package."""
-    files = [PACKAGE / name for name in DECIDING] + sorted((PACKAGE / "backends" / backend).glob("*.py"))
+    own = sorted(file for file in (PACKAGE / "backends" / backend).glob("*.py") if file.name != EXPORTING)
+    files = [*(PACKAGE / name for name in DECIDING), *own]
     return {file.relative_to(PACKAGE).as_posix(): file_sha256(file) for file in files}

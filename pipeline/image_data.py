@@ -134,7 +134,7 @@ def weight_ticks(low: float, high: float, signed_log: bool = False) -> list[tupl
     """
     if not signed_log:
         step = 10 ** math.floor(math.log10((high - low) / 3))
-        step *= next(times for times in (5, 2, 1) if (high - low) / (times * step) >= 3)
+        step *= next((times for times in (5, 2, 1) if (high - low) / (times * step) >= 3), 1)
         values = [step * n for n in range(math.ceil(low / step), math.floor(high / step) + 1)]
         return [(value, (value - low) / (high - low)) for value in values]
     left, right = math.asinh(low), math.asinh(high)

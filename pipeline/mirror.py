@@ -68,7 +68,7 @@ class Mirror:
         self._parent: Link | None = None
         self._links: dict[str, Link] = {}
         self._beat = 0.0
-        self._told = False
+        self._told = self._presented = self._ended = False
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._run, name="mirror", daemon=True)
 
@@ -87,17 +87,17 @@ class Mirror:
         """Names of the points that MLflow has not got."""
         return [job.name for job in self.jobs if job.run and not self._is_settled(job)]
 
-    def tell_pending(self) -> None:
-        """Say on stderr what MLflow has not got, and how to send it."""
+    def unsent(self) -> LabError | None:
+        """After `close`: what MLflow has not got, and how to send it; None where it has everything."""
         names, uri = self.pending(), self.sweep.tracking["uri"]
-        if names or self.error:
-            where = "" if uri is None else f" tracking=server tracking.uri={uri}"
-            told = LabError(
-                f"MLflow has not got everything: {len(names)} of {len(self.jobs)} points are pending.",
-                received=self.error.received if self.error else "",
-                fix=f"they are kept in .points/; mend that, then python -m pipeline.rebuild{where}",
-            )
-            print(told, file=sys.stderr, flush=True)
+        if not names and self.error is None and self._ended:
+            return None
+        where = "" if uri is None else f" tracking=server tracking.uri={uri}"
+        return LabError(
+            f"MLflow has not got everything: {len(names)} of {len(self.jobs)} points are pending.",
+            received=self.error.received if self.error else "" if self._ended else "an error of this program, above",
+            fix=f"they are kept in .points/; mend that, then python -m pipeline.rebuild{where}",
+        )
 
     def _is_settled(self, job: Job) -> bool:
         return job.signature in self._links and self._links[job.signature].settled
@@ -115,6 +115,7 @@ class Mirror:
                     self._told = True
                     print(f"training goes on without MLflow for now. {error}", file=sys.stderr, flush=True)
             if closing:
+                self._ended = True  # not reached where the thread ends by an error of our own
                 return
 
     def _send(self, closing: bool) -> None:
@@ -135,8 +136,9 @@ class Mirror:
     def _open_runs(self, tracker: Tracker) -> None:
         """Find or make the runs that are needed now; a lock keeps two commands from making the same one."""
         needed = [job for job in list(self.jobs) if job.run and job.signature not in self._links]
-        if not needed and (self._parent or not self.sweep.parent):
+        if not needed and self._presented and (self._parent or not self.sweep.parent):
             return
+        self._presented = False
         lock = self.root / POINTS / ".locks" / f"mlflow-{self.sweep.study}"
         with explained(lock):
             lock.parent.mkdir(parents=True, exist_ok=True)
@@ -150,15 +152,16 @@ class Mirror:
                     if self._parent:
                         belongs |= {"mlflow.parentRunId": self._parent.run_id, "lab.sweep": self.sweep.key}
                     self._links[job.signature] = open_point(tracker, own, job, belongs)
-                if needed and self.newest:
-                    present_study(tracker, self.root, self.sweep, [job.config for job in list(self.jobs)])
-                    self._pass_over_earlier(tracker)
+                configs = [job.config for job in list(self.jobs) if job.run]
+                if configs and self.newest:
+                    present_study(tracker, self.root, self.sweep, configs)
+                    self._pass_over_earlier(tracker, {config.backend.name for config in configs})
+                self._presented = bool(configs)
 
-    def _pass_over_earlier(self, tracker: Tracker) -> None:
+    def _pass_over_earlier(self, tracker: Tracker, backends: Collection[str]) -> None:
         """Let the views leave out what earlier sweeps of the same backends asked for, and this one did not."""
         if self._parent is None:
             return
-        backends = {job.config.backend.name for job in list(self.jobs)}
         for run in tracker.runs():
             earlier = run.tags.get(NEWEST) == "true" and run.tags.get("lab.sweep") != self.sweep.key
             if earlier and run.tags.get("backend") in backends:

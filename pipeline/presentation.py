@@ -17,6 +17,7 @@ from pipeline.files import explained
 from pipeline.lineage import checksums_in, dataset_of
 from pipeline.models import log_models
 from pipeline.panels import rate_colour
+from pipeline.pixels import hexadecimal
 from pipeline.points import POINTS, Point
 from pipeline.stepped_images import LOGGED_IMAGES, image_files, image_keys
 from pipeline.sweep_record import SweepRecord, all_sweeps
@@ -28,9 +29,7 @@ NOTE, COLOUR, HEADLINE = "mlflow.note.content", "mlflow.runColor", "lab.headline
 
 def point_tags(config: Config, newest: bool) -> dict[str, str]:
     """Tags that a point's run has from its start: the colour of its rate, and whether the views show it."""
-    red, green, blue, _ = rate_colour(config.optimizer.learning_rate)
-    colour = "#" + "".join(f"{round(255 * part):02x}" for part in (red, green, blue))
-    return {COLOUR: colour, NEWEST: str(newest).lower()}
+    return {COLOUR: hexadecimal(rate_colour(config.optimizer.learning_rate)), NEWEST: str(newest).lower()}
 
 
 def present_point(tracker: Tracker, run_id: str, parent: str | None, point: Point, run: Mapping[str, Any]) -> None:
@@ -70,8 +69,9 @@ def present_sweep(
     """
     if run_id is not None:
         tracker.tag(run_id, {NOTE: sweep_note(sweep.study, points, sweep.command, tracker.address(run_id))})
-    if not newest:
-        return
+    grids = [run for run in tracker.runs() if run.tags.get("lab.role") == "sweep"]
+    if not newest or (run_id is None and any(run.tags.get("backend") == sweep.backend for run in grids)):
+        return  # the answer is that of a later sweep, or of a grid, which one more point does not replace
     told = {key: value for key, value in tracker.experiment_tags().items() if key.startswith(HEADLINE)}
     told |= {f"{HEADLINE}{sweep.backend}": headline(points)}
     said = {key.removeprefix(HEADLINE): value for key, value in told.items()}
@@ -88,10 +88,10 @@ def present_study(tracker: Tracker, root: Path, sweep: SweepRecord, configs: Seq
         configs: of its points.
     """
     same = [one for _, one in all_sweeps(root) if (one.study, one.tracking) == (sweep.study, sweep.tracking)]
-    newest = {one.backend: one for one in sorted(same, key=lambda one: one.started) if one.backend != sweep.backend}
+    newest = {one.backend: one for one in sorted(same, key=lambda one: one.when) if one.backend != sweep.backend}
     others = [config for one in newest.values() for config in _configs(root, one)]
     keys = list(dict.fromkeys(key for config in configs for key in image_keys(config)))
-    tracker.tag_experiment(view_tags([*configs, *others], keys, sweep.started))
+    tracker.tag_experiment(view_tags([*configs, *others], keys, sweep.when))
 
 
 def _configs(root: Path, sweep: SweepRecord) -> Iterator[Config]:

@@ -45,23 +45,24 @@ def rebuild(tracking: Tracking, project: Path, results: Path) -> list[tuple[str,
             restore(file.parent, root, tracking)
     wanted = tracking.model_dump(mode="json")
     sweeps = [(folder, sweep) for folder, sweep in all_sweeps(root) if sweep.tracking == wanted]
-    sweeps.sort(key=lambda pair: pair[1].started)
+    sweeps.sort(key=lambda pair: pair[1].when)
     newest = {(sweep.study, point["signature"]): sweep.key for _, sweep in sweeps for point in sweep.points}
-    latest = {(sweep.study, sweep.backend): sweep.key for _, sweep in sweeps}
+    complete = [(folder, sweep, [job for point in sweep.points if (job := _job(root, sweep, point)) is not None])
+                for folder, sweep in sweeps]  # fmt: skip
+    latest = {(sweep.study, job.config.backend.name): sweep.when for _, sweep, jobs in complete for job in jobs
+              if sweep.parent}  # fmt: skip
     told = []
-    for folder, sweep in sweeps:
-        jobs = [
-            job
-            for job in (_job(root, sweep, point) for point in sweep.points)
-            if job is not None and newest[sweep.study, job.signature] == sweep.key
-        ]
+    for folder, sweep, everything in complete:
+        shown = any(sweep.when >= latest.get((sweep.study, job.config.backend.name), 0) for job in everything)
+        jobs = [job for job in everything if newest[sweep.study, job.signature] == sweep.key]
         if not jobs:
             continue
         sweep.status = "KILLED" if sweep.status == "RUNNING" else sweep.status
-        mirror = Mirror(root, sweep, folder, jobs, newest=latest[sweep.study, sweep.backend] == sweep.key)
+        mirror = Mirror(root, sweep, folder, jobs, newest=shown)
         mirror.close()
-        if mirror.error is not None:
-            raise mirror.error
+        unsent = mirror.error or mirror.unsent()
+        if unsent is not None:
+            raise unsent
         told.append((sweep.name, len(jobs), mirror.completed))
     return told
 

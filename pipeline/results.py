@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from pipeline.config import Tracking
@@ -46,7 +47,7 @@ def gather(destination: Path, jobs: Sequence[Job], sweep: SweepRecord, folder: P
             if job.point is not None and job.point.config != job.config:  # of another study with the same numbers
                 (copy / "config.json").write_text(json.dumps(job.config.model_dump(mode="json"), indent=2) + "\n")
                 write_sums(copy)
-        write_sweep(new, sweep)
+        write_sweep(new, replace(sweep, asked=0))
         shutil.copytree(folder / "plots", new / "plots", dirs_exist_ok=True)
 
 

@@ -118,7 +118,9 @@ class Sweep:
         self._mirror.close()
         if points:
             print(points_table(jobs), flush=True)
-        self._mirror.tell_pending()
+        unsent = self._mirror.unsent()
+        if unsent is not None:
+            print(unsent, file=sys.stderr, flush=True)
         if problems:
             raise LabError("\n".join(dict.fromkeys(problems)))
 
@@ -156,12 +158,13 @@ class Sweep:
             )
             self._mirror = Mirror(self.root, sweep, folder, self.jobs.values())
         sweep = self._mirror.sweep
+        sweep.asked = time.time_ns() // 1_000_000
         sweep.points = list_points((job.name, job.signature) for job in jobs)
         before = earlier_sweep(folder)
         if before is not None and before.status == "FINISHED" and all(job.state == "done" for job in jobs):
             sweep.started, sweep.ended, sweep.values = before.started, before.ended, before.values
-        else:
-            write_sweep(folder, sweep)
+            sweep.status = before.status
+        write_sweep(folder, sweep)
         for job in fresh:
             if job.state == "done":
                 self._take_over(job)

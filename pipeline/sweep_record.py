@@ -37,6 +37,7 @@ class SweepRecord:
         tracking: the `tracking` section of the config: which store it is for.
         tags: git commit and the like.
         started, ended: milliseconds since 1970.
+        asked: when it was last asked for, trained or not; 0 in a results folder, which does not change by that.
         status: how it ended, in MLflow's words, or RUNNING.
         values: metrics of the whole: how many points, the best values among them.
         points: for each point `name`, `signature`, and `folder`, its name in a results folder.
@@ -53,11 +54,17 @@ class SweepRecord:
     ended: int | None = None
     status: str = "RUNNING"
     values: dict[str, float] = field(default_factory=dict)
+    asked: int = 0
     points: list[dict[str, str]] = field(default_factory=list)
 
     @property
     def name(self) -> str:
         return f"{self.study} {self.backend}"
+
+    @property
+    def when(self) -> int:
+        """When it was last asked for, as far as that is known."""
+        return self.asked or self.started
 
 
 RECORD = TypeAdapter(SweepRecord)

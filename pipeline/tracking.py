@@ -18,7 +18,7 @@ from pipeline.history import Metric
 from pipeline.lineage import Dataset
 from pipeline.points import Outcome
 from pipeline.store import answered, open_store
-from pipeline.views import LOG_LOSS
+from pipeline.views import LEAST_LOSS, LOG_LOSS
 
 Status = Literal["FINISHED", "FAILED", "KILLED"]
 BATCH, PARAMS_BATCH = 1000, 100
@@ -190,8 +190,8 @@ class Tracker:
             values["diverged_step"] = float(outcome.diverged_step)
         if outcome.last_finite_loss is not None:
             values["last_finite_loss"] = outcome.last_finite_loss
-            if outcome.last_finite_loss > 0:
-                values[LOG_LOSS] = math.log10(outcome.last_finite_loss)
+        if outcome.outcome == "finished" and "train/loss" in outcome.final:
+            values[LOG_LOSS] = math.log10(max(outcome.final["train/loss"], LEAST_LOSS))
         values["hp/learning_rate"] = config.optimizer.learning_rate
         if config.model.hidden_size is not None:
             values["hp/hidden_size"] = float(config.model.hidden_size)

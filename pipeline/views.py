@@ -26,8 +26,10 @@ TAG_BYTES = 20_000
 NEWEST = "lab.newest"
 """Tag of a point's run, `true` or `false`: whether the newest sweep of its backend asked for the point."""
 LOG_LOSS = "final/log10_loss"
-"""Metric of a point's run: the decimal logarithm of its last finite training loss, as MLflow has no logarithmic axis
+"""Metric of a finished point's run: the decimal logarithm of its final training loss, as MLflow has no logarithmic axis
 for parallel coordinates, contours and scatters."""
+LEAST_LOSS = 1e-16
+"""What a loss of 0 is drawn as there."""
 RATE, LOG_RATE, SIZE = "optimizer.learning_rate", "log10_learning_rate", "model.hidden_size"
 NOT_KNOBS = ("study", "results", "dry_run", "force", "tracking.", "backend.", "data.")
 MOST_AXES, MOST_WEIGHTS, MOST_RUNS = 5, 4, 8
@@ -60,13 +62,15 @@ def view_tags(points: Sequence[Config], images: Collection[str], created: int) -
             MLflow lists the youngest first.
 
     Returns:
-        Tags by name, `mlflow.sharedViewState.grid` and the like, each at most TAG_BYTES.
+        Tags by name, `mlflow.sharedViewState.grid` and the like; a view of more than TAG_BYTES is left out.
     """
     tags: dict[str, str] = {}
 
     def add(name: str, title: str, state: dict[str, Any]) -> None:
         text = json.dumps(state, separators=(",", ":"))
-        tags[f"{TAG}{name}"] = json.dumps({"name": title, "createdAt": created - len(tags), "state": text})
+        value = json.dumps({"name": title, "createdAt": created - len(tags), "state": text})
+        if len(value.encode()) <= TAG_BYTES:
+            tags[f"{TAG}{name}"] = value
 
     backends = [name for name in BACKENDS if any(point.backend.name == name for point in points)]
     for backend in backends:

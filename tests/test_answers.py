@@ -6,7 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from pipeline.answers import answers, best_point, best_rates, headline
+from pipeline.answers import answers, best_point, best_points, headline
+from pipeline.diagnosis import diagnose
 from pipeline.points import Point
 from tests.trained import sweep
 
@@ -38,10 +39,16 @@ def bits() -> list[Point]:
 def test_a_line_of_four_rates(line: list[Point]) -> None:
     error = line[2].outcome.final["train/mean_absolute_error"]
     said = list(answers(line))
-    assert said[:2] == [f"the best rate is 0.1, mean absolute error {error:.4g}.", "no rate up to 1 diverges."]
-    assert said[2].startswith("stalled (rounding) at rate 1; at 1: loss 1.47e+09")
-    assert said[3] == "a loss of 2% of the baseline takes 8 epochs at rate 0.1, 18 at 0.01, out of sight at 1e-05."
-    assert len(said) == 4
+    assert said[0] == f"the best rate is 0.1, mean absolute error {error:.4g}."
+    assert said[1].startswith("stalled (rounding) at rate 1; at 1: loss 1.47e+09")
+    assert "; it ran away to there; " in said[1]  # so that nothing says that no rate diverges
+    low = "a loss of 2% of the baseline is first recorded at epoch 8 at rate 0.1, 18 at 0.01"
+    assert said[2] == f"{low}, no end is in sight at 1e-05."
+    assert len(said) == 3
+
+
+def test_that_no_rate_diverges_is_said_where_none_ran_away(line: list[Point]) -> None:
+    assert "no rate up to 0.1 diverges." in answers(line[:3])
 
 
 def test_the_first_rate_that_diverges_is_told_with_its_step() -> None:
@@ -49,7 +56,7 @@ def test_the_first_rate_that_diverges_is_told_with_its_step() -> None:
     steps = {point.config.optimizer.learning_rate: point.outcome.diverged_step for point in points}
     said = list(answers(points))
     assert any(s.startswith(f"0.5 is the first rate that diverges: the loss was no number after {steps[0.5]} updates")
-               and s.endswith("; so do 1.") for s in said)  # fmt: skip
+               and s.endswith("; so does 1.") for s in said)  # fmt: skip
     assert not any("no rate" in sentence for sentence in said)
     assert headline(points).endswith("converged: 0.1; diverged: 0.5, 1")
 
@@ -60,7 +67,8 @@ def test_two_hidden_sizes(bits: list[Point]) -> None:
     assert (
         sum(sentence.startswith("hidden size 4: stalled (saturation) at rate 1000; at 1000:") for sentence in said) == 1
     )
-    assert best_rates(bits) == {4: 10.0, 32: 10.0}
+    best = best_points(bits)
+    assert {size: point.config.optimizer.learning_rate for size, point in best.items()} == {4: 10.0, 32: 10.0}
 
 
 def test_a_rate_beyond_the_best_is_not_called_too_small(bits: list[Point]) -> None:
@@ -87,12 +95,25 @@ def test_the_best_point_is_none_that_diverged() -> None:
     points = sweep([*LINE, "gradient=backpropagation"], rated("0.1", "1"))
     assert best_point(points) is points[0]
     assert best_point(points[1:]) is None
-    assert best_rates(points[1:]) == {}
+    assert best_points(points[1:]) == {}
     assert next(answers(points[1:])).startswith("diverged: ")
     assert headline(points[1:]) == "diverged"
 
 
-def test_points_that_share_a_rate_have_no_cost_in_epochs() -> None:
-    seeds = sweep(BITS, [[f"optimizer.learning_rate={rate}", "model.hidden_size=4", f"seed={seed}"]
-                         for rate in (1, 10) for seed in (1, 2)])  # fmt: skip
-    assert not any("baseline takes" in sentence for sentence in answers(seeds))
+def test_points_that_differ_in_more_than_rate_and_size_are_named_and_counted() -> None:
+    common = [*LINE, "optimizer=momentum", "gradient=backpropagation"]
+    grid = [[f"optimizer.learning_rate={rate}", f"optimizer.momentum={m}"] for rate in (0.01, 0.2) for m in (0, 0.9)]
+    points = sweep(common, grid)
+    verdicts = {point.name: diagnose(point.config, point.history).verdict for point in points}
+    assert list(verdicts.values()) == ["converged", "converged", "diverged", "oscillating"]
+    best = best_point(points)
+    assert best is not None
+    said = list(answers(points))
+    assert said[0].startswith(f"the best point is `{best.name}`, mean absolute error ")
+    assert any(sentence.startswith("0.2 is the first rate that diverges: ") for sentence in said)
+    assert any(sentence.startswith("oscillating at rate 0.2 (1 of 2); at 0.2: ") for sentence in said)
+    assert not any("first recorded" in sentence for sentence in said)
+    assert headline(points) == (
+        f"best: `{best.name}`, mean absolute error {best.outcome.final['train/mean_absolute_error']:.4g}; "
+        "converged: 0.01; diverged: 0.2 (1 of 2); oscillating: 0.2 (1 of 2)"
+    )

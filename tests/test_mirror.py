@@ -15,13 +15,16 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from mlflow.exceptions import MlflowException
 
 from pipeline import mirror as mirror_module
 from pipeline.config import Tracking
+from pipeline.errors import LabError
 from pipeline.points import read_point
+from pipeline.presentation import present_study
 from pipeline.provenance import owner
 from pipeline.rebuild import rebuild
 from pipeline.sweep import Sweep
@@ -459,3 +462,20 @@ def test_whose_process_counts_as_gone(project: Path, process: str, beat: int | N
     found = statuses(project)
     assert found.pop("learning_rate=0.1") == "FINISHED"
     assert found == {"a sweep": status, "a point": status, "by hand": "RUNNING"}
+
+
+def test_views_that_could_not_be_written_are_written_at_the_next_try(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[int] = []
+
+    def at_the_second_try(*arguments: Any) -> None:
+        calls.append(1)
+        if len(calls) == 1:
+            raise LabError("The store is away.")
+        present_study(*arguments)
+
+    monkeypatch.setattr(mirror_module, "present_study", at_the_second_try)
+    swept(project, rates("0.1", "0.5"))
+    tags = Tracker(LOCAL, "line_y2x", project).experiment_tags()
+    assert any(key.startswith("mlflow.sharedViewState.") for key in tags)

@@ -74,6 +74,13 @@ def environment() -> dict[str, str]:
     return os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
 
 
+def test_what_it_shows_and_links_to_is_there() -> None:
+    linked = [link for link in re.findall(r"\]\(([^)#]+)\)", README) if "://" not in link]
+    assert len(linked) > 5
+    assert [link for link in linked if not (PROJECT / link).exists()] == []
+    assert "@@" not in README
+
+
 def test_no_command_is_left_out() -> None:
     assert len(TRAINING) >= 5
     elsewhere = ["make ui", "make faults"]  # below, and in test_faults.py

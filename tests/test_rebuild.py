@@ -61,11 +61,13 @@ def test_runs_of_two_sweeps_that_share_points_hang_below_the_newest(project: Pat
     assert {run.data.tags["mlflow.parentRunId"] for run in points} == {parent}
 
 
-def test_views_show_what_the_newest_sweep_asked_for(project: Path, empty_store: Path) -> None:
-    def shown(where: Path) -> dict[str, str]:
-        points = [run for run in runs_of(where) if run.data.tags["lab.role"] == "point"]
-        return {str(run.info.run_name): run.data.tags["lab.newest"] for run in points}
+def shown(where: Path) -> dict[str, str]:
+    """Whether the views show a point, by its name."""
+    points = [run for run in runs_of(where) if run.data.tags["lab.role"] == "point"]
+    return {str(run.info.run_name): run.data.tags["lab.newest"] for run in points}
 
+
+def test_views_show_what_the_newest_sweep_asked_for(project: Path, empty_store: Path) -> None:
     swept(project, rates("0.02", "0.1"))
     assert shown(project) == {"learning_rate=0.02": "true", "learning_rate=0.1": "true"}
     swept(project, rates("0.1", "0.5"))
@@ -75,7 +77,45 @@ def test_views_show_what_the_newest_sweep_asked_for(project: Path, empty_store: 
     rebuild(LOCAL, other, other / "results")
     assert shown(other) == newest
     swept(project, rates("0.02", "0.1"))  # asked for again: nothing is trained, but it is what is looked at now
-    assert shown(project) == {"learning_rate=0.02": "true", "learning_rate=0.1": "true", "learning_rate=0.5": "false"}
+    newest = {"learning_rate=0.02": "true", "learning_rate=0.1": "true", "learning_rate=0.5": "false"}
+    assert shown(project) == newest
+    again = without_mlflow(project / "again", empty_store)
+    shutil.copytree(project / ".points", again / ".points")
+    rebuild(LOCAL, again, again / "results")
+    assert shown(again) == newest
+
+
+def test_a_single_point_does_not_displace_a_sweep(project: Path, empty_store: Path) -> None:
+    swept(project, rates("0.02", "0.1"))
+    swept(project, rates("0.5"))
+    everything = {"learning_rate=0.02": "true", "learning_rate=0.1": "true", "learning_rate=0.5": "true"}
+    assert shown(project) == everything
+    other = without_mlflow(project, empty_store, ".points")
+    rebuild(LOCAL, other, other / "results")
+    assert shown(other) == everything
+
+
+def test_a_sweep_without_a_complete_point_displaces_none(
+    project: Path, empty_store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    swept(project, rates("0.1"))
+    at_epoch(monkeypatch, 3, interrupt)
+    killed(project, rates("0.02", "0.5"))
+    other = without_mlflow(project, empty_store, ".points")
+    rebuild(LOCAL, other, other / "results")
+    assert shown(other) == {"learning_rate=0.1": "true"}
+
+
+def test_an_error_of_our_own_is_no_success(project: Path, empty_store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*arguments: object) -> None:
+        raise ValueError("an error of our own")
+
+    swept(project, rates("0.1"))
+    other = without_mlflow(project, empty_store, ".points")
+    monkeypatch.setattr("pipeline.mirror.present_point", broken)
+    monkeypatch.setattr("threading.excepthook", lambda told: None)
+    with pytest.raises(LabError, match=r"1 of 1 points are pending(.|\n)*an error of this program"):
+        rebuild(LOCAL, other, other / "results")
 
 
 def test_points_that_are_not_complete_are_left_to_training(

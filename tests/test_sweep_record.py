@@ -180,6 +180,7 @@ def test_a_point_with_a_missing_key(tmp_path: Path, key: str) -> None:
 def test_a_value_of_another_type_is_refused(tmp_path: Path, key: str, wrong: Any) -> None:
     fitting: dict[str, list[Any]] = {
         "started": [3],
+        "asked": [3],
         "ended": [3, None],
         "parent": [True],
         "command": ["text"],

@@ -143,7 +143,6 @@ def test_what_diverged_is_told_with_its_update(project: Path, tracker: Tracker) 
         "diverged": 1,
         "diverged_step": 17,
         "last_finite_loss": 1e30,
-        "final/log10_loss": 30,
         "hp/learning_rate": 0.5,
         "hp/hidden_size": 7,
     }
@@ -153,14 +152,24 @@ def test_what_diverged_is_told_with_its_update(project: Path, tracker: Tracker) 
 
 def test_what_finished_has_no_step_of_divergence(project: Path, tracker: Tracker) -> None:
     run_id = tracker.start_run("a", {})
-    ended = Outcome("finished", None, None, 1, 1.0, 1.0, 1, {}, {})
+    ended = Outcome("finished", None, 3e-5, 1, 1.0, 1.0, 1, {}, {"train/loss": 1e-4})
     tracker.log_outcome(run_id, config("experiment=line_y3x", "optimizer.learning_rate=0.5"), ended, 17)
     assert client(project).get_run(run_id).data.metrics == {
         "time/seconds": 1,
         "time/seconds_per_epoch": 1,
         "diverged": 0,
         "hp/learning_rate": 0.5,
+        "last_finite_loss": 3e-5,
+        "final/train/loss": 1e-4,
+        "final/log10_loss": pytest.approx(-4),
     }
+
+
+def test_a_loss_of_zero_has_a_place_on_a_logarithmic_axis(project: Path, tracker: Tracker) -> None:
+    run_id = tracker.start_run("a", {})
+    ended = Outcome("finished", None, 0.0, 1, 1.0, 1.0, 1, {}, {"train/loss": 0.0})
+    tracker.log_outcome(run_id, config(), ended, 17)
+    assert client(project).get_run(run_id).data.metrics["final/log10_loss"] == pytest.approx(-16)
 
 
 def test_long_values_do_not_stop_a_run(project: Path, tracker: Tracker) -> None:

@@ -130,7 +130,8 @@ def start(folder: Path) -> Iterator[Callable[[str], subprocess.Popen[str]]]:
     started = []
 
     def command(first: str = "pass") -> subprocess.Popen[str]:
-        code = f"import sys, pathlib, pipeline.ui\n{first}\npipeline.ui.serve(pathlib.Path(sys.argv[1]), 0, print)"
+        serve = "pipeline.ui.serve(pathlib.Path(sys.argv[1]), 0, lambda link: print(link, flush=True))"
+        code = f"import sys, pathlib, pipeline.ui\n{first}\n{serve}"
         arguments = [sys.executable, "-c", code, str(folder)]
         process = subprocess.Popen(arguments, cwd=PROJECT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         started.append(process)
