@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import os
 import signal
+import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -137,3 +138,23 @@ class Terminal:
         assert len(ended.errors) == (1 if ended.code == 1 else 0), ended
         assert watch().outside(self.project) == []
         return ended
+
+
+def refuses_without_results(stage: str, empty: Path) -> None:
+    """A stage that reads results says in one message that there are none, and has loaded nothing heavy by then."""
+    program = (
+        f"import sys; from pipeline import cli, {stage}; code = cli.run({stage}.{stage}, '{stage}'); "
+        "print([name for name in ('tensorflow', 'keras', 'mlflow', 'matplotlib') if name in sys.modules]); "
+        "sys.exit(code)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, f"results={empty}"],
+        cwd=cli.PROJECT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: There are no results in")
+    assert "Traceback" not in done.stderr
+    assert done.stdout.strip() == "[]"

@@ -3,8 +3,6 @@ from __future__ import annotations
 import csv
 import re
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -18,6 +16,7 @@ from pipeline.errors import LabError
 from pipeline.points import Point
 from pipeline.report import ordered, render
 from pipeline.reproduction import cells
+from tests.hostile import refuses_without_results
 from tests.trained import sweep, write_results
 
 PUBLISHED = PROJECT / "published"
@@ -254,15 +253,4 @@ def test_command_says_where_the_report_is(results: Path, tmp_path: Path, capsys:
 
 
 def test_entry_point_refuses_without_a_traceback_and_loads_nothing_heavy(tmp_path: Path) -> None:
-    program = (
-        "import sys; from pipeline import cli, compare; "
-        "code = cli.run(compare.compare, 'compare'); "
-        "print([name for name in ('tensorflow', 'keras', 'mlflow') if name in sys.modules]); sys.exit(code)"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", program, f"results={tmp_path}"], cwd=PROJECT, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 1
-    assert done.stderr.startswith("error: There are no results in")
-    assert "Traceback" not in done.stderr
-    assert done.stdout.strip() == "[]"
+    refuses_without_results("compare", tmp_path)

@@ -4,8 +4,6 @@ import copy
 import csv
 import shutil
 import statistics
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +21,7 @@ from pipeline.history import History
 from pipeline.points import Point, outcome_of
 from pipeline.reproduction import Results, cells, read_spreads
 from pipeline.rounding import measure, moved, numbers, rounding, spread, train_moved
+from tests.hostile import refuses_without_results
 from tests.trained import config, sweep, write_results
 
 PUBLISHED = PROJECT / "published"
@@ -204,15 +203,4 @@ def test_reports_that_cannot_be_written_is_one_message(short: Point, tmp_path: P
 
 
 def test_entry_point_refuses_without_a_traceback_and_loads_nothing_heavy(tmp_path: Path) -> None:
-    program = (
-        "import sys; from pipeline import cli, rounding; code = cli.run(rounding.rounding, 'rounding'); "
-        "print([name for name in ('tensorflow', 'keras', 'mlflow', 'matplotlib') if name in sys.modules]); "
-        "sys.exit(code)"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", program, f"results={tmp_path}"], cwd=PROJECT, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 1
-    assert done.stderr.startswith("error: There are no results in")
-    assert "Traceback" not in done.stderr
-    assert done.stdout.strip() == "[]"
+    refuses_without_results("rounding", tmp_path)
