@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from pipeline.diagnosis import GOAL, GROWN, Diagnosis, diagnose
+from pipeline.diagnosis import GOAL, GROWN, Diagnosis, diagnose, roughly
 from pipeline.plot_data import cell_metric, hidden_sizes, rates, with_size
 from pipeline.plots import METRIC_NAMES
 from pipeline.points import Point
@@ -149,8 +149,8 @@ def _costs(found: Diagnosed) -> Iterator[str]:
             parts.append(f"{reached[rate]:,.0f} at {rate:g}")
         elif rate < fastest and diagnosis.verdict == "too slow":
             needed = diagnosis.values.get("epochs_needed")
-            about = f"{float(f'{needed:.2g}'):,.0f} would be needed" if needed else "no end is in sight"
-            parts.append(f"{'about ' if needed else ''}{about} at {rate:g}")
+            far = f"about {roughly(needed)} would be needed" if needed else "no end is in sight"
+            parts.append(f"{far} at {rate:g}")
     if len(parts) > 1:
         yield f"a loss of {GOAL:.0%} of the baseline is first recorded at epoch {', '.join(parts)}."
 

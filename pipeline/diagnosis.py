@@ -181,6 +181,11 @@ def epochs_needed(steps: NDArray[np.int64], losses: Floats, goal: float) -> floa
     return float(steps[-1] * math.exp(exponent)) if exponent < 700 else math.inf
 
 
+def roughly(epochs: float) -> str:
+    """A number of epochs to two digits: more an extrapolation does not know."""
+    return f"{float(f'{epochs:.2g}'):,.0f}"
+
+
 def saturation(config: Config, weights: Weights) -> float | None:
     """The share of sigmoids with a slope below `SATURATED`, over the rows that the network gets wrong.
 
@@ -262,8 +267,7 @@ def _too_slow(
         how = f"after {trained}, too few records to see a trend"
     elif needed <= FORESEEABLE * int(steps[-1]):
         values["epochs_needed"] = needed
-        about = f"{float(f'{needed:.2g}'):,.0f}"
-        how = f"still falling; at this pace {GOAL:.0%} takes about {about} epochs, {steps[-1]:,} were trained"
+        how = f"still falling; at this pace {GOAL:.0%} takes about {roughly(needed)} epochs, {steps[-1]:,} were trained"
     else:
         how = f"at the pace of the second half {GOAL:.0%} takes more than {FORESEEABLE * int(steps[-1]):,} epochs"
     return Diagnosis("too slow", "", f"{where}, {how}{rose}", values)
