@@ -377,6 +377,6 @@ def test_the_command(lab: Path) -> None:
 
 
 def test_make_hands_the_port_on() -> None:
-    dry = ["make", "-n", "ui", "PORT=5123", f"VENV={Path(sys.executable).parent.parent}"]
+    dry = ["make", "-n", "--no-print-directory", "ui", "PORT=5123", f"VENV={Path(sys.executable).parent.parent}"]
     done = subprocess.run(dry, cwd=PROJECT, capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1].endswith("python -m pipeline.ui --port 5123")
