@@ -1,10 +1,9 @@
-"""Whole commands, disturbed from outside: killed, stopped, started twice."""
+"""Whole commands, disturbed from outside: stopped, started twice. (Killed: kills.py)."""
 
 from __future__ import annotations
 
 import json
 import os
-import re
 import shutil
 import signal
 import subprocess
@@ -16,14 +15,13 @@ import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
-from pipeline.cli import PROJECT
 from pipeline.point_folder import CHECKPOINT
 from pipeline.points import read_point
 from pipeline.store import store_uri
 
 GRID = ("-m", "experiment=three_bits", "model.hidden_size=4,32", "results=results/three_bits/numpy")
-FAST = ("optimizer.learning_rate=0.1,1,10", "training.epochs=2000")
-LONG = ("optimizer.learning_rate=0.1,1,10", "training.epochs=150000")
+FAST = ("optimizer.learning_rate=0.1,1", "training.epochs=2000")
+LONG = ("optimizer.learning_rate=0.1,1", "training.epochs=30000")
 
 
 @pytest.fixture
@@ -52,17 +50,6 @@ def runs_of(project: Path, study: str = "three_bits") -> list[Run]:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)
-def test_a_pipeline_that_is_killed_again_and_again_ends_as_one_that_was_left_alone() -> None:
-    venv = Path(sys.executable).parent.parent
-    make = ["make", "faults", "KILLS=3", f"VENV={venv}", "-o", f"{venv}/.installed"]
-    done = subprocess.run(make, cwd=PROJECT, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert re.search(r"went on from its checkpoint [1-9]\d* times", done.stdout)
-    assert re.search(r"^4 kills in \d+ s; 0 differences$", done.stdout, re.M)
-
-
-@pytest.mark.slow
 def test_two_commands_at_once_train_each_point_once(ready: Path) -> None:
     both = [start(ready, *GRID, *FAST) for _ in range(2)]
     told = [process.communicate(timeout=200) for process in both]
@@ -72,8 +59,8 @@ def test_two_commands_at_once_train_each_point_once(ready: Path) -> None:
     assert trained >= 2  # two passes, or more where the commands divided one between them
     runs = runs_of(ready)
     points = [run for run in runs if run.data.tags["lab.role"] == "point"]
-    assert len(points) == len({run.data.tags["signature"] for run in points}) == 6
-    assert len({run.data.tags["lab.attempt"] for run in points}) == 6
+    assert len(points) == len({run.data.tags["signature"] for run in points}) == 4
+    assert len({run.data.tags["lab.attempt"] for run in points}) == 4
     assert [run.data.tags["lab.role"] for run in runs].count("sweep") == 1
     assert {run.info.status for run in runs} == {"FINISHED"}
     results = ready / "results" / "three_bits" / "numpy"
@@ -86,6 +73,8 @@ def test_two_commands_at_once_train_each_point_once(ready: Path) -> None:
 
 @pytest.mark.slow
 def test_a_pipeline_that_is_stopped_by_ctrl_c_goes_on(ready: Path) -> None:
+    module = ready / "pipeline" / "checkpoints.py"
+    module.write_text(module.read_text().replace("FIRST_SECONDS = 2.0", "FIRST_SECONDS = 0.2"))
     (ready / "dvc.yaml").write_text(
         "stages:\n  train:\n"
         f"    cmd: {sys.executable} -m pipeline.train {' '.join((*GRID, *LONG))}\n"
@@ -107,4 +96,4 @@ def test_a_pipeline_that_is_stopped_by_ctrl_c_goes_on(ready: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert "going on after" in done.stderr
     assert {run.info.status for run in runs_of(ready)} == {"FINISHED"}
-    assert len(runs_of(ready)) == 7
+    assert len(runs_of(ready)) == 5
