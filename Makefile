@@ -17,7 +17,7 @@ reproduce: $(VENV)/.installed ## fetch MNIST, train every study on both backends
 	@echo "The report is reports/README.md. To look at the runs: make ui"
 
 test: $(VENV)/.installed ## run the tests
-	@OMP_NUM_THREADS=1 pytest -n $(WORKERS) --dist worksteal
+	@OMP_NUM_THREADS=1 TF_NUM_INTRAOP_THREADS=1 TF_NUM_INTEROP_THREADS=1 pytest -n $(WORKERS) --dist worksteal
 
 check: $(VENV)/.installed ## lint, format and types
 	@ruff check .

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -44,7 +45,7 @@ def tiny_images() -> Arrays:
 def lab(tmp_path: Path) -> Path:
     """A copy of all that `python -m pipeline.train` needs, in a folder where its runs may go."""
     for name in ("conf", "pipeline", "hydra_plugins", "published"):
-        shutil.copytree(PROJECT / name, tmp_path / "lab" / name, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copytree(PROJECT / name, tmp_path / "lab" / name)
     return tmp_path / "lab"
 
 
@@ -65,3 +66,21 @@ def project(tmp_path: Path, empty_store: Path) -> Path:
     (tmp_path / "mlruns").mkdir()
     shutil.copy(empty_store, tmp_path / "mlruns" / "mlflow.db")
     return tmp_path
+
+
+class Sketch:
+    """In place of a figure: a file is written, nothing is drawn."""
+
+    def savefig(self, file: Path) -> None:
+        file.write_bytes(b"\x89PNG\r\n\x1a\n")
+
+
+@pytest.fixture(scope="module")
+def sketched() -> Iterator[None]:
+    """Sweeps whose figures, one of each point and one of all, take no time; for tests that do not look at them."""
+    from pipeline import sweep
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sweep, "point_figures", lambda *arguments: [("curves", Sketch())])
+        patch.setattr(sweep, "sweep_figures", lambda *arguments: [("curves_by_rate", Sketch())])
+        yield

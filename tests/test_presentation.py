@@ -23,6 +23,7 @@ from pipeline.views import view_tags
 from tests.swept import artifacts
 from tests.trained import config, sweep
 
+pytestmark = pytest.mark.usefixtures("sketched")
 LOCAL = Tracking(name="local", uri=None)
 RUN: dict[str, Any] = {"started": 17, "tags": {"data.table": "ab" * 32}, "overrides": ["experiment=line_y3x", "seed=1"]}
 

@@ -20,6 +20,7 @@ import pytest
 from mlflow import MlflowClient
 
 from pipeline import checkpoints as checkpoints_module
+from pipeline import presentation
 from pipeline import sweep as sweep_module
 from pipeline.backends.numpy import training
 from pipeline.checkpoints import Checkpoints
@@ -55,7 +56,17 @@ from tests.swept import (
     told_once,
 )
 
+pytestmark = pytest.mark.usefixtures("sketched", "unadorned")
 real_train = training.train
+
+
+@pytest.fixture(scope="module")
+def unadorned() -> Iterator[None]:
+    """Runs in MLflow without images by step and models, which test_presentation and test_rebuild look at."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(presentation, "image_files", lambda folder, *arguments: (folder / "images").mkdir())
+        patch.setattr(presentation, "log_models", lambda *arguments: None)
+        yield
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any, cast
 
@@ -23,9 +24,14 @@ from pipeline.points import Point, folder_name, outcome_of, point_name, read_poi
 
 
 def config(*overrides: str) -> Config:
-    """Compose a config without running Hydra."""
+    """Compose a config without running Hydra; the same overrides give the same frozen object."""
+    return _composed(CONF, overrides)
+
+
+@cache
+def _composed(conf: Path, overrides: tuple[str, ...]) -> Config:
     GlobalHydra.instance().clear()
-    with initialize_config_dir(str(CONF), version_base="1.3"):
+    with initialize_config_dir(str(conf), version_base="1.3"):
         composed = OmegaConf.to_container(compose("config", list(overrides)), resolve=True)
     return read_config(cast(dict[str, Any], composed))
 
