@@ -50,7 +50,7 @@ study: small_images
 model:
   hidden_size: 48
 training:
-  epochs: 60
+  epochs: 120
   batch_size: 256
 recording:
   snapshots: 4

@@ -170,6 +170,8 @@ def test_another_default_in_conf_is_another_point(tmp_path: Path, monkeypatch: p
         (conf / name).write_text(content.replace(old, new))
         monkeypatch.setattr("tests.trained.CONF", conf)
         assert signature(config(), SUMS) != before, name
+    monkeypatch.setattr("tests.trained.CONF", shutil.copytree(CONF, tmp_path / "unchanged"))
+    assert signature(config(), SUMS) == before
 
 
 # --- the source of what trains

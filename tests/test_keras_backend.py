@@ -278,7 +278,9 @@ def test_checkpoints_are_for_one_point_at_a_time(tiny_images: Arrays) -> None:
 def test_what_one_process_began_another_ends(tmp_path: Path) -> None:
     adam = "optimizer=adam", "recording.metrics_every=1"
     studies = {
+        "full_batch": [*THREE_BITS, *adam, "backend=keras", "training.epochs=40"],
         "minibatches": [*THREE_BITS, *adam, "backend=keras", "training.epochs=40", "training.batch_size=3"],
+        "float32": ["experiment=line_y2x", *adam, "backend=keras", "training.epochs=40", "training.batch_size=3"],
         "compiled": [*THREE_BITS, "optimizer=momentum", "backend=keras", "backend.jit_compile=true"],
     }
     code = """

@@ -328,8 +328,8 @@ def train_in_a_process(project: Path, study: str, number: int) -> None:
 def test_sweeps_that_start_at_once_on_a_store_that_is_not_there(tmp_path: Path, together: bool) -> None:
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["mlflow.store.tracking.sqlalchemy_store", "pipeline.sweep", "tests.swept"])
-    studies = ["together" if together else f"study_{number}" for number in range(4)]
-    numbers = [f"0.0{number // 2 + 1}" for number in range(4)]  # each grid is asked for twice
+    studies = ["together" if together else f"study_{number}" for number in range(8)]
+    numbers = [f"0.0{number // 2 + 1}" for number in range(8)]  # each grid is asked for twice
     processes = [
         context.Process(target=train_in_a_process, args=(tmp_path, study, number))
         for study, number in zip(studies, numbers, strict=True)
@@ -339,18 +339,18 @@ def test_sweeps_that_start_at_once_on_a_store_that_is_not_there(tmp_path: Path, 
     for process in processes:
         process.join()
     logs = "\n".join(file.read_text() for file in tmp_path.glob("*.log"))
-    assert [process.exitcode for process in processes] == [0] * 4, logs
+    assert [process.exitcode for process in processes] == [0] * 8, logs
     assert "pending" not in logs
     assert "Traceback" not in logs
-    assert len(on_disk(tmp_path)) == 3
+    assert len(on_disk(tmp_path)) == 5
     attempts = {json.loads(file.read_text())["attempt"] for file in tmp_path.glob(".points/*/run.json")}
-    assert len(attempts) == 3
+    assert len(attempts) == 5
     for study in set(studies):
         runs = runs_of(tmp_path, study)
         assert {run.info.status for run in runs} == {"FINISHED"}
         points = [run for run in runs if run.data.tags["lab.role"] == "point"]
         assert {run.data.tags["lab.attempt"] for run in points} <= attempts
-        assert (len(points), len(runs) - len(points)) == ((3, 2) if together else (2, 1))
+        assert (len(points), len(runs) - len(points)) == ((5, 4) if together else (2, 1))
         for run in points:
             point = read_point(tmp_path / ".points" / run.data.tags["signature"], "it")
             told_once(tmp_path, point, run.info.run_id)

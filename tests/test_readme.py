@@ -88,6 +88,8 @@ def test_what_it_shows_and_links_to_is_there() -> None:
 
 
 def test_no_command_is_left_out() -> None:
+    assert len(TRAINING) >= 3
+    assert len([command for command in COMMANDS if command.startswith("python -m pipeline.train ")]) >= 8
     assert sorted(COMMANDS) == sorted([*BY_CI, *TRAINING, *AFTERWARDS, "make ui"])
 
 

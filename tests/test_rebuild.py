@@ -196,4 +196,5 @@ def test_rebuild_from_the_command_line(lab: Path, empty_store: Path) -> None:
     shutil.rmtree(lab / "mlruns")
     shutil.rmtree(lab / ".points")
     assert run("pipeline.rebuild") == "two_bits numpy: 1 points, 1 written\n"
+    assert run("pipeline.rebuild") == "two_bits numpy: 1 points, all there\n"
     assert statuses(lab, "two_bits") == {"learning_rate=1 epochs=20": "FINISHED"}

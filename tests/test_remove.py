@@ -174,4 +174,6 @@ def test_remove_from_the_command_line(lab: Path, empty_store: Path) -> None:
     assert "study" in missing.stderr
     assert "add confirm=true" in run("pipeline.remove", "study=two_bits").stdout
     assert "removed" in run("pipeline.remove", "study=two_bits", "confirm=true").stdout
+    refused = run("pipeline.remove", "study=two_bits", "confirm=true")
+    assert (refused.returncode, refused.stderr.count("error: ")) == (1, 1)
     assert runs_of(lab, "two_bits") == []
