@@ -5,39 +5,37 @@ from __future__ import annotations
 import shlex
 from collections.abc import Mapping, Sequence
 
-from pipeline.answers import QUESTIONS, answers, headline
-from pipeline.diagnosis import PROBLEMS, diagnose
+from pipeline.answers import QUESTIONS, answers
+from pipeline.diagnosis import PROBLEMS, Diagnosis
 from pipeline.points import Point
 
 NOT_TYPED_AGAIN = {"results", "dry_run", "force"}
 """What does not belong to the command that runs a point again."""
 
 
-def point_note(point: Point, overrides: Sequence[str], figures: str | None) -> str:
+def point_note(study: str, found: Diagnosis, overrides: Sequence[str], figures: str | None) -> str:
     """A point's: its diagnosis with the evidence, and how it is run again.
 
     Args:
-        point: trained.
+        study: name of the experiment.
+        found: the point's diagnosis.
         overrides: what it was asked for with, in Hydra's words.
         figures: address of its sweep's figures in the UI; None for a point alone.
     """
-    found = diagnose(point.config, point.history)
     problem = PROBLEMS[found.verdict]
     named = f" The texts call it *{problem}*." if problem != "none" else ""
     asked = [one for one in overrides if one.split("=")[0] not in NOT_TYPED_AGAIN]
     return "\n\n".join([
         f"**{found.label}**: {found.evidence}.{named}",
         f"Run it again: `{shlex.join(['python', '-m', 'pipeline.train', *asked])}`",
-        _where(point.config.study, figures),
+        _where(study, figures),
     ])  # fmt: skip
 
 
-def sweep_note(study: str, points: Sequence[Point], command: str, figures: str) -> str:
-    """A sweep's: the answer, sentence by sentence."""
+def sweep_note(study: str, answer: str, points: Sequence[Point], command: str, figures: str) -> str:
+    """A sweep's: the answer in a line, and then sentence by sentence."""
     said = [f"- {sentence}" for sentence in answers(points)]
-    return "\n\n".join(
-        [f"**{headline(points)}**", "\n".join(said), f"Run it again: `{command}`", _where(study, figures)]
-    )
+    return "\n\n".join([f"**{answer}**", "\n".join(said), f"Run it again: `{command}`", _where(study, figures)])
 
 
 def experiment_note(study: str, headlines: Mapping[str, str]) -> str:

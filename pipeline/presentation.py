@@ -51,7 +51,7 @@ def present_point(tracker: Tracker, run_id: str, parent: str | None, point: Poin
         image_files(Path(folder), point.config, point.history, ended)
         tracker.log_folder(run_id, Path(folder))
     log_models(tracker.client, tracker.experiment_id, run_id, point)
-    note = point_note(point, run["overrides"], figures)
+    note = point_note(point.config.study, found, run["overrides"], figures)
     tracker.tag(run_id, LOGGED_IMAGES | {"diagnosis": found.label, NOTE: note})
 
 
@@ -67,13 +67,15 @@ def present_sweep(
         points: its complete ones, at least one.
         newest: whether it is the newest sweep of its backend, which the experiment's answer is.
     """
+    answer = headline(points)
     if run_id is not None:
-        tracker.tag(run_id, {NOTE: sweep_note(sweep.study, points, sweep.command, tracker.address(run_id))})
+        note = sweep_note(sweep.study, answer, points, sweep.command, tracker.address(run_id))
+        tracker.tag(run_id, {NOTE: note})
     grids = [run for run in tracker.runs() if run.tags.get("lab.role") == "sweep"]
     if not newest or (run_id is None and any(run.tags.get("backend") == sweep.backend for run in grids)):
         return  # the answer is that of a later sweep, or of a grid, which one more point does not replace
     told = {key: value for key, value in tracker.experiment_tags().items() if key.startswith(HEADLINE)}
-    told |= {f"{HEADLINE}{sweep.backend}": headline(points)}
+    told |= {f"{HEADLINE}{sweep.backend}": answer}
     said = {key.removeprefix(HEADLINE): value for key, value in told.items()}
     tracker.tag_experiment(told | {NOTE: experiment_note(sweep.study, said)})
 

@@ -19,8 +19,8 @@ def points() -> list[Point]:
 
 def test_a_point_says_what_it_came_to_and_how_it_is_run_again(points: list[Point]) -> None:
     asked = ["optimizer.learning_rate=1", "experiment=line_y3x", "results=results/line_y3x/numpy", "force=true"]
-    note = point_note(points[1], asked, "#/figures")
     found = diagnose(points[1].config, points[1].history)
+    note = point_note("line_y3x", found, asked, "#/figures")
     assert note.startswith(f"**stalled (rounding)**: {found.evidence}. The texts call it *stuck in a minimum*.")
     assert "`python -m pipeline.train optimizer.learning_rate=1 experiment=line_y3x`" in note
     assert "[Figures over all points](#/figures)" in note
@@ -28,12 +28,14 @@ def test_a_point_says_what_it_came_to_and_how_it_is_run_again(points: list[Point
 
 
 def test_a_point_that_converged_is_no_problem(points: list[Point]) -> None:
-    assert "The texts call" not in point_note(points[0], [], None)
-    assert "Figures" not in point_note(points[0], [], None)
+    note = point_note("line_y3x", diagnose(points[0].config, points[0].history), [], None)
+    assert note.startswith("**converged**")
+    assert "The texts call" not in note
+    assert "Figures" not in note
 
 
 def test_a_sweep_says_every_sentence(points: list[Point]) -> None:
-    note = sweep_note("line_y3x", points, "python -m pipeline.train experiment=line_y3x", "#/figures")
+    note = sweep_note("line_y3x", headline(points), points, "python -m pipeline.train experiment=line_y3x", "#/figures")
     assert note.startswith(f"**{headline(points)}**")
     assert [line[2:] for line in note.splitlines() if line.startswith("- ")] == list(answers(points))
     assert "`python -m pipeline.train experiment=line_y3x`" in note
