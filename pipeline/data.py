@@ -36,6 +36,16 @@ class Arrays:
     test_targets: NDArray[np.integer] | None
     outputs: int
     checksums: dict[str, str]
+    dtype: str = "float32"
+
+    def scaled(self, inputs: NDArray[Any], out: NDArray[np.floating] | None = None) -> NDArray[np.floating]:
+        """TEMPORARY: H3 writes it."""
+        if inputs.dtype == np.uint8:
+            return np.divide(inputs, np.float32(255), out=out, dtype=np.float32)
+        if out is None:
+            return inputs
+        out[...] = inputs
+        return out
 
     @property
     def features(self) -> int:

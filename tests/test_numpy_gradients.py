@@ -1,4 +1,4 @@
-"""Backpropagation against central differences; forward differences against the numbers of the text."""
+"""Plain backpropagation against central differences; forward differences against the numbers of the text."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from pipeline.backends.numpy.gradients import backpropagation, forward_differences, loss_and_gradient
+from pipeline.backends.numpy.gradients import forward_differences
 from pipeline.backends.numpy.losses import Targets, loss_and_slope
 from pipeline.backends.numpy.network import Array, Parameters, forward
 from pipeline.config import Model
+from tests.plain_network import backpropagation
 from tests.trained import config, trained
 
 POINTS, ROWS, FEATURES, HIDDEN, OUTPUTS = 3, 5, 4, 6, 3
@@ -111,13 +112,13 @@ def test_gradients_leave_parameters_and_data_as_they_were() -> None:
 
 
 def test_the_config_chooses_the_method() -> None:
-    study = ("experiment=line_y3x", "optimizer.learning_rate=0.1")
-    parameters = {"layer_0/weights": np.zeros((1, 1, 1)), "layer_0/bias": np.zeros((1, 1, 1))}
-    inputs, targets = np.array([[1.0], [2.0], [3.0], [4.0]]), np.array([[3.0], [6.0], [9.0], [12.0]])
-    exact = loss_and_gradient(config(*study, "gradient=backpropagation"), parameters, inputs, targets)[1]
-    assert exact["layer_0/weights"].item() == pytest.approx(-45, rel=1e-14)
-    forward_step = loss_and_gradient(config(*study), parameters, inputs, targets)[1]
-    assert forward_step["layer_0/weights"].item() == pytest.approx(-45 + 7.5 * 1e-4, rel=1e-9)
+    study = ("experiment=line_y3x", "optimizer.learning_rate=0.1", "training.epochs=1", "recording.metrics_every=1")
+    (exact,) = trained(config(*study, "gradient=backpropagation", "dtype=float64", "model.initial_weight=0"))
+    (forward_step,) = trained(config(*study, "dtype=float64", "model.initial_weight=0"))
+    slopes = {"weight": (-45, 7.5 * 1e-4), "bias": (-15, 1e-4)}
+    for name, (slope, beyond) in slopes.items():
+        assert exact.final()[f"weights/{name}"] == pytest.approx(-0.1 * slope, rel=1e-12)
+        assert forward_step.final()[f"weights/{name}"] == pytest.approx(-0.1 * (slope + beyond), rel=1e-9)
 
 
 def test_a_large_float32_weight_does_not_move_by_the_small_step() -> None:

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from pipeline.backends.numpy.losses import measure
 from pipeline.backends.numpy.network import forward, predict, stack
+from pipeline.backends.numpy.packed import Packed
 from pipeline.backends.numpy.state import Progress
 from pipeline.backends.numpy.training import train
 from pipeline.checkpoints import State
@@ -270,7 +271,7 @@ def test_divergence_is_told_with_its_update_and_the_last_finite_loss(every: int)
 
 
 def test_a_loss_that_comes_back_after_inf_has_diverged_all_the_same() -> None:
-    progress = Progress({}, {}, 0, np.full(3, -1), np.full(3, np.nan), {}, {})
+    progress = Progress(Packed({}, 3, "float64", grid_last=True), {}, 0, np.full(3, -1), np.full(3, np.nan))
     for progress.updates, losses in enumerate([(5, 6, 7), (math.inf, 4, 4), (3, 2, math.nan), (1, 1, 1)]):
         progress.see_losses(np.array(losses))
     assert progress.diverged_step.tolist() == [1, -1, 2]
@@ -345,7 +346,7 @@ def test_training_measures_of_minibatches_are_means_over_the_rows(tiny_images: A
 
 def test_evaluation_in_blocks_is_evaluation_in_one(tiny_images: Arrays, monkeypatch: pytest.MonkeyPatch) -> None:
     (whole,) = trained(config(*IMAGES), arrays=tiny_images)
-    monkeypatch.setattr("pipeline.backends.numpy.training.EVALUATION_ROWS", 5)
+    monkeypatch.setattr("pipeline.backends.numpy.stack.EVALUATION_ROWS", 5)
     (blocks,) = trained(config(*IMAGES), arrays=tiny_images)
     assert blocks.final() == pytest.approx(whole.final(), rel=1e-6)
 

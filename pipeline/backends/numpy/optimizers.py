@@ -1,98 +1,121 @@
-"""Optimizers as pairs of pure functions: `init(parameters) -> state`, `update(gradients, state) -> (updates, state)`.
+"""Optimizers: from the gradient to the change of the weights, in buffers that the caller keeps.
 
-Updates are added to the parameters. The formulas are Keras'. Every knob is an array (grid, 1, 1) in the parameters'
-dtype, so that each point of a stack has its own.
+Changes are added to the weights. The formulas are Keras'. Arrays may have any shape; knobs are arrays in their dtype
+that broadcast against them, so that each point of a stack has its own.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Protocol
 
 import numpy as np
 
-from pipeline.backends.numpy.network import Array, Parameters
+from pipeline.backends.numpy.grid_last import SPREAD
+from pipeline.backends.numpy.network import Array
+from pipeline.backends.numpy.packed import Packed
 from pipeline.config import Adam, Momentum, Sgd
 
-State = dict[str, Any]
+Knobs = Mapping[str, Array]
 
 
-class Optimizer(NamedTuple):
-    """`init` makes the state for parameters; `update` maps gradients and state to updates and the next state."""
+class Update(Protocol):
+    """What an optimizer does at one update.
 
-    init: Callable[[Mapping[str, Array]], State]
-    update: Callable[[Mapping[str, Array], State], tuple[Parameters, State]]
-
-
-def sgd(learning_rate: Array) -> Optimizer:
-    """Gradient descent: u = -learning_rate * g."""
-
-    def update(gradients: Mapping[str, Array], state: State) -> tuple[Parameters, State]:
-        return {name: -learning_rate * gradient for name, gradient in gradients.items()}, state
-
-    return Optimizer(lambda parameters: {}, update)
-
-
-def momentum(learning_rate: Array, momentum: Array, nesterov: bool) -> Optimizer:
-    """Momentum (Polyak 1964): v = momentum * v - learning_rate * g, u = v.
-
-    Nesterov (Sutskever et al. 2013, as Keras computes it): u = momentum * v - learning_rate * g with the new v.
+    Args:
+        gradient: left as it is.
+        moments: the optimizer's memory by name, changed in place; zeros before the first update.
+        knobs: learning rate and the rest by name.
+        out: gets the change, in the shape of the gradient.
+        scratch: of that shape too; what it holds afterwards is of no use.
+        t: the number of this update, counted from 1.
     """
 
-    def init(parameters: Mapping[str, Array]) -> State:
-        return {name: np.zeros_like(array) for name, array in parameters.items()}
-
-    def update(gradients: Mapping[str, Array], state: State) -> tuple[Parameters, State]:
-        steps = {name: -learning_rate * gradient for name, gradient in gradients.items()}
-        velocity = {name: momentum * state[name] + step for name, step in steps.items()}
-        if nesterov:
-            return {name: momentum * velocity[name] + step for name, step in steps.items()}, velocity
-        return velocity, velocity
-
-    return Optimizer(init, update)
+    def __call__(
+        self, gradient: Array, moments: Mapping[str, Array], knobs: Knobs, out: Array, scratch: Array, t: int
+    ) -> None: ...
 
 
-def adam(learning_rate: Array, beta_1: Array, beta_2: Array, epsilon: Array) -> Optimizer:
+def sgd(gradient: Array, moments: Mapping[str, Array], knobs: Knobs, out: Array, scratch: Array, t: int) -> None:
+    """Gradient descent: u = -learning_rate * g."""
+    np.multiply(gradient, knobs["-learning_rate"], out=out)
+
+
+def momentum(gradient: Array, moments: Mapping[str, Array], knobs: Knobs, out: Array, scratch: Array, t: int) -> None:
+    """Momentum (Polyak 1964): v = momentum * v - learning_rate * g, u = v."""
+    velocity = moments["velocity"]
+    np.multiply(gradient, knobs["-learning_rate"], out=out)
+    velocity *= knobs["momentum"]
+    velocity += out
+    np.copyto(out, velocity)
+
+
+def nesterov(gradient: Array, moments: Mapping[str, Array], knobs: Knobs, out: Array, scratch: Array, t: int) -> None:
+    """Nesterov (Sutskever et al. 2013, as Keras computes it): v as momentum, u = momentum * v - learning_rate * g."""
+    velocity = moments["velocity"]
+    np.multiply(gradient, knobs["-learning_rate"], out=out)
+    velocity *= knobs["momentum"]
+    velocity += out
+    np.multiply(velocity, knobs["momentum"], out=scratch)
+    np.add(scratch, out, out=out)
+
+
+def adam(gradient: Array, moments: Mapping[str, Array], knobs: Knobs, out: Array, scratch: Array, t: int) -> None:
     """Adam (Kingma and Ba 2015, section 2, last paragraph), as Keras computes it.
 
     m += (g - m) * (1 - beta_1); v += (g^2 - v) * (1 - beta_2);
-    u = -learning_rate * sqrt(1 - beta_2^t) / (1 - beta_1^t) * m / (sqrt(v) + epsilon), t counted from 1.
+    u = -learning_rate * sqrt(1 - beta_2^t) / (1 - beta_1^t) * m / (sqrt(v) + epsilon).
     """
-
-    def init(parameters: Mapping[str, Array]) -> State:
-        zeros = {name: np.zeros_like(array) for name, array in parameters.items()}
-        return {"t": 0, "m": zeros, "v": {name: np.zeros_like(array) for name, array in parameters.items()}}
-
-    def update(gradients: Mapping[str, Array], state: State) -> tuple[Parameters, State]:
-        t = state["t"] + 1
-        rate = learning_rate * np.sqrt(1 - beta_2**t) / (1 - beta_1**t)
-        mean, square, updates = {}, {}, {}
-        for name, gradient in gradients.items():
-            step = gradient - state["m"][name]
-            step *= 1 - beta_1
-            mean[name] = np.add(state["m"][name], step, out=step)
-            step = gradient * gradient
-            step -= state["v"][name]
-            step *= 1 - beta_2
-            square[name] = np.add(state["v"][name], step, out=step)
-            root = np.sqrt(square[name])
-            root += epsilon
-            step = mean[name] * -rate
-            updates[name] = np.divide(step, root, out=step)
-        return updates, {"t": t, "m": mean, "v": square}
-
-    return Optimizer(init, update)
+    m, v = moments["m"], moments["v"]
+    beta_1, beta_2 = knobs["beta_1"], knobs["beta_2"]
+    np.subtract(gradient, m, out=out)
+    out *= 1 - beta_1
+    m += out
+    np.multiply(gradient, gradient, out=out)
+    out -= v
+    out *= 1 - beta_2
+    v += out
+    np.sqrt(v, out=scratch)
+    scratch += knobs["epsilon"]
+    np.multiply(m, knobs["-learning_rate"] * np.sqrt(1 - beta_2**t) / (1 - beta_1**t), out=out)
+    out /= scratch
 
 
-def build(points: Sequence[Sgd | Momentum | Adam], dtype: str) -> Optimizer:
-    """The optimizer of a stack whose points have the same optimizer with knobs of their own."""
+UPDATES: dict[str, Update] = {"sgd": sgd, "momentum": momentum, "nesterov": nesterov, "adam": adam}
+"""Optimizer by name."""
 
-    def knob(name: str) -> Array:
-        return np.array([getattr(point, name) for point in points], dtype=dtype)[:, None, None]
+MOMENTS: dict[str, tuple[str, ...]] = {
+    "sgd": (),
+    "momentum": ("velocity",),
+    "nesterov": ("velocity",),
+    "adam": ("m", "v"),
+}
+"""What each optimizer remembers for every weight."""
 
-    first = points[0]
-    if isinstance(first, Sgd):
-        return sgd(knob("learning_rate"))
-    if isinstance(first, Momentum):
-        return momentum(knob("learning_rate"), knob("momentum"), nesterov=first.name == "nesterov")
-    return adam(knob("learning_rate"), knob("beta_1"), knob("beta_2"), knob("epsilon"))
+
+def knobs(points: Sequence[Sgd | Momentum | Adam], parameters: Packed) -> dict[str, Array]:
+    """Each knob of a stack's points as an array that broadcasts against `parameters.flat`.
+
+    The learning rate is there with its sign turned. Where the last layer has a rate of its own, there is one number for
+    each weight.
+    """
+    dtype = parameters.flat.dtype
+
+    def spread(values: Sequence[float]) -> Array:
+        array = np.array(values, dtype)
+        if not parameters.grid_last:
+            return array[:, None]
+        return np.tile(array, (len(parameters.flat), 1)) if len(values) < SPREAD else array
+
+    names = [name for name in type(points[0]).model_fields if name not in ("name", "output_learning_rate")]
+    found = {name: spread([getattr(point, name) for point in points]) for name in names}
+    found["-learning_rate"] = -found.pop("learning_rate")
+    own = [getattr(point, "output_learning_rate", None) for point in points]
+    if any(rate is not None for rate in own):
+        rates = parameters.like(dtype)
+        last = list(parameters.shapes)[-1].split("/")[0]
+        for name, array in rates.arrays.items():
+            for place, (point, rate) in enumerate(zip(points, own, strict=True)):
+                array[place] = -(rate if rate is not None and name.startswith(last) else point.learning_rate)
+        found["-learning_rate"] = rates.flat
+    return found

@@ -2,82 +2,87 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.backends.numpy import optimizers
-from pipeline.backends.numpy.network import Array, Parameters
+from pipeline.backends.numpy.network import Array
+from pipeline.backends.numpy.packed import Packed
 from pipeline.checkpoints import State
 
 
 @dataclass
 class Progress:
-    """Where a pass stands. Arrays carry the grid axis first.
+    """Where a pass stands.
 
     Attributes:
-        parameters, optimizer_state: the stack and its optimizer's state.
+        parameters: the stack.
+        moments: what the optimizer remembers, by name.
         updates: how many updates have been made.
         diverged_step: (grid,) updates made when the loss first was inf or NaN, -1 where it never was.
         last_finite_loss: (grid,).
-        upwards: for each weight, whether its last update was above 0.
+        upwards: for each weight, whether its last update was above 0; None where nobody wants to know.
         direction_changes: for each weight, how often that changed.
     """
 
-    parameters: Parameters
-    optimizer_state: optimizers.State
+    parameters: Packed
+    moments: dict[str, Packed]
     updates: int
     diverged_step: NDArray[np.int64]
     last_finite_loss: Array
-    upwards: dict[str, NDArray[np.bool_]]
-    direction_changes: dict[str, NDArray[np.int64]]
+    upwards: Packed | None = None
+    direction_changes: Packed | None = None
 
     def see_losses(self, losses: Array) -> None:
         """Note at which update a point's loss stops being finite."""
+        if math.isfinite(losses.sum()) and self.diverged_step.max() < 0:
+            self.last_finite_loss = losses
+            return
         not_yet = self.diverged_step < 0
         going = np.isfinite(losses) & not_yet
-        if going.all():
-            self.last_finite_loss = losses
-        else:
-            self.last_finite_loss = np.where(going, losses, self.last_finite_loss)
-            self.diverged_step[not_yet & ~going] = self.updates
+        self.last_finite_loss = np.where(going, losses, self.last_finite_loss)
+        self.diverged_step[not_yet & ~going] = self.updates
 
-    def see_directions(self, changes: Mapping[str, Array]) -> None:
-        """Count the weights whose update's sign differs from the one before."""
-        for name, change in changes.items():
-            upwards = change > 0
-            if self.updates:
-                self.direction_changes[name] += upwards != self.upwards[name]
-            self.upwards[name] = upwards
+    def see_signs(self, upwards: NDArray[np.bool_]) -> None:
+        """Count the weights whose update's sign differs from the one before.
+
+        Args:
+            upwards: (updates, *parameters.flat.shape), whether each of the updates after `updates` was above 0.
+        """
+        if self.upwards is None or self.direction_changes is None:
+            return
+        if self.updates:
+            self.direction_changes.flat += upwards[0] != self.upwards.flat
+        if len(upwards) > 1:
+            self.direction_changes.flat += np.count_nonzero(upwards[1:] != upwards[:-1], axis=0)
+        np.copyto(self.upwards.flat, upwards[-1])
 
     def state_of(self, place: int) -> State:
         """All of this for one point, as arrays without the grid axis."""
-        return {name: np.asarray(leaf) if isinstance(leaf, int) else leaf[place] for name, leaf in _leaves(vars(self))}
+        state: State = {
+            "updates": np.asarray(self.updates),
+            "diverged_step": self.diverged_step[place].copy(),
+            "last_finite_loss": np.asarray(self.last_finite_loss[place]),
+        }
+        for path, packed in self._packed():
+            state |= {f"{path}/{name}": array for name, array in packed.at(place).items()}
+        return state
 
+    def restore(self, states: Sequence[State]) -> None:
+        """Go on from the states of single points."""
+        self.updates = int(states[0]["updates"])
+        self.diverged_step = np.array([state["diverged_step"] for state in states])
+        self.last_finite_loss = np.array([state["last_finite_loss"] for state in states])
+        for path, packed in self._packed():
+            packed.fill([{name: state[f"{path}/{name}"] for name in packed.arrays} for state in states])
 
-def _leaves(tree: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Any]]:
-    """Arrays and counters of nested dicts by their path, for instance `optimizer_state/m/layer_0/weights`."""
-    for name, value in tree.items():
-        if isinstance(value, Mapping):
-            yield from _leaves(value, f"{path}{name}/")
-        else:
-            yield f"{path}{name}", value
-
-
-def merge(fresh: Progress, states: Sequence[State]) -> Progress:
-    """States of single points as the progress of one stack, in the structure of a fresh one."""
-
-    def merged(name: str, value: Any) -> Any:
-        if isinstance(value, Mapping):
-            return {key: merged(f"{name}/{key}", inner) for key, inner in value.items()}
-        if isinstance(value, int):
-            return int(states[0][name])
-        return np.stack([state[name] for state in states])
-
-    fields = {name: merged(name, value) for name, value in vars(fresh).items()}
-    upwards = [name.removeprefix("upwards/") for name in states[0] if name.startswith("upwards/")]
-    fields["upwards"] = {name: merged(f"upwards/{name}", None) for name in upwards}  # there after the first update
-    return Progress(**fields)
+    def _packed(self) -> Iterator[tuple[str, Packed]]:
+        yield "parameters", self.parameters
+        for name, moment in self.moments.items():
+            yield f"moments/{name}", moment
+        if self.upwards is not None and self.direction_changes is not None:
+            yield "upwards", self.upwards
+            yield "direction_changes", self.direction_changes

@@ -3,24 +3,21 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from itertools import pairwise
 
 import numpy as np
 
-from pipeline.backends.numpy import optimizers
-from pipeline.backends.numpy.gradients import loss_and_gradient
-from pipeline.backends.numpy.losses import Targets, measure
-from pipeline.backends.numpy.network import Array, Parameters, forward, stack, unstack
-from pipeline.backends.numpy.state import Progress, merge
+from pipeline.backends.numpy.network import Array
+from pipeline.backends.numpy.stack import Measures, Stack
+from pipeline.backends.numpy.state import Progress
 from pipeline.checkpoints import Checkpoints
 from pipeline.config import Config
-from pipeline.data import Arrays, epoch_order
+from pipeline.data import Arrays
 from pipeline.history import History, direction_change_rows, record_epochs, snapshot_epochs, weight_metrics
 from pipeline.initial_weights import Weights, draw
 
-EVALUATION_ROWS = 2048
 Report = Callable[[int, float], None]
-Measures = dict[str, Array]
 
 
 def train(
@@ -43,13 +40,13 @@ def train(
         initial: the weights that each begins from; None: those that its seed draws.
     """
     config = points[0]
-    optimizer = optimizers.build([point.optimizer for point in points], config.dtype)
     if initial is None:
         initial = [draw(p.model, arrays.features, arrays.outputs, p.seed, p.dtype) for p in points]
-    progress = _start(initial, optimizer)
+    stack = Stack(points, arrays, initial)
+    progress = stack.progress
     begun = checkpoints.epoch if checkpoints else 0
     if checkpoints and begun:
-        progress = merge(progress, checkpoints.states)
+        stack.restore(checkpoints.states)
     epochs = config.training.epochs
     recorded = record_epochs(epochs, config.recording.metrics_every)
     snapshots = snapshot_epochs(recorded, config.recording.snapshots)
@@ -57,11 +54,15 @@ def train(
     clock = _Clock(histories)
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
         if not begun:
-            _record(0, points, histories, progress, _evaluate_all(config, arrays, progress), snapshot=True)
-        for epoch in range(begun + 1, epochs + 1):
-            running = _train_epoch(epoch, points, arrays, histories, optimizer, progress, measured=epoch in due)
+            _record(0, points, histories, progress, stack.evaluate(), snapshot=True)
+        for before, epoch in pairwise(_stops(begun, recorded, stack.stride)):
+            if stack.stride > 1:
+                stack.advance(epoch - before)
+                running = _norms(stack) if epoch in due else {}
+            else:
+                running = _train_epoch(epoch, stack, histories, measured=epoch in due)
             if epoch in due:
-                measures = running | _evaluate_all(config, arrays, progress)
+                measures = running | stack.evaluate()
                 lost = bool((progress.diverged_step >= 0).all())
                 _record(epoch, points, histories, progress, measures, snapshot=lost or epoch in snapshots)
                 report(epoch, float(np.min(measures["train/loss"])))
@@ -71,6 +72,16 @@ def train(
                 clock.note(histories)
                 checkpoints.keep(epoch, [progress.state_of(place) for place in range(len(points))])
     clock.note(histories)
+
+
+def _stops(begun: int, recorded: Sequence[int], stride: int) -> Iterator[int]:
+    """The epochs after which training looks up: those that are recorded, and between them one in `stride`."""
+    yield begun
+    for epoch in recorded:
+        yield from range(begun + stride, epoch, stride)
+        if epoch > begun:
+            yield epoch
+            begun = epoch
 
 
 class _Clock:
@@ -86,103 +97,28 @@ class _Clock:
             history.points_in_pass = len(histories)
 
 
-def _start(initial: Sequence[Weights], optimizer: optimizers.Optimizer) -> Progress:
-    parameters = stack(initial)
-    return Progress(
-        parameters,
-        optimizer.init(parameters),
-        updates=0,
-        diverged_step=np.full(len(initial), -1),
-        last_finite_loss=np.full(len(initial), np.nan),
-        upwards={},
-        direction_changes={name: np.zeros(array.shape, dtype=np.int64) for name, array in parameters.items()},
-    )
-
-
-def _train_epoch(
-    epoch: int,
-    points: Sequence[Config],
-    arrays: Arrays,
-    histories: Sequence[History],
-    optimizer: optimizers.Optimizer,
-    progress: Progress,
-    measured: bool,
-) -> Measures:
-    """One pass over the rows; returns what was measured on the way, (grid,) each, when `measured` asks for it."""
-    config, parameters = points[0], progress.parameters
-    minibatches = config.training.batch_size is not None
-    totals: Measures = {}
-    for inputs, targets in _batches(epoch, points, arrays):
-        losses, gradients, sums = loss_and_gradient(config, parameters, inputs, targets)
+def _train_epoch(epoch: int, stack: Stack, histories: Sequence[History], measured: bool) -> Measures:
+    """One pass over the rows; returns what was measured on the way, (points,) each, when `measured` asks for it."""
+    config, progress, totals = stack.config, stack.progress, Measures()
+    on_the_way = measured and config.training.batch_size is not None
+    for batches in stack.batches(epoch):
+        losses, values = stack.differentiate(batches, on_the_way)
         progress.see_losses(losses)
-        if measured and minibatches:
-            share = sums.shape[-2] / len(arrays.train_inputs)
-            for name, value in measure(config.loss, config.model.output_activation, sums, targets).items():
-                totals[f"train/{name}"] = totals.get(f"train/{name}", 0) + value * share
-        changes, progress.optimizer_state = optimizer.update(gradients, progress.optimizer_state)
-        if config.recording.direction_changes:
-            progress.see_directions(changes)
+        share = len(batches[0].inputs) / len(stack.arrays.train_inputs)
+        for name, value in values.items():
+            totals[f"train/{name}"] = totals.get(f"train/{name}", 0) + value * share
+        first_weights = progress.parameters.arrays["layer_0/weights"][:, 0, 0].copy()
+        stack.move()
         if epoch <= config.recording.table_epochs:
-            _note_first_epochs(epoch, config, histories, parameters, losses, gradients, changes)
-        for name, change in changes.items():
-            parameters[name] += change.astype(config.dtype, copy=False)
-        progress.updates += 1
-    if not measured:
-        return {}
-    weights = _norm(parameters)
-    return totals | {
-        "gradient_norm": _norm(gradients),
-        "weights/norm": weights,
-        "weights/update_ratio": _norm(changes) / weights,
-    }
+            _note_first_epochs(epoch, stack, histories, first_weights, losses)
+    return totals | _norms(stack) if measured else {}
 
 
-def _batches(epoch: int, points: Sequence[Config], arrays: Arrays) -> Iterator[tuple[Array, Targets]]:
-    """Minibatches of an epoch; shared by the stack, or (grid, rows, ...) where the points' seeds differ."""
-    size, rows = points[0].training.batch_size, len(arrays.train_inputs)
-    if size is None:
-        yield arrays.train_inputs, arrays.train_targets
-        return
-    seeds = [point.seed for point in points]
-    if len(set(seeds)) == 1:
-        order = epoch_order(seeds[0], epoch, rows)
-    else:
-        order = np.stack([epoch_order(seed, epoch, rows) for seed in seeds])
-    for start in range(0, rows, size):
-        chosen = order[..., start : start + size]
-        yield arrays.train_inputs[chosen], arrays.train_targets[chosen]
-
-
-def _norm(arrays: Mapping[str, Array]) -> Array:
-    """Euclidean norm over all arrays of a point: (grid,)."""
-    squares = [np.square(array, dtype=np.float64).sum(axis=(1, 2)) for array in arrays.values()]
-    result: Array = np.sqrt(np.sum(squares, axis=0))
-    return result
-
-
-def _evaluate_all(config: Config, arrays: Arrays, progress: Progress) -> Measures:
-    """The test rows, and with a full batch the training rows too, at the present weights."""
-    measures: Measures = {}
-    if config.training.batch_size is None:
-        whole = _evaluate(config, progress, arrays.train_inputs, arrays.train_targets, len(arrays.train_inputs))
-        progress.see_losses(whole["loss"])
-        measures |= {f"train/{name}": value for name, value in whole.items()}
-    if arrays.test_inputs is not None and arrays.test_targets is not None:
-        test = _evaluate(config, progress, arrays.test_inputs, arrays.test_targets, EVALUATION_ROWS)
-        measures |= {f"test/{name}": value for name, value in test.items()}
-    return measures
-
-
-def _evaluate(config: Config, progress: Progress, inputs: Array, targets: Targets, block_rows: int) -> Measures:
-    """Loss and its companions over the rows of a data set, in blocks that bound the memory."""
-    totals: Measures = {}
-    for start in range(0, len(inputs), block_rows):
-        block = slice(start, start + block_rows)
-        sums = forward(config.model, progress.parameters, inputs[block])[-1]
-        share = len(inputs[block]) / len(inputs)
-        for name, value in measure(config.loss, config.model.output_activation, sums, targets[block]).items():
-            totals[name] = totals.get(name, 0) + value * share
-    return totals
+def _norms(stack: Stack) -> Measures:
+    """Of the weights, of the last gradient, and of the last change as a share of the weights."""
+    weights = stack.progress.parameters.norm()
+    ratio = stack.change.norm() / weights
+    return {"gradient_norm": stack.gradient.norm(), "weights/norm": weights, "weights/update_ratio": ratio}
 
 
 def _record(
@@ -197,7 +133,7 @@ def _record(
     for place, (point, history) in enumerate(zip(points, histories, strict=True)):
         if history.epochs:
             continue
-        weights = unstack(progress.parameters, place)
+        weights = progress.parameters.network(place)
         diverged = progress.diverged_step[place] >= 0
         if snapshot or diverged:
             history.snapshot(epoch, weights)
@@ -208,30 +144,23 @@ def _record(
             _end(epoch, place, point, history, progress)
 
 
-def _note_first_epochs(
-    epoch: int,
-    config: Config,
-    histories: Sequence[History],
-    parameters: Parameters,
-    losses: Array,
-    gradients: Parameters,
-    changes: Parameters,
-) -> None:
+def _note_first_epochs(epoch: int, stack: Stack, histories: Sequence[History], weights: Array, losses: Array) -> None:
     """The text's table for the first weight: value, loss, loss after the small step, gradient, new value."""
+    config = stack.config
     if config.gradient != "finite_difference":
         return
     name = "layer_0/weights"
     for place, history in enumerate(histories):
         if history.epochs:
             continue
-        weight, gradient = parameters[name][place, 0, 0], float(gradients[name][place, 0, 0])
+        weight, gradient = weights[place], float(stack.gradient.arrays[name][place, 0, 0])
         row = {
             "epoch": epoch,
             "weight": float(weight),
             "loss": float(losses[place]),
             "loss_after_step": float(losses[place]) + gradient * config.finite_difference_step,
             "gradient": gradient,
-            "updated_weight": float(weight + changes[name][place, 0, 0].astype(config.dtype)),
+            "updated_weight": float(weight + stack.change.arrays[name][place, 0, 0].astype(config.dtype)),
         }
         history.tables.setdefault("first_epochs", []).append(row)
 
@@ -241,6 +170,6 @@ def _end(epoch: int, place: int, point: Config, history: History, progress: Prog
     history.diverged_step = diverged_step if diverged_step >= 0 else None
     history.last_finite_loss = last if np.isfinite(last) else None
     history.epochs = epoch
-    if point.recording.direction_changes:
-        counts = {name: array[place] for name, array in progress.direction_changes.items()}
+    if progress.direction_changes is not None:
+        counts = progress.direction_changes.at(place)
         history.tables["direction_changes"] = direction_change_rows(counts)

@@ -1,0 +1,250 @@
+"""A stack of points of one shape: their weights, how one update moves them, how they do on rows.
+
+Three ways lead to the gradient. Small networks that see a whole table are computed at once, the grid axis last; other
+networks one at a time, minibatch by minibatch; and where the config asks for forward differences, weight by weight.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.backends.numpy import grid_last, optimizers
+from pipeline.backends.numpy.gradients import forward_differences
+from pipeline.backends.numpy.losses import Targets, measure
+from pipeline.backends.numpy.network import Array, forward
+from pipeline.backends.numpy.one_network import WIDE, Batch, OneNetwork, batch
+from pipeline.backends.numpy.packed import Packed
+from pipeline.backends.numpy.state import Progress
+from pipeline.checkpoints import State
+from pipeline.config import Config
+from pipeline.data import Arrays, epoch_order
+from pipeline.initial_weights import Weights
+
+EVALUATION_ROWS = 2048
+STRIDE = 64
+Measures = dict[str, Array]
+
+
+class Stack:
+    """Points that differ only in values that fit on the grid axis: optimizer knobs, seed, initial values.
+
+    Args:
+        points: their configs.
+        arrays: the data.
+        initial: the weights that each begins from; they are copied.
+
+    Attributes:
+        progress: where training stands.
+        gradient, change: of the last update.
+        stride: how many epochs are best trained in one call of `advance`; 1: they are trained batch by batch.
+    """
+
+    def __init__(self, points: Sequence[Config], arrays: Arrays, initial: Sequence[Weights]) -> None:
+        self.config, self.arrays = points[0], arrays
+        together = grid_last.suits(self.config, arrays)
+        if together and len(points) == 1:  # see GridLast: it trains beside a copy of itself
+            points, initial = [*points, *points], [*initial, *initial]
+        shapes = {name: (array.shape if array.ndim == 2 else (1, array.size)) for name, array in initial[0].items()}
+        parameters = Packed(shapes, len(points), self.config.dtype, together).fill(initial)
+        differences = self.config.gradient == "finite_difference"
+        dtype = np.dtype(np.float64 if differences else self.config.dtype)
+        self.gradient, self.change = parameters.like(dtype), parameters.like(dtype)
+        scratch = np.empty_like(self.change.flat if together else self.change.flat[0])
+        optimizer = self.config.optimizer.name
+        self._update = optimizers.UPDATES[optimizer]
+        counted = self.config.recording.direction_changes
+        self.progress = Progress(
+            parameters,
+            {name: parameters.like(dtype) for name in optimizers.MOMENTS[optimizer]},
+            updates=0,
+            diverged_step=np.full(len(points), -1),
+            last_finite_loss=np.full(len(points), np.nan),
+            upwards=parameters.like(np.bool_) if counted else None,
+            direction_changes=parameters.like(np.int64) if counted else None,
+        )
+        knobs = optimizers.knobs([point.optimizer for point in points], parameters)
+        state = {name: moment.flat for name, moment in self.progress.moments.items()}
+        slices = [slice(None)] if together else range(len(points))
+        self._moved = [
+            (
+                self.gradient.flat[at],
+                {name: array[at] for name, array in state.items()},
+                {name: array[at] for name, array in knobs.items()},
+                self.change.flat[at],
+                scratch,
+            )
+            for at in slices
+        ]
+        self._points, seeds = len(points), [point.seed for point in points]
+        self._seeds = seeds if len(set(seeds)) > 1 else seeds[:1]
+        self._whole: Batch | None = None
+        self._together: grid_last.GridLast | None = None
+        self.stride = STRIDE if together else 1
+        self._single: OneNetwork | None = None
+        if together:
+            inputs = arrays.scaled(arrays.train_inputs)
+            self._together = grid_last.GridLast(self.config, inputs, arrays.train_targets, parameters, self.gradient)
+        elif not differences:
+            rows = max(self.config.training.batch_size or len(arrays.train_inputs), EVALUATION_ROWS)
+            self._single = OneNetwork(self.config, rows, parameters, self.gradient)
+
+    def restore(self, states: Sequence[State]) -> None:
+        """Go on from the states of the points."""
+        self.progress.restore([states[place % len(states)] for place in range(self._points)])
+
+    def batches(self, epoch: int) -> Iterator[Sequence[Batch]]:
+        """The batches of an epoch: one for all points, or one for each where their seeds differ."""
+        size, rows = self.config.training.batch_size, len(self.arrays.train_inputs)
+        if size is None:
+            yield [self._all_rows()]
+            return
+        orders = [epoch_order(seed, epoch, rows) for seed in self._seeds]
+        chosen = [[order[start : start + size] for order in orders] for start in range(0, rows, size)]
+        if self.arrays.features < WIDE:
+            yield from map(self._take, chosen)
+            return
+        with ThreadPoolExecutor(1) as ahead:  # the next batch is gathered while this one is computed
+            following = ahead.submit(self._take, chosen[0])
+            for places in [*chosen[1:], None]:
+                ready = following.result()
+                if places is not None:
+                    following = ahead.submit(self._take, places)
+                yield ready
+
+    def _take(self, chosen: Sequence[NDArray[np.integer]]) -> list[Batch]:
+        return [self._batch(self.arrays.train_inputs[rows], self.arrays.train_targets[rows]) for rows in chosen]
+
+    def _batch(self, inputs: NDArray[Any], targets: Targets) -> Batch:
+        if self._single is None:
+            return Batch(self.arrays.scaled(inputs), None, np.empty(0, np.intp), targets)
+        return batch(self.arrays, inputs, targets, self.config.model.bias)
+
+    def _all_rows(self) -> Batch:
+        """The training rows as one batch, which a full batch needs again and again."""
+        if self._whole is None:
+            self._whole = self._batch(self.arrays.train_inputs, self.arrays.train_targets)
+        return self._whole
+
+    def differentiate(self, batches: Sequence[Batch], measured: bool) -> tuple[Array, Measures]:
+        """Put the gradient in its place.
+
+        Args:
+            batches: one for all points, or one for each.
+            measured: whether the loss and its companions are asked for, at the weights before the update.
+
+        Returns:
+            Loss (points,), and what was measured, each (points,).
+        """
+        if self._together is not None:
+            for call in self._together.program:
+                call()
+            return self._together.losses(), {}
+        if self._single is None:
+            config, rows = self.config, batches[0]
+            parameters = self.progress.parameters.arrays
+            losses, gradients, sums = forward_differences(
+                config.loss, config.model, parameters, rows.inputs, rows.targets, config.finite_difference_step
+            )
+            for name, gradient in gradients.items():
+                self.gradient.arrays[name][...] = gradient
+            return losses, self._measure(sums, rows.targets) if measured else {}
+        losses, found = np.empty(self._points), []
+        for place in range(self._points):
+            rows = batches[place % len(batches)]
+            losses[place], sums = self._single(place, rows)
+            if measured:
+                found.append(self._measure(sums[None], rows.targets))
+        return losses, _joined(found)
+
+    def move(self) -> None:
+        """Turn the gradient into a change, and add it to the weights."""
+        progress = self.progress
+        parameters, change = progress.parameters.flat, self.change.flat
+        for arguments in self._moved:
+            self._update(*arguments, progress.updates + 1)
+        if progress.upwards is not None:
+            progress.see_signs((change > 0)[None])
+        progress.updates += 1
+        np.add(parameters, change.astype(parameters.dtype, copy=False), out=parameters)
+
+    def advance(self, updates: int) -> None:
+        """Make updates on the whole training rows, where `stride` is above 1.
+
+        The losses are looked at afterwards. Only if one of them was inf or NaN, all of it is done again update by
+        update, to note where that began.
+        """
+        if self._together is None:
+            raise ValueError("these points are not computed together")
+        program, progress, change = self._together.program, self.progress, self.change.flat
+        bounded = self.config.model.output_activation == "sigmoid"  # then only NaN weights lead to NaN, and they stay
+        parameters, moments = progress.parameters.flat, [moment.flat for moment in progress.moments.values()]
+        before = [array.copy() for array in (parameters, *moments)]
+        signs = None if progress.upwards is None else np.empty((updates, *change.shape), np.bool_)
+        errors, squares = self._together.errors, np.empty_like(self._together.errors)
+        seen, zero = np.zeros_like(errors), np.zeros((), change.dtype)
+        ((gradient, state, knobs, _, scratch),) = self._moved
+        for t in range(progress.updates + 1, progress.updates + 1 + updates):
+            for call in program:
+                call()
+            if not bounded:
+                np.multiply(errors, errors, squares)
+                np.add(seen, squares, seen)
+            self._update(gradient, state, knobs, change, scratch, t)
+            if signs is not None:
+                np.greater(change, zero, signs[t - progress.updates - 1])
+            np.add(parameters, change, parameters)
+        losses = self._together.losses()
+        finite = np.isfinite(losses) & np.isfinite(seen.sum(axis=(0, 1)))
+        if (finite | (progress.diverged_step >= 0)).all():
+            progress.see_losses(losses)
+            if signs is not None:
+                progress.see_signs(signs)
+            progress.updates += updates
+            return
+        for array, kept in zip((parameters, *moments), before, strict=True):
+            array[...] = kept
+        for _ in range(updates):
+            losses, _ = self.differentiate([], measured=False)
+            progress.see_losses(losses)
+            self.move()
+
+    def evaluate(self) -> Measures:
+        """Loss and its companions, (points,) each: on the test rows and, with a full batch, on the training rows."""
+        arrays, measures = self.arrays, Measures()
+        if self.config.training.batch_size is None:
+            whole = self._evaluate([self._all_rows()])
+            self.progress.see_losses(whole["loss"])
+            measures |= {f"train/{name}": value for name, value in whole.items()}
+        if arrays.test_inputs is not None and arrays.test_targets is not None:
+            inputs, targets = arrays.test_inputs, arrays.test_targets
+            blocks = [slice(start, start + EVALUATION_ROWS) for start in range(0, len(inputs), EVALUATION_ROWS)]
+            test = self._evaluate(self._batch(inputs[block], targets[block]) for block in blocks)
+            measures |= {f"test/{name}": value for name, value in test.items()}
+        return measures
+
+    def _evaluate(self, batches: Iterable[Batch]) -> Measures:
+        totals: Measures = {}
+        rows, parameters = 0, self.progress.parameters.by_point() if self._single is None else {}
+        for some in batches:
+            if self._single is None:
+                measures = self._measure(forward(self.config.model, parameters, some.inputs)[-1], some.targets)
+            else:
+                sums = (self._single.sums(place, some)[None] for place in range(self._points))
+                measures = _joined([self._measure(one, some.targets) for one in sums])
+            for name, value in measures.items():
+                totals[name] = totals.get(name, 0) + value * len(some.inputs)
+            rows += len(some.inputs)
+        return {name: total / rows for name, total in totals.items()}
+
+    def _measure(self, sums: Array, targets: Targets) -> Measures:
+        return measure(self.config.loss, self.config.model.output_activation, sums, targets)
+
+
+def _joined(points: Sequence[Measures]) -> Measures:
+    """Measures of single points, (1,) each, as those of a stack."""
+    return {name: np.concatenate([one[name] for one in points]) for name in points[0]} if points else {}

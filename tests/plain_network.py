@@ -1,0 +1,35 @@
+"""Backpropagation of a stack in the plainest words: the twin of the kernels, which have buffers and short cuts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from pipeline.backends.numpy.losses import Targets, loss_and_slope
+from pipeline.backends.numpy.network import SLOPES, Array, Parameters, forward
+from pipeline.config import Model
+
+
+def backpropagation(
+    loss: str, model: Model, parameters: Mapping[str, Array], inputs: Array, targets: Targets
+) -> tuple[Array, Parameters, Array]:
+    """Loss and gradient by the chain rule (Rumelhart, Hinton and Williams 1986).
+
+    With a_l what layer l gets and d_l the loss's derivative by its sums: dW_l = a_l^T d_l, db_l = sum over rows of d_l,
+    d_(l-1) = (d_l W_l^T) * slope(a_l). All layers use the weights before the update.
+
+    Returns:
+        Loss (grid,), the gradient in the shapes of `parameters`, and the last layer's sums (grid, rows, outputs).
+    """
+    values = forward(model, parameters, inputs)
+    losses, delta = loss_and_slope(loss, model.output_activation, values[-1], targets)
+    gradients: Parameters = {}
+    for layer in reversed(range(len(values) - 1)):
+        gradients[f"layer_{layer}/weights"] = np.swapaxes(values[layer], -1, -2) @ delta
+        if model.bias:
+            gradients[f"layer_{layer}/bias"] = delta.sum(axis=-2, keepdims=True)
+        if layer:
+            delta = delta @ np.swapaxes(parameters[f"layer_{layer}/weights"], -1, -2)
+            delta *= SLOPES[model.hidden_activation](values[layer])
+    return losses, gradients, values[-1]
