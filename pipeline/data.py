@@ -16,6 +16,8 @@ from pipeline.errors import LabError
 from pipeline.files import file_sha256
 
 PREPARED = Path("data") / "prepared"
+Inputs = NDArray[Any]
+"""Floats, or bytes."""
 
 
 @dataclass(frozen=True)
@@ -23,33 +25,44 @@ class Arrays:
     """A data set in memory.
 
     Attributes:
-        train_inputs: (rows, features), floats.
+        train_inputs: (rows, features), floats, or grey values 0 to 255 in one byte each; `scaled` makes them numbers.
         train_targets: (rows, outputs) floats, or (rows,) integer class labels.
         test_inputs, test_targets: the same for the test rows; None where a data set has none.
         outputs: how many outputs a network for it has.
         checksums: SHA-256 by array name.
+        dtype: of the numbers that a network is given.
     """
 
-    train_inputs: NDArray[np.floating]
+    train_inputs: Inputs
     train_targets: NDArray[np.floating] | NDArray[np.integer]
-    test_inputs: NDArray[np.floating] | None
+    test_inputs: Inputs | None
     test_targets: NDArray[np.integer] | None
     outputs: int
     checksums: dict[str, str]
     dtype: str = "float32"
 
-    def scaled(self, inputs: NDArray[Any], out: NDArray[np.floating] | None = None) -> NDArray[np.floating]:
-        """TEMPORARY: H3 writes it."""
-        if inputs.dtype == np.uint8:
-            return np.divide(inputs, np.float32(255), out=out, dtype=np.float32)
-        if out is None:
-            return inputs
-        out[...] = inputs
-        return out
-
     @property
     def features(self) -> int:
         return int(self.train_inputs.shape[1])
+
+    def scaled(self, inputs: Inputs, out: NDArray[np.floating] | None = None) -> NDArray[np.floating]:
+        """Some rows as the numbers that a network is given: grey value / 255, rounded to float32 in either dtype.
+
+        Args:
+            inputs: rows of the inputs, of any shape.
+            out: where to write them, of the same shape and of `dtype`.
+
+        Returns:
+            `out`; without it a new array, or `inputs` themselves where they are floats.
+        """
+        if out is None:
+            if np.issubdtype(inputs.dtype, np.floating):
+                return inputs
+            out = np.empty(inputs.shape, self.dtype)
+        np.copyto(out, inputs)
+        if inputs.dtype == np.uint8:
+            np.divide(out, np.float32(255), out=out, dtype=np.float32, casting="same_kind")
+        return out
 
 
 def load(data: TableData | IdxData, dtype: str, project: Path) -> Arrays:
@@ -57,7 +70,7 @@ def load(data: TableData | IdxData, dtype: str, project: Path) -> Arrays:
 
     Args:
         data: its config; a table carries its rows itself.
-        dtype: what inputs (and targets that are numbers) are converted to.
+        dtype: of the numbers that a network is given; inputs that are bytes stay so until they are `scaled`.
         project: folder that holds data/prepared.
 
     Raises:
@@ -67,7 +80,7 @@ def load(data: TableData | IdxData, dtype: str, project: Path) -> Arrays:
         inputs = np.array(data.inputs, dtype=dtype)
         targets = np.array(data.targets, dtype=dtype)
         rows = json.dumps([data.inputs, data.targets]).encode()
-        return Arrays(inputs, targets, None, None, targets.shape[1], {"table": hashlib.sha256(rows).hexdigest()})
+        return Arrays(inputs, targets, None, None, targets.shape[1], {"table": hashlib.sha256(rows).hexdigest()}, dtype)
     return _load_prepared(data, dtype, project / PREPARED / data.name)
 
 
@@ -112,27 +125,25 @@ def _load_prepared(data: IdxData, dtype: str, folder: Path) -> Arrays:
         if not _fit(inputs, targets, arrays["train_inputs"].shape[1:], data.classes):
             raise LabError(
                 f"The {split} arrays in {folder} do not fit {data.name}.",
-                expected=f"numbers of shape (rows, features), and for each row a class label below {data.classes}",
+                expected=f"bytes or floats (rows, features), and for each row a class label below {data.classes}",
                 received=f"inputs {inputs.dtype} {inputs.shape}, targets {targets.dtype} {targets.shape}",
                 fix=f"delete {folder}, then {again}",
             )
-    return Arrays(
-        arrays["train_inputs"].astype(dtype, copy=False),
-        arrays["train_targets"],
-        arrays["test_inputs"].astype(dtype, copy=False),
-        arrays["test_targets"],
-        data.classes,
-        checksums,
-    )
+    for name in ("train_inputs", "test_inputs"):
+        if arrays[name].dtype != np.uint8:
+            arrays[name] = arrays[name].astype(dtype, copy=False)
+    return Arrays(**arrays, outputs=data.classes, checksums=checksums, dtype=dtype)
 
 
 def _fit(inputs: NDArray[Any], targets: NDArray[Any], features: tuple[int, ...], classes: int) -> bool:
     """Whether these are the rows of a data set of so many features and classes."""
     if inputs.ndim != 2 or inputs.shape[1:] != features or inputs.size == 0 or targets.shape != inputs.shape[:1]:
         return False
-    if not (np.issubdtype(inputs.dtype, np.floating) and np.issubdtype(targets.dtype, np.integer)):
+    if not (np.issubdtype(inputs.dtype, np.floating) or inputs.dtype == np.uint8):
         return False
-    return bool(targets.min() >= 0 and targets.max() < classes and np.isfinite(inputs).all())
+    if not np.issubdtype(targets.dtype, np.integer) or targets.min() < 0 or targets.max() >= classes:
+        return False
+    return inputs.dtype == np.uint8 or bool(np.isfinite(inputs).all())
 
 
 def epoch_order(seed: int, epoch: int, rows: int) -> NDArray[np.integer]:

@@ -23,13 +23,13 @@ from pipeline.errors import LabError
 from pipeline.files import explained, file_sha256, written_whole
 from pipeline.stages import RAW, mismatch, read_data
 
-Split = tuple[NDArray[np.float32], NDArray[np.int64]]
+Split = tuple[NDArray[np.uint8], NDArray[np.int64]]
 
 
 def prepare(data: IdxData, project: Path) -> Path:
     """Write train_inputs, train_targets, test_inputs, test_targets (.npy) and data.json, replacing what is there.
 
-    Inputs are (rows, height * width) float32 in 0..1, targets (rows,) int64 class labels.
+    Inputs are (rows, height * width) grey values, a byte each, targets (rows,) int64 class labels.
 
     Args:
         data: names and checksums.
@@ -46,7 +46,7 @@ def prepare(data: IdxData, project: Path) -> Path:
     description: dict[str, Any] = {"name": data.name, "classes": data.classes, "shapes": {}, "dtypes": {}, "sha256": {}}
     with explained(folder), written_whole(folder) as new:
         for split in ("train", "test"):
-            inputs, targets = scale(data, split, raw[f"{split}_images"], raw[f"{split}_labels"])
+            inputs, targets = flatten(data, split, raw[f"{split}_images"], raw[f"{split}_labels"])
             for name, array in ((f"{split}_inputs", inputs), (f"{split}_targets", targets)):
                 file = new / f"{name}.npy"
                 np.save(file, array, allow_pickle=False)
@@ -90,8 +90,8 @@ def _read_raw(data: IdxData, role: str, project: Path) -> NDArray[np.uint8]:
         raise _unfit(data, f"{file.name}: {error}") from None
 
 
-def scale(data: IdxData, split: str, images: NDArray[np.uint8], labels: NDArray[np.uint8]) -> Split:
-    """Inputs (rows, height * width) in 0..1 and targets (rows,) of one split.
+def flatten(data: IdxData, split: str, images: NDArray[np.uint8], labels: NDArray[np.uint8]) -> Split:
+    """Inputs (rows, height * width) and targets (rows,) of one split.
 
     Args:
         data: gives the number of classes.
@@ -108,9 +108,7 @@ def scale(data: IdxData, split: str, images: NDArray[np.uint8], labels: NDArray[
         raise _unfit(data, f"{split}: images of shape {images.shape} with {len(labels)} labels")
     if int(labels.max()) >= data.classes:
         raise _unfit(data, f"{split}: label {labels.max()}, expected 0 to {data.classes - 1}")
-    inputs = images.reshape(len(images), -1).astype(np.float32)
-    inputs /= np.float32(255)
-    return inputs, labels.astype(np.int64)
+    return images.reshape(len(images), -1), labels.astype(np.int64)
 
 
 def _check_features(data: IdxData, shapes: dict[str, list[int]]) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
 
+import numpy as np
 import psutil
 
 from pipeline.config import Config
@@ -60,7 +61,7 @@ def memory(config: Config, arrays: Arrays) -> int:
     records = len(record_epochs(epochs, recording.metrics_every))
     snapshots = min(recording.snapshots, records)
     metrics = records * weights * METRIC_BYTES if recording.weight_metrics else 0
-    return metrics + arrays.train_inputs.itemsize * ((6 + snapshots) * weights + 4 * rows * sum(sizes[1:]))
+    return metrics + np.dtype(config.dtype).itemsize * ((6 + snapshots) * weights + 4 * rows * sum(sizes[1:]))
 
 
 def check_memory(config: Config, arrays: Arrays) -> None:

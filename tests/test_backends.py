@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -445,6 +445,20 @@ def test_minibatches_of_several_epochs_are_the_same_on_both(both: tuple[Backend,
     )
     a, b = (backend.run(*IMAGES, "dtype=float64", "training.epochs=4", arrays=arrays) for backend in both)
     assert_alike(a, b, rel=1e-8, floor=1e-10)
+
+
+@pytest.mark.parametrize("size", ["16", "null"])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_grey_values_train_like_the_numbers_that_they_stand_for(
+    backend: Backend, tiny_images: Arrays, dtype: str, size: str
+) -> None:
+    train, test = (
+        np.rint(255 * np.asarray(rows)).astype(np.uint8) for rows in (tiny_images.train_inputs, tiny_images.test_inputs)
+    )
+    grey = replace(tiny_images, train_inputs=train, test_inputs=test, dtype=dtype)
+    floats = replace(grey, train_inputs=grey.scaled(train), test_inputs=grey.scaled(test))
+    study = (*IMAGES, f"training.batch_size={size}", f"dtype={dtype}")
+    assert_same(backend.fresh(*study, arrays=grey), backend.fresh(*study, arrays=floats))
 
 
 def test_a_line_is_the_same_on_both(both: tuple[Backend, Backend]) -> None:

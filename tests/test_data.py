@@ -107,6 +107,31 @@ def test_prepared_arrays_are_read_in_the_dtype(tmp_path: Path, folder: Path, dty
     assert loaded.checksums == {f"{name}.npy": file_sha256(folder / f"{name}.npy") for name in ROLES}
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_grey_values_stay_bytes_until_they_are_scaled(tmp_path: Path, folder: Path, dtype: str) -> None:
+    grey = np.arange(7 * 6, dtype=np.uint8).reshape(7, 6) * 6
+    np.save(folder / "train_inputs.npy", grey, allow_pickle=False)
+    describe(folder)
+    loaded = load(mnist(), dtype, tmp_path)
+    assert loaded.train_inputs.dtype == np.uint8
+    chosen = np.array([[3, 0], [6, 3]])
+    by_hand = np.array([[np.float32(int(value)) / np.float32(255) for value in row] for row in grey])[chosen]
+    place = np.full((2, 2, 6), np.nan, dtype)
+    for scaled in (loaded.scaled(grey[chosen]), loaded.scaled(grey[chosen], out=place)):
+        assert scaled.dtype == dtype
+        assert np.array_equal(scaled, by_hand)
+    assert np.array_equal(place, by_hand)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_floats_are_numbers_already(dtype: str) -> None:
+    bits = load(config("experiment=three_bits").data, dtype, Path())
+    place = np.full((4, 3), np.nan, dtype)
+    assert bits.scaled(bits.train_inputs) is bits.train_inputs
+    assert bits.scaled(bits.train_inputs, out=place) is place
+    assert np.array_equal(place, bits.train_inputs)
+
+
 # --- what is not there, or not what was prepared
 
 

@@ -455,6 +455,7 @@ SHAPES: dict[str, dict[str, NDArray[Any]]] = {
     "inputs in a row": arrays() | {"train_inputs": np.zeros(7, np.float32)},
     "inputs that are text": arrays() | {"train_inputs": np.full((7, 6), "x")},
     "inputs that are no numbers": arrays() | {"test_inputs": np.full((3, 6), np.nan, np.float32)},
+    "inputs that are other integers": arrays() | {"train_inputs": np.zeros((7, 6), np.int16)},
     "another number of features": arrays() | {"test_inputs": np.zeros((3, 5), np.float32)},
     "a number alone": arrays() | {"test_targets": np.array(3)},
 }

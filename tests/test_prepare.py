@@ -49,15 +49,15 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {file.name: file.read_bytes() for file in folder.iterdir()}
 
 
-def test_arrays_are_scaled_flattened_and_in_order(tmp_path: Path) -> None:
+def test_arrays_are_flattened_and_in_order(tmp_path: Path) -> None:
     raw = tiny_arrays()
     folder = prepare(fetched(raw, tmp_path), tmp_path)
     for split, rows in (("train", 7), ("test", 3)):
         inputs = np.load(folder / f"{split}_inputs.npy", allow_pickle=False)
         targets = np.load(folder / f"{split}_targets.npy", allow_pickle=False)
-        assert (inputs.dtype, inputs.shape) == (np.float32, (rows, 6))
+        assert (inputs.dtype, inputs.shape) == (np.uint8, (rows, 6))
         assert (targets.dtype, targets.shape) == (np.int64, (rows,))
-        assert np.array_equal(inputs, raw[f"{split}_images"].reshape(rows, 6).astype(np.float32) / np.float32(255))
+        assert np.array_equal(inputs, raw[f"{split}_images"].reshape(rows, 6))
         assert np.array_equal(targets, raw[f"{split}_labels"])
 
 
@@ -65,7 +65,10 @@ def test_black_is_zero_and_white_is_one(tmp_path: Path) -> None:
     raw = tiny_arrays()
     raw["train_images"][0] = 0
     raw["train_images"][1] = 255
-    inputs = np.load(prepare(fetched(raw, tmp_path), tmp_path) / "train_inputs.npy")
+    data = fetched(raw, tmp_path)
+    prepare(data, tmp_path)
+    arrays = load(data, "float32", tmp_path)
+    inputs = arrays.scaled(arrays.train_inputs)
     assert inputs[0].tolist() == [0.0] * 6
     assert inputs[1].tolist() == [1.0] * 6
 
@@ -86,9 +89,9 @@ def test_data_json_describes_the_arrays(tmp_path: Path) -> None:
     assert (description["name"], description["classes"]) == ("tiny", 4)
     assert description["shapes"]["train_inputs"] == [7, 6]
     assert description["dtypes"] == {
-        "train_inputs": "float32",
+        "train_inputs": "uint8",
         "train_targets": "int64",
-        "test_inputs": "float32",
+        "test_inputs": "uint8",
         "test_targets": "int64",
     }
     for name, checksum in description["sha256"].items():

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -100,6 +102,12 @@ def test_the_weights_their_gradient_moments_update_and_snapshots_are_what_takes_
     needed = stacking.memory(with_size(TEMPLATE, size, 1), arrays)
     assert (6 + TEMPLATE.recording.snapshots) * weights <= needed
     assert needed <= (6 + TEMPLATE.recording.snapshots) * weights + 4 * activations + 1000
+
+
+def test_bytes_are_counted_as_the_numbers_that_they_become() -> None:
+    arrays = load(TEMPLATE.data, TEMPLATE.dtype, Path())
+    grey = replace(arrays, train_inputs=arrays.train_inputs.astype(np.uint8))
+    assert stacking.memory(TEMPLATE, grey) == stacking.memory(TEMPLATE, arrays)
 
 
 def test_a_batch_takes_no_more_than_all_rows() -> None:

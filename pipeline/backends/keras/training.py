@@ -93,7 +93,8 @@ def _floatx(dtype: str) -> Iterator[None]:
 
 def _start(config: Config, arrays: Arrays) -> Run:
     network, optimizer = build(config, arrays)
-    inputs, targets = ops.convert_to_tensor(arrays.train_inputs), ops.convert_to_tensor(arrays.train_targets)
+    inputs = ops.convert_to_tensor(arrays.scaled(arrays.train_inputs))
+    targets = ops.convert_to_tensor(arrays.train_targets)
     rows = len(arrays.train_inputs)
     updates = math.ceil(rows / (config.training.batch_size or rows))
     return Run(config, arrays, network, optimizer, inputs, targets, updates)
@@ -179,8 +180,9 @@ def _evaluate(run: Run) -> Measures:
         return measures
     for start in range(0, len(inputs), EVALUATION_ROWS):
         block = slice(start, start + EVALUATION_ROWS)
-        logs = run.network.test_on_batch(inputs[block], targets[block], return_dict=True)
-        _add(measures, "test", logs, len(inputs[block]) / len(inputs))
+        rows = run.arrays.scaled(inputs[block])
+        logs = run.network.test_on_batch(rows, targets[block], return_dict=True)
+        _add(measures, "test", logs, len(rows) / len(inputs))
     return measures
 
 

@@ -48,7 +48,8 @@ def batch(arrays: Arrays, inputs: NDArray[Any], targets: Targets, bias: bool) ->
             inputs = inputs[:, seen]
     if not bias:
         return Batch(arrays.scaled(inputs), used, idle, targets)
-    extended = np.empty((len(inputs), inputs.shape[1] + 1), arrays.dtype)
+    dtype = arrays.dtype if inputs.dtype == np.uint8 else inputs.dtype
+    extended = np.empty((len(inputs), inputs.shape[1] + 1), dtype)
     arrays.scaled(inputs, out=extended[:, :-1])
     extended[:, -1] = 1
     return Batch(extended, used, idle, targets)
