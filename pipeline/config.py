@@ -116,6 +116,7 @@ class Model(Section):
 class Sgd(Section):
     name: Literal["sgd"]
     learning_rate: PositiveFloat
+    output_learning_rate: PositiveFloat | None
 
 
 class Momentum(Section):

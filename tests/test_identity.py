@@ -276,6 +276,7 @@ ALTERNATIVES: dict[str, tuple[Sequence[str], str]] = {
     "model.initial_bias": (LINE, "0.5"),
     "optimizer.name": ((*TABLE, "optimizer=momentum"), "nesterov"),
     "optimizer.learning_rate": (TABLE, "0.2"),
+    "optimizer.output_learning_rate": (TABLE, "0.2"),
     "optimizer.momentum": ((*TABLE, "optimizer=momentum"), "0.5"),
     "optimizer.beta_1": ((*TABLE, "optimizer=adam"), "0.5"),
     "optimizer.beta_2": ((*TABLE, "optimizer=adam"), "0.5"),

@@ -315,3 +315,12 @@ os._exit(9)
         keeper.epoch, keeper.states = checkpoint.epoch, [checkpoint.state]
         train_keras([point], rows, [history], lambda epoch, loss: None, keeper)
         assert_same_bits(history, keras_trained(point, rows))
+
+
+@pytest.mark.parametrize("bias", ["true", "false"])
+def test_the_last_layer_has_a_rate_of_its_own_as_numpys(bias: str) -> None:
+    own = (*THREE_BITS, "training.epochs=300", f"model.bias={bias}", "optimizer.output_learning_rate=3")
+    by_keras, by_numpy = both(*own)
+    assert_same(by_keras, by_numpy, rtol=1e-9)
+    moved = (*own, "optimizer.learning_rate=3", "optimizer.output_learning_rate=null")
+    assert by_keras.final()["train/loss"] != pytest.approx(both(*moved)[0].final()["train/loss"], rel=1e-3)

@@ -24,7 +24,7 @@ Slope = Callable[[float], float]
 
 def knobs(name: str, rate: float = 0.1, **changed: float) -> Knobs:
     if name == "sgd":
-        return Sgd(name="sgd", learning_rate=rate)
+        return Sgd(name="sgd", learning_rate=rate, output_learning_rate=None)
     if name == "adam":
         return Adam.model_validate(
             {"name": "adam", "learning_rate": rate, "beta_1": 0.9, "beta_2": 0.999, "epsilon": 1e-7} | changed

@@ -27,6 +27,8 @@ class Watched(keras.optimizers.Optimizer):  # type: ignore[misc]
     def watch(self, variables: Sequence[Any], count_directions: bool) -> None:
         """Build the optimizer for the trainable `variables`, with room for the counts where they are wanted."""
         self.build(list(variables))
+        last_layer = variables[-1].path.rpartition("/")[0]
+        self._of_last_layer = {self._var_key(v) for v in variables if v.path.rpartition("/")[0] == last_layer}
         self._count_directions = count_directions
         self._seen: dict[Any, tuple[Any, int]] = {}
         self.due = self.add_variable((), dtype="int", name="due")
@@ -75,7 +77,17 @@ class Watched(keras.optimizers.Optimizer):  # type: ignore[misc]
 
 
 class WatchedSGD(Watched, keras.optimizers.SGD):  # type: ignore[misc]
-    """Keras' SGD, with momentum or without."""
+    """Keras' SGD, with momentum or without.
+
+    Attributes:
+        output_rate: the learning rate of the last layer; None: that of the others.
+    """
+
+    output_rate: np.floating | float | None = None
+
+    def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
+        own = self.output_rate is not None and self._var_key(variable) in self._of_last_layer
+        super().update_step(gradient, variable, self.output_rate if own else learning_rate)
 
 
 class WatchedAdam(Watched, keras.optimizers.Adam):  # type: ignore[misc]
@@ -93,7 +105,10 @@ def build(knobs: Sgd | Momentum | Adam) -> Watched:
     exact = np.float64 if keras.config.floatx() == "float64" else float
     rate = float(knobs.learning_rate)
     if isinstance(knobs, Sgd):
-        return WatchedSGD(rate)
+        optimizer = WatchedSGD(rate)
+        if knobs.output_learning_rate is not None:
+            optimizer.output_rate = exact(knobs.output_learning_rate)
+        return optimizer
     if isinstance(knobs, Momentum):
         return WatchedSGD(rate, exact(knobs.momentum), nesterov=knobs.name == "nesterov")
     return WatchedAdam(rate, exact(knobs.beta_1), exact(knobs.beta_2), float(knobs.epsilon))
