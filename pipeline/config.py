@@ -11,33 +11,16 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
-from pydantic_core import PydanticCustomError
+from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 
 from pipeline.errors import LabError
+from pipeline.grid_axes import GridAxes, check_map
+from pipeline.sections import Fraction, Number, PositiveFloat, PositiveInt, Section, Whole
 
-
-def _not_a_bool(value: object) -> object:
-    if isinstance(value, bool):
-        raise PydanticCustomError("number_type", "Input should be a number")
-    return value
-
-
-Number = Annotated[float, Field(allow_inf_nan=False), BeforeValidator(_not_a_bool)]
-Whole = Annotated[int, BeforeValidator(_not_a_bool)]
-PositiveFloat = Annotated[Number, Field(gt=0)]
-PositiveInt = Annotated[Whole, Field(gt=0, lt=2**53)]
-Fraction = Annotated[Number, Field(ge=0, lt=1)]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 RECORDS = 100_000
 """How often a run may be recorded; each record is some ten metrics in memory, in the journal and in MLflow."""
 IDX_ROLES = ("train_images", "train_labels", "test_images", "test_labels")
-
-
-class Section(BaseModel):
-    """A part of the config: frozen, and closed to keys it does not know."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class TableData(Section):
@@ -187,6 +170,7 @@ class Config(Section):
     backend: Annotated[NumpyBackend | KerasBackend, Field(discriminator="name")]
     training: Training
     recording: Recording
+    grid: GridAxes | None
     tracking: Tracking
     results: str | None
     dry_run: bool
@@ -222,6 +206,7 @@ class Config(Section):
                 "loss: cross_entropy is for data with class labels, the squared errors for data with numbers; "
                 f"got loss={self.loss} with data={self.data.name}"
             )
+        check_map(self)
         return self
 
 

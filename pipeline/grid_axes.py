@@ -1,0 +1,147 @@
+"""The `grid` section: a map, which is one run that trains a network for every pair of two knobs' values."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field, model_validator
+
+from pipeline.sections import Number, PositiveFloat, Section, Whole
+
+if TYPE_CHECKING:
+    from pipeline.config import Config
+
+Knob = Literal["optimizer.learning_rate", "optimizer.output_learning_rate", "model.hidden_size", "seed"]
+LEAST: dict[Knob, int] = {"model.hidden_size": 1, "seed": 0}
+"""Knobs that are whole numbers, and the smallest value of each; the others are above 0."""
+MOST: dict[Knob, int] = {"model.hidden_size": 2**53 - 1, "seed": 2**32 - 1}
+Count = Annotated[Whole, Field(ge=2, le=100_000)]
+
+
+class LogRange(Section):
+    """`count` values from `start` to `stop`, both included, each the same number of times the one before."""
+
+    start: PositiveFloat
+    stop: PositiveFloat
+    count: Count
+
+
+class LinearRange(Section):
+    """`count` values from `start` to `stop`, both included, at equal distances."""
+
+    start: Number
+    stop: Number
+    count: Count
+
+
+class Axis(Section):
+    """One knob and its values, which rise: a range, logarithmic or linear, or a list."""
+
+    knob: Knob
+    logspace: LogRange | None = None
+    linspace: LinearRange | None = None
+    list: Annotated[tuple[Number, ...], Field(min_length=2, max_length=100_000)] | None = None
+
+    @model_validator(mode="after")
+    def values_fit_the_knob(self) -> Axis:
+        given = [name for name in ("logspace", "linspace", "list") if getattr(self, name) is not None]
+        if len(given) != 1:
+            raise ValueError(f"expected one of logspace, linspace and list, received {' and '.join(given) or 'none'}")
+        values = self.values()
+        if not (np.diff(values) > 0).all():
+            raise ValueError(f"expected {self.knob} in rising order, received {_some(values)}")
+        least = LEAST.get(self.knob)
+        if least is None:
+            if values[0] <= 0:
+                raise ValueError(f"expected {self.knob} above 0, received {_some(values)}")
+        elif not (np.rint(values) == values).all() or values[0] < least or values[-1] > MOST[self.knob]:
+            raise ValueError(
+                f"expected whole numbers from {least} for {self.knob}, received {_some(values)}; a list can name them"
+            )
+        return self
+
+    @property
+    def name(self) -> str:
+        """The knob's short name."""
+        return self.knob.rsplit(".", 1)[-1]
+
+    @property
+    def count(self) -> int:
+        """How many values there are."""
+        span = self.logspace or self.linspace
+        return span.count if span is not None else len(self.list or ())
+
+    @property
+    def logarithmic(self) -> bool:
+        """Whether a picture shows the values on a logarithmic scale."""
+        return self.logspace is not None or (self.list is not None and self.knob not in LEAST)
+
+    def values(self) -> NDArray[np.float64]:
+        """The values, (count,). Whole knobs that a range misses by rounding alone are whole."""
+        if self.logspace is not None:
+            values = np.geomspace(self.logspace.start, self.logspace.stop, self.logspace.count)
+        elif self.linspace is not None:
+            values = np.linspace(self.linspace.start, self.linspace.stop, self.linspace.count)
+        else:
+            values = np.array(self.list, dtype=np.float64)
+        if self.knob in LEAST:
+            values = np.where(np.isclose(values, np.rint(values), rtol=1e-12, atol=0), np.rint(values), values)
+        return values
+
+
+class GridAxes(Section):
+    """A map's axes: `x` across, `y` up."""
+
+    x: Axis
+    y: Axis
+
+    @model_validator(mode="after")
+    def knobs_differ(self) -> GridAxes:
+        if self.x.knob == self.y.knob:
+            raise ValueError(f"expected a knob of its own for each axis, received {self.x.knob} for both")
+        return self
+
+    @property
+    def axes(self) -> tuple[Axis, Axis]:
+        """Both axes."""
+        return self.x, self.y
+
+    @property
+    def points(self) -> int:
+        """How many points the map has."""
+        return math.prod(axis.count for axis in self.axes)
+
+
+def check_map(config: Config) -> None:
+    """Refuse what a map cannot be of.
+
+    Raises:
+        ValueError: naming the key, what it must be and what it was.
+    """
+    if config.grid is None:
+        return
+    sgd_only = "optimizer.output_learning_rate" in (axis.knob for axis in config.grid.axes)
+    recording = config.recording
+    needed: list[tuple[str, object, Sequence[object], str]] = [
+        ("backend", config.backend.name, ["numpy"], "backend=numpy"),
+        ("data", config.data.kind, ["table"], "data=three_bits, or another table in conf/data"),
+        ("training.batch_size", config.training.batch_size, [None], "training.batch_size=null"),
+        ("gradient", config.gradient, ["backpropagation"], "gradient=backpropagation"),
+        ("recording.weight_metrics", recording.weight_metrics, [False], "recording.weight_metrics=false"),
+        ("recording.direction_changes", recording.direction_changes, [False], "recording.direction_changes=false"),
+        ("recording.table_epochs", recording.table_epochs, [0], "recording.table_epochs=0"),
+        ("optimizer", config.optimizer.name, ["sgd"] if sgd_only else [config.optimizer.name], "optimizer=sgd"),
+    ]  # fmt: skip
+    for key, received, accepted, fix in needed:
+        if received not in accepted:
+            raise ValueError(f"{key}: a map (grid.x, grid.y) needs {fix}; received {received}")
+
+
+def _some(values: NDArray[np.float64]) -> str:
+    """The first values, and how many there are."""
+    shown = ", ".join(f"{value:.6g}" for value in values[:4])
+    return shown if len(values) <= 4 else f"{shown}, ... ({len(values)} values)"
