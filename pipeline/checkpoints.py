@@ -1,8 +1,8 @@
 """Where a training stands, on disk: what it needs to go on after its process is gone.
 
 A checkpoint is one .npz file, so that it is there whole or not at all. It holds the backend's own state (weights,
-optimizer, counters), the snapshots so far, and as JSON the epoch, the rest of the history and how much of the journal
-belongs to it.
+optimizer, counters), the snapshots so far, what a map has of its points, and as JSON the epoch, the rest of the history
+and how much of the journal belongs to it.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Checkpoint:
     """One point after an epoch.
 
     Attributes:
-        epoch: how many epochs it has trained.
+        epoch: how many epochs it has trained; of a map, how many blocks.
         state: the backend's own.
         history: what is recorded so far; its metrics stand in the journal.
         journal_rows, journal_bytes, journal_sha256: the part of the journal that belongs to it.
@@ -138,6 +138,7 @@ def write_checkpoint(file: Path, checkpoint: Checkpoint) -> None:
     arrays = {"record": np.frombuffer(json.dumps(record).encode(), np.uint8)}
     arrays |= {f"state/{name}": array for name, array in checkpoint.state.items()}
     arrays |= {f"snapshots/{name}": array for name, array in stack_snapshots(history).items()}
+    arrays |= {f"map/{name}": array for name, array in history.map_arrays.items()}
     write_file(file, lambda path: np.savez(path, allow_pickle=False, **arrays), durable=True)
 
 
@@ -157,11 +158,12 @@ def read_checkpoint(file: Path) -> Checkpoint:
         epochs=record["epochs"],
         points_in_pass=record["points_in_pass"],
     )
-    sections: dict[str, State] = {"state": {}, "snapshots": {}}
+    sections: dict[str, State] = {"state": {}, "snapshots": {}, "map": {}}
     for name, array in arrays.items():
         section, _, key = name.partition("/")
         sections[section][key] = array
     unstack_snapshots(sections["snapshots"], history)
+    history.map_arrays = sections["map"]
     journal = record["journal_rows"], record["journal_bytes"], record["journal_sha256"]
     return Checkpoint(record["epoch"], sections["state"], history, *journal)
 

@@ -6,7 +6,7 @@ import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,6 +36,7 @@ class History:
         seconds: training time. Points that train in one pass share its time evenly.
         epochs: how many were trained.
         points_in_pass: how many points trained in the same pass.
+        map_arrays: of a map, its axes and what is kept of each of its points; empty for every other point.
     """
 
     metrics: list[Metric] = field(default_factory=list)
@@ -46,6 +47,7 @@ class History:
     seconds: float = 0.0
     epochs: int = 0
     points_in_pass: int = 1
+    map_arrays: dict[str, NDArray[Any]] = field(default_factory=dict)
 
     def record(self, step: int, values: Mapping[str, float]) -> None:
         """Append the finite ones of `values` at an epoch."""

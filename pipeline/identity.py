@@ -35,8 +35,8 @@ EXPORTING = "saving.py"
 def signed_text(config: Config, checksums: Mapping[str, str]) -> str:
     """Canonical JSON of what decides a point's numbers: its config, its data and the source of the modules that train.
 
-    For Keras what it runs on comes on top. Keys are sorted and values typed, so that neither the order of keys nor 1
-    for 1.0 makes a difference.
+    For Keras what it runs on comes on top, for a map the values of its axes. Keys are sorted and values typed, so that
+    neither the order of keys nor 1 for 1.0 makes a difference.
 
     Args:
         config: the point's.
@@ -47,6 +47,8 @@ def signed_text(config: Config, checksums: Mapping[str, str]) -> str:
         "data": dict(checksums),
         "source": source_checksums(config.backend.name),
     }
+    if config.grid is not None:
+        decides["axes"] = {axis.knob: axis.values().tolist() for axis in config.grid.axes}
     if config.backend.name == "keras":
         decides["engine"] = os.environ.get("KERAS_BACKEND") or "tensorflow"  # Keras reads it when it is imported
     return json.dumps(decides, sort_keys=True, indent=1, allow_nan=False) + "\n"

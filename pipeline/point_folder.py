@@ -164,6 +164,9 @@ class PointFolder:
         with explained(self.path):
             weights = stack_snapshots(history)
             write_file(self.path / "weights.npz", lambda file: np.savez(file, allow_pickle=False, **weights))
+            if history.map_arrays:
+                arrays = history.map_arrays
+                write_file(self.path / "map.npz", lambda file: np.savez(file, allow_pickle=False, **arrays))
             for name, rows in history.tables.items():
                 write_file(self.path / f"{name}.csv", partial(_write_table, rows))
         outcome = outcome_of(history)

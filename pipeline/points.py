@@ -7,6 +7,7 @@ A point is known by its signature (identity.py). Its folder `.points/SIGNATURE/`
     run.json                name, overrides, command, git commit, when and where it started
     metrics.csv             journal: step (epoch), timestamp (ms), name, value
     weights.npz             `steps` (snapshots,), then for each array of the network (snapshots, ...)
+    map.npz                 of a map: its axes, and what it keeps of each of its points; it has no snapshots
     TABLE.csv               direction_changes, first_epochs
     outcome.json            how it ended; best and final metrics
     plots/                  figures
@@ -25,6 +26,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TextIO
 
+from pipeline.backends.numpy.map_measures import check_map_arrays
 from pipeline.checkpoints import unstack_snapshots
 from pipeline.config import Config, read_config
 from pipeline.errors import LabError
@@ -97,16 +99,20 @@ def outcome_of(history: History) -> Outcome:
 def knobs(config: Config, overrides: Sequence[str]) -> dict[str, str]:
     """What distinguishes a point: its rate, its hidden size, and what else was overridden, by short names.
 
-    For instance `{"learning_rate": "10", "hidden_size": "4", "seed": "2"}`.
+    For instance `{"learning_rate": "10", "hidden_size": "4", "seed": "2"}`; of a map the ends of its axes, as in
+    `{"learning_rate": "0.1..1000", "output_learning_rate": "0.1..1000", "hidden_size": "4", "points": "256x256"}`.
     """
     rate = config.optimizer.learning_rate
     short = f"{rate:g}"
     values = {"learning_rate": short if float(short) == rate else repr(rate)}
     if config.model.hidden_size is not None:
         values["hidden_size"] = str(config.model.hidden_size)
+    if config.grid is not None:
+        values |= {axis.name: "{:g}..{:g}".format(*axis.values()[[0, -1]]) for axis in config.grid.axes}
+        values["points"] = f"{config.grid.x.count}x{config.grid.y.count}"
     for override in overrides:
         key, _, value = override.lstrip("+~").partition("=")
-        if key not in NOT_IN_NAMES and not key.startswith(("hydra", "tracking")):
+        if key not in NOT_IN_NAMES and not key.startswith(("hydra", "tracking", "grid.")):
             values.setdefault(key.rsplit(".", 1)[-1].rsplit("/", 1)[-1], value)
     return values
 
@@ -152,9 +158,15 @@ def read_point(folder: Path, name: str) -> Point:
             points_in_pass=outcome.points_in_pass,
         )
         arrays = read_arrays(folder / "weights.npz")
-        if set(arrays) != {"steps", *array_names(config.model)}:
+        names = [] if config.grid else array_names(config.model)
+        if set(arrays) != {"steps", *names}:
             raise ValueError(f"weights.npz holds {', '.join(arrays)}")
         unstack_snapshots(arrays, history)
+        if config.grid:
+            if "map.npz" not in files:
+                raise ValueError(f"{SUMS} does not name map.npz")
+            history.map_arrays = dict(read_arrays(folder / "map.npz"))
+            check_map_arrays(history.map_arrays, config.grid)
         for table in map(Path, files):
             if table.suffix == ".csv" and len(table.parts) == 1 and table.name != "metrics.csv":
                 with (folder / table).open(newline="") as stream:

@@ -18,17 +18,18 @@ class TrainingProgress:
         label: what is trained, for instance `three_bits numpy, points 1-7 of 14`.
         epochs: how many epochs the pass has.
         begun: how many of them were trained before.
+        unit: what is counted in the place of epochs.
     """
 
-    def __init__(self, label: str, epochs: int, begun: int = 0) -> None:
-        self.label, self.epochs, self.started = label, epochs, time.monotonic()
+    def __init__(self, label: str, epochs: int, begun: int = 0, unit: str = "epoch") -> None:
+        self.label, self.epochs, self.unit, self.started = label, epochs, unit, time.monotonic()
         self.last_line, self.closed = self.started, False
         self.bar = None
         if sys.stderr.isatty():
-            self.bar = tqdm(total=epochs, initial=begun, desc=label, unit="epoch", dynamic_ncols=True)
+            self.bar = tqdm(total=epochs, initial=begun, desc=label, unit=unit, dynamic_ncols=True)
         else:
             rest = f", going on after {begun}" if begun else ""
-            print(f"{label}: {epochs} epochs{rest}", file=sys.stderr, flush=True)
+            print(f"{label}: {epochs} {unit}s{rest}", file=sys.stderr, flush=True)
 
     def __call__(self, epoch: int, loss: float) -> None:
         """Show that `epoch` is done, with the smallest training loss of the points."""
@@ -39,7 +40,7 @@ class TrainingProgress:
         now = time.monotonic()
         if now - self.last_line >= SECONDS_BETWEEN_LINES:
             self.last_line = now
-            print(f"{self.label}: epoch {epoch}/{self.epochs} loss {loss:.4g}", file=sys.stderr, flush=True)
+            print(f"{self.label}: {self.unit} {epoch}/{self.epochs} loss {loss:.4g}", file=sys.stderr, flush=True)
 
     def close(self) -> None:
         """End the bar, or print the time the pass took; once."""

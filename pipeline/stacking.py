@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import psutil
 
+from pipeline.backends.numpy.rate_map import blocks
 from pipeline.config import Config
 from pipeline.data import Arrays
 from pipeline.errors import LabError
@@ -18,19 +19,22 @@ from pipeline.initial_weights import layer_sizes
 
 PASS_BYTES = 2**30
 """Memory that the arrays of one pass may take, roughly; a larger stack is split."""
+MAP_BYTES = 400
+"""What a point of a map takes when the map is written and drawn."""
 METRIC_BYTES = 200
 """What one recorded value takes, as a Python object."""
 
 
 def passes(points: Sequence[tuple[Config, Arrays]]) -> list[list[int]]:
-    """Group points that fit on one grid axis, in blocks that fit in memory; Keras trains one point at a time.
+    """Group points that fit on one grid axis, in blocks that fit in memory; Keras' points and maps train one at a time.
 
     Returns:
         Positions in `points`, grouped.
     """
     stacks: dict[str, list[int]] = {}
     for place, (config, _) in enumerate(points):
-        key = str(place) if config.backend.name == "keras" else stack_key(config)
+        alone = config.backend.name == "keras" or config.grid is not None
+        key = str(place) if alone else stack_key(config)
         stacks.setdefault(key, []).append(place)
     groups = []
     for members in stacks.values():
@@ -48,12 +52,21 @@ def stack_key(config: Config) -> str:
     return json.dumps(shape, sort_keys=True)
 
 
+def steps(config: Config, arrays: Arrays) -> tuple[int, str]:
+    """How many steps the progress of a pass has, and what they are called: epochs, or the blocks of a map."""
+    if config.grid is not None:
+        return len(blocks(config, arrays)), "block"
+    return config.training.epochs, "epoch"
+
+
 def memory(config: Config, arrays: Arrays) -> int:
     """Bytes that a point takes, roughly.
 
     That is: parameters, gradient, two moments, update, the snapshots, the activations of a batch, forward and back, and
-    where every weight is a metric, those records.
+    where every weight is a metric, those records. Of a map it is what is kept and drawn of all its points.
     """
+    if config.grid is not None:
+        return config.grid.points * MAP_BYTES
     sizes = layer_sizes(config.model, arrays.features, arrays.outputs)
     weights = sum(inputs * outputs for inputs, outputs in pairwise(sizes))
     rows = min(config.training.batch_size or len(arrays.train_inputs), len(arrays.train_inputs))
@@ -72,9 +85,11 @@ def check_memory(config: Config, arrays: Arrays) -> None:
     """
     needed, there = memory(config, arrays), psutil.virtual_memory().total
     if needed > there:
+        whole_map = config.grid is not None
+        fix = "grid.x or grid.y" if whole_map else "model.hidden_size, training.batch_size or recording.snapshots"
         raise LabError(
-            "The network does not fit in memory.",
+            f"The {'map' if whole_map else 'network'} does not fit in memory.",
             expected=f"at most {there / 2**30:.3g} GiB, what this machine has",
             received=f"about {needed / 2**30:.3g} GiB",
-            fix="choose a smaller model.hidden_size, training.batch_size or recording.snapshots",
+            fix=f"choose a smaller {fix}",
         )

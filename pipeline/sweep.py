@@ -22,7 +22,7 @@ from pipeline.points import Outcome, Point, knobs, name_of
 from pipeline.progress import TrainingProgress
 from pipeline.provenance import code_state, command, owner, store_root
 from pipeline.results import gather
-from pipeline.stacking import check_memory, passes
+from pipeline.stacking import check_memory, passes, steps
 from pipeline.sweep_record import (
     SweepRecord,
     earlier_sweep,
@@ -232,13 +232,17 @@ class Sweep:
 
     def _train_pass(self, jobs: Sequence[Job]) -> None:
         config, begun = jobs[0].config, [job.checkpoint for job in jobs if job.checkpoint is not None]
-        progress = TrainingProgress(self._label(jobs), config.training.epochs, jobs[0].begun)
+        total, unit = steps(config, self._load(config))
+        progress = TrainingProgress(self._label(jobs), total, jobs[0].begun, unit)
         try:
-            if config.backend.name == "keras":
+            if config.grid is not None:
+                from pipeline.backends.numpy.rate_map import train_map as train
+            elif config.backend.name == "keras":
                 from pipeline.backends.keras.training import train
             else:
                 from pipeline.backends.numpy.training import train
-            self._start_mirror()  # it imports mlflow, best not beside the import of TensorFlow
+            if self._mirror is not None:
+                self._mirror.start()  # it imports mlflow, best not beside the import of TensorFlow
             configs, histories = [job.config for job in jobs], [job.history for job in jobs]
             with put_off() as stop:
                 checkpoints = PassCheckpoints([job.folder for job in jobs], histories, begun, stop)
@@ -256,13 +260,9 @@ class Sweep:
                 job.fail(error)
         except MemoryError:
             for job in jobs:
-                job.fail(LabError("The memory was not enough.", fix="choose a smaller model.hidden_size"))
+                job.fail(LabError("The memory was not enough.", fix="choose a smaller model.hidden_size or grid"))
         finally:
             progress.close()
-
-    def _start_mirror(self) -> None:
-        if self._mirror is not None:
-            self._mirror.start()
 
     def _label(self, jobs: Sequence[Job]) -> str:
         if len(self.jobs) == 1 and self.total == 1:

@@ -43,7 +43,7 @@ READERS = {
     "jobs.py": "signed.json",
     "model_loader.py": "network.json and weights.npz of a model in MLflow",
     "point_folder.py": "metrics.csv and run.json of a point in training",
-    "points.py": "config.json, outcome.json, metrics.csv, weights.npz, TABLE.csv of a complete point",
+    "points.py": "config.json, outcome.json, metrics.csv, weights.npz, map.npz, TABLE.csv of a complete point",
     "prepare.py": "data/raw/*",
     "presentation.py": "config.json of the points of other sweeps",
     "provenance.py": "dvc.lock",

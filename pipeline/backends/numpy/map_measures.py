@@ -1,0 +1,131 @@
+"""What a map keeps of each of its points, and what the whole map comes to.
+
+With l_t the loss before update t over the first loss, a point is *converged* where the loss was finite all the way and
+the mean of its last `LAST` values is below 1. One signed number tells both whether and how fast, after Sohl-Dickstein
+2024, "The boundary of neural network trainability is fractal" (arXiv:2402.06184):
+
+    measure = + sum over t of l_t      converged: small where the loss fell early
+    measure = - sum over t of 1 / l_t  not converged: small in size where the loss rose early, or left the numbers
+
+Terms that are not finite count 0. As l_0 is 1, no measure lies between -1 and 1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.backends.numpy.network import Array
+from pipeline.grid_axes import GridAxes
+
+LAST = 20
+"""How many losses at the end are averaged."""
+NUMBERS = ("first_loss", "final_loss", "last_losses", "sum_of_losses", "measure")
+STEP = "diverged_step"
+MapArrays = dict[str, NDArray[Any]]
+"""`x` (columns,) and `y` (rows,), the values of the axes; `knobs` (2,), their names; and for each point (rows, columns)
+
+- `first_loss`, `final_loss`: before the first update, after the last;
+- `last_losses`: the mean of the last `LAST`;
+- `sum_of_losses`: the sum of all losses over the first;
+- `measure`: the signed number;
+- `diverged_step`: how many updates had been made when the loss first was inf or NaN, -1 where it never was.
+
+Of a map in training they hold NaN, and -1, where it has not got yet.
+"""
+
+
+def empty_map(axes: GridAxes) -> MapArrays:
+    """A map's arrays before its first point is trained."""
+    shape = axes.y.count, axes.x.count
+    arrays: MapArrays = {"x": axes.x.values(), "y": axes.y.values(), "knobs": np.array([a.knob for a in axes.axes])}
+    return arrays | {name: np.full(shape, np.nan) for name in NUMBERS} | {STEP: np.full(shape, -1, dtype=np.int64)}
+
+
+class Tally:
+    """Takes the losses of a block of points, update by update.
+
+    Args:
+        grid: how many points.
+        losses: how many losses each will have.
+    """
+
+    def __init__(self, grid: int, losses: int) -> None:
+        self._seen, self._last_from = 0, max(losses - LAST, 0)
+        self._diverged_step = np.full(grid, -1, dtype=np.int64)
+        self._first: Array = np.empty(0)
+        self._final: Array = np.empty(0)
+        self._sum, self._inverses, self._last = np.zeros(grid), np.zeros(grid), np.zeros(grid)
+
+    def see(self, losses: Array) -> None:
+        """Take the next loss of each point, (grid,)."""
+        if self._seen == 0:
+            self._first = losses.astype(np.float64)
+        if self._seen >= self._last_from:
+            self._last += losses
+        finite = np.isfinite(losses)
+        if finite.all():
+            self._sum += losses
+            self._inverses += 1 / losses
+        else:
+            self._diverged_step[~finite & (self._diverged_step < 0)] = self._seen
+            self._sum += np.where(finite, losses, 0)
+            self._inverses += np.where(finite, 1 / losses, 0)
+        self._final = losses
+        self._seen += 1
+
+    def arrays(self) -> MapArrays:
+        """What is kept of each point, (grid,) each."""
+        scale = np.where(self._first > 0, self._first, 1)  # a network that begins without an error stays there
+        last, total = self._last / (self._seen - self._last_from), self._sum / scale
+        converged = (last < scale) & (self._diverged_step < 0)
+        return {
+            "first_loss": self._first,
+            "final_loss": self._final.astype(np.float64),
+            "last_losses": last,
+            "sum_of_losses": total,
+            "measure": np.where(converged, total, -self._inverses * scale),
+            STEP: self._diverged_step,
+        }
+
+
+def check_map_arrays(arrays: Mapping[str, NDArray[Any]], axes: GridAxes) -> None:
+    """Make sure that arrays are those of a map with these axes.
+
+    Raises:
+        ValueError: a name, a shape or a type is another.
+    """
+    expected = {name: (array.shape, array.dtype.kind) for name, array in empty_map(axes).items()}
+    received = {name: (array.shape, array.dtype.kind) for name, array in arrays.items()}
+    if received != expected:
+        raise ValueError(f"a map of {axes.y.count} rows and {axes.x.count} columns with other arrays: {received}")
+
+
+def map_metrics(arrays: Mapping[str, NDArray[Any]]) -> dict[str, float]:
+    """A map in numbers: points trained, the shares that converged and whose loss left the numbers, the best point.
+
+    The best is the one with the smallest final loss among those that converged; where none did there is none.
+    """
+    trained = ~np.isnan(arrays["measure"])
+    count = int(trained.sum())
+    values = {"map/points": float(count)}
+    if not count:
+        return values
+    values["map/converged_share"] = float((arrays["measure"] > 0).sum() / count)
+    values["map/not_finite_share"] = float((arrays[STEP] >= 0).sum() / count)
+    place = best_place(arrays)
+    if place is not None:
+        values["map/best_loss"] = float(arrays["final_loss"][place])
+        for knob, axis, at in zip(arrays["knobs"].tolist(), ("x", "y"), place[::-1], strict=True):
+            values[f"map/best_{knob.rsplit('.', 1)[-1]}"] = float(arrays[axis][at])
+    return values
+
+
+def best_place(arrays: Mapping[str, NDArray[Any]]) -> tuple[int, int] | None:
+    """Row and column of the smallest final loss among the points that converged; None where none did."""
+    losses = np.where(arrays["measure"] > 0, arrays["final_loss"], np.inf)
+    row, column = np.unravel_index(int(np.argmin(losses)), losses.shape)
+    return (int(row), int(column)) if np.isfinite(losses[row, column]) else None
