@@ -17,6 +17,7 @@ QUESTIONS = {
     "thirteen_lines": "The 13-line network as it stands, rate 0.5 and four hidden units: where does it end?",
     "mnist": "A 784-1000-10 network under Adam at three rates: how smoothly does each learn, and how far?",
     "mnist_grid": "Does the best rate move with the hidden size?",
+    "trainability_map": "A rate for each layer of the three-bit network: which pairs train it, and which do not?",
 }
 """Each study's question, in the order of the report."""
 
@@ -28,8 +29,15 @@ Diagnosed = Sequence[tuple[Point, Diagnosis]]
 def answers(points: Sequence[Point]) -> Iterator[str]:
     """The sentences of one backend's points: best rates, rates too big, what rates too small cost.
 
-    One point alone gets its diagnosis.
+    One point alone gets its diagnosis, and so does every map.
     """
+    maps = [point for point in points if point.config.grid is not None]
+    for point in maps if len(points) > 1 else []:
+        yield f"`{point.name}`: {diagnose(point.config, point.history).evidence}."
+    if maps and len(points) > 1:
+        points = [point for point in points if point not in maps]
+        if not points:
+            return
     found = {point.name: diagnose(point.config, point.history) for point in points}
     if len(points) == 1:
         (alone,) = found.values()
@@ -47,7 +55,12 @@ def answers(points: Sequence[Point]) -> Iterator[str]:
 
 
 def headline(points: Sequence[Point]) -> str:
-    """The answer in a line: the best point, and which rates ended how."""
+    """The answer in a line: the best point, and which rates ended how; what there is to say of each map."""
+    maps = [point for point in points if point.config.grid is not None]
+    if maps:
+        others = [point for point in points if point.config.grid is None]
+        told = [diagnose(point.config, point.history).evidence for point in maps]
+        return "; ".join([*told, *([headline(others)] if others else [])])
     metric, sizes, best = cell_metric(points), hidden_sizes(points), best_point(points)
     labels: dict[str, dict[float, list[int | None]]] = {}
     for point in points:

@@ -118,6 +118,7 @@ def points_rows(results: Results) -> Rows:
                 rows.append(
                     {"study": study, "backend": backend, "name": point.name}
                     | {name: knobs[name] for name in CONFIG_COLUMNS}
+                    | {axis.knob: None for axis in (point.config.grid.axes if point.config.grid else ())}
                     | {
                         "outcome": outcome.outcome,
                         "diagnosis": found.label,
@@ -178,7 +179,9 @@ def write_report(results: Results, published: Path, reports: Path) -> list[Cell]
         for study, backends in results.items():
             write_file(reports / f"{study}.png", study_figure(study, backends).savefig)
             curves = curve_rows(backends)
-            write_file(reports / "curves" / f"{study}.csv", partial(_write_table, rows=curves, columns=list(curves[0])))
+            if curves:  # a map has none
+                columns = list(curves[0])
+                write_file(reports / "curves" / f"{study}.csv", partial(_write_table, rows=curves, columns=columns))
             for backend, points in backends.items():
                 text = json.dumps(study_metrics(points), indent=2) + "\n"
                 write_file(reports / "metrics" / f"{study}-{backend}.json", partial(_write_text, text=text))

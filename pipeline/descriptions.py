@@ -22,7 +22,7 @@ def point_note(study: str, found: Diagnosis, overrides: Sequence[str], figures: 
         overrides: what it was asked for with, in Hydra's words.
         figures: address of its sweep's figures in the UI; None for a point alone.
     """
-    problem = PROBLEMS[found.verdict]
+    problem = PROBLEMS.get(found.verdict, "none")
     named = f" The texts call it *{problem}*." if problem != "none" else ""
     asked = [one for one in overrides if one.split("=")[0] not in NOT_TYPED_AGAIN]
     return "\n\n".join([

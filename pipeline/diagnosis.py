@@ -13,12 +13,14 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.backends.numpy.map_measures import map_metrics
 from pipeline.backends.numpy.network import ACTIVATIONS, forward
 from pipeline.config import Config, TableData
+from pipeline.grid_axes import GridAxes
 from pipeline.history import History
 from pipeline.initial_weights import Weights
 
-Verdict = Literal["converged", "too slow", "oscillating", "stalled", "diverged"]
+Verdict = Literal["converged", "too slow", "oscillating", "stalled", "diverged", "map"]
 Floats = NDArray[np.floating]
 
 PROBLEMS: dict[Verdict, str] = {
@@ -28,7 +30,7 @@ PROBLEMS: dict[Verdict, str] = {
     "stalled": "stuck in a minimum",
     "diverged": "slopes too big",
 }
-"""Which of the texts' three problems a verdict is."""
+"""Which of the texts' three problems a verdict is. A map is many points, and has none as a whole."""
 
 GOAL = 0.02
 """A loss of this share of the baseline is low: the network explains 98 % of what a constant cannot."""
@@ -87,7 +89,9 @@ def baseline_loss(config: Config) -> float:
 
 
 def diagnose(config: Config, history: History) -> Diagnosis:
-    """Say why a point ended where it did."""
+    """Say why a point ended where it did; of a map how many of its points converged, and which is the best."""
+    if config.grid is not None:
+        return _map(config.grid, history)
     steps, losses = history.series("train/loss")
     baseline = baseline_loss(config)
     if history.diverged_step is not None:
@@ -122,6 +126,17 @@ def diagnose(config: Config, history: History) -> Diagnosis:
         turned = f"; a weight turns round in {turns:.0%} of its updates" if turns is not None else ""
         return Diagnosis("oscillating", "", f"{where}; {how}{turned}", values)
     return _too_slow(steps, losses, baseline, where, values)
+
+
+def _map(axes: GridAxes, history: History) -> Diagnosis:
+    values = map_metrics(history.map_arrays)
+    told = f"{values['map/converged_share']:.1%} of {axes.points:,} points converge"
+    if values["map/not_finite_share"]:
+        told += f", {values['map/not_finite_share']:.1%} end in a loss that is no number"
+    if "map/best_loss" in values:
+        at = " and ".join(f"{axis.name} {values[f'map/best_{axis.name}']:.4g}" for axis in axes.axes)
+        told += f"; the smallest loss is {values['map/best_loss']:.3g} at {at}"
+    return Diagnosis("map", "", told)
 
 
 def roughness(values: Floats) -> float:

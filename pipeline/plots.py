@@ -9,6 +9,7 @@ import numpy as np
 
 from pipeline.config import Config
 from pipeline.history import History
+from pipeline.map_picture import map_figure
 from pipeline.panels import (
     DPI,
     FAINT,
@@ -70,7 +71,13 @@ def title_of(config: Config) -> str:
 
 
 def point_figures(config: Config, history: History) -> Iterator[tuple[str, Figure]]:
-    """The figures of one point by name: `curves`, `weights`, and `error_surface` where there are two weights."""
+    """The figures of one point by name: `curves`, `weights`, and `error_surface` where there are two weights.
+
+    Of a map: `map`.
+    """
+    if config.grid is not None:
+        yield "map", map_figure(config, history.map_arrays)
+        return
     yield "curves", curves(config, history)
     yield "weights", weights_over_time(config, history)
     if has_two_weights(history):
@@ -78,7 +85,11 @@ def point_figures(config: Config, history: History) -> Iterator[tuple[str, Figur
 
 
 def sweep_figures(points: Sequence[Point]) -> Iterator[tuple[str, Figure]]:
-    """The figures of a sweep by name: `curves_by_rate`, `loss_by_rate`, `heat_map`, `weight_by_rate`, as they apply."""
+    """The figures of a sweep by name: `curves_by_rate`, `loss_by_rate`, `heat_map`, `weight_by_rate`, as they apply.
+
+    Maps have no part in them.
+    """
+    points = [point for point in points if point.config.grid is None]
     if not points:
         return
     yield "curves_by_rate", curves_by_rate(points)

@@ -47,12 +47,15 @@ def present_point(tracker: Tracker, run_id: str, parent: str | None, point: Poin
     figures = None if parent is None else tracker.address(parent)
     tracker.log_values(run_id, {f"diagnosis/{name}": value for name, value in found.values.items()}, ended)
     tracker.log_dataset(run_id, dataset_of(point.config, checksums_in(run["tags"])))
-    with explained(Path("folder for temporary files")), tempfile.TemporaryDirectory() as folder:
-        image_files(Path(folder), point.config, point.history, ended)
-        tracker.log_folder(run_id, Path(folder))
-    log_models(tracker.client, tracker.experiment_id, run_id, point)
     note = point_note(point.config.study, found, run["overrides"], figures)
-    tracker.tag(run_id, LOGGED_IMAGES | {"diagnosis": found.label, NOTE: note})
+    tags = {"diagnosis": found.label, NOTE: note}
+    if image_keys(point.config):
+        with explained(Path("folder for temporary files")), tempfile.TemporaryDirectory() as folder:
+            image_files(Path(folder), point.config, point.history, ended)
+            tracker.log_folder(run_id, Path(folder))
+        tags |= LOGGED_IMAGES
+    log_models(tracker.client, tracker.experiment_id, run_id, point)
+    tracker.tag(run_id, tags)
 
 
 def present_sweep(

@@ -60,7 +60,8 @@ def _in_short(results: Results) -> list[str]:
     rows = [["study", "asks", *BACKENDS]]
     for study in ordered(results):
         found = results.get(study, {})
-        said = [headline(found[backend]) if backend in found else "not run" for backend in BACKENDS]
+        missing = "a map, NumPy only" if _is_map(found) else "not run"
+        said = [headline(found[backend]) if backend in found else missing for backend in BACKENDS]
         rows.append([f"[{study}](#{study})", QUESTIONS.get(study, ""), *said])
     return table(rows)
 
@@ -91,6 +92,8 @@ def _study(study: str, backends: Mapping[str, Sequence[Point]]) -> Iterator[str]
     yield ""
     for sentence in _sentences(backends):
         yield f"- {sentence}"
+    if _is_map(backends):
+        return
     yield ""
     count = sum(map(len, backends.values()))
     yield f"<details><summary>The {count} point{'s' if count > 1 else ''}</summary>"
@@ -98,6 +101,11 @@ def _study(study: str, backends: Mapping[str, Sequence[Point]]) -> Iterator[str]
     yield from _points_table(backends)
     yield ""
     yield "</details>"
+
+
+def _is_map(backends: Mapping[str, Sequence[Point]]) -> bool:
+    """Whether a study is made of maps, which only NumPy trains, and whose picture says more than a table."""
+    return any(point.config.grid is not None for points in backends.values() for point in points)
 
 
 def _points_table(backends: Mapping[str, Sequence[Point]]) -> list[str]:
@@ -120,7 +128,7 @@ def _points_table(backends: Mapping[str, Sequence[Point]]) -> list[str]:
 def _sentences(backends: Mapping[str, Sequence[Point]]) -> Iterator[str]:
     """What was trained, and what it says; what both backends say alike is said once."""
     for backend in BACKENDS:
-        if backend not in backends:
+        if backend not in backends and not _is_map(backends):
             yield f"{backend}: not run."
     said: dict[str, list[str]] = {}
     for backend, points in backends.items():

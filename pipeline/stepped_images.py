@@ -73,8 +73,10 @@ def image_keys(config: Config) -> list[str]:
     """Under which keys a point has images, in the order of what they tell.
 
     `first_layer` where there is a hidden layer, `error_surface` where there are two weights and nothing else, `fit` of
-    a network of one weight, with or without a bias, and `weight_histograms` of all others.
+    a network of one weight, with or without a bias, and `weight_histograms` of all others. A map has none.
     """
+    if config.grid is not None:
+        return []
     if config.model.hidden_size is not None:
         return ["first_layer", "weight_histograms"]
     data = config.data

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pipeline.diagnosis import diagnose
+from pipeline.map_picture import map_figure
 from pipeline.panels import (
     INK,
     Line,
@@ -35,13 +36,16 @@ def study_figure(study: str, backends: Backends) -> Figure:
     """The picture of a study.
 
     Lines: the weight for each rate. Two weights: the error surface. Several hidden sizes: the final value over rate
-    and size, as heat maps where there is a test accuracy, else as lines beside the curves. Otherwise: curves by rate.
+    and size, as heat maps where there is a test accuracy, else as lines beside the curves. Maps: the first of them.
+    Otherwise: curves by rate.
 
     Args:
         study: its name, for the title.
         backends: the points of each backend; at least one of one.
     """
     points = next(iter(backends.values()))
+    if points[0].config.grid is not None:
+        return map_figure(points[0].config, points[0].history.map_arrays)
     if recorded(points, "weights/weight"):
         return _weights(study, backends)
     if has_two_weights(points[0].history):

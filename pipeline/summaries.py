@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Any, get_args
+from typing import Any
 
 from pipeline.answers import best_point
-from pipeline.diagnosis import Verdict, diagnose
+from pipeline.diagnosis import PROBLEMS, diagnose
 from pipeline.plot_data import cell_metric, recorded
 from pipeline.points import Point
 
@@ -15,7 +15,10 @@ CURVES = ("train/loss", "train/mean_absolute_error", "train/accuracy", "test/los
 
 
 def study_metrics(points: Sequence[Point]) -> dict[str, Any]:
-    """The best point of one backend's, how many points ended how, and their training time in seconds."""
+    """The best point of one backend's, how many points ended how, and their training time in seconds.
+
+    Of a study of maps: what the first one comes to.
+    """
     verdicts = Counter(diagnose(point.config, point.history).verdict for point in points)
     best, metric = best_point(points), cell_metric(points)
     numbers: dict[str, Any] = {"points": len(points)}
@@ -25,7 +28,10 @@ def study_metrics(points: Sequence[Point]) -> dict[str, Any]:
             "optimizer.learning_rate": best.config.optimizer.learning_rate,
             "model.hidden_size": best.config.model.hidden_size,
         }
-    numbers |= {verdict.replace(" ", "_"): verdicts[verdict] for verdict in get_args(Verdict)}
+    if points[0].config.grid is not None:
+        numbers |= {name: value for name, value in points[0].outcome.final.items() if name.startswith("map/")}
+    else:
+        numbers |= {verdict.replace(" ", "_"): verdicts[verdict] for verdict in PROBLEMS}
     return numbers | {"seconds": round(sum(point.outcome.seconds for point in points), 3)}
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pipeline.jobs import Job
 from pipeline.progress import aligned
 
-METRICS = ("train/loss", "train/accuracy", "test/loss", "test/accuracy")
+METRICS = ("train/loss", "train/accuracy", "test/loss", "test/accuracy", "map/converged_share", "map/best_loss")
 ENDED = {"failed": "failed", "killed": "stopped", "to run": "not trained", "to continue": "not trained"}
 
 

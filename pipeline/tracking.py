@@ -192,8 +192,9 @@ class Tracker:
             values["last_finite_loss"] = outcome.last_finite_loss
         if outcome.outcome == "finished" and "train/loss" in outcome.final:
             values[LOG_LOSS] = math.log10(max(outcome.final["train/loss"], LEAST_LOSS))
-        values["hp/learning_rate"] = config.optimizer.learning_rate
-        if config.model.hidden_size is not None:
+        if config.grid is None:  # a map has many
+            values["hp/learning_rate"] = config.optimizer.learning_rate
+        if config.grid is None and config.model.hidden_size is not None:
             values["hp/hidden_size"] = float(config.model.hidden_size)
         self.log_values(run_id, values, timestamp)
 

@@ -77,6 +77,8 @@ def view_tags(points: Sequence[Config], images: Collection[str], created: int) -
         own = [point for point in points if point.backend.name == backend]
         knobs = _knobs(own)
         views = {"grid": _grid(own, knobs, images), "divergence": _divergence(own)}
+        if own[0].grid is not None:
+            views = {"grid": [Section("How did the map fill, block by block?", _map_charts())]}
         if "seed" in knobs:
             views["seeds"] = _seeds(own)
         for name, sections in views.items():
@@ -117,6 +119,11 @@ def _curves(points: Sequence[Config]) -> list[Chart]:
     if _has_classes(points):
         return [_line("train/loss", log=True), _line("test/accuracy")]
     return [_line("train/loss", log=True), _line("train/mean_absolute_error", log=True)]
+
+
+def _map_charts() -> list[Chart]:
+    """What a map records; the picture of it is an artifact of its run."""
+    return [_line("map/converged_share"), _line("map/best_loss", log=True)]
 
 
 def _grid(points: Sequence[Config], knobs: Sequence[str], images: Collection[str]) -> list[Section]:

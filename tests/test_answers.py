@@ -9,6 +9,7 @@ import pytest
 from pipeline.answers import answers, best_point, best_points, headline
 from pipeline.diagnosis import diagnose
 from pipeline.points import Point
+from tests.maps import map_point
 from tests.trained import sweep
 
 LINE = ("experiment=line_y3x", "recording.snapshots=2", "training.epochs=60")
@@ -117,3 +118,25 @@ def test_points_that_differ_in_more_than_rate_and_size_are_named_and_counted() -
         f"best: `{best.name}`, mean absolute error {best.outcome.final['train/mean_absolute_error']:.4g}; "
         "converged: 0.01; diverged: 0.2 (1 of 2); oscillating: 0.2 (1 of 2)"
     )
+
+
+def test_a_map_says_how_much_of_it_converges_and_where_it_is_best() -> None:
+    point, other = map_point(), map_point("seed=2")
+    final = point.outcome.final
+    said = (
+        f"{final['map/converged_share']:.1%} of 63 points converge; the smallest loss is {final['map/best_loss']:.3g} "
+        f"at learning_rate {final['map/best_learning_rate']:.4g} and "
+        f"output_learning_rate {final['map/best_output_learning_rate']:.4g}"
+    )
+    assert headline([point]) == said
+    assert list(answers([point])) == [f"map: {said}."]
+    assert len(list(answers([point, other]))) == len(headline([point, other]).split("; the smallest")) - 1 == 2
+    assert point.name == "learning_rate=0.1..1000 hidden_size=4 output_learning_rate=0.1..1000 points=9x7"
+    assert other.name == f"{point.name} seed=2"
+
+
+def test_a_map_whose_losses_leave_the_numbers_says_so() -> None:
+    point = map_point("model.output_activation=identity")
+    assert point.outcome.final["map/not_finite_share"] > 0
+    assert "end in a loss that is no number" in headline([point])
+    assert point.outcome.outcome == "finished"

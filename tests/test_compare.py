@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import re
 import shutil
 from pathlib import Path
@@ -17,6 +18,7 @@ from pipeline.points import Point
 from pipeline.report import ordered, render
 from pipeline.reproduction import cells
 from tests.hostile import refuses_without_results
+from tests.maps import map_point
 from tests.trained import sweep, write_results
 
 PUBLISHED = PROJECT / "published"
@@ -254,3 +256,24 @@ def test_command_says_where_the_report_is(results: Path, tmp_path: Path, capsys:
 
 def test_entry_point_refuses_without_a_traceback_and_loads_nothing_heavy(tmp_path: Path) -> None:
     refuses_without_results("compare", tmp_path)
+
+
+def test_a_map_has_a_picture_and_a_sentence_and_is_not_missing_on_keras(tmp_path: Path) -> None:
+    one = map_point()
+    write_results(tmp_path / "results", "trainability_map", "numpy", [one])
+    results = read_results(tmp_path / "results")
+    write_report(results, PUBLISHED, tmp_path / "reports")
+    text = (tmp_path / "reports" / "README.md").read_text()
+    section = text.split("## trainability_map")[1].split("##")[0]
+    assert "![trainability_map](trainability_map.png)" in section
+    assert "of 63 points converge" in section
+    assert "not run" not in section
+    assert "<details>" not in section
+    assert "a map, NumPy only" in text
+    assert (tmp_path / "reports" / "trainability_map.png").exists()
+    assert not (tmp_path / "reports" / "curves" / "trainability_map.csv").exists()
+    (row,) = table(tmp_path / "reports" / "points.csv")
+    assert (row["optimizer.learning_rate"], row["diagnosis"], row["final/map/points"]) == ("", "map", "63.0")
+    metrics = json.loads((tmp_path / "reports" / "metrics" / "trainability_map-numpy.json").read_text())
+    assert metrics["map/best_loss"] == one.outcome.final["map/best_loss"]
+    assert "converged" not in metrics

@@ -18,6 +18,7 @@ from pipeline.history import History
 from pipeline.panels import RATE_COLOURS, rate_colour, short
 from pipeline.points import Point, outcome_of
 from pipeline.study_pictures import recorded_figure, study_figure
+from tests.maps import map_point
 from tests.trained import config, sweep, trained
 
 if TYPE_CHECKING:
@@ -296,3 +297,10 @@ def test_recorded_runs_are_drawn_with_their_last_accuracy() -> None:
         }
     }
     assert "0.01: 0.925" in texts(recorded_figure("long", run))
+
+
+def test_a_map_is_one_picture_and_has_no_part_in_those_of_a_sweep() -> None:
+    point = map_point()
+    assert [name for name, _ in plots.point_figures(point.config, point.history)] == ["map"]
+    assert list(plots.sweep_figures([point])) == []
+    assert "63 points converge" in " ".join(texts(study_figure("map", {"numpy": [point]})))

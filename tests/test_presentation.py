@@ -20,6 +20,7 @@ from pipeline.store import store_uri
 from pipeline.sweep_record import SweepRecord, sweep_folder, write_sweep
 from pipeline.tracking import Tracker
 from pipeline.views import view_tags
+from tests.maps import map_point
 from tests.swept import artifacts
 from tests.trained import config, sweep
 
@@ -131,3 +132,12 @@ def test_views_show_the_newest_sweep_of_the_other_backend_too(project: Path, tra
     views = {key: value for key, value in tracker.experiment_tags().items() if "sharedViewState" in key}
     assert views == view_tags([*mine, *theirs], image_keys(mine[0]), 6)
     assert any("backends" in key for key in views)
+
+
+def test_a_map_has_no_models_and_no_images_of_weights(project: Path, tracker: Tracker) -> None:
+    run = presented(project, tracker, map_point())
+    assert run.data.tags["diagnosis"] == "map"
+    assert "of 63 points converge" in run.data.tags["mlflow.note.content"]
+    assert "mlflow.loggedImages" not in run.data.tags
+    assert list(artifacts(client(project), run.info.run_id)) == []
+    assert list(client(project).search_logged_models([tracker.experiment_id])) == []

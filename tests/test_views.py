@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from pipeline.config import Config, flatten
 from pipeline.history import History
 from pipeline.views import LOG_LOSS, MOST_RUNS, TAG, TAG_BYTES, view_tags
+from tests.maps import map_point
 from tests.trained import config, trained
 
 RATES, SIZES = (0.001, 0.01, 0.1, 1.0, 10.0, 100.0, 1000.0), (4, 32)
@@ -244,3 +245,12 @@ def test_any_grid(
             shown = {key for chart in charts(state, "PARALLEL") for key in chart["selectedParams"]}
             assert shown == axes
             assert len(charts(state, "CONTOUR")) == (len(rates) > 1 and len(sizes) > 1)
+
+
+def test_a_map_is_shown_by_what_it_records_block_by_block() -> None:
+    point = map_point()
+    tags = view_tags([point.config], [], 17)
+    assert list(tags) == [f"{TAG}grid"]
+    charts = json.loads(json.loads(tags[f"{TAG}grid"])["state"])["compareRunCharts"]
+    assert {chart["metricKey"] for chart in charts} <= set(point.history.names())
+    assert len(charts) == 2
