@@ -26,6 +26,7 @@ RUNS = """
 """
 
 expected = Counter({(study, backend): count for study, count in POINTS.items() for backend in ("numpy", "keras")})
+expected["trainability_map", "numpy"] = 1  # a map, which only NumPy trains
 sweeps = {path: json.loads(path.read_text()) for path in Path("results").glob("*/*/sweep.json")}
 with Path("reports/points.csv").open(newline="") as stream:
     reported = Counter((row["study"], row["backend"]) for row in csv.DictReader(stream))
@@ -37,4 +38,4 @@ found = {
 for place, points in found.items():
     if points != expected:
         sys.exit(f"{place} does not hold the points of every study.\n  expected: {expected}\n  received: {points}")
-print(f"small run: {expected.total()} points of {len(POINTS)} studies are in {', '.join(found)}")
+print(f"small run: {expected.total()} points of {len(POINTS) + 1} studies are in {', '.join(found)}")

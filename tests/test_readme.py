@@ -36,6 +36,7 @@ BY_CI = [
     "python -m pipeline.train experiment=mnist backend=keras training.epochs=5",
     "python -m pipeline.train experiment=line_y3x dtype=float64",
     "python -m pipeline.train experiment=two_bits force=true",
+    "python -m pipeline.train experiment=trainability_map grid.x.logspace.start=20 grid.x.logspace.stop=80",
     "dvc metrics show",
     "dvc plots show",
     "dvc exp run -S 'conf/experiment/three_bits.yaml:training.epochs=30000'",
