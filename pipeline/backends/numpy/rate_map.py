@@ -1,7 +1,7 @@
 """Training a map: for every pair of two knobs' values a network of its own, in blocks of points.
 
-A block is as many points as fit in the cache; as many blocks train at once as there are cores. The memory that training
-takes is that of the blocks, whatever the size of the map. What a point comes to does not depend on its block.
+A block is as many points as the cache holds well; as many blocks train at once as there are cores. Training takes the
+memory of these blocks, whatever the size of the map. What a point comes to does not depend on its block.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ from pipeline.grid_axes import GridAxes
 from pipeline.history import History
 from pipeline.initial_weights import Weights, draw, layer_sizes
 
-BLOCK_BYTES = 2**21
-"""What the buffers of one block take, about: they stay in the cache of a core."""
+BLOCK_BYTES = 2**22
+"""What the buffers of one block take, about: small enough for the cache, large enough that calls cost little."""
 RECORDS = 200
 """How often the state of the map is recorded, at most."""
 Places = NDArray[np.intp]
