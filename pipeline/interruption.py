@@ -26,7 +26,10 @@ def put_off() -> Iterator[threading.Event]:
         if asked.is_set():
             raise KeyboardInterrupt
         asked.set()
-        print("stopping after this epoch, to keep what is trained; once more stops at once", file=sys.stderr)
+        print(
+            "stopping after this epoch (of a map: this block), to keep what is trained; once more stops at once",
+            file=sys.stderr,
+        )
 
     if threading.current_thread() is not threading.main_thread():  # only there can handlers be set
         yield asked

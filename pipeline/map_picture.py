@@ -72,7 +72,7 @@ def map_figure(config: Config, arrays: Mapping[str, NDArray[Any]]) -> Figure:
     panel.grid(False)
     for axis, drawn, values in ((config.grid.x, panel.xaxis, x), (config.grid.y, panel.yaxis, y)):
         _scale(axis, drawn, values)
-    panel.set(xlabel=LABELS[config.grid.x.knob], ylabel=LABELS[config.grid.y.knob])
+    panel.set(xlabel=_label(config.grid.x, config.grid.y), ylabel=_label(config.grid.y, config.grid.x))
     best = best_place(arrays)
     if best is not None:
         _mark_best(panel, arrays, best)
@@ -121,6 +121,12 @@ def _scale(axis: Axis, drawn: DrawnAxis, values: Floats) -> None:
         drawn.set_major_locator(MaxNLocator(6))
     drawn.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.6g}"))
     drawn.set_minor_formatter(NullFormatter())
+
+
+def _label(axis: Axis, other: Axis) -> str:
+    """What an axis shows; the rate is that of the first layer where the last one has its own."""
+    layer = " of the first layer" if other.knob == "optimizer.output_learning_rate" else ""
+    return LABELS[axis.knob].replace("learning rate (", f"learning rate{layer} (")
 
 
 def _mark_best(panel: Axes, arrays: Mapping[str, NDArray[Any]], best: tuple[int, int]) -> None:
