@@ -22,6 +22,7 @@ from pipeline.config import flatten
 from pipeline.diagnosis import diagnose
 from pipeline.errors import LabError
 from pipeline.files import explained, write_file
+from pipeline.margins import write_png
 from pipeline.parity import Parity, parity
 from pipeline.points import Point, read_point
 from pipeline.progress import aligned
@@ -177,7 +178,7 @@ def write_report(results: Results, published: Path, reports: Path) -> list[Cell]
         (reports / "curves").mkdir(exist_ok=True)
         (reports / "metrics").mkdir(exist_ok=True)
         for study, backends in results.items():
-            write_file(reports / f"{study}.png", study_figure(study, backends).savefig)
+            write_png(reports / f"{study}.png", study_figure(study, backends))
             curves = curve_rows(backends)
             if curves:  # a map has none
                 columns = list(curves[0])
@@ -186,7 +187,7 @@ def write_report(results: Results, published: Path, reports: Path) -> list[Cell]
                 text = json.dumps(study_metrics(points), indent=2) + "\n"
                 write_file(reports / "metrics" / f"{study}-{backend}.json", partial(_write_text, text=text))
         for stem, run in runs.items():
-            write_file(reports / f"recorded_{stem}.png", recorded_figure(f"{stem} (recorded)", run).savefig)
+            write_png(reports / f"recorded_{stem}.png", recorded_figure(f"{stem} (recorded)", run))
         write_file(reports / "README.md", partial(_write_text, text=render(results, found, said, notes)))
     return found
 

@@ -68,7 +68,7 @@ def panels(rows: int, columns: int, title: str, width: float = 4.3, height: floa
     from matplotlib.figure import Figure
 
     with rc_context(STYLE):
-        figure = Figure(figsize=(width * columns, height * rows + 0.4), dpi=DPI, layout="constrained")
+        figure = Figure(figsize=(width * columns, height * rows + 0.4), dpi=DPI)
         axes = figure.subplots(rows, columns, squeeze=False)
         figure.suptitle(title, x=0.01, ha="left", fontsize=TEXT + 1, color=INK)
     return figure, [panel for row in axes for panel in row]
@@ -91,7 +91,7 @@ def epoch_axis(axes: Axes, epochs: int, full_batch: bool) -> None:
 
 def name_panel(axes: Axes, name: str) -> None:
     """Write what a panel shows above its left end."""
-    axes.set_title(name, loc="left", fontsize=TEXT, color=INK)
+    axes.set_title(name, loc="left", y=1, fontsize=TEXT, color=INK)  # a given height need not be looked for
 
 
 def draw_lines(axes: Axes, lines: Sequence[Line], *, log: bool, most: float = 1e6) -> None:

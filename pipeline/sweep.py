@@ -11,10 +11,11 @@ from pipeline.checkpoints import PassCheckpoints
 from pipeline.config import Config
 from pipeline.data import Arrays, load
 from pipeline.errors import LabError
-from pipeline.files import explained, write_file
+from pipeline.files import explained
 from pipeline.identity import signature, signed_text
 from pipeline.interruption import put_off
 from pipeline.jobs import Job, summary
+from pipeline.margins import write_png
 from pipeline.mirror import Mirror
 from pipeline.plots import point_figures, sweep_figures
 from pipeline.point_folder import PointFolder, read_run
@@ -280,7 +281,7 @@ class Sweep:
         outcome = job.folder.write_history(job.history)
         with explained(job.folder.path):
             for name, figure in point_figures(job.config, job.history):
-                write_file(job.folder.path / "plots" / f"{name}.png", figure.savefig)
+                write_png(job.folder.path / "plots" / f"{name}.png", figure)
         job.folder.complete()
         job.point = Point(job.name, job.folder.final, job.config, job.history, outcome)
         job.state = "complete"
@@ -295,5 +296,5 @@ class Sweep:
             if sweep.parent:
                 with explained(folder):
                     for name, figure in sweep_figures(points):
-                        write_file(folder / "plots" / f"{name}.png", figure.savefig)
+                        write_png(folder / "plots" / f"{name}.png", figure)
         write_sweep(folder, sweep)

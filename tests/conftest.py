@@ -14,6 +14,7 @@ from hypothesis import settings
 
 from pipeline.cli import PROJECT
 from pipeline.data import Arrays
+from pipeline.files import write_file
 
 os.environ["MPLBACKEND"] = "Agg"
 os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
@@ -68,11 +69,8 @@ def project(tmp_path: Path, empty_store: Path) -> Path:
     return tmp_path
 
 
-class Sketch:
-    """In place of a figure: a file is written, nothing is drawn."""
-
-    def savefig(self, file: Path) -> None:
-        file.write_bytes(b"\x89PNG\r\n\x1a\n")
+def _write_sketch(file: Path) -> None:
+    file.write_bytes(b"\x89PNG\r\n\x1a\n")
 
 
 @pytest.fixture(scope="module")
@@ -81,6 +79,7 @@ def sketched() -> Iterator[None]:
     from pipeline import sweep
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sweep, "point_figures", lambda *arguments: [("curves", Sketch())])
-        patch.setattr(sweep, "sweep_figures", lambda *arguments: [("curves_by_rate", Sketch())])
+        patch.setattr(sweep, "point_figures", lambda *arguments: [("curves", "sketch")])
+        patch.setattr(sweep, "sweep_figures", lambda *arguments: [("curves_by_rate", "sketch")])
+        patch.setattr(sweep, "write_png", lambda file, _: write_file(file, _write_sketch))
         yield

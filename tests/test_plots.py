@@ -15,6 +15,7 @@ from pipeline import plot_data, plots
 from pipeline.config import Config
 from pipeline.data import Arrays
 from pipeline.history import History
+from pipeline.margins import save_png
 from pipeline.panels import RATE_COLOURS, rate_colour, short
 from pipeline.points import Point, outcome_of
 from pipeline.study_pictures import recorded_figure, study_figure
@@ -29,7 +30,7 @@ MNIST = ["experiment=mnist", "model.hidden_size=8", "training.epochs=2", "traini
 
 def png(figure: Figure) -> bytes:
     buffer = io.BytesIO()
-    figure.savefig(buffer)
+    save_png(figure, buffer)
     return buffer.getvalue()
 
 
