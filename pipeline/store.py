@@ -8,6 +8,7 @@ becomes one message.
 from __future__ import annotations
 
 import functools
+import gc
 import logging
 import os
 import re
@@ -36,6 +37,32 @@ def store_uri(project: Path) -> str:
     return f"sqlite:///{project / 'mlruns' / 'mlflow.db'}"
 
 
+def load(local: bool) -> None:
+    """Import MLflow, which takes some two seconds of one core.
+
+    Args:
+        local: whether what writes to sqlite is needed too.
+    """
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
+    os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")  # mlflow sets its own level when it is imported
+    os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
+    logging.getLogger("alembic").setLevel(logging.WARNING)
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)  # logs what it raises
+    logging.getLogger("urllib3").setLevel(logging.ERROR)  # it tells of every try; we tell of the last
+    collects = gc.isenabled()
+    gc.disable()  # looking for what can be thrown away, among all that is imported, takes a quarter of the time
+    try:
+        import mlflow
+
+        if local:
+            import mlflow.store.tracking.sqlalchemy_store  # noqa: F401
+    finally:
+        if collects:
+            gc.enable()
+
+
 def open_store(tracking: Tracking, experiment: str, project: Path) -> tuple[MlflowClient, str]:
     """Open the store, which is made where there is none.
 
@@ -50,14 +77,7 @@ def open_store(tracking: Tracking, experiment: str, project: Path) -> tuple[Mlfl
     Raises:
         LabError: a server does not answer, or the store cannot be opened.
     """
-    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
-    os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")  # mlflow sets its own level when it is imported
-    os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
-    logging.getLogger("alembic").setLevel(logging.WARNING)
-    logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)  # logs what it raises
-    logging.getLogger("urllib3").setLevel(logging.ERROR)  # it tells of every try; we tell of the last
+    load(tracking.name == "local")
     from alembic.util.exc import CommandError
     from mlflow.exceptions import MlflowException
     from sqlalchemy.exc import SQLAlchemyError
