@@ -1,18 +1,16 @@
 """From the points' folders to MLflow, beside the training and never in its way.
 
-A thread of its own sends what is on disk already: metrics that a checkpoint counts on, and the folders of points that
-are complete. What MLflow does not take is sent at the next try; what it has not taken in the end is pending, and
-`pipeline.rebuild` sends it another day. Everything carries the timestamps of the journal, so that sending twice
-changes nothing.
+A thread sends what is on disk already: metrics that a checkpoint counts on, and the folders of points that are
+complete. Beside NumPy it is one of another process (mirror_process.py). What MLflow does not take is sent at the next
+try; what it has not taken in the end is pending, and `pipeline.rebuild` sends it another day. Everything carries the
+timestamps of the journal, so that sending twice changes nothing.
 """
 
 from __future__ import annotations
 
-import sys
 import threading
 import time
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection
 from pathlib import Path
 
 from filelock import FileLock
@@ -22,25 +20,17 @@ from pipeline.errors import LabError
 from pipeline.files import explained
 from pipeline.jobs import Job
 from pipeline.points import POINTS, Point
-from pipeline.presentation import point_tags, present_point, present_study, present_sweep
-from pipeline.provenance import HEARTBEAT_SECONDS, is_gone
-from pipeline.provenance import owner as this_process
+from pipeline.presentation import point_tags, present_study, present_sweep
+from pipeline.progress import notice
+from pipeline.provenance import HEARTBEAT_SECONDS, owner
+from pipeline.runs import Link, kill_orphans, open_point, open_sweep, send_point, send_sweep
 from pipeline.sweep_record import SweepRecord
-from pipeline.tracking import Status, TrackedRun, Tracker
+from pipeline.tracking import Status, Tracker
 from pipeline.views import NEWEST
 
 MIRROR_SECONDS = 2.0
 RETRY_SECONDS = 20.0
 LOCK_SECONDS = 60.0
-
-
-@dataclass
-class Link:
-    """How far a point has got in MLflow: its run, how many of its metrics were sent, whether all is said."""
-
-    run_id: str
-    sent: int = 0
-    settled: bool = False
 
 
 class Mirror:
@@ -54,6 +44,7 @@ class Mirror:
         newest: whether no later command has asked for points of its study and backend; the views show such points.
 
     Attributes:
+        owner: the process that trains, whose life means that the command lives.
         error: why the last try failed.
         completed: how many points were completed in MLflow.
     """
@@ -62,6 +53,7 @@ class Mirror:
         self, root: Path, sweep: SweepRecord, folder: Path, jobs: Collection[Job], newest: bool = True
     ) -> None:
         self.root, self.sweep, self.folder, self.jobs, self.newest = root, sweep, folder, jobs, newest
+        self.owner = owner()
         self.error: LabError | None = None
         self.completed = 0
         self._tracker: Tracker | None = None
@@ -80,8 +72,11 @@ class Mirror:
     def close(self) -> None:
         """Send what is left, and stop."""
         self._closing.set()
-        self.start()
-        self._thread.join()
+        if self._thread.ident is not None:
+            self._thread.join()
+        last = threading.Thread(target=self._end, name="mirror end", daemon=True)  # of the priority of this one
+        last.start()
+        last.join()
 
     def pending(self) -> list[str]:
         """Names of the points that MLflow has not got."""
@@ -92,11 +87,10 @@ class Mirror:
         names, uri = self.pending(), self.sweep.tracking["uri"]
         if not names and self.error is None and self._ended:
             return None
-        where = "" if uri is None else f" tracking=server tracking.uri={uri}"
         return LabError(
             f"MLflow has not got everything: {len(names)} of {len(self.jobs)} points are pending.",
             received=self.error.received if self.error else "" if self._ended else "an error of this program, above",
-            fix=f"they are kept in .points/; mend that, then python -m pipeline.rebuild{where}",
+            fix=rebuilding(uri),
         )
 
     def _is_settled(self, job: Job) -> bool:
@@ -104,19 +98,32 @@ class Mirror:
 
     def _run(self) -> None:
         wait = 0.0
-        while True:
-            closing = self._closing.wait(wait)
-            try:
-                self._send(closing)
-                self.error, wait = None, MIRROR_SECONDS
-            except LabError as error:
-                self.error, wait = error, RETRY_SECONDS
-                if not closing and not self._told:
-                    self._told = True
-                    print(f"training goes on without MLflow for now. {error}", file=sys.stderr, flush=True)
-            if closing:
-                self._ended = True  # not reached where the thread ends by an error of our own
-                return
+        while not self._closing.wait(wait):
+            wait = MIRROR_SECONDS if self._try(closing=False) else RETRY_SECONDS
+
+    def _end(self) -> None:
+        self._try(closing=True)
+        self._ended = True  # not reached where the thread ends by an error of our own
+
+    def _try(self, closing: bool) -> bool:
+        """Send what there is; returns whether MLflow took it."""
+        try:
+            self._send(closing)
+            self.error = None
+        except LabError as error:
+            self.error = error
+            if not closing and not self._told:
+                self._told = True
+                self._tell(f"training goes on without MLflow for now. {error}")
+        return self.error is None
+
+    def _tell(self, text: str) -> None:
+        """Show a message while training goes on."""
+        notice(text)
+
+    def _point(self, job: Job) -> Point | None:
+        """A job's trained point, if it has one."""
+        return job.point
 
     def _send(self, closing: bool) -> None:
         if self._tracker is None:
@@ -128,6 +135,8 @@ class Mirror:
         if time.monotonic() - self._beat > HEARTBEAT_SECONDS:
             self._show_life(tracker)
         for job in list(self.jobs):
+            if self._closing.is_set() and not closing:
+                return  # `close` goes on with the rest
             if job.signature in self._links and not self._is_settled(job):
                 self._send_job(tracker, job, self._links[job.signature])
         if closing:
@@ -144,14 +153,14 @@ class Mirror:
             lock.parent.mkdir(parents=True, exist_ok=True)
             with FileLock(lock, timeout=LOCK_SECONDS):
                 if self.sweep.parent and self._parent is None:
-                    self._parent = open_sweep(tracker, self.sweep)
+                    self._parent = open_sweep(tracker, self.sweep, self.owner)
                 runs = tracker.runs(needed[0].signature if len(needed) == 1 else None)
                 for job in needed:
                     own = [run for run in runs if run.tags.get("signature") == job.signature]
                     belongs = point_tags(job.config, self.newest)
                     if self._parent:
                         belongs |= {"mlflow.parentRunId": self._parent.run_id, "lab.sweep": self.sweep.key}
-                    self._links[job.signature] = open_point(tracker, own, job, belongs)
+                    self._links[job.signature] = open_point(tracker, own, job, belongs, self.owner)
                 configs = [job.config for job in list(self.jobs) if job.run]
                 if configs and self.newest:
                     present_study(tracker, self.root, self.sweep, configs)
@@ -171,7 +180,8 @@ class Mirror:
         """Write what the sweep came to, unless MLflow has it."""
         if self._parent and self._parent.settled:
             return
-        points = [job.point for job in list(self.jobs) if job.point is not None and job.state in ("done", "complete")]
+        complete = [job for job in list(self.jobs) if job.state in ("done", "complete")]
+        points = [point for job in complete if (point := self._point(job)) is not None]
         if points:
             parent = self._parent.run_id if self._parent else None
             present_sweep(tracker, parent, self.sweep, points, self.newest)
@@ -188,8 +198,9 @@ class Mirror:
 
     def _send_job(self, tracker: Tracker, job: Job, link: Link) -> None:
         state, rows = job.state, job.folder.kept  # in this order: what a state says of the folder holds for the rows
-        if state in ("done", "complete") and job.point is not None:
-            send_point(tracker, link, job, job.point, self._parent.run_id if self._parent else None)
+        point = self._point(job) if state in ("done", "complete") else None
+        if point is not None:
+            send_point(tracker, link, job, point, self._parent.run_id if self._parent else None)
             self.completed += 1
             return
         if link.sent < rows:
@@ -203,95 +214,11 @@ class Mirror:
             link.settled = True
 
 
-def kill_orphans(tracker: Tracker) -> None:
-    """Let runs of an experiment read KILLED that read RUNNING though their process has ended."""
-    runs = tracker.runs()
-    beats = {run.run_id: run.tags.get("lab.heartbeat") for run in runs}
-    for run in runs:
-        beat = beats.get(run.tags.get("mlflow.parentRunId", run.run_id))
-        if run.status == "RUNNING" and is_gone(run.tags.get("lab.owner", ""), beat):
-            tracker.end_run(run.run_id, "KILLED")
-
-
-def open_sweep(tracker: Tracker, sweep: SweepRecord) -> Link:
-    """The MLflow run of a sweep: the one it has, made to read RUNNING, or a new one."""
-    tags = sweep.tags | {
-        "lab.role": "sweep",
-        "lab.sweep": sweep.key,
-        "lab.owner": this_process(),
-        "lab.heartbeat": str(time.time_ns() // 1_000_000),
-        "study": sweep.study,
-        "backend": sweep.backend,
-        "command": sweep.command,
-    }
-    for run in tracker.runs():
-        if run.tags["lab.role"] == "sweep" and run.tags.get("lab.sweep") == sweep.key:
-            if run.status == "FINISHED" and run.tags.get("lab.complete") == str(sweep.ended):
-                return Link(run.run_id, settled=True)
-            tracker.reopen_run(run.run_id, tags)
-            return Link(run.run_id)
-    return Link(tracker.start_run(sweep.name, tags, sweep.started))
-
-
-def send_sweep(tracker: Tracker, link: Link, sweep: SweepRecord, folder: Path) -> None:
-    """Write a sweep's own values and figures, and close its run."""
-    if sweep.values:
-        tracker.log_values(link.run_id, sweep.values, sweep.ended or sweep.started)
-        tracker.log_folder(link.run_id, folder)
-    status: Status = sweep.status if sweep.status in ("FINISHED", "KILLED") else "FAILED"  # type: ignore[assignment]
-    tracker.tag(link.run_id, {"lab.complete": str(sweep.ended)})
-    tracker.end_run(link.run_id, status, sweep.ended)
-    link.settled = True
-
-
-def open_point(tracker: Tracker, runs: Sequence[TrackedRun], job: Job, belongs: Mapping[str, str]) -> Link:
-    """The MLflow run of a point: the one of its attempt, or a new one.
+def rebuilding(uri: str | None) -> str:
+    """How to send what a store has not got.
 
     Args:
-        tracker: of its experiment.
-        runs: what there is with its signature.
-        job: the point.
-        belongs: tags that say where the run belongs: its sweep, whose child it is, colour, views.
+        uri: of the server; None: the local store.
     """
-    for run in runs:
-        if run.tags.get("lab.attempt") != job.run["attempt"]:
-            continue
-        if "lab.complete" in run.tags and run.status == "FINISHED":
-            if any(run.tags.get(key) != value for key, value in belongs.items()):
-                tracker.tag(run.run_id, belongs)
-            for other in runs:
-                if other.run_id != run.run_id and other.status != "RUNNING":  # of a rerun that was given up
-                    tracker.delete_run(other.run_id)
-            return Link(run.run_id, settled=True)
-        tracker.reopen_run(run.run_id, {**belongs, "lab.owner": this_process()})
-        tracker.log_config(run.run_id, job.config, run.params)
-        return Link(run.run_id)
-    tags = job.run["tags"] | dict(belongs) | {
-        "lab.role": "point",
-        "lab.attempt": job.run["attempt"],
-        "lab.owner": this_process(),
-        "signature": job.signature,
-        "study": job.config.study,
-        "backend": job.config.backend.name,
-        "overrides": " ".join(job.run["overrides"]),
-    }  # fmt: skip
-    run_id = tracker.start_run(job.name, tags, job.run["started"])
-    tracker.log_config(run_id, job.config)
-    return Link(run_id)
-
-
-def send_point(tracker: Tracker, link: Link, job: Job, point: Point, parent: str | None) -> None:
-    """Write the rest of a complete point, close its run, and drop the runs of attempts that it replaces."""
-    history = point.history
-    tracker.log_metrics(link.run_id, history.metrics[link.sent :])
-    link.sent = len(history.metrics)
-    ended = history.metrics[-1].timestamp if history.metrics else job.run["started"]
-    tracker.log_outcome(link.run_id, job.config, point.outcome, ended)
-    tracker.log_folder(link.run_id, point.folder)
-    present_point(tracker, link.run_id, parent, point, job.run)
-    tracker.tag(link.run_id, {"outcome": point.outcome.outcome, "lab.complete": "true"})
-    tracker.end_run(link.run_id, "FINISHED", ended)
-    for run in tracker.runs(job.signature):
-        if run.run_id != link.run_id and run.tags.get("lab.role") == "point":
-            tracker.delete_run(run.run_id)
-    link.settled = True
+    where = "" if uri is None else f" tracking=server tracking.uri={uri}"
+    return f"they are kept in .points/; mend that, then python -m pipeline.rebuild{where}"

@@ -54,6 +54,12 @@ class TrainingProgress:
             print(f"{self.label}: {seconds:.1f} s", file=sys.stderr, flush=True)
 
 
+def notice(text: str) -> None:
+    """Show a message on stderr, above the bar if there is one."""
+    tqdm.write(text, file=sys.stderr)
+    sys.stderr.flush()
+
+
 def aligned(rows: Sequence[Sequence[str]]) -> str:
     """A table for a terminal: columns of equal width, two spaces between them."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]

@@ -113,7 +113,7 @@ def test_an_error_of_our_own_is_no_success(project: Path, empty_store: Path, mon
 
     swept(project, rates("0.1"))
     other = without_mlflow(project, empty_store, ".points")
-    monkeypatch.setattr("pipeline.mirror.present_point", broken)
+    monkeypatch.setattr("pipeline.runs.present_point", broken)
     monkeypatch.setattr("threading.excepthook", lambda told: None)
     with pytest.raises(LabError, match=r"1 of 1 points are pending(.|\n)*an error of this program"):
         rebuild(LOCAL, other, other / "results")
