@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -17,6 +18,7 @@ from pipeline.interruption import put_off
 from pipeline.jobs import Job, summary
 from pipeline.margins import write_png
 from pipeline.mirror import Mirror
+from pipeline.mirror_process import MirrorProcess
 from pipeline.plots import point_figures, sweep_figures
 from pipeline.point_folder import PointFolder, read_run
 from pipeline.points import Outcome, Point, knobs, name_of
@@ -45,19 +47,23 @@ class Sweep:
         project: folder that holds data/ and results/.
         first: config of the first point: study, backend, tracking, results, dry_run and force are its.
         total: how many points the command has, where that is known; one alone gets no parent run.
+        process: of the mirror, as `mirror_process.launch` starts it; None: it runs in this one.
 
     Raises:
         LabError: the data is not there.
     """
 
-    def __init__(self, project: Path, first: Config, total: int | None) -> None:
+    def __init__(
+        self, project: Path, first: Config, total: int | None, process: subprocess.Popen[bytes] | None = None
+    ) -> None:
         self.project, self.first, self.total = project, first, total
         self.root, self.owner, self.code = store_root(project), owner(), code_state(project)
         self.jobs: dict[str, Job] = {}
         self.interrupted = False
         self._arrays: dict[str, Arrays] = {}
         self._load(first)  # data that is not there is told before anything is begun
-        self._mirror: Mirror | None = None
+        self._process = process
+        self._mirror: Mirror | MirrorProcess | None = None
 
     @property
     def name(self) -> str:
@@ -144,22 +150,15 @@ class Sweep:
         jobs = list(self.jobs.values())
         members = [job.signature for job in jobs] if self.total is not None else [command()]
         tracking = self.first.tracking.model_dump(mode="json")
-        key = sweep_key(self.first.study, self.first.backend.name, tracking, members)
+        study, backend, now = self.first.study, self.first.backend.name, time.time_ns() // 1_000_000
+        key = sweep_key(study, backend, tracking, members)
         folder = sweep_folder(self.root, key)
         if self._mirror is None:
-            sweep = SweepRecord(
-                key,
-                self.first.study,
-                self.first.backend.name,
-                self.total != 1,
-                command(),
-                tracking,
-                self.code,
-                time.time_ns() // 1_000_000,
-            )
-            self._mirror = Mirror(self.root, sweep, folder, self.jobs.values())
+            sweep = SweepRecord(key, study, backend, self.total != 1, command(), tracking, self.code, now)
+            kept = self.root, sweep, folder, self.jobs.values()
+            self._mirror = Mirror(*kept) if self._process is None else MirrorProcess(self._process, *kept)
         sweep = self._mirror.sweep
-        sweep.asked = time.time_ns() // 1_000_000
+        sweep.asked = now
         sweep.points = list_points((job.name, job.signature) for job in jobs)
         before = earlier_sweep(folder)
         if before is not None and before.status == "FINISHED" and all(job.state == "done" for job in jobs):
@@ -243,7 +242,7 @@ class Sweep:
             else:
                 from pipeline.backends.numpy.training import train
             if self._mirror is not None:
-                self._mirror.start()  # it imports mlflow, best not beside the import of TensorFlow
+                self._mirror.start()  # in this process it imports mlflow, best not beside the import of TensorFlow
             configs, histories = [job.config for job in jobs], [job.history for job in jobs]
             with put_off() as stop:
                 checkpoints = PassCheckpoints([job.folder for job in jobs], histories, begun, stop)

@@ -18,10 +18,13 @@ from pipeline import cli
 from pipeline.errors import LabError
 
 if TYPE_CHECKING:
+    import subprocess
+
     from pipeline.points import Outcome
     from pipeline.sweep import Sweep
 
 _sweep: Sweep | None = None
+_process: subprocess.Popen[bytes] | None = None
 
 
 def train_point(composed: DictConfig) -> Outcome | None:
@@ -44,9 +47,9 @@ train_point.train_all = train_all  # type: ignore[attr-defined]
 
 
 def _train(requests: Sequence[tuple[DictConfig, list[str]]], total: int | None) -> Sequence[Outcome | None]:
-    global _sweep
+    global _process, _sweep
     from pipeline.config import read_config
-    from pipeline.sweep import Sweep
+    from pipeline.mirror_process import launch
 
     if not requests:
         raise LabError("The grid has no points.", received="a glob that nothing matches", fix="see --help")
@@ -54,8 +57,12 @@ def _train(requests: Sequence[tuple[DictConfig, list[str]]], total: int | None) 
     for composed, overrides in requests:
         plain: Any = OmegaConf.to_container(composed, resolve=True, throw_on_missing=True)
         points.append((read_config(plain), overrides))
+    if _process is None:
+        _process = launch(points[0][0])
+    from pipeline.sweep import Sweep  # takes a while, like the reading of the data; the process uses the time
+
     if _sweep is None:
-        _sweep = Sweep(cli.PROJECT, points[0][0], total)
+        _sweep = Sweep(cli.PROJECT, points[0][0], total, _process)
     return _sweep.train_all(points)
 
 
@@ -65,8 +72,14 @@ def finish() -> None:
     Raises:
         LabError: telling every point that failed.
     """
-    if _sweep is not None:
-        _sweep.finish()
+    try:
+        if _sweep is not None:
+            _sweep.finish()
+    finally:
+        if _process is not None:
+            from pipeline.mirror_process import end
+
+            end(_process)
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from pipeline import cli, train
+from pipeline import cli, mirror_process, train
 from pipeline import sweep as sweep_module
 
 
@@ -102,6 +102,7 @@ class Terminal:
         self.project, self.monkeypatch, self.capsys = project, monkeypatch, capsys
         monkeypatch.setattr(cli, "PROJECT", project)
         monkeypatch.setattr(sweep_module, "Mirror", NoMirror)
+        monkeypatch.setattr(mirror_process, "launch", lambda first: None)
         monkeypatch.setattr(sweep_module, "code_state", lambda project: {})
         for figures in ("point_figures", "sweep_figures"):
             monkeypatch.setattr(sweep_module, figures, lambda *arguments: [])

@@ -41,6 +41,7 @@ READERS = {
     "files.py": "SHA256SUMS, *.npz, files by their checksum",
     "idx.py": "",
     "jobs.py": "signed.json",
+    "mirror_service.py": "metrics.csv of a point that its command trains: test_mirror_service.py",
     "model_loader.py": "network.json and weights.npz of a model in MLflow",
     "point_folder.py": "metrics.csv and run.json of a point in training",
     "points.py": "config.json, outcome.json, metrics.csv, weights.npz, map.npz, TABLE.csv of a complete point",
