@@ -28,6 +28,7 @@ from pipeline.config import read_config
 from pipeline.errors import LabError
 from pipeline.jobs import Job, read_own_point
 from pipeline.mirror import Mirror
+from pipeline.models import list_packages
 from pipeline.point_folder import HEADER, JOURNAL, PointFolder
 from pipeline.points import Point, read_journal
 from pipeline.sweep_record import SweepRecord
@@ -70,6 +71,13 @@ class DistantMirror(Mirror):
     """
 
     say: Callable[[Message], None]
+    _ready = False
+
+    def _send(self, closing: bool) -> None:
+        super()._send(closing)
+        if not self._ready and not closing:  # now, for nobody waits yet
+            self._ready = True
+            list_packages()
 
     def _tell(self, text: str) -> None:
         self.say({"notice": text})

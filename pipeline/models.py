@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -68,6 +69,14 @@ def log_models(client: MlflowClient, experiment_id: str, run_id: str, point: Poi
             params=_params(point, epoch, best),
         )
         _complete(client, run, model, point, epoch)
+
+
+def list_packages() -> None:
+    """Let MLflow list what is installed, which it does once, half a second long, before it writes a first model."""
+    with suppress(ImportError):  # an MLflow that keeps it elsewhere lists then
+        from mlflow.utils.requirements_utils import warn_dependency_requirement_mismatches
+
+        warn_dependency_requirement_mismatches(["numpy"])
 
 
 def chosen_epochs(point: Point) -> dict[str, int]:

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -122,6 +123,7 @@ def test_what_a_server_refuses_is_told_once_while_training_goes_on(
 
     def wait() -> None:
         while not said:
+            time.sleep(0.05)
             said.extend(line for line in capsys.readouterr().err.splitlines() if "without MLflow for now" in line)
 
     at_epoch(monkeypatch, 9, wait)

@@ -383,3 +383,19 @@ def test_models_go_with_their_run(store: Store, trained: Point, project: Path) -
     assert [model.source_run_id for model in found] == [kept, kept]
     folders = {path.parts[-3] for path in (project / "mlruns" / "artifacts").rglob("MLmodel")}
     assert folders == {model.model_id for model in found}
+
+
+def test_what_is_installed_is_listed_before_the_first_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    listed: list[int] = []
+
+    def list_all() -> dict[str, list[str]]:
+        listed.append(1)
+        return {"numpy": ["numpy"]}
+
+    for cache in ("_MODULES_TO_PACKAGES", "_PACKAGES_TO_MODULES"):
+        monkeypatch.setattr(f"mlflow.utils.requirements_utils.{cache}", None)
+    monkeypatch.setattr("importlib_metadata.packages_distributions", list_all)
+    models.list_packages()
+    assert listed == [1]
+    write_model(tmp_path / "model", TABLE, weights_of(TABLE, 3, 1))
+    assert listed == [1]
