@@ -8,7 +8,7 @@ export PATH := $(BIN):$(PATH)
 export MLFLOW_DISABLE_TELEMETRY := true
 
 .DEFAULT_GOAL := help
-.PHONY: reproduce test check ui rebuild clean faults lock help
+.PHONY: reproduce test check ui rebuild clean faults bench lock help
 
 reproduce: $(VENV)/.installed ## fetch MNIST, train every study on both backends, write the report
 	@dvc repro
@@ -36,6 +36,9 @@ clean: $(VENV)/.installed ## take a study away, after saying what goes (STUDY=th
 
 faults: $(VENV)/.installed ## kill the pipeline 25 times and compare with one left alone, four minutes (KILLS=25)
 	@python -m tests.kills --kills $(or $(KILLS),25)
+
+bench: $(VENV)/.installed ## measure each figure beside its goal, 15 minutes (ONLY="three_bits growth" ROUNDS=5)
+	@python -m benchmarks --rounds $(or $(ROUNDS),5) $(if $(ONLY),--only $(ONLY))
 
 lock: $(VENV)/.installed ## renew requirements.lock from pyproject.toml
 	@uv pip compile pyproject.toml --group dev --universal --python-version 3.11 --fork-strategy fewest --generate-hashes \
