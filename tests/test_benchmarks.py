@@ -7,6 +7,7 @@ import math
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -290,6 +291,15 @@ def test_the_points_differ_in_their_rates_alone() -> None:
     assert one == config("experiment=three_bits")
     assert [point.optimizer.learning_rate for point in untracked.with_rates(one, [0.5, 2])] == [0.5, 2.0]
     assert untracked.with_rates(one, [one.optimizer.learning_rate]) == [one]
+
+
+def test_peers_are_given_floats() -> None:
+    images = untracked.made_up_images(3)
+    grey = np.array([[0, 51, 255]], dtype=np.uint8)
+    assert mnist.floats(images) is images.train_inputs
+    scaled = mnist.floats(replace(images, train_inputs=grey))  # type: ignore[arg-type]
+    assert scaled.dtype == np.float32
+    np.testing.assert_array_equal(scaled, np.array([[0, 0.2, 1]], np.float32))
 
 
 def test_epochs_end_one_after_the_other() -> None:
