@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import time
 from collections.abc import Sequence
@@ -59,7 +60,7 @@ def run(names: Sequence[str], rounds: int, report: Path | None) -> None:
     Raises:
         LabError: a command failed, or the report cannot be written.
     """
-    started = time.time()
+    started, busy = time.time(), os.getloadavg()[0]
     results, growths = [], []
     chosen = [benchmark for benchmark in ALL if benchmark.name in names]
     if chosen:
@@ -72,18 +73,19 @@ def run(names: Sequence[str], rounds: int, report: Path | None) -> None:
         print("\n".join(["", *growth_lines(growths[-1])]), flush=True)
     if report is None:
         return
-    text = render(results, growths, machine.described(), machine.versions(), _when(started))
+    text = render(results, growths, machine.described(), machine.versions(), _when(started, busy))
     with explained(report):
         write_file(report, lambda file: file.write_text(text, encoding="utf-8"))
     print(f"\nwritten: {report}")
 
 
-def _when(started: float) -> dict[str, str]:
-    """When the run began, how long it took, and of what code it was."""
+def _when(started: float, busy: float) -> dict[str, str]:
+    """When the run began, how busy the machine was then, how long it took, and of what code it was."""
     code = code_state(PROJECT)
     changed = " with changes" if code.get("git.dirty") == "true" else ""
     return {
         "measured": time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(started)),
+        "load when it began": f"{busy:.2f} (average of a minute; 0 is idle)",
         "took": f"{(time.time() - started) / 60:.0f} minutes",
         "commit": code.get("mlflow.source.git.commit", "none")[:12] + changed,
     }

@@ -33,7 +33,7 @@ def growth_lines(growth: Growth) -> Iterator[str]:
     yield f"| {growth.series.what} | " + " | ".join(f"{size:,}" for size in sizes) + " | exponent |"
     yield "| --- |" + " ---: |" * (len(sizes) + 1)
     for name, values, power in zip(("seconds", "MiB"), (growth.seconds, growth.memory), growth.exponents, strict=True):
-        fitted = "none" if math.isnan(power) else f"{power:.2f}"
+        fitted = "none" if math.isnan(power) else f"{round(power, 2) + 0.0:.2f}"
         yield f"| {name} | " + " | ".join(f"{value:.3g}" for value in values) + f" | {fitted} |"
 
 
@@ -63,7 +63,8 @@ def render(
         "",
         "## How it was measured",
         "",
-        "In one run, with nothing else to do for the machine. The two of a row take turns, and which comes first "
+        "In one run, on a machine that should have nothing else to do: below stands how busy others kept it when the run "
+        "began. The two of a row take turns, and which comes first "
         "changes from round to round; in brackets stand the smallest and the largest of the rounds. The commands are "
         "whole processes, the others functions in one process, after what happens once (imports, compiling, the first "
         "epoch). An epoch is the time from the end of the first to the end of the third, halved.",
