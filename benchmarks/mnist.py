@@ -15,7 +15,6 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from benchmarks.machine import cores
 from benchmarks.measuring import Benchmark, Contenders, NotMeasured, peer
@@ -47,12 +46,6 @@ def without_test_rows() -> Arrays:
     if not (PROJECT / PREPARED / config.data.name / "data.json").exists():
         raise NotMeasured("MNIST is not prepared (dvc repro prepare)")
     return replace(load(config.data, config.dtype, PROJECT), test_inputs=None, test_targets=None)
-
-
-def floats(arrays: Arrays) -> NDArray[np.floating]:
-    """The training rows as float32 between 0 and 1, which is what the peers are given, before anything is timed."""
-    inputs = arrays.train_inputs
-    return inputs if np.issubdtype(inputs.dtype, np.floating) else inputs.astype(np.float32) / np.float32(255)
 
 
 def per_epoch(ends: list[float]) -> float:
@@ -91,7 +84,10 @@ def torch_epoch(arrays: Arrays) -> Callable[[], float]:
     """PyTorch with fused Adam."""
     torch = peer("torch")
     torch.set_num_threads(cores())
-    inputs, targets = torch.from_numpy(floats(arrays)), torch.from_numpy(arrays.train_targets).long()
+    inputs, targets = (
+        torch.from_numpy(arrays.scaled(arrays.train_inputs)),
+        torch.from_numpy(arrays.train_targets).long(),
+    )
 
     def train() -> float:
         nn = torch.nn
@@ -112,7 +108,7 @@ def torch_epoch(arrays: Arrays) -> Callable[[], float]:
 def sklearn_epoch(arrays: Arrays) -> Callable[[], float]:
     """scikit-learn's MLPClassifier: a fit of three epochs less a fit of one, halved."""
     neural_network = peer("sklearn.neural_network")
-    inputs = floats(arrays)
+    inputs = arrays.scaled(arrays.train_inputs)
 
     def seconds(epochs: int) -> float:
         classifier = neural_network.MLPClassifier(
@@ -133,7 +129,7 @@ def fit_epoch(arrays: Arrays) -> Callable[[], float]:
     import pipeline.backends.keras  # noqa: F401 - the settings that are read when keras is imported
     import keras  # isort: skip
 
-    inputs = floats(arrays)
+    inputs = arrays.scaled(arrays.train_inputs)
 
     def train() -> float:
         keras.utils.clear_session()

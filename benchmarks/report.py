@@ -63,11 +63,11 @@ def render(
         "",
         "## How it was measured",
         "",
-        "In one run, on a machine that should have nothing else to do: below stands how busy others kept it when the run "
-        "began. The two of a row take turns, and which comes first "
-        "changes from round to round; in brackets stand the smallest and the largest of the rounds. The commands are "
-        "whole processes, the others functions in one process, after what happens once (imports, compiling, the first "
-        "epoch). An epoch is the time from the end of the first to the end of the third, halved.",
+        "In one run, on a machine that should have nothing else to do: its load when the run began stands below. The "
+        "two of a row take turns, and which comes first changes from round to round; in brackets stand the smallest "
+        "and the largest of the rounds. The commands are whole processes, the others functions in one process, after "
+        "what happens once (imports, compiling, the first epoch). An epoch is the time from the end of the first to "
+        "the end of the third, halved.",
         "",
         *(f"- `{result.benchmark.name}`: {result.benchmark.how}" for result in results),
         "",
