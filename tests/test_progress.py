@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+import sys
+
 import pytest
 
 from pipeline import progress
@@ -49,3 +52,15 @@ def test_columns_are_aligned() -> None:
 def test_it_counts_what_it_is_told_to(capsys: pytest.CaptureFixture[str]) -> None:
     progress.TrainingProgress("a map", 7, 2, unit="block").close()
     assert capsys.readouterr().err.startswith("a map: 7 blocks, going on after 2\n")
+
+
+def test_a_message_stands_on_a_line_of_its_own_above_the_bar(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    shown = progress.TrainingProgress("it", 3)
+    shown(1, 0.5)
+    progress.notice("MLflow is away.")
+    shown.close()
+    told = re.split(r"[\r\n]", capsys.readouterr().err)
+    assert "MLflow is away." in told
