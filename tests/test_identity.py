@@ -6,6 +6,7 @@ import hashlib
 import json
 import re
 import shutil
+import subprocess
 from collections.abc import Iterator, Sequence
 from functools import cache
 from pathlib import Path
@@ -18,7 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline import identity
-from pipeline.cli import CONF
+from pipeline.cli import CONF, PROJECT
 from pipeline.config import Config, flatten, read_config
 from pipeline.data import Arrays, load
 from pipeline.identity import NOT_SIGNED, signature, signed_text
@@ -258,6 +259,41 @@ def test_a_module_that_training_imports_is_signed_or_named_here() -> None:
         for module in re.findall(r"^ *(?:from|import) pipeline\.([a-z_.]+)", source, re.MULTILINE):
             path = module.replace(".", "/")
             assert f"{path}.py" in {*signed, *NOT_DECIDING} or f"{path}/__init__.py" in signed, f"{name}: {module}"
+
+
+# --- what DVC runs again
+
+
+@pytest.fixture(scope="module")
+def stages() -> dict[str, dict[str, Any]]:
+    found: dict[str, dict[str, Any]] = yaml.safe_load((PROJECT / "dvc.yaml").read_text())["stages"]
+    return found
+
+
+def test_the_training_stages_depend_on_every_module_that_is_signed(stages: dict[str, dict[str, Any]]) -> None:
+    for name in ("train", "train_mnist"):
+        assert {"data/shared.txt", "pipeline/backends/${item.backend}"} <= set(stages[name]["deps"])
+        assert stages[name]["params"] == [{"conf/experiment/${item.study}.yaml": None}]
+    for module in (name for backend in BOTH for name in identity.source_checksums(backend)):
+        assert module.startswith("backends/") or f"pipeline/{module}" in stages["shared"]["deps"]
+
+
+def test_a_change_of_what_training_stages_share_reaches_them(lab: Path, stages: dict[str, dict[str, Any]]) -> None:
+    """The stage `shared` runs when one of its dependencies changes; what it writes must change then."""
+
+    def written() -> bytes:
+        subprocess.run(["sh", "-c", stages["shared"]["cmd"]], cwd=lab, check=True, timeout=60)
+        return (lab / "data" / "shared.txt").read_bytes()
+
+    before = written()
+    params = [name for entry in stages["shared"]["params"] for name in entry]
+    for place in map(lab.joinpath, [*stages["shared"]["deps"], *params]):
+        file = min(place.iterdir()) if place.is_dir() else place
+        content = file.read_bytes()
+        file.write_bytes(content + b"#")
+        assert written() != before, file
+        file.write_bytes(content)
+    assert written() == before
 
 
 # --- dead knobs
