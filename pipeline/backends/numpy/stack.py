@@ -26,7 +26,7 @@ from pipeline.data import Arrays, epoch_order
 from pipeline.initial_weights import Weights
 
 EVALUATION_ROWS = 2048
-STRIDE = 64
+STRIDE = 128
 Measures = dict[str, Array]
 
 
