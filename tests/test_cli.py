@@ -193,7 +193,7 @@ def test_an_interrupted_grid_is_killed_in_mlflow_and_can_go_on(
     (lab / "mlruns").mkdir()
     shutil.copy(empty_store, lab / "mlruns" / "mlflow.db")
     typed = command("-m", "experiment=three_bits", "optimizer.learning_rate=0.1,1", "model.hidden_size=4,5")
-    typed += ["training.epochs=90000", "results=results/mine"]
+    typed += ["training.epochs=900000", "results=results/mine"]
     with subprocess.Popen(typed, cwd=lab, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         wait_for(lambda: len(list(lab.glob(".points/*.training/checkpoint.npz"))) == 2, process)
         process.send_signal(number)
@@ -211,8 +211,8 @@ def test_an_interrupted_grid_is_killed_in_mlflow_and_can_go_on(
     runs = client.search_runs([experiment.experiment_id])
     assert {run.info.run_name: run.info.status for run in runs} == {
         "three_bits numpy": "KILLED",
-        "learning_rate=0.1 hidden_size=4 epochs=90000": "KILLED",
-        "learning_rate=1 hidden_size=4 epochs=90000": "KILLED",
+        "learning_rate=0.1 hidden_size=4 epochs=900000": "KILLED",
+        "learning_rate=1 hidden_size=4 epochs=900000": "KILLED",
     }
     killed = next(run for run in runs if str(run.info.run_name).startswith("learning_rate=1 "))
     assert "train/loss" in killed.data.metrics

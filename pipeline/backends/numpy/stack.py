@@ -90,8 +90,9 @@ class Stack:
             inputs = arrays.scaled(arrays.train_inputs)
             self._together = grid_last.GridLast(self.config, inputs, arrays.train_targets, parameters, self.gradient)
         elif not differences:
-            rows = max(self.config.training.batch_size or len(arrays.train_inputs), EVALUATION_ROWS)
-            self._single = OneNetwork(self.config, rows, parameters, self.gradient)
+            rows, tested = len(arrays.train_inputs), 0 if arrays.test_inputs is None else len(arrays.test_inputs)
+            most = max(min(self.config.training.batch_size or rows, rows), min(EVALUATION_ROWS, tested))
+            self._single = OneNetwork(self.config, most, parameters, self.gradient)
 
     def restore(self, states: Sequence[State]) -> None:
         """Go on from the states of the points."""
