@@ -153,22 +153,20 @@ class GridLast:
             self._call(np.subtract, outputs, self._biases[1], outputs)
         self._activation(self._config.model.output_activation, outputs, minus=False)
         delta = self._output_delta(outputs, targets)
-        before = np.empty_like(minus_hidden)
+        sigmoid, before = self._config.model.hidden_activation == "sigmoid", np.empty_like(minus_hidden)
         for output, own in enumerate(spread):
             one = self._spread(delta[:, output : output + 1], product.shape)
             self._call(np.multiply, minus_hidden, one, product)
             self._call(np.add.reduce, product, 0, None, self._weight_gradients[1][:, output])
-            if output == 0:
-                self._call(np.multiply, own, one, before)
-            else:
-                self._call(np.multiply, own, one, product)
+            # h d is at hand, and a sigmoid's slope is h (1 - h).
+            self._call(np.multiply, own, product if sigmoid else one, product if output else before)
+            if output:
                 self._call(np.add, before, product, before)
         if self._biases:
             self._bias_gradient(1, delta, -1)
-        if self._config.model.hidden_activation == "sigmoid":  # -h (1 - h)
-            self._call(np.add, minus_hidden, self._one, product)
-            self._call(np.multiply, product, minus_hidden, product)
-            self._call(np.multiply, before, product, before)
+        if sigmoid:
+            self._call(np.add, minus_hidden, self._one, minus_hidden)
+            self._call(np.multiply, before, minus_hidden, before)
             return before, 1
         positive = np.empty(minus_hidden.shape, np.bool_)
         self._call(np.less, minus_hidden, 0, positive)

@@ -23,6 +23,8 @@ from pipeline.grid_axes import GridAxes
 
 LAST = 20
 """How many losses at the end are averaged."""
+TOGETHER = 64
+"""So many losses of each point are added up at a time."""
 NUMBERS = ("first_loss", "final_loss", "last_losses", "sum_of_losses", "measure")
 STEP = "diverged_step"
 MapArrays = dict[str, NDArray[Any]]
@@ -54,42 +56,53 @@ class Tally:
     """
 
     def __init__(self, grid: int, losses: int) -> None:
-        self._seen, self._last_from = 0, max(losses - LAST, 0)
-        self._diverged_step = np.full(grid, -1, dtype=np.int64)
-        self._first: Array = np.empty(0)
-        self._final: Array = np.empty(0)
-        self._sum, self._inverses, self._last = np.zeros(grid), np.zeros(grid), np.zeros(grid)
+        self._grid, wide = grid, max(grid, 2)  # a single column NumPy would add up in another order
+        self._taken, self._last_from = 0, max(losses - LAST, 0)
+        self._waiting, self._rows = 0, np.ones((TOGETHER, wide))
+        self._diverged_step = np.full(wide, -1, dtype=np.int64)
+        self._first, self._final = np.empty(wide), np.empty(wide)
+        self._sum, self._inverses, self._last = np.zeros(wide), np.zeros(wide), np.zeros(wide)
 
     def see(self, losses: Array) -> None:
         """Take the next loss of each point, (grid,)."""
-        if self._seen == 0:
-            self._first = losses.astype(np.float64)
-        if self._seen >= self._last_from:
-            self._last += losses
-        finite = np.isfinite(losses)
-        if finite.all():
-            self._sum += losses
-            self._inverses += 1 / losses
-        else:
-            self._diverged_step[~finite & (self._diverged_step < 0)] = self._seen
-            self._sum += np.where(finite, losses, 0)
-            self._inverses += np.where(finite, 1 / losses, 0)
-        self._final = losses
-        self._seen += 1
+        self._rows[self._waiting, : self._grid] = losses
+        self._waiting += 1
+        if self._waiting == TOGETHER:
+            self._take()
+
+    def _take(self) -> None:
+        """Add up the losses that wait."""
+        rows = self._rows[: self._waiting]
+        if not len(rows):
+            return
+        if not self._taken:
+            self._first[...] = rows[0]
+        self._last += rows[max(self._last_from - self._taken, 0) :].sum(axis=0)
+        self._final[...] = rows[-1]
+        finite, inverses = np.isfinite(rows), 1 / rows
+        if not finite.all():
+            new = ~finite.all(axis=0) & (self._diverged_step < 0)
+            self._diverged_step[new] = self._taken + finite.argmin(axis=0)[new]
+            rows[~finite] = inverses[~finite] = 0
+        self._sum += rows.sum(axis=0)
+        self._inverses += inverses.sum(axis=0)
+        self._taken, self._waiting = self._taken + len(rows), 0
 
     def arrays(self) -> MapArrays:
         """What is kept of each point, (grid,) each."""
+        self._take()
         scale = np.where(self._first > 0, self._first, 1)  # a network that begins without an error stays there
-        last, total = self._last / (self._seen - self._last_from), self._sum / scale
+        last, total = self._last / (self._taken - self._last_from), self._sum / scale
         converged = (last < scale) & (self._diverged_step < 0)
-        return {
+        found: MapArrays = {
             "first_loss": self._first,
-            "final_loss": self._final.astype(np.float64),
+            "final_loss": self._final,
             "last_losses": last,
             "sum_of_losses": total,
             "measure": np.where(converged, total, -self._inverses * scale),
             STEP: self._diverged_step,
         }
+        return {name: array[: self._grid] for name, array in found.items()}
 
 
 def check_map_arrays(arrays: Mapping[str, NDArray[Any]], axes: GridAxes) -> None:

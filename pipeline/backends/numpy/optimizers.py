@@ -38,7 +38,7 @@ class Update(Protocol):
 
 def sgd(gradient: Array, moments: Mapping[str, Array], knobs: Knobs, out: Array, scratch: Array, t: int) -> None:
     """Gradient descent: u = -learning_rate * g."""
-    np.multiply(gradient, knobs["-learning_rate"], out=out)
+    np.multiply(gradient, knobs["-learning_rate"], out)
 
 
 def momentum(gradient: Array, moments: Mapping[str, Array], knobs: Knobs, out: Array, scratch: Array, t: int) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import repeat
 from typing import Any
 
 import numpy as np
@@ -26,7 +27,7 @@ from pipeline.data import Arrays, epoch_order
 from pipeline.initial_weights import Weights
 
 EVALUATION_ROWS = 2048
-STRIDE = 128
+STRIDE = 256
 Measures = dict[str, Array]
 
 
@@ -188,16 +189,16 @@ class Stack:
         signs = None if progress.upwards is None else np.empty((updates, *change.shape), np.bool_)
         errors, squares = self._together.errors, np.empty_like(self._together.errors)
         seen, zero = np.zeros_like(errors), np.zeros((), change.dtype)
-        ((gradient, state, knobs, _, scratch),) = self._moved
-        for t in range(progress.updates + 1, progress.updates + 1 + updates):
+        ((gradient, state, knobs, _, scratch),), update = self._moved, self._update
+        for t, upwards in enumerate(repeat(None, updates) if signs is None else signs, progress.updates + 1):
             for call in program:
                 call()
             if not bounded:
                 np.multiply(errors, errors, squares)
                 np.add(seen, squares, seen)
-            self._update(gradient, state, knobs, change, scratch, t)
-            if signs is not None:
-                np.greater(change, zero, signs[t - progress.updates - 1])
+            update(gradient, state, knobs, change, scratch, t)
+            if upwards is not None:
+                np.greater(change, zero, upwards)
             np.add(parameters, change, parameters)
         losses = self._together.losses()
         finite = np.isfinite(losses) & np.isfinite(seen.sum(axis=(0, 1)))
