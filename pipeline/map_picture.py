@@ -70,13 +70,17 @@ def map_figure(config: Config, arrays: Mapping[str, NDArray[Any]]) -> Figure:
         cmap=COLOURS, vmin=-1, vmax=1, rasterized=True,
     )  # fmt: skip
     panel.grid(False)
+    if config.grid.x.logarithmic:
+        panel.set_xscale("log")
+    if config.grid.y.logarithmic:
+        panel.set_yscale("log")
     for axis, drawn, values in ((config.grid.x, panel.xaxis, x), (config.grid.y, panel.yaxis, y)):
-        _scale(axis, drawn, values)
+        _ticks(axis, drawn, values)
     panel.set(xlabel=_label(config.grid.x, config.grid.y), ylabel=_label(config.grid.y, config.grid.x))
     best = best_place(arrays)
     if best is not None:
         _mark_best(panel, arrays, best)
-    bar = figure.colorbar(mesh, ax=panel, shrink=0.9, pad=0.02)
+    bar = figure.colorbar(mesh, cax=panel.inset_axes((1.03, 0.05, 0.04, 0.9)))  # a part of the panel for its margins
     ticks, names = colour_ticks(measures)
     bar.set_ticks(ticks, labels=names)
     bar.ax.tick_params(labelsize=SMALL)
@@ -108,13 +112,11 @@ def colour_ticks(measures: Floats) -> tuple[list[float], list[str]]:
     return ticks, names
 
 
-def _scale(axis: Axis, drawn: DrawnAxis, values: Floats) -> None:
+def _ticks(axis: Axis, drawn: DrawnAxis, values: Floats) -> None:
     """A logarithmic axis has ticks at 1, 2 and 5 where it spans less than three decades; a zoom gets plain numbers."""
     from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
     decades = float(np.log10(values[-1] / values[0])) if axis.logarithmic else 0.0
-    if axis.logarithmic:
-        drawn._set_axes_scale("log")  # type: ignore[attr-defined]
     if axis.logarithmic and decades >= 0.7:
         drawn.set_major_locator(LogLocator(subs=(1.0,) if decades >= 3 else (1.0, 2.0, 5.0)))
     else:

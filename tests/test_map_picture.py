@@ -7,10 +7,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays as array_of
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.collections import QuadMesh
 
 from pipeline.history import History
 from pipeline.map_picture import PALEST, colour_ticks, edges, map_figure, ranked
+from pipeline.margins import arrange
 from tests.maps import listed, map_config, trained_map
 from tests.test_plots import png, texts
 
@@ -91,3 +93,18 @@ def test_of_a_very_large_map_every_second_point_is_drawn(monkeypatch: pytest.Mon
     figure = map_figure(map_config(), history.map_arrays)
     (mesh,) = (artist for artist in figure.axes[0].collections if isinstance(artist, QuadMesh))
     assert np.asarray(mesh.get_array()).size == 4 * 5
+
+
+def test_the_map_fills_the_picture_beside_its_colour_bar(history: History) -> None:
+    figure = map_figure(map_config("training.epochs=200"), history.map_arrays)
+    renderer = FigureCanvasAgg(figure).get_renderer()  # type: ignore[no-untyped-call]
+    arrange(figure, renderer)
+    (panel,) = figure.axes
+    (bar,) = panel.child_axes
+    width, height = figure.bbox.size
+    box, beside = panel.get_window_extent(renderer), bar.get_tightbbox(renderer)
+    assert box.width > 0.6 * width
+    assert box.height > 0.7 * height
+    assert beside is not None
+    assert box.x1 < beside.x0
+    assert beside.x1 <= width
