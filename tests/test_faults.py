@@ -21,7 +21,7 @@ from pipeline.store import store_uri
 
 GRID = ("-m", "experiment=three_bits", "model.hidden_size=4,32", "results=results/three_bits/numpy")
 FAST = ("optimizer.learning_rate=0.1,1,10", "training.epochs=2000")
-LONG = ("optimizer.learning_rate=0.1,1,10", "training.epochs=30000")
+LONG = ("optimizer.learning_rate=0.1,1,10", "training.epochs=120000")
 
 
 @pytest.fixture
