@@ -88,23 +88,18 @@ HOW = (
 )
 BENCHMARKS = [
     Benchmark(
-        "memory",
-        "peak memory of a NumPy MNIST run, its largest process",
+        name,
+        f"peak memory of a NumPy MNIST run, {whose}",
         "the data as float32 plus 3x the parameters",
         1.5,
-        HOW + "The system's own high-water mark of the largest process.",
-        contextmanager(_contenders(0)),
+        HOW + counted,
+        contextmanager(_contenders(which)),
         unit="MiB",
         most_rounds=2,
-    ),
-    Benchmark(
-        "memory_together",
-        "peak memory of a NumPy MNIST run, all its processes",
-        "the data as float32 plus 3x the parameters",
-        1.5,
-        HOW + "The sum over its processes, looked at every 20 ms, shared pages counted for each.",
-        contextmanager(_contenders(1)),
-        unit="MiB",
-        most_rounds=2,
-    ),
-]
+    )
+    for which, (name, whose, counted) in enumerate([
+        ("memory", "its largest process", "The system's own high-water mark of the largest process."),
+        ("memory_together", "all its processes",
+         "The sum over its processes, looked at every 20 ms, shared pages counted for each."),
+    ])
+]  # fmt: skip

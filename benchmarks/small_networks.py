@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 import io
 import time
 from collections.abc import Callable
@@ -13,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks import plain_script
-from benchmarks.measuring import Benchmark, Contenders, NotMeasured, peer
+from benchmarks.measuring import Benchmark, Contenders, peer
 from benchmarks.untracked import composed, train_points, with_rates
 from pipeline.cli import PROJECT
 from pipeline.config import Config
@@ -23,7 +22,6 @@ from pipeline.initial_weights import draw
 HIDDEN = 4
 STUDY = ("experiment=three_bits", f"model.hidden_size={HIDDEN}")
 SIDE, ITERATIONS = 100, 1_000
-ENGINE = "pipeline.backends.numpy.rate_map"
 SPAN = {"start": 0.001, "stop": 1000, "count": SIDE}
 MAP = (
     "experiment=trainability_map",
@@ -73,9 +71,8 @@ def _per_update(started: float) -> float:
 
 
 def _as_map() -> Callable[[], float]:
-    if importlib.util.find_spec(ENGINE) is None:
-        raise NotMeasured(f"there is no {ENGINE}")
-    train_map = importlib.import_module(ENGINE).train_map
+    from pipeline.backends.numpy.rate_map import train_map
+
     config = composed(*MAP)
     arrays = load(config.data, config.dtype, PROJECT)
 
@@ -150,10 +147,10 @@ BENCHMARKS = [
         "10,000 rates of the same network, per point and iteration",
         "JAX vmap and fori_loop under jit",
         0.6,
-        f"`{ENGINE}.train_map` on {SIDE} x {SIDE} pairs of rates, one for each layer, from 0.001 to 1000, "
-        f"{ITERATIONS:,} iterations in float64, with what a map keeps of the losses, against the plain script's "
-        "formulas in JAX on the same pairs, with 64-bit numbers, compiled before it is timed, which keeps the weights "
-        "alone.",
+        f"`pipeline.backends.numpy.rate_map.train_map` on {SIDE} x {SIDE} pairs of rates, one for each layer, from "
+        f"0.001 to 1000, {ITERATIONS:,} iterations in float64, with what a map keeps of the losses, against the plain "
+        "script's formulas in JAX on the same pairs, with 64-bit numbers, compiled before it is timed, which keeps the "
+        "weights alone.",
         ten_thousand_rates,
         unit="ns",
     ),
