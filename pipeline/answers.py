@@ -31,11 +31,11 @@ def answers(points: Sequence[Point]) -> Iterator[str]:
 
     One point alone gets its diagnosis, and so does every map.
     """
-    maps = [point for point in points if point.config.grid is not None]
-    for point in maps if len(points) > 1 else []:
-        yield f"`{point.name}`: {diagnose(point.config, point.history).evidence}."
-    if maps and len(points) > 1:
-        points = [point for point in points if point not in maps]
+    if len(points) > 1:
+        for point in points:
+            if point.config.grid is not None:
+                yield f"`{point.name}`: {diagnose(point.config, point.history).evidence}."
+        points = [point for point in points if point.config.grid is None]
         if not points:
             return
     found = {point.name: diagnose(point.config, point.history) for point in points}
