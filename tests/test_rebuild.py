@@ -50,6 +50,17 @@ def test_a_store_that_was_deleted_is_written_again(project: Path, empty_store: P
     assert in_mlflow(other, when=True) == told
 
 
+def test_a_single_point_is_written_again_from_what_dvc_keeps(project: Path, empty_store: Path) -> None:
+    """DVC keeps files: a folder that was empty is not there when it has restored the rest."""
+    swept(project, GRID[:1])
+    results = project / "results" / "line_y2x" / "numpy"
+    assert not list((results / "plots").iterdir())
+    (results / "plots").rmdir()
+    other = without_mlflow(project, empty_store, "results")
+    assert rebuild(LOCAL, other, other / "results") == [("line_y2x numpy", 1, 1)]
+    assert with_times(other) == with_times(project)
+
+
 def test_runs_of_two_sweeps_that_share_points_hang_below_the_newest(project: Path, empty_store: Path) -> None:
     swept(project, rates(*RATES))
     swept(project, rates(*RATES, "0.02"))
