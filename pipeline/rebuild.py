@@ -36,6 +36,8 @@ def rebuild(tracking: Tracking, project: Path, results: Path) -> list[tuple[str,
     Returns:
         For each sweep its name, how many points it has, and how many of them MLflow got now.
 
+    Points of .points/ that cannot be read are told, and left out: an earlier version wrote them, or a disk lost them.
+
     Raises:
         LabError: a results folder cannot be read, or MLflow does not take what there is.
     """
@@ -47,8 +49,17 @@ def rebuild(tracking: Tracking, project: Path, results: Path) -> list[tuple[str,
     sweeps = [(folder, sweep) for folder, sweep in all_sweeps(root) if sweep.tracking == wanted]
     sweeps.sort(key=lambda pair: pair[1].when)
     newest = {(sweep.study, point["signature"]): sweep.key for _, sweep in sweeps for point in sweep.points}
-    complete = [(folder, sweep, [job for point in sweep.points if (job := _job(root, sweep, point)) is not None])
-                for folder, sweep in sweeps]  # fmt: skip
+    complete, unread = [], []
+    for folder, sweep in sweeps:
+        found = []
+        for member in sweep.points:
+            try:
+                found.append(_job(root, sweep, member))
+            except LabError as error:
+                unread.append(error)
+        complete.append((folder, sweep, [job for job in found if job is not None]))
+    if unread:
+        print(f"points left out, because they cannot be read: {len(unread)}. {unread[0]}", file=sys.stderr, flush=True)
     latest = {(sweep.study, job.config.backend.name): sweep.when for _, sweep, jobs in complete for job in jobs
               if sweep.parent}  # fmt: skip
     told = []

@@ -145,6 +145,22 @@ def test_points_that_are_not_complete_are_left_to_training(
     assert set(statuses(other).values()) == {"FINISHED"}
 
 
+def test_points_that_cannot_be_read_are_told_and_left_out(
+    project: Path, empty_store: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of a lost file, or of an earlier version's config; the rest is written."""
+    sweep = swept(project, rates(*RATES))
+    swept(project, rates("0.1"))
+    other = without_mlflow(project, empty_store, ".points")
+    (signature,) = (job.signature for job in sweep.jobs.values() if job.name == "learning_rate=0.01")
+    (other / ".points" / signature / "outcome.json").unlink()
+    capsys.readouterr()
+    assert rebuild(LOCAL, other, other / "results") == [("line_y2x numpy", 1, 1)]
+    told = capsys.readouterr().err
+    assert told.startswith(f"points left out, because they cannot be read: 1. The trained point in {other}")
+    assert f"delete {other / '.points' / signature}" in told
+
+
 def test_sweeps_of_another_store_are_left_alone(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
     swept(project, rates("0.1"))
     before = with_times(project)
