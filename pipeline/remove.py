@@ -113,7 +113,7 @@ def task(composed: DictConfig) -> None:
         print("\nnothing is removed yet; to remove all this, add confirm=true")
         return
     gone = carry_out(removal, tracker)
-    print("\nremoved; what DVC keeps in its cache goes with `dvc gc -w`")
+    print("\nremoved; DVC restores results that it has in its cache (`dvc repro`), which `dvc gc -w` empties")
     if not gone:
         print("the runs are in the server's bin; `mlflow gc` on its host empties it")
 
