@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import tempfile
+import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,18 +14,21 @@ from pipeline.config import Config, read_config
 from pipeline.descriptions import experiment_note, point_note, sweep_note
 from pipeline.diagnosis import diagnose
 from pipeline.errors import LabError
-from pipeline.files import explained
+from pipeline.files import explained, written_whole
+from pipeline.history import History
 from pipeline.lineage import checksums_in, dataset_of
 from pipeline.models import log_models
 from pipeline.panels import rate_colour
 from pipeline.pixels import hexadecimal
 from pipeline.points import POINTS, Point
-from pipeline.stepped_images import LOGGED_IMAGES, image_files, image_keys
+from pipeline.stepped_images import image_keys, stepped_images
 from pipeline.sweep_record import SweepRecord, all_sweeps
 from pipeline.tracking import Tracker
 from pipeline.views import NEWEST, view_tags
 
 NOTE, COLOUR, HEADLINE = "mlflow.note.content", "mlflow.runColor", "lab.headline."
+LOGGED_IMAGES = {"mlflow.loggedImages": "True"}
+"""The tag by which MLflow knows that a run has images."""
 
 
 def point_tags(config: Config, newest: bool) -> dict[str, str]:
@@ -48,14 +52,35 @@ def present_point(tracker: Tracker, run_id: str, parent: str | None, point: Poin
     tracker.log_values(run_id, {f"diagnosis/{name}": value for name, value in found.values.items()}, ended)
     tracker.log_dataset(run_id, dataset_of(point.config, checksums_in(run["tags"])))
     note = point_note(point.config.study, found, run["overrides"], figures)
-    tags = {"diagnosis": found.label, NOTE: note}
-    if image_keys(point.config):
-        with explained(Path("folder for temporary files")), tempfile.TemporaryDirectory() as folder:
-            image_files(Path(folder), point.config, point.history, ended)
-            tracker.log_folder(run_id, Path(folder))
-        tags |= LOGGED_IMAGES
+    tags = {"diagnosis": found.label, NOTE: note} | LOGGED_IMAGES
+    with explained(Path("folder for temporary files")), tempfile.TemporaryDirectory() as folder:
+        image_files(Path(folder), point.config, point.history, ended)
+        tracker.log_folder(run_id, Path(folder))
     log_models(tracker.client, tracker.experiment_id, run_id, point)
     tracker.tag(run_id, tags)
+
+
+def image_files(folder: Path, config: Config, history: History, ended: int) -> None:
+    """Write the images of one point, and a small one of each, as files that MLflow takes for its own.
+
+    With the folder's content at the root of a run's artifacts, and the tag `LOGGED_IMAGES`, a run has what
+    `MlflowClient.log_image(key=..., step=...)` leaves. Writing twice gives the same names.
+
+    Args:
+        folder: gets a folder `images`, in place of the one that is there.
+        config: the point's.
+        history: the point's.
+        ended: the time that MLflow shows for the images, milliseconds since 1970.
+
+    Raises:
+        OSError: they cannot be written.
+    """
+    with written_whole(folder / "images") as images:
+        for key, step, image in stepped_images(config, history):
+            name = f"{key}+step+{step}+timestamp+{ended}+{uuid.uuid5(uuid.NAMESPACE_OID, f'{key} {step}')}"
+            image.save(images / f"{name}.png", compress_level=1)
+            small = image if key == "map" else image.reduce(2)  # a map is alone on its page
+            small.save(images / f"{name}+compressed.webp", method=0)
 
 
 def present_sweep(

@@ -5,16 +5,13 @@ Colours and axes are the same for all images under one key of a run, so that the
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from pipeline.config import Config, TableData
-from pipeline.files import written_whole
 from pipeline.history import History
 from pipeline.image_data import (
     EXPLOSION,
@@ -32,6 +29,8 @@ from pipeline.image_data import (
     tiles,
     weight_ticks,
 )
+from pipeline.map_picture import map_figure
+from pipeline.margins import drawn
 from pipeline.panels import FAINT, INK, rate_colour, short
 from pipeline.pixels import (
     MARGIN,
@@ -54,8 +53,6 @@ from pipeline.plots import PATH
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-LOGGED_IMAGES = {"mlflow.loggedImages": "True"}
-"""The tag by which MLflow knows that a run has images."""
 Ticks = Sequence[tuple[float, float]]
 """Values and where they stand on an axis, 0 to 1."""
 AXIS = 70
@@ -73,10 +70,10 @@ def image_keys(config: Config) -> list[str]:
     """Under which keys a point has images, in the order of what they tell.
 
     `first_layer` where there is a hidden layer, `error_surface` where there are two weights and nothing else, `fit` of
-    a network of one weight, with or without a bias, and `weight_histograms` of all others. A map has none.
+    a network of one weight, with or without a bias, and `weight_histograms` of all others. A map has its picture.
     """
     if config.grid is not None:
-        return []
+        return ["map"]
     if config.model.hidden_size is not None:
         return ["first_layer", "weight_histograms"]
     data = config.data
@@ -90,48 +87,30 @@ def image_keys(config: Config) -> list[str]:
 def stepped_images(config: Config, history: History) -> Iterator[tuple[str, int, Image]]:
     """The images of one point: key, step, image.
 
-    The keys are `image_keys`, the steps `image_data.image_steps`: the same for all points that record alike.
+    The keys are `image_keys`, the steps `image_data.image_steps`: the same for all points that record alike. That of a
+    map is its last epoch.
     """
+    if config.grid is not None:
+        yield "map", config.training.epochs, drawn(map_figure(config, history.map_arrays))
+        return
     shown = image_steps(config, history)
     if not shown:
         return
     epochs = list(dict.fromkeys(shown.values()))
     tiled = shows_tiles(config, len(history.snapshots[epochs[0]]["layer_0/weights"]))
-    drawn: dict[str, Callable[[Config, History, Sequence[int]], Iterator[Image]]] = {
+    draw: dict[str, Callable[[Config, History, Sequence[int]], Iterator[Image]]] = {
         "first_layer": draw_tiles if tiled else draw_heat_maps,
         "error_surface": draw_surface,
         "fit": draw_fit,
         "weight_histograms": draw_histograms,
     }
     for key in image_keys(config):
-        images = dict(zip(epochs, drawn[key](config, history, epochs), strict=True))
+        images = dict(zip(epochs, draw[key](config, history, epochs), strict=True))
         for epoch, image in images.items():
             text = _caption(config, epoch, history.diverged_step is not None and epoch == epochs[-1])
             size = next(size for size in CAPTION if font(size).getlength(text) < WIDTH - 2 * MARGIN or size < TEXT)
             write(image, (MARGIN, 8), text, size)
         yield from ((key, step, images[epoch]) for step, epoch in shown.items())
-
-
-def image_files(folder: Path, config: Config, history: History, ended: int) -> None:
-    """Write the images of one point, and a small one of each, as files that MLflow takes for its own.
-
-    With the folder's content at the root of a run's artifacts, and the tag `LOGGED_IMAGES`, a run has what
-    `MlflowClient.log_image(key=..., step=...)` leaves. Writing twice gives the same names.
-
-    Args:
-        folder: gets a folder `images`, in place of the one that is there.
-        config: the point's.
-        history: the point's.
-        ended: the time that MLflow shows for the images, milliseconds since 1970.
-
-    Raises:
-        OSError: they cannot be written.
-    """
-    with written_whole(folder / "images") as images:
-        for key, step, image in stepped_images(config, history):
-            name = f"{key}+step+{step}+timestamp+{ended}+{uuid.uuid5(uuid.NAMESPACE_OID, f'{key} {step}')}"
-            image.save(images / f"{name}.png", compress_level=1)
-            image.reduce(2).save(images / f"{name}+compressed.webp", method=0)
 
 
 def _caption(config: Config, epoch: int, diverged: bool) -> str:

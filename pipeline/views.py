@@ -78,7 +78,7 @@ def view_tags(points: Sequence[Config], images: Collection[str], created: int) -
         knobs = _knobs(own)
         views = {"grid": _grid(own, knobs, images), "divergence": _divergence(own)}
         if own[0].grid is not None:
-            views = {"grid": [Section("How did the map fill, block by block?", _map_charts())]}
+            views = {"grid": _map(own, images)}
         if "seed" in knobs:
             views["seeds"] = _seeds(own)
         for name, sections in views.items():
@@ -121,9 +121,13 @@ def _curves(points: Sequence[Config]) -> list[Chart]:
     return [_line("train/loss", log=True), _line("train/mean_absolute_error", log=True)]
 
 
-def _map_charts() -> list[Chart]:
-    """What a map records; the picture of it is an artifact of its run."""
-    return [_line("map/converged_share"), _line("map/best_loss", log=True)]
+def _map(points: Sequence[Config], images: Collection[str]) -> list[Section]:
+    pictures = [_image(key, points[0].training.epochs) for key in images]
+    filled = [_line("map/converged_share"), _line("map/best_loss", log=True)]
+    return [
+        Section("Which pairs converge (blue)?", pictures, columns=1, height=900),
+        Section("How the map filled, by block", filled),
+    ]
 
 
 def _grid(points: Sequence[Config], knobs: Sequence[str], images: Collection[str]) -> list[Section]:
@@ -247,9 +251,13 @@ def _state(
         means_over: parameters by whose values runs are grouped, so that means are drawn; empty: none.
         only: narrows the filter.
     """
-    judged = "final/test/accuracy" if _has_classes(points) else "final/train/mean_absolute_error"
+    judged = ["final/train/loss"]
+    judged += ["final/test/accuracy" if _has_classes(points) else "final/train/mean_absolute_error"]
+    parts = ["train", "test"] if _has_classes(points) else ["train"]
+    if points[0].grid is not None:
+        judged, parts = ["map/converged_share", "map/best_loss"], ["map"]
     columns = [f"params.`{key}`" for key in knobs] + [f"tags.`{key}`" for key in ("outcome", "diagnosis")]
-    columns += ["metrics.`final/train/loss`", f"metrics.`{judged}`"]
+    columns += [f"metrics.`{name}`" for name in judged]
     widths = {"attributes.`Run Name`": 240} | {key: max(100, 6 * len(key) - 45) for key in columns}  # pixels
     headings: list[dict[str, Any]] = []
     charts: list[Chart] = []
@@ -259,7 +267,6 @@ def _state(
         for chart in section.charts:
             common = {"uuid": f"chart-{len(charts)}", "metricSectionId": heading["uuid"], "isGenerated": False}
             charts.append(common | {"deleted": False, "runsCountToCompare": 100} | chart)
-    parts = ["train", "test"] if _has_classes(points) else ["train"]
     prefixes = [*parts, "weights", *(f"{kind}/{part}" for kind in ("best", "final") for part in parts)]
     if any(point.recording.weight_metrics and point.model.hidden_size is not None for point in points):
         prefixes += ["weights/layer_0", "weights/layer_1"]

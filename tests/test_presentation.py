@@ -3,29 +3,44 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+import numpy as np
 import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Run
+from PIL import Image
 
 from pipeline.answers import headline
 from pipeline.config import Tracking
 from pipeline.diagnosis import diagnose
+from pipeline.history import History
 from pipeline.points import POINTS, Point
-from pipeline.presentation import point_tags, present_point, present_study, present_sweep
-from pipeline.stepped_images import image_keys
+from pipeline.presentation import (
+    LOGGED_IMAGES,
+    image_files,
+    point_tags,
+    present_point,
+    present_study,
+    present_sweep,
+)
+from pipeline.stepped_images import image_keys, stepped_images
 from pipeline.store import store_uri
 from pipeline.sweep_record import SweepRecord, sweep_folder, write_sweep
 from pipeline.tracking import Tracker
 from pipeline.views import view_tags
 from tests.maps import map_point
 from tests.swept import artifacts
-from tests.trained import config, sweep
+from tests.trained import config, sweep, trained
 
 pytestmark = pytest.mark.usefixtures("sketched")
 LOCAL = Tracking(name="local", uri=None)
+ENDED = 1_700_000_000_123
+THREE_BITS = config("experiment=three_bits", "optimizer.learning_rate=10", "model.hidden_size=4", "training.epochs=300")
+TWO_BITS = config("experiment=two_bits", "training.epochs=200")
+LINE = config("experiment=line_y3x", "optimizer.learning_rate=0.1", "training.epochs=40")
 RUN: dict[str, Any] = {"started": 17, "tags": {"data.table": "ab" * 32}, "overrides": ["experiment=line_y3x", "seed=1"]}
 
 
@@ -134,10 +149,89 @@ def test_views_show_the_newest_sweep_of_the_other_backend_too(project: Path, tra
     assert any("backends" in key for key in views)
 
 
-def test_a_map_has_no_models_and_no_images_of_weights(project: Path, tracker: Tracker) -> None:
+def test_a_map_has_its_picture_and_no_models(project: Path, tracker: Tracker) -> None:
     run = presented(project, tracker, map_point())
     assert run.data.tags["diagnosis"] == "map"
     assert "of 63 points converge" in run.data.tags["mlflow.note.content"]
-    assert "mlflow.loggedImages" not in run.data.tags
-    assert list(artifacts(client(project), run.info.run_id)) == []
+    assert [parsed(path).key for path in artifacts(client(project), run.info.run_id)] == ["map", "map"]
     assert list(client(project).search_logged_models([tracker.experiment_id])) == []
+
+
+class Parsed(NamedTuple):
+    """What MLflow's pages read in the path of an image."""
+
+    key: str
+    step: int
+    timestamp: int
+    file: str
+    extension: str
+    compressed: bool
+
+
+def parsed(path: str) -> Parsed:
+    """Read a path as MLflow's pages do (`parseImageFile` in their source)."""
+    stem, _, extension = path.removeprefix("images/").rpartition(".")
+    separator = next(mark for mark in ("+", "%") if mark in stem)
+    key, step_word, step, time_word, timestamp, *_ = stem.split(separator)
+    assert (step_word, time_word) == ("step", "timestamp")
+    compressed = stem.endswith("compressed")
+    file = stem[: -len("+compressed")] if compressed else stem
+    return Parsed(re.sub("[~#]", "/", key), int(step), int(timestamp), file, extension, compressed)
+
+
+def test_files_are_named_as_mlflow_names_its_own(project: Path, tmp_path: Path) -> None:
+    (history,) = trained(THREE_BITS)
+    drawn = list(stepped_images(THREE_BITS, history))
+    tracker = Tracker(Tracking(name="local", uri=None), "images", project)
+    theirs, ours = (tracker.client.create_run(tracker.experiment_id).info.run_id for _ in range(2))
+    key, step, image = drawn[1]
+    tracker.client.log_image(theirs, image, key=key, step=step, timestamp=ENDED)
+    image_files(tmp_path / "folder", THREE_BITS, history, ENDED)
+    tracker.client.log_artifacts(ours, str(tmp_path / "folder"))
+
+    logged = {run: [file.path for file in tracker.client.list_artifacts(run, "images")] for run in (theirs, ours)}
+    assert len(logged[ours]) == 2 * len(drawn)
+    found = {run: [parsed(path) for path in paths] for run, paths in logged.items()}
+    for pair in found.values():
+        files = {name.file for name in pair}
+        assert len(pair) == 2 * len(files), "each has a small one that is told by its name to belong to it"
+    shapes = {run: {re.sub(r"[0-9a-f-]{36}", "UUID", path) for path in paths} for run, paths in logged.items()}
+    assert shapes[theirs] <= shapes[ours]
+    assert {(name.key, name.step) for name in found[ours]} == {(key, step) for key, step, _ in drawn}
+    assert {name.timestamp for name in found[ours]} == {ENDED}
+    assert {(name.extension, name.compressed) for name in found[ours]} == {("png", False), ("webp", True)}
+    assert tracker.client.get_run(theirs).data.tags.items() >= LOGGED_IMAGES.items()
+
+
+def test_files_are_the_images_and_smaller_ones(tmp_path: Path) -> None:
+    (history,) = trained(TWO_BITS)
+    image_files(tmp_path, TWO_BITS, history, ENDED)
+    for key, step, image in stepped_images(TWO_BITS, history):
+        (full,) = tmp_path.glob(f"images/{key}+step+{step}+*.png")
+        with Image.open(full) as written:
+            assert (np.asarray(written) == np.asarray(image)).all()
+        with Image.open(full.with_name(f"{full.stem}+compressed.webp")) as small:
+            assert small.format == "WEBP"
+            assert max(small.size) <= 256 or small.width == 240
+            near = np.asarray(image.resize(small.size)).astype(int) - np.asarray(small)
+            assert np.abs(near).mean() < 6
+
+
+def test_a_point_without_images_has_an_empty_folder_of_them(tmp_path: Path) -> None:
+    image_files(tmp_path, LINE, History(), ENDED)
+    assert list((tmp_path / "images").iterdir()) == []
+
+
+def test_writing_twice_gives_the_same_files(tmp_path: Path) -> None:
+    (history,) = trained(LINE)
+
+    def written() -> dict[str, bytes]:
+        return {file.name: file.read_bytes() for file in (tmp_path / "images").iterdir()}
+
+    image_files(tmp_path, LINE, history, ENDED)
+    first = written()
+    image_files(tmp_path, LINE, history, ENDED)
+    assert written() == first
+    image_files(tmp_path, LINE, history, ENDED + 1)
+    assert not written().keys() & first.keys(), "those of another time are replaced"
+    assert len(written()) == len(first)

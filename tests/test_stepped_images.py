@@ -1,10 +1,8 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,15 +14,14 @@ from PIL import Image
 from PIL.ImageColor import getrgb
 
 from pipeline import image_data, pixels, stepped_images
-from pipeline.config import Config, Tracking
+from pipeline.config import Config
 from pipeline.history import History
 from pipeline.initial_weights import Weights
 from pipeline.panels import FAINT, INK, rate_colour
 from pipeline.plots import PATH
-from pipeline.tracking import Tracker
+from tests.maps import map_point
 from tests.trained import config, trained
 
-ENDED = 1_700_000_000_123
 THREE_BITS = config("experiment=three_bits", "optimizer.learning_rate=10", "model.hidden_size=4", "training.epochs=300")
 TWO_BITS = config("experiment=two_bits", "training.epochs=200")
 LINE = config("experiment=line_y3x", "optimizer.learning_rate=0.1", "training.epochs=40")
@@ -300,82 +297,16 @@ def test_inputs_that_are_no_square_picture_are_a_heat_map() -> None:
     assert (image == full).all(axis=2).sum() > 240 * 300
 
 
-def test_nothing_was_recorded(tmp_path: Path) -> None:
+def test_nothing_was_recorded() -> None:
     assert images(LINE, History()) == {}
-    stepped_images.image_files(tmp_path, LINE, History(), ENDED)
-    assert list((tmp_path / "images").iterdir()) == []
 
 
-class Parsed(NamedTuple):
-    """What MLflow's pages read in the path of an image."""
-
-    key: str
-    step: int
-    timestamp: int
-    file: str
-    extension: str
-    compressed: bool
-
-
-def parsed(path: str) -> Parsed:
-    """Read a path as MLflow's pages do (`parseImageFile` in their source)."""
-    stem, _, extension = path.removeprefix("images/").rpartition(".")
-    separator = next(mark for mark in ("+", "%") if mark in stem)
-    key, step_word, step, time_word, timestamp, *_ = stem.split(separator)
-    assert (step_word, time_word) == ("step", "timestamp")
-    compressed = stem.endswith("compressed")
-    file = stem[: -len("+compressed")] if compressed else stem
-    return Parsed(re.sub("[~#]", "/", key), int(step), int(timestamp), file, extension, compressed)
-
-
-def test_files_are_named_as_mlflow_names_its_own(project: Path, tmp_path: Path) -> None:
-    (history,) = trained(THREE_BITS)
-    drawn = list(stepped_images.stepped_images(THREE_BITS, history))
-    tracker = Tracker(Tracking(name="local", uri=None), "images", project)
-    theirs, ours = (tracker.client.create_run(tracker.experiment_id).info.run_id for _ in range(2))
-    key, step, image = drawn[1]
-    tracker.client.log_image(theirs, image, key=key, step=step, timestamp=ENDED)
-    stepped_images.image_files(tmp_path / "folder", THREE_BITS, history, ENDED)
-    tracker.client.log_artifacts(ours, str(tmp_path / "folder"))
-
-    logged = {run: [file.path for file in tracker.client.list_artifacts(run, "images")] for run in (theirs, ours)}
-    assert len(logged[ours]) == 2 * len(drawn)
-    found = {run: [parsed(path) for path in paths] for run, paths in logged.items()}
-    for pair in found.values():
-        files = {name.file for name in pair}
-        assert len(pair) == 2 * len(files), "each has a small one that is told by its name to belong to it"
-    shapes = {run: {re.sub(r"[0-9a-f-]{36}", "UUID", path) for path in paths} for run, paths in logged.items()}
-    assert shapes[theirs] <= shapes[ours]
-    assert {(name.key, name.step) for name in found[ours]} == {(key, step) for key, step, _ in drawn}
-    assert {name.timestamp for name in found[ours]} == {ENDED}
-    assert {(name.extension, name.compressed) for name in found[ours]} == {("png", False), ("webp", True)}
-    assert tracker.client.get_run(theirs).data.tags.items() >= stepped_images.LOGGED_IMAGES.items()
-
-
-def test_files_are_the_images_and_smaller_ones(tmp_path: Path) -> None:
-    (history,) = trained(TWO_BITS)
-    stepped_images.image_files(tmp_path, TWO_BITS, history, ENDED)
-    for key, step, image in stepped_images.stepped_images(TWO_BITS, history):
-        (full,) = tmp_path.glob(f"images/{key}+step+{step}+*.png")
-        with Image.open(full) as written:
-            assert (np.asarray(written) == np.asarray(image)).all()
-        with Image.open(full.with_name(f"{full.stem}+compressed.webp")) as small:
-            assert small.format == "WEBP"
-            assert max(small.size) <= 256 or small.width == 240
-            near = np.asarray(image.resize(small.size)).astype(int) - np.asarray(small)
-            assert np.abs(near).mean() < 6
-
-
-def test_writing_twice_gives_the_same_files(tmp_path: Path) -> None:
-    (history,) = trained(LINE)
-
-    def written() -> dict[str, bytes]:
-        return {file.name: file.read_bytes() for file in (tmp_path / "images").iterdir()}
-
-    stepped_images.image_files(tmp_path, LINE, history, ENDED)
-    first = written()
-    stepped_images.image_files(tmp_path, LINE, history, ENDED)
-    assert written() == first
-    stepped_images.image_files(tmp_path, LINE, history, ENDED + 1)
-    assert not written().keys() & first.keys(), "those of another time are replaced"
-    assert len(written()) == len(first)
+def test_a_map_is_its_picture() -> None:
+    """Points that converged are blue, the others red; what is drawn is what `map_picture` gives."""
+    point = map_point()
+    ((key, step, image),) = stepped_images.stepped_images(point.config, point.history)
+    assert ([key], step) == (stepped_images.image_keys(point.config), point.config.training.epochs)
+    red, _, blue = np.asarray(image).astype(int).transpose(2, 0, 1)
+    converged = (point.history.map_arrays["measure"] > 0).mean()
+    drawn = (blue > red + 20).sum() / (np.abs(blue - red) > 20).sum()
+    assert drawn == pytest.approx(converged, abs=0.1)

@@ -247,10 +247,14 @@ def test_any_grid(
             assert len(charts(state, "CONTOUR")) == (len(rates) > 1 and len(sizes) > 1)
 
 
-def test_a_map_is_shown_by_what_it_records_block_by_block() -> None:
+def test_a_map_is_shown_by_its_picture_and_by_what_it_records_block_by_block() -> None:
     point = map_point()
-    tags = view_tags([point.config], [], 17)
+    tags = view_tags([point.config], ["map"], 17)
     assert list(tags) == [f"{TAG}grid"]
-    charts = json.loads(json.loads(tags[f"{TAG}grid"])["state"])["compareRunCharts"]
-    assert {chart["metricKey"] for chart in charts} <= set(point.history.names())
-    assert len(charts) == 2
+    state = json.loads(json.loads(tags[f"{TAG}grid"])["state"])
+    recorded = {f"metrics.`{name}`" for name in point.history.names()}
+    assert {column for column in state["selectedColumns"] if column.startswith("metrics")} <= recorded
+    picture, *lines = state["compareRunCharts"]
+    assert (picture["imageKeys"], picture["step"]) == (["map"], point.config.training.epochs)
+    assert {chart["metricKey"] for chart in lines} <= set(point.history.names())
+    assert len(lines) == 2
