@@ -1,11 +1,11 @@
-"""A Hydra launcher that hands a whole sweep to the task at once.
+"""A Hydra launcher that hands a whole sweep to the task at once, and the sweeper that goes with it.
 
 A task function that has an attribute `train_all` gets the configs of all points in one call and returns, for each,
 its result or the exception that ended it: points that can train in one pass then do. Each point still becomes a
 Hydra job of its own, with its folder, its config and its callbacks. A task function without the attribute is run
 point by point, as Hydra's basic launcher does.
 
-It stands outside pipeline/ because Hydra looks for launchers in the namespace package hydra_plugins only.
+They stand outside pipeline/ because Hydra looks for plugins in the namespace package hydra_plugins only.
 """
 
 import logging
@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.utils import JobReturn, configure_log, filter_overrides, run_job, setup_globals
 from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
@@ -59,6 +60,18 @@ class StackedLauncher(Launcher):
             config.hydra.job.id = number
             config.hydra.job.num = number
         return config
+
+
+class StackedSweeper(BasicSweeper):
+    """Hydra's basic sweeper, which composes all points to check them before it lets the launcher compose them.
+
+    The launcher above composes them all before it runs any: beside it there is nothing to check.
+    """
+
+    def validate_batch_is_legal(self, batch: Sequence[Sequence[str]]) -> None:
+        """Check the points of a batch, unless the launcher will."""
+        if not isinstance(self.launcher, StackedLauncher):
+            super().validate_batch_is_legal(batch)
 
 
 def _replay(result: Any) -> Callable[[Any], Any]:

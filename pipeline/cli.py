@@ -28,7 +28,7 @@ from pipeline.interruption import end_at_once
 PROJECT = Path(__file__).resolve().parent.parent
 CONF = PROJECT / "conf"
 GRID = 10_000
-"""Points that one command may ask for; Hydra composes them all, at some 0.1 s each, before the first is trained."""
+"""Points that one command may ask for; Hydra composes them all, at some 0.07 s each, before the first is trained."""
 
 
 def run(task: Callable[[DictConfig], object], config_name: str, finish: Callable[[], None] = lambda: None) -> int:

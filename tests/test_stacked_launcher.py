@@ -11,12 +11,14 @@ from typing import Any
 import pytest
 from hydra import initialize_config_dir, version
 from hydra._internal.callbacks import Callbacks
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra._internal.hydra import Hydra
 from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.plugins import Plugins
 from hydra.core.utils import JobReturn, JobStatus
+from hydra.errors import ConfigCompositionException
 from hydra.plugins.launcher import Launcher
 from hydra.test_utils.launcher_common_tests import IntegrationTestSuite, LauncherTestSuite
 from hydra.types import HydraContext, RunMode
@@ -175,6 +177,35 @@ def test_a_task_without_train_all_is_run_point_by_point(launch: Launch) -> None:
     jobs = launch(task, [["a=1"], ["a=2"], ["a=3"]])
     assert seen == [(1, 0), (2, 1), (3, 2)]
     assert [job.status for job in jobs] == [JobStatus.COMPLETED, JobStatus.FAILED, JobStatus.COMPLETED]
+
+
+@pytest.mark.parametrize(("launcher", "times"), [("stacked", 1), ("basic", 2)])
+def test_the_points_of_a_sweep_are_composed_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, launcher: str, times: int
+) -> None:
+    composed, run = [], []
+    compose = ConfigLoaderImpl.load_sweep_config
+
+    def compose_one(*given: Any, **named: Any) -> DictConfig:
+        composed.append(given)
+        return compose(*given, **named)
+
+    with initialize_config_dir(str(PROJECT / "conf"), version_base="1.3", job_name="app"):
+        monkeypatch.setattr(ConfigLoaderImpl, "load_sweep_config", compose_one)
+        hydra = GlobalHydra.instance().hydra
+        assert isinstance(hydra, Hydra)
+        flags = [f"hydra/launcher={launcher}", f"hydra.sweep.dir={tmp_path / 'out'}"]
+        hydra.multirun("config", lambda config: run.append(config.seed), ["seed=1,2,3", *flags], False)
+    GlobalHydra.instance().clear()
+    assert run == [1, 2, 3]
+    assert len(composed) == 3 * times
+
+
+def test_what_cannot_be_composed_is_told_before_a_point_is_trained(launch: Launch) -> None:
+    task = Task(lambda config: 1)
+    with pytest.raises(ConfigCompositionException, match="no_such_key"):
+        launch(task, [["a=1"], ["no_such_key=2"]])
+    assert task.calls == []
 
 
 def test_the_launcher_imports_no_framework() -> None:
