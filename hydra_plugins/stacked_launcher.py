@@ -3,7 +3,8 @@
 A task function that has an attribute `train_all` gets the configs of all points in one call and returns, for each,
 its result or the exception that ended it: points that can train in one pass then do. Each point still becomes a
 Hydra job of its own, with its folder, its config and its callbacks. A task function without the attribute is run
-point by point, as Hydra's basic launcher does.
+point by point, as Hydra's basic launcher does. An attribute `begin` gets the config of the first point before the
+others are composed.
 
 They stand outside pipeline/ because Hydra looks for plugins in the namespace package hydra_plugins only.
 """
@@ -34,7 +35,11 @@ class StackedLauncher(Launcher):
         setup_globals()
         configure_log(self.config.hydra.hydra_logging, self.config.hydra.verbose)
         Path(str(self.config.hydra.sweep.dir)).mkdir(parents=True, exist_ok=True)
-        configs = [self._compose(overrides, initial_job_idx + place) for place, overrides in enumerate(job_overrides)]
+        configs: list[DictConfig] = []
+        for place, overrides in enumerate(job_overrides):
+            configs.append(self._compose(overrides, initial_job_idx + place))
+            if place == 0:
+                getattr(self.task_function, "begin", lambda config: None)(configs[0])
         train_all = getattr(self.task_function, "train_all", None)
         tasks: Sequence[TaskFunction] = [self.task_function] * len(configs)
         if train_all is not None:

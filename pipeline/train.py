@@ -20,6 +20,7 @@ from pipeline.errors import LabError
 if TYPE_CHECKING:
     import subprocess
 
+    from pipeline.config import Config
     from pipeline.points import Outcome
     from pipeline.sweep import Sweep
 
@@ -33,32 +34,48 @@ def train_point(composed: DictConfig) -> Outcome | None:
     return _train([(composed, list(hydra.overrides.task))], 1 if hydra.mode == RunMode.RUN else None)[0]
 
 
+def begin(composed: DictConfig) -> None:
+    """What the stacked launcher calls with the first point of a sweep: MLflow is imported while Hydra composes."""
+    _launch(_read(_without_hydra(composed)))
+
+
 def train_all(composed: Sequence[DictConfig]) -> Sequence[Outcome | None]:
     """What the stacked launcher calls with all points of a sweep; their configs still hold Hydra's own part."""
-    requests = []
-    for config in composed:
-        with open_dict(config):
-            plain = OmegaConf.masked_copy(config, [key for key in map(str, config) if key != "hydra"])
-        requests.append((plain, list(config.hydra.overrides.task)))
+    requests = [(_without_hydra(config), list(config.hydra.overrides.task)) for config in composed]
     return _train(requests, len(requests))
 
 
+train_point.begin = begin  # type: ignore[attr-defined]
 train_point.train_all = train_all  # type: ignore[attr-defined]
 
 
-def _train(requests: Sequence[tuple[DictConfig, list[str]]], total: int | None) -> Sequence[Outcome | None]:
-    global _process, _sweep
+def _without_hydra(config: DictConfig) -> DictConfig:
+    with open_dict(config):
+        return OmegaConf.masked_copy(config, [key for key in map(str, config) if key != "hydra"])
+
+
+def _read(composed: DictConfig) -> Config:
     from pipeline.config import read_config
+
+    plain: Any = OmegaConf.to_container(composed, resolve=True, throw_on_missing=True)
+    return read_config(plain)
+
+
+def _launch(first: Config) -> None:
+    """Start the mirror's process, unless it was started."""
+    global _process
     from pipeline.mirror_process import launch
 
+    if _process is None:
+        _process = launch(first)
+
+
+def _train(requests: Sequence[tuple[DictConfig, list[str]]], total: int | None) -> Sequence[Outcome | None]:
+    global _sweep
     if not requests:
         raise LabError("The grid has no points.", received="a glob that nothing matches", fix="see --help")
-    points = []
-    for composed, overrides in requests:
-        plain: Any = OmegaConf.to_container(composed, resolve=True, throw_on_missing=True)
-        points.append((read_config(plain), overrides))
-    if _process is None:
-        _process = launch(points[0][0])
+    points = [(_read(composed), overrides) for composed, overrides in requests]
+    _launch(points[0][0])
     from pipeline.sweep import Sweep  # takes a while, like the reading of the data; the process uses the time
 
     if _sweep is None:

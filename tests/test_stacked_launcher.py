@@ -140,6 +140,13 @@ def test_train_all_is_called_once_with_all_points(launch: Launch, tmp_path: Path
         assert (tmp_path / "out" / str(number) / ".hydra" / "overrides.yaml").exists()
 
 
+def test_begin_is_called_with_the_first_point(launch: Launch) -> None:
+    task, begun = Task(lambda config: 1), []
+    vars(task)["begin"] = lambda config: begun.append((config.a, task.calls[:]))
+    launch(task, [["a=1"], ["a=2"]])
+    assert begun == [(1, [])]
+
+
 def test_an_exception_for_one_point_leaves_the_others(launch: Launch) -> None:
     failure = RuntimeError("this one failed")
     task = Task(lambda config: failure if config.a == 2 else config.a)
