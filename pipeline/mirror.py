@@ -99,7 +99,10 @@ class Mirror:
     def _run(self) -> None:
         wait = 0.0
         while not self._closing.wait(wait):
+            completed = self.completed
             wait = MIRROR_SECONDS if self._try(closing=False) else RETRY_SECONDS
+            if self.error is None and self.completed > completed:  # which took a while: others may be complete
+                wait = 0.0
 
     def _end(self) -> None:
         self._try(closing=True)

@@ -9,6 +9,7 @@ Out: `notice`, something to show; at last `unsent`, what MLflow has not got, in 
 
 from __future__ import annotations
 
+import gc
 import io
 import json
 import os
@@ -36,6 +37,8 @@ from pipeline.sweep_record import SweepRecord
 NICENESS = 10
 """Leaves a mirror a tenth of a core where training wants all of them. 19 would leave it a seventieth, and then its end
 is waited for on a machine that others use too: a thread cannot take its priority back."""
+GARBAGE = 50_000
+"""New objects until Python looks for what can be thrown away: MLflow makes and drops thousands for each batch."""
 Message = dict[str, Any]
 
 
@@ -140,6 +143,7 @@ def _listen(take: Callable[[Message], None]) -> None:
 
 def main() -> None:
     """Serve the process that has started this one."""
+    gc.set_threshold(GARBAGE)
     answers, lock = os.fdopen(os.dup(1), "w", encoding="utf-8"), threading.Lock()
     os.dup2(2, 1)  # what a library prints is no answer
 

@@ -23,11 +23,13 @@ from mlflow.exceptions import MlflowException
 from pipeline import mirror as mirror_module
 from pipeline.config import Tracking
 from pipeline.errors import LabError
+from pipeline.mirror import Mirror
 from pipeline.points import read_point
 from pipeline.presentation import present_study
 from pipeline.provenance import owner
 from pipeline.rebuild import rebuild
 from pipeline.sweep import Sweep
+from pipeline.sweep_record import SweepRecord
 from pipeline.tracking import Tracker
 from tests.flaky_server import Fault, FlakyProxy, free_port, mlflow_server
 from tests.swept import (
@@ -64,6 +66,25 @@ def wait_until(condition: Callable[[], object]) -> None:
     """Wait, as long as the whole test may take."""
     while not condition():
         time.sleep(0.01)
+
+
+def test_what_was_completed_while_a_point_was_sent_is_sent_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mirror_module, "MIRROR_SECONDS", 3600.0)
+    sweep = SweepRecord("key", "study", "numpy", False, "command", {}, {}, started=0)
+    mirror = Mirror(tmp_path, sweep, tmp_path, [])
+    tries: list[bool] = []
+
+    def send(closing: bool) -> None:
+        mirror.completed += not tries
+        tries.append(closing)
+
+    monkeypatch.setattr(mirror, "_send", send)
+    mirror.start()
+    wait_until(lambda: len(tries) == 2)
+    mirror.close()
+    assert tries == [False, False, True]
 
 
 # --- a server
