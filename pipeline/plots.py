@@ -19,6 +19,7 @@ from pipeline.panels import (
     TEXT,
     Line,
     draw_bands,
+    draw_bundle,
     draw_by_rate,
     draw_heat,
     draw_lines,
@@ -129,7 +130,7 @@ def weights_over_time(config: Config, history: History) -> Figure:
     colour = rate_colour(config.optimizer.learning_rate)
     for panel, (name, (steps, values)) in zip(axes, arrays.items(), strict=False):
         if small:
-            panel.plot(steps, values, color=colour, linewidth=1.1, alpha=0.8, marker="o" if len(steps) < 3 else None)
+            draw_bundle(panel, steps, values, colour)
         else:
             draw_bands(panel, steps.tolist(), values, colour)
         if np.abs(values).max() > 1000:
