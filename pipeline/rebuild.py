@@ -24,9 +24,14 @@ from pipeline.provenance import store_root
 from pipeline.results import restore
 from pipeline.sweep_record import SweepRecord, all_sweeps
 
+SOME = 10
+"""So many points that cannot be read are named."""
+
 
 def rebuild(tracking: Tracking, project: Path, results: Path) -> list[tuple[str, int, int]]:
     """Bring an MLflow store up to date with .points/ and the results folders.
+
+    Points of .points/ that cannot be read are told, and left out: an earlier version wrote them, or a disk lost them.
 
     Args:
         tracking: the store.
@@ -35,8 +40,6 @@ def rebuild(tracking: Tracking, project: Path, results: Path) -> list[tuple[str,
 
     Returns:
         For each sweep its name, how many points it has, and how many of them MLflow got now.
-
-    Points of .points/ that cannot be read are told, and left out: an earlier version wrote them, or a disk lost them.
 
     Raises:
         LabError: a results folder cannot be read, or MLflow does not take what there is.
@@ -49,17 +52,19 @@ def rebuild(tracking: Tracking, project: Path, results: Path) -> list[tuple[str,
     sweeps = [(folder, sweep) for folder, sweep in all_sweeps(root) if sweep.tracking == wanted]
     sweeps.sort(key=lambda pair: pair[1].when)
     newest = {(sweep.study, point["signature"]): sweep.key for _, sweep in sweeps for point in sweep.points}
-    complete, unread = [], []
+    complete, unread = [], dict[str, LabError]()
     for folder, sweep in sweeps:
         found = []
         for member in sweep.points:
             try:
                 found.append(_job(root, sweep, member))
             except LabError as error:
-                unread.append(error)
+                unread[member["signature"]] = error
         complete.append((folder, sweep, [job for job in found if job is not None]))
     if unread:
-        print(f"points left out, because they cannot be read: {len(unread)}. {unread[0]}", file=sys.stderr, flush=True)
+        names = ", ".join([*unread][:SOME]) + " ..." * (len(unread) > SOME)
+        print(f"left out: {len(unread)} points of .points/ that cannot be read: {names}", file=sys.stderr)
+        print(f"the first: {next(iter(unread.values()))}", file=sys.stderr, flush=True)
     latest = {(sweep.study, job.config.backend.name): sweep.when for _, sweep, jobs in complete for job in jobs
               if sweep.parent}  # fmt: skip
     told = []
@@ -110,7 +115,7 @@ def task(composed: DictConfig) -> None:
     for name, points, sent in told:
         print(f"{name}: {points} points, {f'{sent} written' if sent else 'all there'}")
     if not told:
-        print("there is nothing to write: no command has trained points for this store")
+        print("there is nothing to write: no points for this store that can be read")
 
 
 if __name__ == "__main__":

@@ -64,7 +64,7 @@ def restore(results: Path, root: Path, tracking: Tracking) -> None:
     folder = sweep_folder(root, sweep.key)
     if not (folder / "sweep.json").exists():
         sweep.tracking = tracking.model_dump(mode="json")
-        if (results / "plots").exists():  # of a single point it was empty, and DVC keeps no empty folder
+        if (results / "plots").exists():  # of a single point and of maps it was empty, and DVC keeps no empty folder
             with explained(folder):
                 shutil.copytree(results / "plots", folder / "plots", dirs_exist_ok=True)
         write_sweep(folder, sweep)

@@ -151,13 +151,16 @@ def test_points_that_cannot_be_read_are_told_and_left_out(
     """Of a lost file, or of an earlier version's config; the rest is written."""
     sweep = swept(project, rates(*RATES))
     swept(project, rates("0.1"))
+    swept(project, rates("0.01", "0.02"))
     other = without_mlflow(project, empty_store, ".points")
     (signature,) = (job.signature for job in sweep.jobs.values() if job.name == "learning_rate=0.01")
     (other / ".points" / signature / "outcome.json").unlink()
     capsys.readouterr()
-    assert rebuild(LOCAL, other, other / "results") == [("line_y2x numpy", 1, 1)]
+    assert rebuild(LOCAL, other, other / "results") == [("line_y2x numpy", 1, 1)] * 2
     told = capsys.readouterr().err
-    assert told.startswith(f"points left out, because they cannot be read: 1. The trained point in {other}")
+    assert told.startswith(
+        f"left out: 1 points of .points/ that cannot be read: {signature}\nthe first: The trained point"
+    )
     assert f"delete {other / '.points' / signature}" in told
 
 
