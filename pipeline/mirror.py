@@ -100,9 +100,12 @@ class Mirror:
         wait = 0.0
         while not self._closing.wait(wait):
             completed = self.completed
-            wait = MIRROR_SECONDS if self._try(closing=False) else RETRY_SECONDS
-            if self.error is None and self.completed > completed:  # which took a while: others may be complete
+            if not self._try(closing=False):
+                wait = RETRY_SECONDS
+            elif self.completed > completed:  # which took a while: others may be complete
                 wait = 0.0
+            else:
+                wait = MIRROR_SECONDS
 
     def _end(self) -> None:
         self._try(closing=True)

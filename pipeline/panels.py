@@ -174,7 +174,7 @@ def draw_bundle(axes: Axes, steps: NDArray[np.int64], values: Floats, colour: Co
         return
     lines = [np.column_stack([steps, line]) for line in values.T]
     axes.add_collection(LineCollection(lines, colors=[colour], linewidths=1.1, alpha=0.8, capstyle="projecting"))
-    axes.autoscale_view()
+    axes.autoscale_view()  # which matplotlib does by itself from 3.11 on
 
 
 def draw_bands(axes: Axes, steps: Sequence[float], values: Floats, colour: Colour) -> None:

@@ -16,7 +16,7 @@ from pipeline.config import Config
 from pipeline.data import Arrays
 from pipeline.history import History
 from pipeline.margins import save_png
-from pipeline.panels import RATE_COLOURS, rate_colour, short
+from pipeline.panels import RATE_COLOURS, draw_bundle, panels, rate_colour, short
 from pipeline.points import Point, outcome_of
 from pipeline.study_pictures import recorded_figure, study_figure
 from tests.maps import map_point
@@ -195,6 +195,21 @@ def test_spread_leaves_labels_that_do_not_collide(tenths: list[int]) -> None:
 
 def test_short_numbers() -> None:
     assert [short(value) for value in (13341.29, 1.99711, 7.3e17, -2000.0)] == ["13,341", "1.997", "7.3e+17", "-2,000"]
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 30])
+def test_a_bundle_is_what_single_lines_would_be(count: int) -> None:
+    steps = np.arange(count) * 7
+    values = np.random.default_rng(1).normal(size=(count, 5))
+    _, (bundle, single) = panels(1, 2, "")
+    draw_bundle(bundle, steps, values, rate_colour(0.1))
+    single.plot(steps, values)
+    expected = [np.asarray(line.get_xydata()) for line in single.lines]
+    drawn = [np.asarray(line.get_xydata()) for line in bundle.lines]
+    drawn += [path for lines in bundle.collections for path in lines.get_segments()]  # type: ignore[attr-defined]
+    assert np.array_equal(drawn, expected)
+    assert bundle.get_ylim() == pytest.approx(single.get_ylim())
+    assert bundle.get_xlim() == pytest.approx(single.get_xlim())
 
 
 def test_point_figures_have_their_names(line: list[Point], two_bits: Point, mnist: list[Point]) -> None:

@@ -140,11 +140,18 @@ def test_train_all_is_called_once_with_all_points(launch: Launch, tmp_path: Path
         assert (tmp_path / "out" / str(number) / ".hydra" / "overrides.yaml").exists()
 
 
-def test_begin_is_called_with_the_first_point(launch: Launch) -> None:
-    task, begun = Task(lambda config: 1), []
-    vars(task)["begin"] = lambda config: begun.append((config.a, task.calls[:]))
+def test_begin_is_called_before_the_second_point_is_composed(launch: Launch, monkeypatch: pytest.MonkeyPatch) -> None:
+    task, seen = Task(lambda config: 1), []
+    compose = ConfigLoaderImpl.load_sweep_config
+
+    def compose_one(loader: ConfigLoaderImpl, master: DictConfig, overrides: list[str]) -> DictConfig:
+        seen.append(("composed", overrides))
+        return compose(loader, master, overrides)
+
+    monkeypatch.setattr(ConfigLoaderImpl, "load_sweep_config", compose_one)
+    vars(task)["begin"] = lambda config: seen.append(("begun", config.a))
     launch(task, [["a=1"], ["a=2"]])
-    assert begun == [(1, [])]
+    assert seen == [("composed", ["a=1"]), ("begun", 1), ("composed", ["a=2"])]
 
 
 def test_an_exception_for_one_point_leaves_the_others(launch: Launch) -> None:

@@ -13,6 +13,8 @@ import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
+from pipeline import cli, train
+from pipeline.config import Config
 from pipeline.points import read_point
 from pipeline.store import store_uri
 
@@ -50,6 +52,33 @@ def journal(folder: Path) -> list[tuple[str, str, str]]:
     """Everything in a journal but when it was written."""
     with (folder / "metrics.csv").open(newline="") as stream:
         return [(row["step"], row["name"], row["value"]) for row in csv.DictReader(stream)]
+
+
+def test_the_mirror_of_a_sweep_is_started_once_and_ends_with_it(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """By the first point, which is composed before the one that cannot be."""
+    done: list[str] = []
+
+    class Process:
+        stdin = stdout = None
+
+        def kill(self) -> None:
+            done.append("killed")
+
+        def wait(self) -> None:
+            done.append("ended")
+
+    def launch(first: Config) -> Process:
+        done.append(f"started for {first.model.hidden_size}")
+        return Process()
+
+    monkeypatch.setattr("pipeline.mirror_process.launch", launch)
+    monkeypatch.setattr(train, "_process", None)
+    points = ["experiment=three_bits", "model.hidden_size=3,4", "optimizer=sgd,nosuch"]
+    monkeypatch.setattr(sys, "argv", ["train", "-m", *points, f"hydra.sweep.dir={tmp_path}"])
+    assert cli.run(train.train_point, "config", train.finish) == 1
+    assert done == ["started for 3", "killed", "ended"]
 
 
 @pytest.mark.slow
