@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from matplotlib.axis import Axis
     from matplotlib.backend_bases import RendererBase
     from matplotlib.figure import Figure
-    from PIL.Image import Image
 
 PAD_INCHES = 3 / 72
 """Room around each panel and the title."""
@@ -38,19 +37,14 @@ def write_png(file: Path, figure: Figure) -> None:
 
 def save_png(figure: Figure, stream: Path | IO[bytes]) -> None:
     """Arrange the panels of a figure, draw it, and save it as PNG."""
-    drawn(figure).save(stream, "PNG", compress_level=4, dpi=(figure.dpi, figure.dpi))
-
-
-def drawn(figure: Figure) -> Image:
-    """Arrange the panels of a figure, and draw it."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from PIL.Image import fromarray
+    from PIL import Image
 
     canvas = FigureCanvasAgg(figure)
     arrange(figure, canvas.get_renderer())  # type: ignore[no-untyped-call]
     canvas.draw()  # type: ignore[no-untyped-call]
     pixels = np.asarray(canvas.buffer_rgba())[..., :3]  # type: ignore[no-untyped-call]
-    return fromarray(np.ascontiguousarray(pixels))
+    Image.fromarray(np.ascontiguousarray(pixels)).save(stream, "PNG", compress_level=4, dpi=(figure.dpi, figure.dpi))
 
 
 def arrange(figure: Figure, renderer: RendererBase) -> None:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import tempfile
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+from PIL import Image
 
 from pipeline.answers import headline
 from pipeline.config import Config, read_config
@@ -15,7 +17,6 @@ from pipeline.descriptions import experiment_note, point_note, sweep_note
 from pipeline.diagnosis import diagnose
 from pipeline.errors import LabError
 from pipeline.files import explained, written_whole
-from pipeline.history import History
 from pipeline.lineage import checksums_in, dataset_of
 from pipeline.models import log_models
 from pipeline.panels import rate_colour
@@ -54,13 +55,23 @@ def present_point(tracker: Tracker, run_id: str, parent: str | None, point: Poin
     note = point_note(point.config.study, found, run["overrides"], figures)
     tags = {"diagnosis": found.label, NOTE: note} | LOGGED_IMAGES
     with explained(Path("folder for temporary files")), tempfile.TemporaryDirectory() as folder:
-        image_files(Path(folder), point.config, point.history, ended)
+        image_files(Path(folder), _images(point), ended, 2 if point.config.grid is None else 1)
         tracker.log_folder(run_id, Path(folder))
     log_models(tracker.client, tracker.experiment_id, run_id, point)
     tracker.tag(run_id, tags)
 
 
-def image_files(folder: Path, config: Config, history: History, ended: int) -> None:
+def _images(point: Point) -> Iterable[tuple[str, int, Image.Image]]:
+    """Key, step and image: the stepped ones, and of a map its figure."""
+    if point.config.grid is None:
+        return stepped_images(point.config, point.history)
+    (key,) = image_keys(point.config)
+    with Image.open(point.folder / "plots" / f"{key}.png") as picture:
+        picture.load()
+    return [(key, point.config.training.epochs, picture)]
+
+
+def image_files(folder: Path, images: Iterable[tuple[str, int, Image.Image]], ended: int, reduction: int) -> None:
     """Write the images of one point, and a small one of each, as files that MLflow takes for its own.
 
     With the folder's content at the root of a run's artifacts, and the tag `LOGGED_IMAGES`, a run has what
@@ -68,19 +79,18 @@ def image_files(folder: Path, config: Config, history: History, ended: int) -> N
 
     Args:
         folder: gets a folder `images`, in place of the one that is there.
-        config: the point's.
-        history: the point's.
+        images: key, step and image.
         ended: the time that MLflow shows for the images, milliseconds since 1970.
+        reduction: how many times as wide an image is as its small one, which is the one that a card shows.
 
     Raises:
         OSError: they cannot be written.
     """
-    with written_whole(folder / "images") as images:
-        for key, step, image in stepped_images(config, history):
+    with written_whole(folder / "images") as new:
+        for key, step, image in images:
             name = f"{key}+step+{step}+timestamp+{ended}+{uuid.uuid5(uuid.NAMESPACE_OID, f'{key} {step}')}"
-            image.save(images / f"{name}.png", compress_level=1)
-            small = image if key == "map" else image.reduce(2)  # a map is alone on its page
-            small.save(images / f"{name}+compressed.webp", method=0)
+            image.save(new / f"{name}.png", compress_level=1)
+            image.reduce(reduction).save(new / f"{name}+compressed.webp", method=0)
 
 
 def present_sweep(
@@ -120,8 +130,7 @@ def present_study(tracker: Tracker, root: Path, sweep: SweepRecord, configs: Seq
     same = [one for _, one in all_sweeps(root) if (one.study, one.tracking) == (sweep.study, sweep.tracking)]
     newest = {one.backend: one for one in sorted(same, key=lambda one: one.when) if one.backend != sweep.backend}
     others = [config for one in newest.values() for config in _configs(root, one)]
-    keys = list(dict.fromkeys(key for config in configs for key in image_keys(config)))
-    tracker.tag_experiment(view_tags([*configs, *others], keys, sweep.when))
+    tracker.tag_experiment(view_tags([*configs, *others], image_keys, sweep.when))
 
 
 def _configs(root: Path, sweep: SweepRecord) -> Iterator[Config]:

@@ -29,8 +29,6 @@ from pipeline.image_data import (
     tiles,
     weight_ticks,
 )
-from pipeline.map_picture import map_figure
-from pipeline.margins import drawn
 from pipeline.panels import FAINT, INK, rate_colour, short
 from pipeline.pixels import (
     MARGIN,
@@ -70,7 +68,8 @@ def image_keys(config: Config) -> list[str]:
     """Under which keys a point has images, in the order of what they tell.
 
     `first_layer` where there is a hidden layer, `error_surface` where there are two weights and nothing else, `fit` of
-    a network of one weight, with or without a bias, and `weight_histograms` of all others. A map has its picture.
+    a network of one weight, with or without a bias, and `weight_histograms` of all others. A map has the
+    figure that its training draws.
     """
     if config.grid is not None:
         return ["map"]
@@ -87,25 +86,22 @@ def image_keys(config: Config) -> list[str]:
 def stepped_images(config: Config, history: History) -> Iterator[tuple[str, int, Image]]:
     """The images of one point: key, step, image.
 
-    The keys are `image_keys`, the steps `image_data.image_steps`: the same for all points that record alike. That of a
-    map is its last epoch.
+    The keys are `image_keys`, the steps `image_data.image_steps`: the same for all points that record alike. A map,
+    whose weights are not kept, has none here.
     """
-    if config.grid is not None:
-        yield "map", config.training.epochs, drawn(map_figure(config, history.map_arrays))
-        return
     shown = image_steps(config, history)
     if not shown:
         return
     epochs = list(dict.fromkeys(shown.values()))
     tiled = shows_tiles(config, len(history.snapshots[epochs[0]]["layer_0/weights"]))
-    draw: dict[str, Callable[[Config, History, Sequence[int]], Iterator[Image]]] = {
+    drawn: dict[str, Callable[[Config, History, Sequence[int]], Iterator[Image]]] = {
         "first_layer": draw_tiles if tiled else draw_heat_maps,
         "error_surface": draw_surface,
         "fit": draw_fit,
         "weight_histograms": draw_histograms,
     }
     for key in image_keys(config):
-        images = dict(zip(epochs, draw[key](config, history, epochs), strict=True))
+        images = dict(zip(epochs, drawn[key](config, history, epochs), strict=True))
         for epoch, image in images.items():
             text = _caption(config, epoch, history.diverged_step is not None and epoch == epochs[-1])
             size = next(size for size in CAPTION if font(size).getlength(text) < WIDTH - 2 * MARGIN or size < TEXT)

@@ -9,7 +9,7 @@ the search field emptied, or `true` in it made `false`, the page shows the earli
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -48,16 +48,16 @@ class Section:
     height: int = 360
 
 
-def view_tags(points: Sequence[Config], images: Collection[str], created: int) -> dict[str, str]:
+def view_tags(points: Sequence[Config], images: Callable[[Config], list[str]], created: int) -> dict[str, str]:
     """The saved views of a study, as tags of its MLflow experiment.
 
-    `grid` and `divergence` always, `seeds` where points differ in their seed. Where there are points of both backends,
-    these show NumPy's, `grid_keras` and the like show those of Keras, and `backends` shows the means of both;
-    `difference` shows all their numbers side by side, where that is a handful of runs.
+    `grid` always, `divergence` unless all are maps, `seeds` where points differ in their seed. Where there are points
+    of both backends, these show NumPy's, `grid_keras` and the like show those of Keras, and `backends` shows the means
+    of both; `difference` shows all their numbers side by side, where that is a handful of runs.
 
     Args:
         points: configs of the newest sweep of each backend, at least one.
-        images: keys of the stepped images that their runs have, in the order in which they are to be shown.
+        images: gives the keys of the images that a point's run has, in the order in which they are to be shown.
         created: milliseconds since 1970 that the first view says it was made at. The others say a little earlier, as
             MLflow lists the youngest first.
 
@@ -74,11 +74,15 @@ def view_tags(points: Sequence[Config], images: Collection[str], created: int) -
 
     backends = [name for name in BACKENDS if any(point.backend.name == name for point in points)]
     for backend in backends:
-        own = [point for point in points if point.backend.name == backend]
+        everything = [point for point in points if point.backend.name == backend]
+        maps = [point for point in everything if point.grid is not None]
+        own = [point for point in everything if point.grid is None] or maps
         knobs = _knobs(own)
-        views = {"grid": _grid(own, knobs, images), "divergence": _divergence(own)}
-        if own[0].grid is not None:
-            views = {"grid": _map(own, images)}
+        views = {"grid": _map(maps, images(maps[0])) if maps else []}
+        if own != maps:
+            keys = dict.fromkeys(key for point in own for key in images(point))
+            views["grid"] += _grid(own, knobs, keys)
+            views["divergence"] = _divergence(own)
         if "seed" in knobs:
             views["seeds"] = _seeds(own)
         for name, sections in views.items():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,6 +18,8 @@ from pipeline.answers import headline
 from pipeline.config import Tracking
 from pipeline.diagnosis import diagnose
 from pipeline.history import History
+from pipeline.margins import write_png
+from pipeline.plots import point_figures
 from pipeline.points import POINTS, Point
 from pipeline.presentation import (
     LOGGED_IMAGES,
@@ -145,15 +148,27 @@ def test_views_show_the_newest_sweep_of_the_other_backend_too(project: Path, tra
         write_sweep(sweep_folder(project, sweep_record.key), sweep_record)
     present_study(tracker, project, record("6" * 16, "numpy", 6), mine)
     views = {key: value for key, value in tracker.experiment_tags().items() if "sharedViewState" in key}
-    assert views == view_tags([*mine, *theirs], image_keys(mine[0]), 6)
+    assert views == view_tags([*mine, *theirs], image_keys, 6)
     assert any("backends" in key for key in views)
 
 
-def test_a_map_has_its_picture_and_no_models(project: Path, tracker: Tracker) -> None:
-    run = presented(project, tracker, map_point())
+def test_a_map_has_its_picture_and_no_models(project: Path, tracker: Tracker, tmp_path: Path) -> None:
+    """The picture that its folder holds, and once more as the small one, which fills a card."""
+    point = replace(map_point(), folder=tmp_path)
+    (figure,) = (figure for _, figure in point_figures(point.config, point.history))
+    (tmp_path / "plots").mkdir()
+    write_png(tmp_path / "plots" / "map.png", figure)
+    run = presented(project, tracker, point)
     assert run.data.tags["diagnosis"] == "map"
     assert "of 63 points converge" in run.data.tags["mlflow.note.content"]
-    assert [parsed(path).key for path in artifacts(client(project), run.info.run_id)] == ["map", "map"]
+    found = [file.path for file in client(project).list_artifacts(run.info.run_id, "images")]
+    assert [(parsed(path).key, parsed(path).step) for path in found] == [("map", point.config.training.epochs)] * 2
+    sizes = set()
+    for path in found:
+        with Image.open(client(project).download_artifacts(run.info.run_id, path)) as picture:
+            sizes.add(picture.size)
+    with Image.open(tmp_path / "plots" / "map.png") as picture:
+        assert sizes == {picture.size}
     assert list(client(project).search_logged_models([tracker.experiment_id])) == []
 
 
@@ -186,7 +201,7 @@ def test_files_are_named_as_mlflow_names_its_own(project: Path, tmp_path: Path) 
     theirs, ours = (tracker.client.create_run(tracker.experiment_id).info.run_id for _ in range(2))
     key, step, image = drawn[1]
     tracker.client.log_image(theirs, image, key=key, step=step, timestamp=ENDED)
-    image_files(tmp_path / "folder", THREE_BITS, history, ENDED)
+    image_files(tmp_path / "folder", drawn, ENDED, reduction=2)
     tracker.client.log_artifacts(ours, str(tmp_path / "folder"))
 
     logged = {run: [file.path for file in tracker.client.list_artifacts(run, "images")] for run in (theirs, ours)}
@@ -205,7 +220,7 @@ def test_files_are_named_as_mlflow_names_its_own(project: Path, tmp_path: Path) 
 
 def test_files_are_the_images_and_smaller_ones(tmp_path: Path) -> None:
     (history,) = trained(TWO_BITS)
-    image_files(tmp_path, TWO_BITS, history, ENDED)
+    image_files(tmp_path, stepped_images(TWO_BITS, history), ENDED, reduction=2)
     for key, step, image in stepped_images(TWO_BITS, history):
         (full,) = tmp_path.glob(f"images/{key}+step+{step}+*.png")
         with Image.open(full) as written:
@@ -218,7 +233,7 @@ def test_files_are_the_images_and_smaller_ones(tmp_path: Path) -> None:
 
 
 def test_a_point_without_images_has_an_empty_folder_of_them(tmp_path: Path) -> None:
-    image_files(tmp_path, LINE, History(), ENDED)
+    image_files(tmp_path, stepped_images(LINE, History()), ENDED, reduction=2)
     assert list((tmp_path / "images").iterdir()) == []
 
 
@@ -228,10 +243,13 @@ def test_writing_twice_gives_the_same_files(tmp_path: Path) -> None:
     def written() -> dict[str, bytes]:
         return {file.name: file.read_bytes() for file in (tmp_path / "images").iterdir()}
 
-    image_files(tmp_path, LINE, history, ENDED)
+    def write(ended: int) -> None:
+        image_files(tmp_path, stepped_images(LINE, history), ended, reduction=2)
+
+    write(ENDED)
     first = written()
-    image_files(tmp_path, LINE, history, ENDED)
+    write(ENDED)
     assert written() == first
-    image_files(tmp_path, LINE, history, ENDED + 1)
+    write(ENDED + 1)
     assert not written().keys() & first.keys(), "those of another time are replaced"
     assert len(written()) == len(first)

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 
 from pipeline.config import Config, flatten
 from pipeline.history import History
+from pipeline.stepped_images import image_keys
 from pipeline.views import LOG_LOSS, MOST_RUNS, TAG, TAG_BYTES, view_tags
-from tests.maps import map_point
+from tests.maps import map_config, map_point
 from tests.trained import config, trained
 
 RATES, SIZES = (0.001, 0.01, 0.1, 1.0, 10.0, 100.0, 1000.0), (4, 32)
@@ -62,7 +63,7 @@ def at_rates(base: Config, *rates: float) -> list[Config]:
 def views(points: Sequence[Config], images: Sequence[str] = ()) -> dict[str, dict[str, Any]]:
     """The states by view, read as MLflow's page reads them."""
     states = {}
-    for tag, value in view_tags(points, images, 1_700_000_000_000).items():
+    for tag, value in view_tags(points, lambda point: list(images), 1_700_000_000_000).items():
         assert tag.startswith(TAG)
         envelope = json.loads(value)
         assert isinstance(envelope["name"], str)
@@ -183,7 +184,7 @@ def test_differences_are_for_a_handful_of_runs(three_bits: Config) -> None:
 
 def test_the_first_view_is_listed_first(three_bits: Config) -> None:
     both = grid(three_bits, (0.1,), (4,)) + grid(three_bits, (0.1,), (4,), keras=True)
-    made = {tag: json.loads(value)["createdAt"] for tag, value in view_tags(both, [], 500).items()}
+    made = {tag: json.loads(value)["createdAt"] for tag, value in view_tags(both, lambda point: [], 500).items()}
     assert max(made, key=lambda tag: made[tag]) == f"{TAG}grid"
     assert max(made.values()) == 500
     assert len(set(made.values())) == len(made)
@@ -230,7 +231,7 @@ def test_any_grid(
         grid(three_bits, rates, sizes, seeds, keras=True) if keras else []
     )
     varied: dict[str, Sequence[float]] = {"seed": seeds, "optimizer.learning_rate": rates, "model.hidden_size": sizes}
-    for value in view_tags(points, images, 0).values():
+    for value in view_tags(points, lambda point: images, 0).values():
         assert len(value.encode()) <= TAG_BYTES
     for name, state in views(points, images).items():
         sections = [section["uuid"] for section in state["compareRunSections"]]
@@ -249,7 +250,7 @@ def test_any_grid(
 
 def test_a_map_is_shown_by_its_picture_and_by_what_it_records_block_by_block() -> None:
     point = map_point()
-    tags = view_tags([point.config], ["map"], 17)
+    tags = view_tags([point.config], image_keys, 17)
     assert list(tags) == [f"{TAG}grid"]
     state = json.loads(json.loads(tags[f"{TAG}grid"])["state"])
     recorded = {f"metrics.`{name}`" for name in point.history.names()}
@@ -258,3 +259,20 @@ def test_a_map_is_shown_by_its_picture_and_by_what_it_records_block_by_block() -
     assert (picture["imageKeys"], picture["step"]) == (["map"], point.config.training.epochs)
     assert {chart["metricKey"] for chart in lines} <= set(point.history.names())
     assert len(lines) == 2
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_a_map_and_points_in_one_study_show_their_own_images(three_bits: Config, order: int) -> None:
+    the_map = map_config()
+    keras = grid(three_bits, (0.1,), (4,), keras=True)[0]
+    single = grid(three_bits, (0.1,), (4,))[0]
+
+    def keys(points: Sequence[Config], view: str) -> list[tuple[list[str], int]]:
+        state = json.loads(json.loads(view_tags(points[::order], image_keys, 17)[f"{TAG}{view}"])["state"])
+        return [(chart["imageKeys"], chart["step"]) for chart in charts(state, "IMAGE")]
+
+    picture = (["map"], the_map.training.epochs)
+    weights = [([key], single.training.epochs) for key in image_keys(single)]
+    assert keys([the_map, keras], "grid") == [picture]
+    assert keys([the_map, keras], "grid_keras") == weights
+    assert keys([the_map, single], "grid") == [picture, *weights]
