@@ -240,13 +240,13 @@ def test_the_list_has_every_goal(capsys: pytest.CaptureFixture[str]) -> None:
     assert program.main(["--list"]) == 0
     listed = [line.split()[:3] for line in capsys.readouterr().out.splitlines()]
     assert [(name, bound) for name, _, bound in listed[:-1]] == [
+        ("three_bits", "1/8"),
+        ("ten_thousand_rates", "0.6"),
         ("mnist_floor", "1.2"),
         ("mnist_torch", "0.9"),
         ("mnist_sklearn", "0.8"),
         ("mnist_keras_fit", "0.8"),
         ("keras_backend", "1.05"),
-        ("three_bits", "1/8"),
-        ("ten_thousand_rates", "0.6"),
         ("sweep", "0.6"),
         ("tracking", "1.03"),
         ("show_config", "1.5"),
