@@ -15,7 +15,9 @@ from pydantic import BaseModel, Field, ValidationError, field_validator, model_v
 
 from pipeline.errors import LabError
 from pipeline.grid_axes import GridAxes, check_map
-from pipeline.sections import Fraction, Number, PositiveFloat, PositiveInt, Section, Whole
+from pipeline.model_sections import Model, Training
+from pipeline.optimizer_sections import Optimizer, Schedule
+from pipeline.sections import Number, PositiveFloat, PositiveInt, Section, Whole
 
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 RECORDS = 100_000
@@ -84,43 +86,6 @@ class IdxData(Section):
         return self
 
 
-class Model(Section):
-    """A dense network with at most one hidden layer; `hidden_size` null leaves the hidden layer out."""
-
-    hidden_size: PositiveInt | None
-    hidden_activation: Literal["sigmoid", "relu"]
-    output_activation: Literal["identity", "sigmoid", "softmax"]
-    bias: bool
-    initializer: Literal["uniform", "glorot_uniform", "constant"]
-    initial_weight: Number
-    initial_bias: Number
-
-
-class Sgd(Section):
-    name: Literal["sgd"]
-    learning_rate: PositiveFloat
-    output_learning_rate: PositiveFloat | None
-
-
-class Momentum(Section):
-    name: Literal["momentum", "nesterov"]
-    learning_rate: PositiveFloat
-    momentum: Fraction
-
-
-class Adam(Section):
-    name: Literal["adam"]
-    learning_rate: PositiveFloat
-    beta_1: Fraction
-    beta_2: Fraction
-    epsilon: PositiveFloat
-
-
-class Training(Section):
-    epochs: PositiveInt
-    batch_size: PositiveInt | None
-
-
 class Recording(Section):
     metrics_every: PositiveInt
     snapshots: Annotated[Whole, Field(ge=2)]
@@ -166,7 +131,8 @@ class Config(Section):
     finite_difference_step: PositiveFloat
     data: Annotated[TableData | IdxData, Field(discriminator="kind")]
     model: Model
-    optimizer: Annotated[Sgd | Momentum | Adam, Field(discriminator="name")]
+    optimizer: Annotated[Optimizer, Field(discriminator="name")]
+    schedule: Annotated[Schedule, Field(discriminator="name")]
     backend: Annotated[NumpyBackend | KerasBackend, Field(discriminator="name")]
     training: Training
     recording: Recording

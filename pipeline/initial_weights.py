@@ -7,7 +7,7 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.config import Model
+from pipeline.model_sections import Model
 
 Weights = dict[str, NDArray[np.floating]]
 """Arrays of one network by name: `layer_0/weights` (inputs, outputs), `layer_0/bias` (outputs,), `layer_1/...`."""

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.config import Model
 from pipeline.initial_weights import array_names, draw, layer_sizes
+from pipeline.model_sections import Model
 
 BASE: dict[str, Any] = {
     "hidden_size": 4,

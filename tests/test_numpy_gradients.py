@@ -11,7 +11,7 @@ import pytest
 from pipeline.backends.numpy.gradients import forward_differences
 from pipeline.backends.numpy.losses import Targets, loss_and_slope
 from pipeline.backends.numpy.network import Array, Parameters, forward
-from pipeline.config import Model
+from pipeline.model_sections import Model
 from tests.plain_network import backpropagation
 from tests.trained import config, trained
 

@@ -10,8 +10,8 @@ import pytest
 from numpy.typing import NDArray
 
 from pipeline.backends.numpy.network import ACTIVATIONS, SLOPES, forward, predict, softmax, stack, unstack
-from pipeline.config import Model
 from pipeline.initial_weights import Weights
+from pipeline.model_sections import Model
 
 RANDOM = np.random.default_rng(3)
 

@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from pipeline.backends.numpy import optimizers
 from pipeline.backends.numpy.network import Parameters
 from pipeline.backends.numpy.packed import Packed
-from pipeline.config import Adam, Momentum, Sgd
+from pipeline.optimizer_sections import Adam, Momentum, Optimizer, Sgd
 
-Knobs = Sgd | Momentum | Adam
+Knobs = Optimizer
 Slope = Callable[[float], float]
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from keras import ops
 from numpy.typing import NDArray
 
-from pipeline.config import Adam, Momentum, Sgd
+from pipeline.optimizer_sections import Momentum, Optimizer, Sgd
 
 
 class Watched(keras.optimizers.Optimizer):  # type: ignore[misc]
@@ -99,7 +99,7 @@ def _norm(tensors: Sequence[Any]) -> Any:
     return ops.sqrt(sum(ops.sum(ops.square(ops.cast(tensor, "float64"))) for tensor in tensors))
 
 
-def build(knobs: Sgd | Momentum | Adam) -> Watched:
+def build(knobs: Optimizer) -> Watched:
     """The optimizer that the config names, for weights in `keras.config.floatx()`."""
     # Keras turns a Python float into a float32 tensor before it casts it to float64; NumPy's float64 keeps its digits.
     exact = np.float64 if keras.config.floatx() == "float64" else float

@@ -8,7 +8,7 @@ import numpy as np
 
 from pipeline.backends.numpy.losses import Targets, loss_and_slope
 from pipeline.backends.numpy.network import Array, Parameters, forward
-from pipeline.config import Model
+from pipeline.model_sections import Model
 
 
 def forward_differences(

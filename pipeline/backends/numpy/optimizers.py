@@ -14,7 +14,7 @@ import numpy as np
 from pipeline.backends.numpy.grid_last import SPREAD
 from pipeline.backends.numpy.network import Array
 from pipeline.backends.numpy.packed import Packed
-from pipeline.config import Adam, Momentum, Sgd
+from pipeline.optimizer_sections import Optimizer
 
 Knobs = Mapping[str, Array]
 
@@ -93,7 +93,7 @@ MOMENTS: dict[str, tuple[str, ...]] = {
 """What each optimizer remembers for every weight."""
 
 
-def knobs(points: Sequence[Sgd | Momentum | Adam], parameters: Packed) -> dict[str, Array]:
+def knobs(points: Sequence[Optimizer], parameters: Packed) -> dict[str, Array]:
     """Each knob of a stack's points as an array that broadcasts against `parameters.flat`.
 
     The learning rate is there with its sign turned. Where the last layer has a rate of its own, there is one number for

@@ -23,11 +23,12 @@ from pipeline.backends.numpy.map_measures import MapArrays, Tally, empty_map, ma
 from pipeline.backends.numpy.optimizers import MOMENTS, UPDATES, knobs
 from pipeline.backends.numpy.packed import Packed
 from pipeline.checkpoints import Checkpoints
-from pipeline.config import Adam, Config, Momentum, Sgd
+from pipeline.config import Config
 from pipeline.data import Arrays
 from pipeline.grid_axes import GridAxes
 from pipeline.history import History
 from pipeline.initial_weights import Weights, draw, layer_sizes
+from pipeline.optimizer_sections import Optimizer
 
 BLOCK_BYTES = 2**22
 """What the buffers of one block take, about: small enough for the cache, large enough that calls cost little."""
@@ -172,7 +173,7 @@ def _initial(config: Config, arrays: Arrays, seeds: NDArray[np.float64] | None, 
     return packed.fill([drawn(seed) for seed in chosen])
 
 
-def _optimizers(config: Config, values: Mapping[str, NDArray[np.float64]], grid: int) -> list[Sgd | Momentum | Adam]:
+def _optimizers(config: Config, values: Mapping[str, NDArray[np.float64]], grid: int) -> list[Optimizer]:
     """The optimizer of each point, with the knobs that are its own."""
     own = {knob.removeprefix("optimizer."): at for knob, at in values.items() if knob.startswith("optimizer.")}
     return [

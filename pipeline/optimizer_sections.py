@@ -1,0 +1,113 @@
+"""The `optimizer` and `schedule` sections of the config: how weights move, and how the rate changes on the way."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from pipeline.sections import Fraction, Number, PositiveFloat, PositiveInt, Section
+
+NonNegative = Annotated[Number, Field(ge=0)]
+Share = Annotated[Number, Field(gt=0, le=1)]
+
+
+class Sgd(Section):
+    name: Literal["sgd"]
+    learning_rate: PositiveFloat
+    output_learning_rate: PositiveFloat | None
+
+
+class Momentum(Section):
+    name: Literal["momentum", "nesterov"]
+    learning_rate: PositiveFloat
+    momentum: Fraction
+
+
+class AdaGrad(Section):
+    name: Literal["adagrad"]
+    learning_rate: PositiveFloat
+    initial_accumulator_value: NonNegative
+    epsilon: PositiveFloat
+
+
+class AdaDelta(Section):
+    name: Literal["adadelta"]
+    learning_rate: PositiveFloat
+    rho: Fraction
+    epsilon: PositiveFloat
+
+
+class RmsProp(Section):
+    name: Literal["rmsprop"]
+    learning_rate: PositiveFloat
+    rho: Fraction
+    momentum: Fraction
+    epsilon: PositiveFloat
+
+
+class Adam(Section):
+    name: Literal["adam", "amsgrad", "nadam"]
+    learning_rate: PositiveFloat
+    beta_1: Fraction
+    beta_2: Fraction
+    epsilon: PositiveFloat
+
+
+class AdamW(Section):
+    name: Literal["adamw"]
+    learning_rate: PositiveFloat
+    weight_decay: NonNegative
+    beta_1: Fraction
+    beta_2: Fraction
+    epsilon: PositiveFloat
+
+
+class Lion(Section):
+    name: Literal["lion"]
+    learning_rate: PositiveFloat
+    beta_1: Fraction
+    beta_2: Fraction
+
+
+Optimizer = Sgd | Momentum | AdaGrad | AdaDelta | RmsProp | Adam | AdamW | Lion
+"""How weights move; a member by its `name`."""
+
+
+class Constant(Section):
+    name: Literal["constant"]
+
+
+class Step(Section):
+    name: Literal["step"]
+    every: Share
+    factor: Fraction
+
+
+class Exponential(Section):
+    name: Literal["exponential"]
+    final: Share
+
+
+class Cosine(Section):
+    name: Literal["cosine"]
+    warm_up: Fraction
+    final: Fraction
+
+
+class OneCycle(Section):
+    name: Literal["one_cycle"]
+    rising: Share
+    initial: Share
+    final: Share
+
+
+class ReduceOnPlateau(Section):
+    name: Literal["reduce_on_plateau"]
+    factor: Fraction
+    patience: PositiveInt
+    min_delta: NonNegative
+
+
+Schedule = Constant | Step | Exponential | Cosine | OneCycle | ReduceOnPlateau
+"""How the rate changes over training; a member by its `name`."""
