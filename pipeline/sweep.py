@@ -36,6 +36,7 @@ from pipeline.sweep_record import (
     write_sweep,
 )
 from pipeline.tables import plan_table, points_table
+from pipeline.trainers import trainer
 
 POLL_SECONDS = 0.5
 
@@ -235,12 +236,7 @@ class Sweep:
         total, unit = steps(config, self._load(config))
         progress = TrainingProgress(self._label(jobs), total, jobs[0].begun, unit)
         try:
-            if config.grid is not None:
-                from pipeline.backends.numpy.rate_map import train_map as train
-            elif config.backend.name == "keras":
-                from pipeline.backends.keras.training import train
-            else:
-                from pipeline.backends.numpy.training import train
+            train = trainer(config)
             if self._mirror is not None:
                 self._mirror.start()  # in this process it imports mlflow, best not beside the import of TensorFlow
             configs, histories = [job.config for job in jobs], [job.history for job in jobs]

@@ -1,0 +1,39 @@
+"""Which function trains a point."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from pipeline.checkpoints import Checkpoints
+from pipeline.config import Config
+from pipeline.data import Arrays
+from pipeline.history import History
+
+
+class Train(Protocol):
+    """Trains points of one pass: fills a history for each, reports as it goes on, begins where a checkpoint ends."""
+
+    def __call__(
+        self,
+        points: Sequence[Config],
+        arrays: Arrays,
+        histories: Sequence[History],
+        report: Callable[[int, float], None],
+        checkpoints: Checkpoints | None = None,
+    ) -> None: ...
+
+
+def trainer(config: Config) -> Train:
+    """What trains a point; only then is its module imported, and with it TensorFlow where Keras trains."""
+    if config.grid is not None:
+        from pipeline.backends.numpy.rate_map import train_map
+
+        return train_map
+    if config.backend.name == "keras":
+        from pipeline.backends.keras.training import train as train_keras
+
+        return train_keras
+    from pipeline.backends.numpy.training import train
+
+    return train
