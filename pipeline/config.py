@@ -172,6 +172,11 @@ class Config(Section):
                 "loss: cross_entropy is for data with class labels, the squared errors for data with numbers; "
                 f"got loss={self.loss} with data={self.data.name}"
             )
+        if isinstance(self.data, TableData) and (self.training.rows or len(self.data.inputs)) < len(self.data.inputs):
+            raise ValueError(
+                f"training.rows: a table is used whole, and {self.data.name} has {len(self.data.inputs)} rows; "
+                f"received {self.training.rows}; take rows out of its file in conf/data"
+            )
         check_map(self)
         return self
 

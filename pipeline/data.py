@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +44,12 @@ class Arrays:
     @property
     def features(self) -> int:
         return int(self.train_inputs.shape[1])
+
+    def first(self, rows: int | None) -> Arrays:
+        """The same data with at most so many training rows; None: all of them."""
+        if rows is None or rows >= len(self.train_inputs):
+            return self
+        return replace(self, train_inputs=self.train_inputs[:rows], train_targets=self.train_targets[:rows])
 
     def scaled(self, inputs: Inputs, out: NDArray[np.floating] | None = None) -> NDArray[np.floating]:
         """Some rows as the numbers that a network is given: grey value / 255, rounded to float32 in either dtype.

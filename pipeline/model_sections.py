@@ -39,6 +39,7 @@ class Model(Section):
 class Training(Section):
     epochs: PositiveInt
     batch_size: PositiveInt | None
+    rows: PositiveInt | None
     l1: NonNegative
     l2: NonNegative
     clip_value: PositiveFloat | None

@@ -79,7 +79,7 @@ def train_moved(point: Point, networks: int, seed: int, project: Path) -> list[P
     from pipeline.data import load
 
     config, generator = point.config, np.random.default_rng(seed)
-    arrays = load(config.data, config.dtype, project)
+    arrays = load(config.data, config.dtype, project).first(config.training.rows)
     own = draw(config.model, arrays.features, arrays.outputs, config.seed, config.dtype)
     initial = [own, *(moved(own, generator) for _ in range(networks))]
     histories = [History() for _ in initial]

@@ -144,7 +144,7 @@ class Sweep:
         key = config.data.model_dump_json() + config.dtype
         if key not in self._arrays:
             self._arrays = {key: load(config.data, config.dtype, self.project)}
-        return self._arrays[key]
+        return self._arrays[key].first(config.training.rows)
 
     def _open_books(self, fresh: Sequence[Job]) -> None:
         """Write down what the command is, and let MLflow know what was done before."""

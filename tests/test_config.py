@@ -62,7 +62,7 @@ def test_every_experiment_is_valid_on_both_backends_but_maps_on_keras(experiment
         assert composed.gradient == "backpropagation"
 
 
-@pytest.mark.parametrize("group", ["data", "optimizer", "backend"])
+@pytest.mark.parametrize("group", ["data", "optimizer", "schedule", "backend"])
 def test_every_option_of_a_group_is_valid_and_named_like_its_file(group: str) -> None:
     for option in (path.stem for path in (CONF / group).glob("*.yaml")):
         fitting = ("experiment=three_bits",) if group == "data" and option.endswith(("bits", "x")) else ()
@@ -72,6 +72,13 @@ def test_every_option_of_a_group_is_valid_and_named_like_its_file(group: str) ->
 def test_the_small_profile_cuts_every_study_to_two_epochs() -> None:
     for experiment in EXPERIMENTS:
         assert config(f"experiment={experiment}", "profile=small").training.epochs == 2
+        assert config(f"experiment={experiment}", "profile=small").training.rows == 4096
+
+
+def test_a_table_is_used_whole() -> None:
+    with pytest.raises(LabError, match=r"training\.rows: a table is used whole, and three_bits has 4 rows; received 3"):
+        config("experiment=three_bits", "training.rows=3")
+    assert config("experiment=three_bits", "training.rows=4").training.rows == 4
 
 
 def test_an_experiment_wins_over_the_groups_and_the_command_line_over_the_experiment() -> None:
@@ -127,7 +134,7 @@ def test_a_config_cannot_be_changed() -> None:
         ("model.hidden_size", 2.5),
         ("model.hidden_size", True),
         ("model.hidden_size", "wide"),
-        ("model.hidden_activation", "tanh"),
+        ("model.hidden_activation", "swish"),
         ("model.initializer", "he"),
         ("model.bias", 3),
         ("model.initial_weight", float("nan")),
@@ -143,7 +150,7 @@ def test_a_config_cannot_be_changed() -> None:
         ("optimizer.beta_1", 1),
         ("optimizer.beta_2", -0.1),
         ("optimizer.epsilon", 0),
-        ("optimizer.name", "adamw"),
+        ("optimizer.name", "adamax"),
         ("optimizer.name", None),
         ("training.epochs", 0),
         ("training.batch_size", 0),
