@@ -8,6 +8,8 @@ from pipeline.diagnosis import GOAL, GROWN, Diagnosis, diagnose, roughly
 from pipeline.plot_data import cell_metric, hidden_sizes, rates, with_size
 from pipeline.plots import METRIC_NAMES
 from pipeline.points import Point
+from pipeline.variant_report import comparison
+from pipeline.variants import knob
 
 QUESTIONS = {
     "line_y2x": "Fit y = 2x with one weight and one bias: which rates reach 2, which run away?",
@@ -18,6 +20,8 @@ QUESTIONS = {
     "mnist": "A 784-1000-10 network under Adam at three rates: how smoothly does each learn, and how far?",
     "mnist_grid": "Does the best rate move with the hidden size?",
     "trainability_map": "A rate for each layer of the three-bit network: which pairs train it, and which do not?",
+    "methods_three_bits": "Every method on the three-bit network: which rates can it use, how fast is it?",
+    "methods_mnist": "Every method on MNIST: which rates can it use, how fast is it?",
 }
 """Each study's question, in the order of the report."""
 
@@ -38,6 +42,9 @@ def answers(points: Sequence[Point]) -> Iterator[str]:
         points = [point for point in points if point.config.grid is None]
         if not points:
             return
+    if knob(points) is not None:
+        yield from comparison(points)
+        return
     found = {point.name: diagnose(point.config, point.history) for point in points}
     if len(points) == 1:
         (alone,) = found.values()
@@ -61,6 +68,8 @@ def headline(points: Sequence[Point]) -> str:
         others = [point for point in points if point.config.grid is None]
         told = [diagnose(point.config, point.history).evidence for point in maps]
         return "; ".join([*told, *([headline(others)] if others else [])])
+    if knob(points) is not None:
+        return " ".join(sentence[0].upper() + sentence[1:] for sentence in comparison(points))
     metric, sizes, best = cell_metric(points), hidden_sizes(points), best_point(points)
     labels: dict[str, dict[float, list[int | None]]] = {}
     for point in points:

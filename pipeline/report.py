@@ -13,6 +13,8 @@ from pipeline.points import Point
 from pipeline.reproduction import BACKENDS, Cell, Results
 from pipeline.reproduction_report import reproduction_lines, statement_lines, table
 from pipeline.statements import Statement
+from pipeline.variant_report import parity_table, variant_table
+from pipeline.variants import knob
 
 
 def ordered(results: Results) -> list[str]:
@@ -95,6 +97,11 @@ def _study(study: str, backends: Mapping[str, Sequence[Point]]) -> Iterator[str]
     if _is_map(backends):
         return
     yield ""
+    first = next(iter(backends.values()))
+    if knob(first) is not None:
+        yield from variant_table(first)
+        yield from parity_table({study: dict(backends)}, study)
+        yield ""
     count = sum(map(len, backends.values()))
     yield f"<details><summary>The {count} point{'s' if count > 1 else ''}</summary>"
     yield ""

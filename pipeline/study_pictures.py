@@ -25,6 +25,8 @@ from pipeline.plot_data import Curve, cell_metric, grid, has_two_weights, hidden
 from pipeline.plots import METRIC_NAMES, curves_by_rate, draw_curves_by_rate, draw_weight, error_surface
 from pipeline.points import Point
 from pipeline.statements import Series
+from pipeline.variant_picture import variants_figure
+from pipeline.variants import knob
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -35,9 +37,9 @@ Backends = Mapping[str, Sequence[Point]]
 def study_figure(study: str, backends: Backends) -> Figure:
     """The picture of a study.
 
-    Lines: the weight for each rate. Two weights: the error surface. Several hidden sizes: the final value over rate
-    and size, as heat maps where there is a test accuracy, else as lines beside the curves. Maps: the first of them.
-    Otherwise: curves by rate.
+    Methods or features: the loss against the rate for each. Lines: the weight for each rate. Two weights: the error
+    surface. Several hidden sizes: the final value over rate and size, as heat maps where there is a test accuracy, else
+    as lines beside the curves. Maps: the first of them. Otherwise: curves by rate.
 
     Args:
         study: its name, for the title.
@@ -46,6 +48,8 @@ def study_figure(study: str, backends: Backends) -> Figure:
     points = next(iter(backends.values()))
     if points[0].config.grid is not None:
         return map_figure(points[0].config, points[0].history.map_arrays)
+    if knob(points) is not None:
+        return variants_figure(f"{study} ({points[0].config.backend.name}): final loss against the rate", points)
     if recorded(points, "weights/weight"):
         return _weights(study, backends)
     if has_two_weights(points[0].history):

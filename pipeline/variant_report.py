@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
@@ -16,40 +16,36 @@ from pipeline.variants import SMOOTHED, TARGET, Variant, knob, target, variants
 CALLED = {"optimizer.name": "method", "schedule.name": "schedule", "feature": "feature"}
 
 
-def comparison_lines(points: Sequence[Point]) -> Iterator[str]:
-    """What the variants of one backend's points do, as Markdown: two sentences and a row for each."""
+def variant_table(points: Sequence[Point]) -> Iterator[str]:
+    """A row for each variant of one backend's points, as Markdown; nothing where they are no variants."""
     key, found = knob(points), variants(points)
     if key is None:
         return
-    word = CALLED[key]
-    for sentence in sentences(points):
-        yield f"- {sentence}"
-    yield ""
     yield (
         f"Target: a loss of {target(points[0]):.3g}, {TARGET:.0%} of the baseline. A rate is usable where training "
         "ends at most there; the range is that around the best rate, + where the grid ends first. Steps: updates until "
         f"the training loss{_smoothed(points)} first was at most the target, at the usable rate that took the fewest."
     )
     yield ""
-    rows = [[word, "best rate", "loss there", "usable rates", "decades", "steps to the target", "at rate"]]
-    rows += [_row(variant) for variant in found]
-    yield from table(rows)
+    rows = [[CALLED[key], "best rate", "loss there", "usable rates", "decades", "steps to the target", "at rate"]]
+    yield from table(rows + [_row(variant) for variant in found])
+    yield ""
 
 
-def sentences(points: Sequence[Point]) -> list[str]:
+def comparison(points: Sequence[Point]) -> list[str]:
     """The widest usable range, the lowest loss, the fewest steps; what never reached the target."""
     key, found = knob(points), variants(points)
     usable = [variant for variant in found if variant.decades is not None]
     if key is None or not usable:
         return ["none reaches the target at any rate."] if key else []
+    told = []
     widths = {variant.name: variant.decades or 0.0 for variant in usable}
-    widest = max(widths.values())
-    names = _listed([name for name, width in widths.items() if math.isclose(width, widest)])
-    told = [f"the widest range of usable rates: {names}, {widest:.1f} decades."]
-    narrowest = min(widths.values())
-    names = _listed([name for name, width in widths.items() if math.isclose(width, narrowest)])
+    widest, narrowest = max(widths.values()), min(widths.values())
+    if widest:
+        told.append(f"the widest range of usable rates: {_with(widths, widest)}, {widest:.1f} decades.")
     if narrowest < widest:
-        told.append(f"the narrowest: {names}, {f'{narrowest:.1f} decades' if narrowest else 'one rate of the grid'}.")
+        much = f"{narrowest:.1f} decades" if narrowest else "one rate of the grid"
+        told.append(f"the narrowest: {_with(widths, narrowest)}, {much}.")
     lowest = min(usable, key=lambda variant: variant.losses[variant.best or 0])
     told.append(f"the lowest loss: {lowest.name}, {_best(lowest)}.")
     fast = [variant for variant in usable if variant.fastest is not None]
@@ -63,7 +59,11 @@ def sentences(points: Sequence[Point]) -> list[str]:
 
 
 def parity_table(results: Results, study: str) -> list[str]:
-    """How far apart the backends are at each point of a study, as Markdown; nothing where none is trained by both."""
+    """How far apart the backends are at each point of a study, as Markdown; nothing where none is trained by both.
+
+    A row for each point that both trained: the largest relative difference of the training loss over the epochs, and
+    the last loss of each.
+    """
     rows = [["point", "largest relative difference of the training loss", "at epoch", *BACKENDS]]
     for mine, theirs in pairs(results, study):
         steps, one = mine.history.series("train/loss")
@@ -107,6 +107,10 @@ def _fastest_rate(variant: Variant) -> str:
 
 def _smoothed(points: Sequence[Point]) -> str:
     return f" (mean of {SMOOTHED} minibatches)" if "updates" in points[0].history.tables else ""
+
+
+def _with(widths: Mapping[str, float], width: float) -> str:
+    return _listed([name for name, own in widths.items() if math.isclose(own, width)])
 
 
 def _listed(names: Sequence[str]) -> str:
