@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 
+from pipeline.curve_sections import Balls, CurveData, check_curve
 from pipeline.errors import LabError
 from pipeline.grid_axes import GridAxes, check_map
 from pipeline.model_sections import Model, Training
@@ -126,16 +127,17 @@ class Config(Section):
     study: Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}$")]
     seed: Annotated[Whole, Field(ge=0, lt=2**32)]
     dtype: Literal["float32", "float64"]
-    loss: Literal["mean_squared_error", "half_summed_squared_error", "cross_entropy"]
+    loss: Literal["mean_squared_error", "half_summed_squared_error", "cross_entropy", "curve_height"]
     gradient: Literal["backpropagation", "finite_difference"]
     finite_difference_step: PositiveFloat
-    data: Annotated[TableData | IdxData, Field(discriminator="kind")]
+    data: Annotated[TableData | IdxData | CurveData, Field(discriminator="kind")]
     model: Model
     optimizer: Annotated[Optimizer, Field(discriminator="name")]
     schedule: Annotated[Schedule, Field(discriminator="name")]
     backend: Annotated[NumpyBackend | KerasBackend, Field(discriminator="name")]
     training: Training
     recording: Recording
+    balls: Balls | None
     grid: GridAxes | None
     tracking: Tracking
     results: str | None
@@ -178,6 +180,7 @@ class Config(Section):
                 f"received {self.training.rows}; take rows out of its file in conf/data"
             )
         check_map(self)
+        check_curve(self)
         return self
 
 

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.config import IdxData, TableData
+from pipeline.curve_sections import CurveData
 from pipeline.errors import LabError
 from pipeline.files import file_sha256
 
@@ -71,11 +72,11 @@ class Arrays:
         return out
 
 
-def load(data: TableData | IdxData, dtype: str, project: Path) -> Arrays:
+def load(data: TableData | IdxData | CurveData, dtype: str, project: Path) -> Arrays:
     """Read a data set.
 
     Args:
-        data: its config; a table carries its rows itself.
+        data: its config; a table carries its rows itself, and a curve has none.
         dtype: of the numbers that a network is given; inputs that are bytes stay so until they are `scaled`.
         project: folder that holds data/prepared.
 
@@ -87,6 +88,9 @@ def load(data: TableData | IdxData, dtype: str, project: Path) -> Arrays:
         targets = np.array(data.targets, dtype=dtype)
         rows = json.dumps([data.inputs, data.targets]).encode()
         return Arrays(inputs, targets, None, None, targets.shape[1], {"table": hashlib.sha256(rows).hexdigest()}, dtype)
+    if isinstance(data, CurveData):
+        sum_ = hashlib.sha256(data.model_dump_json(exclude={"name"}).encode()).hexdigest()
+        return Arrays(np.empty((0, 1), dtype), np.empty((0, 1), dtype), None, None, 1, {"curve": sum_}, dtype)
     return _load_prepared(data, dtype, project / PREPARED / data.name)
 
 

@@ -15,9 +15,9 @@ from pipeline.sections import Number, PositiveFloat, Section, Whole
 if TYPE_CHECKING:
     from pipeline.config import Config
 
-Knob = Literal["optimizer.learning_rate", "optimizer.output_learning_rate", "model.hidden_size", "seed"]
+Knob = Literal["optimizer.learning_rate", "optimizer.output_learning_rate", "model.hidden_size", "seed", "balls.start"]
 LEAST: dict[Knob, int] = {"model.hidden_size": 1, "seed": 0}
-"""Knobs that are whole numbers, and the smallest value of each; the others are above 0."""
+"""Knobs that are whole numbers, and the smallest value of each; the others are above 0, but for `balls.start`."""
 MOST: dict[Knob, int] = {"model.hidden_size": 2**53 - 1, "seed": 2**32 - 1}
 Count = Annotated[Whole, Field(ge=2, le=100_000)]
 
@@ -56,7 +56,7 @@ class Axis(Section):
             raise ValueError(f"expected {self.knob} in rising order, received {_some(values)}")
         least = LEAST.get(self.knob)
         if least is None:
-            if values[0] <= 0:
+            if values[0] <= 0 and self.knob != "balls.start":
                 raise ValueError(f"expected {self.knob} above 0, received {_some(values)}")
         elif not (np.rint(values) == values).all() or values[0] < least or values[-1] > MOST[self.knob]:
             raise ValueError(
@@ -78,7 +78,7 @@ class Axis(Section):
     @property
     def logarithmic(self) -> bool:
         """Whether a picture shows the values on a logarithmic scale."""
-        return self.logspace is not None or (self.list is not None and self.knob not in LEAST)
+        return self.logspace is not None or (self.list is not None and self.knob not in (*LEAST, "balls.start"))
 
     def values(self) -> NDArray[np.float64]:
         """The values, (count,). Whole knobs that a range misses by rounding alone are whole."""
@@ -124,11 +124,14 @@ def check_map(config: Config) -> None:
     """
     if config.grid is None:
         return
-    sgd_only = "optimizer.output_learning_rate" in (axis.knob for axis in config.grid.axes)
+    knobs = [axis.knob for axis in config.grid.axes]
+    sgd_only = "optimizer.output_learning_rate" in knobs
     recording = config.recording
     needed: list[tuple[str, object, Sequence[object], str]] = [
         ("backend", config.backend.name, ["numpy"], "backend=numpy"),
-        ("data", config.data.kind, ["table"], "data=three_bits, or another table in conf/data"),
+        ("data", config.data.kind, ["curve"] if "balls.start" in knobs else ["table"],
+         "data=curve_bowl, or another curve in conf/data" if "balls.start" in knobs
+         else "data=three_bits, or another table in conf/data"),
         ("training.batch_size", config.training.batch_size, [None], "training.batch_size=null"),
         ("gradient", config.gradient, ["backpropagation"], "gradient=backpropagation"),
         ("recording.weight_metrics", recording.weight_metrics, [False], "recording.weight_metrics=false"),

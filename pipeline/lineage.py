@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pipeline.config import Config, IdxData, TableData
+from pipeline.curve_sections import CurveData
 from pipeline.files import short_hash
 
 TAG = "data."
@@ -46,9 +47,14 @@ def dataset_of(config: Config, checksums: Mapping[str, str]) -> Dataset:
         checksums: SHA-256 by array name.
     """
     data = config.data
+    columns: list[dict[str, Any]]
+    profile: dict[str, Any]
     listed = "".join(f"{checksums[name]}  {name}\n" for name in sorted(checksums))
     source_type, source = _source(data)
-    columns, profile = _table(data, config.dtype) if isinstance(data, TableData) else _images(data, config.dtype)
+    if isinstance(data, CurveData):
+        columns, profile = _curve(data, config.dtype)
+    else:
+        columns, profile = _table(data, config.dtype) if isinstance(data, TableData) else _images(data, config.dtype)
     return Dataset(
         name=data.name,
         digest=short_hash(listed.encode()),
@@ -64,9 +70,9 @@ def checksums_in(tags: Mapping[str, str]) -> dict[str, str]:
     return {key.removeprefix(TAG): value for key, value in tags.items() if key.startswith(TAG)}
 
 
-def _source(data: TableData | IdxData) -> tuple[str, dict[str, str]]:
-    """Where a data set comes from: the first place that is configured, or its own file for a table."""
-    if isinstance(data, TableData) or not data.sources:
+def _source(data: TableData | IdxData | CurveData) -> tuple[str, dict[str, str]]:
+    """Where a data set comes from: the first place that is configured, or its own file for a table or a curve."""
+    if isinstance(data, TableData | CurveData) or not data.sources:
         return "local", {"uri": f"conf/data/{data.name}.yaml"}
     first = data.sources[0]
     if first.kind in ("npz", "gzip_files"):
@@ -87,6 +93,12 @@ def _table(data: TableData, dtype: str) -> tuple[list[dict[str, Any]], dict[str,
         for place in range(width)
     ]
     return columns, {"rows": len(data.inputs), "inputs": widths["input"], "outputs": widths["target"]}
+
+
+def _curve(data: CurveData, dtype: str) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    described = {"expression": data.expression} if data.expression else {"points": len(data.points or ())}
+    columns = [{"type": _number(dtype), "name": name, "required": True} for name in ("x", "height")]
+    return columns, described | {"lowest": data.lowest, "highest": data.highest}
 
 
 def _images(data: IdxData, dtype: str) -> tuple[list[dict[str, Any]], dict[str, int]]:

@@ -84,10 +84,10 @@ def chosen_epochs(point: Point) -> dict[str, int]:
 
     `final` is the last epoch. `best` is the one of the snapshots with the smallest test loss, or training loss where
     there are no test rows, and is left out where that is the last one. Weights that are inf or NaN, or have such a
-    loss, are no model; a map has none.
+    loss, are no model; a map has none, and neither has a curve.
     """
     history = point.history
-    if not history.snapshots:  # a map
+    if not history.snapshots or point.config.balls is not None:  # a map, or balls on a curve
         return {}
     compared = _loss_name(history)
     losses = {metric.step: metric.value for metric in history.metrics if metric.name == compared}

@@ -8,7 +8,7 @@ A point is known by its signature (identity.py). Its folder `.points/SIGNATURE/`
     metrics.csv             journal: step (epoch), timestamp (ms), name, value
     weights.npz             `steps` (snapshots,), then for each array of the network (snapshots, ...)
     map.npz                 of a map: its axes, and what it keeps of each of its points; it has no snapshots
-    TABLE.csv               direction_changes, first_epochs
+    TABLE.csv               direction_changes, first_epochs; balls, those of a curve
     outcome.json            how it ended; best and final metrics
     plots/                  figures
     SHA256SUMS              checksums of all of them; what makes the folder complete
@@ -26,6 +26,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TextIO
 
+from pipeline.backends.numpy.basins import check_basins
+from pipeline.backends.numpy.curve_descent import POSITIONS
 from pipeline.backends.numpy.map_measures import check_map_arrays
 from pipeline.checkpoints import unstack_snapshots
 from pipeline.config import Config, read_config
@@ -158,7 +160,7 @@ def read_point(folder: Path, name: str) -> Point:
             points_in_pass=outcome.points_in_pass,
         )
         arrays = read_arrays(folder / "weights.npz")
-        names = [] if config.grid else array_names(config.model)
+        names = [] if config.grid else [POSITIONS] if config.balls else array_names(config.model)
         if set(arrays) != {"steps", *names}:
             raise ValueError(f"weights.npz holds {', '.join(arrays)}")
         unstack_snapshots(arrays, history)
@@ -166,7 +168,8 @@ def read_point(folder: Path, name: str) -> Point:
             if "map.npz" not in files:
                 raise ValueError(f"{SUMS} does not name map.npz")
             history.map_arrays = dict(read_arrays(folder / "map.npz"))
-            check_map_arrays(history.map_arrays, config.grid)
+            check = check_basins if config.data.kind == "curve" else check_map_arrays
+            check(history.map_arrays, config.grid)
         for table in map(Path, files):
             if table.suffix == ".csv" and len(table.parts) == 1 and table.name != "metrics.csv":
                 with (folder / table).open(newline="") as stream:

@@ -26,14 +26,15 @@ METRIC_BYTES = 200
 
 
 def passes(points: Sequence[tuple[Config, Arrays]]) -> list[list[int]]:
-    """Group points that fit on one grid axis, in blocks that fit in memory; Keras' points and maps train one at a time.
+    """Group points that fit on one grid axis, in blocks that fit in memory; Keras' points and maps train one at a time,
+    and so do the balls of a curve.
 
     Returns:
         Positions in `points`, grouped.
     """
     stacks: dict[str, list[int]] = {}
     for place, (config, _) in enumerate(points):
-        alone = config.backend.name == "keras" or config.grid is not None
+        alone = config.backend.name == "keras" or config.grid is not None or config.balls is not None
         key = str(place) if alone else stack_key(config)
         stacks.setdefault(key, []).append(place)
     groups = []
@@ -68,7 +69,7 @@ def memory(config: Config, arrays: Arrays) -> int:
     if config.grid is not None:
         return config.grid.points * MAP_BYTES
     sizes = layer_sizes(config.model, arrays.features, arrays.outputs)
-    weights = sum(inputs * outputs for inputs, outputs in pairwise(sizes))
+    weights = config.balls.count if config.balls else sum(inputs * outputs for inputs, outputs in pairwise(sizes))
     rows = min(config.training.batch_size or len(arrays.train_inputs), len(arrays.train_inputs))
     epochs, recording = config.training.epochs, config.recording
     records = len(record_epochs(epochs, recording.metrics_every))

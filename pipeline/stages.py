@@ -11,6 +11,7 @@ from pydantic import Field, TypeAdapter, ValidationError
 
 from pipeline import idx
 from pipeline.config import IdxData, IdxFile, TableData
+from pipeline.curve_sections import CurveData
 from pipeline.errors import LabError
 
 RAW = Path("data") / "raw"
@@ -24,18 +25,19 @@ def read_data(config: DictConfig, verb: str) -> IdxData:
         verb: what the stage does, for the message about a data set that needs no stage.
 
     Raises:
-        LabError: a key is unknown, missing or wrong, or the data set is a table in its conf file.
+        LabError: a key is unknown, missing or wrong, or the data set is a table or a curve in its conf file.
     """
     section = OmegaConf.to_container(config["data"], resolve=True, throw_on_missing=True)
-    kinds: TypeAdapter[TableData | IdxData] = TypeAdapter(Annotated[TableData | IdxData, Field(discriminator="kind")])
+    any_kind = Annotated[TableData | IdxData | CurveData, Field(discriminator="kind")]
+    kinds: TypeAdapter[TableData | IdxData | CurveData] = TypeAdapter(any_kind)
     try:
         data = kinds.validate_python(section)
     except ValidationError as error:
         problems = [f"  {'.'.join(['data', *map(str, p['loc'][1:])])}: {p['msg']}" for p in error.errors()]
         raise LabError("\n".join(["The data set cannot be used.", *problems]), fix="mend its conf/data file") from None
-    if isinstance(data, TableData):
+    if isinstance(data, TableData | CurveData):
         raise LabError(
-            f"There is nothing to {verb} for {data.name}: its table is in conf/data/{data.name}.yaml.",
+            f"There is nothing to {verb} for {data.name}: its {data.kind} is in conf/data/{data.name}.yaml.",
             fix=f"train on it at once: python -m pipeline.train data={data.name}",
         )
     for name in (data.name, *(file.name for file in data.files.values())):

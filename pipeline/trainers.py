@@ -26,6 +26,10 @@ class Train(Protocol):
 
 def trainer(config: Config) -> Train:
     """What trains a point; only then is its module imported, and with it TensorFlow where Keras trains."""
+    if config.data.kind == "curve" and config.grid is None:
+        from pipeline.backends.numpy.curve_descent import train_balls
+
+        return train_balls
     if config.grid is not None:
         from pipeline.backends.numpy.rate_map import train_map
 

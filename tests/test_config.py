@@ -51,6 +51,10 @@ def test_the_experiments_of_the_texts_are_there() -> None:
 @pytest.mark.parametrize("backend", ["numpy", "keras"])
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
 def test_every_experiment_is_valid_on_both_backends_but_maps_on_keras(experiment: str, backend: str) -> None:
+    if experiment.startswith("curve_") and backend == "keras":
+        with pytest.raises(LabError, match="backend"):
+            config(f"experiment={experiment}", f"backend={backend}")
+        return
     if (experiment, backend) == ("trainability_map", "keras"):
         with pytest.raises(LabError, match=r"a map \(grid.x, grid.y\) needs backend=numpy; received keras"):
             config(f"experiment={experiment}", f"backend={backend}")
@@ -66,6 +70,7 @@ def test_every_experiment_is_valid_on_both_backends_but_maps_on_keras(experiment
 def test_every_option_of_a_group_is_valid_and_named_like_its_file(group: str) -> None:
     for option in (path.stem for path in (CONF / group).glob("*.yaml")):
         fitting = ("experiment=three_bits",) if group == "data" and option.endswith(("bits", "x")) else ()
+        fitting = ("experiment=curve_restarts",) if option.startswith("curve_") else fitting
         assert getattr(config(*fitting, f"{group}={option}"), group).name == option
 
 

@@ -33,6 +33,7 @@ BASES = {
     "adam": config("training.epochs=2"),
     "keras": config("backend=keras", "optimizer=nesterov"),
     "map": config("experiment=trainability_map"),
+    "curve": config("experiment=curve_restarts"),
 }
 
 
@@ -84,7 +85,7 @@ def test_a_signature_begins_the_hash_of_the_canonical_text() -> None:
 def test_every_key_counts_but_those_that_are_named(base: Config) -> None:
     own, seen = signature(base, SUMS), dict[str, str]()
     for key, value in flatten(base):
-        if key == "grid":  # a section of its own, which the base `map` has
+        if key in ("grid", "balls"):  # sections of their own, which the bases `map` and `curve` have
             continue
         changed = signature(with_value(base, key, other_value(value)), SUMS)
         if is_left_out(key):
@@ -210,6 +211,11 @@ COUNTS = {
     "backends/numpy/stack.py": NUMPY,
     "backends/numpy/map_measures.py": NUMPY,
     "backends/numpy/rate_map.py": NUMPY,
+    "backends/numpy/basins.py": NUMPY,
+    "backends/numpy/curve_descent.py": NUMPY,
+    "backends/numpy/curves.py": NUMPY,
+    "backends/numpy/expressions.py": NUMPY,
+    "backends/numpy/rolling.py": NUMPY,
     "backends/numpy/losses.py": NUMPY,
     "backends/numpy/network.py": NUMPY,
     "backends/numpy/training.py": NUMPY,
@@ -245,6 +251,7 @@ NOT_DECIDING = {
     "config.py": "what it reads is signed as values",
     "checkpoints.py": "a checkpoint changes nothing: tests/test_numpy_training.py",
     "files.py": "writes and reads whole files",
+    "curve_sections.py": "what it reads is signed as values",
     "grid_axes.py": "the values of a map's axes are signed",
     "errors.py": "messages",
 }
@@ -343,6 +350,7 @@ TURNS_NO_WEIGHT = {
     "tracking.name": "where it is told",
     "tracking.uri": "where it is told",
     "grid": "a run of another kind: tests/test_rate_map.py",
+    "balls": "a run of another kind: tests/test_curve_descent.py",
     "recording.metrics_every": "how much is written down",
     "recording.snapshots": "how much is written down",
     "recording.weight_metrics": "how much is written down",

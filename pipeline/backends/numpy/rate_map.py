@@ -18,6 +18,7 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.backends.numpy.basins import basin_blocks, basin_metrics, empty_basins, roll_block
 from pipeline.backends.numpy.grid_last import GridLast
 from pipeline.backends.numpy.map_measures import MapArrays, Tally, empty_map, map_metrics
 from pipeline.backends.numpy.optimizers import MOMENTS, UPDATES, knobs
@@ -49,8 +50,10 @@ def map_axes(config: Config) -> GridAxes:
 
 
 def blocks(config: Config, arrays: Arrays) -> list[Places]:
-    """The points of a map in blocks of networks of one shape, as positions row by row."""
+    """The points of a map in blocks of networks of one shape, or the balls of a curve, as positions row by row."""
     axes = map_axes(config)
+    if config.data.kind == "curve":
+        return basin_blocks(axes)
     values = knob_values(axes, np.arange(axes.points))
     sizes = values.get("model.hidden_size", np.full(axes.points, config.model.hidden_size or 0))
     found: list[Places] = []
@@ -92,9 +95,11 @@ def train_map(
     """
     (config,), (history,) = points, histories
     todo = blocks(config, arrays)
+    curve = config.data.kind == "curve"
+    empty, metrics = (empty_basins, basin_metrics) if curve else (empty_map, map_metrics)
     done = checkpoints.epoch if checkpoints else 0
     if not done:
-        history.map_arrays = empty_map(map_axes(config))
+        history.map_arrays = empty(map_axes(config))
     every, before, started = -(-len(todo) // RECORDS), history.seconds, time.perf_counter()
     stop = threading.Event()
     pool = ThreadPoolExecutor(_cores(), thread_name_prefix="block")
@@ -104,7 +109,7 @@ def train_map(
         for number, (places, future) in enumerate(zip(todo[done:], futures, strict=True), done + 1):
             _fill(history.map_arrays, places, future)
             if number % every == 0 or number == len(todo):
-                values = map_metrics(history.map_arrays)
+                values = metrics(history.map_arrays)
                 history.record(number, values)
                 report(number, values.get("map/best_loss", math.nan))
             history.seconds = before + time.perf_counter() - started
@@ -134,6 +139,8 @@ def train_block(config: Config, arrays: Arrays, places: Places, stop: threading.
         What is kept of each point, (places,) each.
     """
     values = knob_values(map_axes(config), places)
+    if config.data.kind == "curve":
+        return roll_block(config, values, stop)
     if "model.hidden_size" in values:
         config = _with_size(config, int(values["model.hidden_size"][0]))
     parameters = _initial(config, arrays, values.get("seed"), len(places))
