@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
+from pipeline.curve_answers import curve_answers, curve_headline
 from pipeline.diagnosis import GOAL, GROWN, Diagnosis, diagnose, roughly
 from pipeline.plot_data import cell_metric, hidden_sizes, rates, with_size
 from pipeline.plots import METRIC_NAMES
@@ -22,6 +23,11 @@ QUESTIONS = {
     "trainability_map": "A rate for each layer of the three-bit network: which pairs train it, and which do not?",
     "methods_three_bits": "Every method on the three-bit network: which rates can it use, how fast is it?",
     "methods_mnist": "Every method on MNIST: which rates can it use, how fast is it?",
+    "curve_divergence": "Balls in a bowl: at which rate does each step overshoot farther than the one before?",
+    "curve_stuck": "A ball on a shelf that is almost flat: is it stuck, and does a larger rate free it?",
+    "curve_local_minimum": "A ball in the higher of two minima: which rates, and which momentum, get it out?",
+    "curve_restarts": "100 balls dropped at random on a curve with five minima: do they end in exactly these?",
+    "curve_basins": "In which of five minima does a ball end, by its rate and its start?",
 }
 """Each study's question, in the order of the report."""
 
@@ -44,6 +50,9 @@ def answers(points: Sequence[Point]) -> Iterator[str]:
             return
     if knob(points) is not None:
         yield from comparison(points)
+        return
+    if points[0].config.balls is not None:
+        yield from curve_answers(points)
         return
     found = {point.name: diagnose(point.config, point.history) for point in points}
     if len(points) == 1:
@@ -70,6 +79,8 @@ def headline(points: Sequence[Point]) -> str:
         return "; ".join([*told, *([headline(others)] if others else [])])
     if knob(points) is not None:
         return " ".join(sentence[0].upper() + sentence[1:] for sentence in comparison(points))
+    if points[0].config.balls is not None:
+        return curve_headline(points)
     metric, sizes, best = cell_metric(points), hidden_sizes(points), best_point(points)
     labels: dict[str, dict[float, list[int | None]]] = {}
     for point in points:

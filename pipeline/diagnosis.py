@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 
 from pipeline.backends.numpy.map_measures import map_metrics
 from pipeline.backends.numpy.network import ACTIVATIONS, forward
-from pipeline.config import Config, TableData
+from pipeline.config import Config, IdxData, TableData
+from pipeline.curve_diagnosis import judge
 from pipeline.grid_axes import GridAxes
 from pipeline.history import History
 from pipeline.initial_weights import Weights
@@ -81,15 +82,22 @@ def baseline_loss(config: Config) -> float:
     Mean squared error: the variance of the targets. Half the summed squared error: half their summed squared distance
     from their mean. Cross-entropy: log(classes).
     """
-    if not isinstance(config.data, TableData):
+    if isinstance(config.data, IdxData):
         return math.log(config.data.classes)
+    if not isinstance(config.data, TableData):
+        raise TypeError("a curve has no baseline")
     targets = np.array(config.data.targets)
     squares = (targets - targets.mean(axis=0)) ** 2
     return float(squares.mean() if config.loss == "mean_squared_error" else squares.sum() / 2)
 
 
 def diagnose(config: Config, history: History) -> Diagnosis:
-    """Say why a point ended where it did; of a map how many of its points converged, and which is the best."""
+    """Say why a point ended where it did; of a map how many of its points converged, and which is the best.
+
+    Balls on a curve are judged by curve_diagnosis.py, in words of their own.
+    """
+    if config.data.kind == "curve":
+        return Diagnosis(*judge(config, history))
     if config.grid is not None:
         return _map(config.grid, history)
     steps, losses = history.series("train/loss")

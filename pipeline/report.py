@@ -62,7 +62,7 @@ def _in_short(results: Results) -> list[str]:
     rows = [["study", "asks", *BACKENDS]]
     for study in ordered(results):
         found = results.get(study, {})
-        missing = "a map, NumPy only" if _is_map(found) else "not run"
+        missing = "a map, NumPy only" if _is_map(found) else "NumPy only" if _is_curve(found) else "not run"
         said = [headline(found[backend]) if backend in found else missing for backend in BACKENDS]
         rows.append([f"[{study}](#{study})", QUESTIONS.get(study, ""), *said])
     return table(rows)
@@ -115,6 +115,11 @@ def _is_map(backends: Mapping[str, Sequence[Point]]) -> bool:
     return any(point.config.grid is not None for points in backends.values() for point in points)
 
 
+def _is_curve(backends: Mapping[str, Sequence[Point]]) -> bool:
+    """Whether a study is of balls on a curve, which only NumPy lets roll."""
+    return any(point.config.balls is not None for points in backends.values() for point in points)
+
+
 def _points_table(backends: Mapping[str, Sequence[Point]]) -> list[str]:
     points = [point for members in backends.values() for point in members]
     metrics = [name for name in METRIC_NAMES if recorded(points, name)]
@@ -135,7 +140,7 @@ def _points_table(backends: Mapping[str, Sequence[Point]]) -> list[str]:
 def _sentences(backends: Mapping[str, Sequence[Point]]) -> Iterator[str]:
     """What was trained, and what it says; what both backends say alike is said once."""
     for backend in BACKENDS:
-        if backend not in backends and not _is_map(backends):
+        if backend not in backends and not _is_map(backends) and not _is_curve(backends):
             yield f"{backend}: not run."
     said: dict[str, list[str]] = {}
     for backend, points in backends.items():

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from pipeline.config import Config, read_config
 from pipeline.errors import LabError
+from tests.curves import changed
 from tests.trained import config
 
 CURVE, MAP, BITS, PAIRS = "curve_restarts", "curve_basins", "two_bits", "trainability_map"
@@ -39,18 +39,6 @@ REFUSED: dict[str, tuple[str, dict[str, Any], str]] = {
     "starts of a network": (PAIRS, {"grid.y.knob": "balls.start"}, "data=curve_bowl"),
     "a rate below 0": (MAP, {"grid.x.linspace.start": -1}, "expected optimizer.learning_rate above 0"),
 }  # fmt: skip
-
-
-def changed(experiment: str, changes: dict[str, Any]) -> Config:
-    """The config of an experiment with some keys replaced; the conf folder is read once."""
-    plain: dict[str, Any] = config(f"experiment={experiment}").model_dump(mode="json")
-    for key, value in changes.items():
-        *sections, last = key.split(".")
-        place = plain
-        for section in sections:
-            place = place[section]
-        place[last] = value
-    return read_config(plain)
 
 
 @pytest.mark.parametrize(("experiment", "changes", "message"), REFUSED.values(), ids=REFUSED)
