@@ -48,11 +48,11 @@ def answers(points: Sequence[Point]) -> Iterator[str]:
         points = [point for point in points if point.config.grid is None]
         if not points:
             return
-    if knob(points) is not None:
-        yield from comparison(points)
-        return
     if points[0].config.balls is not None:
         yield from curve_answers(points)
+        return
+    if knob(points) is not None:
+        yield from comparison(points)
         return
     found = {point.name: diagnose(point.config, point.history) for point in points}
     if len(points) == 1:
@@ -77,10 +77,10 @@ def headline(points: Sequence[Point]) -> str:
         others = [point for point in points if point.config.grid is None]
         told = [diagnose(point.config, point.history).evidence for point in maps]
         return "; ".join([*told, *([headline(others)] if others else [])])
-    if knob(points) is not None:
-        return " ".join(sentence[0].upper() + sentence[1:] for sentence in comparison(points))
     if points[0].config.balls is not None:
         return curve_headline(points)
+    if knob(points) is not None:
+        return " ".join(sentence[0].upper() + sentence[1:] for sentence in comparison(points))
     metric, sizes, best = cell_metric(points), hidden_sizes(points), best_point(points)
     labels: dict[str, dict[float, list[int | None]]] = {}
     for point in points:

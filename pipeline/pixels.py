@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.panels import INK, Colour
+from pipeline.panels import FAINT, INK, Colour
 from pipeline.plot_data import Floats
 
 if TYPE_CHECKING:
@@ -24,6 +24,13 @@ Bytes = NDArray[np.uint8]
 
 WIDTH, MARGIN = 480, 12
 """Width of an image and its margin, pixels."""
+AXIS = 70
+"""Where a panel begins that has an axis at its left, pixels."""
+HEADING, TOP = 36, 66
+"""Where the line below the caption stands, and where the picture begins below it, pixels."""
+Ticks = Sequence[tuple[float, float]]
+"""Values and where they stand on an axis, 0 to 1."""
+GRID = "#e6e6e6"
 TEXT = 16
 """Size of text in pixels; MLflow shows the images half as large."""
 BETWEEN = "#c8c8c8"
@@ -142,3 +149,20 @@ def with_lines(panel: Image, lines: Sequence[Path2D]) -> Image:
             edge = "white" if dot > 4 else colour
             draw.ellipse([x - dot * SMOOTH, y - dot * SMOOTH, x + dot * SMOOTH, y + dot * SMOOTH], colour, edge, SMOOTH)
     return large.reduce(SMOOTH)
+
+
+def ruled(image: Image, box: tuple[int, int, int, int], across: Ticks, up: Ticks) -> Image:
+    """Draw the grid of a panel with left, top, right and bottom `box`, and its labels around it; returns the panel."""
+    from PIL import ImageDraw
+
+    draw = ImageDraw.Draw(image)
+    left, top, right, bottom = box
+    for value, place in up:
+        y = round(bottom - place * (bottom - top))
+        draw.line([left, y, right, y], FAINT if value == 0 else GRID)
+        write(image, (left - 6, y), f"{value:g}", anchor="rm")
+    for value, place in across:
+        x = round(left + place * (right - left))
+        draw.line([x, top, x, bottom], FAINT if value == 0 else GRID)
+        write(image, (x, bottom + 6), f"{value:g}", anchor="ma")
+    return image.crop(box)

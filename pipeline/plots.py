@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pipeline.config import Config
+from pipeline.curve_pictures import balls_by_rate, curve_figures
 from pipeline.history import History
 from pipeline.map_picture import map_figure
 from pipeline.panels import (
@@ -74,8 +75,11 @@ def title_of(config: Config) -> str:
 def point_figures(config: Config, history: History) -> Iterator[tuple[str, Figure]]:
     """The figures of one point by name: `curves`, `weights`, and `error_surface` where there are two weights.
 
-    Of a map: `map`.
+    Of a map: `map`; of balls on a curve: `balls`.
     """
+    if config.data.kind == "curve":
+        yield from curve_figures(config, history)
+        return
     if config.grid is not None:
         yield "map", map_figure(config, history.map_arrays)
         return
@@ -92,6 +96,9 @@ def sweep_figures(points: Sequence[Point]) -> Iterator[tuple[str, Figure]]:
     """
     points = [point for point in points if point.config.grid is None]
     if not points:
+        return
+    if points[0].config.balls is not None:
+        yield "balls_by_rate", balls_by_rate(points)
         return
     yield "curves_by_rate", curves_by_rate(points)
     if len(rates(points)) > 1:

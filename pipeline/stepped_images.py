@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pipeline.config import Config, TableData
+from pipeline.curve_images import draw_balls
 from pipeline.history import History
 from pipeline.image_data import (
     EXPLOSION,
@@ -31,8 +32,11 @@ from pipeline.image_data import (
 )
 from pipeline.panels import FAINT, INK, rate_colour, short
 from pipeline.pixels import (
+    AXIS,
+    HEADING,
     MARGIN,
     TEXT,
+    TOP,
     WIDTH,
     Path2D,
     blank,
@@ -41,6 +45,7 @@ from pipeline.pixels import (
     heat_map,
     hexadecimal,
     palette,
+    ruled,
     scale,
     with_lines,
     write,
@@ -51,15 +56,8 @@ from pipeline.plots import PATH
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-Ticks = Sequence[tuple[float, float]]
-"""Values and where they stand on an axis, 0 to 1."""
-AXIS = 70
-"""Where a panel begins that has an axis at its left, pixels."""
-HEADING, TOP = 36, 66
-"""Where the line below the caption stands, and where the picture begins below it, pixels."""
 CAPTION = (21, 18, 15)
 """Sizes of a caption, pixels: the first in which it fits."""
-GRID = "#e6e6e6"
 WEIGHTS, LOSSES = "RdBu_r", "cividis"
 """Colour maps: from blue over white at zero to red, and from dark to bright."""
 
@@ -68,11 +66,13 @@ def image_keys(config: Config) -> list[str]:
     """Under which keys a point has images, in the order of what they tell.
 
     `first_layer` where there is a hidden layer, `error_surface` where there are two weights and nothing else, `fit` of
-    a network of one weight, with or without a bias, and `weight_histograms` of all others. A map has the
-    figure that its training draws.
+    a network of one weight, with or without a bias, and `weight_histograms` of all others; `balls` on a
+    curve. A map has the figure that its training draws.
     """
     if config.grid is not None:
         return ["map"]
+    if config.balls is not None:
+        return ["balls"]
     if config.model.hidden_size is not None:
         return ["first_layer", "weight_histograms"]
     data = config.data
@@ -93,11 +93,13 @@ def stepped_images(config: Config, history: History) -> Iterator[tuple[str, int,
     if not shown:
         return
     epochs = list(dict.fromkeys(shown.values()))
-    tiled = shows_tiles(config, len(history.snapshots[epochs[0]]["layer_0/weights"]))
+    first = history.snapshots[epochs[0]]
+    tiled = "layer_0/weights" in first and shows_tiles(config, len(first["layer_0/weights"]))
     drawn: dict[str, Callable[[Config, History, Sequence[int]], Iterator[Image]]] = {
         "first_layer": draw_tiles if tiled else draw_heat_maps,
         "error_surface": draw_surface,
         "fit": draw_fit,
+        "balls": draw_balls,
         "weight_histograms": draw_histograms,
     }
     for key in image_keys(config):
@@ -191,7 +193,7 @@ def draw_histograms(config: Config, history: History, epochs: Sequence[int]) -> 
         write(background, (MARGIN, top - 30), f"layer {place}: {' x '.join(f'{n:,}' for n in arrays[0].shape)} weights")
         counts = count_ticks(int(counted.counts.max()), arrays[0].size)
         edges = weight_ticks(counted.low, counted.high, counted.signed_log)
-        _axes(background, (AXIS, top, AXIS + wide, top + high), edges, counts)
+        ruled(background, (AXIS, top, AXIS + wide, top + high), edges, counts)
         ImageDraw.Draw(background).line([AXIS, top + high, AXIS + wide, top + high], FAINT)
         panels.append((top + high, bar_heights(counted.counts, arrays[0].size) * high))
     for step in range(len(epochs)):
@@ -218,7 +220,7 @@ def draw_fit(config: Config, history: History, epochs: Sequence[int]) -> Iterato
                      (high - np.array(config.data.targets)[:, 0]) / (high - low)], axis=1)  # fmt: skip
     background = blank(TOP + tall + 32)
     box = (AXIS, TOP, AXIS + wide, TOP + tall)
-    panel = _axes(background, box, weight_ticks(left, right), weight_ticks(low, high))
+    panel = ruled(background, box, weight_ticks(left, right), weight_ticks(low, high))
     lines: list[Path2D] = []
     for epoch, answer in zip(epochs, answers, strict=True):
         image = background.copy()
@@ -239,7 +241,7 @@ def draw_surface(config: Config, history: History, epochs: Sequence[int]) -> Ite
     span, side = float(axis[-1]), 2 * len(axis)
     background = blank(TOP + side + 56)
     ticks = weight_ticks(-span, span)
-    _axes(background, (AXIS, TOP, AXIS + side, TOP + side), ticks, ticks)
+    ruled(background, (AXIS, TOP, AXIS + side, TOP + side), ticks, ticks)
     panel = enlarged(palette(LOSSES)[loss_places(surface[::-1])], (side, side))
     write(background, (MARGIN, TOP + side + 30), "first weight across, second up")
     scale(background, TOP + side + 32, LOSSES, f"loss {surface.min():.1g}", f"{surface.max():.2g}")
@@ -256,20 +258,3 @@ def draw_surface(config: Config, history: History, epochs: Sequence[int]) -> Ite
             loss = float(loss_at(config, weights)[0])
         write(image, (MARGIN, HEADING), f"weights {short(first)} and {short(second)}, loss {loss:.3g}")
         yield image
-
-
-def _axes(image: Image, box: tuple[int, int, int, int], across: Ticks, up: Ticks) -> Image:
-    """Draw the grid of a panel with left, top, right and bottom `box`, and its labels around it; returns the panel."""
-    from PIL import ImageDraw
-
-    draw = ImageDraw.Draw(image)
-    left, top, right, bottom = box
-    for value, place in up:
-        y = round(bottom - place * (bottom - top))
-        draw.line([left, y, right, y], FAINT if value == 0 else GRID)
-        write(image, (left - 6, y), f"{value:g}", anchor="rm")
-    for value, place in across:
-        x = round(left + place * (right - left))
-        draw.line([x, top, x, bottom], FAINT if value == 0 else GRID)
-        write(image, (x, bottom + 6), f"{value:g}", anchor="ma")
-    return image.crop(box)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from pipeline.curve_pictures import balls_by_rate, basin_figure
 from pipeline.diagnosis import diagnose
 from pipeline.map_picture import map_figure
 from pipeline.panels import (
@@ -37,15 +38,19 @@ Backends = Mapping[str, Sequence[Point]]
 def study_figure(study: str, backends: Backends) -> Figure:
     """The picture of a study.
 
-    Methods or features: the loss against the rate for each. Lines: the weight for each rate. Two weights: the error
-    surface. Several hidden sizes: the final value over rate and size, as heat maps where there is a test accuracy, else
-    as lines beside the curves. Maps: the first of them. Otherwise: curves by rate.
+    Balls on a curve: their paths. Maps: the first of them. Methods or features: the loss against the rate for each.
+    Lines: the weight for each rate. Two weights: the error surface. Several hidden sizes: the final value over rate and
+    size, as heat maps where there is a test accuracy, else as lines beside the curves. Otherwise: curves by rate.
 
     Args:
         study: its name, for the title.
         backends: the points of each backend; at least one of one.
     """
     points = next(iter(backends.values()))
+    if points[0].config.balls is not None:
+        return balls_by_rate(points)
+    if points[0].config.data.kind == "curve":
+        return basin_figure(points[0].config, points[0].history.map_arrays)
     if points[0].config.grid is not None:
         return map_figure(points[0].config, points[0].history.map_arrays)
     if knob(points) is not None:

@@ -119,17 +119,20 @@ def _judged_by(points: Sequence[Config]) -> str:
 
 
 def _curves(points: Sequence[Config]) -> list[Chart]:
-    """How training went: the loss, and the accuracy or the mean absolute error."""
+    """How training went: the loss, and the accuracy, the mean absolute error, or the share of balls that settled."""
     if _has_classes(points):
         return [_line("train/loss", log=True), _line("test/accuracy")]
+    if points[0].balls is not None:
+        return [_line("train/loss"), _line("balls/settled_share")]
     return [_line("train/loss", log=True), _line("train/mean_absolute_error", log=True)]
 
 
 def _map(points: Sequence[Config], images: Collection[str]) -> list[Section]:
     pictures = [_image(key, points[0].training.epochs) for key in images]
+    asks = "In which minimum does each ball end?" if points[0].data.kind == "curve" else "Which pairs converge (blue)?"
     filled = [_line("map/converged_share"), _line("map/best_loss", log=True)]
     return [
-        Section("Which pairs converge (blue)?", pictures, columns=1, height=900),
+        Section(asks, pictures, columns=1, height=900),
         Section("How the map filled, by block", filled),
     ]
 
@@ -258,6 +261,8 @@ def _state(
     judged = ["final/train/loss"]
     judged += ["final/test/accuracy" if _has_classes(points) else "final/train/mean_absolute_error"]
     parts = ["train", "test"] if _has_classes(points) else ["train"]
+    if points[0].balls is not None:
+        judged = ["final/train/loss", "final/balls/settled_share"]
     if points[0].grid is not None:
         judged, parts = ["map/converged_share", "map/best_loss"], ["map"]
     columns = [f"params.`{key}`" for key in knobs] + [f"tags.`{key}`" for key in ("outcome", "diagnosis")]
@@ -272,6 +277,8 @@ def _state(
             common = {"uuid": f"chart-{len(charts)}", "metricSectionId": heading["uuid"], "isGenerated": False}
             charts.append(common | {"deleted": False, "runsCountToCompare": 100} | chart)
     prefixes = [*parts, "weights", *(f"{kind}/{part}" for kind in ("best", "final") for part in parts)]
+    if points[0].balls is not None:
+        prefixes += ["balls", "final/balls"]
     if any(point.recording.weight_metrics and point.model.hidden_size is not None for point in points):
         prefixes += ["weights/layer_0", "weights/layer_1"]
     prefixes += ["final", "final/weights", "diagnosis", "hp", "time", "Model metrics", "System metrics"]

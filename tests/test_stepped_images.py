@@ -168,7 +168,7 @@ def test_tiles_have_the_colours_of_the_weights() -> None:
     times, left = 8, (480 - 57 * 8) // 2
 
     def at(image: NDArray[np.uint8], row: int, column: int) -> list[int]:
-        place: list[int] = image[stepped_images.TOP + row * times + 4, left + column * times + 4].tolist()
+        place: list[int] = image[pixels.TOP + row * times + 4, left + column * times + 4].tolist()
         return place
 
     limit = image_data.colour_limit([hidden])
@@ -186,9 +186,9 @@ def test_heat_maps_have_the_colours_of_the_weights() -> None:
     network = {"layer_0/weights": first, "layer_1/weights": last}
     image = images(THREE_BITS, history_of({0: network}))["first_layer"][0]
     colours = pixels.palette(stepped_images.WEIGHTS)
-    row = [image[stepped_images.TOP + 6, 82 + 96 * column + 6].tolist() for column in range(4)]
+    row = [image[pixels.TOP + 6, 82 + 96 * column + 6].tolist() for column in range(4)]
     assert row == colours[[255, 1, 128, 192]].tolist()
-    below = [image[stepped_images.TOP + 3 * 44 + 40 + 6, 82 + 96 * column + 6].tolist() for column in range(4)]
+    below = [image[pixels.TOP + 3 * 44 + 40 + 6, 82 + 96 * column + 6].tolist() for column in range(4)]
     assert below == colours[[255, 1, 192, 128]].tolist()
 
 
@@ -220,7 +220,7 @@ def test_histograms_have_bars_as_high_as_their_counts() -> None:
     shown = images(THREE_BITS, history)["weight_histograms"]
     colour = np.array(getrgb(pixels.hexadecimal(rate_colour(10))))
     for step, expected in ((0, {12: 12}), (300, {0: 1, 18: 3, 23: 8})):
-        panel = shown[step][stepped_images.TOP : stepped_images.TOP + 140, stepped_images.AXIS : 480 - pixels.MARGIN]
+        panel = shown[step][pixels.TOP : pixels.TOP + 140, pixels.AXIS : 480 - pixels.MARGIN]
         heights = (panel == colour).all(axis=2).sum(axis=0)
         width = panel.shape[1] / 24
         bars = {int((x + 0.51) / width): int(height) for x, height in enumerate(heights) if height}
@@ -233,11 +233,11 @@ def test_fit_goes_through_its_points() -> None:
     shown = images(LINE, history_of({0: high_up, 40: exact}))["fit"]
     above, through = shown[0], shown[40]
     (left, right), (low, high) = (-0.8, 4.4), (-3.6, 15.6)
-    wide, tall = 480 - pixels.MARGIN - stepped_images.AXIS, 340
+    wide, tall = 480 - pixels.MARGIN - pixels.AXIS, 340
 
     def at(image: NDArray[np.uint8], x: float, y: float) -> list[int]:
         column, row = round((x - left) / (right - left) * wide), round((high - y) / (high - low) * tall)
-        place: list[int] = image[stepped_images.TOP + row, stepped_images.AXIS + column].tolist()
+        place: list[int] = image[pixels.TOP + row, pixels.AXIS + column].tolist()
         return place
 
     colour, ink = list(getrgb(pixels.hexadecimal(rate_colour(0.1)))), list(getrgb(INK))
@@ -259,8 +259,8 @@ def test_error_surface_shows_the_way_so_far() -> None:
 
     def near(image: NDArray[np.uint8], first: float, second: float) -> float:
         side = 382
-        column = stepped_images.AXIS + round((first + 10) / 20 * side)
-        row = stepped_images.TOP + round((10 - second) / 20 * side)
+        column = pixels.AXIS + round((first + 10) / 20 * side)
+        row = pixels.TOP + round((10 - second) / 20 * side)
         colour = image[row, column].astype(int)
         return float(np.abs(colour - path).max())
 
@@ -271,7 +271,7 @@ def test_error_surface_shows_the_way_so_far() -> None:
     assert near(end, -5, 5) < 5
     assert near(end, 0, 0) < 40
     assert near(end, 5, -5) < 5
-    dark, bright = start[stepped_images.TOP + 300, 400], start[stepped_images.TOP + 60, 100]
+    dark, bright = start[pixels.TOP + 300, 400], start[pixels.TOP + 60, 100]
     assert dark.sum() < 150 < 450 < bright.sum(), "the first bit is the output: small where the first weight is large"
 
 
