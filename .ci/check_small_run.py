@@ -22,7 +22,7 @@ NUMPY_ONLY = {
     "curve_stuck": 4,
     "curve_local_minimum": 6,
     "curve_restarts": 1,
-    "curve_basins": 1,
+    "curve_basins": 2,
 }
 """Maps, and balls on a curve."""
 RUNS = """

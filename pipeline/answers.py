@@ -27,7 +27,7 @@ QUESTIONS = {
     "curve_stuck": "A ball on a shelf that is almost flat: is it stuck, and does a larger rate free it?",
     "curve_local_minimum": "A ball in the higher of two minima: which rates, and which momentum, get it out?",
     "curve_restarts": "100 balls dropped at random on a curve with five minima: do they end in exactly these?",
-    "curve_basins": "In which of five minima does a ball end, by its rate and its start?",
+    "curve_basins": "In which of five minima does a ball end, by rate and start, and what does momentum do to that?",
 }
 """Each study's question, in the order of the report."""
 

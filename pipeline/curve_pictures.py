@@ -18,6 +18,7 @@ from pipeline.curve_diagnosis import Ending, ending
 from pipeline.diagnosis import diagnose
 from pipeline.history import History
 from pipeline.map_picture import edges
+from pipeline.optimizer_sections import Momentum
 from pipeline.panels import FAINT, INK, SMALL, draw_lines, epoch_axis, name_panel, panels, rate_colour
 from pipeline.panels import Line as NamedLine
 from pipeline.plot_data import curve as metric_curve
@@ -66,7 +67,7 @@ def height_limits(curve: Curve) -> tuple[float, float]:
 def curve_figures(config: Config, history: History) -> Iterator[tuple[str, Figure]]:
     """The figures of one point by name: `balls`, and of a map of a curve `map`."""
     if config.grid is not None:
-        yield "map", basin_figure(config, history.map_arrays)
+        yield "map", basin_figure([(config, history.map_arrays)])
         return
     yield "balls", balls_figure(config, history)
 
@@ -183,16 +184,24 @@ def balls_by_rate(points: Sequence[Point]) -> Figure:
     return figure
 
 
-def basin_figure(config: Config, arrays: Mapping[str, NDArray[Any]]) -> Figure:
-    """The minimum that each ball ends in, over rate and start, and the curve beside it."""
+def basin_figure(maps: Sequence[tuple[Config, Mapping[str, NDArray[Any]]]]) -> Figure:
+    """The minimum that each ball ends in, over rate and start; a panel for each map of one curve."""
+    wide = 8.2 if len(maps) == 1 else 6.6
+    figure, axes = panels(1, len(maps), f"{maps[0][0].study}: where balls settle, by rate and start", wide, 5.2)
+    for panel, (config, arrays) in zip(axes, maps, strict=True):
+        _draw_basins(panel, config, arrays, bar=panel is axes[-1])
+    return figure
+
+
+def _draw_basins(panel: Axes, config: Config, arrays: Mapping[str, NDArray[Any]], bar: bool) -> None:
     from matplotlib.colors import BoundaryNorm, ListedColormap
 
     if config.grid is None:
         raise ValueError("expected a config with a grid")
-    curve = curve_of(curve_data(config))
-    values, axes_of = basin_metrics(arrays), config.grid
-    title = f"{config.study}: {values['map/converged_share']:.1%} of {axes_of.points:,} balls settle"
-    figure, (panel,) = panels(1, 1, title, width=8.2, height=5.6)
+    curve, axes_of, optimizer = curve_of(curve_data(config)), config.grid, config.optimizer
+    momentum = f" {optimizer.momentum:g}" if isinstance(optimizer, Momentum) else ""
+    share = basin_metrics(arrays)["map/converged_share"]
+    name_panel(panel, f"{optimizer.name}{momentum}: {share:.1%} of {axes_of.points:,} balls settle")
     colours = [LOST_COLOUR, UNSETTLED_COLOUR, *(basin_colour(place) for place in range(len(curve.minima)))]
     norm = BoundaryNorm(np.arange(LOST, len(curve.minima) + 1) - 0.5, len(colours))
     mesh = panel.pcolormesh(
@@ -205,9 +214,10 @@ def basin_figure(config: Config, arrays: Mapping[str, NDArray[Any]]) -> Figure:
             scale("log")
     labels = {"optimizer.learning_rate": "learning rate (step per unit of slope)", "balls.start": "start x"}
     panel.set(xlabel=labels[axes_of.x.knob], ylabel=labels[axes_of.y.knob])
-    bar = figure.colorbar(mesh, cax=panel.inset_axes((1.03, 0.05, 0.04, 0.9)))
+    if not bar:
+        return
+    scale_of = panel.figure.colorbar(mesh, cax=panel.inset_axes((1.03, 0.05, 0.04, 0.9)))
     names = ["diverged", "not settled", *(f"x = {curve.place(x)}" for x in curve.minima)]
-    bar.set_ticks(list(range(LOST, len(curve.minima))), labels=names)
-    bar.ax.tick_params(labelsize=SMALL, length=0)
-    bar.set_label("the minimum in which the ball rests", fontsize=SMALL)
-    return figure
+    scale_of.set_ticks(list(range(LOST, len(curve.minima))), labels=names)
+    scale_of.ax.tick_params(labelsize=SMALL, length=0)
+    scale_of.set_label("the minimum in which the ball rests", fontsize=SMALL)

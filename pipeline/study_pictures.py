@@ -38,7 +38,8 @@ Backends = Mapping[str, Sequence[Point]]
 def study_figure(study: str, backends: Backends) -> Figure:
     """The picture of a study.
 
-    Balls on a curve: their paths. Maps: the first of them. Methods or features: the loss against the rate for each.
+    Balls on a curve: their paths, or of maps where they settle. Other maps: the first. Methods or features: the loss
+    against the rate for each.
     Lines: the weight for each rate. Two weights: the error surface. Several hidden sizes: the final value over rate and
     size, as heat maps where there is a test accuracy, else as lines beside the curves. Otherwise: curves by rate.
 
@@ -50,7 +51,7 @@ def study_figure(study: str, backends: Backends) -> Figure:
     if points[0].config.balls is not None:
         return balls_by_rate(points)
     if points[0].config.data.kind == "curve":
-        return basin_figure(points[0].config, points[0].history.map_arrays)
+        return basin_figure([(point.config, point.history.map_arrays) for point in points])
     if points[0].config.grid is not None:
         return map_figure(points[0].config, points[0].history.map_arrays)
     if knob(points) is not None:

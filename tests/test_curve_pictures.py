@@ -89,7 +89,10 @@ def test_the_map_has_a_colour_for_each_minimum() -> None:
     assert "x = -5.87" in words
     (mesh,) = (artist for artist in figure.axes[0].collections if isinstance(artist, QuadMesh))
     assert np.array_equal(np.asarray(mesh.get_array()).reshape(15, 6), point.history.map_arrays["minimum"])
-    drawn(study_figure("curve_basins", {"numpy": [point]}))
+    both = study_figure("curve_basins", {"numpy": [point, ball_point(*BASINS, "optimizer.momentum=0.9")]})
+    titles = [axes.get_title(loc="left") for axes in both.axes]
+    assert [title.split(":")[0] for title in titles] == ["momentum 0", "momentum 0.9"]
+    drawn(both)
     assert "In which minimum does each ball end?" in " ".join(view_tags([point.config], image_keys, 1).values())
 
 
@@ -98,7 +101,7 @@ def test_a_map_may_have_the_start_across() -> None:
               "grid.y={knob: optimizer.learning_rate, logspace: {start: 0.01, stop: 1, count: 4}, linspace: null, "
               "list: null}")  # fmt: skip
     point = ball_point("experiment=curve_basins", "training.epochs=60", *across)
-    figure = basin_figure(point.config, point.history.map_arrays)
+    figure = basin_figure([(point.config, point.history.map_arrays)])
     drawn(figure)
     assert (figure.axes[0].get_xscale(), figure.axes[0].get_yscale()) == ("linear", "log")
 
