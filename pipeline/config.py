@@ -16,7 +16,7 @@ from pydantic import BaseModel, Field, ValidationError, field_validator, model_v
 from pipeline.curve_sections import Balls, CurveData, check_curve
 from pipeline.errors import LabError
 from pipeline.grid_axes import GridAxes, check_map
-from pipeline.model_sections import Model, Training
+from pipeline.model_sections import Model, Training, check_features
 from pipeline.optimizer_sections import Optimizer, Schedule
 from pipeline.sections import Number, PositiveFloat, PositiveInt, Section, Whole
 
@@ -179,6 +179,7 @@ class Config(Section):
                 f"training.rows: a table is used whole, and {self.data.name} has {len(self.data.inputs)} rows; "
                 f"received {self.training.rows}; take rows out of its file in conf/data"
             )
+        check_features(self)
         check_map(self)
         check_curve(self)
         return self

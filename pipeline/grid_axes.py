@@ -20,6 +20,18 @@ LEAST: dict[Knob, int] = {"model.hidden_size": 1, "seed": 0}
 """Knobs that are whole numbers, and the smallest value of each; the others are above 0, but for `balls.start`."""
 MOST: dict[Knob, int] = {"model.hidden_size": 2**53 - 1, "seed": 2**32 - 1}
 Count = Annotated[Whole, Field(ge=2, le=100_000)]
+NETWORKS: list[tuple[str, Sequence[object], str]] = [
+    ("model.further_hidden_sizes", [()], "[]"),
+    ("model.hidden_activation", ["sigmoid", "relu"], "sigmoid, or relu"),
+    ("model.batch_normalization", [False], "false"),
+    ("model.dropout", [0], "0"),
+    ("model.drop_connect", [0], "0"),
+    ("training.l1", [0], "0"),
+    ("training.l2", [0], "0"),
+    ("training.clip_value", [None], "null"),
+    ("training.clip_norm", [None], "null"),
+]
+"""What the networks of a map are made of: keys, the values that they may have, and what is said of these."""
 
 
 class LogRange(Section):
@@ -139,6 +151,9 @@ def check_map(config: Config) -> None:
         ("recording.table_epochs", recording.table_epochs, [0], "recording.table_epochs=0"),
         ("optimizer", config.optimizer.name, ["sgd"] if sgd_only else [config.optimizer.name], "optimizer=sgd"),
     ]  # fmt: skip
+    for key, accepted, said in NETWORKS:
+        section, name = key.split(".")
+        needed.append((key, getattr(getattr(config, section), name), accepted, f"{key}={said}"))
     for key, received, accepted, fix in needed:
         if received not in accepted:
             raise ValueError(f"{key}: a map (grid.x, grid.y) needs {fix}; received {received}")

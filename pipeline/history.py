@@ -106,7 +106,7 @@ def weight_metrics(weights: Mapping[str, NDArray[np.floating]]) -> dict[str, flo
     values = {}
     for name, array in weights.items():
         layer, kind = name.split("/")
-        short = {"weights": "weight", "bias": "bias"}[kind]
+        short = "weight" if kind == "weights" else kind
         prefix = "weights/" if one_layer else f"weights/{layer}/"
         for place, value in np.ndenumerate(array):
             suffix = "" if array.size == 1 else "_" + "_".join(map(str, place))

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
 
 from pipeline.sections import Fraction, Number, PositiveFloat, PositiveInt, Section
+
+if TYPE_CHECKING:
+    from pipeline.config import Config
 
 NonNegative = Annotated[Number, Field(ge=0)]
 
@@ -35,6 +38,16 @@ class Model(Section):
     dropout: Fraction
     drop_connect: Fraction
 
+    @property
+    def plain(self) -> bool:
+        """Whether there is at most one hidden layer, of sigmoids or rectifiers, with nothing added to it.
+
+        Such networks have kernels of their own, `grid_last.py` and `one_network.py`.
+        """
+        common = self.hidden_size is None or self.hidden_activation in ("sigmoid", "relu")
+        added = self.further_hidden_sizes or self.batch_normalization or self.dropout or self.drop_connect
+        return common and not added
+
 
 class Training(Section):
     epochs: PositiveInt
@@ -44,3 +57,35 @@ class Training(Section):
     l2: NonNegative
     clip_value: PositiveFloat | None
     clip_norm: PositiveFloat | None
+
+    @property
+    def penalised(self) -> bool:
+        """Whether something is added to the loss."""
+        return self.l1 > 0 or self.l2 > 0
+
+    @property
+    def clipped(self) -> bool:
+        """Whether the gradient is cut before it moves the weights."""
+        return self.clip_value is not None or self.clip_norm is not None
+
+
+def check_features(config: Config) -> None:
+    """Refuse features of a network that nothing would read, and those that forward differences cannot be of.
+
+    Raises:
+        ValueError: naming the key, what it must be and what it was.
+    """
+    model, nothing = config.model, {"further_hidden_sizes": [], "batch_normalization": False, "dropout": 0.0}
+    for name, fix in nothing.items() if model.hidden_size is None else ():
+        value = getattr(model, name)
+        if value:
+            raise ValueError(
+                f"model.{name}: there is no hidden layer (model.hidden_size=null) that it could be of; "
+                f"use model.{name}={str(fix).lower()}, or give model.hidden_size; received {value}"
+            )
+    for name in ("batch_normalization", "dropout", "drop_connect") if config.gradient == "finite_difference" else ():
+        if getattr(model, name):
+            raise ValueError(
+                f"model.{name}: forward differences compare losses of one network, and this is another one in "
+                f"training; use gradient=backpropagation; received {getattr(model, name)}"
+            )

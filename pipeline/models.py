@@ -188,6 +188,7 @@ def _write_numpy(folder: Path, config: Config, weights: Weights, described: dict
     import mlflow.pyfunc
 
     # Named by what is in it: Python has one module of a name, and would let one version answer for another.
+    needed = ["numpy", "scipy"] if config.model.hidden_activation == "gelu" else ["numpy"]
     package = "forward_" + short_hash("".join(file_sha256(PACKAGE / name) for name in FORWARD_PASS).encode())
     with TemporaryDirectory() as scratch:
         for name in FORWARD_PASS:
@@ -204,7 +205,7 @@ def _write_numpy(folder: Path, config: Config, weights: Weights, described: dict
             loader_module=f"{package}.{LOADER}",
             data_path=str(network),
             code_paths=[str(Path(scratch) / package)],
-            pip_requirements=[f"numpy=={np.__version__}"],
+            pip_requirements=[f"{package}=={version(package)}" for package in needed],
             **described,
         )
 

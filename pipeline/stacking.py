@@ -64,7 +64,8 @@ def memory(config: Config, arrays: Arrays) -> int:
     """Bytes that a point takes, roughly.
 
     That is: parameters, gradient, two moments, update, the snapshots, the activations of a batch, forward and back, and
-    where every weight is a metric, those records. Of a map it is what is kept and drawn of all its points.
+    where every weight is a metric, those records; with other layers than one plain one, masks and what the way back
+    through each of them needs. Of a map it is what is kept and drawn of all its points.
     """
     if config.grid is not None:
         return config.grid.points * MAP_BYTES
@@ -75,7 +76,8 @@ def memory(config: Config, arrays: Arrays) -> int:
     records = len(record_epochs(epochs, recording.metrics_every))
     snapshots = min(recording.snapshots, records)
     metrics = records * weights * METRIC_BYTES if recording.weight_metrics else 0
-    return metrics + np.dtype(config.dtype).itemsize * ((6 + snapshots) * weights + 4 * rows * sum(sizes[1:]))
+    copies, values = (6, 4) if config.model.plain else (8, 8)
+    return metrics + np.dtype(config.dtype).itemsize * ((copies + snapshots) * weights + values * rows * sum(sizes[1:]))
 
 
 def check_memory(config: Config, arrays: Arrays) -> None:

@@ -149,14 +149,14 @@ def draw_tiles(config: Config, history: History, epochs: Sequence[int]) -> Itera
 
 
 def draw_heat_maps(config: Config, history: History, epochs: Sequence[int]) -> Iterator[Image]:
-    """Both layers of a small network: a column is a hidden unit, a row an input, a bias or an output."""
+    """The first two layers of a small network: a column is a hidden unit, a row an input, a bias or an output."""
     final = history.snapshots[epochs[-1]]["layer_0/weights"]
     units = largest_units(final)
-    into = ["layer_0/weights", "layer_0/bias"] if config.model.bias else ["layer_0/weights"]
+    into = [name for name in ("layer_0/weights", "layer_0/bias") if name in history.snapshots[epochs[-1]]]
     before = [np.vstack([history.snapshots[epoch][name] for name in into])[:, units] for epoch in epochs]
     after = [history.snapshots[epoch]["layer_1/weights"][units].T for epoch in epochs]
-    names = [f"input {row}" for row in range(len(final))] + ["bias"] * config.model.bias
-    outputs = [f"output {row}" for row in range(len(after[0]))]
+    names = [f"input {row}" for row in range(len(final))] + ["bias"] * (len(into) - 1)
+    outputs = [f"{'unit' if config.model.further_hidden_sizes else 'output'} {row}" for row in range(len(after[0]))]
     across = (WIDTH - AXIS - 2 * MARGIN) // len(units) * len(units)
     high = [min(44, 240 // len(rows)) * len(rows) or 240 for rows in (names, outputs)]
     tops = [TOP, TOP + high[0] + 40]

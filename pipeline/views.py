@@ -279,8 +279,9 @@ def _state(
     prefixes = [*parts, "weights", *(f"{kind}/{part}" for kind in ("best", "final") for part in parts)]
     if points[0].balls is not None:
         prefixes += ["balls", "final/balls"]
-    if any(point.recording.weight_metrics and point.model.hidden_size is not None for point in points):
-        prefixes += ["weights/layer_0", "weights/layer_1"]
+    sized = [p.model for p in points if p.recording.weight_metrics and p.model.hidden_size is not None]
+    layers = max((2 + len(model.further_hidden_sizes) for model in sized), default=0)
+    prefixes += [f"weights/layer_{layer}" for layer in range(layers)]
     prefixes += ["final", "final/weights", "diagnosis", "hp", "time", "Model metrics", "System metrics"]
     headings += [{"uuid": name, "name": name, "display": False, "isGenerated": True} for name in prefixes]
     groups = [{"mode": "param", "groupByData": key} for key in means_over]

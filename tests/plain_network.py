@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
 from pipeline.backends.numpy.losses import Targets, loss_and_slope
 from pipeline.backends.numpy.network import SLOPES, Array, Parameters, forward
 from pipeline.model_sections import Model
+
+NO_FEATURES: dict[str, Any] = {
+    "further_hidden_sizes": (),
+    "batch_normalization": False,
+    "dropout": 0.0,
+    "drop_connect": 0.0,
+}
+"""Of a `Model`: one hidden layer with nothing added to it."""
 
 
 def backpropagation(

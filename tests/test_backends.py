@@ -16,7 +16,7 @@ from pipeline.checkpoints import Checkpoint, Checkpoints, State, read_checkpoint
 from pipeline.config import Config
 from pipeline.data import Arrays, load
 from pipeline.history import History, record_epochs
-from pipeline.initial_weights import Weights, draw
+from pipeline.initial_weights import Weights, draw, is_trained
 from tests.test_numpy_training import Keeper, assert_same, divergence_by_hand
 from tests.trained import config
 
@@ -24,6 +24,17 @@ NAMES = ("numpy", "keras")
 IMAGES = ("experiment=mnist", "training.epochs=3", "training.batch_size=16", "model.hidden_size=5")
 BITS = ("experiment=three_bits", "model.hidden_size=4", "training.epochs=30", "recording.metrics_every=1")
 LINE = ("experiment=line_y2x", "gradient=backpropagation", "training.batch_size=2", "recording.metrics_every=20")
+FEATURES = (
+    "model.further_hidden_sizes=[4]",
+    "model.hidden_activation=softplus",
+    "model.batch_normalization=true",
+    "training.l1=0.001",
+    "training.l2=0.01",
+    "training.clip_value=0.1",
+    "training.clip_norm=0.2",
+    "recording.direction_changes=true",
+)
+BY_CHANCE = ("model.dropout=0.4", "model.drop_connect=0.3")
 OPTIMIZERS = {
     "sgd": ("optimizer=sgd", "optimizer.learning_rate=0.5"),
     "momentum": ("optimizer=momentum", "optimizer.learning_rate=0.1"),
@@ -48,6 +59,7 @@ STOPS = {
     "minibatches that diverge later": ((5,), (*LINE, "optimizer.learning_rate=0.3")),
     "minibatches that have diverged, not yet recorded": ((19,), (*LINE, "optimizer.learning_rate=0.3")),
     "images": ((1, 2), (*IMAGES, "optimizer=adam", "recording.direction_changes=true")),
+    "images, with what chance and batches do": ((2,), (*IMAGES, *FEATURES, *BY_CHANCE, "training.batch_size=null")),
     "images, between records": (
         (4,),
         (*IMAGES, "training.epochs=11", "optimizer=momentum", "recording.metrics_every=9", "recording.snapshots=3"),
@@ -116,23 +128,57 @@ def both() -> tuple[Backend, Backend]:
     return get("numpy"), get("keras")
 
 
-def loss_by_hand(point: Config, weights: Weights, inputs: NDArray[np.floating], targets: NDArray[np.generic]) -> float:
-    """The loss in the plainest words, for the test alone."""
+def loss_by_hand(
+    point: Config,
+    weights: Weights,
+    inputs: NDArray[np.floating],
+    targets: NDArray[np.generic],
+    in_training: bool = False,
+) -> float:
+    """The loss in the plainest words, for the test alone; nothing is left out of the network by chance."""
     values = inputs
+    added = sum(
+        point.training.l1 * np.abs(array).sum() + point.training.l2 * (array**2).sum()
+        for name, array in weights.items()
+        if name.endswith("weights")
+    )
     layers = sum(name.endswith("weights") for name in weights)
     for layer in range(layers):
         values = values @ weights[f"layer_{layer}/weights"] + weights.get(f"layer_{layer}/bias", np.zeros(1))
+        if f"layer_{layer}/scale" in weights:
+            scale, shift, mean, variance = (
+                weights[f"layer_{layer}/{kind}"] for kind in ("scale", "shift", "moving_mean", "moving_variance")
+            )
+            if in_training:
+                mean, variance = values.mean(axis=0), values.var(axis=0)
+            values = scale * (values - mean) / np.sqrt(variance + 0.001) + shift
         name = point.model.hidden_activation if layer < layers - 1 else point.model.output_activation
         if name == "sigmoid":
             values = 1 / (1 + np.exp(-values))
         elif name == "relu":
             values = np.where(values > 0, values, 0)
+        elif name == "tanh":
+            values = np.tanh(values)
+        elif name == "leaky_relu":
+            values = np.where(values > 0, values, 0.2 * values)
+        elif name == "softplus":
+            values = np.log(1 + np.exp(values))
+        elif name == "gelu":
+            values = values / 2 * (1 + np.vectorize(math.erf)(values / math.sqrt(2)))
         elif name == "softmax":
             values = np.exp(values) / np.exp(values).sum(axis=1, keepdims=True)
     if point.loss == "cross_entropy":
-        return float(-np.log(values[np.arange(len(targets)), targets.astype(int)]).mean())
+        return float(added - np.log(values[np.arange(len(targets)), targets.astype(int)]).mean())
     squares = (values - targets.astype(float)) ** 2
-    return float(squares.sum() / 2 if point.loss == "half_summed_squared_error" else squares.mean())
+    return float(added + (squares.sum() / 2 if point.loss == "half_summed_squared_error" else squares.mean()))
+
+
+def clipped_by_hand(point: Config, slopes: Weights) -> Weights:
+    """First no component above a value, then no more than a length."""
+    value, length = point.training.clip_value or math.inf, point.training.clip_norm or math.inf
+    slopes = {name: np.maximum(np.minimum(slope, value), -value) for name, slope in slopes.items()}
+    norm = math.sqrt(sum(float((slope**2).sum()) for slope in slopes.values()))
+    return {name: slope * (length / norm) if norm > length else slope for name, slope in slopes.items()}
 
 
 GRADIENT_CASES = {
@@ -155,6 +201,31 @@ GRADIENT_CASES = {
     ),
     "relu, softmax": ("model.initial_bias=0.1",),
     "sigmoid, softmax": ("model.hidden_activation=sigmoid", "model.bias=false"),
+    "tanh, three layers, softmax": ("model.hidden_activation=tanh", "model.further_hidden_sizes=[4,3]"),
+    "gelu, clipped by value, softmax": ("model.hidden_activation=gelu", "training.clip_value=0.03"),
+    "leaky relu, penalties": (
+        "data=two_bits",
+        "loss=mean_squared_error",
+        "model.output_activation=identity",
+        "model.hidden_activation=leaky_relu",
+        "training.l1=0.02",
+        "training.l2=0.03",
+    ),
+    "relu, penalties, clipped, the grid axis last": (
+        "data=two_bits",
+        "loss=mean_squared_error",
+        "model.output_activation=identity",
+        "training.l1=0.02",
+        "training.l2=0.03",
+        "training.clip_value=0.1",
+        "training.clip_norm=0.2",
+    ),
+    "softplus, batch normalization, clipped by norm, softmax": (
+        "model.hidden_activation=softplus",
+        "model.batch_normalization=true",
+        "model.further_hidden_sizes=[4]",
+        "training.clip_norm=0.3",
+    ),
 }
 
 
@@ -175,17 +246,29 @@ class TestContract:
         history = backend.fresh(*chosen, arrays=arrays)
         point = backend.config(*chosen)
         before, after = history.snapshots[0], history.snapshots[1]
-        for name, array in before.items():
-            slope = np.empty_like(array)
+        slopes: Weights = {}
+        for name in filter(is_trained, before):
+            array = before[name]
+            slope = slopes[name] = np.empty_like(array)
             for place in np.ndindex(array.shape):
                 up, down = array.copy(), array.copy()
                 up[place] += step
                 down[place] -= step
-                higher = loss_by_hand(point, {**before, name: up}, inputs, targets)
-                slope[place] = (higher - loss_by_hand(point, {**before, name: down}, inputs, targets)) / (2 * step)
-            moved = (after[name] - array) / -rate
+                higher, lower = (
+                    loss_by_hand(point, {**before, name: moved}, inputs, targets, in_training=True)
+                    for moved in (up, down)
+                )
+                slope[place] = (higher - lower) / (2 * step)
+        longest = math.sqrt(sum(float((slope**2).sum()) for slope in slopes.values()))
+        assert history.final()["gradient_norm"] == pytest.approx(longest, rel=1e-6)
+        # Keras has these constants, 0.2 and the root of 2, in float32.
+        close = 1e-8 if point.model.hidden_activation in ("gelu", "leaky_relu") else 1e-9
+        cut = clipped_by_hand(point, slopes)
+        assert ("clipped" in case) == any(not np.array_equal(cut[name], slopes[name]) for name in slopes)
+        for name, slope in cut.items():
+            moved = (after[name] - before[name]) / -rate
             np.testing.assert_allclose(moved, slope, rtol=1e-6, atol=1e-6 * max(np.abs(slope).max(), 1e-3))
-        assert history.final()["train/loss"] == pytest.approx(loss_by_hand(point, after, inputs, targets), rel=1e-9)
+        assert history.final()["train/loss"] == pytest.approx(loss_by_hand(point, after, inputs, targets), rel=close)
 
     def test_training_starts_from_the_drawn_weights(self, backend: Backend) -> None:
         study = ("experiment=three_bits", "training.epochs=2")
@@ -445,6 +528,17 @@ def test_minibatches_of_several_epochs_are_the_same_on_both(both: tuple[Backend,
     )
     a, b = (backend.run(*IMAGES, "dtype=float64", "training.epochs=4", arrays=arrays) for backend in both)
     assert_alike(a, b, rel=1e-8, floor=1e-10)
+
+
+def test_features_without_chance_are_the_same_on_both(both: tuple[Backend, Backend], tiny_images: Arrays) -> None:
+    assert tiny_images.test_inputs is not None
+    train, test = (rows.astype(np.float64) for rows in (tiny_images.train_inputs, tiny_images.test_inputs))
+    arrays = replace(tiny_images, train_inputs=train, test_inputs=test)
+    study = (*IMAGES, *FEATURES, "dtype=float64", "training.epochs=4", "recording.snapshots=5")
+    a, b = (backend.run(*study, arrays=arrays) for backend in both)
+    assert_alike(a, b, rel=1e-9, floor=1e-12)
+    assert a.tables == b.tables
+    assert all(np.ptp(a.snapshots[4][f"layer_{layer}/moving_mean"]) > 0.1 for layer in (0, 1))
 
 
 @pytest.mark.parametrize("size", ["16", "null"])

@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.stats import truncnorm
 
-from pipeline.initial_weights import array_names, draw, layer_sizes
+from pipeline.initial_weights import TRUNCATED_DEVIATION, array_names, draw, is_trained, layer_sizes
 from pipeline.model_sections import Model
+from tests.plain_network import NO_FEATURES
 
 BASE: dict[str, Any] = {
     "hidden_size": 4,
@@ -20,6 +22,7 @@ BASE: dict[str, Any] = {
     "initializer": "uniform",
     "initial_weight": 0.0,
     "initial_bias": 0.0,
+    **NO_FEATURES,
 }
 
 
@@ -111,8 +114,34 @@ def test_without_a_hidden_layer_there_is_one_array() -> None:
     assert {name: array.shape for name, array in drawn.items()} == {"layer_0/weights": (2, 1)}
 
 
+def test_further_layers_stand_between_the_first_and_the_outputs() -> None:
+    deep = model(hidden_size=4, further_hidden_sizes=(3, 5))
+    assert layer_sizes(deep, 7, 2) == [7, 4, 3, 5, 2]
+    shapes = [array.shape for array in draw(deep, 7, 2, 1, "float64").values()]
+    assert shapes == [(7, 4), (4, 3), (3, 5), (5, 2)]
+
+
+@pytest.mark.parametrize("bias", [False, True])
+def test_batch_normalization_takes_the_place_of_the_bias_in_hidden_layers(bias: bool) -> None:
+    normal = model(further_hidden_sizes=(3,), bias=bias, initial_bias=0.5, batch_normalization=True)
+    drawn = draw(normal, 2, 1, 1, "float32")
+    of_hidden = {"scale": 1.0, "shift": 0.0, "moving_mean": 0.0, "moving_variance": 1.0}
+    for layer, size in enumerate((4, 3)):
+        for kind, value in of_hidden.items():
+            assert drawn[f"layer_{layer}/{kind}"].tolist() == [value] * size
+    assert ("layer_2/bias" in drawn) == bias
+    assert not {"layer_0/bias", "layer_1/bias", "layer_2/scale"} & set(drawn)
+    moving = [name for name in drawn if not is_trained(name)]
+    assert moving == list(drawn)[-4:] == [f"layer_{n}/moving_{kind}" for n in (0, 1) for kind in ("mean", "variance")]
+
+
+def test_the_deviation_of_a_truncated_normal_is_the_one_that_scipy_computes() -> None:
+    assert pytest.approx(truncnorm(-2, 2).std(), rel=1e-12) == TRUNCATED_DEVIATION
+
+
+@pytest.mark.parametrize("batch_normalization", [False, True])
 @pytest.mark.parametrize("bias", [False, True])
 @pytest.mark.parametrize("hidden", [None, 4])
-def test_names_of_the_arrays(hidden: int | None, bias: bool) -> None:
-    network = model(hidden_size=hidden, bias=bias)
+def test_names_of_the_arrays(hidden: int | None, bias: bool, batch_normalization: bool) -> None:
+    network = model(hidden_size=hidden, bias=bias, batch_normalization=batch_normalization)
     assert array_names(network) == list(draw(network, 3, 1, 1, "float64"))

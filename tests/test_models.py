@@ -37,6 +37,16 @@ from tests.trained import config, sweep
 
 TABLE = config("experiment=three_bits", "model.hidden_size=4", "dtype=float64")
 IMAGES = config("experiment=mnist", "model.hidden_size=5", "dtype=float32")
+DEEP = config(
+    "experiment=mnist",
+    "model.hidden_size=5",
+    "model.further_hidden_sizes=[4]",
+    "model.hidden_activation=gelu",
+    "model.batch_normalization=true",
+    "model.dropout=0.5",
+    "model.drop_connect=0.5",
+    "training.l2=0.1",
+)
 FEATURES, CLASSES = 6, 4
 LOCAL = Tracking(name="local", uri=None)
 Values = NDArray[np.floating]
@@ -64,7 +74,8 @@ def weights_of(point: Config, features: int = FEATURES, outputs: int = CLASSES, 
     """Weights at random, biases too."""
     random = np.random.default_rng(seed)
     drawn = draw(point.model, features, outputs, seed, point.dtype)
-    return {name: random.normal(size=array.shape).astype(point.dtype) for name, array in drawn.items()}
+    drawn = {name: random.normal(size=array.shape).astype(point.dtype) for name, array in drawn.items()}
+    return {name: np.abs(array) if name.endswith("variance") else array for name, array in drawn.items()}
 
 
 def rows(point: Config, features: int, count: int = 7) -> Values:
@@ -116,7 +127,7 @@ def test_where_there_are_test_rows_their_loss_decides() -> None:
 
 
 def test_numpy_models_need_neither_this_package_nor_tensorflow(tmp_path: Path) -> None:
-    cases = {"table": (TABLE, 3, 1), "images": (IMAGES, FEATURES, CLASSES)}
+    cases = {"table": (TABLE, 3, 1), "images": (IMAGES, FEATURES, CLASSES), "deep": (DEEP, FEATURES, CLASSES)}
     expected = {}
     for name, (point, features, outputs) in cases.items():
         weights = weights_of(point, features, outputs)
@@ -179,7 +190,9 @@ def test_two_versions_of_the_forward_pass_do_not_answer_for_each_other(
     assert np.all(today > 0)
 
 
-@pytest.mark.parametrize("point", [TABLE, IMAGES, config("experiment=line_y2x")], ids=["table", "images", "line"])
+@pytest.mark.parametrize(
+    "point", [TABLE, IMAGES, DEEP, config("experiment=line_y2x")], ids=["table", "images", "deep", "line"]
+)
 def test_a_keras_model_computes_what_the_numpy_one_does(point: Config) -> None:
     from pipeline.backends.keras.saving import plain_model
 
@@ -192,7 +205,8 @@ def test_a_keras_model_computes_what_the_numpy_one_does(point: Config) -> None:
 def test_a_keras_model_predicts_what_training_measured(tmp_path: Path, tiny_images: Arrays) -> None:
     from pipeline.backends.keras.training import train
 
-    point = config("experiment=mnist", "model.hidden_size=5", "backend=keras", "training.epochs=2")
+    features = ("model.further_hidden_sizes=[4]", "model.batch_normalization=true", "model.drop_connect=0.2")
+    point = config("experiment=mnist", "model.hidden_size=5", "backend=keras", "training.epochs=2", *features)
     history = History()
     train([point], tiny_images, [history], lambda epoch, loss: None)
     write_model(tmp_path / "model", point, history.snapshots[2])

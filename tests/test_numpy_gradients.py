@@ -12,7 +12,7 @@ from pipeline.backends.numpy.gradients import forward_differences
 from pipeline.backends.numpy.losses import Targets, loss_and_slope
 from pipeline.backends.numpy.network import Array, Parameters, forward
 from pipeline.model_sections import Model
-from tests.plain_network import backpropagation
+from tests.plain_network import NO_FEATURES, backpropagation
 from tests.trained import config, trained
 
 POINTS, ROWS, FEATURES, HIDDEN, OUTPUTS = 3, 5, 4, 6, 3
@@ -33,6 +33,7 @@ def setting(loss: str, output: str, hidden: str | None, bias: bool) -> tuple[Mod
             "initializer": "uniform",
             "initial_weight": 0.0,
             "initial_bias": 0.0,
+            **NO_FEATURES,
         }
     )
     sizes = [FEATURES, OUTPUTS] if hidden is None else [FEATURES, HIDDEN, OUTPUTS]

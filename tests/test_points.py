@@ -129,6 +129,14 @@ def test_a_point_read_back_is_the_one_that_was_written(written: Path) -> None:
     assert_same(point.history, HISTORY)
 
 
+def test_a_point_with_moving_statistics_too(tmp_path: Path) -> None:
+    deep = config("experiment=three_bits", "model.hidden_size=2", "model.further_hidden_sizes=[3]",
+                  "model.batch_normalization=true", "training.epochs=5", "recording.weight_metrics=true")  # fmt: skip
+    (history,) = trained(deep)
+    assert "weights/layer_1/moving_variance_2" in history.names()
+    assert_same(read_point(write(tmp_path, history, deep), "deep").history, history)
+
+
 def test_a_diverged_point_too(tmp_path: Path) -> None:
     wild = config("experiment=line_y2x", "gradient=backpropagation", "optimizer.learning_rate=5")
     (history,) = trained(wild)

@@ -24,6 +24,15 @@ from tests.trained import config, trained
 
 THREE_BITS = config("experiment=three_bits", "optimizer.learning_rate=10", "model.hidden_size=4", "training.epochs=300")
 TWO_BITS = config("experiment=two_bits", "training.epochs=200")
+DEEP = config(
+    "experiment=three_bits",
+    "optimizer.learning_rate=1",
+    "model.hidden_size=4",
+    "model.further_hidden_sizes=[3,2]",
+    "model.batch_normalization=true",
+    "model.bias=true",
+    "training.epochs=100",
+)
 LINE = config("experiment=line_y3x", "optimizer.learning_rate=0.1", "training.epochs=40")
 MNIST = config("experiment=mnist", "optimizer.learning_rate=0.01", "model.hidden_size=4", "training.epochs=2")
 
@@ -85,7 +94,7 @@ def test_keys(overrides: list[str], keys: list[str]) -> None:
     assert stepped_images.image_keys(config(*overrides, "optimizer.learning_rate=0.01")) == keys
 
 
-@pytest.mark.parametrize("one", [THREE_BITS, TWO_BITS, LINE], ids=lambda one: one.study)
+@pytest.mark.parametrize("one", [THREE_BITS, TWO_BITS, DEEP, LINE], ids=["three_bits", "two_bits", "deep", "line"])
 def test_images_of_trained_points(one: Config) -> None:
     (history,) = trained(one)
     found = images(one, history)

@@ -8,22 +8,25 @@ import keras
 from keras import ops
 
 from pipeline.backends.keras import optimizers
+from pipeline.backends.keras.layers import build_layers, variables
 from pipeline.config import Config, KerasBackend
 from pipeline.data import Arrays
-from pipeline.initial_weights import Weights, draw, layer_sizes
+from pipeline.initial_weights import Weights, array_names, draw, layer_sizes
 
 
 class Network(keras.Sequential):  # type: ignore[misc]
     """Dense layers that note at which update the training loss stops being finite.
 
     Attributes:
+        names: of its arrays, as both backends call them.
         updates_per_call: how many updates a LoopedNetwork makes in one call of its training step.
         diverged_step: how many updates had been made when the loss first was inf or NaN, -1 where it never was.
         last_finite_loss: NaN before the first.
     """
 
-    def __init__(self, layers: list[Any], dtype: str) -> None:
+    def __init__(self, layers: list[Any], dtype: str, names: list[str]) -> None:
         super().__init__(layers)
+        self.names = names
         self.updates_per_call = self._note("updates_per_call", 1, "int32")
         self.diverged_step = self._note("diverged_step", -1, "int32")
         self.last_finite_loss = self._note("last_finite_loss", float("nan"), dtype)
@@ -50,13 +53,13 @@ class Network(keras.Sequential):  # type: ignore[misc]
         self.diverged_step.assign(ops.where(first, ops.cast(updates, "int32"), step))
 
     def weights_by_name(self) -> Weights:
-        """Copies of the weights under the names that both backends use, in the order of `trainable_variables`."""
-        weights: Weights = {}
-        for place, layer in enumerate(self.layers):
-            weights[f"layer_{place}/weights"] = layer.kernel.numpy()
-            if layer.use_bias:
-                weights[f"layer_{place}/bias"] = layer.bias.numpy()
-        return weights
+        """Copies of the arrays under the names that both backends use."""
+        return {name: variable.numpy() for name, variable in zip(self.names, variables(self), strict=True)}
+
+    @property
+    def seeds(self) -> list[Any]:
+        """The variables that say what is left out next by chance; Keras' own files do not hold them."""
+        return [v for layer in self.layers for v in layer.variables if v.name == "seed_generator_state"]
 
 
 class LoopedNetwork(Network):
@@ -113,20 +116,17 @@ def build(config: Config, arrays: Arrays) -> tuple[Network, optimizers.Watched]:
     sizes = layer_sizes(knobs, arrays.features, arrays.outputs)
     # Softmax is left to the loss, which computes its logarithm without overflow.
     last = "linear" if knobs.output_activation in ("identity", "softmax") else knobs.output_activation
-    activations = [knobs.hidden_activation] * (len(sizes) - 2) + [last]
-    layers = [
-        keras.layers.Dense(size, activation, use_bias=knobs.bias, kernel_initializer="zeros", dtype=config.dtype)
-        for size, activation in zip(sizes[1:], activations, strict=True)
-    ]
+    layers = build_layers(config, sizes, last, training=True)
     on_tensorflow = keras.backend.backend() == "tensorflow"
     looped = on_tensorflow and config.training.batch_size is None
     network = (LoopedNetwork if looped else Network)(
-        [keras.Input((sizes[0],), dtype=config.dtype), *layers], config.dtype
+        [keras.Input((sizes[0],), dtype=config.dtype), *layers], config.dtype, array_names(knobs)
     )
     drawn = draw(knobs, arrays.features, arrays.outputs, config.seed, config.dtype)
-    for variable, array in zip(network.trainable_variables, drawn.values(), strict=True):
+    for variable, array in zip(variables(network), drawn.values(), strict=True):
         variable.assign(array)
     optimizer = optimizers.build(config.optimizer)
+    optimizer.limits = config.training
     optimizer.watch(network.trainable_variables, config.recording.direction_changes)
     loss, metrics = _loss_and_metrics(config)
     asked = isinstance(config.backend, KerasBackend) and config.backend.jit_compile

@@ -10,6 +10,7 @@ import numpy as np
 from keras import ops
 from numpy.typing import NDArray
 
+from pipeline.model_sections import Training
 from pipeline.optimizer_sections import Momentum, Optimizer, Sgd
 
 
@@ -20,9 +21,12 @@ class Watched(keras.optimizers.Optimizer):  # type: ignore[misc]
     weight does not move. `watch` must be called once before training.
 
     Attributes:
+        limits: has clip_value and clip_norm; None: the gradient is left as it is. The norms are of what it was before.
         due: the update (counted from 1) whose norms are wanted.
         norms: (2,) float64: Euclidean norms over all weights, of the gradient and of the update, at `due`.
     """
+
+    limits: Training | None = None
 
     def watch(self, variables: Sequence[Any], count_directions: bool) -> None:
         """Build the optimizer for the trainable `variables`, with room for the counts where they are wanted."""
@@ -66,6 +70,21 @@ class Watched(keras.optimizers.Optimizer):  # type: ignore[misc]
         self.norms.assign(norms)
         if self._count_directions:
             self._count(updates)
+
+    def _clip_gradients(self, grads: Sequence[Any]) -> Sequence[Any]:
+        """Every component between -clip_value and clip_value, then all together no longer than clip_norm.
+
+        Keras' own optimizers take one of the two.
+        """
+        if self.limits is None or not self.limits.clipped:
+            return grads
+        value, length = self.limits.clip_value, self.limits.clip_norm
+        if value is not None:
+            grads = [ops.clip(gradient, -value, value) for gradient in grads]
+        if length is not None:
+            share = length / ops.maximum(_norm(grads), length)
+            grads = [gradient * ops.cast(share, gradient.dtype) for gradient in grads]
+        return grads
 
     def _count(self, updates: Sequence[tuple[Any, int]]) -> None:
         has_one_before = ops.greater(self._iterations.value, 1)

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import keras
 
+from pipeline.backends.keras.layers import build_layers, variables
 from pipeline.config import Config
 from pipeline.initial_weights import Weights
 
 
 def plain_model(config: Config, weights: Weights) -> keras.Sequential:
-    """Dense layers with given weights, and the last activation that training leaves to the loss.
+    """The layers with given arrays as they are for inference, and the last activation that training leaves to the loss.
 
     Args:
         config: the point's.
-        weights: of one network, by name.
+        weights: of one network, by name, in the order of `initial_weights.array_names`.
 
     Returns:
         A model from inputs (rows, features) to outputs (rows, outputs).
@@ -23,15 +22,11 @@ def plain_model(config: Config, weights: Weights) -> keras.Sequential:
     knobs = config.model
     kernels = [array for name, array in weights.items() if name.endswith("weights")]
     last = "linear" if knobs.output_activation == "identity" else knobs.output_activation
-    activations = [knobs.hidden_activation] * (len(kernels) - 1) + [last]
-    layers: list[Any] = [
-        keras.layers.Dense(
-            kernel.shape[1], activation, use_bias=knobs.bias, kernel_initializer="zeros", dtype=config.dtype
-        )
-        for kernel, activation in zip(kernels, activations, strict=True)
-    ]
-    model = keras.Sequential([keras.Input((kernels[0].shape[0],), dtype=config.dtype), *layers])
-    model.set_weights(list(weights.values()))
+    sizes = [kernels[0].shape[0], *(kernel.shape[1] for kernel in kernels)]
+    layers = build_layers(config, sizes, last, training=False)
+    model = keras.Sequential([keras.Input((sizes[0],), dtype=config.dtype), *layers])
+    for variable, array in zip(variables(model), weights.values(), strict=True):
+        variable.assign(array)
     return model
 
 

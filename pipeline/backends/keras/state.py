@@ -15,14 +15,14 @@ from pipeline.backends.keras.network import Network
 from pipeline.checkpoints import State
 from pipeline.files import explained
 
-WEIGHTS = "weights.h5"
+WEIGHTS, SEEDS = "weights.h5", "seeds"
 
 
 def state_of(network: Network, epoch: int) -> State:
     """The file that Keras' own checkpoint callback writes at the end of an epoch, as bytes.
 
     It holds weights, the network's notes, and the optimizer's variables with those that `Watched` adds. It leaves out
-    metrics, which start at 0 with every batch.
+    metrics, which start at 0 with every batch, and seeds, which stand beside it.
 
     Raises:
         LabError: there is no room for it.
@@ -33,7 +33,10 @@ def state_of(network: Network, epoch: int) -> State:
         # Keras copies its variables in a way that NumPy 2 calls deprecated, with a warning for each.
         with warnings.catch_warnings(action="ignore", category=DeprecationWarning):
             callback.on_epoch_end(epoch - 1, logs={})  # Keras counts epochs from 0
-        return {WEIGHTS: np.frombuffer(file.read_bytes(), np.uint8)}
+        state = {WEIGHTS: np.frombuffer(file.read_bytes(), np.uint8)}
+    if network.seeds:
+        state[SEEDS] = np.stack([seed.numpy() for seed in network.seeds])
+    return state
 
 
 def restore(network: Network, state: State) -> None:
@@ -49,6 +52,8 @@ def restore(network: Network, state: State) -> None:
         # Keras would only warn of an optimizer with other variables, and leave the fresh one as it is.
         with warnings.catch_warnings(action="error", category=UserWarning):
             network.load_weights(file)
+    for variable, seed in zip(network.seeds, state.get(SEEDS, ()), strict=True):
+        variable.assign(seed)
 
 
 @contextmanager

@@ -22,7 +22,7 @@ from pipeline.config import Config
 from pipeline.data import Arrays, epoch_order
 from pipeline.errors import LabError
 from pipeline.history import History, direction_change_rows, record_epochs, snapshot_epochs, weight_metrics
-from pipeline.initial_weights import Weights
+from pipeline.initial_weights import Weights, is_trained
 
 EVALUATION_ROWS = 2048
 MEASURED = ("loss", "accuracy", "mean_absolute_error")
@@ -189,7 +189,8 @@ def _evaluate(run: Run) -> Measures:
 def _norms(run: Run, weights: Weights) -> Measures:
     """Euclidean norms over all weights: of the last gradient, of the weights, of the last update as a share of them."""
     gradient, update = run.optimizer.norms.numpy().tolist()
-    norm = math.sqrt(sum(float(np.square(array, dtype=np.float64).sum()) for array in weights.values()))
+    trained = [array for name, array in weights.items() if is_trained(name)]
+    norm = math.sqrt(sum(float(np.square(array, dtype=np.float64).sum()) for array in trained))
     ratio = update / norm if norm else math.nan
     return {"gradient_norm": gradient, "weights/norm": norm, "weights/update_ratio": ratio}
 
@@ -223,6 +224,6 @@ def _end(epoch: int, run: Run, history: History) -> None:
     history.epochs = epoch
     history.points_in_pass = 1
     if run.config.recording.direction_changes:
-        names = run.network.weights_by_name()
+        names = filter(is_trained, run.network.names)
         counts = dict(zip(names, run.optimizer.direction_changes(), strict=True))
         history.tables["direction_changes"] = direction_change_rows(counts)

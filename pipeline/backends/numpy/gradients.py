@@ -6,19 +6,27 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from pipeline.backends.numpy.losses import Targets, loss_and_slope
+from pipeline.backends.numpy.losses import Targets, loss_and_slope, penalty
 from pipeline.backends.numpy.network import Array, Parameters, forward
-from pipeline.model_sections import Model
+from pipeline.model_sections import Model, Training
 
 
 def forward_differences(
-    loss: str, model: Model, parameters: Mapping[str, Array], inputs: Array, targets: Targets, step: float
+    loss: str,
+    model: Model,
+    parameters: Mapping[str, Array],
+    inputs: Array,
+    targets: Targets,
+    step: float,
+    training: Training | None = None,
 ) -> tuple[Array, Parameters, Array]:
     """Loss and gradient as (loss(w + h) - loss(w)) / h, weight by weight at the old weights.
 
     The sum w + h is rounded to the weights' own dtype; the losses are computed in float64. That is what a script does
     that keeps its weights in float32 arrays and its data in Python lists, and it is why a large weight stops moving:
     in float32 a weight past about 2,000 does not change when 0.0001 is added, and the difference is exactly 0.
+
+    With `training` the loss has the penalty that it names.
 
     Returns:
         Loss (grid,), the gradient in the shapes of `parameters`, float64, and the last layer's sums (grid, rows,
@@ -28,7 +36,8 @@ def forward_differences(
     def evaluate(stack: Mapping[str, Array]) -> tuple[Array, Array]:
         precise = {name: array.astype(np.float64) for name, array in stack.items()}
         sums = forward(model, precise, inputs.astype(np.float64))[-1]
-        return loss_and_slope(loss, model.output_activation, sums, targets)[0], sums
+        losses = loss_and_slope(loss, model.output_activation, sums, targets)[0]
+        return losses + penalty(training, precise) if training is not None and training.penalised else losses, sums
 
     losses, sums = evaluate(parameters)
     gradients: Parameters = {}

@@ -28,7 +28,8 @@ def suits(config: Config, arrays: Arrays) -> bool:
     """Whether points with this config are networks for `GridLast`."""
     sizes = layer_sizes(config.model, arrays.features, arrays.outputs)
     return (
-        config.training.batch_size is None
+        config.model.plain
+        and config.training.batch_size is None
         and config.gradient == "backpropagation"
         and config.loss != "cross_entropy"
         and len(arrays.train_inputs) * max(sizes) <= NUMBERS

@@ -5,10 +5,13 @@ Every function takes `sums`, what the last layer computes before its activation,
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.backends.numpy.network import ACTIVATIONS, SLOPES, Array, softmax
+from pipeline.model_sections import Training
 
 Targets = NDArray[np.floating] | NDArray[np.integer]
 
@@ -48,6 +51,26 @@ def loss_and_slope(loss: str, activation: str, sums: Array, targets: Targets) ->
         return squares / 2, differences * SLOPES[activation](outputs)
     count = rows * sums.shape[-1]
     return squares / count, (2 / count) * differences * SLOPES[activation](outputs)
+
+
+def penalty(training: Training, parameters: Mapping[str, Array]) -> Array:
+    """What is added to the loss of a point, l1 * sum |w| + l2 * sum w^2 over its weights, not its biases: (grid,)."""
+    weights = [array for name, array in parameters.items() if name.endswith("weights")]
+    total: Array = np.zeros(len(weights[0]), weights[0].dtype)
+    for array in weights:
+        if training.l1:
+            total += training.l1 * np.abs(array).sum(axis=(1, 2))
+        if training.l2:
+            total += training.l2 * (array * array).sum(axis=(1, 2))
+    return total
+
+
+def penalty_slope(training: Training, weights: Array) -> Array:
+    """The derivative of the penalty by weights, in their shape: l1 * sign(w) + 2 * l2 * w."""
+    slope: Array = (2 * training.l2) * weights
+    if training.l1:
+        slope += training.l1 * np.sign(weights)
+    return slope
 
 
 def measure(loss: str, activation: str, sums: Array, targets: Targets) -> dict[str, Array]:

@@ -1,7 +1,8 @@
 """A stack of points of one shape: their weights, how one update moves them, how they do on rows.
 
 Three ways lead to the gradient. Small networks that see a whole table are computed at once, the grid axis last; other
-networks one at a time, minibatch by minibatch; and where the config asks for forward differences, weight by weight.
+networks one at a time, minibatch by minibatch; and where the config asks for forward differences, weight by weight. On
+all of them a penalty comes on top of the loss, and the gradient may be clipped before it moves the weights.
 """
 
 from __future__ import annotations
@@ -15,8 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.backends.numpy import grid_last, optimizers
+from pipeline.backends.numpy.deep_network import DeepNetwork
 from pipeline.backends.numpy.gradients import forward_differences
-from pipeline.backends.numpy.losses import Targets, measure
+from pipeline.backends.numpy.losses import Targets, measure, penalty, penalty_slope
 from pipeline.backends.numpy.network import Array, forward
 from pipeline.backends.numpy.one_network import WIDE, Batch, OneNetwork, batch
 from pipeline.backends.numpy.packed import Packed
@@ -24,7 +26,7 @@ from pipeline.backends.numpy.state import Progress
 from pipeline.checkpoints import State
 from pipeline.config import Config
 from pipeline.data import Arrays, epoch_order
-from pipeline.initial_weights import Weights
+from pipeline.initial_weights import Weights, is_trained
 
 EVALUATION_ROWS = 2048
 STRIDE = 256
@@ -51,7 +53,8 @@ class Stack:
         if together and len(points) == 1:  # see GridLast: it trains beside a copy of itself
             points, initial = [*points, *points], [*initial, *initial]
         shapes = {name: (array.shape if array.ndim == 2 else (1, array.size)) for name, array in initial[0].items()}
-        parameters = Packed(shapes, len(points), self.config.dtype, together).fill(initial)
+        trained, moving = ({n: s for n, s in shapes.items() if is_trained(n) is kind} for kind in (True, False))
+        parameters = Packed(trained, len(points), self.config.dtype, together).fill(initial)
         differences = self.config.gradient == "finite_difference"
         dtype = np.dtype(np.float64 if differences else self.config.dtype)
         self.gradient, self.change = parameters.like(dtype), parameters.like(dtype)
@@ -67,13 +70,16 @@ class Stack:
             last_finite_loss=np.full(len(points), np.nan),
             upwards=parameters.like(np.bool_) if counted else None,
             direction_changes=parameters.like(np.int64) if counted else None,
+            statistics=Packed(moving, len(points), self.config.dtype, together).fill(initial) if moving else None,
         )
+        self._clipped = self.gradient.like(dtype) if self.config.training.clipped else None
+        followed = self.gradient if self._clipped is None else self._clipped
         knobs = optimizers.knobs([point.optimizer for point in points], parameters)
         state = {name: moment.flat for name, moment in self.progress.moments.items()}
         slices = [slice(None)] if together else range(len(points))
         self._moved = [
             (
-                self.gradient.flat[at],
+                followed.flat[at],
                 {name: array[at] for name, array in state.items()},
                 {name: array[at] for name, array in knobs.items()},
                 self.change.flat[at],
@@ -85,15 +91,19 @@ class Stack:
         self._seeds = seeds if len(set(seeds)) > 1 else seeds[:1]
         self._whole: Batch | None = None
         self._together: grid_last.GridLast | None = None
-        self.stride = STRIDE if together else 1
-        self._single: OneNetwork | None = None
+        adjusted = self.config.training.penalised or self.config.training.clipped
+        self.stride = STRIDE if together and not adjusted else 1
+        self._single: OneNetwork | DeepNetwork | None = None
         if together:
             inputs = arrays.scaled(arrays.train_inputs)
             self._together = grid_last.GridLast(self.config, inputs, arrays.train_targets, parameters, self.gradient)
         elif not differences:
             rows, tested = len(arrays.train_inputs), 0 if arrays.test_inputs is None else len(arrays.test_inputs)
             most = max(min(self.config.training.batch_size or rows, rows), min(EVALUATION_ROWS, tested))
-            self._single = OneNetwork(self.config, most, parameters, self.gradient)
+            if self.config.model.plain:
+                self._single = OneNetwork(self.config, most, parameters, self.gradient)
+            else:
+                self._single = DeepNetwork(self.config, seeds, self.progress, self.gradient)
 
     def restore(self, states: Sequence[State]) -> None:
         """Go on from the states of the points."""
@@ -124,7 +134,7 @@ class Stack:
     def _batch(self, inputs: NDArray[Any], targets: Targets) -> Batch:
         if self._single is None:
             return Batch(self.arrays.scaled(inputs), None, np.empty(0, np.intp), targets)
-        return batch(self.arrays, inputs, targets, self.config.model.bias)
+        return batch(self.arrays, inputs, targets, self.config.model.bias and self.config.model.plain)
 
     def _all_rows(self) -> Batch:
         """The training rows as one batch, which a full batch needs again and again."""
@@ -142,6 +152,23 @@ class Stack:
         Returns:
             Loss (points,), and what was measured, each (points,).
         """
+        losses, found = self._differentiate(batches, measured)
+        training = self.config.training
+        if not training.penalised:
+            return losses, found
+        parameters = self.progress.parameters
+        added = penalty(training, parameters.by_point())
+        if "loss" in found:
+            found["loss"] = found["loss"] + added
+        if self.config.gradient == "finite_difference":  # which has seen it
+            return losses, found
+        for name, gradient in self.gradient.arrays.items():
+            if name.endswith("weights"):
+                gradient += penalty_slope(training, parameters.arrays[name])
+        return losses + added, found
+
+    def _differentiate(self, batches: Sequence[Batch], measured: bool) -> tuple[Array, Measures]:
+        """The loss without the penalty, and its gradient."""
         if self._together is not None:
             for call in self._together.program:
                 call()
@@ -149,8 +176,9 @@ class Stack:
         if self._single is None:
             config, rows = self.config, batches[0]
             parameters = self.progress.parameters.arrays
+            step, training = config.finite_difference_step, config.training
             losses, gradients, sums = forward_differences(
-                config.loss, config.model, parameters, rows.inputs, rows.targets, config.finite_difference_step
+                config.loss, config.model, parameters, rows.inputs, rows.targets, step, training
             )
             for name, gradient in gradients.items():
                 self.gradient.arrays[name][...] = gradient
@@ -167,12 +195,24 @@ class Stack:
         """Turn the gradient into a change, and add it to the weights."""
         progress = self.progress
         parameters, change = progress.parameters.flat, self.change.flat
+        if self._clipped is not None:
+            self._clip(self._clipped)
         for arguments in self._moved:
             self._update(*arguments, progress.updates + 1)
         if progress.upwards is not None:
             progress.see_signs((change > 0)[None])
         progress.updates += 1
         np.add(parameters, change.astype(parameters.dtype, copy=False), out=parameters)
+
+    def _clip(self, clipped: Packed) -> None:
+        """The gradient with every component between -clip_value and clip_value, then no longer than clip_norm."""
+        value, length = self.config.training.clip_value, self.config.training.clip_norm
+        np.copyto(clipped.flat, self.gradient.flat)
+        if value is not None:
+            np.clip(clipped.flat, -value, value, out=clipped.flat)
+        if length is not None:
+            share = (length / np.maximum(clipped.norm(), length)).astype(clipped.flat.dtype)
+            clipped.flat *= share if clipped.grid_last else share[:, None]
 
     def advance(self, updates: int) -> None:
         """Make updates on the whole training rows, where `stride` is above 1.
@@ -241,7 +281,10 @@ class Stack:
             for name, value in measures.items():
                 totals[name] = totals.get(name, 0) + value * len(some.inputs)
             rows += len(some.inputs)
-        return {name: total / rows for name, total in totals.items()}
+        means: Measures = {name: total / rows for name, total in totals.items()}
+        if self.config.training.penalised:
+            means["loss"] = means["loss"] + penalty(self.config.training, self.progress.parameters.by_point())
+        return means
 
     def _measure(self, sums: Array, targets: Targets) -> Measures:
         return measure(self.config.loss, self.config.model.output_activation, sums, targets)

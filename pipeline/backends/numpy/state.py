@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +27,7 @@ class Progress:
         last_finite_loss: (grid,).
         upwards: for each weight, whether its last update was above 0; None where nobody wants to know.
         direction_changes: for each weight, how often that changed.
+        statistics: the moving statistics of batch normalization; None where there is none.
     """
 
     parameters: Packed
@@ -35,6 +37,12 @@ class Progress:
     last_finite_loss: Array
     upwards: Packed | None = None
     direction_changes: Packed | None = None
+    statistics: Packed | None = None
+
+    def network(self, place: int) -> dict[str, NDArray[Any]]:
+        """Views of all arrays of one point, by the names and in the order of `initial_weights.array_names`."""
+        trained = self.parameters.network(place)
+        return trained if self.statistics is None else trained | self.statistics.network(place)
 
     def see_losses(self, losses: Array) -> None:
         """Note at which update a point's loss stops being finite."""
@@ -86,3 +94,5 @@ class Progress:
         if self.upwards is not None and self.direction_changes is not None:
             yield "upwards", self.upwards
             yield "direction_changes", self.direction_changes
+        if self.statistics is not None:
+            yield "statistics", self.statistics

@@ -133,7 +133,7 @@ def _record(
     for place, (point, history) in enumerate(zip(points, histories, strict=True)):
         if history.epochs:
             continue
-        weights = progress.parameters.network(place)
+        weights = progress.network(place)
         diverged = progress.diverged_step[place] >= 0
         if snapshot or diverged:
             history.snapshot(epoch, weights)
