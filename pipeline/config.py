@@ -125,6 +125,7 @@ class Config(Section):
     """Every knob of one grid point. `conf/config.yaml` gives each its unit and reason."""
 
     study: Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}$")]
+    feature: Annotated[str, Field(pattern=r"^[a-z0-9_]{1,99}$")] | None
     seed: Annotated[Whole, Field(ge=0, lt=2**32)]
     dtype: Literal["float32", "float64"]
     loss: Literal["mean_squared_error", "half_summed_squared_error", "cross_entropy", "curve_height"]

@@ -15,6 +15,7 @@ from pipeline.files import file_sha256, short_hash
 PACKAGE = Path(__file__).resolve().parent
 NOT_SIGNED: dict[str, Any] = {
     "study": True,
+    "feature": True,
     "tracking": True,
     "results": True,
     "dry_run": True,

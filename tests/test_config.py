@@ -74,6 +74,16 @@ def test_every_option_of_a_group_is_valid_and_named_like_its_file(group: str) ->
         assert getattr(config(*fitting, f"{group}={option}"), group).name == option
 
 
+@pytest.mark.parametrize("feature", sorted(path.stem for path in (CONF / "feature").glob("*.yaml")))
+def test_every_feature_is_valid_named_like_its_file_and_in_the_study(feature: str) -> None:
+    composed = config("experiment=features_mnist", f"feature={feature}")
+    assert composed.feature == feature
+    same = composed.model_copy(update={"feature": "plain"}) == config("experiment=features_mnist", "feature=plain")
+    assert same == (feature == "plain")
+    swept = (CONF / "experiment" / "features_mnist.yaml").read_text().partition("feature: >-")[2]
+    assert feature in swept.partition("optimizer.learning_rate")[0].replace(" ", "").replace("\n", "").split(",")
+
+
 def test_the_small_profile_cuts_every_study_to_two_epochs() -> None:
     for experiment in EXPERIMENTS:
         assert config(f"experiment={experiment}", "profile=small").training.epochs == 2
@@ -140,6 +150,16 @@ def test_a_config_cannot_be_changed() -> None:
         ("model.hidden_size", True),
         ("model.hidden_size", "wide"),
         ("model.hidden_activation", "swish"),
+        ("model.further_hidden_sizes", "wide"),
+        ("model.dropout", 1),
+        ("model.dropout", -0.1),
+        ("model.drop_connect", 1.0),
+        ("model.batch_normalization", 3),
+        ("training.l1", -1),
+        ("training.l2", float("inf")),
+        ("training.clip_value", 0),
+        ("training.clip_norm", -1),
+        ("feature", "a b"),
         ("model.initializer", "he"),
         ("model.bias", 3),
         ("model.initial_weight", float("nan")),
@@ -246,6 +266,13 @@ def test_a_missing_key_is_told(path: str) -> None:
         (("tracking=server", "tracking.uri=null"), ("tracking", "tracking.uri=http")),
         (("tracking=server", "tracking.uri=''"), ("tracking", "tracking.uri=http")),
         (("~data.files.test_labels",), ("data", "files must name", "test_labels")),
+        (("model.hidden_size=null", "model.further_hidden_sizes=[3]"), ("model.further_hidden_sizes", "received (3,)")),
+        (("model.hidden_size=null", "model.dropout=0.5"), ("model.dropout: there is no hidden layer", "received 0.5")),
+        (
+            ("model=linear", "model.output_activation=softmax", "model.batch_normalization=true"),
+            ("model.batch_normalization: there is no hidden layer", "use model.batch_normalization=false"),
+        ),
+        (("experiment=line_y3x", "model.drop_connect=0.5"), ("model.drop_connect: forward differences", "backprop")),
         (
             ("training.epochs=100001",),
             ("recording.metrics_every", "training.epochs=100001 recorded every 1", "at least 2"),

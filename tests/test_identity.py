@@ -34,6 +34,7 @@ BASES = {
     "keras": config("backend=keras", "optimizer=nesterov"),
     "map": config("experiment=trainability_map"),
     "curve": config("experiment=curve_restarts"),
+    "features": config("feature=clip_norm", "training.clip_value=1", "model.further_hidden_sizes=[4]"),
 }
 
 
@@ -44,7 +45,7 @@ def other_value(value: Any) -> Any:
     if isinstance(value, int | float):
         return value + 1
     if isinstance(value, list):
-        return [*value, value[-1]]
+        return [*value, value[-1] if value else 1]
     return "other" if value is None else f"{value}x"
 
 
@@ -101,6 +102,7 @@ def test_the_keys_that_do_not_count_are_these() -> None:
     left_out = {key for base in BASES.values() for key, _ in flatten(base) if is_left_out(key)}
     assert {re.sub(r"^(data\.(files|sources)).*", r"\1", key) for key in left_out} == {
         "study",
+        "feature",
         "tracking.name",
         "tracking.uri",
         "results",
@@ -252,6 +254,7 @@ NOT_DECIDING = {
     "checkpoints.py": "a checkpoint changes nothing: tests/test_numpy_training.py",
     "files.py": "writes and reads whole files",
     "curve_sections.py": "what it reads is signed as values",
+    "model_sections.py": "what it reads is signed as values",
     "grid_axes.py": "the values of a map's axes are signed",
     "errors.py": "messages",
 }
@@ -320,6 +323,10 @@ ALTERNATIVES: dict[str, tuple[Sequence[str], str]] = {
     "model.hidden_activation": (TABLE, "relu"),
     "model.output_activation": (TABLE, "identity"),
     "model.bias": (TABLE, "true"),
+    "model.further_hidden_sizes": (TABLE, "[3]"),
+    "model.batch_normalization": (TABLE, "true"),
+    "model.dropout": (TABLE, "0.5"),
+    "model.drop_connect": (TABLE, "0.5"),
     "model.initializer": (TABLE, "glorot_uniform"),
     "model.initial_weight": (LINE, "0.5"),
     "model.initial_bias": (LINE, "0.5"),
@@ -332,6 +339,11 @@ ALTERNATIVES: dict[str, tuple[Sequence[str], str]] = {
     "optimizer.epsilon": ((*TABLE, "optimizer=adam"), "0.001"),
     "training.epochs": (TABLE, "4"),
     "training.batch_size": (TABLE, "2"),
+    "training.l1": (TABLE, "0.1"),
+    "training.l2": (TABLE, "0.1"),
+    "training.clip_value": (TABLE, "0.001"),
+    "training.clip_norm": (TABLE, "0.001"),
+    "feature": (TABLE, "tanh"),
 }
 """For each knob where it is turned, and to what."""
 FOR_IMAGES = {
@@ -340,6 +352,12 @@ FOR_IMAGES = {
     "model.hidden_size": "6",
     "training.batch_size": "7",
     "training.epochs": "3",
+    "model.further_hidden_sizes": "[4]",
+    "model.batch_normalization": "true",
+    "model.dropout": "0.5",
+    "model.drop_connect": "0.5",
+    "training.l1": "0.1",
+    "training.clip_norm": "0.001",
 }
 """The same for the images of `tiny_images`, in minibatches."""
 TURNS_NO_WEIGHT = {
