@@ -36,9 +36,10 @@ def read_data(config: DictConfig, verb: str) -> IdxData:
         problems = [f"  {'.'.join(['data', *map(str, p['loc'][1:])])}: {p['msg']}" for p in error.errors()]
         raise LabError("\n".join(["The data set cannot be used.", *problems]), fix="mend its conf/data file") from None
     if isinstance(data, TableData | CurveData):
+        study = "experiment=curve_restarts " if isinstance(data, CurveData) else ""
         raise LabError(
             f"There is nothing to {verb} for {data.name}: its {data.kind} is in conf/data/{data.name}.yaml.",
-            fix=f"train on it at once: python -m pipeline.train data={data.name}",
+            fix=f"train on it at once: python -m pipeline.train {study}data={data.name}",
         )
     for name in (data.name, *(file.name for file in data.files.values())):
         if name != Path(name).name or name == "..":
