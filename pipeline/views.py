@@ -122,9 +122,9 @@ def _curves(points: Sequence[Config]) -> list[Chart]:
     """How training went: the loss, and the accuracy, the mean absolute error, or the share of balls that settled."""
     if _has_classes(points):
         return [_line("train/loss", log=True), _line("test/accuracy")]
-    if points[0].balls is not None:
-        return [_line("train/loss"), _line("balls/settled_share")]
-    return [_line("train/loss", log=True), _line("train/mean_absolute_error", log=True)]
+    balls = points[0].balls is not None
+    error = _line("balls/settled_share") if balls else _line("train/mean_absolute_error", log=True)
+    return [_line("train/loss", log=True), error]
 
 
 def _map(points: Sequence[Config], images: Collection[str]) -> list[Section]:
@@ -262,7 +262,7 @@ def _state(
     judged += ["final/test/accuracy" if _has_classes(points) else "final/train/mean_absolute_error"]
     parts = ["train", "test"] if _has_classes(points) else ["train"]
     if points[0].balls is not None:
-        judged = ["final/train/loss", "final/balls/settled_share"]
+        judged, parts = ["final/train/loss", "final/balls/settled_share"], ["train", "balls"]
     if points[0].grid is not None:
         judged, parts = ["map/converged_share", "map/best_loss"], ["map"]
     columns = [f"params.`{key}`" for key in knobs] + [f"tags.`{key}`" for key in ("outcome", "diagnosis")]
@@ -277,8 +277,6 @@ def _state(
             common = {"uuid": f"chart-{len(charts)}", "metricSectionId": heading["uuid"], "isGenerated": False}
             charts.append(common | {"deleted": False, "runsCountToCompare": 100} | chart)
     prefixes = [*parts, "weights", *(f"{kind}/{part}" for kind in ("best", "final") for part in parts)]
-    if points[0].balls is not None:
-        prefixes += ["balls", "final/balls"]
     sized = [p.model for p in points if p.recording.weight_metrics and p.model.hidden_size is not None]
     layers = max((2 + len(model.further_hidden_sizes) for model in sized), default=0)
     prefixes += [f"weights/layer_{layer}" for layer in range(layers)]
