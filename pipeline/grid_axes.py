@@ -138,6 +138,7 @@ def check_map(config: Config) -> None:
         return
     knobs = [axis.knob for axis in config.grid.axes]
     sgd_only = "optimizer.output_learning_rate" in knobs
+    schedule, table = config.schedule.name, config.schedule.name != "reduce_on_plateau"
     recording = config.recording
     needed: list[tuple[str, object, Sequence[object], str]] = [
         ("backend", config.backend.name, ["numpy"], "backend=numpy"),
@@ -150,6 +151,7 @@ def check_map(config: Config) -> None:
         ("recording.direction_changes", recording.direction_changes, [False], "recording.direction_changes=false"),
         ("recording.table_epochs", recording.table_epochs, [0], "recording.table_epochs=0"),
         ("optimizer", config.optimizer.name, ["sgd"] if sgd_only else [config.optimizer.name], "optimizer=sgd"),
+        ("schedule", schedule, [schedule] if table else [], "one that does not go by the loss, as schedule=cosine"),
     ]  # fmt: skip
     for key, accepted, said in NETWORKS:
         section, name = key.split(".")

@@ -66,7 +66,7 @@ class AdamW(Section):
 class Lion(Section):
     name: Literal["lion"]
     learning_rate: PositiveFloat
-    beta_1: Fraction
+    beta_1: Annotated[Fraction, Field(gt=0)]
     beta_2: Fraction
 
 

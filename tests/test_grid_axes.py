@@ -81,6 +81,11 @@ REFUSED = {
     "weights as metrics": (["recording.weight_metrics=true"], "recording.weight_metrics: a map"),
     "tables": (["recording.table_epochs=2"], "recording.table_epochs: a map"),
     "counts of turns": (["recording.direction_changes=true"], "recording.direction_changes: a map"),
+    "a rate that goes by the loss": (
+        ["schedule=reduce_on_plateau"],
+        "schedule: a map (grid.x, grid.y) needs one that does not go by the loss, as schedule=cosine; received "
+        "reduce_on_plateau",
+    ),
     "a last layer's rate under Adam": (["optimizer=adam"], "optimizer: a map (grid.x, grid.y) needs optimizer=sgd"),
 }
 
