@@ -35,6 +35,12 @@ BASES = {
     "map": config("experiment=trainability_map"),
     "curve": config("experiment=curve_restarts"),
     "features": config("feature=clip_norm", "training.clip_value=1", "model.further_hidden_sizes=[4]"),
+    "adagrad": config(*TABLE, "optimizer=adagrad", "schedule=step"),
+    "adadelta": config(*TABLE, "optimizer=adadelta", "schedule=exponential"),
+    "rmsprop": config(*TABLE, "optimizer=rmsprop", "schedule=cosine"),
+    "adamw": config(*TABLE, "optimizer=adamw", "schedule=one_cycle"),
+    "amsgrad": config(*TABLE, "optimizer=amsgrad", "schedule=reduce_on_plateau"),
+    "lion": config(*TABLE, "optimizer=lion"),
 }
 
 
@@ -205,6 +211,8 @@ COUNTS = {
     "data.py": BOTH,
     "history.py": BOTH,
     "initial_weights.py": BOTH,
+    "schedules.py": BOTH,
+    "backends/numpy/descent.py": NUMPY,
     "backends/numpy/optimizers.py": NUMPY,
     "backends/numpy/gradients.py": NUMPY,
     "backends/numpy/grid_last.py": NUMPY,
@@ -223,6 +231,7 @@ COUNTS = {
     "backends/numpy/training.py": NUMPY,
     "backends/keras/optimizers.py": KERAS,
     "backends/keras/network.py": KERAS,
+    "backends/keras/schedules.py": KERAS,
     "backends/keras/training.py": KERAS,
     "plots.py": set[str](),
     "store.py": set[str](),
@@ -251,6 +260,7 @@ def test_a_module_that_is_new_to_a_backend_counts(package: Path) -> None:
 
 NOT_DECIDING = {
     "config.py": "what it reads is signed as values",
+    "optimizer_sections.py": "what it reads is signed as values",
     "checkpoints.py": "a checkpoint changes nothing: tests/test_numpy_training.py",
     "files.py": "writes and reads whole files",
     "curve_sections.py": "what it reads is signed as values",
@@ -311,6 +321,7 @@ def test_a_change_of_what_training_stages_share_reaches_them(lab: Path, stages: 
 
 SMALL_IMAGES = ("training.epochs=2", "training.batch_size=16", "model.hidden_size=5")
 LINE = ("experiment=line_y3x", "training.epochs=2")
+PLATEAU = (*TABLE, "schedule=reduce_on_plateau", "schedule.patience=1", "schedule.min_delta=1")
 ALTERNATIVES: dict[str, tuple[Sequence[str], str]] = {
     "seed": (TABLE, "2"),
     "dtype": (TABLE, "float32"),
@@ -337,6 +348,17 @@ ALTERNATIVES: dict[str, tuple[Sequence[str], str]] = {
     "optimizer.beta_1": ((*TABLE, "optimizer=adam"), "0.5"),
     "optimizer.beta_2": ((*TABLE, "optimizer=adam"), "0.5"),
     "optimizer.epsilon": ((*TABLE, "optimizer=adam"), "0.001"),
+    "optimizer.initial_accumulator_value": ((*TABLE, "optimizer=adagrad"), "0.5"),
+    "optimizer.rho": ((*TABLE, "optimizer=rmsprop"), "0.5"),
+    "optimizer.weight_decay": ((*TABLE, "optimizer=adamw"), "0.5"),
+    "schedule.every": ((*TABLE, "schedule=step"), "0.5"),
+    "schedule.factor": ((*TABLE, "schedule=step"), "0.2"),
+    "schedule.warm_up": ((*TABLE, "schedule=cosine"), "0.5"),
+    "schedule.final": ((*TABLE, "schedule=exponential"), "0.1"),
+    "schedule.rising": ((*TABLE, "schedule=one_cycle"), "0.9"),
+    "schedule.initial": ((*TABLE, "schedule=one_cycle", "schedule.rising=0.9"), "0.1"),
+    "schedule.patience": (PLATEAU, "2"),
+    "schedule.min_delta": (PLATEAU, "0"),
     "training.epochs": (TABLE, "4"),
     "training.batch_size": (TABLE, "2"),
     "training.l1": (TABLE, "0.1"),
@@ -380,6 +402,7 @@ TURNS_NO_WEIGHT = {
     "data.local_dir": "where the data comes from; its checksum counts",
     "data.sources": "where the data comes from; its checksum counts",
     "data.files": "names and checksums of the data",
+    "schedule.name": "each has knobs of its own, which are turned: tests/test_numpy_training.py",
     "backend.name": "the same formulas in other hands: tests/test_backends.py",
     "backend.line_study_gradient": "what `gradient` is in two studies",
     "backend.jit_compile": "Keras alone: how it is computed",
@@ -405,6 +428,8 @@ def keys_of_conf() -> set[str]:
             for experiment in ("three_bits", "mnist"):
                 one = config(f"experiment={experiment}", f"optimizer={optimizer}", f"backend={backend}")
                 keys |= {re.sub(r"^(data\.files).*", r"\1", key) for key, _ in flatten(one)}
+    for schedule in (path.stem for path in (CONF / "schedule").glob("*.yaml")):
+        keys |= {key for key, _ in flatten(config(f"schedule={schedule}")) if key.startswith("schedule.")}
     return keys
 
 
@@ -419,9 +444,9 @@ def swept_keys() -> set[str]:
 
 
 def numeric_keys() -> set[str]:
-    """Every number of conf/optimizer, conf/model, `training` and the seed."""
+    """Every number of conf/optimizer, conf/schedule, conf/model, `training` and the seed."""
     keys = {"seed"}
-    for section in ("optimizer", "model"):
+    for section in ("optimizer", "schedule", "model"):
         for file in (CONF / section).glob("*.yaml"):
             keys |= {f"{section}.{key}" for key, value in yaml.safe_load(file.read_text()).items() if is_number(value)}
     training = yaml.safe_load((CONF / "config.yaml").read_text())["training"]

@@ -16,20 +16,16 @@ from numpy.typing import NDArray
 from pipeline.backends.numpy import optimizers
 from pipeline.backends.numpy.network import Parameters
 from pipeline.backends.numpy.packed import Packed
-from pipeline.optimizer_sections import Adam, Momentum, Optimizer, Sgd
+from pipeline.optimizer_sections import Optimizer
+from tests.trained import config
 
 Knobs = Optimizer
 Slope = Callable[[float], float]
 
 
 def knobs(name: str, rate: float = 0.1, **changed: float) -> Knobs:
-    if name == "sgd":
-        return Sgd(name="sgd", learning_rate=rate, output_learning_rate=None)
-    if name == "adam":
-        return Adam.model_validate(
-            {"name": "adam", "learning_rate": rate, "beta_1": 0.9, "beta_2": 0.999, "epsilon": 1e-7} | changed
-        )
-    return Momentum.model_validate({"name": name, "learning_rate": rate, "momentum": 0.9} | changed)
+    """An optimizer's section as conf has it, with another rate."""
+    return config(f"optimizer={name}").optimizer.model_copy(update={"learning_rate": rate} | changed)
 
 
 State = dict[str, Any]
@@ -42,24 +38,32 @@ class Moved:
         self.points, self.dtype, self.grid_last = points, dtype, grid_last
 
     def init(self, arrays: Mapping[str, NDArray[Any]]) -> State:
-        moments = optimizers.MOMENTS[self.points[0].name]
-        return {"t": 0, "moments": {name: self.packed(arrays).flat for name in moments}}
+        moments = optimizers.moments(self.points, self.packed(arrays))
+        return {"t": 0, "moments": {name: moment.flat for name, moment in moments.items()}}
 
     def packed(self, arrays: Mapping[str, NDArray[Any]]) -> Packed:
         shapes = {name: (array.shape[1], array.shape[2]) for name, array in arrays.items()}
         return Packed(shapes, len(self.points), self.dtype, self.grid_last)
 
-    def update(self, gradients: Mapping[str, NDArray[Any]], state: State) -> tuple[Parameters, State]:
-        gradient, change = self.packed(gradients), self.packed(gradients)
-        for name, array in gradient.arrays.items():
-            array[...] = gradients[name]
-        before = gradient.flat.copy()
-        after = {"t": state["t"] + 1, "moments": copy.deepcopy(state["moments"])}
-        knobs = optimizers.knobs(self.points, gradient)
-        update = optimizers.UPDATES[self.points[0].name]
-        update(gradient.flat, after["moments"], knobs, change.flat, np.full_like(change.flat, np.nan), after["t"])
-        assert np.array_equal(gradient.flat, before, equal_nan=True)
-        return change.arrays, after
+    def filled(self, arrays: Mapping[str, NDArray[Any]]) -> Packed:
+        packed = self.packed(arrays)
+        for name, array in packed.arrays.items():
+            array[...] = arrays[name]
+        return packed
+
+    def update(
+        self, gradients: Mapping[str, NDArray[Any]], state: State, weights: Mapping[str, NDArray[Any]] | None = None
+    ) -> tuple[Parameters, State]:
+        """The change of the weights, which are 0 where nothing is said, and the state after it."""
+        gradient, change = self.filled(gradients), self.packed(gradients)
+        stack = self.packed(gradients) if weights is None else self.filled(weights)
+        before = gradient.flat.copy(), stack.flat.copy()
+        t, moments = state["t"] + 1, copy.deepcopy(state["moments"])
+        knobs, scratch = optimizers.knobs(self.points, gradient), np.full_like(change.flat, np.nan)
+        optimizers.UPDATES[self.points[0].name](gradient.flat, stack.flat, moments, knobs, change.flat, scratch, t)
+        assert np.array_equal(gradient.flat, before[0], equal_nan=True)
+        assert np.array_equal(stack.flat, before[1])
+        return change.arrays, {"t": t, "moments": moments}
 
 
 def build(points: list[Knobs], dtype: str) -> Moved:
@@ -74,7 +78,7 @@ def path(points: list[Knobs], slope: Slope, start: float, steps: int) -> list[li
     visited = []
     for _ in range(steps):
         gradients = {"w": np.array([slope(float(w)) for w in weights["w"].ravel()]).reshape(-1, 1, 1)}
-        updates, state = optimizer.update(gradients, state)
+        updates, state = optimizer.update(gradients, state, weights)
         weights = {"w": weights["w"] + updates["w"]}
         visited.append(weights["w"].ravel().tolist())
     return [list(column) for column in zip(*visited, strict=True)]
@@ -125,6 +129,101 @@ def adam_by_hand(slope: Slope, w: float, steps: int, rate: float, b1: float, b2:
     return visited
 
 
+def adagrad_by_hand(slope: Slope, w: float, steps: int, rate: float, start: float, eps: float) -> list[float]:
+    """Duchi, Hazan and Singer (2011), with the diagonal of G."""
+    square, visited = start, []
+    for _ in range(steps):
+        g = slope(w)
+        square += g**2
+        w -= rate * g / math.sqrt(square + eps)
+        visited.append(w)
+    return visited
+
+
+def adadelta_by_hand(slope: Slope, w: float, steps: int, rate: float, rho: float, eps: float) -> list[float]:
+    """Zeiler (2012), algorithm 1."""
+    square = moved = 0.0
+    visited = []
+    for _ in range(steps):
+        g = slope(w)
+        square = rho * square + (1 - rho) * g**2
+        delta = -math.sqrt(moved + eps) / math.sqrt(square + eps) * g
+        moved = rho * moved + (1 - rho) * delta**2
+        w += rate * delta
+        visited.append(w)
+    return visited
+
+
+def rmsprop_by_hand(
+    slope: Slope, w: float, steps: int, rate: float, rho: float, kept: float, eps: float
+) -> list[float]:
+    """Tieleman and Hinton (2012), lecture 6.5, its step into a heavy ball's velocity."""
+    square = velocity = 0.0
+    visited = []
+    for _ in range(steps):
+        g = slope(w)
+        square = rho * square + (1 - rho) * g**2
+        velocity = kept * velocity + rate * g / math.sqrt(square + eps)
+        w -= velocity
+        visited.append(w)
+    return visited
+
+
+def adamw_by_hand(slope: Slope, w: float, steps: int, rate: float, decay: float) -> list[float]:
+    """Loshchilov and Hutter (2019), algorithm 2, the decay first; betas 0.9 and 0.999, epsilon 1e-7."""
+    mean = square = 0.0
+    visited = []
+    for t in range(1, steps + 1):
+        g = slope(w)
+        w -= rate * decay * w
+        mean = 0.9 * mean + 0.1 * g
+        square = 0.999 * square + 0.001 * g**2
+        w -= rate * math.sqrt(1 - 0.999**t) / (1 - 0.9**t) * mean / (math.sqrt(square) + 1e-7)
+        visited.append(w)
+    return visited
+
+
+def amsgrad_by_hand(slope: Slope, w: float, steps: int, rate: float, b2: float) -> list[float]:
+    """Reddi, Kale and Kumar (2018), algorithm 2, with Adam's corrections in the rate; beta_1 0.9, epsilon 1e-7."""
+    mean = square = largest = 0.0
+    visited = []
+    for t in range(1, steps + 1):
+        g = slope(w)
+        mean = 0.9 * mean + 0.1 * g
+        square = b2 * square + (1 - b2) * g**2
+        largest = max(largest, square)
+        w -= rate * math.sqrt(1 - b2**t) / (1 - 0.9**t) * mean / (math.sqrt(largest) + 1e-7)
+        visited.append(w)
+    return visited
+
+
+def nadam_by_hand(slope: Slope, w: float, steps: int, rate: float, b1: float, b2: float) -> list[float]:
+    """Dozat (2016), algorithm 2, with the schedule of its section 2.3: beta_1 * (1 - 0.5 * 0.96^t); epsilon 1e-7."""
+    mean = square = 0.0
+    product, visited = 1.0, []
+    for t in range(1, steps + 1):
+        g = slope(w)
+        now, following = b1 * (1 - 0.5 * 0.96**t), b1 * (1 - 0.5 * 0.96 ** (t + 1))
+        product *= now
+        mean = b1 * mean + (1 - b1) * g
+        square = b2 * square + (1 - b2) * g**2
+        ahead = following * mean / (1 - product * following) + (1 - now) * g / (1 - product)
+        w -= rate * ahead / (math.sqrt(square / (1 - b2**t)) + 1e-7)
+        visited.append(w)
+    return visited
+
+
+def lion_by_hand(slope: Slope, w: float, steps: int, rate: float, b1: float, b2: float) -> list[float]:
+    """Chen et al. (2023), algorithm 2, without weight decay."""
+    mean, visited = 0.0, []
+    for _ in range(steps):
+        g = slope(w)
+        w -= rate * math.copysign(1, b1 * mean + (1 - b1) * g)
+        mean = b2 * mean + (1 - b2) * g
+        visited.append(w)
+    return visited
+
+
 RATES = [0.003, 0.02, 0.3]
 
 
@@ -155,28 +254,57 @@ def test_adam(b1: float, b2: float, eps: float) -> None:
         assert own == pytest.approx(adam_by_hand(curve, -1.0, 50, rate, b1, b2, eps), rel=1e-9)
 
 
+BY_HAND: dict[str, tuple[dict[str, float], Callable[..., list[float]], tuple[float, ...]]] = {
+    "adagrad": ({"initial_accumulator_value": 0.3, "epsilon": 1e-3}, adagrad_by_hand, (0.3, 1e-3)),
+    "adadelta": ({"rho": 0.8, "epsilon": 1e-3}, adadelta_by_hand, (0.8, 1e-3)),
+    "rmsprop": ({"rho": 0.8, "momentum": 0.6, "epsilon": 1e-3}, rmsprop_by_hand, (0.8, 0.6, 1e-3)),
+    "adamw": ({"weight_decay": 0.2}, adamw_by_hand, (0.2,)),
+    "amsgrad": ({"beta_2": 0.7}, amsgrad_by_hand, (0.7,)),
+    "nadam": ({"beta_1": 0.8, "beta_2": 0.95}, nadam_by_hand, (0.8, 0.95)),
+    "lion": ({"beta_1": 0.8, "beta_2": 0.95}, lion_by_hand, (0.8, 0.95)),
+}
+"""For each optimizer some knobs, its formula as a loop over one weight, and the knobs in that loop's order."""
+
+
+@pytest.mark.parametrize("name", BY_HAND)
+def test_the_formulas_as_their_papers_have_them(name: str) -> None:
+    changed, by_hand, values = BY_HAND[name]
+    found = path([knobs(name, rate, **changed) for rate in RATES], curve, -1.0, 50)
+    for rate, own in zip(RATES, found, strict=True):
+        assert own == pytest.approx(by_hand(curve, -1.0, 50, rate, *values), rel=1e-9)
+
+
+def test_nadams_momentum_after_a_thousand_updates() -> None:
+    found = path([knobs("nadam", 0.003, beta_1=0.999)], curve, -1.0, 1100)[0]
+    assert found == pytest.approx(nadam_by_hand(curve, -1.0, 1100, 0.003, 0.999, 0.999), rel=1e-6)
+
+
 def test_momentum_and_nesterov_differ() -> None:
     assert path([knobs("momentum")], curve, 0.0, 2) != path([knobs("nesterov")], curve, 0.0, 2)
 
 
 # --- properties
 
-NAMES = ["sgd", "momentum", "nesterov", "adam"]
+NAMES = list(optimizers.UPDATES)
 NUMBERS = st.floats(-1e6, 1e6).filter(lambda x: x == 0 or abs(x) > 1e-6)
+DRAWN = {
+    "learning_rate": st.floats(1e-6, 1e3),
+    "epsilon": st.floats(1e-8, 1),
+    "initial_accumulator_value": st.floats(0, 10),
+    "weight_decay": st.floats(0, 0.1),
+}
+"""What a knob may be; the others are shares."""
 
 
 @st.composite
 def settings(draw: st.DrawFn) -> tuple[list[Knobs], list[Parameters]]:
     """Points of one optimizer with knobs of their own, and gradients for some steps."""
     name = draw(st.sampled_from(NAMES))
-    rate, share = st.floats(1e-6, 1e3), st.floats(0, 0.999)
     points = []
     for _ in range(draw(st.integers(1, 3))):
-        changed = {
-            "sgd": {},
-            "adam": {"beta_1": draw(share), "beta_2": draw(share), "epsilon": draw(st.floats(1e-8, 1))},
-        }.get(name, {"momentum": draw(share)})
-        points.append(knobs(name, draw(rate), **changed))
+        base = knobs(name)
+        own = sorted(type(base).model_fields.keys() - {"name", "output_learning_rate"})
+        points.append(base.model_copy(update={knob: draw(DRAWN.get(knob, st.floats(0, 0.999))) for knob in own}))
     shapes = {"layer_0/weights": (len(points), 2, 3), "layer_0/bias": (len(points), 1, 3)}
     gradients = []
     for _ in range(draw(st.integers(1, 4))):
@@ -191,8 +319,8 @@ def test_the_place_of_the_grid_axis_in_memory_changes_nothing(setting: tuple[lis
     one, other = Moved(points, "float64", grid_last=True), Moved(points, "float64", grid_last=False)
     state, own = one.init(steps[0]), other.init(steps[0])
     for gradients in steps:
-        updates, state = one.update(gradients, state)
-        same, own = other.update(gradients, own)
+        updates, state = one.update(gradients, state, steps[0])
+        same, own = other.update(gradients, own, steps[0])
         assert all(np.array_equal(updates[key], same[key]) for key in gradients)
 
 
@@ -201,16 +329,17 @@ def test_a_stack_moves_as_each_point_alone(setting: tuple[list[Knobs], list[Para
     points, steps = setting
     together = build(points, "float64")
     alone = [build([point], "float64") for point in points]
-    state, states = together.init(steps[0]), [optimizer.init(steps[0]) for optimizer in alone]
+    state = together.init(steps[0])
     states = [
         optimizer.init({key: array[place : place + 1] for key, array in steps[0].items()})
         for place, optimizer in enumerate(alone)
     ]
     for gradients in steps:
-        updates, state = together.update(gradients, state)
+        updates, state = together.update(gradients, state, steps[0])
         for place, optimizer in enumerate(alone):
             part = {key: array[place : place + 1] for key, array in gradients.items()}
-            own, states[place] = optimizer.update(part, states[place])
+            weights = {key: array[place : place + 1] for key, array in steps[0].items()}
+            own, states[place] = optimizer.update(part, states[place], weights)
             assert all(np.array_equal(own[key][0], updates[key][place]) for key in gradients)
 
 
@@ -236,6 +365,46 @@ def test_the_first_update_goes_downhill(setting: tuple[list[Knobs], list[Paramet
     for key, gradient in steps[0].items():
         assert np.all(updates[key] * gradient <= 0)
         assert np.all((updates[key] != 0) == (gradient != 0))
+
+
+@given(settings())
+def test_gradients_and_weights_of_the_other_sign_give_changes_of_the_other_sign(
+    setting: tuple[list[Knobs], list[Parameters]],
+) -> None:
+    points, steps = setting
+    optimizer = build(points, "float64")
+    state = mirrored = optimizer.init(steps[0])
+    for gradients in steps:
+        updates, state = optimizer.update(gradients, state, steps[0])
+        turned = [{key: -array for key, array in arrays.items()} for arrays in (gradients, steps[0])]
+        others, mirrored = optimizer.update(turned[0], mirrored, turned[1])
+        assert all(np.array_equal(others[key], -updates[key]) for key in gradients)
+
+
+@pytest.mark.parametrize("name", ["adagrad", "rmsprop", "adam", "adamw", "amsgrad", "nadam", "lion"])
+@given(st.lists(st.floats(0.01, 100), min_size=4, max_size=4), st.integers(-8, 8))
+def test_the_scale_of_the_loss_changes_nothing_where_epsilon_is_tiny(
+    name: str, gradients: list[float], power: int
+) -> None:
+    """A power of 2 scales without rounding."""
+    tiny = {"epsilon": 1e-300, "initial_accumulator_value": 0.0, "weight_decay": 0.0}
+    base = knobs(name)
+    optimizer = build([knobs(name, **{key: tiny[key] for key in tiny if hasattr(base, key)})], "float64")
+    one = {"w": np.ones((1, 1, 1))}
+    state = scaled = optimizer.init(one)
+    for gradient in gradients:
+        updates, state = optimizer.update({"w": gradient * one["w"]}, state)
+        others, scaled = optimizer.update({"w": 2.0**power * gradient * one["w"]}, scaled)
+        assert others["w"] == updates["w"]
+
+
+@given(st.lists(NUMBERS.filter(bool), min_size=1, max_size=5), st.floats(1e-6, 1e3))
+def test_every_step_of_lion_has_the_size_of_the_rate(gradients: list[float], rate: float) -> None:
+    optimizer = build([knobs("lion", rate)], "float64")
+    state = optimizer.init({"w": np.ones((1, 1, 1))})
+    for gradient in gradients:
+        updates, state = optimizer.update({"w": np.full((1, 1, 1), gradient)}, state)
+        assert abs(updates["w"].item()) == rate
 
 
 def test_adams_first_step_has_the_size_of_the_rate() -> None:

@@ -7,9 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from pipeline.backends.numpy.optimizers import UPDATES
 from pipeline.backends.numpy.stack import Stack
 from pipeline.data import load
 from pipeline.initial_weights import draw
+from tests.methods import SCHEDULES
 from tests.trained import config
 
 BITS = ("experiment=three_bits", "model.hidden_size=4", "model.bias=true")
@@ -22,7 +24,7 @@ def stack(study: tuple[str, ...], rates: tuple[float, ...]) -> Stack:
     return Stack(points, arrays, [draw(p.model, arrays.features, arrays.outputs, p.seed, p.dtype) for p in points])
 
 
-@pytest.mark.parametrize("optimizer", ["sgd", "momentum", "nesterov", "adam"])
+@pytest.mark.parametrize("optimizer", UPDATES)
 @pytest.mark.parametrize(("study", "rates"), [(BITS, (0.1, 10.0)), (LINE, (0.01, 0.3, 1e30)), (LINE, (0.02,))])
 def test_to_advance_is_to_differentiate_and_move(
     study: tuple[str, ...], rates: tuple[float, ...], optimizer: str
@@ -44,6 +46,29 @@ def test_to_advance_is_to_differentiate_and_move(
     assert one.progress.updates == 336
     if optimizer == "sgd" and study is LINE and len(rates) > 1:
         assert (one.progress.diverged_step >= 0).tolist() == [False, True, True]
+
+
+@pytest.mark.parametrize("name", ["step", "cosine"])
+def test_a_schedule_goes_on_where_updates_are_made_many_at_a_time(name: str) -> None:
+    """Also where a point diverges, and its updates are made again one by one."""
+    study = (*LINE, "training.epochs=336", *SCHEDULES[name])
+    one, other = (stack(study, (0.01, 30.0)) for _ in range(2))
+    with np.errstate(all="ignore"):
+        one.advance(100)
+        one.advance(236)
+        for _ in range(336):
+            losses, _ = other.differentiate([], measured=False)
+            other.progress.see_losses(losses)
+            other.move()
+    assert (one.progress.diverged_step >= 0).tolist() == [False, True]
+    for place in range(2):
+        state, expected = one.progress.state_of(place), other.progress.state_of(place)
+        assert all(np.array_equal(array, expected[key], equal_nan=True) for key, array in state.items())
+
+
+def test_where_the_rate_goes_by_the_loss_every_epoch_is_looked_at() -> None:
+    assert stack((*BITS, *SCHEDULES["reduce_on_plateau"]), (0.1,)).stride == 1
+    assert stack((*BITS, *SCHEDULES["cosine"]), (0.1,)).stride > 1
 
 
 def test_minibatches_do_not_advance() -> None:

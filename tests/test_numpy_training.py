@@ -15,6 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pipeline.backends.numpy.descent import Plateau
 from pipeline.backends.numpy.losses import measure
 from pipeline.backends.numpy.network import forward, predict, stack
 from pipeline.backends.numpy.packed import Packed
@@ -25,6 +26,9 @@ from pipeline.cli import PROJECT
 from pipeline.config import Config
 from pipeline.data import Arrays, load
 from pipeline.history import History
+from pipeline.optimizer_sections import ReduceOnPlateau
+from pipeline.schedules import factors
+from tests.methods import OPTIMIZERS, SCHEDULES
 from tests.trained import config, trained
 
 RATES = (0.001, 0.01, 0.1, 1, 10, 100, 1000)
@@ -187,10 +191,39 @@ def test_a_stack_of_rates_equals_each_alone(size: int) -> None:
         assert (together.points_in_pass, alone.points_in_pass) == (7, 1)
 
 
-@pytest.mark.parametrize("optimizer", ["sgd", "momentum", "nesterov", "adam"])
-def test_a_stack_of_minibatch_networks_equals_each_alone(tiny_images: Arrays, optimizer: str) -> None:
-    grid = [(0.001, 1), (0.01, 1), (0.1, 1)]
-    assert_stack_is_its_points(grid, tiny_images, f"optimizer={optimizer}")
+BITS = ("experiment=three_bits", "model.hidden_size=4", "model.bias=true", "training.epochs=12")
+METHODS = OPTIMIZERS | {
+    name: (*OPTIMIZERS["sgd, the last layer at a rate of its own"], *SCHEDULES[name]) for name in SCHEDULES
+}
+
+
+def with_rates(one: Config, pairs: Sequence[tuple[float, int]]) -> list[Config]:
+    """A config with other rates and seeds."""
+    return [
+        one.model_copy(update={"seed": seed, "optimizer": one.optimizer.model_copy(update={"learning_rate": rate})})
+        for rate, seed in pairs
+    ]
+
+
+@pytest.mark.parametrize("study", [(*IMAGES, "training.epochs=6"), BITS], ids=["minibatches", "full batch"])
+@pytest.mark.parametrize("case", METHODS)
+def test_a_stack_is_each_of_its_points_alone_also_when_it_was_stopped(
+    tiny_images: Arrays, case: str, study: tuple[str, ...]
+) -> None:
+    points = with_rates(config(*study, *METHODS[case]), [(0.001, 1), (0.01, 2), (1.0, 1)])
+    arrays = load(points[0].data, points[0].dtype, Path()) if study is BITS else tiny_images
+    alone = [trained(point, arrays=arrays)[0] for point in points]
+    histories, keeper = [History() for _ in points], Keeper(stop=2)
+    with pytest.raises(KeyboardInterrupt):
+        train_on(points, arrays, histories, keeper)
+    keeper.stop = math.inf
+    train_on(points, arrays, histories, keeper)
+    for history, expected in zip(histories, alone, strict=True):
+        assert_same(history, expected)
+    assert ("learning_rate" in alone[0].names()) == (case in SCHEDULES)
+    if case == "reduce_on_plateau" and study is BITS:
+        rates = [history.final()["learning_rate"] for history in alone]
+        assert any(rate < point.optimizer.learning_rate for rate, point in zip(rates, points, strict=True))
 
 
 def test_points_with_seeds_of_their_own_see_minibatches_of_their_own(tiny_images: Arrays) -> None:
@@ -285,10 +318,45 @@ def test_a_run_that_stays_finite_has_not_diverged() -> None:
     assert history.last_finite_loss == history.final()["train/loss"]
 
 
+# --- schedules
+
+
+@pytest.mark.parametrize("name", [name for name in SCHEDULES if name != "reduce_on_plateau"])
+def test_an_update_is_made_at_the_rate_of_the_table(name: str) -> None:
+    """Gradient descent, one update after the other: the change is the rate times the factor times the gradient."""
+    rate, epochs = 3.0, 12
+    study = (*BITS, "recording.metrics_every=1", "recording.snapshots=13", "model.bias=false")
+    point = config(*study, *SCHEDULES[name], f"optimizer.learning_rate={rate}")
+    (history,) = trained(point)
+    table = factors(point.schedule, epochs)
+    assert history.series("learning_rate")[0].tolist() == list(range(1, epochs + 1))
+    assert history.series("learning_rate")[1].tolist() == (rate * table).tolist()
+    norms = history.series("weights/update_ratio")[1] * history.series("weights/norm")[1][-epochs:]
+    assert norms == pytest.approx(rate * table * history.series("gradient_norm")[1], rel=1e-12, abs=1e-15)
+
+
+def test_a_rate_falls_where_the_loss_does_not_as_keras_has_it() -> None:
+    """ReduceLROnPlateau.on_epoch_end in plain words, with cooldown 0 and no lower bound."""
+    schedule = ReduceOnPlateau(name="reduce_on_plateau", factor=0.1, patience=2, min_delta=0.5)
+    losses = [5, 4.6, 4.4, 3.9, math.nan, 3.5, 3.4, math.inf, 1, 1, 1]
+    point, best, waited, rate, found = Plateau(np.array([math.inf]), np.zeros(1, int), np.ones(1)), math.inf, 0, 1.0, []
+    for loss in losses:
+        if loss < best - 0.5:
+            best, waited = loss, 0
+        else:
+            waited += 1
+            if waited >= 2:
+                rate, waited = 0.1 * rate, 0
+        point.see(schedule, np.array([loss]))
+        found.append(float(point.factor[0]))
+        assert found[-1] == pytest.approx(rate, rel=1e-15)
+    assert found == pytest.approx([1, 1, 1, 1, 1, 0.1, 0.1, 0.01, 0.01, 0.01, 0.001])
+
+
 # --- learning, repeating, restoring
 
 
-@pytest.mark.parametrize("optimizer", ["sgd", "momentum", "nesterov", "adam"])
+@pytest.mark.parametrize("optimizer", ["sgd", "momentum", "nesterov", "adam", "rmsprop", "nadam", "lion"])
 def test_the_loss_of_a_line_goes_down(optimizer: str) -> None:
     study = ("experiment=line_y2x", "gradient=backpropagation", "training.epochs=400", f"optimizer={optimizer}")
     (history,) = trained(config(*study, "optimizer.learning_rate=0.01"))
@@ -457,27 +525,24 @@ STACK = ((0.001, 1), (1e30, 1), (0.01, 2), (0.1, 1), (0.02, 3))
 
 
 @cache
-def stack_points(optimizer: str, batch: str) -> list[Config]:
+def stack_points(case: str, batch: str) -> list[Config]:
     study = (*IMAGES, "training.epochs=7", f"training.batch_size={batch}", "recording.direction_changes=true")
-    return [
-        config(*study, f"optimizer={optimizer}", f"optimizer.learning_rate={rate}", f"seed={seed}")
-        for rate, seed in STACK
-    ]
+    return with_rates(config(*study, *METHODS[case]), STACK)
 
 
 @settings(max_examples=25)
 @given(
     stop=st.integers(1, 6),
-    optimizer=st.sampled_from(["sgd", "momentum", "nesterov", "adam"]),
+    case=st.sampled_from(["sgd", "nesterov", "adamw", "amsgrad", "nadam", "cosine", "reduce_on_plateau"]),
     batch=st.sampled_from(["null", "16"]),
     order=st.permutations(range(len(STACK))),
     cuts=st.sets(st.integers(1, len(STACK) - 1)),
 )
 def test_the_points_of_a_stopped_stack_go_on_in_any_company(
-    tiny_images: Arrays, stop: int, optimizer: str, batch: str, order: list[int], cuts: set[int]
+    tiny_images: Arrays, stop: int, case: str, batch: str, order: list[int], cuts: set[int]
 ) -> None:
     """Those that have ended are left out; the others go on in another order, together, in smaller stacks or alone."""
-    points = stack_points(optimizer, batch)
+    points = stack_points(case, batch)
     histories, keeper = [History() for _ in points], Keeper(stop)
     with pytest.raises(KeyboardInterrupt):
         train_on(points, tiny_images, histories, keeper)

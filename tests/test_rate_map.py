@@ -15,6 +15,7 @@ from pipeline import stacking
 from pipeline import sweep as sweep_module
 from pipeline.backends.numpy import rate_map
 from pipeline.backends.numpy.network import stack
+from pipeline.backends.numpy.stack import Stack
 from pipeline.checkpoints import PassCheckpoints
 from pipeline.config import Config
 from pipeline.data import load
@@ -24,6 +25,7 @@ from pipeline.initial_weights import draw
 from pipeline.points import read_point
 from tests.hostile import NoMirror
 from tests.maps import listed, map_config, trained_map
+from tests.methods import OPTIMIZERS, SCHEDULES
 from tests.plain_network import backpropagation
 from tests.swept import killed, swept
 from tests.test_numpy_training import Keeper
@@ -79,14 +81,23 @@ def test_hidden_sizes_and_seeds_are_axes_too() -> None:
     assert arrays["knobs"].tolist() == ["model.hidden_size", "seed"]
 
 
-@pytest.mark.parametrize("optimizer", ["momentum", "nesterov", "adam"])
-def test_the_other_optimizers_train_maps_too(optimizer: str) -> None:
-    one = map_config(
-        f"optimizer={optimizer}", *listed("x", "optimizer.learning_rate", "[0.01,0.1]"), *listed("y", "seed", "[1,2]")
-    )
-    arrays = trained_map(one).map_arrays
-    assert (arrays["final_loss"] < arrays["first_loss"]).all()
-    assert len(np.unique(arrays["final_loss"])) == 4
+@pytest.mark.parametrize("case", [*OPTIMIZERS, *(name for name in SCHEDULES if name != "reduce_on_plateau")])
+def test_a_point_of_a_map_is_that_point_alone_in_every_bit(case: str) -> None:
+    chosen = OPTIMIZERS.get(case) or (*OPTIMIZERS["sgd"], *SCHEDULES[case])
+    axes = (*listed("x", "optimizer.learning_rate", "[0.02,0.3]"), *listed("y", "seed", "[1,2]"))
+    one = map_config(*chosen, *axes, "training.epochs=30")
+    found, arrays = trained_map(one).map_arrays, load(one.data, one.dtype, Path())
+    for row, seed in enumerate((1, 2)):
+        for column, rate in enumerate((0.02, 0.3)):
+            optimizer = one.optimizer.model_copy(update={"learning_rate": rate})
+            point = one.model_copy(update={"grid": None, "seed": seed, "optimizer": optimizer})
+            alone = Stack([point], arrays, [draw(point.model, arrays.features, arrays.outputs, seed, point.dtype)])
+            for _ in range(30):
+                alone.differentiate([], measured=False)
+                alone.move()
+            losses, _ = alone.differentiate([], measured=False)
+            assert found["final_loss"][row, column] == losses[0]
+    assert len(np.unique(found["final_loss"])) == 4
 
 
 @pytest.mark.parametrize("block_bytes", [1, 5_000])

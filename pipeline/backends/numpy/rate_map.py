@@ -19,9 +19,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.backends.numpy.basins import basin_blocks, basin_metrics, empty_basins, roll_block
+from pipeline.backends.numpy.descent import Descent
 from pipeline.backends.numpy.grid_last import GridLast
 from pipeline.backends.numpy.map_measures import MapArrays, Tally, empty_map, map_metrics
-from pipeline.backends.numpy.optimizers import MOMENTS, UPDATES, knobs
 from pipeline.backends.numpy.packed import Packed
 from pipeline.checkpoints import Checkpoints
 from pipeline.config import Config
@@ -144,20 +144,17 @@ def train_block(config: Config, arrays: Arrays, places: Places, stop: threading.
     if "model.hidden_size" in values:
         config = _with_size(config, int(values["model.hidden_size"][0]))
     parameters = _initial(config, arrays, values.get("seed"), len(places))
-    dtype = parameters.flat.dtype
-    gradient, change, scratch = (parameters.like(dtype) for _ in range(3))
-    optimizer = config.optimizer.name
-    moments = {name: parameters.like(dtype).flat for name in MOMENTS[optimizer]}
-    settings = knobs(_optimizers(config, values, len(places)), parameters)
-    arguments = gradient.flat, moments, settings, change.flat, scratch.flat
-    network = GridLast(config, arrays.scaled(arrays.train_inputs), arrays.train_targets, parameters, gradient)
+    gradient, change = (parameters.like(parameters.flat.dtype) for _ in range(2))
     tally, epochs = Tally(len(places), config.training.epochs + 1), config.training.epochs
+    chosen = _optimizers(config, values, len(places))
+    step = Descent(chosen, config.schedule, epochs, parameters, gradient, change).step
+    network = GridLast(config, arrays.scaled(arrays.train_inputs), arrays.train_targets, parameters, gradient)
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
         for update in range(1, epochs + 1):
             for call in network.program:
                 call()
             tally.see(network.losses())
-            UPDATES[optimizer](*arguments, update)
+            step(update)
             np.add(parameters.flat, change.flat, out=parameters.flat)
             if stop.is_set():
                 break

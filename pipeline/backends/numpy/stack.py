@@ -15,8 +15,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.backends.numpy import grid_last, optimizers
+from pipeline.backends.numpy import grid_last
 from pipeline.backends.numpy.deep_network import DeepNetwork
+from pipeline.backends.numpy.descent import Descent
 from pipeline.backends.numpy.gradients import forward_differences
 from pipeline.backends.numpy.losses import Targets, measure, penalty, penalty_slope
 from pipeline.backends.numpy.network import Array, forward
@@ -27,9 +28,12 @@ from pipeline.checkpoints import State
 from pipeline.config import Config
 from pipeline.data import Arrays, epoch_order
 from pipeline.initial_weights import Weights, is_trained
+from pipeline.schedules import updates_per_epoch
 
 EVALUATION_ROWS = 2048
 STRIDE = 256
+"""Epochs of full batches in one call of `advance`: enough that to look at the losses costs nothing beside them, few
+enough that to do them again, where one is not finite, costs little."""
 Measures = dict[str, Array]
 
 
@@ -44,6 +48,7 @@ class Stack:
     Attributes:
         progress: where training stands.
         gradient, change: of the last update.
+        descent: what makes the change of the gradient.
         stride: how many epochs are best trained in one call of `advance`; 1: they are trained batch by batch.
     """
 
@@ -58,41 +63,30 @@ class Stack:
         differences = self.config.gradient == "finite_difference"
         dtype = np.dtype(np.float64 if differences else self.config.dtype)
         self.gradient, self.change = parameters.like(dtype), parameters.like(dtype)
-        scratch = np.empty_like(self.change.flat if together else self.change.flat[0])
-        optimizer = self.config.optimizer.name
-        self._update = optimizers.UPDATES[optimizer]
+        updates = self.config.training.epochs * updates_per_epoch(self.config.training, len(arrays.train_inputs))
+        self._clipped = self.gradient.like(dtype) if self.config.training.clipped else None
+        followed = self.gradient if self._clipped is None else self._clipped
+        chosen, schedule = [point.optimizer for point in points], self.config.schedule
+        self.descent = Descent(chosen, schedule, updates, parameters, followed, self.change)
         counted = self.config.recording.direction_changes
         self.progress = Progress(
             parameters,
-            {name: parameters.like(dtype) for name in optimizers.MOMENTS[optimizer]},
+            self.descent.moments,
             updates=0,
             diverged_step=np.full(len(points), -1),
             last_finite_loss=np.full(len(points), np.nan),
             upwards=parameters.like(np.bool_) if counted else None,
             direction_changes=parameters.like(np.int64) if counted else None,
             statistics=Packed(moving, len(points), self.config.dtype, together).fill(initial) if moving else None,
+            plateau=self.descent.plateau,
         )
-        self._clipped = self.gradient.like(dtype) if self.config.training.clipped else None
-        followed = self.gradient if self._clipped is None else self._clipped
-        knobs = optimizers.knobs([point.optimizer for point in points], parameters)
-        state = {name: moment.flat for name, moment in self.progress.moments.items()}
-        slices = [slice(None)] if together else range(len(points))
-        self._moved = [
-            (
-                followed.flat[at],
-                {name: array[at] for name, array in state.items()},
-                {name: array[at] for name, array in knobs.items()},
-                self.change.flat[at],
-                scratch,
-            )
-            for at in slices
-        ]
         self._points, seeds = len(points), [point.seed for point in points]
         self._seeds = seeds if len(set(seeds)) > 1 else seeds[:1]
         self._whole: Batch | None = None
         self._together: grid_last.GridLast | None = None
         adjusted = self.config.training.penalised or self.config.training.clipped
-        self.stride = STRIDE if together and not adjusted else 1
+        watched = adjusted or self.descent.plateau is not None
+        self.stride = STRIDE if together and not watched else 1
         self._single: OneNetwork | DeepNetwork | None = None
         if together:
             inputs = arrays.scaled(arrays.train_inputs)
@@ -197,8 +191,7 @@ class Stack:
         parameters, change = progress.parameters.flat, self.change.flat
         if self._clipped is not None:
             self._clip(self._clipped)
-        for arguments in self._moved:
-            self._update(*arguments, progress.updates + 1)
+        self.descent.step(progress.updates + 1)
         if progress.upwards is not None:
             progress.see_signs((change > 0)[None])
         progress.updates += 1
@@ -229,14 +222,14 @@ class Stack:
         signs = None if progress.upwards is None else np.empty((updates, *change.shape), np.bool_)
         errors, squares = self._together.errors, np.empty_like(self._together.errors)
         seen, zero = np.zeros_like(errors), np.zeros((), change.dtype)
-        ((gradient, state, knobs, _, scratch),), update = self._moved, self._update
+        step = self.descent.step
         for t, upwards in enumerate(repeat(None, updates) if signs is None else signs, progress.updates + 1):
             for call in program:
                 call()
             if not bounded:
                 np.multiply(errors, errors, squares)
                 np.add(seen, squares, seen)
-            update(gradient, state, knobs, change, scratch, t)
+            step(t)
             if upwards is not None:
                 np.greater(change, zero, upwards)
             np.add(parameters, change, parameters)

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.backends.numpy.descent import Plateau
 from pipeline.backends.numpy.network import Array
 from pipeline.backends.numpy.packed import Packed
 from pipeline.checkpoints import State
@@ -28,6 +29,7 @@ class Progress:
         upwards: for each weight, whether its last update was above 0; None where nobody wants to know.
         direction_changes: for each weight, how often that changed.
         statistics: the moving statistics of batch normalization; None where there is none.
+        plateau: of a schedule that goes by the losses.
     """
 
     parameters: Packed
@@ -38,6 +40,7 @@ class Progress:
     upwards: Packed | None = None
     direction_changes: Packed | None = None
     statistics: Packed | None = None
+    plateau: Plateau | None = None
 
     def network(self, place: int) -> dict[str, NDArray[Any]]:
         """Views of all arrays of one point, by the names and in the order of `initial_weights.array_names`."""
@@ -77,6 +80,8 @@ class Progress:
         }
         for path, packed in self._packed():
             state |= {f"{path}/{name}": array for name, array in packed.at(place).items()}
+        if self.plateau is not None:
+            state |= {f"plateau/{name}": np.asarray(array[place]) for name, array in vars(self.plateau).items()}
         return state
 
     def restore(self, states: Sequence[State]) -> None:
@@ -86,6 +91,9 @@ class Progress:
         self.last_finite_loss = np.array([state["last_finite_loss"] for state in states])
         for path, packed in self._packed():
             packed.fill([{name: state[f"{path}/{name}"] for name in packed.arrays} for state in states])
+        if self.plateau is not None:
+            for name in vars(self.plateau):
+                setattr(self.plateau, name, np.array([state[f"plateau/{name}"] for state in states]))
 
     def _packed(self) -> Iterator[tuple[str, Packed]]:
         yield "parameters", self.parameters

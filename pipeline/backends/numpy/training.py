@@ -58,7 +58,7 @@ def train(
         for before, epoch in pairwise(_stops(begun, recorded, stack.stride)):
             if stack.stride > 1:
                 stack.advance(epoch - before)
-                running = _norms(stack) if epoch in due else {}
+                running = _last_update(stack) if epoch in due else {}
             else:
                 running = _train_epoch(epoch, stack, histories, measured=epoch in due)
             if epoch in due:
@@ -100,25 +100,30 @@ class _Clock:
 def _train_epoch(epoch: int, stack: Stack, histories: Sequence[History], measured: bool) -> Measures:
     """One pass over the rows; returns what was measured on the way, (points,) each, when `measured` asks for it."""
     config, progress, totals = stack.config, stack.progress, Measures()
+    mean_losses = np.zeros(len(progress.diverged_step))
     on_the_way = measured and config.training.batch_size is not None
     for batches in stack.batches(epoch):
         losses, values = stack.differentiate(batches, on_the_way)
         progress.see_losses(losses)
         share = len(batches[0].inputs) / len(stack.arrays.train_inputs)
+        mean_losses += losses * share
         for name, value in values.items():
             totals[f"train/{name}"] = totals.get(f"train/{name}", 0) + value * share
         first_weights = progress.parameters.arrays["layer_0/weights"][:, 0, 0].copy()
         stack.move()
         if epoch <= config.recording.table_epochs:
             _note_first_epochs(epoch, stack, histories, first_weights, losses)
-    return totals | _norms(stack) if measured else {}
+    measures = totals | _last_update(stack) if measured else {}
+    stack.descent.end_epoch(mean_losses)
+    return measures
 
 
-def _norms(stack: Stack) -> Measures:
-    """Of the weights, of the last gradient, and of the last change as a share of the weights."""
+def _last_update(stack: Stack) -> Measures:
+    """Norms of the weights, of the last gradient, of the last change as a share of the weights; its learning rate."""
     weights = stack.progress.parameters.norm()
     ratio = stack.change.norm() / weights
-    return {"gradient_norm": stack.gradient.norm(), "weights/norm": weights, "weights/update_ratio": ratio}
+    norms = {"gradient_norm": stack.gradient.norm(), "weights/norm": weights, "weights/update_ratio": ratio}
+    return norms | stack.descent.learning_rates(stack.progress.updates)
 
 
 def _record(
