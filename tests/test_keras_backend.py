@@ -14,8 +14,11 @@ import numpy as np
 import pytest
 
 from pipeline.backends.keras.network import Network, build
+from pipeline.backends.keras.schedules import OnPlateau, Scheduled, scheduled
 from pipeline.backends.keras.state import restore, state_of
+from pipeline.backends.keras.training import _floatx
 from pipeline.backends.keras.training import train as train_keras
+from pipeline.backends.numpy.descent import Plateau
 from pipeline.backends.numpy.training import train as train_numpy
 from pipeline.checkpoints import State, read_checkpoint
 from pipeline.cli import PROJECT
@@ -24,6 +27,11 @@ from pipeline.data import Arrays, load
 from pipeline.errors import LabError
 from pipeline.history import History, Metric
 from pipeline.initial_weights import Weights
+from pipeline.optimizer_sections import ReduceOnPlateau
+from pipeline.schedules import factors
+from tests.methods import OPTIMIZERS, SCHEDULES
+from tests.methods import optimizer as section_of
+from tests.test_numpy_optimizers import Moved
 from tests.test_numpy_training import Keeper
 from tests.test_numpy_training import assert_same as assert_same_bits
 from tests.trained import config
@@ -91,10 +99,85 @@ def test_three_bits_stays_the_numpy_run_for_60000_iterations(size: int) -> None:
     assert_same(by_keras, by_numpy, rtol=1e-9)
 
 
-@pytest.mark.parametrize("optimizer", ["momentum", "nesterov", "adam"])
-def test_other_optimizers_are_numpys(optimizer: str) -> None:
-    by_keras, by_numpy = both(*THREE_BITS, f"optimizer={optimizer}", "training.epochs=300")
-    assert_same(by_keras, by_numpy, rtol=1e-9)
+STOCK: dict[str, tuple[str, dict[str, object]]] = {
+    "sgd": ("SGD", {}),
+    "momentum": ("SGD", {}),
+    "nesterov": ("SGD", {"nesterov": True}),
+    "adagrad": ("Adagrad", {}),
+    "adadelta": ("Adadelta", {}),
+    "rmsprop": ("RMSprop", {}),
+    "adam": ("Adam", {}),
+    "adamw": ("AdamW", {}),
+    "amsgrad": ("Adam", {"amsgrad": True}),
+    "nadam": ("Nadam", {}),
+    "lion": ("Lion", {}),
+}
+"""Keras' own optimizer by our name, and what else it is told."""
+ROUNDED = ("learning_rate", "momentum", "beta_1", "beta_2", "weight_decay", "initial_accumulator_value")
+"""Knobs that Keras takes through float32 where they are Python floats."""
+
+
+@pytest.mark.parametrize("case", [case for case in OPTIMIZERS if "own" not in case])
+def test_an_update_is_that_of_keras_own_optimizer(case: str) -> None:
+    """30 random gradients on one variable, in float64."""
+    import keras
+
+    section = section_of(case)
+    stock, told = STOCK[section.name]
+    for name, value in section.model_dump(exclude={"name", "output_learning_rate"}).items():
+        told = told | {name: np.float64(value) if name in ROUNDED else value}
+    with _floatx("float64"):
+        own = getattr(keras.optimizers, stock)(**told)
+    random = np.random.default_rng(3)
+    start, gradients = random.normal(size=(1, 2, 3)), random.normal(size=(30, 1, 2, 3))
+    variable = keras.Variable(start[0], dtype="float64")
+    ours, weights = Moved([section], "float64"), {"w": start}
+    state = ours.init(weights)
+    for gradient in gradients:
+        own.apply([keras.ops.convert_to_tensor(gradient[0])], [variable])
+        updates, state = ours.update({"w": gradient}, state, weights)
+        weights = {"w": weights["w"] + updates["w"]}
+        rtol = 1e-6 if section.name == "nadam" else 1e-12  # Keras takes Nadam's 0.96 as float32 rounds it
+        np.testing.assert_allclose(weights["w"][0], variable.numpy(), rtol=rtol)
+
+
+def test_tables_are_those_of_keras_own_schedules() -> None:
+    import keras
+
+    own, total, rate = keras.optimizers.schedules, 40, 3.0
+    by_name = {
+        "step": own.PiecewiseConstantDecay([9, 19, 29], [rate, rate / 2, rate / 4, rate / 8]),  # the last step before
+        "exponential": own.ExponentialDecay(rate, total, 0.01),
+        "cosine": own.CosineDecay(0.0, 32, warmup_target=rate, warmup_steps=8),
+    }
+    for name, theirs in by_name.items():
+        table = factors(config(*SCHEDULES[name]).schedule, total)
+        assert [float(theirs(t)) for t in range(total)] == pytest.approx(rate * table, rel=1e-5, abs=1e-6), name
+
+
+@pytest.mark.parametrize("name", SCHEDULES)
+def test_a_rate_in_the_compiled_step_is_the_tables_in_every_bit(name: str) -> None:
+    schedule = config(*SCHEDULES[name]).schedule
+    with _floatx("float64"):
+        rate = scheduled(0.3, schedule, 50)
+        assert isinstance(rate, Scheduled)
+        if not isinstance(rate, OnPlateau):
+            found = [float(rate(t)) for t in range(50)]
+            assert found == [rate.rate_of(t) for t in range(1, 51)] == (0.3 * factors(schedule, 50)).tolist()
+            return
+        import keras
+
+        rate.prepare(lambda shape, start, dtype, name: keras.Variable(start, shape, dtype, name=name))
+        found, losses = [], np.random.default_rng(1).uniform(0.9, 1, 50) ** np.arange(50)
+        point = Plateau(np.full(1, np.inf), np.zeros(1, np.int64), np.ones(1))
+        for loss in losses:
+            assert isinstance(schedule, ReduceOnPlateau)
+            rate.see(loss)
+            point.see(schedule, np.array([loss]))
+            assert rate.rate_of(1) == [0.3, *found][-1]
+            found.append(float(rate(0)))
+            assert found[-1] == 0.3 * point.factor[0]
+        assert len(set(found)) > 3
 
 
 def test_mean_squared_error_with_sigmoid_and_single_weights() -> None:
@@ -220,10 +303,15 @@ def all_variables(network: Network) -> list[Any]:
     return [*network.variables, *network.optimizer.variables]
 
 
-@pytest.mark.parametrize("optimizer", ["sgd", "momentum", "nesterov", "adam"])
-def test_a_state_holds_every_variable(optimizer: str, tiny_images: Arrays) -> None:
-    point = config(*IMAGES, "backend=keras", f"optimizer={optimizer}", "recording.direction_changes=true")
+STATES = {case.partition(",")[0]: (f"optimizer={case.partition(',')[0]}",) for case in OPTIMIZERS} | SCHEDULES
+
+
+@pytest.mark.parametrize("case", STATES)
+def test_a_state_holds_every_variable(case: str, tiny_images: Arrays) -> None:
+    point = config(*IMAGES, "backend=keras", *STATES[case], "recording.direction_changes=true")
     network, fresh = (build(point, tiny_images)[0] for _ in range(2))
+    if case == "nadam":
+        assert any(variable is network.optimizer._u_product for variable in network.optimizer.variables)
     random = np.random.default_rng(1)
     for variable in all_variables(network):
         variable.assign(random.uniform(1, 9, variable.shape).astype(variable.dtype))
@@ -234,7 +322,7 @@ def test_a_state_holds_every_variable(optimizer: str, tiny_images: Arrays) -> No
     restore(fresh, state)
     found = [variable.numpy() for variable in all_variables(fresh)]
     assert [array.tobytes() for array in found] == [array.tobytes() for array in expected]
-    assert len(expected) >= 4 + 3 + 2 + 2 + 8  # weights, notes, iterations and rate, due and norms, directions
+    assert len(expected) >= 4 + 3 + 1 + 2 + 8  # weights, notes, iterations, due and norms, directions
 
 
 def test_the_state_of_another_optimizer_is_refused(tiny_images: Arrays) -> None:

@@ -12,6 +12,7 @@ from pipeline.backends.keras.layers import build_layers, variables
 from pipeline.config import Config, KerasBackend
 from pipeline.data import Arrays
 from pipeline.initial_weights import Weights, array_names, draw, layer_sizes
+from pipeline.schedules import updates_per_epoch
 
 
 class Network(keras.Sequential):  # type: ignore[misc]
@@ -80,6 +81,7 @@ class LoopedNetwork(Network):
 
         def once_more(made: Any) -> Any:
             update(data)
+            self.optimizer.end_epoch(self.last_finite_loss)  # an infinite loss would be no improvement on it either
             return made + 1
 
         self._updating = True
@@ -125,7 +127,8 @@ def build(config: Config, arrays: Arrays) -> tuple[Network, optimizers.Watched]:
     drawn = draw(knobs, arrays.features, arrays.outputs, config.seed, config.dtype)
     for variable, array in zip(variables(network), drawn.values(), strict=True):
         variable.assign(array)
-    optimizer = optimizers.build(config.optimizer)
+    updates = config.training.epochs * updates_per_epoch(config.training, len(arrays.train_inputs))
+    optimizer = optimizers.build(config.optimizer, config.schedule, updates)
     optimizer.limits = config.training
     optimizer.watch(network.trainable_variables, config.recording.direction_changes)
     loss, metrics = _loss_and_metrics(config)

@@ -10,8 +10,9 @@ import numpy as np
 from keras import ops
 from numpy.typing import NDArray
 
+from pipeline.backends.keras.schedules import OnPlateau, Scheduled, scheduled
 from pipeline.model_sections import Training
-from pipeline.optimizer_sections import Momentum, Optimizer, Sgd
+from pipeline.optimizer_sections import AdaDelta, AdaGrad, AdamW, Lion, Momentum, Optimizer, RmsProp, Schedule, Sgd
 
 
 class Watched(keras.optimizers.Optimizer):  # type: ignore[misc]
@@ -40,10 +41,21 @@ class Watched(keras.optimizers.Optimizer):  # type: ignore[misc]
         counted = variables if count_directions else []
         self._upwards = [self.add_variable(v.shape, dtype="bool", name="upwards") for v in counted]
         self._changes = [self.add_variable(v.shape, dtype="int32", name="changes") for v in counted]
+        if isinstance(self._learning_rate, OnPlateau):
+            self._learning_rate.prepare(self.add_variable)
 
     def direction_changes(self) -> list[NDArray[np.integer]]:
         """For each weight how often its update went from above 0 to not above 0 or back; in the variables' order."""
         return [changes.numpy() for changes in self._changes]
+
+    def end_epoch(self, loss: Any) -> None:
+        """Show the schedule the mean training loss of an epoch."""
+        if isinstance(self._learning_rate, OnPlateau):
+            self._learning_rate.see(loss)
+
+    def learning_rate_of(self, update: int) -> float | None:
+        """The rate of the last update made, which is number `update` from 1; None where it stays the same."""
+        return self._learning_rate.rate_of(update) if isinstance(self._learning_rate, Scheduled) else None
 
     def assign_add(self, variable: Any, value: Any) -> None:
         self._see(variable, value, sign=1)
@@ -106,11 +118,48 @@ class WatchedSGD(Watched, keras.optimizers.SGD):  # type: ignore[misc]
 
     def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
         own = self.output_rate is not None and self._var_key(variable) in self._of_last_layer
-        super().update_step(gradient, variable, self.output_rate if own else learning_rate)
+        if own and isinstance(self._learning_rate, Scheduled):
+            learning_rate = self._learning_rate.scale(self.output_rate, self._iterations)
+        elif own:
+            learning_rate = self.output_rate
+        super().update_step(gradient, variable, learning_rate)
+
+
+class WatchedAdagrad(Watched, keras.optimizers.Adagrad):  # type: ignore[misc]
+    """Keras' AdaGrad."""
+
+
+class WatchedAdadelta(Watched, keras.optimizers.Adadelta):  # type: ignore[misc]
+    """Keras' AdaDelta."""
+
+
+class WatchedRMSprop(Watched, keras.optimizers.RMSprop):  # type: ignore[misc]
+    """Keras' RMSprop."""
 
 
 class WatchedAdam(Watched, keras.optimizers.Adam):  # type: ignore[misc]
-    """Keras' Adam."""
+    """Keras' Adam, and AMSGrad."""
+
+
+class WatchedAdamW(Watched, keras.optimizers.AdamW):  # type: ignore[misc]
+    """Keras' AdamW; decay and step are one update, so that both are seen. Adam's step does not read the weight."""
+
+    def _apply_weight_decay(self, variables: Sequence[Any]) -> None:
+        """Left to `assign_sub`."""
+
+    def assign_sub(self, variable: Any, value: Any) -> None:
+        if self._var_key(variable) in self._trainable_variables_indices:
+            rate = ops.cast(self.learning_rate, variable.dtype)
+            value = ops.add(value, ops.multiply(variable, ops.multiply(rate, self.weight_decay)))
+        super().assign_sub(variable, value)
+
+
+class WatchedNadam(Watched, keras.optimizers.Nadam):  # type: ignore[misc]
+    """Keras' Nadam. In float64 too it takes 0.96 in places as float32 rounds it."""
+
+
+class WatchedLion(Watched, keras.optimizers.Lion):  # type: ignore[misc]
+    """Keras' Lion."""
 
 
 def _norm(tensors: Sequence[Any]) -> Any:
@@ -118,11 +167,18 @@ def _norm(tensors: Sequence[Any]) -> Any:
     return ops.sqrt(sum(ops.sum(ops.square(ops.cast(tensor, "float64"))) for tensor in tensors))
 
 
-def build(knobs: Optimizer) -> Watched:
-    """The optimizer that the config names, for weights in `keras.config.floatx()`."""
-    # Keras turns a Python float into a float32 tensor before it casts it to float64; NumPy's float64 keeps its digits.
+def build(knobs: Optimizer, schedule: Schedule, updates: int) -> Watched:
+    """The optimizer that the config names, for weights in `keras.config.floatx()`.
+
+    Args:
+        knobs: its name and what belongs to it.
+        schedule: of its learning rate.
+        updates: how many will be made.
+    """
+    # Where Keras casts a knob to the weights' dtype, a Python float becomes float32 first; NumPy's float64 keeps its
+    # digits. Where Keras multiplies a variable by a knob, a Python float is exact and NumPy's is not taken.
     exact = np.float64 if keras.config.floatx() == "float64" else float
-    rate = float(knobs.learning_rate)
+    rate = scheduled(float(knobs.learning_rate), schedule, updates)
     if isinstance(knobs, Sgd):
         optimizer = WatchedSGD(rate)
         if knobs.output_learning_rate is not None:
@@ -130,4 +186,18 @@ def build(knobs: Optimizer) -> Watched:
         return optimizer
     if isinstance(knobs, Momentum):
         return WatchedSGD(rate, exact(knobs.momentum), nesterov=knobs.name == "nesterov")
-    return WatchedAdam(rate, exact(knobs.beta_1), exact(knobs.beta_2), float(knobs.epsilon))
+    if isinstance(knobs, Lion):
+        return WatchedLion(rate, exact(knobs.beta_1), exact(knobs.beta_2))
+    epsilon = float(knobs.epsilon)
+    if isinstance(knobs, AdaGrad):
+        return WatchedAdagrad(rate, exact(knobs.initial_accumulator_value), epsilon)
+    if isinstance(knobs, AdaDelta):
+        return WatchedAdadelta(rate, float(knobs.rho), epsilon)
+    if isinstance(knobs, RmsProp):
+        return WatchedRMSprop(rate, float(knobs.rho), float(knobs.momentum), epsilon)
+    betas = exact(knobs.beta_1), exact(knobs.beta_2)
+    if isinstance(knobs, AdamW):
+        return WatchedAdamW(rate, float(knobs.weight_decay), *betas, epsilon)
+    if knobs.name == "nadam":
+        return WatchedNadam(rate, *betas, epsilon)
+    return WatchedAdam(rate, *betas, epsilon, amsgrad=knobs.name == "amsgrad")

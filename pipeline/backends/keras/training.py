@@ -23,6 +23,7 @@ from pipeline.data import Arrays, epoch_order
 from pipeline.errors import LabError
 from pipeline.history import History, direction_change_rows, record_epochs, snapshot_epochs, weight_metrics
 from pipeline.initial_weights import Weights, is_trained
+from pipeline.schedules import updates_per_epoch
 
 EVALUATION_ROWS = 2048
 MEASURED = ("loss", "accuracy", "mean_absolute_error")
@@ -95,8 +96,7 @@ def _start(config: Config, arrays: Arrays) -> Run:
     network, optimizer = build(config, arrays)
     inputs = ops.convert_to_tensor(arrays.scaled(arrays.train_inputs))
     targets = ops.convert_to_tensor(arrays.train_targets)
-    rows = len(arrays.train_inputs)
-    updates = math.ceil(rows / (config.training.batch_size or rows))
+    updates = updates_per_epoch(config.training, len(arrays.train_inputs))
     return Run(config, arrays, network, optimizer, inputs, targets, updates)
 
 
@@ -153,6 +153,7 @@ def _repeat_full_batch(updates: int, network: Network, inputs: Any, targets: Any
         return measures
     for _ in range(updates):
         network.train_on_batch(inputs, targets)
+        network.optimizer.end_epoch(network.last_finite_loss)
     _add(measures, "train", network.test_on_batch(inputs, targets, return_dict=True), share=1)
     network.see_loss(measures["train/loss"], network.optimizer.iterations)
     return measures
@@ -169,6 +170,7 @@ def _pass_over_minibatches(epoch: int, run: Run, size: int) -> Measures:
         inputs, targets = ops.take(run.inputs, chosen, axis=0), ops.take(run.targets, chosen, axis=0)
         logs = run.network.train_on_batch(inputs, targets, return_dict=True)
         _add(totals, "train", logs, len(chosen) / rows)
+    run.optimizer.end_epoch(totals["train/loss"])
     return totals
 
 
@@ -186,13 +188,15 @@ def _evaluate(run: Run) -> Measures:
     return measures
 
 
-def _norms(run: Run, weights: Weights) -> Measures:
-    """Euclidean norms over all weights: of the last gradient, of the weights, of the last update as a share of them."""
+def _last_update(epoch: int, run: Run, weights: Weights) -> Measures:
+    """Norms of the weights, of the last gradient, of the last update as a share of the weights; its learning rate."""
     gradient, update = run.optimizer.norms.numpy().tolist()
     trained = [array for name, array in weights.items() if is_trained(name)]
     norm = math.sqrt(sum(float(np.square(array, dtype=np.float64).sum()) for array in trained))
     ratio = update / norm if norm else math.nan
-    return {"gradient_norm": gradient, "weights/norm": norm, "weights/update_ratio": ratio}
+    measures = {"gradient_norm": gradient, "weights/norm": norm, "weights/update_ratio": ratio}
+    rate = run.optimizer.learning_rate_of(epoch * run.updates_per_epoch)
+    return measures if rate is None else measures | {"learning_rate": rate}
 
 
 def _add(totals: Measures, rows: str, logs: dict[str, Any], share: float) -> None:
@@ -210,7 +214,7 @@ def _record(epoch: int, run: Run, history: History, measures: Measures, snapshot
     if snapshot or diverged:
         history.snapshot(epoch, weights)
     if not diverged:
-        last_update = _norms(run, weights) if epoch else {}
+        last_update = _last_update(epoch, run, weights) if epoch else {}
         single = weight_metrics(weights) if run.config.recording.weight_metrics else {}
         history.record(epoch, measures | last_update | single)
     if ends:
