@@ -31,6 +31,8 @@ for parallel coordinates, contours and scatters."""
 LEAST_LOSS = 1e-16
 """What a loss of 0 is drawn as there."""
 RATE, LOG_RATE, SIZE = "optimizer.learning_rate", "log10_learning_rate", "model.hidden_size"
+FIRST = (RATE, SIZE, "optimizer.name", "schedule.name")
+"""Keys that come first where they vary; what belongs to one optimizer only comes after its name."""
 NOT_KNOBS = ("study", "results", "dry_run", "force", "tracking.", "backend.", "data.")
 MOST_AXES, MOST_WEIGHTS, MOST_RUNS = 5, 4, 8
 BACKENDS = {"numpy": "NumPy", "keras": "Keras"}
@@ -99,14 +101,14 @@ def view_tags(points: Sequence[Config], images: Callable[[Config], list[str]], c
 
 
 def _knobs(points: Sequence[Config]) -> list[str]:
-    """Keys with more than one value among the points of a backend: the rate, the hidden size, then the others."""
+    """Keys with more than one value among the points of a backend: those of FIRST, then the others."""
     values: dict[tuple[str, str], set[str]] = {}
     for point in points:
         for key, value in flatten(point):
             if not key.startswith(NOT_KNOBS):
                 values.setdefault((point.backend.name, key), set()).add(json.dumps(value))
     varied = dict.fromkeys(key for (_, key), different in values.items() if len(different) > 1)
-    return sorted(varied, key=lambda key: (key != RATE, key != SIZE))
+    return sorted(varied, key=lambda key: FIRST.index(key) if key in FIRST else len(FIRST))
 
 
 def _has_classes(points: Sequence[Config]) -> bool:

@@ -147,6 +147,20 @@ def test_other_knobs_are_axes_too_and_those_that_do_not_vary_are_no_columns(thre
     assert "tags.`diagnosis`" in state["selectedColumns"]
 
 
+def test_optimizers_and_schedules_come_before_what_belongs_to_one_of_them(three_bits: Config) -> None:
+    points = [
+        three_bits.model_copy(update={"optimizer": config(f"optimizer={name}").optimizer, "schedule": schedule})
+        for name in ("sgd", "momentum", "rmsprop", "lion")
+        for schedule in (config().schedule, config("schedule=cosine").schedule)
+    ]
+    state = views(points, IMAGES)["grid"]
+    assert state["selectedColumns"][:3] == [
+        f"params.`{key}`" for key in ("optimizer.learning_rate", "optimizer.name", "schedule.name")
+    ]
+    (parallel,) = charts(state, "PARALLEL")
+    assert parallel["selectedParams"][:3] == ["log10_learning_rate", "optimizer.name", "schedule.name"]
+
+
 def test_seeds_get_means_only_where_they_differ(three_bits: Config) -> None:
     assert "seeds" not in views(grid(three_bits, (0.1, 1.0), SIZES))
     state = views(grid(three_bits, (0.1, 1.0), SIZES, seeds=(1, 2, 3)))["seeds"]
