@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from pipeline.backends.numpy.curves import Curve
 from pipeline.backends.numpy.expressions import Array
-from pipeline.backends.numpy.optimizers import MOMENTS, UPDATES, knobs
+from pipeline.backends.numpy.optimizers import UPDATES, knobs, moments
 from pipeline.backends.numpy.packed import Packed
 from pipeline.optimizer_sections import Optimizer
 
@@ -55,7 +55,8 @@ class Rolling:
             self._knobs["-learning_rate"] = -rates.astype(starts.dtype)[None]
         self._update = UPDATES[optimizer.name]
         shape = 1, len(starts)
-        self._moments: dict[str, Array] = {name: np.zeros(shape, starts.dtype) for name in MOMENTS[optimizer.name]}
+        begun = moments([optimizer], one)
+        self._moments: dict[str, Array] = {name: np.repeat(moment.flat, shape[1], 1) for name, moment in begun.items()}
         self._change, self._scratch = np.zeros(shape, starts.dtype), np.zeros(shape, starts.dtype)
         self.change = self._change[0]
         self.lost, self.settled = (np.full(len(starts), -1, dtype=np.int64) for _ in range(2))
@@ -64,7 +65,8 @@ class Rolling:
         """One update of every ball that has not diverged."""
         self.updates += 1
         slopes = np.ascontiguousarray(self.curve.at(self.x).slope)[None]
-        self._update(slopes, self._moments, self._knobs, self._change, self._scratch, self.updates)
+        buffers = self._change, self._scratch
+        self._update(slopes, self.x[None], self._moments, self._knobs, *buffers, self.updates)
         self.change[self.lost >= 0] = 0
         moved = self.x + self.change
         middle = (self.curve.lowest + self.curve.highest) / 2
