@@ -16,6 +16,7 @@ from pydantic import BaseModel, Field, ValidationError, field_validator, model_v
 from pipeline.curve_sections import Balls, CurveData, check_curve
 from pipeline.errors import LabError
 from pipeline.grid_axes import GridAxes, check_map
+from pipeline.method_limits import check_method
 from pipeline.model_sections import Model, Training, check_features
 from pipeline.optimizer_sections import Optimizer, Schedule
 from pipeline.sections import Number, PositiveFloat, PositiveInt, Section, Whole
@@ -181,6 +182,7 @@ class Config(Section):
                 f"received {self.training.rows}; take rows out of its file in conf/data"
             )
         check_features(self)
+        check_method(self)
         check_map(self)
         check_curve(self)
         return self

@@ -59,7 +59,7 @@ class Diagnosis:
 
     Attributes:
         verdict: in one word or two.
-        cause: what stalled it: `saturation`, `rounding`, `flat`; empty for the other verdicts.
+        cause: what stalled it: `saturation`, `rounding`, `flat`, `line search`; empty for the other verdicts.
         evidence: a sentence of numbers.
         values: the numbers, by name: `loss_over_baseline`; `epochs_to_low_loss`, or `epochs_needed` where it was not
             reached; `roughness`, `reversals` and `saturated`, shares as the functions of these names give them.
@@ -113,7 +113,8 @@ def diagnose(config: Config, history: History) -> Diagnosis:
     where = f"loss {end:.3g}, {_times(share)} the baseline {baseline:.3g}"
     half = losses[len(losses) // 2 :]
     values["roughness"] = roughness(half)
-    turns = reversals(history)
+    counted = config.optimizer.name != "annealing"  # its best network moves anywhere
+    turns = reversals(history) if counted else None
     if turns is not None:
         values["reversals"] = turns
     if end <= GOAL * baseline:
@@ -121,9 +122,15 @@ def diagnose(config: Config, history: History) -> Diagnosis:
         values["epochs_to_low_loss"] = float(since)
         reached = f"{where}; {GOAL:.0%} of it first recorded at epoch {since:,}"
         swings = f"; it swings: {values['roughness']:.0%} of its way goes up in the second half"
-        return Diagnosis("converged", "", reached + (swings if _swings(values) else ""), values)
+        ended = f"; {_stopped(config, history)}" if "stopped" in history.tables else ""
+        return Diagnosis("converged", "", reached + (swings if _swings(values) else "") + ended, values)
     change = float(half[0]) / end - 1 if end else 0.0
     sensitivity = _sensitivity(history, end)
+    if "stopped" in history.tables:
+        ended = f"{where}; {_stopped(config, history)}"
+        if sensitivity <= FLAT:
+            return _stalled(config, history, ended, values)
+        return Diagnosis("stalled", "line search", f"{ended}, with a gradient of {_gradient(history):.2g}", values)
     if sensitivity == 0 or (abs(change) <= TREND and sensitivity <= FLAT):
         return _stalled(config, history, where, values)
     if end > GROWN * max(float(losses[0]), baseline) and change < -TREND:
@@ -253,8 +260,12 @@ def _sensitivity(history: History, loss: float) -> float:
     return 0.0 if gradient == 0 else gradient * max(norm, 1.0) / loss
 
 
+def _gradient(history: History) -> float:
+    return history.final().get("gradient_norm", 0.0)
+
+
 def _stalled(config: Config, history: History, where: str, values: dict[str, float]) -> Diagnosis:
-    gradient = history.final().get("gradient_norm", 0.0)
+    gradient = _gradient(history)
     last = history.snapshots.get(max(history.snapshots, default=0), {})
     size = "exactly 0" if gradient == 0 else f"{gradient:.2g}"
     ran = "; it ran away to there" if values.get("loss_over_baseline", math.inf) > GROWN else ""
@@ -275,6 +286,16 @@ def _stalled(config: Config, history: History, where: str, values: dict[str, flo
             return Diagnosis("stalled", "saturation", f"{says}: {why}", values)
     moved = history.final().get("weights/update_ratio", 0.0)
     return Diagnosis("stalled", "flat", f"{says}, the last update {moved:.2g} of the weights", values)
+
+
+def _stopped(config: Config, history: History) -> str:
+    """Why SciPy made fewer iterations than there were to be epochs."""
+    (row,) = history.tables["stopped"]
+    if row["largest_gradient"] <= row["gradient_tolerance"]:
+        why = "the gradient is 0" if row["largest_gradient"] == 0 else "the gradient is within its tolerance"
+    else:
+        why = f"in {config.dtype} the line search found no lower loss"
+    return f"it ended at iteration {history.epochs:,} of {config.training.epochs:,}, where {why}"
 
 
 def _too_slow(

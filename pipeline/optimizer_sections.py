@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from pipeline.sections import Fraction, Number, PositiveFloat, PositiveInt, Section
+from pipeline.sections import Fraction, Number, PositiveFloat, PositiveInt, Section, Whole
 
 NonNegative = Annotated[Number, Field(ge=0)]
 Share = Annotated[Number, Field(gt=0, le=1)]
@@ -70,7 +70,31 @@ class Lion(Section):
     beta_2: Fraction
 
 
-Optimizer = Sgd | Momentum | AdaGrad | AdaDelta | RmsProp | Adam | AdamW | Lion
+class Bfgs(Section):
+    name: Literal["bfgs"]
+    learning_rate: PositiveFloat
+    gradient_tolerance: NonNegative
+
+
+class LBfgs(Section):
+    name: Literal["lbfgs"]
+    learning_rate: PositiveFloat
+    memory: Annotated[Whole, Field(ge=1, le=1000)]
+    gradient_tolerance: NonNegative
+
+
+class Annealing(Section):
+    name: Literal["annealing"]
+    learning_rate: PositiveFloat
+    bound: Annotated[Number, Field(gt=0, le=1e100)]
+    initial_temp: Annotated[Number, Field(gt=0.01, le=50_000)]
+    restart_temp_ratio: Annotated[Number, Field(gt=0, lt=1)]
+    visit: Annotated[Number, Field(gt=1, le=3)]
+    accept: Annotated[Number, Field(gt=-10_000, le=-5)]
+    local_search: bool
+
+
+Optimizer = Sgd | Momentum | AdaGrad | AdaDelta | RmsProp | Adam | AdamW | Lion | Bfgs | LBfgs | Annealing
 """How weights move; a member by its `name`."""
 
 

@@ -16,6 +16,7 @@ from pipeline.data import Arrays
 from pipeline.errors import LabError
 from pipeline.history import record_epochs
 from pipeline.initial_weights import layer_sizes
+from pipeline.method_limits import ALONE
 
 PASS_BYTES = 2**30
 """Memory that the arrays of one pass may take, roughly; a larger stack is split."""
@@ -26,15 +27,17 @@ METRIC_BYTES = 200
 
 
 def passes(points: Sequence[tuple[Config, Arrays]]) -> list[list[int]]:
-    """Group points that fit on one grid axis, in blocks that fit in memory; Keras' points and maps train one at a time,
-    and so do the balls of a curve.
+    """Group points that fit on one grid axis, in blocks that fit in memory.
+
+    Keras' points, maps, balls on a curve and points of a method with a `train` of its own go one at a time.
 
     Returns:
         Positions in `points`, grouped.
     """
     stacks: dict[str, list[int]] = {}
     for place, (config, _) in enumerate(points):
-        alone = config.backend.name == "keras" or config.grid is not None or config.balls is not None
+        apart = config.grid is not None or config.balls is not None or config.optimizer.name in ALONE
+        alone = config.backend.name == "keras" or apart
         key = str(place) if alone else stack_key(config)
         stacks.setdefault(key, []).append(place)
     groups = []
@@ -64,8 +67,8 @@ def memory(config: Config, arrays: Arrays) -> int:
     """Bytes that a point takes, roughly.
 
     That is: parameters, gradient, two moments, update, the snapshots, the activations of a batch, forward and back, and
-    where every weight is a metric, those records; with other layers than one plain one, masks and what the way back
-    through each of them needs. Of a map it is what is kept and drawn of all its points.
+    where every weight is a metric, those records, and what SciPy keeps where it trains; with other layers than one
+    plain one, masks and what the way back through each of them needs. Of a map it is what is kept and drawn of all.
     """
     if config.grid is not None:
         return config.grid.points * MAP_BYTES
@@ -75,9 +78,12 @@ def memory(config: Config, arrays: Arrays) -> int:
     epochs, recording = config.training.epochs, config.recording
     records = len(record_epochs(epochs, recording.metrics_every))
     snapshots = min(recording.snapshots, records)
+    vectors = {"bfgs": 5 * weights, "lbfgs": 2 * getattr(config.optimizer, "memory", 0) + 12}
+    searched = 8 * weights * vectors.get(config.optimizer.name, 0)  # BFGS has square arrays
     metrics = records * weights * METRIC_BYTES if recording.weight_metrics else 0
     copies, values = (6, 4) if config.model.plain else (8, 8)
-    return metrics + np.dtype(config.dtype).itemsize * ((copies + snapshots) * weights + values * rows * sum(sizes[1:]))
+    numbers = (copies + snapshots) * weights + values * rows * sum(sizes[1:])
+    return searched + metrics + np.dtype(config.dtype).itemsize * numbers
 
 
 def check_memory(config: Config, arrays: Arrays) -> None:

@@ -38,6 +38,14 @@ def trainer(config: Config) -> Train:
         from pipeline.backends.keras.training import train as train_keras
 
         return train_keras
+    if config.optimizer.name in ("bfgs", "lbfgs"):
+        from pipeline.backends.numpy.minimizers import train as train_minimizer
+
+        return train_minimizer
+    if config.optimizer.name == "annealing":
+        from pipeline.backends.numpy.annealing import train as train_annealing
+
+        return train_annealing
     from pipeline.backends.numpy.training import train
 
     return train

@@ -69,7 +69,8 @@ def test_every_experiment_is_valid_on_both_backends_but_maps_on_keras(experiment
 @pytest.mark.parametrize("group", ["data", "optimizer", "schedule", "backend"])
 def test_every_option_of_a_group_is_valid_and_named_like_its_file(group: str) -> None:
     for option in (path.stem for path in (CONF / group).glob("*.yaml")):
-        fitting = ("experiment=three_bits",) if group == "data" and option.endswith(("bits", "x")) else ()
+        table = group == "data" and option.endswith(("bits", "x"))
+        fitting = ("experiment=three_bits",) if table or option in ("bfgs", "lbfgs", "annealing") else ()
         fitting = ("experiment=curve_restarts",) if option.startswith("curve_") else fitting
         assert getattr(config(*fitting, f"{group}={option}"), group).name == option
 

@@ -183,6 +183,11 @@ REFUSED = {
     "more digits than Python reads": (("seed=" + "9" * 5000,), "digits"),
     "a network of terabytes": (("model.hidden_size=1000000000000",), "does not fit in memory"),
     "more records than can be kept": (("training.epochs=1000000000000",), "recording.metrics_every"),
+    "a method that Keras has not": (("optimizer=bfgs", "backend=keras"), "needs backend=numpy; received keras"),
+    "an annealing of a large network": (
+        ("optimizer=annealing", "model.hidden_size=1000"),
+        "at most 1000 weights and biases; received one of 3,001",
+    ),
     "more rows than can be counted": (("training.batch_size=1000000000000000000",), "training.batch_size"),
     "brackets that never close": (("seed=" + "[" * 3000,), "cannot be understood"),
     "a grid of a glob that finds nothing": ((*MANY, "optimizer.learning_rate=glob(*)"), "no points"),
@@ -209,6 +214,23 @@ def test_what_cannot_be_done_is_one_message(typed: Typed, place: Path, name: str
     assert ended.code == 1
     assert words in ended.err
     assert signatures(place) == set()
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ("bfgs", "optimizer.learning_rate=1e308"),
+        ("lbfgs", "optimizer.learning_rate=5e-324"),
+        ("lbfgs", "optimizer.gradient_tolerance=1e308", "optimizer.memory=1000"),
+        ("annealing", "optimizer.bound=1e100", "optimizer.learning_rate=1e308"),
+        ("annealing", "optimizer.visit=1.0000000001", "optimizer.restart_temp_ratio=5e-324"),
+    ],
+)
+def test_methods_at_the_end_of_the_range_of_their_knobs_do_no_harm(
+    typed: Typed, place: Path, overrides: tuple[str, ...]
+) -> None:
+    assert typed(*ONE, f"optimizer={overrides[0]}", *overrides[1:]).code == 0
+    assert len(signatures(place)) == 1
 
 
 @pytest.mark.parametrize(

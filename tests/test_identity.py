@@ -23,6 +23,7 @@ from pipeline.cli import CONF, PROJECT
 from pipeline.config import Config, flatten, read_config
 from pipeline.data import Arrays, load
 from pipeline.identity import NOT_SIGNED, signature, signed_text
+from pipeline.method_limits import ALONE, MINIMIZERS
 from tests.trained import config, trained
 
 SUMS = {"table": "0" * 64}
@@ -41,6 +42,9 @@ BASES = {
     "adamw": config(*TABLE, "optimizer=adamw", "schedule=one_cycle"),
     "amsgrad": config(*TABLE, "optimizer=amsgrad", "schedule=reduce_on_plateau"),
     "lion": config(*TABLE, "optimizer=lion"),
+    "bfgs": config(*TABLE, "optimizer=bfgs"),
+    "lbfgs": config(*TABLE, "optimizer=lbfgs"),
+    "annealing": config(*TABLE, "optimizer=annealing"),
 }
 
 
@@ -214,6 +218,9 @@ COUNTS = {
     "schedules.py": BOTH,
     "backends/numpy/descent.py": NUMPY,
     "backends/numpy/optimizers.py": NUMPY,
+    "backends/numpy/annealing.py": NUMPY,
+    "backends/numpy/minimizers.py": NUMPY,
+    "backends/numpy/search.py": NUMPY,
     "backends/numpy/gradients.py": NUMPY,
     "backends/numpy/grid_last.py": NUMPY,
     "backends/numpy/one_network.py": NUMPY,
@@ -322,6 +329,8 @@ def test_a_change_of_what_training_stages_share_reaches_them(lab: Path, stages: 
 SMALL_IMAGES = ("training.epochs=2", "training.batch_size=16", "model.hidden_size=5")
 LINE = ("experiment=line_y3x", "training.epochs=2")
 PLATEAU = (*TABLE, "schedule=reduce_on_plateau", "schedule.patience=1", "schedule.min_delta=1")
+LBFGS = (*TABLE, "optimizer=lbfgs", "training.epochs=9")
+ANNEALING = (*TABLE, "optimizer=annealing", "optimizer.initial_temp=0.02")
 ALTERNATIVES: dict[str, tuple[Sequence[str], str]] = {
     "seed": (TABLE, "2"),
     "dtype": (TABLE, "float32"),
@@ -359,6 +368,14 @@ ALTERNATIVES: dict[str, tuple[Sequence[str], str]] = {
     "schedule.initial": ((*TABLE, "schedule=one_cycle", "schedule.rising=0.9"), "0.1"),
     "schedule.patience": (PLATEAU, "2"),
     "schedule.min_delta": (PLATEAU, "0"),
+    "optimizer.memory": (LBFGS, "1"),
+    "optimizer.gradient_tolerance": (LBFGS, "0.1"),
+    "optimizer.bound": (ANNEALING, "0.5"),
+    "optimizer.initial_temp": (ANNEALING, "9"),
+    "optimizer.restart_temp_ratio": (ANNEALING, "0.9"),
+    "optimizer.visit": (ANNEALING, "2"),
+    "optimizer.accept": (ANNEALING, "-500"),
+    "optimizer.local_search": (ANNEALING, "true"),
     "training.epochs": (TABLE, "4"),
     "training.batch_size": (TABLE, "2"),
     "training.l1": (TABLE, "0.1"),
@@ -420,13 +437,20 @@ def differ(a: dict[str, Any], b: dict[str, Any]) -> bool:
     return set(a) != set(b) or any(not np.array_equal(a[name], b[name]) for name in a)
 
 
+NOT_TOGETHER = {("annealing", "mnist")}
+"""Methods and studies: tests/test_method_limits.py."""
+
+
 def keys_of_conf() -> set[str]:
     """Every key that a config can have, with any choice of groups; the parts of data's lists and dicts as one."""
     keys = set()
     for backend in ("numpy", "keras"):
         for optimizer in (path.stem for path in (CONF / "optimizer").glob("*.yaml")):
             for experiment in ("three_bits", "mnist"):
-                one = config(f"experiment={experiment}", f"optimizer={optimizer}", f"backend={backend}")
+                batch = ["training.batch_size=null"] if optimizer in MINIMIZERS else []
+                if optimizer in ALONE and (backend == "keras" or (optimizer, experiment) in NOT_TOGETHER):
+                    continue
+                one = config(f"experiment={experiment}", f"optimizer={optimizer}", f"backend={backend}", *batch)
                 keys |= {re.sub(r"^(data\.files).*", r"\1", key) for key, _ in flatten(one)}
     for schedule in (path.stem for path in (CONF / "schedule").glob("*.yaml")):
         keys |= {key for key, _ in flatten(config(f"schedule={schedule}")) if key.startswith("schedule.")}

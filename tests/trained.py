@@ -19,8 +19,10 @@ from pipeline.config import Config, read_config
 from pipeline.data import Arrays, load
 from pipeline.history import History
 from pipeline.identity import signature
+from pipeline.method_limits import ALONE
 from pipeline.point_folder import PointFolder
 from pipeline.points import Point, folder_name, outcome_of, point_name, read_point
+from pipeline.trainers import trainer
 
 
 def config(*overrides: str) -> Config:
@@ -39,7 +41,8 @@ def _composed(conf: Path, overrides: tuple[str, ...]) -> Config:
 def trained(*points: Config, arrays: Arrays | None = None) -> list[History]:
     """Train points of one shape in one pass."""
     histories = [History() for _ in points]
-    train(points, arrays or load(points[0].data, points[0].dtype, Path()), histories, lambda epoch, loss: None)
+    own = trainer(points[0]) if points[0].optimizer.name in ALONE else train
+    own(points, arrays or load(points[0].data, points[0].dtype, Path()), histories, lambda epoch, loss: None)
     return histories
 
 

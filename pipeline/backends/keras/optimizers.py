@@ -12,7 +12,20 @@ from numpy.typing import NDArray
 
 from pipeline.backends.keras.schedules import OnPlateau, Scheduled, scheduled
 from pipeline.model_sections import Training
-from pipeline.optimizer_sections import AdaDelta, AdaGrad, AdamW, Lion, Momentum, Optimizer, RmsProp, Schedule, Sgd
+from pipeline.optimizer_sections import (
+    AdaDelta,
+    AdaGrad,
+    AdamW,
+    Annealing,
+    Bfgs,
+    LBfgs,
+    Lion,
+    Momentum,
+    Optimizer,
+    RmsProp,
+    Schedule,
+    Sgd,
+)
 
 
 class Watched(keras.optimizers.Optimizer):  # type: ignore[misc]
@@ -174,7 +187,12 @@ def build(knobs: Optimizer, schedule: Schedule, updates: int) -> Watched:
         knobs: its name and what belongs to it.
         schedule: of its learning rate.
         updates: how many will be made.
+
+    Raises:
+        ValueError: NumPy alone has this optimizer.
     """
+    if isinstance(knobs, Bfgs | LBfgs | Annealing):
+        raise ValueError(f"expected one of Keras' optimizers, received {knobs.name}")
     # Where Keras casts a knob to the weights' dtype, a Python float becomes float32 first; NumPy's float64 keeps its
     # digits. Where Keras multiplies a variable by a knob, a Python float is exact and NumPy's is not taken.
     exact = np.float64 if keras.config.floatx() == "float64" else float

@@ -51,20 +51,20 @@ def train(
     recorded = record_epochs(epochs, config.recording.metrics_every)
     snapshots = snapshot_epochs(recorded, config.recording.snapshots)
     due = frozenset(recorded)
-    clock = _Clock(histories)
+    clock = Clock(histories)
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
         if not begun:
-            _record(0, points, histories, progress, stack.evaluate(), snapshot=True)
+            record(0, points, histories, progress, stack.evaluate(), snapshot=True)
         for before, epoch in pairwise(_stops(begun, recorded, stack.stride)):
             if stack.stride > 1:
                 stack.advance(epoch - before)
-                running = _last_update(stack) if epoch in due else {}
+                running = last_update(stack) if epoch in due else {}
             else:
                 running = _train_epoch(epoch, stack, histories, measured=epoch in due)
             if epoch in due:
                 measures = running | stack.evaluate()
                 lost = bool((progress.diverged_step >= 0).all())
-                _record(epoch, points, histories, progress, measures, snapshot=lost or epoch in snapshots)
+                record(epoch, points, histories, progress, measures, snapshot=lost or epoch in snapshots)
                 report(epoch, float(np.min(measures["train/loss"])))
                 if lost:
                     break
@@ -84,7 +84,7 @@ def _stops(begun: int, recorded: Sequence[int], stride: int) -> Iterator[int]:
             begun = epoch
 
 
-class _Clock:
+class Clock:
     """Training time, on top of what a checkpoint brought; points of one pass share it evenly."""
 
     def __init__(self, histories: Sequence[History]) -> None:
@@ -113,12 +113,12 @@ def _train_epoch(epoch: int, stack: Stack, histories: Sequence[History], measure
         stack.move()
         if epoch <= config.recording.table_epochs:
             _note_first_epochs(epoch, stack, histories, first_weights, losses)
-    measures = totals | _last_update(stack) if measured else {}
+    measures = totals | last_update(stack) if measured else {}
     stack.descent.end_epoch(mean_losses)
     return measures
 
 
-def _last_update(stack: Stack) -> Measures:
+def last_update(stack: Stack) -> Measures:
     """Norms of the weights, of the last gradient, of the last change as a share of the weights; its learning rate."""
     weights = stack.progress.parameters.norm()
     ratio = stack.change.norm() / weights
@@ -126,7 +126,7 @@ def _last_update(stack: Stack) -> Measures:
     return norms | stack.descent.learning_rates(stack.progress.updates)
 
 
-def _record(
+def record(
     epoch: int,
     points: Sequence[Config],
     histories: Sequence[History],
@@ -146,7 +146,7 @@ def _record(
             values = {name: float(value[place]) for name, value in measures.items()}
             history.record(epoch, values | (weight_metrics(weights) if point.recording.weight_metrics else {}))
         if epoch and (diverged or epoch == point.training.epochs):
-            _end(epoch, place, point, history, progress)
+            end(epoch, place, point, history, progress)
 
 
 def _note_first_epochs(epoch: int, stack: Stack, histories: Sequence[History], weights: Array, losses: Array) -> None:
@@ -170,7 +170,7 @@ def _note_first_epochs(epoch: int, stack: Stack, histories: Sequence[History], w
         history.tables.setdefault("first_epochs", []).append(row)
 
 
-def _end(epoch: int, place: int, point: Config, history: History, progress: Progress) -> None:
+def end(epoch: int, place: int, point: Config, history: History, progress: Progress) -> None:
     diverged_step, last = int(progress.diverged_step[place]), float(progress.last_finite_loss[place])
     history.diverged_step = diverged_step if diverged_step >= 0 else None
     history.last_finite_loss = last if np.isfinite(last) else None

@@ -1,0 +1,66 @@
+"""What BFGS, L-BFGS and annealing cannot be combined with."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+from pipeline.initial_weights import layer_sizes
+
+if TYPE_CHECKING:
+    from pipeline.config import Config
+
+MINIMIZERS = ("bfgs", "lbfgs")
+ALONE = (*MINIMIZERS, "annealing")
+"""Optimizers whose points have a `train` of their own, and do not share a pass."""
+ANNEALED = 1000
+"""Weights that annealing takes on: an epoch is two losses for each, and the places to look at grow with them."""
+
+
+def check_method(config: Config) -> None:
+    """Refuse what these methods cannot be combined with.
+
+    Raises:
+        ValueError: naming the key, what it must be and what it was.
+    """
+    method, training, model = config.optimizer.name, config.training, config.model
+    if method not in ALONE:
+        return
+    needed: list[tuple[str, object, Sequence[object], str]] = [
+        ("backend", config.backend.name, ["numpy"], "backend=numpy"),
+        ("grid", config.grid is None, [True], "grid=null"),
+        ("gradient", config.gradient, ["backpropagation"], "gradient=backpropagation"),
+        ("schedule", config.schedule.name, ["constant"], "schedule=constant"),
+        ("training.clip_value", training.clip_value, [None], "training.clip_value=null"),
+        ("training.clip_norm", training.clip_norm, [None], "training.clip_norm=null"),
+        ("model.batch_normalization", model.batch_normalization, [False], "model.batch_normalization=false"),
+        ("model.dropout", model.dropout, [0], "model.dropout=0"),
+        ("model.drop_connect", model.drop_connect, [0], "model.drop_connect=0"),
+    ]
+    needed += [("training.batch_size", training.batch_size, [None], "training.batch_size=null")]
+    for key, received, accepted, fix in needed:
+        if received not in accepted:
+            raise ValueError(f"{key}: optimizer={method} needs {fix}; received {_shown(key, config, received)}")
+    if method == "annealing":
+        _check_weights(config)
+
+
+def _shown(key: str, config: Config, received: object) -> object:
+    """What was received where the table above holds whether it fits."""
+    return {"grid": "a map"}.get(key, received)
+
+
+def _check_weights(config: Config) -> None:
+    if config.data.kind != "table":
+        raise ValueError(
+            f"data: optimizer=annealing needs a table, data=three_bits or another in conf/data; "
+            f"received {config.data.name}, images"
+        )
+    sizes = layer_sizes(config.model, len(config.data.inputs[0]), len(config.data.targets[0]))
+    weights = sum((inputs + config.model.bias) * outputs for inputs, outputs in pairwise(sizes))
+    if weights > ANNEALED:
+        raise ValueError(
+            f"model.hidden_size: optimizer=annealing needs a network of at most {ANNEALED} weights and biases; "
+            f"received one of {weights:,}"
+        )
