@@ -113,7 +113,8 @@ def diagnose(config: Config, history: History) -> Diagnosis:
     where = f"loss {end:.3g}, {_times(share)} the baseline {baseline:.3g}"
     half = losses[len(losses) // 2 :]
     values["roughness"] = roughness(half)
-    counted = config.optimizer.name != "annealing"  # its best network moves anywhere
+    # Of minibatches the updates are not counted here, and the best network of annealing moves anywhere.
+    counted = config.training.batch_size is None and config.optimizer.name != "annealing"
     turns = reversals(history) if counted else None
     if turns is not None:
         values["reversals"] = turns

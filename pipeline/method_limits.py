@@ -1,4 +1,4 @@
-"""What BFGS, L-BFGS and annealing cannot be combined with."""
+"""What BFGS, L-BFGS, annealing and AW-SGD cannot be combined with."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from pipeline.config import Config
 
 MINIMIZERS = ("bfgs", "lbfgs")
-ALONE = (*MINIMIZERS, "annealing")
+ALONE = (*MINIMIZERS, "annealing", "aw_sgd")
 """Optimizers whose points have a `train` of their own, and do not share a pass."""
 ANNEALED = 1000
 """Weights that annealing takes on: an epoch is two losses for each, and the places to look at grow with them."""
@@ -38,7 +38,16 @@ def check_method(config: Config) -> None:
         ("model.dropout", model.dropout, [0], "model.dropout=0"),
         ("model.drop_connect", model.drop_connect, [0], "model.drop_connect=0"),
     ]
-    needed += [("training.batch_size", training.batch_size, [None], "training.batch_size=null")]
+    if method == "aw_sgd":
+        minibatches = training.batch_size is not None
+        needed += [
+            ("training.batch_size", minibatches, [True], "minibatches, training.batch_size=NUMBER"),
+            ("training.l1", training.l1, [0], "training.l1=0"),
+            ("training.l2", training.l2, [0], "training.l2=0"),
+            ("model.hidden_activation", model.hidden_activation == "gelu", [False], "any but gelu"),
+        ]
+    else:
+        needed += [("training.batch_size", training.batch_size, [None], "training.batch_size=null")]
     for key, received, accepted, fix in needed:
         if received not in accepted:
             raise ValueError(f"{key}: optimizer={method} needs {fix}; received {_shown(key, config, received)}")
@@ -48,7 +57,8 @@ def check_method(config: Config) -> None:
 
 def _shown(key: str, config: Config, received: object) -> object:
     """What was received where the table above holds whether it fits."""
-    return {"grid": "a map"}.get(key, received)
+    given = {"grid": "a map", "training.batch_size": config.training.batch_size, "model.hidden_activation": "gelu"}
+    return given.get(key, received)
 
 
 def _check_weights(config: Config) -> None:

@@ -94,7 +94,17 @@ class Annealing(Section):
     local_search: bool
 
 
-Optimizer = Sgd | Momentum | AdaGrad | AdaDelta | RmsProp | Adam | AdamW | Lion | Bfgs | LBfgs | Annealing
+class AwSgd(Section):
+    name: Literal["aw_sgd"]
+    learning_rate: PositiveFloat
+    sampling_learning_rate: NonNegative
+    sampled_by: Literal["row", "target"]
+    uniform_share: Share
+
+
+Optimizer = (
+    Sgd | Momentum | AdaGrad | AdaDelta | RmsProp | Adam | AdamW | Lion | Bfgs | LBfgs | Annealing | AwSgd
+)  # fmt: skip
 """How weights move; a member by its `name`."""
 
 

@@ -46,6 +46,10 @@ def trainer(config: Config) -> Train:
         from pipeline.backends.numpy.annealing import train as train_annealing
 
         return train_annealing
+    if config.optimizer.name == "aw_sgd":
+        from pipeline.backends.numpy.aw_sgd import train as train_aw_sgd
+
+        return train_aw_sgd
     from pipeline.backends.numpy.training import train
 
     return train

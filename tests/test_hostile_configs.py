@@ -224,6 +224,8 @@ def test_what_cannot_be_done_is_one_message(typed: Typed, place: Path, name: str
         ("lbfgs", "optimizer.gradient_tolerance=1e308", "optimizer.memory=1000"),
         ("annealing", "optimizer.bound=1e100", "optimizer.learning_rate=1e308"),
         ("annealing", "optimizer.visit=1.0000000001", "optimizer.restart_temp_ratio=5e-324"),
+        ("aw_sgd", "training.batch_size=3", "optimizer.sampling_learning_rate=1e308"),
+        ("aw_sgd", "training.batch_size=3", "optimizer.uniform_share=5e-324", "optimizer.learning_rate=1e308"),
     ],
 )
 def test_methods_at_the_end_of_the_range_of_their_knobs_do_no_harm(

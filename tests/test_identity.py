@@ -45,6 +45,7 @@ BASES = {
     "bfgs": config(*TABLE, "optimizer=bfgs"),
     "lbfgs": config(*TABLE, "optimizer=lbfgs"),
     "annealing": config(*TABLE, "optimizer=annealing"),
+    "aw_sgd": config("optimizer=aw_sgd"),
 }
 
 
@@ -219,7 +220,9 @@ COUNTS = {
     "backends/numpy/descent.py": NUMPY,
     "backends/numpy/optimizers.py": NUMPY,
     "backends/numpy/annealing.py": NUMPY,
+    "backends/numpy/aw_sgd.py": NUMPY,
     "backends/numpy/minimizers.py": NUMPY,
+    "backends/numpy/row_sampling.py": NUMPY,
     "backends/numpy/search.py": NUMPY,
     "backends/numpy/gradients.py": NUMPY,
     "backends/numpy/grid_last.py": NUMPY,
@@ -331,6 +334,7 @@ LINE = ("experiment=line_y3x", "training.epochs=2")
 PLATEAU = (*TABLE, "schedule=reduce_on_plateau", "schedule.patience=1", "schedule.min_delta=1")
 LBFGS = (*TABLE, "optimizer=lbfgs", "training.epochs=9")
 ANNEALING = (*TABLE, "optimizer=annealing", "optimizer.initial_temp=0.02")
+AW_SGD = (*TABLE, "optimizer=aw_sgd", "training.batch_size=2", "optimizer.sampling_learning_rate=9")
 ALTERNATIVES: dict[str, tuple[Sequence[str], str]] = {
     "seed": (TABLE, "2"),
     "dtype": (TABLE, "float32"),
@@ -376,6 +380,9 @@ ALTERNATIVES: dict[str, tuple[Sequence[str], str]] = {
     "optimizer.visit": (ANNEALING, "2"),
     "optimizer.accept": (ANNEALING, "-500"),
     "optimizer.local_search": (ANNEALING, "true"),
+    "optimizer.sampling_learning_rate": (AW_SGD, "3"),
+    "optimizer.sampled_by": (AW_SGD, "target"),
+    "optimizer.uniform_share": (AW_SGD, "0.5"),
     "training.epochs": (TABLE, "4"),
     "training.batch_size": (TABLE, "2"),
     "training.l1": (TABLE, "0.1"),
@@ -437,7 +444,7 @@ def differ(a: dict[str, Any], b: dict[str, Any]) -> bool:
     return set(a) != set(b) or any(not np.array_equal(a[name], b[name]) for name in a)
 
 
-NOT_TOGETHER = {("annealing", "mnist")}
+NOT_TOGETHER = {("aw_sgd", "three_bits"), ("annealing", "mnist")}
 """Methods and studies: tests/test_method_limits.py."""
 
 

@@ -1,4 +1,4 @@
-"""What BFGS, L-BFGS and annealing cannot be combined with is refused in one message."""
+"""What BFGS, L-BFGS, annealing and AW-SGD cannot be combined with is refused in one message."""
 
 from __future__ import annotations
 
@@ -60,6 +60,20 @@ def test_each_wants_its_batches(method: str) -> None:
         config(*BITS, f"optimizer={method}", f"training.batch_size={'null' if minibatches else 2}")
     wanted = "minibatches, training.batch_size=NUMBER; received None" if minibatches else "null; received 2"
     assert wanted in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("training.l1=0.1", "training.l1=0; received 0.1"),
+        ("training.l2=0.1", "training.l2=0; received 0.1"),
+        ("model.hidden_activation=gelu", "any but gelu; received gelu"),
+    ],
+)
+def test_aw_sgd_refuses_what_its_gradient_has_not(override: str, words: str) -> None:
+    with pytest.raises(LabError) as caught:
+        config(*fitting("aw_sgd"), override)
+    assert words in str(caught.value)
 
 
 def test_annealing_takes_on_small_networks_of_tables() -> None:
