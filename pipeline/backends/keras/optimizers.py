@@ -17,6 +17,7 @@ from pipeline.optimizer_sections import (
     AdaGrad,
     AdamW,
     Annealing,
+    AwSgd,
     Bfgs,
     LBfgs,
     Lion,
@@ -191,7 +192,7 @@ def build(knobs: Optimizer, schedule: Schedule, updates: int) -> Watched:
     Raises:
         ValueError: NumPy alone has this optimizer.
     """
-    if isinstance(knobs, Bfgs | LBfgs | Annealing):
+    if isinstance(knobs, AwSgd | Bfgs | LBfgs | Annealing):
         raise ValueError(f"expected one of Keras' optimizers, received {knobs.name}")
     # Where Keras casts a knob to the weights' dtype, a Python float becomes float32 first; NumPy's float64 keeps its
     # digits. Where Keras multiplies a variable by a knob, a Python float is exact and NumPy's is not taken.

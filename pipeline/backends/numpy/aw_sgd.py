@@ -12,7 +12,7 @@ from pipeline.backends.numpy.losses import Targets, loss_and_slope, measure
 from pipeline.backends.numpy.network import SLOPES, Array, Parameters, forward
 from pipeline.backends.numpy.row_sampling import RowSampling
 from pipeline.backends.numpy.stack import Measures, Stack
-from pipeline.backends.numpy.training import Clock, norms, record
+from pipeline.backends.numpy.training import Clock, last_update, record
 from pipeline.checkpoints import Checkpoints
 from pipeline.config import Config
 from pipeline.data import Arrays
@@ -71,7 +71,7 @@ def train(
                 if len(arrays.train_inputs) <= FEW_ROWS:  # an epoch may have drawn some of them never
                     measures |= _all_rows(stack)
                 lost = bool(progress.diverged_step[0] >= 0)
-                measures |= norms(stack) | stack.evaluate()
+                measures |= last_update(stack) | stack.evaluate()
                 record(epoch, points, histories, progress, measures, snapshot=lost or epoch in snapshots)
                 report(epoch, float(measures["train/loss"][0]))
                 if lost:
