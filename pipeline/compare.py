@@ -76,7 +76,7 @@ def read_results(results: Path) -> dict[str, dict[str, list[Point]]]:
         folder = file.parent
         if folder.name.startswith("."):  # an unfinished copy
             continue
-        points = [read_point(folder / entry["folder"], entry["name"]) for entry in _entries(file)]
+        points = read_study(file)
         if points:
             found.setdefault(folder.parent.name, {})[folder.name] = points
     if not found:
@@ -88,6 +88,15 @@ def read_results(results: Path) -> dict[str, dict[str, list[Point]]]:
             "`python -m pipeline.train experiment=three_bits results=results/three_bits/numpy` trains one study",
         )
     return found
+
+
+def read_study(file: Path) -> list[Point]:
+    """The points of one results folder, by its sweep.json.
+
+    Raises:
+        LabError: it, or one of them, cannot be read.
+    """
+    return [read_point(file.parent / entry["folder"], entry["name"]) for entry in _entries(file)]
 
 
 def _entries(file: Path) -> list[dict[str, str]]:

@@ -92,6 +92,7 @@ class Recording(Section):
     metrics_every: PositiveInt
     snapshots: Annotated[Whole, Field(ge=2)]
     weight_metrics: bool
+    update_losses: bool
     direction_changes: bool
     table_epochs: Annotated[Whole, Field(ge=0)]
 
@@ -175,6 +176,11 @@ class Config(Section):
             raise ValueError(
                 "loss: cross_entropy is for data with class labels, the squared errors for data with numbers; "
                 f"got loss={self.loss} with data={self.data.name}"
+            )
+        if self.recording.update_losses and self.training.batch_size is None:
+            raise ValueError(
+                "recording.update_losses: with a full batch an update is an epoch, and recording.metrics_every=1 keeps "
+                "its loss; use recording.update_losses=false, or training.batch_size=256"
             )
         if isinstance(self.data, TableData) and (self.training.rows or len(self.data.inputs)) < len(self.data.inputs):
             raise ValueError(

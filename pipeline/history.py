@@ -114,6 +114,13 @@ def weight_metrics(weights: Mapping[str, NDArray[np.floating]]) -> dict[str, flo
     return values
 
 
+def note_update(history: History, updates: int, learning_rate: float, loss: float) -> None:
+    """Append to the table `updates`: how many were made before, the rate of this one, its loss where it is finite."""
+    if math.isfinite(loss):
+        row = {"update": float(updates), "learning_rate": learning_rate, "loss": loss}
+        history.tables.setdefault("updates", []).append(row)
+
+
 def direction_change_rows(counts: Mapping[str, NDArray[np.integer]]) -> list[dict[str, float]]:
     """Counts per weight as rows of layer, row, column, count: the layout of the published table."""
     return [

@@ -120,7 +120,7 @@ class Step(Section):
 
 class Exponential(Section):
     name: Literal["exponential"]
-    final: Share
+    final: PositiveFloat
 
 
 class Cosine(Section):

@@ -21,7 +21,7 @@ from pipeline.checkpoints import Checkpoints
 from pipeline.config import Config
 from pipeline.data import Arrays, epoch_order
 from pipeline.errors import LabError
-from pipeline.history import History, direction_change_rows, record_epochs, snapshot_epochs, weight_metrics
+from pipeline.history import History, direction_change_rows, note_update, record_epochs, snapshot_epochs, weight_metrics
 from pipeline.initial_weights import Weights, is_trained
 from pipeline.schedules import updates_per_epoch
 
@@ -119,7 +119,7 @@ def _train_point(run: Run, history: History, report: Report, checkpoints: Checkp
     ahead = [stop for stop in stops if stop > begun]
     seconds, started = history.seconds, time.perf_counter()
     for before, epoch in pairwise([begun, *ahead] if begun else [0, 0, *ahead]):
-        measures = _train_epochs(before, epoch, run)
+        measures = _train_epochs(before, epoch, run, history)
         if epoch in due:
             _record(epoch, run, history, measures | _evaluate(run), snapshot=epoch in snapshots)
             if epoch:
@@ -131,7 +131,7 @@ def _train_point(run: Run, history: History, report: Report, checkpoints: Checkp
             checkpoints.keep(epoch, [state_of(run.network, epoch)])
 
 
-def _train_epochs(before: int, epoch: int, run: Run) -> Measures:
+def _train_epochs(before: int, epoch: int, run: Run, history: History) -> Measures:
     """Train from the end of one epoch to the end of another, and measure the training rows; at epoch 0 only measure.
 
     A full batch is measured at the new weights. Minibatches, an epoch at a time, are measured on the way, at the
@@ -141,7 +141,7 @@ def _train_epochs(before: int, epoch: int, run: Run) -> Measures:
     size = run.config.training.batch_size
     if size is None:
         return _repeat_full_batch(epoch - before, run.network, run.inputs, run.targets)
-    return _pass_over_minibatches(epoch, run, size) if epoch else {}
+    return _pass_over_minibatches(epoch, run, size, history) if epoch else {}
 
 
 def _repeat_full_batch(updates: int, network: Network, inputs: Any, targets: Any) -> Measures:
@@ -159,7 +159,7 @@ def _repeat_full_batch(updates: int, network: Network, inputs: Any, targets: Any
     return measures
 
 
-def _pass_over_minibatches(epoch: int, run: Run, size: int) -> Measures:
+def _pass_over_minibatches(epoch: int, run: Run, size: int, history: History) -> Measures:
     """One pass over the rows in the order that both backends use; means over the rows, each at its batch's weights."""
     rows = len(run.arrays.train_inputs)
     order = epoch_order(run.config.seed, epoch, rows)
@@ -170,6 +170,10 @@ def _pass_over_minibatches(epoch: int, run: Run, size: int) -> Measures:
         inputs, targets = ops.take(run.inputs, chosen, axis=0), ops.take(run.targets, chosen, axis=0)
         logs = run.network.train_on_batch(inputs, targets, return_dict=True)
         _add(totals, "train", logs, len(chosen) / rows)
+        if run.config.recording.update_losses:
+            updates = (epoch - 1) * run.updates_per_epoch + start // size
+            rate = run.optimizer.learning_rate_of(updates + 1) or run.config.optimizer.learning_rate
+            note_update(history, updates, rate, float(logs["loss"]))
     run.optimizer.end_epoch(totals["train/loss"])
     return totals
 

@@ -16,7 +16,7 @@ from pipeline.backends.numpy.training import Clock, last_update, record
 from pipeline.checkpoints import Checkpoints
 from pipeline.config import Config
 from pipeline.data import Arrays
-from pipeline.history import History, record_epochs, snapshot_epochs
+from pipeline.history import History, note_update, record_epochs, snapshot_epochs
 from pipeline.initial_weights import draw
 from pipeline.model_sections import Model
 from pipeline.optimizer_sections import AwSgd, Sgd
@@ -66,7 +66,7 @@ def train(
         if not begun:
             record(0, points, histories, progress, stack.evaluate(), snapshot=True)
         for epoch in range(begun + 1, training.epochs + 1):
-            measures = _train_epoch(epoch, stack, sampling, point.seed)
+            measures = _train_epoch(epoch, stack, sampling, point, history)
             if epoch in due:
                 if len(arrays.train_inputs) <= FEW_ROWS:  # an epoch may have drawn some of them never
                     measures |= _all_rows(stack)
@@ -85,7 +85,7 @@ def train(
     clock.note(histories)
 
 
-def _train_epoch(epoch: int, stack: Stack, sampling: RowSampling, seed: int) -> Measures:
+def _train_epoch(epoch: int, stack: Stack, sampling: RowSampling, point: Config, history: History) -> Measures:
     """Draw and learn from as many rows as there are; returns what was measured on the way, (1,) each.
 
     The measures of the training rows are means over the draws, weighted as the gradients are. `sampling/second_moment`
@@ -94,7 +94,7 @@ def _train_epoch(epoch: int, stack: Stack, sampling: RowSampling, seed: int) -> 
     config, arrays, progress = stack.config, stack.arrays, stack.progress
     rows, size = len(arrays.train_inputs), config.training.batch_size or len(arrays.train_inputs)
     summed = config.loss == "half_summed_squared_error"
-    uniform, totals, moments = np.random.default_rng([seed, epoch]).random(rows), Measures(), np.zeros(2)
+    uniform, totals, moments = np.random.default_rng([point.seed, epoch]).random(rows), Measures(), np.zeros(2)
     for start in range(0, rows, size):
         drawn = sampling.draw(uniform[start : start + size])
         counts = sampling.weights(drawn)
@@ -104,7 +104,10 @@ def _train_epoch(epoch: int, stack: Stack, sampling: RowSampling, seed: int) -> 
         found = weighted_gradient(config.loss, config.model, parameters, inputs, targets, shares)
         for name, gradient in found.gradients.items():
             stack.gradient.arrays[name][...] = gradient
-        progress.see_losses(np.atleast_1d(shares @ found.losses))
+        losses = np.atleast_1d(shares @ found.losses)
+        progress.see_losses(losses)
+        if point.recording.update_losses:
+            note_update(history, progress.updates, point.optimizer.learning_rate, float(losses[0]))
         by_row = measure(config.loss, config.model.output_activation, found.sums[:, None], targets[:, None])
         for name, values in by_row.items():
             batch = len(drawn) if summed and name == "loss" else 1

@@ -111,9 +111,13 @@ class Descent:
         """What the rate is multiplied by at update `t`: one number, or (points,)."""
         return self._table[t - 1 : t] if self.plateau is None else self.plateau.factor
 
+    def rates(self, t: int) -> Array:
+        """The learning rates of update `t`, counted from 1, (points,)."""
+        return self._learning_rates if self._constant else self._learning_rates * self._factor(t)
+
     def learning_rates(self, t: int) -> dict[str, Array]:
-        """The rates of update `t`, counted from 1, as a metric (points,); nothing where they stay the same."""
-        return {} if self._constant else {"learning_rate": self._learning_rates * self._factor(t)}
+        """The rates of update `t` as a metric; nothing where they stay the same."""
+        return {} if self._constant else {"learning_rate": self.rates(t)}
 
     def end_epoch(self, losses: Array) -> None:
         """Show the schedule the mean training losses of an epoch, (points,)."""

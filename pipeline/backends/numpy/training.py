@@ -14,7 +14,7 @@ from pipeline.backends.numpy.state import Progress
 from pipeline.checkpoints import Checkpoints
 from pipeline.config import Config
 from pipeline.data import Arrays
-from pipeline.history import History, direction_change_rows, record_epochs, snapshot_epochs, weight_metrics
+from pipeline.history import History, direction_change_rows, note_update, record_epochs, snapshot_epochs, weight_metrics
 from pipeline.initial_weights import Weights, draw
 
 Report = Callable[[int, float], None]
@@ -105,6 +105,11 @@ def _train_epoch(epoch: int, stack: Stack, histories: Sequence[History], measure
     for batches in stack.batches(epoch):
         losses, values = stack.differentiate(batches, on_the_way)
         progress.see_losses(losses)
+        if config.recording.update_losses:
+            rates = stack.descent.rates(progress.updates + 1)
+            for history, loss, rate in zip(histories, losses, rates, strict=True):
+                if not history.epochs:
+                    note_update(history, progress.updates, float(rate), float(loss))
         share = len(batches[0].inputs) / len(stack.arrays.train_inputs)
         mean_losses += losses * share
         for name, value in values.items():

@@ -1,0 +1,90 @@
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline.history import History, note_update
+from pipeline.plot_data import Floats
+from pipeline.range_picture import range_figure
+from pipeline.range_test import GROWN, RangeTest, averaged, range_test, slopes_per_decade
+
+RATES = np.geomspace(1e-5, 10, 601)
+
+
+def history(losses: Floats) -> History:
+    found = History()
+    for update, (rate, loss) in enumerate(zip(RATES, losses, strict=True)):
+        note_update(found, update, float(rate), float(loss))
+    return found
+
+
+def falling(fastest: float, noise: float = 0.0) -> Floats:
+    """A loss that falls along a logistic curve of log10(rate), fastest at a known rate, and explodes beyond 1."""
+    logs = np.log10(RATES)
+    losses = 2.3 - 2 / (1 + np.exp(-4 * (logs - math.log10(fastest))))
+    random = np.random.default_rng(3)
+    result: Floats = losses + noise * random.normal(size=len(logs)) + np.where(RATES > 1, (RATES - 1) * 20, 0)
+    return result
+
+
+def read(losses: Floats) -> RangeTest:
+    found = range_test(history(losses))
+    assert found is not None
+    return found
+
+
+@pytest.mark.parametrize("fastest", [0.003, 0.02, 0.1])
+@pytest.mark.parametrize("noise", [0.0, 0.05])
+def test_the_rate_at_which_the_loss_falls_fastest_is_suggested(fastest: float, noise: float) -> None:
+    rate = read(falling(fastest, noise)).suggested_rate
+    assert rate is not None
+    # The mean is behind by its memory, some 20 of 100 updates a decade.
+    assert fastest / 1.5 < rate < fastest * 2.5
+
+
+def test_the_run_ends_where_the_loss_has_left_the_rails() -> None:
+    found = read(falling(0.02))
+    assert found.means[found.last] > GROWN * found.means[: found.last].min()
+    assert found.means[: found.last].max() <= found.means[0] * GROWN
+    assert found.suggested is not None
+    assert found.suggested < found.lowest < found.last
+
+
+def test_a_loss_that_only_rises_suggests_nothing() -> None:
+    assert read(1 + np.log10(RATES / RATES[0])).suggested_rate is None
+    assert range_test(History()) is None
+
+
+def test_losses_that_are_no_numbers_are_left_out() -> None:
+    losses = falling(0.02)
+    losses[-20:] = np.nan
+    losses[-25] = np.inf
+    found = read(losses)
+    assert len(found.losses) == len(losses) - 21
+    assert found.suggested_rate == read(falling(0.02)).suggested_rate
+
+
+@given(st.lists(st.floats(0, 10), min_size=1, max_size=50))
+def test_the_mean_has_no_bias(losses: list[float]) -> None:
+    means = averaged(np.array(losses))
+    assert means[0] == pytest.approx(losses[0])
+    assert np.all(means <= max(losses) * (1 + 1e-9) + 1e-12)
+    assert np.all(means >= min(losses) * (1 - 1e-9) - 1e-12)
+    np.testing.assert_allclose(averaged(np.full(len(losses), 3.0)), 3.0)
+
+
+def test_the_slope_of_a_straight_line_is_its_slope() -> None:
+    slopes = slopes_per_decade(RATES, 5 - 0.7 * np.log10(RATES))
+    assert np.isnan(slopes[[0, -1]]).all()
+    np.testing.assert_allclose(slopes[np.isfinite(slopes)], -0.7, rtol=1e-9)
+
+
+def test_the_picture_marks_the_suggested_rate() -> None:
+    found = read(falling(0.02, 0.05))
+    (panel,) = range_figure("study", found).axes
+    assert panel.get_xscale() == "log"
+    assert any(text.get_text().startswith(f"suggested: {found.suggested_rate:.3g}") for text in panel.texts)
