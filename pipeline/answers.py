@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 
 from pipeline.curve_answers import curve_answers, curve_headline
-from pipeline.diagnosis import GOAL, GROWN, Diagnosis, diagnose, roughly
+from pipeline.diagnosis import GOAL, GROWN, Diagnosis, diagnose
 from pipeline.plot_data import cell_metric, hidden_sizes, rates, with_size
 from pipeline.plots import METRIC_NAMES
 from pipeline.points import Point
+from pipeline.range_test import is_range_test, suggestion
+from pipeline.trends import roughly
 from pipeline.variant_report import comparison
-from pipeline.variants import knob
+from pipeline.variants import final_loss, knob
 
 QUESTIONS = {
     "line_y2x": "Fit y = 2x with one weight and one bias: which rates reach 2, which run away?",
@@ -23,6 +25,9 @@ QUESTIONS = {
     "trainability_map": "A rate for each layer of the three-bit network: which pairs train it, and which do not?",
     "methods_three_bits": "Every method on the three-bit network: which rates can it use, how fast is it?",
     "methods_mnist": "Every method on MNIST: which rates can it use, how fast is it?",
+    "features_mnist": "One feature of the network at a time, on MNIST: what does it do to the rates that train it?",
+    "lr_range_test": "One run whose rate rises at every update: which rate does it suggest?",
+    "lr_range_check": "Does the suggested rate train better than a tenth of it, and than ten times as much?",
     "curve_divergence": "Balls in a bowl: at which rate does each step overshoot farther than the one before?",
     "curve_stuck": "A ball on a shelf that is almost flat: is it stuck, and does a larger rate free it?",
     "curve_local_minimum": "A ball in the higher of two minima: which rates, and which momentum, get it out?",
@@ -30,6 +35,8 @@ QUESTIONS = {
     "curve_basins": "In which of five minima does a ball end, by rate and start, and what does momentum do to that?",
 }
 """Each study's question, in the order of the report."""
+VERIFIED = "lr_range_check"
+"""The study of the rate that a range test suggests, with one smaller and one larger."""
 
 
 Diagnosed = Sequence[tuple[Point, Diagnosis]]
@@ -60,6 +67,7 @@ def answers(points: Sequence[Point]) -> Iterator[str]:
         yield f"{alone.label}: {alone.evidence}."
         return
     best = best_points(points)
+    yield from _verified(points)
     yield from _best(points, best)
     if len(rates(points)) > 1 and not any(map(_ran_away, found.values())):
         yield f"no rate up to {rates(points)[-1]:g} diverges."
@@ -79,6 +87,8 @@ def headline(points: Sequence[Point]) -> str:
         return "; ".join([*told, *([headline(others)] if others else [])])
     if points[0].config.balls is not None:
         return curve_headline(points)
+    if is_range_test(points[0].config):
+        return suggestion(points[0].history)
     if knob(points) is not None:
         return " ".join(sentence[0].upper() + sentence[1:] for sentence in comparison(points))
     metric, sizes, best = cell_metric(points), hidden_sizes(points), best_point(points)
@@ -133,6 +143,17 @@ def _share_cells(points: Sequence[Point]) -> bool:
 
 def _ran_away(diagnosis: Diagnosis) -> bool:
     return diagnosis.verdict == "diverged" or diagnosis.values.get("loss_over_baseline", 0.0) > GROWN
+
+
+def _verified(points: Sequence[Point]) -> Iterator[str]:
+    """Whether the suggested rate, which stands between a smaller and a larger one, ends lowest."""
+    if points[0].config.study != VERIFIED or len(rates(points)) != 3:
+        return
+    by_rate = sorted(points, key=_rate)
+    losses = [final_loss(point) for point in by_rate]
+    ends = [f"{loss:.4g} at {_rate(point):g}" for point, loss in zip(by_rate, losses, strict=True)]
+    holds = "is verified" if min(losses) == losses[1] else "is not the best of the three"
+    yield f"the suggested rate, {_rate(by_rate[1]):g}, {holds}: the loss ends at {', '.join(ends)}."
 
 
 def _best(points: Sequence[Point], best: Mapping[int | None, Point]) -> Iterator[str]:

@@ -20,8 +20,10 @@ from pipeline.curve_diagnosis import judge
 from pipeline.grid_axes import GridAxes
 from pipeline.history import History
 from pipeline.initial_weights import Weights
+from pipeline.range_test import is_range_test, range_test, suggestion
+from pipeline.trends import epochs_needed, first_below, reversals, roughly, roughness
 
-Verdict = Literal["converged", "too slow", "oscillating", "stalled", "diverged", "map"]
+Verdict = Literal["converged", "too slow", "oscillating", "stalled", "diverged", "map", "range test"]
 Floats = NDArray[np.floating]
 
 PROBLEMS: dict[Verdict, str] = {
@@ -31,7 +33,7 @@ PROBLEMS: dict[Verdict, str] = {
     "stalled": "stuck in a minimum",
     "diverged": "slopes too big",
 }
-"""Which of the texts' three problems a verdict is. A map is many points, and has none as a whole."""
+"""Which of the texts' three problems a verdict is. A map or a range test has none as a whole."""
 
 GOAL = 0.02
 """A loss of this share of the baseline is low: the network explains 98 % of what a constant cannot."""
@@ -43,8 +45,6 @@ ROUGH = 0.25
 """From this share of its way upwards a loss swings instead of falling; 0.5 would be as much up as down."""
 REVERSALS = 0.5
 """From this share of updates that turn a weight round, the weight swings."""
-ENOUGH = 10
-"""So many updates can tell swinging from a start that goes to and fro."""
 FLAT = 1e-3
 """Below this d(log loss) / d(log weights) the gradient is nearly zero: weights 1 % larger move the loss by 0.001 %."""
 SATURATED = 1e-3
@@ -100,6 +100,10 @@ def diagnose(config: Config, history: History) -> Diagnosis:
         return Diagnosis(*judge(config, history))
     if config.grid is not None:
         return _map(config.grid, history)
+    if is_range_test(config):
+        found = range_test(history)
+        rate = None if found is None else found.suggested_rate
+        return Diagnosis("range test", "", suggestion(history), {} if rate is None else {"suggested_rate": rate})
     steps, losses = history.series("train/loss")
     baseline = baseline_loss(config)
     if history.diverged_step is not None:
@@ -153,68 +157,6 @@ def _map(axes: GridAxes, history: History) -> Diagnosis:
         at = " and ".join(f"{axis.name} {values[f'map/best_{axis.name}']:.4g}" for axis in axes.axes)
         told += f"; the smallest loss is {values['map/best_loss']:.3g} at {at}"
     return Diagnosis("map", "", told)
-
-
-def roughness(values: Floats) -> float:
-    """The share of a curve's way that goes up: 0 for one that only falls, 1 for one that only rises."""
-    largest = float(np.abs(values).max(initial=0))
-    steps = np.diff(values / largest) if largest else np.zeros(0)
-    total = float(np.abs(steps).sum())
-    return float(steps[steps > 0].sum()) / total if total else 0.0
-
-
-def first_below(losses: Floats, goal: float) -> int:
-    """Index of the first loss (records,) that is at most `goal`; the number of losses where there is none."""
-    there = np.flatnonzero(losses <= goal)
-    return int(there[0]) if len(there) else len(losses)
-
-
-def reversals(history: History) -> float | None:
-    """The largest share of updates, over all weights, that go the other way than the one before.
-
-    From the counts of direction changes, else from weights that were recorded at every epoch; None without either, and
-    for fewer than `ENOUGH` updates.
-    """
-    if history.epochs < ENOUGH:
-        return None
-    if "direction_changes" in history.tables:
-        return max(row["count"] for row in history.tables["direction_changes"]) / (history.epochs - 1)
-    shares = []
-    for name in history.names():
-        steps, values = history.series(name) if name.startswith("weights/") else (np.empty(0), np.empty(0))
-        single = name.removeprefix("weights/").split("/")[-1].startswith(("weight", "bias"))
-        if single and len(steps) > ENOUGH and np.array_equal(steps, np.arange(len(steps))):
-            moves = np.diff(values)
-            shares.append(float(np.mean(moves[1:] * moves[:-1] < 0)))
-    return max(shares, default=None)
-
-
-def epochs_needed(steps: NDArray[np.int64], losses: Floats, goal: float) -> float | None:
-    """How many epochs in all the loss would need to reach `goal` if it went on as in the second half of its records.
-
-    Two laws are fitted to log(loss) by least squares, exponential decay (by epoch) and a power law (by log(epoch)); the
-    one that fits better is taken. inf where the loss does not fall, None where there are too few records to tell.
-    """
-    there = (steps > 0) & (losses > 0)
-    steps, logs = steps[there].astype(np.float64), np.log(losses[there])
-    steps, logs = steps[len(steps) // 2 :], logs[len(logs) // 2 :]
-    if len(steps) < 2:
-        return None
-    fits = []
-    for axis in (steps, np.log(steps)):
-        slope, height = np.polyfit(axis, logs, 1)
-        fits.append((float(np.square(slope * axis + height - logs).sum()), float(slope)))
-    (residual, decay), (other, power) = fits
-    excess = logs[-1] - math.log(goal)
-    if residual <= other:
-        return float(steps[-1] - excess / decay) if decay < 0 else math.inf
-    exponent = -excess / power if power < 0 else math.inf
-    return float(steps[-1] * math.exp(exponent)) if exponent < 700 else math.inf
-
-
-def roughly(epochs: float) -> str:
-    """A number of epochs to two digits: more an extrapolation does not know."""
-    return f"{float(f'{epochs:.2g}'):,.0f}"
 
 
 def saturation(config: Config, weights: Weights) -> float | None:

@@ -48,6 +48,8 @@ from pipeline.plot_data import (
     with_size,
 )
 from pipeline.points import Point
+from pipeline.range_picture import range_figure
+from pipeline.range_test import is_range_test, range_test
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -84,6 +86,9 @@ def point_figures(config: Config, history: History) -> Iterator[tuple[str, Figur
         yield "map", map_figure(config, history.map_arrays)
         return
     yield "curves", curves(config, history)
+    test = range_test(history) if is_range_test(config) else None
+    if test is not None:
+        yield "range_test", range_figure(title_of(config), test)
     yield "weights", weights_over_time(config, history)
     if has_two_weights(history):
         yield "error_surface", error_surface(config, history)

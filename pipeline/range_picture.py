@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from pipeline.panels import FAINT, INK, SMALL, panels, rate_colour
 from pipeline.range_test import RangeTest
 
@@ -24,12 +26,16 @@ def range_figure(title: str, test: RangeTest) -> Figure:
     panel.set_ylim(low - 0.1 * (high - low), high + 0.15 * (high - low))
     panel.set_xlabel("learning rate")
     panel.set_ylabel("loss of a minibatch; mean (dark)")
-    if test.suggested is not None and test.suggested_rate is not None:
-        rate = test.suggested_rate
+    if test.suggested_rate is not None and test.steepest is not None:
+        rate, mean = test.suggested_rate, float(np.interp(test.suggested_rate, test.rates, test.means))
         panel.axvline(rate, color=rate_colour(rate), linewidth=1.2, linestyle="--")
-        panel.plot([rate], [test.means[test.suggested]], marker="o", markersize=8, color=rate_colour(rate), zorder=5)
-        panel.annotate(f"suggested: {rate:.3g}\n(falls fastest)", (rate, test.means[test.suggested]), xytext=(8, 8),
-                       textcoords="offset points", fontsize=SMALL, color=INK)  # fmt: skip
+        panel.plot([rate], [mean], marker="o", markersize=8, color=rate_colour(rate), zorder=5)
+        panel.annotate(f"suggested: {rate:.3g}", (rate, mean), xytext=(8, 10), textcoords="offset points",
+                       fontsize=SMALL, color=INK)  # fmt: skip
+        steep = float(test.rates[test.steepest])
+        panel.plot([steep], [test.means[test.steepest]], marker="_", markersize=12, color=FAINT, zorder=5)
+        panel.annotate(f"falls fastest: {steep:.3g}", (steep, test.means[test.steepest]), xytext=(9, 4),
+                       textcoords="offset points", fontsize=SMALL, color=FAINT)  # fmt: skip
     panel.plot([test.rates[test.lowest]], [test.means[test.lowest]], marker="v", markersize=6, color=FAINT, zorder=5)
     panel.annotate(f"lowest: {test.rates[test.lowest]:.3g}", (test.rates[test.lowest], test.means[test.lowest]),
                    xytext=(-6, -12), textcoords="offset points", ha="right", fontsize=SMALL, color=FAINT)  # fmt: skip

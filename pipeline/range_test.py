@@ -5,8 +5,9 @@ geometrically. The loss of every minibatch is averaged over the updates before i
 
     s_t = beta * s_(t-1) + (1 - beta) * l_t,    mean_t = s_t / (1 - beta^t)
 
-The test ends where that mean has grown to `GROWN` times its smallest value so far. The suggested rate is the one at
-which it falls fastest per factor of rate, the least d mean / d log(rate), up to its minimum.
+The test ends where that mean has grown to `GROWN` times its smallest value so far. The rate at which it is lowest is
+about the largest that still trains; the suggested rate is a third of it, as that section has it. The rate at which the
+mean falls fastest per decade is told too: some tools suggest that one, which is smaller.
 """
 
 from __future__ import annotations
@@ -15,16 +16,20 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pipeline.config import Config
 from pipeline.history import History
 from pipeline.optimizer_sections import Exponential
-from pipeline.plot_data import Floats
+
+Floats = NDArray[np.float64]
 
 BETA = 0.95
 """Memory of the averaged loss: about the last 20 updates."""
 GROWN = 4.0
 """A mean of so many times its smallest value has left the rails."""
+SHARE = 1 / 3
+"""Of the rate at which the mean is lowest."""
 SPAN = 0.25
 """Over so many decades of rates a slope is fitted, so that it is that of the curve and not of its noise."""
 
@@ -38,7 +43,7 @@ class RangeTest:
         losses: (updates,) of the minibatches, each at the weights before its update.
         means: (updates,) averaged.
         last: how many updates belong to the test; what follows has left the rails.
-        suggested: place of the suggested rate; None where the mean never falls.
+        steepest: place where the mean falls fastest, up to the smallest; None where it falls nowhere.
         lowest: place of the smallest mean.
     """
 
@@ -46,13 +51,13 @@ class RangeTest:
     losses: Floats
     means: Floats
     last: int
-    suggested: int | None
+    steepest: int | None
     lowest: int
 
     @property
     def suggested_rate(self) -> float | None:
-        """The suggested rate; None where there is none."""
-        return None if self.suggested is None else float(self.rates[self.suggested])
+        """The suggested rate; None where the mean falls nowhere."""
+        return None if self.steepest is None else SHARE * float(self.rates[self.lowest])
 
 
 def is_range_test(config: Config) -> bool:
@@ -75,8 +80,8 @@ def range_test(history: History) -> RangeTest | None:
     slopes = slopes_per_decade(rates[:last], means[:last])
     falling = slopes[: lowest + 1]
     place = int(np.nanargmin(falling)) if np.isfinite(falling).any() else 0
-    suggested = place if math.isfinite(falling[place]) and falling[place] < 0 else None
-    return RangeTest(rates, losses, means, last, suggested, lowest)
+    steepest = place if math.isfinite(falling[place]) and falling[place] < 0 else None
+    return RangeTest(rates, losses, means, last, steepest, lowest)
 
 
 def averaged(losses: Floats) -> Floats:
@@ -98,3 +103,17 @@ def slopes_per_decade(rates: Floats, means: Floats) -> Floats:
         if near.sum() > 1:
             slopes[place] = np.polyfit(logs[near], means[near], 1)[0]
     return slopes
+
+
+def suggestion(history: History) -> str:
+    """What a range test says, in a sentence."""
+    found = range_test(history)
+    if found is None:
+        return "too few losses were finite"
+    span = f"over rates {found.rates[0]:.3g} to {found.rates[-1]:.3g}"
+    if found.suggested_rate is None or found.steepest is None:
+        return f"the mean loss falls nowhere {span}"
+    ends = f" and has left the rails at {found.rates[found.last]:.3g}" if found.last < len(found.rates) else ""
+    lowest = f"the mean loss is lowest, {found.means[found.lowest]:.3g}, at {found.rates[found.lowest]:.3g}"
+    falls = f"it falls fastest at {found.rates[found.steepest]:.2g}"
+    return f"suggested rate {found.suggested_rate:.2g}, a third of where {lowest}, {span}; {falls}{ends}"

@@ -10,12 +10,12 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-from pipeline.diagnosis import roughness
 from pipeline.errors import LabError
 from pipeline.panels import short
 from pipeline.plot_data import Floats
 from pipeline.points import Point
 from pipeline.reproduction import BACKENDS, SEED, Results, find_point
+from pipeline.trends import roughness
 
 Verdict = Literal["holds", "differs", "not run"]
 ERROR = "train/mean_absolute_error"

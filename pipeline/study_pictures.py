@@ -25,6 +25,8 @@ from pipeline.panels import (
 from pipeline.plot_data import Curve, cell_metric, grid, has_two_weights, hidden_sizes, recorded, with_size
 from pipeline.plots import METRIC_NAMES, curves_by_rate, draw_curves_by_rate, draw_weight, error_surface
 from pipeline.points import Point
+from pipeline.range_picture import range_figure
+from pipeline.range_test import is_range_test, range_test
 from pipeline.statements import Series
 from pipeline.variant_picture import variants_figure
 from pipeline.variants import knob
@@ -54,6 +56,9 @@ def study_figure(study: str, backends: Backends) -> Figure:
         return basin_figure([(point.config, point.history.map_arrays) for point in points])
     if points[0].config.grid is not None:
         return map_figure(points[0].config, points[0].history.map_arrays)
+    test = range_test(points[0].history) if is_range_test(points[0].config) else None
+    if test is not None:
+        return range_figure(f"{study} ({points[0].config.backend.name})", test)
     if knob(points) is not None:
         return variants_figure(f"{study} ({points[0].config.backend.name}): final loss against the rate", points)
     if recorded(points, "weights/weight"):

@@ -15,9 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.config import flatten
-from pipeline.diagnosis import baseline_loss, first_below
+from pipeline.diagnosis import baseline_loss
 from pipeline.plot_data import Floats
 from pipeline.points import Point
+from pipeline.trends import first_below
 
 KNOBS = ("optimizer.name", "schedule.name", "feature")
 """What makes variants: the first of these that differs among the points."""

@@ -26,13 +26,11 @@ TAG_BYTES = 20_000
 NEWEST = "lab.newest"
 """Tag of a point's run, `true` or `false`: whether the newest sweep of its backend asked for the point."""
 LOG_LOSS = "final/log10_loss"
-"""Metric of a finished point's run: the decimal logarithm of its final training loss, as MLflow has no logarithmic axis
-for parallel coordinates, contours and scatters."""
+"""Metric of a finished point's run: log10 of its final training loss, as only MLflow's line charts have log axes."""
 LEAST_LOSS = 1e-16
 """What a loss of 0 is drawn as there."""
 RATE, LOG_RATE, SIZE = "optimizer.learning_rate", "log10_learning_rate", "model.hidden_size"
-FIRST = (RATE, SIZE, "optimizer.name", "schedule.name")
-"""Keys that come first where they vary; what belongs to one optimizer only comes after its name."""
+FIRST = [RATE, SIZE, "optimizer.name", "schedule.name", "feature"]
 NOT_KNOBS = ("study", "results", "dry_run", "force", "tracking.", "backend.", "data.")
 MOST_AXES, MOST_WEIGHTS, MOST_RUNS = 5, 4, 8
 BACKENDS = {"numpy": "NumPy", "keras": "Keras"}
@@ -108,7 +106,7 @@ def _knobs(points: Sequence[Config]) -> list[str]:
             if not key.startswith(NOT_KNOBS):
                 values.setdefault((point.backend.name, key), set()).add(json.dumps(value))
     varied = dict.fromkeys(key for (_, key), different in values.items() if len(different) > 1)
-    return sorted(varied, key=lambda key: FIRST.index(key) if key in FIRST else len(FIRST))
+    return [key for key in FIRST if key in varied] + [key for key in varied if key not in FIRST]
 
 
 def _has_classes(points: Sequence[Config]) -> bool:

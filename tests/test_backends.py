@@ -39,14 +39,13 @@ BY_CHANCE = ("model.dropout=0.4", "model.drop_connect=0.3")
 
 
 STOPS = {
-    "sgd": ((13,), (*BITS, "optimizer=sgd", "optimizer.learning_rate=10")),
-    "momentum": ((13,), (*BITS, "optimizer=momentum", "optimizer.learning_rate=1", "model.bias=true")),
-    "adam, from the first epoch to the last": ((1, 2, 29), (*BITS, "optimizer=adam", "optimizer.learning_rate=0.3")),
-    "adam, recorded now and then": ((8,), (*BITS, "optimizer=adam", "recording.metrics_every=10")),
-    "a rate that goes by the loss": (
+    "sgd, a rate that goes by the loss": (
         (13,),
         (*BITS, "optimizer=sgd", "optimizer.learning_rate=10", *SCHEDULES["reduce_on_plateau"]),
     ),
+    "momentum": ((13,), (*BITS, "optimizer=momentum", "optimizer.learning_rate=1", "model.bias=true")),
+    "adam, from the first epoch to the last": ((1, 2, 29), (*BITS, "optimizer=adam", "optimizer.learning_rate=0.3")),
+    "adam, recorded now and then": ((8,), (*BITS, "optimizer=adam", "recording.metrics_every=10")),
     "a full batch that diverges later": ((5,), (*LINE, "training.batch_size=null", "optimizer.learning_rate=0.5")),
     "minibatches that diverge later": ((5,), (*LINE, "optimizer.learning_rate=0.3")),
     "minibatches that have diverged, not yet recorded": ((19,), (*LINE, "optimizer.learning_rate=0.3")),

@@ -13,18 +13,9 @@ from hypothesis import strategies as st
 
 from pipeline.config import Config
 from pipeline.data import Arrays
-from pipeline.diagnosis import (
-    GOAL,
-    PROBLEMS,
-    baseline_loss,
-    diagnose,
-    epochs_needed,
-    first_below,
-    reversals,
-    roughness,
-    saturation,
-)
+from pipeline.diagnosis import GOAL, PROBLEMS, baseline_loss, diagnose, saturation
 from pipeline.history import History, Metric
+from pipeline.trends import epochs_needed, first_below, reversals, roughness
 from tests.trained import config, trained
 
 LINE = ("experiment=line_y3x", "recording.snapshots=2")

@@ -39,19 +39,22 @@ def read(losses: Floats) -> RangeTest:
 
 @pytest.mark.parametrize("fastest", [0.003, 0.02, 0.1])
 @pytest.mark.parametrize("noise", [0.0, 0.05])
-def test_the_rate_at_which_the_loss_falls_fastest_is_suggested(fastest: float, noise: float) -> None:
-    rate = read(falling(fastest, noise)).suggested_rate
-    assert rate is not None
+def test_where_the_loss_falls_fastest_and_where_it_is_lowest(fastest: float, noise: float) -> None:
+    found = read(falling(fastest, noise))
+    assert found.steepest is not None
     # The mean is behind by its memory, some 20 of 100 updates a decade.
-    assert fastest / 1.5 < rate < fastest * 2.5
+    assert fastest / 1.5 < found.rates[found.steepest] < fastest * 2.5
+    # It falls until the rate is 1, from where on it explodes.
+    assert 0.2 < found.rates[found.lowest] < 1.2
+    assert found.suggested_rate == pytest.approx(found.rates[found.lowest] / 3)
 
 
 def test_the_run_ends_where_the_loss_has_left_the_rails() -> None:
     found = read(falling(0.02))
     assert found.means[found.last] > GROWN * found.means[: found.last].min()
     assert found.means[: found.last].max() <= found.means[0] * GROWN
-    assert found.suggested is not None
-    assert found.suggested < found.lowest < found.last
+    assert found.steepest is not None
+    assert found.steepest < found.lowest < found.last
 
 
 def test_a_loss_that_only_rises_suggests_nothing() -> None:
