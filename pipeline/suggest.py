@@ -27,7 +27,11 @@ def suggested_rates(results: Path, factors: Sequence[float]) -> list[float]:
     again = f"python -m pipeline.train experiment=lr_range_test results={results}"
     points = read_study(results / "sweep.json") if (results / "sweep.json").exists() else []
     if not points:
-        raise LabError(f"There is no range test in {results}.", expected="a folder that training wrote", fix=again)
+        raise LabError(
+            f"There are no results in {results}.",
+            expected="the folder of a range test, as training writes it",
+            fix=again,
+        )
     found = range_test(points[0].history)
     if found is None:
         raise LabError(
