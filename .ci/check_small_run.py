@@ -15,16 +15,23 @@ POINTS = {
     "thirteen_lines": 1,
     "mnist": 3,
     "mnist_grid": 12,
+    "lr_range_test": 1,
+    "lr_range_check": 3,
 }
 NUMPY_ONLY = {
     "trainability_map": 1,
+    "methods_three_bits": 98,
+    "methods_mnist": 120,
+    "features_mnist": 119,
     "curve_divergence": 6,
     "curve_stuck": 4,
     "curve_local_minimum": 6,
     "curve_restarts": 1,
     "curve_basins": 2,
 }
-"""Maps, and balls on a curve."""
+"""Maps, balls on a curve, and methods and features, which are many."""
+ON_KERAS = {"methods_three_bits": 11}
+"""What is compared with NumPy at one rate."""
 RUNS = """
     select experiments.name, backend.value
     from runs
@@ -36,6 +43,7 @@ RUNS = """
 
 expected = Counter({(study, backend): count for study, count in POINTS.items() for backend in ("numpy", "keras")})
 expected.update({(study, "numpy"): count for study, count in NUMPY_ONLY.items()})
+expected.update({(study, "keras"): count for study, count in ON_KERAS.items()})
 sweeps = {path: json.loads(path.read_text()) for path in Path("results").glob("*/*/sweep.json")}
 with Path("reports/points.csv").open(newline="") as stream:
     reported = Counter((row["study"], row["backend"]) for row in csv.DictReader(stream))
