@@ -15,7 +15,7 @@ class Packed:
     """Arrays by name, for every point of a stack, side by side in memory.
 
     Args:
-        shapes: (inputs, outputs) by name; a bias is (1, outputs).
+        shapes: (inputs, outputs) by name; what is not weights is (1, outputs).
         grid: how many points.
         dtype: of all of them.
         grid_last: whether the points are side by side in memory, or the weights of a point.
@@ -56,8 +56,8 @@ class Packed:
         return self
 
     def network(self, place: int) -> dict[str, NDArray[Any]]:
-        """Views of one point's arrays: weights (inputs, outputs), biases (outputs,)."""
-        return {n: a[place, 0] if n.endswith("bias") else a[place] for n, a in self.arrays.items()}
+        """Views of one point's arrays: weights (inputs, outputs), all others (outputs,)."""
+        return {n: a[place] if n.endswith("weights") else a[place, 0] for n, a in self.arrays.items()}
 
     def at(self, place: int) -> dict[str, NDArray[Any]]:
         """Copies of one point's arrays, (inputs, outputs)."""
@@ -70,5 +70,5 @@ class Packed:
     def norm(self) -> Array:
         """Euclidean norm over all arrays of a point: (grid,), float64."""
         squares = [np.square(array, dtype=np.float64).sum(axis=(1, 2)) for array in self.by_point().values()]
-        result: Array = np.sqrt(np.sum(squares, axis=0))
+        result: Array = np.sqrt(sum(squares))  # one by one: np.sum adds eight and more in another order for one point
         return result
