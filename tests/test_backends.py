@@ -308,6 +308,20 @@ class TestContract:
         assert history.series("test/loss")[0].tolist() == [0, 1, 2, 3]
         assert history.series("weights/update_ratio")[0].tolist() == [1, 2, 3]
 
+    def test_the_loss_of_every_minibatch_is_kept_where_asked_for(self, backend: Backend, tiny_images: Arrays) -> None:
+        rising = ("optimizer=sgd", "optimizer.learning_rate=0.001", "schedule=exponential", "schedule.final=100")
+        chosen = (*IMAGES, *rising, "recording.update_losses=true")
+        history = backend.run(*chosen, arrays=tiny_images)
+        rows, updates = history.tables["updates"], 3 * 4  # 3 epochs of 4 minibatches
+        assert [row["update"] for row in rows] == list(range(updates))
+        rates = 0.001 * 100 ** (np.arange(updates) / updates)
+        np.testing.assert_allclose([row["learning_rate"] for row in rows], rates, rtol=1e-6)
+        # The epoch's mean is over the rows of its minibatches, the last of which is smaller.
+        sizes = np.diff([*range(0, len(tiny_images.train_inputs), 16), len(tiny_images.train_inputs)])
+        losses = np.array([row["loss"] for row in rows]).reshape(3, 4)
+        means = losses @ sizes / sizes.sum()
+        np.testing.assert_allclose(history.series("train/loss")[1], means, rtol=1e-5)
+
     def test_snapshots_are_few_with_the_first_and_the_last(self, backend: Backend) -> None:
         for count in (2, 7):
             study = ("experiment=three_bits", "training.epochs=60", f"recording.snapshots={count}")

@@ -42,7 +42,8 @@ def trained(*points: Config, arrays: Arrays | None = None) -> list[History]:
     """Train points of one shape in one pass."""
     histories = [History() for _ in points]
     own = trainer(points[0]) if points[0].optimizer.name in ALONE else train
-    own(points, arrays or load(points[0].data, points[0].dtype, Path()), histories, lambda epoch, loss: None)
+    data = (arrays or load(points[0].data, points[0].dtype, Path())).first(points[0].training.rows)
+    own(points, data, histories, lambda epoch, loss: None)
     return histories
 
 
