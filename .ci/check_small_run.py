@@ -23,6 +23,7 @@ NUMPY_ONLY = {
     "methods_three_bits": 98,
     "methods_mnist": 120,
     "features_mnist": 119,
+    "width_transfer": 56,
     "curve_divergence": 6,
     "curve_stuck": 4,
     "curve_local_minimum": 6,

@@ -13,6 +13,7 @@ from pipeline.range_test import is_range_test, suggestion
 from pipeline.trends import roughly
 from pipeline.variant_report import comparison
 from pipeline.variants import final_loss, knob
+from pipeline.width_transfer import parametrizations, transfer_sentences
 
 QUESTIONS = {
     "line_y2x": "Fit y = 2x with one weight and one bias: which rates reach 2, which run away?",
@@ -28,6 +29,7 @@ QUESTIONS = {
     "features_mnist": "One feature of the network at a time, on MNIST: what does it do to the rates that train it?",
     "lr_range_test": "One run whose rate rises at every update: which rate does it suggest?",
     "lr_range_check": "Does the suggested rate train better than a tenth of it, and than ten times as much?",
+    "width_transfer": "In which parametrization does the best rate stay where it is as a network grows?",
     "curve_divergence": "Balls in a bowl: at which rate does each step overshoot farther than the one before?",
     "curve_stuck": "A ball on a shelf that is almost flat: is it stuck, and does a larger rate free it?",
     "curve_local_minimum": "A ball in the higher of two minima: which rates, and which momentum, get it out?",
@@ -57,6 +59,9 @@ def answers(points: Sequence[Point]) -> Iterator[str]:
             return
     if points[0].config.balls is not None:
         yield from curve_answers(points)
+        return
+    if parametrizations(points):
+        yield from transfer_sentences(points)
         return
     if knob(points) is not None:
         yield from comparison(points)
@@ -89,6 +94,8 @@ def headline(points: Sequence[Point]) -> str:
         return curve_headline(points)
     if is_range_test(points[0].config):
         return suggestion(points[0].history)
+    if parametrizations(points):
+        return " ".join(sentence[0].upper() + sentence[1:] for sentence in transfer_sentences(points))
     if knob(points) is not None:
         return " ".join(sentence[0].upper() + sentence[1:] for sentence in comparison(points))
     metric, sizes, best = cell_metric(points), hidden_sizes(points), best_point(points)

@@ -27,7 +27,7 @@ NOT_SIGNED: dict[str, Any] = {
 
 Of the data the checksums of its arrays are signed, wherever they came from.
 """
-DECIDING = ("data.py", "history.py", "initial_weights.py", "schedules.py")
+DECIDING = ("data.py", "history.py", "initial_weights.py", "parametrization.py", "schedules.py")
 """Modules that decide numbers on either backend; those of a backend's own package come on top."""
 EXPORTING = "saving.py"
 """A backend's module that only writes trained weights in another format."""

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.model_sections import Model
+from pipeline.parametrization import initial_scale
 
 Weights = dict[str, NDArray[np.floating]]
 """Arrays of one network by name: `layer_0/weights` (inputs, outputs), `layer_0/bias` (outputs,), `layer_1/...`.
@@ -57,6 +58,7 @@ def draw(model: Model, features: int, outputs: int, seed: int, dtype: str) -> We
     The other five give weights a variance v: `glorot` 2 / (inputs + outputs), `he` 2 / inputs (He et al. 2015), `lecun`
     1 / inputs (LeCun et al. 1998). `uniform` draws between -sqrt(3 v) and sqrt(3 v); `normal` as Keras' VarianceScaling
     draws its truncated normal: what lies beyond two deviations is drawn again, and the rest widened to variance v.
+    In the maximal-update parametrization the last layer's are smaller; see parametrization.py.
 
     Returns:
         Weights in `dtype`; each bias is `initial_bias` everywhere. A batch normalization begins with scale 1, shift 0,
@@ -73,6 +75,7 @@ def draw(model: Model, features: int, outputs: int, seed: int, dtype: str) -> We
             drawn = np.full((fan_in, fan_out), model.initial_weight)
         else:
             drawn = _scaled(model.initializer, generator, fan_in, fan_out)
+            drawn *= initial_scale(model, layer, len(sizes) - 1)
         weights[f"layer_{layer}/weights"] = drawn.astype(dtype)
     starts = {"bias": model.initial_bias, "scale": 1.0, "shift": 0.0, "moving_mean": 0.0, "moving_variance": 1.0}
     for name in array_names(model):

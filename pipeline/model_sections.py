@@ -32,6 +32,8 @@ class Model(Section):
         "lecun_uniform",
         "lecun_normal",
     ]
+    parametrization: Literal["standard", "maximal_update"]
+    base_hidden_size: PositiveInt
     initial_weight: Number
     initial_bias: Number
     batch_normalization: bool
@@ -83,9 +85,34 @@ def check_features(config: Config) -> None:
                 f"model.{name}: there is no hidden layer (model.hidden_size=null) that it could be of; "
                 f"use model.{name}={str(fix).lower()}, or give model.hidden_size; received {value}"
             )
+    if model.parametrization == "maximal_update":
+        _check_maximal_update(config)
     for name in ("batch_normalization", "dropout", "drop_connect") if config.gradient == "finite_difference" else ():
         if getattr(model, name):
             raise ValueError(
                 f"model.{name}: forward differences compare losses of one network, and this is another one in "
                 f"training; use gradient=backpropagation; received {getattr(model, name)}"
             )
+
+
+def _check_maximal_update(config: Config) -> None:
+    model, says = config.model, "model.parametrization: maximal_update"
+    if model.hidden_size is None:
+        raise ValueError(f"{says} goes by the width of hidden layers; give model.hidden_size, received null")
+    if not model.initializer.startswith(("he_", "lecun_")):
+        raise ValueError(
+            f"{says} needs weights whose variance goes by the inputs of a layer alone; "
+            f"use model.initializer=lecun_normal, or he_normal, received {model.initializer}"
+        )
+    if set(model.further_hidden_sizes) - {model.hidden_size}:
+        raise ValueError(
+            f"{says} is of hidden layers of one width; received model.hidden_size={model.hidden_size} and "
+            f"model.further_hidden_sizes={list(model.further_hidden_sizes)}"
+        )
+    if config.optimizer.name in ("bfgs", "lbfgs", "annealing"):
+        raise ValueError(
+            f"{says} says by how much each layer's rate differs, and {config.optimizer.name} has one step for all; "
+            "use model.parametrization=standard"
+        )
+    if getattr(config.optimizer, "output_learning_rate", None) is not None:
+        raise ValueError(f"{says} sets the last layer's rate; use optimizer.output_learning_rate=null")

@@ -30,6 +30,7 @@ from pipeline.range_test import is_range_test, range_test
 from pipeline.statements import Series
 from pipeline.variant_picture import variants_figure
 from pipeline.variants import knob
+from pipeline.width_transfer import parametrizations, transfer_figure
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -59,6 +60,8 @@ def study_figure(study: str, backends: Backends) -> Figure:
     test = range_test(points[0].history) if is_range_test(points[0].config) else None
     if test is not None:
         return range_figure(f"{study} ({points[0].config.backend.name})", test)
+    if parametrizations(points):
+        return transfer_figure(f"{study} ({points[0].config.backend.name}): final loss against the rate", points)
     if knob(points) is not None:
         return variants_figure(f"{study} ({points[0].config.backend.name}): final loss against the rate", points)
     if recorded(points, "weights/weight"):

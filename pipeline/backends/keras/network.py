@@ -11,7 +11,8 @@ from pipeline.backends.keras import optimizers
 from pipeline.backends.keras.layers import build_layers, variables
 from pipeline.config import Config, KerasBackend
 from pipeline.data import Arrays
-from pipeline.initial_weights import Weights, array_names, draw, layer_sizes
+from pipeline.initial_weights import Weights, array_names, draw, is_trained, layer_sizes
+from pipeline.parametrization import rate_scales
 from pipeline.schedules import updates_per_epoch
 
 
@@ -130,6 +131,9 @@ def build(config: Config, arrays: Arrays) -> tuple[Network, optimizers.Watched]:
     updates = config.training.epochs * updates_per_epoch(config.training, len(arrays.train_inputs))
     optimizer = optimizers.build(config.optimizer, config.schedule, updates)
     optimizer.limits = config.training
+    trained = [name for name in array_names(knobs) if is_trained(name)]
+    scales = rate_scales(knobs, config.optimizer.name, trained)
+    optimizer.scales = {trained.index(name): scale for name, scale in scales.items()}
     optimizer.watch(network.trainable_variables, config.recording.direction_changes)
     loss, metrics = _loss_and_metrics(config)
     asked = isinstance(config.backend, KerasBackend) and config.backend.jit_compile

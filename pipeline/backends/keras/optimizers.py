@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import keras
@@ -36,12 +37,14 @@ class Watched(keras.optimizers.Optimizer):  # type: ignore[misc]
     weight does not move. `watch` must be called once before training.
 
     Attributes:
+        scales: what the rate of a variable is multiplied by, by its place among the trainable ones; else 1.
         limits: has clip_value and clip_norm; None: the gradient is left as it is. The norms are of what it was before.
         due: the update (counted from 1) whose norms are wanted.
         norms: (2,) float64: Euclidean norms over all weights, of the gradient and of the update, at `due`.
     """
 
     limits: Training | None = None
+    scales: Mapping[int, float] = MappingProxyType({})
 
     def watch(self, variables: Sequence[Any], count_directions: bool) -> None:
         """Build the optimizer for the trainable `variables`, with room for the counts where they are wanted."""
@@ -70,6 +73,14 @@ class Watched(keras.optimizers.Optimizer):  # type: ignore[misc]
     def learning_rate_of(self, update: int) -> float | None:
         """The rate of the last update made, which is number `update` from 1; None where it stays the same."""
         return self._learning_rate.rate_of(update) if isinstance(self._learning_rate, Scheduled) else None
+
+    def scale_of(self, variable: Any) -> float:
+        """What the rate of a trainable variable is multiplied by."""
+        return self.scales.get(self._trainable_variables_indices[self._var_key(variable)], 1.0)
+
+    def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
+        scale = self.scale_of(variable)
+        super().update_step(gradient, variable, learning_rate if scale == 1 else learning_rate * scale)
 
     def assign_add(self, variable: Any, value: Any) -> None:
         self._see(variable, value, sign=1)
@@ -163,7 +174,7 @@ class WatchedAdamW(Watched, keras.optimizers.AdamW):  # type: ignore[misc]
 
     def assign_sub(self, variable: Any, value: Any) -> None:
         if self._var_key(variable) in self._trainable_variables_indices:
-            rate = ops.cast(self.learning_rate, variable.dtype)
+            rate = ops.cast(self.learning_rate, variable.dtype) * self.scale_of(variable)
             value = ops.add(value, ops.multiply(variable, ops.multiply(rate, self.weight_decay)))
         super().assign_sub(variable, value)
 

@@ -12,7 +12,9 @@ from numpy.typing import NDArray
 from pipeline.backends.numpy import optimizers
 from pipeline.backends.numpy.network import Array
 from pipeline.backends.numpy.packed import Packed
+from pipeline.model_sections import Model
 from pipeline.optimizer_sections import Constant, Optimizer, ReduceOnPlateau, Schedule
+from pipeline.parametrization import rate_scales
 from pipeline.schedules import Factors, factors
 
 
@@ -45,6 +47,7 @@ class Descent:
 
     Args:
         points: their optimizers, all of one name.
+        model: of all of them; its parametrization decides what the rate of each array is multiplied by.
         schedule: of all of them.
         updates: how many will be made.
         parameters: the stack; read at every step.
@@ -60,6 +63,7 @@ class Descent:
     def __init__(
         self,
         points: Sequence[Optimizer],
+        model: Model,
         schedule: Schedule,
         updates: int,
         parameters: Packed,
@@ -70,7 +74,7 @@ class Descent:
         self.moments = optimizers.moments(points, gradient)
         self.plateau: Plateau | None = None
         self._schedule = schedule
-        knobs = optimizers.knobs(points, parameters)
+        knobs = optimizers.knobs(points, parameters, rate_scales(model, points[0].name, list(parameters.shapes)))
         self._now = knobs["-learning_rate"]
         self._whole, self._learning_rates = self._now.copy(), np.array([point.learning_rate for point in points])
         self._table = np.empty(0)

@@ -256,11 +256,13 @@ def moments(points: Sequence[Optimizer], gradient: Packed) -> dict[str, Packed]:
     return found
 
 
-def knobs(points: Sequence[Optimizer], parameters: Packed) -> dict[str, Array]:
+def knobs(
+    points: Sequence[Optimizer], parameters: Packed, scales: Mapping[str, float] | None = None
+) -> dict[str, Array]:
     """Each knob of a stack's points as an array that broadcasts against `parameters.flat`.
 
-    The learning rate is there with its sign turned. Where the last layer has a rate of its own, there is one number for
-    each weight.
+    The learning rate is there with its sign turned. Where the last layer has a rate of its own, or `scales` says by how
+    much the rate of some array differs, there is one number for each weight.
     """
     dtype = parameters.flat.dtype
 
@@ -278,11 +280,12 @@ def knobs(points: Sequence[Optimizer], parameters: Packed) -> dict[str, Array]:
     found = {name: spread([getattr(point, name) for point in points]) for name in names}
     found["-learning_rate"] = -found.pop("learning_rate")
     own = [getattr(point, "output_learning_rate", None) for point in points]
-    if any(rate is not None for rate in own):
+    if any(rate is not None for rate in own) or scales:
         rates = parameters.like(dtype)
         last = list(parameters.shapes)[-1].split("/")[0]
         for name, array in rates.arrays.items():
+            scale = (scales or {}).get(name, 1.0)
             for place, (point, rate) in enumerate(zip(points, own, strict=True)):
-                array[place] = -(rate if rate is not None and name.startswith(last) else point.learning_rate)
+                array[place] = -scale * (rate if rate is not None and name.startswith(last) else point.learning_rate)
         found["-learning_rate"] = rates.flat
     return found

@@ -147,7 +147,7 @@ def train_block(config: Config, arrays: Arrays, places: Places, stop: threading.
     gradient, change = (parameters.like(parameters.flat.dtype) for _ in range(2))
     tally, epochs = Tally(len(places), config.training.epochs + 1), config.training.epochs
     chosen = _optimizers(config, values, len(places))
-    step = Descent(chosen, config.schedule, epochs, parameters, gradient, change).step
+    step = Descent(chosen, config.model, config.schedule, epochs, parameters, gradient, change).step
     network = GridLast(config, arrays.scaled(arrays.train_inputs), arrays.train_targets, parameters, gradient)
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
         for update in range(1, epochs + 1):

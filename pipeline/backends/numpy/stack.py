@@ -67,7 +67,7 @@ class Stack:
         self._clipped = self.gradient.like(dtype) if self.config.training.clipped else None
         followed = self.gradient if self._clipped is None else self._clipped
         chosen, schedule = [point.optimizer for point in points], self.config.schedule
-        self.descent = Descent(chosen, schedule, updates, parameters, followed, self.change)
+        self.descent = Descent(chosen, self.config.model, schedule, updates, parameters, followed, self.change)
         counted = self.config.recording.direction_changes
         self.progress = Progress(
             parameters,
