@@ -16,6 +16,8 @@ NO_FEATURES: dict[str, Any] = {
     "batch_normalization": False,
     "dropout": 0.0,
     "drop_connect": 0.0,
+    "parametrization": "standard",
+    "base_hidden_size": 64,
 }
 """Of a `Model`: one hidden layer with nothing added to it."""
 
