@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.charts import Chart, bar, contour, image, line, parallel, scatter
 from pipeline.config import Config, TableData, flatten
 from pipeline.history import weight_metrics
 from pipeline.plot_data import target_slope
@@ -34,8 +35,6 @@ FIRST = [RATE, SIZE, "optimizer.name", "schedule.name", "feature"]
 NOT_KNOBS = ("study", "results", "dry_run", "force", "tracking.", "backend.", "data.")
 MOST_AXES, MOST_WEIGHTS, MOST_RUNS = 5, 4, 8
 BACKENDS = {"numpy": "NumPy", "keras": "Keras"}
-
-Chart = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -121,16 +120,16 @@ def _judged_by(points: Sequence[Config]) -> str:
 def _curves(points: Sequence[Config]) -> list[Chart]:
     """How training went: the loss, and the accuracy, the mean absolute error, or the share of balls that settled."""
     if _has_classes(points):
-        return [_line("train/loss", log=True), _line("test/accuracy")]
+        return [line("train/loss", log=True), line("test/accuracy")]
     balls = points[0].balls is not None
-    error = _line("balls/settled_share") if balls else _line("train/mean_absolute_error", log=True)
-    return [_line("train/loss", log=True), error]
+    error = line("balls/settled_share") if balls else line("train/mean_absolute_error", log=True)
+    return [line("train/loss", log=True), error]
 
 
 def _map(points: Sequence[Config], images: Collection[str]) -> list[Section]:
-    pictures = [_image(key, points[0].training.epochs) for key in images]
+    pictures = [image(key, points[0].training.epochs) for key in images]
     asks = "In which minimum does each ball end?" if points[0].data.kind == "curve" else "Which pairs converge (blue)?"
-    filled = [_line("map/converged_share"), _line("map/best_loss", log=True)]
+    filled = [line("map/converged_share"), line("map/best_loss", log=True)]
     return [
         Section(asks, pictures, columns=1, height=900),
         Section("How the map filled, by block", filled),
@@ -144,26 +143,26 @@ def _grid(points: Sequence[Config], knobs: Sequence[str], images: Collection[str
     if axes:
         best = "highest accuracy" if _has_classes(points) else "smallest loss"
         metrics = [LOG_LOSS] if judged == LOG_LOSS else [LOG_LOSS, judged]
-        answer = [_parallel(axes, metrics)]
+        answer = [parallel(axes, metrics)]
         if {RATE, SIZE} <= set(knobs):
-            answer.append(_contour(LOG_RATE, SIZE, judged))
+            answer.append(contour(LOG_RATE, SIZE, judged))
         elif RATE in knobs:
-            answer.append(_scatter(LOG_RATE, judged))
+            answer.append(scatter(LOG_RATE, judged))
         sections.append(Section(f"Which point ends with the {best}?", answer))
     sections.append(Section("How did it get there?", _curves(points)))
     weights = _single_weights(points)
     if weights:
         sections.append(Section("Where did the weights go?", weights))
     if images:
-        charts = [_image(key, points[0].training.epochs) for key in images]
+        charts = [image(key, points[0].training.epochs) for key in images]
         columns, height = (2, 400) if len(points) < 3 else (1, 600)  # a card has an image of each run
         sections.append(Section("Step by step: move the slider", charts, columns, height))
     return sections
 
 
 def _divergence(points: Sequence[Config]) -> list[Section]:
-    outcome = [_scatter(LOG_RATE, "diverged"), _bar("diverged_step"), _bar("last_finite_loss")]
-    curves = [_line(name, log=True) for name in ("train/loss", "gradient_norm", "weights/update_ratio")]
+    outcome = [scatter(LOG_RATE, "diverged"), bar("diverged_step"), bar("last_finite_loss")]
+    curves = [line(name, log=True) for name in ("train/loss", "gradient_norm", "weights/update_ratio")]
     return [
         Section("Which diverged (1), when, from which loss?", outcome, columns=3),
         Section("Loss, gradient, update beside the weights", curves),
@@ -173,14 +172,14 @@ def _divergence(points: Sequence[Config]) -> list[Section]:
 def _seeds(points: Sequence[Config]) -> list[Section]:
     return [
         Section("Mean over seeds, in its range", _curves(points)),
-        Section("Mean at the end", [_bar(_judged_by(points)), _bar("diverged")]),
+        Section("Mean at the end", [bar(_judged_by(points)), bar("diverged")]),
     ]
 
 
 def _backends(points: Sequence[Config]) -> list[Section]:
     return [
         Section("Mean over the points, in its range", _curves(points)),
-        Section("Mean at the end; mean seconds", [_bar(_judged_by(points)), _bar("time/seconds")]),
+        Section("Mean at the end; mean seconds", [bar(_judged_by(points)), bar("time/seconds")]),
     ]
 
 
@@ -204,46 +203,8 @@ def _single_weights(points: Sequence[Config]) -> list[Chart]:
         arrays["layer_0/bias"] = np.zeros(outputs)
     slope = target_slope(config)
     limits = None if not slope else (slope - 3 * abs(slope), slope + 3 * abs(slope))  # what runs away leaves the chart
-    charts = [_line(name, limits=limits) | {"xAxisScaleType": "log"} for name in weight_metrics(arrays)]
+    charts = [line(name, limits=limits) | {"xAxisScaleType": "log"} for name in weight_metrics(arrays)]
     return charts if len(charts) <= MOST_WEIGHTS else []
-
-
-def _parallel(params: Sequence[str], metrics: Sequence[str]) -> Chart:
-    """Lines are coloured by the last metric."""
-    return {"type": "PARALLEL", "selectedParams": params, "selectedMetrics": metrics, "showAllRuns": False}
-
-
-def _contour(x: str, y: str, z: str) -> Chart:
-    axes = {"xaxis": {"key": x, "type": "PARAM"}, "yaxis": {"key": y, "type": "PARAM"}}
-    return {"type": "CONTOUR", **axes, "zaxis": {"key": z, "type": "METRIC"}}
-
-
-def _scatter(x: str, y: str) -> Chart:
-    return {"type": "SCATTER", "xaxis": {"key": x, "type": "PARAM"}, "yaxis": {"key": y, "type": "METRIC"}}
-
-
-def _line(metric: str, log: bool = False, limits: tuple[float, float] | None = None) -> Chart:
-    return {
-        "type": "LINE",
-        "metricKey": metric,
-        "selectedMetricKeys": [metric],
-        "scaleType": "log" if log else "linear",
-        "xAxisKey": "step",
-        "xAxisScaleType": "linear",
-        "selectedXAxisMetricKey": "",
-        "lineSmoothness": 0,
-        "range": {} if limits is None else {"yMin": limits[0], "yMax": limits[1]},
-        "yAxisKey": "metric",
-        "yAxisExpressions": [],
-    }
-
-
-def _bar(metric: str) -> Chart:
-    return {"type": "BAR", "metricKey": metric}
-
-
-def _image(key: str, step: int) -> Chart:
-    return {"type": "IMAGE", "imageKeys": [key], "step": step, "showRunParams": False}
 
 
 def _state(

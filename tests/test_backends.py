@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from pipeline.checkpoints import Checkpoint, Checkpoints, State, read_checkpoint, write_checkpoint
+from pipeline.checkpoints import Checkpoint, State, read_checkpoint, write_checkpoint
 from pipeline.config import Config
 from pipeline.data import Arrays, load
 from pipeline.history import History, record_epochs
 from pipeline.initial_weights import Weights, draw, is_trained
+from pipeline.trainers import Train
 from tests.methods import OPTIMIZERS, SCHEDULES
 from tests.test_numpy_training import Keeper, assert_same, divergence_by_hand
 from tests.trained import config
@@ -56,19 +55,6 @@ STOPS = {
         (*IMAGES, "training.epochs=11", "optimizer=momentum", "recording.metrics_every=9", "recording.snapshots=3"),
     ),
 }
-
-
-class Train(Protocol):
-    """The `train` of a backend."""
-
-    def __call__(
-        self,
-        points: Sequence[Config],
-        arrays: Arrays,
-        histories: Sequence[History],
-        report: Callable[[int, float], None],
-        checkpoints: Checkpoints | None = None,
-    ) -> None: ...
 
 
 @dataclass
