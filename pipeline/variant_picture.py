@@ -10,7 +10,7 @@ import numpy as np
 
 from pipeline.panels import FAINT, INK, SMALL, name_panel, panels, rate_axis, rate_colour
 from pipeline.points import Point
-from pipeline.variants import Variant, target, variants
+from pipeline.variants import TARGET, Variant, target, variants
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -34,7 +34,7 @@ def variants_figure(title: str, points: Sequence[Point]) -> Figure:
     figure, axes = panels(rows, columns, title, width=3.3, height=2.5)
     finite = np.concatenate([variant.losses[np.isfinite(variant.losses)] for variant in found])
     positive = finite[finite > 0]
-    ceiling = MOST * wanted / 0.1
+    ceiling = MOST * wanted / TARGET
     floor = max(min(positive.min(initial=wanted), wanted) / 2, 1e-12 * ceiling)
     for panel, variant in zip(axes, found, strict=False):
         for other in found:

@@ -22,8 +22,8 @@ from pipeline.trends import first_below
 
 KNOBS = ("optimizer.name", "schedule.name", "feature")
 """What makes variants: the first of these that differs among the points."""
-TARGET = 0.1
-"""Share of the baseline loss that is to be reached."""
+TARGET = 0.2
+"""Share of the baseline loss that is to be reached: 0.46 on MNIST, 0.1 on three_bits."""
 SMOOTHED = 20
 """Over so many updates the loss of minibatches is averaged before it is held against the target."""
 

@@ -31,7 +31,7 @@ def point(optimizer: str, rate: float, losses: Mapping[int, float], diverged: in
 
 @pytest.fixture(scope="module")
 def points() -> list[Point]:
-    """The target of three_bits is 0.05: a tenth of 1/2, the loss of the answer 1/2."""
+    """The target of three_bits is 0.1: a fifth of 1/2, the loss of the answer 1/2."""
     return [
         point("sgd", 10, {0: 0.5, 40: 0.04, 100: 0.001}),
         point("sgd", 0.1, {0: 0.5, 100: 0.2}),
@@ -54,7 +54,7 @@ def test_what_differs_beside_the_rate_makes_variants(points: Sequence[Point]) ->
 def test_losses_range_and_steps_of_each(points: Sequence[Point]) -> None:
     sgd, adam, momentum = variants(points)
     assert [sgd.name, adam.name, momentum.name] == ["sgd", "adam", "momentum"]
-    assert target(points[0]) == pytest.approx(0.05)
+    assert target(points[0]) == pytest.approx(0.1)
     assert sgd.rates.tolist() == list(RATES)
     assert sgd.losses.tolist() == [0.2, 0.04, 0.001, math.inf]
     assert (sgd.range, sgd.decades, sgd.at_the_edge) == ((1.0, 10.0), 1.0, False)
@@ -86,8 +86,8 @@ def test_the_losses_of_minibatches_are_averaged_before_they_count() -> None:
     one = point("sgd", 1, {0: 0.5, 1: 0.01})
     losses = [0.5] * 30 + [0.0] * 30
     one.history.tables["updates"] = [{"update": float(n), "loss": loss} for n, loss in enumerate(losses)]
-    # The mean of SMOOTHED losses is at most a tenth of 0.5 when at most a tenth of them are 0.5.
-    assert steps_to_target(one) == 30 + SMOOTHED * 9 // 10 - 1
+    # The mean of SMOOTHED losses is at most a fifth of 0.5 when at most a fifth of them are 0.5.
+    assert steps_to_target(one) == 30 + SMOOTHED * 8 // 10 - 1
     one.history.tables["updates"] = one.history.tables["updates"][:30]
     assert math.isnan(steps_to_target(one))
 
