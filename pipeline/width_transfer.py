@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from pipeline.panels import FAINT, INK, Line, label_ends, name_panel, panels, rate_axis, rate_colour
+from pipeline.panels import INK, Line, label_ends, name_panel, panels, rate_axis, rate_colour
 from pipeline.plot_data import Curve, Floats
 from pipeline.points import Point
 from pipeline.variants import final_loss
@@ -92,6 +92,7 @@ def transfer_figure(title: str, points: Sequence[Point]) -> Figure:
         panel.set_yscale("log")
         panel.set_ylim(low, high)
         rate_axis(panel, [float(rate) for rate in sizes[0].rates])
+        panel.tick_params(axis="x", labelrotation=45)
         lines = []
         for rank, best in enumerate(sizes):
             grey = 0.75 - 0.7 * rank / max(len(sizes) - 1, 1)
@@ -105,5 +106,4 @@ def transfer_figure(title: str, points: Sequence[Point]) -> Figure:
         label_ends(panel, lines)
         panel.set_ylabel("final loss")
         name_panel(panel, f"{name.replace('_', '-')} parametrization")
-        panel.set_title("circles: the best rate", loc="right", y=1, fontsize=8, color=FAINT)
     return figure
