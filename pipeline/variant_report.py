@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
+from pipeline.method_limits import MINIMIZERS
 from pipeline.parity import pairs
 from pipeline.points import Point
 from pipeline.reproduction import BACKENDS, Results
@@ -14,6 +15,8 @@ from pipeline.reproduction_report import table
 from pipeline.variants import SMOOTHED, TARGET, Variant, knob, target, variants
 
 CALLED = {"optimizer.name": "method", "schedule.name": "schedule", "feature": "feature"}
+SEARCHES = (*MINIMIZERS, "annealing")
+"""Methods that SciPy runs."""
 
 
 def variant_table(points: Sequence[Point]) -> Iterator[str]:
@@ -24,7 +27,8 @@ def variant_table(points: Sequence[Point]) -> Iterator[str]:
     yield (
         f"Target: a loss of {target(points[0]):.3g}, {TARGET:.0%} of the baseline. A rate is usable where training "
         "ends at most there; the range is that around the best rate, + where the grid ends first. Steps: updates until "
-        f"the training loss{_smoothed(points)} first was at most the target, at the usable rate that took the fewest."
+        f"the training loss{_smoothed(points)} first was at most the target, at the usable rate that took the fewest"
+        f"{_own_steps(points)}."
     )
     yield ""
     rows = [[CALLED[key], "best rate", "loss there", "usable rates", "decades", "steps to the target", "at rate"]]
@@ -103,6 +107,12 @@ def _steps(variant: Variant) -> str:
 
 def _fastest_rate(variant: Variant) -> str:
     return "" if variant.fastest is None else f"{variant.rates[variant.fastest]:g}"
+
+
+def _own_steps(points: Sequence[Point]) -> str:
+    """What a step is for the methods whose epochs are no single updates."""
+    own = [name for name in dict.fromkeys(point.config.optimizer.name for point in points) if name in SEARCHES]
+    return f"; a step of {_listed(own)} is an iteration, which takes several losses" if own else ""
 
 
 def _smoothed(points: Sequence[Point]) -> str:
