@@ -114,11 +114,16 @@ def weight_metrics(weights: Mapping[str, NDArray[np.floating]]) -> dict[str, flo
     return values
 
 
-def note_update(history: History, updates: int, learning_rate: float, loss: float) -> None:
-    """Append to the table `updates`: how many were made before, the rate of this one, its loss where it is finite."""
+def note_update(
+    history: History, updates: int, learning_rate: float, loss: float, penalty: float | None = None
+) -> None:
+    """Append to the table `updates`: how many were made before, the rate of this one, its loss where it is finite.
+
+    `penalty` is what the loss has of it, where there is one.
+    """
     if math.isfinite(loss):
         row = {"update": float(updates), "learning_rate": learning_rate, "loss": loss}
-        history.tables.setdefault("updates", []).append(row)
+        history.tables.setdefault("updates", []).append(row | ({} if penalty is None else {"penalty": penalty}))
 
 
 def direction_change_rows(counts: Mapping[str, NDArray[np.integer]]) -> list[dict[str, float]]:

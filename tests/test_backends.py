@@ -308,6 +308,28 @@ class TestContract:
         means = losses @ sizes / sizes.sum()
         np.testing.assert_allclose(history.series("train/loss")[1], means, rtol=1e-5)
 
+    def test_what_a_loss_has_of_the_penalty_stands_beside_it(self, backend: Backend, tiny_images: Arrays) -> None:
+        penalties, plain = ("training.l1=0.002", "training.l2=0.003"), (*IMAGES, "recording.update_losses=true")
+        history = backend.run(*plain, *penalties, "recording.snapshots=9", arrays=tiny_images)
+        weights = {
+            epoch: [a for n, a in arrays.items() if n.endswith("weights")]
+            for epoch, arrays in history.snapshots.items()
+        }
+        by_hand = {
+            epoch: sum(0.002 * np.abs(array).sum() + 0.003 * (array**2).sum() for array in arrays)
+            for epoch, arrays in weights.items()
+        }
+        assert list(by_hand) == [0, 1, 2, 3]
+        epochs, recorded = history.series("weights/penalty")
+        np.testing.assert_allclose(recorded, [by_hand[epoch] for epoch in epochs], rtol=1e-5)
+        rows = history.tables["updates"]
+        np.testing.assert_allclose([row["penalty"] for row in rows[::4]], list(by_hand.values())[:3], rtol=1e-5)
+        # The first update sees the weights that training without a penalty begins from.
+        without = backend.run(*plain, arrays=tiny_images)
+        assert rows[0]["loss"] - rows[0]["penalty"] == pytest.approx(without.tables["updates"][0]["loss"], rel=1e-5)
+        assert "weights/penalty" not in without.names()
+        assert "penalty" not in without.tables["updates"][0]
+
     def test_snapshots_are_few_with_the_first_and_the_last(self, backend: Backend) -> None:
         for count in (2, 7):
             study = ("experiment=three_bits", "training.epochs=60", f"recording.snapshots={count}")

@@ -168,19 +168,26 @@ def _pass_over_minibatches(epoch: int, run: Run, size: int, history: History) ->
         chosen = order[start : start + size]
         # Taken by Keras' backend, the rows are not copied a second time out of NumPy's memory.
         inputs, targets = ops.take(run.inputs, chosen, axis=0), ops.take(run.targets, chosen, axis=0)
+        penalty = _penalty(run) if run.config.recording.update_losses else None
         logs = run.network.train_on_batch(inputs, targets, return_dict=True)
         _add(totals, "train", logs, len(chosen) / rows)
         if run.config.recording.update_losses:
             updates = (epoch - 1) * run.updates_per_epoch + start // size
             rate = run.optimizer.learning_rate_of(updates + 1) or run.config.optimizer.learning_rate
-            note_update(history, updates, rate, float(logs["loss"]))
+            note_update(history, updates, rate, float(logs["loss"]), penalty)
     run.optimizer.end_epoch(totals["train/loss"])
     return totals
 
 
+def _penalty(run: Run) -> float | None:
+    """What is added to the losses at the present weights; None where there is no penalty."""
+    return float(sum(run.network.losses)) if run.config.training.penalised else None
+
+
 def _evaluate(run: Run) -> Measures:
-    """Measure the test rows, where there are some, at the present weights."""
-    measures: Measures = {}
+    """Measure the test rows, where there are some, and the penalty at the present weights."""
+    penalty = _penalty(run)
+    measures: Measures = {} if penalty is None else {"weights/penalty": penalty}
     inputs, targets = run.arrays.test_inputs, run.arrays.test_targets
     if inputs is None or targets is None:
         return measures

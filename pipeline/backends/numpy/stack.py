@@ -147,11 +147,10 @@ class Stack:
             Loss (points,), and what was measured, each (points,).
         """
         losses, found = self._differentiate(batches, measured)
-        training = self.config.training
-        if not training.penalised:
+        training, added = self.config.training, self.penalties()
+        if added is None:
             return losses, found
         parameters = self.progress.parameters
-        added = penalty(training, parameters.by_point())
         if "loss" in found:
             found["loss"] = found["loss"] + added
         if self.config.gradient == "finite_difference":  # which has seen it
@@ -160,6 +159,11 @@ class Stack:
             if name.endswith("weights"):
                 gradient += penalty_slope(training, parameters.arrays[name])
         return losses + added, found
+
+    def penalties(self) -> Array | None:
+        """What is added to the losses at the present weights, (points,); None where there is no penalty."""
+        training = self.config.training
+        return penalty(training, self.progress.parameters.by_point()) if training.penalised else None
 
     def _differentiate(self, batches: Sequence[Batch], measured: bool) -> tuple[Array, Measures]:
         """The loss without the penalty, and its gradient."""
@@ -249,8 +253,12 @@ class Stack:
             self.move()
 
     def evaluate(self) -> Measures:
-        """Loss and its companions, (points,) each: on the test rows and, with a full batch, on the training rows."""
-        arrays, measures = self.arrays, Measures()
+        """Loss and its companions, (points,) each: on the test rows and, with a full batch, on the training rows.
+
+        Losses have the penalty, which is beside them.
+        """
+        arrays, added = self.arrays, self.penalties()
+        measures: Measures = {} if added is None else {"weights/penalty": added}
         if self.config.training.batch_size is None:
             whole = self._evaluate([self._all_rows()])
             self.progress.see_losses(whole["loss"])
@@ -275,9 +283,8 @@ class Stack:
                 totals[name] = totals.get(name, 0) + value * len(some.inputs)
             rows += len(some.inputs)
         means: Measures = {name: total / rows for name, total in totals.items()}
-        if self.config.training.penalised:
-            means["loss"] = means["loss"] + penalty(self.config.training, self.progress.parameters.by_point())
-        return means
+        added = self.penalties()
+        return means if added is None else means | {"loss": means["loss"] + added}
 
     def _measure(self, sums: Array, targets: Targets) -> Measures:
         return measure(self.config.loss, self.config.model.output_activation, sums, targets)

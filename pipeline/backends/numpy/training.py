@@ -106,10 +106,11 @@ def _train_epoch(epoch: int, stack: Stack, histories: Sequence[History], measure
         losses, values = stack.differentiate(batches, on_the_way)
         progress.see_losses(losses)
         if config.recording.update_losses:
-            rates = stack.descent.rates(progress.updates + 1)
-            for history, loss, rate in zip(histories, losses, rates, strict=True):
+            rates, added = stack.descent.rates(progress.updates + 1), stack.penalties()
+            for place, history in enumerate(histories):
                 if not history.epochs:
-                    note_update(history, progress.updates, float(rate), float(loss))
+                    penalty = None if added is None else float(added[place])
+                    note_update(history, progress.updates, float(rates[place]), float(losses[place]), penalty)
         share = len(batches[0].inputs) / len(stack.arrays.train_inputs)
         mean_losses += losses * share
         for name, value in values.items():
