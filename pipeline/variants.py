@@ -1,7 +1,8 @@
 """What a method or a feature does to the rates that can be used: loss against rate, usable range, steps to a target.
 
 A variant is what the points of a study differ in besides the rate: the optimizer, the schedule or the feature. The
-target is a loss of `TARGET` of the baseline. A rate is *usable* for a variant where training ends at most there.
+target is a loss of `TARGET` of the baseline. A rate is *usable* for a variant where training ends at most there. Losses
+are compared without a penalty of L1 or L2, which only their own features have.
 """
 
 from __future__ import annotations
@@ -35,7 +36,8 @@ class Variant:
     Attributes:
         name: of the optimizer, schedule or feature.
         rates: (rates,) ascending.
-        losses: (rates,) at the end of training, on the test rows where there are some; inf where training diverged.
+        losses: (rates,) at the end of training without penalties, on the test rows where there are some; inf where
+            training diverged.
         usable: (rates,) whether that is at most the target.
         steps: (rates,) updates until the training loss first was at most the target; NaN where it never was.
     """
@@ -113,25 +115,27 @@ def target(point: Point) -> float:
 
 
 def final_loss(point: Point) -> float:
-    """The loss at the end, on the test rows where there are some, else on the training rows; inf if it diverged."""
+    """The loss at the end without the penalty, on the test rows where there are some; inf if it diverged."""
     final = point.outcome.final
-    loss = final.get("test/loss", final.get("train/loss", math.inf))
+    loss = final.get("test/loss", final.get("train/loss", math.inf)) - final.get("weights/penalty", 0.0)
     return math.inf if point.outcome.outcome == "diverged" else loss
 
 
 def steps_to_target(point: Point) -> float:
-    """Updates until the training loss first was at most the target; NaN where it never was.
+    """Updates until the training loss without the penalty first was at most the target; NaN where it never was.
 
     With minibatches whose losses were kept, the mean of the last `SMOOTHED` of them; else the recorded epochs.
     """
     rows = point.history.tables.get("updates", [])
     if rows:
-        losses = np.array([row["loss"] for row in rows])
+        losses = np.array([row["loss"] - row.get("penalty", 0.0) for row in rows])
         width = min(SMOOTHED, len(losses))
         means = np.convolve(losses, np.ones(width) / width, mode="valid")
         place = first_below(means, target(point))
         return float(rows[place + width - 1]["update"]) if place < len(means) else math.nan
     epochs, losses = point.history.series("train/loss")
+    penalties = dict(zip(*point.history.series("weights/penalty"), strict=True))
+    losses = losses - np.array([penalties.get(epoch, 0.0) for epoch in epochs])
     place = first_below(losses, target(point))
     if place == len(losses):
         return math.nan

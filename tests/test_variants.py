@@ -92,6 +92,21 @@ def test_the_losses_of_minibatches_are_averaged_before_they_count() -> None:
     assert math.isnan(steps_to_target(one))
 
 
+def test_a_penalty_does_not_count() -> None:
+    one = point("sgd", 1, {0: 0.5, 1: 0.3, 2: 0.25})
+    assert final_loss(one) == 0.25
+    assert math.isnan(steps_to_target(one))
+    for epoch, penalty in ((0, 0.05), (1, 0.21), (2, 0.2)):
+        one.history.record(epoch, {"weights/penalty": penalty})
+    penalised = Point(one.name, Path(), one.config, one.history, outcome_of(one.history))
+    assert final_loss(penalised) == pytest.approx(0.05)
+    assert steps_to_target(penalised) == 1
+    losses = [0.5] * SMOOTHED + [0.3] * SMOOTHED
+    rows = [{"update": float(n), "loss": loss, "penalty": 0.25} for n, loss in enumerate(losses)]
+    penalised.history.tables["updates"] = rows
+    assert steps_to_target(penalised) == SMOOTHED + SMOOTHED * 3 // 4 - 1
+
+
 def test_the_test_rows_decide_where_there_are_some() -> None:
     one = point("sgd", 1, {0: 0.5, 1: 0.2})
     assert final_loss(one) == 0.2
