@@ -1,4 +1,8 @@
-"""Does the best rate stay where it is as a network grows? Loss over rates and hidden sizes, by parametrization."""
+"""Does the best rate stay where it is as a network grows? Loss over rates and hidden sizes, by parametrization.
+
+Networks are compared by the training loss of the last epoch, as Yang et al. 2022 (arXiv:2203.03466, figure 3) do. In
+the study that epoch is the only one: the loss is the mean over its minibatches, each of rows not seen before.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +15,6 @@ import numpy as np
 from pipeline.panels import INK, Line, label_ends, name_panel, panels, rate_axis, rate_colour
 from pipeline.plot_data import Curve, Floats
 from pipeline.points import Point
-from pipeline.variants import final_loss
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -26,7 +29,7 @@ class Best(NamedTuple):
     Attributes:
         size: the hidden size.
         rates: (rates,) ascending.
-        losses: (rates,) at the end; inf where training diverged.
+        losses: (rates,) of the training rows in the last epoch; inf where training diverged.
         rate: the vertex of the parabola through the smallest loss and its two neighbours, over log(rate) and log(loss);
             the rate of the smallest loss where it has no two finite neighbours; NaN where all diverged.
     """
@@ -44,10 +47,14 @@ def parametrizations(points: Sequence[Point]) -> dict[str, list[Best]]:
         model, rate = point.config.model, point.config.optimizer.learning_rate
         if model.hidden_size is not None:
             sizes = found.setdefault(model.parametrization, {})
-            sizes.setdefault(model.hidden_size, {})[rate] = final_loss(point)
+            sizes.setdefault(model.hidden_size, {})[rate] = _training_loss(point)
     if len(found) < 2:
         return {}
     return {name: [_best(size, sizes[size]) for size in sorted(sizes)] for name, sizes in found.items()}
+
+
+def _training_loss(point: Point) -> float:
+    return math.inf if point.outcome.outcome == "diverged" else point.outcome.final.get("train/loss", math.inf)
 
 
 def _best(size: int, by_rate: dict[float, float]) -> Best:
@@ -82,7 +89,7 @@ def transfer_sentences(points: Sequence[Point]) -> list[str]:
 
 
 def transfer_figure(title: str, points: Sequence[Point]) -> Figure:
-    """A panel for each parametrization: the final loss against the rate, a line for each size, its best rate marked."""
+    """A panel for each parametrization: training loss against rate, a line for each size, its best rate marked."""
     found = parametrizations(points)
     figure, axes = panels(1, len(found), title, width=4.6, height=3.2)
     losses = np.concatenate([best.losses for sizes in found.values() for best in sizes])
@@ -104,6 +111,6 @@ def transfer_figure(title: str, points: Sequence[Point]) -> Figure:
             ends = Curve(np.arange(int(inside.sum())), best.losses[inside], False)
             lines.append(Line(ends, f"hidden {best.size:,}", (grey, grey, grey, 1.0)))
         label_ends(panel, lines)
-        panel.set_ylabel("final loss")
+        panel.set_ylabel("training loss")
         name_panel(panel, f"{name.replace('_', '-')} parametrization")
     return figure
