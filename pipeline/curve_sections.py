@@ -110,7 +110,6 @@ def check_curve(config: Config) -> None:
     needed: list[tuple[str, object, object]] = [
         ("backend", config.backend.name, "numpy"),
         ("gradient", config.gradient, "backpropagation"),
-        ("schedule", config.schedule.name, "constant"),
         ("training.batch_size", training.batch_size, None),
         ("training.l1", training.l1, 0.0),
         ("training.l2", training.l2, 0.0),
@@ -122,6 +121,10 @@ def check_curve(config: Config) -> None:
         ("optimizer.output_learning_rate", getattr(config.optimizer, "output_learning_rate", None), None),
         *((f"model.{key}", getattr(config.model, key), value) for key, value in NETWORKS_ALONE.items()),
     ]
+    if config.schedule.name == "reduce_on_plateau":
+        raise ValueError(
+            "schedule: a curve needs one that does not go by the loss, as schedule=cosine; got reduce_on_plateau"
+        )
     for key, received, accepted in needed:
         if received != accepted:
             raise ValueError(f"{key}: a curve, which has no network, needs {key}={_plain(accepted)}; got {received}")

@@ -41,6 +41,25 @@ def test_the_metrics_are_those_of_the_balls() -> None:
     assert (history.epochs, history.diverged_step, history.points_in_pass) == (12, None, 1)
 
 
+def test_a_schedule_multiplies_every_step() -> None:
+    """On x^2 the ball is at start * product of (1 - 2 * rate * factor) after the updates."""
+    history = rolled(config(BOWL, "optimizer.learning_rate=1.05", "schedule=exponential", "training.epochs=40"))
+    last = config(BOWL, "schedule=exponential").schedule.model_dump()["final"]
+    factors = last ** (np.arange(40) / 40)
+    at = np.array([-4.0, 1.0, 3.0])[:, None] * np.cumprod(1 - 2 * 1.05 * factors)
+    steps, rates = history.series("learning_rate")
+    assert rates == pytest.approx(1.05 * factors[steps - 1])
+    for step in (1, 7, 40):
+        assert [row.value for row in history.metrics if row.step == step and row.name.startswith("balls/x_")] == (
+            pytest.approx(at[:, step - 1], rel=1e-6)
+        )
+    assert abs(at[0, 0]) > 4  # the first step overshoots, and the falling rate brings the balls back
+    assert history.final()["balls/settled_share"] == 1
+    constant = rolled(config(BOWL, "optimizer.learning_rate=1.05", "training.epochs=40"))
+    assert "learning_rate" not in constant.names()
+    assert constant.final()["balls/settled_share"] == 0
+
+
 def test_the_table_has_a_row_for_each_ball() -> None:
     rows = rolled(config(BOWL, "optimizer.learning_rate=0.25", "training.epochs=12")).tables["balls"]
     assert [row["start"] for row in rows] == [-4, 1, 3]

@@ -31,7 +31,10 @@ REFUSED: dict[str, tuple[str, dict[str, Any], str]] = {
     "rates by layer": (CURVE, {"optimizer.output_learning_rate": 1}, "optimizer.output_learning_rate=null"),
     "minibatches": (CURVE, {"training.batch_size": 5}, "training.batch_size=null; got 5"),
     "a penalty": (CURVE, {"training.l2": 0.1}, "training.l2=0.0; got 0.1"),
-    "a schedule": (CURVE, {"schedule": {"name": "exponential", "final": 0.1}}, "schedule=constant; got exponential"),
+    "a schedule that goes by the loss": (
+        CURVE, {"schedule": {"name": "reduce_on_plateau", "factor": 0.1, "patience": 2, "min_delta": 0.0}},
+        "schedule: a curve needs one that does not go by the loss",
+    ),
     "metrics of weights": (CURVE, {"recording.weight_metrics": True}, "recording.weight_metrics=false"),
     "a map with balls": (MAP, {"balls": {"starts": [1], "random": None}}, "of a map (grid.x, grid.y) balls is null"),
     "a map of other knobs": (MAP, {"grid.x": {"knob": "seed", **ENDS}},

@@ -53,9 +53,10 @@ def roll_block(config: Config, values: Mapping[str, NDArray[np.float64]], stop: 
     """
     curve = curve_of(curve_data(config))
     starts = values["balls.start"].astype(config.dtype)
-    rolling = Rolling(curve, starts, config.optimizer, values["optimizer.learning_rate"])
+    rates, updates = values["optimizer.learning_rate"], config.training.epochs
+    rolling = Rolling(curve, starts, config.optimizer, rates, config.schedule, updates)
     with np.errstate(all="ignore"):
-        for _ in range(config.training.epochs):
+        for _ in range(updates):
             rolling.step()
             if stop.is_set():
                 break

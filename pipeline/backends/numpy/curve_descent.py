@@ -68,8 +68,8 @@ def train_balls(
     (config,), (history,) = points, histories
     curve, begun = curve_of(curve_data(config)), checkpoints.epoch if checkpoints else 0
     first = starts(config)
-    rolling = Rolling(curve, first, config.optimizer)
-    epochs = config.training.epochs
+    epochs, rate = config.training.epochs, config.optimizer.learning_rate
+    rolling = Rolling(curve, first, config.optimizer, schedule=config.schedule, planned=epochs)
     recorded = record_epochs(epochs, config.recording.metrics_every)
     due, snapshots = frozenset(recorded), snapshot_epochs(recorded, config.recording.snapshots)
     before, started = history.seconds, time.perf_counter()
@@ -84,6 +84,8 @@ def train_balls(
             if epoch in due:
                 lost = bool((rolling.lost >= 0).all())
                 values = {} if lost else _metrics(rolling)
+                if rolling.factors is not None and not lost:
+                    values["learning_rate"] = rate * float(rolling.factors[epoch - 1])
                 history.record(epoch, values)
                 if lost or epoch in snapshots:
                     history.snapshot(epoch, {POSITIONS: rolling.x})

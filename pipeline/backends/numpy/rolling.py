@@ -20,7 +20,8 @@ from pipeline.backends.numpy.curves import Curve
 from pipeline.backends.numpy.expressions import Array
 from pipeline.backends.numpy.optimizers import UPDATES, knobs, moments
 from pipeline.backends.numpy.packed import Packed
-from pipeline.optimizer_sections import Optimizer
+from pipeline.optimizer_sections import Constant, Optimizer, Schedule
+from pipeline.schedules import factors
 
 FAR = 1e6
 NEAR = 1e-3
@@ -28,6 +29,7 @@ PACE = 5e-2
 OUTCOMES = ("settled", "swinging", "moving", "stuck", "diverged")
 """How a ball ends; tables name an outcome by its place here."""
 SETTLED, SWINGING, MOVING, STUCK, DIVERGED = range(len(OUTCOMES))
+CONSTANT = Constant(name="constant")
 State = dict[str, NDArray[np.generic]]
 
 
@@ -39,15 +41,28 @@ class Rolling:
         starts: (balls,), in the dtype that they are held in.
         optimizer: its name and its knobs.
         rates: the learning rate of each ball, (balls,); None: the optimizer's.
+        schedule: what they are multiplied by at each update; one that does not go by the loss.
+        planned: how many updates there are to be.
 
     Attributes:
+        factors: what the rates are multiplied by, (planned,); None where the schedule is constant.
         x, change: where they are, and their last step, (balls,).
         updates: how many there were.
         lost: (balls,) the update at which a ball diverged, -1 where it did not.
         settled: (balls,) the update since which a ball has rested in a minimum, -1 where it does not.
     """
 
-    def __init__(self, curve: Curve, starts: Array, optimizer: Optimizer, rates: Array | None = None) -> None:
+    def __init__(
+        self,
+        curve: Curve,
+        starts: Array,
+        optimizer: Optimizer,
+        rates: Array | None = None,
+        schedule: Schedule = CONSTANT,
+        planned: int = 0,
+    ) -> None:
+        constant = isinstance(schedule, Constant)
+        self.factors = None if constant else factors(schedule, planned).astype(starts.dtype)
         self.curve, self.x, self.updates = curve, starts.copy(), 0
         one = Packed({"layer_0/weights": (1, 1)}, 1, starts.dtype, True)
         self._knobs = knobs([optimizer], one)
@@ -65,8 +80,10 @@ class Rolling:
         """One update of every ball that has not diverged."""
         self.updates += 1
         slopes = np.ascontiguousarray(self.curve.at(self.x).slope)[None]
-        buffers = self._change, self._scratch
-        self._update(slopes, self.x[None], self._moments, self._knobs, *buffers, self.updates)
+        buffers, knobs = (self._change, self._scratch), self._knobs
+        if self.factors is not None:
+            knobs = knobs | {"-learning_rate": knobs["-learning_rate"] * self.factors[self.updates - 1]}
+        self._update(slopes, self.x[None], self._moments, knobs, *buffers, self.updates)
         self.change[self.lost >= 0] = 0
         moved = self.x + self.change
         middle = (self.curve.lowest + self.curve.highest) / 2
