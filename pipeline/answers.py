@@ -37,6 +37,8 @@ QUESTIONS = {
     "curve_basins": "In which of five minima does a ball end, by rate and start, and what does momentum do to that?",
 }
 """Each study's question, in the order of the report."""
+PAGES = "studies"
+"""The folder of the report that has a page for each study."""
 VERIFIED = "lr_range_check"
 """The study of the rate that a range test suggests, with one smaller and one larger."""
 

@@ -18,10 +18,11 @@ from typing import Any
 from omegaconf import DictConfig
 
 from pipeline import cli
+from pipeline.answers import PAGES
 from pipeline.config import flatten
 from pipeline.diagnosis import diagnose
 from pipeline.errors import LabError
-from pipeline.files import explained, write_file
+from pipeline.files import explained, write_file, written_whole
 from pipeline.margins import write_png
 from pipeline.parity import Parity, parity
 from pipeline.points import Point, read_point
@@ -30,6 +31,7 @@ from pipeline.report import ordered, render
 from pipeline.reproduction import Cell, Results, cells, read_spreads
 from pipeline.reproduction_report import verdict_table
 from pipeline.statements import Statement, read_recorded, statements
+from pipeline.study_page import Commands, study_page
 from pipeline.study_pictures import recorded_figure, study_figure
 from pipeline.summaries import curve_rows, study_metrics
 from pipeline.sweep_record import PLAIN
@@ -72,13 +74,10 @@ def read_results(results: Path) -> dict[str, dict[str, list[Point]]]:
         LabError: there is nothing, or something there cannot be read.
     """
     found: dict[str, dict[str, list[Point]]] = {}
-    for file in sorted(results.glob("*/*/sweep.json"), key=lambda f: (f.parent.parent.name, f.parent.name != "numpy")):
-        folder = file.parent
-        if folder.name.startswith("."):  # an unfinished copy
-            continue
+    for file in _sweeps(results):
         points = read_study(file)
         if points:
-            found.setdefault(folder.parent.name, {})[folder.name] = points
+            found.setdefault(file.parent.parent.name, {})[file.parent.name] = points
     if not found:
         raise LabError(
             f"There are no results in {results}.",
@@ -90,24 +89,39 @@ def read_results(results: Path) -> dict[str, dict[str, list[Point]]]:
     return found
 
 
+def read_commands(results: Path) -> dict[tuple[str, str], str]:
+    """What was typed to train each study on each backend, where its sweep.json says so.
+
+    Raises:
+        LabError: one cannot be read.
+    """
+    return {(file.parent.parent.name, file.parent.name): _sweep(file)[0] for file in _sweeps(results)}
+
+
+def _sweeps(results: Path) -> list[Path]:
+    """The sweep.json files by study, NumPy's first; not those of unfinished copies."""
+    files = (file for file in results.glob("*/*/sweep.json") if not file.parent.name.startswith("."))
+    return sorted(files, key=lambda file: (file.parent.parent.name, file.parent.name != "numpy"))
+
+
 def read_study(file: Path) -> list[Point]:
     """The points of one results folder, by its sweep.json.
 
     Raises:
         LabError: it, or one of them, cannot be read.
     """
-    return [read_point(file.parent / entry["folder"], entry["name"]) for entry in _entries(file)]
+    return [read_point(file.parent / entry["folder"], entry["name"]) for entry in _sweep(file)[1]]
 
 
-def _entries(file: Path) -> list[dict[str, str]]:
+def _sweep(file: Path) -> tuple[str, list[dict[str, str]]]:
+    """The command of a sweep, and its points."""
     try:
-        entries = [
-            {key: str(entry[key]) for key in ("name", "folder")} for entry in json.loads(file.read_text())["points"]
-        ]
+        sweep = json.loads(file.read_text())
+        entries = [{key: str(entry[key]) for key in ("name", "folder")} for entry in sweep["points"]]
         for entry in entries:
             if not re.fullmatch(PLAIN, entry["folder"]):
                 raise ValueError(f"a folder that is no plain name: {entry['folder']}")
-        return entries
+        return str(sweep.get("command") or ""), entries
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise LabError(
             f"The list of points {file} cannot be read.",
@@ -160,8 +174,16 @@ def reproduction_rows(found: Sequence[Cell], said: Sequence[Statement]) -> Rows:
     return rows
 
 
-def write_report(results: Results, published: Path, reports: Path) -> list[Cell]:
-    """Write points.csv, reproduction.csv, a picture for each study and README.md.
+def write_report(results: Results, published: Path, reports: Path, commands: Commands | None = None) -> list[Cell]:
+    """Write the overview, README.md, a page and a picture for each study, and the tables.
+
+    The folder of the pages is replaced as a whole, so that none is left of a study that is gone.
+
+    Args:
+        results: trained points by study and backend.
+        published: the folder of the printed numbers.
+        reports: the folder to write in; its `recorded` and `rounding.csv` are read.
+        commands: what was typed to train them.
 
     Returns:
         The cells, for a summary.
@@ -187,7 +209,6 @@ def write_report(results: Results, published: Path, reports: Path) -> list[Cell]
         (reports / "curves").mkdir(exist_ok=True)
         (reports / "metrics").mkdir(exist_ok=True)
         for study, backends in results.items():
-            write_png(reports / f"{study}.png", study_figure(study, backends))
             curves = curve_rows(backends)
             if curves:  # a map has none
                 columns = list(curves[0])
@@ -197,6 +218,11 @@ def write_report(results: Results, published: Path, reports: Path) -> list[Cell]
                 write_file(reports / "metrics" / f"{study}-{backend}.json", partial(_write_text, text=text))
         for stem, run in runs.items():
             write_png(reports / f"recorded_{stem}.png", recorded_figure(f"{stem} (recorded)", run))
+        with written_whole(reports / PAGES) as pages:
+            for study in ordered(results):
+                _write_text(pages / f"{study}.md", study_page(study, results.get(study, {}), commands or {}))
+                if study in results:
+                    write_png(pages / f"{study}.png", study_figure(study, results[study]))
         write_file(reports / "README.md", partial(_write_text, text=render(results, found, said, notes)))
     return found
 
@@ -225,7 +251,7 @@ def _write_table(file: Path, rows: Sequence[Mapping[str, Any]], columns: Sequenc
 def compare(config: DictConfig) -> None:
     """Read, write, and say where the report is."""
     results, published, reports = (folder(config, key) for key in ("results", "published", "reports"))
-    found = write_report(read_results(results), published, reports)
+    found = write_report(read_results(results), published, reports, read_commands(results))
     print(aligned(verdict_table(found)))
     print(f"\nreport: {os.path.relpath(reports / 'README.md')}")
 

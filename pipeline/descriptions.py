@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Mapping, Sequence
 
-from pipeline.answers import QUESTIONS, answers
+from pipeline.answers import PAGES, QUESTIONS, answers
 from pipeline.diagnosis import PROBLEMS, Diagnosis
 from pipeline.points import Point
 
@@ -53,4 +53,4 @@ def experiment_note(study: str, headlines: Mapping[str, str]) -> str:
 
 def _where(study: str, figures: str | None) -> str:
     seen = f"[Figures over all points]({figures}). " if figures else ""
-    return f"{seen}Report: `reports/README.md#{study}`" if study in QUESTIONS else seen.strip()
+    return f"{seen}Report: `reports/{PAGES}/{study}.md`" if study in QUESTIONS else seen.strip()

@@ -33,7 +33,6 @@ def variant_table(points: Sequence[Point]) -> Iterator[str]:
     yield ""
     rows = [[CALLED[key], "best rate", "loss there", "usable rates", "decades", "steps to the target", "at rate"]]
     yield from table(rows + [_row(variant) for variant in found])
-    yield ""
 
 
 def comparison(points: Sequence[Point]) -> list[str]:

@@ -11,13 +11,15 @@ from omegaconf import OmegaConf
 
 from pipeline.answers import QUESTIONS
 from pipeline.cli import PROJECT
-from pipeline.compare import compare, points_rows, read_results, write_report
+from pipeline.compare import compare, points_rows, read_commands, read_results, write_report
 from pipeline.data import Arrays
 from pipeline.errors import LabError
 from pipeline.points import Point
 from pipeline.report import ordered, render
 from pipeline.reproduction import cells
+from pipeline.study_page import study_page
 from tests.hostile import refuses_without_results
+from tests.links import broken_links, links
 from tests.maps import map_point
 from tests.trained import sweep, write_results
 
@@ -52,23 +54,26 @@ def reports(results: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_report_has_its_files_and_nothing_half_written(reports: Path) -> None:
-    assert sorted(str(file.relative_to(reports)) for file in reports.rglob("*") if file.is_file()) == [
+    pages = [f"studies/{study}.md" for study in [*QUESTIONS, "my_study"]]
+    written = sorted(str(file.relative_to(reports)) for file in reports.rglob("*") if file.is_file())
+    assert [name for name in written if name not in pages] == [
         "README.md",
         "curves/line_y3x.csv",
         "curves/my_study.csv",
         "curves/three_bits.csv",
-        "line_y3x.png",
         "metrics/line_y3x-keras.json",
         "metrics/line_y3x-numpy.json",
         "metrics/my_study-numpy.json",
         "metrics/three_bits-numpy.json",
-        "my_study.png",
         "parity.csv",
         "points.csv",
         "reproduction.csv",
-        "three_bits.png",
+        "studies/line_y3x.png",
+        "studies/my_study.png",
+        "studies/three_bits.png",
     ]
-    for picture in reports.glob("*.png"):
+    assert set(pages) <= set(written)
+    for picture in reports.glob("studies/*.png"):
         assert picture.read_bytes().startswith(b"\x89PNG")
 
 
@@ -104,23 +109,58 @@ def test_reproduction_table_has_cells_and_statements(reports: Path) -> None:
     assert {row["verdict"] for row in said} <= {"holds", "differs", "not run"}
 
 
-def test_report_has_a_section_for_every_study_and_says_what_was_not_run(reports: Path) -> None:
-    text = (reports / "README.md").read_text()
-    for study in [*QUESTIONS, "my_study"]:
-        assert f"\n## {study}\n" in text
-    for study in set(QUESTIONS) - {"line_y3x", "three_bits"}:
-        section = text.split(f"\n## {study}\n")[1].split("\n## ")[0]
-        assert f"Not run. `python -m pipeline.train experiment={study} " in section
-        assert "![" not in section
-    section = text.split("\n## three_bits\n")[1].split("\n## ")[0]
-    assert "![three_bits](three_bits.png)" in section
-    assert "- keras: not run." in section
-    assert "- numpy: 4 points, 40 epochs." in section
-    assert "- numpy: no rate up to 10 diverges." in section
+def test_the_overview_links_to_a_page_for_every_study_and_each_page_back(reports: Path) -> None:
+    followed = links(reports / "README.md")
+    pages = sorted((reports / "studies").glob("*.md"))
+    assert {f"studies/{page.name}" for page in pages} == {f"studies/{study}.md" for study in [*QUESTIONS, "my_study"]}
+    assert {f"studies/{page.name}" for page in pages} <= set(followed)
+    assert broken_links(reports / "README.md") == []
+    for page in pages:
+        assert "../README.md" in links(page)
+        assert broken_links(page) == []
+
+
+def test_the_page_of_a_study_that_is_gone_is_gone(results: Path, tmp_path: Path) -> None:
+    read = read_results(results)
+    write_report(read, PUBLISHED, tmp_path)
+    assert (tmp_path / "studies" / "my_study.md").exists()
+    del read["my_study"]
+    write_report(read, PUBLISHED, tmp_path)
+    assert [file.name for file in (tmp_path / "studies").iterdir() if file.stem == "my_study"] == []
+    assert (tmp_path / "studies" / "three_bits.md").exists()
+    assert "my_study" not in (tmp_path / "README.md").read_text()
+
+
+def test_pages_stay_as_they_are_where_new_ones_cannot_be_finished(
+    results: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = read_results(results)
+    write_report(read, PUBLISHED, tmp_path)
+    before = {file.name: file.read_bytes() for file in (tmp_path / "studies").iterdir()}
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("pipeline.compare.study_figure", full)
+    with pytest.raises(LabError, match="No space left on device"):
+        write_report({"three_bits": read["three_bits"]}, PUBLISHED, tmp_path)
+    assert {file.name: file.read_bytes() for file in (tmp_path / "studies").iterdir()} == before
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
+
+
+def test_pages_name_the_commands_that_sweep_json_holds(results: Path, tmp_path: Path) -> None:
+    shutil.copytree(results / "line_y3x", tmp_path / "results" / "line_y3x")
+    file = tmp_path / "results" / "line_y3x" / "keras" / "sweep.json"
+    sweep = json.loads(file.read_text())
+    file.write_text(json.dumps(sweep | {"command": "python -m pipeline.train experiment=line_y3x training.epochs=60"}))
+    assert read_commands(tmp_path / "results") == {
+        ("line_y3x", "numpy"): "",
+        ("line_y3x", "keras"): "python -m pipeline.train experiment=line_y3x training.epochs=60",
+    }
 
 
 def test_report_names_what_diverged_and_where_backends_part(results: Path, reports: Path) -> None:
-    text = (reports / "README.md").read_text()
+    text = (reports / "studies" / "line_y3x.md").read_text()
     step = read_results(results)["line_y3x"]["keras"][2].outcome.diverged_step
     assert f"- keras: 1 is the first rate that diverges: the loss was no number after {step} updates" in text
     assert "- numpy: stalled (rounding) at rate 1; at 1: loss 1.47e+09" in text
@@ -129,7 +169,7 @@ def test_report_names_what_diverged_and_where_backends_part(results: Path, repor
 
 def test_best_rate_is_the_one_with_the_smallest_error(results: Path, reports: Path) -> None:
     points = read_results(results)["three_bits"]["numpy"]
-    text = (reports / "README.md").read_text()
+    text = (reports / "studies" / "three_bits.md").read_text()
     for size in (4, 32):
         best = min(
             (point for point in points if point.config.model.hidden_size == size),
@@ -141,15 +181,15 @@ def test_best_rate_is_the_one_with_the_smallest_error(results: Path, reports: Pa
 
 
 def test_report_names_no_path_of_this_machine(reports: Path, results: Path) -> None:
-    for file in (*reports.glob("*.md"), *reports.glob("*.csv")):
+    for file in (*reports.rglob("*.md"), *reports.glob("*.csv")):
         assert str(results) not in file.read_text()
         assert str(PROJECT) not in file.read_text()
 
 
 def test_report_is_written_again_byte_for_byte(results: Path, reports: Path) -> None:
-    before = {file.name: file.read_bytes() for file in reports.iterdir() if file.is_file()}
+    before = {file: file.read_bytes() for file in reports.rglob("*") if file.is_file()}
     write_report(read_results(results), PUBLISHED, reports)
-    assert {file.name: file.read_bytes() for file in reports.iterdir() if file.is_file()} == before
+    assert {file: file.read_bytes() for file in reports.rglob("*") if file.is_file()} == before
 
 
 def test_worst_cells_are_listed_with_both_numbers(results: Path) -> None:
@@ -243,7 +283,7 @@ def test_several_seeds_are_told_apart_by_name(tmp_path: Path) -> None:
     points: list[Point] = sweep(["experiment=two_bits", "training.epochs=5"], grid)
     read = {"two_bits": {"numpy": write_results(tmp_path / "results", "two_bits", "numpy", points)}}
     assert [row["name"] for row in points_rows(read)] == ["learning_rate=0.1 seed=1", "learning_rate=0.1 seed=2"]
-    assert "| `learning_rate=0.1 seed=2` | numpy |" in render(read, [], [], {})
+    assert "| `learning_rate=0.1 seed=2` | numpy |" in study_page("two_bits", read["two_bits"], {})
 
 
 def test_command_says_where_the_report_is(results: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -263,14 +303,13 @@ def test_a_map_has_a_picture_and_a_sentence_and_is_not_missing_on_keras(tmp_path
     write_results(tmp_path / "results", "trainability_map", "numpy", [one])
     results = read_results(tmp_path / "results")
     write_report(results, PUBLISHED, tmp_path / "reports")
-    text = (tmp_path / "reports" / "README.md").read_text()
-    section = text.split("## trainability_map")[1].split("##")[0]
-    assert "![trainability_map](trainability_map.png)" in section
-    assert "of 63 points converge" in section
-    assert "not run" not in section
-    assert "<details>" not in section
-    assert "a map, NumPy only" in text
-    assert (tmp_path / "reports" / "trainability_map.png").exists()
+    page = (tmp_path / "reports" / "studies" / "trainability_map.md").read_text()
+    assert "![trainability_map](trainability_map.png)" in page
+    assert "of 63 points converge" in page
+    assert "not run" not in page
+    assert "<details>" not in page
+    assert "a map, NumPy only" in (tmp_path / "reports" / "README.md").read_text()
+    assert (tmp_path / "reports" / "studies" / "trainability_map.png").exists()
     assert not (tmp_path / "reports" / "curves" / "trainability_map.csv").exists()
     (row,) = table(tmp_path / "reports" / "points.csv")
     assert (row["optimizer.learning_rate"], row["diagnosis"], row["final/map/points"]) == ("", "map", "63.0")

@@ -10,6 +10,7 @@ from pipeline.curve_diagnosis import ending
 from pipeline.diagnosis import PROBLEMS, baseline_loss, diagnose
 from pipeline.points import Point
 from pipeline.report import render
+from pipeline.study_page import study_page
 from pipeline.summaries import curve_rows, study_metrics
 from tests.curves import BASINS, ball_point, study
 
@@ -104,11 +105,10 @@ def test_a_curve_has_no_baseline(restarts: Point) -> None:
         baseline_loss(restarts.config)
 
 
-def test_the_report_has_a_section_for_a_study_of_balls(divergence: list[Point]) -> None:
-    text = render({"curve_divergence": {"numpy": divergence}}, [], [], {})
-    section = text.split("\n## curve_divergence\n")[1].split("\n## ")[0]
-    assert "![curve_divergence](curve_divergence.png)" in section
-    assert "numpy: rate 1.05: each step ends 1.1 times as far out" in section
-    assert "keras" not in section
-    assert "| NumPy only |" in text
+def test_the_report_has_a_page_for_a_study_of_balls(divergence: list[Point]) -> None:
+    page = study_page("curve_divergence", {"numpy": divergence}, {})
+    assert "![curve_divergence](curve_divergence.png)" in page
+    assert "numpy: rate 1.05: each step ends 1.1 times as far out" in page
+    assert "keras" not in page
+    assert "| NumPy only |" in render({"curve_divergence": {"numpy": divergence}}, [], [], {})
     assert {row["point"] for row in curve_rows({"numpy": divergence})} == {point.name for point in divergence}

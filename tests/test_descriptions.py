@@ -24,7 +24,7 @@ def test_a_point_says_what_it_came_to_and_how_it_is_run_again(points: list[Point
     assert note.startswith(f"**stalled (rounding)**: {found.evidence}. The texts call it *stuck in a minimum*.")
     assert "`python -m pipeline.train optimizer.learning_rate=1 experiment=line_y3x`" in note
     assert "[Figures over all points](#/figures)" in note
-    assert "`reports/README.md#line_y3x`" in note
+    assert "`reports/studies/line_y3x.md`" in note
 
 
 def test_a_point_that_converged_is_no_problem(points: list[Point]) -> None:

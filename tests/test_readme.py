@@ -21,6 +21,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from tests.links import broken_links, links
+
 PROJECT = Path(__file__).resolve().parent.parent
 README = (PROJECT / "README.md").read_text()
 COMMANDS = [line for block in re.findall(r"```sh\n(.*?)```", README, re.S) for line in block.splitlines()]
@@ -88,10 +90,15 @@ def environment() -> dict[str, str]:
 
 
 def test_what_it_shows_and_links_to_is_there() -> None:
-    linked = [link for link in re.findall(r"\]\(([^)#]+)\)", README) if "://" not in link]
-    assert len(linked) > 5
-    assert [link for link in linked if not (PROJECT / link).exists()] == []
+    assert len(links(PROJECT / "README.md")) > 5
+    assert broken_links(PROJECT / "README.md") == []
     assert "@@" not in README
+
+
+def test_every_link_of_the_report_leads_somewhere() -> None:
+    pages = sorted((PROJECT / "reports").rglob("*.md"))
+    assert PROJECT / "reports" / "README.md" in pages
+    assert {str(page.relative_to(PROJECT)): found for page in pages if (found := broken_links(page))} == {}
 
 
 def test_no_command_is_left_out() -> None:
