@@ -101,6 +101,13 @@ def test_every_link_of_the_report_leads_somewhere() -> None:
     assert {str(page.relative_to(PROJECT)): found for page in pages if (found := broken_links(page))} == {}
 
 
+def test_links_that_lead_nowhere_are_found(tmp_path: Path) -> None:
+    (tmp_path / "page.md").write_text(
+        "# What it is, and why\n[a](page.md#what-it-is-and-why) [b](#nothing) ![c](no.png)\n"
+    )
+    assert broken_links(tmp_path / "page.md") == ["#nothing", "no.png"]
+
+
 def test_no_command_is_left_out() -> None:
     assert len(TRAINING) >= 3
     assert len([command for command in COMMANDS if command.startswith("python -m pipeline.train ")]) >= 8
