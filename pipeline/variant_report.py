@@ -56,7 +56,10 @@ def comparison(points: Sequence[Point]) -> list[str]:
         first = min(fast, key=lambda variant: variant.steps[variant.fastest or 0])
         told.append(f"the fewest steps to the target: {first.name}, {_steps(first)} at rate {_fastest_rate(first)}.")
     never = [variant.name for variant in found if variant.decades is None]
-    if never:
+    rates = {float(rate) for variant in found for rate in variant.rates}
+    if never and len(rates) == 1:
+        told.append(f"at rate {rates.pop():g}, the only one, the target is not reached by {_listed(never)}.")
+    elif never:
         told.append(f"at no rate of the grid reach{'es' if len(never) == 1 else ''} the target: {_listed(never)}.")
     return told
 

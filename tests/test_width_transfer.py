@@ -63,6 +63,12 @@ def test_points_of_one_parametrization_are_another_study(points: list[Point]) ->
     assert parametrizations(points[:8]) == {}
 
 
+def test_too_few_rates_tell_of_no_best_one() -> None:
+    few = [point(name, 64, rate, 0.02) for name in ("standard", "maximal_update") for rate in RATES[:2]]
+    assert parametrizations(few) == {}
+    assert not any("parametrization" in sentence for sentence in answers(few))
+
+
 def test_the_picture_has_a_panel_for_each_with_the_best_rates_marked(points: list[Point]) -> None:
     axes = transfer_figure("width_transfer", points).axes
     assert [panel.get_title(loc="left") for panel in axes] == [
