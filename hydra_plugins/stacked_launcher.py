@@ -15,10 +15,13 @@ from pathlib import Path
 from typing import Any
 
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.utils import JobReturn, configure_log, filter_overrides, run_job, setup_globals
 from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, open_dict
+
+from pipeline.errors import LabError
 
 log = logging.getLogger(__name__)
 
@@ -68,15 +71,56 @@ class StackedLauncher(Launcher):
 
 
 class StackedSweeper(BasicSweeper):
-    """Hydra's basic sweeper, which composes all points to check them before it lets the launcher compose them.
+    """Hydra's basic sweeper, which can thin a grid, and which leaves composing to the launcher above.
 
-    The launcher above composes them all before it runs any: beside it there is nothing to check.
+    Hydra's composes all points to check them before it lets the launcher compose them. The launcher above composes them
+    all before it runs any: beside it there is nothing to check.
+
+    Args:
+        max_batch_size: as Hydra's.
+        params: the axes that the config gives, each a key and its values as they would be typed.
+        values_per_axis: at most so many values of each of these axes are kept, the first and the last among them and
+            the others evenly spread; None: all. Axes that are typed on the command line keep all their values.
     """
+
+    def __init__(
+        self, max_batch_size: int | None, params: dict[str, str] | None = None, values_per_axis: int | None = None
+    ) -> None:
+        super().__init__(max_batch_size, params)
+        self.values_per_axis = values_per_axis
 
     def validate_batch_is_legal(self, batch: Sequence[Sequence[str]]) -> None:
         """Check the points of a batch, unless the launcher will."""
         if not isinstance(self.launcher, StackedLauncher):
             super().validate_batch_is_legal(batch)
+
+    def _parse_config(self) -> list[str]:
+        """The axes of the config as overrides, thinned; `sweep` adds what was typed.
+
+        Raises:
+            LabError: `values_per_axis` is no whole number from 2.
+        """
+        axes: list[str] = super()._parse_config()
+        most = self.values_per_axis
+        if most is None:
+            return axes
+        if not isinstance(most, int) or isinstance(most, bool) or most < 2:
+            raise LabError(
+                "hydra.sweeper.values_per_axis cannot be used.",
+                expected="a whole number from 2, for the two ends of an axis, or null for all values",
+                received=repr(most),
+                fix="hydra.sweeper.values_per_axis=2",
+            )
+        loader = self.hydra_context.config_loader if self.hydra_context else None  # finds what a glob matches
+        parser = OverridesParser.create(config_loader=loader)
+        thinned = []
+        for axis, override in zip(axes, parser.parse_overrides(axes), strict=True):
+            values = list(override.sweep_string_iterator()) if override.is_discrete_sweep() else []
+            if len(values) > most:
+                kept = [values[round(place * (len(values) - 1) / (most - 1))] for place in range(most)]
+                axis = f"{override.get_key_element()}={','.join(kept)}"
+            thinned.append(axis)
+        return thinned
 
 
 def _replay(result: Any) -> Callable[[Any], Any]:

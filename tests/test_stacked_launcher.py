@@ -25,9 +25,11 @@ from hydra.types import HydraContext, RunMode
 from omegaconf import DictConfig
 
 from pipeline.cli import PROJECT
+from pipeline.errors import LabError
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:(?s).*version_base:UserWarning"),
+    pytest.mark.filterwarnings("ignore:(?s).*automatic_schema_matching:UserWarning"),
     pytest.mark.filterwarnings("ignore:Future Hydra versions:UserWarning"),
 ]
 TARGET = {"_target_": "hydra_plugins.stacked_launcher.StackedLauncher"}
@@ -213,6 +215,65 @@ def test_the_points_of_a_sweep_are_composed_once(
     GlobalHydra.instance().clear()
     assert run == [1, 2, 3]
     assert len(composed) == 3 * times
+
+
+Sweep = Callable[..., list[tuple[str, str]]]
+RATES = ["0.001", "0.01", "0.1", "1", "10", "100", "1000"]
+
+
+@pytest.fixture
+def sweep(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Sweep]:
+    """sweep("profile=small"): the rates and hidden sizes of the points of three_bits, as the launcher gets them."""
+    asked: list[Sequence[str]] = []
+
+    def launch(self: Launcher, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> list[JobReturn]:
+        asked.extend(job_overrides)
+        return []
+
+    def points(*typed: str) -> list[tuple[str, str]]:
+        asked.clear()
+        with initialize_config_dir(str(PROJECT / "conf"), version_base="1.3", job_name="app"):
+            hydra = GlobalHydra.instance().hydra
+            assert isinstance(hydra, Hydra)
+            flags = ["experiment=three_bits", f"hydra.sweep.dir={tmp_path / 'out'}"]
+            hydra.multirun("config", lambda config: None, [*flags, *typed], False)
+        found = [dict(override.split("=") for override in point) for point in asked]
+        return [(point["optimizer.learning_rate"], point["model.hidden_size"]) for point in found]
+
+    for launcher in Plugins.instance().discover(Launcher):
+        monkeypatch.setattr(launcher, "launch", launch)
+    yield points
+    GlobalHydra.instance().clear()
+
+
+@pytest.mark.parametrize(
+    ("most", "kept"),
+    [
+        ("2", ["0.001", "1000"]),
+        ("3", ["0.001", "1", "1000"]),
+        ("4", ["0.001", "0.1", "10", "1000"]),
+        ("6", ["0.001", "0.01", "0.1", "10", "100", "1000"]),
+        ("7", RATES),
+        ("8", RATES),
+        ("null", RATES),
+    ],
+)
+def test_a_grid_is_thinned_to_values_that_keep_the_ends(sweep: Sweep, most: str, kept: list[str]) -> None:
+    asked = sweep(f"hydra.sweeper.values_per_axis={most}")
+    assert asked == [(rate, size) for rate in kept for size in ("4", "32")]
+
+
+def test_the_small_profile_thins_and_what_is_typed_keeps_all_its_values(sweep: Sweep) -> None:
+    assert sweep("profile=small") == [(rate, size) for rate in RATES[::2] for size in ("4", "32")]
+    typed = sweep("profile=small", "model.hidden_size=range(1,6)")
+    assert typed == [(rate, size) for rate in RATES[::2] for size in "12345"]
+    assert sweep("profile=small", "optimizer.learning_rate=3") == [("3", "4"), ("3", "32")]
+
+
+@pytest.mark.parametrize("most", ["1", "0", "-3", "2.5", "true", "few"])
+def test_an_axis_keeps_its_two_ends_at_least(sweep: Sweep, most: str) -> None:
+    with pytest.raises(LabError, match=r"(?s)values_per_axis cannot be used.*whole number from 2.*received: "):
+        sweep(f"hydra.sweeper.values_per_axis={most}")
 
 
 def test_what_cannot_be_composed_is_told_before_a_point_is_trained(launch: Launch) -> None:
