@@ -18,7 +18,7 @@ POINTS = {
     "lr_range_test": 1,
     "lr_range_check": 3,
 }
-NUMPY_ONLY = {
+ON_NUMPY = {
     "trainability_map": 1,
     "methods_three_bits": 16,
     "methods_mnist": 16,
@@ -30,7 +30,7 @@ NUMPY_ONLY = {
     "curve_restarts": 1,
     "curve_basins": 2,
 }
-"""Maps, balls on a curve, and methods and features, which are many."""
+"""Maps, balls on a curve, and the whole grids of methods, features and widths."""
 ON_KERAS = {"methods_three_bits": 11, "methods_mnist": 11, "features_mnist": 4, "width_transfer": 8}
 """What is compared with NumPy at one rate; axes that dvc.yaml types keep all their values."""
 RUNS = """
@@ -43,7 +43,7 @@ RUNS = """
 """
 
 expected = Counter({(study, backend): count for study, count in POINTS.items() for backend in ("numpy", "keras")})
-expected.update({(study, "numpy"): count for study, count in NUMPY_ONLY.items()})
+expected.update({(study, "numpy"): count for study, count in ON_NUMPY.items()})
 expected.update({(study, "keras"): count for study, count in ON_KERAS.items()})
 sweeps = {path: json.loads(path.read_text()) for path in Path("results").glob("*/*/sweep.json")}
 with Path("reports/points.csv").open(newline="") as stream:
@@ -56,4 +56,4 @@ found = {
 for place, points in found.items():
     if points != expected:
         sys.exit(f"{place} does not hold the points of every study.\n  expected: {expected}\n  received: {points}")
-print(f"small run: {expected.total()} points of {len(POINTS) + len(NUMPY_ONLY)} studies are in {', '.join(found)}")
+print(f"small run: {expected.total()} points of {len(POINTS) + len(ON_NUMPY)} studies are in {', '.join(found)}")
