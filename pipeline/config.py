@@ -16,7 +16,7 @@ from pydantic import BaseModel, Field, ValidationError, field_validator, model_v
 from pipeline.curve_sections import Balls, CurveData, check_curve
 from pipeline.errors import LabError
 from pipeline.grid_axes import GridAxes, check_map
-from pipeline.method_limits import check_method
+from pipeline.method_limits import check_array_module, check_method
 from pipeline.model_sections import Model, Training, check_features
 from pipeline.optimizer_sections import Optimizer, Schedule
 from pipeline.sections import Number, PositiveFloat, PositiveInt, Section, Whole
@@ -99,6 +99,7 @@ class Recording(Section):
 
 class NumpyBackend(Section):
     name: Literal["numpy"]
+    array_module: Literal["numpy", "cupy"]
     line_study_gradient: Literal["backpropagation", "finite_difference"]
 
 
@@ -189,6 +190,7 @@ class Config(Section):
             )
         check_features(self)
         check_method(self)
+        check_array_module(self)
         check_map(self)
         check_curve(self)
         return self

@@ -1,4 +1,4 @@
-"""What BFGS, L-BFGS, annealing and AW-SGD cannot be combined with."""
+"""What BFGS, L-BFGS, annealing and AW-SGD cannot be combined with, and what cannot be computed on a GPU."""
 
 from __future__ import annotations
 
@@ -53,6 +53,26 @@ def check_method(config: Config) -> None:
             raise ValueError(f"{key}: optimizer={method} needs {fix}; received {_shown(key, config, received)}")
     if method == "annealing":
         _check_weights(config)
+
+
+def check_array_module(config: Config) -> None:
+    """Refuse what the NumPy backend computes in memory alone.
+
+    Raises:
+        ValueError: naming the key, what it must be and what it was.
+    """
+    if getattr(config.backend, "array_module", "numpy") == "numpy":
+        return
+    in_memory = {
+        "gradient": (config.gradient, ["finite_difference"], "gradient=backpropagation"),
+        "optimizer": (config.optimizer.name, ALONE, "an optimizer that follows the gradient, optimizer=adam"),
+        "data": (config.data.kind, ["curve"], "a table or images, data=three_bits or data=mnist"),
+    }
+    for key, (received, refused, fix) in in_memory.items():
+        if received in refused:
+            raise ValueError(
+                f"{key}: backend.array_module=cupy needs {fix}, or use backend.array_module=numpy; received {received}"
+            )
 
 
 def _shown(key: str, config: Config, received: object) -> object:

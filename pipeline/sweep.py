@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from pipeline.backends.numpy.array_modules import array_module
 from pipeline.checkpoints import PassCheckpoints
 from pipeline.config import Config
 from pipeline.data import Arrays, load
@@ -87,6 +88,9 @@ class Sweep:
         if fresh:
             print(f"{self.name}: {summary(fresh, len(asked) - len(fresh))}", file=sys.stderr, flush=True)
         if not self.first.dry_run:
+            for job in fresh:
+                if job.state != "done":
+                    array_module(job.config)  # a GPU that is missing is told before anything is begun
             try:
                 self._open_books(fresh)
                 self._train_claimed([job for job in fresh if job.state != "done"])

@@ -218,6 +218,7 @@ COUNTS = {
     "initial_weights.py": BOTH,
     "parametrization.py": BOTH,
     "schedules.py": BOTH,
+    "backends/numpy/array_modules.py": NUMPY,
     "backends/numpy/descent.py": NUMPY,
     "backends/numpy/optimizers.py": NUMPY,
     "backends/numpy/annealing.py": NUMPY,
@@ -437,6 +438,7 @@ TURNS_NO_WEIGHT = {
     "schedule.name": "each has knobs of its own, which are turned: tests/test_numpy_training.py",
     "backend.name": "the same formulas in other hands: tests/test_backends.py",
     "backend.line_study_gradient": "what `gradient` is in two studies",
+    "backend.array_module": "where the same is computed: tests/test_array_modules.py",
     "backend.jit_compile": "Keras alone: how it is computed",
 }
 """Keys that no weight depends on, and why they are there."""

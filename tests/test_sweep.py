@@ -368,6 +368,17 @@ def test_two_backends_in_one_sweep_have_names_of_their_own(project: Path) -> Non
     assert {"learning_rate=0.1", "learning_rate=0.1 backend=keras"} <= set(by_name(project))
 
 
+def test_a_gpu_that_is_missing_is_told_before_anything_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "cupy", None)
+    requests = rates("0.1", "0.2", more=["backend.array_module=cupy"])
+    with pytest.raises(LabError, match="CuPy, or what it needs, cannot be imported"):
+        begun(tmp_path, requests)
+    assert list(tmp_path.rglob("*")) == []
+    assert begun(tmp_path, rates("0.1", more=["backend.array_module=cupy", "dry_run=true"])).jobs
+
+
 @pytest.mark.parametrize("force", ["false", "true"])
 def test_a_dry_run_says_what_it_would_do_and_writes_nothing(
     tmp_path: Path,

@@ -1,6 +1,6 @@
 """Backpropagation of any dense network, one at a time, with all its features: see `layers.py` for the equations.
 
-At most one hidden layer of sigmoids or rectifiers without anything else has a faster way, `one_network.py`.
+At most one hidden layer of sigmoids or rectifiers without anything else has a faster way in memory, `one_network.py`.
 """
 
 from __future__ import annotations
@@ -142,4 +142,5 @@ class DeepNetwork:
     def _mask(self, place: int, array: Array, dropped: float, number: int) -> Array:
         """The mask of an array; `number` is above 0, for zeros at the end of a key would not count."""
         key = (self._seeds[place], self._progress.updates, number)
-        return mask(array.shape, dropped, key, array.dtype)
+        drawn: Array = self._progress.parameters.module.asarray(mask(array.shape, dropped, key, array.dtype))
+        return drawn

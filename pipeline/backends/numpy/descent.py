@@ -77,7 +77,7 @@ class Descent:
         knobs = optimizers.knobs(points, parameters, rate_scales(model, points[0].name, list(parameters.shapes)))
         self._now = knobs["-learning_rate"]
         self._whole, self._learning_rates = self._now.copy(), np.array([point.learning_rate for point in points])
-        self._table = np.empty(0)
+        self._table, self._upload = np.empty(0), parameters.module.asarray
         if isinstance(schedule, ReduceOnPlateau):
             count = len(points)
             self.plateau = Plateau(np.full(count, np.inf), np.zeros(count, np.int64), np.ones(count))
@@ -108,7 +108,7 @@ class Descent:
 
     def _scheduled_step(self, t: int) -> None:
         factor = self._factor(t).astype(self._now.dtype).reshape(self._factor_shape)
-        np.multiply(self._whole, factor, out=self._now)
+        np.multiply(self._whole, self._upload(factor), out=self._now)
         self._step(t)
 
     def _factor(self, t: int) -> Factors:

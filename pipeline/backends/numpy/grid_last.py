@@ -64,14 +64,14 @@ class GridLast:
             raise ValueError("expected at least two points with the grid axis last in memory")
         self.program: list[Callable[[], object]] = []
         (rows, outputs), grid, dtype = targets.shape, parameters.grid, parameters.flat.dtype
-        self._config, self._spread_out = config, grid < SPREAD
-        self._one = np.ones((), dtype)  # NumPy takes longer to read a Python number than to add it
+        self._config, self._spread_out, self._module = config, grid < SPREAD, parameters.module
+        self._one = self._module.ones((), dtype)  # NumPy takes longer to read a Python number than to add it
         self._weights, self._biases = _layers(parameters)
         self._weight_gradients, self._bias_gradients = _layers(gradient)
-        self.errors = np.empty((rows, outputs, grid), dtype)
-        wanted = np.repeat(np.asarray(targets, dtype)[:, :, None], grid, axis=2)
+        self.errors: Array = self._module.empty((rows, outputs, grid), dtype)
+        wanted = np.repeat(targets.astype(dtype, copy=False)[:, :, None], grid, axis=2)
         units = self._weights[0].shape[1]
-        first = np.empty((rows, units, grid), dtype)
+        first = self._module.empty((rows, units, grid), dtype)
         self._sums(first, -inputs)
         if len(self._weights) == 1:
             self._activation(config.model.output_activation, first, minus=False)
@@ -79,7 +79,7 @@ class GridLast:
         else:
             self._activation(config.model.hidden_activation, first, minus=True)
             delta, sign = self._last_layer(first, wanted)
-        self._product(np.ascontiguousarray(sign * inputs.T), delta, self._weight_gradients[0])
+        self._product((sign * inputs.T).copy(), delta, self._weight_gradients[0])
         if self._biases:
             self._bias_gradient(0, delta, sign)
 
@@ -119,7 +119,7 @@ class GridLast:
         view = np.broadcast_to(array, shape)
         if not self._spread_out:
             return view
-        copy = np.empty(shape, array.dtype)
+        copy: Array = self._module.empty(shape, array.dtype)
         self._call(np.copyto, copy, view)
         return copy
 
@@ -169,7 +169,7 @@ class GridLast:
             self._call(np.add, minus_hidden, self._one, minus_hidden)
             self._call(np.multiply, before, minus_hidden, before)
             return before, 1
-        positive = np.empty(minus_hidden.shape, np.bool_)
+        positive = self._module.empty(minus_hidden.shape, np.bool_)
         self._call(np.less, minus_hidden, 0, positive)
         self._call(np.multiply, before, positive, before)
         return before, -1

@@ -35,7 +35,7 @@ def loss_and_slope(loss: str, activation: str, sums: Array, targets: Targets) ->
     """
     rows = sums.shape[-2]
     if loss == "cross_entropy":
-        labels = np.broadcast_to(np.asarray(targets, dtype=np.intp), sums.shape[:-1])[..., None]
+        labels = np.broadcast_to(targets.astype(np.intp, copy=False), sums.shape[:-1])[..., None]
         shifted = sums - sums.max(axis=-1, keepdims=True)
         exponentials = np.exp(shifted)
         totals = exponentials.sum(axis=-1, keepdims=True)
@@ -56,7 +56,7 @@ def loss_and_slope(loss: str, activation: str, sums: Array, targets: Targets) ->
 def penalty(training: Training, parameters: Mapping[str, Array]) -> Array:
     """What is added to the loss of a point, l1 * sum |w| + l2 * sum w^2 over its weights, not its biases: (grid,)."""
     weights = [array for name, array in parameters.items() if name.endswith("weights")]
-    total: Array = np.zeros(len(weights[0]), weights[0].dtype)
+    total: Array = np.zeros_like(weights[0][:, 0, 0])
     for array in weights:
         if training.l1:
             total += training.l1 * np.abs(array).sum(axis=(1, 2))
@@ -85,6 +85,6 @@ def measure(loss: str, activation: str, sums: Array, targets: Targets) -> dict[s
         return values
     outputs = ACTIVATIONS[activation](sums)
     if activation == "sigmoid":
-        values["accuracy"] = ((outputs > 0.5) == (np.asarray(targets) > 0.5)).mean(axis=(-2, -1))
+        values["accuracy"] = ((outputs > 0.5) == (targets > 0.5)).mean(axis=(-2, -1))
     values["mean_absolute_error"] = np.abs(targets - outputs).mean(axis=(-2, -1))
     return values

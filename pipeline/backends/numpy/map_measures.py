@@ -13,11 +13,13 @@ Terms that are not finite count 0. As l_0 is 1, no measure lies between -1 and 1
 from __future__ import annotations
 
 from collections.abc import Mapping
+from types import ModuleType
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.backends.numpy.array_modules import to_host
 from pipeline.backends.numpy.network import Array
 from pipeline.grid_axes import GridAxes
 
@@ -53,15 +55,16 @@ class Tally:
     Args:
         grid: how many points.
         losses: how many losses each will have.
+        module: whose arrays the losses are; see array_modules.py.
     """
 
-    def __init__(self, grid: int, losses: int) -> None:
+    def __init__(self, grid: int, losses: int, module: ModuleType = np) -> None:
         self._grid, wide = grid, max(grid, 2)  # a single column NumPy would add up in another order
         self._taken, self._last_from = 0, max(losses - LAST, 0)
-        self._waiting, self._rows = 0, np.ones((TOGETHER, wide))
-        self._diverged_step = np.full(wide, -1, dtype=np.int64)
-        self._first, self._final = np.empty(wide), np.empty(wide)
-        self._sum, self._inverses, self._last = np.zeros(wide), np.zeros(wide), np.zeros(wide)
+        self._waiting, self._rows = 0, module.ones((TOGETHER, wide))
+        self._diverged_step = module.full(wide, -1, dtype=np.int64)
+        self._first, self._final = module.empty(wide), module.empty(wide)
+        self._sum, self._inverses, self._last = (module.zeros(wide) for _ in range(3))
 
     def see(self, losses: Array) -> None:
         """Take the next loss of each point, (grid,)."""
@@ -89,7 +92,7 @@ class Tally:
         self._taken, self._waiting = self._taken + len(rows), 0
 
     def arrays(self) -> MapArrays:
-        """What is kept of each point, (grid,) each."""
+        """What is kept of each point, (grid,) each, in memory."""
         self._take()
         scale = np.where(self._first > 0, self._first, 1)  # a network that begins without an error stays there
         last, total = self._last / (self._taken - self._last_from), self._sum / scale
@@ -102,7 +105,7 @@ class Tally:
             "measure": np.where(converged, total, -self._inverses * scale),
             STEP: self._diverged_step,
         }
-        return {name: array[: self._grid] for name, array in found.items()}
+        return {name: to_host(array[: self._grid]) for name, array in found.items()}
 
 
 def check_map_arrays(arrays: Mapping[str, NDArray[Any]], axes: GridAxes) -> None:

@@ -99,7 +99,7 @@ SLOPES: dict[str, Callable[[Array], Array | float]] = {
     "sigmoid": lambda a: a * (1 - a),
     "relu": lambda a: (a > 0).astype(a.dtype),
     "tanh": lambda a: 1 - a * a,
-    "leaky_relu": lambda a: np.where(a > 0, a.dtype.type(1), a.dtype.type(LEAK)),
+    "leaky_relu": lambda a: np.maximum((a > 0).astype(a.dtype), a.dtype.type(LEAK)),
     "softplus": lambda a: -np.expm1(-a),
 }
 """Derivative of an activation, written in its own output `a`, as backpropagation has it at hand.

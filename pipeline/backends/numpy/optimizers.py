@@ -206,7 +206,8 @@ def _average_square(values: Array, squares: Array, knobs: Knobs, scratch: Array)
 def _root(squares: Array, knobs: Knobs, out: Array) -> Array:
     """sqrt(a + epsilon)."""
     np.add(squares, knobs["epsilon"], out=out)
-    return np.asarray(np.sqrt(out, out=out))
+    result: Array = np.sqrt(out, out=out)
+    return result
 
 
 UPDATES: dict[str, Update] = {
@@ -281,11 +282,11 @@ def knobs(
     found["-learning_rate"] = -found.pop("learning_rate")
     own = [getattr(point, "output_learning_rate", None) for point in points]
     if any(rate is not None for rate in own) or scales:
-        rates = parameters.like(dtype)
+        rates = parameters.on_host(dtype)
         last = list(parameters.shapes)[-1].split("/")[0]
         for name, array in rates.arrays.items():
             scale = (scales or {}).get(name, 1.0)
             for place, (point, rate) in enumerate(zip(points, own, strict=True)):
                 array[place] = -scale * (rate if rate is not None and name.startswith(last) else point.learning_rate)
         found["-learning_rate"] = rates.flat
-    return found
+    return {name: parameters.module.asarray(array) for name, array in found.items()}

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from types import ModuleType
 from typing import Any
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
+from pipeline.backends.numpy.array_modules import to_host
 from pipeline.backends.numpy.network import Array, Parameters
 
 
@@ -19,16 +21,24 @@ class Packed:
         grid: how many points.
         dtype: of all of them.
         grid_last: whether the points are side by side in memory, or the weights of a point.
+        module: whose arrays they are; see array_modules.py.
 
     Attributes:
         flat: (weights, grid) where the grid axis is last in memory, else (grid, weights); zeros at first.
         arrays: views (grid, inputs, outputs) by name, in both cases.
     """
 
-    def __init__(self, shapes: Mapping[str, tuple[int, int]], grid: int, dtype: DTypeLike, grid_last: bool) -> None:
-        self.shapes, self.grid_last = dict(shapes), grid_last
+    def __init__(
+        self,
+        shapes: Mapping[str, tuple[int, int]],
+        grid: int,
+        dtype: DTypeLike,
+        grid_last: bool,
+        module: ModuleType = np,
+    ) -> None:
+        self.shapes, self.grid_last, self.module = dict(shapes), grid_last, module
         weights = sum(rows * columns for rows, columns in shapes.values())
-        self.flat: NDArray[Any] = np.zeros((weights, grid) if grid_last else (grid, weights), dtype)
+        self.flat: NDArray[Any] = module.zeros((weights, grid) if grid_last else (grid, weights), dtype)
         self.arrays: Parameters = {}
         start = 0
         for name, (rows, columns) in shapes.items():
@@ -46,10 +56,17 @@ class Packed:
 
     def like(self, dtype: DTypeLike) -> Packed:
         """Zeros of the same shapes."""
+        return Packed(self.shapes, self.grid, dtype, self.grid_last, self.module)
+
+    def on_host(self, dtype: DTypeLike) -> Packed:
+        """Zeros of the same shapes in memory."""
         return Packed(self.shapes, self.grid, dtype, self.grid_last)
 
     def fill(self, networks: Sequence[Mapping[str, NDArray[Any]]]) -> Packed:
         """Copy the arrays of each point in; biases may be (outputs,) or (1, outputs)."""
+        if self.module is not np:
+            self.flat[...] = self.module.asarray(self.on_host(self.flat.dtype).fill(networks).flat)
+            return self
         for name, array in self.arrays.items():
             for place, network in enumerate(networks):
                 array[place] = network[name]
@@ -60,15 +77,15 @@ class Packed:
         return {n: a[place] if n.endswith("weights") else a[place, 0] for n, a in self.arrays.items()}
 
     def at(self, place: int) -> dict[str, NDArray[Any]]:
-        """Copies of one point's arrays, (inputs, outputs)."""
-        return {name: array[place].copy() for name, array in self.arrays.items()}
+        """Copies of one point's arrays in memory, (inputs, outputs)."""
+        return {name: to_host(array[place].copy()) for name, array in self.arrays.items()}
 
     def by_point(self) -> Parameters:
         """The arrays with each point's own numbers side by side, as a product over the points reads them."""
-        return {name: np.ascontiguousarray(array) for name, array in self.arrays.items()}
+        return {name: self.module.ascontiguousarray(array) for name, array in self.arrays.items()}
 
     def norm(self) -> Array:
-        """Euclidean norm over all arrays of a point: (grid,), float64."""
+        """Euclidean norm over all arrays of a point: (grid,), float64, in memory."""
         squares = [np.square(array, dtype=np.float64).sum(axis=(1, 2)) for array in self.by_point().values()]
-        result: Array = np.sqrt(sum(squares))  # one by one: np.sum adds eight and more in another order for one point
-        return result
+        total = sum(squares)  # one by one: np.sum adds eight and more in another order for one point
+        return to_host(np.sqrt(total))

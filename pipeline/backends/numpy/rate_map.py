@@ -1,7 +1,8 @@
 """Training a map: for every pair of two knobs' values a network of its own, in blocks of points.
 
 A block is as many points as the cache holds well; as many blocks train at once as there are cores. Training takes the
-memory of these blocks, whatever the size of the map. What a point comes to does not depend on its block.
+memory of these blocks, whatever the size of the map. What a point comes to does not depend on its block. On a GPU one
+block trains at a time, of as many points as keep it busy.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.backends.numpy.array_modules import array_module, on_gpu, uploaded
 from pipeline.backends.numpy.basins import basin_blocks, basin_metrics, empty_basins, roll_block
 from pipeline.backends.numpy.descent import Descent
 from pipeline.backends.numpy.grid_last import GridLast
@@ -33,6 +35,8 @@ from pipeline.optimizer_sections import Optimizer
 
 BLOCK_BYTES = 2**22
 """What the buffers of one block take, about: small enough for the cache, large enough that calls cost little."""
+GPU_BLOCK_BYTES = 2**28
+"""The same on a GPU: a call costs as much for any block that does not fill it."""
 RECORDS = 200
 """How often the state of the map is recorded, at most."""
 Places = NDArray[np.intp]
@@ -56,13 +60,13 @@ def blocks(config: Config, arrays: Arrays) -> list[Places]:
         return basin_blocks(axes)
     values = knob_values(axes, np.arange(axes.points))
     sizes = values.get("model.hidden_size", np.full(axes.points, config.model.hidden_size or 0))
-    found: list[Places] = []
+    found, room = list[Places](), GPU_BLOCK_BYTES if on_gpu(config) else BLOCK_BYTES
     for size in np.unique(sizes):
         members = np.flatnonzero(sizes == size)
         widths = layer_sizes(_with_size(config, int(size)).model, arrays.features, arrays.outputs)
         weights = sum((inputs + 1) * outputs for inputs, outputs in pairwise(widths))
         numbers = 4 * weights + 3 * len(arrays.train_inputs) * (max(widths[1:]) + widths[-1])
-        most = max(2, BLOCK_BYTES // (numbers * np.dtype(config.dtype).itemsize))
+        most = max(2, room // (numbers * np.dtype(config.dtype).itemsize))
         found += np.array_split(members, max(1, len(members) // most))
     return found
 
@@ -102,7 +106,7 @@ def train_map(
         history.map_arrays = empty(map_axes(config))
     every, before, started = -(-len(todo) // RECORDS), history.seconds, time.perf_counter()
     stop = threading.Event()
-    pool = ThreadPoolExecutor(_cores(), thread_name_prefix="block")
+    pool = ThreadPoolExecutor(1 if on_gpu(config) else _cores(), thread_name_prefix="block")
     try:
         # In their order, so that the number of blocks that are done says which.
         futures = [pool.submit(train_block, config, arrays, places, stop) for places in todo[done:]]
@@ -145,7 +149,8 @@ def train_block(config: Config, arrays: Arrays, places: Places, stop: threading.
         config = _with_size(config, int(values["model.hidden_size"][0]))
     parameters = _initial(config, arrays, values.get("seed"), len(places))
     gradient, change = (parameters.like(parameters.flat.dtype) for _ in range(2))
-    tally, epochs = Tally(len(places), config.training.epochs + 1), config.training.epochs
+    arrays, epochs = uploaded(arrays, parameters.module), config.training.epochs
+    tally = Tally(len(places), epochs + 1, parameters.module)
     chosen = _optimizers(config, values, len(places))
     step = Descent(chosen, config.model, config.schedule, epochs, parameters, gradient, change).step
     network = GridLast(config, arrays.scaled(arrays.train_inputs), arrays.train_targets, parameters, gradient)
@@ -173,7 +178,8 @@ def _initial(config: Config, arrays: Arrays, seeds: NDArray[np.float64] | None, 
 
     chosen = [config.seed] * grid if seeds is None else [int(seed) for seed in seeds]
     shapes = {name: np.atleast_2d(array).shape for name, array in drawn(chosen[0]).items()}
-    packed = Packed({name: (rows, columns) for name, (rows, columns) in shapes.items()}, grid, config.dtype, True)
+    two = {name: (rows, columns) for name, (rows, columns) in shapes.items()}
+    packed = Packed(two, grid, config.dtype, True, array_module(config))
     return packed.fill([drawn(seed) for seed in chosen])
 
 

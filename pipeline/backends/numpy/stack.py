@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.backends.numpy import grid_last
+from pipeline.backends.numpy.array_modules import array_module, to_host, uploaded
 from pipeline.backends.numpy.deep_network import DeepNetwork
 from pipeline.backends.numpy.descent import Descent
 from pipeline.backends.numpy.gradients import forward_differences
@@ -53,13 +54,15 @@ class Stack:
     """
 
     def __init__(self, points: Sequence[Config], arrays: Arrays, initial: Sequence[Weights]) -> None:
-        self.config, self.arrays = points[0], arrays
+        self.config, self._module = points[0], array_module(points[0])
+        self.arrays = arrays = uploaded(arrays, self._module)
         together = grid_last.suits(self.config, arrays)
         if together and len(points) == 1:  # see GridLast: it trains beside a copy of itself
             points, initial = [*points, *points], [*initial, *initial]
         shapes = {name: (array.shape if array.ndim == 2 else (1, array.size)) for name, array in initial[0].items()}
         trained, moving = ({n: s for n, s in shapes.items() if is_trained(n) is kind} for kind in (True, False))
-        parameters = Packed(trained, len(points), self.config.dtype, together).fill(initial)
+        common = len(points), self.config.dtype, together, self._module
+        parameters = Packed(trained, *common).fill(initial)
         differences = self.config.gradient == "finite_difference"
         dtype = np.dtype(np.float64 if differences else self.config.dtype)
         self.gradient, self.change = parameters.like(dtype), parameters.like(dtype)
@@ -77,7 +80,7 @@ class Stack:
             last_finite_loss=np.full(len(points), np.nan),
             upwards=parameters.like(np.bool_) if counted else None,
             direction_changes=parameters.like(np.int64) if counted else None,
-            statistics=Packed(moving, len(points), self.config.dtype, together).fill(initial) if moving else None,
+            statistics=Packed(moving, *common).fill(initial) if moving else None,
             plateau=self.descent.plateau,
         )
         self._points, seeds = len(points), [point.seed for point in points]
@@ -94,7 +97,7 @@ class Stack:
         elif not differences:
             rows, tested = len(arrays.train_inputs), 0 if arrays.test_inputs is None else len(arrays.test_inputs)
             most = max(min(self.config.training.batch_size or rows, rows), min(EVALUATION_ROWS, tested))
-            if self.config.model.plain:
+            if self.config.model.plain and self._module is np:
                 self._single = OneNetwork(self.config, most, parameters, self.gradient)
             else:
                 self._single = DeepNetwork(self.config, seeds, self.progress, self.gradient)
@@ -109,9 +112,9 @@ class Stack:
         if size is None:
             yield [self._all_rows()]
             return
-        orders = [epoch_order(seed, epoch, rows) for seed in self._seeds]
+        orders = [self._module.asarray(epoch_order(seed, epoch, rows)) for seed in self._seeds]
         chosen = [[order[start : start + size] for order in orders] for start in range(0, rows, size)]
-        if self.arrays.features < WIDE:
+        if self.arrays.features < WIDE or self._module is not np:
             yield from map(self._take, chosen)
             return
         with ThreadPoolExecutor(1) as ahead:  # the next batch is gathered while this one is computed
@@ -126,7 +129,7 @@ class Stack:
         return [self._batch(self.arrays.train_inputs[rows], self.arrays.train_targets[rows]) for rows in chosen]
 
     def _batch(self, inputs: NDArray[Any], targets: Targets) -> Batch:
-        if self._single is None:
+        if self._single is None or self._module is not np:
             return Batch(self.arrays.scaled(inputs), None, np.empty(0, np.intp), targets)
         return batch(self.arrays, inputs, targets, self.config.model.bias and self.config.model.plain)
 
@@ -163,14 +166,14 @@ class Stack:
     def penalties(self) -> Array | None:
         """What is added to the losses at the present weights, (points,); None where there is no penalty."""
         training = self.config.training
-        return penalty(training, self.progress.parameters.by_point()) if training.penalised else None
+        return to_host(penalty(training, self.progress.parameters.by_point())) if training.penalised else None
 
     def _differentiate(self, batches: Sequence[Batch], measured: bool) -> tuple[Array, Measures]:
         """The loss without the penalty, and its gradient."""
         if self._together is not None:
             for call in self._together.program:
                 call()
-            return self._together.losses(), {}
+            return to_host(self._together.losses()), {}
         if self._single is None:
             config, rows = self.config, batches[0]
             parameters = self.progress.parameters.arrays
@@ -208,7 +211,7 @@ class Stack:
         if value is not None:
             np.clip(clipped.flat, -value, value, out=clipped.flat)
         if length is not None:
-            share = (length / np.maximum(clipped.norm(), length)).astype(clipped.flat.dtype)
+            share = self._module.asarray((length / np.maximum(clipped.norm(), length)).astype(clipped.flat.dtype))
             clipped.flat *= share if clipped.grid_last else share[:, None]
 
     def advance(self, updates: int) -> None:
@@ -223,9 +226,9 @@ class Stack:
         bounded = self.config.model.output_activation == "sigmoid"  # then only NaN weights lead to NaN, and they stay
         parameters, moments = progress.parameters.flat, [moment.flat for moment in progress.moments.values()]
         before = [array.copy() for array in (parameters, *moments)]
-        signs = None if progress.upwards is None else np.empty((updates, *change.shape), np.bool_)
+        signs = None if progress.upwards is None else self._module.empty((updates, *change.shape), np.bool_)
         errors, squares = self._together.errors, np.empty_like(self._together.errors)
-        seen, zero = np.zeros_like(errors), np.zeros((), change.dtype)
+        seen, zero = np.zeros_like(errors), self._module.zeros((), change.dtype)
         step = self.descent.step
         for t, upwards in enumerate(repeat(None, updates) if signs is None else signs, progress.updates + 1):
             for call in program:
@@ -237,8 +240,8 @@ class Stack:
             if upwards is not None:
                 np.greater(change, zero, upwards)
             np.add(parameters, change, parameters)
-        losses = self._together.losses()
-        finite = np.isfinite(losses) & np.isfinite(seen.sum(axis=(0, 1)))
+        losses = to_host(self._together.losses())
+        finite = np.isfinite(losses) & np.isfinite(to_host(seen.sum(axis=(0, 1))))
         if (finite | (progress.diverged_step >= 0)).all():
             progress.see_losses(losses)
             if signs is not None:
@@ -287,7 +290,8 @@ class Stack:
         return means if added is None else means | {"loss": means["loss"] + added}
 
     def _measure(self, sums: Array, targets: Targets) -> Measures:
-        return measure(self.config.loss, self.config.model.output_activation, sums, targets)
+        found = measure(self.config.loss, self.config.model.output_activation, sums, targets)
+        return {name: to_host(values) for name, values in found.items()}
 
 
 def _joined(points: Sequence[Measures]) -> Measures:

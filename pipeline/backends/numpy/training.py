@@ -8,6 +8,7 @@ from itertools import pairwise
 
 import numpy as np
 
+from pipeline.backends.numpy.array_modules import to_host
 from pipeline.backends.numpy.network import Array
 from pipeline.backends.numpy.stack import Measures, Stack
 from pipeline.backends.numpy.state import Progress
@@ -144,7 +145,7 @@ def record(
     for place, (point, history) in enumerate(zip(points, histories, strict=True)):
         if history.epochs:
             continue
-        weights = progress.network(place)
+        weights = {name: to_host(array) for name, array in progress.network(place).items()}
         diverged = progress.diverged_step[place] >= 0
         if snapshot or diverged:
             history.snapshot(epoch, weights)
