@@ -11,7 +11,18 @@ from typing import Any
 import numpy as np
 import psutil
 
-PACKAGES = ("numpy", "tensorflow", "keras", "torch", "jax", "scikit-learn", "hydra-core", "dvc", "mlflow")
+PACKAGES = (
+    "numpy",
+    "cupy-cuda12x",
+    "tensorflow",
+    "keras",
+    "torch",
+    "jax",
+    "scikit-learn",
+    "hydra-core",
+    "dvc",
+    "mlflow",
+)
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "TF_NUM_INTRAOP_THREADS")
 
 
@@ -26,6 +37,7 @@ def described() -> dict[str, str]:
     limits = ", ".join(f"{name}={os.environ[name]}" for name in THREADS if name in os.environ)
     return {
         "CPU": _cpu(),
+        "GPU": _gpu(),
         "cores": f"{cores()}" + (f" ({limits})" if limits else ""),
         "memory": f"{psutil.virtual_memory().total / 2**30:.1f} GiB",
         "OS": platform.platform(),
@@ -50,3 +62,12 @@ def _cpu() -> str:
     lines = information.read_text(encoding="utf-8").splitlines() if information.exists() else []
     named = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return named[0] if named else platform.processor() or platform.machine()
+
+
+def _gpu() -> str:
+    try:
+        import cupy
+
+        return str(cupy.cuda.runtime.getDeviceProperties(0)["name"].decode())
+    except (ImportError, RuntimeError):
+        return "none that CuPy finds"

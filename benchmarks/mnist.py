@@ -53,11 +53,11 @@ def per_epoch(ends: list[float]) -> float:
     return (ends[-1] - ends[0]) / (len(ends) - 1)
 
 
-def numpy_epoch(arrays: Arrays) -> Callable[[], float]:
-    """The NumPy backend."""
+def numpy_epoch(arrays: Arrays, *more: str) -> Callable[[], float]:
+    """The NumPy backend, with more overrides."""
     from pipeline.backends.numpy.training import train
 
-    config = composed(*KNOBS)
+    config = composed(*KNOBS, *more)
     return lambda: per_epoch(train_points(train, [config], arrays))
 
 

@@ -62,7 +62,7 @@ def seven_rates() -> AbstractContextManager[Contenders]:
 def ten_thousand_rates() -> AbstractContextManager[Contenders]:
     """A map against JAX, both in nanoseconds per point and iteration."""
     theirs = _in_jax()
-    return nullcontext(Contenders(_as_map(), theirs))
+    return nullcontext(Contenders(rate_map(), theirs))
 
 
 def _per_update(started: float) -> float:
@@ -70,10 +70,11 @@ def _per_update(started: float) -> float:
     return (time.perf_counter() - started) / (SIDE * SIDE * ITERATIONS) * NANOSECONDS
 
 
-def _as_map() -> Callable[[], float]:
+def rate_map(*more: str) -> Callable[[], float]:
+    """Trains the map, with more overrides; returns nanoseconds per point and iteration."""
     from pipeline.backends.numpy.rate_map import train_map
 
-    config = composed(*MAP)
+    config = composed(*MAP, *more)
     arrays = load(config.data, config.dtype, PROJECT)
 
     def measured() -> float:

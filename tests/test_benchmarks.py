@@ -174,6 +174,17 @@ def test_a_row_without_its_peer_is_in_the_table(monkeypatch: pytest.MonkeyPatch)
     assert not result.met
 
 
+@pytest.mark.parametrize("name", ["gpu_mnist", "gpu_map"])
+def test_a_row_without_its_gpu_is_in_the_table(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "cupy", None)
+    [benchmark] = [one for one in program.ALL if one.name == name]
+    told = row(measure(benchmark, 1))
+    assert (
+        "not measured: backend.array_module=cupy trains on a GPU, and CuPy, or what it needs, cannot be imported."
+        in told
+    )
+
+
 def test_data_that_is_missing_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for module in (mnist, commands):
         monkeypatch.setattr(module, "PROJECT", tmp_path)
@@ -247,6 +258,8 @@ def test_the_list_has_every_goal(capsys: pytest.CaptureFixture[str]) -> None:
         ("mnist_sklearn", "0.8"),
         ("mnist_keras_fit", "0.8"),
         ("keras_backend", "1.05"),
+        ("gpu_mnist", "0.5"),
+        ("gpu_map", "0.5"),
         ("sweep", "0.6"),
         ("tracking", "1.03"),
         ("show_config", "1.5"),
