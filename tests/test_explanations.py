@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -75,7 +76,9 @@ def test_a_range_test_says_how_its_suggestion_is_made() -> None:
 
 def study_of_widths(optimizer: str) -> list[Point]:
     common = ("experiment=width_transfer", f"optimizer={optimizer}")
-    return points(*((*common, f"model.parametrization={name}") for name in ("standard", "maximal_update")))
+    names = (f"model.parametrization={name}" for name in ("standard", "maximal_update"))
+    rates = (f"optimizer.learning_rate={rate}" for rate in (0.01, 0.1, 1))
+    return points(*((*common, name, rate) for name, rate in product(names, rates)))
 
 
 @pytest.mark.parametrize(("optimizer", "column"), [("sgd", 2), ("adam", 3)])

@@ -39,7 +39,7 @@ class Update(Protocol):
 
 
 def sgd(gradient: Array, weights: Array, moments: Moments, knobs: Knobs, out: Array, scratch: Array, t: int) -> None:
-    """Gradient descent: u = -learning_rate * g."""
+    """Gradient descent (Cauchy 1847; on minibatches Robbins and Monro 1951): u = -learning_rate * g."""
     np.multiply(gradient, knobs["-learning_rate"], out)
 
 
