@@ -5,17 +5,18 @@ from __future__ import annotations
 import copy
 import re
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from omegaconf import OmegaConf
 from pydantic import ValidationError
 
 from pipeline.cli import CONF
 from pipeline.config import Config, flatten, read_config
 from pipeline.errors import LabError
-from tests.trained import config
+from tests.trained import composed_by_hydra, config
 
 EXPERIMENTS = sorted(path.stem for path in (CONF / "experiment").glob("*.yaml"))
 BASE = config().model_dump(mode="json")
@@ -64,6 +65,21 @@ def test_every_experiment_is_valid_on_both_backends_but_maps_on_keras(experiment
     assert composed.backend.name == backend
     if backend == "keras":
         assert composed.gradient == "backpropagation"
+
+
+@pytest.mark.parametrize(
+    "typed",
+    [
+        ("seed=3", "experiment=three_bits", "optimizer=adam", "optimizer.learning_rate=2", "model.hidden_size=null"),
+        ("backend=keras", "experiment=line_y2x", "training.batch_size=2"),
+        ("experiment=curve_restarts", "balls={starts: [1], random: null}", 'data.expression="sin(3 * x)"'),
+        ("experiment=features_mnist", "feature=two_hidden_layers", "model.further_hidden_sizes=[4,3]"),
+    ],
+    ids=" ".join,
+)
+def test_the_configs_of_the_tests_are_those_that_hydra_composes(typed: tuple[str, ...]) -> None:
+    by_hydra = OmegaConf.to_container(composed_by_hydra(CONF, typed), resolve=True)
+    assert config(*typed).model_dump(mode="json") == read_config(cast(dict[str, Any], by_hydra)).model_dump(mode="json")
 
 
 @pytest.mark.parametrize("group", ["data", "optimizer", "schedule", "backend"])
