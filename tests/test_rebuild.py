@@ -9,10 +9,12 @@ import sys
 from pathlib import Path
 
 import pytest
+from omegaconf import OmegaConf
 
+from pipeline import cli
 from pipeline.config import Tracking
 from pipeline.errors import LabError
-from pipeline.rebuild import rebuild
+from pipeline.rebuild import rebuild, task
 from tests.swept import at_epoch, in_mlflow, interrupt, killed, on_disk, rates, runs_of, statuses, swept
 
 pytestmark = pytest.mark.usefixtures("sketched")
@@ -26,9 +28,18 @@ def with_times(project: Path) -> dict[str, object]:
     return {name: {k: v for k, v in run.items() if k != "id"} for name, run in in_mlflow(project, when=True).items()}
 
 
-def without_mlflow(project: Path, empty_store: Path, *kept: str) -> Path:
+@pytest.fixture(scope="module")
+def grid(tmp_path_factory: pytest.TempPathFactory, empty_store: Path, sketched: None) -> Path:
+    """A project in which GRID was trained; not to be changed."""
+    project = tmp_path_factory.mktemp("grid")
+    (project / "mlruns").mkdir()
+    shutil.copy(empty_store, project / "mlruns" / "mlflow.db")
+    swept(project, GRID)
+    return project
+
+
+def without_mlflow(project: Path, other: Path, empty_store: Path, *kept: str) -> Path:
     """The project as it is when mlruns/ was deleted: in another place, for MLflow keeps a deleted database open."""
-    other = project / "other"
     (other / "mlruns").mkdir(parents=True)
     shutil.copy(empty_store, other / "mlruns" / "mlflow.db")
     for name in kept:
@@ -37,13 +48,14 @@ def without_mlflow(project: Path, empty_store: Path, *kept: str) -> Path:
 
 
 @pytest.mark.parametrize("kept", [(".points", "results"), (".points",), ("results",)], ids="+".join)
-def test_a_store_that_was_deleted_is_written_again(project: Path, empty_store: Path, kept: tuple[str, ...]) -> None:
+def test_a_store_that_was_deleted_is_written_again(
+    grid: Path, tmp_path: Path, empty_store: Path, kept: tuple[str, ...]
+) -> None:
     """With `results` alone it is what DVC restores from its cache on another machine."""
-    swept(project, GRID)
-    other = without_mlflow(project, empty_store, *kept)
+    other = without_mlflow(grid, tmp_path / "other", empty_store, *kept)
     assert rebuild(LOCAL, other, other / "results") == [("line_y2x numpy", 2, 2)]
-    assert with_times(other) == with_times(project)
-    assert on_disk(other) == on_disk(project)
+    assert with_times(other) == with_times(grid)
+    assert on_disk(other) == on_disk(grid)
     told = in_mlflow(other, when=True)
     assert rebuild(LOCAL, other, other / "results") == [("line_y2x numpy", 2, 0)]
     swept(other, GRID)  # the points are known: nothing is trained, nothing is written again
@@ -56,7 +68,7 @@ def test_a_single_point_is_written_again_from_what_dvc_keeps(project: Path, empt
     results = project / "results" / "line_y2x" / "numpy"
     assert not list((results / "plots").iterdir())
     (results / "plots").rmdir()
-    other = without_mlflow(project, empty_store, "results")
+    other = without_mlflow(project, project / "other", empty_store, "results")
     assert rebuild(LOCAL, other, other / "results") == [("line_y2x numpy", 1, 1)]
     assert with_times(other) == with_times(project)
 
@@ -64,7 +76,7 @@ def test_a_single_point_is_written_again_from_what_dvc_keeps(project: Path, empt
 def test_runs_of_two_sweeps_that_share_points_hang_below_the_newest(project: Path, empty_store: Path) -> None:
     swept(project, rates(*RATES))
     swept(project, rates(*RATES, "0.02"))
-    other = without_mlflow(project, empty_store, ".points")
+    other = without_mlflow(project, project / "other", empty_store, ".points")
     assert rebuild(LOCAL, other, other / "results") == [("line_y2x numpy", 3, 3)]
     runs = runs_of(other)
     (parent,) = (run.info.run_id for run in runs if run.data.tags["lab.role"] == "sweep")
@@ -85,13 +97,13 @@ def test_views_show_what_the_newest_sweep_asked_for(project: Path, empty_store: 
     swept(project, rates("0.1", "0.5"))
     newest = {"learning_rate=0.02": "false", "learning_rate=0.1": "true", "learning_rate=0.5": "true"}
     assert shown(project) == newest
-    other = without_mlflow(project, empty_store, ".points")
+    other = without_mlflow(project, project / "other", empty_store, ".points")
     rebuild(LOCAL, other, other / "results")
     assert shown(other) == newest
     swept(project, rates("0.02", "0.1"))  # asked for again: nothing is trained, but it is what is looked at now
     newest = {"learning_rate=0.02": "true", "learning_rate=0.1": "true", "learning_rate=0.5": "false"}
     assert shown(project) == newest
-    again = without_mlflow(project / "again", empty_store)
+    again = without_mlflow(project, project / "again", empty_store)
     shutil.copytree(project / ".points", again / ".points")
     rebuild(LOCAL, again, again / "results")
     assert shown(again) == newest
@@ -102,7 +114,7 @@ def test_a_single_point_does_not_displace_a_sweep(project: Path, empty_store: Pa
     swept(project, rates("0.5"))
     everything = {"learning_rate=0.02": "true", "learning_rate=0.1": "true", "learning_rate=0.5": "true"}
     assert shown(project) == everything
-    other = without_mlflow(project, empty_store, ".points")
+    other = without_mlflow(project, project / "other", empty_store, ".points")
     rebuild(LOCAL, other, other / "results")
     assert shown(other) == everything
 
@@ -113,7 +125,7 @@ def test_a_sweep_without_a_complete_point_displaces_none(
     swept(project, rates("0.1"))
     at_epoch(monkeypatch, 3, interrupt)
     killed(project, rates("0.02", "0.5"))
-    other = without_mlflow(project, empty_store, ".points")
+    other = without_mlflow(project, project / "other", empty_store, ".points")
     rebuild(LOCAL, other, other / "results")
     assert shown(other) == {"learning_rate=0.1": "true"}
 
@@ -123,7 +135,7 @@ def test_an_error_of_our_own_is_no_success(project: Path, empty_store: Path, mon
         raise ValueError("an error of our own")
 
     swept(project, rates("0.1"))
-    other = without_mlflow(project, empty_store, ".points")
+    other = without_mlflow(project, project / "other", empty_store, ".points")
     monkeypatch.setattr("pipeline.runs.present_point", broken)
     monkeypatch.setattr("threading.excepthook", lambda told: None)
     with pytest.raises(LabError, match=r"1 of 1 points are pending(.|\n)*an error of this program"):
@@ -136,7 +148,7 @@ def test_points_that_are_not_complete_are_left_to_training(
     swept(project, rates("0.1"))
     at_epoch(monkeypatch, 9, interrupt)
     killed(project, rates(*RATES))
-    other = without_mlflow(project, empty_store, ".points")
+    other = without_mlflow(project, project / "other", empty_store, ".points")
     rebuild(LOCAL, other, other / "results")
     assert {name: status for name, status in statuses(other).items() if name.startswith("learning")} == {
         "learning_rate=0.1": "FINISHED"
@@ -152,7 +164,7 @@ def test_points_that_cannot_be_read_are_told_and_left_out(
     sweep = swept(project, rates(*RATES))
     swept(project, rates("0.1"))
     swept(project, rates("0.01", "0.02"))
-    other = without_mlflow(project, empty_store, ".points")
+    other = without_mlflow(project, project / "other", empty_store, ".points")
     (signature,) = (job.signature for job in sweep.jobs.values() if job.name == "learning_rate=0.01")
     (other / ".points" / signature / "outcome.json").unlink()
     capsys.readouterr()
@@ -174,10 +186,9 @@ def test_sweeps_of_another_store_are_left_alone(project: Path, capsys: pytest.Ca
 
 
 @pytest.mark.parametrize("file", ["weights.npz", "config.json", "signed.json", "run.json", "metrics.csv"])
-def test_a_results_folder_that_was_tampered_with_is_refused(tmp_path: Path, project: Path, file: str) -> None:
-    swept(project, GRID)
+def test_a_results_folder_that_was_tampered_with_is_refused(tmp_path: Path, grid: Path, file: str) -> None:
     other = tmp_path / "other"
-    shutil.copytree(project / "results", other / "results")
+    shutil.copytree(grid / "results", other / "results")
     tampered = other / "results" / "line_y2x" / "numpy" / "learning_rate=0.1" / file
     content = bytearray(tampered.read_bytes())
     content[len(content) // 3] ^= 1
@@ -198,16 +209,28 @@ def test_a_results_folder_that_was_tampered_with_is_refused(tmp_path: Path, proj
     ],
 )
 def test_a_list_of_points_that_was_tampered_with_is_refused(
-    tmp_path: Path, project: Path, old: str, new: str, told: str
+    tmp_path: Path, grid: Path, old: str, new: str, told: str
 ) -> None:
-    swept(project, GRID)
     other = tmp_path / "other"
-    shutil.copytree(project / "results", other / "results")
+    shutil.copytree(grid / "results", other / "results")
     file = other / "results" / "line_y2x" / "numpy" / "sweep.json"
     file.write_text(re.sub(old, new, file.read_text(), count=1))
     with pytest.raises(LabError, match=told):
         rebuild(LOCAL, other, other / "results")
     assert not list(other.glob(".points/[0-9a-f]*"))
+
+
+def test_where_there_is_nothing_to_write_it_says_so(
+    project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(cli, "PROJECT", project)
+    asked = OmegaConf.create({"tracking": {"name": "local", "uri": None}, "results": "results"})
+    task(asked)
+    assert capsys.readouterr().out.startswith("there is nothing to write")
+    swept(project, rates("0.1"))
+    capsys.readouterr()
+    task(asked)
+    assert capsys.readouterr().out == "line_y2x numpy: 1 points, all there\n"
 
 
 @pytest.mark.slow
@@ -221,10 +244,8 @@ def test_rebuild_from_the_command_line(lab: Path, empty_store: Path) -> None:
 
     (lab / "mlruns").mkdir()
     shutil.copy(empty_store, lab / "mlruns" / "mlflow.db")
-    assert run("pipeline.rebuild").startswith("there is nothing to write")
     run("pipeline.train", "experiment=two_bits", "training.epochs=20", "results=results/two_bits/numpy")
     shutil.rmtree(lab / "mlruns")
     shutil.rmtree(lab / ".points")
     assert run("pipeline.rebuild") == "two_bits numpy: 1 points, 1 written\n"
-    assert run("pipeline.rebuild") == "two_bits numpy: 1 points, all there\n"
     assert statuses(lab, "two_bits") == {"learning_rate=1 epochs=20": "FINISHED"}
