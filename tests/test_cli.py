@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -9,7 +10,6 @@ import signal
 import subprocess
 import sys
 import time
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -69,12 +69,31 @@ MISTAKES: dict[tuple[str, ...], tuple[str, ...]] = {
 }
 
 
+TYPED = """
+import contextlib, io, json, sys
+from pipeline import cli, train
+told = []
+for typed in json.loads(sys.stdin.read()):
+    sys.argv = ["pipeline/train.py", *typed]
+    train._sweep = train._process = None
+    with contextlib.redirect_stdout(io.StringIO()) as out, contextlib.redirect_stderr(io.StringIO()) as err:
+        code = cli.run(train.train_point, "config", train.finish)
+    told.append([code, out.getvalue(), err.getvalue()])
+print(json.dumps(told))
+"""
+"""Commands one after the other in one process, which imports once what they need."""
+
+
 @pytest.fixture(scope="module")
 def refused(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[tuple[str, ...], Done]]:
-    """What came of all of them, typed two at a time in a copy of the project."""
+    """What came of all of them, typed in a copy of the project."""
     project = copy_of_the_project(tmp_path_factory.mktemp("mistakes"))
-    with ThreadPoolExecutor(2) as pool:
-        done = list(pool.map(lambda typed: run(project, *typed), MISTAKES))
+    ran = subprocess.run(
+        [sys.executable, "-c", TYPED], cwd=project, input=json.dumps(list(MISTAKES)), capture_output=True, text=True,
+        timeout=200, check=False,
+    )  # fmt: skip
+    assert (ran.returncode, ran.stderr) == (0, "")
+    done = [Done(command(*typed), *told) for typed, told in zip(MISTAKES, json.loads(ran.stdout), strict=True)]
     return project, dict(zip(MISTAKES, done, strict=True))
 
 
@@ -97,10 +116,14 @@ def test_mistakes_leave_nothing_to_train_behind(refused: tuple[Path, dict[tuple[
     assert not (refused[0] / "results").exists()
 
 
-def test_a_group_without_a_choice(tmp_path: Path) -> None:
-    done = run(copy_of_the_project(tmp_path), "optimizer=null")
+@pytest.mark.parametrize(
+    "typed", [("optimizer=null",), ("-m", "experiment=line_y2x", "optimizer.learning_rate=0.1,-1")]
+)
+def test_a_mistake_ends_the_process_with_1(tmp_path: Path, typed: tuple[str, ...]) -> None:
+    done = run(copy_of_the_project(tmp_path), *typed)
     assert done.returncode == 1
     assert "Traceback" not in done.stderr
+    assert done.stderr.count("error: ") == 1
 
 
 @pytest.mark.slow
