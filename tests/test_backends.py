@@ -43,7 +43,7 @@ STOPS = {
         (*BITS, "optimizer=sgd", "optimizer.learning_rate=10", *SCHEDULES["reduce_on_plateau"]),
     ),
     "momentum": ((13,), (*BITS, "optimizer=momentum", "optimizer.learning_rate=1", "model.bias=true")),
-    "adam, from the first epoch to the last": ((1, 2, 29), (*BITS, "optimizer=adam", "optimizer.learning_rate=0.3")),
+    "adam, from the first epoch to the last": ((1, 29), (*BITS, "optimizer=adam", "optimizer.learning_rate=0.3")),
     "adam, recorded now and then": ((8,), (*BITS, "optimizer=adam", "recording.metrics_every=10")),
     "a full batch that diverges later": ((5,), (*LINE, "training.batch_size=null", "optimizer.learning_rate=0.5")),
     "minibatches that diverge later": ((5,), (*LINE, "optimizer.learning_rate=0.3")),
@@ -505,14 +505,6 @@ def assert_alike(a: History, b: History, rel: float, floor: float = 0.0) -> None
     assert a.diverged_step == b.diverged_step
 
 
-@pytest.mark.parametrize("rate", [0.1, 1])
-def test_three_bits_is_the_same_on_both(both: tuple[Backend, Backend], rate: float) -> None:
-    study = ("experiment=three_bits", "model.hidden_size=4", "training.epochs=3000", f"optimizer.learning_rate={rate}")
-    a, b = (backend.run(*study) for backend in both)
-    assert_alike(a, b, rel=1e-9)
-    assert a.tables == b.tables
-
-
 @pytest.mark.parametrize("case", OPTIMIZERS)
 def test_every_optimizer_goes_the_same_way_on_both(both: tuple[Backend, Backend], case: str) -> None:
     study = ("experiment=three_bits", "model.hidden_size=4", "model.bias=true", "training.epochs=200")
@@ -544,19 +536,6 @@ def test_one_epoch_of_minibatches_is_the_same_on_both(
     assert_alike(a, b, rel=1e-4, floor=1e-6)
 
 
-def test_minibatches_of_several_epochs_are_the_same_on_both(both: tuple[Backend, Backend], tiny_images: Arrays) -> None:
-    arrays = Arrays(
-        tiny_images.train_inputs.astype(np.float64),
-        tiny_images.train_targets,
-        None if tiny_images.test_inputs is None else tiny_images.test_inputs.astype(np.float64),
-        tiny_images.test_targets,
-        tiny_images.outputs,
-        {},
-    )
-    a, b = (backend.run(*IMAGES, "dtype=float64", "training.epochs=4", arrays=arrays) for backend in both)
-    assert_alike(a, b, rel=1e-8, floor=1e-10)
-
-
 def test_features_without_chance_are_the_same_on_both(both: tuple[Backend, Backend], tiny_images: Arrays) -> None:
     assert tiny_images.test_inputs is not None
     train, test = (rows.astype(np.float64) for rows in (tiny_images.train_inputs, tiny_images.test_inputs))
@@ -568,8 +547,15 @@ def test_features_without_chance_are_the_same_on_both(both: tuple[Backend, Backe
     assert all(np.ptp(a.snapshots[4][f"layer_{layer}/moving_mean"]) > 0.1 for layer in (0, 1))
 
 
-@pytest.mark.parametrize("size", ["16", "null"])
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize(
+    ("backend", "dtype", "size"),
+    [
+        *(("numpy", dtype, size) for dtype in ("float32", "float64") for size in ("16", "null")),
+        ("keras", "float32", "16"),
+        ("keras", "float64", "null"),
+    ],
+    indirect=["backend"],
+)
 def test_grey_values_train_like_the_numbers_that_they_stand_for(
     backend: Backend, tiny_images: Arrays, dtype: str, size: str
 ) -> None:

@@ -186,9 +186,8 @@ def test_mean_squared_error_with_sigmoid_and_single_weights() -> None:
     assert "weights/weight_1_0" in by_keras.names()
 
 
-@pytest.mark.parametrize("study", ["line_y2x", "line_y3x"])
-def test_line_in_float32(study: str) -> None:
-    by_keras, by_numpy = both(f"experiment={study}", "optimizer.learning_rate=0.01", "training.epochs=100")
+def test_line_in_float32() -> None:
+    by_keras, by_numpy = both("experiment=line_y2x", "optimizer.learning_rate=0.01", "training.epochs=100")
     assert_same(by_keras, by_numpy, rtol=1e-4, atol=1e-6)
 
 
@@ -201,11 +200,6 @@ def test_minibatches_in_float64(optimizer: str, tiny_images: Arrays) -> None:
     assert steps.tolist() == [1, 2, 4, 5]
 
 
-def test_minibatches_in_float32(tiny_images: Arrays) -> None:
-    by_keras, by_numpy = both(*IMAGES, "training.epochs=1", arrays=tiny_images)
-    assert_same(by_keras, by_numpy, rtol=1e-4, atol=1e-6)
-
-
 def test_full_batch_with_classes_and_test_rows(tiny_images: Arrays) -> None:
     overrides = [*IMAGES, "training.batch_size=null", "dtype=float64", "training.epochs=20"]
     by_keras, by_numpy = both(*overrides, arrays=as_float64(tiny_images))
@@ -213,10 +207,8 @@ def test_full_batch_with_classes_and_test_rows(tiny_images: Arrays) -> None:
     assert {"train/accuracy", "test/loss"} <= set(by_keras.names())
 
 
-@pytest.mark.parametrize("every", [1, 100])
-def test_divergence_with_a_full_batch_is_told_at_its_update(every: int) -> None:
-    overrides = ["experiment=line_y2x", "optimizer.learning_rate=10", f"recording.metrics_every={every}"]
-    by_keras, by_numpy = both(*overrides)
+def test_divergence_with_a_full_batch_is_told_at_its_update() -> None:
+    by_keras, by_numpy = both("experiment=line_y2x", "optimizer.learning_rate=10", "recording.metrics_every=100")
     assert by_keras.diverged_step == by_numpy.diverged_step == 9
     assert values(by_keras).keys() == values(by_numpy).keys()
     assert by_keras.epochs == by_numpy.epochs < 100
@@ -249,16 +241,6 @@ def test_a_backend_without_the_loop_computes_the_same(
     looped = keras_trained(point, rows)
     monkeypatch.setattr("pipeline.backends.keras.network.keras.backend.backend", lambda: "another")
     assert_same(keras_trained(point, rows), looped, rtol=1e-6 if point.dtype == "float32" else 1e-12)
-
-
-def test_a_seed_decides_everything(tiny_images: Arrays) -> None:
-    first, again, other = (
-        keras_trained(config(*IMAGES, "backend=keras", "training.epochs=2", f"seed={seed}"), tiny_images)
-        for seed in (1, 1, 2)
-    )
-    assert values(first) == values(again)
-    assert values(first).keys() == values(other).keys()
-    assert values(first) != values(other)
 
 
 def test_points_train_one_after_the_other_and_keras_is_left_as_it_was() -> None:
