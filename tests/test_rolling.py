@@ -16,7 +16,7 @@ from pipeline.backends.numpy.rolling import (
     SWINGING,
     Rolling,
 )
-from pipeline.optimizer_sections import Momentum, Sgd
+from pipeline.optimizer_sections import Exponential, Momentum, Sgd
 from tests.curves import curve
 
 
@@ -48,6 +48,15 @@ def test_below_the_limit_a_bowl_draws_balls_in_and_above_it_throws_them_out(shar
     assert (np.abs(inside.x) < np.abs(starts)).all()
     gone = outside.lost >= 0
     assert ((np.abs(outside.x) > np.abs(starts)) | gone).all()
+
+
+def test_a_ball_is_not_stuck_because_a_schedule_ends() -> None:
+    falling = Exponential(name="exponential", final=1e-6)
+    rolling = Rolling(curve("x**2"), np.array([4.0]), sgd(0.01), schedule=falling, planned=40)
+    for _ in range(40):
+        rolling.step()
+    assert abs(rolling.change[0]) < 1e-5
+    assert rolling.outcomes().tolist() == [MOVING]
 
 
 CASES = [

@@ -1,11 +1,12 @@
 """Balls that roll down a curve, all at once: x -= learning_rate * slope(x), or what another optimizer makes of it.
 
-A ball that leaves the numbers, or is further from the middle of the curve than `FAR` times its width, has diverged and
+A ball whose place is inf or NaN, or further from the middle of the curve than `FAR` times its width, has diverged and
 stays where it is. It rests in a minimum while it and its last step are within `NEAR` of the width. How it ends, when it
 does neither, is told from its last step:
 
     swinging    it has overshot: it stands uphill of where it came from, and turns round at the next update
-    stuck       as many updates again at this pace would move it by less than `PACE` of the width
+    stuck       as many updates again at this pace would move it by less than `PACE` of the width; where a schedule
+                has made the rate small, at the pace of the whole rate
     moving      all others
 """
 
@@ -111,7 +112,8 @@ class Rolling:
     def outcomes(self) -> NDArray[np.intp]:
         """How each ball ends: places in `OUTCOMES`."""
         slopes = self.curve.at(self.x).slope
-        slow = np.abs(self.change) * self.updates < PACE * self.curve.width
+        share = 1.0 if self.factors is None else self.factors[self.updates - 1]
+        slow = np.abs(self.change) * self.updates < PACE * self.curve.width * share
         cases = [self.lost >= 0, self.settled >= 0, slow, np.sign(slopes) == np.sign(self.change)]
         return np.select(cases, [DIVERGED, SETTLED, STUCK, SWINGING], MOVING)
 
