@@ -49,6 +49,7 @@ class Stack:
     Attributes:
         progress: where training stands.
         gradient, change: of the last update.
+        penalties: what the losses of the last update had of a penalty, (points,); None where there is none.
         descent: what makes the change of the gradient.
         stride: how many epochs are best trained in one call of `advance`; 1: they are trained batch by batch.
     """
@@ -86,10 +87,10 @@ class Stack:
         self._points, seeds = len(points), [point.seed for point in points]
         self._seeds = seeds if len(set(seeds)) > 1 else seeds[:1]
         self._whole: Batch | None = None
+        self.penalties: Array | None = None
         self._together: grid_last.GridLast | None = None
         adjusted = self.config.training.penalised or self.config.training.clipped
-        watched = adjusted or self.descent.plateau is not None
-        self.stride = STRIDE if together and not watched else 1
+        self.stride = STRIDE if together and not adjusted and self.descent.plateau is None else 1
         self._single: OneNetwork | DeepNetwork | None = None
         if together:
             inputs = arrays.scaled(arrays.train_inputs)
@@ -150,7 +151,8 @@ class Stack:
             Loss (points,), and what was measured, each (points,).
         """
         losses, found = self._differentiate(batches, measured)
-        training, added = self.config.training, self.penalties()
+        training, added = self.config.training, self._penalties()
+        self.penalties = added
         if added is None:
             return losses, found
         parameters = self.progress.parameters
@@ -163,7 +165,7 @@ class Stack:
                 gradient += penalty_slope(training, parameters.arrays[name])
         return losses + added, found
 
-    def penalties(self) -> Array | None:
+    def _penalties(self) -> Array | None:
         """What is added to the losses at the present weights, (points,); None where there is no penalty."""
         training = self.config.training
         return to_host(penalty(training, self.progress.parameters.by_point())) if training.penalised else None
@@ -260,20 +262,20 @@ class Stack:
 
         Losses have the penalty, which is beside them.
         """
-        arrays, added = self.arrays, self.penalties()
+        arrays, added = self.arrays, self._penalties()
         measures: Measures = {} if added is None else {"weights/penalty": added}
         if self.config.training.batch_size is None:
-            whole = self._evaluate([self._all_rows()])
+            whole = self._evaluate([self._all_rows()], added)
             self.progress.see_losses(whole["loss"])
             measures |= {f"train/{name}": value for name, value in whole.items()}
         if arrays.test_inputs is not None and arrays.test_targets is not None:
             inputs, targets = arrays.test_inputs, arrays.test_targets
             blocks = [slice(start, start + EVALUATION_ROWS) for start in range(0, len(inputs), EVALUATION_ROWS)]
-            test = self._evaluate(self._batch(inputs[block], targets[block]) for block in blocks)
+            test = self._evaluate((self._batch(inputs[block], targets[block]) for block in blocks), added)
             measures |= {f"test/{name}": value for name, value in test.items()}
         return measures
 
-    def _evaluate(self, batches: Iterable[Batch]) -> Measures:
+    def _evaluate(self, batches: Iterable[Batch], added: Array | None) -> Measures:
         totals: Measures = {}
         rows, parameters = 0, self.progress.parameters.by_point() if self._single is None else {}
         for some in batches:
@@ -286,7 +288,6 @@ class Stack:
                 totals[name] = totals.get(name, 0) + value * len(some.inputs)
             rows += len(some.inputs)
         means: Measures = {name: total / rows for name, total in totals.items()}
-        added = self.penalties()
         return means if added is None else means | {"loss": means["loss"] + added}
 
     def _measure(self, sums: Array, targets: Targets) -> Measures:

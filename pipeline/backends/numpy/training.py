@@ -107,7 +107,7 @@ def _train_epoch(epoch: int, stack: Stack, histories: Sequence[History], measure
         losses, values = stack.differentiate(batches, on_the_way)
         progress.see_losses(losses)
         if config.recording.update_losses:
-            rates, added = stack.descent.rates(progress.updates + 1), stack.penalties()
+            rates, added = stack.descent.rates(progress.updates + 1), stack.penalties
             for place, history in enumerate(histories):
                 if not history.epochs:
                     penalty = None if added is None else float(added[place])
