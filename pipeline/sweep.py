@@ -258,9 +258,10 @@ class Sweep:
         except LabError as error:
             for job in jobs:
                 job.fail(error)
-        except MemoryError:
+        except MemoryError as error:
+            fix = "choose a smaller model.hidden_size, training.batch_size or grid"
             for job in jobs:
-                job.fail(LabError("The memory was not enough.", fix="choose a smaller model.hidden_size or grid"))
+                job.fail(LabError("The memory was not enough.", received=str(error), fix=fix))
         finally:
             progress.close()
 

@@ -46,11 +46,13 @@ def array_module(config: Config) -> ModuleType:
             received=str(error),
             fix=INSTALL,
         ) from None
-    except RuntimeError as error:  # of CUDA
+    except (
+        Exception
+    ) as error:  # CuPy's have no class in common: no driver, no device, a full one, nothing to compile with
         raise LabError(
             f"{asked}, and CuPy finds none that it can use.",
-            expected="an NVIDIA GPU, and a driver for CUDA 12 or later",
-            received=str(error),
+            expected="an NVIDIA GPU with free memory, and a driver for CUDA 12 or later",
+            received=f"{type(error).__name__}: {error}",
             fix="train on a machine that has one, or use backend.array_module=numpy",
         ) from None
     module: ModuleType = cupy

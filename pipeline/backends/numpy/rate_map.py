@@ -35,8 +35,9 @@ from pipeline.optimizer_sections import Optimizer
 
 BLOCK_BYTES = 2**22
 """What the buffers of one block take, about: small enough for the cache, large enough that calls cost little."""
-GPU_BLOCK_BYTES = 2**28
-"""The same on a GPU: a call costs as much for any block that does not fill it."""
+GPU_BLOCK_BYTES = 2**24
+"""The same on a GPU, where a call costs as much for any block that does not fill it: ten thousand networks of four
+hidden units are one block, and larger maps have a checkpoint on the way."""
 RECORDS = 200
 """How often the state of the map is recorded, at most."""
 Places = NDArray[np.intp]
