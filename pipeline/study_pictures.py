@@ -61,7 +61,7 @@ def study_figure(study: str, backends: Backends) -> Figure:
     if test is not None:
         return range_figure(f"{study} ({points[0].config.backend.name})", test)
     if parametrizations(points):
-        title = f"{study} ({points[0].config.backend.name}): final loss against the rate; circles: the best rate"
+        title = f"{study} ({points[0].config.backend.name}): training loss against the rate; circles: the best rate"
         return transfer_figure(title, points)
     if knob(points) is not None:
         return variants_figure(f"{study} ({points[0].config.backend.name}): final loss against the rate", points)

@@ -39,8 +39,10 @@ def comparison(points: Sequence[Point]) -> list[str]:
     """The widest usable range, the lowest loss, the fewest steps; what never reached the target."""
     key, found = knob(points), variants(points)
     usable = [variant for variant in found if variant.decades is not None]
+    rates = {float(rate) for variant in found for rate in variant.rates}
     if key is None or not usable:
-        return ["none reaches the target at any rate."] if key else []
+        where = f"at rate {rates.pop():g}, the only one" if len(rates) == 1 else "at any rate"
+        return [f"none reaches the target {where}."] if key else []
     told = []
     widths = {variant.name: variant.decades or 0.0 for variant in usable}
     widest, narrowest = max(widths.values()), min(widths.values())
@@ -56,7 +58,6 @@ def comparison(points: Sequence[Point]) -> list[str]:
         first = min(fast, key=lambda variant: variant.steps[variant.fastest or 0])
         told.append(f"the fewest steps to the target: {first.name}, {_steps(first)} at rate {_fastest_rate(first)}.")
     never = [variant.name for variant in found if variant.decades is None]
-    rates = {float(rate) for variant in found for rate in variant.rates}
     if never and len(rates) == 1:
         told.append(f"at rate {rates.pop():g}, the only one, the target is not reached by {_listed(never)}.")
     elif never:

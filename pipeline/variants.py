@@ -115,7 +115,10 @@ def target(point: Point) -> float:
 
 
 def final_loss(point: Point) -> float:
-    """The loss at the end without the penalty, on the test rows where there are some; inf if it diverged."""
+    """The loss at the end without the penalty, on the test rows where there are some; inf if it diverged.
+
+    Of minibatches without test rows it is the mean of the last epoch less the penalty at its end, which is near it.
+    """
     final = point.outcome.final
     loss = final.get("test/loss", final.get("train/loss", math.inf)) - final.get("weights/penalty", 0.0)
     return math.inf if point.outcome.outcome == "diverged" else loss

@@ -1,7 +1,7 @@
 """Does the best rate stay where it is as a network grows? Loss over rates and hidden sizes, by parametrization.
 
-Networks are compared by the training loss of the last epoch, as Yang et al. 2022 (arXiv:2203.03466, figure 3) do. In
-the study that epoch is the only one: the loss is the mean over its minibatches, each of rows not seen before.
+Networks are compared by the training loss, as in Yang et al. 2022 (arXiv:2203.03466, figure 3): that of the last epoch.
+In the study it is the only one: the loss is the mean over its minibatches, each of rows not seen before.
 """
 
 from __future__ import annotations
