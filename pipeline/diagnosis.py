@@ -40,7 +40,7 @@ GOAL = 0.02
 TREND = 0.01
 """Over the second half of the records a loss that changes by a smaller share stands still."""
 GROWN = 10
-"""A loss that is so many times its first value, or the baseline, and grows has left the rails though it is finite."""
+"""A loss that is so many times its first value, or the baseline, and grows has diverged though it is finite."""
 ROUGH = 0.25
 """From this share of its way upwards a loss swings instead of falling; 0.5 would be as much up as down."""
 REVERSALS = 0.5

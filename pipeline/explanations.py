@@ -28,7 +28,8 @@ METHODS = {name: " ".join((inspect.getdoc(update) or "").split()) for name, upda
     ),
     "lbfgs": (
         "L-BFGS (Nocedal and Wright 2006, algorithms 7.4 and 7.5), through SciPy: as BFGS, with an H that is made at "
-        "each step from the last few s and y, beginning with (s^T y) / (y^T y) * I."
+        "each step from the last few s and y, beginning with (s^T y) / (y^T y) * I, or, before there are any, with "
+        "learning_rate * I."
     ),
     "annealing": (
         "Generalized simulated annealing (Tsallis and Stariolo 1996; Xiang et al. 1997), through SciPy: w = start + "
@@ -55,10 +56,10 @@ FEATURES = {
     "two_hidden_layers": "A second hidden layer, as wide as the first.",
     "l1": "l1 * sum |w| over the weights, not the biases, comes on top of the loss (Tibshirani 1996).",
     "l2": "l2 * sum w^2 over the weights, not the biases, comes on top of the loss (Krogh and Hertz 1992).",
-    "dropout": "Every update leaves out a share of the hidden units, by chance, and multiplies the others by "
-    "1 / (1 - share) (Srivastava et al. 2014).",
-    "drop_connect": "Every update leaves out a share of the weights, by chance, and multiplies the others by "
-    "1 / (1 - share) (Wan et al. 2013).",
+    "dropout": "Every update leaves out a share of the hidden units, by chance and for each row others, and "
+    "multiplies the rest by 1 / (1 - share) (Srivastava et al. 2014).",
+    "drop_connect": "Every update leaves out a share of the weights, by chance and the same for all its rows, and "
+    "multiplies the rest by 1 / (1 - share); tests see all weights (after Wan et al. 2013, who draw for each row).",
     "batch_normalization": "Hidden sums become scale * n + shift, n = (sums - mean) / sqrt(variance + epsilon) over "
     "the batch (Ioffe and Szegedy 2015, algorithm 1).",
     "he": "Initial weights of variance 2 / inputs (He et al. 2015).",
@@ -67,7 +68,7 @@ FEATURES = {
     "tanh": "Hidden units tanh(z) (LeCun et al. 1998).",
     "gelu": "Hidden units z * P(z), P(z) the share of the standard normal distribution below z (Hendrycks and Gimpel "
     "2016).",
-    "leaky_relu": f"Hidden units z where z is above 0, {LEAK:g} z below (Maas, Hannun and Ng 2013).",
+    "leaky_relu": f"Hidden units z where z is above 0, {LEAK:g} z below, as in Keras (Maas, Hannun and Ng 2013).",
     "softplus": "Hidden units log(1 + exp(z)) (Dugas et al. 2001).",
 }
 """What each file in `conf/feature/` changes, and where it is from."""

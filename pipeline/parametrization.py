@@ -1,12 +1,13 @@
 """How initial weights and rates depend on the width of the hidden layers.
 
-With m = width / base_width and n = fan_in, the maximal-update parametrization (Yang and Hu 2021, "Feature learning in
+With m = width / base_width, the maximal-update parametrization (Yang and Hu 2021, "Feature learning in
 infinite-width neural networks", arXiv:2011.14522; in the form of Yang et al. 2022, arXiv:2203.03466, table 3) makes
 
-    weights       | initial variance | rate of SGD | rate of Adam and its like
-    first, biases | as they are      | * m         | as it is
-    hidden        | as they are      | as it is    | / m
-    last          | / m              | / m         | / m
+    weights              | initial variance | rate of SGD | rate of Adam and its like
+    first, hidden biases | as they are      | * m         | as it is
+    hidden               | as they are      | as it is    | / m
+    last                 | / m              | / m         | / m
+    last bias            | as they are      | as it is    | as it is
 
 so that the first updates change what every layer computes by as much at any width, and the best rate stays where it
 is. Variances "as they are" are those of an initializer that goes by fan_in alone: He's or LeCun's. At the base width,

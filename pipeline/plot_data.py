@@ -27,7 +27,7 @@ CELL_METRICS = ("test/accuracy", "train/mean_absolute_error", "train/loss")
 
 
 class Curve(NamedTuple):
-    """A line of a plot: steps and values (records,), and whether training ended because the loss left the numbers."""
+    """A line of a plot: steps and values (records,), and whether training ended because the loss became inf or NaN."""
 
     steps: NDArray[np.int64]
     values: Floats

@@ -1,13 +1,14 @@
 """A learning-rate range test: which rate does one run suggest whose rate rises all the way?
 
 Smith 2017, "Cyclical learning rates for training neural networks" (arXiv:1506.01186), section 3.3, with the rate raised
-geometrically. The loss of every minibatch is averaged over the updates before it, exponentially and without bias:
+geometrically. The loss of every minibatch is averaged with those before it, exponentially and without bias:
 
     s_t = beta * s_(t-1) + (1 - beta) * l_t,    mean_t = s_t / (1 - beta^t)
 
 The test ends where that mean has grown to `GROWN` times its smallest value so far. The rate at which it is lowest is
-about the largest that still trains; the suggested rate is a third of it, as that section has it. The rate at which the
-mean falls fastest per decade is told too: some tools suggest that one, which is smaller.
+about the largest that still trains; the suggested rate is a third of it, which that section takes for the lower end of
+a cycle of rates. The rate at which the mean falls fastest per decade is told too: some tools suggest that one, which is
+smaller.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ Floats = NDArray[np.float64]
 BETA = 0.95
 """Memory of the averaged loss: about the last 20 updates."""
 GROWN = 4.0
-"""A mean of so many times its smallest value has left the rails."""
+"""A mean of so many times its smallest value has diverged."""
 SHARE = 1 / 3
 """Of the rate at which the mean is lowest."""
 SPAN = 0.25
@@ -42,7 +43,7 @@ class RangeTest:
         rates: (updates,) rising.
         losses: (updates,) of the minibatches, each at the weights before its update.
         means: (updates,) averaged.
-        last: how many updates belong to the test; what follows has left the rails.
+        last: how many updates belong to the test; after them the mean has diverged.
         steepest: place where the mean falls fastest, up to the smallest; None where it falls nowhere.
         lowest: place of the smallest mean.
     """
@@ -113,7 +114,7 @@ def suggestion(history: History) -> str:
     span = f"over rates {found.rates[0]:.3g} to {found.rates[-1]:.3g}"
     if found.suggested_rate is None or found.steepest is None:
         return f"the mean loss falls nowhere {span}"
-    ends = f" and has left the rails at {found.rates[found.last]:.3g}" if found.last < len(found.rates) else ""
+    ends = f" and the mean has diverged at {found.rates[found.last]:.3g}" if found.last < len(found.rates) else ""
     lowest = f"the mean loss is lowest, {found.means[found.lowest]:.3g}, at {found.rates[found.lowest]:.3g}"
     falls = f"it falls fastest at {found.rates[found.steepest]:.2g}"
     return f"suggested rate {found.suggested_rate:.2g}, a third of where {lowest}, {span}; {falls}{ends}"

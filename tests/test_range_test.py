@@ -49,7 +49,7 @@ def test_where_the_loss_falls_fastest_and_where_it_is_lowest(fastest: float, noi
     assert found.suggested_rate == pytest.approx(found.rates[found.lowest] / 3)
 
 
-def test_the_run_ends_where_the_loss_has_left_the_rails() -> None:
+def test_the_run_ends_where_the_mean_has_diverged() -> None:
     found = read(falling(0.02))
     assert found.means[found.last] > GROWN * found.means[: found.last].min()
     assert found.means[: found.last].max() <= found.means[0] * GROWN

@@ -5,7 +5,7 @@ the mean of its last `LAST` values is below 1. One signed number tells both whet
 2024, "The boundary of neural network trainability is fractal" (arXiv:2402.06184):
 
     measure = + sum over t of l_t      converged: small where the loss fell early
-    measure = - sum over t of 1 / l_t  not converged: small in size where the loss rose early, or left the numbers
+    measure = - sum over t of 1 / l_t  not converged: small in size where the loss rose early, or became inf or NaN
 
 Terms that are not finite count 0. As l_0 is 1, no measure lies between -1 and 1.
 """
@@ -121,7 +121,7 @@ def check_map_arrays(arrays: Mapping[str, NDArray[Any]], axes: GridAxes) -> None
 
 
 def map_metrics(arrays: Mapping[str, NDArray[Any]]) -> dict[str, float]:
-    """A map in numbers: points trained, the shares that converged and whose loss left the numbers, the best point.
+    """A map in numbers: points trained, the shares that converged and whose loss became inf or NaN, the best point.
 
     The best is the one with the smallest final loss among those that converged; where none did there is none.
     """

@@ -143,8 +143,8 @@ def nadam(gradient: Array, weights: Array, moments: Moments, knobs: Knobs, out: 
     """Nadam (Dozat 2016, algorithm 2), as Keras computes it: Adam with Nesterov's momentum, which rises over time.
 
     m and v as Adam; b_t = beta_1 * (1 - 0.96^t / 2); p_t = b_1 * ... * b_t;
-    u = -learning_rate * (b_(t+1) * m / (1 - p_(t+1)) + (1 - b_t) * g / (1 - p_t)) / (sqrt(w) + epsilon)
-    with w = v / (1 - beta_2^t).
+    u = -learning_rate * (b_(t+1) * m / (1 - p_(t+1)) + (1 - b_t) * g / (1 - p_t)) / (sqrt(s) + epsilon)
+    with s = v / (1 - beta_2^t).
     """
     m, v = moments["m"], moments["v"]
     beta_1, minus_rate = knobs["beta_1"], knobs["-learning_rate"]
