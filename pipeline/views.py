@@ -137,7 +137,10 @@ def _map(points: Sequence[Config], images: Collection[str]) -> list[Section]:
 
 
 def _grid(points: Sequence[Config], knobs: Sequence[str], images: Collection[str]) -> list[Section]:
-    axes = [LOG_RATE if key == RATE else key for key in knobs][:MOST_AXES]
+    crossed = set.intersection(*({key for key, _ in flatten(point)} for point in points))  # a line crosses every axis
+    if "feature" in knobs:
+        crossed &= {*FIRST}  # the others are what a feature consists of
+    axes = [LOG_RATE if key == RATE else key for key in knobs if key in crossed][:MOST_AXES]
     judged = _judged_by(points)
     sections = []
     if axes:

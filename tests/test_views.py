@@ -158,7 +158,18 @@ def test_optimizers_and_schedules_come_before_what_belongs_to_one_of_them(three_
         f"params.`{key}`" for key in ("optimizer.learning_rate", "optimizer.name", "schedule.name")
     ]
     (parallel,) = charts(state, "PARALLEL")
-    assert parallel["selectedParams"][:3] == ["log10_learning_rate", "optimizer.name", "schedule.name"]
+    # Not optimizer.momentum and the like, which not all points have: MLflow would leave those out of the chart.
+    assert parallel["selectedParams"] == ["log10_learning_rate", "optimizer.name", "schedule.name"]
+
+
+def test_a_feature_stands_for_what_it_consists_of() -> None:
+    points = [
+        config("experiment=features_mnist", f"feature={feature}", f"optimizer.learning_rate={rate}")
+        for feature in ("plain", "dropout", "tanh")
+        for rate in (0.1, 1)
+    ]
+    (parallel,) = charts(views(points, IMAGES)["grid"], "PARALLEL")
+    assert parallel["selectedParams"] == ["log10_learning_rate", "feature"]
 
 
 def test_seeds_get_means_only_where_they_differ(three_bits: Config) -> None:
