@@ -216,11 +216,11 @@ def rate_axis(axes: Axes, rates: Sequence[float]) -> None:
     """Learning rates on a logarithmic axis, ticks at the rates themselves."""
     from matplotlib.ticker import NullLocator
 
+    axes.set_xlim(rates[0] / 1.8, rates[-1] * 1.8)  # first: matplotlib finds no limits for a single rate
     axes.set_xscale("log")
     axes.xaxis.set_minor_locator(NullLocator())
     shown = rates[:: max(1, len(rates) // 10)]
     axes.set_xticks(shown, [f"{rate:g}" for rate in shown])
-    axes.set_xlim(rates[0] / 1.8, rates[-1] * 1.8)
     axes.set_xlabel("learning rate")
 
 

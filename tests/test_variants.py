@@ -146,6 +146,14 @@ def test_backends_are_compared_point_by_point(points: Sequence[Point]) -> None:
     assert parity_table({"methods": {"numpy": list(points)}}, "methods") == []
 
 
+@pytest.mark.parametrize("rate", [0.01, 0.1, 1, 10])
+def test_a_single_rate_has_a_picture_too(rate: float, recwarn: pytest.WarningsRecorder) -> None:
+    for names in (("sgd", "adam"), ("sgd", "adam", "lion")):  # matplotlib warned of some, by rounding
+        figure = variants_figure("methods", [point(name, rate, {0: 0.5, 40: 0.04}) for name in names])
+        assert figure.axes[0].get_xlim() == pytest.approx((rate / 1.8, rate * 1.8))
+    assert not recwarn.list
+
+
 def test_the_picture_has_a_panel_for_each_and_shades_its_range(points: Sequence[Point]) -> None:
     figure = variants_figure("methods", points)
     shown = [panel for panel in figure.axes if panel.get_visible()]
