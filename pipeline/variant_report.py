@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
@@ -26,7 +25,7 @@ def variant_table(points: Sequence[Point]) -> Iterator[str]:
         return
     yield (
         f"Target: a loss of {target(points[0]):.3g}, {TARGET:.0%} of the baseline. A rate is usable where training "
-        "ends at most there; the range is that around the best rate, + where the grid ends first. Steps: updates until "
+        "ends at most there; the range is the widest without a gap, + where the grid ends first. Steps: updates until "
         f"the training loss{_smoothed(points)} first was at most the target, at the usable rate that took the fewest"
         f"{_own_steps(points)}."
     )
@@ -123,7 +122,7 @@ def _smoothed(points: Sequence[Point]) -> str:
 
 
 def _with(widths: Mapping[str, float], width: float) -> str:
-    return _listed([name for name, own in widths.items() if math.isclose(own, width)])
+    return _listed([name for name, own in widths.items() if own == width])
 
 
 def _listed(names: Sequence[str]) -> str:

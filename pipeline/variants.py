@@ -55,20 +55,30 @@ class Variant:
 
     @property
     def range(self) -> tuple[float, float] | None:
-        """The lowest and the highest of the usable rates around the best one; None where none is usable."""
-        if self.best is None or not self.usable[self.best]:
+        """The ends of the widest range of usable rates without a gap; None where none is usable.
+
+        Of several as wide, to a tenth of a decade, it is the one that ends lowest.
+        """
+        edges = np.diff(self.usable.astype(np.int8), prepend=0, append=0)
+        runs = zip(np.flatnonzero(edges > 0), np.flatnonzero(edges < 0) - 1, strict=True)
+        found = [
+            (
+                round(math.log10(self.rates[high] / self.rates[low]), 1),
+                -float(self.losses[low : high + 1].min()),
+                low,
+                high,
+            )
+            for low, high in runs
+        ]
+        if not found:
             return None
-        low = high = self.best
-        while low > 0 and self.usable[low - 1]:
-            low -= 1
-        while high + 1 < len(self.rates) and self.usable[high + 1]:
-            high += 1
+        _, _, low, high = max(found)
         return float(self.rates[low]), float(self.rates[high])
 
     @property
     def decades(self) -> float | None:
-        """The width of that range: log10(highest / lowest); None where there is none."""
-        return None if self.range is None else math.log10(self.range[1] / self.range[0])
+        """The width of that range, log10(highest / lowest), to a tenth: 1 to 3 is half a decade; None without one."""
+        return None if self.range is None else round(math.log10(self.range[1] / self.range[0]), 1)
 
     @property
     def at_the_edge(self) -> bool:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from itertools import groupby
 from pathlib import Path
 
 import numpy as np
@@ -60,7 +61,7 @@ def test_losses_range_and_steps_of_each(points: Sequence[Point]) -> None:
     assert (sgd.range, sgd.decades, sgd.at_the_edge) == ((1.0, 10.0), 1.0, False)
     assert sgd.steps.tolist()[1:3] == [90, 40]
     assert sgd.fastest == 2  # not the 2 updates of the rate that diverged
-    # What is usable beyond a gap is no part of the range around the best rate.
+    # What is usable beyond a gap is no part of the range; of two as wide it is the one that ends lower.
     assert adam.usable.tolist() == [True, False, False, True]
     assert (adam.range, adam.decades, adam.at_the_edge) == ((0.1, 0.1), 0.0, True)
     assert momentum.best == 0
@@ -69,7 +70,7 @@ def test_losses_range_and_steps_of_each(points: Sequence[Point]) -> None:
 
 @given(st.lists(st.sampled_from([0.01, 0.02, 0.3, math.inf]), min_size=1, max_size=9))
 def test_a_range_is_usable_throughout_and_cannot_be_wider(losses: list[float]) -> None:
-    values, rates = np.array(losses), np.geomspace(0.001, 1000, len(losses))
+    values, rates = np.array(losses), np.logspace(-3, len(losses) - 4, len(losses))
     variant = Variant("any", rates, values, values <= 0.05, np.full(len(losses), np.nan))
     if not (values <= 0.05).any():
         assert variant.range is None
@@ -77,9 +78,20 @@ def test_a_range_is_usable_throughout_and_cannot_be_wider(losses: list[float]) -
     assert variant.range is not None
     low, high = (int(np.flatnonzero(rates == end)[0]) for end in variant.range)
     assert (values[low : high + 1] <= 0.05).all()
-    assert low <= np.argmin(values) <= high
     assert low == 0 or values[low - 1] > 0.05
     assert high == len(values) - 1 or values[high + 1] > 0.05
+    runs = [list(run) for usable, run in groupby(values, key=lambda value: value <= 0.05) if usable]
+    assert high - low + 1 == max(map(len, runs))
+    assert values[low : high + 1].min() == min(min(run) for run in runs if len(run) == high - low + 1)
+
+
+def test_half_decades_are_as_wide_wherever_they_begin() -> None:
+    points = [
+        point(name, rate, {0: 0.5, 9: 0.05 if rate in usable else 0.4})
+        for name, usable in (("sgd", (0.03, 0.1, 0.3, 1)), ("adam", (0.1, 0.3, 1, 3)), ("lion", (1,)))
+        for rate in (0.01, 0.03, 0.1, 0.3, 1, 3, 10)
+    ]
+    assert comparison(points)[0] == "the widest range of usable rates: sgd and adam, 1.5 decades."
 
 
 def test_the_losses_of_minibatches_are_averaged_before_they_count() -> None:
