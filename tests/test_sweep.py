@@ -867,8 +867,9 @@ def full_disk() -> FullDisk:
 
 @pytest.fixture
 def bare(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No MLflow and no figures: only what is written of a point."""
+    """No MLflow, no git and no figures: only what is written of a point."""
     monkeypatch.setattr(Mirror, "_send", lambda *arguments: None)
+    monkeypatch.setattr(sweep_module, "code_state", lambda project: {})
     monkeypatch.setattr(sweep_module, "point_figures", lambda *arguments: [])
     monkeypatch.setattr(sweep_module, "sweep_figures", lambda *arguments: [])
     at_epoch(monkeypatch, 9, lambda: None, times=10**6)
@@ -892,7 +893,9 @@ def refused(project: Path, grid: Sequence[Request]) -> list[str]:
 def test_a_disk_that_is_full_at_any_moment_loses_nothing(
     tmp_path: Path, calm: Path, full_disk: FullDisk, lasts: bool
 ) -> None:
-    grid, alone = rates(*THREE, more=["results=results/a"]), on_disk(calm)
+    grid, signed = rates("5", "0.1", more=["results=results/a"]), signatures(calm)  # one of them diverges
+    trained_alone = on_disk(calm)
+    alone = {signed[name]: trained_alone[signed[name]] for name in ("learning_rate=5", "learning_rate=0.1")}
     after = 0
     while True:
         project = tmp_path / str(after)
@@ -911,7 +914,7 @@ def test_a_disk_that_is_full_at_any_moment_loses_nothing(
                 assert numbers(read_point(folder, "complete")) == alone[folder.name], after
         assert refused(project, grid) == [], after
         assert on_disk(project) == alone, after
-        assert len(list((project / "results" / "a").iterdir())) == 5, after
+        assert len(list((project / "results" / "a").iterdir())) == 4, after
         assert list(project.rglob("*.partial-*")) == [], after
         after += 1
     assert told == []
