@@ -22,11 +22,11 @@ import pytest
 from numpy.typing import NDArray
 
 from tests.links import broken_links, links
+from tests.swept import rates, swept
 
 PROJECT = Path(__file__).resolve().parent.parent
 README = (PROJECT / "README.md").read_text()
 COMMANDS = [line for block in re.findall(r"```sh\n(.*?)```", README, re.S) for line in block.splitlines()]
-THREE_BITS = "python -m pipeline.train experiment=three_bits"
 BY_CI = [
     "make reproduce",
     "make test",
@@ -34,7 +34,7 @@ BY_CI = [
     "python -m pipeline.fetch data=fashion_mnist",
     "python -m pipeline.prepare data=fashion_mnist",
     "python -m pipeline.train data=fashion_mnist",
-    THREE_BITS,
+    "python -m pipeline.train experiment=three_bits",
     "python -m pipeline.train experiment=mnist backend=keras training.epochs=5",
     "python -m pipeline.train experiment=line_y3x dtype=float64",
     "python -m pipeline.train experiment=two_bits force=true",
@@ -75,8 +75,10 @@ def write_prepared(project: Path, name: str) -> None:
 
 
 @pytest.fixture
-def project(lab: Path) -> Path:
-    """A copy of the project with the README's own experiment file, and made-up images in the place of real ones."""
+def project(lab: Path, empty_store: Path) -> Path:
+    """A copy of the project with the README's own experiment, made-up images in the place of real ones, and a store."""
+    (lab / "mlruns").mkdir()
+    shutil.copy(empty_store, lab / "mlruns" / "mlflow.db")
     for name in ("mnist", "fashion_mnist"):
         write_prepared(lab, name)
     [example] = re.findall(r"```yaml\n(.*?)```", README, re.S)
@@ -135,27 +137,30 @@ def test_training_command(command: str, project: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("sketched")
 def test_what_can_be_done_with_trained_points(project: Path) -> None:
+    common = ("experiment=three_bits", "model.hidden_size=4", "training.epochs=100")
+    swept(project, rates("1", "10", common=common))  # what is typed for that, .ci/run types
     told = []
-    for command in (f"{THREE_BITS} training.epochs=1000", *AFTERWARDS):  # the whole 60,000 are .ci/run's
+    for command in AFTERWARDS:
         done = subprocess.run(shlex.split(command), cwd=project, env=environment(), capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
         told.append(done.stdout)
-    assert told[1] == "three_bits numpy: 14 points, all there\n"
-    assert re.search(r"points +14 .*\n.*MLflow runs +15\n\nnothing is removed yet", told[2], re.S)
-    assert len(list((project / ".points").glob("*/outcome.json"))) == 14
+    assert told[0] == "three_bits numpy: 2 points, all there\n"
+    assert re.search(r"points +2 .*\n.*MLflow runs +3\n\nnothing is removed yet", told[1], re.S)
+    assert len(list((project / ".points").glob("*/outcome.json"))) == 2
 
 
 @pytest.mark.slow
-def test_make_ui_answers(project: Path, empty_store: Path) -> None:
+def test_make_ui_answers(project: Path) -> None:
     shutil.copy(PROJECT / "Makefile", project)
+    store = (project / "mlruns").rename(project / "elsewhere")
     venv = Path(sys.executable).parent.parent
     make = ["make", "ui", f"VENV={venv}", "-o", f"{venv}/.installed"]
     without_runs = subprocess.run(make, cwd=project, capture_output=True, text=True)
     assert without_runs.returncode != 0
     assert "no runs yet" in without_runs.stderr
-    (project / "mlruns").mkdir()
-    shutil.copy(empty_store, project / "mlruns" / "mlflow.db")
+    store.rename(project / "mlruns")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
