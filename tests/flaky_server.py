@@ -18,7 +18,7 @@ from typing import Any, Literal
 
 Fault = Literal["none", "error", "drop", "lose", "delay"]
 """Answer 500; hang up at once; hang up after the server has done what was asked; answer late."""
-DELAY_SECONDS = 0.1
+DELAY_SECONDS = 0.04
 
 
 def free_port() -> int:
