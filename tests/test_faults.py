@@ -20,8 +20,8 @@ from pipeline.points import read_point
 from pipeline.store import store_uri
 
 GRID = ("-m", "experiment=three_bits", "model.hidden_size=4,32", "results=results/three_bits/numpy")
-FAST = ("optimizer.learning_rate=0.1,1,10", "training.epochs=2000")
-LONG = ("optimizer.learning_rate=0.1,1,10", "training.epochs=120000")
+FAST = ("optimizer.learning_rate=1,10", "training.epochs=2000")
+LONG = ("optimizer.learning_rate=1,10", "training.epochs=120000")
 
 
 @pytest.fixture
@@ -59,8 +59,8 @@ def test_two_commands_at_once_train_each_point_once(ready: Path) -> None:
     assert trained >= 2  # two passes, or more where the commands divided one between them
     runs = runs_of(ready)
     points = [run for run in runs if run.data.tags["lab.role"] == "point"]
-    assert len(points) == len({run.data.tags["signature"] for run in points}) == 6
-    assert len({run.data.tags["lab.attempt"] for run in points}) == 6
+    assert len(points) == len({run.data.tags["signature"] for run in points}) == 4
+    assert len({run.data.tags["lab.attempt"] for run in points}) == 4
     assert [run.data.tags["lab.role"] for run in runs].count("sweep") == 1
     assert {run.info.status for run in runs} == {"FINISHED"}
     results = ready / "results" / "three_bits" / "numpy"
@@ -96,4 +96,4 @@ def test_a_pipeline_that_is_stopped_by_ctrl_c_goes_on(ready: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert "going on after" in done.stderr
     assert {run.info.status for run in runs_of(ready)} == {"FINISHED"}
-    assert len(runs_of(ready)) == 7
+    assert len(runs_of(ready)) == 5
