@@ -485,13 +485,12 @@ def swept_keys() -> set[str]:
 
 
 def numeric_keys() -> set[str]:
-    """Every number of conf/optimizer, conf/schedule, conf/model, `training` and the seed."""
+    """Every number of conf/optimizer, conf/schedule, conf/model, conf/training and the seed."""
     keys = {"seed"}
-    for section in ("optimizer", "schedule", "model"):
+    for section in ("optimizer", "schedule", "model", "training"):
         for file in (CONF / section).glob("*.yaml"):
             keys |= {f"{section}.{key}" for key, value in yaml.safe_load(file.read_text()).items() if is_number(value)}
-    training = yaml.safe_load((CONF / "config.yaml").read_text())["training"]
-    return keys | {f"training.{key}" for key, value in training.items() if is_number(value)}
+    return keys
 
 
 def is_number(value: object) -> bool:
