@@ -6,8 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from pipeline.backends.numpy.training import train
+from pipeline.cli import CONF
 from pipeline.config import read_config
 from pipeline.data import load
 from pipeline.errors import LabError
@@ -22,6 +24,11 @@ BITS = ("experiment=three_bits",)
 
 def fitting(method: str) -> tuple[str, ...]:
     return (*BITS, f"optimizer={method}", *(["training.batch_size=2"] if method == "aw_sgd" else []))
+
+
+def test_dvc_trains_every_method_that_keras_has() -> None:
+    named = yaml.safe_load((CONF / "pipeline.yaml").read_text())["keras_methods"].split(",")
+    assert sorted(named) == sorted({file.stem for file in (CONF / "optimizer").glob("*.yaml")} - set(ALONE))
 
 
 @pytest.mark.parametrize("method", ALONE)
