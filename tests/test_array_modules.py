@@ -184,7 +184,7 @@ def test_small_networks_side_by_side_come_to_the_same(stand_in: None, more: tupl
     same_points([(*BITS, *more, f"optimizer.learning_rate={rate}") for rate in (0.1, 1, 10)], None, 1e-12)
 
 
-def test_a_point_that_leaves_the_numbers_does_so_at_the_same_update(stand_in: None) -> None:
+def test_a_point_that_diverges_does_so_at_the_same_update(stand_in: None) -> None:
     line = ("experiment=line_y2x", "gradient=backpropagation", "optimizer.learning_rate=3", "dtype=float64")
     with np.errstate(all="ignore"):
         (there,), (here,) = trained(config(*line, GPU)), trained(config(*line))
