@@ -4,11 +4,13 @@ VENV ?= .venv
 BIN := $(abspath $(VENV))/bin
 PORT ?= 5000
 WORKERS ?= $(shell $(PYTHON) -c 'import os; print((os.cpu_count() or 1) + 1)')
+COMPILE := uv pip compile pyproject.toml --group dev --universal --python-version 3.11 --fork-strategy fewest \
+	--generate-hashes --no-emit-index-url --no-annotate --no-header --quiet
 export PATH := $(BIN):$(PATH)
 export MLFLOW_DISABLE_TELEMETRY := true
 
 .DEFAULT_GOAL := help
-.PHONY: reproduce test check ui rebuild clean faults bench lock help
+.PHONY: reproduce test check ui rebuild clean faults bench cluster lock help
 
 reproduce: $(VENV)/.installed ## fetch MNIST, train every study on both backends, write the report
 	@dvc repro
@@ -40,12 +42,19 @@ faults: $(VENV)/.installed ## kill the pipeline 25 times and compare with one le
 bench: $(VENV)/.installed ## measure each figure beside its goal, 15 minutes (ONLY="three_bits growth" ROUNDS=5)
 	@python -m benchmarks --rounds $(or $(ROUNDS),5) $(if $(ONLY),--only $(ONLY))
 
-lock: $(VENV)/.installed ## renew requirements.lock from pyproject.toml
-	@uv pip compile pyproject.toml --group dev --universal --python-version 3.11 --fork-strategy fewest --generate-hashes \
-		--no-emit-index-url --no-annotate --no-header --upgrade --quiet --output-file requirements.lock
+lock: $(VENV)/.installed ## renew requirements.lock and requirements-cluster.lock from pyproject.toml
+	@$(COMPILE) --group services --extra cluster --extra s3 --extra server --upgrade -o requirements-cluster.lock
+	@$(COMPILE) --constraint requirements-cluster.lock --output-file requirements.lock
 
 help: ## say what there is
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-10s %s\n", $$1, $$2}'
+
+cluster: $(VENV)/.cluster ## install what other launchers, a tracking server and S3 need beside it
+
+$(VENV)/.cluster: $(VENV)/.installed requirements-cluster.lock
+	@echo "Installing the locked packages of the extras cluster, server and s3 into $(VENV)"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-cluster.lock
+	@touch $@
 
 $(VENV)/.installed: requirements.lock
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(None if (3, 11) <= v < (3, 14) else \
