@@ -46,7 +46,7 @@ class StackedLauncher(Launcher):
         train_all = getattr(self.task_function, "train_all", None)
         tasks: Sequence[TaskFunction] = [self.task_function] * len(configs)
         if train_all is not None:
-            tasks = [_replay(result) for result in train_all(configs)]
+            tasks = [_replay(result) for result in self.train(train_all, configs)]
         returns = []
         for config, task, overrides in zip(configs, tasks, job_overrides, strict=True):
             log.debug("#%s: %s", config.hydra.job.num, " ".join(filter_overrides(overrides)))
@@ -61,6 +61,10 @@ class StackedLauncher(Launcher):
             )
             configure_log(self.config.hydra.hydra_logging, self.config.hydra.verbose)
         return returns
+
+    def train(self, train_all: Callable[..., Sequence[Any]], configs: Sequence[DictConfig]) -> Sequence[Any]:
+        """Hand the points to the task, which trains them in this process."""
+        return train_all(configs)
 
     def _compose(self, overrides: Sequence[str], number: int) -> DictConfig:
         config = self.hydra_context.config_loader.load_sweep_config(self.config, list(overrides))

@@ -124,18 +124,29 @@ def checked_files(folder: Path) -> list[str]:
     Raises:
         OSError, ValueError: a file is missing, or is not the one that was written.
     """
-    names = []
-    *lines, rest = (folder / SUMS).read_bytes().decode().split("\n")  # not splitlines: it takes other bytes for an end
+    sums = named_files((folder / SUMS).read_bytes())
+    for name, expected in sums.items():
+        if file_sha256(folder / name) != expected:
+            raise ValueError(f"{name} is not the file that was written: its SHA-256 differs")
+    return list(sums)
+
+
+def named_files(sums: bytes) -> dict[str, str]:
+    """The files that the text of a SHA256SUMS names, below its folder, with their checksums.
+
+    Raises:
+        ValueError: it is cut short, or names other files.
+    """
+    named = {}
+    *lines, rest = sums.decode().split("\n")  # not splitlines: it takes other bytes for an end
     if rest or not lines:
         raise ValueError(f"{SUMS} is empty or cut short")
     for line in lines:
         expected, _, name = line.partition("  ")
         if Path(name).is_absolute() or ".." in Path(name).parts:
             raise ValueError(f"{SUMS} names a file outside its folder: {name}")
-        if file_sha256(folder / name) != expected:
-            raise ValueError(f"{name} is not the file that was written: its SHA-256 differs")
-        names.append(name)
-    return names
+        named[name] = expected
+    return named
 
 
 def read_arrays(file: Path) -> dict[str, NDArray[np.generic]]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Collection
+from dataclasses import dataclass
 from pathlib import Path
 
 from filelock import FileLock
@@ -23,14 +24,28 @@ from pipeline.points import POINTS, Point
 from pipeline.presentation import point_tags, present_study, present_sweep
 from pipeline.progress import notice
 from pipeline.provenance import HEARTBEAT_SECONDS, owner
-from pipeline.runs import Link, kill_orphans, open_point, open_sweep, send_point, send_sweep
+from pipeline.runs import Link, find_sweep, kill_orphans, open_point, open_sweep, send_point, send_sweep
 from pipeline.sweep_record import SweepRecord
 from pipeline.tracking import Status, Tracker
+from pipeline.transfer import CheckpointSender, drop_checkpoints
 from pipeline.views import NEWEST
 
 MIRROR_SECONDS = 2.0
 RETRY_SECONDS = 20.0
 LOCK_SECONDS = 60.0
+SWEEP_SECONDS = 30.0
+"""How long a worker waits in the end for the run of its sweep, which the command makes that has sent it."""
+
+
+@dataclass(frozen=True)
+class Branch:
+    """That a mirror is a worker's: the sweep as a whole is another process's to track.
+
+    Attributes:
+        apart: whether it shares no disk with that process, so that checkpoints go through MLflow too.
+    """
+
+    apart: bool
 
 
 class Mirror:
@@ -42,6 +57,7 @@ class Mirror:
         folder: the sweep's own files.
         jobs: may grow while the mirror runs.
         newest: whether no later command has asked for points of its study and backend; the views show such points.
+        branch: what a worker's mirror is; None: that of a whole command.
 
     Attributes:
         owner: the process that trains, whose life means that the command lives.
@@ -50,9 +66,17 @@ class Mirror:
     """
 
     def __init__(
-        self, root: Path, sweep: SweepRecord, folder: Path, jobs: Collection[Job], newest: bool = True
+        self,
+        root: Path,
+        sweep: SweepRecord,
+        folder: Path,
+        jobs: Collection[Job],
+        newest: bool = True,
+        branch: Branch | None = None,
     ) -> None:
         self.root, self.sweep, self.folder, self.jobs, self.newest = root, sweep, folder, jobs, newest
+        self.branch = branch
+        self._checkpoints = CheckpointSender()
         self.owner = owner()
         self.error: LabError | None = None
         self.completed = 0
@@ -134,9 +158,12 @@ class Mirror:
     def _send(self, closing: bool) -> None:
         if self._tracker is None:
             tracker = Tracker(Tracking(**self.sweep.tracking), self.sweep.study, self.root)
-            kill_orphans(tracker)
+            if self.branch is None:
+                kill_orphans(tracker)
             self._tracker = tracker
         tracker = self._tracker
+        if self.branch is not None and self.sweep.parent and not self._found_sweep(tracker, closing):
+            return
         self._open_runs(tracker)
         if time.monotonic() - self._beat > HEARTBEAT_SECONDS:
             self._show_life(tracker)
@@ -145,8 +172,21 @@ class Mirror:
                 return  # `close` goes on with the rest
             if job.signature in self._links and not self._is_settled(job):
                 self._send_job(tracker, job, self._links[job.signature])
-        if closing:
+        if closing and self.branch is None:
             self._sum_up(tracker)
+
+    def _found_sweep(self, tracker: Tracker, closing: bool) -> bool:
+        """Whether the sweep has its run, which a worker waits for only in the end."""
+        give_up = time.monotonic() + SWEEP_SECONDS
+        while self._parent is None:
+            self._parent = find_sweep(tracker, self.sweep)
+            if self._parent is None and not closing:
+                return False
+            if self._parent is None:
+                if time.monotonic() > give_up:
+                    raise LabError("MLflow has no run of the sweep.", received=f"none after {SWEEP_SECONDS:.0f} s")
+                time.sleep(MIRROR_SECONDS)
+        return True
 
     def _open_runs(self, tracker: Tracker) -> None:
         """Find or make the runs that are needed now; a lock keeps two commands from making the same one."""
@@ -160,15 +200,17 @@ class Mirror:
             with FileLock(lock, timeout=LOCK_SECONDS):
                 if self.sweep.parent and self._parent is None:
                     self._parent = open_sweep(tracker, self.sweep, self.owner)
-                runs = tracker.runs(needed[0].signature if len(needed) == 1 else None)
+                few = len(needed) == 1 or self.branch is not None
+                runs = [] if few else tracker.runs()
                 for job in needed:
+                    runs = tracker.runs(job.signature) if few else runs
                     own = [run for run in runs if run.tags.get("signature") == job.signature]
                     belongs = point_tags(job.config, self.newest)
                     if self._parent:
                         belongs |= {"mlflow.parentRunId": self._parent.run_id, "lab.sweep": self.sweep.key}
                     self._links[job.signature] = open_point(tracker, own, job, belongs, self.owner)
                 configs = [job.config for job in list(self.jobs) if job.run]
-                if configs and self.newest:
+                if configs and self.newest and self.branch is None:
                     present_study(tracker, self.root, self.sweep, configs)
                     self._pass_over_earlier(tracker, {config.backend.name for config in configs})
                 self._presented = bool(configs)
@@ -198,7 +240,8 @@ class Mirror:
         """Tag the sweep, or the point that is alone, with the time: on another machine that is what tells of us."""
         self._beat = time.monotonic()
         now = str(time.time_ns() // 1_000_000)
-        for link in [self._parent] if self._parent else self._links.values():
+        whole = self._parent if self.branch is None else None
+        for link in [whole] if whole else self._links.values():
             if not link.settled:
                 tracker.tag(link.run_id, {"lab.heartbeat": now})
 
@@ -207,11 +250,15 @@ class Mirror:
         point = self._point(job) if state in ("done", "complete") else None
         if point is not None:
             send_point(tracker, link, job, point, self._parent.run_id if self._parent else None)
+            if self.branch is not None and self.branch.apart:
+                drop_checkpoints(tracker, link.run_id)
             self.completed += 1
             return
         if link.sent < rows:
             tracker.log_metrics(link.run_id, job.history.metrics[link.sent : rows])
             link.sent = rows
+        if self.branch is not None and self.branch.apart and rows:
+            self._checkpoints.send(tracker, link.run_id, job.folder)
         if state in ("failed", "killed"):
             status: Status = "KILLED" if state == "killed" else "FAILED"
             if job.error is not None:

@@ -19,28 +19,31 @@ class TrainingProgress:
         epochs: how many epochs the pass has.
         begun: how many of them were trained before.
         unit: what is counted in the place of epochs.
+        bar: whether a terminal gets a bar.
     """
 
-    def __init__(self, label: str, epochs: int, begun: int = 0, unit: str = "epoch") -> None:
+    def __init__(self, label: str, epochs: int, begun: int = 0, unit: str = "epoch", bar: bool = True) -> None:
         self.label, self.epochs, self.unit, self.started = label, epochs, unit, time.monotonic()
         self.last_line, self.closed = self.started, False
         self.bar = None
-        if sys.stderr.isatty():
+        if bar and sys.stderr.isatty():
             self.bar = tqdm(total=epochs, initial=begun, desc=label, unit=unit, dynamic_ncols=True)
         else:
             rest = f", going on after {begun}" if begun else ""
             print(f"{label}: {epochs} {unit}s{rest}", file=sys.stderr, flush=True)
 
-    def __call__(self, epoch: int, loss: float) -> None:
-        """Show that `epoch` is done, with the smallest training loss of the points."""
+    def __call__(self, epoch: int, loss: float | None = None) -> None:
+        """Show that `epoch` is done, with the smallest training loss of the points, where one is known."""
         if self.bar is not None:
-            self.bar.set_postfix(loss=f"{loss:.4g}", refresh=False)
+            if loss is not None:
+                self.bar.set_postfix(loss=f"{loss:.4g}", refresh=False)
             self.bar.update(epoch - self.bar.n)
             return
         now = time.monotonic()
         if now - self.last_line >= SECONDS_BETWEEN_LINES:
             self.last_line = now
-            print(f"{self.label}: {self.unit} {epoch}/{self.epochs} loss {loss:.4g}", file=sys.stderr, flush=True)
+            told = "" if loss is None else f" loss {loss:.4g}"
+            print(f"{self.label}: {self.unit} {epoch}/{self.epochs}{told}", file=sys.stderr, flush=True)
 
     def close(self) -> None:
         """End the bar, or print the time the pass took; once."""

@@ -29,9 +29,17 @@ def kill_orphans(tracker: Tracker) -> None:
     runs = tracker.runs()
     beats = {run.run_id: run.tags.get("lab.heartbeat") for run in runs}
     for run in runs:
-        beat = beats.get(run.tags.get("mlflow.parentRunId", run.run_id))
+        beat = beats.get(run.run_id) or beats.get(run.tags.get("mlflow.parentRunId", ""))  # a worker's run has its own
         if run.status == "RUNNING" and is_gone(run.tags.get("lab.owner", ""), beat):
             tracker.end_run(run.run_id, "KILLED")
+
+
+def find_sweep(tracker: Tracker, sweep: SweepRecord) -> Link | None:
+    """The MLflow run of a sweep that another process keeps; None where it has not made it yet."""
+    for run in tracker.runs(sweep=sweep.key):
+        if run.tags["lab.role"] == "sweep":
+            return Link(run.run_id)
+    return None
 
 
 def open_sweep(tracker: Tracker, sweep: SweepRecord, process: str) -> Link:

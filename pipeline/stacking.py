@@ -47,6 +47,29 @@ def passes(points: Sequence[tuple[Config, Arrays]]) -> list[list[int]]:
     return groups
 
 
+def units(points: Sequence[tuple[Config, Arrays]], workers: int) -> list[list[int]]:
+    """What is given to workers: passes, the largest of them split until there are two for each worker, if that can be.
+
+    Args:
+        points: configs with their data.
+        workers: how many train at the same time.
+
+    Returns:
+        Positions in `points`, grouped; what is most to do comes first, so that it does not come last.
+    """
+    groups = passes(points)
+
+    def work(group: Sequence[int]) -> int:
+        return sum(memory(*points[place]) * points[place][0].training.epochs for place in group)
+
+    while len(groups) < 2 * workers and any(len(group) > 1 for group in groups):
+        largest = max((group for group in groups if len(group) > 1), key=work)
+        groups.remove(largest)
+        half = (len(largest) + 1) // 2
+        groups += [largest[:half], largest[half:]]
+    return sorted(groups, key=work, reverse=True)
+
+
 def stack_key(config: Config) -> str:
     """Equal for points that can train in one pass: they differ in optimizer knobs, seed or initial values only."""
     shape: dict[str, Any] = config.model_dump(

@@ -1,32 +1,27 @@
-"""One command's points: what is done is skipped, what was begun goes on, what is new is trained, in passes."""
+"""One command's points: what is done is skipped, what was begun goes on, what is new is trained, here or by workers."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from pipeline.backends.numpy.array_modules import array_module
-from pipeline.checkpoints import PassCheckpoints
 from pipeline.config import Config
-from pipeline.data import Arrays, load
+from pipeline.distribution import Engine, distribute
 from pipeline.errors import LabError
 from pipeline.files import explained
-from pipeline.identity import signature, signed_text
-from pipeline.interruption import put_off
 from pipeline.jobs import Job, summary
 from pipeline.margins import write_png
 from pipeline.mirror import Mirror
 from pipeline.mirror_process import MirrorProcess
-from pipeline.plots import point_figures, sweep_figures
-from pipeline.point_folder import PointFolder, read_run
-from pipeline.points import Outcome, Point, knobs, name_of
-from pipeline.progress import TrainingProgress
-from pipeline.provenance import code_state, command, owner, store_root
+from pipeline.pass_training import PassTraining, take_over
+from pipeline.plots import sweep_figures
+from pipeline.points import Outcome, Point
+from pipeline.provenance import code_state, command, store_root
 from pipeline.results import gather
-from pipeline.stacking import check_memory, passes, steps
 from pipeline.sweep_record import (
     SweepRecord,
     earlier_sweep,
@@ -37,9 +32,6 @@ from pipeline.sweep_record import (
     write_sweep,
 )
 from pipeline.tables import plan_table, points_table
-from pipeline.trainers import trainer
-
-POLL_SECONDS = 0.5
 
 
 class Sweep:
@@ -50,21 +42,27 @@ class Sweep:
         first: config of the first point: study, backend, tracking, results, dry_run and force are its.
         total: how many points the command has, where that is known; one alone gets no parent run.
         process: of the mirror, as `mirror_process.launch` starts it; None: it runs in this one.
+        engine: trains the points on workers; None: they are trained here.
 
     Raises:
         LabError: the data is not there.
     """
 
     def __init__(
-        self, project: Path, first: Config, total: int | None, process: subprocess.Popen[bytes] | None = None
+        self,
+        project: Path,
+        first: Config,
+        total: int | None,
+        process: subprocess.Popen[bytes] | None = None,
+        engine: Engine | None = None,
     ) -> None:
         self.project, self.first, self.total = project, first, total
-        self.root, self.owner, self.code = store_root(project), owner(), code_state(project)
+        self.root, self.code = store_root(project), code_state(project)
         self.jobs: dict[str, Job] = {}
         self.interrupted = False
-        self._arrays: dict[str, Arrays] = {}
-        self._load(first)  # data that is not there is told before anything is begun
-        self._process = process
+        tags = self.code | {"command": command()}
+        self._training = PassTraining(project, self.root, first, tags, self._label, self._start_mirror)
+        self._process, self._engine = process, engine
         self._mirror: Mirror | MirrorProcess | None = None
 
     @property
@@ -77,7 +75,7 @@ class Sweep:
         Returns:
             Outcomes in the order asked for; None for a point that failed, which `finish` tells, and in a dry run.
         """
-        asked = [self._job(config, overrides) for config, overrides in requests]
+        asked = [self._training.job(config, overrides) for config, overrides in requests]
         fresh = [job for job in asked if self.jobs.setdefault(job.signature, job) is job]
         for job in fresh:
             job.look()
@@ -89,11 +87,11 @@ class Sweep:
             print(f"{self.name}: {summary(fresh, len(asked) - len(fresh))}", file=sys.stderr, flush=True)
         if not self.first.dry_run:
             for job in fresh:
-                if job.state != "done":
+                if job.state != "done" and self._engine is None:
                     array_module(job.config)  # a GPU that is missing is told before anything is begun
             try:
                 self._open_books(fresh)
-                self._train_claimed([job for job in fresh if job.state != "done"])
+                self._train([job for job in fresh if job.state != "done"])
             except KeyboardInterrupt:
                 self.interrupted = True
                 raise
@@ -136,19 +134,16 @@ class Sweep:
         if problems:
             raise LabError("\n".join(dict.fromkeys(problems)))
 
-    def _job(self, config: Config, overrides: list[str]) -> Job:
-        arrays = self._load(config)
-        told = knobs(config, overrides)
-        if config.backend.name != self.first.backend.name:
-            told["backend"] = config.backend.name
-        sign = signature(config, arrays.checksums)
-        return Job(config, overrides, name_of(told), sign, PointFolder(self.root, sign), told)
+    def _start_mirror(self) -> None:
+        if self._mirror is not None:
+            self._mirror.start()
 
-    def _load(self, config: Config) -> Arrays:
-        key = config.data.model_dump_json() + config.dtype
-        if key not in self._arrays:
-            self._arrays = {key: load(config.data, config.dtype, self.project)}
-        return self._arrays[key].first(config.training.rows)
+    def _train(self, jobs: Sequence[Job]) -> None:
+        if self._engine is None or not jobs:
+            self._training.train(jobs)
+        elif self._mirror is not None:
+            self._start_mirror()  # whose run of the sweep the workers' runs will hang below
+            distribute(self._engine, self._mirror.sweep, jobs, self._training)
 
     def _open_books(self, fresh: Sequence[Job]) -> None:
         """Write down what the command is, and let MLflow know what was done before."""
@@ -172,98 +167,7 @@ class Sweep:
         write_sweep(folder, sweep)
         for job in fresh:
             if job.state == "done":
-                self._take_over(job)
-
-    def _take_over(self, job: Job) -> None:
-        """A point that is there: what its folder says of how it was trained. A rerun that was given up is dropped."""
-        job.run = read_run(job.folder.final)
-        if job.folder.path.exists() and job.folder.claim():
-            job.folder.discard()
-            job.folder.release()
-
-    def _train_claimed(self, jobs: list[Job]) -> None:
-        """Train what nobody else is training; wait for the rest, and train what is left of it then."""
-        told = False
-        while jobs:
-            mine = [job for job in jobs if job.folder.claim()]
-            try:
-                self._train_mine(mine)
-            finally:
-                for job in mine:
-                    job.folder.release()
-            jobs = [job for job in jobs if job not in mine]
-            if jobs and not mine:
-                if not told:
-                    told = True
-                    names = ", ".join(job.name for job in jobs[:3]) + (" ..." if len(jobs) > 3 else "")
-                    print(f"waiting for {len(jobs)} points that another command trains: {names}", file=sys.stderr)
-                time.sleep(POLL_SECONDS)
-
-    def _train_mine(self, jobs: Sequence[Job]) -> None:
-        """Train points that this process has claimed; another may have finished some of them in the meantime."""
-        left = []
-        for job in jobs:
-            if not self.first.force:
-                job.adopt()
-            if job.state == "done":
-                self._take_over(job)
-            else:
-                left.append(job)
-        for members in passes([(job.config, self._load(job.config)) for job in left]):
-            opened = [left[place] for place in members if self._attempt(left[place], self._open)]
-            for job in opened:
-                if job.history.epochs:  # trained, but killed before it was complete
-                    self._attempt(job, self._complete)
-            under_way = [job for job in opened if job.state == "training"]
-            for epoch in sorted({job.begun for job in under_way}, reverse=True):
-                self._train_pass([job for job in under_way if job.begun == epoch])
-
-    def _attempt(self, job: Job, step: Callable[[Job], None]) -> bool:
-        """Do one step for a point; what goes wrong is kept for `finish`. Returns whether it went well."""
-        try:
-            step(job)
-        except LabError as error:
-            job.fail(error)
-            return False
-        return True
-
-    def _open(self, job: Job) -> None:
-        """Go on with the point's folder, or begin it."""
-        arrays = self._load(job.config)
-        check_memory(job.config, arrays)
-        tags = self.code | {"command": command()}
-        tags |= {f"data.{name}": checksum for name, checksum in arrays.checksums.items()}
-        job.open(signed_text(job.config, arrays.checksums), tags, self.owner, anew=self.first.force)
-
-    def _train_pass(self, jobs: Sequence[Job]) -> None:
-        config, begun = jobs[0].config, [job.checkpoint for job in jobs if job.checkpoint is not None]
-        total, unit = steps(config, self._load(config))
-        progress = TrainingProgress(self._label(jobs), total, jobs[0].begun, unit)
-        try:
-            train = trainer(config)
-            if self._mirror is not None:
-                self._mirror.start()  # in this process it imports mlflow, best not beside the import of TensorFlow
-            configs, histories = [job.config for job in jobs], [job.history for job in jobs]
-            with put_off() as stop:
-                checkpoints = PassCheckpoints([job.folder for job in jobs], histories, begun, stop)
-                train(configs, self._load(config), histories, progress, checkpoints)
-            progress.close()
-            for job in jobs:  # from here on nothing has to be trained again
-                self._attempt(job, lambda job: job.folder.keep(job.history.epochs, {}, job.history))
-            for job in jobs:
-                if job.state == "training":
-                    self._attempt(job, self._complete)
-            if stop.is_set():
-                raise KeyboardInterrupt
-        except LabError as error:
-            for job in jobs:
-                job.fail(error)
-        except MemoryError as error:
-            fix = "choose a smaller model.hidden_size, training.batch_size or grid"
-            for job in jobs:
-                job.fail(LabError("The memory was not enough.", received=str(error), fix=fix))
-        finally:
-            progress.close()
+                take_over(job)
 
     def _label(self, jobs: Sequence[Job]) -> str:
         if len(self.jobs) == 1 and self.total == 1:
@@ -275,16 +179,6 @@ class Sweep:
         run = places == list(range(places[0], places[-1] + 1))
         which = f"{places[0]}-{places[-1]}" if run else ", ".join(map(str, places))
         return f"{self.name}: points {which}{total}"
-
-    def _complete(self, job: Job) -> None:
-        """Write the rest of the point's folder and put it in its place."""
-        outcome = job.folder.write_history(job.history)
-        with explained(job.folder.path):
-            for name, figure in point_figures(job.config, job.history):
-                write_png(job.folder.path / "plots" / f"{name}.png", figure)
-        job.folder.complete()
-        job.point = Point(job.name, job.folder.final, job.config, job.history, outcome)
-        job.state = "complete"
 
     def _sum_up(self, sweep: SweepRecord, folder: Path, points: Sequence[Point]) -> None:
         """Write the sweep's own figures and values."""

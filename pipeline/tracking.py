@@ -53,16 +53,19 @@ class Tracker:
         self.client, self.experiment_id = open_store(tracking, experiment, project)
 
     @answered
-    def runs(self, signature: str | None = None, deleted: bool = False) -> list[TrackedRun]:
+    def runs(self, signature: str | None = None, sweep: str | None = None, deleted: bool = False) -> list[TrackedRun]:
         """The runs of the experiment that this program wrote, oldest first.
 
         Args:
             signature: only those of one point.
+            sweep: only that of a sweep, by its key.
             deleted: those in MLflow's bin too.
         """
         from mlflow.entities import ViewType
 
         chosen = f"tags.signature = '{signature}'" if signature else ""
+        if sweep is not None:
+            chosen = f"tags.`lab.role` = 'sweep' and tags.`lab.sweep` = '{sweep}'"
         view = ViewType.ALL if deleted else ViewType.ACTIVE_ONLY
         found, token = [], None
         while True:
@@ -236,6 +239,30 @@ class Tracker:
     def log_folder(self, run_id: str, folder: Path) -> None:
         """Copy a folder to the run's artifacts."""
         self.client.log_artifacts(run_id, str(folder))
+
+    @answered
+    def log_file(self, run_id: str, file: Path, folder: str) -> None:
+        """Copy a file to a folder of the run's artifacts, in the place of one that is there."""
+        self.client.log_artifact(run_id, str(file), folder)
+
+    @answered
+    def artifacts(self, run_id: str, folder: str) -> list[str]:
+        """What lies in a folder of the run's artifacts, as paths among these."""
+        return [str(file.path) for file in self.client.list_artifacts(run_id, folder)]
+
+    @answered
+    def download(self, run_id: str, path: str, destination: Path) -> None:
+        """Copy one of the run's artifacts to its path below a folder."""
+        self.client.download_artifacts(run_id, path, str(destination))
+
+    @answered
+    def remove_artifacts(self, run_id: str, folder: str) -> None:
+        """Delete a folder of the run's artifacts."""
+        from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
+        address = self.client.get_run(run_id).info.artifact_uri
+        artifacts = get_artifact_repository(address, tracking_uri=self.client.tracking_uri)
+        artifacts.delete_artifacts(folder)  # type: ignore[no-untyped-call]
 
     @answered
     def end_run(self, run_id: str, status: Status, ended: int | None = None) -> None:

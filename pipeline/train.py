@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     import subprocess
 
     from pipeline.config import Config
+    from pipeline.distribution import Engine
     from pipeline.points import Outcome
     from pipeline.sweep import Sweep
 
@@ -39,10 +40,15 @@ def begin(composed: DictConfig) -> None:
     _launch(_read(_without_hydra(composed)))
 
 
-def train_all(composed: Sequence[DictConfig]) -> Sequence[Outcome | None]:
-    """What the stacked launcher calls with all points of a sweep; their configs still hold Hydra's own part."""
+def train_all(composed: Sequence[DictConfig], engine: Engine | None = None) -> Sequence[Outcome | None]:
+    """What our launchers call with all points of a sweep; their configs still hold Hydra's own part.
+
+    Args:
+        composed: a config for each point.
+        engine: what runs workers, where the launcher has some.
+    """
     requests = [(_without_hydra(config), list(config.hydra.overrides.task)) for config in composed]
-    return _train(requests, len(requests))
+    return _train(requests, len(requests), engine)
 
 
 train_point.begin = begin  # type: ignore[attr-defined]
@@ -70,7 +76,9 @@ def _launch(first: Config) -> None:
         _process = launch(first)
 
 
-def _train(requests: Sequence[tuple[DictConfig, list[str]]], total: int | None) -> Sequence[Outcome | None]:
+def _train(
+    requests: Sequence[tuple[DictConfig, list[str]]], total: int | None, engine: Engine | None = None
+) -> Sequence[Outcome | None]:
     global _sweep
     if not requests:
         raise LabError("The grid has no points.", received="a glob that nothing matches", fix="see --help")
@@ -79,7 +87,7 @@ def _train(requests: Sequence[tuple[DictConfig, list[str]]], total: int | None) 
     from pipeline.sweep import Sweep  # takes a while, like the reading of the data; the process uses the time
 
     if _sweep is None:
-        _sweep = Sweep(cli.PROJECT, points[0][0], total, _process)
+        _sweep = Sweep(cli.PROJECT, points[0][0], total, _process, engine)
     return _sweep.train_all(points)
 
 

@@ -86,10 +86,11 @@ def _write_sketch(file: Path) -> None:
 @pytest.fixture(scope="module")
 def sketched() -> Iterator[None]:
     """Sweeps whose figures, one of each point and one of all, take no time; for tests that do not look at them."""
-    from pipeline import sweep
+    from pipeline import pass_training, sweep
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sweep, "point_figures", lambda *arguments: [("curves", "sketch")])
+        patch.setattr(pass_training, "point_figures", lambda *arguments: [("curves", "sketch")])
         patch.setattr(sweep, "sweep_figures", lambda *arguments: [("curves_by_rate", "sketch")])
-        patch.setattr(sweep, "write_png", lambda file, _: write_file(file, _write_sketch))
+        for module in (pass_training, sweep):
+            patch.setattr(module, "write_png", lambda file, _: write_file(file, _write_sketch))
         yield

@@ -18,6 +18,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from pipeline import cli, mirror_process, train
+from pipeline import pass_training as training_module
 from pipeline import sweep as sweep_module
 
 
@@ -104,8 +105,8 @@ class Terminal:
         monkeypatch.setattr(sweep_module, "Mirror", NoMirror)
         monkeypatch.setattr(mirror_process, "launch", lambda first: None)
         monkeypatch.setattr(sweep_module, "code_state", lambda project: {})
-        for figures in ("point_figures", "sweep_figures"):
-            monkeypatch.setattr(sweep_module, figures, lambda *arguments: [])
+        for module, figures in ((training_module, "point_figures"), (sweep_module, "sweep_figures")):
+            monkeypatch.setattr(module, figures, lambda *arguments: [])
         monkeypatch.setenv("HYDRA_FULL_ERROR", "1")  # so that it is taken away again
 
     def train(self, *arguments: str) -> Ended:

@@ -13,7 +13,7 @@ import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
-from pipeline import sweep as sweep_module
+from pipeline import pass_training as training_module
 from pipeline.checkpoints import PassCheckpoints, State
 from pipeline.cli import PROJECT
 from pipeline.config import Config
@@ -77,7 +77,7 @@ def at_epoch(monkeypatch: pytest.MonkeyPatch, wanted: int, act: Callable[[], Non
             super().keep(epoch, states)
             act()
 
-    monkeypatch.setattr(sweep_module, "PassCheckpoints", Acting)
+    monkeypatch.setattr(training_module, "PassCheckpoints", Acting)
 
 
 def interrupt() -> None:

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from pipeline import cli
-from pipeline import sweep as sweep_module
+from pipeline import pass_training as training_module
 from pipeline.config import flatten
 from tests.hostile import Ended, Terminal, watch
 from tests.trained import config
@@ -250,7 +250,7 @@ def test_numbers_at_the_end_of_the_range_can_be_drawn(
 ) -> None:
     from pipeline.plots import point_figures
 
-    monkeypatch.setattr(sweep_module, "point_figures", point_figures)
+    monkeypatch.setattr(training_module, "point_figures", point_figures)
     assert typed(*ONE, "dtype=float64", "model.initial_bias=1e308").code == 0
     assert list(place.glob(".points/*/plots/*.png"))
 

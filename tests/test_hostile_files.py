@@ -21,6 +21,7 @@ import pytest
 from numpy.typing import NDArray
 
 from pipeline import cli
+from pipeline import pass_training as training_module
 from pipeline import sweep as sweep_module
 from pipeline.compare import compare, read_results, write_report
 from pipeline.config import Tracking
@@ -186,8 +187,8 @@ def without_mlflow(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureReque
     if "empty_store" not in request.fixturenames:
         monkeypatch.setattr(sweep_module, "Mirror", NoMirror)
     monkeypatch.setattr(sweep_module, "code_state", lambda project: {})
-    for figures in ("point_figures", "sweep_figures"):
-        monkeypatch.setattr(sweep_module, figures, lambda *arguments: [])
+    for module, figures in ((training_module, "point_figures"), (sweep_module, "sweep_figures")):
+        monkeypatch.setattr(module, figures, lambda *arguments: [])
 
 
 @pytest.fixture

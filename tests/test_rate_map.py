@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from pipeline import pass_training as training_module
 from pipeline import stacking
 from pipeline import sweep as sweep_module
 from pipeline.backends.numpy import rate_map
@@ -187,7 +188,7 @@ def test_progress_is_recorded_as_shares_of_what_is_done(monkeypatch: pytest.Monk
 def without_mlflow(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sweep_module, "Mirror", NoMirror)
     monkeypatch.setattr(sweep_module, "code_state", lambda project: {})
-    monkeypatch.setattr(sweep_module, "point_figures", lambda *arguments: [])
+    monkeypatch.setattr(training_module, "point_figures", lambda *arguments: [])
 
 
 def test_a_command_that_is_stopped_goes_on_and_leaves_the_same_folder(

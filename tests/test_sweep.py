@@ -20,6 +20,7 @@ import pytest
 from mlflow import MlflowClient
 
 from pipeline import checkpoints as checkpoints_module
+from pipeline import pass_training as training_module
 from pipeline import presentation
 from pipeline import sweep as sweep_module
 from pipeline.backends.numpy import training
@@ -784,7 +785,7 @@ def test_a_point_that_another_process_trains_is_waited_for(
             other.communicate()
 
     with monkeypatch.context() as patched:
-        patched.setattr(sweep_module, "time", Clock(sleep))
+        patched.setattr(training_module, "time", Clock(sleep))
         sweep = begun(project, rates(*THREE))
     sweep.finish()
     assert len(polls) == 2
@@ -870,7 +871,7 @@ def bare(monkeypatch: pytest.MonkeyPatch) -> None:
     """No MLflow, no git and no figures: only what is written of a point."""
     monkeypatch.setattr(Mirror, "_send", lambda *arguments: None)
     monkeypatch.setattr(sweep_module, "code_state", lambda project: {})
-    monkeypatch.setattr(sweep_module, "point_figures", lambda *arguments: [])
+    monkeypatch.setattr(training_module, "point_figures", lambda *arguments: [])
     monkeypatch.setattr(sweep_module, "sweep_figures", lambda *arguments: [])
     at_epoch(monkeypatch, 9, lambda: None, times=10**6)
 

@@ -1,0 +1,125 @@
+"""A Hydra launcher that lets another one distribute a sweep, in units that train in one pass.
+
+The other one is the engine: Hydra's launcher for joblib, Ray or SLURM. A task function that has an attribute
+`train_all` gets the configs of all points in one call, as from the stacked launcher, and with them an engine, whose
+`run` calls a function on workers; the engine's launcher sees each call as one Hydra job. A task function without the
+attribute is handed to the engine point by point.
+"""
+
+import logging
+import os
+import traceback
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from hydra.core.config_search_path import ConfigSearchPath
+from hydra.core.config_store import ConfigStore
+from hydra.core.utils import JobReturn
+from hydra.errors import HydraException
+from hydra.plugins.search_path_plugin import SearchPathPlugin
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+
+from hydra_plugins.stacked_launcher import StackedLauncher
+from pipeline.distribution import EngineError
+from pipeline.errors import LabError
+
+log = logging.getLogger(__name__)
+OWN = ("joblib", "ray")
+"""Launchers whose plugins store a config under the same name, which Hydra would take for the schema of our file."""
+THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "TF_NUM_INTRAOP_THREADS")
+
+
+class OwnConfigs(SearchPathPlugin):
+    """Lets our files in conf/hydra/launcher/ stand for themselves. Hydra calls it when all plugins are imported."""
+
+    def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
+        """Take the plugins' configs of the same names out of Hydra's store."""
+        launchers = ConfigStore.instance().repo.get("hydra", {}).get("launcher", {})
+        for name in OWN:
+            launchers.pop(f"{name}.yaml", None)
+
+
+class ClusterLauncher(StackedLauncher):
+    """See the module.
+
+    Args:
+        name: what the engine is called.
+        engine: config of the engine's launcher, with its `_target_`.
+        workers: how many units run at the same time; null: as many as this machine has cores.
+        shared_disk: whether workers see this project's folder under the same path.
+        threads: of each worker on this machine; null: its share of the cores. Elsewhere the engine says.
+    """
+
+    def __init__(
+        self, name: str, engine: DictConfig, workers: int | None, shared_disk: bool = True, threads: int | None = None
+    ) -> None:
+        for key, number in (("workers", workers), ("threads", threads)):
+            if number is not None and (not isinstance(number, int) or isinstance(number, bool) or number < 1):
+                raise LabError(
+                    f"hydra.launcher.{key} cannot be used.", expected="a whole number from 1", received=repr(number)
+                )
+        self.name, self.shared_disk = name, shared_disk
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        self.workers = workers or cores
+        self.threads = threads or max(cores // self.workers, 1)
+        self.engine = OmegaConf.merge(engine, {"n_jobs": self.workers}) if name == "joblib" else engine
+
+    def train(self, train_all: Callable[..., Sequence[Any]], configs: Sequence[DictConfig]) -> Sequence[Any]:
+        """Hand the points to the task, which hands their units back to `run`."""
+        self._launcher(self.task_function)  # packages that are missing are told before anything is begun
+        return train_all(configs, engine=self)
+
+    def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
+        """Run a batch of points; one JobReturn each, in order."""
+        self._overrides = list(job_overrides[0]) if job_overrides else []
+        if hasattr(self.task_function, "train_all"):
+            return super().launch(job_overrides, initial_job_idx)
+        returns: Sequence[JobReturn] = self._launcher(self.task_function).launch(job_overrides, initial_job_idx)
+        return returns
+
+    def run(self, task: Callable[[DictConfig], Any], count: int) -> list[Any]:
+        """See `pipeline.distribution.Engine`."""
+        if self.name == "joblib":  # whose processes are started with this environment
+            for variable in THREADS:
+                os.environ.setdefault(variable, str(self.threads))
+        launcher = self._launcher(task)
+        if self.name == "slurm":
+            from pipeline.slurm_queue import watch_queue
+
+            watch_queue()
+        if not self.config.hydra.verbose:  # they would list units by the overrides of one point
+            logging.getLogger("hydra_plugins").setLevel(logging.WARNING)
+        units = [[*self._overrides, f"hydra.sweep.subdir=unit_{number}"] for number in range(count)]
+        try:
+            return [returned.return_value for returned in launcher.launch(units, 0)]
+        except LabError:
+            raise
+        except Exception as error:  # whatever an engine raises where it lost a worker: each has classes of its own
+            log.debug("%s", traceback.format_exc())
+            raise EngineError(
+                f"{self.name} did not bring back every unit.",
+                received=f"{type(error).__name__}: {(str(error).strip().splitlines() or [''])[0]}",
+                fix="the same command goes on from the last checkpoints; -v hydra.launcher shows the traceback",
+            ) from error
+
+    def _launcher(self, task: Callable[[DictConfig], Any]) -> Any:
+        """The engine's launcher.
+
+        Raises:
+            LabError: its packages are not installed.
+        """
+        try:
+            launcher = instantiate(self.engine, _recursive_=False)
+        except (HydraException, ImportError) as error:
+            causes = [error, error.__cause__, getattr(error.__cause__, "__cause__", None)]
+            if not any(isinstance(cause, ImportError) for cause in causes):
+                raise
+            raise LabError(
+                f"hydra/launcher={self.name} needs packages that are not installed.",
+                expected="those of the extra cluster of pyproject.toml",
+                received=str(next(cause for cause in reversed(causes) if isinstance(cause, ImportError))),
+                fix="make cluster",
+            ) from None
+        launcher.setup(hydra_context=self.hydra_context, task_function=task, config=self.config)
+        return launcher

@@ -1,0 +1,229 @@
+"""A sweep's points on workers: cut into units, handed to an engine, and looked at when they are back.
+
+The engine is a launcher of Hydra's: joblib, Ray or SLURM distributes the units, and a worker trains each of them
+(worker.py). What a worker leaves is in the points' folders, on a disk that all share, or comes home through MLflow.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import threading
+import time
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from functools import partial
+from typing import Any, Protocol
+
+from omegaconf import DictConfig
+
+from pipeline.config import Tracking
+from pipeline.errors import LabError
+from pipeline.jobs import Job
+from pipeline.pass_training import POLL_SECONDS, PassTraining
+from pipeline.point_folder import read_run
+from pipeline.progress import TrainingProgress
+from pipeline.stacking import units
+from pipeline.sweep_record import SweepRecord
+from pipeline.worker import train_unit
+
+ATTEMPTS = 3
+"""How often units are handed out again when an engine lost some of them."""
+
+
+class EngineError(LabError):
+    """The engine did not bring back every unit: a worker was lost, or it cannot be reached."""
+
+
+class Engine(Protocol):
+    """What runs units: see hydra_plugins/cluster_launcher.py.
+
+    Attributes:
+        name: joblib, ray or slurm.
+        workers: how many units it runs at the same time.
+        shared_disk: whether the workers see this project's folder.
+    """
+
+    name: str
+    workers: int
+    shared_disk: bool
+
+    def run(self, task: Callable[[DictConfig], Any], count: int) -> list[Any]:
+        """Call a task on workers, with the numbers from 0 as `hydra.job.num`; returns what it returned.
+
+        Raises:
+            EngineError: some of the calls did not come back.
+        """
+
+
+def distribute(engine: Engine, sweep: SweepRecord, jobs: Sequence[Job], training: PassTraining) -> None:
+    """Let workers train points; what becomes of each is kept in its job.
+
+    Args:
+        engine: see there.
+        sweep: what the command is.
+        jobs: not done yet.
+        training: that of this process, which has the data.
+    """
+    if engine.shared_disk:
+        _until_back(engine, sweep, jobs, training)
+        return
+    if sweep.tracking["name"] != "server":
+        raise LabError(
+            "Points cannot come home.",
+            expected="tracking=server, through which nodes without a shared disk send what they have trained",
+            received=f"hydra.launcher.shared_disk=false with tracking={sweep.tracking['name']}",
+            fix="add tracking=server tracking.uri=ADDRESS, or hydra.launcher.shared_disk=true",
+        )
+    with _claimed(jobs):
+        away = [job for job in jobs if job.state != "done"]
+        _bring_home(sweep, [job for job in away if not job.config.force], training)  # of a command that was killed
+        for job in away:
+            _settle(job, {})
+        _until_back(engine, sweep, [job for job in away if job.state != "complete"], training)
+
+
+def _until_back(engine: Engine, sweep: SweepRecord, jobs: Sequence[Job], training: PassTraining) -> None:
+    """Hand out units, and again what an engine lost of them."""
+    left = list(jobs)
+    for attempt in range(ATTEMPTS):
+        if not left:
+            return
+        problem = _hand_out(engine, sweep, left, training)
+        left = [job for job in left if job.state not in ("complete", "failed")]
+        if left and problem is not None and attempt + 1 < ATTEMPTS:
+            print(f"{len(left)} points are handed out again. {problem}", file=sys.stderr, flush=True)
+    for job in left:
+        job.fail(problem or _lost(job, engine))
+
+
+def _hand_out(engine: Engine, sweep: SweepRecord, jobs: Sequence[Job], training: PassTraining) -> EngineError | None:
+    """Cut points into units and run these once; returns what the engine had to say, if it lost some."""
+    numbers = {point["signature"]: number for number, point in enumerate(sweep.points, 1)}
+    grouped = units([(job.config, training.load(job.config)) for job in jobs], engine.workers)
+    common = {
+        "sweep": asdict(sweep),
+        "project": str(training.project) if engine.shared_disk else None,
+        "tags": dict(training.tags),
+    }
+    parcels = []
+    for places in grouped:
+        points = [
+            {
+                "number": numbers[job.signature],
+                "config": job.config.model_dump(mode="json"),
+                "overrides": job.overrides,
+                "signature": job.signature,
+            }
+            for job in (jobs[place] for place in places)
+        ]
+        parcels.append(zlib.compress(json.dumps({**common, "points": points}).encode()))
+    which = f"{len(parcels)} unit{'s' if len(parcels) > 1 else ''} for {engine.workers} workers"
+    print(f"{sweep.name}: {len(jobs)} points in {which}, by {engine.name}", file=sys.stderr, flush=True)
+    reports: dict[str, dict[str, Any]] = {}
+    problem = None
+    try:
+        with _counting(f"{sweep.name}, {engine.name}", jobs):
+            for told in engine.run(partial(train_unit, parcels), len(parcels)):
+                reports |= {point["signature"]: point for point in told}
+    except EngineError as error:
+        problem = error
+    finally:
+        if not engine.shared_disk:
+            trained = [job for job in jobs if reports.get(job.signature, {}).get("state") in ("done", "complete")]
+            for signature, reason in _bring_home(sweep, trained, training).items():
+                reports[signature] |= {"error": str(reason)}
+        for job in jobs:
+            _settle(job, reports.get(job.signature, {}))
+    return problem
+
+
+def _settle(job: Job, report: dict[str, Any]) -> None:
+    """See what has become of a point."""
+    told, begun_anew = report.get("state"), job.config.force
+    job.look()
+    if report.get("error") is None and job.state == "done" and (not begun_anew or told in ("done", "complete")):
+        job.run, job.state = read_run(job.folder.final), "complete"
+        return
+    job.run = read_run(job.folder.path)  # so that MLflow hears how it ended, if it has begun
+    if report.get("error") is not None:
+        job.error, job.state = LabError(report["error"]), "failed"
+    elif told == "killed" or job.run:
+        job.state = "training"  # which the end of the command makes killed, or failed
+
+
+def _lost(job: Job, engine: Engine) -> LabError:
+    return LabError(
+        f"{job.name} was not brought back.",
+        expected=f"its folder {job.folder.final}, which a worker of {engine.name} writes",
+        received="none" + (", though the worker is done" if engine.shared_disk else ""),
+        fix="run the same command again; where nodes have disks of their own, hydra.launcher.shared_disk=false",
+    )
+
+
+@contextmanager
+def _claimed(jobs: Sequence[Job]) -> Iterator[None]:
+    """Claim points for this home while others train them; those that another command finishes meanwhile are done."""
+    held: list[Job] = []
+    try:
+        for job in sorted(jobs, key=lambda job: job.signature):  # two commands that claim in one order both get on
+            while not job.folder.claim():
+                time.sleep(POLL_SECONDS)
+            held.append(job)
+            if not job.config.force:
+                job.adopt()
+                job.run = read_run(job.folder.final) if job.state == "done" else job.run
+        yield
+    finally:
+        for job in held:
+            job.folder.release()
+
+
+def _bring_home(sweep: SweepRecord, jobs: Sequence[Job], training: PassTraining) -> dict[str, LabError]:
+    """Fetch points that MLflow has; returns by signature why some could not be fetched."""
+    from pipeline.tracking import Tracker
+    from pipeline.transfer import fetch_point
+
+    errors: dict[str, LabError] = {}
+    if jobs:
+        try:
+            tracker = Tracker(Tracking(**sweep.tracking), sweep.study, training.root)
+        except LabError as error:
+            return {job.signature: error for job in jobs}
+        for job in jobs:
+            try:
+                fetch_point(tracker, job)
+            except LabError as error:
+                errors[job.signature] = error
+    return errors
+
+
+@contextmanager
+def _counting(label: str, jobs: Sequence[Job]) -> Iterator[None]:
+    """Show how many points are in their place, while workers train."""
+    progress = TrainingProgress(label, len(jobs), unit="point")
+    before = {job.signature: _written(job) for job in jobs}
+    over = threading.Event()
+
+    def count() -> None:
+        while not over.wait(1.0):
+            progress(sum(_written(job) != before[job.signature] for job in jobs))
+
+    watcher = threading.Thread(target=count, name="points", daemon=True)
+    watcher.start()
+    try:
+        yield
+    finally:
+        over.set()
+        watcher.join()
+        progress.close()
+
+
+def _written(job: Job) -> int:
+    """When a point's folder was put in its place; 0 where there is none."""
+    try:
+        return (job.folder.final / "run.json").stat().st_mtime_ns
+    except OSError:
+        return 0

@@ -1,0 +1,38 @@
+"""How jobs of SLURM stand, asked of its queue.
+
+submitit asks `sacct`, which needs accounting: on a cluster without it a job that was killed never ends for submitit, and
+who waits for it waits for ever. `squeue` answers on every cluster. It forgets jobs some minutes after their end: one
+that it does not list has ended.
+"""
+
+from __future__ import annotations
+
+from submitit.slurm.slurm import SlurmInfoWatcher, SlurmJob
+
+SECONDS = 15
+"""Between two questions, at most; the results of jobs are looked for each second beside that."""
+ENDED = frozenset(
+    "BOOT_FAIL CANCELLED COMPLETED DEADLINE FAILED NODE_FAIL OUT_OF_MEMORY TIMEOUT".split()  # noqa: SIM905 - a line
+)
+
+
+class QueueWatcher(SlurmInfoWatcher):  # type: ignore[misc]
+    """Knows the states of jobs from `squeue`; while the controller does not answer, nothing new."""
+
+    def _make_command(self) -> list[str] | None:
+        if not self._registered - self._finished:
+            return None
+        return ["squeue", "--me", "--noheader", "--array", "--states=all", "--format=%i|%T"]
+
+    def read_info(self, string: bytes | str) -> dict[str, dict[str, str]]:
+        """The state of each job that has not ended, by its id."""
+        text = string if isinstance(string, str) else string.decode()
+        listed = dict(line.strip().split("|", 1) for line in text.splitlines() if "|" in line)
+        found = {job: listed.get(job, "COMPLETED") for job in self._registered - self._finished}
+        # submitit takes states that it does not know, such as SUSPENDED, for an end
+        return {job: {"JobID": job, "State": state if state in ENDED else "RUNNING"} for job, state in found.items()}
+
+
+def watch_queue() -> None:
+    """Let submitit ask the queue from now on."""
+    SlurmJob.watcher = QueueWatcher(delay_s=SECONDS)

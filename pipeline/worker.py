@@ -1,0 +1,170 @@
+"""What a worker does with the units it is given: it trains them as one machine alone would, and tracks them itself.
+
+It runs in a process that an engine has started (distribution.py), on this machine or another one.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import signal
+import threading
+import zlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig
+
+from pipeline import cli
+from pipeline.errors import LabError
+from pipeline.interruption import SIGNALS, end_at_once
+
+if TYPE_CHECKING:
+    from pipeline.jobs import Job
+    from pipeline.mirror import Mirror
+    from pipeline.mirror_process import MirrorProcess
+
+PARENT_SECONDS = 1.0
+Report = list[dict[str, Any]]
+
+
+def train_unit(parcels: Sequence[bytes], composed: DictConfig) -> Report:
+    """Hydra's task on a worker: train one unit.
+
+    Args:
+        parcels: all units, packed as `distribution` packs them; the number of the job says which is meant.
+        composed: not looked at, as every point of the unit has its own config.
+
+    Returns:
+        For each point its `signature`, its `state` as in `Job`, and `error`, what went wrong in words or None.
+    """
+    unit = json.loads(zlib.decompress(parcels[int(HydraConfig.get().job.num)]))
+    threading.Thread(target=_end_with, args=[os.getppid()], name="parent", daemon=True).start()
+    if "OMP_NUM_THREADS" in os.environ:  # TensorFlow has names of its own for it
+        os.environ.setdefault("TF_NUM_INTRAOP_THREADS", os.environ["OMP_NUM_THREADS"])
+        os.environ.setdefault("TF_NUM_INTEROP_THREADS", "1")
+    before = {number: signal.signal(number, end_at_once) for number in SIGNALS} if _in_main_thread() else {}
+    try:
+        return _Worker(unit).run()
+    except (LabError, KeyboardInterrupt) as error:
+        told = str(error) if isinstance(error, LabError) else None
+        state = "killed" if told is None else "failed"
+        return [{"signature": point["signature"], "state": state, "error": told} for point in unit["points"]]
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+class _Worker:
+    """One unit, from the parcel to the report."""
+
+    def __init__(self, unit: dict[str, Any]) -> None:
+        from pipeline.backends.numpy.array_modules import array_module
+        from pipeline.config import read_config
+        from pipeline.mirror_process import launch
+        from pipeline.pass_training import PassTraining
+        from pipeline.provenance import store_root
+        from pipeline.sweep_record import SweepRecord
+
+        self.apart = unit["project"] is None
+        project = cli.PROJECT if self.apart else Path(unit["project"])
+        self.root, self.sweep = store_root(project), SweepRecord(**unit["sweep"])
+        self.points = [(read_config(point["config"]), point) for point in unit["points"]]
+        first = self.points[0][0]
+        array_module(first)
+        self.jobs: list[Job] = []
+        self.mirror: Mirror | MirrorProcess | None = None
+        self.process = launch(first)
+        self.training = PassTraining(project, self.root, first, unit["tags"], self._label, self._start, bar=False)
+        self._numbers = {point["signature"]: int(point["number"]) for _, point in self.points}
+
+    def run(self) -> Report:
+        from pipeline.mirror import Branch, Mirror
+        from pipeline.mirror_process import MirrorProcess, end
+        from pipeline.sweep_record import sweep_folder
+
+        try:
+            for config, point in self.points:
+                job = self.training.job(config, point["overrides"])
+                if job.signature != point["signature"]:
+                    raise _stranger(job, point["signature"])
+                self.jobs.append(job)
+            branch = Branch(apart=self.apart)
+            kept = self.root, self.sweep, sweep_folder(self.root, self.sweep.key), self.jobs
+            mirror = (
+                Mirror(*kept, branch=branch)
+                if self.process is None
+                else MirrorProcess(self.process, *kept, branch=branch)
+            )
+            self.mirror = mirror
+            try:
+                if self.apart:
+                    self._fetch_checkpoints()
+                self.training.train(self.jobs)
+            except KeyboardInterrupt:
+                pass  # what is not complete was killed, as the report says
+            for job in self.jobs:
+                if job.state == "training":
+                    job.state = "killed"
+            mirror.close()
+            return self._report(mirror.unsent())
+        finally:
+            if self.process is not None:
+                end(self.process)
+
+    def _report(self, unsent: LabError | None) -> Report:
+        """What became of each point; where no disk is shared, one that MLflow has not got is not home."""
+        report = []
+        for job in self.jobs:
+            error = job.error
+            if self.apart and unsent is not None and error is None:
+                error = LabError(f"It is trained on {platform.node()} and cannot come home. {unsent}")
+            told = None if error is None or job.state == "killed" else str(error)
+            report.append({"signature": job.signature, "state": job.state, "error": told})
+        return report
+
+    def _fetch_checkpoints(self) -> None:
+        from pipeline.config import Tracking
+        from pipeline.tracking import Tracker
+        from pipeline.transfer import fetch_checkpoint
+
+        tracker = Tracker(Tracking(**self.sweep.tracking), self.sweep.study, self.root)
+        for job in self.jobs:
+            job.look()
+            if job.state == "to run" and not job.config.force and job.folder.claim():
+                try:
+                    fetch_checkpoint(tracker, job)
+                finally:
+                    job.folder.release()
+
+    def _start(self) -> None:
+        if self.mirror is not None:
+            self.mirror.start()
+
+    def _label(self, jobs: Sequence[Job]) -> str:
+        places = sorted(self._numbers[job.signature] for job in jobs)
+        which = f"point {places[0]}" if len(places) == 1 else f"points {', '.join(map(str, places))}"
+        return f"{self.sweep.name}: {which} of {len(self.sweep.points)} on {platform.node()}"
+
+
+def _stranger(job: Job, expected: str) -> LabError:
+    return LabError(
+        f"{job.name} is another point on {platform.node()}.",
+        expected=f"the signature {expected}: the code, the packages and the data of the machine that sent it",
+        received=job.signature,
+        fix="bring code and data up to date there (git pull; dvc pull, or fetch and prepare), then the same command",
+    )
+
+
+def _in_main_thread() -> bool:
+    return threading.current_thread() is threading.main_thread()
+
+
+def _end_with(parent: int) -> None:
+    """End this process when the one that has started it is gone, so that nobody trains what nobody waits for."""
+    while os.getppid() == parent:
+        threading.Event().wait(PARENT_SECONDS)
+    os._exit(1)
