@@ -21,12 +21,14 @@ from filelock import FileLock
 
 from pipeline.config import Tracking
 from pipeline.errors import LabError
+from pipeline.files import write_file
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 P = ParamSpec("P")
 R = TypeVar("R")
+DATABASE = "mlflow.db"
 LOCK_SECONDS, LOCK_PAUSE = 90.0, 0.1
 """How long a store is waited for that another program has locked, and how long between tries. A try takes MLflow's own
 20 s, or no time at all where two writers stand in each other's way: sqlite turns one of them away at once."""
@@ -34,7 +36,7 @@ LOCK_SECONDS, LOCK_PAUSE = 90.0, 0.1
 
 def store_uri(project: Path) -> str:
     """Address of the local store."""
-    return f"sqlite:///{project / 'mlruns' / 'mlflow.db'}"
+    return f"sqlite:///{project / 'mlruns' / DATABASE}"
 
 
 def load(local: bool) -> None:
@@ -144,6 +146,10 @@ def _open(uri: str, experiment: str, folder: Path | None) -> tuple[MlflowClient,
         return client, _experiment(client, experiment, None)
     folder.mkdir(exist_ok=True)
     with FileLock(folder / ".lock"):  # a fresh store must be made by one process alone
+        if not (folder / DATABASE).exists():  # and whole: one whose making was killed could never be opened
+            write_file(
+                folder / DATABASE, lambda file: MlflowClient(f"sqlite:///{file}").search_experiments(max_results=1)
+            )
         client = MlflowClient(uri)
         return client, _experiment(client, experiment, (folder / "artifacts" / experiment).as_uri())
 

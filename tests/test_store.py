@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import sqlite3
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -11,6 +13,7 @@ import pytest
 from sqlalchemy import event
 from sqlalchemy.engine import Engine
 
+from pipeline.cli import PROJECT
 from pipeline.config import Tracking
 from pipeline.errors import LabError
 from pipeline.store import answered, open_store
@@ -86,3 +89,18 @@ def test_a_file_where_the_store_belongs(tmp_path: Path) -> None:
     (tmp_path / "mlruns").write_text("a file in the way")
     with pytest.raises(LabError, match="mlruns"):
         open_store(LOCAL, "study", tmp_path)
+
+
+def test_a_store_whose_making_was_killed_is_made_anew(tmp_path: Path) -> None:
+    code = (
+        "import os, sys; from pathlib import Path; from sqlalchemy import event; from sqlalchemy.engine import Engine;"
+        "from pipeline.config import Tracking; from pipeline.store import open_store;"
+        "end = lambda c, k, text, *_: os._exit(9) if 'TABLE metrics' in text else None;"
+        "event.listen(Engine, 'before_cursor_execute', end);"
+        "open_store(Tracking(name='local', uri=None), 'study', Path(sys.argv[1]))"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], cwd=PROJECT, capture_output=True, check=False)
+    assert done.returncode == 9, done.stderr.decode()
+    _, experiment = open_store(LOCAL, "study", tmp_path)
+    assert experiment == "1"
+    assert sorted(path.name for path in (tmp_path / "mlruns").iterdir()) == [".lock", "mlflow.db"]
