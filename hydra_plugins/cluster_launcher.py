@@ -8,6 +8,7 @@ attribute is handed to the engine point by point.
 
 import logging
 import os
+import socket
 import traceback
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -25,6 +26,7 @@ from pipeline.distribution import EngineError
 from pipeline.errors import LabError
 
 log = logging.getLogger(__name__)
+REACH_SECONDS = 10.0
 OWN = ("joblib", "ray")
 """Launchers whose plugins store a config under the same name, which Hydra would take for the schema of our file."""
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "TF_NUM_INTRAOP_THREADS")
@@ -68,6 +70,8 @@ class ClusterLauncher(StackedLauncher):
     def train(self, train_all: Callable[..., Sequence[Any]], configs: Sequence[DictConfig]) -> Sequence[Any]:
         """Hand the points to the task, which hands their units back to `run`."""
         self._launcher(self.task_function)  # packages that are missing are told before anything is begun
+        if self.name == "ray":
+            _reach(OmegaConf.select(self.engine, "ray.init.address"))
         return train_all(configs, engine=self)
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
@@ -97,6 +101,10 @@ class ClusterLauncher(StackedLauncher):
             raise
         except Exception as error:  # whatever an engine raises where it lost a worker: each has classes of its own
             log.debug("%s", traceback.format_exc())
+            if self.name == "ray":
+                import ray
+
+                ray.shutdown()  # what it knows of a cluster that has ended would be used again
             raise EngineError(
                 f"{self.name} did not bring back every unit.",
                 received=f"{type(error).__name__}: {(str(error).strip().splitlines() or [''])[0]}",
@@ -123,3 +131,22 @@ class ClusterLauncher(StackedLauncher):
             ) from None
         launcher.setup(hydra_context=self.hydra_context, task_function=task, config=self.config)
         return launcher
+
+
+def _reach(address: str | None) -> None:
+    """Look whether a Ray cluster answers; Ray itself would try for a quarter of an hour.
+
+    Raises:
+        LabError: it does not.
+    """
+    host, _, port = (address or "").rpartition(":")
+    if host and port.isdigit() and "//" not in host:
+        try:
+            socket.create_connection((host, int(port)), REACH_SECONDS).close()
+        except OSError as error:
+            raise LabError(
+                "The Ray cluster does not answer.",
+                expected=f"its head node at {address}",
+                received=error.strerror or str(error),
+                fix="ray start --head there, or mend hydra.launcher.engine.ray.init.address",
+            ) from None

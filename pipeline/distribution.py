@@ -93,8 +93,9 @@ def _until_back(engine: Engine, sweep: SweepRecord, jobs: Sequence[Job], trainin
             return
         problem = _hand_out(engine, sweep, left, training)
         left = [job for job in left if job.state not in ("complete", "failed")]
-        if left and problem is not None and attempt + 1 < ATTEMPTS:
-            print(f"{len(left)} points are handed out again. {problem}", file=sys.stderr, flush=True)
+        if left and attempt + 1 < ATTEMPTS:
+            why = problem or "Their workers were stopped."
+            print(f"{len(left)} points are handed out again. {why}", file=sys.stderr, flush=True)
     for job in left:
         job.fail(problem or _lost(job, engine))
 

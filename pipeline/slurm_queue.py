@@ -1,8 +1,8 @@
 """How jobs of SLURM stand, asked of its queue.
 
-submitit asks `sacct`, which needs accounting: on a cluster without it a job that was killed never ends for submitit, and
-who waits for it waits for ever. `squeue` answers on every cluster. It forgets jobs some minutes after their end: one
-that it does not list has ended.
+submitit asks `sacct`, which needs accounting: on a cluster without it a job that was killed never ends for submitit,
+and who waits for it waits for ever. `squeue` answers on every cluster. It forgets jobs some minutes after their end:
+one that it does not list has ended.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ ENDED = frozenset(
 )
 
 
-class QueueWatcher(SlurmInfoWatcher):  # type: ignore[misc]
+class QueueWatcher(SlurmInfoWatcher):
     """Knows the states of jobs from `squeue`; while the controller does not answer, nothing new."""
 
     def _make_command(self) -> list[str] | None:

@@ -253,7 +253,10 @@ class Tracker:
     @answered
     def download(self, run_id: str, path: str, destination: Path) -> None:
         """Copy one of the run's artifacts to its path below a folder."""
-        self.client.download_artifacts(run_id, path, str(destination))
+        written, place = Path(self.client.download_artifacts(run_id, path, str(destination))), destination / path
+        if written != place:  # a server's comes without the folders that its path names
+            place.parent.mkdir(parents=True, exist_ok=True)
+            written.rename(place)
 
     @answered
     def remove_artifacts(self, run_id: str, folder: str) -> None:

@@ -5,11 +5,13 @@ It runs in a process that an engine has started (distribution.py), on this machi
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import platform
 import signal
 import threading
+import time
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
@@ -42,7 +44,7 @@ def train_unit(parcels: Sequence[bytes], composed: DictConfig) -> Report:
         For each point its `signature`, its `state` as in `Job`, and `error`, what went wrong in words or None.
     """
     unit = json.loads(zlib.decompress(parcels[int(HydraConfig.get().job.num)]))
-    threading.Thread(target=_end_with, args=[os.getppid()], name="parent", daemon=True).start()
+    _end_with_parent()
     if "OMP_NUM_THREADS" in os.environ:  # TensorFlow has names of its own for it
         os.environ.setdefault("TF_NUM_INTRAOP_THREADS", os.environ["OMP_NUM_THREADS"])
         os.environ.setdefault("TF_NUM_INTEROP_THREADS", "1")
@@ -163,8 +165,14 @@ def _in_main_thread() -> bool:
     return threading.current_thread() is threading.main_thread()
 
 
-def _end_with(parent: int) -> None:
+@functools.cache
+def _end_with_parent() -> None:
     """End this process when the one that has started it is gone, so that nobody trains what nobody waits for."""
-    while os.getppid() == parent:
-        threading.Event().wait(PARENT_SECONDS)
-    os._exit(1)
+    parent = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(PARENT_SECONDS)
+        os._exit(1)
+
+    threading.Thread(target=watch, name="parent", daemon=True).start()

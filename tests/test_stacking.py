@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from pipeline import stacking
 from pipeline.config import Config
 from pipeline.data import load
-from pipeline.stacking import passes, stack_key
+from pipeline.stacking import passes, stack_key, units
 from tests.trained import config
 
 BASE = ("experiment=three_bits",)
@@ -138,3 +138,27 @@ def test_every_point_is_in_one_pass_whatever_the_memory(cells: list[tuple[int, i
     for group in groups:
         assert group == sorted(group)
         assert len({points[place].model.hidden_size for place in group}) == 1
+
+
+def in_units(workers: int, *points: Config) -> list[list[int]]:
+    return units([(point, load(point.data, point.dtype, Path())) for point in points], workers)
+
+
+@given(
+    sizes=st.lists(st.sampled_from([4, 32]), min_size=1, max_size=20),
+    workers=st.integers(1, 8),
+)
+def test_units_hold_each_point_once_and_every_worker_has_some(sizes: list[int], workers: int) -> None:
+    points = [TEMPLATE.model_copy(update={"model": TEMPLATE.model.model_copy(update={"hidden_size": size})})
+              for size in sizes]  # fmt: skip
+    found = in_units(workers, *points)
+    assert sorted(place for unit in found for place in unit) == list(range(len(points)))
+    assert all(len({sizes[place] for place in unit}) == 1 for unit in found)
+    assert len(found) >= min(len(points), workers)
+    assert len(found) <= max(2 * workers, 2)
+
+
+def test_the_largest_unit_is_cut_and_comes_first() -> None:
+    points = [config(*BASE, f"model.hidden_size={size}", f"seed={seed}") for size in (4, 32) for seed in range(4)]
+    assert in_units(1, *points) == [[4, 5, 6, 7], [0, 1, 2, 3]]
+    assert in_units(2, *points) == [[6, 7], [4], [5], [0, 1, 2, 3]]

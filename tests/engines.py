@@ -1,0 +1,44 @@
+"""An engine without workers: it calls the task in this process, and loses what it is told to lose."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, OmegaConf
+
+from pipeline.distribution import EngineError
+
+
+class HereEngine:
+    """See the module.
+
+    Args:
+        workers: how finely stacks are cut.
+        shared_disk: as a launcher says it.
+        lose: gets the number of the call and of the unit; whether that unit is lost before it is begun.
+    """
+
+    name = "here"
+
+    def __init__(
+        self, workers: int = 2, shared_disk: bool = True, lose: Callable[[int, int], bool] = lambda call, unit: False
+    ) -> None:
+        self.workers, self.shared_disk, self.lose = workers, shared_disk, lose
+        self.calls: list[int] = []
+
+    def run(self, task: Callable[[DictConfig], Any], count: int) -> list[Any]:
+        self.calls.append(count)
+        returned, lost = [], 0
+        before = HydraConfig.instance().cfg
+        for number in range(count):
+            if self.lose(len(self.calls), number):
+                lost += 1
+                continue
+            HydraConfig.instance().cfg = OmegaConf.create({"hydra": {"job": {"num": number}}})  # type: ignore[assignment]
+            returned.append(task(OmegaConf.create()))
+        HydraConfig.instance().cfg = before
+        if lost:
+            raise EngineError(f"{lost} units were lost.")
+        return returned
