@@ -21,7 +21,7 @@ from tests.services import missing
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "srun", "squeue", "sinfo", "scancel", "scontrol")
 PATH = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
 """Debian has the daemons in /usr/sbin, which is not on every user's path."""
-CPUS, MEGABYTES = 4, 16_000
+CPUS, MEGABYTES = 4, 32_000
 """What the node says that it has, whatever this machine has."""
 START_SECONDS, JOB_SECONDS = 60.0, 180.0
 CONFIG = """\
