@@ -128,6 +128,14 @@ class Slurm:
         """Ids of the jobs that wait or run."""
         return sorted(self.typed("squeue", "--noheader", "--array", "--format=%i").split())
 
+    def wait_for(self, condition: Callable[[], bool]) -> None:
+        """Wait until jobs have come to something.
+
+        Raises:
+            SlurmError: they do not.
+        """
+        self._until(condition, JOB_SECONDS)
+
     def end_controller(self, number: signal.Signals) -> None:
         """End slurmctld. By SIGKILL it loses what it has not written down: it does so every five seconds or so."""
         self._end("slurmctld", number)
@@ -141,9 +149,13 @@ class Slurm:
         self._launch("slurmctld", "-D")
         self._until(lambda: bool(self.typed("sinfo", "--noheader", check=False)))
 
-    def processes(self) -> list[psutil.Process]:
-        """All processes with this cluster's environment, its daemons among them, and those that serve its jobs."""
-        found = []
+    def processes(self) -> dict[psutil.Process, list[str]]:
+        """All processes with this cluster's environment, its daemons among them, and those that serve its jobs.
+
+        Returns:
+            For each its name and what was typed.
+        """
+        found = {}
         for process in psutil.process_iter():
             with suppress(psutil.Error):
                 if process.pid == os.getpid() or process.status() == psutil.STATUS_ZOMBIE:
@@ -155,7 +167,7 @@ class Slurm:
                 else:
                     ours = process.environ().get("SLURM_CONF") == self.environment["SLURM_CONF"]
                 if ours:
-                    found.append(process)
+                    found[process] = [process.name(), *process.cmdline()]
         return found
 
     def stop(self) -> None:
@@ -195,14 +207,16 @@ class Slurm:
             daemon.kill()
             daemon.wait()
 
-    def _until(self, condition: Callable[[], bool]) -> None:
-        give_up = time.monotonic() + START_SECONDS
+    def _until(self, condition: Callable[[], bool], seconds: float = START_SECONDS) -> None:
+        give_up = time.monotonic() + seconds
         while not condition():
             for name, daemon in self._daemons.items():
                 if daemon.poll() is not None:
                     raise SlurmError(f"{name} ended: {self._last_words(name)}")
             if time.monotonic() >= give_up:
-                raise SlurmError(f"it does not answer: {self._last_words('slurmctld')} {self._last_words('slurmd')}")
+                raise SlurmError(
+                    f"what was waited for did not come: {self._last_words('slurmctld')} {self._last_words('slurmd')}"
+                )
             time.sleep(0.05)
 
     def _last_words(self, name: str) -> str:

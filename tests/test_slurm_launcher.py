@@ -56,7 +56,7 @@ def undisturbed(slurm: Slurm, empty_store: Path, tmp_path_factory: pytest.TempPa
     """What the basic launcher makes of the grid: on the disk, and in MLflow."""
     folder = copy_of_the_project(tmp_path_factory.mktemp("basic"), empty_store)
     with head(slurm, folder, "basic") as process:
-        completed(process)
+        completed(slurm, process)
     return on_disk(folder), in_mlflow(folder, "three_bits")
 
 
@@ -97,12 +97,17 @@ def head(slurm: Slurm, folder: Path, launcher: str = "slurm") -> Iterator[subpro
             process.kill()
 
 
-def completed(process: subprocess.Popen[str]) -> str:
-    """Wait for a head that comes to its end; returns what it said on its way."""
+def completed(slurm: Slurm, process: subprocess.Popen[str]) -> str:
+    """Wait for a head that comes to its end, and for its jobs, which end after they have answered.
+
+    Returns:
+        What it said on its way.
+    """
     out, told = process.communicate(timeout=JOB_SECONDS)
     assert process.returncode == 0, told
     assert out.count("finished") == 2
     assert "Traceback" not in told
+    slurm.wait_for(lambda: not slurm.unfinished())
     return told
 
 
@@ -129,11 +134,7 @@ def ends_as(undisturbed: Result, slurm: Slurm, folder: Path) -> None:
     assert on_disk(folder) == points
     assert in_mlflow(folder, "three_bits") == runs
     assert [name for name in left_in_points(folder) if name not in points] == []
-    assert slurm.unfinished() == []
-    give_up = time.monotonic() + JOB_SECONDS
-    while names := sorted(p.name() for p in slurm.processes() if p.name() not in ("munged", "slurmctld", "slurmd")):
-        assert time.monotonic() < give_up, names
-        time.sleep(0.1)
+    slurm.wait_for(lambda: {name for name, *_ in slurm.processes().values()} == {"munged", "slurmctld", "slurmd"})
 
 
 def test_the_controller_is_killed_and_started_again_while_jobs_run(
@@ -148,7 +149,7 @@ def test_the_controller_is_killed_and_started_again_while_jobs_run(
         (project / "hold").unlink()
         until(lambda: not list(project.glob(".points/*.training")), process)
         slurm.start_controller()
-        told = completed(process)
+        told = completed(slurm, process)
     assert "handed out again" not in told
     assert [slurm.states()[job] for job in jobs] == ["COMPLETED", "COMPLETED"]
     ends_as(undisturbed, slurm, project)
@@ -164,7 +165,7 @@ def test_the_head_is_killed_and_the_same_command_waits_for_its_jobs(
         logs = project / "multirun" / "three_bits"
         until(lambda: "waiting for" in "".join(log.read_text() for log in logs.rglob("*.err")), process)
         (project / "hold").unlink()
-        told = completed(process)
+        told = completed(slurm, process)
     assert "2 points: 2 to continue" in told
     assert [slurm.states()[job] for job in jobs] == ["COMPLETED", "COMPLETED"]
     ends_as(undisturbed, slurm, project)
@@ -179,7 +180,7 @@ def test_jobs_that_are_cancelled_or_killed_are_told_once_and_go_on(
         worker_of(slurm, killed).kill()
         until(lambda: slurm.unfinished() == [], process)
         (project / "hold").unlink()
-        told = completed(process)
+        told = completed(slurm, process)
     assert told.count("2 points are handed out again. ") == told.count("handed out again") == 1
     assert (slurm.states()[cancelled], slurm.states()[killed]) == ("CANCELLED", "FAILED")
     ends_as(undisturbed, slurm, project)
@@ -189,8 +190,8 @@ def worker_of(slurm: Slurm, job: str) -> psutil.Process:
     """The process that trains in an element of an array."""
     return next(
         process
-        for process in slurm.processes()
-        if "submitit.core._submit" in process.cmdline()
-        and process.name().startswith("python")
+        for process, (name, *typed) in slurm.processes().items()
+        if name.startswith("python")
+        and "submitit.core._submit" in typed
         and process.environ()["SLURM_ARRAY_TASK_ID"] == job.partition("_")[2]
     )
