@@ -170,13 +170,21 @@ class Slurm:
                     found[process] = [process.name(), *process.cmdline()]
         return found
 
+    def cancel_all(self) -> None:
+        """Cancel all jobs, and wait until they have ended.
+
+        Raises:
+            SlurmError: they do not.
+        """
+        self.typed("scancel", "--quiet", f"--user={psutil.Process().username()}")
+        self._until(lambda: not self.unfinished())
+
     def stop(self) -> None:
         """Cancel all jobs and end the daemons; whatever is left then is killed."""
         controller = self._daemons.get("slurmctld")
         if controller is not None and controller.poll() is None:
             with suppress(SlurmError, subprocess.TimeoutExpired):
-                self.typed("scancel", "--quiet", f"--user={psutil.Process().username()}")
-                self._until(lambda: not self.unfinished())
+                self.cancel_all()
         for name in ("slurmd", "slurmctld", "munged"):
             self._end(name, signal.SIGTERM)
         for process in self.processes():

@@ -61,10 +61,12 @@ def undisturbed(slurm: Slurm, empty_store: Path, tmp_path_factory: pytest.TempPa
 
 
 @pytest.fixture
-def project(tmp_path: Path, empty_store: Path) -> Path:
+def project(slurm: Slurm, tmp_path: Path, empty_store: Path) -> Iterator[Path]:
+    """A project of its own, where who trains is held."""
     folder = copy_of_the_project(tmp_path / "lab", empty_store)
     (folder / "hold").touch()
-    return folder
+    yield folder
+    slurm.cancel_all()  # of a test that failed
 
 
 def copy_of_the_project(folder: Path, store: Path) -> Path:
