@@ -1,0 +1,147 @@
+"""The launcher with joblib: real processes on this machine, real signals."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+from hydra.core.config_store import ConfigStore
+from omegaconf import OmegaConf
+
+from hydra_plugins.cluster_launcher import ClusterLauncher, OwnConfigs
+from pipeline.cli import CONF, PROJECT
+from pipeline.errors import LabError
+from tests.cluster_runs import (
+    RATES,
+    STUDY,
+    ended_with,
+    finish,
+    has_checkpoint,
+    make_lab,
+    processes_in,
+    run,
+    start,
+    the_same,
+    training_processes,
+    until,
+)
+from tests.services import missing
+from tests.swept import by_name
+
+JOBLIB = ("hydra/launcher=joblib", "hydra.launcher.workers=2")
+KERAS = ("backend=keras", "optimizer.learning_rate=1,10,100", "training.epochs=50", "recording.metrics_every=10")
+
+
+@pytest.fixture(autouse=True, scope="module")
+def joblib() -> None:
+    if find_spec("hydra_plugins.hydra_joblib_launcher") is None:
+        missing("the packages of the extra cluster (make cluster)")
+
+
+@pytest.fixture(scope="module")
+def calm(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The study as Hydra's basic launcher trains it, point by point in one process."""
+    lab = make_lab(tmp_path_factory.mktemp("calm"))
+    run(lab, "hydra/launcher=basic")
+    return lab
+
+
+@pytest.mark.slow
+def test_joblib_trains_what_the_basic_launcher_trains(calm: Path, tmp_path: Path) -> None:
+    lab = make_lab(tmp_path)
+    told = run(lab, *JOBLIB)
+    the_same(lab, calm)
+    assert f"{len(RATES)} points in 4 units for 2 workers, by joblib" in told
+    owners = {one.data.tags["lab.owner"] for one in by_name(lab, "three_bits").values()}
+    assert len(owners) == 1 + 2  # the command, and two workers that were used again
+    assert processes_in(lab) == []
+
+
+@pytest.mark.slow
+def test_a_worker_that_is_killed_costs_an_interval(calm: Path, tmp_path: Path) -> None:
+    lab = make_lab(tmp_path)
+    command = start(lab, *JOBLIB)
+    with ended_with(command):
+        until(lambda: has_checkpoint(lab))
+        for worker in training_processes(lab)[:1]:
+            worker.send_signal(signal.SIGKILL)
+        told = finish(lab, command)
+    assert "points are handed out again. joblib did not bring back every unit." in told
+    assert "going on after" in told
+    the_same(lab, calm)
+
+
+@pytest.mark.slow
+def test_a_command_that_is_killed_leaves_no_process_and_goes_on(calm: Path, tmp_path: Path) -> None:
+    lab = make_lab(tmp_path)
+    command = start(lab, *JOBLIB)
+    with ended_with(command):
+        until(lambda: has_checkpoint(lab))
+    until(lambda: processes_in(lab) == [])
+    assert len(on_disk_or_begun(lab)) > 0
+    told = run(lab, *JOBLIB)
+    assert " to continue" in told
+    the_same(lab, calm)
+
+
+def on_disk_or_begun(lab: Path) -> list[Path]:
+    return [path for path in (lab / ".points").glob("*") if not path.name.startswith(".")]
+
+
+@pytest.mark.slow
+def test_keras_workers_are_used_again(tmp_path: Path) -> None:
+    here, lab = make_lab(tmp_path / "here"), make_lab(tmp_path / "lab")
+    study = (*STUDY, *KERAS)
+    run(here, study=study)
+    run(lab, "hydra/launcher=joblib", "hydra.launcher.workers=1", study=study)
+    the_same(lab, here)
+    points = [one for one in by_name(lab, "three_bits").values() if one.data.tags["lab.role"] == "point"]
+    assert len(points) == 3
+    assert len({one.data.tags["lab.owner"] for one in points}) == 1
+
+
+def test_packages_that_are_missing_are_told_in_one_message(tmp_path: Path) -> None:
+    blocked = tmp_path / "hydra_plugins" / "hydra_joblib_launcher"
+    blocked.mkdir(parents=True)
+    (blocked / "__init__.py").write_text("")
+    (blocked / "joblib_launcher.py").write_text("import no_such_package_as_joblib\n")
+    code = (
+        "import sys; sys.path.insert(0, sys.argv.pop(1)); import hydra_plugins, runpy;"
+        "sys.argv[0] = 'train'; runpy.run_module('pipeline.train', run_name='__main__', alter_sys=True)"
+    )
+    typed = [sys.executable, "-c", code, str(tmp_path), *STUDY, *JOBLIB, f"hydra.sweep.dir={tmp_path / 'multirun'}"]
+    done = subprocess.run(typed, cwd=PROJECT, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "error: hydra/launcher=joblib needs packages that are not installed." in done.stderr
+    assert "no_such_package_as_joblib" in done.stderr
+    assert "make cluster" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(("workers", "threads"), [(0, None), (True, None), (2, 0)])
+def test_numbers_that_are_none(workers: int, threads: int | None) -> None:
+    with pytest.raises(LabError, match=r"hydra.launcher.(workers|threads) cannot be used"):
+        ClusterLauncher("ray", OmegaConf.create(), workers, threads=threads)
+
+
+def test_every_worker_has_its_share_of_the_cores() -> None:
+    cores = ClusterLauncher("ray", OmegaConf.create(), None).workers
+    assert ClusterLauncher("ray", OmegaConf.create(), None).threads == 1
+    assert ClusterLauncher("ray", OmegaConf.create(), 1).threads == cores
+    assert ClusterLauncher("ray", OmegaConf.create(), 10 * cores).threads == 1
+    assert ClusterLauncher("joblib", OmegaConf.create({"n_jobs": 7}), 3).engine.n_jobs == 3
+
+
+@pytest.mark.parametrize("name", ["joblib", "ray", "slurm"])
+def test_our_files_stand_for_themselves(name: str) -> None:
+    store = ConfigStore.instance()
+    store.store(name, {"other": 1}, group="hydra/launcher")
+    OwnConfigs().manipulate_search_path(None)  # type: ignore[arg-type]
+    assert name == "slurm" or f"{name}.yaml" not in store.repo["hydra"]["launcher"]
+    written = OmegaConf.load(CONF / "hydra" / "launcher" / f"{name}.yaml")
+    assert written.name == name
+    store.repo["hydra"]["launcher"].pop(f"{name}.yaml", None)

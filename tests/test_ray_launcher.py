@@ -1,0 +1,124 @@
+"""The launcher with Ray: two nodes on this machine, which lose workers, each other, the command, and share no disk."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.cluster_runs import (
+    STUDY,
+    ended_with,
+    finish,
+    has_checkpoint,
+    make_lab,
+    processes_in,
+    run,
+    start,
+    the_same,
+    training_processes,
+    until,
+)
+from tests.flaky_server import mlflow_server
+from tests.ray_cluster import QUIET, RayCluster, ray_cluster
+
+pytestmark = pytest.mark.slow
+RAY = ("hydra/launcher=ray", "hydra.launcher.workers=2")
+
+
+@pytest.fixture(autouse=True)
+def quiet(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in QUIET.items():
+        monkeypatch.setenv(name, value)
+
+
+@pytest.fixture
+def cluster() -> Iterator[RayCluster]:
+    with ray_cluster() as started:
+        yield started
+
+
+@pytest.fixture(scope="module")
+def calm(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    lab = make_lab(tmp_path_factory.mktemp("calm"))
+    run(lab)
+    return lab
+
+
+def on(cluster: RayCluster) -> tuple[str, ...]:
+    return (*RAY, f"hydra.launcher.engine.ray.init.address={cluster.address}")
+
+
+def test_a_worker_and_a_node_are_killed(calm: Path, tmp_path: Path, cluster: RayCluster) -> None:
+    lab = make_lab(tmp_path)
+    cluster.start_node()
+    cluster.start_node()
+    command = start(lab, *on(cluster))
+    with ended_with(command):
+        until(lambda: has_checkpoint(lab))
+        training_processes(lab)[0].send_signal(signal.SIGKILL)
+        until(lambda: has_checkpoint(lab))
+        cluster.kill_node(1)
+        told = finish(lab, command)
+    the_same(lab, calm)
+    assert "going on after" in told
+    until(lambda: processes_in(lab) == [])
+
+
+def test_the_command_is_killed_and_then_the_whole_cluster(calm: Path, tmp_path: Path, cluster: RayCluster) -> None:
+    lab = make_lab(tmp_path)
+    cluster.start_node(cpus=2)
+    command = start(lab, *on(cluster))
+    with ended_with(command):
+        until(lambda: has_checkpoint(lab))
+    until(lambda: training_processes(lab) == [])  # Ray ends the workers of a command that has gone
+    command = start(lab, *on(cluster))
+    with ended_with(command):
+        until(lambda: training_processes(lab))
+        cluster.kill_node(0)
+        command.wait()
+    assert command.returncode != 0  # Ray ends a process whose cluster has gone
+    run(lab)  # and on this machine alone
+    the_same(lab, calm)
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="needs root, to give a node its own disk")
+def test_nodes_share_no_disk(calm: Path, tmp_path: Path, cluster: RayCluster) -> None:
+    lab, nodes = make_lab(tmp_path / "lab"), [make_lab(tmp_path / f"node_{number}") for number in range(2)]
+    for node in nodes:  # their workers send each checkpoint
+        module = node / "pipeline" / "transfer.py"
+        module.write_text(
+            module.read_text().replace("SEND_SECONDS = 30.0", "SEND_SECONDS = 0.0").replace("20 * ", "0 * ")
+        )
+    cluster.start_node(cpus=0)
+    for node in nodes:
+        cluster.start_node(own_disk={lab: node})
+    (tmp_path / "server").mkdir()
+    with mlflow_server(tmp_path / "server") as port:
+        uri = f"http://127.0.0.1:{port}"
+        longer = tuple("training.epochs=300000" if "epochs=" in one else one for one in STUDY)
+        server = ("tracking=server", f"tracking.uri={uri}", "hydra.launcher.shared_disk=false")
+        command = start(lab, *on(cluster), *server, study=longer)
+        with ended_with(command):
+            until(lambda: any((tmp_path / "server" / "a").glob("**/checkpoint/*.zip")))
+            lost = next(number for number in (1, 2) if has_checkpoint(nodes[number - 1]))
+            cluster.kill_node(lost)
+            told = finish(lab, command)
+        alone = make_lab(tmp_path / "alone")
+        run(alone, study=longer)
+        the_same(lab, alone, uri)
+    assert "going on after" in told
+    assert not any((tmp_path / "server" / "a").glob("**/checkpoint/*.zip"))
+
+
+def test_a_cluster_that_does_not_answer_is_told(tmp_path: Path) -> None:
+    lab = make_lab(tmp_path)
+    command = start(lab, *RAY, "hydra.launcher.engine.ray.init.address=127.0.0.1:1")
+    assert command.wait() == 1
+    told = (lab / "command.log").read_text()
+    assert "error: The Ray cluster does not answer." in told
+    assert "Traceback" not in told
+    assert not list((lab / ".points").glob("[!.]*"))
