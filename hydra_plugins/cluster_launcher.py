@@ -99,17 +99,28 @@ class ClusterLauncher(StackedLauncher):
             return [returned.return_value for returned in launcher.launch(units, 0)]
         except LabError:
             raise
+        except KeyboardInterrupt:
+            self._clean_up()
+            raise
         except Exception as error:  # whatever an engine raises where it lost a worker: each has classes of its own
             log.debug("%s", traceback.format_exc())
-            if self.name == "ray":
-                import ray
-
-                ray.shutdown()  # what it knows of a cluster that has ended would be used again
+            self._clean_up()
             raise EngineError(
                 f"{self.name} did not bring back every unit.",
-                received=f"{type(error).__name__}: {(str(error).strip().splitlines() or [''])[0]}",
+                received=" ".join([f"{type(error).__name__}:", *str(error).split("\n")[:2]]),
                 fix="the same command goes on from the last checkpoints; -v hydra.launcher shows the traceback",
             ) from error
+
+    def _clean_up(self) -> None:
+        """After units were lost, or the command was interrupted: nothing of this attempt goes on beside the next."""
+        if self.name == "ray":
+            import ray
+
+            ray.shutdown()  # what it knows of a cluster that has ended would be used again
+        elif self.name == "slurm":
+            from pipeline.slurm_queue import cancel_jobs
+
+            cancel_jobs()
 
     def _launcher(self, task: Callable[[DictConfig], Any]) -> Any:
         """The engine's launcher.

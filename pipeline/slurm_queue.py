@@ -7,6 +7,8 @@ one that it does not list has ended.
 
 from __future__ import annotations
 
+import subprocess
+
 from submitit.slurm.slurm import SlurmInfoWatcher, SlurmJob
 
 SECONDS = 15
@@ -36,3 +38,10 @@ class QueueWatcher(SlurmInfoWatcher):
 def watch_queue() -> None:
     """Let submitit ask the queue from now on."""
     SlurmJob.watcher = QueueWatcher(delay_s=SECONDS)
+
+
+def cancel_jobs() -> None:
+    """End the jobs that were begun since and have not ended; what they train is kept at a checkpoint."""
+    open_jobs = sorted(SlurmJob.watcher._registered - SlurmJob.watcher._finished)
+    if open_jobs:
+        subprocess.run(["scancel", "--quiet", *open_jobs], check=False)  # noqa: S607 - the cluster's own

@@ -197,3 +197,16 @@ def worker_of(slurm: Slurm, job: str) -> psutil.Process:
         and "submitit.core._submit" in typed
         and process.environ()["SLURM_ARRAY_TASK_ID"] == job.partition("_")[2]
     )
+
+
+def test_ctrl_c_in_the_head_ends_its_jobs(slurm: Slurm, project: Path, undisturbed: Result) -> None:
+    with head(slurm, project) as process:
+        held(slurm, project, process)
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=JOB_SECONDS)
+        assert process.returncode == 130
+    slurm.wait_for(lambda: not slurm.unfinished())
+    (project / "hold").unlink()
+    with head(slurm, project) as process:
+        completed(slurm, process)
+    ends_as(undisturbed, slurm, project)
