@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -27,6 +28,8 @@ HOST = "127.0.0.1"
 START_SECONDS, END_SECONDS, PAUSE = 120.0, 5.0, 0.1
 """How long the server may take to answer, how long to end, and how often it is looked at."""
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+SCHEMA = re.compile(r"found version \w+, but expected \w+")
+"""How MLflow words that a store is of another version."""
 LOCAL = build_opener(ProxyHandler({}))  # a proxy in the environment is not asked for our own machine
 GUARD = "trap '' TERM; read -r nothing; kill -TERM 0; sleep 5; kill -KILL 0"
 """Waits for the end of its input, which comes when this process has ended, by kill -9 too; then ends its group."""

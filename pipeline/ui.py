@@ -27,6 +27,7 @@ from pipeline.server_process import (
     HOST,
     LOCAL,
     PAUSE,
+    SCHEMA,
     START_SECONDS,
     await_answer,
     bound_port,
@@ -39,8 +40,6 @@ from pipeline.views import TAG
 
 PORTS = 20
 """How many ports are tried, one after the other."""
-SCHEMA = re.compile(r"found version \w+, but expected \w+")
-"""How MLflow words that a store is of another version."""
 
 
 def serve(project: Path, port: int, opened: Callable[[str], object]) -> None:
