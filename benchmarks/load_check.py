@@ -78,8 +78,8 @@ def _artifact(load: Load, run: Run) -> bytes | None:
     """The artifact as the server hands it out, in one request where MLflow's client makes five."""
     place = str(run.info.artifact_uri).removeprefix("mlflow-artifacts:/")
     address = f"{load.config.tracking.uri}/api/2.0/mlflow-artifacts/artifacts/{place}/{ARTIFACT_NAME}"
-    user, password = (os.environ.get(name) for name in CREDENTIALS)
-    auth = None if user is None or password is None else (user, password)
+    user, password = (os.environ.get(name, "") for name in CREDENTIALS)
+    auth = (user, password) if user else None
     answer = requests.get(address, auth=auth, timeout=READ_SECONDS)
     return answer.content if answer.ok else None
 

@@ -20,6 +20,7 @@ import mlflow  # noqa: F401 - loaded once, in the process that all writers are f
 from pipeline.config import Config
 from pipeline.errors import LabError
 from pipeline.history import Metric
+from pipeline.store import CREDENTIALS
 from pipeline.tracking import Tracker
 
 CREATE, PARAMETERS, VALUES, TAGS, ARTIFACT, END = KINDS = (
@@ -73,10 +74,24 @@ class Report:
     processor: float
 
 
-def prepare(gate: Barrier) -> None:
-    """Begin a writer's process: no call is tried twice, or errors would not be seen."""
-    os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] = "0"
-    _gate[:] = [gate]
+def credentials() -> dict[str, str]:
+    """What the server lets us in by, as far as the environment has it."""
+    return {name: os.environ[name] for name in CREDENTIALS if name in os.environ}
+
+
+def prepare(known: dict[str, str], gate: Barrier | None = None) -> None:
+    """Begin a process of a pool. A writer tries no call twice, or errors would not be seen.
+
+    Args:
+        known: the credentials; the process that all are forked from may be older than they are.
+        gate: where writers wait for each other.
+    """
+    for name in CREDENTIALS:
+        os.environ.pop(name, None)
+    os.environ.update(known)
+    if gate is not None:
+        os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] = "0"
+        _gate[:] = [gate]
 
 
 def values_of(number: int, count: int) -> list[Metric]:

@@ -29,7 +29,7 @@ import psutil
 
 from benchmarks import machine
 from benchmarks.load_check import check_list, check_runs
-from benchmarks.load_writer import CREATE, KINDS, Load, Report, Written, prepare, write
+from benchmarks.load_writer import CREATE, KINDS, Load, Report, Written, credentials, prepare, write
 from benchmarks.untracked import composed
 from pipeline.errors import LabError
 from pipeline.files import explained, write_file
@@ -80,7 +80,7 @@ def write_all(load: Load, writers: int, runs: int) -> list[Report]:
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["benchmarks.load_writer"])
     gate = context.Barrier(writers)
-    with ProcessPoolExecutor(writers, context, prepare, (gate,)) as pool:
+    with ProcessPoolExecutor(writers, context, prepare, (credentials(), gate)) as pool:
         asked = [pool.submit(write, load, range(first, runs, writers)) for first in range(writers)]
         try:
             return [one.result() for one in asked]
@@ -97,7 +97,7 @@ def check_all(load: Load, reports: Sequence[Report]) -> Figures:
     written: list[Written] = [one for report in reports for one in report.written]
     parts = [written[first::64] for first in range(64)]
     context = multiprocessing.get_context("forkserver")
-    with ProcessPoolExecutor(max(2, machine.cores()), context) as pool:
+    with ProcessPoolExecutor(max(2, machine.cores()), context, prepare, (credentials(),)) as pool:
         found = list(pool.map(check_runs, [load] * len(parts), parts))
     found.append(check_list(load, written, sum(report.errors[CREATE] for report in reports)))
     lost, double = ([text for one in found for text in getattr(one, name)] for name in ("lost", "double"))
