@@ -33,7 +33,7 @@ from benchmarks.load_writer import CREATE, KINDS, Load, Report, Written, credent
 from benchmarks.untracked import composed
 from pipeline.errors import LabError
 from pipeline.files import explained, write_file
-from pipeline.server_checks import without_password
+from pipeline.server_checks import check_packages, without_password
 from pipeline.tracking import Tracker
 from tests.postgres import NEEDED, programs
 from tests.team_server import TeamServer, team_server
@@ -50,10 +50,11 @@ def own_server(workers: int) -> Iterator[TeamServer]:
     """PostgreSQL and a tracking server on this machine, which the writers are let in at.
 
     Raises:
-        LabError: there is no PostgreSQL.
+        LabError: there is no PostgreSQL, or the packages of a server are not installed.
     """
     if programs() is None:
         raise LabError("There is no server to write to.", expected=NEEDED, fix="install it, or name one: --uri URI")
+    check_packages("a folder")
     with team_server(workers, settings=()) as server:
         os.environ.update(server.credentials)
         yield server

@@ -97,8 +97,8 @@ def serve(settings: Settings, given: Mapping[str, str]) -> None:
     Raises:
         LabError: something is missing, refused or taken, or the server does not answer or dies.
     """
-    check_packages(settings.artifacts)
     uri = database(given)
+    check_packages(settings.artifacts)
     pool = pool_size(uri, settings.workers)
     check_password(given)
     check_port(settings.host, settings.port)

@@ -18,9 +18,12 @@ import psutil
 import requests
 
 from pipeline.cli import PROJECT
+from pipeline.errors import LabError
 from pipeline.provenance import lives
+from pipeline.server_checks import check_packages
 from tests.flaky_server import free_port
 from tests.postgres import FAST, postgres
+from tests.services import missing
 
 SECRETS = ("LAB_DATABASE_URI", "MLFLOW_AUTH_ADMIN_PASSWORD", "MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD")
 
@@ -54,6 +57,14 @@ def without_secrets() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if name not in SECRETS}
 
 
+def needs_packages() -> None:
+    """Skip a test where the packages of a tracking server are not installed."""
+    try:
+        check_packages("a folder")
+    except LabError:
+        missing("the packages of a tracking server (make cluster)")
+
+
 def await_end(processes: Sequence[psutil.Process]) -> None:
     """Wait until processes have ended; one whose exit code nobody has asked for has."""
     give_up = time.monotonic() + 60
@@ -70,6 +81,7 @@ def team_server(workers: int = 1, settings: Sequence[str] = FAST) -> Iterator[Te
         workers: processes of the server.
         settings: of PostgreSQL.
     """
+    needs_packages()
     user, password, first = (f"{name}-{secrets.token_urlsafe(18)}" for name in ("somebody", "secret", "first"))
     with postgres(settings) as database, tempfile.TemporaryDirectory(prefix="artifacts-") as artifacts:
         port = free_port()

@@ -19,7 +19,7 @@ from pipeline.cli import PROJECT
 from pipeline.server_checks import without_password
 from tests.flaky_server import free_port
 from tests.postgres import postgres
-from tests.team_server import TeamServer, await_end, team_server, without_secrets
+from tests.team_server import TeamServer, await_end, needs_packages, team_server, without_secrets
 
 API = "/api/2.0/mlflow"
 PASSWORD = "a first password of the administrator"
@@ -27,6 +27,7 @@ PASSWORD = "a first password of the administrator"
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[str]:
+    needs_packages()
     with postgres() as uri:
         yield uri
 

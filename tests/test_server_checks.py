@@ -12,10 +12,12 @@ from pipeline.errors import LabError
 from pipeline.server_checks import check_packages, check_password, check_port, database, pool_size, without_password
 from tests.flaky_server import free_port
 from tests.postgres import FAST, postgres
+from tests.team_server import needs_packages
 
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[str]:
+    needs_packages()
     with postgres([*FAST, "max_connections=40"]) as uri:
         yield uri
 
@@ -34,6 +36,7 @@ def test_an_address_that_is_no_database_is_not_repeated(uri: str) -> None:
 
 
 def test_a_database_that_does_not_answer() -> None:
+    needs_packages()
     port = free_port()
     with pytest.raises(LabError, match=rf"does not let us in(.|\n)*127\.0\.0\.1:{port}(.|\n)*refused") as refusal:
         pool_size(f"postgresql://lab:sesame@127.0.0.1:{port}/lab", 1)

@@ -17,6 +17,7 @@ from benchmarks.tracking_load import check_all, main, percentile, prepare_load, 
 from tests.flaky_server import Fault, FlakyProxy, mlflow_server
 from tests.postgres import NEEDED, programs
 from tests.services import missing
+from tests.team_server import needs_packages
 
 RUNS, VALUES = 6, 42
 
@@ -172,6 +173,7 @@ def test_the_command_on_a_server_of_its_own(
 ) -> None:
     if programs() is None:
         missing(NEEDED)
+    needs_packages()
     monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "set again when the test is over")
     monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "set again when the test is over")
     typed = ["--writers", "3", "--runs", "7", "--points", str(VALUES), "--workers", "1"]
