@@ -32,7 +32,7 @@ def check_packages(artifacts: str) -> None:
             "A tracking server needs packages that are not installed.",
             expected=", ".join(needed.values()),
             received=f"no {', no '.join(absent)}",
-            fix="make cluster, or pip install 'learning-rate-lab[server,s3]'",
+            fix="make cluster",
         )
 
 

@@ -293,7 +293,7 @@ def test_the_words_of_mlflow_for_another_schema(project: Path) -> None:
         database.execute("UPDATE alembic_version SET version_num = 'deadbeef'")
     with pytest.raises(LabError) as refusal:
         open_store(Tracking(name="local", uri=None), "study", project)
-    found = ui.SCHEMA.search(refusal.value.received)
+    found = server_process.SCHEMA.search(refusal.value.received)
     assert found is not None
     assert found[0].startswith("found version deadbeef, but expected ")
 
