@@ -61,6 +61,7 @@ def run(task: Callable[[DictConfig], object], config_name: str, finish: Callable
     OmegaConf.register_new_resolver("plain", _plain, replace=True)
     main = hydra.main(version_base="1.3", config_path=str(CONF), config_name=config_name)(guarded)
     try:
+        _check_secrets(sys.argv[1:])
         _check_grid(sys.argv[1:])
         try:
             main()
@@ -100,6 +101,22 @@ def run(task: Callable[[DictConfig], object], config_name: str, finish: Callable
 def _plain(name: object) -> str:
     """What Hydra's own folders are called, which it makes before the config is looked at: nothing leads elsewhere."""
     return re.sub(r"[^A-Za-z0-9_.-]", "_", str(name)).strip(".")[:100] or "_"
+
+
+def _check_secrets(arguments: Sequence[str]) -> None:
+    """Refuse a password on the command line before Hydra has written down what was typed.
+
+    Raises:
+        LabError: there is one, which is not repeated.
+    """
+    if any(re.match(r"[+]*tracking\b[^=]*=.*@", argument, re.DOTALL) for argument in arguments):
+        raise LabError(
+            "The address of a tracking server holds no user and no password.",
+            expected="tracking.uri=https://HOST, without an @",
+            received="an address with an @, which is not shown as it may hold a password",
+            fix="set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD in the environment; what was typed is in "
+            "the history of the shell, so change that password",
+        )
 
 
 def _check_grid(arguments: Sequence[str]) -> None:

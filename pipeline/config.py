@@ -24,6 +24,10 @@ from pipeline.sections import Number, PositiveFloat, PositiveInt, Section, Whole
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 RECORDS = 100_000
 """How often a run may be recorded; each record is some ten metrics in memory, in the journal and in MLflow."""
+NO_CREDENTIALS = (
+    "an address holds no user and no password; leave them and the @ out of tracking.uri, and set "
+    "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD in the environment"
+)
 IDX_ROLES = ("train_images", "train_labels", "test_images", "test_labels")
 
 
@@ -115,6 +119,8 @@ class Tracking(Section):
 
     @model_validator(mode="after")
     def server_has_an_address(self) -> Tracking:
+        if self.uri and "@" in self.uri:
+            raise ValueError(NO_CREDENTIALS)  # without the address: configs, logs and tags would keep the password
         if self.name == "server" and not self.uri:
             raise ValueError("a server needs an address: tracking.uri=http://127.0.0.1:5000")
         if self.uri and "://" not in self.uri:

@@ -1,10 +1,16 @@
 """The one exception that is a message to the person at the keyboard."""
 
+import re
+
+CREDENTIALS = re.compile(r"://[^/\s@]+@")
+"""The user and password of an address. They belong in none, but a message may have to do with one where they are."""
+
 
 class LabError(Exception):
     """Something a user can cause and can mend.
 
-    Entry points print it as one message, without a traceback, and exit with 1.
+    Entry points print it as one message, without a traceback, and exit with 1. Users and passwords of addresses are
+    left out of it.
 
     Args:
         happened: what went wrong, as a sentence.
@@ -19,4 +25,4 @@ class LabError(Exception):
         lines += [f"  expected: {expected}"] if expected else []
         lines += [f"  received: {received}"] if received else []
         lines += [f"  to do:    {fix}"] if fix else []
-        super().__init__("\n".join(lines))
+        super().__init__(CREDENTIALS.sub("://...@", "\n".join(lines)))

@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 R = TypeVar("R")
 DATABASE = "mlflow.db"
+
+CREDENTIALS = ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD")
+"""Where MLflow's client finds what a server lets it in by. It is written nowhere."""
 LOCK_SECONDS, LOCK_PAUSE = 90.0, 0.1
 """How long a store is waited for that another program has locked, and how long between tries. A try takes MLflow's own
 20 s, or no time at all where two writers stand in each other's way: sqlite turns one of them away at once."""
@@ -94,8 +97,8 @@ def open_store(tracking: Tracking, experiment: str, project: Path) -> tuple[Mlfl
             "The MLflow store cannot be opened.",
             expected=f"a store of this MLflow's version at {uri}",
             received=_reason(error),
-            fix="start the server, or mend tracking.uri; for the local store move mlruns/mlflow.db away and type "
-            "python -m pipeline.rebuild",
+            fix="start the server, or mend tracking.uri or what lets you in; for the local store move "
+            "mlruns/mlflow.db away and type python -m pipeline.rebuild",
         ) from None
 
 
@@ -164,6 +167,13 @@ def _experiment(client: MlflowClient, name: str, artifact_location: str | None) 
 def _reason(error: Exception) -> str:
     """What went wrong, in a line: MLflow puts the whole request around a refused connection."""
     text = str(error).strip()
+    if re.search(r"error code 401\b|\b401 Client Error", text):
+        unset = " and no ".join(name for name in CREDENTIALS if not os.environ.get(name))
+        if unset:
+            return f"the server asks for a user and a password (401), and the environment has no {unset}"
+        return f"the server does not know the user and password of {' and '.join(CREDENTIALS)} (401)"
+    if re.search(r"error code 403\b|\b403 Client Error", text):
+        return f"the server does not allow this to the user of {CREDENTIALS[0]} (403)"
     request = re.search(r"API request to (\w+://[^/]+)\S* failed", text)
     cause = re.search(r"\[Errno -?\d+\] ([^\"'()]+)", text) or re.search(r"Caused by (\w+)", text)
     if request:

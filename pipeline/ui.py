@@ -2,46 +2,44 @@
 
 python -m pipeline.ui [--port 5000]
 
-The server is a process group of its own, which ends with this process. No mlflow is imported here: the server is asked.
+The server ends with this process. No mlflow is imported here: the server is asked.
 """
 
 from __future__ import annotations
 
 import argparse
-import errno
 import json
 import os
 import re
-import signal
-import socket
-import subprocess
 import sys
 import tempfile
 import time
 import webbrowser
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any
 from urllib.parse import urlencode
-from urllib.request import ProxyHandler, Request, build_opener
-
-import psutil
+from urllib.request import Request
 
 from pipeline.errors import LabError
-from pipeline.provenance import lives, store_root
+from pipeline.provenance import store_root
+from pipeline.server_process import (
+    HOST,
+    LOCAL,
+    PAUSE,
+    SCHEMA,
+    START_SECONDS,
+    await_answer,
+    bound_port,
+    is_taken,
+    mlflow_server,
+    noted_signals,
+)
 from pipeline.store import store_uri
 from pipeline.views import TAG
 
-HOST = "127.0.0.1"
 PORTS = 20
 """How many ports are tried, one after the other."""
-START_SECONDS, END_SECONDS, PAUSE = 120.0, 5.0, 0.1
-"""How long the server may take to answer, how long to end, and how often it is looked at."""
-SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-SCHEMA = re.compile(r"found version \w+, but expected \w+")
-"""How MLflow words that a store is of another version."""
-LOCAL = build_opener(ProxyHandler({}))  # a proxy in the environment is not asked for our own machine
 
 
 def serve(project: Path, port: int, opened: Callable[[str], object]) -> None:
@@ -61,9 +59,15 @@ def serve(project: Path, port: int, opened: Callable[[str], object]) -> None:
     free = free_port(port)
     if port not in (free, 0):
         print(f"port {port} is taken, this is {free}", flush=True)
-    with _signals() as told, tempfile.TemporaryFile() as log, _server(project, free, log) as server:
+    options = ["--host", HOST, "--port", str(free), "--workers", "1", "--backend-store-uri", store_uri(project)]
+    with (
+        noted_signals() as told,
+        tempfile.TemporaryFile() as log,
+        mlflow_server(options, {}, project, log) as server,
+    ):
         address = f"http://{HOST}:{free}"
-        _await_answer(server, address, log, told)
+        if not await_answer(server, address, lambda: _last_lines(log), told):
+            raise _died(log)
         if told:
             return
         links = study_links(address)
@@ -89,13 +93,9 @@ def free_port(wanted: int) -> int:
     last = min(wanted + PORTS - 1, 65535) if wanted else 0
     for port in range(wanted, last + 1):
         try:
-            with socket.socket() as probe:
-                # As the server does, whose last connections may linger.
-                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-                probe.bind((HOST, port))
-                return int(probe.getsockname()[1])
+            return bound_port(HOST, port)
         except OSError as error:
-            if error.errno != errno.EADDRINUSE:
+            if not is_taken(error):
                 raise _no_port(wanted, error.strerror or str(error)) from None
         except OverflowError:
             break
@@ -147,88 +147,6 @@ def _ask(address: str, what: str, body: dict[str, Any]) -> dict[str, Any]:
             received=str(error),
             fix="try again; if that does not help, move mlruns/mlflow.db away: make rebuild writes a new one",
         ) from None
-
-
-@contextmanager
-def _signals() -> Iterator[list[int]]:
-    """Within the block a signal is only noted, so that none falls between a process's start and its care."""
-    told: list[int] = []
-    before = {number: signal.getsignal(number) for number in SIGNALS}
-    heeded = [number for number, handler in before.items() if handler != signal.SIG_IGN]  # nohup ignores SIGHUP
-    for number in heeded:
-        signal.signal(number, lambda number, frame: told.append(number))
-    try:
-        yield told
-    finally:
-        for number in heeded:
-            signal.signal(number, before[number])
-
-
-@contextmanager
-def _server(project: Path, port: int, log: IO[bytes]) -> Iterator[subprocess.Popen[bytes]]:
-    """MLflow's server; what it says goes to `log`. After the block no process of its group is left."""
-    command = [sys.executable, "-m", "mlflow", "server", "--host", HOST, "--port", str(port), "--workers", "1"]
-    quiet = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
-    server = subprocess.Popen(
-        [*command, "--backend-store-uri", store_uri(project)],
-        cwd=project,
-        env=os.environ | quiet,
-        stdin=subprocess.DEVNULL,
-        stdout=log,
-        stderr=subprocess.STDOUT,
-        start_new_session=True,
-    )
-    try:
-        yield server
-    finally:
-        _end(server)
-
-
-def _end(server: subprocess.Popen[bytes]) -> None:
-    """End a server and what it has started: all of its group, first in peace."""
-    for number in (signal.SIGTERM, signal.SIGKILL):
-        give_up = time.monotonic() + END_SECONDS
-        with suppress(ProcessLookupError):
-            os.killpg(server.pid, number)
-        while _is_left(server.pid) and time.monotonic() < give_up:
-            time.sleep(PAUSE)
-        if not _is_left(server.pid):
-            break
-    server.wait()
-
-
-def _is_left(group: int) -> bool:
-    """Whether a process of a group lives. One that ended and that nobody has asked for its exit code does not."""
-    for number in psutil.pids():
-        with suppress(OSError):  # it has ended, or is none of our business
-            if os.getpgid(number) == group and lives(number):
-                return True
-    return False
-
-
-def _await_answer(server: subprocess.Popen[bytes], address: str, log: IO[bytes], told: Sequence[int]) -> None:
-    """Wait until the server answers, or a signal came.
-
-    Raises:
-        LabError: it died, or does not answer.
-    """
-    give_up = time.monotonic() + START_SECONDS
-    while not told:
-        if server.poll() is not None:
-            raise _died(log)
-        try:
-            with LOCAL.open(f"{address}/health", timeout=END_SECONDS):
-                return
-        except OSError:  # nothing listens yet; URLError and TimeoutError are both of them
-            pass
-        if time.monotonic() > give_up:
-            raise LabError(
-                "The MLflow server does not answer.",
-                expected=f"an answer from {address} within {START_SECONDS:g} s",
-                received=_last_lines(log),
-                fix="try again when the machine is less busy",
-            )
-        time.sleep(PAUSE)
 
 
 def _died(log: IO[bytes]) -> LabError:

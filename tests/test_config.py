@@ -400,3 +400,19 @@ def test_a_command_that_says_what_it_would_do_or_does_it_again_is_no_default() -
 def test_an_address_without_a_server_is_refused() -> None:
     with pytest.raises(LabError, match=r"tracking=server tracking\.uri=http://127\.0\.0\.1:5000"):
         config("tracking.uri=http://127.0.0.1:5000")
+
+
+@pytest.mark.parametrize(
+    "uri", ["http://anna:sesame@127.0.0.1:5000", "https://anna:ses/ame@host", "anna:sesame@host", "https://sesame@host"]
+)
+@pytest.mark.parametrize("store", ["local", "server"])
+def test_a_password_in_an_address_is_refused_and_not_repeated(store: str, uri: str) -> None:
+    with pytest.raises(LabError, match="MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD") as refusal:
+        config(f"tracking={store}", f"tracking.uri='{uri}'")
+    assert "ses" not in str(refusal.value)
+
+
+def test_a_password_where_no_address_belongs_is_not_repeated() -> None:
+    with pytest.raises(LabError, match=r"tracking(.|\n)*received 'http://\.\.\.@host'") as refusal:
+        read_config({"tracking": "http://anna:sesame@host"})
+    assert "sesame" not in str(refusal.value)

@@ -233,6 +233,15 @@ def test_where_there_is_nothing_to_write_it_says_so(
     assert capsys.readouterr().out == "line_y2x numpy: 1 points, all there\n"
 
 
+def test_a_password_in_an_address_is_refused_and_not_repeated() -> None:
+    asked = OmegaConf.create(
+        {"tracking": {"name": "server", "uri": "http://anna:sesame@127.0.0.1"}, "results": "results"}
+    )
+    with pytest.raises(LabError, match="MLFLOW_TRACKING_PASSWORD") as refusal:
+        task(asked)
+    assert "sesame" not in str(refusal.value)
+
+
 @pytest.mark.slow
 def test_rebuild_from_the_command_line(lab: Path, empty_store: Path) -> None:
     def run(*arguments: str) -> str:

@@ -7,6 +7,8 @@ import sqlite3
 import subprocess
 import sys
 import threading
+from collections.abc import Sequence
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -16,7 +18,7 @@ from sqlalchemy.engine import Engine
 from pipeline.cli import PROJECT
 from pipeline.config import Tracking
 from pipeline.errors import LabError
-from pipeline.store import answered, open_store
+from pipeline.store import CREDENTIALS, answered, open_store
 from tests.flaky_server import free_port
 
 LOCAL = Tracking(name="local", uri=None)
@@ -104,3 +106,39 @@ def test_a_store_whose_making_was_killed_is_made_anew(tmp_path: Path) -> None:
     _, experiment = open_store(LOCAL, "study", tmp_path)
     assert experiment == "1"
     assert sorted(path.name for path in (tmp_path / "mlruns").iterdir()) == [".lock", "mlflow.db"]
+
+
+@pytest.mark.parametrize(
+    ("status", "given", "told"),
+    [
+        (401, (), "asks for a user and a password (401), and the environment has no MLFLOW_TRACKING_USERNAME and no "),
+        (401, ("MLFLOW_TRACKING_USERNAME",), "(401), and the environment has no MLFLOW_TRACKING_PASSWORD\n"),
+        (401, CREDENTIALS, "does not know the user and password of MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASS"),
+        (403, CREDENTIALS, "does not allow this to the user of MLFLOW_TRACKING_USERNAME (403)"),
+    ],
+)
+def test_a_server_that_does_not_let_us_in(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, status: int, given: Sequence[str], told: str
+) -> None:
+    class Refusal(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_error(status, "some words")
+
+        def log_message(self, *arguments: object) -> None:
+            pass
+
+    for name in CREDENTIALS:
+        monkeypatch.delenv(name, raising=False)
+    for name in given:
+        monkeypatch.setenv(name, "sesame")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Refusal)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        with pytest.raises(LabError) as refusal:
+            open_store(Tracking(name="server", uri=f"http://127.0.0.1:{server.server_port}"), "study", tmp_path)
+    finally:
+        server.shutdown()
+        server.server_close()
+    assert told in str(refusal.value)
+    assert "sesame" not in str(refusal.value)

@@ -20,7 +20,7 @@ from urllib.parse import parse_qs, urlsplit
 import psutil
 import pytest
 
-from pipeline import ui
+from pipeline import server_process, ui
 from pipeline.cli import PROJECT
 from pipeline.config import Tracking
 from pipeline.errors import LabError
@@ -146,7 +146,7 @@ def start(folder: Path) -> Iterator[Callable[[str], subprocess.Popen[str]]]:
             os.kill(number, signal.SIGKILL)
 
 
-@pytest.mark.parametrize("number", ui.SIGNALS)
+@pytest.mark.parametrize("number", server_process.SIGNALS)
 def test_a_signal_ends_every_process(
     folder: Path,
     start: Callable[..., subprocess.Popen[str]],
@@ -189,14 +189,14 @@ def test_a_signal_that_is_ignored_stays_ignored(folder: Path, start: Callable[..
     process.stdout.readline()
     process.send_signal(signal.SIGHUP)
     with pytest.raises(subprocess.TimeoutExpired):
-        process.wait(timeout=3 * ui.PAUSE)
+        process.wait(timeout=3 * server_process.PAUSE)
     process.send_signal(signal.SIGTERM)
     process.communicate(timeout=60)
     assert left(folder) == []
 
 
 def test_a_server_that_does_not_want_to_end(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ui, "END_SECONDS", 0.3)
+    monkeypatch.setattr(server_process, "END_SECONDS", 0.3)
     let(folder, experiments=STUDIES, stubborn=True)
 
     def opened(link: str) -> None:
@@ -271,7 +271,7 @@ def test_what_goes_wrong_with_the_server(folder: Path, does: dict[str, object], 
 
 
 def test_a_server_that_does_not_answer(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ui, "START_SECONDS", 0.5)
+    monkeypatch.setattr(server_process, "START_SECONDS", 0.5)
     let(folder, silent=True)
     with pytest.raises(LabError, match=r"does not answer(.|\n)*within 0\.5 s"):
         ui.serve(folder, 0, lambda link: None)
@@ -293,7 +293,7 @@ def test_the_words_of_mlflow_for_another_schema(project: Path) -> None:
         database.execute("UPDATE alembic_version SET version_num = 'deadbeef'")
     with pytest.raises(LabError) as refusal:
         open_store(Tracking(name="local", uri=None), "study", project)
-    found = ui.SCHEMA.search(refusal.value.received)
+    found = server_process.SCHEMA.search(refusal.value.received)
     assert found is not None
     assert found[0].startswith("found version deadbeef, but expected ")
 
