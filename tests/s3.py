@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import json
 import os
@@ -94,7 +95,7 @@ def _open_bucket(url: str, bucket: str) -> dict[str, str]:
 
 
 def _client(service: str, url: str, credentials: dict[str, str]) -> Any:
-    import boto3
+    boto3 = importlib.import_module("boto3")
 
     return boto3.client(
         service,
