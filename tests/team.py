@@ -19,6 +19,7 @@ from tests.swept import artifact_names
 
 STAGES = ("shared", "train", "train_numpy", "rounding", "compare")
 COPIED = ("conf", "pipeline", "hydra_plugins", "published", "reports/recorded")
+ID = r"[0-9a-f]{32}|(?<=/experiments/)\d+"
 OWN_TAGS = ("lab.owner", "lab.heartbeat", "mlflow.parentRunId", "mlflow.user")
 """What a run says of who wrote it, and of its place among others."""
 
@@ -103,7 +104,7 @@ def all_runs(lab: Path) -> dict[tuple[str, str, str], dict[str, Any]]:
                 "when": (run.info.start_time, run.info.end_time),
                 "parent": names.get(tags.get("mlflow.parentRunId", "")),
                 "params": run.data.params,
-                "tags": {name: re.sub("[0-9a-f]{32}", "ID", tags[name]) for name in tags if name not in OWN_TAGS},
+                "tags": {name: re.sub(ID, "ID", tags[name]) for name in tags if name not in OWN_TAGS},
                 "metrics": {
                     name: sorted((m.step, m.timestamp, m.value) for m in client.get_metric_history(run_id, name))
                     for name in run.data.metrics
