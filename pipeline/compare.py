@@ -27,6 +27,7 @@ from pipeline.margins import write_png
 from pipeline.parity import Parity, parity
 from pipeline.points import Point, read_point
 from pipeline.progress import aligned
+from pipeline.pulled import or_pulled, tell_missing
 from pipeline.report import ordered, render
 from pipeline.reproduction import Cell, Results, cells, read_spreads
 from pipeline.reproduction_report import verdict_table
@@ -75,7 +76,8 @@ def read_results(results: Path) -> dict[str, dict[str, list[Point]]]:
     """
     found: dict[str, dict[str, list[Point]]] = {}
     for file in _sweeps(results):
-        points = read_study(file)
+        with or_pulled():
+            points = read_study(file)
         if points:
             found.setdefault(file.parent.parent.name, {})[file.parent.name] = points
     if not found:
@@ -83,7 +85,7 @@ def read_results(results: Path) -> dict[str, dict[str, list[Point]]]:
             f"There are no results in {results}.",
             expected="results/STUDY/BACKEND folders with trained points",
             received="no such folder" if not results.exists() else "a folder without a sweep.json",
-            fix="`make reproduce` trains everything; "
+            fix="`dvc pull` brings what a remote has; `make reproduce` trains everything; "
             "`python -m pipeline.train experiment=three_bits results=results/three_bits/numpy` trains one study",
         )
     return found
@@ -251,7 +253,9 @@ def _write_table(file: Path, rows: Sequence[Mapping[str, Any]], columns: Sequenc
 def compare(config: DictConfig) -> None:
     """Read, write, and say where the report is."""
     results, published, reports = (folder(config, key) for key in ("results", "published", "reports"))
-    found = write_report(read_results(results), published, reports, read_commands(results))
+    trained = read_results(results)
+    tell_missing(cli.PROJECT, results)
+    found = write_report(trained, published, reports, read_commands(results))
     print(aligned(verdict_table(found)))
     print(f"\nreport: {os.path.relpath(reports / 'README.md')}")
 

@@ -21,6 +21,7 @@ from pipeline.jobs import Job, read_own_point
 from pipeline.mirror import Mirror
 from pipeline.point_folder import PointFolder, read_run
 from pipeline.provenance import store_root
+from pipeline.pulled import tell_missing
 from pipeline.results import restore
 from pipeline.sweep_record import SweepRecord, all_sweeps
 
@@ -111,11 +112,13 @@ def read_tracking(composed: DictConfig) -> Tracking:
 
 def task(composed: DictConfig) -> None:
     """What Hydra calls."""
-    told = rebuild(read_tracking(composed), cli.PROJECT, cli.PROJECT / str(composed["results"]))
+    results = cli.PROJECT / str(composed["results"])
+    told = rebuild(read_tracking(composed), cli.PROJECT, results)
     for name, points, sent in told:
         print(f"{name}: {points} points, {f'{sent} written' if sent else 'all there'}")
     if not told:
         print("there is nothing to write: no points for this store that can be read")
+    tell_missing(cli.PROJECT, results)
 
 
 if __name__ == "__main__":

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from pipeline.config import Tracking
 from pipeline.errors import LabError
@@ -18,7 +19,8 @@ from pipeline.files import explained, write_sums, written_whole
 from pipeline.jobs import Job, read_own_point
 from pipeline.point_folder import PointFolder
 from pipeline.points import POINTS, Point
-from pipeline.sweep_record import SweepRecord, read_sweep, sweep_folder, write_sweep
+from pipeline.pulled import or_pulled
+from pipeline.sweep_record import SweepRecord, read_sweep, sweep_folder, sweep_key, write_sweep
 
 
 def gather(destination: Path, jobs: Sequence[Job], sweep: SweepRecord, folder: Path) -> None:
@@ -52,22 +54,33 @@ def gather(destination: Path, jobs: Sequence[Job], sweep: SweepRecord, folder: P
 
 
 def restore(results: Path, root: Path, tracking: Tracking) -> None:
-    """Take a results folder into .points/, as if it had been trained here for a store.
+    """Take a results folder into .points/, as if it had been trained here for a store, whichever it was trained for.
 
     Raises:
         LabError: it is not what training wrote.
     """
-    sweep = read_sweep(results)
+    with or_pulled():
+        sweep = read_sweep(results)
     for member in sweep.points:
-        point = read_own_point(results / member["folder"], member["name"], member["signature"])
+        with or_pulled():
+            point = read_own_point(results / member["folder"], member["name"], member["signature"])
         _copy(point, root / POINTS / member["signature"])
+    wanted = tracking.model_dump(mode="json")
+    sweep.key, sweep.tracking = _key(sweep, wanted), wanted
     folder = sweep_folder(root, sweep.key)
     if not (folder / "sweep.json").exists():
-        sweep.tracking = tracking.model_dump(mode="json")
         if (results / "plots").exists():  # of a single point and of maps it was empty, and DVC keeps no empty folder
             with explained(folder):
                 shutil.copytree(results / "plots", folder / "plots", dirs_exist_ok=True)
         write_sweep(folder, sweep)
+
+
+def _key(sweep: SweepRecord, tracking: Mapping[str, Any]) -> str:
+    """The key that the same command has for another store."""
+    for members in ([point["signature"] for point in sweep.points], [sweep.command]):
+        if sweep_key(sweep.study, sweep.backend, sweep.tracking, members) == sweep.key:
+            return sweep_key(sweep.study, sweep.backend, tracking, members)
+    return sweep.key  # an earlier version made it in another way
 
 
 def _copy(point: Point, destination: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import subprocess
@@ -183,6 +184,51 @@ def test_sweeps_of_another_store_are_left_alone(project: Path, capsys: pytest.Ca
     assert rebuild(Tracking(name="server", uri=uri), project, project / "results") == []
     assert not (project / "other.db").exists()
     assert with_times(project) == before
+
+
+def test_results_are_taken_in_for_any_store(
+    grid: Path, tmp_path: Path, empty_store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One after the other: what was trained, or taken in, for one store is not known to the next."""
+    monkeypatch.chdir(tmp_path)  # where a store that is given by an address keeps its files
+    other = without_mlflow(grid, tmp_path / "other", empty_store, ".points", "results")
+    shutil.copy(empty_store, other / "server.db")
+    uri = f"sqlite:///{other / 'server.db'}"
+    server = Tracking(name="server", uri=uri)
+    for _ in range(2):
+        assert rebuild(server, other, other / "results")[0][:2] == ("line_y2x numpy", 2)
+    there = in_mlflow(other, uri=uri, when=True)
+    assert len(there) == 3
+    assert {name: run["metrics"] for name, run in there.items()} == {
+        name: run["metrics"] for name, run in in_mlflow(grid, when=True).items()
+    }
+    points = [run for run in runs_of(other, uri=uri) if run.data.tags["lab.role"] == "point"]
+    assert {run.data.params["tracking.uri"] for run in points} == {uri}
+    assert rebuild(LOCAL, other, other / "results") == [("line_y2x numpy", 2, 2)]
+    assert with_times(other) == with_times(grid)
+
+
+def test_what_was_trained_for_a_server_elsewhere_is_the_same_sweep_here(
+    project: Path, empty_store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Trained on another machine, as on a cluster; typed here again, it finds the sweep that was taken in."""
+    monkeypatch.chdir(project)
+    shutil.copy(empty_store, project / "server.db")
+    server = ["tracking=server", f"tracking.uri=sqlite:///{project / 'server.db'}"]
+    with monkeypatch.context() as patch:
+        patch.setattr("platform.node", lambda: "node-17")
+        swept(project, rates(*RATES, more=["results=results/line_y2x/numpy", *server]))
+    run = next((project / "results").glob("*/*/*/run.json"))
+    assert "node-17" in json.loads(run.read_text())["owner"]
+    other = without_mlflow(project, project / "other", empty_store, "results")
+    assert rebuild(LOCAL, other, other / "results") == [("line_y2x numpy", 2, 2)]
+    told = in_mlflow(other, when=True)
+    assert set(statuses(other).values()) == {"FINISHED"}
+    assert {name: run["metrics"] for name, run in told.items()} == {
+        name: run["metrics"] for name, run in in_mlflow(project, uri=server[1][13:], when=True).items()
+    }
+    swept(other, GRID)
+    assert in_mlflow(other, when=True) == told
 
 
 @pytest.mark.parametrize("file", ["weights.npz", "config.json", "signed.json", "run.json", "metrics.csv"])

@@ -1,0 +1,73 @@
+"""What is said of results that DVC has and that are not here."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from pipeline.cli import PROJECT
+from pipeline.errors import LabError
+from pipeline.pulled import SOME, locked_results, or_pulled, tell_missing
+
+
+def lock(project: Path, *outs: str) -> Path:
+    """Write a dvc.lock in which each output is of a stage of its own. Returns the results folder."""
+    stages = {f"stage_{number}": {"cmd": "c", "outs": [{"path": out}]} for number, out in enumerate(outs)}
+    (project / "dvc.lock").write_text(yaml.safe_dump({"schema": "2.0", "stages": stages}))
+    return project / "results"
+
+
+def test_the_results_of_this_repository_are_those_of_its_lock() -> None:
+    folders = locked_results(PROJECT, PROJECT / "results")
+    named = {folder.relative_to(PROJECT / "results").as_posix() for folder in folders}
+    assert {"three_bits/numpy", "three_bits/keras", "mnist/numpy", "curve_basins/numpy"} <= named
+    assert len(folders) == len(named) > 30  # dvc.lock keeps what stages had other names wrote: some are there twice
+
+
+def test_only_what_lies_in_the_results_folder_counts(tmp_path: Path) -> None:
+    results = lock(tmp_path, "results/a/numpy", "results/a/numpy", "data/raw/a", "reports/curves", "results/a/b/c")
+    assert locked_results(tmp_path, results) == [results / "a" / "numpy"]
+    assert locked_results(tmp_path, tmp_path / "elsewhere") == []
+
+
+@pytest.mark.parametrize(
+    "text", ["", "[]", "stages: 3", "stages: {a: 3}", "<<<<<<< HEAD\nstages: {}\n=======\n", "\x00"]
+)
+def test_a_lock_that_cannot_be_read_names_nothing(tmp_path: Path, text: str) -> None:
+    assert locked_results(tmp_path, tmp_path / "results") == []
+    (tmp_path / "dvc.lock").write_text(text)
+    assert locked_results(tmp_path, tmp_path / "results") == []
+
+
+def test_what_is_not_here_is_named_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    results = lock(tmp_path, *(f"results/study_{number}/numpy" for number in range(SOME + 2)))
+    for number in range(SOME + 2):
+        tell_missing(tmp_path, results)
+        told = capsys.readouterr().err
+        assert told.startswith(f"left out: {SOME + 2 - number} of {SOME + 2} results folders")
+        assert told.count("results/study_") == min(SOME, SOME + 2 - number)
+        assert told.count(", ...") == (SOME + 2 - number > SOME)
+        folder = results / f"study_{number}" / "numpy"
+        folder.mkdir(parents=True)
+        (folder / "sweep.json").touch()
+    tell_missing(tmp_path, results)
+    assert capsys.readouterr().err == ""
+
+
+def test_a_folder_without_its_list_of_points_is_not_here(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    results = lock(tmp_path, "results/a/numpy")
+    (results / "a" / "numpy" / "learning_rate=1").mkdir(parents=True)
+    tell_missing(tmp_path, results)
+    assert "1 of 1 results folders that dvc.lock names are not here: results/a/numpy\n" in capsys.readouterr().err
+
+
+def test_an_error_is_told_with_the_other_way_out() -> None:
+    with pytest.raises(LabError) as raised, or_pulled():
+        raise LabError("It cannot be read.", received="half of it", fix="delete it and train it again")
+    assert str(raised.value).splitlines() == [
+        "It cannot be read.",
+        "  received: half of it",
+        "  to do:    delete it and train it again, or bring it back with dvc pull (deploy/remote.md)",
+    ]
