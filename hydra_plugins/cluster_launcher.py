@@ -6,11 +6,13 @@ The other one is the engine: Hydra's launcher for joblib, Ray or SLURM. A task f
 attribute is handed to the engine point by point.
 """
 
+import json
 import logging
 import os
 import socket
 import traceback
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 from hydra.core.config_search_path import ConfigSearchPath
@@ -94,7 +96,9 @@ class ClusterLauncher(StackedLauncher):
             watch_queue()
         if not self.config.hydra.verbose:  # they would list units by the overrides of one point
             logging.getLogger("hydra_plugins").setLevel(logging.WARNING)
-        units = [[*self._overrides, f"hydra.sweep.subdir=unit_{number}"] for number in range(count)]
+        folder = json.dumps(str(Path(str(self.config.hydra.sweep.dir)).absolute()))  # a worker has a folder of its own
+        common = [*self._overrides, f"hydra.sweep.dir={folder}", "hydra.output_subdir=null"]
+        units = [[*common, f"hydra.sweep.subdir=unit_{number}"] for number in range(count)]
         try:
             return [returned.return_value for returned in launcher.launch(units, 0)]
         except LabError:

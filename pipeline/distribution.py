@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from functools import partial
@@ -81,17 +81,18 @@ def distribute(engine: Engine, sweep: SweepRecord, jobs: Sequence[Job], training
         away = [job for job in jobs if job.state != "done"]
         _bring_home(sweep, [job for job in away if not job.config.force], training)  # of a command that was killed
         for job in away:
-            _settle(job, {})
+            _settle(job, {}, {job.signature: _attempt(job)} if job.config.force else {})
         _until_back(engine, sweep, [job for job in away if job.state != "complete"], training)
 
 
 def _until_back(engine: Engine, sweep: SweepRecord, jobs: Sequence[Job], training: PassTraining) -> None:
     """Hand out units, and again what an engine lost of them."""
     left = list(jobs)
+    replaced = {job.signature: _attempt(job) for job in jobs if job.config.force}
     for attempt in range(ATTEMPTS):
         if not left:
             return
-        problem = _hand_out(engine, sweep, left, training)
+        problem = _hand_out(engine, sweep, left, training, replaced)
         left = [job for job in left if job.state not in ("complete", "failed")]
         if left and attempt + 1 < ATTEMPTS:
             why = problem or "Their workers were stopped."
@@ -100,8 +101,22 @@ def _until_back(engine: Engine, sweep: SweepRecord, jobs: Sequence[Job], trainin
         job.fail(problem or _lost(job, engine))
 
 
-def _hand_out(engine: Engine, sweep: SweepRecord, jobs: Sequence[Job], training: PassTraining) -> EngineError | None:
-    """Cut points into units and run these once; returns what the engine had to say, if it lost some."""
+def _hand_out(
+    engine: Engine,
+    sweep: SweepRecord,
+    jobs: Sequence[Job],
+    training: PassTraining,
+    replaced: Mapping[str, str | None],
+) -> EngineError | None:
+    """Cut points into units and run these once.
+
+    Args:
+        engine, sweep, jobs, training: see `distribute`.
+        replaced: by signature, of points that are trained again: which attempt is there until then.
+
+    Returns:
+        What the engine had to say, if it lost some.
+    """
     numbers = {point["signature"]: number for number, point in enumerate(sweep.points, 1)}
     grouped = units([(job.config, training.load(job.config)) for job in jobs], engine.workers)
     common = {
@@ -117,6 +132,7 @@ def _hand_out(engine: Engine, sweep: SweepRecord, jobs: Sequence[Job], training:
                 "config": job.config.model_dump(mode="json"),
                 "overrides": job.overrides,
                 "signature": job.signature,
+                "replaced": replaced.get(job.signature),
             }
             for job in (jobs[place] for place in places)
         ]
@@ -137,15 +153,21 @@ def _hand_out(engine: Engine, sweep: SweepRecord, jobs: Sequence[Job], training:
             for signature, reason in _bring_home(sweep, trained, training).items():
                 reports[signature] |= {"error": str(reason)}
         for job in jobs:
-            _settle(job, reports.get(job.signature, {}))
+            _settle(job, reports.get(job.signature, {}), replaced)
     return problem
 
 
-def _settle(job: Job, report: dict[str, Any]) -> None:
+def _attempt(job: Job) -> str | None:
+    """Which attempt at a point is complete."""
+    return read_run(job.folder.final).get("attempt")
+
+
+def _settle(job: Job, report: dict[str, Any], replaced: Mapping[str, str | None]) -> None:
     """See what has become of a point."""
-    told, begun_anew = report.get("state"), job.config.force
+    told = report.get("state")
     job.look()
-    if report.get("error") is None and job.state == "done" and (not begun_anew or told in ("done", "complete")):
+    new = job.signature not in replaced or replaced[job.signature] != _attempt(job)
+    if report.get("error") is None and job.state == "done" and new:
         job.run, job.state = read_run(job.folder.final), "complete"
         return
     job.run = read_run(job.folder.path)  # so that MLflow hears how it ended, if it has begun

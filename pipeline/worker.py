@@ -82,6 +82,7 @@ class _Worker:
         self.process = launch(first)
         self.training = PassTraining(project, self.root, first, unit["tags"], self._label, self._start, bar=False)
         self._numbers = {point["signature"]: int(point["number"]) for _, point in self.points}
+        self._replaced = {point["signature"]: point["replaced"] for _, point in self.points}
 
     def run(self) -> Report:
         from pipeline.mirror import Branch, Mirror
@@ -105,7 +106,7 @@ class _Worker:
             try:
                 if self.apart:
                     self._fetch_checkpoints()
-                self.training.train(self.jobs)
+                self.training.train([job for job in self.jobs if not self._was_replaced(job)])
             except KeyboardInterrupt:
                 pass  # what is not complete was killed, as the report says
             for job in self.jobs:
@@ -116,6 +117,19 @@ class _Worker:
         finally:
             if self.process is not None:
                 end(self.process)
+
+    def _was_replaced(self, job: Job) -> bool:
+        """Whether a point that is to be trained again was, before a worker of this unit was lost."""
+        from pipeline.pass_training import take_over
+        from pipeline.point_folder import read_run
+
+        before = self._replaced[job.signature]
+        if not job.config.force or self.apart or read_run(job.folder.final).get("attempt") == before:
+            return False
+        job.look()
+        if job.state == "done":
+            take_over(job)
+        return job.state == "done"
 
     def _report(self, unsent: LabError | None) -> Report:
         """What became of each point; where no disk is shared, one that MLflow has not got is not home."""

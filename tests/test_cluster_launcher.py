@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -30,7 +31,7 @@ from tests.cluster_runs import (
     until,
 )
 from tests.services import missing
-from tests.swept import by_name
+from tests.swept import by_name, statuses
 
 JOBLIB = ("hydra/launcher=joblib", "hydra.launcher.workers=2")
 KERAS = ("backend=keras", "optimizer.learning_rate=1,10,100", "training.epochs=50", "recording.metrics_every=10")
@@ -76,20 +77,22 @@ def test_a_worker_that_is_killed_costs_an_interval(calm: Path, tmp_path: Path) -
 
 
 @pytest.mark.slow
-def test_a_command_that_is_killed_leaves_no_process_and_goes_on(calm: Path, tmp_path: Path) -> None:
+def test_a_command_that_is_stopped_or_killed_leaves_no_process_and_goes_on(calm: Path, tmp_path: Path) -> None:
     lab = make_lab(tmp_path)
     command = start(lab, *JOBLIB)
     with ended_with(command):
         until(lambda: has_checkpoint(lab))
+        os.killpg(command.pid, signal.SIGINT)
+        assert command.wait() == 130
     until(lambda: processes_in(lab) == [])
-    assert len(on_disk_or_begun(lab)) > 0
+    assert "RUNNING" not in statuses(lab, "three_bits").values()
+    command = start(lab, *JOBLIB)
+    with ended_with(command):
+        until(lambda: training_processes(lab))
+    until(lambda: processes_in(lab) == [])
     told = run(lab, *JOBLIB)
     assert " to continue" in told
     the_same(lab, calm)
-
-
-def on_disk_or_begun(lab: Path) -> list[Path]:
-    return [path for path in (lab / ".points").glob("*") if not path.name.startswith(".")]
 
 
 @pytest.mark.slow

@@ -12,6 +12,7 @@ from pipeline import distribution, mirror_process, pass_training, worker
 from pipeline.distribution import Engine
 from pipeline.errors import LabError
 from pipeline.identity import signature
+from pipeline.point_folder import read_run
 from pipeline.provenance import owner
 from pipeline.sweep import Sweep
 from tests.engines import HereEngine
@@ -170,3 +171,41 @@ def test_points_of_workers_that_were_stopped_are_handed_out_again(
     assert "1 points are handed out again. Their workers were stopped." in told
     assert "going on after 7" in told
     assert on_disk(project) == on_disk(calm)
+
+
+def test_force_trains_each_point_once_though_the_engine_loses_units(project: Path) -> None:
+    grid = rates(*GRID, more=["force=true"])
+    distributed(project, rates(*GRID), HereEngine())
+    attempts = attempts_of(project)
+    after_the_first: dict[str, str] = {}
+
+    def lose(call: int, unit: int) -> bool:
+        if call == 2:
+            after_the_first.update(attempts_of(project))
+        return call == 1 and unit == 0
+
+    distributed(project, grid, HereEngine(lose=lose))
+    ended = attempts_of(project)
+    assert all(ended[sign] != attempts[sign] for sign in attempts)
+    assert sum(ended[sign] == after_the_first[sign] for sign in ended) == 2  # not those that were not lost
+    assert set(statuses(project).values()) == {"FINISHED"}
+
+
+def attempts_of(project: Path) -> dict[str, str]:
+    folders = [path for path in (project / ".points").glob("*") if not path.name.startswith(".")]
+    return {path.name: read_run(path)["attempt"] for path in folders}
+
+
+def test_a_unit_that_an_engine_tries_again_does_not_force_twice(project: Path) -> None:
+    class Twice(HereEngine):
+        def run(self, task: Any, count: int) -> list[Any]:
+            first = super().run(task, count)
+            between.update(attempts_of(project))
+            super().run(task, count)
+            return first
+
+    between: dict[str, str] = {}
+    distributed(project, rates("0.1"), HereEngine())
+    before = attempts_of(project)
+    distributed(project, rates("0.1", more=["force=true"]), Twice())
+    assert attempts_of(project) == between != before

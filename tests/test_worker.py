@@ -1,0 +1,117 @@
+"""What a worker does with a unit, and that it ends with whoever has started it. Whole sweeps: test_distribution.py."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import zlib
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import OmegaConf
+
+from pipeline import mirror_process, worker
+from pipeline.cli import PROJECT
+from pipeline.errors import LabError
+from pipeline.worker import Report, train_unit
+
+POINTS = [{"signature": "a", "number": 1}, {"signature": "b", "number": 2}]
+
+
+@pytest.fixture
+def number_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """This process is a worker with the second unit."""
+    monkeypatch.setattr(HydraConfig.instance(), "cfg", OmegaConf.create({"hydra": {"job": {"num": 1}}}))
+    monkeypatch.setattr(mirror_process, "launch", lambda first: None)
+    for name in ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"):
+        monkeypatch.delenv(name, raising=False)
+
+
+def told(monkeypatch: pytest.MonkeyPatch, ends: BaseException | Report) -> Report:
+    """What is reported of a unit that ends so."""
+    parcels = [zlib.compress(json.dumps({"points": points}).encode()) for points in ([], POINTS)]
+    seen: list[dict[str, Any]] = []
+
+    class Ending:
+        def __init__(self, unit: dict[str, Any]) -> None:
+            seen.append(unit)
+
+        def run(self) -> Report:
+            if isinstance(ends, BaseException):
+                raise ends
+            return ends
+
+    monkeypatch.setattr(worker, "_Worker", Ending)
+    report = train_unit(parcels, OmegaConf.create())
+    assert seen == [{"points": POINTS}]
+    return report
+
+
+@pytest.mark.usefixtures("number_one")
+def test_the_number_of_the_job_says_which_unit_is_meant(monkeypatch: pytest.MonkeyPatch) -> None:
+    report: Report = [{"signature": "a", "state": "complete", "error": None}]
+    assert told(monkeypatch, report) == report
+
+
+@pytest.mark.usefixtures("number_one")
+def test_an_error_is_that_of_every_point_and_a_stop_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert told(monkeypatch, LabError("No data.")) == [
+        {"signature": sign, "state": "failed", "error": "No data."} for sign in "ab"
+    ]
+    assert told(monkeypatch, KeyboardInterrupt()) == [
+        {"signature": sign, "state": "killed", "error": None} for sign in "ab"
+    ]
+
+
+@pytest.mark.usefixtures("number_one")
+def test_an_error_of_our_own_reaches_the_engine_and_signals_are_as_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(ZeroDivisionError):
+        told(monkeypatch, ZeroDivisionError())
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+@pytest.mark.usefixtures("number_one")
+def test_tensorflow_gets_the_threads_that_an_engine_gives(monkeypatch: pytest.MonkeyPatch) -> None:
+    told(monkeypatch, [])
+    assert "TF_NUM_INTRAOP_THREADS" not in os.environ
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    told(monkeypatch, [])
+    assert os.environ["TF_NUM_INTRAOP_THREADS"] == "3"
+    monkeypatch.setenv("TF_NUM_INTRAOP_THREADS", "2")
+    told(monkeypatch, [])
+    assert os.environ["TF_NUM_INTRAOP_THREADS"] == "2"
+
+
+CHILD = (
+    "from pipeline import worker; worker.PARENT_SECONDS = 0.05; worker._end_with_parent(); import time; time.sleep(600)"
+)
+PARENT = f"""
+import subprocess, sys, time
+child = subprocess.Popen([sys.executable, "-c", {CHILD!r}])
+print(child.pid, flush=True)
+time.sleep(600)
+"""
+
+
+def test_a_worker_ends_with_the_process_that_has_started_it(tmp_path: Path) -> None:
+    parent = subprocess.Popen([sys.executable, "-c", PARENT], cwd=PROJECT, stdout=subprocess.PIPE, text=True)
+    assert parent.stdout is not None
+    child = psutil.Process(int(parent.stdout.readline()))
+    give_up = time.monotonic() + 60
+    while child.num_threads() < 2 and time.monotonic() < give_up:  # it has not begun to watch
+        time.sleep(0.05)
+    parent.kill()
+    parent.communicate()
+    try:
+        child.wait(timeout=60)
+    finally:
+        if child.is_running():
+            child.kill()
