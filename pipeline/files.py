@@ -97,6 +97,14 @@ def write_file(file: Path, write: Callable[[Path], object], durable: bool = Fals
         beside.unlink(missing_ok=True)
 
 
+def written(file: Path) -> int:
+    """When a file was written, in nanoseconds since 1970; 0 where there is none."""
+    try:
+        return file.stat().st_mtime_ns
+    except FileNotFoundError:
+        return 0
+
+
 def file_sha256(file: Path) -> str:
     """SHA-256 of a file, in hexadecimal."""
     with file.open("rb") as stream:

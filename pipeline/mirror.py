@@ -33,6 +33,8 @@ from pipeline.views import NEWEST
 MIRROR_SECONDS = 2.0
 RETRY_SECONDS = 20.0
 LOCK_SECONDS = 60.0
+PATIENCE_SECONDS = 120.0
+"""How long a worker that shares no disk waits in the end for a server that is away."""
 SWEEP_SECONDS = 30.0
 """How long a worker waits in the end for the run of its sweep, which the command makes that has sent it."""
 
@@ -118,7 +120,7 @@ class Mirror:
         )
 
     def _is_settled(self, job: Job) -> bool:
-        return job.signature in self._links and self._links[job.signature].settled
+        return self._has_run(job) and self._links[job.signature].settled
 
     def _run(self) -> None:
         wait = 0.0
@@ -132,7 +134,10 @@ class Mirror:
                 wait = MIRROR_SECONDS
 
     def _end(self) -> None:
-        self._try(closing=True)
+        patience = PATIENCE_SECONDS if self.branch is not None and self.branch.apart else 0.0
+        give_up = time.monotonic() + patience  # there is no other way home
+        while not self._try(closing=True) and time.monotonic() < give_up:
+            time.sleep(MIRROR_SECONDS)
         self._ended = True  # not reached where the thread ends by an error of our own
 
     def _try(self, closing: bool) -> bool:
@@ -170,7 +175,7 @@ class Mirror:
         for job in list(self.jobs):
             if self._closing.is_set() and not closing:
                 return  # `close` goes on with the rest
-            if job.signature in self._links and not self._is_settled(job):
+            if job.run and self._has_run(job) and not self._is_settled(job):
                 self._send_job(tracker, job, self._links[job.signature])
         if closing and self.branch is None:
             self._sum_up(tracker)
@@ -190,7 +195,7 @@ class Mirror:
 
     def _open_runs(self, tracker: Tracker) -> None:
         """Find or make the runs that are needed now; a lock keeps two commands from making the same one."""
-        needed = [job for job in list(self.jobs) if job.run and job.signature not in self._links]
+        needed = [job for job in list(self.jobs) if job.run and not self._has_run(job)]
         if not needed and self._presented and (self._parent or not self.sweep.parent):
             return
         self._presented = False
@@ -214,6 +219,10 @@ class Mirror:
                     present_study(tracker, self.root, self.sweep, configs)
                     self._pass_over_earlier(tracker, {config.backend.name for config in configs})
                 self._presented = bool(configs)
+
+    def _has_run(self, job: Job) -> bool:
+        """Whether the run of a job's attempt is known; a point whose worker was lost may have begun another one."""
+        return job.signature in self._links and self._links[job.signature].attempt == job.run["attempt"]
 
     def _pass_over_earlier(self, tracker: Tracker, backends: Collection[str]) -> None:
         """Let the views leave out what earlier sweeps of the same backends asked for, and this one did not."""
@@ -254,11 +263,11 @@ class Mirror:
                 drop_checkpoints(tracker, link.run_id)
             self.completed += 1
             return
+        if self.branch is not None and self.branch.apart:
+            rows = min(rows, self._checkpoints.send(tracker, link.run_id, job.folder))
         if link.sent < rows:
             tracker.log_metrics(link.run_id, job.history.metrics[link.sent : rows])
             link.sent = rows
-        if self.branch is not None and self.branch.apart and rows:
-            self._checkpoints.send(tracker, link.run_id, job.folder)
         if state in ("failed", "killed"):
             status: Status = "KILLED" if state == "killed" else "FAILED"
             if job.error is not None:

@@ -17,11 +17,12 @@ from pipeline.tracking import Status, TrackedRun, Tracker
 
 @dataclass
 class Link:
-    """How far a point has got in MLflow: its run, how many of its metrics were sent, whether all is said."""
+    """How far an attempt at a point has got in MLflow: its run, how many metrics were sent, whether all is said."""
 
     run_id: str
     sent: int = 0
     settled: bool = False
+    attempt: str = ""
 
 
 def kill_orphans(tracker: Tracker) -> None:
@@ -94,10 +95,10 @@ def open_point(
             for other in runs:
                 if other.run_id != run.run_id and other.status != "RUNNING":  # of a rerun that was given up
                     tracker.delete_run(other.run_id)
-            return Link(run.run_id, settled=True)
+            return Link(run.run_id, settled=True, attempt=job.run["attempt"])
         tracker.reopen_run(run.run_id, {**belongs, "lab.owner": process})
         tracker.log_config(run.run_id, job.config, run.params)
-        return Link(run.run_id)
+        return Link(run.run_id, attempt=job.run["attempt"])
     tags = job.run["tags"] | dict(belongs) | {
         "lab.role": "point",
         "lab.attempt": job.run["attempt"],
@@ -109,7 +110,7 @@ def open_point(
     }  # fmt: skip
     run_id = tracker.start_run(job.name, tags, job.run["started"])
     tracker.log_config(run_id, job.config)
-    return Link(run_id)
+    return Link(run_id, attempt=job.run["attempt"])
 
 
 def send_point(tracker: Tracker, link: Link, job: Job, point: Point, parent: str | None) -> None:

@@ -380,7 +380,7 @@ def test_sweeps_that_start_at_once_on_a_store_that_is_not_there(tmp_path: Path) 
 DIE = """
 import os, sys
 from pathlib import Path
-from pipeline import mirror, sweep
+from pipeline import mirror, pass_training, sweep
 from tests.swept import rates
 from pipeline.checkpoints import PassCheckpoints
 mirror.MIRROR_SECONDS = 0.05
@@ -392,7 +392,7 @@ class Dying(PassCheckpoints):
         if epoch == 9:
             print("at 9", flush=True)
             sys.stdin.read()
-sweep.PassCheckpoints = Dying
+pass_training.PassCheckpoints = Dying
 grid = rates(*sys.argv[2:])
 sweep.Sweep(Path(sys.argv[1]), grid[0][0], len(grid)).train_all(grid)
 """

@@ -139,7 +139,7 @@ def test_what_a_server_refuses_is_told_once_while_training_goes_on(
 TRAIN = """
 import sys
 from pathlib import Path
-from pipeline import sweep
+from pipeline import pass_training, sweep
 from pipeline.checkpoints import PassCheckpoints
 from pipeline.mirror_process import launch
 from tests.swept import rates
@@ -151,7 +151,7 @@ class Thinking(PassCheckpoints):
         if epoch == 9:
             print(process.pid, flush=True)
             sys.stdin.read()
-sweep.PassCheckpoints = Thinking
+pass_training.PassCheckpoints = Thinking
 grid = rates("0.1")
 process = launch(grid[0][0])
 sweep.Sweep(Path(sys.argv[1]), grid[0][0], 1, process).train_all(grid)
