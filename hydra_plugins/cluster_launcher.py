@@ -9,6 +9,8 @@ attribute is handed to the engine point by point.
 import json
 import logging
 import os
+import shutil
+import signal
 import socket
 import traceback
 from collections.abc import Callable, Sequence
@@ -24,8 +26,8 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from hydra_plugins.stacked_launcher import StackedLauncher
-from pipeline.distribution import EngineError
-from pipeline.errors import LabError
+from pipeline.errors import EngineError, LabError
+from pipeline.interruption import SIGNALS
 
 log = logging.getLogger(__name__)
 REACH_SECONDS = 10.0
@@ -63,6 +65,10 @@ class ClusterLauncher(StackedLauncher):
                 raise LabError(
                     f"hydra.launcher.{key} cannot be used.", expected="a whole number from 1", received=repr(number)
                 )
+        if not isinstance(shared_disk, bool):
+            raise LabError(
+                "hydra.launcher.shared_disk cannot be used.", expected="true or false", received=repr(shared_disk)
+            )
         self.name, self.shared_disk = name, shared_disk
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         self.workers = workers or cores
@@ -72,6 +78,8 @@ class ClusterLauncher(StackedLauncher):
     def train(self, train_all: Callable[..., Sequence[Any]], configs: Sequence[DictConfig]) -> Sequence[Any]:
         """Hand the points to the task, which hands their units back to `run`."""
         self._launcher(self.task_function)  # packages that are missing are told before anything is begun
+        if self.name == "slurm":
+            _find_programs()
         if self.name == "ray":
             _reach(OmegaConf.select(self.engine, "ray.init.address"))
         return train_all(configs, engine=self)
@@ -84,7 +92,7 @@ class ClusterLauncher(StackedLauncher):
         returns: Sequence[JobReturn] = self._launcher(self.task_function).launch(job_overrides, initial_job_idx)
         return returns
 
-    def run(self, task: Callable[[DictConfig], Any], count: int) -> list[Any]:
+    def run(self, task: Callable[[DictConfig], Any], parcels: Sequence[str]) -> list[Any]:
         """See `pipeline.distribution.Engine`."""
         if self.name == "joblib":  # whose processes are started with this environment
             for variable in THREADS:
@@ -98,8 +106,15 @@ class ClusterLauncher(StackedLauncher):
             logging.getLogger("hydra_plugins").setLevel(logging.WARNING)
         folder = json.dumps(str(Path(str(self.config.hydra.sweep.dir)).absolute()))  # a worker has a folder of its own
         common = [*self._overrides, f"hydra.sweep.dir={folder}", "hydra.output_subdir=null"]
-        units = [[*common, f"hydra.sweep.subdir=unit_{number}"] for number in range(count)]
+        units = [
+            [*common, f"hydra.sweep.subdir=unit_{number}", f'+unit="{text}"'] for number, text in enumerate(parcels)
+        ]
+        handlers = {number: signal.getsignal(number) for number in SIGNALS}
         try:
+            if self.name == "ray":
+                self._start_ray()
+                for number, handler in handlers.items():  # Ray's own would end the command where it stands
+                    signal.signal(number, handler)
             return [returned.return_value for returned in launcher.launch(units, 0)]
         except LabError:
             raise
@@ -112,8 +127,16 @@ class ClusterLauncher(StackedLauncher):
             raise EngineError(
                 f"{self.name} did not bring back every unit.",
                 received=" ".join([f"{type(error).__name__}:", *str(error).split("\n")[:2]]),
-                fix="the same command goes on from the last checkpoints; -v hydra.launcher shows the traceback",
+                fix="the same command goes on from the last checkpoints; hydra.verbose=true shows the traceback",
             ) from error
+
+    def _start_ray(self) -> None:
+        """Connect to the cluster, or start one, as the engine's launcher would."""
+        import ray
+
+        if not ray.is_initialized():
+            options: Any = OmegaConf.to_container(self.engine.ray.init, resolve=True)
+            ray.init(**options)
 
     def _clean_up(self) -> None:
         """After units were lost, or the command was interrupted: nothing of this attempt goes on beside the next."""
@@ -140,12 +163,28 @@ class ClusterLauncher(StackedLauncher):
                 raise
             raise LabError(
                 f"hydra/launcher={self.name} needs packages that are not installed.",
-                expected="those of the extra cluster of pyproject.toml",
+                expected="those of the extra cluster of pyproject.toml, which make cluster installs with others",
                 received=str(next(cause for cause in reversed(causes) if isinstance(cause, ImportError))),
                 fix="make cluster",
             ) from None
         launcher.setup(hydra_context=self.hydra_context, task_function=task, config=self.config)
         return launcher
+
+
+def _find_programs() -> None:
+    """Look whether this is a machine from which jobs can be sent.
+
+    Raises:
+        LabError: it is not.
+    """
+    lacking = [name for name in ("sbatch", "srun", "squeue", "scancel") if shutil.which(name) is None]
+    if lacking:
+        raise LabError(
+            "There is no SLURM here.",
+            expected="sbatch, srun, squeue and scancel on PATH",
+            received=f"no {', '.join(lacking)}",
+            fix="type the command on a login node of the cluster",
+        )
 
 
 def _reach(address: str | None) -> None:

@@ -6,35 +6,38 @@ The engine is a launcher of Hydra's: joblib, Ray or SLURM distributes the units,
 
 from __future__ import annotations
 
+import base64
 import json
 import sys
 import threading
 import time
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict
-from functools import partial
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, replace
 from typing import Any, Protocol
 
 from omegaconf import DictConfig
 
 from pipeline.config import Tracking
-from pipeline.errors import LabError
+from pipeline.errors import EngineError, LabError
+from pipeline.files import written
 from pipeline.jobs import Job
 from pipeline.pass_training import POLL_SECONDS, PassTraining
 from pipeline.point_folder import read_run
 from pipeline.progress import TrainingProgress
 from pipeline.stacking import units
 from pipeline.sweep_record import SweepRecord
-from pipeline.worker import train_unit
+from pipeline.worker import place_of, train_unit
 
 ATTEMPTS = 3
-"""How often units are handed out again when an engine lost some of them."""
+"""How often units are handed out, where an engine loses some of them."""
+NETWORK_SECONDS = 60.0
+"""How long a folder is waited for that a worker has written: a network disk shows it to others a while later."""
 
 
-class EngineError(LabError):
-    """The engine did not bring back every unit: a worker was lost, or it cannot be reached."""
+Replaced = Mapping[str, list[str | None]]
+"""By signature, of points that are trained again: which attempts at them were there before, complete and begun."""
 
 
 class Engine(Protocol):
@@ -50,8 +53,8 @@ class Engine(Protocol):
     workers: int
     shared_disk: bool
 
-    def run(self, task: Callable[[DictConfig], Any], count: int) -> list[Any]:
-        """Call a task on workers, with the numbers from 0 as `hydra.job.num`; returns what it returned.
+    def run(self, task: Callable[[DictConfig], Any], parcels: Sequence[str]) -> list[Any]:
+        """Call a task on workers, each time with another parcel as the key `unit` of its config; returns the returns.
 
         Raises:
             EngineError: some of the calls did not come back.
@@ -79,16 +82,21 @@ def distribute(engine: Engine, sweep: SweepRecord, jobs: Sequence[Job], training
         )
     with _claimed(jobs):
         away = [job for job in jobs if job.state != "done"]
-        _bring_home(sweep, [job for job in away if not job.config.force], training)  # of a command that was killed
+        # what a command left that was killed
+        for error in _bring_home(sweep, [job for job in away if not job.config.force], training, {}).values():
+            print(error, file=sys.stderr, flush=True)
         for job in away:
-            _settle(job, {}, {job.signature: _attempt(job)} if job.config.force else {})
-        _until_back(engine, sweep, [job for job in away if job.state != "complete"], training)
+            _settle(job, {}, {job.signature: _attempts(job)} if job.config.force else {})
+        try:
+            _until_back(engine, sweep, [job for job in away if job.state != "complete"], training)
+        finally:
+            _close_runs(sweep, [job for job in away if job.state != "complete"], training)
 
 
 def _until_back(engine: Engine, sweep: SweepRecord, jobs: Sequence[Job], training: PassTraining) -> None:
     """Hand out units, and again what an engine lost of them."""
     left = list(jobs)
-    replaced = {job.signature: _attempt(job) for job in jobs if job.config.force}
+    replaced = {job.signature: _attempts(job) for job in jobs if job.config.force}
     for attempt in range(ATTEMPTS):
         if not left:
             return
@@ -106,13 +114,13 @@ def _hand_out(
     sweep: SweepRecord,
     jobs: Sequence[Job],
     training: PassTraining,
-    replaced: Mapping[str, str | None],
+    replaced: Replaced,
 ) -> EngineError | None:
     """Cut points into units and run these once.
 
     Args:
         engine, sweep, jobs, training: see `distribute`.
-        replaced: by signature, of points that are trained again: which attempt is there until then.
+        replaced: of points that are trained again.
 
     Returns:
         What the engine had to say, if it lost some.
@@ -120,8 +128,10 @@ def _hand_out(
     numbers = {point["signature"]: number for number, point in enumerate(sweep.points, 1)}
     grouped = units([(job.config, training.load(job.config)) for job in jobs], engine.workers)
     common = {
-        "sweep": asdict(sweep),
+        "sweep": asdict(replace(sweep, points=[])),
+        "total": len(sweep.points),
         "project": str(training.project) if engine.shared_disk else None,
+        "home": place_of(training.root),
         "tags": dict(training.tags),
     }
     parcels = []
@@ -132,42 +142,51 @@ def _hand_out(
                 "config": job.config.model_dump(mode="json"),
                 "overrides": job.overrides,
                 "signature": job.signature,
-                "replaced": replaced.get(job.signature),
+                "replaced": replaced.get(job.signature, []),
             }
             for job in (jobs[place] for place in places)
         ]
-        parcels.append(zlib.compress(json.dumps({**common, "points": points}).encode()))
+        parcels.append(base64.b64encode(zlib.compress(json.dumps({**common, "points": points}).encode())).decode())
     which = f"{len(parcels)} unit{'s' if len(parcels) > 1 else ''} for {engine.workers} workers"
     print(f"{sweep.name}: {len(jobs)} points in {which}, by {engine.name}", file=sys.stderr, flush=True)
     reports: dict[str, dict[str, Any]] = {}
     problem = None
     try:
         with _counting(f"{sweep.name}, {engine.name}", jobs):
-            for told in engine.run(partial(train_unit, parcels), len(parcels)):
+            for told in engine.run(train_unit, parcels):
                 reports |= {point["signature"]: point for point in told}
     except EngineError as error:
         problem = error
     finally:
         if not engine.shared_disk:
-            trained = [job for job in jobs if reports.get(job.signature, {}).get("state") in ("done", "complete")]
-            for signature, reason in _bring_home(sweep, trained, training).items():
-                reports[signature] |= {"error": str(reason)}
+            states = {sign: report["state"] for sign, report in reports.items()}
+            trained = [job for job in jobs if problem or states.get(job.signature) in ("done", "complete")]
+            for signature, reason in _bring_home(sweep, trained, training, replaced).items():
+                reports.setdefault(signature, {})["error"] = str(reason)
+        give_up = time.monotonic() + NETWORK_SECONDS
         for job in jobs:
-            _settle(job, reports.get(job.signature, {}), replaced)
+            report = reports.get(job.signature, {})
+            told = engine.shared_disk and report.get("state") in ("done", "complete")
+            while told and not job.folder.final.exists() and time.monotonic() < give_up:
+                list(job.folder.final.parent.iterdir())  # NFS looks anew
+                time.sleep(POLL_SECONDS)
+            _settle(job, report, replaced)
     return problem
 
 
-def _attempt(job: Job) -> str | None:
-    """Which attempt at a point is complete."""
-    return read_run(job.folder.final).get("attempt")
+def _attempts(job: Job) -> list[str | None]:
+    """Which attempts at a point are there: the complete one, and the one that was begun."""
+    return [read_run(folder).get("attempt") for folder in (job.folder.final, job.folder.path)]
 
 
-def _settle(job: Job, report: dict[str, Any], replaced: Mapping[str, str | None]) -> None:
+def _settle(job: Job, report: dict[str, Any], replaced: Replaced) -> None:
     """See what has become of a point."""
     told = report.get("state")
     job.look()
-    new = job.signature not in replaced or replaced[job.signature] != _attempt(job)
-    if report.get("error") is None and job.state == "done" and new:
+    new = _attempts(job)[0] not in replaced.get(job.signature, [])
+    if job.state == "done" and not new:  # that it was trained before is not what was asked for
+        job.state, job.point = "to run", None
+    if report.get("error") is None and job.state == "done":
         job.run, job.state = read_run(job.folder.final), "complete"
         return
     job.run = read_run(job.folder.path)  # so that MLflow hears how it ended, if it has begun
@@ -190,9 +209,13 @@ def _lost(job: Job, engine: Engine) -> LabError:
 def _claimed(jobs: Sequence[Job]) -> Iterator[None]:
     """Claim points for this home while others train them; those that another command finishes meanwhile are done."""
     held: list[Job] = []
+    told = False
     try:
         for job in sorted(jobs, key=lambda job: job.signature):  # two commands that claim in one order both get on
             while not job.folder.claim():
+                if not told:
+                    told = True
+                    print(f"waiting for points that another command trains: {job.name} ...", file=sys.stderr)
                 time.sleep(POLL_SECONDS)
             held.append(job)
             if not job.config.force:
@@ -204,7 +227,9 @@ def _claimed(jobs: Sequence[Job]) -> Iterator[None]:
             job.folder.release()
 
 
-def _bring_home(sweep: SweepRecord, jobs: Sequence[Job], training: PassTraining) -> dict[str, LabError]:
+def _bring_home(
+    sweep: SweepRecord, jobs: Sequence[Job], training: PassTraining, replaced: Replaced
+) -> dict[str, LabError]:
     """Fetch points that MLflow has; returns by signature why some could not be fetched."""
     from pipeline.tracking import Tracker
     from pipeline.transfer import fetch_point
@@ -217,22 +242,34 @@ def _bring_home(sweep: SweepRecord, jobs: Sequence[Job], training: PassTraining)
             return {job.signature: error for job in jobs}
         for job in jobs:
             try:
-                fetch_point(tracker, job)
+                fetch_point(tracker, job, but=replaced.get(job.signature, [None])[0])
             except LabError as error:
                 errors[job.signature] = error
     return errors
 
 
+def _close_runs(sweep: SweepRecord, jobs: Sequence[Job], training: PassTraining) -> None:
+    """Let runs read KILLED whose workers are lost: nothing here tells of them. What MLflow does not take stays."""
+    from pipeline.tracking import Tracker
+
+    with suppress(LabError):
+        tracker = Tracker(Tracking(**sweep.tracking), sweep.study, training.root) if jobs else None
+        for run in [run for job in jobs if tracker for run in tracker.runs(job.signature) if run.status == "RUNNING"]:
+            if tracker is not None:
+                tracker.end_run(run.run_id, "KILLED")
+
+
 @contextmanager
 def _counting(label: str, jobs: Sequence[Job]) -> Iterator[None]:
-    """Show how many points are in their place, while workers train."""
+    """Show how many points are in their place here, while workers train."""
     progress = TrainingProgress(label, len(jobs), unit="point")
-    before = {job.signature: _written(job) for job in jobs}
+    files = [job.folder.final / "run.json" for job in jobs]
+    before = [written(file) for file in files]
     over = threading.Event()
 
     def count() -> None:
         while not over.wait(1.0):
-            progress(sum(_written(job) != before[job.signature] for job in jobs))
+            progress(sum(written(file) != time for file, time in zip(files, before, strict=True)))
 
     watcher = threading.Thread(target=count, name="points", daemon=True)
     watcher.start()
@@ -242,11 +279,3 @@ def _counting(label: str, jobs: Sequence[Job]) -> Iterator[None]:
         over.set()
         watcher.join()
         progress.close()
-
-
-def _written(job: Job) -> int:
-    """When a point's folder was put in its place; 0 where there is none."""
-    try:
-        return (job.folder.final / "run.json").stat().st_mtime_ns
-    except OSError:
-        return 0

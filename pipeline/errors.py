@@ -26,3 +26,7 @@ class LabError(Exception):
         lines += [f"  received: {received}"] if received else []
         lines += [f"  to do:    {fix}"] if fix else []
         super().__init__(CREDENTIALS.sub("://...@", "\n".join(lines)))
+
+
+class EngineError(LabError):
+    """The engine of a launcher did not bring back every unit: a worker was lost, or it cannot be reached."""

@@ -36,6 +36,7 @@ class Job:
         history: filled while it trains.
         checkpoint: where its training goes on from.
         point: the trained point, once there is one.
+        goes_on: whether this command has begun it, though it is to be trained again.
         error: why it failed, or why what was there of it cannot be used.
     """
 
@@ -50,6 +51,7 @@ class Job:
     history: History = field(default_factory=History)
     checkpoint: Checkpoint | None = None
     point: Point | None = None
+    goes_on: bool = False
     error: LabError | None = None
 
     @property

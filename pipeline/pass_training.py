@@ -121,7 +121,7 @@ class PassTraining:
         check_memory(job.config, arrays)
         tags = dict(self.tags)
         tags |= {f"data.{name}": checksum for name, checksum in arrays.checksums.items()}
-        job.open(signed_text(job.config, arrays.checksums), tags, self.owner, anew=self.first.force)
+        job.open(signed_text(job.config, arrays.checksums), tags, self.owner, anew=self.first.force and not job.goes_on)
 
     def _train_pass(self, jobs: Sequence[Job]) -> None:
         config, begun = jobs[0].config, [job.checkpoint for job in jobs if job.checkpoint is not None]

@@ -29,7 +29,7 @@ def locked_results(project: Path, results: Path) -> list[Path]:
         results: the results folder.
 
     Returns:
-        None where there is no dvc.lock, or one that cannot be read, as in a merge: DVC says so itself.
+        Empty where there is no dvc.lock, or one that cannot be read, as in a merge: DVC says so itself.
     """
     try:
         stages = yaml.load((project / LOCK).read_bytes(), LOADER)["stages"].values()  # noqa: S506 - a safe one

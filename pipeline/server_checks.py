@@ -46,14 +46,14 @@ def database(given: Mapping[str, str]) -> str:
     try:
         parts = urlsplit(uri)
         usable = parts.scheme == "postgresql" and bool(parts.hostname and parts.path.strip("/"))
-        usable = usable and (parts.port or 1) > 0
+        usable = usable and (parts.port or 1) > 0 and "password" not in parts.query.lower()
     except ValueError:  # no port, or brackets that do not close
         usable = False
     if not usable:
         raise LabError(
             f"{DATABASE} names no PostgreSQL database.",
             expected=f"{DATABASE}=postgresql://USER:PASSWORD@HOST/DATABASE in the environment; of a password with "
-            "characters like / or @ each as %2F or %40",
+            "characters like / or @ each as %2F or %40; and none behind a question mark",
             received="nothing" if not uri else "something else, which is not shown as it may hold a password",
             fix="deploy/README.md says how to make a database and its user",
         )

@@ -14,7 +14,7 @@ from submitit.slurm.slurm import SlurmInfoWatcher, SlurmJob
 SECONDS = 15
 """Between two questions, at most; the results of jobs are looked for each second beside that."""
 ENDED = frozenset(
-    "BOOT_FAIL CANCELLED COMPLETED DEADLINE FAILED NODE_FAIL OUT_OF_MEMORY TIMEOUT".split()  # noqa: SIM905 - a line
+    "BOOT_FAIL CANCELLED COMPLETED DEADLINE FAILED NODE_FAIL OUT_OF_MEMORY REVOKED SPECIAL_EXIT TIMEOUT".split()  # noqa: SIM905 - a line
 )
 
 

@@ -33,6 +33,9 @@ from pipeline.sweep_record import (
 )
 from pipeline.tables import plan_table, points_table
 
+SOME = 3
+"""So many points are named that failed alike."""
+
 
 class Sweep:
     """Trains the points of one command and keeps the books.
@@ -114,7 +117,7 @@ class Sweep:
             if job.state == "training":  # ended by a signal, or by an error of our own
                 job.state = "killed" if self.interrupted else "failed"
         points = [job.point for job in jobs if job.point is not None and job.state in ("done", "complete")]
-        problems = [f"{job.name} failed. {job.error}" for job in jobs if job.state == "failed"]
+        problems = _told([job for job in jobs if job.state == "failed"])
         complete = len(points) == len(jobs) > 0
         sweep = self._mirror.sweep
         sweep.status = "FINISHED" if complete else "KILLED" if self.interrupted else "FAILED"
@@ -192,3 +195,14 @@ class Sweep:
                     for name, figure in sweep_figures(points):
                         write_png(folder / "plots" / f"{name}.png", figure)
         write_sweep(folder, sweep)
+
+
+def _told(failed: Sequence[Job]) -> list[str]:
+    """What went wrong: each error once, with the points that it is of."""
+    names: dict[str, list[str]] = {}
+    for job in failed:
+        names.setdefault(str(job.error), []).append(job.name)
+    return [
+        f"{', '.join(points[:SOME])}{f' and {len(points) - SOME} more' if len(points) > SOME else ''} failed. {error}"
+        for error, points in names.items()
+    ]

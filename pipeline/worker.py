@@ -5,11 +5,13 @@ It runs in a process that an engine has started (distribution.py), on this machi
 
 from __future__ import annotations
 
+import base64
 import functools
 import json
 import os
 import platform
 import signal
+import sys
 import threading
 import time
 import zlib
@@ -17,7 +19,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from pipeline import cli
@@ -33,17 +34,16 @@ PARENT_SECONDS = 1.0
 Report = list[dict[str, Any]]
 
 
-def train_unit(parcels: Sequence[bytes], composed: DictConfig) -> Report:
+def train_unit(composed: DictConfig) -> Report:
     """Hydra's task on a worker: train one unit.
 
     Args:
-        parcels: all units, packed as `distribution` packs them; the number of the job says which is meant.
-        composed: not looked at, as every point of the unit has its own config.
+        composed: its key `unit` is what `distribution` has packed; every point of it has a config of its own.
 
     Returns:
         For each point its `signature`, its `state` as in `Job`, and `error`, what went wrong in words or None.
     """
-    unit = json.loads(zlib.decompress(parcels[int(HydraConfig.get().job.num)]))
+    unit = json.loads(zlib.decompress(base64.b64decode(composed["unit"])))
     _end_with_parent()
     if "OMP_NUM_THREADS" in os.environ:  # TensorFlow has names of its own for it
         os.environ.setdefault("TF_NUM_INTRAOP_THREADS", os.environ["OMP_NUM_THREADS"])
@@ -77,10 +77,13 @@ class _Worker:
         self.points = [(read_config(point["config"]), point) for point in unit["points"]]
         first = self.points[0][0]
         array_module(first)
+        if self.apart and place_of(self.root) == unit["home"]:
+            raise _at_home(self.root)
         self.jobs: list[Job] = []
         self.mirror: Mirror | MirrorProcess | None = None
-        self.process = launch(first)
         self.training = PassTraining(project, self.root, first, unit["tags"], self._label, self._start, bar=False)
+        self.process = launch(first)
+        self._total = int(unit["total"])
         self._numbers = {point["signature"]: int(point["number"]) for _, point in self.points}
         self._replaced = {point["signature"]: point["replaced"] for _, point in self.points}
 
@@ -106,7 +109,7 @@ class _Worker:
             try:
                 if self.apart:
                     self._fetch_checkpoints()
-                self.training.train([job for job in self.jobs if not self._was_replaced(job)])
+                self.training.train([job for job in self.jobs if not self._is_replaced(job)])
             except KeyboardInterrupt:
                 pass  # what is not complete was killed, as the report says
             for job in self.jobs:
@@ -118,17 +121,20 @@ class _Worker:
             if self.process is not None:
                 end(self.process)
 
-    def _was_replaced(self, job: Job) -> bool:
-        """Whether a point that is to be trained again was, before a worker of this unit was lost."""
+    def _is_replaced(self, job: Job) -> bool:
+        """Whether a point that is to be trained again was, before a worker was lost; if it was begun, it goes on."""
         from pipeline.pass_training import take_over
         from pipeline.point_folder import read_run
 
-        before = self._replaced[job.signature]
-        if not job.config.force or self.apart or read_run(job.folder.final).get("attempt") == before:
+        if not job.config.force or self.apart:  # what another disk has is nothing that this command knows of
             return False
-        job.look()
-        if job.state == "done":
-            take_over(job)
+        complete, begun = (read_run(folder).get("attempt") for folder in (job.folder.final, job.folder.path))
+        before = self._replaced[job.signature]
+        job.goes_on = begun not in (None, *before)
+        if complete not in (None, *before):
+            job.look()
+            if job.state == "done":
+                take_over(job)
         return job.state == "done"
 
     def _report(self, unsent: LabError | None) -> Report:
@@ -147,14 +153,17 @@ class _Worker:
         from pipeline.tracking import Tracker
         from pipeline.transfer import fetch_checkpoint
 
-        tracker = Tracker(Tracking(**self.sweep.tracking), self.sweep.study, self.root)
-        for job in self.jobs:
-            job.look()
-            if job.state == "to run" and not job.config.force and job.folder.claim():
-                try:
-                    fetch_checkpoint(tracker, job)
-                finally:
-                    job.folder.release()
+        try:
+            tracker = Tracker(Tracking(**self.sweep.tracking), self.sweep.study, self.root)
+            for job in self.jobs:
+                job.look()
+                if job.state != "done" and not job.config.force and job.folder.claim():
+                    try:
+                        fetch_checkpoint(tracker, job)
+                    finally:
+                        job.folder.release()
+        except LabError as error:
+            print(f"what other nodes have trained is not known. {error}", file=sys.stderr, flush=True)
 
     def _start(self) -> None:
         if self.mirror is not None:
@@ -163,7 +172,22 @@ class _Worker:
     def _label(self, jobs: Sequence[Job]) -> str:
         places = sorted(self._numbers[job.signature] for job in jobs)
         which = f"point {places[0]}" if len(places) == 1 else f"points {', '.join(map(str, places))}"
-        return f"{self.sweep.name}: {which} of {len(self.sweep.points)} on {platform.node()}"
+        return f"{self.sweep.name}: {which} of {self._total} on {platform.node()}"
+
+
+def place_of(root: Path) -> list[str | int]:
+    """A folder as no other has it: its machine, device and number."""
+    there = root.stat()
+    return [platform.node(), there.st_dev, there.st_ino]
+
+
+def _at_home(root: Path) -> LabError:
+    return LabError(
+        f"A worker on {platform.node()} works in the folder of the command itself.",
+        expected="with hydra.launcher.shared_disk=false, nodes with a folder of their own",
+        received=str(root),
+        fix="start Ray there with --num-cpus 0, or use hydra.launcher.shared_disk=true",
+    )
 
 
 def _stranger(job: Job, expected: str) -> LabError:

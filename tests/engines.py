@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from pipeline.distribution import EngineError
+from pipeline.errors import EngineError
 
 
 class HereEngine:
@@ -28,17 +27,14 @@ class HereEngine:
         self.workers, self.shared_disk, self.lose = workers, shared_disk, lose
         self.calls: list[int] = []
 
-    def run(self, task: Callable[[DictConfig], Any], count: int) -> list[Any]:
-        self.calls.append(count)
+    def run(self, task: Callable[[DictConfig], Any], parcels: Sequence[str]) -> list[Any]:
+        self.calls.append(len(parcels))
         returned, lost = [], 0
-        before = HydraConfig.instance().cfg
-        for number in range(count):
+        for number, parcel in enumerate(parcels):
             if self.lose(len(self.calls), number):
                 lost += 1
                 continue
-            HydraConfig.instance().cfg = OmegaConf.create({"hydra": {"job": {"num": number}}})  # type: ignore[assignment]
-            returned.append(task(OmegaConf.create()))
-        HydraConfig.instance().cfg = before
+            returned.append(task(OmegaConf.create({"unit": parcel})))
         if lost:
             raise EngineError(f"{lost} units were lost.")
         return returned

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +10,9 @@ import pytest
 
 from pipeline import distribution, mirror_process, pass_training, worker
 from pipeline.distribution import Engine
-from pipeline.errors import LabError
+from pipeline.errors import EngineError, LabError
 from pipeline.identity import signature
+from pipeline.mirror import Mirror
 from pipeline.point_folder import read_run
 from pipeline.provenance import owner
 from pipeline.sweep import Sweep
@@ -35,15 +36,28 @@ GRID = ("0.01", "5", "0.1")
 
 
 @pytest.fixture
-def beside(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Mirrors in this process, as those of other processes import MLflow anew for each unit."""
+def beside(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Mirrors in this process, as those of other processes import MLflow anew for each unit; they end with the test."""
     monkeypatch.setattr(mirror_process, "launch", lambda first: None)
+    real, mirrors = Mirror.start, []
+
+    def start(self: Mirror) -> None:
+        mirrors.append(self)
+        real(self)
+
+    monkeypatch.setattr(Mirror, "start", start)
+    yield
+    for mirror in mirrors:  # of a worker that was lost
+        mirror._closing.set()
+        mirror._thread.join()
 
 
 def distributed(project: Path, requests: Sequence[Request], engine: Engine) -> Sweep:
     sweep = Sweep(project, requests[0][0], len(requests), engine=engine)
-    sweep.train_all(requests)
-    sweep.finish()
+    try:
+        sweep.train_all(requests)
+    finally:
+        sweep.finish()
     return sweep
 
 
@@ -198,10 +212,10 @@ def attempts_of(project: Path) -> dict[str, str]:
 
 def test_a_unit_that_an_engine_tries_again_does_not_force_twice(project: Path) -> None:
     class Twice(HereEngine):
-        def run(self, task: Any, count: int) -> list[Any]:
-            first = super().run(task, count)
+        def run(self, task: Any, parcels: Sequence[str]) -> list[Any]:
+            first = super().run(task, parcels)
             between.update(attempts_of(project))
-            super().run(task, count)
+            super().run(task, parcels)
             return first
 
     between: dict[str, str] = {}
@@ -209,3 +223,38 @@ def test_a_unit_that_an_engine_tries_again_does_not_force_twice(project: Path) -
     before = attempts_of(project)
     distributed(project, rates("0.1", more=["force=true"]), Twice())
     assert attempts_of(project) == between != before
+
+
+def test_force_fails_where_nothing_was_trained(project: Path) -> None:
+    distributed(project, rates("0.1", "5"), HereEngine())
+    before = attempts_of(project)
+    with pytest.raises(LabError, match=r"^learning_rate=0.1, learning_rate=5 failed. \d units were lost.$"):
+        distributed(project, rates("0.1", "5", more=["force=true"]), HereEngine(lose=lambda call, unit: True))
+    assert attempts_of(project) == before
+    assert statuses(project)["line_y2x numpy"] == "FAILED"
+
+
+@pytest.mark.parametrize("force", ["false", "true"])
+def test_a_worker_that_is_lost_in_the_middle_costs_an_interval(
+    project: Path, calm: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], force: str
+) -> None:
+    class Lost(BaseException):
+        pass
+
+    class Losing(HereEngine):
+        def run(self, task: Any, parcels: Sequence[str]) -> list[Any]:
+            try:
+                return super().run(task, parcels)
+            except Lost:
+                raise EngineError("A worker was lost.") from None
+
+    def lose() -> None:
+        raise Lost
+
+    if force == "true":
+        distributed(project, rates(*GRID), HereEngine())
+    at_epoch(monkeypatch, 7, lose)
+    distributed(project, rates(*GRID, more=[f"force={force}"]), Losing())
+    assert "going on after 7" in capfd.readouterr().err
+    assert on_disk(project) == on_disk(calm)
+    assert in_mlflow(project) == in_mlflow(calm)

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import signal
 import subprocess
 import sys
-import time
 import zlib
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
-from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
 
 from pipeline import mirror_process, worker
@@ -26,9 +25,8 @@ POINTS = [{"signature": "a", "number": 1}, {"signature": "b", "number": 2}]
 
 
 @pytest.fixture
-def number_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    """This process is a worker with the second unit."""
-    monkeypatch.setattr(HydraConfig.instance(), "cfg", OmegaConf.create({"hydra": {"job": {"num": 1}}}))
+def worker_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """This process is a worker, for which nobody has chosen a number of threads."""
     monkeypatch.setattr(mirror_process, "launch", lambda first: None)
     for name in ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"):
         monkeypatch.delenv(name, raising=False)
@@ -36,7 +34,7 @@ def number_one(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def told(monkeypatch: pytest.MonkeyPatch, ends: BaseException | Report) -> Report:
     """What is reported of a unit that ends so."""
-    parcels = [zlib.compress(json.dumps({"points": points}).encode()) for points in ([], POINTS)]
+    parcel = base64.b64encode(zlib.compress(json.dumps({"points": POINTS}).encode())).decode()
     seen: list[dict[str, Any]] = []
 
     class Ending:
@@ -49,18 +47,18 @@ def told(monkeypatch: pytest.MonkeyPatch, ends: BaseException | Report) -> Repor
             return ends
 
     monkeypatch.setattr(worker, "_Worker", Ending)
-    report = train_unit(parcels, OmegaConf.create())
+    report = train_unit(OmegaConf.create({"unit": parcel}))
     assert seen == [{"points": POINTS}]
     return report
 
 
-@pytest.mark.usefixtures("number_one")
-def test_the_number_of_the_job_says_which_unit_is_meant(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.usefixtures("worker_process")
+def test_what_became_of_a_unit_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     report: Report = [{"signature": "a", "state": "complete", "error": None}]
     assert told(monkeypatch, report) == report
 
 
-@pytest.mark.usefixtures("number_one")
+@pytest.mark.usefixtures("worker_process")
 def test_an_error_is_that_of_every_point_and_a_stop_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
     assert told(monkeypatch, LabError("No data.")) == [
         {"signature": sign, "state": "failed", "error": "No data."} for sign in "ab"
@@ -70,7 +68,7 @@ def test_an_error_is_that_of_every_point_and_a_stop_is_none(monkeypatch: pytest.
     ]
 
 
-@pytest.mark.usefixtures("number_one")
+@pytest.mark.usefixtures("worker_process")
 def test_an_error_of_our_own_reaches_the_engine_and_signals_are_as_before(monkeypatch: pytest.MonkeyPatch) -> None:
     before = signal.getsignal(signal.SIGTERM)
     with pytest.raises(ZeroDivisionError):
@@ -78,7 +76,7 @@ def test_an_error_of_our_own_reaches_the_engine_and_signals_are_as_before(monkey
     assert signal.getsignal(signal.SIGTERM) is before
 
 
-@pytest.mark.usefixtures("number_one")
+@pytest.mark.usefixtures("worker_process")
 def test_tensorflow_gets_the_threads_that_an_engine_gives(monkeypatch: pytest.MonkeyPatch) -> None:
     told(monkeypatch, [])
     assert "TF_NUM_INTRAOP_THREADS" not in os.environ
@@ -90,13 +88,17 @@ def test_tensorflow_gets_the_threads_that_an_engine_gives(monkeypatch: pytest.Mo
     assert os.environ["TF_NUM_INTRAOP_THREADS"] == "2"
 
 
-CHILD = (
-    "from pipeline import worker; worker.PARENT_SECONDS = 0.05; worker._end_with_parent(); import time; time.sleep(600)"
-)
+CHILD = """
+import os, time
+from pipeline import worker
+worker.PARENT_SECONDS = 0.05
+worker._end_with_parent()
+print(os.getpid(), flush=True)
+time.sleep(600)
+"""
 PARENT = f"""
 import subprocess, sys, time
 child = subprocess.Popen([sys.executable, "-c", {CHILD!r}])
-print(child.pid, flush=True)
 time.sleep(600)
 """
 
@@ -105,9 +107,6 @@ def test_a_worker_ends_with_the_process_that_has_started_it(tmp_path: Path) -> N
     parent = subprocess.Popen([sys.executable, "-c", PARENT], cwd=PROJECT, stdout=subprocess.PIPE, text=True)
     assert parent.stdout is not None
     child = psutil.Process(int(parent.stdout.readline()))
-    give_up = time.monotonic() + 60
-    while child.num_threads() < 2 and time.monotonic() < give_up:  # it has not begun to watch
-        time.sleep(0.05)
     parent.kill()
     parent.communicate()
     try:
