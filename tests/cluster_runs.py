@@ -13,29 +13,50 @@ from pathlib import Path
 import psutil
 
 from pipeline.cli import PROJECT
-from tests.swept import by_name, on_disk
+from tests.swept import by_name, in_mlflow, on_disk
 
 RATES = ("0.1", "1", "10", "100")
 STUDY = (
     "experiment=three_bits",
     f"optimizer.learning_rate={','.join(RATES)}",
     "model.hidden_size=4",
-    "training.epochs=100000",
-    "recording.metrics_every=10000",
+    "training.epochs=2000",
+    "recording.metrics_every=100",
     "recording.snapshots=4",
 )
 SECONDS = 120.0
+HELD = """
+
+FIRST_SECONDS = 0.0
+_keep = PassCheckpoints.keep
 
 
-def make_lab(folder: Path) -> Path:
-    """A project with checkpoints every tenth of a second, so that there are some to go on from."""
+def _keep_and_wait(self, epoch, states):
+    _keep(self, epoch, states)
+    while Path(HOLD).exists():
+        time.sleep(0.02)
+
+
+PassCheckpoints.keep = _keep_and_wait
+"""
+"""What a lab has at the end of checkpoints.py: who trains keeps a checkpoint and trains no further while there is a
+file called hold. So workers are met while they train, however fast or slow this machine is."""
+
+
+def make_lab(folder: Path, held: bool = False) -> Path:
+    """A project, without points; `held`: whether who trains waits at a checkpoint until the file `hold` is gone."""
     for name in ("conf", "pipeline", "hydra_plugins"):
-        shutil.copytree(PROJECT / name, folder / name)
-    module = folder / "pipeline" / "checkpoints.py"
-    module.write_text(
-        module.read_text().replace("FIRST_SECONDS = 2.0", "FIRST_SECONDS = 0.1").replace("= 60\n", "= 3\n")
-    )
+        shutil.copytree(PROJECT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+    if held:
+        (folder / "hold").touch()
+        with (folder / "pipeline" / "checkpoints.py").open("a") as module:
+            module.write(HELD.replace("HOLD", repr(str(folder / "hold"))))
     return folder
+
+
+def go_on(lab: Path) -> None:
+    """Let who trains go on."""
+    (lab / "hold").unlink()
 
 
 def start(lab: Path, *overrides: str, study: tuple[str, ...] = STUDY) -> subprocess.Popen[bytes]:
@@ -76,9 +97,9 @@ def until(condition: Callable[[], object]) -> None:
         time.sleep(0.02)
 
 
-def has_checkpoint(lab: Path) -> bool:
-    """Whether a point in training has come to a checkpoint."""
-    return any((lab / ".points").glob("*.training/checkpoint.npz"))
+def checkpoints(lab: Path) -> list[Path]:
+    """Those of points in training."""
+    return list((lab / ".points").glob("*.training/checkpoint.npz"))
 
 
 def processes_in(lab: Path, but: int = 0) -> list[psutil.Process]:
@@ -104,8 +125,9 @@ def training_processes(lab: Path) -> list[psutil.Process]:
 
 
 def the_same(lab: Path, other: Path, uri: str | None = None) -> None:
-    """Two labs have the same numbers, and a lab's MLflow one finished run for each point, and one for the sweep."""
+    """Two labs have the same numbers, on disk and in MLflow: one finished run for each point, and one for the sweep."""
     assert on_disk(lab) == on_disk(other)
+    assert in_mlflow(lab, "three_bits", uri) == in_mlflow(other, "three_bits")
     runs = by_name(lab, "three_bits", uri)
     assert {run.info.status for run in runs.values()} == {"FINISHED"}
     assert len(runs) == len(on_disk(other)) + 1

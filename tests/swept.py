@@ -23,6 +23,8 @@ from pipeline.sweep import Sweep
 from tests.trained import config
 
 STUDY = ("experiment=line_y2x", "gradient=backpropagation", "training.epochs=30")
+ELSEWHERE = ("study", "results", "tracking.name", "tracking.uri")
+"""Parameters that say where a point is, not what."""
 Request = tuple[Config, list[str]]
 Content = dict[str, dict[str, Any]]
 
@@ -122,7 +124,7 @@ def in_mlflow(project: Path, study: str = "line_y2x", uri: str | None = None, wh
         content[name] = {
             "status": run.info.status,
             "parent": names.get(run.data.tags.get("mlflow.parentRunId", "")),
-            "params": {k: v for k, v in run.data.params.items() if k not in ("study", "results", "tracking.uri")},
+            "params": {k: v for k, v in run.data.params.items() if k not in ELSEWHERE},
             "tags": {k: run.data.tags.get(k) for k in ("lab.role", "signature", "backend", "outcome", "error")},
             "metrics": rows,
             "artifacts": artifact_names(client, run.info.run_id),

@@ -19,9 +19,10 @@ from pipeline.errors import LabError
 from tests.cluster_runs import (
     RATES,
     STUDY,
+    checkpoints,
     ended_with,
     finish,
-    has_checkpoint,
+    go_on,
     make_lab,
     processes_in,
     run,
@@ -64,12 +65,12 @@ def test_joblib_trains_what_the_basic_launcher_trains(calm: Path, tmp_path: Path
 
 @pytest.mark.slow
 def test_a_worker_that_is_killed_costs_an_interval(calm: Path, tmp_path: Path) -> None:
-    lab = make_lab(tmp_path)
+    lab = make_lab(tmp_path, held=True)
     command = start(lab, *JOBLIB)
     with ended_with(command):
-        until(lambda: has_checkpoint(lab))
-        for worker in training_processes(lab)[:1]:
-            worker.send_signal(signal.SIGKILL)
+        until(lambda: len(checkpoints(lab)) == 2)
+        training_processes(lab)[0].send_signal(signal.SIGKILL)
+        go_on(lab)
         told = finish(lab, command)
     assert "points are handed out again. joblib did not bring back every unit." in told
     assert "going on after" in told
@@ -78,10 +79,10 @@ def test_a_worker_that_is_killed_costs_an_interval(calm: Path, tmp_path: Path) -
 
 @pytest.mark.slow
 def test_a_command_that_is_stopped_or_killed_leaves_no_process_and_goes_on(calm: Path, tmp_path: Path) -> None:
-    lab = make_lab(tmp_path)
+    lab = make_lab(tmp_path, held=True)
     command = start(lab, *JOBLIB)
     with ended_with(command):
-        until(lambda: has_checkpoint(lab))
+        until(lambda: checkpoints(lab))
         os.killpg(command.pid, signal.SIGINT)
         assert command.wait() == 130
     until(lambda: processes_in(lab) == [])
@@ -90,6 +91,7 @@ def test_a_command_that_is_stopped_or_killed_leaves_no_process_and_goes_on(calm:
     with ended_with(command):
         until(lambda: training_processes(lab))
     until(lambda: processes_in(lab) == [])
+    go_on(lab)
     told = run(lab, *JOBLIB)
     assert " to continue" in told
     the_same(lab, calm)

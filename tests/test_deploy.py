@@ -16,7 +16,6 @@ import pytest
 import requests
 
 from pipeline.cli import PROJECT
-from tests.services import missing
 from tests.team_server import TeamServer, team_server, without_secrets
 
 DEPLOY = PROJECT / "deploy"
@@ -105,7 +104,7 @@ def test_the_unit_is_understood_and_starts_what_there_is(tmp_path: Path) -> None
     )
     assert "LAB_DATABASE_URI names no PostgreSQL database" in done.stderr  # it has understood its options
     if shutil.which("systemd-analyze") is None:
-        missing("systemd-analyze (Debian: systemd)")
+        pytest.skip("needs systemd-analyze (Debian: systemd)")
     unit = tmp_path / "learning-rate-lab-server.service"
     unit.write_text(text.replace(python, sys.executable))
     done = subprocess.run(["systemd-analyze", "verify", str(unit)], capture_output=True, text=True, check=False)

@@ -34,6 +34,7 @@ from tests.swept import at_epoch, interrupt, killed, on_disk, rates, swept
 from tests.test_data import Trap, arrays, describe, refusal
 
 READERS = {
+    "transfer.py": "what came through a server, SHA256SUMS and checkpoints: test_transfer.py",
     "checkpoints.py": "checkpoint.npz",
     "cli.py": "conf/*.yaml",
     "compare.py": "results/*/*/sweep.json, reports/recorded/*.md",
@@ -45,6 +46,7 @@ READERS = {
     "mirror_service.py": "metrics.csv of a point that its command trains: test_mirror_service.py",
     "model_loader.py": "network.json and weights.npz of a model in MLflow",
     "point_folder.py": "metrics.csv and run.json of a point in training",
+    "pulled.py": "dvc.lock: test_pulled.py",
     "points.py": "config.json, outcome.json, metrics.csv, weights.npz, map.npz, TABLE.csv of a complete point",
     "prepare.py": "data/raw/*",
     "presentation.py": "config.json of the points of other sweeps",

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from tests.cluster_runs import (
-    STUDY,
+    checkpoints,
     ended_with,
     finish,
-    has_checkpoint,
+    go_on,
     make_lab,
     processes_in,
     run,
@@ -24,6 +24,7 @@ from tests.cluster_runs import (
 )
 from tests.flaky_server import mlflow_server
 from tests.ray_cluster import QUIET, RayCluster, ray_cluster
+from tests.swept import statuses
 
 pytestmark = pytest.mark.slow
 RAY = ("hydra/launcher=ray", "hydra.launcher.workers=2")
@@ -53,15 +54,17 @@ def on(cluster: RayCluster) -> tuple[str, ...]:
 
 
 def test_a_worker_and_a_node_are_killed(calm: Path, tmp_path: Path, cluster: RayCluster) -> None:
-    lab = make_lab(tmp_path)
+    lab = make_lab(tmp_path, held=True)
     cluster.start_node()
     cluster.start_node()
     command = start(lab, *on(cluster))
     with ended_with(command):
-        until(lambda: has_checkpoint(lab))
-        training_processes(lab)[0].send_signal(signal.SIGKILL)
-        until(lambda: has_checkpoint(lab))
+        until(lambda: checkpoints(lab))
+        first = training_processes(lab)[0]
+        first.send_signal(signal.SIGKILL)
+        until(lambda: training_processes(lab) and first not in training_processes(lab))
         cluster.kill_node(1)
+        go_on(lab)
         told = finish(lab, command)
     the_same(lab, calm)
     assert "going on after" in told
@@ -69,47 +72,50 @@ def test_a_worker_and_a_node_are_killed(calm: Path, tmp_path: Path, cluster: Ray
 
 
 def test_the_command_is_killed_and_then_the_whole_cluster(calm: Path, tmp_path: Path, cluster: RayCluster) -> None:
-    lab = make_lab(tmp_path)
+    lab = make_lab(tmp_path, held=True)
     cluster.start_node(cpus=2)
     command = start(lab, *on(cluster))
     with ended_with(command):
-        until(lambda: has_checkpoint(lab))
+        until(lambda: checkpoints(lab))
     until(lambda: training_processes(lab) == [])  # Ray ends the workers of a command that has gone
+    command = start(lab, *on(cluster))
+    with ended_with(command):
+        until(lambda: training_processes(lab))
+        command.send_signal(signal.SIGTERM)
+        assert command.wait() == 130
+    assert "RUNNING" not in statuses(lab, "three_bits").values()
+    until(lambda: training_processes(lab) == [])
     command = start(lab, *on(cluster))
     with ended_with(command):
         until(lambda: training_processes(lab))
         cluster.kill_node(0)
         command.wait()
     assert command.returncode != 0  # Ray ends a process whose cluster has gone
+    go_on(lab)
     run(lab)  # and on this machine alone
     the_same(lab, calm)
 
 
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="needs root, to give a node its own disk")
 def test_nodes_share_no_disk(calm: Path, tmp_path: Path, cluster: RayCluster) -> None:
-    lab, nodes = make_lab(tmp_path / "lab"), [make_lab(tmp_path / f"node_{number}") for number in range(2)]
-    for node in nodes:  # their workers send each checkpoint
-        module = node / "pipeline" / "transfer.py"
-        module.write_text(
-            module.read_text().replace("SEND_SECONDS = 30.0", "SEND_SECONDS = 0.0").replace("20 * ", "0 * ")
-        )
+    lab, nodes = make_lab(tmp_path / "lab"), [make_lab(tmp_path / f"node_{number}", held=True) for number in range(2)]
+    for node in nodes:  # their workers wait for this file, under the path that they see it by
+        module = node / "pipeline" / "checkpoints.py"
+        module.write_text(module.read_text().replace(str(node), str(lab)))
     cluster.start_node(cpus=0)
     for node in nodes:
         cluster.start_node(own_disk={lab: node})
     (tmp_path / "server").mkdir()
     with mlflow_server(tmp_path / "server") as port:
         uri = f"http://127.0.0.1:{port}"
-        longer = tuple("training.epochs=300000" if "epochs=" in one else one for one in STUDY)
         server = ("tracking=server", f"tracking.uri={uri}", "hydra.launcher.shared_disk=false")
-        command = start(lab, *on(cluster), *server, study=longer)
+        command = start(lab, *on(cluster), *server)
         with ended_with(command):
-            until(lambda: any((tmp_path / "server" / "a").glob("**/checkpoint/*.zip")))
-            lost = next(number for number in (1, 2) if has_checkpoint(nodes[number - 1]))
-            cluster.kill_node(lost)
+            until(lambda: len([*(tmp_path / "server" / "a").glob("**/checkpoint")]) == len(nodes))
+            cluster.kill_node(1)
+            go_on(nodes[1])
             told = finish(lab, command)
-        alone = make_lab(tmp_path / "alone")
-        run(alone, study=longer)
-        the_same(lab, alone, uri)
+        the_same(lab, calm, uri)
     assert "going on after" in told
     assert not any((tmp_path / "server" / "a").glob("**/checkpoint/*.zip"))
 

@@ -25,7 +25,8 @@ def cluster() -> Iterator[str]:
 @pytest.mark.parametrize(
     "uri",
     [
-        "sqlite:///secret.db", "postgresql://", "postgresql://lab:secret@/lab", "postgresql://lab:secret@host",
+        "sqlite:///secret.db", "postgresql://", "postgresql://lab:secret@/lab",
+        "postgresql://lab@host/lab?password=secret", "postgresql://lab:secret@host",
         "postgresql://lab:sec/ret@host/lab", "postgresql://lab:secret@host:99999/lab", "postgresql://[lab:secret",
     ],
 )  # fmt: skip
