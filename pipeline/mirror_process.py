@@ -25,7 +25,6 @@ from pipeline.provenance import owner
 
 if TYPE_CHECKING:
     from pipeline.jobs import Job
-    from pipeline.mirror import Branch
     from pipeline.sweep_record import SweepRecord
 
 PROJECT = Path(__file__).resolve().parent.parent
@@ -74,21 +73,15 @@ class MirrorProcess:
 
     Args:
         process: it.
-        root, sweep, folder, jobs, branch: see `Mirror`.
+        root, sweep, folder, jobs: see `Mirror`.
     """
 
     def __init__(
-        self,
-        process: subprocess.Popen[bytes],
-        root: Path,
-        sweep: SweepRecord,
-        folder: Path,
-        jobs: Collection[Job],
-        branch: Branch | None = None,
+        self, process: subprocess.Popen[bytes], root: Path, sweep: SweepRecord, folder: Path, jobs: Collection[Job]
     ) -> None:
         self.sweep, self.folder = sweep, folder
         self._process, self._jobs = process, jobs
-        self._first = {"root": str(root), "folder": str(folder), "owner": owner(), "branch": branch and asdict(branch)}
+        self._first = {"root": str(root), "folder": str(folder), "owner": owner()}
         self._told: dict[str, Any] = {}
         self._answer: dict[str, Any] | None = None
         self._closing = threading.Event()

@@ -1,8 +1,8 @@
 """The process of a mirror, which `mirror_process.launch` starts. It ends with its input, whatever it is doing.
 
-In: lines of JSON with what is new. `root`, `folder`, `owner` and `branch`, once; `sweep`: what the command is; `jobs`:
-its points, each with `signature`, `state`, `run`, `error` and `rows`, how many metrics of its journal a checkpoint
-counts on, and at first with `name`, `overrides` and `config`; `end`: that this is all.
+In: lines of JSON with what is new. `root`, `folder` and `owner`, once; `sweep`: what the command is; `jobs`: its
+points, each with `signature`, `state`, `run`, `error` and `rows`, how many metrics of its journal a checkpoint counts
+on, and at first with `name`, `overrides` and `config`; `end`: that this is all.
 
 Out: `notice`, something to show; at last `unsent`, what MLflow has not got, in words, or null.
 """
@@ -28,7 +28,7 @@ from pipeline import store
 from pipeline.config import read_config
 from pipeline.errors import LabError
 from pipeline.jobs import Job, read_own_point
-from pipeline.mirror import Branch, Mirror
+from pipeline.mirror import Mirror
 from pipeline.models import list_packages
 from pipeline.point_folder import HEADER, JOURNAL, PointFolder
 from pipeline.points import Point, read_journal
@@ -101,8 +101,7 @@ def serve(messages: Callable[[], Message], say: Callable[[Message], None]) -> No
     message = messages()
     jobs: dict[str, DistantJob] = {}
     root, sweep = Path(message["root"]), SweepRecord(**message["sweep"])
-    branch = None if message["branch"] is None else Branch(**message["branch"])
-    mirror = DistantMirror(root, sweep, Path(message["folder"]), jobs.values(), branch=branch)
+    mirror = DistantMirror(root, sweep, Path(message["folder"]), jobs.values())
     mirror.owner, mirror.say = message["owner"], say
     while True:
         vars(sweep).update(message.get("sweep", {}))

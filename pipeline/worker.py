@@ -28,7 +28,6 @@ from pipeline.interruption import SIGNALS, end_at_once
 if TYPE_CHECKING:
     from pipeline.jobs import Job
     from pipeline.mirror import Mirror
-    from pipeline.mirror_process import MirrorProcess
 
 PARENT_SECONDS = 1.0
 Report = list[dict[str, Any]]
@@ -66,7 +65,6 @@ class _Worker:
     def __init__(self, unit: dict[str, Any]) -> None:
         from pipeline.backends.numpy.array_modules import array_module
         from pipeline.config import read_config
-        from pipeline.mirror_process import launch
         from pipeline.pass_training import PassTraining
         from pipeline.provenance import store_root
         from pipeline.sweep_record import SweepRecord
@@ -80,46 +78,35 @@ class _Worker:
         if self.apart and place_of(self.root) == unit["home"]:
             raise _at_home(self.root)
         self.jobs: list[Job] = []
-        self.mirror: Mirror | MirrorProcess | None = None
+        self.mirror: Mirror | None = None
         self.training = PassTraining(project, self.root, first, unit["tags"], self._label, self._start, bar=False)
-        self.process = launch(first)
         self._total = int(unit["total"])
         self._numbers = {point["signature"]: int(point["number"]) for _, point in self.points}
         self._replaced = {point["signature"]: point["replaced"] for _, point in self.points}
 
     def run(self) -> Report:
         from pipeline.mirror import Branch, Mirror
-        from pipeline.mirror_process import MirrorProcess, end
         from pipeline.sweep_record import sweep_folder
 
+        for config, point in self.points:
+            job = self.training.job(config, point["overrides"])
+            if job.signature != point["signature"]:
+                raise _stranger(job, point["signature"])
+            self.jobs.append(job)
+        folder = sweep_folder(self.root, self.sweep.key)
+        # In this process, which is used again and then has MLflow already: one of its own would import it each time.
+        self.mirror = Mirror(self.root, self.sweep, folder, self.jobs, branch=Branch(apart=self.apart))
         try:
-            for config, point in self.points:
-                job = self.training.job(config, point["overrides"])
-                if job.signature != point["signature"]:
-                    raise _stranger(job, point["signature"])
-                self.jobs.append(job)
-            branch = Branch(apart=self.apart)
-            kept = self.root, self.sweep, sweep_folder(self.root, self.sweep.key), self.jobs
-            mirror = (
-                Mirror(*kept, branch=branch)
-                if self.process is None
-                else MirrorProcess(self.process, *kept, branch=branch)
-            )
-            self.mirror = mirror
-            try:
-                if self.apart:
-                    self._fetch_checkpoints()
-                self.training.train([job for job in self.jobs if not self._is_replaced(job)])
-            except KeyboardInterrupt:
-                pass  # what is not complete was killed, as the report says
-            for job in self.jobs:
-                if job.state == "training":
-                    job.state = "killed"
-            mirror.close()
-            return self._report(mirror.unsent())
-        finally:
-            if self.process is not None:
-                end(self.process)
+            if self.apart:
+                self._fetch_checkpoints()
+            self.training.train([job for job in self.jobs if not self._is_replaced(job)])
+        except KeyboardInterrupt:
+            pass  # what is not complete was killed, as the report says
+        for job in self.jobs:
+            if job.state == "training":
+                job.state = "killed"
+        self.mirror.close()
+        return self._report(self.mirror.unsent())
 
     def _is_replaced(self, job: Job) -> bool:
         """Whether a point that is to be trained again was, before a worker was lost; if it was begun, it goes on."""

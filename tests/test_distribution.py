@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from pipeline import distribution, mirror_process, pass_training, worker
+from pipeline import distribution, pass_training, worker
 from pipeline.distribution import Engine
 from pipeline.errors import EngineError, LabError
 from pipeline.identity import signature
@@ -37,8 +37,7 @@ GRID = ("0.01", "5", "0.1")
 
 @pytest.fixture
 def beside(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Mirrors in this process, as those of other processes import MLflow anew for each unit; they end with the test."""
-    monkeypatch.setattr(mirror_process, "launch", lambda first: None)
+    """The mirrors of workers that are lost end with the test."""
     real, mirrors = Mirror.start, []
 
     def start(self: Mirror) -> None:

@@ -10,7 +10,7 @@ import pytest
 from mlflow import MlflowClient
 
 from pipeline import checkpoints as checkpoints_module
-from pipeline import cli, distribution, mirror_process, transfer
+from pipeline import cli, distribution, transfer
 from pipeline.config import Tracking
 from pipeline.errors import LabError
 from pipeline.point_folder import PointFolder
@@ -62,7 +62,6 @@ class Apart:
 
 @pytest.fixture
 def apart(tmp_path: Path, uri: str, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Apart:
-    monkeypatch.setattr(mirror_process, "launch", lambda first: None)
     monkeypatch.setattr(transfer, "SEND_SECONDS", 0.0)
     return Apart(tmp_path, uri, request.node.name, monkeypatch)
 
@@ -119,6 +118,12 @@ def test_another_node_goes_on_where_a_lost_one_was(
     apart.command()
     assert capfd.readouterr().err.count("going on after 7") == len(GRID)
     finished(apart, calm)
+
+
+def test_a_worker_in_the_folder_of_the_command_is_refused(apart: Apart, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cli, "PROJECT", apart.home)
+    with pytest.raises(LabError, match=r"(?s)works in the folder of the command itself.*--num-cpus 0"):
+        apart.command()
 
 
 def kept_at_epoch(apart: Apart, monkeypatch: pytest.MonkeyPatch) -> tuple[Tracker, Sweep, str]:

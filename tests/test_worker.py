@@ -16,7 +16,7 @@ import psutil
 import pytest
 from omegaconf import OmegaConf
 
-from pipeline import mirror_process, worker
+from pipeline import worker
 from pipeline.cli import PROJECT
 from pipeline.errors import LabError
 from pipeline.worker import Report, train_unit
@@ -27,7 +27,6 @@ POINTS = [{"signature": "a", "number": 1}, {"signature": "b", "number": 2}]
 @pytest.fixture
 def worker_process(monkeypatch: pytest.MonkeyPatch) -> None:
     """This process is a worker, for which nobody has chosen a number of threads."""
-    monkeypatch.setattr(mirror_process, "launch", lambda first: None)
     for name in ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"):
         monkeypatch.delenv(name, raising=False)
 
