@@ -19,7 +19,15 @@ from tests.cluster_runs import until
 from tests.flaky_server import free_port
 from tests.services import missing
 
-QUIET = {"RAY_gcs_rpc_server_reconnect_timeout_s": "5", "RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0"}
+QUIET = {
+    "RAY_AUTH_MODE": "disabled",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_gcs_rpc_server_reconnect_timeout_s": "5",
+    "RAY_health_check_period_ms": "500",  # a node that is gone is noticed after two seconds
+    "RAY_health_check_timeout_ms": "2000",
+    "RAY_health_check_failure_threshold": "3",
+}
+"""What Ray's processes and commands are started with: no token in the home folder, and less patience."""
 
 
 class RayCluster:

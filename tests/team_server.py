@@ -52,6 +52,30 @@ class TeamServer:
         requests.post(address, json=made, auth=self.administrator, timeout=60).raise_for_status()
 
 
+@contextmanager
+def started_again(server: TeamServer) -> Iterator[None]:
+    """The same server after it has ended: its port, database and artifacts, and no password of an administrator."""
+    port = server.uri.rpartition(":")[2]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "pipeline.server", "--port", port, "--artifacts", str(server.artifacts)],
+        cwd=PROJECT,
+        env=without_secrets() | {"LAB_DATABASE_URI": server.database},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+    try:
+        if process.stdout is None or "the tracking server is at" not in process.stdout.readline():
+            raise RuntimeError("the server did not start again")
+        yield
+    finally:
+        process.terminate()
+        try:
+            process.wait(60)
+        finally:
+            process.kill()
+
+
 def without_secrets() -> dict[str, str]:
     """This process's environment, without what servers and clients are let in by."""
     return {name: value for name, value in os.environ.items() if name not in SECRETS}

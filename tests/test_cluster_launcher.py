@@ -11,8 +11,10 @@ from pathlib import Path
 
 import pytest
 from hydra.core.config_store import ConfigStore
+from mlflow import MlflowClient
 from omegaconf import OmegaConf
 
+from hydra_plugins import cluster_launcher
 from hydra_plugins.cluster_launcher import ClusterLauncher, OwnConfigs
 from pipeline.cli import CONF, PROJECT
 from pipeline.errors import LabError
@@ -32,7 +34,8 @@ from tests.cluster_runs import (
     until,
 )
 from tests.services import missing
-from tests.swept import by_name, statuses
+from tests.swept import by_name, on_disk, runs_of, statuses
+from tests.team_server import started_again, team_server
 
 JOBLIB = ("hydra/launcher=joblib", "hydra.launcher.workers=2")
 KERAS = ("backend=keras", "optimizer.learning_rate=1,10,100", "training.epochs=50", "recording.metrics_every=10")
@@ -57,9 +60,9 @@ def test_joblib_trains_what_the_basic_launcher_trains(calm: Path, tmp_path: Path
     lab = make_lab(tmp_path)
     told = run(lab, *JOBLIB)
     the_same(lab, calm)
-    assert f"{len(RATES)} points in 4 units for 2 workers, by joblib" in told
+    assert f"{len(RATES)} points in 2 units for 2 workers, by joblib" in told
     owners = {one.data.tags["lab.owner"] for one in by_name(lab, "three_bits").values()}
-    assert len(owners) == 1 + 2  # the command, and two workers that were used again
+    assert 2 <= len(owners) <= 3  # the command, and its workers
     assert processes_in(lab) == []
 
 
@@ -98,6 +101,35 @@ def test_a_command_that_is_stopped_or_killed_leaves_no_process_and_goes_on(calm:
 
 
 @pytest.mark.slow
+def test_the_tracking_server_is_killed(calm: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lab = make_lab(tmp_path, held=True)
+    with team_server() as server:
+        for name, value in server.credentials.items():
+            monkeypatch.setenv(name, value)
+        typed = (*JOBLIB, "tracking=server", f"tracking.uri={server.uri}")
+        command = start(lab, *typed)
+        with ended_with(command):
+            until(lambda: len(checkpoints(lab)) == 2)
+            until(lambda: server.artifacts.exists() and point_runs(lab, server.uri) == 2)
+            server.process.kill()
+            server.process.wait()
+            go_on(lab)
+            told = finish(lab, command)
+        assert "MLflow has not got everything" in told
+        assert on_disk(lab) == on_disk(calm)
+        with started_again(server):
+            run(lab, *typed)
+            the_same(lab, calm, server.uri)
+
+
+def point_runs(lab: Path, uri: str) -> int:
+    """How many runs of points a server has."""
+    if MlflowClient(uri).get_experiment_by_name("three_bits") is None:
+        return 0
+    return sum(one.data.tags.get("lab.role") == "point" for one in runs_of(lab, "three_bits", uri))
+
+
+@pytest.mark.slow
 def test_keras_workers_are_used_again(tmp_path: Path) -> None:
     here, lab = make_lab(tmp_path / "here"), make_lab(tmp_path / "lab")
     study = (*STUDY, *KERAS)
@@ -125,6 +157,17 @@ def test_packages_that_are_missing_are_told_in_one_message(tmp_path: Path) -> No
     assert "no_such_package_as_joblib" in done.stderr
     assert "make cluster" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_a_disk_that_is_neither_shared_nor_not() -> None:
+    with pytest.raises(LabError, match=r"(?s)shared_disk cannot be used.*received: 'no'"):
+        ClusterLauncher("ray", OmegaConf.create(), 2, shared_disk="no")  # type: ignore[arg-type]
+
+
+def test_a_machine_without_slurm_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(LabError, match=r"(?s)There is no SLURM here.*no sbatch, srun, squeue, scancel"):
+        cluster_launcher._find_programs()
 
 
 @pytest.mark.parametrize(("workers", "threads"), [(0, None), (True, None), (2, 0)])
