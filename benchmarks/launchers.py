@@ -1,6 +1,6 @@
 """What each launcher takes: the seconds of a study, by workers, and what a point costs beside its training.
 
-    python -m benchmarks.launchers [--rounds 3] [--only joblib ray] [--json FILE]
+    python -m benchmarks.launchers [--rounds 3] [--only joblib ray] [--backend keras] [--json FILE]
 
 Each command is a process of its own in a project where nothing was trained; MLflow is the local store. What a launcher
 adds is told by a study that trains next to nothing: with one point, the start; with 24, what each further one takes.
@@ -29,21 +29,12 @@ from tests.slurm import one_node
 STUDY = ("experiment=mnist_grid",)
 SMALL = ("-m", "experiment=line_y2x", "training.epochs=1", "gradient=backpropagation")
 POINTS = 24
-LAUNCHERS = (
-    ("stacked", 1),
-    ("joblib", 1),
-    ("joblib", 2),
-    ("joblib", 4),
-    ("ray", 1),
-    ("ray", 2),
-    ("slurm", 1),
-    ("slurm", 2),
-)
+LAUNCHERS = (("stacked", 1), ("joblib", 1), ("joblib", 2), ("ray", 1), ("ray", 2), ("slurm", 1), ("slurm", 2))
 
 
-def measure(launcher: str, workers: int, rounds: int) -> dict[str, Any]:
+def measure(launcher: str, workers: int, backend: str, rounds: int) -> dict[str, Any]:
     """Medians of whole commands, in seconds, and what follows from them."""
-    chosen = [f"hydra/launcher={launcher}"]
+    chosen = [f"hydra/launcher={launcher}", f"backend={backend}"]
     chosen += [] if launcher == "stacked" else [f"hydra.launcher.workers={workers}"]
     small = [*TRAIN, *SMALL, "optimizer.learning_rate=0.01", *chosen]
     one, many, study = ([] for _ in range(3))
@@ -79,6 +70,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.launchers", description="Measure launchers.")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--only", nargs="+", choices=sorted({name for name, _ in LAUNCHERS}))
+    parser.add_argument("--backend", choices=["numpy", "keras"], default="numpy")
     parser.add_argument("--json", type=Path, metavar="FILE")
     given = parser.parse_args(arguments)
     told: list[dict[str, Any]] = []
@@ -89,7 +81,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for launcher, workers in LAUNCHERS:
             if given.only is None or launcher in given.only:
                 with engine(launcher):
-                    told.append(measure(launcher, workers, given.rounds))
+                    told.append(measure(launcher, workers, given.backend, given.rounds))
                 print(f"| {' | '.join(str(value) for value in told[-1].values())} |", flush=True)
         if given.json is not None:
             text = json.dumps(
