@@ -94,7 +94,8 @@ def run(task: Callable[[DictConfig], object], config_name: str, finish: Callable
             raise
         failures.append(_explain(error, config_name))
     for message in dict.fromkeys(map(str, failures)):
-        print(f"error: {message}", file=sys.stderr)
+        text = message.encode("utf-8", "backslashreplace").decode()  # what was typed may be no UTF-8
+        print(f"error: {text}", file=sys.stderr)
     return 1 if failures else 0
 
 
