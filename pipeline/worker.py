@@ -16,6 +16,7 @@ import threading
 import time
 import zlib
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -97,15 +98,15 @@ class _Worker:
         # In this process, which is used again and then has MLflow already: one of its own would import it each time.
         self.mirror = Mirror(self.root, self.sweep, folder, self.jobs, branch=Branch(apart=self.apart))
         try:
-            if self.apart:
-                self._fetch_checkpoints()
-            self.training.train([job for job in self.jobs if not self._is_replaced(job)])
-        except KeyboardInterrupt:
-            pass  # what is not complete was killed, as the report says
-        for job in self.jobs:
-            if job.state == "training":
-                job.state = "killed"
-        self.mirror.close()
+            with suppress(KeyboardInterrupt):  # what is not complete was killed, as the report says
+                if self.apart:
+                    self._fetch_checkpoints()
+                self.training.train([job for job in self.jobs if not self._is_replaced(job)])
+        finally:  # after an error of our own too: this process is used again
+            for job in self.jobs:
+                if job.state == "training":
+                    job.state = "killed"
+            self.mirror.close()
         return self._report(self.mirror.unsent())
 
     def _is_replaced(self, job: Job) -> bool:
