@@ -69,11 +69,16 @@ def started_again(server: TeamServer) -> Iterator[None]:
             raise RuntimeError("the server did not start again")
         yield
     finally:
-        process.terminate()
-        try:
-            process.wait(60)
-        finally:
-            process.kill()
+        end(process)
+
+
+def end(process: subprocess.Popen[str]) -> None:
+    """Let a server end its processes; kill it where it does not."""
+    process.terminate()
+    try:
+        process.wait(60)
+    finally:
+        process.kill()
 
 
 def without_secrets() -> dict[str, str]:
@@ -132,9 +137,5 @@ def team_server(workers: int = 1, settings: Sequence[str] = FAST) -> Iterator[Te
             server.make_user(user, password)
             yield server
         finally:
-            process.terminate()
-            try:
-                process.wait(60)
-            finally:
-                process.kill()
-                reader.join(10)
+            end(process)
+            reader.join(10)
