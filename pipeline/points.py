@@ -2,7 +2,7 @@
 
 A point is known by its signature (identity.py). Its folder `.points/SIGNATURE/` holds
 
-    signed.json             what was signed: config, data checksums, source checksums
+    signed.json             what was signed: config, checksums of data and code, versions of libraries
     config.json             the typed config
     run.json                name, overrides, command, git commit, when and where it started
     metrics.csv             journal: step (epoch), timestamp (ms), name, value

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import json
 import re
@@ -9,6 +10,7 @@ import shutil
 import subprocess
 from collections.abc import Iterator, Sequence
 from functools import cache
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +28,7 @@ from pipeline.identity import NOT_SIGNED, signature, signed_text
 from pipeline.method_limits import ALONE, MINIMIZERS
 from tests.trained import config, trained
 
+CODE_SHA256 = "682e4bb1da8197d746ff5e55aa9ba219963d329a5368094c19205824f497cea0"
 SUMS = {"table": "0" * 64}
 TABLE = ("experiment=three_bits", "training.epochs=3", "model.hidden_size=4")
 BASES = {
@@ -89,7 +92,7 @@ def test_a_signature_begins_the_hash_of_the_canonical_text() -> None:
     assert re.fullmatch("[0-9a-f]{16}", own)
     assert hashlib.sha256(text.encode()).hexdigest().startswith(own)
     assert text == json.dumps(json.loads(text), sort_keys=True, indent=1, allow_nan=False) + "\n"
-    assert set(json.loads(text)) == {"config", "data", "source"}
+    assert set(json.loads(text)) == {"config", "data", "source", "versions"}
 
 
 @pytest.mark.filterwarnings("ignore:Pydantic serializer warnings")
@@ -211,63 +214,147 @@ def signatures() -> dict[str, str]:
     return {name: signature(config(*TABLE, f"backend={name}"), SUMS) for name in ("numpy", "keras")}
 
 
-BOTH, NUMPY, KERAS = {"numpy", "keras"}, {"numpy"}, {"keras"}
-COUNTS = {
-    "data.py": BOTH,
-    "history.py": BOTH,
-    "initial_weights.py": BOTH,
-    "parametrization.py": BOTH,
-    "schedules.py": BOTH,
-    "backends/numpy/array_modules.py": NUMPY,
-    "backends/numpy/descent.py": NUMPY,
-    "backends/numpy/optimizers.py": NUMPY,
-    "backends/numpy/annealing.py": NUMPY,
-    "backends/numpy/aw_sgd.py": NUMPY,
-    "backends/numpy/minimizers.py": NUMPY,
-    "backends/numpy/row_sampling.py": NUMPY,
-    "backends/numpy/search.py": NUMPY,
-    "backends/numpy/gradients.py": NUMPY,
-    "backends/numpy/grid_last.py": NUMPY,
-    "backends/numpy/one_network.py": NUMPY,
-    "backends/numpy/packed.py": NUMPY,
-    "backends/numpy/stack.py": NUMPY,
-    "backends/numpy/map_measures.py": NUMPY,
-    "backends/numpy/rate_map.py": NUMPY,
-    "backends/numpy/basins.py": NUMPY,
-    "backends/numpy/curve_descent.py": NUMPY,
-    "backends/numpy/curves.py": NUMPY,
-    "backends/numpy/expressions.py": NUMPY,
-    "backends/numpy/rolling.py": NUMPY,
-    "backends/numpy/losses.py": NUMPY,
-    "backends/numpy/network.py": NUMPY,
-    "backends/numpy/training.py": NUMPY,
-    "backends/keras/optimizers.py": KERAS,
-    "backends/keras/network.py": KERAS,
-    "backends/keras/schedules.py": KERAS,
-    "backends/keras/training.py": KERAS,
-    "plots.py": set[str](),
-    "store.py": set[str](),
-    "tracking.py": set[str](),
-    "sweep.py": set[str](),
-}
+BOTH = {"numpy", "keras"}
 
 
-def test_a_byte_of_a_module_counts_for_the_points_that_it_trains(package: Path) -> None:
+def with_other_constant(source: str) -> str:
+    """The same code with one constant changed that is no docstring."""
+    tree = ast.parse(source)
+    documents = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+    constants = (node for node in ast.walk(tree) if isinstance(node, ast.Constant) and id(node) not in documents)
+    first = next(constants)
+    first.value = "another constant"
+    return ast.unparse(tree)
+
+
+def with_other_words(source: str) -> str:
+    """The same code in another layout, with other docstrings and comments."""
+    tree = ast.parse(source)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str):
+            node.value.value = "Another docstring."
+    return f'"""A docstring."""\n\n\n{ast.unparse(tree)}  # a comment\n\n"""The last line, documented."""\n'
+
+
+def test_a_constant_of_a_module_counts_for_the_points_that_it_trains_and_for_no_others(package: Path) -> None:
     before = signatures()
-    for name, expected in COUNTS.items():
-        content = (package / name).read_bytes()
-        (package / name).write_bytes(content.replace(b"e", b"f", 1))
+    deciding = {backend: set(identity.source_checksums(backend)) for backend in BOTH}
+    for file in package.rglob("*.py"):
+        content = file.read_text()
+        if not content:
+            continue
+        file.write_text(with_other_constant(content))
         after = signatures()
+        name = file.relative_to(package).as_posix()
+        expected = {backend for backend in BOTH if name in deciding[backend]}
         assert {backend for backend in BOTH if after[backend] != before[backend]} == expected, name
-        (package / name).write_bytes(content)
+        file.write_text(content)
     assert signatures() == before
 
 
-def test_a_module_that_is_new_to_a_backend_counts(package: Path) -> None:
+@pytest.mark.parametrize(
+    ("module", "backends"),
+    [
+        ("data.py", BOTH),
+        ("history.py", BOTH),
+        ("initial_weights.py", BOTH),
+        ("model_sections.py", BOTH),  # `Model.plain` picks a kernel
+        ("parametrization.py", BOTH),
+        ("schedules.py", BOTH),
+        ("trainers.py", BOTH),
+        ("backends/numpy/one_network.py", {"numpy"}),
+        ("backends/numpy/curves.py", {"numpy"}),
+        ("backends/keras/optimizers.py", {"keras"}),
+        ("backends/keras/saving.py", set()),
+        ("plots.py", set()),
+        ("store.py", set()),
+        ("sweep.py", set()),
+    ],
+)
+def test_what_these_modules_decide(module: str, backends: set[str]) -> None:
+    assert (identity.PACKAGE / module).is_file()
+    assert {backend for backend in BOTH if module in identity.source_checksums(backend)} == backends
+
+
+def test_words_and_layout_of_a_module_do_not_count(package: Path) -> None:
     before = signatures()
-    (package / "backends" / "numpy" / "more.py").write_text("")
+    for file in package.rglob("*.py"):
+        file.write_text(with_other_words(file.read_text()))
+    assert signatures() == before
+
+
+@pytest.mark.parametrize("place", ["more.py", "sub_folder/more.py", "sub_folder/deeper/more.py"])
+def test_a_module_that_is_new_to_a_backend_counts(package: Path, place: str) -> None:
+    before = signatures()
+    file = package / "backends" / "numpy" / place
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text("RATE = 1")
     after = signatures()
     assert (after["numpy"] != before["numpy"], after["keras"] != before["keras"]) == (True, False)
+
+
+def test_the_checksum_of_code_is_the_same_for_every_python() -> None:
+    """Machines of one sweep may run different versions of Python; their points are the same."""
+    code = (
+        'def f(a, *, b: int = 1) -> str:\n    """Words."""\n    return f"{{x}} {a!r:>4}" "x" if b is None else -1.0\n'
+    )
+    assert identity.code_sha256(code) == CODE_SHA256
+    assert identity.code_sha256(code.replace("1.0", "1")) != CODE_SHA256
+
+
+# --- the versions of what computes
+
+
+@pytest.mark.parametrize(
+    ("overrides", "packages"),
+    [
+        ((), {"numpy"}),
+        (("model.hidden_activation=gelu",), {"numpy", "scipy"}),
+        (("experiment=three_bits", "optimizer=bfgs"), {"numpy", "scipy"}),
+        (("experiment=three_bits", "optimizer=annealing"), {"numpy", "scipy"}),
+        (("experiment=curve_restarts",), {"numpy", "scipy"}),
+        (("backend=keras",), {"numpy", "keras", "tensorflow"}),
+        (("backend=keras", "model.hidden_activation=gelu"), {"numpy", "keras", "tensorflow"}),
+        (("backend.array_module=cupy",), {"numpy", "cupy"}),
+    ],
+)
+def test_what_computes_is_signed_by_major_and_minor_version(
+    overrides: Sequence[str], packages: set[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    point = config(*overrides)
+    versions = dict.fromkeys(packages, "1.2.3")
+    monkeypatch.setattr(metadata, "version", versions.__getitem__)
+    identity.version.cache_clear()
+
+    def signed() -> tuple[str, dict[str, str]]:
+        identity.version.cache_clear()
+        text = signed_text(point, SUMS)
+        return text, json.loads(text)["versions"]
+
+    try:
+        before, found = signed()
+        assert found == dict.fromkeys(packages, "1.2")
+        for package in packages:
+            versions[package] = "1.2.4"
+            assert signed()[0] == before, "a patch release retrains nothing"
+            versions[package] = "1.3.0"
+            assert signed()[0] != before, package
+            versions[package] = "1.2.3"
+    finally:
+        identity.version.cache_clear()
+
+
+def test_the_engine_of_keras_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = signature(config("backend=keras"), SUMS)
+    monkeypatch.setenv("KERAS_BACKEND", "jax")
+    assert signature(config("backend=keras"), SUMS) != before
+    monkeypatch.setenv("KERAS_BACKEND", "tensorflow")
+    assert signature(config("backend=keras"), SUMS) == before
+
+
+def test_a_package_may_come_from_a_distribution_of_another_name() -> None:
+    assert identity.version("yaml") == ".".join(metadata.version("PyYAML").split(".")[:2])
+    assert identity.version("no_such_package") == "not installed"
 
 
 NOT_DECIDING = {
@@ -276,7 +363,7 @@ NOT_DECIDING = {
     "checkpoints.py": "a checkpoint changes nothing: tests/test_numpy_training.py",
     "files.py": "writes and reads whole files",
     "curve_sections.py": "what it reads is signed as values",
-    "model_sections.py": "what it reads is signed as values",
+    "sections.py": "what it reads is signed as values",
     "grid_axes.py": "the values of a map's axes are signed",
     "errors.py": "messages",
 }
