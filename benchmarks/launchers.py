@@ -24,7 +24,7 @@ from benchmarks.commands import TRAIN, in_fresh_project, needs_mnist
 from benchmarks.measuring import NotMeasured
 from pipeline.errors import LabError
 from pipeline.files import explained, write_file
-from tests.slurm import one_node
+from tests.support.slurm import one_node
 
 STUDY = ("experiment=mnist_grid",)
 SMALL = ("-m", "experiment=line_y2x", "training.epochs=1", "gradient=backpropagation")

@@ -35,8 +35,8 @@ from pipeline.errors import LabError
 from pipeline.files import explained, write_file
 from pipeline.server_checks import check_packages, without_password
 from pipeline.tracking import Tracker
-from tests.postgres import NEEDED, programs
-from tests.team_server import TeamServer, team_server
+from tests.support.postgres import NEEDED, programs
+from tests.support.team_server import TeamServer, team_server
 
 WRITERS, WORKERS = (1, 2, 4, 8, 16, 32), (1, 2, 4)
 SWEEP_RUNS = 160

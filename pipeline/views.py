@@ -1,9 +1,10 @@
 """The charts that MLflow opens a study with: saved views, which are tags of an experiment.
 
 MLflow 3.15 and later reads a tag `mlflow.sharedViewState.ID` as a view: its name, when it was made, and the state of
-the experiment page as JSON. The format is MLflow's own and nowhere documented; tests/test_browser.py holds it to a real
-browser. A view shows the runs that are tagged NEWEST, the points that the newest sweep of its backend asked for. With
-the search field emptied, or `true` in it made `false`, the page shows the earlier ones. No mlflow here.
+the experiment page as JSON. The format is MLflow's own and nowhere documented; tests/whole/test_browser.py
+holds it to a real browser. A view shows the runs that are tagged NEWEST, the points that the newest sweep of its
+backend asked for. With the search field emptied, or `true` in it made `false`, the page shows the earlier ones. No
+mlflow here.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Backpropagation of many small networks at once, the points of the grid side by side in memory.
 
 One NumPy call then works on whole vectors of points, and what it costs to make the call is shared by them. The networks
-see the same few rows. `tests/plain_network.py` says the same in the plainest words.
+see the same few rows. `tests/support/plain_network.py` says the same in the plainest words.
 """
 
 from __future__ import annotations

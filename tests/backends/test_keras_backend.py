@@ -1,0 +1,381 @@
+"""The Keras backend against the NumPy one, and what is Keras' own: tracing, compilation, global settings."""
+
+from __future__ import annotations
+
+import json
+import math
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from pipeline.backends.keras.network import Network, build
+from pipeline.backends.keras.schedules import OnPlateau, Scheduled, scheduled
+from pipeline.backends.keras.state import restore, state_of
+from pipeline.backends.keras.training import _floatx
+from pipeline.backends.keras.training import train as train_keras
+from pipeline.backends.numpy.descent import Plateau
+from pipeline.backends.numpy.training import train as train_numpy
+from pipeline.checkpoints import State, read_checkpoint
+from pipeline.cli import PROJECT
+from pipeline.config import Config
+from pipeline.data import Arrays, load
+from pipeline.errors import LabError
+from pipeline.history import History, Metric
+from pipeline.initial_weights import Weights
+from pipeline.optimizer_sections import ReduceOnPlateau
+from pipeline.schedules import factors
+from tests.backends.test_numpy_optimizers import Moved
+from tests.backends.test_numpy_training import Keeper
+from tests.backends.test_numpy_training import assert_same as assert_same_bits
+from tests.support.methods import OPTIMIZERS, SCHEDULES
+from tests.support.methods import optimizer as section_of
+from tests.support.trained import config
+
+THREE_BITS = ("experiment=three_bits", "model.hidden_size=4", "training.epochs=2000")
+IMAGES = ("experiment=mnist", "model.hidden_size=8", "training.batch_size=16", "optimizer.learning_rate=0.01")
+
+
+def keras_trained(point: Config, arrays: Arrays) -> History:
+    history = History()
+    train_keras([point], arrays, [history], lambda epoch, loss: None)
+    return history
+
+
+def both(*overrides: str, arrays: Arrays | None = None) -> tuple[History, History]:
+    """The same point trained by Keras and by NumPy."""
+    keras_point = config(*overrides, "backend=keras")
+    numpy_point = config(*overrides, "backend=numpy", "gradient=backpropagation")
+    rows = arrays or load(keras_point.data, keras_point.dtype, Path())
+    by_numpy = History()
+    train_numpy([numpy_point], rows, [by_numpy], lambda epoch, loss: None)
+    return keras_trained(keras_point, rows), by_numpy
+
+
+def as_float64(arrays: Arrays) -> Arrays:
+    assert arrays.test_inputs is not None
+    train, test = arrays.train_inputs.astype(np.float64), arrays.test_inputs.astype(np.float64)
+    return Arrays(train, arrays.train_targets, test, arrays.test_targets, arrays.outputs, arrays.checksums)
+
+
+def values(history: History) -> dict[tuple[int, str], float]:
+    return {(metric.step, metric.name): metric.value for metric in history.metrics}
+
+
+def assert_same(one: History, other: History, rtol: float, atol: float = 0.0) -> None:
+    """The same metrics at the same epochs, the same snapshots and tables; numbers to a tolerance."""
+    assert one.names() == other.names()
+    assert values(one) == pytest.approx(values(other), rel=rtol, abs=atol)
+    assert one.snapshots.keys() == other.snapshots.keys()
+    for epoch, weights in one.snapshots.items():
+        assert_same_weights(weights, other.snapshots[epoch], rtol, atol)
+    assert one.tables == other.tables
+    assert (one.diverged_step, one.epochs) == (other.diverged_step, other.epochs)
+    assert one.last_finite_loss == pytest.approx(other.last_finite_loss, rel=rtol, abs=atol)
+
+
+def assert_same_weights(one: Weights, other: Mapping[str, np.ndarray], rtol: float, atol: float) -> None:
+    assert list(one) == list(other)
+    for name, array in one.items():
+        assert array.dtype == other[name].dtype
+        np.testing.assert_allclose(array, other[name], rtol, atol)
+
+
+@pytest.mark.parametrize("rate", [0.001, 0.1, 1])
+def test_three_bits_is_the_numpy_run_in_every_number(rate: float) -> None:
+    by_keras, by_numpy = both(*THREE_BITS, f"optimizer.learning_rate={rate}")
+    assert_same(by_keras, by_numpy, rtol=1e-9)
+    assert by_keras.tables["direction_changes"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("size", [4, 32])
+def test_three_bits_stays_the_numpy_run_for_60000_iterations(size: int) -> None:
+    by_keras, by_numpy = both("experiment=three_bits", f"model.hidden_size={size}", "optimizer.learning_rate=1")
+    assert_same(by_keras, by_numpy, rtol=1e-9)
+
+
+STOCK: dict[str, tuple[str, dict[str, object]]] = {
+    "sgd": ("SGD", {}),
+    "momentum": ("SGD", {}),
+    "nesterov": ("SGD", {"nesterov": True}),
+    "adagrad": ("Adagrad", {}),
+    "adadelta": ("Adadelta", {}),
+    "rmsprop": ("RMSprop", {}),
+    "adam": ("Adam", {}),
+    "adamw": ("AdamW", {}),
+    "amsgrad": ("Adam", {"amsgrad": True}),
+    "nadam": ("Nadam", {}),
+    "lion": ("Lion", {}),
+}
+"""Keras' own optimizer by our name, and what else it is told."""
+ROUNDED = ("learning_rate", "momentum", "beta_1", "beta_2", "weight_decay", "initial_accumulator_value")
+"""Knobs that Keras takes through float32 where they are Python floats."""
+
+
+@pytest.mark.parametrize("case", [case for case in OPTIMIZERS if "own" not in case])
+def test_an_update_is_that_of_keras_own_optimizer(case: str) -> None:
+    """30 random gradients on one variable, in float64."""
+    import keras
+
+    section = section_of(case)
+    stock, told = STOCK[section.name]
+    for name, value in section.model_dump(exclude={"name", "output_learning_rate"}).items():
+        told = told | {name: np.float64(value) if name in ROUNDED else value}
+    with _floatx("float64"):
+        own = getattr(keras.optimizers, stock)(**told)
+    random = np.random.default_rng(3)
+    start, gradients = random.normal(size=(1, 2, 3)), random.normal(size=(30, 1, 2, 3))
+    variable = keras.Variable(start[0], dtype="float64")
+    ours, weights = Moved([section], "float64"), {"w": start}
+    state = ours.init(weights)
+    for gradient in gradients:
+        own.apply([keras.ops.convert_to_tensor(gradient[0])], [variable])
+        updates, state = ours.update({"w": gradient}, state, weights)
+        weights = {"w": weights["w"] + updates["w"]}
+        rtol = 1e-6 if section.name == "nadam" else 1e-12  # Keras takes Nadam's 0.96 as float32 rounds it
+        np.testing.assert_allclose(weights["w"][0], variable.numpy(), rtol=rtol)
+
+
+def test_tables_are_those_of_keras_own_schedules() -> None:
+    import keras
+
+    own, total, rate = keras.optimizers.schedules, 40, 3.0
+    by_name = {
+        "step": own.PiecewiseConstantDecay([9, 19, 29], [rate, rate / 2, rate / 4, rate / 8]),  # the last step before
+        "exponential": own.ExponentialDecay(rate, total, 0.01),
+        "cosine": own.CosineDecay(0.0, 32, warmup_target=rate, warmup_steps=8),
+    }
+    for name, theirs in by_name.items():
+        table = factors(config(*SCHEDULES[name]).schedule, total)
+        assert [float(theirs(t)) for t in range(total)] == pytest.approx(rate * table, rel=1e-5, abs=1e-6), name
+
+
+@pytest.mark.parametrize("name", SCHEDULES)
+def test_a_rate_in_the_compiled_step_is_the_tables_in_every_bit(name: str) -> None:
+    schedule = config(*SCHEDULES[name]).schedule
+    with _floatx("float64"):
+        rate = scheduled(0.3, schedule, 50)
+        assert isinstance(rate, Scheduled)
+        if not isinstance(rate, OnPlateau):
+            found = [float(rate(t)) for t in range(50)]
+            assert found == [rate.rate_of(t) for t in range(1, 51)] == (0.3 * factors(schedule, 50)).tolist()
+            return
+        import keras
+
+        rate.prepare(lambda shape, start, dtype, name: keras.Variable(start, shape, dtype, name=name))
+        found, losses = [], np.random.default_rng(1).uniform(0.9, 1, 50) ** np.arange(50)
+        point = Plateau(np.full(1, np.inf), np.zeros(1, np.int64), np.ones(1))
+        for loss in losses:
+            assert isinstance(schedule, ReduceOnPlateau)
+            rate.see(loss)
+            point.see(schedule, np.array([loss]))
+            assert rate.rate_of(1) == [0.3, *found][-1]
+            found.append(float(rate(0)))
+            assert found[-1] == 0.3 * point.factor[0]
+        assert len(set(found)) > 3
+
+
+def test_mean_squared_error_with_sigmoid_and_single_weights() -> None:
+    by_keras, by_numpy = both("experiment=two_bits", "loss=mean_squared_error", "training.epochs=200")
+    assert_same(by_keras, by_numpy, rtol=1e-9)
+    assert "weights/weight_1_0" in by_keras.names()
+
+
+def test_line_in_float32() -> None:
+    by_keras, by_numpy = both("experiment=line_y2x", "optimizer.learning_rate=0.01", "training.epochs=100")
+    assert_same(by_keras, by_numpy, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+def test_minibatches_in_float64(optimizer: str, tiny_images: Arrays) -> None:
+    overrides = [*IMAGES, f"optimizer={optimizer}", "optimizer.learning_rate=0.1", "dtype=float64", "training.epochs=5"]
+    by_keras, by_numpy = both(*overrides, "recording.metrics_every=2", arrays=as_float64(tiny_images))
+    assert_same(by_keras, by_numpy, rtol=1e-9)
+    steps, _ = by_keras.series("train/loss")
+    assert steps.tolist() == [1, 2, 4, 5]
+
+
+def test_full_batch_with_classes_and_test_rows(tiny_images: Arrays) -> None:
+    overrides = [*IMAGES, "training.batch_size=null", "dtype=float64", "training.epochs=20"]
+    by_keras, by_numpy = both(*overrides, arrays=as_float64(tiny_images))
+    assert_same(by_keras, by_numpy, rtol=1e-9)
+    assert {"train/accuracy", "test/loss"} <= set(by_keras.names())
+
+
+def test_divergence_with_a_full_batch_is_told_at_its_update() -> None:
+    by_keras, by_numpy = both("experiment=line_y2x", "optimizer.learning_rate=10", "recording.metrics_every=100")
+    assert by_keras.diverged_step == by_numpy.diverged_step == 9
+    assert values(by_keras).keys() == values(by_numpy).keys()
+    assert by_keras.epochs == by_numpy.epochs < 100
+    assert by_keras.last_finite_loss == pytest.approx(by_numpy.last_finite_loss, rel=1e-5)
+    assert by_keras.epochs in by_keras.snapshots
+
+
+def test_divergence_with_minibatches_is_told_at_its_update(tiny_images: Arrays) -> None:
+    by_keras, by_numpy = both(*IMAGES, "optimizer=sgd", "optimizer.learning_rate=1e30", arrays=tiny_images)
+    assert by_keras.diverged_step == by_numpy.diverged_step
+    assert by_keras.diverged_step in (1, 2, 3)
+    assert by_keras.last_finite_loss == pytest.approx(by_numpy.last_finite_loss, rel=1e-5)
+    assert values(by_keras).keys() == values(by_numpy).keys()
+
+
+def test_compiled_with_xla_it_computes_the_same() -> None:
+    compiled, plain = (
+        keras_trained(point, load(point.data, point.dtype, Path()))
+        for point in (config(*THREE_BITS, "backend=keras", f"backend.jit_compile={jit}") for jit in ("true", "false"))
+    )
+    assert_same(compiled, plain, rtol=1e-9)
+
+
+@pytest.mark.parametrize("overrides", [THREE_BITS, ("experiment=line_y2x", "optimizer.learning_rate=10")])
+def test_a_backend_without_the_loop_computes_the_same(
+    overrides: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    point = config(*overrides, "backend=keras", "training.epochs=60")
+    rows = load(point.data, point.dtype, Path())
+    looped = keras_trained(point, rows)
+    monkeypatch.setattr("pipeline.backends.keras.network.keras.backend.backend", lambda: "another")
+    assert_same(keras_trained(point, rows), looped, rtol=1e-6 if point.dtype == "float32" else 1e-12)
+
+
+def test_points_train_one_after_the_other_and_keras_is_left_as_it_was() -> None:
+    import keras
+
+    keras.config.set_floatx("float32")
+    points = [
+        config(*THREE_BITS, "backend=keras", "training.epochs=20", f"optimizer.learning_rate={r}") for r in (1, 2)
+    ]
+    rows, histories = load(points[0].data, points[0].dtype, Path()), [History(), History()]
+    reports: list[tuple[int, float]] = []
+    train_keras(points, rows, histories, lambda epoch, loss: reports.append((epoch, loss)))
+    assert keras.config.floatx() == "float32"
+    assert keras.config.dtype_policy().name == "float32"
+    for point, history in zip(points, histories, strict=True):
+        assert values(history) == values(keras_trained(point, rows))
+        assert (history.epochs, history.points_in_pass) == (20, 1)
+        assert history.seconds > 0
+        assert (20, history.final()["train/loss"]) in reports
+
+
+# --- checkpoints
+
+
+def all_variables(network: Network) -> list[Any]:
+    """Weights, notes, and what the optimizer keeps."""
+    return [*network.variables, *network.optimizer.variables]
+
+
+STATES = {case.partition(",")[0]: (f"optimizer={case.partition(',')[0]}",) for case in OPTIMIZERS} | SCHEDULES
+
+
+@pytest.mark.parametrize("case", STATES)
+def test_a_state_holds_every_variable(case: str, tiny_images: Arrays) -> None:
+    point = config(*IMAGES, "backend=keras", *STATES[case], "recording.direction_changes=true")
+    network, fresh = (build(point, tiny_images)[0] for _ in range(2))
+    if case == "nadam":
+        assert any(variable is network.optimizer._u_product for variable in network.optimizer.variables)
+    random = np.random.default_rng(1)
+    for variable in all_variables(network):
+        variable.assign(random.uniform(1, 9, variable.shape).astype(variable.dtype))
+    expected = [variable.numpy() for variable in all_variables(network)]
+    state = state_of(network, epoch=1)
+    for variable in all_variables(network):
+        variable.assign(np.zeros(variable.shape, variable.dtype))
+    restore(fresh, state)
+    found = [variable.numpy() for variable in all_variables(fresh)]
+    assert [array.tobytes() for array in found] == [array.tobytes() for array in expected]
+    assert len(expected) >= 4 + 3 + 1 + 2 + 8  # weights, notes, iterations, due and norms, directions
+
+
+def test_the_state_of_another_optimizer_is_refused(tiny_images: Arrays) -> None:
+    momentum, adam = (
+        build(config(*IMAGES, "backend=keras", f"optimizer={name}"), tiny_images)[0] for name in ("momentum", "adam")
+    )
+    with pytest.raises(ValueError, match="optimizer"):
+        restore(adam, state_of(momentum, epoch=1))
+
+
+def test_a_damaged_state_is_refused(tiny_images: Arrays) -> None:
+    network = build(config(*IMAGES, "backend=keras"), tiny_images)[0]
+    state: State = {name: array[:-1000] for name, array in state_of(network, epoch=1).items()}
+    with pytest.raises(OSError, match="truncated"):
+        restore(network, state)
+
+
+def test_a_state_for_which_there_is_no_room_is_one_message(
+    tiny_images: Arrays, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    network = build(config(*IMAGES, "backend=keras"), tiny_images)[0]
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "gone"))
+    with pytest.raises(LabError, match="cannot be written"):
+        state_of(network, epoch=1)
+
+
+def test_a_state_leaves_no_files(tiny_images: Arrays, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    network = build(config(*IMAGES, "backend=keras"), tiny_images)[0]
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    restore(network, state_of(network, epoch=1))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_checkpoints_are_for_one_point_at_a_time(tiny_images: Arrays) -> None:
+    points = [config(*IMAGES, "backend=keras", f"seed={seed}") for seed in (1, 2)]
+    with pytest.raises(ValueError, match="one point at a time, not 2"):
+        train_keras(points, tiny_images, [History(), History()], lambda epoch, loss: None, Keeper())
+
+
+@pytest.mark.slow
+def test_what_one_process_began_without_a_word_another_ends(tmp_path: Path) -> None:
+    adam = "optimizer=adam", "recording.metrics_every=1"
+    studies = {
+        "full_batch": [*THREE_BITS, *adam, "backend=keras", "training.epochs=40"],
+        "minibatches": [*THREE_BITS, *adam, "backend=keras", "training.epochs=40", "training.batch_size=3"],
+        "float32": ["experiment=line_y2x", *adam, "backend=keras", "training.epochs=40", "training.batch_size=3"],
+        "compiled": [*THREE_BITS, "optimizer=momentum", "backend=keras", "backend.jit_compile=true"],
+    }
+    code = """
+import json, sys
+from pathlib import Path
+from pipeline.backends.keras.training import train
+from pipeline.checkpoints import Checkpoint, write_checkpoint
+from pipeline.data import load
+from pipeline.history import History
+from tests.backends.test_numpy_training import Keeper
+from tests.support.trained import config
+for name, study in json.loads(sys.argv[1]).items():
+    point, history, keeper = config(*study), History(), Keeper(stop=17)
+    try:
+        train([point], load(point.data, point.dtype, Path()), [history], lambda epoch, loss: None, keeper)
+    except KeyboardInterrupt:
+        checkpoint = Checkpoint(keeper.epoch, keeper.states[0], history, 0, 0, "")
+        write_checkpoint(Path(sys.argv[2], f"{name}.npz"), checkpoint)
+        rows = [(metric.step, metric.timestamp, metric.name, metric.value.hex()) for metric in history.metrics]
+        Path(sys.argv[2], f"{name}.json").write_text(json.dumps(rows))
+sys.exit(9)
+"""
+    command = [sys.executable, "-c", code, json.dumps(studies), str(tmp_path)]
+    began = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True)
+    assert (began.returncode, began.stdout, began.stderr) == (9, "", "")
+    for name, study in studies.items():
+        point, checkpoint = config(*study), read_checkpoint(tmp_path / f"{name}.npz")
+        rows, history = load(point.data, point.dtype, Path()), checkpoint.history
+        recorded = json.loads((tmp_path / f"{name}.json").read_text())
+        history.metrics = [Metric(step, time, metric, float.fromhex(value)) for step, time, metric, value in recorded]
+        keeper = Keeper(stop=math.inf)
+        keeper.epoch, keeper.states = checkpoint.epoch, [checkpoint.state]
+        train_keras([point], rows, [history], lambda epoch, loss: None, keeper)
+        assert_same_bits(history, keras_trained(point, rows))
+
+
+@pytest.mark.parametrize("bias", ["true", "false"])
+def test_the_last_layer_has_a_rate_of_its_own_as_numpys(bias: str) -> None:
+    own = (*THREE_BITS, "training.epochs=300", f"model.bias={bias}", "optimizer.output_learning_rate=3")
+    by_keras, by_numpy = both(*own)
+    assert_same(by_keras, by_numpy, rtol=1e-9)
+    moved = (*own, "optimizer.learning_rate=3", "optimizer.output_learning_rate=null")
+    assert by_keras.final()["train/loss"] != pytest.approx(both(*moved)[0].final()["train/loss"], rel=1e-3)

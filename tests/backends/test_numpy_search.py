@@ -1,0 +1,101 @@
+"""What SciPy is given of a network, and the record of where it goes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pipeline.backends.numpy.search import Search
+from pipeline.data import Arrays, load
+from pipeline.history import History, record_epochs
+from tests.backends.test_numpy_training import Keeper
+from tests.support.plain_network import backpropagation
+from tests.support.trained import config
+
+BITS = ("experiment=three_bits", "model.hidden_size=4", "training.epochs=45", "optimizer=bfgs")
+IMAGES = ("experiment=mnist", "model.hidden_size=5", "training.batch_size=null", "training.epochs=3", "optimizer=lbfgs")
+
+
+def search(*study: str, arrays: Arrays | None = None, keeper: Keeper | None = None) -> tuple[Search, History]:
+    point, history = config(*study), History()
+    data = arrays or load(point.data, point.dtype, Path())
+    return Search([point], data, [history], lambda epoch, loss: None, keeper), history
+
+
+@pytest.mark.parametrize("study", [(*BITS, "model.bias=true"), (*IMAGES, "dtype=float64")])
+def test_loss_and_gradient_are_those_of_backpropagation(study: tuple[str, ...], tiny_images: Arrays) -> None:
+    point = config(*study)
+    arrays = tiny_images if point.data.kind == "idx" else load(point.data, point.dtype, Path())
+    one, history = search(*study, arrays=arrays)
+    one.begin()
+    weights = one.start + 0.1
+    parameters = {name: np.atleast_2d(array)[None] + 0.1 for name, array in history.snapshots[0].items()}
+    inputs, targets = arrays.scaled(arrays.train_inputs), arrays.train_targets
+    losses, gradients, _ = backpropagation(point.loss, point.model, parameters, inputs, targets)
+    assert one.loss(weights) == pytest.approx(losses[0], rel=1e-6)
+    flat = np.concatenate([gradients[name].ravel() for name in parameters])
+    np.testing.assert_allclose(one.gradient(), flat, rtol=1e-5, atol=1e-7)
+    assert one.evaluations == 1
+
+
+def test_an_epoch_is_recorded_where_it_is_reached_whatever_was_looked_at_in_between() -> None:
+    one, history = search(*BITS, "recording.metrics_every=10", "recording.snapshots=1000")
+    one.begin()
+    places = [one.start + epoch / 10 for epoch in range(46)]
+    for weights in places[1:]:
+        one.loss(weights)
+        one.loss(weights + 5)
+        one.reach(weights)
+    one.finish()
+    due = record_epochs(45, 10)
+    assert history.series("train/loss")[0].tolist() == list(history.snapshots) == due
+    assert history.series("loss_evaluations")[1].tolist() == [2 * epoch for epoch in due[1:]]
+    for epoch, network in history.snapshots.items():
+        np.testing.assert_allclose(np.concatenate([a.ravel() for a in network.values()]), places[epoch], rtol=1e-15)
+    assert history.final()["weights/update_ratio"] == pytest.approx(0.1 * 4 / history.final()["weights/norm"])
+    assert {row["count"] for row in history.tables["direction_changes"]} == {0}
+    assert (history.epochs, history.diverged_step) == (45, None)
+    assert history.seconds > 0
+
+
+def test_a_search_that_ends_between_two_records_is_recorded_at_its_end() -> None:
+    one, history = search(*BITS, "recording.metrics_every=30")
+    one.begin()
+    for epoch in range(1, 18):
+        one.reach(one.start + epoch)
+    one.finish()
+    assert history.series("train/loss")[0][-1] == max(history.snapshots) == history.epochs == 17
+
+
+def test_a_search_that_makes_no_step_ends_at_epoch_1_where_it_began() -> None:
+    one, history = search(*BITS)
+    one.begin()
+    one.finish()
+    assert history.epochs == 1
+    assert history.final()["weights/update_ratio"] == 0
+    np.testing.assert_array_equal(history.snapshots[0]["layer_0/weights"], history.snapshots[1]["layer_0/weights"])
+
+
+def test_a_checkpoint_that_is_due_has_no_state_and_the_largest_epoch() -> None:
+    keeper = Keeper()
+    keeper.epoch = 3
+    one, history = search(*BITS, keeper=keeper)
+    one.begin()
+    for epoch in range(1, 6):
+        one.reach(one.start + epoch)
+    assert keeper.kept == [3, 3, 3, 4, 5]
+    assert 3 not in history.series("train/loss")[0]
+
+
+def test_points_train_alone() -> None:
+    point = config(*BITS)
+    with pytest.raises(ValueError, match="unpack"):
+        Search(
+            [point, point],
+            load(point.data, point.dtype, Path()),
+            [History(), History()],
+            lambda epoch, loss: None,
+            None,
+        )

@@ -1,0 +1,318 @@
+from __future__ import annotations
+
+import csv
+import json
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+from omegaconf import OmegaConf
+
+from pipeline.answers import QUESTIONS
+from pipeline.cli import PROJECT
+from pipeline.compare import compare, points_rows, read_commands, read_results, write_report
+from pipeline.data import Arrays
+from pipeline.errors import LabError
+from pipeline.points import Point
+from pipeline.report import ordered, render
+from pipeline.reproduction import cells
+from pipeline.study_page import study_page
+from tests.support.hostile import refuses_without_results
+from tests.support.links import broken_links, links
+from tests.support.maps import map_point
+from tests.support.trained import sweep, write_results
+
+PUBLISHED = PROJECT / "published"
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory: pytest.TempPathFactory, tiny_images: Arrays) -> Path:
+    """Three studies, small; line_y3x by both backends' gradients, so that rate 1 diverges in one of them."""
+    root: Path = tmp_path_factory.mktemp("lab") / "results"
+    rates = [[f"optimizer.learning_rate={rate}"] for rate in ("0.01", "0.1", "1")]
+    line = ["experiment=line_y3x", "training.epochs=60"]
+    write_results(root, "line_y3x", "numpy", sweep(line, rates))
+    write_results(root, "line_y3x", "keras", sweep([*line, "backend=keras"], rates))
+    grid = [[f"optimizer.learning_rate={rate}", f"model.hidden_size={size}"] for rate in (0.1, 10) for size in (4, 32)]
+    write_results(root, "three_bits", "numpy", sweep(["experiment=three_bits", "training.epochs=40"], grid))
+    mine = ["experiment=mnist", "model.hidden_size=8", "training.epochs=2", "training.batch_size=20"]
+    write_results(root, "my_study", "numpy", sweep(mine, [["optimizer.learning_rate=0.01"]], tiny_images))
+    return root
+
+
+def table(file: Path) -> list[dict[str, str]]:
+    with file.open(newline="") as stream:
+        return list(csv.DictReader(stream))
+
+
+@pytest.fixture(scope="module")
+def reports(results: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder: Path = tmp_path_factory.mktemp("reports") / "made" / "here"
+    write_report(read_results(results), PUBLISHED, folder)
+    return folder
+
+
+def test_report_has_its_files_and_nothing_half_written(reports: Path) -> None:
+    pages = [f"studies/{study}.md" for study in [*QUESTIONS, "my_study"]]
+    written = sorted(str(file.relative_to(reports)) for file in reports.rglob("*") if file.is_file())
+    assert [name for name in written if name not in pages] == [
+        "README.md",
+        "curves/line_y3x.csv",
+        "curves/my_study.csv",
+        "curves/three_bits.csv",
+        "metrics/line_y3x-keras.json",
+        "metrics/line_y3x-numpy.json",
+        "metrics/my_study-numpy.json",
+        "metrics/three_bits-numpy.json",
+        "parity.csv",
+        "points.csv",
+        "reproduction.csv",
+        "studies/line_y3x.png",
+        "studies/my_study.png",
+        "studies/three_bits.png",
+    ]
+    assert set(pages) <= set(written)
+    for picture in reports.glob("studies/*.png"):
+        assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+def test_points_table_has_every_point_under_config_names(results: Path, reports: Path) -> None:
+    rows = table(reports / "points.csv")
+    read = read_results(results)
+    by_place = {(row["study"], row["backend"], row["name"]): row for row in rows}
+    assert len(rows) == len(by_place) == 3 + 3 + 4 + 1
+    for study, backends in read.items():
+        for backend, points in backends.items():
+            for point in points:
+                row = by_place[study, backend, point.name]
+                assert float(row["optimizer.learning_rate"]) == point.config.optimizer.learning_rate
+                assert row["model.hidden_size"] == str(point.config.model.hidden_size or "")
+                assert float(row["final/train/loss"]) == point.outcome.final["train/loss"]
+                assert float(row["best/train/loss"]) == point.outcome.best["train/loss"]
+                assert row["outcome"] == point.outcome.outcome
+    diverged = by_place["line_y3x", "keras", "learning_rate=1"]
+    assert diverged["outcome"] == "diverged"
+    assert int(diverged["diverged_step"]) > 0
+
+
+def test_reproduction_table_has_cells_and_statements(reports: Path) -> None:
+    rows = table(reports / "reproduction.csv")
+    first = [row for row in rows if row["quantity"] == "weight after one epoch" and row["backend"] == "numpy"]
+    assert [(row["published"], row["digits"], row["printed_digits"]) for row in first] == [
+        ("0.45", "2", "2"),
+        ("4.5", "3", "3"),
+        ("45.0", "4", "4"),
+    ]
+    said = [row for row in rows if row["quantity"] == "statement"]
+    assert {row["backend"] for row in said} == {"numpy", "keras"}
+    assert {row["verdict"] for row in said} <= {"holds", "differs", "not run"}
+
+
+def test_the_overview_links_to_a_page_for_every_study_and_each_page_back(reports: Path) -> None:
+    followed = links(reports / "README.md")
+    pages = sorted((reports / "studies").glob("*.md"))
+    assert {f"studies/{page.name}" for page in pages} == {f"studies/{study}.md" for study in [*QUESTIONS, "my_study"]}
+    assert {f"studies/{page.name}" for page in pages} <= set(followed)
+    assert broken_links(reports / "README.md") == []
+    for page in pages:
+        assert "../README.md" in links(page)
+        assert broken_links(page) == []
+
+
+def test_the_page_of_a_study_that_is_gone_is_gone(results: Path, tmp_path: Path) -> None:
+    read = read_results(results)
+    write_report(read, PUBLISHED, tmp_path)
+    assert (tmp_path / "studies" / "my_study.md").exists()
+    del read["my_study"]
+    write_report(read, PUBLISHED, tmp_path)
+    assert [file.name for file in (tmp_path / "studies").iterdir() if file.stem == "my_study"] == []
+    assert (tmp_path / "studies" / "three_bits.md").exists()
+    assert "my_study" not in (tmp_path / "README.md").read_text()
+
+
+def test_pages_stay_as_they_are_where_new_ones_cannot_be_finished(
+    results: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = read_results(results)
+    write_report(read, PUBLISHED, tmp_path)
+    before = {file.name: file.read_bytes() for file in (tmp_path / "studies").iterdir()}
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("pipeline.compare.study_figure", full)
+    with pytest.raises(LabError, match="No space left on device"):
+        write_report({"three_bits": read["three_bits"]}, PUBLISHED, tmp_path)
+    assert {file.name: file.read_bytes() for file in (tmp_path / "studies").iterdir()} == before
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
+
+
+def test_pages_name_the_commands_that_sweep_json_holds(results: Path, tmp_path: Path) -> None:
+    shutil.copytree(results / "line_y3x", tmp_path / "results" / "line_y3x")
+    file = tmp_path / "results" / "line_y3x" / "keras" / "sweep.json"
+    sweep = json.loads(file.read_text())
+    file.write_text(json.dumps(sweep | {"command": "python -m pipeline.train experiment=line_y3x training.epochs=60"}))
+    assert read_commands(tmp_path / "results") == {
+        ("line_y3x", "numpy"): "",
+        ("line_y3x", "keras"): "python -m pipeline.train experiment=line_y3x training.epochs=60",
+    }
+
+
+def test_report_names_what_diverged_and_where_backends_part(results: Path, reports: Path) -> None:
+    text = (reports / "studies" / "line_y3x.md").read_text()
+    step = read_results(results)["line_y3x"]["keras"][2].outcome.diverged_step
+    assert f"- keras: 1 is the first rate that diverges: the loss was no number after {step} updates" in text
+    assert "- numpy: stalled (rounding) at rate 1; at 1: loss 1.47e+09" in text
+    assert "- `learning_rate=1`: numpy stalled (rounding), keras diverged." in text
+
+
+def test_best_rate_is_the_one_with_the_smallest_error(results: Path, reports: Path) -> None:
+    points = read_results(results)["three_bits"]["numpy"]
+    text = (reports / "studies" / "three_bits.md").read_text()
+    for size in (4, 32):
+        best = min(
+            (point for point in points if point.config.model.hidden_size == size),
+            key=lambda point: point.outcome.final["train/mean_absolute_error"],
+        )
+        value = best.outcome.final["train/mean_absolute_error"]
+        rate = best.config.optimizer.learning_rate
+        assert f"the best rate for hidden size {size} is {rate:g}, mean absolute error {value:.4g}." in text
+
+
+def test_report_names_no_path_of_this_machine(reports: Path, results: Path) -> None:
+    for file in (*reports.rglob("*.md"), *reports.glob("*.csv")):
+        assert str(results) not in file.read_text()
+        assert str(PROJECT) not in file.read_text()
+
+
+def test_report_is_written_again_byte_for_byte(results: Path, reports: Path) -> None:
+    before = {file: file.read_bytes() for file in reports.rglob("*") if file.is_file()}
+    write_report(read_results(results), PUBLISHED, reports)
+    assert {file: file.read_bytes() for file in reports.rglob("*") if file.is_file()} == before
+
+
+def test_worst_cells_are_listed_with_both_numbers(results: Path) -> None:
+    found = cells(read_results(results), PUBLISHED)
+    worse = [
+        cell._replace(value=0.4, relative_difference=0.2, digits="0") if cell.digits == "12" else cell for cell in found
+    ]
+    text = render({}, worse, [], {})
+    changed = sum(cell.digits == "0" for cell in worse)
+    assert changed == 4
+    assert text.count("| 0.4 |") == changed
+    assert "numpy: 3 of 7 numbers agree on every printed digit, or exactly." in text
+    assert "keras: 3 of 3 numbers agree" in text
+
+
+def test_a_recorded_run_is_shown_as_recorded(results: Path, tmp_path: Path) -> None:
+    (tmp_path / "recorded").mkdir()
+    rows = "".join(f"{rate},{epoch},{3 / epoch},0.9,1,0.9\n" for rate in (0.0001, 0.01, 0.1) for epoch in (1, 2, 3))
+    columns = "learning_rate,epoch,train/loss,train/accuracy,test/loss,test/accuracy\n"
+    (tmp_path / "recorded" / "mnist_500_epochs.csv").write_text(columns + rows)
+    (tmp_path / "recorded" / "mnist_500_epochs.md").write_text("Run on another machine.\n")
+    write_report(read_results(results), PUBLISHED, tmp_path)
+    text = (tmp_path / "README.md").read_text()
+    assert "not run by this pipeline run" in text
+    assert "> Run on another machine." in text
+    assert "![mnist_500_epochs](recorded_mnist_500_epochs.png)" in text
+    assert (tmp_path / "recorded_mnist_500_epochs.png").exists()
+    assert "| recorded | holds | 90.00% after 3 epochs |" in text
+
+
+def test_no_results_says_which_command_makes_them(tmp_path: Path) -> None:
+    with pytest.raises(LabError, match=r"no such folder(.|\n)*make reproduce"):
+        read_results(tmp_path / "nowhere")
+    with pytest.raises(LabError, match=r"without a sweep\.json(.|\n)*python -m pipeline\.train experiment=three_bits"):
+        read_results(tmp_path)
+
+
+@pytest.mark.parametrize("file", ["config.json", "metrics.csv", "weights.npz", "outcome.json"])
+def test_a_point_that_is_cut_short_is_named(results: Path, tmp_path: Path, file: str) -> None:
+    shutil.copytree(results / "line_y3x", tmp_path / "line_y3x")
+    folder = tmp_path / "line_y3x" / "numpy" / "learning_rate=0.1"
+    content = (folder / file).read_bytes()
+    (folder / file).write_bytes(content[: len(content) // 2])
+    with pytest.raises(LabError) as raised:
+        read_results(tmp_path)
+    assert str(folder) in str(raised.value)
+
+
+@pytest.mark.parametrize("content", ["", "[]", '{"points": [{"name": "a"}]}'])
+def test_a_broken_list_of_points_is_named(tmp_path: Path, content: str) -> None:
+    folder = tmp_path / "three_bits" / "numpy"
+    folder.mkdir(parents=True)
+    (folder / "sweep.json").write_text(content)
+    with pytest.raises(LabError, match=r"sweep\.json cannot be read"):
+        read_results(tmp_path)
+
+
+def test_an_unfinished_copy_is_passed_over(results: Path, tmp_path: Path) -> None:
+    shutil.copytree(results / "line_y3x" / "numpy", tmp_path / "line_y3x" / "numpy")
+    shutil.copytree(results / "line_y3x" / "numpy", tmp_path / "line_y3x" / ".numpy.partial")
+    assert list(read_results(tmp_path)["line_y3x"]) == ["numpy"]
+
+
+def test_reports_that_cannot_be_written_is_one_message(results: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(LabError, match="cannot be written"):
+        write_report(read_results(results), PUBLISHED, tmp_path / "file")
+
+
+def test_a_failed_write_leaves_the_old_file(results: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    read = read_results(results)
+    write_report(read, PUBLISHED, tmp_path)
+    before = (tmp_path / "points.csv").read_bytes()
+
+    def full(self: object, row: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(csv.DictWriter, "writerows", full)
+    with pytest.raises(LabError, match="No space left on device"):
+        write_report(read, PUBLISHED, tmp_path)
+    assert (tmp_path / "points.csv").read_bytes() == before
+    assert not list(tmp_path.glob(".partial-*"))
+
+
+def test_known_studies_come_first() -> None:
+    assert ordered({"zebra": {}, "mnist": {}, "ant": {}}) == [*QUESTIONS, "ant", "zebra"]
+
+
+def test_several_seeds_are_told_apart_by_name(tmp_path: Path) -> None:
+    grid = [["optimizer.learning_rate=0.1", f"seed={seed}"] for seed in (1, 2)]
+    points: list[Point] = sweep(["experiment=two_bits", "training.epochs=5"], grid)
+    read = {"two_bits": {"numpy": write_results(tmp_path / "results", "two_bits", "numpy", points)}}
+    assert [row["name"] for row in points_rows(read)] == ["learning_rate=0.1 seed=1", "learning_rate=0.1 seed=2"]
+    assert "| `learning_rate=0.1 seed=2` | numpy |" in study_page("two_bits", read["two_bits"], {})
+
+
+def test_command_says_where_the_report_is(results: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    compare(OmegaConf.create({"results": str(results), "published": "published", "reports": str(tmp_path)}))
+    printed = capsys.readouterr().out
+    assert "README.md" in printed
+    assert re.search(r"error +reproduced +4 +0\n", printed)
+    assert (tmp_path / "README.md").exists()
+
+
+def test_entry_point_refuses_without_a_traceback_and_loads_nothing_heavy(tmp_path: Path) -> None:
+    refuses_without_results("compare", tmp_path)
+
+
+def test_a_map_has_a_picture_and_a_sentence_and_is_not_missing_on_keras(tmp_path: Path) -> None:
+    one = map_point()
+    write_results(tmp_path / "results", "trainability_map", "numpy", [one])
+    results = read_results(tmp_path / "results")
+    write_report(results, PUBLISHED, tmp_path / "reports")
+    page = (tmp_path / "reports" / "studies" / "trainability_map.md").read_text()
+    assert "![trainability_map](trainability_map.png)" in page
+    assert "of 63 points converge" in page
+    assert "not run" not in page
+    assert "<details>" not in page
+    assert "a map, NumPy only" in (tmp_path / "reports" / "README.md").read_text()
+    assert (tmp_path / "reports" / "studies" / "trainability_map.png").exists()
+    assert not (tmp_path / "reports" / "curves" / "trainability_map.csv").exists()
+    (row,) = table(tmp_path / "reports" / "points.csv")
+    assert (row["optimizer.learning_rate"], row["diagnosis"], row["final/map/points"]) == ("", "map", "63.0")
+    metrics = json.loads((tmp_path / "reports" / "metrics" / "trainability_map-numpy.json").read_text())
+    assert metrics["map/best_loss"] == one.outcome.final["map/best_loss"]
+    assert "converged" not in metrics

@@ -1,0 +1,306 @@
+"""MLflow written again from the disk: all of it, once, with the times it had; nothing that was tampered with."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from omegaconf import OmegaConf
+
+from pipeline import cli
+from pipeline.config import Tracking
+from pipeline.errors import LabError
+from pipeline.rebuild import rebuild, task
+from tests.support.swept import at_epoch, in_mlflow, interrupt, killed, on_disk, rates, runs_of, statuses, swept
+
+pytestmark = pytest.mark.usefixtures("sketched")
+LOCAL = Tracking(name="local", uri=None)
+RATES = ("0.1", "0.01")
+GRID = rates(*RATES, more=["results=results/line_y2x/numpy"])
+
+
+def with_times(project: Path) -> dict[str, object]:
+    """All that MLflow says, when included; only run ids are new."""
+    return {name: {k: v for k, v in run.items() if k != "id"} for name, run in in_mlflow(project, when=True).items()}
+
+
+@pytest.fixture(scope="module")
+def grid(tmp_path_factory: pytest.TempPathFactory, empty_store: Path, sketched: None) -> Path:
+    """A project in which GRID was trained; not to be changed."""
+    project = tmp_path_factory.mktemp("grid")
+    (project / "mlruns").mkdir()
+    shutil.copy(empty_store, project / "mlruns" / "mlflow.db")
+    swept(project, GRID)
+    return project
+
+
+def without_mlflow(project: Path, other: Path, empty_store: Path, *kept: str) -> Path:
+    """The project as it is when mlruns/ was deleted: in another place, for MLflow keeps a deleted database open."""
+    (other / "mlruns").mkdir(parents=True)
+    shutil.copy(empty_store, other / "mlruns" / "mlflow.db")
+    for name in kept:
+        shutil.copytree(project / name, other / name)
+    return other
+
+
+@pytest.mark.parametrize("kept", [(".points", "results"), (".points",), ("results",)], ids="+".join)
+def test_a_store_that_was_deleted_is_written_again(
+    grid: Path, tmp_path: Path, empty_store: Path, kept: tuple[str, ...]
+) -> None:
+    """With `results` alone it is what DVC restores from its cache on another machine."""
+    other = without_mlflow(grid, tmp_path / "other", empty_store, *kept)
+    assert rebuild(LOCAL, other, other / "results") == [("line_y2x numpy", 2, 2)]
+    assert with_times(other) == with_times(grid)
+    assert on_disk(other) == on_disk(grid)
+    told = in_mlflow(other, when=True)
+    assert rebuild(LOCAL, other, other / "results") == [("line_y2x numpy", 2, 0)]
+    swept(other, GRID)  # the points are known: nothing is trained, nothing is written again
+    assert in_mlflow(other, when=True) == told
+
+
+def test_a_single_point_is_written_again_from_what_dvc_keeps(project: Path, empty_store: Path) -> None:
+    """DVC keeps files: a folder that was empty is not there when it has restored the rest."""
+    swept(project, GRID[:1])
+    results = project / "results" / "line_y2x" / "numpy"
+    assert not list((results / "plots").iterdir())
+    (results / "plots").rmdir()
+    other = without_mlflow(project, project / "other", empty_store, "results")
+    assert rebuild(LOCAL, other, other / "results") == [("line_y2x numpy", 1, 1)]
+    assert with_times(other) == with_times(project)
+
+
+def test_runs_of_two_sweeps_that_share_points_hang_below_the_newest(project: Path, empty_store: Path) -> None:
+    swept(project, rates(*RATES))
+    swept(project, rates(*RATES, "0.02"))
+    other = without_mlflow(project, project / "other", empty_store, ".points")
+    assert rebuild(LOCAL, other, other / "results") == [("line_y2x numpy", 3, 3)]
+    runs = runs_of(other)
+    (parent,) = (run.info.run_id for run in runs if run.data.tags["lab.role"] == "sweep")
+    points = [run for run in runs if run.data.tags["lab.role"] == "point"]
+    assert len(points) == 3
+    assert {run.data.tags["mlflow.parentRunId"] for run in points} == {parent}
+
+
+def shown(where: Path) -> dict[str, str]:
+    """Whether the views show a point, by its name."""
+    points = [run for run in runs_of(where) if run.data.tags["lab.role"] == "point"]
+    return {str(run.info.run_name): run.data.tags["lab.newest"] for run in points}
+
+
+def test_views_show_what_the_newest_sweep_asked_for(project: Path, empty_store: Path) -> None:
+    swept(project, rates("0.02", "0.1"))
+    assert shown(project) == {"learning_rate=0.02": "true", "learning_rate=0.1": "true"}
+    swept(project, rates("0.1", "0.5"))
+    newest = {"learning_rate=0.02": "false", "learning_rate=0.1": "true", "learning_rate=0.5": "true"}
+    assert shown(project) == newest
+    other = without_mlflow(project, project / "other", empty_store, ".points")
+    rebuild(LOCAL, other, other / "results")
+    assert shown(other) == newest
+    swept(project, rates("0.02", "0.1"))  # asked for again: nothing is trained, but it is what is looked at now
+    newest = {"learning_rate=0.02": "true", "learning_rate=0.1": "true", "learning_rate=0.5": "false"}
+    assert shown(project) == newest
+    again = without_mlflow(project, project / "again", empty_store)
+    shutil.copytree(project / ".points", again / ".points")
+    rebuild(LOCAL, again, again / "results")
+    assert shown(again) == newest
+
+
+def test_a_single_point_does_not_displace_a_sweep(project: Path, empty_store: Path) -> None:
+    swept(project, rates("0.02", "0.1"))
+    swept(project, rates("0.5"))
+    everything = {"learning_rate=0.02": "true", "learning_rate=0.1": "true", "learning_rate=0.5": "true"}
+    assert shown(project) == everything
+    other = without_mlflow(project, project / "other", empty_store, ".points")
+    rebuild(LOCAL, other, other / "results")
+    assert shown(other) == everything
+
+
+def test_a_sweep_without_a_complete_point_displaces_none(
+    project: Path, empty_store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    swept(project, rates("0.1"))
+    at_epoch(monkeypatch, 3, interrupt)
+    killed(project, rates("0.02", "0.5"))
+    other = without_mlflow(project, project / "other", empty_store, ".points")
+    rebuild(LOCAL, other, other / "results")
+    assert shown(other) == {"learning_rate=0.1": "true"}
+
+
+def test_an_error_of_our_own_is_no_success(project: Path, empty_store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*arguments: object) -> None:
+        raise ValueError("an error of our own")
+
+    swept(project, rates("0.1"))
+    other = without_mlflow(project, project / "other", empty_store, ".points")
+    monkeypatch.setattr("pipeline.runs.present_point", broken)
+    monkeypatch.setattr("threading.excepthook", lambda told: None)
+    with pytest.raises(LabError, match=r"1 of 1 points are pending(.|\n)*an error of this program"):
+        rebuild(LOCAL, other, other / "results")
+
+
+def test_points_that_are_not_complete_are_left_to_training(
+    project: Path, empty_store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    swept(project, rates("0.1"))
+    at_epoch(monkeypatch, 9, interrupt)
+    killed(project, rates(*RATES))
+    other = without_mlflow(project, project / "other", empty_store, ".points")
+    rebuild(LOCAL, other, other / "results")
+    assert {name: status for name, status in statuses(other).items() if name.startswith("learning")} == {
+        "learning_rate=0.1": "FINISHED"
+    }
+    swept(other, rates(*RATES))
+    assert set(statuses(other).values()) == {"FINISHED"}
+
+
+def test_points_that_cannot_be_read_are_told_and_left_out(
+    project: Path, empty_store: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of a lost file, or of an earlier version's config; the rest is written."""
+    sweep = swept(project, rates(*RATES))
+    swept(project, rates("0.1"))
+    swept(project, rates("0.01", "0.02"))
+    other = without_mlflow(project, project / "other", empty_store, ".points")
+    (signature,) = (job.signature for job in sweep.jobs.values() if job.name == "learning_rate=0.01")
+    (other / ".points" / signature / "outcome.json").unlink()
+    capsys.readouterr()
+    assert rebuild(LOCAL, other, other / "results") == [("line_y2x numpy", 1, 1)] * 2
+    told = capsys.readouterr().err
+    assert told.startswith(
+        f"left out: 1 points of .points/ that cannot be read: {signature}\nthe first: The trained point"
+    )
+    assert f"delete {other / '.points' / signature}" in told
+
+
+def test_sweeps_of_another_store_are_left_alone(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    swept(project, rates("0.1"))
+    before = with_times(project)
+    uri = f"sqlite:///{project / 'other.db'}"
+    assert rebuild(Tracking(name="server", uri=uri), project, project / "results") == []
+    assert not (project / "other.db").exists()
+    assert with_times(project) == before
+
+
+def test_results_are_taken_in_for_any_store(
+    grid: Path, tmp_path: Path, empty_store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One after the other: what was trained, or taken in, for one store is not known to the next."""
+    monkeypatch.chdir(tmp_path)  # where a store that is given by an address keeps its files
+    other = without_mlflow(grid, tmp_path / "other", empty_store, ".points", "results")
+    shutil.copy(empty_store, other / "server.db")
+    uri = f"sqlite:///{other / 'server.db'}"
+    server = Tracking(name="server", uri=uri)
+    for _ in range(2):
+        assert rebuild(server, other, other / "results")[0][:2] == ("line_y2x numpy", 2)
+    there = in_mlflow(other, uri=uri, when=True)
+    assert len(there) == 3
+    assert {name: run["metrics"] for name, run in there.items()} == {
+        name: run["metrics"] for name, run in in_mlflow(grid, when=True).items()
+    }
+    points = [run for run in runs_of(other, uri=uri) if run.data.tags["lab.role"] == "point"]
+    assert {run.data.params["tracking.uri"] for run in points} == {uri}
+    assert rebuild(LOCAL, other, other / "results") == [("line_y2x numpy", 2, 2)]
+    assert with_times(other) == with_times(grid)
+
+
+def test_what_was_trained_for_a_server_elsewhere_is_the_same_sweep_here(
+    project: Path, empty_store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Trained on another machine, as on a cluster; typed here again, it finds the sweep that was taken in."""
+    monkeypatch.chdir(project)
+    shutil.copy(empty_store, project / "server.db")
+    server = ["tracking=server", f"tracking.uri=sqlite:///{project / 'server.db'}"]
+    with monkeypatch.context() as patch:
+        patch.setattr("platform.node", lambda: "node-17")
+        swept(project, rates(*RATES, more=["results=results/line_y2x/numpy", *server]))
+    run = next((project / "results").glob("*/*/*/run.json"))
+    assert "node-17" in json.loads(run.read_text())["owner"]
+    other = without_mlflow(project, project / "other", empty_store, "results")
+    assert rebuild(LOCAL, other, other / "results") == [("line_y2x numpy", 2, 2)]
+    told = in_mlflow(other, when=True)
+    assert set(statuses(other).values()) == {"FINISHED"}
+    assert {name: run["metrics"] for name, run in told.items()} == {
+        name: run["metrics"] for name, run in in_mlflow(project, uri=server[1][13:], when=True).items()
+    }
+    swept(other, GRID)
+    assert in_mlflow(other, when=True) == told
+
+
+@pytest.mark.parametrize("file", ["weights.npz", "config.json", "signed.json", "run.json", "metrics.csv"])
+def test_a_results_folder_that_was_tampered_with_is_refused(tmp_path: Path, grid: Path, file: str) -> None:
+    other = tmp_path / "other"
+    shutil.copytree(grid / "results", other / "results")
+    tampered = other / "results" / "line_y2x" / "numpy" / "learning_rate=0.1" / file
+    content = bytearray(tampered.read_bytes())
+    content[len(content) // 3] ^= 1
+    tampered.write_bytes(content)
+    with pytest.raises(LabError, match=r"cannot be read(.|\n)*SHA-256"):
+        rebuild(LOCAL, other, other / "results")
+    assert not (other / "mlruns").exists()
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "told"),
+    [
+        ('"signature": "[0-9a-f]{4}', '"signature": "0000', "is another one"),
+        ('"signature": "', '"signature": "../../', "cannot be read"),
+        ('"folder": "', '"folder": "../', "cannot be read"),
+        ('"study"', '"stud"', "cannot be read"),
+        (r"\{", "[", "cannot be read"),
+    ],
+)
+def test_a_list_of_points_that_was_tampered_with_is_refused(
+    tmp_path: Path, grid: Path, old: str, new: str, told: str
+) -> None:
+    other = tmp_path / "other"
+    shutil.copytree(grid / "results", other / "results")
+    file = other / "results" / "line_y2x" / "numpy" / "sweep.json"
+    file.write_text(re.sub(old, new, file.read_text(), count=1))
+    with pytest.raises(LabError, match=told):
+        rebuild(LOCAL, other, other / "results")
+    assert not list(other.glob(".points/[0-9a-f]*"))
+
+
+def test_where_there_is_nothing_to_write_it_says_so(
+    project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(cli, "PROJECT", project)
+    asked = OmegaConf.create({"tracking": {"name": "local", "uri": None}, "results": "results"})
+    task(asked)
+    assert capsys.readouterr().out.startswith("there is nothing to write")
+    swept(project, rates("0.1"))
+    capsys.readouterr()
+    task(asked)
+    assert capsys.readouterr().out == "line_y2x numpy: 1 points, all there\n"
+
+
+def test_a_password_in_an_address_is_refused_and_not_repeated() -> None:
+    asked = OmegaConf.create(
+        {"tracking": {"name": "server", "uri": "http://anna:sesame@127.0.0.1"}, "results": "results"}
+    )
+    with pytest.raises(LabError, match="MLFLOW_TRACKING_PASSWORD") as refusal:
+        task(asked)
+    assert "sesame" not in str(refusal.value)
+
+
+@pytest.mark.slow
+def test_rebuild_from_the_command_line(lab: Path, empty_store: Path) -> None:
+    def run(*arguments: str) -> str:
+        done = subprocess.run(
+            [sys.executable, "-m", *arguments], cwd=lab, capture_output=True, text=True, timeout=250, check=False
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    (lab / "mlruns").mkdir()
+    shutil.copy(empty_store, lab / "mlruns" / "mlflow.db")
+    run("pipeline.train", "experiment=two_bits", "training.epochs=20", "results=results/two_bits/numpy")
+    shutil.rmtree(lab / "mlruns")
+    shutil.rmtree(lab / ".points")
+    assert run("pipeline.rebuild") == "two_bits numpy: 1 points, 1 written\n"
+    assert statuses(lab, "two_bits") == {"learning_rate=1 epochs=20": "FINISHED"}

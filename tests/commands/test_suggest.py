@@ -1,0 +1,95 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from omegaconf import OmegaConf
+
+from pipeline.answers import answers, headline
+from pipeline.diagnosis import diagnose
+from pipeline.errors import LabError
+from pipeline.history import History, note_update
+from pipeline.plots import point_figures
+from pipeline.points import Point, outcome_of
+from pipeline.range_test import range_test
+from pipeline.suggest import suggest, suggested_rates
+from tests.support.hostile import refuses_without_results
+from tests.support.trained import config, write_results
+
+
+def range_point(losses: list[float], *overrides: str) -> Point:
+    """A range test whose rate rises from 0.001 to 1 while its minibatches have these losses."""
+    one = config("experiment=lr_range_test", "training.epochs=1", "model.hidden_size=2", *overrides)
+    history = History(epochs=1)
+    for update, (rate, loss) in enumerate(zip(np.geomspace(0.001, 1, len(losses)), losses, strict=True)):
+        note_update(history, update, float(rate), loss)
+    history.record(1, {"train/loss": losses[-1]})
+    shapes = {"layer_0/weights": (784, 2), "layer_0/bias": (2,), "layer_1/weights": (2, 10), "layer_1/bias": (10,)}
+    history.snapshot(1, {name: np.zeros(shape, np.float32) for name, shape in shapes.items()})
+    return Point("range", Path(), one, history, outcome_of(history))
+
+
+FALLING = [2.0] * 20 + np.linspace(2, 0.5, 30).tolist() + [9.0] * 10
+
+
+def test_the_rates_around_the_suggested_one_are_printed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_results(tmp_path / "results", "lr_range_test", "numpy", [range_point(FALLING)])
+    folder = tmp_path / "results" / "lr_range_test" / "numpy"
+    read = range_test(range_point(FALLING).history)
+    assert read is not None
+    assert suggested_rates(folder, [1]) == [float(f"{read.rates[read.lowest] / 3:.2g}")]
+    suggest(OmegaConf.create({"results": str(folder), "factors": [0.1, 1, 10]}))
+    small, middle, large = map(float, capsys.readouterr().out.split(","))
+    assert (small, middle, large) == pytest.approx((middle / 10, middle, middle * 10), rel=0.05)
+
+
+def test_a_point_says_what_it_suggests() -> None:
+    point = range_point(FALLING)
+    found = diagnose(point.config, point.history)
+    assert found.verdict == "range test"
+    assert found.evidence.startswith("suggested rate 0.1, a third of where the mean loss is lowest")
+    assert found.values["suggested_rate"] == pytest.approx(0.1, rel=0.05)
+    assert headline([point]) == found.evidence
+    assert list(answers([point])) == [f"range test: {found.evidence}."]
+    assert "range_test" in dict(point_figures(point.config, point.history))
+
+
+@pytest.mark.parametrize(
+    ("points", "said"),
+    [
+        ([], "There are no results"),
+        ([range_point(np.linspace(1, 3, 40).tolist())], "suggests no rate"),
+        ([range_point([1.0, 2.0])], "is no range test"),
+    ],
+)
+def test_a_folder_that_suggests_nothing_says_so(tmp_path: Path, points: list[Point], said: str) -> None:
+    if points:
+        write_results(tmp_path / "results", "lr_range_test", "numpy", points)
+    with pytest.raises(LabError, match=said):
+        suggested_rates(tmp_path / "results" / "lr_range_test" / "numpy", [1])
+
+
+@pytest.mark.parametrize("factors", [[], 3, ["a"], [-1], [True]])
+def test_factors_that_are_none_are_refused(factors: object) -> None:
+    with pytest.raises(LabError, match="factors cannot be used"):
+        suggest(OmegaConf.create({"results": "results", "factors": factors}))
+
+
+def test_entry_point_refuses_without_a_traceback(tmp_path: Path) -> None:
+    refuses_without_results("suggest", tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("losses", "verdict"), [((0.5, 0.1, 0.9), "is verified"), ((0.1, 0.5, 0.9), "is not the best")]
+)
+def test_the_check_says_whether_the_suggested_rate_ends_lowest(losses: tuple[float, ...], verdict: str) -> None:
+    points: list[Point] = []
+    for rate, loss in zip((0.01, 0.1, 1), losses, strict=True):
+        history = History(epochs=2)
+        history.record(2, {"train/loss": loss, "test/loss": loss, "test/accuracy": 1 - loss})
+        one = config("experiment=lr_range_check", f"optimizer.learning_rate={rate}")
+        points.append(Point(f"learning_rate={rate:g}", Path(), one, history, outcome_of(history)))
+    said = next(answers(points))
+    assert said.startswith(f"the suggested rate, 0.1, {verdict}")
+    assert f"{losses[1]:.4g} at 0.1" in said

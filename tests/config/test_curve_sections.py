@@ -1,0 +1,63 @@
+"""What the config says of curves and balls, and what it refuses."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from pipeline.errors import LabError
+from tests.support.curves import changed
+from tests.support.trained import config
+
+CURVE, MAP, BITS, PAIRS = "curve_restarts", "curve_basins", "two_bits", "trainability_map"
+ENDS = {"logspace": None, "linspace": {"start": 1, "stop": 2, "count": 2}, "list": None}
+REFUSED: dict[str, tuple[str, dict[str, Any], str]] = {
+    "code": (CURVE, {"data.expression": "open(1)"}, "data.expression: column 1: expected x"),
+    "a gap": (CURVE, {"data.expression": "1 / x"}, "expression: expected a height from lowest"),
+    "no curve": (CURVE, {"data.expression": None}, "either expression or points"),
+    "two curves": (CURVE, {"data.points": [[0, 1], [1, 0], [2, 1]]}, "either expression or points"),
+    "points that go back": (CURVE, {"data.expression": None, "data.points": [[0, 1], [2, 0], [1, 1]]}, "rising x"),
+    "an empty domain": (CURVE, {"data.highest": -8}, "highest: expected more than lowest"),
+    "no balls": (CURVE, {"balls": None}, "balls: a curve needs balls.starts or balls.random"),
+    "balls of both kinds": (CURVE, {"balls.starts": [1]}, "balls: expected either starts or random"),
+    "too many balls": (CURVE, {"balls.random": 100_001}, "balls.random"),
+    "balls for a network": (BITS, {"balls": {"starts": [1], "random": None}}, "balls: expected null"),
+    "another loss": (CURVE, {"loss": "mean_squared_error"}, "loss: curve_height and a curve as data belong together"),
+    "the loss without a curve": (BITS, {"loss": "curve_height"}, "loss: curve_height and a curve"),
+    "a hidden layer": (CURVE, {"model.hidden_size": 3}, "model.hidden_size: a curve, which has no network, needs "
+                       "model.hidden_size=null; got 3"),
+    "weights": (CURVE, {"model.initial_weight": 3}, "model.initial_weight=0.0; got 3"),
+    "rates by layer": (CURVE, {"optimizer.output_learning_rate": 1}, "optimizer.output_learning_rate=null"),
+    "minibatches": (CURVE, {"training.batch_size": 5}, "training.batch_size=null; got 5"),
+    "a penalty": (CURVE, {"training.l2": 0.1}, "training.l2=0.0; got 0.1"),
+    "a schedule that goes by the loss": (
+        CURVE, {"schedule": {"name": "reduce_on_plateau", "factor": 0.1, "patience": 2, "min_delta": 0.0}},
+        "schedule: a curve needs one that does not go by the loss",
+    ),
+    "metrics of weights": (CURVE, {"recording.weight_metrics": True}, "recording.weight_metrics=false"),
+    "a map with balls": (MAP, {"balls": {"starts": [1], "random": None}}, "of a map (grid.x, grid.y) balls is null"),
+    "a map of other knobs": (MAP, {"grid.x": {"knob": "seed", **ENDS}},
+                             "the knobs optimizer.learning_rate and balls.start"),
+    "starts of a network": (PAIRS, {"grid.y.knob": "balls.start"}, "data=curve_bowl"),
+    "a rate below 0": (MAP, {"grid.x.linspace.start": -1}, "expected optimizer.learning_rate above 0"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("experiment", "changes", "message"), REFUSED.values(), ids=REFUSED)
+def test_what_has_no_meaning_on_a_curve_is_refused(experiment: str, changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(LabError) as error:
+        changed(experiment, changes)
+    assert message in str(error.value)
+
+
+def test_keras_has_no_balls() -> None:
+    with pytest.raises(LabError, match="backend: a curve, which has no network, needs backend=numpy; got keras"):
+        config("experiment=curve_restarts", "backend=keras")
+
+
+def test_starts_may_be_below_zero_and_are_drawn_on_a_linear_axis() -> None:
+    axes = changed(MAP, {"grid.y.linspace": None, "grid.y.list": [-3, 0, 2]}).grid
+    assert axes is not None
+    assert axes.y.values().tolist() == [-3, 0, 2]
+    assert not axes.y.logarithmic

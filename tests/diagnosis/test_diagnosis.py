@@ -1,0 +1,250 @@
+"""Why a run ended where it did: seen on runs that are known to end so, and on histories written by hand."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline.config import Config
+from pipeline.data import Arrays
+from pipeline.diagnosis import GOAL, PROBLEMS, baseline_loss, diagnose, saturation
+from pipeline.history import History, Metric
+from pipeline.trends import epochs_needed, first_below, reversals, roughness
+from tests.support.trained import config, trained
+
+LINE = ("experiment=line_y3x", "recording.snapshots=2")
+NO_HIDDEN = ("experiment=three_bits", "model=linear", "model.output_activation=sigmoid", "recording.snapshots=2")
+
+
+@functools.cache
+def line() -> Config:
+    return config(*LINE)
+
+
+def written(
+    losses: Sequence[float], others: Mapping[str, Sequence[float]] | None = None, steps: Sequence[int] | None = None
+) -> History:
+    """A history of these losses, at epochs 0, 1, ... unless told otherwise."""
+    at = steps or range(len(losses))
+    history = History([Metric(step, 0, "train/loss", loss) for step, loss in zip(at, losses, strict=True)])
+    history.metrics += [
+        Metric(step, 0, n, v) for n, values in (others or {}).items() for step, v in zip(at, values, strict=True)
+    ]
+    history.epochs = max(at, default=0)
+    return history
+
+
+# --- runs that are known to end so
+
+
+@pytest.mark.parametrize(
+    ("overrides", "label", "evidence"),
+    [
+        (["optimizer.learning_rate=0.1", "training.epochs=300"], "converged", "2% of it first recorded at epoch 8"),
+        (["optimizer.learning_rate=0.00001", "training.epochs=300"], "too slow", "300 were trained"),
+        (["optimizer.learning_rate=0.1195", "training.epochs=200", "gradient=backpropagation"],
+         "oscillating", "a weight turns round in 100% of its updates"),
+        (["optimizer.learning_rate=1", "training.epochs=40"],
+         "stalled (rounding)", "in float32 12,755 + 0.0001 is 12,755 again"),
+        (["optimizer.learning_rate=1", "training.epochs=40", "dtype=float64"],
+         "stalled (rounding)", "in float64 84,944,384,060,442 + 0.0001 is 84,944,384,060,442 again"),
+        (["optimizer.learning_rate=1", "training.epochs=8", "dtype=float64"],
+         "diverged", "times the first one and still growing"),
+        (["optimizer.learning_rate=1", "training.epochs=40", "gradient=backpropagation"],
+         "diverged", "the loss was no number after 16 updates, last finite loss 5.08e+37"),
+    ],
+)  # fmt: skip
+def test_a_line(overrides: list[str], label: str, evidence: str) -> None:
+    own = config(*LINE, *overrides)
+    found = diagnose(own, trained(own)[0])
+    assert found.label == label
+    assert evidence in found.evidence
+
+
+@pytest.mark.parametrize(("rate", "size"), [(100, 4), (100, 32), (1000, 4), (1000, 32)])
+def test_sigmoids_that_are_saturated(rate: int, size: int) -> None:
+    own = config("experiment=three_bits", f"optimizer.learning_rate={rate}", f"model.hidden_size={size}",
+                 "training.epochs=6000", "recording.snapshots=2")  # fmt: skip
+    found = diagnose(own, trained(own)[0])
+    assert found.label == "stalled (saturation)"
+    assert found.values["saturated"] >= 0.9
+
+
+def test_a_network_that_cannot_do_better_is_stalled_without_saturation() -> None:
+    own = config(*NO_HIDDEN, "optimizer.learning_rate=1", "training.epochs=3000")
+    (history,) = trained(own)
+    found = diagnose(own, history)
+    assert found.label == "stalled (flat)"
+    assert found.values["loss_over_baseline"] == pytest.approx(1)  # all outputs 1/2
+    assert found.values["saturated"] == 0
+
+
+def test_a_tiny_rate_is_too_slow_though_nothing_moves() -> None:
+    own = config(*LINE, "optimizer.learning_rate=0.000000001", "training.epochs=50")
+    found = diagnose(own, trained(own)[0])
+    assert found.verdict == "too slow"
+    assert "takes more than 5,000 epochs" in found.evidence
+
+
+def test_two_updates_are_no_trend() -> None:
+    own = config("experiment=three_bits", "optimizer.learning_rate=1", "model.hidden_size=4", "training.epochs=2")
+    found = diagnose(own, trained(own)[0])
+    assert found.verdict == "too slow"  # not oscillating, though a weight turned round in one of two updates
+    assert "reversals" not in found.values
+
+
+def test_too_few_records_are_told() -> None:
+    found = diagnose(line(), written([60.0, 50.0], steps=[0, 1]))
+    assert "after 1 epoch, too few records to see a trend" in found.evidence
+
+
+def test_images(tiny_images: Arrays) -> None:
+    own = [config("training.epochs=6", "training.batch_size=10", "model.hidden_size=8", f"optimizer.learning_rate={r}")
+           for r in (0.00001, 0.05)]  # fmt: skip
+    slow, good = (diagnose(one, trained(one, arrays=tiny_images)[0]) for one in own)
+    assert slow.verdict == "too slow"
+    assert slow.values["loss_over_baseline"] > 0.3
+    assert good.values["loss_over_baseline"] < slow.values["loss_over_baseline"]
+
+
+# --- histories written by hand
+
+
+LOW = 0.01 * 11.25
+
+
+@pytest.mark.parametrize(
+    ("losses", "verdict"),
+    [
+        ([60, 30, LOW, LOW], "converged"),
+        ([60, LOW, 2 * LOW, LOW, 2 * LOW], "converged"),  # it swings, but low
+        ([60, 30, 28, 30, 28, 30], "oscillating"),
+        ([60, 50, 40, 30, 20, 10], "too slow"),
+        ([60, 100, 1000, 1e4, 1e5], "diverged"),
+        ([60], "too slow"),
+        ([], "too slow"),
+    ],
+)
+def test_the_shape_of_a_curve(losses: list[float], verdict: str) -> None:
+    assert diagnose(line(), written(losses)).verdict == verdict
+
+
+def test_a_loss_that_stands_still_is_stalled_only_where_the_gradient_is_nearly_zero() -> None:
+    own = config(*LINE)
+    flat = {"weights/norm": [2.0] * 8, "gradient_norm": [1e-5] * 8}
+    steep = flat | {"gradient_norm": [10.0] * 8}
+    assert diagnose(own, written([20.0] * 8, flat)).label == "stalled (flat)"
+    assert diagnose(own, written([20.0] * 8, steep)).verdict == "too slow"
+
+
+def test_a_start_that_overshot_is_told() -> None:
+    own = config()
+    found = diagnose(own, written([4.9, 0.3, 0.25], steps=[1, 2, 3]))
+    assert "the first epoch's 4.9 is above the baseline" in found.evidence
+    assert "overshot" not in diagnose(own, written([2.2, 0.3, 0.25], steps=[1, 2, 3])).evidence
+
+
+def test_when_the_loss_was_low_first_is_told() -> None:
+    found = diagnose(config(*LINE), written([60, 30, LOW, 1, LOW], steps=[0, 10, 20, 30, 40]))
+    assert found.values["epochs_to_low_loss"] == 20
+
+
+def test_every_verdict_is_one_of_the_texts_problems() -> None:
+    assert set(PROBLEMS.values()) == {"none", "slopes too small", "slopes too big", "stuck in a minimum"}
+
+
+@given(
+    losses=st.lists(st.floats(0, 1e300), max_size=12),
+    gradient=st.floats(0, 1e200),
+    norm=st.floats(0, 1e200),
+    diverged=st.none() | st.integers(1, 99),
+)
+def test_any_history_has_a_diagnosis_of_finite_numbers(
+    losses: list[float], gradient: float, norm: float, diverged: int | None
+) -> None:
+    there = {"gradient_norm": [gradient] * len(losses), "weights/norm": [norm] * len(losses)}
+    history = written(losses, there)
+    history.diverged_step = diverged
+    found = diagnose(line(), history)
+    assert found.verdict in PROBLEMS
+    assert found.evidence
+    assert all(map(math.isfinite, found.values.values()))
+    assert (found.verdict == "converged") <= (losses[-1] <= GOAL * 11.25 if losses else False)
+
+
+# --- the parts
+
+
+def test_the_baseline_is_the_loss_of_the_best_constant_answer() -> None:
+    own = config(*LINE)
+    constants = np.linspace(0, 15, 3001)
+    losses = np.mean((constants[:, None] - np.array([3.0, 6.0, 9.0, 12.0])) ** 2, axis=1)
+    assert baseline_loss(own) == pytest.approx(losses.min())
+    assert baseline_loss(config("experiment=three_bits")) == pytest.approx(4 * 0.5**2 / 2)
+    assert baseline_loss(config()) == pytest.approx(-math.log(1 / 10))
+
+
+@given(start=st.floats(1, 100), half_life=st.floats(5, 500))
+def test_exponential_decay_goes_on(start: float, half_life: float) -> None:
+    steps = np.arange(0, 200, 5)
+    needed = epochs_needed(steps, start * 0.5 ** (steps / half_life), start / 1024)
+    assert needed == pytest.approx(10 * half_life, rel=1e-3)
+
+
+@given(start=st.floats(1, 100), power=st.floats(0.3, 3))
+def test_a_power_law_goes_on(start: float, power: float) -> None:
+    steps = np.arange(1, 200, 3)
+    needed = epochs_needed(steps, start * steps**-power, start * 1000.0**-power)
+    assert needed == pytest.approx(1000, rel=1e-3)
+
+
+def test_a_loss_that_does_not_fall_never_gets_there() -> None:
+    steps = np.arange(1, 20)
+    assert epochs_needed(steps, np.full(19, 3.0), 1.0) == math.inf
+    assert epochs_needed(steps, np.linspace(3, 4, 19), 1.0) == math.inf
+    assert epochs_needed(steps[:1], np.array([3.0]), 1.0) is None
+
+
+def test_roughness_is_the_share_of_the_way_up() -> None:
+    assert roughness(np.array([3.0, 2.0, 1.0])) == 0
+    assert roughness(np.array([1.0, 2.0])) == 1
+    assert roughness(np.array([4.0, 1.0, 2.0])) == pytest.approx(0.25)
+    assert roughness(np.array([1.0, 1.0])) == 0
+    assert roughness(np.array([1e308, -1e308, 1e308])) == pytest.approx(0.5)
+
+
+def test_the_first_low_loss() -> None:
+    assert first_below(np.array([3.0, 1.0, 2.0, 0.5]), 1.0) == 1
+    assert first_below(np.array([3.0, 2.0]), 1.0) == 2
+
+
+def test_reversals_of_recorded_weights() -> None:
+    zigzag = [float(place % 2) for place in range(12)]
+    turns_once = [*map(float, range(10)), 8.0, 7.0]
+    both = written([1.0] * 12, {"weights/weight": zigzag, "weights/bias": turns_once})
+    assert reversals(both) == 1
+    assert reversals(written([1.0] * 12, {"weights/bias": turns_once})) == pytest.approx(1 / 10)
+    assert reversals(written([1.0] * 12, {"weights/norm": zigzag})) is None
+    assert reversals(written([1.0] * 6, {"weights/weight": zigzag[:6]})) is None  # too few
+    gaps = written([1.0] * 12, steps=[*range(11), 20], others={"weights/weight": zigzag})
+    assert reversals(gaps) is None
+
+
+def test_reversals_that_were_counted() -> None:
+    history = written([1.0] * 11)
+    history.tables["direction_changes"] = [{"layer": 0, "row": 0, "column": c, "count": c} for c in range(4)]
+    assert reversals(history) == pytest.approx(3 / 9)
+
+
+def test_saturation_counts_the_rows_that_are_wrong() -> None:
+    own = config(*NO_HIDDEN)  # inputs 001, 011, 101, 111; targets 0, 1, 1, 0
+    share = saturation(own, {"layer_0/weights": np.array([[0.0], [0.0], [50.0]])})
+    assert share == 1  # all outputs 1: two rows are wrong, both saturated
+    assert saturation(own, {"layer_0/weights": np.zeros((3, 1))}) == 0
+    assert saturation(config(), {}) is None

@@ -1,0 +1,247 @@
+"""What a command leaves behind: found again by the same points, and believed only when it leads nowhere else."""
+
+from __future__ import annotations
+
+import copy
+import json
+import re
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from pipeline.errors import LabError
+from pipeline.points import folder_name
+from pipeline.sweep_record import (
+    SweepRecord,
+    all_sweeps,
+    earlier_sweep,
+    extremes,
+    list_points,
+    read_sweep,
+    referenced,
+    sweep_folder,
+    sweep_key,
+    write_sweep,
+)
+from tests.sweep.test_tables import ended
+
+HEX = st.text("0123456789abcdef", min_size=16, max_size=16)
+RECORD = SweepRecord(
+    key="0123456789abcdef",
+    study="three_bits",
+    backend="numpy",
+    parent=True,
+    command="python -m pipeline.train -m 'a=1,2'",
+    tracking={"name": "local", "uri": None},
+    tags={"git.dirty": "false"},
+    started=1_700_000_000_000,
+    ended=1_700_000_001_000,
+    status="FINISHED",
+    values={"points": 2, "best/train/loss": 0.25},
+    points=[
+        {"name": "learning_rate=1", "signature": "a" * 16, "folder": "learning_rate=1"},
+        {"name": "größe=2", "signature": "b" * 16, "folder": folder_name("größe=2")},
+    ],
+)
+PLAIN: dict[str, Any] = asdict(RECORD)
+
+
+def put(folder: Path, content: str | bytes) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "sweep.json").write_bytes(content if isinstance(content, bytes) else content.encode())
+    return folder
+
+
+def refusal(folder: Path) -> str:
+    with pytest.raises(LabError) as caught:
+        read_sweep(folder)
+    assert earlier_sweep(folder) is None
+    return str(caught.value)
+
+
+# --- the key
+
+
+LOCAL, SERVER = {"name": "local", "uri": None}, {"name": "server", "uri": "http://127.0.0.1:5000"}
+
+
+@given(st.lists(HEX, max_size=5), st.randoms(use_true_random=False))
+def test_commands_for_the_same_points_share_a_key(members: list[str], random: Any) -> None:
+    turned = [*members, *members]
+    random.shuffle(turned)
+    own = sweep_key("a", "numpy", LOCAL, members)
+    assert re.fullmatch("[0-9a-f]{16}", own)
+    assert own == sweep_key("a", "numpy", dict(reversed(LOCAL.items())), turned)
+
+
+@given(st.sets(HEX, max_size=4), st.sets(HEX, max_size=4))
+def test_commands_for_other_points_do_not(one: set[str], other: set[str]) -> None:
+    assert (sweep_key("a", "numpy", LOCAL, one) == sweep_key("a", "numpy", LOCAL, other)) == (one == other)
+
+
+def test_another_study_backend_or_store_has_another_key() -> None:
+    keys = {
+        sweep_key(study, backend, tracking, members)
+        for study in ("a", "b")
+        for backend in ("numpy", "keras")
+        for tracking in (LOCAL, SERVER)
+        for members in ([], ["a" * 16], ["a" * 16, "b" * 16])
+    }
+    assert len(keys) == 2 * 2 * 2 * 3
+
+
+# --- written and read
+
+
+def test_a_record_is_read_as_it_was_written(tmp_path: Path) -> None:
+    folder = sweep_folder(tmp_path, RECORD.key)
+    write_sweep(folder, RECORD)
+    assert read_sweep(folder) == RECORD
+    assert sorted(path.name for path in folder.iterdir()) == ["plots", "sweep.json"]
+    assert list(all_sweeps(tmp_path)) == [(folder, RECORD)]
+    assert RECORD.name == "three_bits numpy"
+
+
+@given(
+    st.builds(
+        SweepRecord,
+        key=HEX,
+        study=st.from_regex(r"\A[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}\Z"),
+        backend=st.sampled_from(["numpy", "keras"]),
+        parent=st.booleans(),
+        command=st.text(),
+        tracking=st.fixed_dictionaries({"name": st.text(), "uri": st.none() | st.text()}),
+        tags=st.dictionaries(st.text(), st.text(), max_size=2),
+        started=st.integers(0, 2**50),
+        ended=st.none() | st.integers(0, 2**50),
+        values=st.dictionaries(st.text(), st.integers(0, 9) | st.floats(allow_nan=False), max_size=2),
+        points=st.lists(
+            st.builds(lambda name, sign: {"name": name, "signature": sign, "folder": folder_name(name)}, st.text(), HEX)
+        ),
+    )
+)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_whatever_a_command_writes_can_be_read(tmp_path: Path, record: SweepRecord) -> None:
+    write_sweep(tmp_path / "s", record)
+    assert read_sweep(tmp_path / "s") == record
+
+
+def test_a_record_that_cannot_be_written_is_one_message(tmp_path: Path) -> None:
+    (tmp_path / ".points").write_text("a file")
+    with pytest.raises(LabError, match="cannot be written"):
+        write_sweep(sweep_folder(tmp_path, RECORD.key), RECORD)
+
+
+def test_all_points_that_some_sweep_has() -> None:
+    assert referenced([RECORD, RECORD]) == {"a" * 16, "b" * 16}
+    assert referenced([]) == set()
+
+
+# --- damage and malice
+
+
+def test_one_that_is_not_there(tmp_path: Path) -> None:
+    assert "No such file" in refusal(tmp_path)
+    assert list(all_sweeps(tmp_path)) == []
+
+
+@pytest.mark.parametrize("content", ["", "null", "[]", "3", "{}", '{"points": []}', b"\xff\xfe\x00", "[" * 100_000])
+def test_a_file_with_something_else_in_it(tmp_path: Path, content: str | bytes) -> None:
+    assert str(tmp_path) in refusal(put(tmp_path, content))
+
+
+def test_a_file_cut_anywhere(tmp_path: Path) -> None:
+    content = json.dumps(PLAIN, indent=2)
+    for length in range(len(content)):
+        refusal(put(tmp_path, content[:length]))
+
+
+REQUIRED = ["key", "study", "backend", "parent", "command", "tracking", "tags", "started"]
+
+
+@pytest.mark.parametrize("key", REQUIRED)
+def test_a_missing_key(tmp_path: Path, key: str) -> None:
+    refusal(put(tmp_path, json.dumps({name: value for name, value in PLAIN.items() if name != key})))
+
+
+@pytest.mark.parametrize("key", ["name", "signature", "folder"])
+def test_a_point_with_a_missing_key(tmp_path: Path, key: str) -> None:
+    plain = copy.deepcopy(PLAIN)
+    del plain["points"][1][key]
+    refusal(put(tmp_path, json.dumps(plain)))
+
+
+@pytest.mark.parametrize("wrong", [3, None, "text", [3], {"a": 3}, True, [None]])
+@pytest.mark.parametrize("key", PLAIN)
+def test_a_value_of_another_type_is_refused(tmp_path: Path, key: str, wrong: Any) -> None:
+    fitting: dict[str, list[Any]] = {
+        "started": [3],
+        "asked": [3],
+        "ended": [3, None],
+        "parent": [True],
+        "command": ["text"],
+        "status": ["text"],
+    }
+    fitting |= {"study": ["text"], "backend": ["text"], "tracking": [{"a": 3}], "values": [{"a": 3}]}
+    folder = put(tmp_path, json.dumps(PLAIN | {key: wrong}))
+    if any(value == wrong and type(value) is type(wrong) for value in fitting.get(key, [])):
+        assert getattr(read_sweep(folder), key) == wrong
+    else:
+        refusal(folder)
+
+
+OUTSIDE = ["..", ".", "", "/", "/etc", "../..", "a/b", "../" + "a" * 16, "a" * 16 + "/..", ".\0", "a\nb", "a" * 101]
+
+
+@pytest.mark.parametrize("name", [*OUTSIDE, 3, None, ["a"]])
+@pytest.mark.parametrize("key", ["folder", "signature"])
+def test_a_point_that_leads_out_of_the_folder(tmp_path: Path, key: str, name: Any) -> None:
+    """`pipeline.remove` deletes what these names lead to."""
+    plain = copy.deepcopy(PLAIN)
+    plain["points"][0][key] = name
+    refusal(put(tmp_path / ".points" / ".sweeps" / "x", json.dumps(plain)))
+    assert list(all_sweeps(tmp_path)) == []
+
+
+@pytest.mark.parametrize("name", [".locks", ".sweeps", "A" * 16, "a" * 15, "a" * 16 + ".training", "a" * 16 + "\n"])
+def test_a_signature_that_is_none(tmp_path: Path, name: str) -> None:
+    plain = copy.deepcopy(PLAIN)
+    plain["points"][0]["signature"] = name
+    refusal(put(tmp_path, json.dumps(plain)))
+
+
+@pytest.mark.parametrize("name", OUTSIDE)
+@pytest.mark.parametrize("key", ["key", "study", "backend"])
+def test_a_sweep_that_leads_out_of_the_folder(tmp_path: Path, key: str, name: str) -> None:
+    refusal(put(tmp_path, json.dumps(PLAIN | {key: name})))
+
+
+def test_one_that_cannot_be_read_does_not_hide_the_others(tmp_path: Path) -> None:
+    write_sweep(sweep_folder(tmp_path, RECORD.key), RECORD)
+    put(sweep_folder(tmp_path, "f" * 16), "{")
+    (sweep_folder(tmp_path, "0" * 16) / "sweep.json").mkdir(parents=True)
+    assert [sweep.key for _, sweep in all_sweeps(tmp_path)] == [RECORD.key]
+
+
+def test_the_best_of_a_sweep_leaves_out_what_diverged() -> None:
+    points = [ended(0.5), ended(0.25), ended(0.001, diverged=3)]
+    assert extremes(points) == {"best/train/loss": 0.25, "best/train/accuracy": 0.5}
+    assert extremes([ended(0.5, diverged=1)]) == {}
+    assert extremes([]) == {}
+
+
+def test_points_of_the_same_name_get_folders_of_their_own() -> None:
+    points = list_points([("seed=1", "a" * 16), ("seed=2", "b" * 16), ("seed=1", "c" * 16)])
+    assert [point["folder"] for point in points] == ["seed=1", "seed=2", f"seed=1-{'c' * 16}"]
+    assert [point["name"] for point in points] == ["seed=1", "seed=2", "seed=1"]
+
+
+def test_long_names_stay_names_of_folders() -> None:
+    long = "x" * 300
+    points = list_points([(long, "a" * 16), (long, "b" * 16)])
+    assert len({point["folder"] for point in points}) == 2
+    assert all(len(point["folder"]) <= 100 for point in points)

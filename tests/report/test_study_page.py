@@ -1,0 +1,96 @@
+"""A page of the report on one study."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from pipeline.answers import QUESTIONS, answers
+from pipeline.points import Point
+from pipeline.study_page import study_page
+from tests.support.trained import sweep
+
+LINE = ("experiment=line_y3x", "recording.snapshots=2", "training.epochs=20")
+RATES = [[f"optimizer.learning_rate={rate}"] for rate in (0.01, 0.1)]
+METHODS = ("experiment=methods_three_bits", "training.epochs=20", "optimizer.learning_rate=10")
+
+
+@pytest.fixture(scope="module")
+def both() -> dict[str, list[Point]]:
+    """The same points under both names, so that there is nothing in which the backends differ."""
+    return {backend: sweep([*LINE, f"backend={backend}"], RATES) for backend in ("numpy", "keras")}
+
+
+def headings(page: str) -> list[str]:
+    return re.findall(r"^#+ (.*)$", re.sub(r"```.*?```", "", page, flags=re.DOTALL), re.MULTILINE)
+
+
+def test_a_page_has_everything_on_its_study_in_order(both: dict[str, list[Point]]) -> None:
+    page = study_page("line_y3x", both, {})
+    places = [
+        page.index(part)
+        for part in (
+            "# line_y3x\n",
+            "(../README.md)",
+            QUESTIONS["line_y3x"],
+            "![line_y3x](line_y3x.png)",
+            *(f": {sentence}" for sentence in answers(both["numpy"])),
+            "\n## NumPy beside Keras\n",
+            "<details><summary>The 4 points</summary>",
+            "\n## How to run it\n",
+        )
+    ]
+    assert places == sorted(places)
+    assert headings(page) == ["line_y3x", "NumPy beside Keras", "How to run it"]
+    assert page.endswith("`conf/experiment/line_y3x.yaml`.\n")
+
+
+def test_what_is_said_of_both_backends_is_said_once(both: dict[str, list[Point]]) -> None:
+    page = study_page("line_y3x", {"numpy": both["numpy"], "keras": both["numpy"]}, {})
+    assert "- numpy, keras: 2 points, 20 epochs." in page
+    for sentence in answers(both["numpy"]):
+        assert page.count(sentence) == 1
+
+
+def test_the_commands_are_those_that_trained_it(both: dict[str, list[Point]]) -> None:
+    typed = "python -m pipeline.train experiment=line_y3x training.epochs=20"
+    page = study_page("line_y3x", both, {("line_y3x", "numpy"): typed, ("line_y3x", "keras"): ""})
+    assert re.findall(r"```sh\n(.*?)```", page, re.DOTALL) == [
+        f"{typed}\n"
+        "python -m pipeline.train experiment=line_y3x backend=keras results=results/line_y3x/keras\n"
+        "python -m pipeline.compare\n"
+    ]
+
+
+@pytest.mark.parametrize("study", QUESTIONS)
+def test_a_study_that_was_not_run_says_so_and_how_it_is_run(study: str) -> None:
+    page = study_page(study, {}, {})
+    assert QUESTIONS[study] in page
+    assert "\nNot run.\n" in page
+    assert "![" not in page
+    run = f"python -m pipeline.train experiment={study} backend=numpy results=results/{study}/numpy\n"
+    assert f"```sh\n{run}python -m pipeline.compare\n```" in page
+
+
+def test_a_backend_that_is_missing_is_told() -> None:
+    page = study_page("three_bits", {"numpy": sweep(["experiment=three_bits", "training.epochs=5"], RATES)}, {})
+    assert "- keras: not run." in page
+    assert "- numpy: no rate up to 0.1 diverges." in page
+    assert "NumPy beside Keras" not in headings(page)
+
+
+def test_a_study_of_ones_own_has_no_question_and_no_file(both: dict[str, list[Point]]) -> None:
+    page = study_page("momentum", {"numpy": both["numpy"]}, {})
+    assert page.startswith("# momentum\n\n[All studies](../README.md)")
+    assert "conf/experiment" not in page
+
+
+def test_a_study_of_methods_has_their_usable_rates_and_their_formulas() -> None:
+    points = sweep(METHODS, [["optimizer=sgd"], ["optimizer=lion"]])
+    page = study_page("methods_three_bits", {"numpy": points}, {})
+    assert headings(page) == ["methods_three_bits", "Usable rates", "The methods", "How to run it"]
+    rates, methods = page.split("\n## The methods\n")
+    assert re.findall(r"^\| (sgd|lion) \|", rates, re.MULTILINE) == ["sgd", "lion"]
+    assert re.findall(r"^\| `(\w+)` \|", methods.split("<details>")[0], re.MULTILINE) == ["sgd", "lion"]
+    assert not re.search(r"\n\n\n", page)

@@ -1,0 +1,142 @@
+"""The sentences of a sweep say what its numbers say."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from pipeline.answers import answers, best_point, best_points, headline
+from pipeline.diagnosis import diagnose
+from pipeline.points import Point
+from tests.support.maps import map_point
+from tests.support.trained import sweep
+
+LINE = ("experiment=line_y3x", "recording.snapshots=2", "training.epochs=60")
+BITS = ("experiment=three_bits", "recording.snapshots=2", "training.epochs=3000")
+
+
+def rated(*rates: str) -> list[list[str]]:
+    return [[f"optimizer.learning_rate={rate}"] for rate in rates]
+
+
+@pytest.fixture(scope="module")
+def line() -> list[Point]:
+    """Too slow, low, low and first, stalled by rounding."""
+    return sweep(LINE, rated("0.00001", "0.01", "0.1", "1"))
+
+
+@pytest.fixture(scope="module")
+def bits() -> list[Point]:
+    """Two hidden sizes: slow, good, stalled."""
+    grid = [
+        [f"optimizer.learning_rate={rate}", f"model.hidden_size={size}"]
+        for rate in (0.01, 10, 1000)
+        for size in (4, 32)
+    ]
+    return sweep(BITS, grid)
+
+
+def test_a_line_of_four_rates(line: list[Point]) -> None:
+    error = line[2].outcome.final["train/mean_absolute_error"]
+    said = list(answers(line))
+    assert said[0] == f"the best rate is 0.1, mean absolute error {error:.4g}."
+    assert said[1].startswith("stalled (rounding) at rate 1; at 1: loss 1.47e+09")
+    assert "; it ran away to there; " in said[1]  # so that nothing says that no rate diverges
+    low = "a loss of 2% of the baseline is first recorded at epoch 8 at rate 0.1, 18 at 0.01"
+    assert said[2] == f"{low}, no end is in sight at 1e-05."
+    assert len(said) == 3
+
+
+def test_that_no_rate_diverges_is_said_where_none_ran_away(line: list[Point]) -> None:
+    assert "no rate up to 0.1 diverges." in answers(line[:3])
+
+
+def test_the_first_rate_that_diverges_is_told_with_its_step() -> None:
+    points = sweep([*LINE, "gradient=backpropagation"], rated("0.1", "0.5", "1"))
+    steps = {point.config.optimizer.learning_rate: point.outcome.diverged_step for point in points}
+    said = list(answers(points))
+    assert any(s.startswith(f"0.5 is the first rate that diverges: the loss was no number after {steps[0.5]} updates")
+               and s.endswith("; so does 1.") for s in said)  # fmt: skip
+    assert not any("no rate" in sentence for sentence in said)
+    assert headline(points).endswith("converged: 0.1; diverged: 0.5, 1")
+
+
+def test_two_hidden_sizes(bits: list[Point]) -> None:
+    said = list(answers(bits))
+    assert said[2] == "the best rate is the same for every hidden size."
+    assert (
+        sum(sentence.startswith("hidden size 4: stalled (saturation) at rate 1000; at 1000:") for sentence in said) == 1
+    )
+    best = best_points(bits)
+    assert {size: point.config.optimizer.learning_rate for size, point in best.items()} == {4: 10.0, 32: 10.0}
+
+
+def test_a_rate_beyond_the_best_is_not_called_too_small(bits: list[Point]) -> None:
+    small, good, _ = (point for point in bits if point.config.model.hidden_size == 4)
+    optimizer = small.config.optimizer.model_copy(update={"learning_rate": 500.0})
+    beyond = replace(small, name="beyond", config=small.config.model_copy(update={"optimizer": optimizer}))
+    said = list(answers([good, beyond]))
+    assert said[-1] == "hidden size 4: 500 ends behind 10 after as many epochs: too big a rate is slow too."
+
+
+def test_one_point_alone_gets_its_diagnosis(line: list[Point]) -> None:
+    (said,) = answers(line[2:3])
+    assert said.startswith("converged: loss ")
+    assert headline(line[2:3]).endswith("; converged")
+    assert headline(line[2:3]).startswith("rate 0.1, mean absolute error ")
+
+
+def test_the_headline_names_sizes_only_where_they_part(bits: list[Point]) -> None:
+    assert headline(bits).endswith("too slow: 0.01; converged: 10; stalled (saturation): 1000")
+    assert "too slow: 0.01 (4); converged" in headline([*bits[:1], *bits[2:]])  # hidden size 32 has no rate 0.01
+
+
+def test_the_best_point_is_none_that_diverged() -> None:
+    points = sweep([*LINE, "gradient=backpropagation"], rated("0.1", "1"))
+    assert best_point(points) is points[0]
+    assert best_point(points[1:]) is None
+    assert best_points(points[1:]) == {}
+    assert next(answers(points[1:])).startswith("diverged: ")
+    assert headline(points[1:]) == "diverged"
+
+
+def test_points_that_differ_in_more_than_rate_and_size_are_named_and_counted() -> None:
+    common = [*LINE, "optimizer=momentum", "gradient=backpropagation"]
+    grid = [[f"optimizer.learning_rate={rate}", f"optimizer.momentum={m}"] for rate in (0.01, 0.2) for m in (0, 0.9)]
+    points = sweep(common, grid)
+    verdicts = {point.name: diagnose(point.config, point.history).verdict for point in points}
+    assert list(verdicts.values()) == ["converged", "converged", "diverged", "oscillating"]
+    best = best_point(points)
+    assert best is not None
+    said = list(answers(points))
+    assert said[0].startswith(f"the best point is `{best.name}`, mean absolute error ")
+    assert any(sentence.startswith("0.2 is the first rate that diverges: ") for sentence in said)
+    assert any(sentence.startswith("oscillating at rate 0.2 (1 of 2); at 0.2: ") for sentence in said)
+    assert not any("first recorded" in sentence for sentence in said)
+    assert headline(points) == (
+        f"best: `{best.name}`, mean absolute error {best.outcome.final['train/mean_absolute_error']:.4g}; "
+        "converged: 0.01; diverged: 0.2 (1 of 2); oscillating: 0.2 (1 of 2)"
+    )
+
+
+def test_a_map_says_how_much_of_it_converges_and_where_it_is_best() -> None:
+    point, other = map_point(), map_point("seed=2")
+    final = point.outcome.final
+    said = (
+        f"{final['map/converged_share']:.1%} of 63 points converge; the smallest loss is {final['map/best_loss']:.3g} "
+        f"at learning_rate {final['map/best_learning_rate']:.4g} and "
+        f"output_learning_rate {final['map/best_output_learning_rate']:.4g}"
+    )
+    assert headline([point]) == said
+    assert list(answers([point])) == [f"map: {said}."]
+    assert len(list(answers([point, other]))) == len(headline([point, other]).split("; the smallest")) - 1 == 2
+    assert point.name == "learning_rate=0.1..1000 hidden_size=4 output_learning_rate=0.1..1000 points=9x7"
+    assert other.name == f"{point.name} seed=2"
+
+
+def test_a_map_whose_losses_leave_the_numbers_says_so() -> None:
+    point = map_point("model.output_activation=identity")
+    assert point.outcome.final["map/not_finite_share"] > 0
+    assert "end in a loss that is no number" in headline([point])
+    assert point.outcome.outcome == "finished"

@@ -1,0 +1,81 @@
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pipeline.answers import answers, headline
+from pipeline.history import History
+from pipeline.points import Point, outcome_of
+from pipeline.width_transfer import moved, parametrizations, transfer_figure, transfer_sentences
+from tests.support.trained import config
+
+RATES = (0.001, 0.01, 0.1, 1.0)
+
+
+def point(parametrization: str, size: int, rate: float, best: float) -> Point:
+    """A point whose loss is a parabola of log(rate) over log(loss), lowest at the best rate; beyond 0.5 it diverges."""
+    chosen = config(
+        "experiment=width_transfer", f"model.parametrization={parametrization}", f"model.hidden_size={size}",
+        f"optimizer.learning_rate={rate}",
+    )  # fmt: skip
+    history = History(epochs=1, diverged_step=3 if rate > 0.5 else None)
+    loss = 0.1 * math.exp(0.3 * math.log(rate / best) ** 2)
+    history.record(1, {"train/loss": loss, "test/loss": 1.0})
+    return Point(f"{parametrization} {size} {rate:g}", Path(), chosen, history, outcome_of(history))
+
+
+@pytest.fixture(scope="module")
+def points() -> list[Point]:
+    """In the standard parametrization the best rate falls as the width rises, in the other it does not."""
+    grid = [(size, rate) for size in (64, 256) for rate in RATES]
+    standard = [point("standard", size, rate, 0.02 * 64 / size) for size, rate in grid]
+    return standard + [point("maximal_update", size, rate, 0.02) for size, rate in grid]
+
+
+def test_the_best_rate_is_the_vertex_of_a_parabola(points: list[Point]) -> None:
+    found = parametrizations(points)
+    assert list(found) == ["standard", "maximal_update"]
+    assert [best.size for best in found["standard"]] == [64, 256]
+    assert [best.rate for best in found["standard"]] == pytest.approx([0.02, 0.005])
+    assert [best.rate for best in found["maximal_update"]] == pytest.approx([0.02, 0.02])
+    assert found["standard"][0].losses.tolist()[-1] == math.inf
+    assert moved(found["standard"]) == pytest.approx(-math.log10(4))
+
+
+def test_at_the_edge_the_best_rate_is_one_of_the_grid() -> None:
+    ends = [point(name, 64, rate, 1e-5) for name in ("standard", "maximal_update") for rate in RATES]
+    assert [best.rate for sizes in parametrizations(ends).values() for best in sizes] == [0.001, 0.001]
+
+
+def test_sentences_say_where_it_moves_and_where_it_stays(points: list[Point]) -> None:
+    assert transfer_sentences(points) == [
+        "standard parametrization: the best rate moves (-0.6 decades): 0.02 at 64, 0.005 at 256.",
+        "maximal-update parametrization: the best rate stays (+0.0 decades): 0.02 at 64, 0.02 at 256.",
+    ]
+    assert list(answers(points)) == transfer_sentences(points)
+    assert headline(points).startswith("Standard parametrization: the best rate moves")
+
+
+def test_points_of_one_parametrization_are_another_study(points: list[Point]) -> None:
+    assert parametrizations(points[:8]) == {}
+
+
+def test_too_few_rates_tell_of_no_best_one() -> None:
+    few = [point(name, 64, rate, 0.02) for name in ("standard", "maximal_update") for rate in RATES[:2]]
+    assert parametrizations(few) == {}
+    assert not any("parametrization" in sentence for sentence in answers(few))
+
+
+def test_the_picture_has_a_panel_for_each_with_the_best_rates_marked(points: list[Point]) -> None:
+    axes = transfer_figure("width_transfer", points).axes
+    assert [panel.get_title(loc="left") for panel in axes] == [
+        "standard parametrization",
+        "maximal-update parametrization",
+    ]
+    marked = [
+        float(np.asarray(line.get_xdata())[0]) for panel in axes for line in panel.lines if line.get_marker() == "o"
+    ]
+    assert marked == pytest.approx([0.02, 0.005, 0.02, 0.02])

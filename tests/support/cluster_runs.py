@@ -1,0 +1,145 @@
+"""Commands whose points are trained by workers: started, disturbed, and compared with a command that was left alone."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import psutil
+
+from pipeline.cli import PROJECT
+from tests.support.swept import by_name, in_mlflow, on_disk
+
+RATES = ("1", "10")
+STUDY = (
+    "experiment=three_bits",
+    f"optimizer.learning_rate={','.join(RATES)}",
+    "model.hidden_size=4",
+    "training.epochs=2000",
+    "recording.metrics_every=100",
+    "recording.snapshots=4",
+)
+SECONDS = 120.0
+HELD = """
+
+FIRST_SECONDS = 0.0
+_keep = PassCheckpoints.keep
+
+
+def _keep_and_wait(self, epoch, states):
+    _keep(self, epoch, states)
+    while Path(HOLD).exists():
+        time.sleep(0.02)
+
+
+PassCheckpoints.keep = _keep_and_wait
+"""
+"""What a lab has at the end of checkpoints.py: who trains keeps a checkpoint and trains no further while there is a
+file called hold. So workers are met while they train, however fast or slow this machine is."""
+
+
+def make_lab(folder: Path, held: bool = False) -> Path:
+    """A project, without points; `held`: whether who trains waits at a checkpoint until the file `hold` is gone."""
+    for name in ("conf", "pipeline", "hydra_plugins"):
+        shutil.copytree(PROJECT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+    if held:
+        (folder / "hold").touch()
+        with (folder / "pipeline" / "checkpoints.py").open("a") as module:
+            module.write(HELD.replace("HOLD", repr(str(folder / "hold"))))
+    return folder
+
+
+def go_on(lab: Path) -> None:
+    """Let who trains go on."""
+    (lab / "hold").unlink()
+
+
+def start(lab: Path, *overrides: str, study: tuple[str, ...] = STUDY) -> subprocess.Popen[bytes]:
+    """The command, in a process group of its own; what it says goes to command.log."""
+    with (lab / "command.log").open("ab") as log:
+        typed = [sys.executable, "-m", "pipeline.train", *study, *overrides]
+        return subprocess.Popen(typed, cwd=lab, stdout=log, stderr=log, start_new_session=True)
+
+
+def finish(lab: Path, process: subprocess.Popen[bytes]) -> str:
+    """Wait for a command that must end well; returns all that commands of the lab have said.
+
+    Raises:
+        RuntimeError: it did not; with what was said.
+    """
+    code = process.wait(SECONDS)
+    told = (lab / "command.log").read_text()
+    if code != 0:
+        raise RuntimeError(f"exit code {code}\n{told[-5000:]}")
+    return told
+
+
+def run(lab: Path, *overrides: str, study: tuple[str, ...] = STUDY) -> str:
+    """A whole command."""
+    return finish(lab, start(lab, *overrides, study=study))
+
+
+def until(condition: Callable[[], object]) -> None:
+    """Wait for a condition.
+
+    Raises:
+        TimeoutError: it does not come.
+    """
+    give_up = time.monotonic() + SECONDS
+    while not condition():
+        if time.monotonic() > give_up:
+            raise TimeoutError("what was waited for did not come")
+        time.sleep(0.02)
+
+
+def checkpoints(lab: Path) -> list[Path]:
+    """Those of points in training."""
+    return list((lab / ".points").glob("*.training/checkpoint.npz"))
+
+
+def processes_in(lab: Path, but: int = 0) -> list[psutil.Process]:
+    """What runs in a lab's folder."""
+    found = []
+    for process in psutil.process_iter():
+        with suppress(psutil.Error):
+            if process.pid != but and process.status() != psutil.STATUS_ZOMBIE and Path(process.cwd()) == lab:
+                found.append(process)
+    return found
+
+
+def training_processes(lab: Path) -> list[psutil.Process]:
+    """The processes that hold the claims of points in training."""
+    locks = {str(lab / ".points" / ".locks" / path.stem) for path in (lab / ".points").glob("*.training")}
+    found = []
+    for process in psutil.process_iter():
+        with suppress(psutil.Error, OSError):
+            opened = {str(Path(link).readlink()) for link in Path(f"/proc/{process.pid}/fd").iterdir()}
+            if opened & locks:
+                found.append(process)
+    return found
+
+
+def the_same(lab: Path, other: Path, uri: str | None = None) -> None:
+    """Two labs have the same numbers, on disk and in MLflow: one finished run for each point, and one for the sweep."""
+    assert on_disk(lab) == on_disk(other)
+    assert in_mlflow(lab, "three_bits", uri) == in_mlflow(other, "three_bits")
+    runs = by_name(lab, "three_bits", uri)
+    assert {run.info.status for run in runs.values()} == {"FINISHED"}
+    assert len(runs) == len(on_disk(other)) + 1
+    parents = {run.data.tags.get("mlflow.parentRunId") for run in runs.values() if run.data.tags["lab.role"] == "point"}
+    assert parents == {run.info.run_id for run in runs.values() if run.data.tags["lab.role"] == "sweep"}
+
+
+@contextmanager
+def ended_with(process: subprocess.Popen[bytes]) -> Iterator[None]:
+    """Whatever happens in the block, the process is gone after it."""
+    try:
+        yield
+    finally:
+        process.kill()
+        process.wait()

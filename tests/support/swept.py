@@ -1,0 +1,189 @@
+"""Small sweeps for the tests of what a command does: made, stopped, and read back from the disk and from MLflow."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from mlflow import MlflowClient
+from mlflow.entities import Run
+
+from pipeline import pass_training as training_module
+from pipeline.checkpoints import PassCheckpoints, State
+from pipeline.cli import PROJECT
+from pipeline.config import Config
+from pipeline.points import Point, read_point
+from pipeline.store import store_uri
+from pipeline.sweep import Sweep
+from tests.support.trained import config
+
+STUDY = ("experiment=line_y2x", "gradient=backpropagation", "training.epochs=30")
+ELSEWHERE = ("study", "results", "tracking.name", "tracking.uri")
+"""Parameters that say where a point is, not what."""
+Request = tuple[Config, list[str]]
+Content = dict[str, dict[str, Any]]
+
+
+def request(*overrides: str, common: Sequence[str] = STUDY) -> Request:
+    return config(*common, *overrides), list(overrides)
+
+
+def rates(*values: str, more: Sequence[str] = (), common: Sequence[str] = STUDY) -> list[Request]:
+    """A grid over the rate; `more` holds for all its points and is not part of their names."""
+    return [request(f"optimizer.learning_rate={value}", common=(*common, *more)) for value in values]
+
+
+def begun(project: Path, requests: Sequence[Request]) -> Sweep:
+    """A command that has trained but not finished."""
+    sweep = Sweep(project, requests[0][0], len(requests))
+    sweep.train_all(requests)
+    return sweep
+
+
+def swept(project: Path, requests: Sequence[Request]) -> Sweep:
+    """A whole command."""
+    sweep = begun(project, requests)
+    sweep.finish()
+    return sweep
+
+
+def killed(project: Path, requests: Sequence[Request]) -> Sweep:
+    """A whole command that is interrupted while it trains."""
+    sweep = Sweep(project, requests[0][0], len(requests))
+    with pytest.raises(KeyboardInterrupt):
+        sweep.train_all(requests)
+    sweep.finish()
+    return sweep
+
+
+def at_epoch(monkeypatch: pytest.MonkeyPatch, wanted: int, act: Callable[[], None], times: int = 1) -> None:
+    """In the first passes, so many, keep a checkpoint at one epoch only, and act then; they go on unless it raises."""
+    left = [times]
+
+    class Acting(PassCheckpoints):
+        def __init__(self, *arguments: Any) -> None:
+            super().__init__(*arguments)
+            self._at, left[0] = self.epoch, left[0] - 1
+            self._acts = left[0] >= 0
+
+        def due(self) -> bool:
+            self._at += 1
+            return self._acts and self._at == wanted
+
+        def keep(self, epoch: int, states: Sequence[State]) -> None:
+            super().keep(epoch, states)
+            act()
+
+    monkeypatch.setattr(training_module, "PassCheckpoints", Acting)
+
+
+def interrupt() -> None:
+    raise KeyboardInterrupt
+
+
+def runs_of(project: Path, study: str = "line_y2x", uri: str | None = None) -> list[Run]:
+    client = MlflowClient(uri or store_uri(project))
+    experiment = client.get_experiment_by_name(study)
+    assert experiment is not None
+    return list(client.search_runs([experiment.experiment_id], order_by=["attributes.start_time"]))
+
+
+def by_name(project: Path, study: str = "line_y2x", uri: str | None = None) -> dict[str, Run]:
+    runs = runs_of(project, study, uri)
+    named = {str(run.info.run_name): run for run in runs}
+    assert sorted(named) == sorted(str(run.info.run_name) for run in runs)
+    return named
+
+
+def statuses(project: Path, study: str = "line_y2x", uri: str | None = None) -> dict[str, str]:
+    return {name: run.info.status for name, run in by_name(project, study, uri).items()}
+
+
+def in_mlflow(project: Path, study: str = "line_y2x", uri: str | None = None, when: bool = False) -> Content:
+    """Everything that a study's runs say, by their names, but when and how long, unless that is asked for."""
+    client = MlflowClient(uri or store_uri(project))
+    runs = by_name(project, study, uri)
+    names = {run.info.run_id: name for name, run in runs.items()}
+    content = {}
+    for name, run in runs.items():
+        is_sweep = run.data.tags["lab.role"] == "sweep"
+        histories = {
+            key: sorted(client.get_metric_history(run.info.run_id, key), key=lambda metric: int(metric.timestamp))
+            for key in run.data.metrics
+        }
+        rows = {  # what a sweep came to is said again when it is summed up again
+            key: sorted((m.step, m.value, *([m.timestamp] if when else [])) for m in history[-1 if is_sweep else 0 :])
+            for key, history in histories.items()
+            if when or not key.startswith("time/")
+        }
+        content[name] = {
+            "status": run.info.status,
+            "parent": names.get(run.data.tags.get("mlflow.parentRunId", "")),
+            "params": {k: v for k, v in run.data.params.items() if k not in ELSEWHERE},
+            "tags": {k: run.data.tags.get(k) for k in ("lab.role", "signature", "backend", "outcome", "error")},
+            "metrics": rows,
+            "artifacts": artifact_names(client, run.info.run_id),
+        }
+        if when:
+            content[name] |= {"id": run.info.run_id, "when": (run.info.start_time, run.info.end_time)}
+    return content
+
+
+def artifacts(client: MlflowClient, run_id: str, path: str | None = None) -> Iterator[str]:
+    """Paths of all artifact files of a run."""
+    for file in client.list_artifacts(run_id, path):
+        if file.is_dir:
+            yield from artifacts(client, run_id, file.path)
+        else:
+            yield file.path
+
+
+def artifact_names(client: MlflowClient, run_id: str) -> list[str]:
+    """Paths of all artifact files of a run, without the time that stands in the names of images."""
+    return sorted(re.sub(r"\+timestamp\+\d+", "", path) for path in artifacts(client, run_id))
+
+
+def told_once(project: Path, point: Point, run_id: str, uri: str | None = None) -> None:
+    """MLflow has exactly the rows of a point's journal, each once."""
+    client = MlflowClient(uri or store_uri(project))
+    for name in {metric.name for metric in point.history.metrics}:
+        kept = [(m.step, m.timestamp, m.value) for m in client.get_metric_history(run_id, name)]
+        assert sorted(kept) == [(m.step, m.timestamp, m.value) for m in point.history.metrics if m.name == name]
+
+
+def numbers(point: Point) -> dict[str, Any]:
+    """All that training decided: not how long it took, nor with whom."""
+    shared = ("seconds", "seconds_per_epoch", "points_in_pass")
+    return {
+        "metrics": [(m.step, m.name, m.value) for m in point.history.metrics],
+        "weights": {s: {n: a.tobytes() for n, a in w.items()} for s, w in point.history.snapshots.items()},
+        "tables": point.history.tables,
+        "outcome": {name: value for name, value in vars(point.outcome).items() if name not in shared},
+    }
+
+
+def on_disk(project: Path) -> dict[str, dict[str, Any]]:
+    """The numbers of every complete point, by signature; each can be read."""
+    folders = [path for path in (project / ".points").glob("*") if not path.name.startswith(".")]
+    assert [path for path in folders if path.suffix == ".training"] == []
+    return {path.name: numbers(read_point(path, path.name)) for path in folders}
+
+
+def left_in_points(project: Path) -> list[str]:
+    return sorted(path.name for path in (project / ".points").glob("*") if not path.name.startswith("."))
+
+
+def helper(code: str, *arguments: str) -> subprocess.Popen[str]:
+    """A process of Python that says on its output what it has come to, and ends with its input."""
+    return subprocess.Popen(
+        [sys.executable, "-c", code, *arguments],
+        cwd=PROJECT,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )

@@ -1,0 +1,114 @@
+"""A project as a team has it: this repository's own stages, cut to three, in git, with a place to push to."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import yaml
+from mlflow import MlflowClient
+
+from pipeline.cli import PROJECT
+from pipeline.store import store_uri
+from tests.support.swept import artifact_names
+
+STAGES = ("shared", "train", "train_numpy", "rounding", "compare")
+COPIED = ("conf", "pipeline", "hydra_plugins", "published", "reports/recorded")
+ID = r"[0-9a-f]{32}|(?<=/experiments/)\d+"
+OWN_TAGS = ("lab.owner", "lab.heartbeat", "mlflow.parentRunId", "mlflow.user")
+"""What a run says of who wrote it, and of its place among others."""
+
+
+def team_environment(folder: Path) -> dict[str, str]:
+    """For the programs of one machine: no keys, a name for git, and DVC's notes on what is where below a folder."""
+    foreign = ("AWS_", "DVC_", "GIT_")
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
+    (folder / "home").mkdir(exist_ok=True)
+    return kept | {
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+        "HOME": str(folder / "home"),  # no keys, and no settings of git, but those from here
+        "DVC_SITE_CACHE_DIR": str(folder / "dvc_notes"),
+        "GIT_AUTHOR_NAME": "team",
+        "GIT_AUTHOR_EMAIL": "team@localhost",
+        "GIT_COMMITTER_NAME": "team",
+        "GIT_COMMITTER_EMAIL": "team@localhost",
+    }
+
+
+def typed(
+    script: str, where: Path, environment: dict[str, str], fails: bool = False
+) -> subprocess.CompletedProcess[str]:
+    """Run a script as it is typed, up to the first command that fails; whether one does is part of the test."""
+    done = subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", script], cwd=where, env=environment, capture_output=True, text=True
+    )
+    assert (done.returncode != 0) == fails, f"{script}\n{done.stdout}\n{done.stderr}"
+    assert "Traceback" not in done.stdout + done.stderr
+    return done
+
+
+def make_team(folder: Path, environment: dict[str, str]) -> Path:
+    """A project in git, whose origin is beside it, before anything is trained. Returns its folder."""
+    lab = folder / "trained"
+    for name in COPIED:
+        shutil.copytree(PROJECT / name, lab / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in (".gitignore", ".dvcignore", ".dvc/.gitignore", "mlruns/.gitkeep"):
+        (lab / name).parent.mkdir(exist_ok=True)
+        shutil.copy(PROJECT / name, lab / name)
+    (lab / ".dvc" / "config").write_text("[core]\n    analytics = false\n    check_update = false\n")
+    pipeline = lab / "conf" / "pipeline.yaml"
+    pipeline.write_text(pipeline.read_text().replace("profile: full", "profile: small"))
+    (lab / "dvc.yaml").write_text(_cut((PROJECT / "dvc.yaml").read_text()))
+    typed(
+        "git init --quiet --bare --initial-branch=main ../lab.git; git init --quiet --initial-branch=main; "
+        "git remote add origin ../lab.git; git add .; git commit --quiet -m 'A lab'; git push --quiet -u origin main",
+        lab,
+        environment,
+    )
+    return lab
+
+
+def _cut(text: str) -> str:
+    """The stages of this repository, cut to a single point and two sweeps of three, one of them Keras'."""
+    everything = yaml.safe_load(text)
+    stages = {name: everything["stages"][name] for name in STAGES}
+    stages["train"]["matrix"]["study"] = ["line_y2x"]
+    stages["train_numpy"]["matrix"]["study"] = ["curve_restarts"]
+    return str(yaml.safe_dump({"vars": everything["vars"], "stages": stages}, sort_keys=False))
+
+
+def clone(origin: Path, lab: Path, environment: dict[str, str]) -> Path:
+    """Another clone, without results."""
+    typed(f"git clone --quiet {origin} {lab}", origin.parent, environment)
+    return lab
+
+
+def all_runs(lab: Path) -> dict[tuple[str, str, str], dict[str, Any]]:
+    """Everything that MLflow says of all studies, times included, by study, backend and name; ids aside."""
+    client = MlflowClient(store_uri(lab))
+    told: dict[tuple[str, str, str], dict[str, Any]] = {}
+    for experiment in client.search_experiments():
+        runs = client.search_runs([experiment.experiment_id])
+        names = {run.info.run_id: str(run.info.run_name) for run in runs}
+        for run in runs:
+            run_id, tags = run.info.run_id, run.data.tags
+            key = (experiment.name, tags["backend"], names[run_id])
+            assert key not in told
+            told[key] = {
+                "status": run.info.status,
+                "when": (run.info.start_time, run.info.end_time),
+                "parent": names.get(tags.get("mlflow.parentRunId", "")),
+                "params": run.data.params,
+                "tags": {name: re.sub(ID, "ID", tags[name]) for name in tags if name not in OWN_TAGS},
+                "metrics": {
+                    name: sorted((m.step, m.timestamp, m.value) for m in client.get_metric_history(run_id, name))
+                    for name in run.data.metrics
+                },
+                "artifacts": artifact_names(client, run_id),
+            }
+    return told

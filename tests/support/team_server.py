@@ -1,0 +1,141 @@
+"""The tracking server of a team as a person starts it, on a PostgreSQL of its own, for tests and benchmarks."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+import requests
+
+from pipeline.cli import PROJECT
+from pipeline.errors import LabError
+from pipeline.provenance import lives
+from pipeline.server_checks import check_packages
+from tests.support.flaky_server import free_port
+from tests.support.postgres import FAST, postgres
+from tests.support.services import missing
+
+SECRETS = ("LAB_DATABASE_URI", "MLFLOW_AUTH_ADMIN_PASSWORD", "MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD")
+
+
+@dataclass(frozen=True)
+class TeamServer:
+    """Where a server is, who may use it, and what only its host sees."""
+
+    uri: str
+    user: str
+    password: str
+    administrator: tuple[str, str]
+    database: str
+    artifacts: Path
+    process: subprocess.Popen[str]
+
+    @property
+    def credentials(self) -> dict[str, str]:
+        """The variables in which a client has them."""
+        return {"MLFLOW_TRACKING_USERNAME": self.user, "MLFLOW_TRACKING_PASSWORD": self.password}
+
+    def make_user(self, user: str, password: str) -> None:
+        """Let one more in."""
+        made = {"username": user, "password": password}
+        address = f"{self.uri}/api/2.0/mlflow/users/create"
+        requests.post(address, json=made, auth=self.administrator, timeout=60).raise_for_status()
+
+
+@contextmanager
+def started_again(server: TeamServer) -> Iterator[None]:
+    """The same server after it has ended: its port, database and artifacts, and no password of an administrator."""
+    port = server.uri.rpartition(":")[2]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "pipeline.server", "--port", port, "--artifacts", str(server.artifacts)],
+        cwd=PROJECT,
+        env=without_secrets() | {"LAB_DATABASE_URI": server.database},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+    try:
+        if process.stdout is None or "the tracking server is at" not in process.stdout.readline():
+            raise RuntimeError("the server did not start again")
+        yield
+    finally:
+        end(process)
+
+
+def end(process: subprocess.Popen[str]) -> None:
+    """Let a server end its processes; kill it where it does not."""
+    process.terminate()
+    try:
+        process.wait(60)
+    finally:
+        process.kill()
+
+
+def without_secrets() -> dict[str, str]:
+    """This process's environment, without what servers and clients are let in by."""
+    return {name: value for name, value in os.environ.items() if name not in SECRETS}
+
+
+def needs_packages() -> None:
+    """Skip a test where the packages of a tracking server are not installed."""
+    try:
+        check_packages("a folder")
+    except LabError:
+        missing("the packages of a tracking server (make cluster)")
+
+
+def await_end(processes: Sequence[psutil.Process]) -> None:
+    """Wait until processes have ended; one whose exit code nobody has asked for has."""
+    give_up = time.monotonic() + 60
+    while any(lives(process.pid) for process in processes):
+        assert time.monotonic() < give_up, processes
+        time.sleep(0.05)
+
+
+@contextmanager
+def team_server(workers: int = 1, settings: Sequence[str] = FAST) -> Iterator[TeamServer]:
+    """Start PostgreSQL and `python -m pipeline.server`, and make a user who is no administrator.
+
+    Args:
+        workers: processes of the server.
+        settings: of PostgreSQL.
+    """
+    needs_packages()
+    user, password, first = (f"{name}-{secrets.token_urlsafe(18)}" for name in ("somebody", "secret", "first"))
+    with postgres(settings) as database, tempfile.TemporaryDirectory(prefix="artifacts-") as artifacts:
+        port = free_port()
+        typed = [sys.executable, "-m", "pipeline.server", "--port", str(port), "--workers", str(workers)]
+        environment = {"LAB_DATABASE_URI": database, "MLFLOW_AUTH_ADMIN_PASSWORD": first}
+        process = subprocess.Popen(
+            [*typed, "--artifacts", artifacts],
+            cwd=PROJECT,
+            env=without_secrets() | environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        said: list[str] = []
+        reader = threading.Thread(target=lambda: said.extend(process.stderr or ()), daemon=True)
+        reader.start()
+        try:
+            if process.stdout is None or "the tracking server is at" not in process.stdout.readline():
+                process.wait(60)
+                reader.join(10)
+                raise RuntimeError("".join(said))
+            uri = f"http://127.0.0.1:{port}"
+            server = TeamServer(uri, user, password, ("admin", first), database, Path(artifacts), process)
+            server.make_user(user, password)
+            yield server
+        finally:
+            end(process)
+            reader.join(10)

@@ -1,0 +1,195 @@
+"""The launcher with joblib: real processes on this machine, real signals."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+from hydra.core.config_store import ConfigStore
+from mlflow import MlflowClient
+from omegaconf import OmegaConf
+
+from hydra_plugins import cluster_launcher
+from hydra_plugins.cluster_launcher import ClusterLauncher, OwnConfigs
+from pipeline.cli import CONF, PROJECT
+from pipeline.errors import LabError
+from tests.support.cluster_runs import (
+    RATES,
+    STUDY,
+    checkpoints,
+    ended_with,
+    finish,
+    go_on,
+    make_lab,
+    processes_in,
+    run,
+    start,
+    the_same,
+    training_processes,
+    until,
+)
+from tests.support.services import missing
+from tests.support.swept import by_name, on_disk, runs_of, statuses
+from tests.support.team_server import started_again, team_server
+
+JOBLIB = ("hydra/launcher=joblib", "hydra.launcher.workers=2")
+KERAS = ("backend=keras", "optimizer.learning_rate=1,10,100", "training.epochs=50", "recording.metrics_every=10")
+
+
+@pytest.fixture(autouse=True, scope="module")
+def joblib() -> None:
+    if find_spec("hydra_plugins.hydra_joblib_launcher") is None:
+        missing("the packages of the extra cluster (make cluster)")
+
+
+@pytest.fixture(scope="module")
+def calm(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The study as Hydra's basic launcher trains it, point by point in one process."""
+    lab = make_lab(tmp_path_factory.mktemp("calm"))
+    run(lab, "hydra/launcher=basic")
+    return lab
+
+
+@pytest.mark.slow
+def test_joblib_trains_what_the_basic_launcher_trains(calm: Path, tmp_path: Path) -> None:
+    lab = make_lab(tmp_path)
+    told = run(lab, *JOBLIB)
+    the_same(lab, calm)
+    assert f"{len(RATES)} points in 2 units for 2 workers, by joblib" in told
+    owners = {one.data.tags["lab.owner"] for one in by_name(lab, "three_bits").values()}
+    assert 2 <= len(owners) <= 3  # the command, and its workers
+    assert processes_in(lab) == []
+
+
+@pytest.mark.slow
+def test_a_worker_that_is_killed_costs_an_interval(calm: Path, tmp_path: Path) -> None:
+    lab = make_lab(tmp_path, held=True)
+    command = start(lab, *JOBLIB)
+    with ended_with(command):
+        until(lambda: len(checkpoints(lab)) == 2)
+        training_processes(lab)[0].send_signal(signal.SIGKILL)
+        go_on(lab)
+        told = finish(lab, command)
+    assert "points are handed out again. joblib did not bring back every unit." in told
+    assert "going on after" in told
+    the_same(lab, calm)
+
+
+@pytest.mark.slow
+def test_a_command_that_is_stopped_or_killed_leaves_no_process_and_goes_on(calm: Path, tmp_path: Path) -> None:
+    lab = make_lab(tmp_path, held=True)
+    command = start(lab, *JOBLIB)
+    with ended_with(command):
+        until(lambda: checkpoints(lab))
+        os.killpg(command.pid, signal.SIGINT)
+        assert command.wait() == 130
+    until(lambda: processes_in(lab) == [])
+    assert "RUNNING" not in statuses(lab, "three_bits").values()
+    command = start(lab, *JOBLIB)
+    with ended_with(command):
+        until(lambda: training_processes(lab))
+    until(lambda: processes_in(lab) == [])
+    go_on(lab)
+    told = run(lab, *JOBLIB)
+    assert " to continue" in told
+    the_same(lab, calm)
+
+
+@pytest.mark.slow
+def test_the_tracking_server_is_killed(calm: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lab = make_lab(tmp_path, held=True)
+    with team_server() as server:
+        for name, value in server.credentials.items():
+            monkeypatch.setenv(name, value)
+        typed = (*JOBLIB, "tracking=server", f"tracking.uri={server.uri}")
+        command = start(lab, *typed)
+        with ended_with(command):
+            until(lambda: len(checkpoints(lab)) == 2)
+            until(lambda: server.artifacts.exists() and point_runs(lab, server.uri) == 2)
+            server.process.kill()
+            server.process.wait()
+            go_on(lab)
+            told = finish(lab, command)
+        assert "MLflow has not got everything" in told
+        assert on_disk(lab) == on_disk(calm)
+        with started_again(server):
+            run(lab, *typed)
+            the_same(lab, calm, server.uri)
+
+
+def point_runs(lab: Path, uri: str) -> int:
+    """How many runs of points a server has."""
+    if MlflowClient(uri).get_experiment_by_name("three_bits") is None:
+        return 0
+    return sum(one.data.tags.get("lab.role") == "point" for one in runs_of(lab, "three_bits", uri))
+
+
+@pytest.mark.slow
+def test_keras_workers_are_used_again(tmp_path: Path) -> None:
+    here, lab = make_lab(tmp_path / "here"), make_lab(tmp_path / "lab")
+    study = (*STUDY, *KERAS)
+    run(here, study=study)
+    run(lab, "hydra/launcher=joblib", "hydra.launcher.workers=1", study=study)
+    the_same(lab, here)
+    points = [one for one in by_name(lab, "three_bits").values() if one.data.tags["lab.role"] == "point"]
+    assert len(points) == 3
+    assert len({one.data.tags["lab.owner"] for one in points}) == 1
+
+
+def test_packages_that_are_missing_are_told_in_one_message(tmp_path: Path) -> None:
+    blocked = tmp_path / "hydra_plugins" / "hydra_joblib_launcher"
+    blocked.mkdir(parents=True)
+    (blocked / "__init__.py").write_text("")
+    (blocked / "joblib_launcher.py").write_text("import no_such_package_as_joblib\n")
+    code = (
+        "import sys; sys.path.insert(0, sys.argv.pop(1)); import hydra_plugins, runpy;"
+        "sys.argv[0] = 'train'; runpy.run_module('pipeline.train', run_name='__main__', alter_sys=True)"
+    )
+    typed = [sys.executable, "-c", code, str(tmp_path), *STUDY, *JOBLIB, f"hydra.sweep.dir={tmp_path / 'multirun'}"]
+    done = subprocess.run(typed, cwd=PROJECT, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "error: hydra/launcher=joblib needs packages that are not installed." in done.stderr
+    assert "no_such_package_as_joblib" in done.stderr
+    assert "make cluster" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_disk_that_is_neither_shared_nor_not() -> None:
+    with pytest.raises(LabError, match=r"(?s)shared_disk cannot be used.*received: 'no'"):
+        ClusterLauncher("ray", OmegaConf.create(), 2, shared_disk="no")  # type: ignore[arg-type]
+
+
+def test_a_machine_without_slurm_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(LabError, match=r"(?s)There is no SLURM here.*no sbatch, srun, squeue, scancel"):
+        cluster_launcher._find_programs()
+
+
+@pytest.mark.parametrize(("workers", "threads"), [(0, None), (True, None), (2, 0)])
+def test_numbers_that_are_none(workers: int, threads: int | None) -> None:
+    with pytest.raises(LabError, match=r"hydra.launcher.(workers|threads) cannot be used"):
+        ClusterLauncher("ray", OmegaConf.create(), workers, threads=threads)
+
+
+def test_every_worker_has_its_share_of_the_cores() -> None:
+    cores = ClusterLauncher("ray", OmegaConf.create(), None).workers
+    assert ClusterLauncher("ray", OmegaConf.create(), None).threads == 1
+    assert ClusterLauncher("ray", OmegaConf.create(), 1).threads == cores
+    assert ClusterLauncher("ray", OmegaConf.create(), 10 * cores).threads == 1
+    assert ClusterLauncher("joblib", OmegaConf.create({"n_jobs": 7}), 3).engine.n_jobs == 3
+
+
+@pytest.mark.parametrize("name", ["joblib", "ray", "slurm"])
+def test_our_files_stand_for_themselves(name: str) -> None:
+    store = ConfigStore.instance()
+    store.store(name, {"other": 1}, group="hydra/launcher")
+    OwnConfigs().manipulate_search_path(None)  # type: ignore[arg-type]
+    assert name == "slurm" or f"{name}.yaml" not in store.repo["hydra"]["launcher"]
+    written = OmegaConf.load(CONF / "hydra" / "launcher" / f"{name}.yaml")
+    assert written.name == name
+    store.repo["hydra"]["launcher"].pop(f"{name}.yaml", None)

@@ -1,0 +1,259 @@
+"""A sweep on workers comes to what it comes to on one machine, whatever the engine loses."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipeline import distribution, pass_training, worker
+from pipeline.distribution import Engine
+from pipeline.errors import EngineError, LabError
+from pipeline.identity import signature
+from pipeline.mirror import Mirror
+from pipeline.point_folder import read_run
+from pipeline.provenance import owner
+from pipeline.sweep import Sweep
+from tests.support.engines import HereEngine
+from tests.support.swept import (
+    Request,
+    at_epoch,
+    by_name,
+    in_mlflow,
+    interrupt,
+    left_in_points,
+    on_disk,
+    rates,
+    request,
+    statuses,
+    swept,
+)
+
+pytestmark = pytest.mark.usefixtures("sketched", "beside")
+GRID = ("0.01", "5", "0.1")
+
+
+@pytest.fixture
+def beside(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The mirrors of workers that are lost end with the test."""
+    real, mirrors = Mirror.start, []
+
+    def start(self: Mirror) -> None:
+        mirrors.append(self)
+        real(self)
+
+    monkeypatch.setattr(Mirror, "start", start)
+    yield
+    for mirror in mirrors:  # of a worker that was lost
+        mirror._closing.set()
+        mirror._thread.join()
+
+
+def distributed(project: Path, requests: Sequence[Request], engine: Engine) -> Sweep:
+    sweep = Sweep(project, requests[0][0], len(requests), engine=engine)
+    try:
+        sweep.train_all(requests)
+    finally:
+        sweep.finish()
+    return sweep
+
+
+@pytest.fixture
+def calm(tmp_path: Path, project: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A project in which the grid was trained by one process."""
+    folder = tmp_path_factory.mktemp("calm")
+    (folder / "mlruns").mkdir()
+    (folder / "mlruns" / "mlflow.db").write_bytes((project / "mlruns" / "mlflow.db").read_bytes())
+    swept(folder, rates(*GRID, more=["results=results/a"]))
+    return folder
+
+
+def test_units_come_to_what_one_process_comes_to(project: Path, calm: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    engine = HereEngine()
+    distributed(project, rates(*GRID, more=["results=results/a"]), engine)
+    assert engine.calls == [3]
+    assert on_disk(project) == on_disk(calm)
+    assert in_mlflow(project) == in_mlflow(calm)
+    assert sorted(path.name for path in (project / "results" / "a").iterdir()) == sorted(
+        path.name for path in (calm / "results" / "a").iterdir()
+    )
+    told = capfd.readouterr()
+    assert "3 points in 3 units for 2 workers, by here" in told.err
+    assert told.out.count("finished") + told.out.count("diverged") == 3
+
+
+def test_what_an_engine_loses_is_handed_out_again(project: Path, calm: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    engine = HereEngine(lose=lambda call, unit: call == 1 and unit != 1)
+    distributed(project, rates(*GRID), engine)
+    assert engine.calls == [3, 2]
+    assert "2 points are handed out again. 2 units were lost." in capfd.readouterr().err
+    assert on_disk(project) == on_disk(calm)
+
+
+def test_what_it_loses_again_and_again_has_failed_and_the_same_command_goes_on(project: Path, calm: Path) -> None:
+    engine = HereEngine(lose=lambda call, unit: unit == 0)
+    with pytest.raises(LabError, match=r"failed. 1 units were lost."):
+        distributed(project, rates(*GRID), engine)
+    assert len(engine.calls) == distribution.ATTEMPTS
+    assert len(on_disk(project)) == 2
+    distributed(project, rates(*GRID), HereEngine())
+    assert on_disk(project) == on_disk(calm)
+    assert set(statuses(project).values()) == {"FINISHED"}
+
+
+def test_a_command_that_is_done_hands_out_nothing(project: Path) -> None:
+    engine = HereEngine()
+    distributed(project, rates(*GRID), engine)
+    distributed(project, rates(*GRID), engine)
+    assert len(engine.calls) == 1
+
+
+def test_force_trains_again_on_workers(project: Path) -> None:
+    distributed(project, rates("5", "0.1"), HereEngine())
+    before = by_name(project)
+    distributed(project, rates("5", "0.1", more=["force=true"]), HereEngine())
+    after = by_name(project)
+    name = "learning_rate=5"
+    assert after[name].info.run_id != before[name].info.run_id
+    assert set(statuses(project).values()) == {"FINISHED"}
+
+
+def test_a_point_that_fails_on_a_worker_fails_alone(
+    project: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def check(config: Any, arrays: Any) -> None:
+        if config.optimizer.learning_rate == 5:
+            raise LabError("It does not fit.")
+
+    monkeypatch.setattr(pass_training, "check_memory", check)
+    engine = HereEngine()
+    with pytest.raises(LabError, match=r"^learning_rate=5 failed. It does not fit.$"):
+        distributed(project, rates(*GRID), engine)
+    assert engine.calls == [3]  # that is no loss of the engine's
+    assert len(on_disk(project)) == 2
+
+
+def test_a_worker_with_other_code_says_so(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = []
+
+    def other(*arguments: Any) -> str:
+        calls.append(arguments)
+        return signature(*arguments) if len(calls) <= len(GRID) else "0" * 16
+
+    monkeypatch.setattr(pass_training, "signature", other)
+    with pytest.raises(LabError, match=r"(?s)learning_rate=5 is another point on .*received: 0{16}.*git pull"):
+        distributed(project, rates(*GRID), HereEngine())
+    assert left_in_points(project) == []
+
+
+def test_points_that_were_not_brought_back_are_told(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(worker._Worker, "run", lambda self: [])
+    with pytest.raises(LabError, match=r"(?s)learning_rate=0.1 was not brought back.*shared_disk=false"):
+        distributed(project, rates(*GRID), HereEngine())
+
+
+def test_nodes_without_a_shared_disk_need_a_server(project: Path) -> None:
+    with pytest.raises(LabError, match=r"(?s)Points cannot come home.*tracking=server"):
+        distributed(project, rates(*GRID), HereEngine(shared_disk=False))
+    assert left_in_points(project) == []
+
+
+def test_runs_of_workers_are_the_workers_own(project: Path) -> None:
+    distributed(project, rates("5", "0.1"), HereEngine())
+    runs = by_name(project)
+    assert {run.data.tags["lab.owner"] for run in runs.values()} == {owner()}
+    assert len({run.data.tags["command"] for run in runs.values()}) == 1
+
+
+def test_a_single_point_needs_no_sweep(project: Path) -> None:
+    only = request("optimizer.learning_rate=0.1")
+    distributed(project, [only], HereEngine())
+    assert statuses(project) == {"learning_rate=0.1": "FINISHED"}
+
+
+def test_points_of_workers_that_were_stopped_are_handed_out_again(
+    project: Path, calm: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    at_epoch(monkeypatch, 7, interrupt)
+    engine = HereEngine()
+    distributed(project, rates(*GRID), engine)
+    assert engine.calls == [3, 1]
+    told = capfd.readouterr().err
+    assert "1 points are handed out again. Their workers were stopped." in told
+    assert "going on after 7" in told
+    assert on_disk(project) == on_disk(calm)
+
+
+def test_force_trains_each_point_once_though_the_engine_loses_units(project: Path) -> None:
+    grid = rates(*GRID, more=["force=true"])
+    distributed(project, rates(*GRID), HereEngine())
+    attempts = attempts_of(project)
+    after_the_first: dict[str, str] = {}
+
+    def lose(call: int, unit: int) -> bool:
+        if call == 2:
+            after_the_first.update(attempts_of(project))
+        return call == 1 and unit == 0
+
+    distributed(project, grid, HereEngine(lose=lose))
+    ended = attempts_of(project)
+    assert all(ended[sign] != attempts[sign] for sign in attempts)
+    assert sum(ended[sign] == after_the_first[sign] for sign in ended) == 2  # not those that were not lost
+    assert set(statuses(project).values()) == {"FINISHED"}
+
+
+def attempts_of(project: Path) -> dict[str, str]:
+    folders = [path for path in (project / ".points").glob("*") if not path.name.startswith(".")]
+    return {path.name: read_run(path)["attempt"] for path in folders}
+
+
+def test_a_unit_that_an_engine_tries_again_does_not_force_twice(project: Path) -> None:
+    class Twice(HereEngine):
+        def run(self, task: Any, parcels: Sequence[str]) -> list[Any]:
+            first = super().run(task, parcels)
+            between.update(attempts_of(project))
+            super().run(task, parcels)
+            return first
+
+    between: dict[str, str] = {}
+    distributed(project, rates("0.1"), HereEngine())
+    before = attempts_of(project)
+    distributed(project, rates("0.1", more=["force=true"]), Twice())
+    assert attempts_of(project) == between != before
+
+
+def test_force_fails_where_nothing_was_trained(project: Path) -> None:
+    distributed(project, rates("0.1", "5"), HereEngine())
+    before = attempts_of(project)
+    with pytest.raises(LabError, match=r"^learning_rate=0.1, learning_rate=5 failed. \d units were lost.$"):
+        distributed(project, rates("0.1", "5", more=["force=true"]), HereEngine(lose=lambda call, unit: True))
+    assert attempts_of(project) == before
+    assert statuses(project)["line_y2x numpy"] == "FAILED"
+
+
+@pytest.mark.parametrize("force", ["false", "true"])
+def test_a_worker_that_is_lost_in_the_middle_costs_an_interval(
+    project: Path, calm: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], force: str
+) -> None:
+    class Lost(BaseException):
+        pass
+
+    class Losing(HereEngine):
+        def run(self, task: Any, parcels: Sequence[str]) -> list[Any]:
+            try:
+                return super().run(task, parcels)
+            except Lost:
+                raise EngineError("A worker was lost.") from None
+
+    def lose() -> None:
+        raise Lost
+
+    if force == "true":
+        distributed(project, rates(*GRID), HereEngine())
+    at_epoch(monkeypatch, 7, lose)
+    distributed(project, rates(*GRID, more=[f"force={force}"]), Losing())
+    assert "going on after 7" in capfd.readouterr().err
+    assert on_disk(project) == on_disk(calm)
+    assert in_mlflow(project) == in_mlflow(calm)

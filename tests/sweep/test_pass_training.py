@@ -1,0 +1,110 @@
+"""Training in this process, called as a command and a worker call it. What becomes of whole commands: test_sweep.py."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from pipeline.errors import LabError
+from pipeline.jobs import Job
+from pipeline.pass_training import PassTraining, take_over
+from pipeline.point_folder import PointFolder, read_run
+from pipeline.provenance import owner
+from tests.support.swept import STUDY, Request, rates, request
+
+pytestmark = pytest.mark.usefixtures("sketched")
+
+
+class Called:
+    """A training that notes what it calls."""
+
+    def __init__(self, project: Path, first: Request, bar: bool = True) -> None:
+        self.order: list[str] = []
+        self.training = PassTraining(project, project, first[0], {"command": "typed"}, self.label, self.start, bar)
+
+    def label(self, jobs: Sequence[Job]) -> str:
+        self.order.append(f"label {len(jobs)}")
+        return "a pass"
+
+    def start(self) -> None:
+        self.order.append("start")
+
+    def train(self, requests: Sequence[Request]) -> list[Job]:
+        jobs = [self.training.job(*one) for one in requests]
+        self.training.train(jobs)
+        return jobs
+
+
+def test_points_of_one_shape_train_in_one_pass_with_what_they_are_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    requests = rates("0.01", "0.1")
+    called = Called(tmp_path, requests[0], bar=False)
+    jobs = called.train(requests)
+    assert called.order == ["label 2", "start"]
+    assert [job.state for job in jobs] == ["complete", "complete"]
+    assert [job.name for job in jobs] == ["learning_rate=0.01", "learning_rate=0.1"]
+    for job in jobs:
+        run = read_run(job.folder.final)
+        assert run["tags"]["command"] == "typed"
+        assert run["owner"] == owner()
+    assert capsys.readouterr().err.startswith("a pass: 30 epochs\n")
+
+
+def test_what_is_trained_already_is_taken_over(tmp_path: Path) -> None:
+    requests = rates("0.01", "0.1")
+    Called(tmp_path, requests[0]).train(requests[:1])
+    called = Called(tmp_path, requests[0])
+    jobs = called.train(requests)
+    assert [job.state for job in jobs] == ["done", "complete"]
+    assert called.order == ["label 1", "start"]
+    assert jobs[0].run == read_run(jobs[0].folder.final)
+
+
+def test_a_rerun_that_was_given_up_is_dropped_unless_somebody_holds_it(tmp_path: Path) -> None:
+    only = request("optimizer.learning_rate=0.1")
+    (job,) = Called(tmp_path, only).train([only])
+    job.folder.begin()
+    holder = PointFolder(tmp_path, job.signature)
+    assert holder.claim()
+    take_over(job)
+    assert job.folder.path.exists()
+    holder.release()
+    take_over(job)
+    assert not job.folder.path.exists()
+
+
+def test_what_goes_wrong_stays_with_its_point(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = PointFolder.keep
+
+    def keep(folder: PointFolder, epoch: int, state: object, history: object) -> None:
+        if folder.path == broken:
+            raise LabError("The disk is full.")
+        real(folder, epoch, state, history)  # type: ignore[arg-type]
+
+    requests = rates("0.01", "0.1")
+    called = Called(tmp_path, requests[0])
+    broken = called.training.job(*requests[0]).folder.path
+    monkeypatch.setattr(PointFolder, "keep", keep)
+    jobs = called.train(requests)
+    assert [job.state for job in jobs] == ["failed", "complete"]
+    assert str(jobs[0].error) == "The disk is full."
+    assert jobs[0].folder.claim()  # the claim was given up
+    jobs[0].folder.release()
+
+
+def test_data_is_kept_for_the_points_that_share_it(tmp_path: Path) -> None:
+    first = request("optimizer.learning_rate=0.1")
+    training = Called(tmp_path, first).training
+    assert training.load(first[0]).train_inputs is training.load(first[0]).train_inputs
+    other = request("data=line_y3x", common=STUDY)
+    assert training.load(other[0]).checksums != training.load(first[0]).checksums
+
+
+def test_a_name_tells_the_backend_where_it_is_another_than_the_first(tmp_path: Path) -> None:
+    first = request("optimizer.learning_rate=0.1")
+    training = Called(tmp_path, first).training
+    assert training.job(*request("backend=keras", "optimizer.learning_rate=0.1")).name.endswith("backend=keras")
+    assert "backend" not in training.job(*first).name

@@ -1,0 +1,52 @@
+"""The Markdown above runs and experiments."""
+
+from __future__ import annotations
+
+import pytest
+
+from pipeline.answers import answers, headline
+from pipeline.descriptions import experiment_note, point_note, sweep_note
+from pipeline.diagnosis import diagnose
+from pipeline.points import Point
+from tests.support.trained import sweep
+
+
+@pytest.fixture(scope="module")
+def points() -> list[Point]:
+    common = ("experiment=line_y3x", "recording.snapshots=2", "training.epochs=60")
+    return sweep(common, [[f"optimizer.learning_rate={rate}"] for rate in (0.1, 1)])
+
+
+def test_a_point_says_what_it_came_to_and_how_it_is_run_again(points: list[Point]) -> None:
+    asked = ["optimizer.learning_rate=1", "experiment=line_y3x", "results=results/line_y3x/numpy", "force=true"]
+    found = diagnose(points[1].config, points[1].history)
+    note = point_note("line_y3x", found, asked, "#/figures")
+    assert note.startswith(f"**stalled (rounding)**: {found.evidence}. The texts call it *stuck in a minimum*.")
+    assert "`python -m pipeline.train optimizer.learning_rate=1 experiment=line_y3x`" in note
+    assert "[Figures over all points](#/figures)" in note
+    assert "`reports/studies/line_y3x.md`" in note
+
+
+def test_a_point_that_converged_is_no_problem(points: list[Point]) -> None:
+    note = point_note("line_y3x", diagnose(points[0].config, points[0].history), [], None)
+    assert note.startswith("**converged**")
+    assert "The texts call" not in note
+    assert "Figures" not in note
+
+
+def test_a_sweep_says_every_sentence(points: list[Point]) -> None:
+    note = sweep_note("line_y3x", headline(points), points, "python -m pipeline.train experiment=line_y3x", "#/figures")
+    assert note.startswith(f"**{headline(points)}**")
+    assert [line[2:] for line in note.splitlines() if line.startswith("- ")] == list(answers(points))
+    assert "`python -m pipeline.train experiment=line_y3x`" in note
+
+
+def test_an_experiment_says_both_backends_answers() -> None:
+    note = experiment_note("three_bits", {"keras": "one", "numpy": "other"})
+    assert note.startswith("Seven rates")
+    assert note.index("- numpy: other") < note.index("- keras: one")
+    assert "`python -m pipeline.train experiment=three_bits`" in note
+
+
+def test_a_study_of_ones_own_has_no_place_in_the_report() -> None:
+    assert experiment_note("momentum", {"numpy": "other"}) == "- numpy: other"

@@ -1,0 +1,130 @@
+"""The data set of a point: what MLflow is told of it, and that MLflow can read it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import subprocess
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from mlflow import MlflowClient
+from mlflow.data.dataset_source_registry import get_dataset_source_from_json
+from mlflow.data.http_dataset_source import HTTPDatasetSource
+from mlflow.entities import Dataset as MlflowDataset
+from mlflow.entities import DatasetInput, InputTag
+from mlflow.types import DataType, Schema
+
+from pipeline.config import Config, IdxData
+from pipeline.data import load
+from pipeline.lineage import checksums_in, dataset_of
+from pipeline.store import store_uri
+from tests.support.trained import config
+
+SUMS = {
+    "train_inputs.npy": 64 * "a",
+    "train_targets.npy": 64 * "b",
+    "test_inputs.npy": 64 * "c",
+    "test_targets.npy": 64 * "d",
+}
+MNIST = config("experiment=mnist")
+
+
+def columns(schema: str) -> list[tuple[str | None, Any]]:
+    """Names and types of a schema, as MLflow reads it."""
+    read = Schema.from_json(json.dumps(json.loads(schema)["mlflow_colspec"]))
+    return [(column.name, column.type) for column in read.inputs]
+
+
+def with_sources(*kinds_and_locations: tuple[str, str]) -> Config:
+    """MNIST from other places."""
+    assert isinstance(MNIST.data, IdxData)
+    sources = [
+        {"kind": kind, "location": location, "members": MNIST.data.sources[0].members}
+        for kind, location in kinds_and_locations
+    ]
+    return Config.model_validate(MNIST.model_dump() | {"data": MNIST.data.model_dump() | {"sources": sources}})
+
+
+def test_a_table_names_its_file_its_columns_and_its_rows() -> None:
+    point = config("experiment=three_bits", "dtype=float64")
+    told = dataset_of(point, load(point.data, "float64", Path()).checksums)
+    assert (told.name, told.source_type) == ("three_bits", "local")
+    assert json.loads(told.source) == {"uri": "conf/data/three_bits.yaml"}
+    double = DataType.double
+    assert columns(told.schema) == [(name, double) for name in ("input_0", "input_1", "input_2", "target_0")]
+    rows = json.dumps([point.data.model_dump()["inputs"], point.data.model_dump()["targets"]]).encode()
+    begins = hashlib.sha256(rows).hexdigest()[:16]
+    assert json.loads(told.profile) == {"rows": 4, "inputs": 3, "outputs": 1, "sha256 of table": f"{begins}..."}
+
+
+def test_images_name_the_first_place_they_are_fetched_from() -> None:
+    told = dataset_of(MNIST, SUMS)
+    assert told.name == "mnist"
+    source = get_dataset_source_from_json(told.source, told.source_type)
+    assert isinstance(source, HTTPDatasetSource)
+    assert source.url == "https://storage.googleapis.com/tensorflow/tf-keras-datasets/mnist.npz"
+    (pixels, kind), label = columns(told.schema)
+    assert (pixels, kind.dtype) == ("pixels", DataType.float)
+    assert label == ("label", DataType.long)
+    profile = json.loads(told.profile)
+    assert profile["classes"] == 10
+    assert profile["sha256 of train_inputs.npy"] == 16 * "a" + "..."
+
+
+@pytest.mark.parametrize(
+    ("sources", "source_type", "source"),
+    [
+        ([("gzip_files", "http://a/b/"), ("npm", "m@1")], "http", {"url": "http://a/b/"}),
+        ([("npm", "m@1"), ("npz", "http://a")], "npm", {"uri": "m@1"}),
+        ([("debian", "dataset-m")], "debian", {"uri": "dataset-m"}),
+        ([], "local", {"uri": "conf/data/mnist.yaml"}),
+    ],
+)
+def test_other_sources(sources: list[tuple[str, str]], source_type: str, source: dict[str, str]) -> None:
+    told = dataset_of(with_sources(*sources), SUMS)
+    assert (told.source_type, json.loads(told.source)) == (source_type, source)
+
+
+@pytest.mark.skipif(shutil.which("sha256sum") is None, reason="no sha256sum on this machine")
+def test_the_digest_can_be_had_on_the_command_line(tmp_path: Path) -> None:
+    for number, name in enumerate(SUMS):
+        np.save(tmp_path / name, np.arange(number + 1))
+    sums = {name: hashlib.sha256((tmp_path / name).read_bytes()).hexdigest() for name in SUMS}
+    typed = ["bash", "-c", "LC_ALL=C; sha256sum *.npy | sha256sum"]
+    done = subprocess.run(typed, cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert dataset_of(MNIST, sums).digest == done.stdout[:16]
+
+
+@given(st.permutations(list(SUMS)), st.sampled_from(list(SUMS)), st.integers(0, 63))
+def test_the_digest_tells_of_every_array_whatever_their_order(order: list[str], name: str, place: int) -> None:
+    plain = dataset_of(MNIST, SUMS).digest
+    assert dataset_of(MNIST, {key: SUMS[key] for key in order}).digest == plain
+    flipped = SUMS[name][:place] + "0" + SUMS[name][place + 1 :]
+    assert dataset_of(MNIST, SUMS | {name: flipped}).digest != plain
+
+
+def test_checksums_are_found_among_the_tags_of_a_run() -> None:
+    tags = {f"data.{name}": sum_ for name, sum_ in SUMS.items()} | {"command": "x", "git.dirty": "false"}
+    assert checksums_in(tags) == SUMS
+
+
+@pytest.mark.parametrize("point", [MNIST, config("experiment=three_bits")], ids=["images", "table"])
+def test_mlflow_keeps_it_once_as_it_was_told(project: Path, point: Config) -> None:
+    client = MlflowClient(store_uri(project))
+    told = dataset_of(point, SUMS)
+    run = client.create_run(client.create_experiment("study"))
+    for _ in range(2):
+        entity = MlflowDataset(**asdict(told))
+        client.log_inputs(run.info.run_id, [DatasetInput(entity, [InputTag("mlflow.data.context", "training")])])
+    inputs = client.get_run(run.info.run_id).inputs
+    assert inputs is not None
+    (kept,) = inputs.dataset_inputs
+    assert dict(kept.dataset) == asdict(told)
+    assert [(tag.key, tag.value) for tag in kept.tags] == [("mlflow.data.context", "training")]

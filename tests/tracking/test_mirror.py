@@ -1,0 +1,501 @@
+"""MLflow beside the training: whatever its server or store does, no point is lost and nothing is there twice."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import shutil
+import signal
+import socket
+import sqlite3
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from mlflow.exceptions import MlflowException
+
+from pipeline import mirror as mirror_module
+from pipeline.config import Tracking
+from pipeline.errors import LabError
+from pipeline.mirror import Mirror
+from pipeline.points import read_point
+from pipeline.presentation import present_study
+from pipeline.provenance import owner
+from pipeline.rebuild import rebuild
+from pipeline.sweep import Sweep
+from pipeline.sweep_record import SweepRecord
+from pipeline.tracking import Tracker
+from tests.support.flaky_server import Fault, FlakyProxy, free_port, mlflow_server
+from tests.support.swept import (
+    Request,
+    at_epoch,
+    begun,
+    by_name,
+    helper,
+    in_mlflow,
+    interrupt,
+    killed,
+    on_disk,
+    rates,
+    runs_of,
+    statuses,
+    swept,
+    told_once,
+)
+
+pytestmark = pytest.mark.usefixtures("sketched")
+LOCAL = Tracking(name="local", uri=None)
+PENDING = "MLflow has not got everything: 2 of 2 points are pending."
+
+
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Short pauses, and no tries of MLflow's own on top of ours."""
+    monkeypatch.setattr(mirror_module, "MIRROR_SECONDS", 0.05)
+    monkeypatch.setattr(mirror_module, "RETRY_SECONDS", 0.05)
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+
+
+def wait_until(condition: Callable[[], object]) -> None:
+    """Wait, as long as the whole test may take."""
+    while not condition():
+        time.sleep(0.01)
+
+
+def test_what_was_completed_while_a_point_was_sent_is_sent_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mirror_module, "MIRROR_SECONDS", 3600.0)
+    sweep = SweepRecord("key", "study", "numpy", False, "command", {}, {}, started=0)
+    mirror = Mirror(tmp_path, sweep, tmp_path, [])
+    tries: list[bool] = []
+
+    def send(closing: bool) -> None:
+        mirror.completed += not tries
+        tries.append(closing)
+
+    monkeypatch.setattr(mirror, "_send", send)
+    mirror.start()
+    wait_until(lambda: len(tries) == 2)
+    mirror.close()
+    assert tries == [False, False, True]
+
+
+# --- a server
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
+    with mlflow_server(tmp_path_factory.mktemp("server")) as port:
+        yield port
+
+
+@pytest.fixture
+def proxy(server: int) -> Iterator[FlakyProxy]:
+    proxy = FlakyProxy(server)
+    yield proxy
+    proxy.close()
+
+
+def on_server(proxy: FlakyProxy, study: str) -> list[Request]:
+    return rates("0.1", "0.01", more=["tracking=server", f"tracking.uri={proxy.uri}", f"study={study}"])
+
+
+def renamed(content: dict[str, dict[str, object]], study: str) -> dict[str, dict[str, object]]:
+    return {name.replace(study, "study"): {**told, "parent": told["parent"] and "study numpy"} for name, told in
+            content.items()}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def undisturbed(
+    tmp_path_factory: pytest.TempPathFactory, server: int
+) -> tuple[dict[str, dict[str, object]], dict[str, object]]:
+    """What a server and the disk hold after a sweep to which nothing happened."""
+    project, proxy = tmp_path_factory.mktemp("undisturbed"), FlakyProxy(server)
+    swept(project, on_server(proxy, "undisturbed"))
+    told = renamed(in_mlflow(project, "undisturbed", proxy.uri), "undisturbed")
+    proxy.close()
+    assert sorted(told) == ["learning_rate=0.01", "learning_rate=0.1", "study numpy"]
+    assert all(run["status"] == "FINISHED" and run["metrics"] and run["artifacts"] for run in told.values())
+    return told, dict(on_disk(project))
+
+
+def until(first: int, fault: Fault, last: int = 10**9) -> Callable[[int], Fault]:
+    return lambda number: fault if first <= number <= last else "none"
+
+
+Undisturbed = tuple[dict[str, dict[str, object]], dict[str, object]]
+LOST: dict[str, Callable[[int], Fault]] = {
+    "away from the start": until(1, "drop"),
+    "an error from the start": until(1, "error"),
+    "lost after the first runs are made": until(9, "drop"),
+    "an error after the first runs are made": until(12, "error"),
+    "does what is asked but never says so": until(1, "lose"),
+    "loses every fourth answer": lambda number: "lose" if number % 4 == 0 else "none",
+    "hangs up on every fifth request": lambda number: "drop" if number % 5 == 0 else "none",
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("what", LOST)
+def test_a_server_that_fails_costs_no_point_and_gets_all_of_them_later(
+    tmp_path: Path, proxy: FlakyProxy, undisturbed: Undisturbed, capsys: pytest.CaptureFixture[str], what: str
+) -> None:
+    study = what.replace(" ", "_")
+    proxy.faults = LOST[what]
+    swept(tmp_path, on_server(proxy, study))
+    assert on_disk(tmp_path) == undisturbed[1]
+    shown = capsys.readouterr()
+    assert shown.err.count(PENDING) == 1
+    assert shown.err.count("training goes on without MLflow for now.") <= 1
+    assert f"python -m pipeline.rebuild tracking=server tracking.uri={proxy.uri}\n" in shown.err
+    assert "Traceback" not in shown.err
+    proxy.faults = until(1, "none")
+    tracking = Tracking(name="server", uri=proxy.uri)
+    assert rebuild(tracking, tmp_path, tmp_path / "results") == [(f"{study} numpy", 2, 2)]
+    assert renamed(in_mlflow(tmp_path, study, proxy.uri), study) == undisturbed[0]
+    for name, run in by_name(tmp_path, study, proxy.uri).items():
+        if "signature" in run.data.tags:
+            point = read_point(tmp_path / ".points" / run.data.tags["signature"], name)
+            told_once(tmp_path, point, run.info.run_id, proxy.uri)
+    assert rebuild(tracking, tmp_path, tmp_path / "results") == [(f"{study} numpy", 2, 0)]
+
+
+@pytest.mark.slow
+def test_the_next_command_sends_what_the_server_has_not_got(
+    tmp_path: Path, proxy: FlakyProxy, undisturbed: Undisturbed, capsys: pytest.CaptureFixture[str]
+) -> None:
+    proxy.faults = until(11, "drop")
+    swept(tmp_path, on_server(proxy, "next"))
+    assert capsys.readouterr().err.count(PENDING) == 1
+    proxy.faults = until(1, "none")
+    swept(tmp_path, on_server(proxy, "next"))
+    assert "pending" not in capsys.readouterr().err
+    assert renamed(in_mlflow(tmp_path, "next", proxy.uri), "next") == undisturbed[0]
+
+
+@pytest.mark.slow
+def test_a_server_of_another_store_than_before_gets_the_points_too(
+    project: Path, proxy: FlakyProxy, undisturbed: Undisturbed, capsys: pytest.CaptureFixture[str]
+) -> None:
+    swept(project, rates("0.1", "0.01", more=["study=moved"]))
+    proxy.faults = until(1, "drop")
+    swept(project, on_server(proxy, "moved"))
+    assert PENDING in capsys.readouterr().err
+    proxy.faults = until(1, "none")
+    rebuild(Tracking(name="server", uri=proxy.uri), project, project / "results")
+    assert renamed(in_mlflow(project, "moved", proxy.uri), "moved") == undisturbed[0]
+    assert len(runs_of(project, "moved")) == 3
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("fault", ["drop", "error", "lose"])
+def test_a_server_that_comes_back_while_training_gets_everything(
+    tmp_path: Path,
+    proxy: FlakyProxy,
+    undisturbed: Undisturbed,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    fault: Fault,
+) -> None:
+    proxy.faults = until(4, fault, 15)
+
+    def wait_for_metrics() -> None:
+        wait_until(lambda: proxy.asked > 15 and proxy.logged >= 2)
+
+    at_epoch(monkeypatch, 9, wait_for_metrics)
+    swept(tmp_path, on_server(proxy, f"back_after_{fault}"))
+    shown = capsys.readouterr().err
+    assert shown.count("training goes on without MLflow for now.") == 1
+    assert "pending" not in shown
+    told = in_mlflow(tmp_path, f"back_after_{fault}", proxy.uri)
+    assert renamed(told, f"back_after_{fault}") == undisturbed[0]
+    assert on_disk(tmp_path) == undisturbed[1]
+
+
+@pytest.mark.slow
+def test_a_slow_server_gets_everything(
+    tmp_path: Path, proxy: FlakyProxy, undisturbed: Undisturbed, capsys: pytest.CaptureFixture[str]
+) -> None:
+    proxy.faults = until(1, "delay")
+    swept(tmp_path, on_server(proxy, "slow"))
+    assert "pending" not in capsys.readouterr().err
+    assert renamed(in_mlflow(tmp_path, "slow", proxy.uri), "slow") == undisturbed[0]
+
+
+def test_training_does_not_wait_for_a_server_that_does_not_answer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "1")
+    with socket.create_server(("127.0.0.1", 0)) as silent:  # takes connections and says nothing
+        uri = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        hanging = threading.Event()
+
+        def tracker(tracking: Tracking, experiment: str, root: Path) -> Tracker:
+            hanging.set()
+            return Tracker(tracking, experiment, root)
+
+        monkeypatch.setattr(mirror_module, "Tracker", tracker)
+        at_epoch(monkeypatch, 3, lambda: wait_until(hanging.is_set))
+        grid = rates("0.1", "0.01", more=["tracking=server", f"tracking.uri={uri}"])
+        sweep = Sweep(tmp_path, grid[0][0], 2)
+        assert None not in sweep.train_all(grid)
+        sweep.finish()
+    assert PENDING in capsys.readouterr().err
+    assert len(on_disk(tmp_path)) == 2
+
+
+@pytest.mark.parametrize("uri", ["http://127.0.0.1:{port}", "gopher://here"])
+def test_an_address_where_no_server_is_costs_no_point(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], uri: str
+) -> None:
+    uri = uri.format(port=free_port())
+    swept(tmp_path, rates("0.1", "0.01", more=["tracking=server", f"tracking.uri='{uri}'"]))
+    shown = capsys.readouterr()
+    assert shown.err.count(PENDING) == 1
+    assert "Traceback" not in shown.err
+    assert "finished" in shown.out
+    assert len(on_disk(tmp_path)) == 2
+    assert not (tmp_path / "mlruns").exists()
+
+
+# --- the local store
+
+
+@pytest.mark.parametrize("first", [1, 2, 4, 6, 9, 14])
+def test_a_store_that_refuses_after_some_calls_has_everything_after_the_next_command(
+    project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], first: int
+) -> None:
+    from mlflow import MlflowClient
+
+    calls = []
+    with monkeypatch.context() as patched:
+        for name in ("create_run", "log_batch", "update_run", "log_artifacts", "set_terminated", "search_runs"):
+
+            def call(*arguments: object, real: object = getattr(MlflowClient, name), **named: object) -> object:
+                calls.append(real)
+                if len(calls) >= first:
+                    raise MlflowException("no more of this")
+                assert callable(real)
+                return real(*arguments, **named)
+
+            patched.setattr(MlflowClient, name, call)
+        swept(project, rates("0.1", "0.01"))
+    shown = capsys.readouterr().err
+    assert shown.count(PENDING) == 1
+    assert "no more of this" in shown
+    swept(project, rates("0.1", "0.01"))
+    told = in_mlflow(project)
+    assert sorted(told) == ["learning_rate=0.01", "learning_rate=0.1", "line_y2x numpy"]
+    assert {run["status"] for run in told.values()} == {"FINISHED"}
+    for name, run in by_name(project).items():
+        if "signature" in run.data.tags:
+            told_once(project, read_point(project / ".points" / run.data.tags["signature"], name), run.info.run_id)
+
+
+def test_metrics_are_sent_only_when_a_checkpoint_counts_on_them(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The journal is longer than the checkpoint allows when a process dies between them; then those rows come anew."""
+    with monkeypatch.context() as patched:
+        at_epoch(patched, 9, lambda: None)
+
+        def write_checkpoint(*arguments: object) -> None:
+            interrupt()
+
+        patched.setattr("pipeline.point_folder.write_checkpoint", write_checkpoint)
+        killed(project, rates("0.1"))
+    swept(project, rates("0.1"))
+    (run,) = runs_of(project)
+    told_once(project, read_point(project / ".points" / run.data.tags["signature"], "it"), run.info.run_id)
+
+
+@pytest.mark.slow
+def test_a_store_that_another_program_has_locked_for_longer_than_sqlite_waits_is_waited_out(
+    project: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    calm = project / "calm"
+    shutil.copytree(project / "mlruns", calm / "mlruns")
+    swept(calm, rates("0.1", "0.01"))
+    capfd.readouterr()
+    other = sqlite3.connect(project / "mlruns" / "mlflow.db", check_same_thread=False)
+    other.execute("BEGIN EXCLUSIVE")
+    lock = threading.Timer(22, other.rollback)  # MLflow waits for 20 s itself
+    lock.start()
+    sweep = begun(project, rates("0.1", "0.01"))
+    assert lock.is_alive()  # training is over, the store is locked still
+    sweep.finish()
+    assert not lock.is_alive()
+    other.close()
+    told = capfd.readouterr().err
+    assert "MLflow" not in told
+    assert "Traceback" not in told
+    assert in_mlflow(project) == in_mlflow(calm)
+
+
+def train_in_a_process(project: Path, study: str, rate: str, number: int) -> None:
+    """What each of several processes does; a failure is its exit code."""
+    grid = rates("0.1", rate, more=[f"study={study}"])
+    sys.stderr = (project / f"{study}-{number}.log").open("w")
+    swept(project, grid)
+
+
+@pytest.mark.slow
+def test_sweeps_that_start_at_once_on_a_store_that_is_not_there(tmp_path: Path) -> None:
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["mlflow.store.tracking.sqlalchemy_store", "pipeline.sweep", "tests.support.swept"])
+    asked = [("the_same", 1), ("the_same", 1), ("the_same", 2), ("the_same", 2), ("one", 1), ("two", 2), ("three", 3)]
+    processes = [
+        context.Process(target=train_in_a_process, args=(tmp_path, study, f"0.0{rate}", number))
+        for number, (study, rate) in enumerate(asked)
+    ]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+    logs = "\n".join(file.read_text() for file in tmp_path.glob("*.log"))
+    assert [process.exitcode for process in processes] == [0] * len(asked), logs
+    assert "pending" not in logs
+    assert "Traceback" not in logs
+    assert len(on_disk(tmp_path)) == 4
+    attempts = {json.loads(file.read_text())["attempt"] for file in tmp_path.glob(".points/*/run.json")}
+    assert len(attempts) == 4
+    for study, sweeps, trained in (("the_same", 2, 3), ("one", 1, 2), ("two", 1, 2), ("three", 1, 2)):
+        runs = runs_of(tmp_path, study)
+        assert {run.info.status for run in runs} == {"FINISHED"}
+        points = [run for run in runs if run.data.tags["lab.role"] == "point"]
+        assert {run.data.tags["lab.attempt"] for run in points} <= attempts
+        assert (len(points), len(runs) - len(points)) == (trained, sweeps)
+        for run in points:
+            point = read_point(tmp_path / ".points" / run.data.tags["signature"], "it")
+            told_once(tmp_path, point, run.info.run_id)
+
+
+# --- runs whose process has gone
+
+DIE = """
+import os, sys
+from pathlib import Path
+from pipeline import mirror, pass_training, sweep
+from tests.support.swept import rates
+from pipeline.checkpoints import PassCheckpoints
+mirror.MIRROR_SECONDS = 0.05
+class Dying(PassCheckpoints):
+    def due(self):
+        return True
+    def keep(self, epoch, states):
+        super().keep(epoch, states)
+        if epoch == 9:
+            print("at 9", flush=True)
+            sys.stdin.read()
+pass_training.PassCheckpoints = Dying
+grid = rates(*sys.argv[2:])
+sweep.Sweep(Path(sys.argv[1]), grid[0][0], len(grid)).train_all(grid)
+"""
+
+
+@pytest.fixture
+def living(project: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
+    """living(rate, ...): a process that trains and, after the ninth epoch, stops to think."""
+    processes: list[subprocess.Popen[str]] = []
+
+    def start(*typed: str) -> subprocess.Popen[str]:
+        process = helper(DIE, str(project), *typed)
+        processes.append(process)
+        assert process.stdout is not None
+        assert process.stdout.readline() == "at 9\n"
+
+        def sent() -> bool:
+            names = {f"learning_rate={rate}" for rate in typed}
+            try:
+                runs = {run.info.run_name: run for run in runs_of(project)}
+            except AssertionError:
+                return False
+            return names <= set(runs) and all("train/loss" in runs[name].data.metrics for name in names)
+
+        wait_until(sent)
+        return process
+
+    yield start
+    for process in processes:
+        process.kill()
+        process.communicate()
+
+
+@pytest.mark.slow
+def test_runs_of_a_process_that_is_gone_are_taken_over_and_those_of_a_living_one_are_not(
+    project: Path, living: Callable[..., subprocess.Popen[str]], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    dead = living("0.1", "0.01")
+    os.kill(dead.pid, signal.SIGKILL)
+    dead.communicate()
+    orphans = by_name(project)
+    assert {run.info.status for run in orphans.values()} == {"RUNNING"}
+    living("0.2", "0.02")  # the next command of the study; it is training still
+    names = ("learning_rate=0.1", "learning_rate=0.01", "learning_rate=0.2", "learning_rate=0.02")
+    found = {str(run.info.run_name): run.info.status for run in runs_of(project)}
+    assert [found[name] for name in names] == ["KILLED", "KILLED", "RUNNING", "RUNNING"]
+    sweep = swept(project, rates("0.1", "0.01"))
+    found = {str(run.info.run_name): run.info.status for run in runs_of(project)}
+    assert [found[name] for name in names] == ["FINISHED", "FINISHED", "RUNNING", "RUNNING"]
+    runs = {run.data.tags.get("signature"): run for run in runs_of(project)}
+    for job in sweep.jobs.values():
+        assert job.point is not None
+        assert job.begun == 9
+        assert runs[job.signature].info.run_id == orphans[job.name].info.run_id
+        told_once(project, job.point, runs[job.signature].info.run_id)
+    parents = [run for run in runs_of(project) if run.data.tags["lab.role"] == "sweep"]
+    assert sorted(run.info.status for run in parents) == ["FINISHED", "RUNNING"]
+    assert orphans["line_y2x numpy"].info.run_id in {run.info.run_id for run in parents}
+    assert len(runs_of(project)) == 6
+
+
+OTHER_MACHINE = json.dumps({"host": "elsewhere", "process": 1, "started": 0.0})
+
+
+@pytest.mark.parametrize(
+    ("process", "beat", "status"),
+    [
+        (owner(), None, "RUNNING"),
+        (json.dumps({**json.loads(owner()), "started": 0.0}), None, "KILLED"),  # the id is used again
+        (json.dumps({**json.loads(owner()), "process": 2**22 + 1}), None, "KILLED"),
+        (OTHER_MACHINE, 0, "RUNNING"),
+        (OTHER_MACHINE, 10_000, "KILLED"),
+        (OTHER_MACHINE, None, "KILLED"),
+        ("somebody else's", None, "RUNNING"),
+    ],
+    ids=["this", "its id used again", "no such", "elsewhere", "elsewhere, stale", "elsewhere, silent", "no owner"],
+)
+def test_whose_process_counts_as_gone(project: Path, process: str, beat: int | None, status: str) -> None:
+    tracker = Tracker(LOCAL, "line_y2x", project)
+    tags = {"lab.role": "sweep", "lab.owner": process}
+    if beat is not None:
+        tags["lab.heartbeat"] = str(time.time_ns() // 1_000_000 - beat * 1000)
+    parent = tracker.start_run("a sweep", tags)
+    tracker.start_run("a point", {"mlflow.parentRunId": parent, "lab.role": "point", "lab.owner": process})
+    tracker.start_run("by hand", {})
+    swept(project, rates("0.1"))
+    found = statuses(project)
+    assert found.pop("learning_rate=0.1") == "FINISHED"
+    assert found == {"a sweep": status, "a point": status, "by hand": "RUNNING"}
+
+
+def test_views_that_could_not_be_written_are_written_at_the_next_try(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[int] = []
+
+    def at_the_second_try(*arguments: Any) -> None:
+        calls.append(1)
+        if len(calls) == 1:
+            raise LabError("The store is away.")
+        present_study(*arguments)
+
+    monkeypatch.setattr(mirror_module, "present_study", at_the_second_try)
+    swept(project, rates("0.1", "0.5"))
+    tags = Tracker(LOCAL, "line_y2x", project).experiment_tags()
+    assert any(key.startswith("mlflow.sharedViewState.") for key in tags)

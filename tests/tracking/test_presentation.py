@@ -1,0 +1,255 @@
+"""What makes runs legible in MLflow: each thing is there once, and says what the point's folder says."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+from mlflow import MlflowClient
+from mlflow.entities import Run
+from PIL import Image
+
+from pipeline.answers import headline
+from pipeline.config import Tracking
+from pipeline.diagnosis import diagnose
+from pipeline.history import History
+from pipeline.margins import write_png
+from pipeline.plots import point_figures
+from pipeline.points import POINTS, Point
+from pipeline.presentation import (
+    LOGGED_IMAGES,
+    image_files,
+    point_tags,
+    present_point,
+    present_study,
+    present_sweep,
+)
+from pipeline.stepped_images import image_keys, stepped_images
+from pipeline.store import store_uri
+from pipeline.sweep_record import SweepRecord, sweep_folder, write_sweep
+from pipeline.tracking import Tracker
+from pipeline.views import view_tags
+from tests.support.maps import map_point
+from tests.support.swept import artifacts
+from tests.support.trained import config, sweep, trained
+
+pytestmark = pytest.mark.usefixtures("sketched")
+LOCAL = Tracking(name="local", uri=None)
+ENDED = 1_700_000_000_123
+THREE_BITS = config("experiment=three_bits", "optimizer.learning_rate=10", "model.hidden_size=4", "training.epochs=300")
+TWO_BITS = config("experiment=two_bits", "training.epochs=200")
+LINE = config("experiment=line_y3x", "optimizer.learning_rate=0.1", "training.epochs=40")
+RUN: dict[str, Any] = {"started": 17, "tags": {"data.table": "ab" * 32}, "overrides": ["experiment=line_y3x", "seed=1"]}
+
+
+@pytest.fixture(scope="module")
+def points() -> list[Point]:
+    """One that converges, one that stalls."""
+    common = ("experiment=line_y3x", "recording.snapshots=4", "training.epochs=40")
+    return sweep(common, [[f"optimizer.learning_rate={rate}"] for rate in (0.1, 1)])
+
+
+@pytest.fixture
+def tracker(project: Path) -> Tracker:
+    return Tracker(LOCAL, "line_y3x", project)
+
+
+def client(project: Path) -> MlflowClient:
+    return MlflowClient(store_uri(project))
+
+
+def record(key: str, backend: str, started: int, tracking: Tracking = LOCAL, study: str = "line_y3x") -> SweepRecord:
+    return SweepRecord(key, study, backend, True, "the command", tracking.model_dump(mode="json"), {}, started)
+
+
+def presented(project: Path, tracker: Tracker, point: Point, times: int = 1) -> Run:
+    run_id = tracker.start_run("a", {})
+    for _ in range(times):
+        present_point(tracker, run_id, "parent", point, RUN)
+    return client(project).get_run(run_id)
+
+
+def test_a_run_says_why_it_ended_where_it_did(project: Path, tracker: Tracker, points: list[Point]) -> None:
+    found = diagnose(points[1].config, points[1].history)
+    run = presented(project, tracker, points[1])
+    assert run.data.tags["diagnosis"] == "stalled (rounding)"
+    assert found.evidence in run.data.tags["mlflow.note.content"]
+    assert f"#/experiments/{tracker.experiment_id}/runs/parent/artifacts" in run.data.tags["mlflow.note.content"]
+    told = {key.removeprefix("diagnosis/"): v for key, v in run.data.metrics.items() if key.startswith("diagnosis/")}
+    assert told == found.values
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_images_data_set_and_models_are_there_once(
+    project: Path, tracker: Tracker, points: list[Point], times: int
+) -> None:
+    run = presented(project, tracker, points[0], times)
+    files = list(artifacts(client(project), run.info.run_id, "images"))
+    originals = [file for file in files if file.endswith(".png")]
+    assert run.data.tags["mlflow.loggedImages"]
+    assert {Path(file).name.split("+")[0] for file in originals} == set(image_keys(points[0].config))
+    assert len(originals) == len(image_keys(points[0].config)) * len(points[0].history.snapshots)
+    assert run.inputs is not None
+    (data,) = run.inputs.dataset_inputs
+    assert data.dataset.name == "line_y3x"
+    assert json.loads(data.dataset.source) == {"uri": "conf/data/line_y3x.yaml"}
+    assert data.tags[0].value == "training"
+    models = client(project).search_logged_models([tracker.experiment_id])
+    assert [model.source_run_id for model in models] == [run.info.run_id]
+
+
+def test_a_rate_has_the_colour_that_it_has_in_the_plots() -> None:
+    slow, fast = (point_tags(config(f"optimizer.learning_rate={rate}"), newest=True) for rate in (0.0001, 1000))
+    assert slow["mlflow.runColor"] == "#12123a"
+    assert fast["mlflow.runColor"] == "#d8cf3a"
+    assert point_tags(config(), newest=False)["lab.newest"] == "false"
+
+
+def test_the_experiment_keeps_the_answers_of_both_backends(
+    project: Path, tracker: Tracker, points: list[Point]
+) -> None:
+    run_id = tracker.start_run("sweep", {})
+    present_sweep(tracker, run_id, record("a" * 16, "numpy", 5), points, newest=True)
+    present_sweep(tracker, None, record("b" * 16, "keras", 6), points[:1], newest=True)
+    present_sweep(tracker, None, record("c" * 16, "keras", 4), points[1:], newest=False)
+    note = tracker.experiment_tags()["mlflow.note.content"]
+    assert f"- numpy: {headline(points)}\n- keras: {headline(points[:1])}" in note
+    own = client(project).get_run(run_id).data.tags["mlflow.note.content"]
+    assert own.startswith(f"**{headline(points)}**")
+    assert "`the command`" in own
+
+
+def test_views_show_the_newest_sweep_of_the_other_backend_too(project: Path, tracker: Tracker) -> None:
+    mine, theirs = (
+        [config("experiment=line_y3x", f"backend={name}", f"optimizer.learning_rate={rate}") for rate in (0.1, 1)]
+        for name in ("numpy", "keras")
+    )
+    server = Tracking(name="server", uri="http://127.0.0.1:1")
+    kept = [  # the older one, one for another store, and one of another study do not count
+        (record("1" * 16, "keras", 1), mine[:1]),
+        (record("2" * 16, "keras", 2), theirs),
+        (record("3" * 16, "keras", 3, server), mine[:1]),
+        (record("4" * 16, "keras", 4, study="line_y2x"), mine[:1]),
+        (record("5" * 16, "numpy", 5), mine[:1]),
+    ]
+    for number, (sweep_record, members) in enumerate(kept):
+        for place, one in enumerate(members):
+            signature = f"{number}{place}" * 8
+            folder = project / POINTS / signature
+            folder.mkdir(parents=True)
+            (folder / "config.json").write_text(json.dumps(one.model_dump(mode="json")))
+            sweep_record.points.append({"name": str(place), "signature": signature, "folder": str(place)})
+        sweep_record.points.append({"name": "gone", "signature": "f" * 16, "folder": "gone"})
+        write_sweep(sweep_folder(project, sweep_record.key), sweep_record)
+    present_study(tracker, project, record("6" * 16, "numpy", 6), mine)
+    views = {key: value for key, value in tracker.experiment_tags().items() if "sharedViewState" in key}
+    assert views == view_tags([*mine, *theirs], image_keys, 6)
+    assert any("backends" in key for key in views)
+
+
+def test_a_map_has_its_picture_and_no_models(project: Path, tracker: Tracker, tmp_path: Path) -> None:
+    """The picture that its folder holds, and once more as the small one, which fills a card."""
+    point = replace(map_point(), folder=tmp_path)
+    (figure,) = (figure for _, figure in point_figures(point.config, point.history))
+    (tmp_path / "plots").mkdir()
+    write_png(tmp_path / "plots" / "map.png", figure)
+    run = presented(project, tracker, point)
+    assert run.data.tags["diagnosis"] == "map"
+    assert "of 63 points converge" in run.data.tags["mlflow.note.content"]
+    found = [file.path for file in client(project).list_artifacts(run.info.run_id, "images")]
+    assert [(parsed(path).key, parsed(path).step) for path in found] == [("map", point.config.training.epochs)] * 2
+    sizes = set()
+    for path in found:
+        with Image.open(client(project).download_artifacts(run.info.run_id, path)) as picture:
+            sizes.add(picture.size)
+    with Image.open(tmp_path / "plots" / "map.png") as picture:
+        assert sizes == {picture.size}
+    assert list(client(project).search_logged_models([tracker.experiment_id])) == []
+
+
+class Parsed(NamedTuple):
+    """What MLflow's pages read in the path of an image."""
+
+    key: str
+    step: int
+    timestamp: int
+    file: str
+    extension: str
+    compressed: bool
+
+
+def parsed(path: str) -> Parsed:
+    """Read a path as MLflow's pages do (`parseImageFile` in their source)."""
+    stem, _, extension = path.removeprefix("images/").rpartition(".")
+    separator = next(mark for mark in ("+", "%") if mark in stem)
+    key, step_word, step, time_word, timestamp, *_ = stem.split(separator)
+    assert (step_word, time_word) == ("step", "timestamp")
+    compressed = stem.endswith("compressed")
+    file = stem[: -len("+compressed")] if compressed else stem
+    return Parsed(re.sub("[~#]", "/", key), int(step), int(timestamp), file, extension, compressed)
+
+
+def test_files_are_named_as_mlflow_names_its_own(project: Path, tmp_path: Path) -> None:
+    (history,) = trained(THREE_BITS)
+    drawn = list(stepped_images(THREE_BITS, history))
+    tracker = Tracker(Tracking(name="local", uri=None), "images", project)
+    theirs, ours = (tracker.client.create_run(tracker.experiment_id).info.run_id for _ in range(2))
+    key, step, image = drawn[1]
+    tracker.client.log_image(theirs, image, key=key, step=step, timestamp=ENDED)
+    image_files(tmp_path / "folder", drawn, ENDED, reduction=2)
+    tracker.client.log_artifacts(ours, str(tmp_path / "folder"))
+
+    logged = {run: [file.path for file in tracker.client.list_artifacts(run, "images")] for run in (theirs, ours)}
+    assert len(logged[ours]) == 2 * len(drawn)
+    found = {run: [parsed(path) for path in paths] for run, paths in logged.items()}
+    for pair in found.values():
+        files = {name.file for name in pair}
+        assert len(pair) == 2 * len(files), "each has a small one that is told by its name to belong to it"
+    shapes = {run: {re.sub(r"[0-9a-f-]{36}", "UUID", path) for path in paths} for run, paths in logged.items()}
+    assert shapes[theirs] <= shapes[ours]
+    assert {(name.key, name.step) for name in found[ours]} == {(key, step) for key, step, _ in drawn}
+    assert {name.timestamp for name in found[ours]} == {ENDED}
+    assert {(name.extension, name.compressed) for name in found[ours]} == {("png", False), ("webp", True)}
+    assert tracker.client.get_run(theirs).data.tags.items() >= LOGGED_IMAGES.items()
+
+
+def test_files_are_the_images_and_smaller_ones(tmp_path: Path) -> None:
+    (history,) = trained(TWO_BITS)
+    image_files(tmp_path, stepped_images(TWO_BITS, history), ENDED, reduction=2)
+    for key, step, image in stepped_images(TWO_BITS, history):
+        (full,) = tmp_path.glob(f"images/{key}+step+{step}+*.png")
+        with Image.open(full) as written:
+            assert (np.asarray(written) == np.asarray(image)).all()
+        with Image.open(full.with_name(f"{full.stem}+compressed.webp")) as small:
+            assert small.format == "WEBP"
+            assert max(small.size) <= 256 or small.width == 240
+            near = np.asarray(image.resize(small.size)).astype(int) - np.asarray(small)
+            assert np.abs(near).mean() < 6
+
+
+def test_a_point_without_images_has_an_empty_folder_of_them(tmp_path: Path) -> None:
+    image_files(tmp_path, stepped_images(LINE, History()), ENDED, reduction=2)
+    assert list((tmp_path / "images").iterdir()) == []
+
+
+def test_writing_twice_gives_the_same_files(tmp_path: Path) -> None:
+    (history,) = trained(LINE)
+
+    def written() -> dict[str, bytes]:
+        return {file.name: file.read_bytes() for file in (tmp_path / "images").iterdir()}
+
+    def write(ended: int) -> None:
+        image_files(tmp_path, stepped_images(LINE, history), ended, reduction=2)
+
+    write(ENDED)
+    first = written()
+    write(ENDED)
+    assert written() == first
+    write(ENDED + 1)
+    assert not written().keys() & first.keys(), "those of another time are replaced"
+    assert len(written()) == len(first)

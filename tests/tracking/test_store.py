@@ -1,0 +1,144 @@
+"""The MLflow store: made once by whoever comes first, waited for, its absence told in one message."""
+
+from __future__ import annotations
+
+import logging
+import sqlite3
+import subprocess
+import sys
+import threading
+from collections.abc import Sequence
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+from sqlalchemy import event
+from sqlalchemy.engine import Engine
+
+from pipeline.cli import PROJECT
+from pipeline.config import Tracking
+from pipeline.errors import LabError
+from pipeline.store import CREDENTIALS, answered, open_store
+from tests.support.flaky_server import free_port
+
+LOCAL = Tracking(name="local", uri=None)
+
+
+def test_an_experiment_is_made_once_with_its_artifacts_in_the_project(project: Path) -> None:
+    (_, first), (client, second) = open_store(LOCAL, "study", project), open_store(LOCAL, "study", project)
+    assert first == second
+    experiment = client.get_experiment(first)
+    assert experiment.artifact_location == (project / "mlruns" / "artifacts" / "study").as_uri()
+
+
+def test_a_store_that_turns_a_writer_away_is_asked_again_and_nobody_hears_of_it(project: Path) -> None:
+    def at_once(_c: object, _k: object, statement: str, parameters: object, *_: object) -> tuple[str, object]:
+        return statement.replace("busy_timeout = 20000", "busy_timeout = 0"), parameters
+
+    client, experiment = open_store(LOCAL, "study", project)
+    create_run = answered(lambda: client.create_run(experiment))
+    told: list[logging.LogRecord] = []
+    listener = logging.Handler()
+    listener.emit = told.append  # type: ignore[assignment, method-assign]
+    logger = logging.getLogger("mlflow.store.db.utils")
+    logger.addHandler(listener)
+    event.listen(Engine, "before_cursor_execute", at_once, retval=True)
+    other = sqlite3.connect(project / "mlruns" / "mlflow.db", check_same_thread=False)
+    other.execute("BEGIN EXCLUSIVE")
+    lock = threading.Timer(0.5, other.rollback)
+    lock.start()
+    try:
+        run = create_run().info.run_id
+        assert not lock.is_alive()
+    finally:
+        lock.join()
+        other.close()
+        event.remove(Engine, "before_cursor_execute", at_once)
+        logger.removeHandler(listener)
+    assert [found.info.run_id for found in client.search_runs([experiment])] == [run]
+    assert told == []
+
+
+def test_a_server_that_does_not_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    uri = f"http://127.0.0.1:{free_port()}"
+    with pytest.raises(LabError, match=r"cannot be opened(.|\n)*start the server") as refusal:
+        open_store(Tracking(name="server", uri=uri), "study", tmp_path)
+    assert uri in str(refusal.value)
+    assert not (tmp_path / "mlruns").exists()
+
+
+def test_an_address_that_is_none(tmp_path: Path) -> None:
+    with pytest.raises(LabError, match="cannot be opened"):
+        open_store(Tracking(name="server", uri="gopher://here"), "study", tmp_path)
+
+
+def test_a_store_that_is_no_database(tmp_path: Path) -> None:
+    (tmp_path / "mlruns").mkdir()
+    (tmp_path / "mlruns" / "mlflow.db").write_text("this is no sqlite file" * 100)
+    with pytest.raises(LabError, match=r"cannot be opened(.|\n)*mlruns/mlflow.db"):
+        open_store(LOCAL, "study", tmp_path)
+
+
+def test_a_store_of_another_version(project: Path) -> None:
+    with sqlite3.connect(project / "mlruns" / "mlflow.db") as database:
+        database.execute("UPDATE alembic_version SET version_num = 'deadbeef'")
+    with pytest.raises(LabError, match=r"cannot be opened(.|\n)*mlruns/mlflow.db"):
+        open_store(LOCAL, "study", project)
+
+
+def test_a_file_where_the_store_belongs(tmp_path: Path) -> None:
+    (tmp_path / "mlruns").write_text("a file in the way")
+    with pytest.raises(LabError, match="mlruns"):
+        open_store(LOCAL, "study", tmp_path)
+
+
+def test_a_store_whose_making_was_killed_is_made_anew(tmp_path: Path) -> None:
+    code = (
+        "import os, sys; from pathlib import Path; from sqlalchemy import event; from sqlalchemy.engine import Engine;"
+        "from pipeline.config import Tracking; from pipeline.store import open_store;"
+        "end = lambda c, k, text, *_: os._exit(9) if 'TABLE metrics' in text else None;"
+        "event.listen(Engine, 'before_cursor_execute', end);"
+        "open_store(Tracking(name='local', uri=None), 'study', Path(sys.argv[1]))"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], cwd=PROJECT, capture_output=True, check=False)
+    assert done.returncode == 9, done.stderr.decode()
+    _, experiment = open_store(LOCAL, "study", tmp_path)
+    assert experiment == "1"
+    assert sorted(path.name for path in (tmp_path / "mlruns").iterdir()) == [".lock", "mlflow.db"]
+
+
+@pytest.mark.parametrize(
+    ("status", "given", "told"),
+    [
+        (401, (), "asks for a user and a password (401), and the environment has no MLFLOW_TRACKING_USERNAME and no "),
+        (401, ("MLFLOW_TRACKING_USERNAME",), "(401), and the environment has no MLFLOW_TRACKING_PASSWORD\n"),
+        (401, CREDENTIALS, "does not know the user and password of MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASS"),
+        (403, CREDENTIALS, "does not allow this to the user of MLFLOW_TRACKING_USERNAME (403)"),
+    ],
+)
+def test_a_server_that_does_not_let_us_in(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, status: int, given: Sequence[str], told: str
+) -> None:
+    class Refusal(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_error(status, "some words")
+
+        def log_message(self, *arguments: object) -> None:
+            pass
+
+    for name in CREDENTIALS:
+        monkeypatch.delenv(name, raising=False)
+    for name in given:
+        monkeypatch.setenv(name, "sesame")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Refusal)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        with pytest.raises(LabError) as refusal:
+            open_store(Tracking(name="server", uri=f"http://127.0.0.1:{server.server_port}"), "study", tmp_path)
+    finally:
+        server.shutdown()
+        server.server_close()
+    assert told in str(refusal.value)
+    assert "sesame" not in str(refusal.value)

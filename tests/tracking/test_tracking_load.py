@@ -1,0 +1,213 @@
+"""The load on a tracking server: that nothing is lost, that what fails is counted, and that a loss would be seen."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from benchmarks import tracking_load
+from benchmarks.load_check import check_list, check_runs
+from benchmarks.load_writer import CREATE, KINDS, Load, Report, values_of, write
+from benchmarks.tracking_load import check_all, main, percentile, prepare_load, summed_up, write_all
+from tests.support.flaky_server import Fault, FlakyProxy, mlflow_server
+from tests.support.postgres import NEEDED, programs
+from tests.support.services import missing
+from tests.support.team_server import needs_packages
+
+RUNS, VALUES = 6, 42
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("server")
+
+
+@pytest.fixture(scope="module")
+def port(folder: Path) -> Iterator[int]:
+    with mlflow_server(folder) as number:
+        yield number
+
+
+@pytest.fixture(autouse=True)
+def few_tries(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What writers and readers of this process set for themselves is undone after the test."""
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "60")
+    for name in ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture
+def load(port: int) -> Load:
+    return prepare_load(f"http://127.0.0.1:{port}", VALUES)
+
+
+def changed(folder: Path, statement: str, *values: object) -> None:
+    """Change the server's store behind its back."""
+    with closing(sqlite3.connect(folder / "server.db", timeout=60)) as store, store:
+        assert store.execute(statement, values).rowcount > 0
+
+
+def test_all_that_writers_write_at_once_is_there_once(port: int, load: Load) -> None:
+    reports = write_all(load, 2, RUNS)
+    figures = summed_up(load, reports)
+    assert (figures["writers"], figures["runs"], figures["errors"], figures["reasons"]) == (2, RUNS, 0, {})
+    assert {kind: told["calls"] for kind, told in figures["calls"].items()} == dict.fromkeys(KINDS, RUNS)
+    assert check_all(load, reports) == {
+        "runs_read": RUNS, "values_read": RUNS * VALUES, "lost": 0, "double": 0, "examples": []
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("fault", ["error", "drop", "lose"])
+def test_calls_that_fail_are_counted_and_what_was_answered_is_there(port: int, fault: Fault) -> None:
+    proxy = FlakyProxy(port)
+    try:
+        load = prepare_load(proxy.uri, VALUES)
+        opened = proxy.asked + 1  # the writer asks for its experiment
+        proxy.faults = lambda number: fault if number > opened and number % 5 == 0 else "none"
+        report = write(load, range(RUNS))
+        asked = proxy.asked
+        proxy.faults = lambda number: "none"
+        figures = summed_up(load, [report])
+        assert figures["errors"] == report.errors.total() == len(range(opened + 5 - opened % 5, asked + 1, 5)) > 0
+        assert sum(figures["reasons"].values()) == figures["errors"]
+        assert figures["runs"] == RUNS - figures["errors"]
+        found = check_runs(load, report.written)
+        assert (found.lost, found.double) == ([], [])
+        listed = check_list(load, report.written, report.errors[CREATE])
+        assert (listed.lost, listed.double) == ([], [])
+    finally:
+        proxy.close()
+
+
+def test_a_server_that_fails_half_of_the_requests(port: int) -> None:
+    proxy = FlakyProxy(port)
+    try:
+        load = prepare_load(proxy.uri, VALUES)
+        opened = proxy.asked + 1
+        proxy.faults = lambda number: "error" if number > opened and number % 2 else "none"
+        report = write(load, range(RUNS))
+        assert report.errors.total() == RUNS == len(report.reasons) * RUNS
+        assert summed_up(load, [report])["runs"] == 0
+    finally:
+        proxy.close()
+
+
+@pytest.fixture
+def written(load: Load) -> Report:
+    return write(load, range(2))
+
+
+@pytest.mark.parametrize(
+    ("statement", "told"),
+    [
+        ("DELETE FROM metrics WHERE run_uuid = ? AND step = 3 AND key = 'test/loss'", "1 values of test/loss of run 1"),
+        (
+            "UPDATE metrics SET value = value + 1 WHERE run_uuid = ? AND key = 'train/loss'",
+            "11 values of train/loss of",
+        ),
+        ("DELETE FROM params WHERE run_uuid = ? AND key = 'seed'", "parameters of run 1"),
+        ("DELETE FROM tags WHERE run_uuid = ? AND key = 'diagnosis'", "tags of run 1"),
+        ("UPDATE runs SET status = 'RUNNING' WHERE run_uuid = ?", "the end of run 1"),
+        ("UPDATE runs SET artifact_uri = 'mlflow-artifacts:/0' WHERE run_uuid = ?", "the artifact of run 1"),
+    ],
+)
+def test_what_is_lost_is_seen(folder: Path, load: Load, written: Report, statement: str, told: str) -> None:
+    changed(folder, statement, written.written[1].run_id)
+    found = check_runs(load, written.written)
+    assert [text.startswith(told) for text in found.lost] == [True]
+    assert found.double == []
+
+
+def test_a_value_that_is_there_twice_is_seen(folder: Path, load: Load, written: Report) -> None:
+    changed(
+        folder,
+        "INSERT INTO metrics (key, value, timestamp, run_uuid, step, is_nan) "
+        "SELECT key, value, timestamp + 1, run_uuid, step, is_nan FROM metrics WHERE run_uuid = ? AND step = 3 "
+        "AND key = 'train/loss'",
+        written.written[0].run_id,
+    )
+    found = check_runs(load, written.written)
+    assert (found.lost, found.double) == ([], ["values of train/loss of run 0"])
+
+
+def test_runs_that_are_not_listed_and_runs_that_nobody_asked_for_are_seen(
+    folder: Path, load: Load, written: Report
+) -> None:
+    assert check_list(load, written.written[:1], 0).double == ["1 runs that nobody asked for"]
+    assert check_list(load, written.written[:1], 1).double == []  # a call that failed may have made it
+    changed(folder, "UPDATE runs SET lifecycle_stage = 'deleted' WHERE run_uuid = ?", written.written[1].run_id)
+    assert check_list(load, written.written, 0).lost == ["run 1"]
+
+
+def test_values_differ_between_runs_and_have_their_own_steps() -> None:
+    first, second = values_of(1, 1000), values_of(2, 1000)
+    assert len({(m.name, m.step) for m in first}) == len({m.timestamp for m in first}) == 1000
+    assert {m.value for m in first} & {m.value for m in second} == set()
+
+
+@pytest.mark.parametrize(("share", "expected"), [(0.5, 2), (0.95, 4), (0.75, 3), (1.0, 4), (0.0, 1)])
+def test_percentiles(share: float, expected: float) -> None:
+    assert percentile([4, 1, 3, 2], share) == expected
+
+
+def test_a_server_that_is_away(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--uri", "http://127.0.0.1:9", "--runs", "1", "--writers", "1"]) == 1
+    assert "does not answer" in capsys.readouterr().err
+
+
+def test_a_machine_without_postgresql(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(tracking_load, "programs", lambda: None)
+    assert main(["--runs", "1"]) == 1
+    assert "--uri URI" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_the_command_on_a_server_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if programs() is None:
+        missing(NEEDED)
+    needs_packages()
+    monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "set again when the test is over")
+    monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "set again when the test is over")
+    typed = ["--writers", "3", "--runs", "7", "--points", str(VALUES), "--workers", "1"]
+    assert main([*typed, "--json", str(tmp_path / "load.json")]) == 0
+    assert "7 runs by 3 writers in " in capsys.readouterr().out
+    (figures,) = json.loads((tmp_path / "load.json").read_text())["loads"]
+    assert (figures["runs"], figures["errors"], figures["workers"]) == (7, 0, 1)
+    assert figures["read_back"]["values_read"] == 7 * VALUES
+    assert figures["database_bytes_per_run"] > 0
+    assert figures["processor_seconds"]["server"] > 0
+
+
+def test_a_sweep_has_a_row_for_each_number_of_workers_and_writers(
+    port: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def measured(uri: str, writers: int, runs: int, values: int, server: object) -> tracking_load.Figures:
+        load = prepare_load(uri, values)
+        reports: Sequence[Report] = [write(load, range(runs))]
+        return summed_up(load, reports) | {"read_back": check_all(load, reports), "asked": (writers, runs)}
+
+    class Server:
+        uri = f"http://127.0.0.1:{port}"
+
+        def __enter__(self) -> Server:
+            return self
+
+        def __exit__(self, *error: object) -> None:
+            pass
+
+    monkeypatch.setattr(tracking_load, "own_server", lambda workers: Server())
+    monkeypatch.setattr(tracking_load, "measure", measured)
+    monkeypatch.setattr(tracking_load, "WRITERS", (1, 3))
+    monkeypatch.setattr(tracking_load, "WORKERS", (1, 2))
+    told = tracking_load.sweep(2, 8)
+    assert [(one["workers"], *one["asked"]) for one in told] == [(1, 1, 2), (1, 3, 3), (2, 1, 2), (2, 3, 3)]
+    rows = capsys.readouterr().out.splitlines()[2:]
+    assert [row.split(" | ")[:2] for row in rows] == [["| 1", "1"], ["| 1", "3"], ["| 2", "1"], ["| 2", "3"]]

@@ -1,0 +1,133 @@
+"""What lets a client in at a tracking server is written nowhere, whatever a command does with it."""
+
+from __future__ import annotations
+
+import base64
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import sqlalchemy
+from mlflow import MlflowClient
+
+from pipeline.server_checks import without_password
+from tests.support.swept import artifacts, runs_of, statuses
+from tests.support.team_server import TeamServer, team_server, without_secrets
+
+FINISHED = ["FINISHED"] * 4
+STUDY = ("experiment=line_y2x", "gradient=backpropagation", "training.epochs=20", "results=results/line_y2x/numpy")
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[TeamServer]:
+    with team_server() as running:
+        yield running
+
+
+def run(lab: Path, module: str, *arguments: str, **credentials: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", module, *arguments],
+        cwd=lab,
+        env=without_secrets() | {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0"} | credentials,
+        capture_output=True,
+        text=True,
+        timeout=250,
+        check=False,
+    )
+
+
+def secrets_of(server: TeamServer) -> list[str]:
+    """The user and the password, and what a request carries."""
+    return [server.user, server.password, base64.b64encode(f"{server.user}:{server.password}".encode()).decode()]
+
+
+def files_with(folder: Path, words: list[str]) -> list[Path]:
+    files = [Path(place) / name for place, _, names in os.walk(folder) for name in names]
+    return [file for file in files if any(word.encode() in file.read_bytes() for word in words)]
+
+
+def rows_with(server: TeamServer, words: list[str]) -> set[str]:
+    """The tables of the server's database that hold one of some words."""
+    address, password = without_password(server.database)
+    engine = sqlalchemy.create_engine(address, connect_args={"password": password})
+    found = set()
+    with engine.connect() as connection:
+        for table in sqlalchemy.inspect(engine).get_table_names():
+            rows = connection.execute(sqlalchemy.text(f'SELECT t::text FROM "{table}" t')).scalars()
+            found |= {table for row in rows if any(word in row for word in words)}
+    engine.dispose()
+    return found
+
+
+@pytest.mark.slow
+def test_a_whole_command_leaves_user_and_password_nowhere(
+    lab: Path, server: TeamServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    typed = (*STUDY, "study=whole", "tracking=server", f"tracking.uri={server.uri}")
+    done = run(lab, "pipeline.train", *typed, **server.credentials)
+    assert (done.returncode, "pending" in done.stderr) == (0, False), done.stderr
+    for name, value in server.credentials.items():
+        monkeypatch.setenv(name, value)
+    assert list(statuses(lab, "whole", server.uri).values()) == FINISHED
+    secrets = secrets_of(server)
+    assert not any(secret in done.stdout + done.stderr for secret in secrets)
+    assert {path.name for path in lab.iterdir()} >= {".points", "results", "multirun"}
+    assert files_with(lab, secrets) == [] != files_with(lab, ["line_y2x"])
+    client = MlflowClient(server.uri)
+    for found in runs_of(lab, "whole", server.uri):
+        said = f"{found.to_dictionary()} {client.get_experiment(found.info.experiment_id).tags}"
+        assert found.data.tags["study"] in said
+        assert not any(secret in said for secret in secrets)
+        assert len(list(artifacts(client, found.info.run_id))) > 0
+        client.download_artifacts(found.info.run_id, "", str(tmp_path))
+    assert files_with(tmp_path, secrets) == files_with(server.artifacts, secrets) == []
+    assert (
+        {"users"} <= rows_with(server, [server.user]) <= {"users", "roles", "role_permissions", "user_role_assignments"}
+    )
+    assert rows_with(server, secrets[1:]) == set()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("wrong", ["nothing", "another password"])
+def test_a_wrong_password_costs_nothing_but_a_command(
+    lab: Path, server: TeamServer, wrong: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study = f"wrong_{len(wrong)}"
+    where = ("tracking=server", f"tracking.uri={server.uri}")
+    given = {} if wrong == "nothing" else server.credentials | {"MLFLOW_TRACKING_PASSWORD": wrong}
+    done = run(lab, "pipeline.train", *STUDY, f"study={study}", *where, **given)
+    assert done.returncode == 0
+    assert "3 of 3 points are pending" in done.stderr
+    told = "asks for a user and a password" if wrong == "nothing" else "does not know the user and password"
+    assert told in done.stderr
+    assert "Traceback" not in done.stderr
+    assert wrong == "nothing" or (wrong not in done.stderr and files_with(lab, [wrong]) == [])
+    rebuilt = run(lab, "pipeline.rebuild", *where, **server.credentials)
+    assert (rebuilt.returncode, rebuilt.stdout) == (0, f"{study} numpy: 3 points, 3 written\n"), rebuilt.stderr
+    for name, value in server.credentials.items():
+        monkeypatch.setenv(name, value)
+    assert list(statuses(lab, study, server.uri).values()) == FINISHED
+
+
+@pytest.mark.parametrize("module", ["pipeline.train", "pipeline.rebuild"])
+@pytest.mark.parametrize(
+    "typed",
+    [
+        ("tracking=server", "tracking.uri=http://anna:sesame@127.0.0.1:5000"),
+        ("tracking=http://anna:sesame@127.0.0.1:5000",),
+        ("-m", "tracking=server", "+tracking.url='https://anna:ses@ame@127.0.0.1'"),
+    ],
+)
+def test_a_password_that_is_typed_is_refused_before_anything_is_written(
+    lab: Path, module: str, typed: tuple[str, ...]
+) -> None:
+    done = run(lab, module, *typed)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("error: The address of a tracking server holds no user and no password.\n")
+    assert "ses" not in done.stderr
+    assert files_with(lab, ["sesame", "ses@ame"]) == []
+    assert not (lab / "outputs").exists()
+    assert not (lab / "multirun").exists()

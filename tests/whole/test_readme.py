@@ -1,0 +1,185 @@
+"""Every command in the README works: run here as it is printed, or by .ci/run, which has a network."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shlex
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from pipeline.cli import PROJECT
+from tests.support.links import broken_links, links
+from tests.support.swept import rates, swept
+
+README = (PROJECT / "README.md").read_text()
+COMMANDS = [line for block in re.findall(r"```sh\n(.*?)```", README, re.S) for line in block.splitlines()]
+BY_CI = [
+    "make reproduce",
+    "make test",
+    "make faults",
+    "python -m pipeline.fetch data=fashion_mnist",
+    "python -m pipeline.prepare data=fashion_mnist",
+    "python -m pipeline.train data=fashion_mnist",
+    "python -m pipeline.train experiment=three_bits",
+    "python -m pipeline.train experiment=mnist backend=keras training.epochs=5",
+    "python -m pipeline.train experiment=line_y3x dtype=float64",
+    "python -m pipeline.train experiment=two_bits force=true",
+    "make cluster",
+    "python -m pipeline.train experiment=mnist_grid hydra/launcher=joblib",
+    "python -m pipeline.train experiment=mnist_grid backend=keras training.epochs=1 hydra/launcher=ray",
+    "python -m pipeline.train experiment=trainability_map grid.x.logspace.start=20 grid.x.logspace.stop=80",
+    "python -m pipeline.train experiment=curve_restarts",
+    "python -m pipeline.train experiment=curve_restarts 'data.expression=\"sin(3 * x) + 0.1 * x**2\"' optimizer=adam",
+    "python -m pipeline.train experiment=curve_divergence data=curve_points",
+    "python -m pipeline.train experiment=lr_range_test results=results/lr_range_test/numpy",
+    "python -m pipeline.suggest",
+    "python -m pipeline.train experiment=lr_range_check optimizer.learning_rate=$(python -m pipeline.suggest)",
+    "dvc metrics show",
+    "dvc plots show",
+    "dvc exp run -S 'conf/experiment/three_bits.yaml:training.epochs=30000'",
+    "dvc params diff",
+    "dvc metrics diff",
+    "dvc exp run --queue -S 'conf/experiment/three_bits.yaml:training.epochs=1000,2000' train@three_bits-numpy",
+    "dvc exp run --run-all",
+    "dvc exp show",
+]
+TRAINING = [line for line in COMMANDS if line.startswith("python -m pipeline.train ") and line not in BY_CI]
+AFTERWARDS = ["python -m pipeline.rebuild", "python -m pipeline.remove study=three_bits"]
+
+
+def write_prepared(project: Path, name: str) -> None:
+    """A data set of 300 made-up images, as pipeline.prepare writes it."""
+    folder = project / "data" / "prepared" / name
+    folder.mkdir(parents=True)
+    random = np.random.default_rng(0)
+    sums = {}
+    for split, rows in (("train", 250), ("test", 50)):
+        inputs: NDArray[Any] = random.random((rows, 784), dtype=np.float32)
+        targets: NDArray[Any] = random.integers(0, 10, rows)
+        for role, array in (("inputs", inputs), ("targets", targets)):
+            file = folder / f"{split}_{role}.npy"
+            np.save(file, array, allow_pickle=False)
+            sums[file.name] = hashlib.sha256(file.read_bytes()).hexdigest()
+    (folder / "data.json").write_text(json.dumps({"name": name, "classes": 10, "sha256": sums}))
+
+
+@pytest.fixture
+def project(lab: Path, empty_store: Path) -> Path:
+    """A copy of the project with the README's own experiment, made-up images in the place of real ones, and a store."""
+    (lab / "mlruns").mkdir()
+    shutil.copy(empty_store, lab / "mlruns" / "mlflow.db")
+    for name in ("mnist", "fashion_mnist"):
+        write_prepared(lab, name)
+    [example] = re.findall(r"```yaml\n(.*?)```", README, re.S)
+    [file] = re.findall(r"# (conf/experiment/\w+\.yaml)", example)
+    (lab / file).write_text(example)
+    return lab
+
+
+def environment() -> dict[str, str]:
+    return os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+
+
+def test_what_it_shows_and_links_to_is_there() -> None:
+    assert len(links(PROJECT / "README.md")) > 5
+    assert broken_links(PROJECT / "README.md") == []
+    assert "@@" not in README
+
+
+def test_every_link_of_the_report_leads_somewhere() -> None:
+    pages = sorted((PROJECT / "reports").rglob("*.md"))
+    assert PROJECT / "reports" / "README.md" in pages
+    assert {str(page.relative_to(PROJECT)): found for page in pages if (found := broken_links(page))} == {}
+
+
+def test_links_that_lead_nowhere_are_found(tmp_path: Path) -> None:
+    (tmp_path / "page.md").write_text(
+        "# What it is, and why\n[a](page.md#what-it-is-and-why) [b](#nothing) ![c](no.png)\n"
+    )
+    assert broken_links(tmp_path / "page.md") == ["#nothing", "no.png"]
+
+
+def test_no_command_is_left_out() -> None:
+    assert len(TRAINING) >= 3
+    assert len([command for command in COMMANDS if command.startswith("python -m pipeline.train ")]) >= 8
+    assert sorted(COMMANDS) == sorted([*BY_CI, *TRAINING, *AFTERWARDS, "make ui"])
+
+
+@pytest.mark.parametrize("command", BY_CI)
+def test_ci_runs_it(command: str) -> None:
+    script = (PROJECT / ".ci" / "run").read_text()
+    typed = [re.sub(r" (VENV=|KILLS=|--no-pager).*", "", line.strip()) for line in script.splitlines()]
+    assert command in typed
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", TRAINING)
+def test_training_command(command: str, project: Path) -> None:
+    done = subprocess.run(shlex.split(command), cwd=project, env=environment(), capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    if "dry_run=true" in command:
+        assert done.stdout.count("to run") == 14
+        return
+    assert list((project / ".points").glob("*/outcome.json"))
+    assert re.match(r"learning_rate .*outcome", done.stdout)
+    assert re.search(r"\n\S+ .*(finished|diverged)", done.stdout)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("sketched")
+def test_what_can_be_done_with_trained_points(project: Path) -> None:
+    common = ("experiment=three_bits", "model.hidden_size=4", "training.epochs=100")
+    swept(project, rates("1", "10", common=common))  # what is typed for that, .ci/run types
+    told = []
+    for command in AFTERWARDS:
+        done = subprocess.run(shlex.split(command), cwd=project, env=environment(), capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        told.append(done.stdout)
+    assert told[0] == "three_bits numpy: 2 points, all there\n"
+    assert re.search(r"points +2 .*\n.*MLflow runs +3\n\nnothing is removed yet", told[1], re.S)
+    assert len(list((project / ".points").glob("*/outcome.json"))) == 2
+
+
+@pytest.mark.slow
+def test_make_ui_answers(project: Path) -> None:
+    shutil.copy(PROJECT / "Makefile", project)
+    store = (project / "mlruns").rename(project / "elsewhere")
+    venv = Path(sys.executable).parent.parent
+    make = ["make", "ui", f"VENV={venv}", "-o", f"{venv}/.installed"]
+    without_runs = subprocess.run(make, cwd=project, capture_output=True, text=True)
+    assert without_runs.returncode != 0
+    assert "no runs yet" in without_runs.stderr
+    store.rename(project / "mlruns")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    server = subprocess.Popen([*make, f"PORT={port}"], cwd=project, start_new_session=True, stdout=subprocess.DEVNULL)
+    try:
+        assert "MLflow" in _first_answer(f"http://127.0.0.1:{port}/", server)
+    finally:
+        os.killpg(server.pid, signal.SIGTERM)
+        server.wait(timeout=60)
+
+
+def _first_answer(address: str, server: subprocess.Popen[bytes]) -> str:
+    while server.poll() is None:
+        try:
+            with urllib.request.urlopen(address, timeout=5) as answer:
+                return str(answer.read().decode())
+        except OSError:
+            time.sleep(0.5)
+    raise AssertionError(f"the server ended with code {server.returncode}")
