@@ -9,7 +9,7 @@ from benchmarks.mnist import BATCH, CLASSES, FEATURES, HIDDEN, numpy_epoch, with
 from benchmarks.small_networks import ITERATIONS, SIDE, rate_map
 from benchmarks.untracked import composed
 from pipeline.backends.numpy.array_modules import array_module
-from pipeline.errors import LabError
+from pipeline.system.errors import LabError
 
 GPU = "backend.array_module=cupy"
 
@@ -56,7 +56,7 @@ BENCHMARKS = [
         f"{SIDE * SIDE:,} rates of three_bits, NumPy backend on a GPU, per point and iteration",
         "the same in memory",
         0.5,
-        f"`pipeline.backends.numpy.rate_map.train_map` as in `ten_thousand_rates`, {ITERATIONS:,} iterations in "
+        f"`pipeline.backends.numpy.maps.rate_map.train_map` as in `ten_thousand_rates`, {ITERATIONS:,} iterations in "
         f"float64, with `{GPU}` and without.",
         maps,
         "ns",

@@ -22,8 +22,8 @@ from typing import Any
 from benchmarks import machine
 from benchmarks.commands import TRAIN, in_fresh_project, needs_mnist
 from benchmarks.measuring import NotMeasured
-from pipeline.errors import LabError
-from pipeline.files import explained, write_file
+from pipeline.system.errors import LabError
+from pipeline.system.files import explained, write_file
 from tests.support.slurm import one_node
 
 STUDY = ("experiment=mnist_grid",)

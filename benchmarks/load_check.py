@@ -26,8 +26,8 @@ from benchmarks.load_writer import (
     values_of,
 )
 from pipeline.config import flatten
-from pipeline.store import CREDENTIALS
-from pipeline.tracking import NOT_PARAMS
+from pipeline.tracking.store import CREDENTIALS
+from pipeline.tracking.tracker import NOT_PARAMS
 
 READ_SECONDS = 120
 

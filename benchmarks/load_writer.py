@@ -17,11 +17,11 @@ from typing import TypeVar
 
 import mlflow  # noqa: F401 - loaded once, in the process that all writers are forked from
 
+from pipeline.backends.shared.history import Metric
 from pipeline.config import Config
-from pipeline.errors import LabError
-from pipeline.history import Metric
-from pipeline.store import CREDENTIALS
-from pipeline.tracking import Tracker
+from pipeline.system.errors import LabError
+from pipeline.tracking.store import CREDENTIALS
+from pipeline.tracking.tracker import Tracker
 
 CREATE, PARAMETERS, VALUES, TAGS, ARTIFACT, END = KINDS = (
     "create a run", "parameters", "values", "tags", "an artifact", "end a run"

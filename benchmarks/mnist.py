@@ -19,9 +19,9 @@ import numpy as np
 from benchmarks.machine import cores
 from benchmarks.measuring import Benchmark, Contenders, NotMeasured, peer
 from benchmarks.untracked import composed, train_points
-from pipeline.cli import PROJECT
 from pipeline.config import Config
-from pipeline.data import PREPARED, Arrays, load
+from pipeline.data.arrays import PREPARED, Arrays, load
+from pipeline.system.cli import PROJECT
 
 FEATURES, HIDDEN, CLASSES, BATCH, RATE, EPSILON = 784, 1000, 10, 1024, 0.001, 1e-7
 ROWS = 60_000

@@ -13,7 +13,7 @@ import psutil
 
 from benchmarks.commands import MNIST_RUN, TRAIN, fresh_project, needs_mnist
 from benchmarks.measuring import Benchmark, Contenders, NotMeasured
-from pipeline.errors import LabError
+from pipeline.system.errors import LabError
 
 POLL_SECONDS = 0.02
 MEBIBYTE = 2**20

@@ -14,10 +14,10 @@ import numpy as np
 from benchmarks import plain_script
 from benchmarks.measuring import Benchmark, Contenders, peer
 from benchmarks.untracked import composed, train_points, with_rates
-from pipeline.cli import PROJECT
+from pipeline.backends.shared.initial_weights import draw
 from pipeline.config import Config
-from pipeline.data import Arrays, load
-from pipeline.initial_weights import draw
+from pipeline.data.arrays import Arrays, load
+from pipeline.system.cli import PROJECT
 
 HIDDEN = 4
 STUDY = ("experiment=three_bits", f"model.hidden_size={HIDDEN}")
@@ -72,7 +72,7 @@ def _per_update(started: float) -> float:
 
 def rate_map(*more: str) -> Callable[[], float]:
     """Trains the map, with more overrides; returns nanoseconds per point and iteration."""
-    from pipeline.backends.numpy.rate_map import train_map
+    from pipeline.backends.numpy.maps.rate_map import train_map
 
     config = composed(*MAP, *more)
     arrays = load(config.data, config.dtype, PROJECT)
@@ -148,7 +148,7 @@ BENCHMARKS = [
         "10,000 rates of the same network, per point and iteration",
         "JAX vmap and fori_loop under jit",
         0.6,
-        f"`pipeline.backends.numpy.rate_map.train_map` on {SIDE} x {SIDE} pairs of rates, one for each layer, from "
+        f"`train_map` of `pipeline.backends.numpy.maps` on {SIDE} x {SIDE} pairs of rates, one for each layer, from "
         f"0.001 to 1000, {ITERATIONS:,} iterations in float64, with what a map keeps of the losses, against the plain "
         "script's formulas in JAX on the same pairs, with 64-bit numbers, compiled before it is timed, which keeps the "
         "weights alone.",

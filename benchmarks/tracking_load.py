@@ -31,10 +31,10 @@ from benchmarks import machine
 from benchmarks.load_check import check_list, check_runs
 from benchmarks.load_writer import CREATE, KINDS, Load, Report, Written, credentials, prepare, write
 from benchmarks.untracked import composed
-from pipeline.errors import LabError
-from pipeline.files import explained, write_file
-from pipeline.server_checks import check_packages, without_password
-from pipeline.tracking import Tracker
+from pipeline.system.errors import LabError
+from pipeline.system.files import explained, write_file
+from pipeline.tracking.server.checks import check_packages, without_password
+from pipeline.tracking.tracker import Tracker
 from tests.support.postgres import NEEDED, programs
 from tests.support.team_server import TeamServer, team_server
 

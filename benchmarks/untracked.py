@@ -23,10 +23,10 @@ from omegaconf import OmegaConf
 
 from benchmarks.measuring import NotMeasured
 from pipeline.backends.numpy.training import train
-from pipeline.cli import CONF, PROJECT
+from pipeline.backends.shared.history import History
 from pipeline.config import Config, read_config
-from pipeline.data import Arrays, load
-from pipeline.history import History
+from pipeline.data.arrays import Arrays, load
+from pipeline.system.cli import CONF, PROJECT
 
 Train = Callable[[Sequence[Config], Arrays, Sequence[History], Callable[[int, float], None]], None]
 

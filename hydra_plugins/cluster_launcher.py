@@ -26,8 +26,8 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from hydra_plugins.stacked_launcher import StackedLauncher
-from pipeline.errors import EngineError, LabError
-from pipeline.interruption import SIGNALS
+from pipeline.system.errors import EngineError, LabError
+from pipeline.system.signals import SIGNALS
 
 log = logging.getLogger(__name__)
 REACH_SECONDS = 10.0
@@ -93,13 +93,13 @@ class ClusterLauncher(StackedLauncher):
         return returns
 
     def run(self, task: Callable[[DictConfig], Any], parcels: Sequence[str]) -> list[Any]:
-        """See `pipeline.distribution.Engine`."""
+        """See `pipeline.sweep.workers.distribution.Engine`."""
         if self.name == "joblib":  # whose processes are started with this environment
             for variable in THREADS:
                 os.environ.setdefault(variable, str(self.threads))
         launcher = self._launcher(task)
         if self.name == "slurm":
-            from pipeline.slurm_queue import watch_queue
+            from pipeline.sweep.workers.slurm_queue import watch_queue
 
             watch_queue()
         if not self.config.hydra.verbose:  # they would list units by the overrides of one point
@@ -145,7 +145,7 @@ class ClusterLauncher(StackedLauncher):
 
             ray.shutdown()  # what it knows of a cluster that has ended would be used again
         elif self.name == "slurm":
-            from pipeline.slurm_queue import cancel_jobs
+            from pipeline.sweep.workers.slurm_queue import cancel_jobs
 
             cancel_jobs()
 

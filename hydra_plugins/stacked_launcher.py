@@ -21,7 +21,7 @@ from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, open_dict
 
-from pipeline.errors import LabError
+from pipeline.system.errors import LabError
 
 log = logging.getLogger(__name__)
 

@@ -17,25 +17,25 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from pipeline import cli
-from pipeline.answers import PAGES
 from pipeline.config import flatten
-from pipeline.diagnosis import diagnose
-from pipeline.errors import LabError
-from pipeline.files import explained, write_file, written_whole
-from pipeline.margins import write_png
-from pipeline.parity import Parity, parity
-from pipeline.points import Point, read_point
-from pipeline.progress import aligned
+from pipeline.diagnosis.networks import diagnose
+from pipeline.drawing.layout import write_png
+from pipeline.points.point import Point, read_point
+from pipeline.points.sweep_record import PLAIN
 from pipeline.pulled import or_pulled, tell_missing
-from pipeline.report import ordered, render
-from pipeline.reproduction import Cell, Results, cells, read_spreads
-from pipeline.reproduction_report import verdict_table
-from pipeline.statements import Statement, read_recorded, statements
-from pipeline.study_page import Commands, study_page
-from pipeline.study_pictures import recorded_figure, study_figure
-from pipeline.summaries import curve_rows, study_metrics
-from pipeline.sweep_record import PLAIN
+from pipeline.report.overview import ordered, render
+from pipeline.report.parity import Parity, parity
+from pipeline.report.published.page import verdict_table
+from pipeline.report.published.reproduction import Cell, Results, cells, read_spreads
+from pipeline.report.published.statements import Statement, read_recorded, statements
+from pipeline.report.study_page import Commands, study_page
+from pipeline.report.study_pictures import recorded_figure, study_figure
+from pipeline.report.summaries import curve_rows, study_metrics
+from pipeline.studies.answers import PAGES
+from pipeline.system import cli
+from pipeline.system.errors import LabError
+from pipeline.system.files import explained, write_file, written_whole
+from pipeline.system.terminal import aligned
 
 CONFIG_COLUMNS = (
     "seed",

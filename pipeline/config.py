@@ -14,12 +14,12 @@ from typing import Annotated, Any, Literal, get_args
 from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 
 from pipeline.curve_sections import Balls, CurveData, check_curve
-from pipeline.errors import LabError
 from pipeline.grid_axes import GridAxes, check_map
 from pipeline.method_limits import check_array_module, check_method
 from pipeline.model_sections import Model, Training, check_features
 from pipeline.optimizer_sections import Optimizer, Schedule
 from pipeline.sections import Number, PositiveFloat, PositiveInt, Section, Whole
+from pipeline.system.errors import LabError
 
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 RECORDS = 100_000

@@ -14,12 +14,12 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from pipeline import cli
 from pipeline.config import IdxData, IdxFile
-from pipeline.errors import LabError
-from pipeline.files import explained, file_sha256, scratch_beside, written_whole
-from pipeline.sources import SourceError, read_file, read_source
-from pipeline.stages import RAW, mismatch, read_data
+from pipeline.data.raw.checks import RAW, mismatch, read_data
+from pipeline.data.raw.sources import SourceError, read_file, read_source
+from pipeline.system import cli
+from pipeline.system.errors import LabError
+from pipeline.system.files import explained, file_sha256, scratch_beside, written_whole
 
 
 def fetch(data: IdxData, project: Path) -> Path:

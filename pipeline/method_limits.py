@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from pipeline.initial_weights import layer_sizes
+from pipeline.backends.shared.initial_weights import layer_sizes
 
 if TYPE_CHECKING:
     from pipeline.config import Config

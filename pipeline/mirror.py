@@ -17,18 +17,18 @@ from pathlib import Path
 from filelock import FileLock
 
 from pipeline.config import Tracking
-from pipeline.errors import LabError
-from pipeline.files import explained
-from pipeline.jobs import Job
-from pipeline.points import POINTS, Point
-from pipeline.presentation import point_tags, present_study, present_sweep
-from pipeline.progress import notice
-from pipeline.provenance import HEARTBEAT_SECONDS, owner
-from pipeline.runs import Link, find_sweep, kill_orphans, open_point, open_sweep, send_point, send_sweep
-from pipeline.sweep_record import SweepRecord
-from pipeline.tracking import Status, Tracker
-from pipeline.transfer import CheckpointSender, drop_checkpoints
-from pipeline.views import NEWEST
+from pipeline.points.job import Job
+from pipeline.points.point import POINTS, Point
+from pipeline.points.sweep_record import SweepRecord
+from pipeline.system.errors import LabError
+from pipeline.system.files import explained
+from pipeline.system.provenance import HEARTBEAT_SECONDS, owner
+from pipeline.system.terminal import notice
+from pipeline.tracking.pages.presentation import point_tags, present_study, present_sweep
+from pipeline.tracking.pages.views import NEWEST
+from pipeline.tracking.runs import Link, find_sweep, kill_orphans, open_point, open_sweep, send_point, send_sweep
+from pipeline.tracking.tracker import Status, Tracker
+from pipeline.tracking.transfer import CheckpointSender, drop_checkpoints
 
 MIRROR_SECONDS = 2.0
 RETRY_SECONDS = 20.0

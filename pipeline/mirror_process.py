@@ -18,14 +18,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.config import Config
-from pipeline.errors import LabError
-from pipeline.interruption import SIGNALS
-from pipeline.progress import notice
-from pipeline.provenance import owner
+from pipeline.system.errors import LabError
+from pipeline.system.provenance import owner
+from pipeline.system.signals import SIGNALS
+from pipeline.system.terminal import notice
 
 if TYPE_CHECKING:
-    from pipeline.jobs import Job
-    from pipeline.sweep_record import SweepRecord
+    from pipeline.points.job import Job
+    from pipeline.points.sweep_record import SweepRecord
 
 PROJECT = Path(__file__).resolve().parent.parent
 TELL_SECONDS = 0.5

@@ -24,15 +24,15 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from pipeline import store
 from pipeline.config import read_config
-from pipeline.errors import LabError
-from pipeline.jobs import Job, read_own_point
 from pipeline.mirror import Mirror
-from pipeline.models import list_packages
-from pipeline.point_folder import HEADER, JOURNAL, PointFolder
-from pipeline.points import Point, read_journal
-from pipeline.sweep_record import SweepRecord
+from pipeline.points.folder import HEADER, JOURNAL, PointFolder
+from pipeline.points.job import Job, read_own_point
+from pipeline.points.point import Point, read_journal
+from pipeline.points.sweep_record import SweepRecord
+from pipeline.system.errors import LabError
+from pipeline.tracking import store
+from pipeline.tracking.models import list_packages
 
 NICENESS = 10
 """Leaves a mirror a tenth of a core where training wants all of them. 19 would leave it a seventieth, and then its end

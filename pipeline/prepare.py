@@ -16,12 +16,13 @@ import numpy as np
 from numpy.typing import NDArray
 from omegaconf import DictConfig
 
-from pipeline import cli, idx
 from pipeline.config import IdxData
-from pipeline.data import PREPARED
-from pipeline.errors import LabError
-from pipeline.files import explained, file_sha256, written_whole
-from pipeline.stages import RAW, mismatch, read_data
+from pipeline.data.arrays import PREPARED
+from pipeline.data.raw import idx
+from pipeline.data.raw.checks import RAW, mismatch, read_data
+from pipeline.system import cli
+from pipeline.system.errors import LabError
+from pipeline.system.files import explained, file_sha256, written_whole
 
 Split = tuple[NDArray[np.uint8], NDArray[np.int64]]
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import yaml
 
-from pipeline.errors import LabError
+from pipeline.system.errors import LabError
 
 LOCK = "dvc.lock"
 SOME = 5

@@ -14,16 +14,16 @@ from pathlib import Path
 from omegaconf import DictConfig, OmegaConf
 from pydantic import ValidationError
 
-from pipeline import cli
 from pipeline.config import Tracking
-from pipeline.errors import LabError
-from pipeline.jobs import Job, read_own_point
 from pipeline.mirror import Mirror
-from pipeline.point_folder import PointFolder, read_run
-from pipeline.provenance import store_root
+from pipeline.points.folder import PointFolder, read_run
+from pipeline.points.job import Job, read_own_point
+from pipeline.points.results import restore
+from pipeline.points.sweep_record import SweepRecord, all_sweeps
 from pipeline.pulled import tell_missing
-from pipeline.results import restore
-from pipeline.sweep_record import SweepRecord, all_sweeps
+from pipeline.system import cli
+from pipeline.system.errors import LabError
+from pipeline.system.provenance import store_root
 
 SOME = 10
 """So many points that cannot be read are named."""

@@ -16,17 +16,17 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from pipeline import cli
 from pipeline.config import Tracking
-from pipeline.errors import LabError
-from pipeline.files import explained
-from pipeline.point_folder import PointFolder
-from pipeline.points import POINTS
-from pipeline.progress import aligned
-from pipeline.provenance import store_root
+from pipeline.points.folder import PointFolder
+from pipeline.points.point import POINTS
+from pipeline.points.sweep_record import all_sweeps, referenced
 from pipeline.rebuild import read_tracking
-from pipeline.sweep_record import all_sweeps, referenced
-from pipeline.tracking import Tracker
+from pipeline.system import cli
+from pipeline.system.errors import LabError
+from pipeline.system.files import explained
+from pipeline.system.provenance import store_root
+from pipeline.system.terminal import aligned
+from pipeline.tracking.tracker import Tracker
 
 
 @dataclass(frozen=True)

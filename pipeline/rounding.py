@@ -21,15 +21,15 @@ from typing import NamedTuple
 import numpy as np
 from omegaconf import DictConfig
 
-from pipeline import cli
+from pipeline.backends.shared.history import History
+from pipeline.backends.shared.initial_weights import Weights, draw
 from pipeline.compare import folder, read_results
-from pipeline.errors import LabError
-from pipeline.files import explained, write_file
-from pipeline.history import History
-from pipeline.initial_weights import Weights, draw
-from pipeline.points import Point, outcome_of
-from pipeline.progress import TrainingProgress, aligned
-from pipeline.reproduction import ROUNDING_COLUMNS, Key, Results, cells, find_point
+from pipeline.points.point import Point, outcome_of
+from pipeline.report.published.reproduction import ROUNDING_COLUMNS, Key, Results, cells, find_point
+from pipeline.system import cli
+from pipeline.system.errors import LabError
+from pipeline.system.files import explained, write_file
+from pipeline.system.terminal import TrainingProgress, aligned
 
 MOST_NETWORKS = 1000
 
@@ -76,7 +76,7 @@ def train_moved(point: Point, networks: int, seed: int, project: Path) -> list[P
         project: folder that holds data/prepared.
     """
     from pipeline.backends.numpy.training import train
-    from pipeline.data import load
+    from pipeline.data.arrays import load
 
     config, generator = point.config, np.random.default_rng(seed)
     arrays = load(config.data, config.dtype, project).first(config.training.rows)

@@ -22,10 +22,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.errors import LabError
-from pipeline.files import explained
-from pipeline.provenance import store_root
-from pipeline.server_checks import (
+from pipeline.system.errors import LabError
+from pipeline.system.files import explained
+from pipeline.system.provenance import store_root
+from pipeline.tracking.server.checks import (
     ADMIN_PASSWORD,
     DATABASE,
     SHORTEST,
@@ -36,7 +36,15 @@ from pipeline.server_checks import (
     pool_size,
     without_password,
 )
-from pipeline.server_process import END_SECONDS, HOST, PAUSE, SCHEMA, await_answer, mlflow_server, noted_signals
+from pipeline.tracking.server.process import (
+    END_SECONDS,
+    HOST,
+    PAUSE,
+    SCHEMA,
+    await_answer,
+    mlflow_server,
+    noted_signals,
+)
 
 # To check a password takes more than 0.2 s of a core, by design; every request carries one, and what else it takes is
 # 0.01 s. In return a password that was changed, or a user who was deleted, is let in for a minute more.

@@ -12,10 +12,10 @@ from pathlib import Path
 
 from omegaconf import DictConfig, ListConfig
 
-from pipeline import cli
 from pipeline.compare import folder, read_study
-from pipeline.errors import LabError
-from pipeline.range_test import range_test
+from pipeline.diagnosis.range_test import range_test
+from pipeline.system import cli
+from pipeline.system.errors import LabError
 
 
 def suggested_rates(results: Path, factors: Sequence[float]) -> list[float]:

@@ -14,16 +14,16 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from pipeline import cli
-from pipeline.errors import LabError
+from pipeline.system import cli
+from pipeline.system.errors import LabError
 
 if TYPE_CHECKING:
     import subprocess
 
     from pipeline.config import Config
-    from pipeline.distribution import Engine
-    from pipeline.points import Outcome
-    from pipeline.sweep import Sweep
+    from pipeline.points.point import Outcome
+    from pipeline.sweep.sweep import Sweep
+    from pipeline.sweep.workers.distribution import Engine
 
 _sweep: Sweep | None = None
 _process: subprocess.Popen[bytes] | None = None
@@ -84,7 +84,7 @@ def _train(
         raise LabError("The grid has no points.", received="a glob that nothing matches", fix="see --help")
     points = [(_read(composed), overrides) for composed, overrides in requests]
     _launch(points[0][0])
-    from pipeline.sweep import Sweep  # takes a while, like the reading of the data; the process uses the time
+    from pipeline.sweep.sweep import Sweep  # takes a while, like the reading of the data; the process uses the time
 
     if _sweep is None:
         _sweep = Sweep(cli.PROJECT, points[0][0], total, _process, engine)

@@ -21,9 +21,10 @@ from typing import IO, Any
 from urllib.parse import urlencode
 from urllib.request import Request
 
-from pipeline.errors import LabError
-from pipeline.provenance import store_root
-from pipeline.server_process import (
+from pipeline.system.errors import LabError
+from pipeline.system.provenance import store_root
+from pipeline.tracking.pages.views import TAG
+from pipeline.tracking.server.process import (
     HOST,
     LOCAL,
     PAUSE,
@@ -35,8 +36,7 @@ from pipeline.server_process import (
     mlflow_server,
     noted_signals,
 )
-from pipeline.store import store_uri
-from pipeline.views import TAG
+from pipeline.tracking.store import store_uri
 
 PORTS = 20
 """How many ports are tried, one after the other."""
@@ -106,7 +106,7 @@ def free_port(wanted: int) -> int:
 def study_links(address: str) -> dict[str, str]:
     """A link into the comparison of each study, the one that was trained last first.
 
-    It opens the saved view `grid` (pipeline.views); for a study without one the plain charts of its runs.
+    It opens the saved view `grid` (tracking/pages/views.py); for a study without one the plain charts of its runs.
 
     Raises:
         LabError: the server does not say what it has.

@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 from hypothesis import settings
 
-from pipeline.cli import PROJECT
-from pipeline.data import Arrays
-from pipeline.files import write_file
+from pipeline.data.arrays import Arrays
+from pipeline.system.cli import PROJECT
+from pipeline.system.files import write_file
 
 os.environ["MPLBACKEND"] = "Agg"
 os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
@@ -64,7 +64,7 @@ def lab(tmp_path: Path) -> Path:
 def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An MLflow store without runs; making one takes seconds, copying it none."""
     from pipeline.config import Tracking
-    from pipeline.tracking import Tracker
+    from pipeline.tracking.tracker import Tracker
 
     project = tmp_path_factory.mktemp("store")
     Tracker(Tracking(name="local", uri=None), "unused", project)
@@ -86,7 +86,8 @@ def _write_sketch(file: Path) -> None:
 @pytest.fixture(scope="module")
 def sketched() -> Iterator[None]:
     """Sweeps whose figures, one of each point and one of all, take no time; for tests that do not look at them."""
-    from pipeline import pass_training, sweep
+    from pipeline.sweep import sweep
+    from pipeline.sweep import training as pass_training
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(pass_training, "point_figures", lambda *arguments: [("curves", "sketch")])

@@ -11,14 +11,14 @@ import numpy as np
 import pytest
 
 from pipeline.backends.numpy.array_modules import array_module, to_host, uploaded
-from pipeline.backends.numpy.rate_map import blocks
+from pipeline.backends.numpy.maps.rate_map import blocks
 from pipeline.backends.numpy.training import train
+from pipeline.backends.shared.history import History
 from pipeline.config import read_config
-from pipeline.data import Arrays, load
-from pipeline.errors import LabError
-from pipeline.history import History
-from pipeline.identity import signature
+from pipeline.data.arrays import Arrays, load
 from pipeline.method_limits import ALONE
+from pipeline.points.identity import signature
+from pipeline.system.errors import LabError
 from tests.backends.test_numpy_one_network import images
 from tests.backends.test_numpy_training import Keeper, assert_same
 from tests.config.test_method_limits import fitting

@@ -8,12 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline import stacking
-from pipeline.backends.numpy import basins, rate_map
-from pipeline.backends.numpy.rolling import DIVERGED
-from pipeline.data import load
-from pipeline.history import History
-from pipeline.points import Point, outcome_of
+from pipeline.backends.numpy.curves import basins
+from pipeline.backends.numpy.curves.rolling import DIVERGED
+from pipeline.backends.numpy.maps import rate_map
+from pipeline.backends.shared.history import History
+from pipeline.data.arrays import load
+from pipeline.points.point import Point, outcome_of
+from pipeline.sweep import grouping as stacking
 from tests.backends.test_numpy_training import Keeper
 from tests.backends.test_rate_map import same
 from tests.support.curves import BASINS, rolled

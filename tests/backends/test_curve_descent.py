@@ -7,15 +7,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline import stacking
-from pipeline import sweep as sweep_module
-from pipeline.backends.numpy.curve_descent import POSITIONS, starts
-from pipeline.backends.numpy.rolling import DIVERGED, SETTLED
-from pipeline.data import load
-from pipeline.history import History
-from pipeline.identity import signature
-from pipeline.models import chosen_epochs
-from pipeline.points import Point, outcome_of, read_point
+from pipeline.backends.numpy.curves.descent import POSITIONS, starts
+from pipeline.backends.numpy.curves.rolling import DIVERGED, SETTLED
+from pipeline.backends.shared.history import History
+from pipeline.data.arrays import load
+from pipeline.points.identity import signature
+from pipeline.points.point import Point, outcome_of, read_point
+from pipeline.sweep import grouping as stacking
+from pipeline.sweep import sweep as sweep_module
+from pipeline.tracking.models import chosen_epochs
 from tests.backends.test_numpy_training import Keeper
 from tests.support.curves import ball_point, rolled
 from tests.support.hostile import NoMirror

@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.polynomial import Polynomial
 
-from pipeline.backends.numpy.curves import curve_of
-from pipeline.cli import CONF
+from pipeline.backends.numpy.curves.shape import curve_of
 from pipeline.curve_sections import CurveData
+from pipeline.system.cli import CONF
 from tests.support.curves import curve
 
 

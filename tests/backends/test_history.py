@@ -10,7 +10,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.history import History, direction_change_rows, record_epochs, snapshot_epochs, weight_metrics
+from pipeline.backends.shared.history import (
+    History,
+    direction_change_rows,
+    record_epochs,
+    snapshot_epochs,
+    weight_metrics,
+)
 
 
 def test_only_finite_values_are_recorded() -> None:

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import truncnorm
 
-from pipeline.initial_weights import TRUNCATED_DEVIATION, array_names, draw, is_trained, layer_sizes
+from pipeline.backends.shared.initial_weights import TRUNCATED_DEVIATION, array_names, draw, is_trained, layer_sizes
 from pipeline.model_sections import Model
 from tests.support.plain_network import NO_FEATURES
 

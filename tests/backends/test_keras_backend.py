@@ -20,15 +20,15 @@ from pipeline.backends.keras.training import _floatx
 from pipeline.backends.keras.training import train as train_keras
 from pipeline.backends.numpy.descent import Plateau
 from pipeline.backends.numpy.training import train as train_numpy
-from pipeline.checkpoints import State, read_checkpoint
-from pipeline.cli import PROJECT
+from pipeline.backends.shared.history import History, Metric
+from pipeline.backends.shared.initial_weights import Weights
+from pipeline.backends.shared.schedules import factors
 from pipeline.config import Config
-from pipeline.data import Arrays, load
-from pipeline.errors import LabError
-from pipeline.history import History, Metric
-from pipeline.initial_weights import Weights
+from pipeline.data.arrays import Arrays, load
 from pipeline.optimizer_sections import ReduceOnPlateau
-from pipeline.schedules import factors
+from pipeline.points.checkpoint import State, read_checkpoint
+from pipeline.system.cli import PROJECT
+from pipeline.system.errors import LabError
 from tests.backends.test_numpy_optimizers import Moved
 from tests.backends.test_numpy_training import Keeper
 from tests.backends.test_numpy_training import assert_same as assert_same_bits
@@ -342,9 +342,9 @@ def test_what_one_process_began_without_a_word_another_ends(tmp_path: Path) -> N
 import json, sys
 from pathlib import Path
 from pipeline.backends.keras.training import train
-from pipeline.checkpoints import Checkpoint, write_checkpoint
-from pipeline.data import load
-from pipeline.history import History
+from pipeline.points.checkpoint import Checkpoint, write_checkpoint
+from pipeline.data.arrays import load
+from pipeline.backends.shared.history import History
 from tests.backends.test_numpy_training import Keeper
 from tests.support.trained import config
 for name, study in json.loads(sys.argv[1]).items():

@@ -13,8 +13,8 @@ from pipeline.backends.keras.layers import DropConnect
 from pipeline.backends.keras.network import LoopedNetwork, Network, build
 from pipeline.backends.keras.training import _floatx
 from pipeline.backends.numpy.layers import keep_moving, normalize
-from pipeline.data import Arrays, load
-from pipeline.initial_weights import TRUNCATED_DEVIATION, draw
+from pipeline.backends.shared.initial_weights import TRUNCATED_DEVIATION, draw
+from pipeline.data.arrays import Arrays, load
 from tests.support.trained import config
 
 BITS = ("experiment=three_bits", "backend=keras", "training.batch_size=null", "model.hidden_size=5", "model.bias=true",

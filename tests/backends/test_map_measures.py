@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays as array_of
 
-from pipeline.backends.numpy.map_measures import (
+from pipeline.backends.numpy.maps.measures import (
     LAST,
     MapArrays,
     Tally,

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 import scipy.optimize
 
-from pipeline.backends.numpy import annealing
-from pipeline.backends.numpy.annealing import train
-from pipeline.data import load
-from pipeline.diagnosis import diagnose
-from pipeline.history import History
+from pipeline.backends.numpy.methods import annealing
+from pipeline.backends.numpy.methods.annealing import train
+from pipeline.backends.shared.history import History
+from pipeline.data.arrays import load
+from pipeline.diagnosis.networks import diagnose
 from tests.backends.test_numpy_training import Keeper, assert_same
 from tests.support.trained import config, trained
 

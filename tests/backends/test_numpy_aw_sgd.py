@@ -8,13 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline.backends.numpy.aw_sgd import train, weighted_gradient
 from pipeline.backends.numpy.losses import measure
+from pipeline.backends.numpy.methods.aw_sgd import train, weighted_gradient
 from pipeline.backends.numpy.network import forward, stack
-from pipeline.data import Arrays, load
-from pipeline.diagnosis import diagnose
-from pipeline.history import History
-from pipeline.initial_weights import draw
+from pipeline.backends.shared.history import History
+from pipeline.backends.shared.initial_weights import draw
+from pipeline.data.arrays import Arrays, load
+from pipeline.diagnosis.networks import diagnose
 from tests.backends.test_backends import through_a_file
 from tests.backends.test_numpy_training import Keeper, assert_same
 from tests.support.plain_network import backpropagation
@@ -101,7 +101,7 @@ def test_of_many_rows_those_drawn_are_measured(tiny_images: Arrays, monkeypatch:
     """At a rate too small to move anything, and drawn uniformly, an epoch's mean is about that of all rows."""
     study = (*IMAGES, "optimizer.learning_rate=1e-30", "optimizer.sampling_learning_rate=0")
     (exact,) = trained(config(*study), arrays=tiny_images)
-    monkeypatch.setattr("pipeline.backends.numpy.aw_sgd.FEW_ROWS", 1)
+    monkeypatch.setattr("pipeline.backends.numpy.methods.aw_sgd.FEW_ROWS", 1)
     (drawn,) = trained(config(*study), arrays=tiny_images)
     assert drawn.final()["train/loss"] != exact.final()["train/loss"]
     assert drawn.final()["train/loss"] == pytest.approx(exact.final()["train/loss"], rel=0.2)

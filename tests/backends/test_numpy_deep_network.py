@@ -10,9 +10,9 @@ import pytest
 from pipeline.backends.numpy.deep_network import DeepNetwork
 from pipeline.backends.numpy.one_network import WIDE, batch
 from pipeline.backends.numpy.stack import Stack
+from pipeline.backends.shared.initial_weights import Weights, draw
 from pipeline.config import Config
-from pipeline.data import Arrays
-from pipeline.initial_weights import Weights, draw
+from pipeline.data.arrays import Arrays
 from tests.backends.test_numpy_one_network import DARK, images
 from tests.backends.test_numpy_training import assert_same
 from tests.support.plain_network import backpropagation

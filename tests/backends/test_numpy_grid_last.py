@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.backends.numpy.grid_last import SPREAD, GridLast, suits
+from pipeline.backends.numpy.many_networks import SPREAD, GridLast, suits
 from pipeline.backends.numpy.packed import Packed
 from pipeline.config import Config
-from pipeline.data import Arrays
+from pipeline.data.arrays import Arrays
 from tests.support.plain_network import backpropagation
 from tests.support.trained import config
 

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from pipeline.backends.numpy.minimizers import train
-from pipeline.backends.numpy.search import Search
-from pipeline.data import Arrays, load
-from pipeline.diagnosis import diagnose
-from pipeline.history import History
+from pipeline.backends.numpy.methods.minimizers import train
+from pipeline.backends.numpy.methods.search import Search
+from pipeline.backends.shared.history import History
+from pipeline.data.arrays import Arrays, load
+from pipeline.diagnosis.networks import diagnose
 from tests.backends.test_numpy_training import Keeper, assert_same
 from tests.support.trained import config, trained
 

@@ -10,7 +10,7 @@ import pytest
 from numpy.typing import NDArray
 
 from pipeline.backends.numpy.network import ACTIVATIONS, SLOPES, forward, predict, softmax, stack
-from pipeline.initial_weights import Weights
+from pipeline.backends.shared.initial_weights import Weights
 from pipeline.model_sections import Model
 from tests.support.plain_network import NO_FEATURES
 

@@ -7,7 +7,7 @@ import pytest
 
 from pipeline.backends.numpy.one_network import WIDE, OneNetwork, batch
 from pipeline.backends.numpy.packed import Packed
-from pipeline.data import Arrays
+from pipeline.data.arrays import Arrays
 from tests.support.plain_network import backpropagation
 from tests.support.trained import config
 

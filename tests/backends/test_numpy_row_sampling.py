@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from pipeline.backends.numpy.row_sampling import RowSampling
+from pipeline.backends.numpy.methods.row_sampling import RowSampling
 from pipeline.optimizer_sections import AwSgd
 
 TARGETS = np.array([[0.0], [1], [1], [0], [1], [1]])

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline.backends.numpy.search import Search
-from pipeline.data import Arrays, load
-from pipeline.history import History, record_epochs
+from pipeline.backends.numpy.methods.search import Search
+from pipeline.backends.shared.history import History, record_epochs
+from pipeline.data.arrays import Arrays, load
 from tests.backends.test_numpy_training import Keeper
 from tests.support.plain_network import backpropagation
 from tests.support.trained import config

@@ -9,8 +9,8 @@ import pytest
 
 from pipeline.backends.numpy.optimizers import UPDATES
 from pipeline.backends.numpy.stack import Stack
-from pipeline.data import load
-from pipeline.initial_weights import draw
+from pipeline.backends.shared.initial_weights import draw
+from pipeline.data.arrays import load
 from tests.support.methods import SCHEDULES
 from tests.support.trained import config
 

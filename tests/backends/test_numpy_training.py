@@ -21,13 +21,13 @@ from pipeline.backends.numpy.network import forward, predict, stack
 from pipeline.backends.numpy.packed import Packed
 from pipeline.backends.numpy.state import Progress
 from pipeline.backends.numpy.training import train
-from pipeline.checkpoints import State
-from pipeline.cli import PROJECT
+from pipeline.backends.shared.history import History
+from pipeline.backends.shared.schedules import factors
 from pipeline.config import Config
-from pipeline.data import Arrays, load
-from pipeline.history import History
+from pipeline.data.arrays import Arrays, load
 from pipeline.optimizer_sections import ReduceOnPlateau
-from pipeline.schedules import factors
+from pipeline.points.checkpoint import State
+from pipeline.system.cli import PROJECT
 from tests.support.methods import OPTIMIZERS, SCHEDULES
 from tests.support.trained import config, trained
 

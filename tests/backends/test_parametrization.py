@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 from pipeline.backends.numpy.network import forward
+from pipeline.backends.shared.initial_weights import array_names, draw
+from pipeline.backends.shared.parametrization import rate_scales
 from pipeline.config import Config
-from pipeline.data import Arrays
-from pipeline.errors import LabError
-from pipeline.initial_weights import array_names, draw
-from pipeline.parametrization import rate_scales
+from pipeline.data.arrays import Arrays
+from pipeline.system.errors import LabError
 from tests.backends.test_backends import Backend, both
 from tests.support.trained import config, trained
 

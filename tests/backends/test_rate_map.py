@@ -11,19 +11,19 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from pipeline import pass_training as training_module
-from pipeline import stacking
-from pipeline import sweep as sweep_module
-from pipeline.backends.numpy import rate_map
+from pipeline.backends.numpy.maps import rate_map
 from pipeline.backends.numpy.network import stack
 from pipeline.backends.numpy.stack import Stack
-from pipeline.checkpoints import PassCheckpoints
+from pipeline.backends.shared.history import History
+from pipeline.backends.shared.initial_weights import draw
 from pipeline.config import Config
-from pipeline.data import load
-from pipeline.errors import LabError
-from pipeline.history import History
-from pipeline.initial_weights import draw
-from pipeline.points import read_point
+from pipeline.data.arrays import load
+from pipeline.points.checkpoint import PassCheckpoints
+from pipeline.points.point import read_point
+from pipeline.sweep import grouping as stacking
+from pipeline.sweep import sweep as sweep_module
+from pipeline.sweep import training as training_module
+from pipeline.system.errors import LabError
 from tests.backends.test_numpy_training import Keeper
 from tests.support.hostile import NoMirror
 from tests.support.maps import listed, map_config, trained_map

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.backends.numpy.rolling import (
+from pipeline.backends.numpy.curves.rolling import (
     DIVERGED,
     FAR,
     MOVING,

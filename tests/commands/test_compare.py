@@ -9,15 +9,15 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
-from pipeline.answers import QUESTIONS
-from pipeline.cli import PROJECT
 from pipeline.compare import compare, points_rows, read_commands, read_results, write_report
-from pipeline.data import Arrays
-from pipeline.errors import LabError
-from pipeline.points import Point
-from pipeline.report import ordered, render
-from pipeline.reproduction import cells
-from pipeline.study_page import study_page
+from pipeline.data.arrays import Arrays
+from pipeline.points.point import Point
+from pipeline.report.overview import ordered, render
+from pipeline.report.published.reproduction import cells
+from pipeline.report.study_page import study_page
+from pipeline.studies.answers import QUESTIONS
+from pipeline.system.cli import PROJECT
+from pipeline.system.errors import LabError
 from tests.support.hostile import refuses_without_results
 from tests.support.links import broken_links, links
 from tests.support.maps import map_point

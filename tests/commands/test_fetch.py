@@ -22,12 +22,13 @@ import numpy as np
 import pytest
 from omegaconf import OmegaConf
 
-from pipeline import cli, idx, sources
 from pipeline.config import IdxData
-from pipeline.errors import LabError
+from pipeline.data.raw import idx, sources
+from pipeline.data.raw.checks import read_data
 from pipeline.fetch import fetch
-from pipeline.files import written_whole
-from pipeline.stages import read_data
+from pipeline.system import cli
+from pipeline.system.errors import LabError
+from pipeline.system.files import written_whole
 
 RANDOM = np.random.default_rng(1)
 ARRAYS = {

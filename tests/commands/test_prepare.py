@@ -12,11 +12,12 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from pipeline import cli, idx
 from pipeline.config import IdxData
-from pipeline.data import load
-from pipeline.errors import LabError
+from pipeline.data.arrays import load
+from pipeline.data.raw import idx
 from pipeline.prepare import prepare
+from pipeline.system import cli
+from pipeline.system.errors import LabError
 
 Arrays = dict[str, NDArray[np.uint8]]
 

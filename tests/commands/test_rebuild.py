@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
-from pipeline import cli
 from pipeline.config import Tracking
-from pipeline.errors import LabError
 from pipeline.rebuild import rebuild, task
+from pipeline.system import cli
+from pipeline.system.errors import LabError
 from tests.support.swept import at_epoch, in_mlflow, interrupt, killed, on_disk, rates, runs_of, statuses, swept
 
 pytestmark = pytest.mark.usefixtures("sketched")
@@ -137,7 +137,7 @@ def test_an_error_of_our_own_is_no_success(project: Path, empty_store: Path, mon
 
     swept(project, rates("0.1"))
     other = without_mlflow(project, project / "other", empty_store, ".points")
-    monkeypatch.setattr("pipeline.runs.present_point", broken)
+    monkeypatch.setattr("pipeline.tracking.runs.present_point", broken)
     monkeypatch.setattr("threading.excepthook", lambda told: None)
     with pytest.raises(LabError, match=r"1 of 1 points are pending(.|\n)*an error of this program"):
         rebuild(LOCAL, other, other / "results")

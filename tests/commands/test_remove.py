@@ -16,11 +16,11 @@ from mlflow import MlflowClient
 from mlflow.entities import ViewType
 from omegaconf import OmegaConf
 
-from pipeline import cli
-from pipeline.errors import LabError
-from pipeline.point_folder import PointFolder
+from pipeline.points.folder import PointFolder
 from pipeline.remove import task
-from pipeline.store import store_uri
+from pipeline.system import cli
+from pipeline.system.errors import LabError
+from pipeline.tracking.store import store_uri
 from tests.support.swept import in_mlflow, on_disk, rates, runs_of, swept
 
 pytestmark = pytest.mark.usefixtures("sketched")

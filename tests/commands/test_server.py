@@ -15,8 +15,8 @@ import requests
 import sqlalchemy
 from mlflow import MlflowClient
 
-from pipeline.cli import PROJECT
-from pipeline.server_checks import without_password
+from pipeline.system.cli import PROJECT
+from pipeline.tracking.server.checks import without_password
 from tests.support.flaky_server import free_port
 from tests.support.postgres import postgres
 from tests.support.team_server import TeamServer, await_end, needs_packages, team_server, without_secrets

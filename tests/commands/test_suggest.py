@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 from omegaconf import OmegaConf
 
-from pipeline.answers import answers, headline
-from pipeline.diagnosis import diagnose
-from pipeline.errors import LabError
-from pipeline.history import History, note_update
-from pipeline.plots import point_figures
-from pipeline.points import Point, outcome_of
-from pipeline.range_test import range_test
+from pipeline.backends.shared.history import History, note_update
+from pipeline.diagnosis.networks import diagnose
+from pipeline.diagnosis.range_test import range_test
+from pipeline.points.point import Point, outcome_of
+from pipeline.studies.answers import answers, headline
+from pipeline.studies.figures import point_figures
 from pipeline.suggest import suggest, suggested_rates
+from pipeline.system.errors import LabError
 from tests.support.hostile import refuses_without_results
 from tests.support.trained import config, write_results
 

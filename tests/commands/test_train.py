@@ -13,10 +13,11 @@ import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
-from pipeline import cli, train
+from pipeline import train
 from pipeline.config import Config
-from pipeline.points import read_point
-from pipeline.store import store_uri
+from pipeline.points.point import read_point
+from pipeline.system import cli
+from pipeline.tracking.store import store_uri
 
 
 def run(project: Path, *arguments: str, options: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:

@@ -20,12 +20,13 @@ from urllib.parse import parse_qs, urlsplit
 import psutil
 import pytest
 
-from pipeline import server_process, ui
-from pipeline.cli import PROJECT
+from pipeline import ui
 from pipeline.config import Tracking
-from pipeline.errors import LabError
-from pipeline.store import open_store
-from pipeline.views import TAG
+from pipeline.system.cli import PROJECT
+from pipeline.system.errors import LabError
+from pipeline.tracking.pages.views import TAG
+from pipeline.tracking.server import process as server_process
+from pipeline.tracking.store import open_store
 
 STAND_IN = """
 import json, os, signal, subprocess, sys, time

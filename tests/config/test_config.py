@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from omegaconf import OmegaConf
 from pydantic import ValidationError
 
-from pipeline.cli import CONF
 from pipeline.config import Config, flatten, read_config
-from pipeline.errors import LabError
+from pipeline.system.cli import CONF
+from pipeline.system.errors import LabError
 from tests.support.trained import composed_by_hydra, config
 
 EXPERIMENTS = sorted(path.stem for path in (CONF / "experiment").glob("*.yaml"))

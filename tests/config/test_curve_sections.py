@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.errors import LabError
+from pipeline.system.errors import LabError
 from tests.support.curves import changed
 from tests.support.trained import config
 

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.errors import LabError
 from pipeline.grid_axes import Axis, LinearRange, LogRange
+from pipeline.system.errors import LabError
 from tests.support.maps import listed, map_config
 
 RATE, SIZE = "optimizer.learning_rate", "model.hidden_size"

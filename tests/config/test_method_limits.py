@@ -8,15 +8,15 @@ from typing import Any
 import pytest
 import yaml
 
+from pipeline.backends.choose import trainer
 from pipeline.backends.numpy.training import train
-from pipeline.cli import CONF
 from pipeline.config import read_config
-from pipeline.data import load
-from pipeline.errors import LabError
+from pipeline.data.arrays import load
 from pipeline.method_limits import ALONE
-from pipeline.points import point_name
-from pipeline.stacking import memory, passes
-from pipeline.trainers import trainer
+from pipeline.points.point import point_name
+from pipeline.sweep.grouping import memory, passes
+from pipeline.system.cli import CONF
+from pipeline.system.errors import LabError
 from tests.support.trained import config
 
 BITS = ("experiment=three_bits",)

@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from pipeline.config import IdxData
-from pipeline.data import epoch_order, load
-from pipeline.errors import LabError
-from pipeline.files import file_sha256
+from pipeline.data.arrays import epoch_order, load
+from pipeline.system.errors import LabError
+from pipeline.system.files import file_sha256
 from tests.support.trained import config
 
 ROLES = ("train_inputs", "train_targets", "test_inputs", "test_targets")

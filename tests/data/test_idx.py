@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 from numpy.typing import NDArray
 
-from pipeline import idx
+from pipeline.data.raw import idx
 
 shapes = st.one_of(st.tuples(st.integers(0, 50)), array_shapes(min_dims=3, max_dims=3, min_side=0, max_side=6))
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from pipeline.answers import answers, headline
-from pipeline.curve_diagnosis import ending
-from pipeline.diagnosis import PROBLEMS, baseline_loss, diagnose
-from pipeline.points import Point
-from pipeline.report import render
-from pipeline.study_page import study_page
-from pipeline.summaries import curve_rows, study_metrics
+from pipeline.diagnosis.curves import ending
+from pipeline.diagnosis.networks import PROBLEMS, baseline_loss, diagnose
+from pipeline.points.point import Point
+from pipeline.report.overview import render
+from pipeline.report.study_page import study_page
+from pipeline.report.summaries import curve_rows, study_metrics
+from pipeline.studies.answers import answers, headline
 from tests.support.curves import BASINS, ball_point, study
 
 RATES = [f"optimizer.learning_rate={rate}" for rate in ("0.1", "0.5", "1", "1.05")]

@@ -11,11 +11,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pipeline.backends.shared.history import History, Metric
 from pipeline.config import Config
-from pipeline.data import Arrays
-from pipeline.diagnosis import GOAL, PROBLEMS, baseline_loss, diagnose, saturation
-from pipeline.history import History, Metric
-from pipeline.trends import epochs_needed, first_below, reversals, roughness
+from pipeline.data.arrays import Arrays
+from pipeline.diagnosis.networks import GOAL, PROBLEMS, baseline_loss, diagnose, saturation
+from pipeline.diagnosis.trends import epochs_needed, first_below, reversals, roughness
 from tests.support.trained import config, trained
 
 LINE = ("experiment=line_y3x", "recording.snapshots=2")

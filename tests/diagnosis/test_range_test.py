@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.history import History, note_update
-from pipeline.plot_data import Floats
-from pipeline.range_picture import range_figure
-from pipeline.range_test import GROWN, RangeTest, averaged, range_test, slopes_per_decade
+from pipeline.backends.shared.history import History, note_update
+from pipeline.diagnosis.range_test import GROWN, RangeTest, averaged, range_test, slopes_per_decade
+from pipeline.studies.plot_data import Floats
+from pipeline.studies.range_picture import range_figure
 
 RATES = np.geomspace(1e-5, 10, 601)
 

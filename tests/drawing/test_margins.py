@@ -10,8 +10,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image
 
-from pipeline.margins import save_png
-from pipeline.panels import epoch_axis, name_panel, panels
+from pipeline.drawing.axes import epoch_axis, name_panel, panels
+from pipeline.drawing.layout import save_png
 
 
 def crowded() -> Figure:

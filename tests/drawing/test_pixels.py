@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 from PIL import Image
 from PIL.ImageColor import getrgb
 
-from pipeline import pixels
-from pipeline.panels import INK, rate_colour
-from pipeline.plot_data import Floats
+from pipeline.drawing import pixels
+from pipeline.drawing.axes import INK, rate_colour
+from pipeline.studies.plot_data import Floats
 
 RED, BLUE = (255, 0, 0), (0, 0, 255)
 

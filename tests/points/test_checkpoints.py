@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from numpy.typing import NDArray
 
-from pipeline import checkpoints
-from pipeline.checkpoints import (
+from pipeline.backends.shared.history import History
+from pipeline.points import checkpoint as checkpoints
+from pipeline.points.checkpoint import (
     COST_FACTOR,
     FIRST_SECONDS,
     Checkpoint,
@@ -27,10 +28,9 @@ from pipeline.checkpoints import (
     unstack_snapshots,
     write_checkpoint,
 )
-from pipeline.files import read_arrays
-from pipeline.history import History
-from pipeline.point_folder import PointFolder
-from pipeline.points import UNREADABLE
+from pipeline.points.folder import PointFolder
+from pipeline.points.point import UNREADABLE
+from pipeline.system.files import read_arrays
 
 DTYPES = st.sampled_from(["float32", "float64", "int64", "int8", "uint32", "bool"])
 SHAPES = arrays.array_shapes(min_dims=0, max_dims=3, min_side=0, max_side=3)

@@ -10,15 +10,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipeline.checkpoints import State
-from pipeline.errors import LabError
-from pipeline.files import SUMS, write_sums
-from pipeline.history import History
-from pipeline.identity import signature, signed_text
-from pipeline.jobs import Job, summary
-from pipeline.jobs import State as Where
-from pipeline.point_folder import CHECKPOINT, JOURNAL, PointFolder
-from pipeline.points import read_point
+from pipeline.backends.shared.history import History
+from pipeline.points.checkpoint import State
+from pipeline.points.folder import CHECKPOINT, JOURNAL, PointFolder
+from pipeline.points.identity import signature, signed_text
+from pipeline.points.job import Job, summary
+from pipeline.points.job import State as Where
+from pipeline.points.point import read_point
+from pipeline.system.errors import LabError
+from pipeline.system.files import SUMS, write_sums
 from tests.points.test_points import CHECKSUMS, HISTORY, ONE
 
 SIGNED = signed_text(ONE, CHECKSUMS)

@@ -19,13 +19,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pipeline.checkpoints import State
-from pipeline.cli import PROJECT
-from pipeline.errors import LabError
-from pipeline.files import SUMS
-from pipeline.history import History, Metric
-from pipeline.point_folder import CHECKPOINT, JOURNAL, PointFolder, read_run
-from pipeline.points import POINTS, UNREADABLE, read_point
+from pipeline.backends.shared.history import History, Metric
+from pipeline.points.checkpoint import State
+from pipeline.points.folder import CHECKPOINT, JOURNAL, PointFolder, read_run
+from pipeline.points.point import POINTS, UNREADABLE, read_point
+from pipeline.system.cli import PROJECT
+from pipeline.system.errors import LabError
+from pipeline.system.files import SUMS
 from tests.points.test_points import HISTORY, ONE, Trap, cut, flipped, lengthened, replaced
 
 SIGN = "a" * 16
@@ -298,7 +298,7 @@ def test_what_is_told_of_a_run(tmp_path: Path) -> None:
 HOLD = """\
 import sys, time
 from pathlib import Path
-from pipeline.point_folder import PointFolder, read_run
+from pipeline.points.folder import PointFolder, read_run
 folder = PointFolder(Path(sys.argv[1]), sys.argv[2])
 print(folder.claim(), flush=True)
 time.sleep(600)

@@ -17,13 +17,13 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
+from pipeline.backends.shared.history import History, Metric
 from pipeline.config import Config
-from pipeline.errors import LabError
-from pipeline.files import SUMS, write_sums
-from pipeline.history import History, Metric
-from pipeline.identity import signature, signed_text
-from pipeline.point_folder import PointFolder
-from pipeline.points import FILES, folder_name, outcome_of, point_name, read_point
+from pipeline.points.folder import PointFolder
+from pipeline.points.identity import signature, signed_text
+from pipeline.points.point import FILES, folder_name, outcome_of, point_name, read_point
+from pipeline.system.errors import LabError
+from pipeline.system.files import SUMS, write_sums
 from tests.support.trained import config, trained
 
 ONE = config("experiment=line_y3x", "training.epochs=4", "recording.direction_changes=true", "model.hidden_size=null")

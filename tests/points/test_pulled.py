@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from pipeline.cli import PROJECT
-from pipeline.errors import LabError
 from pipeline.pulled import SOME, locked_results, or_pulled, tell_missing
+from pipeline.system.cli import PROJECT
+from pipeline.system.errors import LabError
 
 
 def lock(project: Path, *outs: str) -> Path:

@@ -13,9 +13,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pipeline.errors import LabError
-from pipeline.points import folder_name
-from pipeline.sweep_record import (
+from pipeline.points.point import folder_name
+from pipeline.points.sweep_record import (
     SweepRecord,
     all_sweeps,
     earlier_sweep,
@@ -27,6 +26,7 @@ from pipeline.sweep_record import (
     sweep_key,
     write_sweep,
 )
+from pipeline.system.errors import LabError
 from tests.sweep.test_tables import ended
 
 HEX = st.text("0123456789abcdef", min_size=16, max_size=16)

@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.cli import CONF
+from pipeline.backends.shared.history import History
+from pipeline.backends.shared.initial_weights import draw
+from pipeline.backends.shared.parametrization import rate_scales
 from pipeline.config import Config
-from pipeline.explanations import FEATURES, METHODS, explanation
-from pipeline.history import History
-from pipeline.initial_weights import draw
-from pipeline.parametrization import rate_scales
-from pipeline.points import Point, outcome_of
-from pipeline.variant_report import SEARCHES
+from pipeline.points.point import Point, outcome_of
+from pipeline.report.explanations import FEATURES, METHODS, explanation
+from pipeline.report.variants import SEARCHES
+from pipeline.system.cli import CONF
 from tests.support.trained import config
 
 

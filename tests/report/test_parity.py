@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.history import History
-from pipeline.parity import Parity, pairs, parity, parity_lines
-from pipeline.points import Point, outcome_of
+from pipeline.backends.shared.history import History
+from pipeline.points.point import Point, outcome_of
+from pipeline.report.parity import Parity, pairs, parity, parity_lines
 from tests.support.trained import config, sweep
 
 Series = Mapping[str, Mapping[int, float]]

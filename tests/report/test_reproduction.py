@@ -10,11 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.cli import PROJECT
-from pipeline.errors import LabError
-from pipeline.history import History
-from pipeline.points import Point, outcome_of
-from pipeline.reproduction import (
+from pipeline.backends.shared.history import History
+from pipeline.points.point import Point, outcome_of
+from pipeline.report.published.reproduction import (
     ROUNDING_COLUMNS,
     Cell,
     cells,
@@ -24,7 +22,9 @@ from pipeline.reproduction import (
     relative_difference,
     significant,
 )
-from pipeline.statements import Statement, read_recorded, statements
+from pipeline.report.published.statements import Statement, read_recorded, statements
+from pipeline.system.cli import PROJECT
+from pipeline.system.errors import LabError
 from tests.support.trained import config, sweep
 
 PUBLISHED = PROJECT / "published"

@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 
-from pipeline.reproduction import Cell
-from pipeline.reproduction_report import WORST, reproduction_lines, statement_lines, table, verdict_table
-from pipeline.statements import Statement
+from pipeline.report.published.page import WORST, reproduction_lines, statement_lines, table, verdict_table
+from pipeline.report.published.reproduction import Cell
+from pipeline.report.published.statements import Statement
 
 AGREES = Cell("three_bits", "numpy", "error", 4, 0.1, "iteration 0", 0.5, 0.5, 0.0, "12", 12)
 OFF = Cell("three_bits", "numpy", "error", 32, 10.0, "iteration 10000", 1.01, 1.0, 0.01, "2", 12)

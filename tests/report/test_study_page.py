@@ -6,9 +6,9 @@ import re
 
 import pytest
 
-from pipeline.answers import QUESTIONS, answers
-from pipeline.points import Point
-from pipeline.study_page import study_page
+from pipeline.points.point import Point
+from pipeline.report.study_page import study_page
+from pipeline.studies.answers import QUESTIONS, answers
 from tests.support.trained import sweep
 
 LINE = ("experiment=line_y3x", "recording.snapshots=2", "training.epochs=20")

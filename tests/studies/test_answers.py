@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import pytest
 
-from pipeline.answers import answers, best_point, best_points, headline
-from pipeline.diagnosis import diagnose
-from pipeline.points import Point
+from pipeline.diagnosis.networks import diagnose
+from pipeline.points.point import Point
+from pipeline.studies.answers import answers, best_point, best_points, headline
 from tests.support.maps import map_point
 from tests.support.trained import sweep
 

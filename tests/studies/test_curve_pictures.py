@@ -9,17 +9,17 @@ import pytest
 from matplotlib.collections import QuadMesh
 from matplotlib.figure import Figure
 
-from pipeline.curve_diagnosis import ending
-from pipeline.curve_pictures import BASINS as COLOURS
-from pipeline.curve_pictures import LOST_COLOUR, UNSETTLED_COLOUR, ball_colours, balls_by_rate, basin_figure
-from pipeline.lineage import dataset_of
-from pipeline.margins import save_png
-from pipeline.pixels import AXIS, MARGIN, TOP, WIDTH
-from pipeline.plots import point_figures, sweep_figures
-from pipeline.points import Point
-from pipeline.stepped_images import image_keys, stepped_images
-from pipeline.study_pictures import study_figure
-from pipeline.views import view_tags
+from pipeline.diagnosis.curves import ending
+from pipeline.drawing.layout import save_png
+from pipeline.drawing.pixels import AXIS, MARGIN, TOP, WIDTH
+from pipeline.points.point import Point
+from pipeline.report.study_pictures import study_figure
+from pipeline.studies.curves.pictures import BASINS as COLOURS
+from pipeline.studies.curves.pictures import LOST_COLOUR, UNSETTLED_COLOUR, ball_colours, balls_by_rate, basin_figure
+from pipeline.studies.figures import point_figures, sweep_figures
+from pipeline.studies.images.stepped import image_keys, stepped_images
+from pipeline.tracking.dataset import dataset_of
+from pipeline.tracking.pages.views import view_tags
 from tests.studies.test_plots import texts
 from tests.support.curves import BASINS, ball_point, study
 from tests.support.trained import config

@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from pipeline import image_data
 from pipeline.backends.numpy.network import sigmoid
+from pipeline.backends.shared.history import History
 from pipeline.config import Config, TableData
-from pipeline.history import History
+from pipeline.studies.images import data as image_data
 from tests.support.trained import config
 
 LINE = config("experiment=line_y3x", "optimizer.learning_rate=0.1")

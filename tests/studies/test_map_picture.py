@@ -10,9 +10,9 @@ from hypothesis.extra.numpy import arrays as array_of
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.collections import QuadMesh
 
-from pipeline.history import History
-from pipeline.map_picture import PALEST, colour_ticks, edges, map_figure, ranked
-from pipeline.margins import arrange
+from pipeline.backends.shared.history import History
+from pipeline.drawing.layout import arrange
+from pipeline.studies.maps import PALEST, colour_ticks, edges, map_figure, ranked
 from tests.studies.test_plots import png, texts
 from tests.support.maps import listed, map_config, trained_map
 
@@ -89,7 +89,7 @@ def test_a_map_of_which_no_point_converged_has_no_star(history: History) -> None
 
 
 def test_of_a_very_large_map_every_second_point_is_drawn(monkeypatch: pytest.MonkeyPatch, history: History) -> None:
-    monkeypatch.setattr("pipeline.map_picture.MOST", 5)
+    monkeypatch.setattr("pipeline.studies.maps.MOST", 5)
     figure = map_figure(map_config(), history.map_arrays)
     (mesh,) = (artist for artist in figure.axes[0].collections if isinstance(artist, QuadMesh))
     assert np.asarray(mesh.get_array()).size == 4 * 5

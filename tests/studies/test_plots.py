@@ -11,14 +11,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline import plot_data, plots
+from pipeline.backends.shared.history import History
 from pipeline.config import Config
-from pipeline.data import Arrays
-from pipeline.history import History
-from pipeline.margins import save_png
-from pipeline.panels import RATE_COLOURS, draw_bundle, panels, rate_colour, short
-from pipeline.points import Point, outcome_of
-from pipeline.study_pictures import recorded_figure, study_figure
+from pipeline.data.arrays import Arrays
+from pipeline.drawing.axes import RATE_COLOURS, draw_bundle, panels, rate_colour, short
+from pipeline.drawing.layout import save_png
+from pipeline.points.point import Point, outcome_of
+from pipeline.report.study_pictures import recorded_figure, study_figure
+from pipeline.studies import figures as plots
+from pipeline.studies import plot_data
 from tests.support.maps import map_point
 from tests.support.trained import config, sweep, trained
 

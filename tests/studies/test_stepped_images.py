@@ -13,12 +13,14 @@ from numpy.typing import NDArray
 from PIL import Image
 from PIL.ImageColor import getrgb
 
-from pipeline import image_data, pixels, stepped_images
+from pipeline.backends.shared.history import History
+from pipeline.backends.shared.initial_weights import Weights
 from pipeline.config import Config
-from pipeline.history import History
-from pipeline.initial_weights import Weights
-from pipeline.panels import FAINT, INK, rate_colour
-from pipeline.plots import PATH
+from pipeline.drawing import pixels
+from pipeline.drawing.axes import FAINT, INK, rate_colour
+from pipeline.studies.figures import PATH
+from pipeline.studies.images import data as image_data
+from pipeline.studies.images import stepped as stepped_images
 from tests.support.maps import map_point
 from tests.support.trained import config, trained
 

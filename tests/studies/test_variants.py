@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.history import History
-from pipeline.points import Point, outcome_of
-from pipeline.variant_picture import variants_figure
-from pipeline.variant_report import comparison, parity_table, variant_table
-from pipeline.variants import SMOOTHED, Variant, final_loss, knob, steps_to_target, target, variants
+from pipeline.backends.shared.history import History
+from pipeline.points.point import Point, outcome_of
+from pipeline.report.variants import comparison, parity_table, variant_table
+from pipeline.studies.variants.picture import variants_figure
+from pipeline.studies.variants.variants import SMOOTHED, Variant, final_loss, knob, steps_to_target, target, variants
 from tests.support.trained import config
 
 STUDY = ("experiment=three_bits", "model.hidden_size=4")

@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline.answers import answers, headline
-from pipeline.history import History
-from pipeline.points import Point, outcome_of
-from pipeline.width_transfer import moved, parametrizations, transfer_figure, transfer_sentences
+from pipeline.backends.shared.history import History
+from pipeline.points.point import Point, outcome_of
+from pipeline.studies.answers import answers, headline
+from pipeline.studies.width_transfer import moved, parametrizations, transfer_figure, transfer_sentences
 from tests.support.trained import config
 
 RATES = (0.001, 0.01, 0.1, 1.0)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import psutil
 
-from pipeline.cli import PROJECT
+from pipeline.system.cli import PROJECT
 from tests.support.swept import by_name, in_mlflow, on_disk
 
 RATES = ("1", "10")
@@ -49,7 +49,7 @@ def make_lab(folder: Path, held: bool = False) -> Path:
         shutil.copytree(PROJECT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
     if held:
         (folder / "hold").touch()
-        with (folder / "pipeline" / "checkpoints.py").open("a") as module:
+        with (folder / "pipeline" / "points" / "checkpoint.py").open("a") as module:
             module.write(HELD.replace("HOLD", repr(str(folder / "hold"))))
     return folder
 

@@ -7,14 +7,14 @@ from typing import Any
 
 import yaml
 
-from pipeline.backends.numpy.curves import Curve, curve_of
-from pipeline.checkpoints import Checkpoints
+from pipeline.backends.choose import trainer
+from pipeline.backends.numpy.curves.shape import Curve, curve_of
+from pipeline.backends.shared.history import History
 from pipeline.config import Config, read_config
 from pipeline.curve_sections import CurveData
-from pipeline.data import load
-from pipeline.history import History
-from pipeline.points import Point, outcome_of, point_name
-from pipeline.trainers import trainer
+from pipeline.data.arrays import load
+from pipeline.points.checkpoint import Checkpoints
+from pipeline.points.point import Point, outcome_of, point_name
 from tests.support.trained import config
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from pipeline.errors import EngineError
+from pipeline.system.errors import EngineError
 
 
 class HereEngine:

@@ -17,9 +17,10 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from pipeline import cli, mirror_process, train
-from pipeline import pass_training as training_module
-from pipeline import sweep as sweep_module
+from pipeline import mirror_process, train
+from pipeline.sweep import sweep as sweep_module
+from pipeline.sweep import training as training_module
+from pipeline.system import cli
 
 
 class NoMirror:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pipeline.backends.numpy.rate_map import train_map
-from pipeline.checkpoints import Checkpoints
+from pipeline.backends.numpy.maps.rate_map import train_map
+from pipeline.backends.shared.history import History
 from pipeline.config import Config
-from pipeline.data import load
-from pipeline.history import History
-from pipeline.points import Point, outcome_of, point_name
+from pipeline.data.arrays import load
+from pipeline.points.checkpoint import Checkpoints
+from pipeline.points.point import Point, outcome_of, point_name
 from tests.support.trained import config
 
 SMALL = ("experiment=trainability_map", "training.epochs=60", "grid.x.logspace.count=9", "grid.y.logspace.count=7")

@@ -13,13 +13,13 @@ import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
-from pipeline import pass_training as training_module
-from pipeline.checkpoints import PassCheckpoints, State
-from pipeline.cli import PROJECT
 from pipeline.config import Config
-from pipeline.points import Point, read_point
-from pipeline.store import store_uri
-from pipeline.sweep import Sweep
+from pipeline.points.checkpoint import PassCheckpoints, State
+from pipeline.points.point import Point, read_point
+from pipeline.sweep import training as training_module
+from pipeline.sweep.sweep import Sweep
+from pipeline.system.cli import PROJECT
+from pipeline.tracking.store import store_uri
 from tests.support.trained import config
 
 STUDY = ("experiment=line_y2x", "gradient=backpropagation", "training.epochs=30")

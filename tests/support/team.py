@@ -13,8 +13,8 @@ from typing import Any
 import yaml
 from mlflow import MlflowClient
 
-from pipeline.cli import PROJECT
-from pipeline.store import store_uri
+from pipeline.system.cli import PROJECT
+from pipeline.tracking.store import store_uri
 from tests.support.swept import artifact_names
 
 STAGES = ("shared", "train", "train_numpy", "rounding", "compare")

@@ -17,10 +17,10 @@ from pathlib import Path
 import psutil
 import requests
 
-from pipeline.cli import PROJECT
-from pipeline.errors import LabError
-from pipeline.provenance import lives
-from pipeline.server_checks import check_packages
+from pipeline.system.cli import PROJECT
+from pipeline.system.errors import LabError
+from pipeline.system.provenance import lives
+from pipeline.tracking.server.checks import check_packages
 from tests.support.flaky_server import free_port
 from tests.support.postgres import FAST, postgres
 from tests.support.services import missing

@@ -19,16 +19,16 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from pipeline.backends.choose import trainer
 from pipeline.backends.numpy.training import train
-from pipeline.cli import CONF
+from pipeline.backends.shared.history import History
 from pipeline.config import Config, read_config
-from pipeline.data import Arrays, load
-from pipeline.history import History
-from pipeline.identity import signature
+from pipeline.data.arrays import Arrays, load
 from pipeline.method_limits import ALONE
-from pipeline.point_folder import PointFolder
-from pipeline.points import Point, folder_name, outcome_of, point_name, read_point
-from pipeline.trainers import trainer
+from pipeline.points.folder import PointFolder
+from pipeline.points.identity import signature
+from pipeline.points.point import Point, folder_name, outcome_of, point_name, read_point
+from pipeline.system.cli import CONF
 
 
 def config(*overrides: str) -> Config:

@@ -8,14 +8,15 @@ from typing import Any
 
 import pytest
 
-from pipeline import distribution, pass_training, worker
-from pipeline.distribution import Engine
-from pipeline.errors import EngineError, LabError
-from pipeline.identity import signature
 from pipeline.mirror import Mirror
-from pipeline.point_folder import read_run
-from pipeline.provenance import owner
-from pipeline.sweep import Sweep
+from pipeline.points.folder import read_run
+from pipeline.points.identity import signature
+from pipeline.sweep import training as pass_training
+from pipeline.sweep.sweep import Sweep
+from pipeline.sweep.workers import distribution, worker
+from pipeline.sweep.workers.distribution import Engine
+from pipeline.system.errors import EngineError, LabError
+from pipeline.system.provenance import owner
 from tests.support.engines import HereEngine
 from tests.support.swept import (
     Request,

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.errors import LabError
-from pipeline.jobs import Job
-from pipeline.pass_training import PassTraining, take_over
-from pipeline.point_folder import PointFolder, read_run
-from pipeline.provenance import owner
+from pipeline.points.folder import PointFolder, read_run
+from pipeline.points.job import Job
+from pipeline.sweep.training import PassTraining, take_over
+from pipeline.system.errors import LabError
+from pipeline.system.provenance import owner
 from tests.support.swept import STUDY, Request, rates, request
 
 pytestmark = pytest.mark.usefixtures("sketched")

@@ -17,7 +17,7 @@ from typing import Any
 import psutil
 import pytest
 
-from pipeline.cli import PROJECT
+from pipeline.system.cli import PROJECT
 from tests.support.services import missing
 from tests.support.slurm import JOB_SECONDS, Slurm, one_node
 from tests.support.swept import Content, in_mlflow, left_in_points, on_disk
@@ -72,7 +72,7 @@ def project(slurm: Slurm, tmp_path: Path, empty_store: Path) -> Iterator[Path]:
 def copy_of_the_project(folder: Path, store: Path) -> Path:
     for name in ("conf", "pipeline", "hydra_plugins"):
         shutil.copytree(PROJECT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
-    with (folder / "pipeline" / "checkpoints.py").open("a") as module:
+    with (folder / "pipeline" / "points" / "checkpoint.py").open("a") as module:
         module.write(HELD)
     (folder / "mlruns").mkdir()
     shutil.copy(store, folder / "mlruns" / "mlflow.db")

@@ -32,7 +32,7 @@ def found(slurm: Slurm, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def ended(job: str) -> bool:
     """Whether submitit takes a job for ended, in a process that asks for the first time."""
-    from pipeline.slurm_queue import QueueWatcher
+    from pipeline.sweep.workers.slurm_queue import QueueWatcher
 
     return bool(QueueWatcher().is_done(job, mode="force"))
 
@@ -62,7 +62,7 @@ def test_a_job_that_the_queue_has_forgotten_has_ended() -> None:
 
 
 def test_nothing_is_known_while_the_controller_does_not_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from pipeline.slurm_queue import QueueWatcher
+    from pipeline.sweep.workers.slurm_queue import QueueWatcher
 
     squeue, answer = tmp_path / "squeue", tmp_path / "answer"
     squeue.write_text(f"#!/bin/sh\ncat {answer} || {{ echo Unable to contact slurm controller >&2; exit 1; }}\n")

@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline import stacking
 from pipeline.config import Config
-from pipeline.data import load
-from pipeline.stacking import passes, stack_key, units
+from pipeline.data.arrays import load
+from pipeline.sweep import grouping as stacking
+from pipeline.sweep.grouping import passes, stack_key, units
 from tests.support.trained import config
 
 BASE = ("experiment=three_bits",)

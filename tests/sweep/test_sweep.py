@@ -19,23 +19,23 @@ from typing import Any, ClassVar
 import pytest
 from mlflow import MlflowClient
 
-from pipeline import checkpoints as checkpoints_module
-from pipeline import pass_training as training_module
-from pipeline import presentation
-from pipeline import sweep as sweep_module
 from pipeline.backends.numpy import training
-from pipeline.checkpoints import Checkpoints
+from pipeline.backends.shared.history import History
 from pipeline.config import Config, flatten
-from pipeline.data import Arrays
-from pipeline.errors import LabError
-from pipeline.history import History
-from pipeline.identity import signature
+from pipeline.data.arrays import Arrays
 from pipeline.mirror import Mirror
-from pipeline.point_folder import PointFolder
-from pipeline.points import Outcome, read_point
-from pipeline.store import store_uri
-from pipeline.sweep import Sweep
-from pipeline.tracking import NOT_PARAMS
+from pipeline.points import checkpoint as checkpoints_module
+from pipeline.points.checkpoint import Checkpoints
+from pipeline.points.folder import PointFolder
+from pipeline.points.identity import signature
+from pipeline.points.point import Outcome, read_point
+from pipeline.sweep import sweep as sweep_module
+from pipeline.sweep import training as training_module
+from pipeline.sweep.sweep import Sweep
+from pipeline.system.errors import LabError
+from pipeline.tracking.pages import presentation
+from pipeline.tracking.store import store_uri
+from pipeline.tracking.tracker import NOT_PARAMS
 from tests.support.swept import (
     STUDY,
     Request,
@@ -734,7 +734,7 @@ def test_results_that_cannot_be_written_cost_no_point(project: Path, trained: li
 HOLD = """
 import shutil, sys
 from pathlib import Path
-from pipeline.point_folder import PointFolder
+from pipeline.points.folder import PointFolder
 folder = PointFolder(Path(sys.argv[1]), sys.argv[2])
 assert folder.claim()
 print("held", flush=True)

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.errors import LabError
-from pipeline.history import History
-from pipeline.jobs import Job, State
-from pipeline.point_folder import PointFolder
-from pipeline.points import Point, name_of, outcome_of
-from pipeline.tables import plan_table, points_table
+from pipeline.backends.shared.history import History
+from pipeline.points.folder import PointFolder
+from pipeline.points.job import Job, State
+from pipeline.points.point import Point, name_of, outcome_of
+from pipeline.sweep.tables import plan_table, points_table
+from pipeline.system.errors import LabError
 from tests.points.test_points import ONE
 
 Make = Callable[..., Job]

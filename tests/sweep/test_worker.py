@@ -16,10 +16,10 @@ import psutil
 import pytest
 from omegaconf import OmegaConf
 
-from pipeline import worker
-from pipeline.cli import PROJECT
-from pipeline.errors import LabError
-from pipeline.worker import Report, train_unit
+from pipeline.sweep.workers import worker
+from pipeline.sweep.workers.worker import Report, train_unit
+from pipeline.system.cli import PROJECT
+from pipeline.system.errors import LabError
 
 POINTS = [{"signature": "a", "number": 1}, {"signature": "b", "number": 2}]
 
@@ -89,7 +89,7 @@ def test_tensorflow_gets_the_threads_that_an_engine_gives(monkeypatch: pytest.Mo
 
 CHILD = """
 import os, time
-from pipeline import worker
+from pipeline.sweep.workers import worker
 worker.PARENT_SECONDS = 0.05
 worker._end_with_parent()
 print(os.getpid(), flush=True)

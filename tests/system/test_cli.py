@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 
-from pipeline.cli import PROJECT
-from pipeline.store import store_uri
+from pipeline.system.cli import PROJECT
+from pipeline.tracking.store import store_uri
 
 Done = subprocess.CompletedProcess[str]
 HEAVY = {"mlflow", "tensorflow", "keras", "pydantic", "numpy", "matplotlib"}
@@ -71,7 +71,8 @@ MISTAKES: dict[tuple[str, ...], tuple[str, ...]] = {
 
 TYPED = """
 import contextlib, io, json, sys
-from pipeline import cli, train
+from pipeline import train
+from pipeline.system import cli
 told = []
 for typed in json.loads(sys.stdin.read()):
     sys.argv = ["pipeline/train.py", *typed]

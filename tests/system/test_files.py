@@ -22,9 +22,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.cli import PROJECT
-from pipeline.errors import LabError
-from pipeline.files import (
+from pipeline.points.point import UNREADABLE
+from pipeline.system.cli import PROJECT
+from pipeline.system.errors import LabError
+from pipeline.system.files import (
     SUMS,
     checked_files,
     explained,
@@ -35,7 +36,6 @@ from pipeline.files import (
     write_sums,
     written_whole,
 )
-from pipeline.points import UNREADABLE
 
 
 def test_a_file_is_replaced_whole(tmp_path: Path) -> None:
@@ -107,7 +107,7 @@ HALF = {
     "file": """\
 import sys, time
 from pathlib import Path
-from pipeline.files import write_file
+from pipeline.system.files import write_file
 def half(beside):
     beside.write_text("ne")
     print("half", flush=True)
@@ -117,7 +117,7 @@ write_file(Path(sys.argv[1]), half)
     "folder": """\
 import sys, time
 from pathlib import Path
-from pipeline.files import written_whole
+from pipeline.system.files import written_whole
 with written_whole(Path(sys.argv[1])) as new:
     (new / "content").write_text("ne")
     print("half", flush=True)

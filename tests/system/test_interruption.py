@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.interruption import SIGNALS, end_at_once, put_off
+from pipeline.system.signals import SIGNALS, end_at_once, put_off
 
 
 @pytest.fixture(autouse=True)

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from pipeline import progress
+from pipeline.system import terminal as progress
 
 
 def test_plain_lines_tell_point_epoch_and_loss(

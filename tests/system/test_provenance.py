@@ -16,7 +16,7 @@ from typing import Any
 import psutil
 import pytest
 
-from pipeline.provenance import HEARTBEAT_SECONDS, STALE_SECONDS, code_state, is_gone, lives, owner, store_root
+from pipeline.system.provenance import HEARTBEAT_SECONDS, STALE_SECONDS, code_state, is_gone, lives, owner, store_root
 
 
 def test_a_temporary_checkout_of_dvc_uses_the_store_of_its_project(tmp_path: Path) -> None:

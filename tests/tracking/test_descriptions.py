@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from pipeline.answers import answers, headline
-from pipeline.descriptions import experiment_note, point_note, sweep_note
-from pipeline.diagnosis import diagnose
-from pipeline.points import Point
+from pipeline.diagnosis.networks import diagnose
+from pipeline.points.point import Point
+from pipeline.studies.answers import answers, headline
+from pipeline.tracking.pages.descriptions import experiment_note, point_note, sweep_note
 from tests.support.trained import sweep
 
 

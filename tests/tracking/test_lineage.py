@@ -22,9 +22,9 @@ from mlflow.entities import DatasetInput, InputTag
 from mlflow.types import DataType, Schema
 
 from pipeline.config import Config, IdxData
-from pipeline.data import load
-from pipeline.lineage import checksums_in, dataset_of
-from pipeline.store import store_uri
+from pipeline.data.arrays import load
+from pipeline.tracking.dataset import checksums_in, dataset_of
+from pipeline.tracking.store import store_uri
 from tests.support.trained import config
 
 SUMS = {

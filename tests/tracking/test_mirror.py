@@ -22,15 +22,15 @@ from mlflow.exceptions import MlflowException
 
 from pipeline import mirror as mirror_module
 from pipeline.config import Tracking
-from pipeline.errors import LabError
 from pipeline.mirror import Mirror
-from pipeline.points import read_point
-from pipeline.presentation import present_study
-from pipeline.provenance import owner
+from pipeline.points.point import read_point
+from pipeline.points.sweep_record import SweepRecord
 from pipeline.rebuild import rebuild
-from pipeline.sweep import Sweep
-from pipeline.sweep_record import SweepRecord
-from pipeline.tracking import Tracker
+from pipeline.sweep.sweep import Sweep
+from pipeline.system.errors import LabError
+from pipeline.system.provenance import owner
+from pipeline.tracking.pages.presentation import present_study
+from pipeline.tracking.tracker import Tracker
 from tests.support.flaky_server import Fault, FlakyProxy, free_port, mlflow_server
 from tests.support.swept import (
     Request,
@@ -307,7 +307,7 @@ def test_metrics_are_sent_only_when_a_checkpoint_counts_on_them(project: Path, m
         def write_checkpoint(*arguments: object) -> None:
             interrupt()
 
-        patched.setattr("pipeline.point_folder.write_checkpoint", write_checkpoint)
+        patched.setattr("pipeline.points.folder.write_checkpoint", write_checkpoint)
         killed(project, rates("0.1"))
     swept(project, rates("0.1"))
     (run,) = runs_of(project)
@@ -347,7 +347,9 @@ def train_in_a_process(project: Path, study: str, rate: str, number: int) -> Non
 @pytest.mark.slow
 def test_sweeps_that_start_at_once_on_a_store_that_is_not_there(tmp_path: Path) -> None:
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["mlflow.store.tracking.sqlalchemy_store", "pipeline.sweep", "tests.support.swept"])
+    context.set_forkserver_preload(
+        ["mlflow.store.tracking.sqlalchemy_store", "pipeline.sweep.sweep", "tests.support.swept"]
+    )
     asked = [("the_same", 1), ("the_same", 1), ("the_same", 2), ("the_same", 2), ("one", 1), ("two", 2), ("three", 3)]
     processes = [
         context.Process(target=train_in_a_process, args=(tmp_path, study, f"0.0{rate}", number))
@@ -380,9 +382,11 @@ def test_sweeps_that_start_at_once_on_a_store_that_is_not_there(tmp_path: Path) 
 DIE = """
 import os, sys
 from pathlib import Path
-from pipeline import mirror, pass_training, sweep
+from pipeline import mirror
+from pipeline.sweep import training as pass_training
+from pipeline.sweep import sweep
 from tests.support.swept import rates
-from pipeline.checkpoints import PassCheckpoints
+from pipeline.points.checkpoint import PassCheckpoints
 mirror.MIRROR_SECONDS = 0.05
 class Dying(PassCheckpoints):
     def due(self):

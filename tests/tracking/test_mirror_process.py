@@ -14,11 +14,11 @@ import psutil
 import pytest
 
 from pipeline.config import Tracking
-from pipeline.errors import LabError
 from pipeline.mirror_process import end, launch
-from pipeline.provenance import owner
 from pipeline.rebuild import rebuild
-from pipeline.sweep import Sweep
+from pipeline.sweep.sweep import Sweep
+from pipeline.system.errors import LabError
+from pipeline.system.provenance import owner
 from tests.support.flaky_server import free_port
 from tests.support.swept import (
     Request,
@@ -150,8 +150,9 @@ def test_what_a_server_refuses_is_told_once_while_training_goes_on(
 TRAIN = """
 import sys
 from pathlib import Path
-from pipeline import pass_training, sweep
-from pipeline.checkpoints import PassCheckpoints
+from pipeline.sweep import training as pass_training
+from pipeline.sweep import sweep
+from pipeline.points.checkpoint import PassCheckpoints
 from pipeline.mirror_process import launch
 from tests.support.swept import rates
 class Thinking(PassCheckpoints):

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from pipeline import mirror_service
-from pipeline.history import History
+from pipeline.backends.shared.history import History
 from pipeline.mirror_service import DistantJob
-from pipeline.point_folder import PointFolder
+from pipeline.points.folder import PointFolder
 from tests.support.trained import config
 
 SIGNATURE = "0" * 16

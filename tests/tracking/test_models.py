@@ -22,17 +22,17 @@ from mlflow.entities import LoggedModel, Metric
 from mlflow.exceptions import MlflowException
 from numpy.typing import NDArray
 
-from pipeline import models
 from pipeline.backends.numpy.network import predict, stack
+from pipeline.backends.shared.history import History
+from pipeline.backends.shared.initial_weights import Weights, draw
 from pipeline.config import Config, Tracking
-from pipeline.data import Arrays
-from pipeline.errors import LabError
-from pipeline.history import History
-from pipeline.initial_weights import Weights, draw
-from pipeline.models import chosen_epochs, log_models, write_model
-from pipeline.points import Point, outcome_of
-from pipeline.store import open_store, store_uri
-from pipeline.tracking import Tracker
+from pipeline.data.arrays import Arrays
+from pipeline.points.point import Point, outcome_of
+from pipeline.system.errors import LabError
+from pipeline.tracking import models
+from pipeline.tracking.models import chosen_epochs, log_models, write_model
+from pipeline.tracking.store import open_store, store_uri
+from pipeline.tracking.tracker import Tracker
 from tests.support.trained import config, sweep
 
 TABLE = config("experiment=three_bits", "model.hidden_size=4", "dtype=float64")
@@ -221,7 +221,7 @@ def test_a_keras_model_predicts_what_training_measured(tmp_path: Path, tiny_imag
 
 
 def test_nothing_heavy_is_imported_before_a_model_is_written() -> None:
-    code = "import sys, pipeline.models; print({'mlflow', 'keras', 'tensorflow'} & set(sys.modules))"
+    code = "import sys, pipeline.tracking.models; print({'mlflow', 'keras', 'tensorflow'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
 

@@ -14,14 +14,16 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 from PIL import Image
 
-from pipeline.answers import headline
+from pipeline.backends.shared.history import History
 from pipeline.config import Tracking
-from pipeline.diagnosis import diagnose
-from pipeline.history import History
-from pipeline.margins import write_png
-from pipeline.plots import point_figures
-from pipeline.points import POINTS, Point
-from pipeline.presentation import (
+from pipeline.diagnosis.networks import diagnose
+from pipeline.drawing.layout import write_png
+from pipeline.points.point import POINTS, Point
+from pipeline.points.sweep_record import SweepRecord, sweep_folder, write_sweep
+from pipeline.studies.answers import headline
+from pipeline.studies.figures import point_figures
+from pipeline.studies.images.stepped import image_keys, stepped_images
+from pipeline.tracking.pages.presentation import (
     LOGGED_IMAGES,
     image_files,
     point_tags,
@@ -29,11 +31,9 @@ from pipeline.presentation import (
     present_study,
     present_sweep,
 )
-from pipeline.stepped_images import image_keys, stepped_images
-from pipeline.store import store_uri
-from pipeline.sweep_record import SweepRecord, sweep_folder, write_sweep
-from pipeline.tracking import Tracker
-from pipeline.views import view_tags
+from pipeline.tracking.pages.views import view_tags
+from pipeline.tracking.store import store_uri
+from pipeline.tracking.tracker import Tracker
 from tests.support.maps import map_point
 from tests.support.swept import artifacts
 from tests.support.trained import config, sweep, trained

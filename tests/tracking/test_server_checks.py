@@ -8,8 +8,15 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from pipeline.errors import LabError
-from pipeline.server_checks import check_packages, check_password, check_port, database, pool_size, without_password
+from pipeline.system.errors import LabError
+from pipeline.tracking.server.checks import (
+    check_packages,
+    check_password,
+    check_port,
+    database,
+    pool_size,
+    without_password,
+)
 from tests.support.flaky_server import free_port
 from tests.support.postgres import FAST, postgres
 from tests.support.team_server import needs_packages

@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from pipeline.cli import PROJECT
+from pipeline.system.cli import PROJECT
 from tests.support.team_server import await_end
 
 STAND_IN = """
@@ -27,7 +27,7 @@ time.sleep(600)
 """
 HOLDER = """
 import pathlib, subprocess, sys, time
-from pipeline.server_process import mlflow_server
+from pipeline.tracking.server.process import mlflow_server
 with mlflow_server(sys.argv[2:], {}, pathlib.Path(sys.argv[1]), subprocess.DEVNULL):
     time.sleep(600)
 """

@@ -15,10 +15,10 @@ import pytest
 from sqlalchemy import event
 from sqlalchemy.engine import Engine
 
-from pipeline.cli import PROJECT
 from pipeline.config import Tracking
-from pipeline.errors import LabError
-from pipeline.store import CREDENTIALS, answered, open_store
+from pipeline.system.cli import PROJECT
+from pipeline.system.errors import LabError
+from pipeline.tracking.store import CREDENTIALS, answered, open_store
 from tests.support.flaky_server import free_port
 
 LOCAL = Tracking(name="local", uri=None)
@@ -96,7 +96,7 @@ def test_a_file_where_the_store_belongs(tmp_path: Path) -> None:
 def test_a_store_whose_making_was_killed_is_made_anew(tmp_path: Path) -> None:
     code = (
         "import os, sys; from pathlib import Path; from sqlalchemy import event; from sqlalchemy.engine import Engine;"
-        "from pipeline.config import Tracking; from pipeline.store import open_store;"
+        "from pipeline.config import Tracking; from pipeline.tracking.store import open_store;"
         "end = lambda c, k, text, *_: os._exit(9) if 'TABLE metrics' in text else None;"
         "event.listen(Engine, 'before_cursor_execute', end);"
         "open_store(Tracking(name='local', uri=None), 'study', Path(sys.argv[1]))"

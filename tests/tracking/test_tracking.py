@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 
+from pipeline.backends.shared.history import Metric
 from pipeline.config import Tracking, flatten
-from pipeline.history import Metric
-from pipeline.points import Outcome
-from pipeline.store import store_uri
-from pipeline.tracking import BATCH, NOT_PARAMS, Status, Tracker
+from pipeline.points.point import Outcome
+from pipeline.tracking.store import store_uri
+from pipeline.tracking.tracker import BATCH, NOT_PARAMS, Status, Tracker
 from tests.support.trained import config
 
 LOCAL = Tracking(name="local", uri=None)

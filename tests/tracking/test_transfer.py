@@ -9,14 +9,16 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 
-from pipeline import checkpoints as checkpoints_module
-from pipeline import cli, distribution, transfer
 from pipeline.config import Tracking
-from pipeline.errors import LabError
-from pipeline.point_folder import PointFolder
-from pipeline.sweep import Sweep
-from pipeline.tracking import Tracker
-from pipeline.transfer import FOLDER, drop_checkpoints, fetch_checkpoint, fetch_point, send_checkpoint
+from pipeline.points import checkpoint as checkpoints_module
+from pipeline.points.folder import PointFolder
+from pipeline.sweep.sweep import Sweep
+from pipeline.sweep.workers import distribution
+from pipeline.system import cli
+from pipeline.system.errors import LabError
+from pipeline.tracking import transfer
+from pipeline.tracking.tracker import Tracker
+from pipeline.tracking.transfer import FOLDER, drop_checkpoints, fetch_checkpoint, fetch_point, send_checkpoint
 from tests.support.engines import HereEngine
 from tests.support.flaky_server import mlflow_server
 from tests.support.swept import Request, artifacts, at_epoch, interrupt, on_disk, rates, runs_of, statuses, swept

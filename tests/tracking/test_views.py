@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pipeline.backends.shared.history import History
 from pipeline.config import Config, flatten
-from pipeline.history import History
-from pipeline.stepped_images import image_keys
-from pipeline.views import LOG_LOSS, MOST_RUNS, TAG, TAG_BYTES, view_tags
+from pipeline.studies.images.stepped import image_keys
+from pipeline.tracking.pages.views import LOG_LOSS, MOST_RUNS, TAG, TAG_BYTES, view_tags
 from tests.support.maps import map_config, map_point
 from tests.support.trained import config, trained
 

@@ -20,9 +20,9 @@ from benchmarks.growth import Growth, Series, grow
 from benchmarks.measuring import Benchmark, Contenders, NotMeasured, Result, exponent, measure, peer, spread
 from benchmarks.report import goal, growth_lines, render, row
 from pipeline.backends.numpy.training import train
-from pipeline.cli import PROJECT
-from pipeline.errors import LabError
-from pipeline.history import History
+from pipeline.backends.shared.history import History
+from pipeline.system.cli import PROJECT
+from pipeline.system.errors import LabError
 from tests.support.trained import config, trained
 
 Make = Callable[..., Benchmark]

@@ -13,7 +13,7 @@ import pytest
 import sqlalchemy
 from mlflow import MlflowClient
 
-from pipeline.server_checks import without_password
+from pipeline.tracking.server.checks import without_password
 from tests.support.swept import artifacts, runs_of, statuses
 from tests.support.team_server import TeamServer, team_server, without_secrets
 

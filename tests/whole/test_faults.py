@@ -15,9 +15,9 @@ import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
-from pipeline.point_folder import CHECKPOINT
-from pipeline.points import read_point
-from pipeline.store import store_uri
+from pipeline.points.folder import CHECKPOINT
+from pipeline.points.point import read_point
+from pipeline.tracking.store import store_uri
 
 GRID = ("-m", "experiment=three_bits", "model.hidden_size=4,32", "results=results/three_bits/numpy")
 FAST = ("optimizer.learning_rate=1,10", "training.epochs=2000")
@@ -73,7 +73,7 @@ def test_two_commands_at_once_train_each_point_once(ready: Path) -> None:
 
 @pytest.mark.slow
 def test_a_pipeline_that_is_stopped_by_ctrl_c_goes_on(ready: Path) -> None:
-    module = ready / "pipeline" / "checkpoints.py"
+    module = ready / "pipeline" / "points" / "checkpoint.py"
     module.write_text(module.read_text().replace("FIRST_SECONDS = 2.0", "FIRST_SECONDS = 0.2"))
     (ready / "dvc.yaml").write_text(
         "stages:\n  train:\n"

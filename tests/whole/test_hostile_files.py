@@ -20,42 +20,44 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from pipeline import cli
-from pipeline import pass_training as training_module
-from pipeline import sweep as sweep_module
 from pipeline.compare import compare, read_results, write_report
 from pipeline.config import Tracking
-from pipeline.errors import LabError
-from pipeline.files import write_sums
-from pipeline.results import restore
-from pipeline.sweep_record import all_sweeps, read_sweep
+from pipeline.points.results import restore
+from pipeline.points.sweep_record import all_sweeps, read_sweep
+from pipeline.sweep import sweep as sweep_module
+from pipeline.sweep import training as training_module
+from pipeline.system import cli
+from pipeline.system.errors import LabError
+from pipeline.system.files import write_sums
 from tests.data.test_data import Trap, arrays, describe, refusal
 from tests.support.hostile import NoMirror, Terminal
 from tests.support.swept import at_epoch, interrupt, killed, on_disk, rates, swept
 
 READERS = {
-    "transfer.py": "what came through a server, SHA256SUMS and checkpoints: test_transfer.py",
-    "checkpoints.py": "checkpoint.npz",
-    "cli.py": "conf/*.yaml",
+    "tracking/transfer.py": "what came through a server, SHA256SUMS and checkpoints: test_transfer.py",
+    "points/checkpoint.py": "checkpoint.npz",
+    "system/cli.py": "conf/*.yaml",
+    "backends/keras/state.py": "the state in checkpoint.npz",
     "compare.py": "results/*/*/sweep.json, reports/recorded/*.md",
-    "data.py": "data/prepared/*/data.json and *.npy",
+    "data/arrays.py": "data/prepared/*/data.json and *.npy",
     "fetch.py": "data/raw, data.local_dir",
-    "files.py": "SHA256SUMS, *.npz, files by their checksum",
-    "idx.py": "",
-    "jobs.py": "signed.json",
+    "system/files.py": "SHA256SUMS, *.npz, files by their checksum",
+    "data/raw/idx.py": "",
+    "points/job.py": "signed.json",
     "mirror_service.py": "metrics.csv of a point that its command trains: test_mirror_service.py",
-    "model_loader.py": "network.json and weights.npz of a model in MLflow",
-    "point_folder.py": "metrics.csv and run.json of a point in training",
+    "backends/numpy/model_loader.py": "network.json and weights.npz of a model in MLflow",
+    "points/folder.py": "metrics.csv and run.json of a point in training",
     "pulled.py": "dvc.lock: test_pulled.py",
-    "points.py": "config.json, outcome.json, metrics.csv, weights.npz, map.npz, TABLE.csv of a complete point",
+    "points/point.py": "config.json, outcome.json, metrics.csv, weights.npz, map.npz, TABLE.csv of a complete point",
     "prepare.py": "data/raw/*",
-    "presentation.py": "config.json of the points of other sweeps",
-    "provenance.py": "dvc.lock",
-    "reproduction.py": "published/*.csv, reports/rounding.csv",
-    "sources.py": "downloads: npz, gz, tgz, deb",
-    "statements.py": "reports/recorded/*.csv",
-    "store.py": "mlruns/mlflow.db",
-    "sweep_record.py": "sweep.json",
+    "tracking/pages/presentation.py": "config.json of the points of other sweeps",
+    "system/provenance.py": "dvc.lock",
+    "report/published/reproduction.py": "published/*.csv, reports/rounding.csv",
+    "data/raw/sources.py": "downloads: npz, gz, tgz, deb",
+    "report/published/statements.py": "reports/recorded/*.csv",
+    "tracking/store.py": "mlruns/mlflow.db",
+    "points/identity.py": "",
+    "points/sweep_record.py": "sweep.json",
     "ui.py": "",
 }
 """Modules that read files, and what: a module that begins to must be put here, and its files below."""
@@ -96,7 +98,11 @@ TESTS = cli.PROJECT / "tests"
 
 def test_no_module_reads_a_file_that_is_not_looked_at_here() -> None:
     package = cli.CONF.parent / "pipeline"
-    reading = {file.name for file in package.glob("*.py") if READS.search(file.read_text(encoding="utf-8"))}
+    reading = {
+        file.relative_to(package).as_posix()
+        for file in package.rglob("*.py")
+        if READS.search(file.read_text(encoding="utf-8"))
+    }
     assert reading <= set(READERS), reading - set(READERS)
 
 

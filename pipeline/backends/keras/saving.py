@@ -5,8 +5,8 @@ from __future__ import annotations
 import keras
 
 from pipeline.backends.keras.layers import build_layers, variables
+from pipeline.backends.shared.initial_weights import Weights
 from pipeline.config import Config
-from pipeline.initial_weights import Weights
 
 
 def plain_model(config: Config, weights: Weights) -> keras.Sequential:

@@ -9,8 +9,8 @@ import keras
 import numpy as np
 from keras import ops
 
+from pipeline.backends.shared.schedules import factors
 from pipeline.optimizer_sections import Constant, ReduceOnPlateau, Schedule
-from pipeline.schedules import factors
 
 
 class Scheduled(keras.optimizers.schedules.LearningRateSchedule):  # type: ignore[misc]

@@ -12,8 +12,8 @@ import keras
 import numpy as np
 
 from pipeline.backends.keras.network import Network
-from pipeline.checkpoints import State
-from pipeline.files import explained
+from pipeline.points.checkpoint import State
+from pipeline.system.files import explained
 
 WEIGHTS, SEEDS = "weights.h5", "seeds"
 

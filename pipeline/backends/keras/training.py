@@ -17,13 +17,20 @@ from keras import ops
 from pipeline.backends.keras.network import LoopedNetwork, Network, build
 from pipeline.backends.keras.optimizers import Watched
 from pipeline.backends.keras.state import restore, state_of
-from pipeline.checkpoints import Checkpoints
+from pipeline.backends.shared.history import (
+    History,
+    direction_change_rows,
+    note_update,
+    record_epochs,
+    snapshot_epochs,
+    weight_metrics,
+)
+from pipeline.backends.shared.initial_weights import Weights, is_trained
+from pipeline.backends.shared.schedules import updates_per_epoch
 from pipeline.config import Config
-from pipeline.data import Arrays, epoch_order
-from pipeline.errors import LabError
-from pipeline.history import History, direction_change_rows, note_update, record_epochs, snapshot_epochs, weight_metrics
-from pipeline.initial_weights import Weights, is_trained
-from pipeline.schedules import updates_per_epoch
+from pipeline.data.arrays import Arrays, epoch_order
+from pipeline.points.checkpoint import Checkpoints
+from pipeline.system.errors import LabError
 
 EVALUATION_ROWS = 2048
 MEASURED = ("loss", "accuracy", "mean_absolute_error")

@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.config import Config, NumpyBackend
-from pipeline.data import Arrays
-from pipeline.errors import LabError
+from pipeline.data.arrays import Arrays
+from pipeline.system.errors import LabError
 
 INSTALL = "`uv pip install -r pyproject.toml --extra cuda`, or use backend.array_module=numpy"
 

@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from pipeline.backends.numpy import optimizers
 from pipeline.backends.numpy.network import Array
 from pipeline.backends.numpy.packed import Packed
+from pipeline.backends.shared.parametrization import rate_scales
+from pipeline.backends.shared.schedules import Factors, factors
 from pipeline.model_sections import Model
 from pipeline.optimizer_sections import Constant, Optimizer, ReduceOnPlateau, Schedule
-from pipeline.parametrization import rate_scales
-from pipeline.schedules import Factors, factors
 
 
 @dataclass

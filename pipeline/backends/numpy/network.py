@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:  # a copy of this module goes with each model to MLflow, and the rest of the package stays here
-    from pipeline.initial_weights import Weights
+    from pipeline.backends.shared.initial_weights import Weights
     from pipeline.model_sections import Model
 
 Array = NDArray[np.floating]

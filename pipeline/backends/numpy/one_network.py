@@ -15,7 +15,7 @@ from pipeline.backends.numpy.losses import Targets, loss_and_slope
 from pipeline.backends.numpy.network import ACTIVATIONS, SLOPES, Array
 from pipeline.backends.numpy.packed import Packed
 from pipeline.config import Config
-from pipeline.data import Arrays
+from pipeline.data.arrays import Arrays
 
 WIDE = 64
 """From so many features on, those that are zero in a whole batch are looked for."""

@@ -11,7 +11,7 @@ from typing import Protocol
 
 import numpy as np
 
-from pipeline.backends.numpy.grid_last import SPREAD
+from pipeline.backends.numpy.many_networks import SPREAD
 from pipeline.backends.numpy.network import Array
 from pipeline.backends.numpy.packed import Packed
 from pipeline.optimizer_sections import AdaGrad, Optimizer

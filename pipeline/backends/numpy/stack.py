@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.backends.numpy import grid_last
+from pipeline.backends.numpy import many_networks as grid_last
 from pipeline.backends.numpy.array_modules import array_module, to_host, uploaded
 from pipeline.backends.numpy.deep_network import DeepNetwork
 from pipeline.backends.numpy.descent import Descent
@@ -25,11 +25,11 @@ from pipeline.backends.numpy.network import Array, forward
 from pipeline.backends.numpy.one_network import WIDE, Batch, OneNetwork, batch
 from pipeline.backends.numpy.packed import Packed
 from pipeline.backends.numpy.state import Progress
-from pipeline.checkpoints import State
+from pipeline.backends.shared.initial_weights import Weights, is_trained
+from pipeline.backends.shared.schedules import updates_per_epoch
 from pipeline.config import Config
-from pipeline.data import Arrays, epoch_order
-from pipeline.initial_weights import Weights, is_trained
-from pipeline.schedules import updates_per_epoch
+from pipeline.data.arrays import Arrays, epoch_order
+from pipeline.points.checkpoint import State
 
 EVALUATION_ROWS = 2048
 STRIDE = 256

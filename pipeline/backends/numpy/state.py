@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from pipeline.backends.numpy.descent import Plateau
 from pipeline.backends.numpy.network import Array
 from pipeline.backends.numpy.packed import Packed
-from pipeline.checkpoints import State
+from pipeline.points.checkpoint import State
 
 
 @dataclass

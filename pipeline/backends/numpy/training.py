@@ -12,11 +12,18 @@ from pipeline.backends.numpy.array_modules import to_host
 from pipeline.backends.numpy.network import Array
 from pipeline.backends.numpy.stack import Measures, Stack
 from pipeline.backends.numpy.state import Progress
-from pipeline.checkpoints import Checkpoints
+from pipeline.backends.shared.history import (
+    History,
+    direction_change_rows,
+    note_update,
+    record_epochs,
+    snapshot_epochs,
+    weight_metrics,
+)
+from pipeline.backends.shared.initial_weights import Weights, draw
 from pipeline.config import Config
-from pipeline.data import Arrays
-from pipeline.history import History, direction_change_rows, note_update, record_epochs, snapshot_epochs, weight_metrics
-from pipeline.initial_weights import Weights, draw
+from pipeline.data.arrays import Arrays
+from pipeline.points.checkpoint import Checkpoints
 
 Report = Callable[[int, float], None]
 

@@ -1,0 +1,55 @@
+"""Which function trains a point."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from pipeline.backends.shared.history import History
+from pipeline.config import Config
+from pipeline.data.arrays import Arrays
+from pipeline.points.checkpoint import Checkpoints
+
+
+class Train(Protocol):
+    """Trains points of one pass: fills a history for each, reports as it goes on, begins where a checkpoint ends."""
+
+    def __call__(
+        self,
+        points: Sequence[Config],
+        arrays: Arrays,
+        histories: Sequence[History],
+        report: Callable[[int, float], None],
+        checkpoints: Checkpoints | None = None,
+    ) -> None: ...
+
+
+def trainer(config: Config) -> Train:
+    """What trains a point; only then is its module imported, and with it TensorFlow where Keras trains."""
+    if config.data.kind == "curve" and config.grid is None:
+        from pipeline.backends.numpy.curves.descent import train_balls
+
+        return train_balls
+    if config.grid is not None:
+        from pipeline.backends.numpy.maps.rate_map import train_map
+
+        return train_map
+    if config.backend.name == "keras":
+        from pipeline.backends.keras.training import train as train_keras
+
+        return train_keras
+    if config.optimizer.name in ("bfgs", "lbfgs"):
+        from pipeline.backends.numpy.methods.minimizers import train as train_minimizer
+
+        return train_minimizer
+    if config.optimizer.name == "annealing":
+        from pipeline.backends.numpy.methods.annealing import train as train_annealing
+
+        return train_annealing
+    if config.optimizer.name == "aw_sgd":
+        from pipeline.backends.numpy.methods.aw_sgd import train as train_aw_sgd
+
+        return train_aw_sgd
+    from pipeline.backends.numpy.training import train
+
+    return train

@@ -1,0 +1,1 @@
+"""Balls that roll down a curve."""

@@ -1,0 +1,1 @@
+"""Maps: every pair of values of two knobs, trained in one run."""

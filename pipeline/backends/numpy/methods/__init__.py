@@ -1,0 +1,1 @@
+"""Methods with a training loop of their own."""

@@ -1,0 +1,1 @@
+"""What both backends share: initial weights, schedules, and what a training records."""

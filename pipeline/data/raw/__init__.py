@@ -1,0 +1,1 @@
+"""The files of a data set as their publisher has them: fetched, checked, decoded."""

@@ -1,0 +1,1 @@
+"""How a training went: judged from its config and its history alone."""

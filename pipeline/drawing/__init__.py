@@ -1,0 +1,1 @@
+"""Figures that know no study."""

@@ -1,0 +1,1 @@
+"""What a point is, and all its files."""

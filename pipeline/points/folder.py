@@ -1,0 +1,215 @@
+"""The folder of a point while it trains: `.points/SIGNATURE.training`, which becomes `.points/SIGNATURE`.
+
+What is in it at any moment is enough to go on from: the journal is only appended to, the checkpoint replaced by a
+rename, and SHA256SUMS, which makes the folder complete, is written last.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import json
+import os
+import shutil
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from filelock import FileLock, Timeout
+from pydantic import TypeAdapter
+
+from pipeline.backends.shared.history import History, Metric
+from pipeline.points.checkpoint import Checkpoint, State, read_checkpoint, stack_snapshots, write_checkpoint
+from pipeline.points.point import POINTS, UNREADABLE, Outcome, outcome_of, read_journal
+from pipeline.system.files import SUMS, explained, write_file, write_sums
+
+JOURNAL, CHECKPOINT = "metrics.csv", "checkpoint.npz"
+HEADER = b"step,timestamp,name,value\n"
+
+
+@dataclass(frozen=True)
+class Run:
+    """What run.json holds: how the point was asked for and where, and which attempt at it this is, begun when (ms)."""
+
+    name: str
+    overrides: list[str]
+    tags: dict[str, str]
+    attempt: str
+    started: int
+    owner: str
+
+
+RUN = TypeAdapter(Run)
+
+
+class PointFolder:
+    """The folder of one point in training. Nobody but the holder of its claim may change it.
+
+    Args:
+        root: folder that holds .points/.
+        signature: the point's.
+
+    Attributes:
+        rows: how many metrics the journal holds.
+        kept: how many of them a checkpoint counts on, so that they will not be written again with other times.
+
+    Raises:
+        LabError: from every method that writes, when the folder cannot be written.
+    """
+
+    def __init__(self, root: Path, signature: str) -> None:
+        self.final = root / POINTS / signature
+        self.path = self.final.with_name(f"{signature}.training")
+        self._lock = FileLock(root / POINTS / ".locks" / signature, is_singleton=False)
+        self._journal = self.path / JOURNAL
+        self._forget_journal()
+
+    def _forget_journal(self) -> None:
+        self.rows, self.kept, self._bytes, self._digest = 0, 0, 0, hashlib.sha256()
+
+    def claim(self) -> bool:
+        """Claim the point for this process; the claim ends with the process, however it ends.
+
+        Returns:
+            Whether nobody else holds it.
+        """
+        with explained(self.final):
+            Path(self._lock.lock_file).parent.mkdir(parents=True, exist_ok=True)
+            try:
+                self._lock.acquire(timeout=0)
+            except Timeout:
+                return False
+        return True
+
+    def release(self) -> None:
+        """Give the claim up."""
+        self._lock.release()
+
+    def begin(self) -> None:
+        """Make the folder, empty but for the head of its journal."""
+        with explained(self.path):
+            if self.path.exists():
+                shutil.rmtree(self.path)
+            (self.path / "plots").mkdir(parents=True)
+            self._forget_journal()
+            self._write_journal(HEADER, "xb")
+
+    def resume(self) -> Checkpoint | None:
+        """The checkpoint to go on from, with its metrics; what the journal holds beyond it is cut off.
+
+        Returns:
+            None where there is none.
+
+        Raises:
+            OSError, ValueError and the like (`points.UNREADABLE`): there is one, but it is damaged.
+        """
+        if not (self.path / CHECKPOINT).exists():
+            return None
+        checkpoint = read_checkpoint(self.path / CHECKPOINT)
+        content = self._journal.read_bytes()[: checkpoint.journal_bytes]
+        if hashlib.sha256(content).hexdigest() != checkpoint.journal_sha256:
+            raise ValueError(f"{JOURNAL} is not the one that {CHECKPOINT} was written with")
+        checkpoint.history.metrics = read_journal(io.StringIO(content.decode(), newline=""))
+        if len(checkpoint.history.metrics) != checkpoint.journal_rows:
+            raise ValueError(f"{JOURNAL} has {len(checkpoint.history.metrics)} rows, not {checkpoint.journal_rows}")
+        with explained(self._journal):
+            (self.path / SUMS).unlink(missing_ok=True)
+            os.truncate(self._journal, len(content))
+            shutil.rmtree(self.path / "plots", ignore_errors=True)
+            (self.path / "plots").mkdir()
+        self.rows = self.kept = checkpoint.journal_rows
+        self._bytes, self._digest = len(content), hashlib.sha256(content)
+        return checkpoint
+
+    def write_json(self, name: str, content: object) -> None:
+        """Write one JSON file."""
+        self.write_text(name, json.dumps(content, indent=2, sort_keys=True) + "\n")
+
+    def write_text(self, name: str, content: str) -> None:
+        """Write one text file."""
+        with explained(self.path / name):
+            write_file(self.path / name, lambda file: file.write_text(content, encoding="utf-8"))
+
+    def append(self, metrics: Iterable[Metric]) -> None:
+        """Append to the journal."""
+        text = io.StringIO(newline="")
+        csv.writer(text, lineterminator="\n").writerows((m.step, m.timestamp, m.name, repr(m.value)) for m in metrics)
+        with explained(self._journal):
+            self._write_journal(text.getvalue().encode(), "ab")
+        self.rows += text.getvalue().count("\n")
+
+    def _write_journal(self, content: bytes, mode: str) -> None:
+        with self._journal.open(mode) as stream:
+            stream.write(content)
+            stream.flush()
+            os.fsync(stream.fileno())
+        self._digest.update(content)
+        self._bytes += len(content)
+
+    def keep(self, epoch: int, state: State, history: History) -> None:
+        """Write new metrics to the journal, then a checkpoint that counts on them."""
+        self.append(history.metrics[self.rows :])
+        checkpoint = Checkpoint(epoch, state, history, self.rows, self._bytes, self._digest.hexdigest())
+        with explained(self.path / CHECKPOINT):
+            write_checkpoint(self.path / CHECKPOINT, checkpoint)
+        self.kept = self.rows
+
+    def write_history(self, history: History) -> Outcome:
+        """Write what is only known at the end: what the journal lacks, weights, tables, outcome."""
+        self.append(history.metrics[self.rows :])
+        with explained(self.path):
+            weights = stack_snapshots(history)
+            write_file(self.path / "weights.npz", lambda file: np.savez(file, allow_pickle=False, **weights))
+            if history.map_arrays:
+                arrays = history.map_arrays
+                write_file(self.path / "map.npz", lambda file: np.savez(file, allow_pickle=False, **arrays))
+            for name, rows in history.tables.items():
+                write_file(self.path / f"{name}.csv", partial(_write_table, rows))
+        outcome = outcome_of(history)
+        self.write_json("outcome.json", asdict(outcome))
+        return outcome
+
+    def complete(self) -> Path:
+        """Seal the folder with its checksums and put it in its place, replacing an earlier one."""
+        with explained(self.final):
+            write_sums(self.path, but=CHECKPOINT)
+        self.put_in_place()
+        return self.final
+
+    def put_in_place(self) -> None:
+        """Rename a sealed folder into its place."""
+        with explained(self.final):
+            (self.path / CHECKPOINT).unlink(missing_ok=True)
+            shutil.rmtree(self.final, ignore_errors=True)
+            self.path.rename(self.final)
+
+    def has_begun(self) -> bool:
+        """Whether there is something to go on with."""
+        return (self.path / CHECKPOINT).exists() or self.is_sealed()
+
+    def is_sealed(self) -> bool:
+        """Whether the folder only needs to be put in its place: its process was killed just before."""
+        return (self.path / SUMS).exists()
+
+    def discard(self) -> None:
+        """Take the folder away."""
+        shutil.rmtree(self.path, ignore_errors=True)
+
+
+def read_run(folder: Path) -> dict[str, Any]:
+    """What the run.json of a point's folder says of its training; empty where it is not one that training wrote."""
+    try:
+        return asdict(RUN.validate_json((folder / "run.json").read_bytes(), strict=True))
+    except UNREADABLE:
+        return {}
+
+
+def _write_table(rows: list[dict[str, float]], file: Path) -> None:
+    with file.open("w", newline="") as stream:
+        writer = csv.DictWriter(stream, fieldnames=list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)

@@ -1,0 +1,55 @@
+"""What `dvc metrics show` and `dvc plots show` read: a line of numbers for each study and backend, and its curves."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pipeline.diagnosis.networks import PROBLEMS, diagnose
+from pipeline.points.point import Point
+from pipeline.studies.answers import best_point
+from pipeline.studies.plot_data import cell_metric, recorded
+
+CURVES = ("train/loss", "train/mean_absolute_error", "train/accuracy", "test/loss", "test/accuracy", "weights/weight")
+
+
+def study_metrics(points: Sequence[Point]) -> dict[str, Any]:
+    """The best point of one backend's, how many points ended how, and their training time in seconds.
+
+    Of a study of maps: what the first one comes to.
+    """
+    verdicts = Counter(diagnose(point.config, point.history).verdict for point in points)
+    best, metric = best_point(points), cell_metric(points)
+    numbers: dict[str, Any] = {"points": len(points)}
+    if best is not None:
+        numbers["best"] = {
+            metric: best.outcome.final[metric],
+            "optimizer.learning_rate": best.config.optimizer.learning_rate,
+            "model.hidden_size": best.config.model.hidden_size,
+        }
+    if points[0].config.grid is not None:
+        numbers |= {name: value for name, value in points[0].outcome.final.items() if name.startswith("map/")}
+    else:
+        numbers |= {verdict.replace(" ", "_"): verdicts[verdict] for verdict in PROBLEMS}
+    return numbers | {"seconds": round(sum(point.outcome.seconds for point in points), 3)}
+
+
+def curve_rows(backends: Mapping[str, Sequence[Point]]) -> list[dict[str, Any]]:
+    """The recorded curves of a study: one row for each point and epoch, with the knobs under their config names."""
+    points = [point for members in backends.values() for point in members]
+    names = [name for name in CURVES if recorded(points, name)]
+    rows = []
+    for point in points:
+        knobs = {
+            "backend": point.config.backend.name,
+            "point": point.name,
+            "optimizer.learning_rate": point.config.optimizer.learning_rate,
+            "model.hidden_size": point.config.model.hidden_size,
+        }
+        by_epoch: dict[int, dict[str, Any]] = {}
+        for metric in point.history.metrics:
+            if metric.name in names:
+                by_epoch.setdefault(metric.step, {})[metric.name] = metric.value
+        rows += [knobs | {"epoch": epoch} | {n: by_epoch[epoch].get(n) for n in names} for epoch in sorted(by_epoch)]
+    return rows

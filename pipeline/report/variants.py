@@ -1,0 +1,129 @@
+"""A study that compares methods or features, in sentences and a table computed from its points."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+import numpy as np
+
+from pipeline.method_limits import MINIMIZERS
+from pipeline.points.point import Point
+from pipeline.report.parity import pairs
+from pipeline.report.published.page import table
+from pipeline.report.published.reproduction import BACKENDS, Results
+from pipeline.studies.variants.variants import SMOOTHED, TARGET, Variant, knob, target, variants
+
+CALLED = {"optimizer.name": "method", "schedule.name": "schedule", "feature": "feature"}
+SEARCHES = (*MINIMIZERS, "annealing")
+"""Methods that SciPy runs."""
+
+
+def variant_table(points: Sequence[Point]) -> Iterator[str]:
+    """A row for each variant of one backend's points, as Markdown; nothing where they are no variants."""
+    key, found = knob(points), variants(points)
+    if key is None:
+        return
+    yield (
+        f"Target: a loss of {target(points[0]):.3g}, {TARGET:.0%} of the baseline. A rate is usable where training "
+        "ends at most there; the range is the widest without a gap, + where the grid ends first. Steps: updates until "
+        f"the training loss{_smoothed(points)} first was at most the target, at the usable rate that took the fewest"
+        f"{_own_steps(points)}."
+    )
+    yield ""
+    rows = [[CALLED[key], "best rate", "loss there", "usable rates", "decades", "steps to the target", "at rate"]]
+    yield from table(rows + [_row(variant) for variant in found])
+
+
+def comparison(points: Sequence[Point]) -> list[str]:
+    """The widest usable range, the lowest loss, the fewest steps; what never reached the target."""
+    key, found = knob(points), variants(points)
+    usable = [variant for variant in found if variant.decades is not None]
+    rates = {float(rate) for variant in found for rate in variant.rates}
+    if key is None or not usable:
+        where = f"at rate {rates.pop():g}, the only one" if len(rates) == 1 else "at any rate"
+        return [f"none reaches the target {where}."] if key else []
+    told = []
+    widths = {variant.name: variant.decades or 0.0 for variant in usable}
+    widest, narrowest = max(widths.values()), min(widths.values())
+    if widest:
+        told.append(f"the widest range of usable rates: {_with(widths, widest)}, {widest:.1f} decades.")
+    if narrowest < widest:
+        much = f"{narrowest:.1f} decades" if narrowest else "one rate of the grid"
+        told.append(f"the narrowest: {_with(widths, narrowest)}, {much}.")
+    lowest = min(usable, key=lambda variant: variant.losses[variant.best or 0])
+    told.append(f"the lowest loss: {lowest.name}, {_best(lowest)}.")
+    fast = [variant for variant in usable if variant.fastest is not None]
+    if fast:
+        first = min(fast, key=lambda variant: variant.steps[variant.fastest or 0])
+        told.append(f"the fewest steps to the target: {first.name}, {_steps(first)} at rate {_fastest_rate(first)}.")
+    never = [variant.name for variant in found if variant.decades is None]
+    if never and len(rates) == 1:
+        told.append(f"at rate {rates.pop():g}, the only one, the target is not reached by {_listed(never)}.")
+    elif never:
+        told.append(f"at no rate of the grid reach{'es' if len(never) == 1 else ''} the target: {_listed(never)}.")
+    return told
+
+
+def parity_table(results: Results, study: str) -> list[str]:
+    """How far apart the backends are at each point of a study, as Markdown; nothing where none is trained by both.
+
+    A row for each point that both trained: the largest relative difference of the training loss over the epochs, and
+    the last loss of each.
+    """
+    rows = [["point", "largest relative difference of the training loss", "at epoch", *BACKENDS]]
+    for mine, theirs in pairs(results, study):
+        steps, one = mine.history.series("train/loss")
+        their_steps, other = theirs.history.series("train/loss")
+        common, at, there = np.intersect1d(steps, their_steps, return_indices=True)
+        if not len(common):
+            continue
+        a, b = one[at], other[there]
+        size = np.maximum(np.abs(a), np.abs(b))
+        apart = np.divide(np.abs(a - b), size, out=np.zeros_like(size), where=size > 0)
+        place = int(np.argmax(apart))
+        rows.append([f"`{mine.name}`", f"{apart[place]:.2g}", f"{common[place]:,}", f"{a[-1]:.4g}", f"{b[-1]:.4g}"])
+    return table(rows) if len(rows) > 1 else []
+
+
+def _row(variant: Variant) -> list[str]:
+    reach = "none"
+    if variant.range is not None:
+        low, high = variant.range
+        reach = f"{low:g}" if low == high else f"{low:g} to {high:g}"
+    decades = "" if variant.decades is None else f"{variant.decades:.1f}{'+' if variant.at_the_edge else ''}"
+    if variant.best is None:
+        return [variant.name, "", "diverged at every rate", reach, decades, "", ""]
+    best = f"{variant.rates[variant.best]:g}"
+    return [variant.name, best, f"{variant.losses[variant.best]:.4g}", reach, decades, _steps(variant),
+            _fastest_rate(variant)]  # fmt: skip
+
+
+def _best(variant: Variant) -> str:
+    place = variant.best or 0
+    return f"{variant.losses[place]:.3g} at rate {variant.rates[place]:g}"
+
+
+def _steps(variant: Variant) -> str:
+    return "" if variant.fastest is None else f"{variant.steps[variant.fastest]:,.0f}"
+
+
+def _fastest_rate(variant: Variant) -> str:
+    return "" if variant.fastest is None else f"{variant.rates[variant.fastest]:g}"
+
+
+def _own_steps(points: Sequence[Point]) -> str:
+    """What a step is for the methods whose epochs are no single updates."""
+    own = [name for name in dict.fromkeys(point.config.optimizer.name for point in points) if name in SEARCHES]
+    return f"; a step of {_listed(own)} is an iteration, which takes several losses" if own else ""
+
+
+def _smoothed(points: Sequence[Point]) -> str:
+    return f" (mean of {SMOOTHED} minibatches)" if "updates" in points[0].history.tables else ""
+
+
+def _with(widths: Mapping[str, float], width: float) -> str:
+    return _listed([name for name, own in widths.items() if own == width])
+
+
+def _listed(names: Sequence[str]) -> str:
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"

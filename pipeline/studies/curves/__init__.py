@@ -1,0 +1,1 @@
+"""Studies of balls on a curve."""

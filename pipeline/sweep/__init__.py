@@ -1,0 +1,1 @@
+"""A command's points: what to train, in which stacks, and the table that says how it went."""

@@ -1,0 +1,1 @@
+"""MLflow: the store, runs, models, data sets, views, and the server."""

@@ -1,0 +1,1 @@
+"""The tracking server: its process, and the checks before it starts."""
