@@ -12,10 +12,9 @@ from pathlib import Path
 from benchmarks import commands, gpu, growth, machine, mnist, peak_memory, small_networks
 from benchmarks.measuring import measure
 from benchmarks.report import HEAD, goal, growth_lines, render, row
-from pipeline.system.cli import PROJECT
 from pipeline.system.errors import LabError
 from pipeline.system.files import explained, write_file
-from pipeline.system.provenance import code_state
+from pipeline.system.project import PROJECT, code_state
 
 REPORT = PROJECT / "reports" / "benchmarks.md"
 # TensorFlow, once it is loaded, makes small NumPy calls take a tenth longer: small networks come before it.

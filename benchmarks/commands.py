@@ -15,8 +15,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from benchmarks.measuring import Benchmark, Contenders, NotMeasured
-from pipeline.system.cli import PROJECT
 from pipeline.system.errors import LabError
+from pipeline.system.project import PROJECT
 
 TRAIN = (sys.executable, "-m", "pipeline.train")
 DVC = (sys.executable, "-m", "dvc")

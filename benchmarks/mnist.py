@@ -21,7 +21,7 @@ from benchmarks.measuring import Benchmark, Contenders, NotMeasured, peer
 from benchmarks.untracked import composed, train_points
 from pipeline.config import Config
 from pipeline.data.arrays import PREPARED, Arrays, load
-from pipeline.system.cli import PROJECT
+from pipeline.system.project import PROJECT
 
 FEATURES, HIDDEN, CLASSES, BATCH, RATE, EPSILON = 784, 1000, 10, 1024, 0.001, 1e-7
 ROWS = 60_000

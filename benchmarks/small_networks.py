@@ -17,7 +17,7 @@ from benchmarks.untracked import composed, train_points, with_rates
 from pipeline.backends.shared.initial_weights import draw
 from pipeline.config import Config
 from pipeline.data.arrays import Arrays, load
-from pipeline.system.cli import PROJECT
+from pipeline.system.project import PROJECT
 
 HIDDEN = 4
 STUDY = ("experiment=three_bits", f"model.hidden_size={HIDDEN}")

@@ -26,7 +26,7 @@ from pipeline.backends.numpy.training import train
 from pipeline.backends.shared.history import History
 from pipeline.config import Config, read_config
 from pipeline.data.arrays import Arrays, load
-from pipeline.system.cli import CONF, PROJECT
+from pipeline.system.project import CONF, PROJECT
 
 Train = Callable[[Sequence[Config], Arrays, Sequence[History], Callable[[int, float], None]], None]
 

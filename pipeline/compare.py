@@ -35,6 +35,7 @@ from pipeline.studies.answers import PAGES
 from pipeline.system import cli
 from pipeline.system.errors import LabError
 from pipeline.system.files import explained, write_file, written_whole
+from pipeline.system.project import PROJECT
 from pipeline.system.terminal import aligned
 
 CONFIG_COLUMNS = (
@@ -254,7 +255,7 @@ def compare(config: DictConfig) -> None:
     """Read, write, and say where the report is."""
     results, published, reports = (folder(config, key) for key in ("results", "published", "reports"))
     trained = read_results(results)
-    tell_missing(cli.PROJECT, results)
+    tell_missing(PROJECT, results)
     found = write_report(trained, published, reports, read_commands(results))
     print(aligned(verdict_table(found)))
     print(f"\nreport: {os.path.relpath(reports / 'README.md')}")
@@ -269,7 +270,7 @@ def folder(config: DictConfig, key: str) -> Path:
     value = config[key]
     if not isinstance(value, str) or not value:
         raise LabError(f"{key} is not a folder.", expected="a path", received=repr(value), fix=f"{key}=PATH")
-    return cli.PROJECT / value
+    return PROJECT / value
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ from pipeline.data.raw.sources import SourceError, read_file, read_source
 from pipeline.system import cli
 from pipeline.system.errors import LabError
 from pipeline.system.files import explained, file_sha256, scratch_beside, written_whole
+from pipeline.system.project import PROJECT
 
 
 def fetch(data: IdxData, project: Path) -> Path:
@@ -115,7 +116,7 @@ def _from_sources(data: IdxData, parent: Path) -> dict[str, bytes]:
 
 def task(config: DictConfig) -> None:
     """What Hydra calls: fetch the chosen data set below the project's folder."""
-    fetch(read_data(config, "fetch"), cli.PROJECT)
+    fetch(read_data(config, "fetch"), PROJECT)
 
 
 if __name__ == "__main__":

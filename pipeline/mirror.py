@@ -22,7 +22,7 @@ from pipeline.points.point import POINTS, Point
 from pipeline.points.sweep_record import SweepRecord
 from pipeline.system.errors import LabError
 from pipeline.system.files import explained
-from pipeline.system.provenance import HEARTBEAT_SECONDS, owner
+from pipeline.system.processes import HEARTBEAT_SECONDS, owner
 from pipeline.system.terminal import notice
 from pipeline.tracking.pages.presentation import point_tags, present_study, present_sweep
 from pipeline.tracking.pages.views import NEWEST

@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.config import Config
 from pipeline.system.errors import LabError
-from pipeline.system.provenance import owner
+from pipeline.system.processes import owner
+from pipeline.system.project import PROJECT
 from pipeline.system.signals import SIGNALS
 from pipeline.system.terminal import notice
 
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
     from pipeline.points.job import Job
     from pipeline.points.sweep_record import SweepRecord
 
-PROJECT = Path(__file__).resolve().parent.parent
 TELL_SECONDS = 0.5
 
 

@@ -23,6 +23,7 @@ from pipeline.data.raw.checks import RAW, mismatch, read_data
 from pipeline.system import cli
 from pipeline.system.errors import LabError
 from pipeline.system.files import explained, file_sha256, written_whole
+from pipeline.system.project import PROJECT
 
 Split = tuple[NDArray[np.uint8], NDArray[np.int64]]
 
@@ -128,7 +129,7 @@ def _unfit(data: IdxData, received: str) -> LabError:
 
 def task(config: DictConfig) -> None:
     """What Hydra calls: prepare the chosen data set below the project's folder."""
-    prepare(read_data(config, "prepare"), cli.PROJECT)
+    prepare(read_data(config, "prepare"), PROJECT)
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ from pipeline.points.sweep_record import SweepRecord, all_sweeps
 from pipeline.pulled import tell_missing
 from pipeline.system import cli
 from pipeline.system.errors import LabError
-from pipeline.system.provenance import store_root
+from pipeline.system.project import PROJECT, store_root
 
 SOME = 10
 """So many points that cannot be read are named."""
@@ -112,13 +112,13 @@ def read_tracking(composed: DictConfig) -> Tracking:
 
 def task(composed: DictConfig) -> None:
     """What Hydra calls."""
-    results = cli.PROJECT / str(composed["results"])
-    told = rebuild(read_tracking(composed), cli.PROJECT, results)
+    results = PROJECT / str(composed["results"])
+    told = rebuild(read_tracking(composed), PROJECT, results)
     for name, points, sent in told:
         print(f"{name}: {points} points, {f'{sent} written' if sent else 'all there'}")
     if not told:
         print("there is nothing to write: no points for this store that can be read")
-    tell_missing(cli.PROJECT, results)
+    tell_missing(PROJECT, results)
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ from pipeline.rebuild import read_tracking
 from pipeline.system import cli
 from pipeline.system.errors import LabError
 from pipeline.system.files import explained
-from pipeline.system.provenance import store_root
+from pipeline.system.project import PROJECT, store_root
 from pipeline.system.terminal import aligned
 from pipeline.tracking.tracker import Tracker
 
@@ -97,7 +97,7 @@ def _studies(root: Path) -> Sequence[str]:
 def task(composed: DictConfig) -> None:
     """What Hydra calls."""
     study, backend = str(composed["study"]), composed["backend"]
-    root = store_root(cli.PROJECT)
+    root = store_root(PROJECT)
     if not (root / POINTS).exists() or study not in _studies(root):
         raise LabError(
             f"There is no study {study}.",
@@ -107,7 +107,7 @@ def task(composed: DictConfig) -> None:
         )
     tracking: Tracking = read_tracking(composed)
     tracker = Tracker(tracking, study, root)
-    removal = find(study, backend, cli.PROJECT, tracker)
+    removal = find(study, backend, PROJECT, tracker)
     print(aligned(removal.rows()))
     if composed["confirm"] is not True:
         print("\nnothing is removed yet; to remove all this, add confirm=true")

@@ -29,6 +29,7 @@ from pipeline.report.published.reproduction import ROUNDING_COLUMNS, Key, Result
 from pipeline.system import cli
 from pipeline.system.errors import LabError
 from pipeline.system.files import explained, write_file
+from pipeline.system.project import PROJECT
 from pipeline.system.terminal import TrainingProgress, aligned
 
 MOST_NETWORKS = 1000
@@ -134,7 +135,7 @@ def rounding(config: DictConfig) -> None:
     """Read the results, measure, write rounding.csv, and show it."""
     results, published, reports = (folder(config, key) for key in ("results", "published", "reports"))
     networks, seed = _whole(config, "networks", 1, MOST_NETWORKS), _whole(config, "seed", 0, 2**32 - 1)
-    spreads = measure(read_results(results), published, networks, seed, cli.PROJECT)
+    spreads = measure(read_results(results), published, networks, seed, PROJECT)
     file = reports / "rounding.csv"
     with explained(file):
         reports.mkdir(parents=True, exist_ok=True)

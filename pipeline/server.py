@@ -24,7 +24,7 @@ from pathlib import Path
 
 from pipeline.system.errors import LabError
 from pipeline.system.files import explained
-from pipeline.system.provenance import store_root
+from pipeline.system.project import PROJECT, store_root
 from pipeline.tracking.server.checks import (
     ADMIN_PASSWORD,
     DATABASE,
@@ -192,7 +192,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         help="what users may do with a study that another one began (EDIT: train points of it too)",
     )
     given = parser.parse_args(arguments)
-    artifacts = given.artifacts or str(store_root(Path(__file__).resolve().parent.parent) / "mlruns" / "server")
+    artifacts = given.artifacts or str(store_root(PROJECT) / "mlruns" / "server")
     artifacts = artifacts if "://" in artifacts else str(Path(artifacts).resolve())
     try:
         serve(Settings(given.host, given.port, given.workers, artifacts, given.default_permission), os.environ)

@@ -16,6 +16,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from pipeline.system import cli
 from pipeline.system.errors import LabError
+from pipeline.system.project import PROJECT
 
 if TYPE_CHECKING:
     import subprocess
@@ -87,7 +88,7 @@ def _train(
     from pipeline.sweep.sweep import Sweep  # takes a while, like the reading of the data; the process uses the time
 
     if _sweep is None:
-        _sweep = Sweep(cli.PROJECT, points[0][0], total, _process, engine)
+        _sweep = Sweep(PROJECT, points[0][0], total, _process, engine)
     return _sweep.train_all(points)
 
 

@@ -22,7 +22,7 @@ from urllib.parse import urlencode
 from urllib.request import Request
 
 from pipeline.system.errors import LabError
-from pipeline.system.provenance import store_root
+from pipeline.system.project import PROJECT, store_root
 from pipeline.tracking.pages.views import TAG
 from pipeline.tracking.server.process import (
     HOST,
@@ -199,7 +199,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m pipeline.ui", description="Open the runs in MLflow.")
     parser.add_argument("--port", type=int, default=5000, help="where to listen; the next free one if it is taken")
     port = parser.parse_args().port
-    project = store_root(Path(__file__).resolve().parent.parent)
+    project = store_root(PROJECT)
     try:
         serve(project, port, webbrowser.open if has_screen() else lambda link: None)
     except LabError as error:

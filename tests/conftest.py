@@ -14,8 +14,8 @@ import pytest
 from hypothesis import settings
 
 from pipeline.data.arrays import Arrays
-from pipeline.system.cli import PROJECT
 from pipeline.system.files import write_file
+from pipeline.system.project import PROJECT
 
 os.environ["MPLBACKEND"] = "Agg"
 os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"

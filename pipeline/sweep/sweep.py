@@ -31,7 +31,8 @@ from pipeline.sweep.training import PassTraining, take_over
 from pipeline.sweep.workers.distribution import Engine, distribute
 from pipeline.system.errors import LabError
 from pipeline.system.files import explained
-from pipeline.system.provenance import code_state, command, store_root
+from pipeline.system.processes import command
+from pipeline.system.project import code_state, store_root
 
 SOME = 3
 """So many points are named that failed alike."""

@@ -20,7 +20,7 @@ from pipeline.studies.figures import point_figures
 from pipeline.sweep.grouping import check_memory, passes, steps
 from pipeline.system.errors import LabError
 from pipeline.system.files import explained
-from pipeline.system.provenance import owner
+from pipeline.system.processes import owner
 from pipeline.system.signals import put_off
 from pipeline.system.terminal import TrainingProgress
 

@@ -11,7 +11,6 @@ import signal
 import sys
 import traceback
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 import hydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -23,10 +22,9 @@ from yaml import YAMLError
 
 from pipeline.system import completion
 from pipeline.system.errors import LabError
+from pipeline.system.project import CONF
 from pipeline.system.signals import end_at_once
 
-PROJECT = Path(__file__).resolve().parent.parent.parent
-CONF = PROJECT / "conf"
 GRID = 10_000
 """Points that one command may ask for; Hydra composes them all, at some 0.07 s each, before the first is trained."""
 

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.system.errors import LabError
-from pipeline.system.provenance import lives
+from pipeline.system.processes import lives
 
 SUMS = "SHA256SUMS"
 

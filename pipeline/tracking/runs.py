@@ -10,7 +10,7 @@ from pathlib import Path
 from pipeline.points.job import Job
 from pipeline.points.point import Point
 from pipeline.points.sweep_record import SweepRecord
-from pipeline.system.provenance import is_gone
+from pipeline.system.processes import is_gone
 from pipeline.tracking.pages.presentation import present_point
 from pipeline.tracking.tracker import Status, TrackedRun, Tracker
 

@@ -11,7 +11,7 @@ from numpy.polynomial import Polynomial
 
 from pipeline.backends.numpy.curves.shape import curve_of
 from pipeline.curve_sections import CurveData
-from pipeline.system.cli import CONF
+from pipeline.system.project import CONF
 from tests.support.curves import curve
 
 

@@ -27,8 +27,8 @@ from pipeline.config import Config
 from pipeline.data.arrays import Arrays, load
 from pipeline.optimizer_sections import ReduceOnPlateau
 from pipeline.points.checkpoint import State, read_checkpoint
-from pipeline.system.cli import PROJECT
 from pipeline.system.errors import LabError
+from pipeline.system.project import PROJECT
 from tests.backends.test_numpy_optimizers import Moved
 from tests.backends.test_numpy_training import Keeper
 from tests.backends.test_numpy_training import assert_same as assert_same_bits

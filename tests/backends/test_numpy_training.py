@@ -27,7 +27,7 @@ from pipeline.config import Config
 from pipeline.data.arrays import Arrays, load
 from pipeline.optimizer_sections import ReduceOnPlateau
 from pipeline.points.checkpoint import State
-from pipeline.system.cli import PROJECT
+from pipeline.system.project import PROJECT
 from tests.support.methods import OPTIMIZERS, SCHEDULES
 from tests.support.trained import config, trained
 

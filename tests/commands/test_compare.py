@@ -16,8 +16,8 @@ from pipeline.report.overview import ordered, render
 from pipeline.report.published.reproduction import cells
 from pipeline.report.study_page import study_page
 from pipeline.studies.answers import QUESTIONS
-from pipeline.system.cli import PROJECT
 from pipeline.system.errors import LabError
+from pipeline.system.project import PROJECT
 from tests.support.hostile import refuses_without_results
 from tests.support.links import broken_links, links
 from tests.support.maps import map_point

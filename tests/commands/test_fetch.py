@@ -26,9 +26,9 @@ from pipeline.config import IdxData
 from pipeline.data.raw import idx, sources
 from pipeline.data.raw.checks import read_data
 from pipeline.fetch import fetch
-from pipeline.system import cli
 from pipeline.system.errors import LabError
 from pipeline.system.files import written_whole
+from pipeline.system.project import CONF, PROJECT
 
 RANDOM = np.random.default_rng(1)
 ARRAYS = {
@@ -474,7 +474,7 @@ data = IdxData.model_validate(json.loads(sys.argv[1]))
 fetch(data, Path(sys.argv[2]))
 """
     command = [sys.executable, "-c", script, json.dumps(data.model_dump(mode="json")), str(project)]
-    return subprocess.Popen(command, cwd=cli.PROJECT, stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen(command, cwd=PROJECT, stderr=subprocess.PIPE, text=True)
 
 
 def test_a_full_disk_leaves_nothing(tmp_path: Path) -> None:
@@ -527,7 +527,7 @@ def test_an_interrupted_write_keeps_what_was_there(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["mnist", "fashion_mnist"])
 def test_the_real_conf_files_can_be_used(name: str) -> None:
-    data = read_data(OmegaConf.create({"data": OmegaConf.load(cli.CONF / "data" / f"{name}.yaml")}), "fetch")
+    data = read_data(OmegaConf.create({"data": OmegaConf.load(CONF / "data" / f"{name}.yaml")}), "fetch")
     assert data.name == name
     assert len({file.sha256 for file in data.files.values()}) == 4
     assert len(data.sources) == 2
@@ -550,7 +550,7 @@ def test_a_conf_file_that_cannot_be_used(change: dict[str, Any], reason: str) ->
 
 def test_a_table_needs_no_fetching() -> None:
     command = [sys.executable, "-m", "pipeline.fetch", "data=three_bits"]
-    done = subprocess.run(command, cwd=cli.PROJECT, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, timeout=60)
     assert done.returncode == 1
     assert "nothing to fetch for three_bits: its table is in conf/data/three_bits.yaml" in done.stderr
     assert "Traceback" not in done.stderr

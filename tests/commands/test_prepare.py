@@ -16,8 +16,8 @@ from pipeline.config import IdxData
 from pipeline.data.arrays import load
 from pipeline.data.raw import idx
 from pipeline.prepare import prepare
-from pipeline.system import cli
 from pipeline.system.errors import LabError
+from pipeline.system.project import PROJECT
 
 Arrays = dict[str, NDArray[np.uint8]]
 
@@ -176,7 +176,7 @@ def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
 
 def test_a_table_needs_no_preparation() -> None:
     command = [sys.executable, "-m", "pipeline.prepare", "data=two_bits"]
-    done = subprocess.run(command, cwd=cli.PROJECT, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, timeout=60)
     assert done.returncode == 1
     assert "nothing to prepare for two_bits" in done.stderr
     assert "Traceback" not in done.stderr

@@ -14,7 +14,6 @@ from omegaconf import OmegaConf
 
 from pipeline.config import Tracking
 from pipeline.rebuild import rebuild, task
-from pipeline.system import cli
 from pipeline.system.errors import LabError
 from tests.support.swept import at_epoch, in_mlflow, interrupt, killed, on_disk, rates, runs_of, statuses, swept
 
@@ -269,7 +268,7 @@ def test_a_list_of_points_that_was_tampered_with_is_refused(
 def test_where_there_is_nothing_to_write_it_says_so(
     project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(cli, "PROJECT", project)
+    monkeypatch.setattr("pipeline.rebuild.PROJECT", project)
     asked = OmegaConf.create({"tracking": {"name": "local", "uri": None}, "results": "results"})
     task(asked)
     assert capsys.readouterr().out.startswith("there is nothing to write")

@@ -18,7 +18,6 @@ from omegaconf import OmegaConf
 
 from pipeline.points.folder import PointFolder
 from pipeline.remove import task
-from pipeline.system import cli
 from pipeline.system.errors import LabError
 from pipeline.tracking.store import store_uri
 from tests.support.swept import in_mlflow, on_disk, rates, runs_of, swept
@@ -36,7 +35,7 @@ def train_two_studies(project: Path) -> None:
 @pytest.fixture
 def two_studies(project: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A project with two studies, to take one away."""
-    monkeypatch.setattr(cli, "PROJECT", project)
+    monkeypatch.setattr("pipeline.remove.PROJECT", project)
     train_two_studies(project)
     return project
 
@@ -54,7 +53,7 @@ def kept_studies(tmp_path_factory: pytest.TempPathFactory, empty_store: Path, sk
 @pytest.fixture
 def untouched(kept_studies: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A project with two studies that is the same afterwards: its files, and the runs of `one`."""
-    monkeypatch.setattr(cli, "PROJECT", kept_studies)
+    monkeypatch.setattr("pipeline.remove.PROJECT", kept_studies)
     files, runs = everything(kept_studies), left_in_store(kept_studies, "one")
     yield kept_studies
     assert everything(kept_studies) == files
@@ -148,7 +147,7 @@ def test_a_study_that_is_not_there_is_one_message(untouched: Path) -> None:
 
 
 def test_where_nothing_was_trained_there_is_no_study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cli, "PROJECT", tmp_path)
+    monkeypatch.setattr("pipeline.remove.PROJECT", tmp_path)
     with pytest.raises(LabError, match="There is no study one"):
         remove(study="one", confirm=True)
     assert list(tmp_path.iterdir()) == []

@@ -19,8 +19,8 @@ from pipeline.backends.shared.history import History
 from pipeline.points.point import Point, outcome_of
 from pipeline.report.published.reproduction import Results, cells, read_spreads
 from pipeline.rounding import measure, moved, numbers, rounding, spread, train_moved
-from pipeline.system.cli import PROJECT
 from pipeline.system.errors import LabError
+from pipeline.system.project import PROJECT
 from tests.support.hostile import refuses_without_results
 from tests.support.trained import config, sweep, write_results
 

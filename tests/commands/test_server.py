@@ -15,7 +15,7 @@ import requests
 import sqlalchemy
 from mlflow import MlflowClient
 
-from pipeline.system.cli import PROJECT
+from pipeline.system.project import PROJECT
 from pipeline.tracking.server.checks import without_password
 from tests.support.flaky_server import free_port
 from tests.support.postgres import postgres

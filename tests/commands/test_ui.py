@@ -22,8 +22,8 @@ import pytest
 
 from pipeline import ui
 from pipeline.config import Tracking
-from pipeline.system.cli import PROJECT
 from pipeline.system.errors import LabError
+from pipeline.system.project import PROJECT
 from pipeline.tracking.pages.views import TAG
 from pipeline.tracking.server import process as server_process
 from pipeline.tracking.store import open_store

@@ -14,8 +14,8 @@ from omegaconf import OmegaConf
 from pydantic import ValidationError
 
 from pipeline.config import Config, flatten, read_config
-from pipeline.system.cli import CONF
 from pipeline.system.errors import LabError
+from pipeline.system.project import CONF
 from tests.support.trained import composed_by_hydra, config
 
 EXPERIMENTS = sorted(path.stem for path in (CONF / "experiment").glob("*.yaml"))

@@ -15,8 +15,8 @@ from pipeline.data.arrays import load
 from pipeline.method_limits import ALONE
 from pipeline.points.point import point_name
 from pipeline.sweep.grouping import memory, passes
-from pipeline.system.cli import CONF
 from pipeline.system.errors import LabError
+from pipeline.system.project import CONF
 from tests.support.trained import config
 
 BITS = ("experiment=three_bits",)

@@ -26,7 +26,7 @@ from pipeline.data.arrays import Arrays, load
 from pipeline.method_limits import ALONE, MINIMIZERS
 from pipeline.points import identity
 from pipeline.points.identity import NOT_SIGNED, signature, signed_text
-from pipeline.system.cli import CONF, PROJECT
+from pipeline.system.project import CONF, PROJECT
 from tests.support.trained import config, trained
 
 CODE_SHA256 = "682e4bb1da8197d746ff5e55aa9ba219963d329a5368094c19205824f497cea0"

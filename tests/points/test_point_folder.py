@@ -23,9 +23,9 @@ from pipeline.backends.shared.history import History, Metric
 from pipeline.points.checkpoint import State
 from pipeline.points.folder import CHECKPOINT, JOURNAL, PointFolder, read_run
 from pipeline.points.point import POINTS, UNREADABLE, read_point
-from pipeline.system.cli import PROJECT
 from pipeline.system.errors import LabError
 from pipeline.system.files import SUMS
+from pipeline.system.project import PROJECT
 from tests.points.test_points import HISTORY, ONE, Trap, cut, flipped, lengthened, replaced
 
 SIGN = "a" * 16

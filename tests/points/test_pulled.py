@@ -8,8 +8,8 @@ import pytest
 import yaml
 
 from pipeline.pulled import SOME, locked_results, or_pulled, tell_missing
-from pipeline.system.cli import PROJECT
 from pipeline.system.errors import LabError
+from pipeline.system.project import PROJECT
 
 
 def lock(project: Path, *outs: str) -> Path:

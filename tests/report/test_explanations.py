@@ -15,7 +15,7 @@ from pipeline.config import Config
 from pipeline.points.point import Point, outcome_of
 from pipeline.report.explanations import FEATURES, METHODS, explanation
 from pipeline.report.variants import SEARCHES
-from pipeline.system.cli import CONF
+from pipeline.system.project import CONF
 from tests.support.trained import config
 
 

@@ -23,8 +23,8 @@ from pipeline.report.published.reproduction import (
     significant,
 )
 from pipeline.report.published.statements import Statement, read_recorded, statements
-from pipeline.system.cli import PROJECT
 from pipeline.system.errors import LabError
+from pipeline.system.project import PROJECT
 from tests.support.trained import config, sweep
 
 PUBLISHED = PROJECT / "published"

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import psutil
 
-from pipeline.system.cli import PROJECT
+from pipeline.system.project import PROJECT
 from tests.support.swept import by_name, in_mlflow, on_disk
 
 RATES = ("1", "10")

@@ -21,6 +21,7 @@ from pipeline import mirror_process, train
 from pipeline.sweep import sweep as sweep_module
 from pipeline.sweep import training as training_module
 from pipeline.system import cli
+from pipeline.system.project import PROJECT
 
 
 class NoMirror:
@@ -102,7 +103,8 @@ class Terminal:
 
     def __init__(self, project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
         self.project, self.monkeypatch, self.capsys = project, monkeypatch, capsys
-        monkeypatch.setattr(cli, "PROJECT", project)
+        for command in ("train", "compare"):
+            monkeypatch.setattr(f"pipeline.{command}.PROJECT", project)
         monkeypatch.setattr(sweep_module, "Mirror", NoMirror)
         monkeypatch.setattr(mirror_process, "launch", lambda first: None)
         monkeypatch.setattr(sweep_module, "code_state", lambda project: {})
@@ -152,7 +154,7 @@ def refuses_without_results(stage: str, empty: Path) -> None:
     )
     done = subprocess.run(
         [sys.executable, "-c", program, f"results={empty}"],
-        cwd=cli.PROJECT,
+        cwd=PROJECT,
         capture_output=True,
         text=True,
         check=False,

@@ -38,7 +38,7 @@ from mlflow import MlflowClient
 
 from pipeline.config import IDX_ROLES
 from pipeline.points.point import read_point
-from pipeline.system.cli import PROJECT
+from pipeline.system.project import PROJECT
 from pipeline.tracking.store import store_uri
 from tests.support.swept import artifact_names
 

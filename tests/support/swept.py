@@ -18,7 +18,7 @@ from pipeline.points.checkpoint import PassCheckpoints, State
 from pipeline.points.point import Point, read_point
 from pipeline.sweep import training as training_module
 from pipeline.sweep.sweep import Sweep
-from pipeline.system.cli import PROJECT
+from pipeline.system.project import PROJECT
 from pipeline.tracking.store import store_uri
 from tests.support.trained import config
 

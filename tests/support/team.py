@@ -13,7 +13,7 @@ from typing import Any
 import yaml
 from mlflow import MlflowClient
 
-from pipeline.system.cli import PROJECT
+from pipeline.system.project import PROJECT
 from pipeline.tracking.store import store_uri
 from tests.support.swept import artifact_names
 

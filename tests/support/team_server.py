@@ -17,9 +17,9 @@ from pathlib import Path
 import psutil
 import requests
 
-from pipeline.system.cli import PROJECT
 from pipeline.system.errors import LabError
-from pipeline.system.provenance import lives
+from pipeline.system.processes import lives
+from pipeline.system.project import PROJECT
 from pipeline.tracking.server.checks import check_packages
 from tests.support.flaky_server import free_port
 from tests.support.postgres import FAST, postgres

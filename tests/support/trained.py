@@ -28,7 +28,7 @@ from pipeline.method_limits import ALONE
 from pipeline.points.folder import PointFolder
 from pipeline.points.identity import signature
 from pipeline.points.point import Point, folder_name, outcome_of, point_name, read_point
-from pipeline.system.cli import CONF
+from pipeline.system.project import CONF
 
 
 def config(*overrides: str) -> Config:

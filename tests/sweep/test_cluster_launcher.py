@@ -16,8 +16,8 @@ from omegaconf import OmegaConf
 
 from hydra_plugins import cluster_launcher
 from hydra_plugins.cluster_launcher import ClusterLauncher, OwnConfigs
-from pipeline.system.cli import CONF, PROJECT
 from pipeline.system.errors import LabError
+from pipeline.system.project import CONF, PROJECT
 from tests.support.cluster_runs import (
     RATES,
     STUDY,

@@ -16,7 +16,7 @@ from pipeline.sweep.sweep import Sweep
 from pipeline.sweep.workers import distribution, worker
 from pipeline.sweep.workers.distribution import Engine
 from pipeline.system.errors import EngineError, LabError
-from pipeline.system.provenance import owner
+from pipeline.system.processes import owner
 from tests.support.engines import HereEngine
 from tests.support.swept import (
     Request,

@@ -11,7 +11,7 @@ from pipeline.points.folder import PointFolder, read_run
 from pipeline.points.job import Job
 from pipeline.sweep.training import PassTraining, take_over
 from pipeline.system.errors import LabError
-from pipeline.system.provenance import owner
+from pipeline.system.processes import owner
 from tests.support.swept import STUDY, Request, rates, request
 
 pytestmark = pytest.mark.usefixtures("sketched")

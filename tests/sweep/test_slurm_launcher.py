@@ -17,7 +17,7 @@ from typing import Any
 import psutil
 import pytest
 
-from pipeline.system.cli import PROJECT
+from pipeline.system.project import PROJECT
 from tests.support.services import missing
 from tests.support.slurm import JOB_SECONDS, Slurm, one_node
 from tests.support.swept import Content, in_mlflow, left_in_points, on_disk

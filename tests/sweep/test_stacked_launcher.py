@@ -24,8 +24,8 @@ from hydra.test_utils.launcher_common_tests import IntegrationTestSuite, Launche
 from hydra.types import HydraContext, RunMode
 from omegaconf import DictConfig
 
-from pipeline.system.cli import PROJECT
 from pipeline.system.errors import LabError
+from pipeline.system.project import PROJECT
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:(?s).*version_base:UserWarning"),

@@ -18,8 +18,8 @@ from omegaconf import OmegaConf
 
 from pipeline.sweep.workers import worker
 from pipeline.sweep.workers.worker import Report, train_unit
-from pipeline.system.cli import PROJECT
 from pipeline.system.errors import LabError
+from pipeline.system.project import PROJECT
 
 POINTS = [{"signature": "a", "number": 1}, {"signature": "b", "number": 2}]
 

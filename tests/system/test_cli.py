@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 
-from pipeline.system.cli import PROJECT
+from pipeline.system.project import PROJECT
 from pipeline.tracking.store import store_uri
 
 Done = subprocess.CompletedProcess[str]

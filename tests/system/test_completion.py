@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.system.cli import PROJECT
+from pipeline.system.project import PROJECT
 
 DRIVER = """
 eval "$(python -m pipeline.train -sc install=bash)"

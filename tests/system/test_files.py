@@ -23,7 +23,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.points.point import UNREADABLE
-from pipeline.system.cli import PROJECT
 from pipeline.system.errors import LabError
 from pipeline.system.files import (
     SUMS,
@@ -36,6 +35,7 @@ from pipeline.system.files import (
     write_sums,
     written_whole,
 )
+from pipeline.system.project import PROJECT
 
 
 def test_a_file_is_replaced_whole(tmp_path: Path) -> None:

@@ -28,7 +28,7 @@ from pipeline.points.sweep_record import SweepRecord
 from pipeline.rebuild import rebuild
 from pipeline.sweep.sweep import Sweep
 from pipeline.system.errors import LabError
-from pipeline.system.provenance import owner
+from pipeline.system.processes import owner
 from pipeline.tracking.pages.presentation import present_study
 from pipeline.tracking.tracker import Tracker
 from tests.support.flaky_server import Fault, FlakyProxy, free_port, mlflow_server

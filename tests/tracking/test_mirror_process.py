@@ -18,7 +18,7 @@ from pipeline.mirror_process import end, launch
 from pipeline.rebuild import rebuild
 from pipeline.sweep.sweep import Sweep
 from pipeline.system.errors import LabError
-from pipeline.system.provenance import owner
+from pipeline.system.processes import owner
 from tests.support.flaky_server import free_port
 from tests.support.swept import (
     Request,

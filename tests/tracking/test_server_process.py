@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from pipeline.system.cli import PROJECT
+from pipeline.system.project import PROJECT
 from tests.support.team_server import await_end
 
 STAND_IN = """

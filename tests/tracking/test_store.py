@@ -16,8 +16,8 @@ from sqlalchemy import event
 from sqlalchemy.engine import Engine
 
 from pipeline.config import Tracking
-from pipeline.system.cli import PROJECT
 from pipeline.system.errors import LabError
+from pipeline.system.project import PROJECT
 from pipeline.tracking.store import CREDENTIALS, answered, open_store
 from tests.support.flaky_server import free_port
 

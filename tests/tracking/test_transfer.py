@@ -14,7 +14,6 @@ from pipeline.points import checkpoint as checkpoints_module
 from pipeline.points.folder import PointFolder
 from pipeline.sweep.sweep import Sweep
 from pipeline.sweep.workers import distribution
-from pipeline.system import cli
 from pipeline.system.errors import LabError
 from pipeline.tracking import transfer
 from pipeline.tracking.tracker import Tracker
@@ -46,7 +45,7 @@ class Apart:
         self._nodes += 1
         self.node = self.folder / f"node_{self._nodes}"
         self.node.mkdir()
-        self._patch.setattr(cli, "PROJECT", self.node)
+        self._patch.setattr("pipeline.sweep.workers.worker.PROJECT", self.node)
 
     def asked(self) -> list[Request]:
         return rates(*GRID, more=["tracking=server", f"tracking.uri={self.uri}", f"study={self.study}"])
@@ -123,7 +122,7 @@ def test_another_node_goes_on_where_a_lost_one_was(
 
 
 def test_a_worker_in_the_folder_of_the_command_is_refused(apart: Apart, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cli, "PROJECT", apart.home)
+    monkeypatch.setattr("pipeline.sweep.workers.worker.PROJECT", apart.home)
     with pytest.raises(LabError, match=r"(?s)works in the folder of the command itself.*--num-cpus 0"):
         apart.command()
 

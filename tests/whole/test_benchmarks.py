@@ -21,8 +21,8 @@ from benchmarks.measuring import Benchmark, Contenders, NotMeasured, Result, exp
 from benchmarks.report import goal, growth_lines, render, row
 from pipeline.backends.numpy.training import train
 from pipeline.backends.shared.history import History
-from pipeline.system.cli import PROJECT
 from pipeline.system.errors import LabError
+from pipeline.system.project import PROJECT
 from tests.support.trained import config, trained
 
 Make = Callable[..., Benchmark]

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 import pytest
 import requests
 
-from pipeline.system.cli import PROJECT
+from pipeline.system.project import PROJECT
 from tests.support.team_server import TeamServer, team_server, without_secrets
 
 DEPLOY = PROJECT / "deploy"

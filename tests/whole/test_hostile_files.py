@@ -26,9 +26,9 @@ from pipeline.points.results import restore
 from pipeline.points.sweep_record import all_sweeps, read_sweep
 from pipeline.sweep import sweep as sweep_module
 from pipeline.sweep import training as training_module
-from pipeline.system import cli
 from pipeline.system.errors import LabError
 from pipeline.system.files import write_sums
+from pipeline.system.project import CONF, PROJECT
 from tests.data.test_data import Trap, arrays, describe, refusal
 from tests.support.hostile import NoMirror, Terminal
 from tests.support.swept import at_epoch, interrupt, killed, on_disk, rates, swept
@@ -51,7 +51,7 @@ READERS = {
     "points/point.py": "config.json, outcome.json, metrics.csv, weights.npz, map.npz, TABLE.csv of a complete point",
     "prepare.py": "data/raw/*",
     "tracking/pages/presentation.py": "config.json of the points of other sweeps",
-    "system/provenance.py": "dvc.lock",
+    "system/project.py": "dvc.lock",
     "report/published/reproduction.py": "published/*.csv, reports/rounding.csv",
     "data/raw/sources.py": "downloads: npz, gz, tgz, deb",
     "report/published/statements.py": "reports/recorded/*.csv",
@@ -93,11 +93,11 @@ COVERED = {
     },
     "mlruns/mlflow.db": {"test_store.py": ["test_a_store_that_is_no_database", "test_a_store_of_another_version"]},
 }  # fmt: skip
-TESTS = cli.PROJECT / "tests"
+TESTS = PROJECT / "tests"
 
 
 def test_no_module_reads_a_file_that_is_not_looked_at_here() -> None:
-    package = cli.CONF.parent / "pipeline"
+    package = PROJECT / "pipeline"
     reading = {
         file.relative_to(package).as_posix()
         for file in package.rglob("*.py")
@@ -319,7 +319,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
         patched.setattr(sweep_module, "Mirror", NoMirror)
         patched.setattr(sweep_module, "code_state", lambda project: {})
         swept(project, rates("0.1", "0.2", more=("training.epochs=6", "results=results/line_y2x/numpy")))
-    shutil.copytree(cli.CONF.parent / "published", project / "published")
+    shutil.copytree(PROJECT / "published", project / "published")
     return project
 
 
@@ -522,9 +522,9 @@ def test_a_damaged_conf_file_is_one_message(
     damage: Damage,
 ) -> None:
     project = tmp_path / "project"
-    shutil.copytree(cli.CONF, project / "conf")
+    shutil.copytree(CONF, project / "conf")
     damage(project / "conf" / name, trap)
-    monkeypatch.setattr(cli, "CONF", project / "conf")
+    monkeypatch.setattr("pipeline.system.cli.CONF", project / "conf")
     ended = Terminal(project, monkeypatch, capsys).train(
         "experiment=line_y2x", "gradient=backpropagation", "training.epochs=2", "hydra.mode=RUN"
     )

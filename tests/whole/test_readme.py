@@ -21,7 +21,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from pipeline.system.cli import PROJECT
+from pipeline.system.project import PROJECT
 from tests.support.links import broken_links, links
 from tests.support.swept import rates, swept
 

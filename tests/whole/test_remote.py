@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.system.cli import PROJECT
+from pipeline.system.project import PROJECT
 from tests.support.flaky_server import free_port
 from tests.support.links import broken_links
 from tests.support.s3 import Endpoint, s3_endpoint

@@ -22,8 +22,8 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig
 
-from pipeline.system import cli
 from pipeline.system.errors import LabError
+from pipeline.system.project import PROJECT
 from pipeline.system.signals import SIGNALS, end_at_once
 
 if TYPE_CHECKING:
@@ -68,10 +68,10 @@ class _Worker:
         from pipeline.config import read_config
         from pipeline.points.sweep_record import SweepRecord
         from pipeline.sweep.training import PassTraining
-        from pipeline.system.provenance import store_root
+        from pipeline.system.project import store_root
 
         self.apart = unit["project"] is None
-        project = cli.PROJECT if self.apart else Path(unit["project"])
+        project = PROJECT if self.apart else Path(unit["project"])
         self.root, self.sweep = store_root(project), SweepRecord(**unit["sweep"])
         self.points = [(read_config(point["config"]), point) for point in unit["points"]]
         first = self.points[0][0]

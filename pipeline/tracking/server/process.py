@@ -22,7 +22,7 @@ from urllib.request import ProxyHandler, build_opener
 import psutil
 
 from pipeline.system.errors import LabError
-from pipeline.system.provenance import lives
+from pipeline.system.processes import lives
 
 HOST = "127.0.0.1"
 START_SECONDS, END_SECONDS, PAUSE = 120.0, 5.0, 0.1

@@ -1,8 +1,8 @@
-"""Where a run comes from."""
+"""How this process was started, whose it is, and whether another still runs."""
 
 from __future__ import annotations
 
-import hashlib
+import functools
 import json
 import os
 import platform
@@ -16,29 +16,23 @@ from typing import Any
 import psutil
 import pytest
 
-from pipeline.system.provenance import HEARTBEAT_SECONDS, STALE_SECONDS, code_state, is_gone, lives, owner, store_root
+from pipeline.system.processes import HEARTBEAT_SECONDS, STALE_SECONDS, is_gone, lives, owner
+from pipeline.system.project import PROJECT
+
+PRINT_COMMAND = "from pipeline.system.processes import command; print(command())\n"
 
 
-def test_a_temporary_checkout_of_dvc_uses_the_store_of_its_project(tmp_path: Path) -> None:
-    assert store_root(tmp_path / "lab" / ".dvc" / "tmp" / "exps" / "tmpab12") == tmp_path / "lab"
-    assert store_root(tmp_path / "lab") == tmp_path / "lab"
-
-
-def test_git_tells_commit_and_dirt(tmp_path: Path) -> None:
-    assert code_state(tmp_path) == {}
-    git = ["git", "-C", str(tmp_path), "-c", "user.name=a", "-c", "user.email=a@b"]
-    (tmp_path / "file").write_text("1")
-    for arguments in (["init", "-q"], ["add", "."], ["commit", "-qm", "first"]):
-        subprocess.run([*git, *arguments], check=True)
-    head = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
-    assert code_state(tmp_path) == {"mlflow.source.git.commit": head, "git.dirty": "false"}
-    (tmp_path / "file").write_text("2")
-    assert code_state(tmp_path)["git.dirty"] == "true"
-
-
-def test_the_lock_file_of_dvc_is_told_by_its_checksum(tmp_path: Path) -> None:
-    (tmp_path / "dvc.lock").write_bytes(b"stages\n")
-    assert code_state(tmp_path) == {"dvc.lock": hashlib.sha256(b"stages\n").hexdigest()}
+def test_a_module_is_told_by_its_full_name_however_deep_it_lies(tmp_path: Path) -> None:
+    (tmp_path / "tools" / "inner").mkdir(parents=True)
+    for name in ("tools/inner/task.py", "tools/inner/__main__.py"):
+        (tmp_path / name).write_text(PRINT_COMMAND)
+    run = functools.partial(subprocess.run, cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(PROJECT)}, check=True)
+    told = [
+        run([sys.executable, *typed, "a='b c'"], capture_output=True, text=True).stdout
+        for typed in (["-m", "tools.inner.task"], ["-m", "tools.inner"], ["tools/inner/task.py"])
+    ]
+    rest = """'a='"'"'b c'"'"''\n"""
+    assert told == [f"python -m tools.inner.task {rest}", f"python -m tools.inner {rest}", f"task.py {rest}"]
 
 
 # --- whose process still runs

@@ -1,0 +1,67 @@
+"""This process and others: how it was started, whose it is, whether it still runs, what it may use."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import shlex
+import sys
+import time
+from pathlib import Path
+
+import psutil
+
+HEARTBEAT_SECONDS = 30.0
+STALE_SECONDS = 300.0
+"""After how long without a heartbeat a process on another machine counts as gone."""
+
+
+def command() -> str:
+    """What was typed, as it can be typed again."""
+    spec = sys.modules["__main__"].__spec__  # of `python -m MODULE`; None for a file that was run by its path
+    program = [Path(sys.argv[0]).name]
+    if spec is not None:
+        program = ["python", "-m", spec.name.removesuffix(".__main__")]
+    return shlex.join([*program, *sys.argv[1:]])
+
+
+def cores() -> int:
+    """How many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def owner() -> str:
+    """This process as JSON: machine, process id, and when it started, for ids are used again."""
+    return json.dumps({"host": platform.node(), "process": os.getpid(), "started": psutil.Process().create_time()})
+
+
+def lives(process: int, started: float | None = None) -> bool:
+    """Whether a process of this machine still runs.
+
+    Args:
+        process: its id.
+        started: when it started, in seconds since 1970; another one may have got its id since.
+    """
+    try:
+        found = psutil.Process(process)
+        same = started is None or abs(found.create_time() - started) < 1
+        return bool(same and found.status() != psutil.STATUS_ZOMBIE)  # killed, and nobody has asked for its exit code
+    except psutil.NoSuchProcess:
+        return False
+
+
+def is_gone(owner: str, heartbeat: str | None) -> bool:
+    """Whether a process has ended. One on another machine counts as ended when its heartbeat is stale.
+
+    Args:
+        owner: what `owner` returned there.
+        heartbeat: milliseconds since 1970 when it last showed itself.
+    """
+    try:
+        told = json.loads(owner)
+        if told["host"] == platform.node():
+            return not lives(told["process"], told["started"])
+        return time.time() - int(heartbeat or 0) / 1000 > STALE_SECONDS
+    except (ValueError, KeyError, TypeError, RecursionError):  # written by somebody else
+        return False
