@@ -36,7 +36,7 @@ from pipeline.system import cli
 from pipeline.system.errors import LabError
 from pipeline.system.files import explained, write_file, written_whole
 from pipeline.system.project import PROJECT
-from pipeline.system.terminal import aligned
+from pipeline.system.wording import aligned
 
 CONFIG_COLUMNS = (
     "seed",

@@ -14,10 +14,11 @@ from pathlib import Path
 import yaml
 
 from pipeline.system.errors import LabError
+from pipeline.system.wording import some
 
 LOCK = "dvc.lock"
 SOME = 5
-"""So many folders that are not here are named."""
+"""How many folders that are not here are named."""
 LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times as fast, where PyYAML was built with it
 
 
@@ -44,7 +45,7 @@ def tell_missing(project: Path, results: Path) -> None:
     locked = locked_results(project, results)
     missing = [folder.relative_to(project).as_posix() for folder in locked if not (folder / "sweep.json").exists()]
     if missing:
-        names = ", ".join(missing[:SOME]) + ", ..." * (len(missing) > SOME)
+        names = some(missing, SOME)
         told = LabError(
             f"left out: {len(missing)} of {len(locked)} results folders that {LOCK} names are not here: {names}",
             fix="dvc pull, where a remote has them; dvc repro trains what none has",

@@ -24,9 +24,10 @@ from pipeline.pulled import tell_missing
 from pipeline.system import cli
 from pipeline.system.errors import LabError
 from pipeline.system.project import PROJECT, store_root
+from pipeline.system.wording import some
 
 SOME = 10
-"""So many points that cannot be read are named."""
+"""How many points that cannot be read are named."""
 
 
 def rebuild(tracking: Tracking, project: Path, results: Path) -> list[tuple[str, int, int]]:
@@ -63,7 +64,7 @@ def rebuild(tracking: Tracking, project: Path, results: Path) -> list[tuple[str,
                 unread[member["signature"]] = error
         complete.append((folder, sweep, [job for job in found if job is not None]))
     if unread:
-        names = ", ".join([*unread][:SOME]) + " ..." * (len(unread) > SOME)
+        names = some([*unread], SOME)
         print(f"left out: {len(unread)} points of .points/ that cannot be read: {names}", file=sys.stderr)
         print(f"the first: {next(iter(unread.values()))}", file=sys.stderr, flush=True)
     latest = {(sweep.study, job.config.backend.name): sweep.when for _, sweep, jobs in complete for job in jobs

@@ -25,7 +25,7 @@ from pipeline.system import cli
 from pipeline.system.errors import LabError
 from pipeline.system.files import explained
 from pipeline.system.project import PROJECT, store_root
-from pipeline.system.terminal import aligned
+from pipeline.system.wording import aligned
 from pipeline.tracking.tracker import Tracker
 
 

@@ -30,7 +30,8 @@ from pipeline.system import cli
 from pipeline.system.errors import LabError
 from pipeline.system.files import explained, write_file
 from pipeline.system.project import PROJECT
-from pipeline.system.terminal import TrainingProgress, aligned
+from pipeline.system.terminal import TrainingProgress
+from pipeline.system.wording import aligned
 
 MOST_NETWORKS = 1000
 

@@ -20,8 +20,9 @@ from pipeline.backends.shared.initial_weights import Weights
 from pipeline.config import Config, IdxData, TableData
 from pipeline.diagnosis.curves import judge
 from pipeline.diagnosis.range_test import is_range_test, range_test, suggestion
-from pipeline.diagnosis.trends import epochs_needed, first_below, reversals, roughly, roughness
+from pipeline.diagnosis.trends import epochs_needed, first_below, reversals, roughness
 from pipeline.grid_axes import GridAxes
+from pipeline.system.wording import roughly
 
 Verdict = Literal["converged", "too slow", "oscillating", "stalled", "diverged", "map", "range test"]
 Floats = NDArray[np.floating]

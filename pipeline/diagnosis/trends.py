@@ -70,8 +70,3 @@ def epochs_needed(steps: NDArray[np.int64], losses: Floats, goal: float) -> floa
         return float(steps[-1] - excess / decay) if decay < 0 else math.inf
     exponent = -excess / power if power < 0 else math.inf
     return float(steps[-1] * math.exp(exponent)) if exponent < 700 else math.inf
-
-
-def roughly(epochs: float) -> str:
-    """A number of epochs to two digits: more an extrapolation does not know."""
-    return f"{float(f'{epochs:.2g}'):,.0f}"

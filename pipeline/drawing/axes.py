@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.studies.plot_data import Curve, Floats, Grid, log_limits, palette_position, quantile_bands, spread
+from pipeline.system.wording import short
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -118,11 +119,6 @@ def draw_lines(axes: Axes, lines: Sequence[Line], *, log: bool, most: float = 1e
             end = min(max(float(curve.values[-1]), low), high)
             axes.plot([curve.steps[-1]], [end], marker="x", markersize=8, markeredgewidth=2, color=colour,
                       clip_on=False, zorder=5)  # fmt: skip
-
-
-def short(value: float) -> str:
-    """A number in few characters."""
-    return f"{value:,.0f}" if 1000 <= abs(value) < 1e7 else f"{value:.4g}"
 
 
 def label_ends(axes: Axes, lines: Sequence[Line], heading: str = "") -> None:

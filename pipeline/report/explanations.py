@@ -14,9 +14,9 @@ from pipeline.backends.shared import parametrization
 from pipeline.config import flatten
 from pipeline.diagnosis import range_test
 from pipeline.points.point import Point
-from pipeline.report.published.page import table
 from pipeline.studies.variants.variants import knob
 from pipeline.studies.width_transfer import parametrizations
+from pipeline.system.wording import table
 
 Section = tuple[str, list[str]]
 """A heading, and the lines of Markdown below it."""

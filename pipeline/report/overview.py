@@ -9,11 +9,12 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from pipeline.diagnosis.networks import GOAL, PROBLEMS
 from pipeline.report.parity import parity_lines
-from pipeline.report.published.page import reproduction_lines, statement_lines, table
+from pipeline.report.published.page import reproduction_lines, statement_lines
 from pipeline.report.published.reproduction import BACKENDS, Cell, Results
 from pipeline.report.published.statements import Statement
 from pipeline.report.study_page import is_curve, is_map
 from pipeline.studies.answers import PAGES, QUESTIONS, headline
+from pipeline.system.wording import table
 
 
 def ordered(results: Results) -> list[str]:

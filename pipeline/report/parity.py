@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from pipeline.config import flatten
 from pipeline.points.point import Point
-from pipeline.report.published.page import table
 from pipeline.report.published.reproduction import BACKENDS, Results
+from pipeline.system.wording import table
 
 OWN_KNOBS = ("backend.", "results", "tracking.")
 """Knobs that tell the backends apart and decide no number."""

@@ -10,12 +10,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from pipeline.diagnosis.networks import diagnose
 from pipeline.points.point import Point
 from pipeline.report.explanations import explanation
-from pipeline.report.published.page import table
 from pipeline.report.published.reproduction import BACKENDS
 from pipeline.report.variants import parity_table, variant_table
 from pipeline.studies.answers import QUESTIONS, answers
 from pipeline.studies.figures import METRIC_NAMES
 from pipeline.studies.plot_data import recorded
+from pipeline.system.wording import table
 
 PARITY = (
     "At each point that both trained, over its epochs. [The overview](../README.md#numpy-beside-keras) says where "

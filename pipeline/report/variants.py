@@ -9,9 +9,9 @@ import numpy as np
 from pipeline.method_limits import MINIMIZERS
 from pipeline.points.point import Point
 from pipeline.report.parity import pairs
-from pipeline.report.published.page import table
 from pipeline.report.published.reproduction import BACKENDS, Results
 from pipeline.studies.variants.variants import SMOOTHED, TARGET, Variant, knob, target, variants
+from pipeline.system.wording import table
 
 CALLED = {"optimizer.name": "method", "schedule.name": "schedule", "feature": "feature"}
 SEARCHES = (*MINIMIZERS, "annealing")

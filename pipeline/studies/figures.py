@@ -28,7 +28,6 @@ from pipeline.drawing.axes import (
     name_panel,
     panels,
     rate_colour,
-    short,
     signed_log,
 )
 from pipeline.points.point import Point
@@ -50,6 +49,7 @@ from pipeline.studies.plot_data import (
     with_size,
 )
 from pipeline.studies.range_picture import range_figure
+from pipeline.system.wording import short
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -33,9 +33,10 @@ from pipeline.system.errors import LabError
 from pipeline.system.files import explained
 from pipeline.system.processes import command
 from pipeline.system.project import code_state, store_root
+from pipeline.system.wording import some
 
 SOME = 3
-"""So many points are named that failed alike."""
+"""How many points are named that failed alike."""
 
 
 class Sweep:
@@ -203,7 +204,4 @@ def _told(failed: Sequence[Job]) -> list[str]:
     names: dict[str, list[str]] = {}
     for job in failed:
         names.setdefault(str(job.error), []).append(job.name)
-    return [
-        f"{', '.join(points[:SOME])}{f' and {len(points) - SOME} more' if len(points) > SOME else ''} failed. {error}"
-        for error, points in names.items()
-    ]
+    return [f"{some(points, SOME)} failed. {error}" for error, points in names.items()]

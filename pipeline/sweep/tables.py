@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from pipeline.points.job import Job
-from pipeline.system.terminal import aligned
+from pipeline.system.wording import aligned
 
 METRICS = ("train/loss", "train/accuracy", "test/loss", "test/accuracy", "map/converged_share", "map/best_loss")
 ENDED = {"failed": "failed", "killed": "stopped", "to run": "not trained", "to continue": "not trained"}

@@ -23,8 +23,11 @@ from pipeline.system.files import explained
 from pipeline.system.processes import owner
 from pipeline.system.signals import put_off
 from pipeline.system.terminal import TrainingProgress
+from pipeline.system.wording import some
 
 POLL_SECONDS = 0.5
+SOME = 3
+"""How many points are named that are waited for."""
 
 
 class PassTraining:
@@ -92,7 +95,7 @@ class PassTraining:
             if left and not mine:
                 if not told:
                     told = True
-                    names = ", ".join(job.name for job in left[:3]) + (" ..." if len(left) > 3 else "")
+                    names = some([job.name for job in left], SOME)
                     print(f"waiting for {len(left)} points that another command trains: {names}", file=sys.stderr)
                 time.sleep(POLL_SECONDS)
 

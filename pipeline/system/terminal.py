@@ -1,10 +1,9 @@
-"""What a person sees while and after training: a bar on a terminal, plain lines in a pipe, a table at the end."""
+"""What a person sees while and after training: a bar on a terminal, plain lines in a pipe."""
 
 from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Sequence
 
 from tqdm import tqdm
 
@@ -61,9 +60,3 @@ def notice(text: str) -> None:
     """Show a message on stderr, above the bar if there is one."""
     tqdm.write(text, file=sys.stderr)
     sys.stderr.flush()
-
-
-def aligned(rows: Sequence[Sequence[str]]) -> str:
-    """A table for a terminal: columns of equal width, two spaces between them."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return "\n".join("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows)

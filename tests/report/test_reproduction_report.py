@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.report.published.page import WORST, reproduction_lines, statement_lines, table, verdict_table
+from pipeline.report.published.page import WORST, reproduction_lines, statement_lines, verdict_table
 from pipeline.report.published.reproduction import Cell
 from pipeline.report.published.statements import Statement
 
@@ -99,10 +99,6 @@ def test_the_furthest_off_are_shown_in_the_order_of_the_text() -> None:
     assert f"The {WORST} that are furthest off:" in told
     assert shown == [f"error, iteration {n}" for n in (2, 3, 4, 5, 6, 9, 10, 11)]
     assert "The others:" in text(*off[:WORST])
-
-
-def test_bars_in_a_table_do_not_end_its_cells() -> None:
-    assert table([["a", "b"], ["|x|", "y"]]) == ["| a | b |", "| --- | --- |", "| \\|x\\| | y |"]
 
 
 def test_statements_keep_their_order_and_their_backends_together() -> None:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from pipeline.backends.shared.history import History
 from pipeline.config import Config
 from pipeline.data.arrays import Arrays
-from pipeline.drawing.axes import RATE_COLOURS, draw_bundle, panels, rate_colour, short
+from pipeline.drawing.axes import RATE_COLOURS, draw_bundle, panels, rate_colour
 from pipeline.drawing.layout import save_png
 from pipeline.points.point import Point, outcome_of
 from pipeline.report.study_pictures import recorded_figure, study_figure
@@ -192,10 +192,6 @@ def test_spread_keeps_order_distance_and_bounds(positions: list[float], gap: flo
 def test_spread_leaves_labels_that_do_not_collide(tenths: list[int]) -> None:
     positions = [0.05 + tenth / 10 for tenth in tenths]
     assert plot_data.spread(positions, 0.09) == pytest.approx(positions)
-
-
-def test_short_numbers() -> None:
-    assert [short(value) for value in (13341.29, 1.99711, 7.3e17, -2000.0)] == ["13,341", "1.997", "7.3e+17", "-2,000"]
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 30])

@@ -45,10 +45,6 @@ def test_a_bar_goes_on_where_training_does(monkeypatch: pytest.MonkeyPatch, caps
     assert "mnist numpy" in capsys.readouterr().err
 
 
-def test_columns_are_aligned() -> None:
-    assert progress.aligned([["rate", "loss"], ["0.001", ""], ["1", "2"]]) == "rate   loss\n0.001\n1      2"
-
-
 def test_it_counts_what_it_is_told_to(capsys: pytest.CaptureFixture[str]) -> None:
     progress.TrainingProgress("a map", 7, 2, unit="block").close()
     assert capsys.readouterr().err.startswith("a map: 7 blocks, going on after 2\n")

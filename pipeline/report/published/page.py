@@ -9,14 +9,9 @@ from typing import get_args
 
 from pipeline.report.published.reproduction import BACKENDS, Cell, Key, Verdict
 from pipeline.report.published.statements import Statement
+from pipeline.system.wording import table
 
 WORST = 8
-
-
-def table(rows: Sequence[Sequence[str]]) -> list[str]:
-    """Rows, the first of them the header, as lines of a Markdown table."""
-    head, *body = ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows]
-    return [head, "|" + " --- |" * len(rows[0]), *body]
 
 
 def reproduction_lines(cells: Sequence[Cell]) -> Iterator[str]:

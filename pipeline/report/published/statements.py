@@ -11,11 +11,11 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from pipeline.diagnosis.trends import roughness
-from pipeline.drawing.axes import short
 from pipeline.points.point import Point
 from pipeline.report.published.reproduction import BACKENDS, SEED, Results, find_point
 from pipeline.studies.plot_data import Floats
 from pipeline.system.errors import LabError
+from pipeline.system.wording import short
 
 Verdict = Literal["holds", "differs", "not run"]
 ERROR = "train/mean_absolute_error"

@@ -13,7 +13,7 @@ import numpy as np
 
 from pipeline.backends.shared.history import History
 from pipeline.config import Config, TableData
-from pipeline.drawing.axes import FAINT, INK, rate_colour, short
+from pipeline.drawing.axes import FAINT, INK, rate_colour
 from pipeline.drawing.pixels import (
     AXIS,
     HEADING,
@@ -52,6 +52,7 @@ from pipeline.studies.images.data import (
     weight_ticks,
 )
 from pipeline.studies.plot_data import loss_at, loss_surface, weight_lines
+from pipeline.system.wording import short
 
 if TYPE_CHECKING:
     from PIL.Image import Image
