@@ -12,6 +12,7 @@ from pathlib import Path
 from benchmarks import commands, gpu, growth, machine, mnist, peak_memory, small_networks
 from benchmarks.measuring import measure
 from benchmarks.report import HEAD, goal, growth_lines, render, row
+from pipeline.system.cli import positive
 from pipeline.system.errors import LabError
 from pipeline.system.files import explained, write_file
 from pipeline.system.project import PROJECT, code_state
@@ -30,7 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     names = [*(benchmark.name for benchmark in ALL), growth.NAME]
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Each figure beside its goal.")
     parser.add_argument("--only", nargs="+", choices=names, metavar="NAME", help="these, and write no report")
-    parser.add_argument("--rounds", type=_positive, default=5, help="how often each is measured (5)")
+    parser.add_argument("--rounds", type=positive, default=5, help="how often each is measured (5)")
     parser.add_argument("--list", action="store_true", help="name the benchmarks, and stop")
     options = parser.parse_args(arguments)
     if options.list:
@@ -89,13 +90,6 @@ def _when(started: float, busy: float) -> dict[str, str]:
         "took": f"{(time.time() - started) / 60:.0f} minutes",
         "commit": code.get("mlflow.source.git.commit", "none")[:12] + changed,
     }
-
-
-def _positive(text: str) -> int:
-    rounds = int(text)
-    if rounds < 1:
-        raise argparse.ArgumentTypeError(f"expected at least 1, received {text}")
-    return rounds
 
 
 if __name__ == "__main__":

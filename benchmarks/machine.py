@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 import psutil
 
+from pipeline.system.processes import cores
+
 PACKAGES = (
     "numpy",
     "cupy-cuda12x",
@@ -24,11 +26,6 @@ PACKAGES = (
     "mlflow",
 )
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "TF_NUM_INTRAOP_THREADS")
-
-
-def cores() -> int:
-    """How many cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def described() -> dict[str, str]:

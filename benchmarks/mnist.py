@@ -16,11 +16,11 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.machine import cores
 from benchmarks.measuring import Benchmark, Contenders, NotMeasured, peer
 from benchmarks.untracked import composed, train_points
 from pipeline.config import Config
 from pipeline.data.arrays import PREPARED, Arrays, load
+from pipeline.system.processes import cores
 from pipeline.system.project import PROJECT
 
 FEATURES, HIDDEN, CLASSES, BATCH, RATE, EPSILON = 784, 1000, 10, 1024, 0.001, 1e-7

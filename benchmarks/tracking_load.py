@@ -31,8 +31,10 @@ from benchmarks import machine
 from benchmarks.load_check import check_list, check_runs
 from benchmarks.load_writer import CREATE, KINDS, Load, Report, Written, credentials, prepare, write
 from benchmarks.untracked import composed
+from pipeline.system.cli import positive
 from pipeline.system.errors import LabError
 from pipeline.system.files import explained, write_file
+from pipeline.system.processes import cores
 from pipeline.tracking.server.checks import check_packages, without_password
 from pipeline.tracking.tracker import Tracker
 from tests.support.postgres import NEEDED, programs
@@ -98,7 +100,7 @@ def check_all(load: Load, reports: Sequence[Report]) -> Figures:
     written: list[Written] = [one for report in reports for one in report.written]
     parts = [written[first::64] for first in range(64)]
     context = multiprocessing.get_context("forkserver")
-    with ProcessPoolExecutor(max(2, machine.cores()), context, prepare, (credentials(),)) as pool:
+    with ProcessPoolExecutor(max(2, cores()), context, prepare, (credentials(),)) as pool:
         found = list(pool.map(check_runs, [load] * len(parts), parts))
     found.append(check_list(load, written, sum(report.errors[CREATE] for report in reports)))
     lost, double = ([text for one in found for text in getattr(one, name)] for name in ("lost", "double"))
@@ -234,10 +236,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         0 nothing was lost and nothing failed; 1 something was, or it could not be measured.
     """
     parser = argparse.ArgumentParser(prog="python -m benchmarks.tracking_load", description="Load a tracking server.")
-    parser.add_argument("--writers", type=_positive, default=32, help="how many write at once (32)")
-    parser.add_argument("--runs", type=_positive, help=f"how many runs they write (2000; {SWEEP_RUNS} in a sweep)")
-    parser.add_argument("--values", "--points", type=_positive, default=1000, help="metric values of a run (1000)")
-    parser.add_argument("--workers", type=_positive, default=machine.cores(), help="of our own server (the cores)")
+    parser.add_argument("--writers", type=positive, default=32, help="how many write at once (32)")
+    parser.add_argument("--runs", type=positive, help=f"how many runs they write (2000; {SWEEP_RUNS} in a sweep)")
+    parser.add_argument("--values", "--points", type=positive, default=1000, help="metric values of a run (1000)")
+    parser.add_argument("--workers", type=positive, default=cores(), help="of our own server (the cores)")
     parser.add_argument("--uri", help="a server that runs already")
     parser.add_argument("--sweep", action="store_true", help="1 to 32 writers at 1, 2 and 4 workers")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there too")
@@ -264,13 +266,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
     failed = sum(one["errors"] + one["read_back"]["lost"] + one["read_back"]["double"] for one in told)
     return 1 if failed else 0
-
-
-def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"expected at least 1, received {number}")
-    return number
 
 
 if __name__ == "__main__":

@@ -27,6 +27,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from hydra_plugins.stacked_launcher import StackedLauncher
 from pipeline.system.errors import EngineError, LabError
+from pipeline.system.processes import cores
 from pipeline.system.signals import SIGNALS
 
 log = logging.getLogger(__name__)
@@ -70,9 +71,8 @@ class ClusterLauncher(StackedLauncher):
                 "hydra.launcher.shared_disk cannot be used.", expected="true or false", received=repr(shared_disk)
             )
         self.name, self.shared_disk = name, shared_disk
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        self.workers = workers or cores
-        self.threads = threads or max(cores // self.workers, 1)
+        self.workers = workers or cores()
+        self.threads = threads or max(cores() // self.workers, 1)
         self.engine = OmegaConf.merge(engine, {"n_jobs": self.workers}) if name == "joblib" else engine
 
     def train(self, train_all: Callable[..., Sequence[Any]], configs: Sequence[DictConfig]) -> Sequence[Any]:

@@ -22,9 +22,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from pipeline.system.cli import positive
 from pipeline.system.errors import LabError
 from pipeline.system.files import explained
+from pipeline.system.processes import cores
 from pipeline.system.project import PROJECT, store_root
+from pipeline.system.signals import noted_signals
 from pipeline.tracking.server.checks import (
     ADMIN_PASSWORD,
     DATABASE,
@@ -36,15 +39,7 @@ from pipeline.tracking.server.checks import (
     pool_size,
     without_password,
 )
-from pipeline.tracking.server.process import (
-    END_SECONDS,
-    HOST,
-    PAUSE,
-    SCHEMA,
-    await_answer,
-    mlflow_server,
-    noted_signals,
-)
+from pipeline.tracking.server.process import END_SECONDS, HOST, PAUSE, SCHEMA, await_answer, mlflow_server
 
 # To check a password takes more than 0.2 s of a core, by design; every request carries one, and what else it takes is
 # 0.01 s. In return a password that was changed, or a user who was deleted, is let in for a minute more.
@@ -183,7 +178,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m pipeline.server", description="Serve MLflow to a team.")
     parser.add_argument("--host", default=HOST, help=f"the address to listen on; {HOST} is this machine alone")
     parser.add_argument("--port", type=int, default=5000, help="where to listen (5000)")
-    parser.add_argument("--workers", type=_positive, default=os.cpu_count() or 1, help="processes (one for each core)")
+    parser.add_argument("--workers", type=positive, default=cores(), help="processes (one for each core)")
     parser.add_argument("--artifacts", metavar="PLACE", help="a folder, or s3://BUCKET/PATH (mlruns/server)")
     parser.add_argument(
         "--default-permission",
@@ -200,13 +195,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 1
     return 0
-
-
-def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"expected at least 1, received {number}")
-    return number
 
 
 if __name__ == "__main__":

@@ -23,6 +23,7 @@ from urllib.request import Request
 
 from pipeline.system.errors import LabError
 from pipeline.system.project import PROJECT, store_root
+from pipeline.system.signals import noted_signals
 from pipeline.tracking.pages.views import TAG
 from pipeline.tracking.server.process import (
     HOST,
@@ -34,7 +35,6 @@ from pipeline.tracking.server.process import (
     bound_port,
     is_taken,
     mlflow_server,
-    noted_signals,
 )
 from pipeline.tracking.store import store_uri
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import difflib
 import functools
 import math
@@ -95,6 +96,19 @@ def run(task: Callable[[DictConfig], object], config_name: str, finish: Callable
         text = message.encode("utf-8", "backslashreplace").decode()  # what was typed may be no UTF-8
         print(f"error: {text}", file=sys.stderr)
     return 1 if failures else 0
+
+
+def positive(text: str) -> int:
+    """Type of an argument of argparse: a whole number from 1.
+
+    Raises:
+        argparse.ArgumentTypeError: it is less.
+        ValueError: it is not a whole number.
+    """
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"expected at least 1, received {number}")
+    return number
 
 
 def _plain(name: object) -> str:

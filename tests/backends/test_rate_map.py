@@ -113,9 +113,9 @@ def test_the_size_of_the_blocks_changes_no_bit(monkeypatch: pytest.MonkeyPatch, 
 def test_the_number_of_threads_changes_no_bit(monkeypatch: pytest.MonkeyPatch) -> None:
     one = map_config()
     monkeypatch.setattr(rate_map, "BLOCK_BYTES", 1)
-    monkeypatch.setattr(rate_map, "_cores", lambda: 1)
+    monkeypatch.setattr(rate_map, "cores", lambda: 1)
     alone = trained_map(one).map_arrays
-    monkeypatch.setattr(rate_map, "_cores", lambda: 5)
+    monkeypatch.setattr(rate_map, "cores", lambda: 5)
     assert same(trained_map(one).map_arrays, alone)
 
 

@@ -24,6 +24,7 @@ from pipeline import ui
 from pipeline.config import Tracking
 from pipeline.system.errors import LabError
 from pipeline.system.project import PROJECT
+from pipeline.system.signals import SERVER_SIGNALS
 from pipeline.tracking.pages.views import TAG
 from pipeline.tracking.server import process as server_process
 from pipeline.tracking.store import open_store
@@ -147,7 +148,7 @@ def start(folder: Path) -> Iterator[Callable[[str], subprocess.Popen[str]]]:
             os.kill(number, signal.SIGKILL)
 
 
-@pytest.mark.parametrize("number", server_process.SIGNALS)
+@pytest.mark.parametrize("number", SERVER_SIGNALS)
 def test_a_signal_ends_every_process(
     folder: Path,
     start: Callable[..., subprocess.Popen[str]],

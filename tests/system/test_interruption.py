@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.system.signals import SIGNALS, end_at_once, put_off
+from pipeline.system.signals import SERVER_SIGNALS, SIGNALS, end_at_once, noted_signals, put_off
 
 
 @pytest.fixture(autouse=True)
@@ -99,3 +99,23 @@ def test_in_another_thread_nothing_is_changed(handlers: list[Any]) -> None:
     thread.start()
     thread.join()
     assert seen == [(False, handlers)]
+
+
+@pytest.mark.parametrize("number", SERVER_SIGNALS)
+def test_a_server_only_notes_a_signal(number: int) -> None:
+    before = signal.getsignal(number)
+    with noted_signals() as noted:
+        send(number)
+        assert noted == [number]
+    assert signal.getsignal(number) == before
+
+
+def test_what_nohup_ignores_stays_ignored() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with noted_signals() as noted:
+            send(signal.SIGHUP)
+            assert noted == []
+        assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)

@@ -10,7 +10,6 @@ import functools
 import json
 import os
 import platform
-import signal
 import sys
 import threading
 import time
@@ -24,7 +23,7 @@ from omegaconf import DictConfig
 
 from pipeline.system.errors import LabError
 from pipeline.system.project import PROJECT
-from pipeline.system.signals import SIGNALS, end_at_once
+from pipeline.system.signals import end_at_once, handled
 
 if TYPE_CHECKING:
     from pipeline.mirror import Mirror
@@ -48,16 +47,13 @@ def train_unit(composed: DictConfig) -> Report:
     if "OMP_NUM_THREADS" in os.environ:  # TensorFlow has names of its own for it
         os.environ.setdefault("TF_NUM_INTRAOP_THREADS", os.environ["OMP_NUM_THREADS"])
         os.environ.setdefault("TF_NUM_INTEROP_THREADS", "1")
-    before = {number: signal.signal(number, end_at_once) for number in SIGNALS} if _in_main_thread() else {}
     try:
-        return _Worker(unit).run()
+        with handled(end_at_once):
+            return _Worker(unit).run()
     except (LabError, KeyboardInterrupt) as error:
         told = str(error) if isinstance(error, LabError) else None
         state = "killed" if told is None else "failed"
         return [{"signature": point["signature"], "state": state, "error": told} for point in unit["points"]]
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 class _Worker:
@@ -185,10 +181,6 @@ def _stranger(job: Job, expected: str) -> LabError:
         received=job.signature,
         fix="bring code and data up to date there (git pull; dvc pull, or fetch and prepare), then the same command",
     )
-
-
-def _in_main_thread() -> bool:
-    return threading.current_thread() is threading.main_thread()
 
 
 @functools.cache

@@ -27,7 +27,6 @@ from pipeline.system.processes import lives
 HOST = "127.0.0.1"
 START_SECONDS, END_SECONDS, PAUSE = 120.0, 5.0, 0.1
 """How long the server may take to answer, how long to end, and how often it is looked at."""
-SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 SCHEMA = re.compile(r"found version \w+, but expected \w+")
 """How MLflow words that a store is of another version."""
 LOCAL = build_opener(ProxyHandler({}))  # a proxy in the environment is not asked for our own machine
@@ -51,21 +50,6 @@ def bound_port(host: str, port: int) -> int:
 def is_taken(error: OSError) -> bool:
     """Whether a port could not be had because somebody else has it."""
     return error.errno == errno.EADDRINUSE
-
-
-@contextmanager
-def noted_signals() -> Iterator[list[int]]:
-    """Within the block a signal is only noted, so that none falls between a process's start and its care."""
-    told: list[int] = []
-    before = {number: signal.getsignal(number) for number in SIGNALS}
-    heeded = [number for number, handler in before.items() if handler != signal.SIG_IGN]  # nohup ignores SIGHUP
-    for number in heeded:
-        signal.signal(number, lambda number, frame: told.append(number))
-    try:
-        yield told
-    finally:
-        for number in heeded:
-            signal.signal(number, before[number])
 
 
 @contextmanager

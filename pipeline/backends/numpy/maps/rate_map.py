@@ -8,7 +8,6 @@ block trains at a time, of as many points as keep it busy.
 from __future__ import annotations
 
 import math
-import os
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -32,6 +31,7 @@ from pipeline.data.arrays import Arrays
 from pipeline.grid_axes import GridAxes
 from pipeline.optimizer_sections import Optimizer
 from pipeline.points.checkpoint import Checkpoints
+from pipeline.system.processes import cores
 
 BLOCK_BYTES = 2**22
 """What the buffers of one block take, about: small enough for the cache, large enough that calls cost little."""
@@ -107,7 +107,7 @@ def train_map(
         history.map_arrays = empty(map_axes(config))
     every, before, started = -(-len(todo) // RECORDS), history.seconds, time.perf_counter()
     stop = threading.Event()
-    pool = ThreadPoolExecutor(1 if on_gpu(config) else _cores(), thread_name_prefix="block")
+    pool = ThreadPoolExecutor(1 if on_gpu(config) else cores(), thread_name_prefix="block")
     try:
         # In their order, so that the number of blocks that are done says which.
         futures = [pool.submit(train_block, config, arrays, places, stop) for places in todo[done:]]
@@ -197,8 +197,3 @@ def _with_size(config: Config, size: int) -> Config:
     """The config with another hidden size; 0: without a hidden layer."""
     model = config.model.model_copy(update={"hidden_size": size or None})
     return config.model_copy(update={"model": model})
-
-
-def _cores() -> int:
-    """How many cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
