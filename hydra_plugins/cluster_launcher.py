@@ -1,9 +1,8 @@
 """A Hydra launcher that lets another one distribute a sweep, in units that train in one pass.
 
-The other one is the engine: Hydra's launcher for joblib, Ray or SLURM. A task function that has an attribute
-`train_all` gets the configs of all points in one call, as from the stacked launcher, and with them an engine, whose
-`run` calls a function on workers; the engine's launcher sees each call as one Hydra job. A task function without the
-attribute is handed to the engine point by point.
+The other one is the engine: Hydra's launcher for joblib, Ray or SLURM. A method `train_all` gets the configs of all
+points in one call, as from the stacked launcher, and with them an engine, whose `run` calls a function on workers; the
+engine's launcher sees each call as one Hydra job. A task without that method is handed to the engine point by point.
 """
 
 import json
@@ -87,7 +86,7 @@ class ClusterLauncher(StackedLauncher):
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         """Run a batch of points; one JobReturn each, in order."""
         self._overrides = list(job_overrides[0]) if job_overrides else []
-        if hasattr(self.task_function, "train_all"):
+        if hasattr(self.command, "train_all"):
             return super().launch(job_overrides, initial_job_idx)
         returns: Sequence[JobReturn] = self._launcher(self.task_function).launch(job_overrides, initial_job_idx)
         return returns

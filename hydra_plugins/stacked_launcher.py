@@ -1,14 +1,15 @@
 """A Hydra launcher that hands a whole sweep to the task at once, and the sweeper that goes with it.
 
-A task function that has an attribute `train_all` gets the configs of all points in one call and returns, for each,
-its result or the exception that ended it: points that can train in one pass then do. Each point still becomes a
-Hydra job of its own, with its folder, its config and its callbacks. A task function without the attribute is run
-point by point, as Hydra's basic launcher does. An attribute `begin` gets the config of the first point before the
-others are composed.
+A task that is a method of an object with a method `train_all` too is not called: `train_all` gets the configs of all
+points in one call and returns, for each, its result or the exception that ended it, so that points train in one pass
+where they can. Each point still becomes a Hydra job of its own, with its folder, its config and its callbacks. Any
+other task is run point by point, as Hydra's basic launcher does. A method `begin` gets the config of the first point
+before the others are composed.
 
 They stand outside pipeline/ because Hydra looks for plugins in the namespace package hydra_plugins only.
 """
 
+import inspect
 import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -32,6 +33,8 @@ class StackedLauncher(Launcher):
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         """Take what Hydra hands to every launcher."""
         self.hydra_context, self.task_function, self.config = hydra_context, task_function, config
+        task: Any = inspect.unwrap(task_function)  # whoever catches its errors has wrapped it
+        self.command = getattr(task, "__self__", task)
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         """Run a batch of points; one JobReturn each, in order."""
@@ -42,8 +45,8 @@ class StackedLauncher(Launcher):
         for place, overrides in enumerate(job_overrides):
             configs.append(self._compose(overrides, initial_job_idx + place))
             if place == 0:
-                getattr(self.task_function, "begin", lambda config: None)(configs[0])
-        train_all = getattr(self.task_function, "train_all", None)
+                getattr(self.command, "begin", lambda config: None)(configs[0])
+        train_all = getattr(self.command, "train_all", None)
         tasks: Sequence[TaskFunction] = [self.task_function] * len(configs)
         if train_all is not None:
             tasks = [_replay(result) for result in self.train(train_all, configs)]

@@ -13,11 +13,11 @@ import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
-from pipeline import train
 from pipeline.config import Config
 from pipeline.points.point import read_point
 from pipeline.system import cli
 from pipeline.tracking.store import store_uri
+from pipeline.train import TrainCommand
 
 
 def run(project: Path, *arguments: str, options: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:
@@ -75,10 +75,10 @@ def test_the_mirror_of_a_sweep_is_started_once_and_ends_with_it(
         return Process()
 
     monkeypatch.setattr("pipeline.mirror_process.launch", launch)
-    monkeypatch.setattr(train, "_process", None)
     points = ["experiment=three_bits", "model.hidden_size=3,4", "optimizer=sgd,nosuch"]
     monkeypatch.setattr(sys, "argv", ["train", "-m", *points, f"hydra.sweep.dir={tmp_path}"])
-    assert cli.run(train.train_point, "config", train.finish) == 1
+    command = TrainCommand()
+    assert cli.run(command.train_point, "config", command.finish) == 1
     assert done == ["started for 3", "killed", "ended"]
 
 

@@ -17,11 +17,12 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from pipeline import mirror_process, train
+from pipeline import mirror_process
 from pipeline.sweep import sweep as sweep_module
 from pipeline.sweep import training as training_module
 from pipeline.system import cli
 from pipeline.system.project import PROJECT
+from pipeline.train import TrainCommand
 
 
 class NoMirror:
@@ -114,8 +115,8 @@ class Terminal:
 
     def train(self, *arguments: str) -> Ended:
         """`python -m pipeline.train ARGUMENTS`."""
-        self.monkeypatch.setattr(train, "_sweep", None)
-        return self.type(train.train_point, "config", train.finish, *arguments)
+        command = TrainCommand()
+        return self.type(command.train_point, "config", command.finish, *arguments)
 
     def type(
         self, task: Callable[[DictConfig], object], name: str, finish: Callable[[], None], *arguments: str

@@ -76,9 +76,9 @@ from pipeline.system import cli
 told = []
 for typed in json.loads(sys.stdin.read()):
     sys.argv = ["pipeline/train.py", *typed]
-    train._sweep = train._process = None
+    command = train.TrainCommand()
     with contextlib.redirect_stdout(io.StringIO()) as out, contextlib.redirect_stderr(io.StringIO()) as err:
-        code = cli.run(train.train_point, "config", train.finish)
+        code = cli.run(command.train_point, "config", command.finish)
     told.append([code, out.getvalue(), err.getvalue()])
 print(json.dumps(told))
 """
