@@ -91,7 +91,7 @@ class ClusterLauncher(StackedLauncher):
         returns: Sequence[JobReturn] = self._launcher(self.task_function).launch(job_overrides, initial_job_idx)
         return returns
 
-    def run(self, task: Callable[[DictConfig], Any], parcels: Sequence[str]) -> list[Any]:
+    def run(self, task: Callable[[DictConfig], Any], units: Sequence[str]) -> list[Any]:
         """See `pipeline.sweep.workers.distribution.Engine`."""
         if self.name == "joblib":  # whose processes are started with this environment
             for variable in THREADS:
@@ -105,16 +105,14 @@ class ClusterLauncher(StackedLauncher):
             logging.getLogger("hydra_plugins").setLevel(logging.WARNING)
         folder = json.dumps(str(Path(str(self.config.hydra.sweep.dir)).absolute()))  # a worker has a folder of its own
         common = [*self._overrides, f"hydra.sweep.dir={folder}", "hydra.output_subdir=null"]
-        units = [
-            [*common, f"hydra.sweep.subdir=unit_{number}", f'+unit="{text}"'] for number, text in enumerate(parcels)
-        ]
+        jobs = [[*common, f"hydra.sweep.subdir=unit_{number}", f'+unit="{text}"'] for number, text in enumerate(units)]
         handlers = {number: signal.getsignal(number) for number in SIGNALS}
         try:
             if self.name == "ray":
                 self._start_ray()
                 for number, handler in handlers.items():  # Ray's own would end the command where it stands
                     signal.signal(number, handler)
-            return [returned.return_value for returned in launcher.launch(units, 0)]
+            return [returned.return_value for returned in launcher.launch(jobs, 0)]
         except LabError:
             raise
         except KeyboardInterrupt:

@@ -28,7 +28,7 @@ from pipeline.points.sweep_record import (
 from pipeline.studies.figures import sweep_figures
 from pipeline.sweep.tables import plan_table, points_table
 from pipeline.sweep.training import PassTraining, take_over
-from pipeline.sweep.workers.distribution import Engine, distribute
+from pipeline.sweep.workers.distribution import Distribution, Engine
 from pipeline.system.errors import LabError
 from pipeline.system.files import explained
 from pipeline.system.processes import command
@@ -148,7 +148,7 @@ class Sweep:
             self._training.train(jobs)
         elif self._mirror is not None:
             self._start_mirror()  # whose run of the sweep the workers' runs will hang below
-            distribute(self._engine, self._mirror.sweep, jobs, self._training)
+            Distribution(self._engine, self._mirror.sweep, self._training).train(jobs)
 
     def _open_books(self, fresh: Sequence[Job]) -> None:
         """Write down what the command is, and let MLflow know what was done before."""

@@ -27,14 +27,14 @@ class HereEngine:
         self.workers, self.shared_disk, self.lose = workers, shared_disk, lose
         self.calls: list[int] = []
 
-    def run(self, task: Callable[[DictConfig], Any], parcels: Sequence[str]) -> list[Any]:
-        self.calls.append(len(parcels))
+    def run(self, task: Callable[[DictConfig], Any], units: Sequence[str]) -> list[Any]:
+        self.calls.append(len(units))
         returned, lost = [], 0
-        for number, parcel in enumerate(parcels):
+        for number, unit in enumerate(units):
             if self.lose(len(self.calls), number):
                 lost += 1
                 continue
-            returned.append(task(OmegaConf.create({"unit": parcel})))
+            returned.append(task(OmegaConf.create({"unit": unit})))
         if lost:
             raise EngineError(f"{lost} units were lost.")
         return returned

@@ -156,7 +156,7 @@ def test_points_that_were_not_brought_back_are_told(project: Path, monkeypatch: 
 
 
 def test_nodes_without_a_shared_disk_need_a_server(project: Path) -> None:
-    with pytest.raises(LabError, match=r"(?s)Points cannot come home.*tracking=server"):
+    with pytest.raises(LabError, match=r"(?s)Points cannot be returned.*tracking=server"):
         distributed(project, rates(*GRID), HereEngine(shared_disk=False))
     assert left_in_points(project) == []
 
@@ -212,10 +212,10 @@ def attempts_of(project: Path) -> dict[str, str]:
 
 def test_a_unit_that_an_engine_tries_again_does_not_force_twice(project: Path) -> None:
     class Twice(HereEngine):
-        def run(self, task: Any, parcels: Sequence[str]) -> list[Any]:
-            first = super().run(task, parcels)
+        def run(self, task: Any, units: Sequence[str]) -> list[Any]:
+            first = super().run(task, units)
             between.update(attempts_of(project))
-            super().run(task, parcels)
+            super().run(task, units)
             return first
 
     between: dict[str, str] = {}
@@ -242,9 +242,9 @@ def test_a_worker_that_is_lost_in_the_middle_costs_an_interval(
         pass
 
     class Losing(HereEngine):
-        def run(self, task: Any, parcels: Sequence[str]) -> list[Any]:
+        def run(self, task: Any, units: Sequence[str]) -> list[Any]:
             try:
-                return super().run(task, parcels)
+                return super().run(task, units)
             except Lost:
                 raise EngineError("A worker was lost.") from None
 

@@ -1,7 +1,7 @@
 """A sweep's points on workers: cut into units, handed to an engine, and looked at when they are back.
 
 The engine is a launcher of Hydra's: joblib, Ray or SLURM distributes the units, and a worker trains each of them
-(worker.py). What a worker leaves is in the points' folders, on a disk that all share, or comes home through MLflow.
+(worker.py). What a worker leaves is in the points' folders, on a disk that all share, or is returned through MLflow.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ import sys
 import threading
 import time
 import zlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, replace
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from omegaconf import DictConfig
 
@@ -30,14 +30,13 @@ from pipeline.system.errors import EngineError, LabError
 from pipeline.system.files import written
 from pipeline.system.terminal import TrainingProgress
 
+if TYPE_CHECKING:  # it imports MLflow, which only nodes without a shared disk need here
+    from pipeline.tracking.tracker import Tracker
+
 ATTEMPTS = 3
 """How often units are handed out, where an engine loses some of them."""
 NETWORK_SECONDS = 60.0
 """How long a folder is waited for that a worker has written: a network disk shows it to others a while later."""
-
-
-Replaced = Mapping[str, list[str | None]]
-"""By signature, of points that are trained again: which attempts at them were there before, complete and begun."""
 
 
 class Engine(Protocol):
@@ -53,125 +52,198 @@ class Engine(Protocol):
     workers: int
     shared_disk: bool
 
-    def run(self, task: Callable[[DictConfig], Any], parcels: Sequence[str]) -> list[Any]:
-        """Call a task on workers, each time with another parcel as the key `unit` of its config; returns the returns.
+    def run(self, task: Callable[[DictConfig], Any], units: Sequence[str]) -> list[Any]:
+        """Call a task on workers, each time with another unit as the key `unit` of its config; returns the returns.
 
         Raises:
             EngineError: some of the calls did not come back.
         """
 
 
-def distribute(engine: Engine, sweep: SweepRecord, jobs: Sequence[Job], training: PassTraining) -> None:
-    """Let workers train points; what becomes of each is kept in its job.
+class Distribution:
+    """One sweep's points on the workers of an engine; what becomes of each point is kept in its job.
 
     Args:
         engine: see there.
         sweep: what the command is.
-        jobs: not done yet.
         training: that of this process, which has the data.
     """
-    if engine.shared_disk:
-        _until_back(engine, sweep, jobs, training)
-        return
-    if sweep.tracking["name"] != "server":
-        raise LabError(
-            "Points cannot come home.",
-            expected="tracking=server, through which nodes without a shared disk send what they have trained",
-            received=f"hydra.launcher.shared_disk=false with tracking={sweep.tracking['name']}",
-            fix="add tracking=server tracking.uri=ADDRESS, or hydra.launcher.shared_disk=true",
-        )
-    with _claimed(jobs):
-        away = [job for job in jobs if job.state != "done"]
-        # what a command left that was killed
-        for error in _bring_home(sweep, [job for job in away if not job.config.force], training, {}).values():
-            print(error, file=sys.stderr, flush=True)
-        for job in away:
-            _settle(job, {}, {job.signature: _attempts(job)} if job.config.force else {})
-        try:
-            _until_back(engine, sweep, [job for job in away if job.state != "complete"], training)
-        finally:
-            _close_runs(sweep, [job for job in away if job.state != "complete"], training)
 
+    def __init__(self, engine: Engine, sweep: SweepRecord, training: PassTraining) -> None:
+        self._engine, self._sweep, self._training = engine, sweep, training
+        self._replaced: dict[str, list[str | None]] = {}  # by signature, of points trained again: attempts before this
 
-def _until_back(engine: Engine, sweep: SweepRecord, jobs: Sequence[Job], training: PassTraining) -> None:
-    """Hand out units, and again what an engine lost of them."""
-    left = list(jobs)
-    replaced = {job.signature: _attempts(job) for job in jobs if job.config.force}
-    for attempt in range(ATTEMPTS):
-        if not left:
+    def train(self, jobs: Sequence[Job]) -> None:
+        """Let workers train points that are not done yet.
+
+        Raises:
+            LabError: without a shared disk, no server is there through which points could be returned.
+        """
+        if self._engine.shared_disk:
+            self._note_replaced(jobs)
+            self._hand_out(jobs)
             return
-        problem = _hand_out(engine, sweep, left, training, replaced)
-        left = [job for job in left if job.state not in ("complete", "failed")]
-        if left and attempt + 1 < ATTEMPTS:
-            why = problem or "Their workers were stopped."
-            print(f"{len(left)} points are handed out again. {why}", file=sys.stderr, flush=True)
-    for job in left:
-        job.fail(problem or _lost(job, engine))
+        self._check_server()
+        with _claimed(jobs):
+            left = [job for job in jobs if job.state != "done"]
+            self._note_replaced(left)
+            self._fetch_earlier(left)
+            left = [job for job in left if job.state != "complete"]
+            try:
+                self._hand_out(left)
+            finally:
+                self._close_runs([job for job in left if job.state != "complete"])
 
+    def _check_server(self) -> None:
+        tracking = self._sweep.tracking["name"]
+        if tracking != "server":
+            raise LabError(
+                "Points cannot be returned.",
+                expected="tracking=server, through which nodes without a shared disk send what they have trained",
+                received=f"hydra.launcher.shared_disk=false with tracking={tracking}",
+                fix="add tracking=server tracking.uri=ADDRESS, or hydra.launcher.shared_disk=true",
+            )
 
-def _hand_out(
-    engine: Engine,
-    sweep: SweepRecord,
-    jobs: Sequence[Job],
-    training: PassTraining,
-    replaced: Replaced,
-) -> EngineError | None:
-    """Cut points into units and run these once.
+    def _note_replaced(self, jobs: Sequence[Job]) -> None:
+        self._replaced = {job.signature: _attempts(job) for job in jobs if job.config.force}
 
-    Args:
-        engine, sweep, jobs, training: see `distribute`.
-        replaced: of points that are trained again.
-
-    Returns:
-        What the engine had to say, if it lost some.
-    """
-    numbers = {point["signature"]: number for number, point in enumerate(sweep.points, 1)}
-    grouped = units([(job.config, training.load(job.config)) for job in jobs], engine.workers)
-    common = {
-        "sweep": asdict(replace(sweep, points=[])),
-        "total": len(sweep.points),
-        "project": str(training.project) if engine.shared_disk else None,
-        "home": place_of(training.root),
-        "tags": dict(training.tags),
-    }
-    parcels = []
-    for places in grouped:
-        points = [
-            {
-                "number": numbers[job.signature],
-                "config": job.config.model_dump(mode="json"),
-                "overrides": job.overrides,
-                "signature": job.signature,
-                "replaced": replaced.get(job.signature, []),
-            }
-            for job in (jobs[place] for place in places)
-        ]
-        parcels.append(base64.b64encode(zlib.compress(json.dumps({**common, "points": points}).encode())).decode())
-    which = f"{len(parcels)} unit{'s' if len(parcels) > 1 else ''} for {engine.workers} workers"
-    print(f"{sweep.name}: {len(jobs)} points in {which}, by {engine.name}", file=sys.stderr, flush=True)
-    reports: dict[str, dict[str, Any]] = {}
-    problem = None
-    try:
-        with _counting(f"{sweep.name}, {engine.name}", jobs):
-            for told in engine.run(train_unit, parcels):
-                reports |= {point["signature"]: point for point in told}
-    except EngineError as error:
-        problem = error
-    finally:
-        if not engine.shared_disk:
-            states = {sign: report["state"] for sign, report in reports.items()}
-            trained = [job for job in jobs if problem or states.get(job.signature) in ("done", "complete")]
-            for signature, reason in _bring_home(sweep, trained, training, replaced).items():
-                reports.setdefault(signature, {})["error"] = str(reason)
-        give_up = time.monotonic() + NETWORK_SECONDS
+    def _fetch_earlier(self, jobs: Sequence[Job]) -> None:
+        """Fetch what the workers of a command that was killed have sent to MLflow."""
+        for error in self._fetch([job for job in jobs if not job.config.force]).values():
+            print(error, file=sys.stderr, flush=True)
         for job in jobs:
-            report = reports.get(job.signature, {})
-            told = engine.shared_disk and report.get("state") in ("done", "complete")
-            while told and not job.folder.final.exists() and time.monotonic() < give_up:
-                list(job.folder.final.parent.iterdir())  # NFS looks anew
-                time.sleep(POLL_SECONDS)
-            _settle(job, report, replaced)
-    return problem
+            self._settle(job, {})
+
+    def _hand_out(self, jobs: Sequence[Job]) -> None:
+        """Hand out units, and again what the engine lost of them."""
+        left, problem = list(jobs), None
+        for attempt in range(ATTEMPTS):
+            if not left:
+                return
+            problem = self._run(left)
+            left = [job for job in left if job.state not in ("complete", "failed")]
+            if left and attempt + 1 < ATTEMPTS:
+                why = problem or "Their workers were stopped."
+                print(f"{len(left)} points are handed out again. {why}", file=sys.stderr, flush=True)
+        for job in left:
+            job.fail(problem or _lost(job, self._engine))
+
+    def _run(self, jobs: Sequence[Job]) -> EngineError | None:
+        """Cut points into units and run these once.
+
+        Returns:
+            What the engine had to say, if it lost some.
+        """
+        packed = self._pack(jobs)
+        which = f"{len(packed)} unit{'s' if len(packed) > 1 else ''} for {self._engine.workers} workers"
+        print(f"{self._sweep.name}: {len(jobs)} points in {which}, by {self._engine.name}", file=sys.stderr, flush=True)
+        reports: dict[str, dict[str, Any]] = {}
+        problem = None
+        try:
+            with _counting(f"{self._sweep.name}, {self._engine.name}", jobs):
+                for report in self._engine.run(train_unit, packed):
+                    reports |= {point["signature"]: point for point in report}
+        except EngineError as error:
+            problem = error
+        finally:  # after an interruption too: what is trained by then counts
+            self._collect(jobs, reports, lost=problem is not None)
+        return problem
+
+    def _pack(self, jobs: Sequence[Job]) -> list[str]:
+        """Points as units: JSON, compressed and in letters, which an override of Hydra's can hold."""
+        numbers = {point["signature"]: number for number, point in enumerate(self._sweep.points, 1)}
+        common = {
+            "sweep": asdict(replace(self._sweep, points=[])),
+            "total": len(self._sweep.points),
+            "project": str(self._training.project) if self._engine.shared_disk else None,
+            "home": place_of(self._training.root),
+            "tags": dict(self._training.tags),
+        }
+        packed = []
+        for members in units([(job.config, self._training.load(job.config)) for job in jobs], self._engine.workers):
+            points = [
+                {
+                    "number": numbers[job.signature],
+                    "config": job.config.model_dump(mode="json"),
+                    "overrides": job.overrides,
+                    "signature": job.signature,
+                    "replaced": self._replaced.get(job.signature, []),
+                }
+                for job in (jobs[index] for index in members)
+            ]
+            text = json.dumps({**common, "points": points})
+            packed.append(base64.b64encode(zlib.compress(text.encode())).decode())
+        return packed
+
+    def _collect(self, jobs: Sequence[Job], reports: dict[str, dict[str, Any]], lost: bool) -> None:
+        """See what has become of points that were handed out.
+
+        Args:
+            jobs: all of them.
+            reports: what workers say of them, by signature.
+            lost: whether the engine lost some units, whose points may have been trained for all that.
+        """
+        ready = [job for job in jobs if reports.get(job.signature, {}).get("state") in ("done", "complete")]
+        if self._engine.shared_disk:
+            give_up = time.monotonic() + NETWORK_SECONDS
+            for job in ready:
+                _await_folder(job, give_up)
+        else:
+            for signature, reason in self._fetch(jobs if lost else ready).items():
+                reports.setdefault(signature, {})["error"] = str(reason)
+        for job in jobs:
+            self._settle(job, reports.get(job.signature, {}))
+
+    def _settle(self, job: Job, report: dict[str, Any]) -> None:
+        """See what has become of a point."""
+        error = report.get("error")
+        job.look()
+        new = _attempts(job)[0] not in self._replaced.get(job.signature, [])
+        if job.state == "done" and not new:  # that it was trained before is not what was asked for
+            job.state, job.point = "to run", None
+        if error is None and job.state == "done":
+            job.run, job.state = read_run(job.folder.final), "complete"
+            return
+        job.run = read_run(job.folder.path)  # so that MLflow hears how it ended, if it has begun
+        if error is not None:
+            job.error, job.state = LabError(error), "failed"
+        elif report.get("state") == "killed" or job.run:
+            job.state = "training"  # which the end of the command makes killed, or failed
+
+    def _tracker(self) -> Tracker:
+        """The store of the sweep.
+
+        Raises:
+            LabError: it does not answer.
+        """
+        from pipeline.tracking.tracker import Tracker
+
+        return Tracker(Tracking(**self._sweep.tracking), self._sweep.study, self._training.root)
+
+    def _fetch(self, jobs: Sequence[Job]) -> dict[str, LabError]:
+        """Fetch points that MLflow has; returns by signature why some could not be fetched."""
+        from pipeline.tracking.transfer import fetch_point
+
+        errors: dict[str, LabError] = {}
+        if jobs:
+            try:
+                tracker = self._tracker()
+            except LabError as error:
+                return {job.signature: error for job in jobs}
+            for job in jobs:
+                try:
+                    fetch_point(tracker, job, but=self._replaced.get(job.signature, [None])[0])
+                except LabError as error:
+                    errors[job.signature] = error
+        return errors
+
+    def _close_runs(self, jobs: Sequence[Job]) -> None:
+        """Let runs read KILLED whose workers are lost: nothing here tells of them. What MLflow does not take stays."""
+        if jobs:
+            with suppress(LabError):
+                tracker = self._tracker()
+                for run in [run for job in jobs for run in tracker.runs(job.signature) if run.status == "RUNNING"]:
+                    tracker.end_run(run.run_id, "KILLED")
 
 
 def _attempts(job: Job) -> list[str | None]:
@@ -179,21 +251,11 @@ def _attempts(job: Job) -> list[str | None]:
     return [read_run(folder).get("attempt") for folder in (job.folder.final, job.folder.path)]
 
 
-def _settle(job: Job, report: dict[str, Any], replaced: Replaced) -> None:
-    """See what has become of a point."""
-    told = report.get("state")
-    job.look()
-    new = _attempts(job)[0] not in replaced.get(job.signature, [])
-    if job.state == "done" and not new:  # that it was trained before is not what was asked for
-        job.state, job.point = "to run", None
-    if report.get("error") is None and job.state == "done":
-        job.run, job.state = read_run(job.folder.final), "complete"
-        return
-    job.run = read_run(job.folder.path)  # so that MLflow hears how it ended, if it has begun
-    if report.get("error") is not None:
-        job.error, job.state = LabError(report["error"]), "failed"
-    elif told == "killed" or job.run:
-        job.state = "training"  # which the end of the command makes killed, or failed
+def _await_folder(job: Job, give_up: float) -> None:
+    """Wait until a folder that a worker has written is seen here, or until `give_up`, of time.monotonic()."""
+    while not job.folder.final.exists() and time.monotonic() < give_up:
+        list(job.folder.final.parent.iterdir())  # NFS looks anew
+        time.sleep(POLL_SECONDS)
 
 
 def _lost(job: Job, engine: Engine) -> LabError:
@@ -207,14 +269,14 @@ def _lost(job: Job, engine: Engine) -> LabError:
 
 @contextmanager
 def _claimed(jobs: Sequence[Job]) -> Iterator[None]:
-    """Claim points for this home while others train them; those that another command finishes meanwhile are done."""
+    """Hold points for this command while workers train them; those that another command finishes meanwhile are done."""
     held: list[Job] = []
-    told = False
+    waiting = False
     try:
         for job in sorted(jobs, key=lambda job: job.signature):  # two commands that claim in one order both get on
             while not job.folder.claim():
-                if not told:
-                    told = True
+                if not waiting:
+                    waiting = True
                     print(f"waiting for points that another command trains: {job.name} ...", file=sys.stderr)
                 time.sleep(POLL_SECONDS)
             held.append(job)
@@ -227,41 +289,9 @@ def _claimed(jobs: Sequence[Job]) -> Iterator[None]:
             job.folder.release()
 
 
-def _bring_home(
-    sweep: SweepRecord, jobs: Sequence[Job], training: PassTraining, replaced: Replaced
-) -> dict[str, LabError]:
-    """Fetch points that MLflow has; returns by signature why some could not be fetched."""
-    from pipeline.tracking.tracker import Tracker
-    from pipeline.tracking.transfer import fetch_point
-
-    errors: dict[str, LabError] = {}
-    if jobs:
-        try:
-            tracker = Tracker(Tracking(**sweep.tracking), sweep.study, training.root)
-        except LabError as error:
-            return {job.signature: error for job in jobs}
-        for job in jobs:
-            try:
-                fetch_point(tracker, job, but=replaced.get(job.signature, [None])[0])
-            except LabError as error:
-                errors[job.signature] = error
-    return errors
-
-
-def _close_runs(sweep: SweepRecord, jobs: Sequence[Job], training: PassTraining) -> None:
-    """Let runs read KILLED whose workers are lost: nothing here tells of them. What MLflow does not take stays."""
-    from pipeline.tracking.tracker import Tracker
-
-    with suppress(LabError):
-        tracker = Tracker(Tracking(**sweep.tracking), sweep.study, training.root) if jobs else None
-        for run in [run for job in jobs if tracker for run in tracker.runs(job.signature) if run.status == "RUNNING"]:
-            if tracker is not None:
-                tracker.end_run(run.run_id, "KILLED")
-
-
 @contextmanager
 def _counting(label: str, jobs: Sequence[Job]) -> Iterator[None]:
-    """Show how many points are in their place here, while workers train."""
+    """Show how many points are complete on this disk, while workers train."""
     progress = TrainingProgress(label, len(jobs), unit="point")
     files = [job.folder.final / "run.json" for job in jobs]
     before = [written(file) for file in files]
