@@ -91,12 +91,13 @@ class Sweep:
         if fresh:
             print(f"{self.name}: {summary(fresh, len(asked) - len(fresh))}", file=sys.stderr, flush=True)
         if not self.first.dry_run:
-            for job in fresh:
-                if job.state != "done" and self._engine is None:
+            left = [job for job in fresh if job.state != "done"]
+            if self._engine is None:
+                for job in left:
                     array_module(job.config)  # a GPU that is missing is told before anything is begun
             try:
                 self._open_books(fresh)
-                self._train([job for job in fresh if job.state != "done"])
+                self._train(left)
             except KeyboardInterrupt:
                 self.interrupted = True
                 raise
