@@ -25,7 +25,7 @@ from benchmarks.load_writer import (
     tags_of,
     values_of,
 )
-from pipeline.config import flatten
+from pipeline.config.schema import flatten
 from pipeline.tracking.store import CREDENTIALS
 from pipeline.tracking.tracker import NOT_PARAMS
 

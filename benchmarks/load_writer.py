@@ -18,7 +18,7 @@ from typing import TypeVar
 import mlflow  # noqa: F401 - loaded once, in the process that all writers are forked from
 
 from pipeline.backends.shared.history import Metric
-from pipeline.config import Config
+from pipeline.config.schema import Config
 from pipeline.system.errors import LabError
 from pipeline.tracking.store import CREDENTIALS
 from pipeline.tracking.tracker import Tracker

@@ -18,7 +18,7 @@ import numpy as np
 
 from benchmarks.measuring import Benchmark, Contenders, NotMeasured, peer
 from benchmarks.untracked import composed, train_points
-from pipeline.config import Config
+from pipeline.config.schema import Config
 from pipeline.data.arrays import PREPARED, Arrays, load
 from pipeline.system.processes import cores
 from pipeline.system.project import PROJECT

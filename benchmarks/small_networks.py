@@ -15,7 +15,7 @@ from benchmarks import plain_script
 from benchmarks.measuring import Benchmark, Contenders, peer
 from benchmarks.untracked import composed, train_points, with_rates
 from pipeline.backends.shared.initial_weights import draw
-from pipeline.config import Config
+from pipeline.config.schema import Config
 from pipeline.data.arrays import Arrays, load
 from pipeline.system.project import PROJECT
 

@@ -24,7 +24,8 @@ from omegaconf import OmegaConf
 from benchmarks.measuring import NotMeasured
 from pipeline.backends.numpy.training import train
 from pipeline.backends.shared.history import History
-from pipeline.config import Config, read_config
+from pipeline.config.reading import read_config
+from pipeline.config.schema import Config
 from pipeline.data.arrays import Arrays, load
 from pipeline.system.project import CONF, PROJECT
 

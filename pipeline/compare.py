@@ -17,7 +17,7 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from pipeline.config import flatten
+from pipeline.config.schema import flatten
 from pipeline.diagnosis.networks import diagnose
 from pipeline.drawing.layout import write_png
 from pipeline.points.point import Point, read_point

@@ -14,8 +14,9 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from pipeline.config import IdxData, IdxFile
-from pipeline.data.raw.checks import RAW, mismatch, read_data
+from pipeline.config.data import IdxData, IdxFile
+from pipeline.config.reading import read_data
+from pipeline.data.raw.checks import RAW, mismatch
 from pipeline.data.raw.sources import SourceError, read_file, read_source
 from pipeline.system import cli
 from pipeline.system.errors import LabError

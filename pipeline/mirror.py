@@ -16,7 +16,7 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from pipeline.config import Tracking
+from pipeline.config.schema import Tracking
 from pipeline.points.job import Job
 from pipeline.points.point import POINTS, Point
 from pipeline.points.sweep_record import SweepRecord

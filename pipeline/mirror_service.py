@@ -24,7 +24,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from pipeline.config import read_config
+from pipeline.config.reading import read_config
 from pipeline.mirror import Mirror
 from pipeline.points.folder import HEADER, JOURNAL, PointFolder
 from pipeline.points.job import Job, read_own_point

@@ -16,10 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 from omegaconf import DictConfig
 
-from pipeline.config import IdxData
+from pipeline.config.data import IdxData
+from pipeline.config.reading import read_data
 from pipeline.data.arrays import PREPARED
 from pipeline.data.raw import idx
-from pipeline.data.raw.checks import RAW, mismatch, read_data
+from pipeline.data.raw.checks import RAW, mismatch
 from pipeline.system import cli
 from pipeline.system.errors import LabError
 from pipeline.system.files import explained, file_sha256, written_whole

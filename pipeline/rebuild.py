@@ -11,10 +11,10 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from omegaconf import DictConfig, OmegaConf
-from pydantic import ValidationError
+from omegaconf import DictConfig
 
-from pipeline.config import Tracking
+from pipeline.config.reading import read_tracking
+from pipeline.config.schema import Tracking
 from pipeline.mirror import Mirror
 from pipeline.points.folder import PointFolder, read_run
 from pipeline.points.job import Job, read_own_point
@@ -94,21 +94,6 @@ def _job(root: Path, sweep: SweepRecord, member: dict[str, str]) -> Job | None:
     config = point.config.model_copy(update={"study": sweep.study, "tracking": Tracking(**sweep.tracking)})
     run = read_run(folder.final)
     return Job(config, run["overrides"], point.name, member["signature"], folder, state="done", run=run, point=point)
-
-
-def read_tracking(composed: DictConfig) -> Tracking:
-    """Validate the `tracking` section.
-
-    Raises:
-        LabError: it names no store.
-    """
-    section = OmegaConf.to_container(composed["tracking"], resolve=True, throw_on_missing=True)
-    try:
-        return Tracking.model_validate(section)
-    except ValidationError as error:
-        problems = "; ".join(str(problem["ctx"]["error"] if "ctx" in problem else problem["msg"])
-                             for problem in error.errors())  # fmt: skip
-        raise LabError("tracking names no store.", received=problems, fix="tracking=server tracking.uri=URL") from None
 
 
 def task(composed: DictConfig) -> None:

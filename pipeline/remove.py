@@ -16,11 +16,11 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from pipeline.config import Tracking
+from pipeline.config.reading import read_tracking
+from pipeline.config.schema import Tracking
 from pipeline.points.folder import PointFolder
 from pipeline.points.point import POINTS
 from pipeline.points.sweep_record import all_sweeps, referenced
-from pipeline.rebuild import read_tracking
 from pipeline.system import cli
 from pipeline.system.errors import LabError
 from pipeline.system.files import explained

@@ -20,7 +20,7 @@ from pipeline.system.errors import LabError
 from pipeline.system.project import PROJECT
 
 if TYPE_CHECKING:  # NumPy and what trains are imported with the first point: --help and completion need none of it
-    from pipeline.config import Config
+    from pipeline.config.schema import Config
     from pipeline.points.point import Outcome
     from pipeline.sweep.sweep import Sweep
     from pipeline.sweep.workers.distribution import Engine
@@ -99,7 +99,7 @@ def _without_hydra(config: DictConfig) -> DictConfig:
 
 
 def _read(composed: DictConfig) -> Config:
-    from pipeline.config import read_config
+    from pipeline.config.reading import read_config
 
     plain: Any = OmegaConf.to_container(composed, resolve=True, throw_on_missing=True)
     return read_config(plain)

@@ -63,7 +63,7 @@ def lab(tmp_path: Path) -> Path:
 @pytest.fixture(scope="session")
 def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An MLflow store without runs; making one takes seconds, copying it none."""
-    from pipeline.config import Tracking
+    from pipeline.config.schema import Tracking
     from pipeline.tracking.tracker import Tracker
 
     project = tmp_path_factory.mktemp("store")

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.config import IdxData, TableData
-from pipeline.curve_sections import CurveData
+from pipeline.config.curve import CurveData
+from pipeline.config.data import IdxData, TableData
 from pipeline.system.errors import LabError
 from pipeline.system.files import file_sha256
 

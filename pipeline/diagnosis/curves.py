@@ -14,8 +14,8 @@ from pipeline.backends.numpy.curves.descent import curve_data
 from pipeline.backends.numpy.curves.rolling import OUTCOMES, SETTLED
 from pipeline.backends.numpy.curves.shape import Curve, curve_of
 from pipeline.backends.shared.history import History
-from pipeline.config import Config
-from pipeline.grid_axes import GridAxes
+from pipeline.config.map_axes import GridAxes
+from pipeline.config.schema import Config
 
 if TYPE_CHECKING:
     from pipeline.diagnosis.networks import Verdict

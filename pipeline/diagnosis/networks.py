@@ -17,11 +17,12 @@ from pipeline.backends.numpy.maps.measures import map_metrics
 from pipeline.backends.numpy.network import ACTIVATIONS, forward
 from pipeline.backends.shared.history import History
 from pipeline.backends.shared.initial_weights import Weights
-from pipeline.config import Config, IdxData, TableData
+from pipeline.config.data import IdxData, TableData
+from pipeline.config.map_axes import GridAxes
+from pipeline.config.schema import Config
 from pipeline.diagnosis.curves import judge
 from pipeline.diagnosis.range_test import is_range_test, range_test, suggestion
 from pipeline.diagnosis.trends import epochs_needed, first_below, reversals, roughness
-from pipeline.grid_axes import GridAxes
 from pipeline.system.wording import roughly
 
 Verdict = Literal["converged", "too slow", "oscillating", "stalled", "diverged", "map", "range test"]

@@ -20,8 +20,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.backends.shared.history import History
-from pipeline.config import Config
-from pipeline.optimizer_sections import Exponential
+from pipeline.config.optimizer import Exponential
+from pipeline.config.schema import Config
 
 Floats = NDArray[np.float64]
 

@@ -12,7 +12,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from pipeline.config import Config
+from pipeline.config.schema import Config
 from pipeline.system.files import short_hash
 
 PACKAGE = Path(__file__).resolve().parent.parent
@@ -34,7 +34,8 @@ DECIDING = (
     "backends/choose.py",
     "backends/shared",
     "data/arrays.py",
-    "model_sections.py",
+    "config/expressions.py",
+    "config/model.py",
 )
 """Modules and folders that decide numbers on either backend; all modules of the backend's own package come on top."""
 NOT_DECIDING = ("saving.py", "model_loader.py")

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from pipeline.backends.shared.history import History
-from pipeline.config import Config
+from pipeline.config.schema import Config
 from pipeline.points.checkpoint import Checkpoint
 from pipeline.points.folder import PointFolder, read_run
 from pipeline.points.point import UNREADABLE, Point, read_point

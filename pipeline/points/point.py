@@ -31,7 +31,8 @@ from pipeline.backends.numpy.curves.descent import POSITIONS
 from pipeline.backends.numpy.maps.measures import check_map_arrays
 from pipeline.backends.shared.history import History, Metric
 from pipeline.backends.shared.initial_weights import array_names
-from pipeline.config import Config, read_config
+from pipeline.config.reading import read_config
+from pipeline.config.schema import Config
 from pipeline.points.checkpoint import unstack_snapshots
 from pipeline.system.errors import LabError
 from pipeline.system.files import SUMS, checked_files, read_arrays

@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from pipeline.config import Tracking
+from pipeline.config.schema import Tracking
 from pipeline.points.folder import PointFolder
 from pipeline.points.job import Job, read_own_point
 from pipeline.points.point import POINTS, Point

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from pipeline.backends.numpy.network import LEAK
 from pipeline.backends.numpy.optimizers import UPDATES
 from pipeline.backends.shared import parametrization
-from pipeline.config import flatten
+from pipeline.config.schema import flatten
 from pipeline.diagnosis import range_test
 from pipeline.points.point import Point
 from pipeline.studies.variants.variants import knob

@@ -9,7 +9,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.config import flatten
+from pipeline.config.schema import flatten
 from pipeline.points.point import Point
 from pipeline.report.published.reproduction import BACKENDS, Results
 from pipeline.system.wording import table

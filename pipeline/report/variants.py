@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
-from pipeline.method_limits import MINIMIZERS
+from pipeline.config.optimizer import MINIMIZERS
 from pipeline.points.point import Point
 from pipeline.report.parity import pairs
 from pipeline.report.published.reproduction import BACKENDS, Results

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pipeline.backends.shared.history import History
-from pipeline.config import Config
+from pipeline.config.schema import Config
 from pipeline.diagnosis.range_test import is_range_test, range_test
 from pipeline.drawing.axes import (
     DPI,

@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.backends.numpy.maps.measures import LAST, best_place, map_metrics
-from pipeline.config import Config
+from pipeline.config.map_axes import Axis
+from pipeline.config.schema import Config
 from pipeline.drawing.axes import INK, SMALL, panels
-from pipeline.grid_axes import Axis
 from pipeline.studies.plot_data import Floats
 
 if TYPE_CHECKING:

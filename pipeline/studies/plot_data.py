@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from pipeline.backends.numpy.losses import loss_and_slope
 from pipeline.backends.numpy.network import forward
 from pipeline.backends.shared.history import History
-from pipeline.config import Config, TableData
+from pipeline.config.data import TableData
+from pipeline.config.schema import Config
 from pipeline.diagnosis.networks import diagnose
 from pipeline.points.point import Point
 

@@ -12,10 +12,10 @@ import psutil
 
 from pipeline.backends.numpy.maps.rate_map import blocks
 from pipeline.backends.shared.history import record_epochs
-from pipeline.backends.shared.initial_weights import layer_sizes
-from pipeline.config import Config
+from pipeline.config.model import layer_sizes
+from pipeline.config.optimizer import ALONE
+from pipeline.config.schema import Config
 from pipeline.data.arrays import Arrays
-from pipeline.method_limits import ALONE
 from pipeline.system.errors import LabError
 
 PASS_BYTES = 2**30

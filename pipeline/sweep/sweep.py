@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pipeline.backends.numpy.array_modules import array_module
-from pipeline.config import Config
+from pipeline.config.schema import Config
 from pipeline.drawing.layout import write_png
 from pipeline.mirror import Mirror
 from pipeline.mirror_process import MirrorProcess

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from pipeline.backends.choose import trainer
-from pipeline.config import Config
+from pipeline.config.schema import Config
 from pipeline.data.arrays import Arrays, load
 from pipeline.drawing.layout import write_png
 from pipeline.points.checkpoint import PassCheckpoints

@@ -10,8 +10,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from pipeline.config import Config, IdxData, TableData
-from pipeline.curve_sections import CurveData
+from pipeline.config.curve import CurveData
+from pipeline.config.data import IdxData, TableData
+from pipeline.config.schema import Config
 from pipeline.system.files import short_hash
 
 TAG = "data."

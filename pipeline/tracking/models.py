@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 
 from pipeline.backends.shared.history import History
 from pipeline.backends.shared.initial_weights import Weights
-from pipeline.config import Config, TableData
+from pipeline.config.data import TableData
+from pipeline.config.schema import Config
 from pipeline.points.point import Point, knobs
 from pipeline.system.files import file_sha256, short_hash
 from pipeline.tracking import dataset as lineage

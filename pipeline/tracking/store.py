@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 from filelock import FileLock
 
-from pipeline.config import Tracking
+from pipeline.config.schema import Tracking
 from pipeline.system.errors import LabError
 from pipeline.system.files import write_file
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Literal
 
 from pipeline.backends.shared.history import Metric
-from pipeline.config import Config, Tracking, flatten
+from pipeline.config.schema import Config, Tracking, flatten
 from pipeline.points.point import Outcome
 from pipeline.tracking.dataset import Dataset
 from pipeline.tracking.pages.views import LEAST_LOSS, LOG_LOSS

@@ -14,14 +14,14 @@ from pipeline.backends.numpy.array_modules import array_module, to_host, uploade
 from pipeline.backends.numpy.maps.rate_map import blocks
 from pipeline.backends.numpy.training import train
 from pipeline.backends.shared.history import History
-from pipeline.config import read_config
+from pipeline.config.optimizer import ALONE
+from pipeline.config.reading import read_config
 from pipeline.data.arrays import Arrays, load
-from pipeline.method_limits import ALONE
 from pipeline.points.identity import signature
 from pipeline.system.errors import LabError
 from tests.backends.test_numpy_one_network import images
 from tests.backends.test_numpy_training import Keeper, assert_same
-from tests.config.test_method_limits import fitting
+from tests.config.test_rules import fitting
 from tests.support import device_arrays
 from tests.support.maps import SMALL, listed, trained_map
 from tests.support.methods import OPTIMIZERS, SCHEDULES

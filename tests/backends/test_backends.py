@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from pipeline.backends.choose import Train
 from pipeline.backends.shared.history import History, record_epochs
 from pipeline.backends.shared.initial_weights import Weights, draw, is_trained
-from pipeline.config import Config
+from pipeline.config.schema import Config
 from pipeline.data.arrays import Arrays, load
 from pipeline.points.checkpoint import Checkpoint, State, read_checkpoint, write_checkpoint
 from tests.backends.test_numpy_training import Keeper, assert_same, divergence_by_hand

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from numpy.polynomial import Polynomial
 
 from pipeline.backends.numpy.curves.shape import curve_of
-from pipeline.curve_sections import CurveData
+from pipeline.config.curve import CurveData
 from pipeline.system.project import CONF
 from tests.support.curves import curve
 

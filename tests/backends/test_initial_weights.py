@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import truncnorm
 
-from pipeline.backends.shared.initial_weights import TRUNCATED_DEVIATION, array_names, draw, is_trained, layer_sizes
-from pipeline.model_sections import Model
+from pipeline.backends.shared.initial_weights import TRUNCATED_DEVIATION, array_names, draw, is_trained
+from pipeline.config.model import Model, layer_sizes
 from tests.support.plain_network import NO_FEATURES
 
 BASE: dict[str, Any] = {

@@ -23,9 +23,9 @@ from pipeline.backends.numpy.training import train as train_numpy
 from pipeline.backends.shared.history import History, Metric
 from pipeline.backends.shared.initial_weights import Weights
 from pipeline.backends.shared.schedules import factors
-from pipeline.config import Config
+from pipeline.config.optimizer import ReduceOnPlateau
+from pipeline.config.schema import Config
 from pipeline.data.arrays import Arrays, load
-from pipeline.optimizer_sections import ReduceOnPlateau
 from pipeline.points.checkpoint import State, read_checkpoint
 from pipeline.system.errors import LabError
 from pipeline.system.project import PROJECT

@@ -17,7 +17,7 @@ from pipeline.backends.numpy.maps.measures import (
     empty_map,
     map_metrics,
 )
-from pipeline.grid_axes import GridAxes
+from pipeline.config.map_axes import GridAxes
 from tests.support.maps import map_config
 
 

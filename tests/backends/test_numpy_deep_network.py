@@ -11,7 +11,7 @@ from pipeline.backends.numpy.deep_network import DeepNetwork
 from pipeline.backends.numpy.one_network import WIDE, batch
 from pipeline.backends.numpy.stack import Stack
 from pipeline.backends.shared.initial_weights import Weights, draw
-from pipeline.config import Config
+from pipeline.config.schema import Config
 from pipeline.data.arrays import Arrays
 from tests.backends.test_numpy_one_network import DARK, images
 from tests.backends.test_numpy_training import assert_same

@@ -11,7 +11,7 @@ import pytest
 from pipeline.backends.numpy.gradients import forward_differences
 from pipeline.backends.numpy.losses import Targets, loss_and_slope
 from pipeline.backends.numpy.network import Array, Parameters, forward
-from pipeline.model_sections import Model
+from pipeline.config.model import Model
 from tests.support.plain_network import NO_FEATURES, backpropagation
 from tests.support.trained import config, trained
 

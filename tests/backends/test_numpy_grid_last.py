@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from pipeline.backends.numpy.many_networks import SPREAD, GridLast, suits
 from pipeline.backends.numpy.packed import Packed
-from pipeline.config import Config
+from pipeline.config.schema import Config
 from pipeline.data.arrays import Arrays
 from tests.support.plain_network import backpropagation
 from tests.support.trained import config

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from pipeline.backends.numpy.network import ACTIVATIONS, SLOPES, forward, predict, softmax, stack
 from pipeline.backends.shared.initial_weights import Weights
-from pipeline.model_sections import Model
+from pipeline.config.model import Model
 from tests.support.plain_network import NO_FEATURES
 
 RANDOM = np.random.default_rng(3)

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from pipeline.backends.numpy import optimizers
 from pipeline.backends.numpy.network import Parameters
 from pipeline.backends.numpy.packed import Packed
-from pipeline.optimizer_sections import Optimizer
+from pipeline.config.optimizer import Optimizer
 from tests.support.trained import config
 
 Knobs = Optimizer

@@ -7,7 +7,7 @@ import pytest
 from numpy.typing import NDArray
 
 from pipeline.backends.numpy.methods.row_sampling import RowSampling
-from pipeline.optimizer_sections import AwSgd
+from pipeline.config.optimizer import AwSgd
 
 TARGETS = np.array([[0.0], [1], [1], [0], [1], [1]])
 

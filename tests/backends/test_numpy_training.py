@@ -23,9 +23,9 @@ from pipeline.backends.numpy.state import Progress
 from pipeline.backends.numpy.training import train
 from pipeline.backends.shared.history import History
 from pipeline.backends.shared.schedules import factors
-from pipeline.config import Config
+from pipeline.config.optimizer import ReduceOnPlateau
+from pipeline.config.schema import Config
 from pipeline.data.arrays import Arrays, load
-from pipeline.optimizer_sections import ReduceOnPlateau
 from pipeline.points.checkpoint import State
 from pipeline.system.project import PROJECT
 from tests.support.methods import OPTIMIZERS, SCHEDULES

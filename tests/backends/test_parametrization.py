@@ -8,7 +8,7 @@ import pytest
 from pipeline.backends.numpy.network import forward
 from pipeline.backends.shared.initial_weights import array_names, draw
 from pipeline.backends.shared.parametrization import rate_scales
-from pipeline.config import Config
+from pipeline.config.schema import Config
 from pipeline.data.arrays import Arrays
 from pipeline.system.errors import LabError
 from tests.backends.test_backends import Backend, both

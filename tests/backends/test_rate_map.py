@@ -16,7 +16,7 @@ from pipeline.backends.numpy.network import stack
 from pipeline.backends.numpy.stack import Stack
 from pipeline.backends.shared.history import History
 from pipeline.backends.shared.initial_weights import draw
-from pipeline.config import Config
+from pipeline.config.schema import Config
 from pipeline.data.arrays import load
 from pipeline.points.checkpoint import PassCheckpoints
 from pipeline.points.point import read_point

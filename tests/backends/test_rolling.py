@@ -16,7 +16,7 @@ from pipeline.backends.numpy.curves.rolling import (
     SWINGING,
     Rolling,
 )
-from pipeline.optimizer_sections import Exponential, Momentum, Sgd
+from pipeline.config.optimizer import Exponential, Momentum, Sgd
 from tests.support.curves import curve
 
 

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.backends.shared.schedules import factors, updates_per_epoch
-from pipeline.model_sections import Training
-from pipeline.optimizer_sections import Constant, Cosine, Exponential, OneCycle, ReduceOnPlateau, Schedule, Step
+from pipeline.config.model import Training
+from pipeline.config.optimizer import Constant, Cosine, Exponential, OneCycle, ReduceOnPlateau, Schedule, Step
 from tests.support.methods import SCHEDULES
 from tests.support.trained import config
 

@@ -22,9 +22,9 @@ import numpy as np
 import pytest
 from omegaconf import OmegaConf
 
-from pipeline.config import IdxData
+from pipeline.config.data import IdxData
+from pipeline.config.reading import read_data
 from pipeline.data.raw import idx, sources
-from pipeline.data.raw.checks import read_data
 from pipeline.fetch import fetch
 from pipeline.system.errors import LabError
 from pipeline.system.files import written_whole
@@ -467,7 +467,7 @@ def in_a_process(data: IdxData, project: Path, before: str = "") -> subprocess.P
     script = f"""
 import json, sys
 from pathlib import Path
-from pipeline.config import IdxData
+from pipeline.config.data import IdxData
 from pipeline.fetch import fetch
 data = IdxData.model_validate(json.loads(sys.argv[1]))
 {before}

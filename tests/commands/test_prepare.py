@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from pipeline.config import IdxData
+from pipeline.config.data import IdxData
 from pipeline.data.arrays import load
 from pipeline.data.raw import idx
 from pipeline.prepare import prepare

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
-from pipeline.config import Tracking
+from pipeline.config.schema import Tracking
 from pipeline.rebuild import rebuild, task
 from pipeline.system.errors import LabError
 from tests.support.swept import at_epoch, in_mlflow, interrupt, killed, on_disk, rates, runs_of, statuses, swept

@@ -13,7 +13,7 @@ import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
-from pipeline.config import Config
+from pipeline.config.schema import Config
 from pipeline.points.point import read_point
 from pipeline.system import cli
 from pipeline.tracking.store import store_uri

@@ -21,7 +21,7 @@ import psutil
 import pytest
 
 from pipeline import ui
-from pipeline.config import Tracking
+from pipeline.config.schema import Tracking
 from pipeline.system.errors import LabError
 from pipeline.system.project import PROJECT
 from pipeline.system.signals import SERVER_SIGNALS

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from omegaconf import OmegaConf
 from pydantic import ValidationError
 
-from pipeline.config import Config, flatten, read_config
+from pipeline.config.reading import read_config
+from pipeline.config.schema import Config, flatten
 from pipeline.system.errors import LabError
 from pipeline.system.project import CONF
 from tests.support.trained import composed_by_hydra, config

@@ -8,7 +8,7 @@ import sympy
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.backends.numpy.expressions import FUNCTIONS, MOST_CHARACTERS, parse
+from pipeline.config.expressions import FUNCTIONS, MOST_CHARACTERS, parse
 
 X = np.linspace(0.3, 2.7, 7)
 WRITTEN = [

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from pipeline.config import IdxData
+from pipeline.config.data import IdxData
 from pipeline.data.arrays import epoch_order, load
 from pipeline.system.errors import LabError
 from pipeline.system.files import file_sha256

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.backends.shared.history import History, Metric
-from pipeline.config import Config
+from pipeline.config.schema import Config
 from pipeline.data.arrays import Arrays
 from pipeline.diagnosis.networks import GOAL, PROBLEMS, baseline_loss, diagnose, saturation
 from pipeline.diagnosis.trends import epochs_needed, first_below, reversals, roughness

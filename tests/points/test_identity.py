@@ -21,9 +21,10 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.config import Config, flatten, read_config
+from pipeline.config.optimizer import ALONE, MINIMIZERS
+from pipeline.config.reading import read_config
+from pipeline.config.schema import Config, flatten
 from pipeline.data.arrays import Arrays, load
-from pipeline.method_limits import ALONE, MINIMIZERS
 from pipeline.points import identity
 from pipeline.points.identity import NOT_SIGNED, signature, signed_text
 from pipeline.system.project import CONF, PROJECT
@@ -550,7 +551,7 @@ def differ(a: dict[str, Any], b: dict[str, Any]) -> bool:
 
 
 NOT_TOGETHER = {("aw_sgd", "three_bits"), ("annealing", "mnist")}
-"""Methods and studies: tests/config/test_method_limits.py."""
+"""Methods and studies: tests/config/test_rules.py."""
 
 
 def keys_of_conf() -> set[str]:

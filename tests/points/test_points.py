@@ -18,7 +18,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from pipeline.backends.shared.history import History, Metric
-from pipeline.config import Config
+from pipeline.config.schema import Config
 from pipeline.points.folder import PointFolder
 from pipeline.points.identity import signature, signed_text
 from pipeline.points.point import FILES, folder_name, outcome_of, point_name, read_point

@@ -11,7 +11,7 @@ import pytest
 from pipeline.backends.shared.history import History
 from pipeline.backends.shared.initial_weights import draw
 from pipeline.backends.shared.parametrization import rate_scales
-from pipeline.config import Config
+from pipeline.config.schema import Config
 from pipeline.points.point import Point, outcome_of
 from pipeline.report.explanations import FEATURES, METHODS, explanation
 from pipeline.report.variants import SEARCHES

@@ -12,7 +12,8 @@ from hypothesis.extra import numpy as hnp
 
 from pipeline.backends.numpy.network import sigmoid
 from pipeline.backends.shared.history import History
-from pipeline.config import Config, TableData
+from pipeline.config.data import TableData
+from pipeline.config.schema import Config
 from pipeline.studies.images import data as image_data
 from tests.support.trained import config
 

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.backends.shared.history import History
-from pipeline.config import Config
+from pipeline.config.schema import Config
 from pipeline.data.arrays import Arrays
 from pipeline.drawing.axes import RATE_COLOURS, draw_bundle, panels, rate_colour
 from pipeline.drawing.layout import save_png

@@ -15,7 +15,7 @@ from PIL.ImageColor import getrgb
 
 from pipeline.backends.shared.history import History
 from pipeline.backends.shared.initial_weights import Weights
-from pipeline.config import Config
+from pipeline.config.schema import Config
 from pipeline.drawing import pixels
 from pipeline.drawing.axes import FAINT, INK, rate_colour
 from pipeline.studies.figures import PATH

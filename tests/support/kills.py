@@ -36,7 +36,7 @@ import numpy as np
 import yaml
 from mlflow import MlflowClient
 
-from pipeline.config import IDX_ROLES
+from pipeline.config.data import IDX_ROLES
 from pipeline.points.point import read_point
 from pipeline.system.project import PROJECT
 from pipeline.tracking.store import store_uri

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from pipeline.backends.numpy.maps.rate_map import train_map
 from pipeline.backends.shared.history import History
-from pipeline.config import Config
+from pipeline.config.schema import Config
 from pipeline.data.arrays import load
 from pipeline.points.checkpoint import Checkpoints
 from pipeline.points.point import Point, outcome_of, point_name

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pipeline.optimizer_sections import Optimizer
+from pipeline.config.optimizer import Optimizer
 from tests.support.trained import config
 
 _CASES: dict[str, tuple[str, ...]] = {

@@ -9,7 +9,7 @@ import numpy as np
 
 from pipeline.backends.numpy.losses import Targets, loss_and_slope
 from pipeline.backends.numpy.network import SLOPES, Array, Parameters, forward
-from pipeline.model_sections import Model
+from pipeline.config.model import Model
 
 NO_FEATURES: dict[str, Any] = {
     "further_hidden_sizes": (),

@@ -13,7 +13,7 @@ import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
-from pipeline.config import Config
+from pipeline.config.schema import Config
 from pipeline.points.checkpoint import PassCheckpoints, State
 from pipeline.points.point import Point, read_point
 from pipeline.sweep import training as training_module

@@ -22,9 +22,10 @@ from omegaconf.errors import OmegaConfBaseException
 from pipeline.backends.choose import trainer
 from pipeline.backends.numpy.training import train
 from pipeline.backends.shared.history import History
-from pipeline.config import Config, read_config
+from pipeline.config.optimizer import ALONE
+from pipeline.config.reading import read_config
+from pipeline.config.schema import Config
 from pipeline.data.arrays import Arrays, load
-from pipeline.method_limits import ALONE
 from pipeline.points.folder import PointFolder
 from pipeline.points.identity import signature
 from pipeline.points.point import Point, folder_name, outcome_of, point_name, read_point

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.config import Config
+from pipeline.config.schema import Config
 from pipeline.data.arrays import load
 from pipeline.sweep import grouping as stacking
 from pipeline.sweep.grouping import passes, stack_key, units

@@ -21,7 +21,7 @@ from mlflow import MlflowClient
 
 from pipeline.backends.numpy import training
 from pipeline.backends.shared.history import History
-from pipeline.config import Config, flatten
+from pipeline.config.schema import Config, flatten
 from pipeline.data.arrays import Arrays
 from pipeline.mirror import Mirror
 from pipeline.points import checkpoint as checkpoints_module

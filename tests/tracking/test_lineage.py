@@ -21,7 +21,8 @@ from mlflow.entities import Dataset as MlflowDataset
 from mlflow.entities import DatasetInput, InputTag
 from mlflow.types import DataType, Schema
 
-from pipeline.config import Config, IdxData
+from pipeline.config.data import IdxData
+from pipeline.config.schema import Config
 from pipeline.data.arrays import load
 from pipeline.tracking.dataset import checksums_in, dataset_of
 from pipeline.tracking.store import store_uri

@@ -21,7 +21,7 @@ import pytest
 from mlflow.exceptions import MlflowException
 
 from pipeline import mirror as mirror_module
-from pipeline.config import Tracking
+from pipeline.config.schema import Tracking
 from pipeline.mirror import Mirror
 from pipeline.points.point import read_point
 from pipeline.points.sweep_record import SweepRecord

@@ -13,7 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from pipeline.config import Tracking
+from pipeline.config.schema import Tracking
 from pipeline.mirror_process import end, launch
 from pipeline.rebuild import rebuild
 from pipeline.sweep.sweep import Sweep

@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from pipeline.backends.numpy.network import predict, stack
 from pipeline.backends.shared.history import History
 from pipeline.backends.shared.initial_weights import Weights, draw
-from pipeline.config import Config, Tracking
+from pipeline.config.schema import Config, Tracking
 from pipeline.data.arrays import Arrays
 from pipeline.points.point import Point, outcome_of
 from pipeline.system.errors import LabError

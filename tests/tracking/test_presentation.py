@@ -15,7 +15,7 @@ from mlflow.entities import Run
 from PIL import Image
 
 from pipeline.backends.shared.history import History
-from pipeline.config import Tracking
+from pipeline.config.schema import Tracking
 from pipeline.diagnosis.networks import diagnose
 from pipeline.drawing.layout import write_png
 from pipeline.points.point import POINTS, Point

@@ -15,7 +15,7 @@ import pytest
 from sqlalchemy import event
 from sqlalchemy.engine import Engine
 
-from pipeline.config import Tracking
+from pipeline.config.schema import Tracking
 from pipeline.system.errors import LabError
 from pipeline.system.project import PROJECT
 from pipeline.tracking.store import CREDENTIALS, answered, open_store
@@ -96,7 +96,7 @@ def test_a_file_where_the_store_belongs(tmp_path: Path) -> None:
 def test_a_store_whose_making_was_killed_is_made_anew(tmp_path: Path) -> None:
     code = (
         "import os, sys; from pathlib import Path; from sqlalchemy import event; from sqlalchemy.engine import Engine;"
-        "from pipeline.config import Tracking; from pipeline.tracking.store import open_store;"
+        "from pipeline.config.schema import Tracking; from pipeline.tracking.store import open_store;"
         "end = lambda c, k, text, *_: os._exit(9) if 'TABLE metrics' in text else None;"
         "event.listen(Engine, 'before_cursor_execute', end);"
         "open_store(Tracking(name='local', uri=None), 'study', Path(sys.argv[1]))"

@@ -8,7 +8,7 @@ import pytest
 from mlflow import MlflowClient
 
 from pipeline.backends.shared.history import Metric
-from pipeline.config import Tracking, flatten
+from pipeline.config.schema import Tracking, flatten
 from pipeline.points.point import Outcome
 from pipeline.tracking.store import store_uri
 from pipeline.tracking.tracker import BATCH, NOT_PARAMS, Status, Tracker

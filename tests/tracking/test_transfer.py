@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 
-from pipeline.config import Tracking
+from pipeline.config.schema import Tracking
 from pipeline.points import checkpoint as checkpoints_module
 from pipeline.points.folder import PointFolder
 from pipeline.sweep.sweep import Sweep

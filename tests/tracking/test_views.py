@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.backends.shared.history import History
-from pipeline.config import Config, flatten
+from pipeline.config.schema import Config, flatten
 from pipeline.studies.images.stepped import image_keys
 from pipeline.tracking.pages.views import LOG_LOSS, MOST_RUNS, TAG, TAG_BYTES, view_tags
 from tests.support.maps import map_config, map_point

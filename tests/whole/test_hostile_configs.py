@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from pipeline.config import flatten
+from pipeline.config.schema import flatten
 from pipeline.sweep import training as training_module
 from pipeline.system import cli
 from tests.support.hostile import Ended, Terminal, watch

@@ -21,7 +21,7 @@ import pytest
 from numpy.typing import NDArray
 
 from pipeline.compare import compare, read_results, write_report
-from pipeline.config import Tracking
+from pipeline.config.schema import Tracking
 from pipeline.points.results import restore
 from pipeline.points.sweep_record import all_sweeps, read_sweep
 from pipeline.sweep import sweep as sweep_module

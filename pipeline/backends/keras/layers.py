@@ -10,7 +10,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from pipeline.config import Config
+from pipeline.config.schema import Config
 
 
 class DropConnect(keras.layers.Dense):  # type: ignore[misc]

@@ -9,10 +9,11 @@ from keras import ops
 
 from pipeline.backends.keras import optimizers
 from pipeline.backends.keras.layers import build_layers, variables
-from pipeline.backends.shared.initial_weights import Weights, array_names, draw, is_trained, layer_sizes
+from pipeline.backends.shared.initial_weights import Weights, array_names, draw, is_trained
 from pipeline.backends.shared.parametrization import rate_scales
 from pipeline.backends.shared.schedules import updates_per_epoch
-from pipeline.config import Config, KerasBackend
+from pipeline.config.model import layer_sizes
+from pipeline.config.schema import Config, KerasBackend
 from pipeline.data.arrays import Arrays
 
 

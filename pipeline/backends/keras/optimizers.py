@@ -12,8 +12,8 @@ from keras import ops
 from numpy.typing import NDArray
 
 from pipeline.backends.keras.schedules import OnPlateau, Scheduled, scheduled
-from pipeline.model_sections import Training
-from pipeline.optimizer_sections import (
+from pipeline.config.model import Training
+from pipeline.config.optimizer import (
     AdaDelta,
     AdaGrad,
     AdamW,

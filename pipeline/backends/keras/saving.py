@@ -6,7 +6,7 @@ import keras
 
 from pipeline.backends.keras.layers import build_layers, variables
 from pipeline.backends.shared.initial_weights import Weights
-from pipeline.config import Config
+from pipeline.config.schema import Config
 
 
 def plain_model(config: Config, weights: Weights) -> keras.Sequential:

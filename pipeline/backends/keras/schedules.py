@@ -10,7 +10,7 @@ import numpy as np
 from keras import ops
 
 from pipeline.backends.shared.schedules import factors
-from pipeline.optimizer_sections import Constant, ReduceOnPlateau, Schedule
+from pipeline.config.optimizer import Constant, ReduceOnPlateau, Schedule
 
 
 class Scheduled(keras.optimizers.schedules.LearningRateSchedule):  # type: ignore[misc]

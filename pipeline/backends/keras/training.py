@@ -27,7 +27,7 @@ from pipeline.backends.shared.history import (
 )
 from pipeline.backends.shared.initial_weights import Weights, is_trained
 from pipeline.backends.shared.schedules import updates_per_epoch
-from pipeline.config import Config
+from pipeline.config.schema import Config
 from pipeline.data.arrays import Arrays, epoch_order
 from pipeline.points.checkpoint import Checkpoints
 from pipeline.system.errors import LabError

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.config import Config, NumpyBackend
+from pipeline.config.schema import Config, NumpyBackend
 from pipeline.data.arrays import Arrays
 from pipeline.system.errors import LabError
 

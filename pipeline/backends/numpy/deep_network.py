@@ -27,7 +27,7 @@ from pipeline.backends.numpy.network import Array, Parameters, forward
 from pipeline.backends.numpy.one_network import Batch
 from pipeline.backends.numpy.packed import Packed
 from pipeline.backends.numpy.state import Progress
-from pipeline.config import Config
+from pipeline.config.schema import Config
 
 
 class Passed(NamedTuple):

@@ -14,8 +14,8 @@ from pipeline.backends.numpy.network import Array
 from pipeline.backends.numpy.packed import Packed
 from pipeline.backends.shared.parametrization import rate_scales
 from pipeline.backends.shared.schedules import Factors, factors
-from pipeline.model_sections import Model
-from pipeline.optimizer_sections import Constant, Optimizer, ReduceOnPlateau, Schedule
+from pipeline.config.model import Model
+from pipeline.config.optimizer import Constant, Optimizer, ReduceOnPlateau, Schedule
 
 
 @dataclass

@@ -8,7 +8,7 @@ import numpy as np
 
 from pipeline.backends.numpy.losses import Targets, loss_and_slope, penalty
 from pipeline.backends.numpy.network import Array, Parameters, forward
-from pipeline.model_sections import Model, Training
+from pipeline.config.model import Model, Training
 
 
 def forward_differences(

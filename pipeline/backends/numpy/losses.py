@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.backends.numpy.network import ACTIVATIONS, SLOPES, Array, softmax
-from pipeline.model_sections import Training
+from pipeline.config.model import Training
 
 Targets = NDArray[np.floating] | NDArray[np.integer]
 

@@ -14,8 +14,8 @@ import numpy as np
 from pipeline.backends.numpy.losses import Targets
 from pipeline.backends.numpy.network import Array
 from pipeline.backends.numpy.packed import Packed
-from pipeline.backends.shared.initial_weights import layer_sizes
-from pipeline.config import Config
+from pipeline.config.model import layer_sizes
+from pipeline.config.schema import Config
 from pipeline.data.arrays import Arrays
 
 NUMBERS = 8192

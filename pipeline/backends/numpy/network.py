@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 if TYPE_CHECKING:  # a copy of this module goes with each model to MLflow, and the rest of the package stays here
     from pipeline.backends.shared.initial_weights import Weights
-    from pipeline.model_sections import Model
+    from pipeline.config.model import Model
 
 Array = NDArray[np.floating]
 Parameters = dict[str, Array]

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from pipeline.backends.numpy.losses import Targets, loss_and_slope
 from pipeline.backends.numpy.network import ACTIVATIONS, SLOPES, Array
 from pipeline.backends.numpy.packed import Packed
-from pipeline.config import Config
+from pipeline.config.schema import Config
 from pipeline.data.arrays import Arrays
 
 WIDE = 64

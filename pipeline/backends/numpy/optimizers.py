@@ -14,7 +14,7 @@ import numpy as np
 from pipeline.backends.numpy.many_networks import SPREAD
 from pipeline.backends.numpy.network import Array
 from pipeline.backends.numpy.packed import Packed
-from pipeline.optimizer_sections import AdaGrad, Optimizer
+from pipeline.config.optimizer import AdaGrad, Optimizer
 
 Knobs = Mapping[str, Array]
 Moments = Mapping[str, Array]

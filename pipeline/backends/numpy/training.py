@@ -21,7 +21,7 @@ from pipeline.backends.shared.history import (
     weight_metrics,
 )
 from pipeline.backends.shared.initial_weights import Weights, draw
-from pipeline.config import Config
+from pipeline.config.schema import Config
 from pipeline.data.arrays import Arrays
 from pipeline.points.checkpoint import Checkpoints
 

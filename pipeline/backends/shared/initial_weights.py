@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.backends.shared.parametrization import initial_scale
-from pipeline.model_sections import Model
+from pipeline.config.model import Model, layer_sizes
 
 Weights = dict[str, NDArray[np.floating]]
 """Arrays of one network by name: `layer_0/weights` (inputs, outputs), `layer_0/bias` (outputs,), `layer_1/...`.
@@ -23,12 +23,6 @@ SCALES = {"glorot": 1.0, "he": 2.0, "lecun": 1.0}
 """The variance of the weights is the scale over the inputs; for Glorot over the mean of inputs and outputs."""
 TRUNCATED_DEVIATION = 0.87962566103423978
 """Standard deviation of a standard normal distribution without what lies beyond -2 and 2."""
-
-
-def layer_sizes(model: Model, features: int, outputs: int) -> list[int]:
-    """Widths from the inputs to the outputs, for instance [784, 1000, 10]."""
-    hidden = [] if model.hidden_size is None else [model.hidden_size, *model.further_hidden_sizes]
-    return [features, *hidden, outputs]
 
 
 def array_names(model: Model) -> list[str]:

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from pipeline.model_sections import Model
+from pipeline.config.model import Model
 
 DESCENT = ("sgd", "momentum", "nesterov", "aw_sgd")
 """Optimizers whose step is as large as the gradient; the step of the others is as large as the rate."""

@@ -10,8 +10,8 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.model_sections import Training
-from pipeline.optimizer_sections import Constant, Cosine, Exponential, OneCycle, ReduceOnPlateau, Schedule, Step
+from pipeline.config.model import Training
+from pipeline.config.optimizer import Constant, Cosine, Exponential, OneCycle, ReduceOnPlateau, Schedule, Step
 
 Factors = NDArray[np.float64]
 

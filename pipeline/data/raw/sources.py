@@ -26,7 +26,7 @@ import numpy as np
 import pooch
 import requests
 
-from pipeline.config import Source
+from pipeline.config.data import Source
 from pipeline.data.raw import idx
 from pipeline.data.raw.checks import looks_like_html
 

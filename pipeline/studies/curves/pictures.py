@@ -13,13 +13,13 @@ from pipeline.backends.numpy.curves.descent import FEW, POSITIONS, curve_data
 from pipeline.backends.numpy.curves.rolling import DIVERGED
 from pipeline.backends.numpy.curves.shape import Curve, curve_of
 from pipeline.backends.shared.history import History
-from pipeline.config import Config
+from pipeline.config.optimizer import Momentum
+from pipeline.config.schema import Config
 from pipeline.diagnosis.curves import Ending, ending
 from pipeline.diagnosis.networks import diagnose
 from pipeline.diagnosis.restarts import chance_of_all, countable
 from pipeline.drawing.axes import FAINT, INK, SMALL, draw_lines, epoch_axis, name_panel, panels, rate_colour
 from pipeline.drawing.axes import Line as NamedLine
-from pipeline.optimizer_sections import Momentum
 from pipeline.points.point import Point
 from pipeline.studies.curves.answers import varied
 from pipeline.studies.maps import edges

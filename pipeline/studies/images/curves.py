@@ -9,7 +9,7 @@ import numpy as np
 
 from pipeline.backends.numpy.curves.descent import FEW, POSITIONS
 from pipeline.backends.shared.history import History
-from pipeline.config import Config
+from pipeline.config.schema import Config
 from pipeline.diagnosis.curves import ending
 from pipeline.drawing.pixels import AXIS, HEADING, MARGIN, TOP, WIDTH, Path2D, blank, ruled, with_lines, write
 from pipeline.studies.curves.pictures import Floats, ball_colours, height_limits, positions

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from pipeline.backends.numpy.network import predict, stack
 from pipeline.backends.shared.history import History, record_epochs, snapshot_epochs
 from pipeline.backends.shared.initial_weights import Weights
-from pipeline.config import Config, IdxData, TableData
+from pipeline.config.data import IdxData, TableData
+from pipeline.config.schema import Config
 from pipeline.studies.plot_data import Floats
 
 STEPS = 10

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pipeline.backends.shared.history import History
-from pipeline.config import Config, TableData
+from pipeline.config.data import TableData
+from pipeline.config.schema import Config
 from pipeline.drawing.axes import FAINT, INK, rate_colour
 from pipeline.drawing.pixels import (
     AXIS,

@@ -15,7 +15,7 @@ from itertools import groupby
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.config import flatten
+from pipeline.config.schema import flatten
 from pipeline.diagnosis.networks import baseline_loss
 from pipeline.diagnosis.trends import first_below
 from pipeline.points.point import Point

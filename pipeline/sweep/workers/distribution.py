@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from omegaconf import DictConfig
 
-from pipeline.config import Tracking
+from pipeline.config.schema import Tracking
 from pipeline.points.folder import read_run
 from pipeline.points.job import Job
 from pipeline.points.sweep_record import SweepRecord

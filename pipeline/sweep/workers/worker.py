@@ -61,7 +61,7 @@ class _Worker:
 
     def __init__(self, unit: dict[str, Any]) -> None:
         from pipeline.backends.numpy.array_modules import array_module
-        from pipeline.config import read_config
+        from pipeline.config.reading import read_config
         from pipeline.points.sweep_record import SweepRecord
         from pipeline.sweep.training import PassTraining
         from pipeline.system.project import store_root
@@ -133,7 +133,7 @@ class _Worker:
         return report
 
     def _fetch_checkpoints(self) -> None:
-        from pipeline.config import Tracking
+        from pipeline.config.schema import Tracking
         from pipeline.tracking.tracker import Tracker
         from pipeline.tracking.transfer import fetch_checkpoint
 

@@ -11,7 +11,8 @@ from typing import Any
 
 from PIL import Image
 
-from pipeline.config import Config, read_config
+from pipeline.config.reading import read_config
+from pipeline.config.schema import Config
 from pipeline.diagnosis.networks import diagnose
 from pipeline.drawing.axes import rate_colour
 from pipeline.drawing.pixels import hexadecimal

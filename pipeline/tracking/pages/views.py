@@ -18,7 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.backends.shared.history import weight_metrics
-from pipeline.config import Config, TableData, flatten
+from pipeline.config.data import TableData
+from pipeline.config.schema import Config, flatten
 from pipeline.studies.plot_data import target_slope
 from pipeline.tracking.pages.charts import Chart, bar, contour, image, line, parallel, scatter
 

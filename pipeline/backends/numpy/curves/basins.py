@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from pipeline.backends.numpy.curves.descent import curve_data
 from pipeline.backends.numpy.curves.rolling import Rolling
 from pipeline.backends.numpy.curves.shape import curve_of
-from pipeline.config import Config
-from pipeline.grid_axes import GridAxes
+from pipeline.config.map_axes import GridAxes
+from pipeline.config.schema import Config
 
 BLOCK_BALLS = 8192
 """How many balls roll at once: few enough for the cache."""

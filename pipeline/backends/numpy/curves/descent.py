@@ -13,10 +13,10 @@ import numpy as np
 
 from pipeline.backends.numpy.curves.rolling import SETTLED, Rolling
 from pipeline.backends.numpy.curves.shape import curve_of
-from pipeline.backends.numpy.expressions import Array
 from pipeline.backends.shared.history import History, record_epochs, snapshot_epochs
-from pipeline.config import Config
-from pipeline.curve_sections import CurveData
+from pipeline.config.curve import CurveData
+from pipeline.config.expressions import Array
+from pipeline.config.schema import Config
 from pipeline.data.arrays import Arrays
 from pipeline.points.checkpoint import Checkpoints
 

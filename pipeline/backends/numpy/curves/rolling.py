@@ -18,11 +18,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.backends.numpy.curves.shape import Curve
-from pipeline.backends.numpy.expressions import Array
 from pipeline.backends.numpy.optimizers import UPDATES, knobs, moments
 from pipeline.backends.numpy.packed import Packed
 from pipeline.backends.shared.schedules import factors
-from pipeline.optimizer_sections import Constant, Optimizer, Schedule
+from pipeline.config.expressions import Array
+from pipeline.config.optimizer import Constant, Optimizer, Schedule
 
 FAR = 1e6
 NEAR = 1e-3

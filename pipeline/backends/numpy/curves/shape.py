@@ -10,8 +10,8 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.backends.numpy.expressions import Array, Dual, parse
-from pipeline.curve_sections import CurveData
+from pipeline.config.curve import CurveData
+from pipeline.config.expressions import Array, Dual, parse
 
 PLACES = 10_001
 """At so many places of the domain the slope's sign is looked at; minima closer together than that are one."""

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from pipeline.backends.numpy.array_modules import to_host
 from pipeline.backends.numpy.network import Array
-from pipeline.grid_axes import GridAxes
+from pipeline.config.map_axes import GridAxes
 
 LAST = 20
 """How many losses at the end are averaged."""

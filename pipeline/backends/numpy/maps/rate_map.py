@@ -25,11 +25,12 @@ from pipeline.backends.numpy.many_networks import GridLast
 from pipeline.backends.numpy.maps.measures import MapArrays, Tally, empty_map, map_metrics
 from pipeline.backends.numpy.packed import Packed
 from pipeline.backends.shared.history import History
-from pipeline.backends.shared.initial_weights import Weights, draw, layer_sizes
-from pipeline.config import Config
+from pipeline.backends.shared.initial_weights import Weights, draw
+from pipeline.config.map_axes import GridAxes
+from pipeline.config.model import layer_sizes
+from pipeline.config.optimizer import Optimizer
+from pipeline.config.schema import Config
 from pipeline.data.arrays import Arrays
-from pipeline.grid_axes import GridAxes
-from pipeline.optimizer_sections import Optimizer
 from pipeline.points.checkpoint import Checkpoints
 from pipeline.system.processes import cores
 

@@ -17,9 +17,9 @@ from scipy.optimize import OptimizeResult, dual_annealing, minimize
 
 from pipeline.backends.numpy.methods.search import Search, Vector
 from pipeline.backends.shared.history import History
-from pipeline.config import Config
+from pipeline.config.optimizer import Annealing
+from pipeline.config.schema import Config
 from pipeline.data.arrays import Arrays
-from pipeline.optimizer_sections import Annealing
 from pipeline.points.checkpoint import Checkpoints
 
 WORST = 1e300

@@ -15,10 +15,10 @@ from pipeline.backends.numpy.stack import Measures, Stack
 from pipeline.backends.numpy.training import Clock, last_update, record
 from pipeline.backends.shared.history import History, note_update, record_epochs, snapshot_epochs
 from pipeline.backends.shared.initial_weights import draw
-from pipeline.config import Config
+from pipeline.config.model import Model
+from pipeline.config.optimizer import AwSgd, Sgd
+from pipeline.config.schema import Config
 from pipeline.data.arrays import Arrays
-from pipeline.model_sections import Model
-from pipeline.optimizer_sections import AwSgd, Sgd
 from pipeline.points.checkpoint import Checkpoints
 
 FEW_ROWS = 1000

@@ -19,9 +19,9 @@ from scipy.optimize import OptimizeResult, minimize
 
 from pipeline.backends.numpy.methods.search import Search, Vector
 from pipeline.backends.shared.history import History
-from pipeline.config import Config
+from pipeline.config.optimizer import Bfgs, LBfgs
+from pipeline.config.schema import Config
 from pipeline.data.arrays import Arrays
-from pipeline.optimizer_sections import Bfgs, LBfgs
 from pipeline.points.checkpoint import Checkpoints
 
 

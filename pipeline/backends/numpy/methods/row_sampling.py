@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.backends.numpy.losses import Targets
-from pipeline.optimizer_sections import AwSgd
+from pipeline.config.optimizer import AwSgd
 
 Vector = NDArray[np.float64]
 

@@ -12,9 +12,9 @@ from pipeline.backends.numpy.stack import Stack
 from pipeline.backends.numpy.training import Clock, end, last_update, record
 from pipeline.backends.shared.history import History, record_epochs, snapshot_epochs
 from pipeline.backends.shared.initial_weights import draw
-from pipeline.config import Config
+from pipeline.config.optimizer import Sgd
+from pipeline.config.schema import Config
 from pipeline.data.arrays import Arrays
-from pipeline.optimizer_sections import Sgd
 from pipeline.points.checkpoint import Checkpoints
 
 Vector = NDArray[np.float64]

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from pipeline.sections import Fraction, Number, PositiveFloat, PositiveInt, Section, Whole
+from pipeline.config.fields import Fraction, Number, PositiveFloat, PositiveInt, Section, Whole
 
 NonNegative = Annotated[Number, Field(ge=0)]
 Share = Annotated[Number, Field(gt=0, le=1)]
@@ -106,6 +106,9 @@ Optimizer = (
     Sgd | Momentum | AdaGrad | AdaDelta | RmsProp | Adam | AdamW | Lion | Bfgs | LBfgs | Annealing | AwSgd
 )  # fmt: skip
 """How weights move; a member by its `name`."""
+MINIMIZERS = ("bfgs", "lbfgs")
+ALONE = (*MINIMIZERS, "annealing", "aw_sgd")
+"""Optimizers whose points have a `train` of their own, and do not share a pass."""
 
 
 class Constant(Section):

@@ -3,35 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
-from pipeline.sections import Number, PositiveFloat, Section, Whole
-
-if TYPE_CHECKING:
-    from pipeline.config import Config
+from pipeline.config.fields import Number, PositiveFloat, Section, Whole
 
 Knob = Literal["optimizer.learning_rate", "optimizer.output_learning_rate", "model.hidden_size", "seed", "balls.start"]
 LEAST: dict[Knob, int] = {"model.hidden_size": 1, "seed": 0}
 """Knobs that are whole numbers, and the smallest value of each; the others are above 0, but for `balls.start`."""
 MOST: dict[Knob, int] = {"model.hidden_size": 2**53 - 1, "seed": 2**32 - 1}
 Count = Annotated[Whole, Field(ge=2, le=100_000)]
-NETWORKS: list[tuple[str, Sequence[object], str]] = [
-    ("model.further_hidden_sizes", [()], "[]"),
-    ("model.hidden_activation", ["sigmoid", "relu"], "sigmoid, or relu"),
-    ("model.batch_normalization", [False], "false"),
-    ("model.dropout", [0], "0"),
-    ("model.drop_connect", [0], "0"),
-    ("training.l1", [0], "0"),
-    ("training.l2", [0], "0"),
-    ("training.clip_value", [None], "null"),
-    ("training.clip_norm", [None], "null"),
-]
-"""What the networks of a map are made of: keys, the values that they may have, and what is said of these."""
 
 
 class LogRange(Section):
@@ -126,39 +110,6 @@ class GridAxes(Section):
     def points(self) -> int:
         """How many points the map has."""
         return math.prod(axis.count for axis in self.axes)
-
-
-def check_map(config: Config) -> None:
-    """Refuse what a map cannot be of.
-
-    Raises:
-        ValueError: naming the key, what it must be and what it was.
-    """
-    if config.grid is None:
-        return
-    knobs = [axis.knob for axis in config.grid.axes]
-    sgd_only = "optimizer.output_learning_rate" in knobs
-    schedule, table = config.schedule.name, config.schedule.name != "reduce_on_plateau"
-    recording = config.recording
-    needed: list[tuple[str, object, Sequence[object], str]] = [
-        ("backend", config.backend.name, ["numpy"], "backend=numpy"),
-        ("data", config.data.kind, ["curve"] if "balls.start" in knobs else ["table"],
-         "data=curve_bowl, or another curve in conf/data" if "balls.start" in knobs
-         else "data=three_bits, or another table in conf/data"),
-        ("training.batch_size", config.training.batch_size, [None], "training.batch_size=null"),
-        ("gradient", config.gradient, ["backpropagation"], "gradient=backpropagation"),
-        ("recording.weight_metrics", recording.weight_metrics, [False], "recording.weight_metrics=false"),
-        ("recording.direction_changes", recording.direction_changes, [False], "recording.direction_changes=false"),
-        ("recording.table_epochs", recording.table_epochs, [0], "recording.table_epochs=0"),
-        ("optimizer", config.optimizer.name, ["sgd"] if sgd_only else [config.optimizer.name], "optimizer=sgd"),
-        ("schedule", schedule, [schedule] if table else [], "one that does not go by the loss, as schedule=cosine"),
-    ]  # fmt: skip
-    for key, accepted, said in NETWORKS:
-        section, name = key.split(".")
-        needed.append((key, getattr(getattr(config, section), name), accepted, f"{key}={said}"))
-    for key, received, accepted, fix in needed:
-        if received not in accepted:
-            raise ValueError(f"{key}: a map (grid.x, grid.y) needs {fix}; received {received}")
 
 
 def _some(values: NDArray[np.float64]) -> str:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.grid_axes import Axis, LinearRange, LogRange
+from pipeline.config.map_axes import Axis, LinearRange, LogRange
 from pipeline.system.errors import LabError
 from tests.support.maps import listed, map_config
 

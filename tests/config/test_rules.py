@@ -10,9 +10,9 @@ import yaml
 
 from pipeline.backends.choose import trainer
 from pipeline.backends.numpy.training import train
-from pipeline.config import read_config
+from pipeline.config.optimizer import ALONE
+from pipeline.config.reading import read_config
 from pipeline.data.arrays import load
-from pipeline.method_limits import ALONE
 from pipeline.points.point import point_name
 from pipeline.sweep.grouping import memory, passes
 from pipeline.system.errors import LabError

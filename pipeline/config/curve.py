@@ -1,0 +1,72 @@
+"""The sections of the config that make a point a descent on a curve: `data` of kind curve, and `balls`."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import numpy as np
+from pydantic import Field, field_validator, model_validator
+
+from pipeline.config.expressions import parse
+from pipeline.config.fields import Number, Section, Whole
+
+MOST_BALLS = 100_000
+
+
+class CurveData(Section):
+    """A curve over one number x, which balls roll down: an expression, or points with a smooth curve through them."""
+
+    kind: Literal["curve"]
+    name: str
+    expression: str | None
+    points: tuple[tuple[Number, Number], ...] | None
+    lowest: Number
+    highest: Number
+
+    @field_validator("expression")
+    @classmethod
+    def expression_is_one(cls, value: str | None) -> str | None:
+        if value is not None:
+            parse(value)
+        return value
+
+    @field_validator("points")
+    @classmethod
+    def points_go_to_the_right(
+        cls, value: tuple[tuple[float, float], ...] | None
+    ) -> tuple[tuple[float, float], ...] | None:
+        if value is not None and (len(value) < 3 or not (np.diff([x for x, _ in value]) > 0).all()):
+            raise ValueError(f"expected three or more [x, height] with rising x, received {len(value)}")
+        return value
+
+    @model_validator(mode="after")
+    def is_a_curve(self) -> CurveData:
+        if (self.expression is None) == (self.points is None):
+            raise ValueError("expected either expression or points, and null for the other")
+        if not self.lowest < self.highest or not np.isfinite(self.highest - self.lowest):
+            raise ValueError(f"highest: expected more than lowest={self.lowest:g}, received {self.highest:g}")
+        if self.expression is not None:
+            places = np.linspace(self.lowest, self.highest, 1001)
+            with np.errstate(all="ignore"):
+                gaps = places[~np.isfinite(parse(self.expression)(places).value)]
+            if len(gaps):
+                raise ValueError(f"expression: expected a height from lowest to highest, none at x={gaps[0]:g}")
+        return self
+
+
+class Balls(Section):
+    """Where balls start: a list of places, or so many random ones between the ends of the curve."""
+
+    starts: Annotated[tuple[Number, ...], Field(min_length=1, max_length=MOST_BALLS)] | None
+    random: Annotated[Whole, Field(ge=1, le=MOST_BALLS)] | None
+
+    @model_validator(mode="after")
+    def one_of_both(self) -> Balls:
+        if (self.starts is None) == (self.random is None):
+            raise ValueError("expected either starts or random, and null for the other")
+        return self
+
+    @property
+    def count(self) -> int:
+        """How many there are."""
+        return len(self.starts) if self.starts is not None else self.random or 0

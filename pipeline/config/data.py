@@ -1,0 +1,73 @@
+"""The `data` section of the config where it is a table or images; a curve is in `curve.py`."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from pipeline.config.fields import Number, PositiveInt, Section
+
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+IDX_ROLES = ("train_images", "train_labels", "test_images", "test_labels")
+
+
+class TableData(Section):
+    """A data set small enough to be written in its conf/data file."""
+
+    kind: Literal["table"]
+    name: str
+    inputs: tuple[tuple[Number, ...], ...]
+    targets: tuple[tuple[Number, ...], ...]
+
+    @model_validator(mode="after")
+    def rows_match(self) -> TableData:
+        if len(self.inputs) != len(self.targets) or not self.inputs:
+            raise ValueError(f"{len(self.inputs)} rows of inputs and {len(self.targets)} rows of targets")
+        if len({len(row) for row in self.inputs}) > 1 or len({len(row) for row in self.targets}) > 1:
+            raise ValueError("rows of different length")
+        if not self.inputs[0] or not self.targets[0]:
+            raise ValueError("rows without numbers")
+        return self
+
+
+class IdxFile(Section):
+    """One unpacked IDX file: its name on disk and its checksum."""
+
+    name: str
+    sha256: Sha256
+
+
+class Source(Section):
+    """A place that has the data: an .npz by URL, gzipped IDX files by URL, or a package of npm or Debian.
+
+    `members` names, for each role, the array (npz) or the path inside the package or below the URL.
+    """
+
+    kind: Literal["npz", "gzip_files", "npm", "debian"]
+    location: str
+    sha256: Sha256 | None = None
+    members: dict[str, str]
+
+    @model_validator(mode="after")
+    def names_each_role(self) -> Source:
+        if set(self.members) != set(IDX_ROLES):
+            raise ValueError(f"members must name {', '.join(IDX_ROLES)}; got {', '.join(sorted(self.members))}")
+        return self
+
+
+class IdxData(Section):
+    """Images and labels in the IDX format of MNIST."""
+
+    kind: Literal["idx"]
+    name: str
+    classes: PositiveInt
+    local_dir: str | None
+    files: dict[str, IdxFile]
+    sources: tuple[Source, ...]
+
+    @model_validator(mode="after")
+    def names_each_role(self) -> IdxData:
+        if set(self.files) != set(IDX_ROLES):
+            raise ValueError(f"files must name {', '.join(IDX_ROLES)}; got {', '.join(sorted(self.files))}")
+        return self

@@ -1,0 +1,104 @@
+"""The whole config of one grid point, typed and frozen: the only reader of key names. `reading.py` makes one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from pipeline.config.curve import Balls, CurveData
+from pipeline.config.data import IdxData, TableData
+from pipeline.config.fields import PositiveFloat, PositiveInt, Section, Whole
+from pipeline.config.map_axes import GridAxes
+from pipeline.config.model import Model, Training
+from pipeline.config.optimizer import Optimizer, Schedule
+
+NO_CREDENTIALS = (
+    "an address holds no user and no password; leave them and the @ out of tracking.uri, and set "
+    "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD in the environment"
+)
+
+
+class Recording(Section):
+    metrics_every: PositiveInt
+    snapshots: Annotated[Whole, Field(ge=2)]
+    weight_metrics: bool
+    update_losses: bool
+    direction_changes: bool
+    table_epochs: Annotated[Whole, Field(ge=0)]
+
+
+class NumpyBackend(Section):
+    name: Literal["numpy"]
+    array_module: Literal["numpy", "cupy"]
+    line_study_gradient: Literal["backpropagation", "finite_difference"]
+
+
+class KerasBackend(Section):
+    name: Literal["keras"]
+    line_study_gradient: Literal["backpropagation", "finite_difference"]
+    jit_compile: bool
+
+
+class Tracking(Section):
+    name: Literal["local", "server"]
+    uri: str | None
+
+    @model_validator(mode="after")
+    def server_has_an_address(self) -> Tracking:
+        if self.uri and "@" in self.uri:
+            raise ValueError(NO_CREDENTIALS)  # without the address: configs, logs and tags would keep the password
+        if self.name == "server" and not self.uri:
+            raise ValueError("a server needs an address: tracking.uri=http://127.0.0.1:5000")
+        if self.uri and "://" not in self.uri:
+            raise ValueError(f"an address begins with http:// or https://; got {self.uri}")
+        if self.name == "local" and self.uri:
+            raise ValueError(f"an address belongs to a server: tracking=server tracking.uri={self.uri}")
+        return self
+
+
+class Config(Section):
+    """Every knob of one grid point. `conf/config.yaml` gives each its unit and reason."""
+
+    study: Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}$")]
+    feature: Annotated[str, Field(pattern=r"^[a-z0-9_]{1,99}$")] | None
+    seed: Annotated[Whole, Field(ge=0, lt=2**32)]
+    dtype: Literal["float32", "float64"]
+    loss: Literal["mean_squared_error", "half_summed_squared_error", "cross_entropy", "curve_height"]
+    gradient: Literal["backpropagation", "finite_difference"]
+    finite_difference_step: PositiveFloat
+    data: Annotated[TableData | IdxData | CurveData, Field(discriminator="kind")]
+    model: Model
+    optimizer: Annotated[Optimizer, Field(discriminator="name")]
+    schedule: Annotated[Schedule, Field(discriminator="name")]
+    backend: Annotated[NumpyBackend | KerasBackend, Field(discriminator="name")]
+    training: Training
+    recording: Recording
+    balls: Balls | None
+    grid: GridAxes | None
+    tracking: Tracking
+    results: str | None
+    dry_run: bool
+    force: bool
+
+    @field_validator("results")
+    @classmethod
+    def results_are_a_folder_of_their_own(cls, value: str | None) -> str | None:
+        if value is not None and (not Path(value).parts or ".." in Path(value).parts or "\0" in value):
+            raise ValueError(f"expected a folder below the project, or an absolute path, received {value!r}")
+        return value
+
+
+def flatten(config: Config) -> Iterator[tuple[str, Any]]:
+    """Every leaf of the config under its Hydra name, for instance ("optimizer.learning_rate", 0.1)."""
+
+    def walk(prefix: str, value: Any) -> Iterator[tuple[str, Any]]:
+        if isinstance(value, dict):
+            for key, inner in value.items():
+                yield from walk(f"{prefix}.{key}" if prefix else key, inner)
+        else:
+            yield prefix, value
+
+    yield from walk("", config.model_dump(mode="json"))
