@@ -9,7 +9,7 @@ import inspect
 from collections.abc import Mapping, Sequence
 
 from pipeline.backends.numpy.network import LEAK
-from pipeline.backends.numpy.optimizers import UPDATES
+from pipeline.backends.numpy.optimizers import OPTIMIZERS
 from pipeline.backends.shared import parametrization
 from pipeline.config.schema import flatten
 from pipeline.diagnosis import range_test
@@ -21,7 +21,7 @@ from pipeline.system.wording import table
 Section = tuple[str, list[str]]
 """A heading, and the lines of Markdown below it."""
 
-METHODS = {name: " ".join((inspect.getdoc(update) or "").split()) for name, update in UPDATES.items()} | {
+METHODS = {name: " ".join((inspect.getdoc(optimizer) or "").split()) for name, optimizer in OPTIMIZERS.items()} | {
     "bfgs": (
         "BFGS (Nocedal and Wright 2006, algorithm 6.1), through SciPy: u = -step * H g, the step from a line search "
         "that keeps to the strong Wolfe conditions. H begins as learning_rate * I; with s the last change of the "

@@ -13,8 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from pipeline.backends.numpy import optimizers
+from pipeline.backends.numpy.descent import formula_knobs, initial_slots, learning_rates
 from pipeline.backends.numpy.network import Parameters
+from pipeline.backends.numpy.optimizers import OPTIMIZERS
 from pipeline.backends.numpy.packed import Packed
 from pipeline.config.optimizer import Optimizer
 from tests.support.trained import config
@@ -38,8 +39,8 @@ class Moved:
         self.points, self.dtype, self.grid_last = points, dtype, grid_last
 
     def init(self, arrays: Mapping[str, NDArray[Any]]) -> State:
-        moments = optimizers.moments(self.points, self.packed(arrays))
-        return {"t": 0, "moments": {name: moment.flat for name, moment in moments.items()}}
+        slots = initial_slots(self.points, self.packed(arrays))
+        return {"t": 0, "slots": {name: slot.flat for name, slot in slots.items()}}
 
     def packed(self, arrays: Mapping[str, NDArray[Any]]) -> Packed:
         shapes = {name: (array.shape[1], array.shape[2]) for name, array in arrays.items()}
@@ -58,12 +59,15 @@ class Moved:
         gradient, change = self.filled(gradients), self.packed(gradients)
         stack = self.packed(gradients) if weights is None else self.filled(weights)
         before = gradient.flat.copy(), stack.flat.copy()
-        t, moments = state["t"] + 1, copy.deepcopy(state["moments"])
-        knobs, scratch = optimizers.knobs(self.points, gradient), np.full_like(change.flat, np.nan)
-        optimizers.UPDATES[self.points[0].name](gradient.flat, stack.flat, moments, knobs, change.flat, scratch, t)
+        t, slots = state["t"] + 1, copy.deepcopy(state["slots"])
+        rates, scratch = learning_rates(self.points, gradient, {}), np.full_like(change.flat, np.nan)
+        values = formula_knobs(self.points, self.dtype)
+        if not self.grid_last:
+            values = {name: array[:, None] for name, array in values.items()}
+        OPTIMIZERS[self.points[0].name](values, rates, slots, change.flat, scratch).update(gradient.flat, stack.flat, t)
         assert np.array_equal(gradient.flat, before[0], equal_nan=True)
         assert np.array_equal(stack.flat, before[1])
-        return change.arrays, {"t": t, "moments": moments}
+        return change.arrays, {"t": t, "slots": slots}
 
 
 def build(points: list[Knobs], dtype: str) -> Moved:
@@ -285,7 +289,7 @@ def test_momentum_and_nesterov_differ() -> None:
 
 # --- properties
 
-NAMES = list(optimizers.UPDATES)
+NAMES = list(OPTIMIZERS)
 NUMBERS = st.floats(-1e6, 1e6).filter(lambda x: x == 0 or abs(x) > 1e-6)
 DRAWN = {
     "learning_rate": st.floats(1e-6, 1e3),

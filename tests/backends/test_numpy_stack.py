@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline.backends.numpy.optimizers import UPDATES
+from pipeline.backends.numpy.optimizers import OPTIMIZERS
 from pipeline.backends.numpy.stack import Stack
 from pipeline.backends.shared.initial_weights import draw
 from pipeline.data.arrays import load
@@ -24,7 +24,7 @@ def stack(study: tuple[str, ...], rates: tuple[float, ...]) -> Stack:
     return Stack(points, arrays, [draw(p.model, arrays.features, arrays.outputs, p.seed, p.dtype) for p in points])
 
 
-@pytest.mark.parametrize("optimizer", UPDATES)
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
 @pytest.mark.parametrize(("study", "rates"), [(BITS, (0.1, 10.0)), (LINE, (0.01, 0.3, 1e30)), (LINE, (0.02,))])
 def test_to_advance_is_to_differentiate_and_move(
     study: tuple[str, ...], rates: tuple[float, ...], optimizer: str

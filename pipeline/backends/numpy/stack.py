@@ -66,16 +66,17 @@ class Stack:
         parameters = Packed(trained, *common).fill(initial)
         differences = self.config.gradient == "finite_difference"
         dtype = np.dtype(np.float64 if differences else self.config.dtype)
-        self.gradient, self.change = parameters.like(dtype), parameters.like(dtype)
+        self.gradient = parameters.like(dtype)
         updates = self.config.training.epochs * updates_per_epoch(self.config.training, len(arrays.train_inputs))
         self._clipped = self.gradient.like(dtype) if self.config.training.clipped else None
         followed = self.gradient if self._clipped is None else self._clipped
         chosen, schedule = [point.optimizer for point in points], self.config.schedule
-        self.descent = Descent(chosen, self.config.model, schedule, updates, parameters, followed, self.change)
+        self.descent = Descent(chosen, self.config.model, schedule, updates, parameters, followed)
+        self.change = self.descent.change
         counted = self.config.recording.direction_changes
         self.progress = Progress(
             parameters,
-            self.descent.moments,
+            self.descent.slots,
             updates=0,
             diverged_step=np.full(len(points), -1),
             last_finite_loss=np.full(len(points), np.nan),
@@ -226,8 +227,8 @@ class Stack:
             raise ValueError("these points are not computed together")
         program, progress, change = self._together.program, self.progress, self.change.flat
         bounded = self.config.model.output_activation == "sigmoid"  # then only NaN weights lead to NaN, and they stay
-        parameters, moments = progress.parameters.flat, [moment.flat for moment in progress.moments.values()]
-        before = [array.copy() for array in (parameters, *moments)]
+        parameters, slots = progress.parameters.flat, [slot.flat for slot in progress.slots.values()]
+        before = [array.copy() for array in (parameters, *slots)]
         signs = None if progress.upwards is None else self._module.empty((updates, *change.shape), np.bool_)
         errors, squares = self._together.errors, np.empty_like(self._together.errors)
         seen, zero = np.zeros_like(errors), self._module.zeros((), change.dtype)
@@ -250,7 +251,7 @@ class Stack:
                 progress.see_signs(signs)
             progress.updates += updates
             return
-        for array, kept in zip((parameters, *moments), before, strict=True):
+        for array, kept in zip((parameters, *slots), before, strict=True):
             array[...] = kept
         for _ in range(updates):
             losses, _ = self.differentiate([], measured=False)

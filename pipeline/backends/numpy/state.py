@@ -22,7 +22,7 @@ class Progress:
 
     Attributes:
         parameters: the stack.
-        moments: what the optimizer remembers, by name.
+        slots: the optimizer's state, by name.
         updates: how many updates have been made.
         diverged_step: (grid,) updates made when the loss first was inf or NaN, -1 where it never was.
         last_finite_loss: (grid,).
@@ -33,7 +33,7 @@ class Progress:
     """
 
     parameters: Packed
-    moments: dict[str, Packed]
+    slots: dict[str, Packed]
     updates: int
     diverged_step: NDArray[np.int64]
     last_finite_loss: Array
@@ -97,8 +97,8 @@ class Progress:
 
     def _packed(self) -> Iterator[tuple[str, Packed]]:
         yield "parameters", self.parameters
-        for name, moment in self.moments.items():
-            yield f"moments/{name}", moment
+        for name, slot in self.slots.items():
+            yield f"slots/{name}", slot
         if self.upwards is not None and self.direction_changes is not None:
             yield "upwards", self.upwards
             yield "direction_changes", self.direction_changes

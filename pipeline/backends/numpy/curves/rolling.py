@@ -12,26 +12,24 @@ does neither, is told from its last step:
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.backends.numpy.curves.shape import Curve
-from pipeline.backends.numpy.optimizers import UPDATES, knobs, moments
-from pipeline.backends.numpy.packed import Packed
+from pipeline.backends.numpy.descent import formula_knobs, initial_value
+from pipeline.backends.numpy.optimizers import OPTIMIZERS
 from pipeline.backends.shared.schedules import factors
 from pipeline.config.expressions import Array
 from pipeline.config.optimizer import Constant, Optimizer, Schedule
+from pipeline.points.checkpoint import State
 
 FAR = 1e6
 NEAR = 1e-3
 PACE = 5e-2
 OUTCOMES = ("settled", "swinging", "moving", "stuck", "diverged")
-"""How a ball ends; tables name an outcome by its place here."""
+"""How a ball ends; tables hold the index here."""
 SETTLED, SWINGING, MOVING, STUCK, DIVERGED = range(len(OUTCOMES))
 CONSTANT = Constant(name="constant")
-State = dict[str, NDArray[np.generic]]
 
 
 class Rolling:
@@ -43,12 +41,12 @@ class Rolling:
         optimizer: its name and its knobs.
         rates: the learning rate of each ball, (balls,); None: the optimizer's.
         schedule: what they are multiplied by at each update; one that does not go by the loss.
-        planned: how many updates there are to be.
+        planned: the number of updates that the schedule is spread over.
 
     Attributes:
         factors: what the rates are multiplied by, (planned,); None where the schedule is constant.
         x, change: where they are, and their last step, (balls,).
-        updates: how many there were.
+        updates: the number of updates made.
         lost: (balls,) the update at which a ball diverged, -1 where it did not.
         settled: (balls,) the update since which a ball has rested in a minimum, -1 where it does not.
     """
@@ -62,29 +60,29 @@ class Rolling:
         schedule: Schedule = CONSTANT,
         planned: int = 0,
     ) -> None:
+        dtype = starts.dtype
         constant = isinstance(schedule, Constant)
-        self.factors = None if constant else factors(schedule, planned).astype(starts.dtype)
-        self.curve, self.x, self.updates = curve, starts.copy(), 0
-        one = Packed({"layer_0/weights": (1, 1)}, 1, starts.dtype, True)
-        self._knobs = knobs([optimizer], one)
-        if rates is not None:
-            self._knobs["-learning_rate"] = -rates.astype(starts.dtype)[None]
-        self._update = UPDATES[optimizer.name]
-        shape = 1, len(starts)
-        begun = moments([optimizer], one)
-        self._moments: dict[str, Array] = {name: np.repeat(moment.flat, shape[1], 1) for name, moment in begun.items()}
-        self._change, self._scratch = np.zeros(shape, starts.dtype), np.zeros(shape, starts.dtype)
-        self.change = self._change[0]
-        self.lost, self.settled = (np.full(len(starts), -1, dtype=np.int64) for _ in range(2))
+        self.factors = None if constant else factors(schedule, planned).astype(dtype)
+        self.curve = curve
+        self.x = starts.copy()
+        self.change = np.zeros_like(starts)
+        self.updates = 0
+        self.lost = np.full(len(starts), -1, dtype=np.int64)
+        self.settled = np.full(len(starts), -1, dtype=np.int64)
+        if rates is None:
+            rates = np.array([optimizer.learning_rate])
+        formula = OPTIMIZERS[optimizer.name]
+        knobs = formula_knobs([optimizer], dtype)
+        self._slots: dict[str, Array] = {name: np.full_like(starts, initial_value(optimizer)) for name in formula.slots}
+        self._optimizer = formula(knobs, rates.astype(dtype), self._slots, self.change, np.empty_like(starts))
 
     def step(self) -> None:
         """One update of every ball that has not diverged."""
         self.updates += 1
-        slopes = np.ascontiguousarray(self.curve.at(self.x).slope)[None]
-        buffers, knobs = (self._change, self._scratch), self._knobs
         if self.factors is not None:
-            knobs = knobs | {"-learning_rate": knobs["-learning_rate"] * self.factors[self.updates - 1]}
-        self._update(slopes, self.x[None], self._moments, knobs, *buffers, self.updates)
+            self._optimizer.scale_rate(self.factors[self.updates - 1])
+        slopes = np.ascontiguousarray(self.curve.at(self.x).slope)
+        self._optimizer.update(slopes, self.x, self.updates)
         self.change[self.lost >= 0] = 0
         moved = self.x + self.change
         middle = (self.curve.lowest + self.curve.highest) / 2
@@ -110,7 +108,7 @@ class Rolling:
         return np.where(self.settled >= 0, self.curve.nearest(self.x), -1)
 
     def outcomes(self) -> NDArray[np.intp]:
-        """How each ball ends: places in `OUTCOMES`."""
+        """How each ball ends: indices into `OUTCOMES`."""
         slopes = self.curve.at(self.x).slope
         share = 1.0 if self.factors is None else self.factors[self.updates - 1]
         slow = np.abs(self.change) * self.updates < PACE * self.curve.width * share
@@ -118,19 +116,21 @@ class Rolling:
         return np.select(cases, [DIVERGED, SETTLED, STUCK, SWINGING], MOVING)
 
     def ended(self) -> NDArray[np.int64]:
-        """After how many updates each ball settled for good or diverged; else how many there were."""
-        return np.where(self.lost >= 0, self.lost, np.where(self.settled >= 0, self.settled, self.updates))
+        """After how many updates each ball settled for good or diverged; else the number of updates made."""
+        return np.select([self.lost >= 0, self.settled >= 0], [self.lost, self.settled], self.updates)
 
     def state(self) -> State:
         """All of this as arrays that a checkpoint keeps."""
-        moments = {f"moments/{name}": array.copy() for name, array in self._moments.items()}
-        arrays = {"x": self.x, "change": self.change, "lost": self.lost, "settled": self.settled}
-        return {name: array.copy() for name, array in arrays.items()} | moments | {"updates": np.asarray(self.updates)}
+        state = {name: array.copy() for name, array in self._arrays().items()}
+        return state | {"updates": np.asarray(self.updates)}
 
-    def restore(self, state: Mapping[str, NDArray[np.generic]]) -> None:
+    def restore(self, state: State) -> None:
         """Go on from a state."""
         self.updates = int(state["updates"])
-        for name in ("x", "change", "lost", "settled"):
-            np.copyto(getattr(self, name), state[name])
-        for name, array in self._moments.items():
-            np.copyto(array, state[f"moments/{name}"])
+        for name, array in self._arrays().items():
+            np.copyto(array, state[name])
+
+    def _arrays(self) -> State:
+        """All arrays that change from update to update."""
+        slots = {f"slots/{name}": array for name, array in self._slots.items()}
+        return {"x": self.x, "change": self.change, "lost": self.lost, "settled": self.settled} | slots

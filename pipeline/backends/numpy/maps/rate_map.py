@@ -150,19 +150,19 @@ def train_block(config: Config, arrays: Arrays, places: Places, stop: threading.
     if "model.hidden_size" in values:
         config = _with_size(config, int(values["model.hidden_size"][0]))
     parameters = _initial(config, arrays, values.get("seed"), len(places))
-    gradient, change = (parameters.like(parameters.flat.dtype) for _ in range(2))
+    gradient = parameters.like(parameters.flat.dtype)
     arrays, epochs = uploaded(arrays, parameters.module), config.training.epochs
     tally = Tally(len(places), epochs + 1, parameters.module)
     chosen = _optimizers(config, values, len(places))
-    step = Descent(chosen, config.model, config.schedule, epochs, parameters, gradient, change).step
+    descent = Descent(chosen, config.model, config.schedule, epochs, parameters, gradient)
     network = GridLast(config, arrays.scaled(arrays.train_inputs), arrays.train_targets, parameters, gradient)
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
         for update in range(1, epochs + 1):
             for call in network.program:
                 call()
             tally.see(network.losses())
-            step(update)
-            np.add(parameters.flat, change.flat, out=parameters.flat)
+            descent.step(update)
+            np.add(parameters.flat, descent.change.flat, out=parameters.flat)
             if stop.is_set():
                 break
         for call in network.program:
