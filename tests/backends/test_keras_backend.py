@@ -283,7 +283,7 @@ def test_a_state_holds_every_variable(case: str, tiny_images: Arrays) -> None:
     for variable in all_variables(network):
         variable.assign(random.uniform(1, 9, variable.shape).astype(variable.dtype))
     expected = [variable.numpy() for variable in all_variables(network)]
-    state = state_of(network, epoch=1)
+    state = state_of(network)
     for variable in all_variables(network):
         variable.assign(np.zeros(variable.shape, variable.dtype))
     restore(fresh, state)
@@ -297,12 +297,12 @@ def test_the_state_of_another_optimizer_is_refused(tiny_images: Arrays) -> None:
         build(config(*IMAGES, "backend=keras", f"optimizer={name}"), tiny_images)[0] for name in ("momentum", "adam")
     )
     with pytest.raises(ValueError, match="optimizer"):
-        restore(adam, state_of(momentum, epoch=1))
+        restore(adam, state_of(momentum))
 
 
 def test_a_damaged_state_is_refused(tiny_images: Arrays) -> None:
     network = build(config(*IMAGES, "backend=keras"), tiny_images)[0]
-    state: State = {name: array[:-1000] for name, array in state_of(network, epoch=1).items()}
+    state: State = {name: array[:-1000] for name, array in state_of(network).items()}
     with pytest.raises(OSError, match="truncated"):
         restore(network, state)
 
@@ -313,13 +313,13 @@ def test_a_state_for_which_there_is_no_room_is_one_message(
     network = build(config(*IMAGES, "backend=keras"), tiny_images)[0]
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "gone"))
     with pytest.raises(LabError, match="cannot be written"):
-        state_of(network, epoch=1)
+        state_of(network)
 
 
 def test_a_state_leaves_no_files(tiny_images: Arrays, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     network = build(config(*IMAGES, "backend=keras"), tiny_images)[0]
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    restore(network, state_of(network, epoch=1))
+    restore(network, state_of(network))
     assert list(tmp_path.iterdir()) == []
 
 

@@ -18,7 +18,7 @@ from pipeline.system.files import explained
 WEIGHTS, SEEDS = "weights.h5", "seeds"
 
 
-def state_of(network: Network, epoch: int) -> State:
+def state_of(network: Network) -> State:
     """The file that Keras' own checkpoint callback writes at the end of an epoch, as bytes.
 
     It holds weights, the network's notes, and the optimizer's variables with those that `Watched` adds. It leaves out
@@ -32,7 +32,7 @@ def state_of(network: Network, epoch: int) -> State:
         callback.set_model(network)
         # Keras copies its variables in a way that NumPy 2 calls deprecated, with a warning for each.
         with warnings.catch_warnings(action="ignore", category=DeprecationWarning):
-            callback.on_epoch_end(epoch - 1, logs={})  # Keras counts epochs from 0
+            callback.on_epoch_end(0, logs={})  # it asks for the epoch, which the file's name does not have
         state = {WEIGHTS: np.frombuffer(file.read_bytes(), np.uint8)}
     if network.seeds:
         state[SEEDS] = np.stack([seed.numpy() for seed in network.seeds])

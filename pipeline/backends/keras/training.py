@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import math
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Any
 
 import keras
@@ -17,15 +15,9 @@ from keras import ops
 from pipeline.backends.keras.network import LoopedNetwork, Network, build
 from pipeline.backends.keras.optimizers import Watched
 from pipeline.backends.keras.state import restore, state_of
-from pipeline.backends.shared.history import (
-    History,
-    direction_change_rows,
-    note_update,
-    record_epochs,
-    snapshot_epochs,
-    weight_metrics,
-)
+from pipeline.backends.shared.history import History, direction_change_rows, note_update
 from pipeline.backends.shared.initial_weights import Weights, is_trained
+from pipeline.backends.shared.recorder import Recorder, Report, Standing
 from pipeline.backends.shared.schedules import updates_per_epoch
 from pipeline.config.schema import Config
 from pipeline.data.arrays import Arrays, epoch_order
@@ -34,7 +26,6 @@ from pipeline.system.errors import LabError
 
 EVALUATION_ROWS = 2048
 MEASURED = ("loss", "accuracy", "mean_absolute_error")
-Report = Callable[[int, float], None]
 Measures = dict[str, float]
 
 
@@ -83,7 +74,10 @@ def train(
         keras.utils.clear_session()
         keras.utils.set_random_seed(config.seed)
         with _floatx(config.dtype):
-            _train_point(_start(config, arrays), history, report, checkpoints)
+            run = _start(config, arrays)
+            recorder = Recorder([config], [history], report, checkpoints)
+            _train_point(run, recorder)
+            recorder.note_seconds()
 
 
 @contextlib.contextmanager
@@ -107,35 +101,26 @@ def _start(config: Config, arrays: Arrays) -> Run:
     return Run(config, arrays, network, optimizer, inputs, targets, updates)
 
 
-def _train_point(run: Run, history: History, report: Report, checkpoints: Checkpoints | None) -> None:
-    epochs = run.config.training.epochs
-    recorded = record_epochs(epochs, run.config.recording.metrics_every)
-    snapshots = snapshot_epochs(recorded, run.config.recording.snapshots)
-    due = frozenset(recorded)
-    begun = checkpoints.epoch if checkpoints else 0
-    if checkpoints and begun:
+def _train_point(run: Run, recorder: Recorder) -> None:
+    (history,), training = recorder.histories, run.config.training
+    if recorder.begun:
         try:
-            restore(run.network, checkpoints.states[0])
+            restore(run.network, recorder.states[0])
         except (ValueError, OSError) as error:
             raise LabError(
                 "The checkpoint does not fit the network.",
                 received=str(error).splitlines()[0],
                 fix="another version of Keras may have written it: force=true begins anew",
             ) from error
-    stops = recorded if run.config.training.batch_size is None else range(epochs + 1)
-    ahead = [stop for stop in stops if stop > begun]
-    seconds, started = history.seconds, time.perf_counter()
-    for before, epoch in pairwise([begun, *ahead] if begun else [0, 0, *ahead]):
+    else:
+        _record(0, run, recorder, _train_epochs(0, 0, run, history) | _evaluate(run))
+    # A full batch has nothing to be looked up for between two records.
+    for before, epoch in recorder.stops(training.epochs if training.batch_size is None else 1):
         measures = _train_epochs(before, epoch, run, history)
-        if epoch in due:
-            _record(epoch, run, history, measures | _evaluate(run), snapshot=epoch in snapshots)
-            if epoch:
-                report(epoch, measures["train/loss"])
-        history.seconds = seconds + time.perf_counter() - started
-        if history.epochs:
-            break
-        if checkpoints and epoch and checkpoints.due():
-            checkpoints.keep(epoch, [state_of(run.network, epoch)])
+        if recorder.due(epoch):
+            _record(epoch, run, recorder, measures | _evaluate(run))
+            recorder.report(epoch, measures["train/loss"])
+        recorder.keep(epoch, lambda: [state_of(run.network)])
 
 
 def _train_epochs(before: int, epoch: int, run: Run, history: History) -> Measures:
@@ -224,28 +209,14 @@ def _add(totals: Measures, rows: str, logs: dict[str, Any], share: float) -> Non
             totals[f"{rows}/{name}"] = totals.get(f"{rows}/{name}", 0) + float(logs[name]) * share
 
 
-def _record(epoch: int, run: Run, history: History, measures: Measures, snapshot: bool) -> None:
-    """Note what was measured; the end of training, at the last epoch or where the loss has diverged, is noted too."""
-    weights = run.network.weights_by_name()
-    diverged = int(run.network.diverged_step) >= 0
-    ends = epoch == run.config.training.epochs or (diverged and epoch > 0)
-    if snapshot or diverged:
-        history.snapshot(epoch, weights)
-    if not diverged:
-        last_update = _last_update(epoch, run, weights) if epoch else {}
-        single = weight_metrics(weights) if run.config.recording.weight_metrics else {}
-        history.record(epoch, measures | last_update | single)
-    if ends:
-        _end(epoch, run, history)
-
-
-def _end(epoch: int, run: Run, history: History) -> None:
-    diverged_step, last = int(run.network.diverged_step), float(run.network.last_finite_loss)
-    history.diverged_step = diverged_step if diverged_step >= 0 else None
-    history.last_finite_loss = last if math.isfinite(last) else None
-    history.epochs = epoch
-    history.points_in_pass = 1
-    if run.config.recording.direction_changes:
-        names = filter(is_trained, run.network.names)
+def _record(epoch: int, run: Run, recorder: Recorder, measures: Measures) -> None:
+    """Record what was measured and the last update; at the end of training the direction changes too."""
+    network, weights = run.network, run.network.weights_by_name()
+    diverged_step = int(network.diverged_step)
+    if epoch and diverged_step < 0:
+        measures = measures | _last_update(epoch, run, weights)
+    standing = Standing(measures, weights, diverged_step, float(network.last_finite_loss))
+    if recorder.record(epoch, 0, standing) and run.config.recording.direction_changes:
+        names = filter(is_trained, network.names)
         counts = dict(zip(names, run.optimizer.direction_changes(), strict=True))
-        history.tables["direction_changes"] = direction_change_rows(counts)
+        recorder.histories[0].tables["direction_changes"] = direction_change_rows(counts)

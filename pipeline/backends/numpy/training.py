@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator, Sequence
-from itertools import pairwise
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -12,20 +10,12 @@ from pipeline.backends.numpy.array_modules import to_host
 from pipeline.backends.numpy.network import Array
 from pipeline.backends.numpy.stack import Measures, Stack
 from pipeline.backends.numpy.state import Progress
-from pipeline.backends.shared.history import (
-    History,
-    direction_change_rows,
-    note_update,
-    record_epochs,
-    snapshot_epochs,
-    weight_metrics,
-)
+from pipeline.backends.shared.history import History, direction_change_rows, note_update
 from pipeline.backends.shared.initial_weights import Weights, draw
+from pipeline.backends.shared.recorder import Recorder, Report, Standing
 from pipeline.config.schema import Config
 from pipeline.data.arrays import Arrays
 from pipeline.points.checkpoint import Checkpoints
-
-Report = Callable[[int, float], None]
 
 
 def train(
@@ -47,62 +37,29 @@ def train(
             training was stopped and begun again.
         initial: the weights that each begins from; None: those that its seed draws.
     """
-    config = points[0]
     if initial is None:
         initial = [draw(p.model, arrays.features, arrays.outputs, p.seed, p.dtype) for p in points]
     stack = Stack(points, arrays, initial)
     progress = stack.progress
-    begun = checkpoints.epoch if checkpoints else 0
-    if checkpoints and begun:
-        stack.restore(checkpoints.states)
-    epochs = config.training.epochs
-    recorded = record_epochs(epochs, config.recording.metrics_every)
-    snapshots = snapshot_epochs(recorded, config.recording.snapshots)
-    due = frozenset(recorded)
-    clock = Clock(histories)
+    recorder = Recorder(points, histories, report, checkpoints)
+    if recorder.begun:
+        stack.restore(recorder.states)
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
-        if not begun:
-            record(0, points, histories, progress, stack.evaluate(), snapshot=True)
-        for before, epoch in pairwise(_stops(begun, recorded, stack.stride)):
+        if not recorder.begun:
+            record(0, recorder, progress, stack.evaluate())
+        for before, epoch in recorder.stops(stack.stride):
+            due = recorder.due(epoch)
             if stack.stride > 1:
                 stack.advance(epoch - before)
-                running = last_update(stack) if epoch in due else {}
+                running = last_update(stack) if due else {}
             else:
-                running = _train_epoch(epoch, stack, histories, measured=epoch in due)
-            if epoch in due:
+                running = _train_epoch(epoch, stack, histories, measured=due)
+            if due:
                 measures = running | stack.evaluate()
-                lost = bool((progress.diverged_step >= 0).all())
-                record(epoch, points, histories, progress, measures, snapshot=lost or epoch in snapshots)
+                record(epoch, recorder, progress, measures)
                 report(epoch, float(np.min(measures["train/loss"])))
-                if lost:
-                    break
-            if checkpoints and epoch < epochs and checkpoints.due():
-                clock.note(histories)
-                checkpoints.keep(epoch, [progress.state_of(place) for place in range(len(points))])
-    clock.note(histories)
-
-
-def _stops(begun: int, recorded: Sequence[int], stride: int) -> Iterator[int]:
-    """The epochs after which training looks up: those that are recorded, and between them one in `stride`."""
-    yield begun
-    for epoch in recorded:
-        yield from range(begun + stride, epoch, stride)
-        if epoch > begun:
-            yield epoch
-            begun = epoch
-
-
-class Clock:
-    """Training time, on top of what a checkpoint brought; points of one pass share it evenly."""
-
-    def __init__(self, histories: Sequence[History]) -> None:
-        self.before, self.started = [history.seconds for history in histories], time.perf_counter()
-
-    def note(self, histories: Sequence[History]) -> None:
-        seconds = (time.perf_counter() - self.started) / len(histories)
-        for history, before in zip(histories, self.before, strict=True):
-            history.seconds = before + seconds
-            history.points_in_pass = len(histories)
+            recorder.keep(epoch, lambda: [progress.state_of(place) for place in range(len(points))])
+    recorder.note_seconds()
 
 
 def _train_epoch(epoch: int, stack: Stack, histories: Sequence[History], measured: bool) -> Measures:
@@ -140,27 +97,26 @@ def last_update(stack: Stack) -> Measures:
     return norms | stack.descent.learning_rates(stack.progress.updates)
 
 
-def record(
-    epoch: int,
-    points: Sequence[Config],
-    histories: Sequence[History],
-    progress: Progress,
-    measures: Measures,
-    snapshot: bool,
-) -> None:
-    """Hand each point its own values; a point that has diverged ends here, whatever the others of the stack do."""
-    for place, (point, history) in enumerate(zip(points, histories, strict=True)):
-        if history.epochs:
-            continue
-        weights = {name: to_host(array) for name, array in progress.network(place).items()}
-        diverged = progress.diverged_step[place] >= 0
-        if snapshot or diverged:
-            history.snapshot(epoch, weights)
-        if not diverged:
-            values = {name: float(value[place]) for name, value in measures.items()}
-            history.record(epoch, values | (weight_metrics(weights) if point.recording.weight_metrics else {}))
-        if epoch and (diverged or epoch == point.training.epochs):
-            end(epoch, place, point, history, progress)
+def record(epoch: int, recorder: Recorder, progress: Progress, measures: Measures, last: bool = False) -> None:
+    """Hand each point its own values; one that has diverged ends here, whatever the others of the stack do.
+
+    Args:
+        epoch: how many were trained.
+        recorder: of the points.
+        progress: where they stand.
+        measures: (points,) each.
+        last: whether they end here though epochs are left.
+    """
+    for place in recorder.under_way():
+        standing = Standing(
+            {name: float(value[place]) for name, value in measures.items()},
+            {name: to_host(array) for name, array in progress.network(place).items()},
+            int(progress.diverged_step[place]),
+            float(progress.last_finite_loss[place]),
+        )
+        if recorder.record(epoch, place, standing, last) and progress.direction_changes is not None:
+            counts = progress.direction_changes.at(place)
+            recorder.histories[place].tables["direction_changes"] = direction_change_rows(counts)
 
 
 def _note_first_epochs(epoch: int, stack: Stack, histories: Sequence[History], weights: Array, losses: Array) -> None:
@@ -182,13 +138,3 @@ def _note_first_epochs(epoch: int, stack: Stack, histories: Sequence[History], w
             "updated_weight": float(weight + stack.change.arrays[name][place, 0, 0].astype(config.dtype)),
         }
         history.tables.setdefault("first_epochs", []).append(row)
-
-
-def end(epoch: int, place: int, point: Config, history: History, progress: Progress) -> None:
-    diverged_step, last = int(progress.diverged_step[place]), float(progress.last_finite_loss[place])
-    history.diverged_step = diverged_step if diverged_step >= 0 else None
-    history.last_finite_loss = last if np.isfinite(last) else None
-    history.epochs = epoch
-    if progress.direction_changes is not None:
-        counts = progress.direction_changes.at(place)
-        history.tables["direction_changes"] = direction_change_rows(counts)

@@ -6,14 +6,14 @@ those that are left, and so are the other means.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from pipeline.backends.numpy.curves.rolling import SETTLED, Rolling
 from pipeline.backends.numpy.curves.shape import curve_of
-from pipeline.backends.shared.history import History, record_epochs, snapshot_epochs
+from pipeline.backends.shared.history import History
+from pipeline.backends.shared.recorder import Recorder, Standing
 from pipeline.config.curve import CurveData
 from pipeline.config.expressions import Array
 from pipeline.config.schema import Config
@@ -66,37 +66,36 @@ def train_balls(
             training was stopped and begun again.
     """
     (config,), (history,) = points, histories
-    curve, begun = curve_of(curve_data(config)), checkpoints.epoch if checkpoints else 0
-    first = starts(config)
+    curve, first = curve_of(curve_data(config)), starts(config)
     epochs, rate = config.training.epochs, config.optimizer.learning_rate
     rolling = Rolling(curve, first, config.optimizer, schedule=config.schedule, planned=epochs)
-    recorded = record_epochs(epochs, config.recording.metrics_every)
-    due, snapshots = frozenset(recorded), snapshot_epochs(recorded, config.recording.snapshots)
-    before, started = history.seconds, time.perf_counter()
+    recorder = Recorder(points, histories, report, checkpoints)
     with np.errstate(all="ignore"):
-        if checkpoints and begun:
-            rolling.restore(checkpoints.states[0])
+        if recorder.begun:
+            rolling.restore(recorder.states[0])
         else:
-            history.record(0, _metrics(rolling))
-            history.snapshot(0, {POSITIONS: rolling.x})
-        for epoch in range(begun + 1, epochs + 1):
+            recorder.record(0, 0, _standing(rolling, rate))
+        for _, epoch in recorder.stops():
             rolling.step()
-            if epoch in due:
-                lost = bool((rolling.lost >= 0).all())
-                values = {} if lost else _metrics(rolling)
-                if rolling.factors is not None and not lost:
-                    values["learning_rate"] = rate * float(rolling.factors[epoch - 1])
-                history.record(epoch, values)
-                if lost or epoch in snapshots:
-                    history.snapshot(epoch, {POSITIONS: rolling.x})
-                report(epoch, values.get("train/loss", np.nan))
-                if lost or epoch == epochs:
-                    _end(epoch, rolling, first, history)
-                    break
-            if checkpoints and checkpoints.due():
-                history.seconds = before + time.perf_counter() - started
-                checkpoints.keep(epoch, [rolling.state()])
-    history.seconds = before + time.perf_counter() - started
+            if recorder.due(epoch):
+                standing = _standing(rolling, rate)
+                if recorder.record(epoch, 0, standing):
+                    history.last_finite_loss = history.final().get("train/loss")
+                    history.tables["balls"] = _table(rolling, first)
+                report(epoch, standing.measures.get("train/loss", np.nan))
+            recorder.keep(epoch, lambda: [rolling.state()])
+    recorder.note_seconds()
+
+
+def _standing(rolling: Rolling, rate: float) -> Standing:
+    """How all balls together stand; the mean height before the last of them diverged is left to the history."""
+    positions = {POSITIONS: rolling.x}
+    if (rolling.lost >= 0).all():
+        return Standing({}, positions, int(rolling.lost.max()), np.nan)
+    measures = _metrics(rolling)
+    if rolling.factors is not None and rolling.updates:
+        measures["learning_rate"] = rate * float(rolling.factors[rolling.updates - 1])
+    return Standing(measures, positions, -1, np.nan)
 
 
 def _metrics(rolling: Rolling) -> dict[str, float]:
@@ -117,14 +116,10 @@ def _metrics(rolling: Rolling) -> dict[str, float]:
     return values
 
 
-def _end(epoch: int, rolling: Rolling, first: Array, history: History) -> None:
-    if (rolling.lost >= 0).all():
-        history.diverged_step = int(rolling.lost.max())
-    last = history.series("train/loss")[1]
-    history.last_finite_loss = float(last[-1]) if len(last) else None
-    history.epochs = epoch
+def _table(rolling: Rolling, first: Array) -> list[dict[str, float]]:
+    """A row for each ball: where it started and ended, and how."""
     outcomes, minimum, ended = rolling.outcomes(), rolling.minimum(), rolling.ended()
-    history.tables["balls"] = [
+    return [
         {
             "ball": ball,
             "start": float(first[ball]),

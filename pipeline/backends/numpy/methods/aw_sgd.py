@@ -12,9 +12,10 @@ from pipeline.backends.numpy.losses import Targets, loss_and_slope, measure
 from pipeline.backends.numpy.methods.row_sampling import RowSampling
 from pipeline.backends.numpy.network import SLOPES, Array, Parameters, forward
 from pipeline.backends.numpy.stack import Measures, Stack
-from pipeline.backends.numpy.training import Clock, last_update, record
-from pipeline.backends.shared.history import History, note_update, record_epochs, snapshot_epochs
+from pipeline.backends.numpy.training import last_update, record
+from pipeline.backends.shared.history import History, note_update
 from pipeline.backends.shared.initial_weights import draw
+from pipeline.backends.shared.recorder import Recorder
 from pipeline.config.model import Model
 from pipeline.config.optimizer import AwSgd, Sgd
 from pipeline.config.schema import Config
@@ -48,41 +49,34 @@ def train(
         ValueError: there are several points, or the optimizer is another.
     """
     (point,), (history,) = points, histories
-    optimizer, training = point.optimizer, point.training
+    optimizer = point.optimizer
     if not isinstance(optimizer, AwSgd):
         raise ValueError(f"expected aw_sgd, received {optimizer.name}")
     sgd = Sgd(name="sgd", learning_rate=optimizer.learning_rate, output_learning_rate=None)
     initial = draw(point.model, arrays.features, arrays.outputs, point.seed, point.dtype)
     stack = Stack([point.model_copy(update={"optimizer": sgd})], arrays, [initial])
     sampling, progress = RowSampling(optimizer, arrays.train_targets), stack.progress
-    begun = checkpoints.epoch if checkpoints else 0
-    if checkpoints and begun:
-        stack.restore(checkpoints.states)
-        sampling.tau = checkpoints.states[0]["sampling/tau"].copy()
-    recorded = record_epochs(training.epochs, point.recording.metrics_every)
-    snapshots, due = snapshot_epochs(recorded, point.recording.snapshots), frozenset(recorded)
-    clock = Clock(histories)
+    recorder = Recorder(points, histories, report, checkpoints)
+    if recorder.begun:
+        stack.restore(recorder.states)
+        sampling.tau = recorder.states[0]["sampling/tau"].copy()
+    few = len(arrays.train_inputs) <= FEW_ROWS
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
-        if not begun:
-            record(0, points, histories, progress, stack.evaluate(), snapshot=True)
-        for epoch in range(begun + 1, training.epochs + 1):
+        if not recorder.begun:
+            record(0, recorder, progress, stack.evaluate())
+        for _, epoch in recorder.stops():
             measures = _train_epoch(epoch, stack, sampling, point, history)
-            if epoch in due:
-                if len(arrays.train_inputs) <= FEW_ROWS:  # an epoch may have drawn some of them never
+            if recorder.due(epoch):
+                if few:  # an epoch may have drawn some of them never
                     measures |= _all_rows(stack)
-                lost = bool(progress.diverged_step[0] >= 0)
                 measures |= last_update(stack) | stack.evaluate()
-                record(epoch, points, histories, progress, measures, snapshot=lost or epoch in snapshots)
+                record(epoch, recorder, progress, measures)
                 report(epoch, float(measures["train/loss"][0]))
-                if lost:
-                    break
-            if checkpoints and epoch < training.epochs and checkpoints.due():
-                clock.note(histories)
-                checkpoints.keep(epoch, [progress.state_of(0) | {"sampling/tau": sampling.tau.copy()}])
-        if len(arrays.train_inputs) <= FEW_ROWS:
+            recorder.keep(epoch, lambda: [progress.state_of(0) | {"sampling/tau": sampling.tau.copy()}])
+        if few:
             shares = enumerate(sampling.probabilities().tolist())
             history.tables["sampling"] = [{"row": float(row), "probability": share} for row, share in shares]
-    clock.note(histories)
+    recorder.note_seconds()
 
 
 def _train_epoch(epoch: int, stack: Stack, sampling: RowSampling, point: Config, history: History) -> Measures:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.backends.numpy.packed import Packed
 from pipeline.backends.numpy.stack import Stack
-from pipeline.backends.numpy.training import Clock, end, last_update, record
-from pipeline.backends.shared.history import History, record_epochs, snapshot_epochs
+from pipeline.backends.numpy.training import last_update, record
+from pipeline.backends.shared.history import History
 from pipeline.backends.shared.initial_weights import draw
+from pipeline.backends.shared.recorder import Recorder, Report
 from pipeline.config.optimizer import Sgd
 from pipeline.config.schema import Config
 from pipeline.data.arrays import Arrays
@@ -44,11 +45,10 @@ class Search:
         points: Sequence[Config],
         arrays: Arrays,
         histories: Sequence[History],
-        report: Callable[[int, float], None],
+        report: Report,
         checkpoints: Checkpoints | None,
     ) -> None:
-        (point,), (self._history,) = points, histories
-        self._points, self._histories, self._report, self._checkpoints = points, histories, report, checkpoints
+        (point,) = points
         # The stack gives losses and gradients, and moves nothing itself.
         optimizer = Sgd(name="sgd", learning_rate=1.0, output_learning_rate=None)
         weights = draw(point.model, arrays.features, arrays.outputs, point.seed, point.dtype)
@@ -57,11 +57,7 @@ class Search:
         self.start = self._vector(self._stack.progress.parameters)
         self.reached, self._seen = self.start, np.full_like(self.start, np.nan)
         self.evaluations, self.epoch = 0, 0
-        self._begun = checkpoints.epoch if checkpoints else 0
-        recorded = record_epochs(point.training.epochs, point.recording.metrics_every)
-        self._due, self._snapshots = frozenset(recorded), snapshot_epochs(recorded, point.recording.snapshots)
-        self._last_record = max((metric.step for metric in self._history.metrics), default=-1)
-        self._clock = Clock(histories)
+        self._recorder = Recorder(points, histories, report, checkpoints)
 
     @property
     def lost(self) -> bool:
@@ -70,9 +66,8 @@ class Search:
 
     def begin(self) -> None:
         """Record the start."""
-        if not self._begun:
-            measures = self._stack.evaluate()
-            record(0, self._points, self._histories, self._stack.progress, measures, snapshot=True)
+        if not self._recorder.begun:
+            record(0, self._recorder, self._stack.progress, self._stack.evaluate())
 
     def loss(self, weights: Vector) -> float:
         """The training loss at some weights; the gradient there is at hand."""
@@ -90,7 +85,7 @@ class Search:
             KeyboardInterrupt: the command was asked to stop.
         """
         self.epoch += 1
-        stack, progress, point = self._stack, self._stack.progress, self._points[0]
+        stack, progress, recorder = self._stack, self._stack.progress, self._recorder
         if not np.array_equal(weights, self._seen):
             self._differentiate(weights)
         before = progress.parameters.like(progress.parameters.flat.dtype)
@@ -99,34 +94,24 @@ class Search:
         self.reached = weights.copy()
         progress.see_signs((stack.change.flat > 0)[None])
         progress.updates += 1
-        if self.epoch > self._begun and self.epoch in self._due:
-            self._record(self.epoch in self._snapshots)
-        checkpoints = self._checkpoints
-        if checkpoints and self.epoch < point.training.epochs and checkpoints.due():
-            self._clock.note(self._histories)
-            checkpoints.keep(max(self.epoch, self._begun), [{}])
+        if self.epoch > recorder.begun and recorder.due(self.epoch):
+            self._record()
+        recorder.keep(max(self.epoch, recorder.begun), lambda: [{}])
 
     def finish(self) -> None:
         """End the history where the search ended; one that could not make a step ends at epoch 1, where it began."""
-        progress = self._stack.progress
-        if not self._history.epochs:
+        if not self._recorder.ended:
             self.epoch = max(self.epoch, 1)
             self._differentiate(self.reached)
-            self._record(snapshot=True)
-            if not self._history.epochs:
-                end(self.epoch, 0, self._points[0], self._history, progress)
-        self._clock.note(self._histories)
+            self._record(last=True)
+        self._recorder.note_seconds()
 
-    def _record(self, snapshot: bool) -> None:
-        stack, history = self._stack, self._history
+    def _record(self, last: bool = False) -> None:
+        stack = self._stack
         measures = last_update(stack) | stack.evaluate()
         measures["loss_evaluations"] = np.full(1, float(self.evaluations))
-        if self.epoch > self._last_record:
-            record(self.epoch, self._points, self._histories, stack.progress, measures, snapshot)
-            self._report(self.epoch, float(measures["train/loss"][0]))
-            self._last_record = self.epoch
-        elif snapshot and self.epoch not in history.snapshots:
-            history.snapshot(self.epoch, stack.progress.parameters.network(0))
+        record(self.epoch, self._recorder, stack.progress, measures, last)
+        self._recorder.report(self.epoch, float(measures["train/loss"][0]))
 
     def _differentiate(self, weights: Vector) -> float:
         self._put(self._stack.progress.parameters, weights)
