@@ -2,26 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Protocol
-
-from pipeline.backends.shared.history import History
+from pipeline.backends.choose import Train
 from pipeline.config.schema import Config
-from pipeline.data.arrays import Arrays
-from pipeline.points.checkpoint import Checkpoints
-
-
-class Train(Protocol):
-    """Trains points of one pass: fills a history for each, reports as it goes on, begins where a checkpoint ends."""
-
-    def __call__(
-        self,
-        points: Sequence[Config],
-        arrays: Arrays,
-        histories: Sequence[History],
-        report: Callable[[int, float], None],
-        checkpoints: Checkpoints | None = None,
-    ) -> None: ...
 
 
 def trainer(config: Config) -> Train:

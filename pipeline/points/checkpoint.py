@@ -8,27 +8,17 @@ and how much of the journal belongs to it.
 from __future__ import annotations
 
 import json
-import threading
-import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.backends.contract import State
 from pipeline.backends.shared.history import History
 from pipeline.system.files import read_arrays, write_file
-
-if TYPE_CHECKING:
-    from pipeline.points.folder import PointFolder
-
-State = dict[str, NDArray[Any]]
-"""What a backend needs to go on with one point, as arrays by name."""
-FIRST_SECONDS = 2.0
-COST_FACTOR = 60
-"""A checkpoint that takes a second comes once in a minute at most, and all of them together take 1.7 % of the time."""
 
 
 @dataclass
@@ -48,72 +38,6 @@ class Checkpoint:
     journal_rows: int
     journal_bytes: int
     journal_sha256: str
-
-
-class Checkpoints(Protocol):
-    """What a backend's `train` is given to begin from a checkpoint and to leave others behind.
-
-    Attributes:
-        epoch: how many epochs the points have trained; 0: none.
-        states: their states after it, in the order of the points; empty where the epoch is 0.
-    """
-
-    epoch: int
-    states: Sequence[State]
-
-    def due(self) -> bool:
-        """Whether `keep` is to be called at the end of this epoch; cheap enough to be asked after each."""
-
-    def keep(self, epoch: int, states: Sequence[State]) -> None:
-        """Keep the points' states after an epoch. `history.seconds` must be up to date.
-
-        Raises:
-            KeyboardInterrupt: the command was asked to stop; the states are kept.
-        """
-
-
-class PassCheckpoints:
-    """Checkpoints of the points of one pass, in their folders.
-
-    Args:
-        folders, histories: one for each point.
-        start: the checkpoints to go on from, all of the same epoch; empty: begin anew.
-        stop: set when the command is to stop.
-    """
-
-    def __init__(
-        self,
-        folders: Sequence[PointFolder],
-        histories: Sequence[History],
-        start: Sequence[Checkpoint],
-        stop: threading.Event,
-    ) -> None:
-        self.epoch = start[0].epoch if start else 0
-        self.states: Sequence[State] = [checkpoint.state for checkpoint in start]
-        self._folders, self._histories, self._stop = folders, histories, stop
-        self._ended: set[int] = set()
-        self._started = self._asked = time.monotonic()
-        self._next, self._spent = self._asked + FIRST_SECONDS, 0.0
-
-    def due(self) -> bool:
-        """See `Checkpoints`."""
-        self._asked = time.monotonic()
-        return self._asked >= self._next or self._stop.is_set()
-
-    def keep(self, epoch: int, states: Sequence[State]) -> None:
-        """See `Checkpoints`. A point that has ended is kept once."""
-        for place, (folder, history, state) in enumerate(zip(self._folders, self._histories, states, strict=True)):
-            if place not in self._ended:
-                folder.keep(epoch, state, history)
-            if history.epochs:
-                self._ended.add(place)
-        now = time.monotonic()
-        cost = now - self._asked
-        self._spent += cost
-        rest = now + max(FIRST_SECONDS, COST_FACTOR * cost)
-        self._next = max(rest, self._started + COST_FACTOR * (self._spent + cost))
-        if self._stop.is_set():
-            raise KeyboardInterrupt
 
 
 def write_checkpoint(file: Path, checkpoint: Checkpoint) -> None:

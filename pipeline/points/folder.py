@@ -22,8 +22,9 @@ import numpy as np
 from filelock import FileLock, Timeout
 from pydantic import TypeAdapter
 
+from pipeline.backends.contract import State
 from pipeline.backends.shared.history import History, Metric
-from pipeline.points.checkpoint import Checkpoint, State, read_checkpoint, stack_snapshots, write_checkpoint
+from pipeline.points.checkpoint import Checkpoint, read_checkpoint, stack_snapshots, write_checkpoint
 from pipeline.points.point import POINTS, UNREADABLE, Outcome, outcome_of, read_journal
 from pipeline.system.files import SUMS, explained, write_file, write_sums
 

@@ -11,13 +11,13 @@ from pipeline.backends.choose import trainer
 from pipeline.config.schema import Config
 from pipeline.data.arrays import Arrays, load
 from pipeline.drawing.layout import write_png
-from pipeline.points.checkpoint import PassCheckpoints
 from pipeline.points.folder import PointFolder, read_run
 from pipeline.points.identity import signature, signed_text
 from pipeline.points.job import Job
 from pipeline.points.point import Point, knobs, name_of
 from pipeline.studies.figures import point_figures
 from pipeline.sweep.grouping import check_memory, passes, steps
+from pipeline.sweep.pacing import StackCheckpoints
 from pipeline.system.errors import LabError
 from pipeline.system.files import explained
 from pipeline.system.processes import owner
@@ -135,7 +135,7 @@ class PassTraining:
             self._start()  # in this process it imports mlflow, best not beside the import of TensorFlow
             configs, histories = [job.config for job in jobs], [job.history for job in jobs]
             with put_off() as stop:
-                checkpoints = PassCheckpoints([job.folder for job in jobs], histories, begun, stop)
+                checkpoints = StackCheckpoints([job.folder for job in jobs], histories, begun, stop)
                 train(configs, self.load(config), histories, progress, checkpoints)
             progress.close()
             for job in jobs:  # from here on nothing has to be trained again

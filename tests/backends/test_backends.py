@@ -11,11 +11,12 @@ import pytest
 from numpy.typing import NDArray
 
 from pipeline.backends.choose import Train
+from pipeline.backends.contract import State
 from pipeline.backends.shared.history import History, record_epochs
 from pipeline.backends.shared.initial_weights import Weights, draw, is_trained
 from pipeline.config.schema import Config
 from pipeline.data.arrays import Arrays, load
-from pipeline.points.checkpoint import Checkpoint, State, read_checkpoint, write_checkpoint
+from pipeline.points.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
 from tests.backends.test_numpy_training import Keeper, assert_same, divergence_by_hand
 from tests.support.methods import OPTIMIZERS, SCHEDULES
 from tests.support.trained import config

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from pipeline.backends.contract import State
 from pipeline.backends.keras.network import Network, build
 from pipeline.backends.keras.schedules import OnPlateau, Scheduled, scheduled
 from pipeline.backends.keras.state import restore, state_of
@@ -26,7 +27,7 @@ from pipeline.backends.shared.schedules import factors
 from pipeline.config.optimizer import ReduceOnPlateau
 from pipeline.config.schema import Config
 from pipeline.data.arrays import Arrays, load
-from pipeline.points.checkpoint import State, read_checkpoint
+from pipeline.points.checkpoint import read_checkpoint
 from pipeline.system.errors import LabError
 from pipeline.system.project import PROJECT
 from tests.backends.test_numpy_optimizers import Moved

@@ -15,6 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pipeline.backends.contract import State
 from pipeline.backends.numpy.descent import Plateau
 from pipeline.backends.numpy.losses import measure
 from pipeline.backends.numpy.network import forward, predict, stack
@@ -26,7 +27,6 @@ from pipeline.backends.shared.schedules import factors
 from pipeline.config.optimizer import ReduceOnPlateau
 from pipeline.config.schema import Config
 from pipeline.data.arrays import Arrays, load
-from pipeline.points.checkpoint import State
 from pipeline.system.project import PROJECT
 from tests.support.methods import OPTIMIZERS, SCHEDULES
 from tests.support.trained import config, trained

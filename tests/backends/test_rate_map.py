@@ -18,11 +18,11 @@ from pipeline.backends.shared.history import History
 from pipeline.backends.shared.initial_weights import draw
 from pipeline.config.schema import Config
 from pipeline.data.arrays import load
-from pipeline.points.checkpoint import PassCheckpoints
 from pipeline.points.point import read_point
 from pipeline.sweep import grouping as stacking
 from pipeline.sweep import sweep as sweep_module
 from pipeline.sweep import training as training_module
+from pipeline.sweep.pacing import StackCheckpoints
 from pipeline.system.errors import LabError
 from tests.backends.test_numpy_training import Keeper
 from tests.support.hostile import NoMirror
@@ -199,13 +199,13 @@ def test_a_command_that_is_stopped_goes_on_and_leaves_the_same_folder(
     swept(tmp_path / "calm", requests)
     with monkeypatch.context() as patched:
 
-        def keep_and_stop(self: PassCheckpoints, epoch: int, states: Any) -> None:
+        def keep_and_stop(self: StackCheckpoints, epoch: int, states: Any) -> None:
             original(self, epoch, states)
             raise KeyboardInterrupt
 
-        original = PassCheckpoints.keep
-        patched.setattr(PassCheckpoints, "due", lambda self: True)
-        patched.setattr(PassCheckpoints, "keep", keep_and_stop)
+        original = StackCheckpoints.keep
+        patched.setattr(StackCheckpoints, "due", lambda self: True)
+        patched.setattr(StackCheckpoints, "keep", keep_and_stop)
         killed(tmp_path / "stopped", requests)
     assert list((tmp_path / "stopped" / ".points").glob("*.training/checkpoint.npz"))
     swept(tmp_path / "stopped", requests)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import threading
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, cast
@@ -15,20 +14,15 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from numpy.typing import NDArray
 
+from pipeline.backends.contract import State
 from pipeline.backends.shared.history import History
-from pipeline.points import checkpoint as checkpoints
 from pipeline.points.checkpoint import (
-    COST_FACTOR,
-    FIRST_SECONDS,
     Checkpoint,
-    PassCheckpoints,
-    State,
     read_checkpoint,
     stack_snapshots,
     unstack_snapshots,
     write_checkpoint,
 )
-from pipeline.points.folder import PointFolder
 from pipeline.points.point import UNREADABLE
 from pipeline.system.files import read_arrays
 
@@ -182,105 +176,3 @@ def test_snapshots_are_stacked_and_unstacked(history: History) -> None:
     unstack_snapshots(stack_snapshots(history), again)
     assert told(again)["snapshots"] == told(history)["snapshots"]
     assert list(again.snapshots) == sorted(history.snapshots)
-
-
-# --- how often
-
-
-class Clock:
-    """A clock that is set by hand."""
-
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def monotonic(self) -> float:
-        return self.now
-
-
-class Kept:
-    """Stands in for a point's folder: notes what is kept, and takes its time."""
-
-    def __init__(self, clock: Clock) -> None:
-        self.clock, self.seconds, self.epochs = clock, 0.0, list[int]()
-
-    def keep(self, epoch: int, state: State, history: History) -> None:
-        self.clock.now += self.seconds
-        self.epochs.append(epoch)
-
-
-@pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    clock = Clock()
-    monkeypatch.setattr(checkpoints, "time", clock)
-    return clock
-
-
-def of_pass(clock: Clock, points: int = 1) -> tuple[PassCheckpoints, list[Kept], list[History], threading.Event]:
-    folders, stop = [Kept(clock) for _ in range(points)], threading.Event()
-    filled = [History() for _ in range(points)]
-    return PassCheckpoints(cast(list[PointFolder], folders), filled, [], stop), folders, filled, stop
-
-
-def test_the_first_is_due_after_two_seconds(clock: Clock) -> None:
-    kept, _, _, _ = of_pass(clock)
-    assert not kept.due()
-    clock.now += 0.9 * FIRST_SECONDS
-    assert not kept.due()
-    clock.now += 0.1 * FIRST_SECONDS
-    assert kept.due()
-    assert (kept.epoch, kept.states) == (0, [])
-
-
-def test_the_share_of_the_time_is_below_two_percent() -> None:
-    assert 1 / (1 + COST_FACTOR) < 0.02
-
-
-@given(st.lists(st.tuples(st.floats(0, 30), st.floats(0, 10)), min_size=1, max_size=30), st.integers(1, 3))
-def test_what_was_slow_is_not_done_again_soon(epochs: list[tuple[float, float]], points: int) -> None:
-    """Whatever an epoch and a checkpoint take: one of c seconds is followed by 60 c without, and all take 1/60."""
-    with pytest.MonkeyPatch.context() as patched:
-        clock = Clock()
-        patched.setattr(checkpoints, "time", clock)
-        kept, folders, _, _ = of_pass(clock, points)
-        begun, quiet_until, ended, saving = clock.now, clock.now + FIRST_SECONDS, 0, 0.0
-        for epoch, (training, seconds) in enumerate(epochs, 1):
-            clock.now += training
-            if not kept.due():
-                assert clock.now < quiet_until + 1e-6
-                continue
-            assert clock.now >= quiet_until - 1e-6
-            clock.now += seconds / 2  # gathering the states counts too
-            for folder in folders:
-                folder.seconds = seconds / 2 / points
-            kept.keep(epoch, [{}] * points)
-            ended, saving = ended + 1, saving + seconds
-            quiet_until = max(clock.now + max(FIRST_SECONDS, 60 * seconds), begun + 60 * (saving + seconds))
-        assert all(len(folder.epochs) == ended for folder in folders)
-
-
-def test_a_point_that_has_ended_is_kept_once(clock: Clock) -> None:
-    kept, (one, other), (history, _), _ = of_pass(clock, 2)
-    for epoch in range(1, 6):
-        if epoch == 3:
-            history.epochs = 3  # diverged, say
-        kept.keep(epoch, [{}, {}])
-    assert one.epochs == [1, 2, 3]
-    assert other.epochs == [1, 2, 3, 4, 5]
-
-
-def test_a_stop_makes_one_due_at_once_and_ends_the_pass_when_all_are_kept(clock: Clock) -> None:
-    kept, folders, _, stop = of_pass(clock, 3)
-    assert not kept.due()
-    stop.set()
-    assert kept.due()
-    with pytest.raises(KeyboardInterrupt):
-        kept.keep(7, [{}, {}, {}])
-    assert [folder.epochs for folder in folders] == [[7], [7], [7]]
-
-
-def test_a_pass_begins_where_its_checkpoints_are(clock: Clock) -> None:
-    states: list[State] = [{"a": np.array(1)}, {"a": np.array(2)}]
-    start = [Checkpoint(5, state, History(), 0, 0, "") for state in states]
-    kept = PassCheckpoints([], [], start, threading.Event())
-    assert kept.epoch == 5
-    assert kept.states == states

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from pipeline.backends.contract import State
 from pipeline.backends.shared.history import History
-from pipeline.points.checkpoint import State
 from pipeline.points.folder import CHECKPOINT, JOURNAL, PointFolder
 from pipeline.points.identity import signature, signed_text
 from pipeline.points.job import Job, summary

@@ -19,8 +19,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from pipeline.backends.contract import State
 from pipeline.backends.shared.history import History, Metric
-from pipeline.points.checkpoint import State
 from pipeline.points.folder import CHECKPOINT, JOURNAL, PointFolder, read_run
 from pipeline.points.point import POINTS, UNREADABLE, read_point
 from pipeline.system.errors import LabError

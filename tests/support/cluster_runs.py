@@ -28,7 +28,7 @@ SECONDS = 120.0
 HELD = """
 
 FIRST_SECONDS = 0.0
-_keep = PassCheckpoints.keep
+_keep = StackCheckpoints.keep
 
 
 def _keep_and_wait(self, epoch, states):
@@ -37,9 +37,9 @@ def _keep_and_wait(self, epoch, states):
         time.sleep(0.02)
 
 
-PassCheckpoints.keep = _keep_and_wait
+StackCheckpoints.keep = _keep_and_wait
 """
-"""What a lab has at the end of checkpoints.py: who trains keeps a checkpoint and trains no further while there is a
+"""What a lab has at the end of pacing.py: who trains keeps a checkpoint and trains no further while there is a
 file called hold. So workers are met while they train, however fast or slow this machine is."""
 
 
@@ -49,7 +49,7 @@ def make_lab(folder: Path, held: bool = False) -> Path:
         shutil.copytree(PROJECT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
     if held:
         (folder / "hold").touch()
-        with (folder / "pipeline" / "points" / "checkpoint.py").open("a") as module:
+        with (folder / "pipeline" / "sweep" / "pacing.py").open("a") as module:
             module.write(HELD.replace("HOLD", repr(str(folder / "hold"))))
     return folder
 

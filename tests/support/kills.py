@@ -130,7 +130,7 @@ def make_lab(folder: Path, files: Content, address: str) -> Path:
     """A project with the study, DVC, and checkpoints every tenth of a second, so that there are some to go on from."""
     for name in ("conf", "pipeline", "hydra_plugins"):
         shutil.copytree(PROJECT / name, folder / name)
-    module = folder / "pipeline" / "points" / "checkpoint.py"
+    module = folder / "pipeline" / "sweep" / "pacing.py"
     patched = module.read_text().replace("FIRST_SECONDS = 2.0", "FIRST_SECONDS = 0.1").replace("= 60\n", "= 3\n")
     module.write_text(patched)
     data = {

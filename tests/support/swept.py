@@ -13,10 +13,11 @@ import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
+from pipeline.backends.contract import State
 from pipeline.config.schema import Config
-from pipeline.points.checkpoint import PassCheckpoints, State
 from pipeline.points.point import Point, read_point
 from pipeline.sweep import training as training_module
+from pipeline.sweep.pacing import StackCheckpoints
 from pipeline.sweep.sweep import Sweep
 from pipeline.system.project import PROJECT
 from pipeline.tracking.store import store_uri
@@ -65,7 +66,7 @@ def at_epoch(monkeypatch: pytest.MonkeyPatch, wanted: int, act: Callable[[], Non
     """In the first passes, so many, keep a checkpoint at one epoch only, and act then; they go on unless it raises."""
     left = [times]
 
-    class Acting(PassCheckpoints):
+    class Acting(StackCheckpoints):
         def __init__(self, *arguments: Any) -> None:
             super().__init__(*arguments)
             self._at, left[0] = self.epoch, left[0] - 1
@@ -79,7 +80,7 @@ def at_epoch(monkeypatch: pytest.MonkeyPatch, wanted: int, act: Callable[[], Non
             super().keep(epoch, states)
             act()
 
-    monkeypatch.setattr(training_module, "PassCheckpoints", Acting)
+    monkeypatch.setattr(training_module, "StackCheckpoints", Acting)
 
 
 def interrupt() -> None:

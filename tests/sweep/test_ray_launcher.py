@@ -100,7 +100,7 @@ def test_the_command_is_killed_and_then_the_whole_cluster(calm: Path, tmp_path: 
 def test_nodes_share_no_disk(calm: Path, tmp_path: Path, cluster: RayCluster) -> None:
     lab, nodes = make_lab(tmp_path / "lab"), [make_lab(tmp_path / f"node_{number}", held=True) for number in range(2)]
     for node in nodes:  # their workers wait for this file, under the path that they see it by
-        module = node / "pipeline" / "points" / "checkpoint.py"
+        module = node / "pipeline" / "sweep" / "pacing.py"
         module.write_text(module.read_text().replace(str(node), str(lab)))
     cluster.start_node(cpus=0)
     for node in nodes:

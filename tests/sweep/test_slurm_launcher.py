@@ -27,7 +27,7 @@ GRID = ("experiment=three_bits", "optimizer.learning_rate=0.1,1", "model.hidden_
 HELD = """
 
 FIRST_SECONDS = 0.0
-_keep = PassCheckpoints.keep
+_keep = StackCheckpoints.keep
 
 
 def _keep_and_wait(self, epoch, states):
@@ -36,9 +36,9 @@ def _keep_and_wait(self, epoch, states):
         time.sleep(0.05)
 
 
-PassCheckpoints.keep = _keep_and_wait
+StackCheckpoints.keep = _keep_and_wait
 """
-"""What the copy of the project has at the end of checkpoints.py: who trains keeps a checkpoint, and trains no further
+"""What the copy of the project has at the end of pacing.py: who trains keeps a checkpoint, and trains no further
 while there is a file called hold. So jobs are met while they train, however fast or slow this machine is."""
 Result = tuple[dict[str, dict[str, Any]], Content]
 
@@ -72,7 +72,7 @@ def project(slurm: Slurm, tmp_path: Path, empty_store: Path) -> Iterator[Path]:
 def copy_of_the_project(folder: Path, store: Path) -> Path:
     for name in ("conf", "pipeline", "hydra_plugins"):
         shutil.copytree(PROJECT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
-    with (folder / "pipeline" / "points" / "checkpoint.py").open("a") as module:
+    with (folder / "pipeline" / "sweep" / "pacing.py").open("a") as module:
         module.write(HELD)
     (folder / "mlruns").mkdir()
     shutil.copy(store, folder / "mlruns" / "mlflow.db")

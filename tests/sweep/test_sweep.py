@@ -24,11 +24,11 @@ from pipeline.backends.shared.history import History
 from pipeline.config.schema import Config, flatten
 from pipeline.data.arrays import Arrays
 from pipeline.mirror import Mirror
-from pipeline.points import checkpoint as checkpoints_module
 from pipeline.points.checkpoint import Checkpoints
 from pipeline.points.folder import PointFolder
 from pipeline.points.identity import signature
 from pipeline.points.point import Outcome, read_point
+from pipeline.sweep import pacing
 from pipeline.sweep import sweep as sweep_module
 from pipeline.sweep import training as training_module
 from pipeline.sweep.sweep import Sweep
@@ -806,7 +806,7 @@ def test_a_signal_while_a_point_trains_ends_it_after_the_epoch(
     project: Path, calm: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = signal.getsignal(signal.SIGTERM)
-    monkeypatch.setattr(checkpoints_module, "FIRST_SECONDS", 0.0)
+    monkeypatch.setattr(pacing, "FIRST_SECONDS", 0.0)
     told: list[int] = []
 
     def train(points: Any, arrays: Any, histories: Any, report: Any, checkpoints: Checkpoints) -> None:

@@ -386,9 +386,9 @@ from pipeline import mirror
 from pipeline.sweep import training as pass_training
 from pipeline.sweep import sweep
 from tests.support.swept import rates
-from pipeline.points.checkpoint import PassCheckpoints
+from pipeline.sweep.pacing import StackCheckpoints
 mirror.MIRROR_SECONDS = 0.05
-class Dying(PassCheckpoints):
+class Dying(StackCheckpoints):
     def due(self):
         return True
     def keep(self, epoch, states):
@@ -396,7 +396,7 @@ class Dying(PassCheckpoints):
         if epoch == 9:
             print("at 9", flush=True)
             sys.stdin.read()
-pass_training.PassCheckpoints = Dying
+pass_training.StackCheckpoints = Dying
 grid = rates(*sys.argv[2:])
 sweep.Sweep(Path(sys.argv[1]), grid[0][0], len(grid)).train_all(grid)
 """

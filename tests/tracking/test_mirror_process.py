@@ -152,10 +152,10 @@ import sys
 from pathlib import Path
 from pipeline.sweep import training as pass_training
 from pipeline.sweep import sweep
-from pipeline.points.checkpoint import PassCheckpoints
+from pipeline.sweep.pacing import StackCheckpoints
 from pipeline.mirror_process import launch
 from tests.support.swept import rates
-class Thinking(PassCheckpoints):
+class Thinking(StackCheckpoints):
     def due(self):
         return True
     def keep(self, epoch, states):
@@ -163,7 +163,7 @@ class Thinking(PassCheckpoints):
         if epoch == 9:
             print(process.pid, flush=True)
             sys.stdin.read()
-pass_training.PassCheckpoints = Thinking
+pass_training.StackCheckpoints = Thinking
 grid = rates("0.1")
 process = launch(grid[0][0])
 sweep.Sweep(Path(sys.argv[1]), grid[0][0], 1, process).train_all(grid)

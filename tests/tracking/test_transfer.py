@@ -10,8 +10,8 @@ import pytest
 from mlflow import MlflowClient
 
 from pipeline.config.schema import Tracking
-from pipeline.points import checkpoint as checkpoints_module
 from pipeline.points.folder import PointFolder
+from pipeline.sweep import pacing
 from pipeline.sweep.sweep import Sweep
 from pipeline.sweep.workers import distribution
 from pipeline.system.errors import LabError
@@ -129,7 +129,7 @@ def test_a_worker_in_the_folder_of_the_command_is_refused(apart: Apart, monkeypa
 
 def kept_at_epoch(apart: Apart, monkeypatch: pytest.MonkeyPatch) -> tuple[Tracker, Sweep, str]:
     """A point that a node has left at its seventh epoch, and its run."""
-    monkeypatch.setattr(checkpoints_module, "FIRST_SECONDS", 0.0)
+    monkeypatch.setattr(pacing, "FIRST_SECONDS", 0.0)
     with monkeypatch.context() as patched:
         at_epoch(patched, 7, interrupt)
         requests = apart.asked()[:1]

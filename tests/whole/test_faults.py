@@ -73,7 +73,7 @@ def test_two_commands_at_once_train_each_point_once(ready: Path) -> None:
 
 @pytest.mark.slow
 def test_a_pipeline_that_is_stopped_by_ctrl_c_goes_on(ready: Path) -> None:
-    module = ready / "pipeline" / "points" / "checkpoint.py"
+    module = ready / "pipeline" / "sweep" / "pacing.py"
     module.write_text(module.read_text().replace("FIRST_SECONDS = 2.0", "FIRST_SECONDS = 0.2"))
     (ready / "dvc.yaml").write_text(
         "stages:\n  train:\n"

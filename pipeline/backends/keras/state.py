@@ -11,8 +11,8 @@ from tempfile import TemporaryDirectory, gettempdir
 import keras
 import numpy as np
 
+from pipeline.backends.contract import State
 from pipeline.backends.keras.network import Network
-from pipeline.points.checkpoint import State
 from pipeline.system.files import explained
 
 WEIGHTS, SEEDS = "weights.h5", "seeds"

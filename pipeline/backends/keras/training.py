@@ -12,12 +12,13 @@ import keras
 import numpy as np
 from keras import ops
 
+from pipeline.backends.contract import Report
 from pipeline.backends.keras.network import LoopedNetwork, Network, build
 from pipeline.backends.keras.optimizers import Watched
 from pipeline.backends.keras.state import restore, state_of
 from pipeline.backends.shared.history import History, direction_change_rows, note_update
 from pipeline.backends.shared.initial_weights import Weights, is_trained
-from pipeline.backends.shared.recorder import Recorder, Report, Standing
+from pipeline.backends.shared.recorder import Recorder, Standing
 from pipeline.backends.shared.schedules import updates_per_epoch
 from pipeline.config.schema import Config
 from pipeline.data.arrays import Arrays, epoch_order

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.backends.contract import State
 from pipeline.backends.numpy import many_networks as grid_last
 from pipeline.backends.numpy.array_modules import array_module, to_host, uploaded
 from pipeline.backends.numpy.deep_network import DeepNetwork
@@ -29,7 +30,6 @@ from pipeline.backends.shared.initial_weights import Weights, is_trained
 from pipeline.backends.shared.schedules import updates_per_epoch
 from pipeline.config.schema import Config
 from pipeline.data.arrays import Arrays, epoch_order
-from pipeline.points.checkpoint import State
 
 EVALUATION_ROWS = 2048
 STRIDE = 256

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.backends.contract import State
 from pipeline.backends.numpy.descent import Plateau
 from pipeline.backends.numpy.network import Array
 from pipeline.backends.numpy.packed import Packed
-from pipeline.points.checkpoint import State
 
 
 @dataclass

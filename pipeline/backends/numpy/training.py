@@ -6,13 +6,14 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from pipeline.backends.contract import Report
 from pipeline.backends.numpy.array_modules import to_host
 from pipeline.backends.numpy.network import Array
 from pipeline.backends.numpy.stack import Measures, Stack
 from pipeline.backends.numpy.state import Progress
 from pipeline.backends.shared.history import History, direction_change_rows, note_update
 from pipeline.backends.shared.initial_weights import Weights, draw
-from pipeline.backends.shared.recorder import Recorder, Report, Standing
+from pipeline.backends.shared.recorder import Recorder, Standing
 from pipeline.config.schema import Config
 from pipeline.data.arrays import Arrays
 from pipeline.points.checkpoint import Checkpoints

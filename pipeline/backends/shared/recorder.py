@@ -10,12 +10,10 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.backends.contract import Report, State
 from pipeline.backends.shared.history import History, record_epochs, snapshot_epochs, weight_metrics
 from pipeline.config.schema import Config
-from pipeline.points.checkpoint import Checkpoints, State
-
-Report = Callable[[int, float], None]
-"""Called with a recorded epoch and the training loss, of several points the smallest."""
+from pipeline.points.checkpoint import Checkpoints
 
 
 class Standing(NamedTuple):

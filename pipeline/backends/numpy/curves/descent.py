@@ -6,10 +6,11 @@ those that are left, and so are the other means.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
+from pipeline.backends.contract import Report
 from pipeline.backends.numpy.curves.rolling import SETTLED, Rolling
 from pipeline.backends.numpy.curves.shape import curve_of
 from pipeline.backends.shared.history import History
@@ -52,7 +53,7 @@ def train_balls(
     points: Sequence[Config],
     arrays: Arrays,
     histories: Sequence[History],
-    report: Callable[[int, float], None],
+    report: Report,
     checkpoints: Checkpoints | None = None,
 ) -> None:
     """Let the balls of one point roll.

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cache
 from itertools import pairwise
@@ -18,6 +18,7 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.backends.contract import Report
 from pipeline.backends.numpy.array_modules import array_module, on_gpu, uploaded
 from pipeline.backends.numpy.curves.basins import basin_blocks, basin_metrics, empty_basins, roll_block
 from pipeline.backends.numpy.descent import Descent
@@ -83,7 +84,7 @@ def train_map(
     points: Sequence[Config],
     arrays: Arrays,
     histories: Sequence[History],
-    report: Callable[[int, float], None],
+    report: Report,
     checkpoints: Checkpoints | None = None,
 ) -> None:
     """Train the map of one config.

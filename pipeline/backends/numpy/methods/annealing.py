@@ -10,11 +10,12 @@ initial_temp the search begins again, hot, from a random place of the box.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from scipy.optimize import OptimizeResult, dual_annealing, minimize
 
+from pipeline.backends.contract import Report
 from pipeline.backends.numpy.methods.search import Search, Vector
 from pipeline.backends.shared.history import History
 from pipeline.config.optimizer import Annealing
@@ -30,7 +31,7 @@ def train(
     points: Sequence[Config],
     arrays: Arrays,
     histories: Sequence[History],
-    report: Callable[[int, float], None],
+    report: Report,
     checkpoints: Checkpoints | None = None,
 ) -> None:
     """Train the network of one point, in the box w = start + learning_rate * z, |z| <= bound.

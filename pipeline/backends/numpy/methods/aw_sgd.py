@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.backends.contract import Report
 from pipeline.backends.numpy.losses import Targets, loss_and_slope, measure
 from pipeline.backends.numpy.methods.row_sampling import RowSampling
 from pipeline.backends.numpy.network import SLOPES, Array, Parameters, forward
@@ -30,7 +31,7 @@ def train(
     points: Sequence[Config],
     arrays: Arrays,
     histories: Sequence[History],
-    report: Callable[[int, float], None],
+    report: Report,
     checkpoints: Checkpoints | None = None,
 ) -> None:
     """Train the network of one point; an epoch draws as many rows as there are, with replacement.

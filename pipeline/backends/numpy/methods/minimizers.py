@@ -12,11 +12,12 @@ as a function of v, with w = start + |learning_rate * g(start)| * v.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from scipy.optimize import OptimizeResult, minimize
 
+from pipeline.backends.contract import Report
 from pipeline.backends.numpy.methods.search import Search, Vector
 from pipeline.backends.shared.history import History
 from pipeline.config.optimizer import Bfgs, LBfgs
@@ -29,7 +30,7 @@ def train(
     points: Sequence[Config],
     arrays: Arrays,
     histories: Sequence[History],
-    report: Callable[[int, float], None],
+    report: Report,
     checkpoints: Checkpoints | None = None,
 ) -> None:
     """Train the network of one point; an epoch is an iteration of SciPy's, a step that was accepted.

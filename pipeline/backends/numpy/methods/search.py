@@ -7,12 +7,13 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.backends.contract import Report
 from pipeline.backends.numpy.packed import Packed
 from pipeline.backends.numpy.stack import Stack
 from pipeline.backends.numpy.training import last_update, record
 from pipeline.backends.shared.history import History
 from pipeline.backends.shared.initial_weights import draw
-from pipeline.backends.shared.recorder import Recorder, Report
+from pipeline.backends.shared.recorder import Recorder
 from pipeline.config.optimizer import Sgd
 from pipeline.config.schema import Config
 from pipeline.data.arrays import Arrays
