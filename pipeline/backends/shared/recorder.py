@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -10,9 +11,11 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.backends.choose import Train
 from pipeline.backends.contract import Report, State
 from pipeline.backends.shared.history import History, record_epochs, snapshot_epochs, weight_metrics
 from pipeline.config.schema import Config
+from pipeline.data.arrays import Arrays
 from pipeline.points.checkpoint import Checkpoints
 
 
@@ -146,3 +149,29 @@ class Recorder:
         for history, before in zip(self.histories, self._seconds_before, strict=True):
             history.seconds = before + seconds
             history.points_in_pass = len(self.histories)
+
+
+def of_one_point(train_one: Callable[[Config, Arrays, Recorder], None]) -> Train:
+    """Make a `Train` of a function that trains a single point, on data, and shows a recorder how it goes.
+
+    Begun again where a checkpoint ends, it must come to the same numbers, bit for bit.
+
+    Returns:
+        What raises a ValueError when it is given several points.
+    """
+
+    @functools.wraps(train_one)
+    def train(
+        points: Sequence[Config],
+        arrays: Arrays,
+        histories: Sequence[History],
+        report: Report,
+        checkpoints: Checkpoints | None = None,
+    ) -> None:
+        if len(points) != 1:
+            raise ValueError(f"expected one point, which trains alone; received {len(points)}")
+        recorder = Recorder(points, histories, report, checkpoints)
+        train_one(points[0], arrays, recorder)
+        recorder.note_seconds()
+
+    return train

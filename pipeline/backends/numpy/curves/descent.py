@@ -6,20 +6,15 @@ those that are left, and so are the other means.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 
-from pipeline.backends.contract import Report
 from pipeline.backends.numpy.curves.rolling import SETTLED, Rolling
 from pipeline.backends.numpy.curves.shape import curve_of
-from pipeline.backends.shared.history import History
-from pipeline.backends.shared.recorder import Recorder, Standing
+from pipeline.backends.shared.recorder import Recorder, Standing, of_one_point
 from pipeline.config.curve import CurveData
 from pipeline.config.expressions import Array
 from pipeline.config.schema import Config
 from pipeline.data.arrays import Arrays
-from pipeline.points.checkpoint import Checkpoints
 
 FEW = 12
 """Up to so many balls each is a metric of its own."""
@@ -49,28 +44,13 @@ def starts(config: Config) -> Array:
     return drawn.astype(config.dtype)
 
 
-def train_balls(
-    points: Sequence[Config],
-    arrays: Arrays,
-    histories: Sequence[History],
-    report: Report,
-    checkpoints: Checkpoints | None = None,
-) -> None:
-    """Let the balls of one point roll.
-
-    Args:
-        points: its config, alone.
-        arrays: not looked at; the curve stands in the config.
-        histories: its history, filled here.
-        report: called at every recorded step with the step and the mean height.
-        checkpoints: where to begin, and what keeps the balls; the result is the same, bit for bit, however often
-            training was stopped and begun again.
-    """
-    (config,), (history,) = points, histories
+@of_one_point
+def train_balls(config: Config, arrays: Arrays, recorder: Recorder) -> None:
+    """Let the balls of one point roll; the curve stands in the config, and `arrays` are not looked at."""
+    (history,) = recorder.histories
     curve, first = curve_of(curve_data(config)), starts(config)
     epochs, rate = config.training.epochs, config.optimizer.learning_rate
     rolling = Rolling(curve, first, config.optimizer, schedule=config.schedule, planned=epochs)
-    recorder = Recorder(points, histories, report, checkpoints)
     with np.errstate(all="ignore"):
         if recorder.begun:
             rolling.restore(recorder.states[0])
@@ -83,9 +63,8 @@ def train_balls(
                 if recorder.record(epoch, 0, standing):
                     history.last_finite_loss = history.final().get("train/loss")
                     history.tables["balls"] = _table(rolling, first)
-                report(epoch, standing.measures.get("train/loss", np.nan))
+                recorder.report(epoch, standing.measures.get("train/loss", np.nan))
             recorder.keep(epoch, lambda: [rolling.state()])
-    recorder.note_seconds()
 
 
 def _standing(rolling: Rolling, rate: float) -> Standing:

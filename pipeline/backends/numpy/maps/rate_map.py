@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import math
 import threading
-import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cache
 from itertools import pairwise
@@ -18,21 +17,19 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.backends.contract import Report
 from pipeline.backends.numpy.array_modules import array_module, on_gpu, uploaded
 from pipeline.backends.numpy.curves.basins import basin_blocks, basin_metrics, empty_basins, roll_block
 from pipeline.backends.numpy.descent import Descent
 from pipeline.backends.numpy.many_networks import GridLast
 from pipeline.backends.numpy.maps.measures import MapArrays, Tally, empty_map, map_metrics
 from pipeline.backends.numpy.packed import Packed
-from pipeline.backends.shared.history import History
 from pipeline.backends.shared.initial_weights import Weights, draw
+from pipeline.backends.shared.recorder import Recorder, of_one_point
 from pipeline.config.map_axes import GridAxes
 from pipeline.config.model import layer_sizes
 from pipeline.config.optimizer import Optimizer
 from pipeline.config.schema import Config
 from pipeline.data.arrays import Arrays
-from pipeline.points.checkpoint import Checkpoints
 from pipeline.system.processes import cores
 
 BLOCK_BYTES = 2**22
@@ -80,34 +77,21 @@ def knob_values(axes: GridAxes, places: Places) -> dict[str, NDArray[np.float64]
     return {axes.x.knob: axes.x.values()[columns], axes.y.knob: axes.y.values()[rows]}
 
 
-def train_map(
-    points: Sequence[Config],
-    arrays: Arrays,
-    histories: Sequence[History],
-    report: Report,
-    checkpoints: Checkpoints | None = None,
-) -> None:
-    """Train the map of one config.
-
-    Args:
-        points: its config, alone.
-        arrays: the data.
-        histories: its history, filled here: the map's arrays, and metrics by the number of blocks that are done.
-        report: called now and then with how many blocks are done, and the smallest final loss so far.
-        checkpoints: where to begin, and what keeps the map after a block; the map is the same, bit for bit, however
-            often training was stopped and begun again.
+@of_one_point
+def train_map(config: Config, arrays: Arrays, recorder: Recorder) -> None:
+    """Train the map of one config: the history gets its arrays, and metrics by the number of blocks that are done.
 
     Raises:
-        ValueError: there are several configs, or the config is not of a map.
+        ValueError: the config is not of a map.
     """
-    (config,), (history,) = points, histories
+    (history,) = recorder.histories
     todo = blocks(config, arrays)
     curve = config.data.kind == "curve"
     empty, metrics = (empty_basins, basin_metrics) if curve else (empty_map, map_metrics)
-    done = checkpoints.epoch if checkpoints else 0
+    done = recorder.begun
     if not done:
         history.map_arrays = empty(map_axes(config))
-    every, before, started = -(-len(todo) // RECORDS), history.seconds, time.perf_counter()
+    every = -(-len(todo) // RECORDS)
     stop = threading.Event()
     pool = ThreadPoolExecutor(1 if on_gpu(config) else cores(), thread_name_prefix="block")
     try:
@@ -118,10 +102,9 @@ def train_map(
             if number % every == 0 or number == len(todo):
                 values = metrics(history.map_arrays)
                 history.record(number, values)
-                report(number, values.get("map/best_loss", math.nan))
-            history.seconds = before + time.perf_counter() - started
-            if checkpoints and number < len(todo) and checkpoints.due():
-                checkpoints.keep(number, [{}])
+                recorder.report(number, values.get("map/best_loss", math.nan))
+            if number < len(todo):
+                recorder.keep(number, lambda: [{}])
     finally:
         stop.set()
         pool.shutdown(cancel_futures=True)

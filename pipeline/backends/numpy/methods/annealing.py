@@ -10,55 +10,38 @@ initial_temp the search begins again, hot, from a random place of the box.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 from scipy.optimize import OptimizeResult, dual_annealing, minimize
 
-from pipeline.backends.contract import Report
 from pipeline.backends.numpy.methods.search import Search, Vector
-from pipeline.backends.shared.history import History
+from pipeline.backends.shared.recorder import Recorder, of_one_point
 from pipeline.config.optimizer import Annealing
 from pipeline.config.schema import Config
 from pipeline.data.arrays import Arrays
-from pipeline.points.checkpoint import Checkpoints
 
 WORST = 1e300
 """What SciPy is given for a loss that is inf or NaN, where it would draw another place and count it as none."""
 
 
-def train(
-    points: Sequence[Config],
-    arrays: Arrays,
-    histories: Sequence[History],
-    report: Report,
-    checkpoints: Checkpoints | None = None,
-) -> None:
+@of_one_point
+def train(config: Config, arrays: Arrays, recorder: Recorder) -> None:
     """Train the network of one point, in the box w = start + learning_rate * z, |z| <= bound.
 
     An epoch is two steps for each weight, which is an iteration of SciPy's, but for one step more at each restart;
     SciPy tells only of new minima, so the steps are counted, and a local search belongs to the steps before it. What is
     recorded is the best network so far. The seed decides the start and the steps.
 
-    Args:
-        points: its config, alone; the optimizer is `annealing`.
-        arrays: the data.
-        histories: its history, filled here.
-        report: called at every recorded epoch with the epoch and the training loss.
-        checkpoints: where to begin, and what keeps where training stands; the result is the same, bit for bit, however
-            often it was stopped: see `Search`.
-
     Raises:
-        ValueError: there are several points, or the optimizer is another.
+        ValueError: the optimizer is not `annealing`.
     """
-    optimizer = points[0].optimizer
+    optimizer = config.optimizer
     if not isinstance(optimizer, Annealing):
         raise ValueError(f"expected annealing, received {optimizer.name}")
-    search = Search(points, arrays, histories, report, checkpoints)
+    search = Search(config, arrays, recorder)
     with np.errstate(all="ignore"):
         search.begin()
         if not search.lost:
-            _anneal(search, optimizer, points[0].training.epochs, points[0].seed)
+            _anneal(search, optimizer, config.training.epochs, config.seed)
         search.finish()
 
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.backends.contract import Report
 from pipeline.backends.numpy.losses import Targets, loss_and_slope, measure
 from pipeline.backends.numpy.methods.row_sampling import RowSampling
 from pipeline.backends.numpy.network import SLOPES, Array, Parameters, forward
@@ -16,48 +15,32 @@ from pipeline.backends.numpy.stack import Measures, Stack
 from pipeline.backends.numpy.training import last_update, record
 from pipeline.backends.shared.history import History, note_update
 from pipeline.backends.shared.initial_weights import draw
-from pipeline.backends.shared.recorder import Recorder
+from pipeline.backends.shared.recorder import Recorder, of_one_point
 from pipeline.config.model import Model
 from pipeline.config.optimizer import AwSgd, Sgd
 from pipeline.config.schema import Config
 from pipeline.data.arrays import Arrays
-from pipeline.points.checkpoint import Checkpoints
 
 FEW_ROWS = 1000
 """Up to so many rows all are measured, and the table `sampling` has the probability of each at the end."""
 
 
-def train(
-    points: Sequence[Config],
-    arrays: Arrays,
-    histories: Sequence[History],
-    report: Report,
-    checkpoints: Checkpoints | None = None,
-) -> None:
+@of_one_point
+def train(config: Config, arrays: Arrays, recorder: Recorder) -> None:
     """Train the network of one point; an epoch draws as many rows as there are, with replacement.
 
     What decides the rows are numbers from the stream [seed, epoch], one for each, and the distribution at the time.
 
-    Args:
-        points: its config, alone; the optimizer is `aw_sgd`.
-        arrays: the data.
-        histories: its history, filled here.
-        report: called at every recorded epoch with the epoch and the training loss.
-        checkpoints: where to begin, and what keeps the states; the result is the same, bit for bit, however often
-            training was stopped and begun again.
-
     Raises:
-        ValueError: there are several points, or the optimizer is another.
+        ValueError: the optimizer is not `aw_sgd`.
     """
-    (point,), (history,) = points, histories
-    optimizer = point.optimizer
+    (history,), optimizer = recorder.histories, config.optimizer
     if not isinstance(optimizer, AwSgd):
         raise ValueError(f"expected aw_sgd, received {optimizer.name}")
     sgd = Sgd(name="sgd", learning_rate=optimizer.learning_rate, output_learning_rate=None)
-    initial = draw(point.model, arrays.features, arrays.outputs, point.seed, point.dtype)
-    stack = Stack([point.model_copy(update={"optimizer": sgd})], arrays, [initial])
+    initial = draw(config.model, arrays.features, arrays.outputs, config.seed, config.dtype)
+    stack = Stack([config.model_copy(update={"optimizer": sgd})], arrays, [initial])
     sampling, progress = RowSampling(optimizer, arrays.train_targets), stack.progress
-    recorder = Recorder(points, histories, report, checkpoints)
     if recorder.begun:
         stack.restore(recorder.states)
         sampling.tau = recorder.states[0]["sampling/tau"].copy()
@@ -66,18 +49,17 @@ def train(
         if not recorder.begun:
             record(0, recorder, progress, stack.evaluate())
         for _, epoch in recorder.stops():
-            measures = _train_epoch(epoch, stack, sampling, point, history)
+            measures = _train_epoch(epoch, stack, sampling, config, history)
             if recorder.due(epoch):
                 if few:  # an epoch may have drawn some of them never
                     measures |= _all_rows(stack)
                 measures |= last_update(stack) | stack.evaluate()
                 record(epoch, recorder, progress, measures)
-                report(epoch, float(measures["train/loss"][0]))
+                recorder.report(epoch, float(measures["train/loss"][0]))
             recorder.keep(epoch, lambda: [progress.state_of(0) | {"sampling/tau": sampling.tau.copy()}])
         if few:
             shares = enumerate(sampling.probabilities().tolist())
             history.tables["sampling"] = [{"row": float(row), "probability": share} for row, share in shares]
-    recorder.note_seconds()
 
 
 def _train_epoch(epoch: int, stack: Stack, sampling: RowSampling, point: Config, history: History) -> Measures:

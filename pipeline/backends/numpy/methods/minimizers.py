@@ -12,53 +12,36 @@ as a function of v, with w = start + |learning_rate * g(start)| * v.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 from scipy.optimize import OptimizeResult, minimize
 
-from pipeline.backends.contract import Report
 from pipeline.backends.numpy.methods.search import Search, Vector
-from pipeline.backends.shared.history import History
+from pipeline.backends.shared.recorder import Recorder, of_one_point
 from pipeline.config.optimizer import Bfgs, LBfgs
 from pipeline.config.schema import Config
 from pipeline.data.arrays import Arrays
-from pipeline.points.checkpoint import Checkpoints
 
 
-def train(
-    points: Sequence[Config],
-    arrays: Arrays,
-    histories: Sequence[History],
-    report: Report,
-    checkpoints: Checkpoints | None = None,
-) -> None:
+@of_one_point
+def train(config: Config, arrays: Arrays, recorder: Recorder) -> None:
     """Train the network of one point; an epoch is an iteration of SciPy's, a step that was accepted.
 
     Where SciPy ends early the history does, and its table `stopped` says why.
 
-    Args:
-        points: its config, alone; the optimizer is `bfgs` or `lbfgs`.
-        arrays: the data.
-        histories: its history, filled here.
-        report: called at every recorded epoch with the epoch and the training loss.
-        checkpoints: where to begin, and what keeps where training stands; the result is the same, bit for bit, however
-            often it was stopped: see `Search`.
-
     Raises:
-        ValueError: there are several points, or the optimizer is another.
+        ValueError: the optimizer is neither `bfgs` nor `lbfgs`.
     """
-    optimizer = points[0].optimizer
+    optimizer = config.optimizer
     if not isinstance(optimizer, Bfgs | LBfgs):
         raise ValueError(f"expected bfgs or lbfgs, received {optimizer.name}")
-    search = Search(points, arrays, histories, report, checkpoints)
+    search = Search(config, arrays, recorder)
     with np.errstate(all="ignore"):
         search.begin()
         if not search.lost:
-            _minimize(search, optimizer, points[0].training.epochs)
+            _minimize(search, optimizer, config.training.epochs)
         search.finish()
-    (history,) = histories
-    if history.diverged_step is None and history.epochs < points[0].training.epochs:
+    (history,) = recorder.histories
+    if history.diverged_step is None and history.epochs < config.training.epochs:
         largest = float(np.abs(search.gradient()).max())
         row = {"epoch": float(history.epochs), "loss_evaluations": float(search.evaluations)}
         row |= {"largest_gradient": largest, "gradient_tolerance": optimizer.gradient_tolerance}

@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.backends.contract import Report
 from pipeline.backends.numpy.packed import Packed
 from pipeline.backends.numpy.stack import Stack
 from pipeline.backends.numpy.training import last_update, record
-from pipeline.backends.shared.history import History
 from pipeline.backends.shared.initial_weights import draw
 from pipeline.backends.shared.recorder import Recorder
 from pipeline.config.optimizer import Sgd
 from pipeline.config.schema import Config
 from pipeline.data.arrays import Arrays
-from pipeline.points.checkpoint import Checkpoints
 
 Vector = NDArray[np.float64]
 
@@ -29,36 +24,27 @@ class Search:
     numbers, and records go on where the checkpoint ends; so a checkpoint needs no state.
 
     Args:
-        points, arrays, histories, report, checkpoints: what a `Train` is given, of one point.
+        config: of the point.
+        arrays: the data.
+        recorder: shown how it goes.
 
     Attributes:
         start: the weights that it begins from.
         reached: those of the last epoch.
         evaluations: how many losses were computed.
         epoch: how many epochs there were.
-
-    Raises:
-        ValueError: there are several points.
     """
 
-    def __init__(
-        self,
-        points: Sequence[Config],
-        arrays: Arrays,
-        histories: Sequence[History],
-        report: Report,
-        checkpoints: Checkpoints | None,
-    ) -> None:
-        (point,) = points
+    def __init__(self, config: Config, arrays: Arrays, recorder: Recorder) -> None:
+        self._recorder = recorder
         # The stack gives losses and gradients, and moves nothing itself.
         optimizer = Sgd(name="sgd", learning_rate=1.0, output_learning_rate=None)
-        weights = draw(point.model, arrays.features, arrays.outputs, point.seed, point.dtype)
-        self._stack = Stack([point.model_copy(update={"optimizer": optimizer})], arrays, [weights])
+        weights = draw(config.model, arrays.features, arrays.outputs, config.seed, config.dtype)
+        self._stack = Stack([config.model_copy(update={"optimizer": optimizer})], arrays, [weights])
         (self._rows,) = self._stack.batches(1)
         self.start = self._vector(self._stack.progress.parameters)
         self.reached, self._seen = self.start, np.full_like(self.start, np.nan)
         self.evaluations, self.epoch = 0, 0
-        self._recorder = Recorder(points, histories, report, checkpoints)
 
     @property
     def lost(self) -> bool:
@@ -105,7 +91,6 @@ class Search:
             self.epoch = max(self.epoch, 1)
             self._differentiate(self.reached)
             self._record(last=True)
-        self._recorder.note_seconds()
 
     def _record(self, last: bool = False) -> None:
         stack = self._stack
