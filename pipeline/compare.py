@@ -8,7 +8,6 @@ from __future__ import annotations
 import csv
 import json
 import os
-import re
 import sys
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -20,9 +19,7 @@ from omegaconf import DictConfig
 from pipeline.config.schema import flatten
 from pipeline.diagnosis.networks import diagnose
 from pipeline.drawing.layout import write_png
-from pipeline.points.point import Point, read_point
-from pipeline.points.sweep_record import PLAIN
-from pipeline.pulled import or_pulled, tell_missing
+from pipeline.points.results import read_commands, read_results, tell_missing
 from pipeline.report.overview import ordered, render
 from pipeline.report.parity import Parity, parity
 from pipeline.report.published.page import verdict_table
@@ -34,7 +31,7 @@ from pipeline.report.summaries import curve_rows, study_metrics
 from pipeline.studies.answers import PAGES
 from pipeline.system import cli
 from pipeline.system.errors import LabError
-from pipeline.system.files import explained, write_file, written_whole
+from pipeline.system.files import explained, readable, write_file, written_whole
 from pipeline.system.project import PROJECT
 from pipeline.system.wording import aligned
 
@@ -67,71 +64,6 @@ REPRODUCTION_COLUMNS = (
     "seen",
 )
 Rows = list[dict[str, Any]]
-
-
-def read_results(results: Path) -> dict[str, dict[str, list[Point]]]:
-    """Read every results/STUDY/BACKEND that a sweep wrote.
-
-    Raises:
-        LabError: there is nothing, or something there cannot be read.
-    """
-    found: dict[str, dict[str, list[Point]]] = {}
-    for file in _sweeps(results):
-        with or_pulled():
-            points = read_study(file)
-        if points:
-            found.setdefault(file.parent.parent.name, {})[file.parent.name] = points
-    if not found:
-        raise LabError(
-            f"There are no results in {results}.",
-            expected="results/STUDY/BACKEND folders with trained points",
-            received="no such folder" if not results.exists() else "a folder without a sweep.json",
-            fix="`dvc pull` brings what a remote has; `make reproduce` trains everything; "
-            "`python -m pipeline.train experiment=three_bits results=results/three_bits/numpy` trains one study",
-        )
-    return found
-
-
-def read_commands(results: Path) -> dict[tuple[str, str], str]:
-    """What was typed to train each study on each backend, where its sweep.json says so.
-
-    Raises:
-        LabError: one cannot be read.
-    """
-    return {(file.parent.parent.name, file.parent.name): _sweep(file)[0] for file in _sweeps(results)}
-
-
-def _sweeps(results: Path) -> list[Path]:
-    """The sweep.json files by study, NumPy's first; not those of unfinished copies."""
-    files = (file for file in results.glob("*/*/sweep.json") if not file.parent.name.startswith("."))
-    return sorted(files, key=lambda file: (file.parent.parent.name, file.parent.name != "numpy"))
-
-
-def read_study(file: Path) -> list[Point]:
-    """The points of one results folder, by its sweep.json.
-
-    Raises:
-        LabError: it, or one of them, cannot be read.
-    """
-    return [read_point(file.parent / entry["folder"], entry["name"]) for entry in _sweep(file)[1]]
-
-
-def _sweep(file: Path) -> tuple[str, list[dict[str, str]]]:
-    """The command of a sweep, and its points."""
-    try:
-        sweep = json.loads(file.read_text())
-        entries = [{key: str(entry[key]) for key in ("name", "folder")} for entry in sweep["points"]]
-        for entry in entries:
-            if not re.fullmatch(PLAIN, entry["folder"]):
-                raise ValueError(f"a folder that is no plain name: {entry['folder']}")
-        return str(sweep.get("command") or ""), entries
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-        raise LabError(
-            f"The list of points {file} cannot be read.",
-            expected="the sweep.json that training writes",
-            received=f"{type(error).__name__}: {error}",
-            fix=f"delete {file.parent} and train it again",
-        ) from None
 
 
 def points_rows(results: Results) -> Rows:
@@ -231,13 +163,10 @@ def write_report(results: Results, published: Path, reports: Path, commands: Com
 
 
 def _note(file: Path) -> str:
-    try:
-        return file.read_text(encoding="utf-8")
-    except FileNotFoundError:
+    if not file.exists():
         return "There is no note on how it was run."
-    except ValueError as error:
-        raise LabError(f"{file} cannot be read.", expected="text in UTF-8", received=str(error),
-                       fix="restore the file from git, or take it away") from None  # fmt: skip
+    with readable(str(file), expected="text in UTF-8", fix="restore the file from git, or delete it"):
+        return file.read_text(encoding="utf-8")
 
 
 def _write_text(file: Path, text: str) -> None:

@@ -10,7 +10,6 @@ Out: `notice`, something to show; at last `unsent`, what MLflow has not got, in 
 from __future__ import annotations
 
 import gc
-import io
 import json
 import os
 import queue
@@ -27,8 +26,9 @@ from typing import Any
 from pipeline.config.reading import read_config
 from pipeline.mirror import Mirror
 from pipeline.points.folder import HEADER, JOURNAL, PointFolder
-from pipeline.points.job import Job, read_own_point
-from pipeline.points.point import Point, read_journal
+from pipeline.points.job import Job
+from pipeline.points.point import Point
+from pipeline.points.reading import read_journal, read_own_point
 from pipeline.points.sweep_record import SweepRecord
 from pipeline.system.errors import LabError
 from pipeline.tracking import store
@@ -61,7 +61,7 @@ class DistantJob(Job):
                 journal.seek(self.read)
                 text = HEADER + b"".join(islice(journal, left))
                 self.read += len(text) - len(HEADER)
-                self.history.metrics += read_journal(io.StringIO(text.decode(), newline=""))
+                self.history.metrics += read_journal(text)
                 self.folder.kept = len(self.history.metrics)
         self.state = told["state"]
 

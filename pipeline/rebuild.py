@@ -16,11 +16,11 @@ from omegaconf import DictConfig
 from pipeline.config.reading import read_tracking
 from pipeline.config.schema import Tracking
 from pipeline.mirror import Mirror
-from pipeline.points.folder import PointFolder, read_run
-from pipeline.points.job import Job, read_own_point
-from pipeline.points.results import restore
+from pipeline.points.folder import PointFolder
+from pipeline.points.job import Job
+from pipeline.points.reading import read_own_point, read_run
+from pipeline.points.results import restore, tell_missing
 from pipeline.points.sweep_record import SweepRecord, all_sweeps
-from pipeline.pulled import tell_missing
 from pipeline.system import cli
 from pipeline.system.errors import LabError
 from pipeline.system.project import PROJECT, store_root

@@ -23,8 +23,9 @@ from omegaconf import DictConfig
 
 from pipeline.backends.shared.history import History
 from pipeline.backends.shared.initial_weights import Weights, draw
-from pipeline.compare import folder, read_results
+from pipeline.compare import folder
 from pipeline.points.point import Point, outcome_of
+from pipeline.points.results import read_results
 from pipeline.report.published.reproduction import ROUNDING_COLUMNS, Key, Results, cells, find_point
 from pipeline.system import cli
 from pipeline.system.errors import LabError

@@ -12,8 +12,9 @@ from pathlib import Path
 
 from omegaconf import DictConfig, ListConfig
 
-from pipeline.compare import folder, read_study
+from pipeline.compare import folder
 from pipeline.diagnosis.range_test import range_test
+from pipeline.points.results import read_study
 from pipeline.system import cli
 from pipeline.system.errors import LabError
 
@@ -25,7 +26,7 @@ def suggested_rates(results: Path, factors: Sequence[float]) -> list[float]:
         LabError: there is no point, it is no range test, or its loss never fell.
     """
     again = f"python -m pipeline.train experiment=lr_range_test results={results}"
-    points = read_study(results / "sweep.json") if (results / "sweep.json").exists() else []
+    points = read_study(results) if (results / "sweep.json").exists() else []
     if not points:
         raise LabError(
             f"There are no results in {results}.",

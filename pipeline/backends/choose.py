@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pipeline.backends.choose import Train
+from pipeline.backends.contract import Train
 from pipeline.config.schema import Config
 
 

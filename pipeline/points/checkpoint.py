@@ -15,10 +15,12 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import TypeAdapter
 
 from pipeline.backends.contract import State
 from pipeline.backends.shared.history import History
-from pipeline.system.files import read_arrays, write_file
+from pipeline.system.files import write_file
+from pipeline.system.formats import read_arrays
 
 
 @dataclass
@@ -40,6 +42,25 @@ class Checkpoint:
     journal_sha256: str
 
 
+@dataclass(frozen=True)
+class _Record:
+    """What a checkpoint holds beside its arrays, as JSON; the fields are those of `Checkpoint` and `History`."""
+
+    epoch: int
+    epochs: int
+    diverged_step: int | None
+    last_finite_loss: float | None
+    seconds: float
+    points_in_pass: int
+    tables: dict[str, list[dict[str, int | float]]]
+    journal_rows: int
+    journal_bytes: int
+    journal_sha256: str
+
+
+RECORD = TypeAdapter(_Record)
+
+
 def write_checkpoint(file: Path, checkpoint: Checkpoint) -> None:
     """Write a checkpoint in the place of the one before.
 
@@ -47,19 +68,19 @@ def write_checkpoint(file: Path, checkpoint: Checkpoint) -> None:
         OSError: there is no room, or no permission.
     """
     history = checkpoint.history
-    record = {
-        "epoch": checkpoint.epoch,
-        "epochs": history.epochs,
-        "diverged_step": history.diverged_step,
-        "last_finite_loss": history.last_finite_loss,
-        "seconds": history.seconds,
-        "points_in_pass": history.points_in_pass,
-        "tables": history.tables,
-        "journal_rows": checkpoint.journal_rows,
-        "journal_bytes": checkpoint.journal_bytes,
-        "journal_sha256": checkpoint.journal_sha256,
-    }
-    arrays = {"record": np.frombuffer(json.dumps(record).encode(), np.uint8)}
+    record = _Record(
+        epoch=checkpoint.epoch,
+        epochs=history.epochs,
+        diverged_step=history.diverged_step,
+        last_finite_loss=history.last_finite_loss,
+        seconds=history.seconds,
+        points_in_pass=history.points_in_pass,
+        tables=history.tables,
+        journal_rows=checkpoint.journal_rows,
+        journal_bytes=checkpoint.journal_bytes,
+        journal_sha256=checkpoint.journal_sha256,
+    )
+    arrays = {"record": np.frombuffer(json.dumps(vars(record)).encode(), np.uint8)}
     arrays |= {f"state/{name}": array for name, array in checkpoint.state.items()}
     arrays |= {f"snapshots/{name}": array for name, array in stack_snapshots(history).items()}
     arrays |= {f"map/{name}": array for name, array in history.map_arrays.items()}
@@ -70,26 +91,30 @@ def read_checkpoint(file: Path) -> Checkpoint:
     """Read a checkpoint; the metrics of its history are left to be read from the journal.
 
     Raises:
-        OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile: it is not there, cut short or changed.
+        OSError: it is not there, or cannot be read.
+        ValueError: it is cut short, changed or of another kind.
     """
-    arrays = read_arrays(file)
-    record = json.loads(arrays.pop("record").tobytes())
-    history = History(
-        tables=record["tables"],
-        diverged_step=record["diverged_step"],
-        last_finite_loss=record["last_finite_loss"],
-        seconds=record["seconds"],
-        epochs=record["epochs"],
-        points_in_pass=record["points_in_pass"],
-    )
-    sections: dict[str, State] = {"state": {}, "snapshots": {}, "map": {}}
-    for name, array in arrays.items():
+    sections: dict[str, State] = {"record": {}, "state": {}, "snapshots": {}, "map": {}}
+    for name, array in read_arrays(file).items():
         section, _, key = name.partition("/")
+        if section not in sections:
+            raise ValueError(f"{file.name} holds {name}")
         sections[section][key] = array
+    if list(sections["record"]) != [""]:
+        raise ValueError(f"{file.name} has no record")
+    record = RECORD.validate_json(sections["record"][""].tobytes(), strict=True)
+    history = History(
+        tables=record.tables,
+        diverged_step=record.diverged_step,
+        last_finite_loss=record.last_finite_loss,
+        seconds=record.seconds,
+        epochs=record.epochs,
+        points_in_pass=record.points_in_pass,
+        map_arrays=sections["map"],
+    )
     unstack_snapshots(sections["snapshots"], history)
-    history.map_arrays = sections["map"]
-    journal = record["journal_rows"], record["journal_bytes"], record["journal_sha256"]
-    return Checkpoint(record["epoch"], sections["state"], history, *journal)
+    journal = record.journal_rows, record.journal_bytes, record.journal_sha256
+    return Checkpoint(record.epoch, sections["state"], history, *journal)
 
 
 def stack_snapshots(history: History) -> State:
@@ -105,7 +130,13 @@ def unstack_snapshots(arrays: Mapping[str, NDArray[Any]], history: History) -> N
     """Put stacked snapshots back into a history.
 
     Raises:
-        KeyError, IndexError: there are no steps, or more of them than snapshots.
+        ValueError: there are no steps, or an array has more or fewer snapshots than there are steps.
     """
-    for place, step in enumerate(arrays["steps"].tolist()):
+    steps = arrays.get("steps", np.empty(()))
+    if steps.ndim != 1 or steps.dtype.kind != "i":
+        raise ValueError("snapshots without the integers `steps` (snapshots,)")
+    for name, array in arrays.items():
+        if array.shape[:1] != steps.shape:
+            raise ValueError(f"{name} has the shape {array.shape}, and there are {len(steps)} snapshots")
+    for place, step in enumerate(steps.tolist()):
         history.snapshots[step] = {name: array[place] for name, array in arrays.items() if name != "steps"}

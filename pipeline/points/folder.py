@@ -13,38 +13,22 @@ import json
 import os
 import shutil
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from filelock import FileLock, Timeout
-from pydantic import TypeAdapter
 
 from pipeline.backends.contract import State
 from pipeline.backends.shared.history import History, Metric
 from pipeline.points.checkpoint import Checkpoint, read_checkpoint, stack_snapshots, write_checkpoint
-from pipeline.points.point import POINTS, UNREADABLE, Outcome, outcome_of, read_journal
+from pipeline.points.point import POINTS, Outcome, outcome_of
+from pipeline.points.reading import read_journal
 from pipeline.system.files import SUMS, explained, write_file, write_sums
 
 JOURNAL, CHECKPOINT = "metrics.csv", "checkpoint.npz"
 HEADER = b"step,timestamp,name,value\n"
-
-
-@dataclass(frozen=True)
-class Run:
-    """What run.json holds: how the point was asked for and where, and which attempt at it this is, begun when (ms)."""
-
-    name: str
-    overrides: list[str]
-    tags: dict[str, str]
-    attempt: str
-    started: int
-    owner: str
-
-
-RUN = TypeAdapter(Run)
 
 
 class PointFolder:
@@ -106,7 +90,8 @@ class PointFolder:
             None where there is none.
 
         Raises:
-            OSError, ValueError and the like (`points.UNREADABLE`): there is one, but it is damaged.
+            OSError: a file is not there, or cannot be read.
+            ValueError: the checkpoint is damaged, or the journal is not the one it was written with.
         """
         if not (self.path / CHECKPOINT).exists():
             return None
@@ -114,7 +99,7 @@ class PointFolder:
         content = self._journal.read_bytes()[: checkpoint.journal_bytes]
         if hashlib.sha256(content).hexdigest() != checkpoint.journal_sha256:
             raise ValueError(f"{JOURNAL} is not the one that {CHECKPOINT} was written with")
-        checkpoint.history.metrics = read_journal(io.StringIO(content.decode(), newline=""))
+        checkpoint.history.metrics = read_journal(content)
         if len(checkpoint.history.metrics) != checkpoint.journal_rows:
             raise ValueError(f"{JOURNAL} has {len(checkpoint.history.metrics)} rows, not {checkpoint.journal_rows}")
         with explained(self._journal):
@@ -199,14 +184,6 @@ class PointFolder:
     def discard(self) -> None:
         """Take the folder away."""
         shutil.rmtree(self.path, ignore_errors=True)
-
-
-def read_run(folder: Path) -> dict[str, Any]:
-    """What the run.json of a point's folder says of its training; empty where it is not one that training wrote."""
-    try:
-        return asdict(RUN.validate_json((folder / "run.json").read_bytes(), strict=True))
-    except UNREADABLE:
-        return {}
 
 
 def _write_table(rows: list[dict[str, float]], file: Path) -> None:

@@ -7,16 +7,16 @@ import time
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Literal
 
 from pipeline.backends.shared.history import History
 from pipeline.config.schema import Config
 from pipeline.points.checkpoint import Checkpoint
-from pipeline.points.folder import PointFolder, read_run
-from pipeline.points.point import UNREADABLE, Point, read_point
-from pipeline.system.errors import LabError
-from pipeline.system.files import short_hash
+from pipeline.points.folder import PointFolder
+from pipeline.points.point import Point
+from pipeline.points.reading import read_own_point, read_run, signed_in
+from pipeline.system.errors import DamagedError, LabError
+from pipeline.system.files import readable
 
 State = Literal["to run", "to continue", "done", "training", "complete", "failed", "killed"]
 
@@ -62,14 +62,18 @@ class Job:
     def look(self) -> None:
         """See what an earlier command left of the point; nothing is changed.
 
-        A folder that is not what was written counts as not there, and `error` says so.
+        A folder that is not what was written counts as not there, and `error` says so. One that this machine does not
+        let be read may be whole: the point fails, and nothing is trained in its place.
         """
         self.error, self.point = None, None
         if self.folder.final.exists():
             try:
                 self.point = read_own_point(self.folder.final, self.name, self.signature)
-            except LabError as error:
+            except DamagedError as error:
                 self.error = error
+            except LabError as error:
+                self.error, self.state = error, "failed"
+                return
         if self.point is not None:
             self.state = "done"
         else:
@@ -81,8 +85,11 @@ class Job:
         if self.state == "to continue" and self.folder.is_sealed():
             try:
                 read_own_point(self.folder.path, self.name, self.signature)
-            except LabError:
+            except DamagedError:
                 return  # it goes on from its checkpoint
+            except LabError as error:
+                self.fail(error)
+                return
             self.folder.put_in_place()
             self.look()
 
@@ -98,18 +105,18 @@ class Job:
             anew: begin, whatever there is.
 
         Raises:
-            LabError: the folder cannot be written.
+            LabError: the folder cannot be written, or what it holds cannot be read though it may be whole.
         """
         self.checkpoint, self.error, self.point = None, None, None
         if not anew:
+            path = self.folder.path
             try:
-                if self.folder.has_begun() and signed_in(self.folder.path) != self.signature:
-                    raise ValueError("signed.json is that of another point")
-                self.checkpoint = self.folder.resume()
-            except (PermissionError, BlockingIOError, InterruptedError, TimeoutError) as error:
-                raise LabError(f"{self.folder.path} cannot be read.", received=str(error), fix="mend that") from None
-            except UNREADABLE as error:
-                print(f"{self.name} begins anew: its checkpoint cannot be read ({error})", file=sys.stderr)
+                with readable(f"The checkpoint in {path}", expected="one of this point", fix="begin anew"):
+                    if self.folder.has_begun() and signed_in(path) != self.signature:
+                        raise ValueError("signed.json is that of another point")
+                    self.checkpoint = self.folder.resume()
+            except DamagedError as error:
+                print(f"{self.name} begins anew: its checkpoint cannot be read ({error.received})", file=sys.stderr)
                 anew = True
         before = {} if anew else read_run(self.folder.path)
         if self.checkpoint is None:
@@ -132,38 +139,6 @@ class Job:
         """Note that the point failed, unless it is complete."""
         if self.state not in ("done", "complete"):
             self.error, self.state = error, "failed"
-
-
-def signed_in(folder: Path) -> str:
-    """The signature of the text that a point's folder says was signed; empty where there is none."""
-    try:
-        return short_hash((folder / "signed.json").read_bytes())
-    except (FileNotFoundError, IsADirectoryError):
-        return ""
-
-
-def read_own_point(folder: Path, name: str, signature: str) -> Point:
-    """Read a trained point, and make sure that it is not another one that was put in its place, and has a run.json.
-
-    Raises:
-        LabError: it is another one, or it cannot be read.
-    """
-    point, received = read_point(folder, name), signed_in(folder)
-    if received != signature:
-        raise LabError(
-            f"The trained point in {folder} is another one.",
-            expected=f"a signed.json whose SHA-256 begins with {signature}",
-            received=received,
-            fix=f"delete {folder} and train it again",
-        )
-    if not read_run(folder):
-        raise LabError(
-            f"Nothing tells how the point in {folder} was trained.",
-            expected="a run.json as training writes it",
-            received="none, or another one",
-            fix=f"delete {folder} and train it again",
-        )
-    return point
 
 
 def summary(jobs: Sequence[Job], repeated: int) -> str:

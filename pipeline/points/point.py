@@ -16,37 +16,23 @@ A point is known by its signature (identity.py). Its folder `.points/SIGNATURE/`
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import json
 import re
-import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, TextIO
+from typing import Literal
 
-from pipeline.backends.numpy.curves.basins import check_basins
-from pipeline.backends.numpy.curves.descent import POSITIONS
-from pipeline.backends.numpy.maps.measures import check_map_arrays
-from pipeline.backends.shared.history import History, Metric
-from pipeline.backends.shared.initial_weights import array_names
-from pipeline.config.reading import read_config
+from pydantic import ConfigDict, with_config
+
+from pipeline.backends.shared.history import History
 from pipeline.config.schema import Config
-from pipeline.points.checkpoint import unstack_snapshots
-from pipeline.system.errors import LabError
-from pipeline.system.files import SUMS, checked_files, read_arrays
 
 POINTS = Path(".points")
-FILES = {"config.json", "metrics.csv", "weights.npz", "outcome.json"}
-"""What every complete point has."""
 NOT_IN_NAMES = {"experiment", "backend", "profile", "study", "results", "dry_run", "force"}
-UNREADABLE = (
-    OSError, ValueError, TypeError, LookupError, EOFError, RuntimeError, MemoryError, zipfile.BadZipFile, csv.Error
-)  # fmt: skip
-"""What reading a damaged file may raise."""
 
 
+@with_config(ConfigDict(extra="forbid"))  # so that outcome.json is read with no other keys
 @dataclass(frozen=True)
 class Outcome:
     """How a point ended.
@@ -136,63 +122,3 @@ def folder_name(name: str) -> str:
     if safe == name.replace(" ", ",") and "," not in name and len(safe) <= 100 and safe.strip("."):
         return safe
     return f"{safe[:90]}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
-
-
-def read_point(folder: Path, name: str) -> Point:
-    """Read a trained point.
-
-    Raises:
-        LabError: a file is missing, cut short, changed or of the wrong kind.
-    """
-    try:
-        files = checked_files(folder)
-        if not FILES.issubset(files):
-            raise ValueError(f"{SUMS} does not name {', '.join(sorted(FILES.difference(files)))}")
-        config = read_config(json.loads((folder / "config.json").read_text()))
-        outcome = Outcome(**json.loads((folder / "outcome.json").read_text()))
-        with (folder / "metrics.csv").open(newline="") as stream:
-            metrics = read_journal(stream)
-        history = History(
-            metrics=metrics,
-            diverged_step=outcome.diverged_step,
-            last_finite_loss=outcome.last_finite_loss,
-            seconds=outcome.seconds,
-            epochs=outcome.epochs,
-            points_in_pass=outcome.points_in_pass,
-        )
-        arrays = read_arrays(folder / "weights.npz")
-        names = [] if config.grid else [POSITIONS] if config.balls else array_names(config.model)
-        if set(arrays) != {"steps", *names}:
-            raise ValueError(f"weights.npz holds {', '.join(arrays)}")
-        unstack_snapshots(arrays, history)
-        if config.grid:
-            if "map.npz" not in files:
-                raise ValueError(f"{SUMS} does not name map.npz")
-            history.map_arrays = dict(read_arrays(folder / "map.npz"))
-            check = check_basins if config.data.kind == "curve" else check_map_arrays
-            check(history.map_arrays, config.grid)
-        for table in map(Path, files):
-            if table.suffix == ".csv" and len(table.parts) == 1 and table.name != "metrics.csv":
-                with (folder / table).open(newline="") as stream:
-                    rows = [{k: float(v) for k, v in row.items()} for row in csv.DictReader(stream)]
-                history.tables[table.stem] = rows
-    except (*UNREADABLE, LabError) as error:
-        raise LabError(
-            f"The trained point in {folder} cannot be read.",
-            expected="config.json, metrics.csv, weights.npz and outcome.json as training writes them",
-            received=f"{type(error).__name__}: {error}",
-            fix=f"delete {folder} and train it again",
-        ) from None
-    return Point(name, folder, config, history, outcome)
-
-
-def read_journal(stream: TextIO) -> list[Metric]:
-    """The rows of a journal.
-
-    Raises:
-        ValueError, TypeError, KeyError: it is cut short or changed.
-    """
-    return [
-        Metric(int(row["step"]), int(row["timestamp"]), row["name"], float(row["value"]))
-        for row in csv.DictReader(stream)
-    ]

@@ -17,8 +17,8 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from pipeline.points.point import POINTS, Point, folder_name
-from pipeline.system.errors import LabError
-from pipeline.system.files import explained, short_hash, write_file
+from pipeline.system.errors import DamagedError
+from pipeline.system.files import explained, readable, short_hash, write_file
 
 SWEEPS = POINTS / ".sweeps"
 PLAIN = r"(?!\.{1,2}$)[A-Za-z0-9=_.,-]{1,100}"
@@ -128,43 +128,44 @@ def read_sweep(folder: Path) -> SweepRecord:
     """Read sweep.json.
 
     Raises:
-        LabError: it is not there, or not what `write_sweep` writes.
+        DamagedError: it is not there, or not what `write_sweep` writes.
+        LabError: it cannot be read for another reason.
     """
     file = folder / "sweep.json"
-    try:
+    expected, fix = "the sweep.json that training writes", f"delete {folder} and train it again"
+    with readable(f"The list of points {file}", expected=expected, fix=fix):
         sweep = RECORD.validate_json(file.read_bytes(), strict=True)
         for point in sweep.points:
-            if "name" not in point or not re.fullmatch(PLAIN, point["folder"]):
-                raise ValueError(f"a point without a name, or with a folder that is no plain name: {point}")
+            if not {"name", "signature", "folder"}.issubset(point) or not re.fullmatch(PLAIN, point["folder"]):
+                raise ValueError(
+                    f"a point without a name or a signature, or without a plain name for its folder: {point}"
+                )
         for key in (sweep.key, *(point["signature"] for point in sweep.points)):
             if not re.fullmatch("[0-9a-f]{16}", key):
                 raise ValueError(f"not 16 hexadecimal digits: {key}")
         for name in (sweep.study, sweep.backend):
             if not re.fullmatch(PLAIN, name):
                 raise ValueError(f"no plain name: {name}")
-    except (OSError, ValueError, KeyError) as error:
-        raise LabError(
-            f"The list of points {file} cannot be read.",
-            expected="the sweep.json that training writes",
-            received=f"{type(error).__name__}: {error}",
-            fix=f"delete {folder} and train it again",
-        ) from None
     return sweep
 
 
 def earlier_sweep(folder: Path) -> SweepRecord | None:
-    """What an earlier command left; None where there is nothing, or it is told that it cannot be read."""
+    """What an earlier command left; None where there is nothing, or it is told that it is damaged.
+
+    Raises:
+        LabError: it cannot be read for another reason.
+    """
     if not (folder / "sweep.json").exists():
         return None
     try:
         return read_sweep(folder)
-    except LabError as error:
+    except DamagedError as error:
         print(f"left out: {error}", file=sys.stderr, flush=True)
         return None
 
 
 def all_sweeps(root: Path) -> Iterator[tuple[Path, SweepRecord]]:
-    """Every sweep that is recorded, with its folder; one that cannot be read is left out."""
+    """Every sweep that is recorded, with its folder; one that is damaged is left out, and told."""
     for file in sorted((root / SWEEPS).glob("*/sweep.json")):
         sweep = earlier_sweep(file.parent)
         if sweep is not None:

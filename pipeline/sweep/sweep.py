@@ -84,14 +84,14 @@ class Sweep:
         fresh = [job for job in asked if self.jobs.setdefault(job.signature, job) is job]
         for job in fresh:
             job.look()
-            if job.error is not None:
+            if job.error is not None and job.state != "failed":
                 print(f"{job.name} is trained again. {job.error}", file=sys.stderr)
             if self.first.force and job.state != "to run":
                 job.state = "to run"
         if fresh:
             print(f"{self.name}: {summary(fresh, len(asked) - len(fresh))}", file=sys.stderr, flush=True)
         if not self.first.dry_run:
-            left = [job for job in fresh if job.state != "done"]
+            left = [job for job in fresh if job.state not in ("done", "failed")]
             if self._engine is None:
                 for job in left:
                     array_module(job.config)  # a GPU that is missing is told before anything is begun

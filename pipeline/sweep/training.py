@@ -11,10 +11,11 @@ from pipeline.backends.choose import trainer
 from pipeline.config.schema import Config
 from pipeline.data.arrays import Arrays, load
 from pipeline.drawing.layout import write_png
-from pipeline.points.folder import PointFolder, read_run
+from pipeline.points.folder import PointFolder
 from pipeline.points.identity import signature, signed_text
 from pipeline.points.job import Job
 from pipeline.points.point import Point, knobs, name_of
+from pipeline.points.reading import read_run
 from pipeline.studies.figures import point_figures
 from pipeline.sweep.grouping import check_memory, passes, steps
 from pipeline.sweep.pacing import StackCheckpoints
@@ -107,7 +108,7 @@ class PassTraining:
                 job.adopt()
             if job.state == "done":
                 take_over(job)
-            else:
+            elif job.state != "failed":
                 left.append(job)
         for members in passes([(job.config, self.load(job.config)) for job in left]):
             opened = [left[place] for place in members if _attempt(left[place], self._open)]

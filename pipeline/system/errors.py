@@ -28,5 +28,9 @@ class LabError(Exception):
         super().__init__(CREDENTIALS.sub("://...@", "\n".join(lines)))
 
 
+class DamagedError(LabError):
+    """A file is missing, cut short, changed or of another kind: what it held has to be made or fetched again."""
+
+
 class EngineError(LabError):
     """The engine of a launcher did not bring back every unit: a worker was lost, or it cannot be reached."""

@@ -6,20 +6,19 @@ import hashlib
 import os
 import platform
 import shutil
-import tokenize
-import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-import numpy as np
-from numpy.typing import NDArray
-
-from pipeline.system.errors import LabError
+from pipeline.system.errors import DamagedError, LabError
 from pipeline.system.processes import lives
 
 SUMS = "SHA256SUMS"
+MISSING = (FileNotFoundError, IsADirectoryError, NotADirectoryError)
+"""What opening a path raises where there is no file."""
+LONGEST_NAME = 255
+"""Bytes."""
 
 
 @contextmanager
@@ -33,6 +32,34 @@ def explained(path: Path) -> Iterator[None]:
             expected="a writable folder with room in it",
             received=f"{error.strerror or error}" + (f": {error.filename}" if error.filename else ""),
             fix="make room or mend the permissions, then run the same command again; nothing half-written was left",
+        ) from error
+
+
+@contextmanager
+def readable(what: str, *, expected: str, fix: str) -> Iterator[None]:
+    """Turn what reading a file raises into one message; a bug of ours, such as a TypeError, passes through.
+
+    Readers raise ValueError where the content is not what it should be, whatever their libraries raise.
+
+    Args:
+        what: what is read, with its path: `The trained point in .points/0123456789abcdef`.
+        expected, fix: for the message about damage.
+
+    Raises:
+        DamagedError: a file is missing, cut short, changed or of another kind.
+        LabError: this machine does not let it be read: permissions, a disk, the memory. What is there may be whole.
+    """
+    try:
+        yield
+    except (*MISSING, ValueError) as error:
+        received = f"{type(error).__name__}: {error}"
+        raise DamagedError(f"{what} cannot be read.", expected=expected, received=received, fix=fix) from None
+    except (OSError, MemoryError) as error:
+        raise LabError(
+            f"{what} cannot be read.",
+            expected="permission to read it, a disk that answers, and enough memory",
+            received=f"{type(error).__name__}: {error}",
+            fix="it may be whole, so leave it there: fix what was received, then run the same command again",
         ) from error
 
 
@@ -130,7 +157,8 @@ def checked_files(folder: Path) -> list[str]:
     """The files that a folder's SHA256SUMS names, after their checksums were found to hold.
 
     Raises:
-        OSError, ValueError: a file is missing, or is not the one that was written.
+        OSError: a file is not there, or cannot be read.
+        ValueError: a file is not the one that was written.
     """
     sums = named_files((folder / SUMS).read_bytes())
     for name, expected in sums.items():
@@ -151,30 +179,10 @@ def named_files(sums: bytes) -> dict[str, str]:
         raise ValueError(f"{SUMS} is empty or cut short")
     for line in lines:
         expected, _, name = line.partition("  ")
-        if Path(name).is_absolute() or ".." in Path(name).parts:
+        parts = Path(name).parts
+        if Path(name).is_absolute() or ".." in parts:
             raise ValueError(f"{SUMS} names a file outside its folder: {name}")
+        if any(len(part.encode()) > LONGEST_NAME for part in parts):
+            raise ValueError(f"{SUMS} names a file with a longer name than a disk takes: {name[:LONGEST_NAME]}")
         named[name] = expected
     return named
-
-
-def read_arrays(file: Path) -> dict[str, NDArray[np.generic]]:
-    """Read an .npz as `numpy.savez` writes it: without pickle, and stored as it is, so that nothing can unfold.
-
-    Raises:
-        OSError, ValueError and the like (`points.UNREADABLE`): it is not there, cut short, changed or of another kind.
-    """
-    arrays = {}
-    with zipfile.ZipFile(file) as archive:
-        for member in archive.infolist():
-            if member.compress_type != zipfile.ZIP_STORED:
-                raise ValueError(f"{file.name} is compressed, which this program never does")
-            if member.comment:  # where a damaged length hides the next member
-                raise ValueError(f"{member.filename} in {file.name} has a comment, which this program never writes")
-            with archive.open(member) as stream:
-                try:
-                    arrays[member.filename.removesuffix(".npy")] = np.lib.format.read_array(stream, allow_pickle=False)
-                except (ArithmeticError, SyntaxError, tokenize.TokenError) as error:  # from parsing its header
-                    raise ValueError(f"{member.filename} in {file.name} is no array: {error}") from None
-                if stream.read(1):  # a checksum is only looked at where the end is reached
-                    raise ValueError(f"{member.filename} in {file.name} is longer than its array")
-    return arrays

@@ -8,19 +8,21 @@ so that one of them is whole whenever it dies; `fetch_checkpoint` lets another w
 from __future__ import annotations
 
 import shutil
+import sys
 import tempfile
 import time
 import zipfile
 from contextlib import suppress
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from pipeline.points.checkpoint import read_checkpoint
-from pipeline.points.folder import CHECKPOINT, JOURNAL, PointFolder, read_run
-from pipeline.points.job import Job, signed_in
-from pipeline.points.point import UNREADABLE, read_point
-from pipeline.system.errors import LabError
-from pipeline.system.files import SUMS, explained, named_files, write_file, written, written_whole
+from pipeline.points.folder import CHECKPOINT, JOURNAL, PointFolder
+from pipeline.points.job import Job
+from pipeline.points.reading import read_own_point, signed_in
+from pipeline.system.errors import DamagedError, LabError
+from pipeline.system.files import SUMS, explained, named_files, readable, written, written_whole
+from pipeline.system.formats import stored_members
 
 if TYPE_CHECKING:
     from pipeline.tracking.tracker import Tracker
@@ -51,27 +53,42 @@ def fetch_point(tracker: Tracker, job: Job, but: str | None = None) -> bool:
             continue
         with explained(job.folder.final), written_whole(job.folder.final) as new:
             try:
-                tracker.download(run.run_id, SUMS, new)
-                for name in named_files((new / SUMS).read_bytes()):
-                    tracker.download(run.run_id, name, new)
-                point = read_point(new, job.name)
-                if signed_in(new) != job.signature or not read_run(new):
-                    raise ValueError(f"{point.name} is another point, or nothing tells how it was trained")
-            except UNREADABLE as error:
-                raise _damaged(job, run.run_id, str(error)) from None
-            except LabError as error:
-                raise _damaged(job, run.run_id, error.received or str(error)) from None
+                _download_point(tracker, run.run_id, job, new)
+            except DamagedError as error:
+                raise DamagedError(
+                    f"{job.name} did not come home.",
+                    expected=f"the files of the point {job.signature} among the artifacts of its run {run.run_id}",
+                    received=error.received or str(error),
+                    fix="run the same command again; if that does not help, delete that run in MLflow, and it is "
+                    "trained again",
+                ) from None
         return True
     return False
 
 
-def _damaged(job: Job, run_id: str, reason: str) -> LabError:
-    return LabError(
-        f"{job.name} did not come home.",
-        expected=f"the files of the point {job.signature} among the artifacts of its run {run_id}",
-        received=reason,
-        fix="run the same command again; if that does not help, delete that run in MLflow, and it is trained again",
-    )
+def _download_point(tracker: Tracker, run_id: str, job: Job, folder: Path) -> None:
+    """Download a complete point, and read it.
+
+    Raises:
+        DamagedError: MLflow has not all of it, or what it has is not what was sent.
+        LabError: MLflow does not answer, or a file cannot be read for another reason.
+    """
+    _download(tracker, run_id, SUMS, folder)
+    with readable(f"{SUMS} of the run {run_id}", expected="the checksums of a point", fix=""):
+        names = named_files((folder / SUMS).read_bytes())
+    for name in names:
+        _download(tracker, run_id, name, folder)
+    read_own_point(folder, job.name, job.signature)
+
+
+def _download(tracker: Tracker, run_id: str, name: str, folder: Path) -> None:
+    try:
+        tracker.download(run_id, name, folder)
+    except LabError:
+        parent = str(PurePosixPath(name).parent)
+        if name not in tracker.artifacts(run_id, "" if parent == "." else parent):
+            raise DamagedError(f"{name} is missing.", received=f"no {name} among them") from None
+        raise
 
 
 class CheckpointSender:
@@ -94,31 +111,33 @@ class CheckpointSender:
             return rows
         begun = time.monotonic()
         turn = self._turns[run_id] = 1 - self._turns.get(run_id, 1)
-        try:
-            rows = send_checkpoint(tracker, run_id, folder, turn)
-        except FileNotFoundError:  # it became complete meanwhile
+        sent = send_checkpoint(tracker, run_id, folder, turn)
+        if sent is None:
             return rows
         now = time.monotonic()
-        self._sent[run_id] = newest, now + max(SEND_SECONDS, 20 * (now - begun)), rows
-        return rows
+        self._sent[run_id] = newest, now + max(SEND_SECONDS, 20 * (now - begun)), sent
+        return sent
 
 
-def send_checkpoint(tracker: Tracker, run_id: str, folder: PointFolder, turn: int) -> int:
+def send_checkpoint(tracker: Tracker, run_id: str, folder: PointFolder, turn: int) -> int | None:
     """Send the checkpoint of a point that trains; `turn`, 0 or 1, says in whose place.
 
     Returns:
-        How many rows of its journal it has.
+        How many rows of its journal it has; None where the point has none, or became complete meanwhile.
 
     Raises:
-        FileNotFoundError: the point has none, or does not train any more.
-        LabError: MLflow does not take it.
+        LabError: MLflow does not take it, it cannot be read, or there is no room for a copy.
     """
-    with tempfile.TemporaryDirectory() as scratch:
-        for name in SENT:
-            shutil.copy(folder.path / name, scratch)
-        rows = read_checkpoint(Path(scratch) / CHECKPOINT).journal_rows
+    with explained(Path(tempfile.gettempdir())), tempfile.TemporaryDirectory() as scratch:
+        try:
+            for name in SENT:
+                shutil.copy(folder.path / name, scratch)
+        except FileNotFoundError:
+            return None
+        with readable(f"The checkpoint in {folder.path}", expected="one that training wrote", fix="train it again"):
+            rows = read_checkpoint(Path(scratch) / CHECKPOINT).journal_rows
         parcel = Path(scratch) / f"{turn}.zip"
-        with explained(parcel), zipfile.ZipFile(parcel, "w") as archive:
+        with zipfile.ZipFile(parcel, "w") as archive:
             for name in SENT:
                 archive.write(Path(scratch) / name, name)
         tracker.log_file(run_id, parcel, FOLDER)
@@ -144,7 +163,7 @@ def fetch_checkpoint(tracker: Tracker, job: Job) -> bool:
     """
     here = _epoch(job.folder.path)
     for run in reversed(tracker.runs(job.signature)):
-        with tempfile.TemporaryDirectory() as scratch:
+        with explained(Path(tempfile.gettempdir())), tempfile.TemporaryDirectory() as scratch:
             found = []
             for name in tracker.artifacts(run.run_id, FOLDER):
                 tracker.download(run.run_id, name, Path(scratch))
@@ -159,24 +178,36 @@ def fetch_checkpoint(tracker: Tracker, job: Job) -> bool:
 
 
 def _unpacked(parcel: Path, signature: str) -> tuple[int, Path] | None:
-    """The epoch and the folder of a checkpoint that was sent; None where it is not whole, or another point's."""
+    """The epoch and the folder of a checkpoint that was sent; None where it is another point's, or damaged and told."""
     folder = parcel.with_suffix("")
     try:
-        with zipfile.ZipFile(parcel) as archive:
-            if sorted(archive.namelist()) != sorted(SENT):
-                return None
-            for name in SENT:  # none of them leads out of the folder
-                content = archive.read(name)
-                folder.mkdir(exist_ok=True)
-                write_file(folder / name, lambda file, content=content: file.write_bytes(content))  # type: ignore[misc]
-    except (*UNREADABLE, LabError):
+        with readable(f"The checkpoint {parcel.name} in MLflow", expected=", ".join(SENT), fix=""):
+            contents = dict(stored_members(parcel))
+            if sorted(contents) != sorted(SENT):  # none of them leads out of the folder
+                raise ValueError(f"it holds {', '.join(contents)}")
+    except DamagedError as error:
+        print(f"left out: {error}", file=sys.stderr, flush=True)
         return None
-    return (_epoch(folder), folder) if signed_in(folder) == signature and _epoch(folder) else None
+    with explained(folder):
+        folder.mkdir(exist_ok=True)
+        for name, content in contents.items():
+            (folder / name).write_bytes(content)
+    epoch = _epoch(folder)
+    return (epoch, folder) if epoch and signed_in(folder) == signature else None
 
 
 def _epoch(folder: Path) -> int:
-    """How far the checkpoint in a folder is; 0 where there is none that can be read."""
+    """How far the checkpoint in a folder is; 0 where there is none, or a damaged one, which is told.
+
+    Raises:
+        LabError: it cannot be read for another reason.
+    """
+    file = folder / CHECKPOINT
+    if not file.exists():
+        return 0
     try:
-        return read_checkpoint(folder / CHECKPOINT).epoch
-    except UNREADABLE:
+        with readable(f"The checkpoint {file}", expected="one that training wrote", fix=""):
+            return read_checkpoint(file).epoch
+    except DamagedError as error:
+        print(f"left out: {error}", file=sys.stderr, flush=True)
         return 0

@@ -10,8 +10,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from pipeline.backends.choose import Train
-from pipeline.backends.contract import State
+from pipeline.backends.contract import State, Train
 from pipeline.backends.shared.history import History, record_epochs
 from pipeline.backends.shared.initial_weights import Weights, draw, is_trained
 from pipeline.config.schema import Config

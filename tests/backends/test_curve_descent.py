@@ -12,7 +12,8 @@ from pipeline.backends.numpy.curves.rolling import DIVERGED, SETTLED
 from pipeline.backends.shared.history import History
 from pipeline.data.arrays import load
 from pipeline.points.identity import signature
-from pipeline.points.point import Point, outcome_of, read_point
+from pipeline.points.point import Point, outcome_of
+from pipeline.points.reading import read_point
 from pipeline.sweep import grouping as stacking
 from pipeline.sweep import sweep as sweep_module
 from pipeline.tracking.models import chosen_epochs

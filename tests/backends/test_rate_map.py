@@ -18,7 +18,7 @@ from pipeline.backends.shared.history import History
 from pipeline.backends.shared.initial_weights import draw
 from pipeline.config.schema import Config
 from pipeline.data.arrays import load
-from pipeline.points.point import read_point
+from pipeline.points.reading import read_point
 from pipeline.sweep import grouping as stacking
 from pipeline.sweep import sweep as sweep_module
 from pipeline.sweep import training as training_module

@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
-from pipeline.compare import compare, points_rows, read_commands, read_results, write_report
+from pipeline.compare import compare, points_rows, write_report
 from pipeline.data.arrays import Arrays
 from pipeline.points.point import Point
+from pipeline.points.results import read_commands, read_results
 from pipeline.report.overview import ordered, render
 from pipeline.report.published.reproduction import cells
 from pipeline.report.study_page import study_page

@@ -14,7 +14,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 
 from pipeline.config.schema import Config
-from pipeline.points.point import read_point
+from pipeline.points.reading import read_point
 from pipeline.system import cli
 from pipeline.tracking.store import store_uri
 from pipeline.train import TrainCommand

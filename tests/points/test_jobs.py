@@ -16,10 +16,10 @@ from pipeline.points.folder import CHECKPOINT, JOURNAL, PointFolder
 from pipeline.points.identity import signature, signed_text
 from pipeline.points.job import Job, summary
 from pipeline.points.job import State as Where
-from pipeline.points.point import read_point
+from pipeline.points.reading import read_point
 from pipeline.system.errors import LabError
 from pipeline.system.files import SUMS, write_sums
-from tests.points.test_points import CHECKSUMS, HISTORY, ONE
+from tests.points.test_reading import CHECKSUMS, HISTORY, ONE
 
 SIGNED = signed_text(ONE, CHECKSUMS)
 STATE: State = {"updates": np.array(2)}

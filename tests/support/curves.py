@@ -8,13 +8,13 @@ from typing import Any
 import yaml
 
 from pipeline.backends.choose import trainer
+from pipeline.backends.contract import Checkpoints
 from pipeline.backends.numpy.curves.shape import Curve, curve_of
 from pipeline.backends.shared.history import History
 from pipeline.config.curve import CurveData
 from pipeline.config.reading import read_config
 from pipeline.config.schema import Config
 from pipeline.data.arrays import load
-from pipeline.points.checkpoint import Checkpoints
 from pipeline.points.point import Point, outcome_of, point_name
 from tests.support.trained import config
 

@@ -37,7 +37,7 @@ import yaml
 from mlflow import MlflowClient
 
 from pipeline.config.data import IDX_ROLES
-from pipeline.points.point import read_point
+from pipeline.points.reading import read_point
 from pipeline.system.project import PROJECT
 from pipeline.tracking.store import store_uri
 from tests.support.swept import artifact_names

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from pipeline.backends.contract import Checkpoints
 from pipeline.backends.numpy.maps.rate_map import train_map
 from pipeline.backends.shared.history import History
 from pipeline.config.schema import Config
 from pipeline.data.arrays import load
-from pipeline.points.checkpoint import Checkpoints
 from pipeline.points.point import Point, outcome_of, point_name
 from tests.support.trained import config
 

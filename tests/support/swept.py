@@ -13,9 +13,10 @@ import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
-from pipeline.backends.contract import State
 from pipeline.config.schema import Config
-from pipeline.points.point import Point, read_point
+from pipeline.points.checkpoint import State
+from pipeline.points.point import Point
+from pipeline.points.reading import read_point
 from pipeline.sweep import training as training_module
 from pipeline.sweep.pacing import StackCheckpoints
 from pipeline.sweep.sweep import Sweep

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Sequence
 from copy import deepcopy
@@ -28,7 +27,9 @@ from pipeline.config.schema import Config
 from pipeline.data.arrays import Arrays, load
 from pipeline.points.folder import PointFolder
 from pipeline.points.identity import signature
-from pipeline.points.point import Point, folder_name, outcome_of, point_name, read_point
+from pipeline.points.point import Point, folder_name, outcome_of, point_name
+from pipeline.points.reading import read_point
+from pipeline.points.sweep_record import SweepRecord, write_sweep
 from pipeline.system.project import CONF
 
 
@@ -98,7 +99,5 @@ def write_results(results: Path, study: str, backend: str, points: Sequence[Poin
         folder.write_history(point.history)
         shutil.copytree(folder.complete(), target / folder_name(point.name))
         entries.append({"name": point.name, "folder": folder_name(point.name), "signature": sign})
-    (target / "sweep.json").write_text(
-        json.dumps({"study": study, "backend": backend, "command": "", "points": entries})
-    )
+    write_sweep(target, SweepRecord("0" * 16, study, backend, True, "", {}, {}, 0, points=entries))
     return [read_point(target / entry["folder"], entry["name"]) for entry in entries]

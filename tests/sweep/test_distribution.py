@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from pipeline.mirror import Mirror
-from pipeline.points.folder import read_run
 from pipeline.points.identity import signature
+from pipeline.points.reading import read_run
 from pipeline.sweep import training as pass_training
 from pipeline.sweep.sweep import Sweep
 from pipeline.sweep.workers import distribution, worker

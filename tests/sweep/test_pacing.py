@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 
 from pipeline.backends.contract import State
 from pipeline.backends.shared.history import History
-from pipeline.points.checkpoint import COST_FACTOR, FIRST_SECONDS, Checkpoint
+from pipeline.points.checkpoint import Checkpoint
 from pipeline.points.folder import PointFolder
 from pipeline.sweep import pacing
-from pipeline.sweep.pacing import StackCheckpoints
+from pipeline.sweep.pacing import COST_FACTOR, FIRST_SECONDS, StackCheckpoints
 
 
 class Clock:

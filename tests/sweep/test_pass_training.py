@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.points.folder import PointFolder, read_run
+from pipeline.points.folder import PointFolder
 from pipeline.points.job import Job
+from pipeline.points.reading import read_run
 from pipeline.sweep.training import PassTraining, take_over
 from pipeline.system.errors import LabError
 from pipeline.system.processes import owner

@@ -19,15 +19,16 @@ from typing import Any, ClassVar
 import pytest
 from mlflow import MlflowClient
 
+from pipeline.backends.contract import Checkpoints
 from pipeline.backends.numpy import training
 from pipeline.backends.shared.history import History
 from pipeline.config.schema import Config, flatten
 from pipeline.data.arrays import Arrays
 from pipeline.mirror import Mirror
-from pipeline.points.checkpoint import Checkpoints
 from pipeline.points.folder import PointFolder
 from pipeline.points.identity import signature
-from pipeline.points.point import Outcome, read_point
+from pipeline.points.point import Outcome
+from pipeline.points.reading import read_point
 from pipeline.sweep import pacing
 from pipeline.sweep import sweep as sweep_module
 from pipeline.sweep import training as training_module

@@ -14,7 +14,7 @@ from pipeline.points.job import Job, State
 from pipeline.points.point import Point, name_of, outcome_of
 from pipeline.sweep.tables import plan_table, points_table
 from pipeline.system.errors import LabError
-from tests.points.test_points import ONE
+from tests.points.test_reading import ONE
 
 Make = Callable[..., Job]
 

@@ -23,7 +23,7 @@ from mlflow.exceptions import MlflowException
 from pipeline import mirror as mirror_module
 from pipeline.config.schema import Tracking
 from pipeline.mirror import Mirror
-from pipeline.points.point import read_point
+from pipeline.points.reading import read_point
 from pipeline.points.sweep_record import SweepRecord
 from pipeline.rebuild import rebuild
 from pipeline.sweep.sweep import Sweep

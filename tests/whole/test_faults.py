@@ -16,7 +16,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 
 from pipeline.points.folder import CHECKPOINT
-from pipeline.points.point import read_point
+from pipeline.points.reading import read_point
 from pipeline.tracking.store import store_uri
 
 GRID = ("-m", "experiment=three_bits", "model.hidden_size=4,32", "results=results/three_bits/numpy")

@@ -12,7 +12,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from pipeline.backends.contract import Report
+from pipeline.backends.contract import Checkpoints, Report
 from pipeline.backends.keras.network import LoopedNetwork, Network, build
 from pipeline.backends.keras.optimizers import Watched
 from pipeline.backends.keras.state import restore, state_of
@@ -22,7 +22,6 @@ from pipeline.backends.shared.recorder import Recorder, Standing
 from pipeline.backends.shared.schedules import updates_per_epoch
 from pipeline.config.schema import Config
 from pipeline.data.arrays import Arrays, epoch_order
-from pipeline.points.checkpoint import Checkpoints
 from pipeline.system.errors import LabError
 
 EVALUATION_ROWS = 2048

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from pipeline.backends.contract import Report
+from pipeline.backends.contract import Checkpoints, Report
 from pipeline.backends.numpy.array_modules import to_host
 from pipeline.backends.numpy.network import Array
 from pipeline.backends.numpy.stack import Measures, Stack
@@ -16,7 +16,6 @@ from pipeline.backends.shared.initial_weights import Weights, draw
 from pipeline.backends.shared.recorder import Recorder, Standing
 from pipeline.config.schema import Config
 from pipeline.data.arrays import Arrays
-from pipeline.points.checkpoint import Checkpoints
 
 
 def train(

@@ -11,12 +11,10 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.backends.choose import Train
-from pipeline.backends.contract import Report, State
+from pipeline.backends.contract import Checkpoints, Report, State, Train
 from pipeline.backends.shared.history import History, record_epochs, snapshot_epochs, weight_metrics
 from pipeline.config.schema import Config
 from pipeline.data.arrays import Arrays
-from pipeline.points.checkpoint import Checkpoints
 
 
 class Standing(NamedTuple):

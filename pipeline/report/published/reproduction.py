@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -11,7 +10,8 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from pipeline.points.point import Point
-from pipeline.system.errors import LabError
+from pipeline.system.files import readable
+from pipeline.system.formats import read_rows
 
 Results = Mapping[str, Mapping[str, Sequence[Point]]]
 """Trained points by study and backend."""
@@ -172,32 +172,24 @@ def read_spreads(file: Path) -> Spreads:
     """Read the table that pipeline.rounding writes; nothing was measured where there is none.
 
     Raises:
-        LabError: it cannot be read.
+        LabError: it is another table, or cannot be read.
     """
-    try:
-        with file.open(newline="") as stream:
-            reader = csv.DictReader(stream)
-            rows = list(reader)
-        if reader.fieldnames is None or set(reader.fieldnames) != set(ROUNDING_COLUMNS):
-            raise ValueError(f"columns {', '.join(reader.fieldnames or [])}")
+    if not file.exists():
+        return {}
+    with readable(
+        f"The measured rounding in {file}",
+        expected=f"a CSV file with the columns {', '.join(ROUNDING_COLUMNS)}",
+        fix="python -m pipeline.rounding writes it again",
+    ):
         spreads = {}
-        for row in rows:
+        for row in read_rows(file.read_bytes(), ROUNDING_COLUMNS):
             size = int(row["model.hidden_size"]) if row["model.hidden_size"] else None
             key = (row["study"], row["quantity"], size, float(row["optimizer.learning_rate"]), row["place"])
             smallest, largest = float(row["smallest"]), float(row["largest"])
             if not (math.isfinite(largest - smallest) and smallest <= largest):
                 raise ValueError(f"no range from {smallest} to {largest}")
             spreads[key] = smallest, largest
-        return spreads
-    except (FileNotFoundError, NotADirectoryError):
-        return {}
-    except (OSError, ValueError, TypeError, csv.Error) as error:
-        raise LabError(
-            f"The measured rounding in {file} cannot be read.",
-            expected=f"a CSV file with the columns {', '.join(ROUNDING_COLUMNS)}",
-            received=f"{type(error).__name__}: {error}",
-            fix="python -m pipeline.rounding writes it again",
-        ) from None
+    return spreads
 
 
 def metric_at(point: Point | None, metric: str, step: int) -> float | None:
@@ -273,19 +265,15 @@ def _cell(
 
 
 def _read_table(file: Path, columns: Sequence[str]) -> list[dict[str, float]]:
-    try:
-        with file.open(newline="") as stream:
-            rows = [{name: float(row[name]) for name in columns} for row in csv.DictReader(stream)]
+    with readable(
+        f"The published numbers in {file}",
+        expected=f"a CSV file with the columns {', '.join(columns)}, numbers only",
+        fix="restore the file from git, or name the folder: published=DIR",
+    ):
+        rows = [{name: float(row[name]) for name in columns} for row in read_rows(file.read_bytes(), columns)]
         for row in rows:
             if not all(map(math.isfinite, row.values())):
-                raise ValueError(f"a number that is none: {row}")
+                raise ValueError(f"a value that is not a number: {row}")
             if any(row[name] < 0 or row[name] != int(row[name]) for name in WHOLE.intersection(row)):
-                raise ValueError(f"a place that is no whole number: {row}")
-        return rows
-    except (OSError, KeyError, ValueError, TypeError, csv.Error) as error:
-        raise LabError(
-            f"The published numbers in {file} cannot be read.",
-            expected=f"a CSV file with the columns {', '.join(columns)}, numbers only",
-            received=f"{type(error).__name__}: {error}",
-            fix="restore the file from git, or name the folder: published=DIR",
-        ) from None
+                raise ValueError(f"a place that is not a whole number: {row}")
+    return rows

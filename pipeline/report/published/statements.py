@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -14,7 +13,8 @@ from pipeline.diagnosis.trends import roughness
 from pipeline.points.point import Point
 from pipeline.report.published.reproduction import BACKENDS, SEED, Results, find_point
 from pipeline.studies.plot_data import Floats
-from pipeline.system.errors import LabError
+from pipeline.system.files import readable
+from pipeline.system.formats import read_rows
 from pipeline.system.wording import short
 
 Verdict = Literal["holds", "differs", "not run"]
@@ -62,26 +62,24 @@ def read_recorded(file: Path) -> dict[float, dict[str, Series]]:
     """Metrics by learning rate of a recorded run: a CSV file of learning_rate, epoch and metrics.
 
     Raises:
-        LabError: the file is not such a table.
+        DamagedError: the file is not such a table.
+        LabError: it cannot be read for another reason.
     """
-    try:
-        with file.open(newline="") as stream:
-            rows = [{name: float(value) for name, value in row.items() if value} for row in csv.DictReader(stream)]
-        if not rows or not all(math.isfinite(row[key]) for row in rows for key in ("learning_rate", "epoch")):
-            raise ValueError("no rows, or a rate or an epoch that is no number")
+    with readable(
+        f"The recorded run in {file}",
+        expected="a CSV file with the columns learning_rate, epoch, train/loss, train/accuracy, test/loss, "
+        "test/accuracy",
+        fix="restore the file from git, or delete it",
+    ):
+        rows = [{name: float(value) for name, value in row.items() if value} for row in read_rows(file.read_bytes())]
+        places = [row.get(key, math.nan) for row in rows for key in ("learning_rate", "epoch")]
+        if not rows or not all(map(math.isfinite, places)):
+            raise ValueError("no rows, or a rate or an epoch that is not a number")
         by_rate: dict[float, dict[str, Series]] = {}
         for rate in sorted({row["learning_rate"] for row in rows}):
             mine = [row for row in rows if row["learning_rate"] == rate]
             names = [name for name in rows[0] if name not in ("learning_rate", "epoch")]
             by_rate[rate] = {name: _series(mine, name) for name in dict.fromkeys([*names, "train/loss"])}
-    except (OSError, KeyError, ValueError, TypeError, csv.Error) as error:
-        raise LabError(
-            f"The recorded run in {file} cannot be read.",
-            expected="a CSV file with the columns learning_rate, epoch, train/loss, train/accuracy, test/loss, "
-            "test/accuracy",
-            received=f"{type(error).__name__}: {error}",
-            fix="restore the file from git, or take it away",
-        ) from None
     return by_rate
 
 

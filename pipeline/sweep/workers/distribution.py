@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 from omegaconf import DictConfig
 
 from pipeline.config.schema import Tracking
-from pipeline.points.folder import read_run
 from pipeline.points.job import Job
+from pipeline.points.reading import read_run
 from pipeline.points.sweep_record import SweepRecord
 from pipeline.sweep.grouping import units
 from pipeline.sweep.training import POLL_SECONDS, PassTraining
@@ -85,10 +85,10 @@ class Distribution:
             return
         self._check_server()
         with _claimed(jobs):
-            left = [job for job in jobs if job.state != "done"]
+            left = [job for job in jobs if job.state not in ("done", "failed")]
             self._note_replaced(left)
             self._fetch_earlier(left)
-            left = [job for job in left if job.state != "complete"]
+            left = [job for job in left if job.state not in ("complete", "failed")]
             try:
                 self._hand_out(left)
             finally:
@@ -198,6 +198,8 @@ class Distribution:
         """See what has become of a point."""
         error = report.get("error")
         job.look()
+        if job.state == "failed":  # it is there, and cannot be read
+            return
         new = _attempts(job)[0] not in self._replaced.get(job.signature, [])
         if job.state == "done" and not new:  # that it was trained before is not what was asked for
             job.state, job.point = "to run", None

@@ -107,7 +107,7 @@ class _Worker:
 
     def _is_replaced(self, job: Job) -> bool:
         """Whether a point that is to be trained again was, before a worker was lost; if it was begun, it goes on."""
-        from pipeline.points.folder import read_run
+        from pipeline.points.reading import read_run
         from pipeline.sweep.training import take_over
 
         if not job.config.force or self.apart:  # what another disk has is nothing that this command knows of

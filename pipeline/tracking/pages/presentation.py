@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import tempfile
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -11,16 +10,16 @@ from typing import Any
 
 from PIL import Image
 
-from pipeline.config.reading import read_config
 from pipeline.config.schema import Config
 from pipeline.diagnosis.networks import diagnose
 from pipeline.drawing.axes import rate_colour
 from pipeline.drawing.pixels import hexadecimal
 from pipeline.points.point import POINTS, Point
+from pipeline.points.reading import read_own_config
 from pipeline.points.sweep_record import SweepRecord, all_sweeps
 from pipeline.studies.answers import headline
 from pipeline.studies.images.stepped import image_keys, stepped_images
-from pipeline.system.errors import LabError
+from pipeline.system.errors import DamagedError
 from pipeline.system.files import explained, written_whole
 from pipeline.tracking.dataset import checksums_in, dataset_of
 from pipeline.tracking.models import log_models
@@ -138,6 +137,6 @@ def _configs(root: Path, sweep: SweepRecord) -> Iterator[Config]:
     """The configs of a sweep's points, as far as they are on disk."""
     for point in sweep.points:
         try:
-            yield read_config(json.loads((root / POINTS / point["signature"] / "config.json").read_text()))
-        except (OSError, ValueError, LabError):  # not trained here, or damaged: told where its numbers are needed
+            yield read_own_config(root / POINTS / point["signature"])
+        except DamagedError:  # not trained here, or damaged: told where its numbers are needed
             continue

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from pipeline.pulled import SOME, locked_results, or_pulled, tell_missing
-from pipeline.system.errors import LabError
+from pipeline.points.results import SOME, locked_results, read_study, tell_missing
+from pipeline.system.errors import DamagedError
 from pipeline.system.project import PROJECT
 
 
@@ -63,11 +63,10 @@ def test_a_folder_without_its_list_of_points_is_not_here(tmp_path: Path, capsys:
     assert "1 of 1 results folders that dvc.lock names are not here: results/a/numpy\n" in capsys.readouterr().err
 
 
-def test_an_error_is_told_with_the_other_way_out() -> None:
-    with pytest.raises(LabError) as raised, or_pulled():
-        raise LabError("It cannot be read.", received="half of it", fix="delete it and train it again")
-    assert str(raised.value).splitlines() == [
-        "It cannot be read.",
-        "  received: half of it",
-        "  to do:    delete it and train it again, or bring it back with dvc pull (deploy/remote.md)",
-    ]
+def test_damage_is_told_with_the_other_way_out(tmp_path: Path) -> None:
+    with pytest.raises(DamagedError) as raised:
+        read_study(tmp_path / "results" / "a" / "numpy")
+    assert str(raised.value).splitlines()[-1] == (
+        f"  to do:    delete {tmp_path}/results/a/numpy and train it again, "
+        "or bring it back with dvc pull (deploy/remote.md)"
+    )
