@@ -75,9 +75,15 @@ def read_point(folder: Path, name: str) -> Point:
             check(history.map_arrays, config.grid)
         for table in map(Path, files):
             if table.suffix == ".csv" and len(table.parts) == 1 and table.name != "metrics.csv":
-                rows = read_rows((folder / table).read_bytes())
-                history.tables[table.stem] = [{key: float(value) for key, value in row.items()} for row in rows]
+                history.tables[table.stem] = _read_table(folder / table)
     return Point(name, folder, config, history, outcome)
+
+
+def _read_table(file: Path) -> list[dict[str, float]]:
+    rows = [{key: float(value) for key, value in row.items()} for row in read_rows(file.read_bytes())]
+    if not rows:
+        raise ValueError(f"{file.name} has no rows")
+    return rows
 
 
 def _read_snapshots(folder: Path, config: Config, history: History) -> None:

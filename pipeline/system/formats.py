@@ -82,6 +82,16 @@ def stored_members(file: Path) -> Iterator[tuple[str, bytes]]:
         raise ValueError(f"{file.name} is not a whole zip archive: {error}") from None
 
 
+def read_array(file: Path) -> NDArray[np.generic]:
+    """Read an .npy as `numpy.save` writes it, without pickle.
+
+    Raises:
+        OSError: it is not there, or cannot be read.
+        ValueError: it is cut short, changed or of another kind.
+    """
+    return _array(file.read_bytes(), file.name)
+
+
 def read_arrays(file: Path) -> dict[str, NDArray[np.generic]]:
     """Read an .npz as `numpy.savez` writes it: without pickle, and stored as it is, so that nothing can unfold.
 
@@ -89,22 +99,16 @@ def read_arrays(file: Path) -> dict[str, NDArray[np.generic]]:
         OSError: it is not there, or cannot be read.
         ValueError: it is cut short, changed or of another kind.
     """
-    arrays = {}
-    for name, content in stored_members(file):
-        length = _array_bytes(content, f"{name} in {file.name}")
-        if length != len(content):  # before NumPy makes room for what a damaged shape says
-            raise ValueError(f"{name} in {file.name} has {len(content)} bytes, its array {length}")
-        array = np.lib.format.read_array(io.BytesIO(content), allow_pickle=False)
-        arrays[name.removesuffix(".npy")] = array
-    return arrays
+    return {
+        name.removesuffix(".npy"): _array(content, f"{name} in {file.name}") for name, content in stored_members(file)
+    }
 
 
-def _array_bytes(content: bytes, what: str) -> int:
-    """How long an .npy file is by its header."""
+def _array(content: bytes, what: str) -> NDArray[np.generic]:
     stream = io.BytesIO(content)
     try:
         if np.lib.format.read_magic(stream) != (1, 0):
-            raise ValueError("another version than NumPy writes for arrays of numbers")
+            raise ValueError("another version of the format than arrays of numbers have")
         shape, _, dtype = np.lib.format.read_array_header_1_0(stream)
     except (
         ValueError,
@@ -117,6 +121,9 @@ def _array_bytes(content: bytes, what: str) -> int:
         MemoryError,
     ) as error:  # NumPy evaluates these few bytes as a Python literal, which can fail in any of these ways
         raise ValueError(f"{what} is not an array: {error}") from None
-    if dtype.hasobject:
-        raise ValueError(f"{what} holds Python objects, which need allow_pickle")
-    return stream.tell() + math.prod(shape) * dtype.itemsize
+    length = stream.tell() + math.prod(shape) * dtype.itemsize
+    if length != len(content) and not dtype.hasobject:  # before NumPy makes room for what a damaged shape says
+        raise ValueError(f"{what} has {len(content)} bytes, and its array {length}")
+    stream.seek(0)
+    array: NDArray[np.generic] = np.lib.format.read_array(stream, allow_pickle=False)
+    return array

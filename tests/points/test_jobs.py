@@ -12,6 +12,7 @@ import pytest
 
 from pipeline.backends.contract import State
 from pipeline.backends.shared.history import History
+from pipeline.points import checkpoint as checkpoints
 from pipeline.points.folder import CHECKPOINT, JOURNAL, PointFolder
 from pipeline.points.identity import signature, signed_text
 from pipeline.points.job import Job, summary
@@ -20,6 +21,7 @@ from pipeline.points.reading import read_point
 from pipeline.system.errors import LabError
 from pipeline.system.files import SUMS, write_sums
 from tests.points.test_reading import CHECKSUMS, HISTORY, ONE
+from tests.support.damage import MACHINE, check_machine_error, fail_at
 
 SIGNED = signed_text(ONE, CHECKSUMS)
 STATE: State = {"updates": np.array(2)}
@@ -310,3 +312,69 @@ def test_a_command_says_what_it_will_do(tmp_path: Path, states: Sequence[Where],
     for one, state in zip(jobs, states, strict=True):
         one.state = state
     assert summary(jobs, repeated) == text
+
+
+# --- what may be whole
+
+
+@pytest.mark.parametrize("name", ["weights.npz", "run.json", "signed.json", SUMS])
+@pytest.mark.parametrize("error", MACHINE, ids=repr)
+def test_a_point_that_cannot_be_read_now_fails_and_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, error: OSError | MemoryError
+) -> None:
+    folder = complete(tmp_path).folder
+    before = everything(tmp_path)
+    for step in (Job.look, Job.adopt):
+        one = job(tmp_path)
+        with monkeypatch.context() as patched:
+            fail_at(patched, folder.final / name, error)
+            step(one)
+        assert (one.state, one.point) == ("failed", None)
+        assert one.error is not None
+        check_machine_error(one.error, error, folder.final)
+        assert everything(tmp_path) == before
+        step(one)
+        assert one.point is not None
+
+
+@pytest.mark.parametrize("error", MACHINE, ids=repr)
+def test_a_sealed_point_that_cannot_be_read_now_is_not_gone_on_with(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: OSError | MemoryError
+) -> None:
+    left = sealed(tmp_path)
+    before = everything(tmp_path)
+    one = job(tmp_path)
+    with monkeypatch.context() as patched:
+        fail_at(patched, left.folder.path / "weights.npz", error)
+        one.adopt()
+    assert one.state == "failed"
+    assert everything(tmp_path) == before
+
+
+@pytest.mark.parametrize("name", [CHECKPOINT, JOURNAL, "signed.json", "run.json"])
+@pytest.mark.parametrize("error", MACHINE, ids=repr)
+def test_a_checkpoint_that_cannot_be_read_now_is_not_thrown_away(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, error: OSError | MemoryError
+) -> None:
+    folder = in_training(tmp_path).folder.path
+    before = everything(tmp_path)
+    with monkeypatch.context() as patched:
+        fail_at(patched, folder / name, error)
+        with pytest.raises(LabError) as told:
+            opened(tmp_path)
+    check_machine_error(told.value, error, folder)
+    assert everything(tmp_path) == before
+    assert opened(tmp_path).begun == 2
+
+
+def test_a_bug_of_ours_does_not_throw_a_checkpoint_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    in_training(tmp_path)
+    before = everything(tmp_path)
+
+    def fail(*arguments: object) -> None:
+        raise TypeError("ours")
+
+    monkeypatch.setattr(checkpoints, "unstack_snapshots", fail)
+    with pytest.raises(TypeError, match="ours"):
+        opened(tmp_path)
+    assert everything(tmp_path) == before

@@ -21,7 +21,6 @@ from hypothesis import strategies as st
 
 from pipeline.backends.contract import State
 from pipeline.backends.shared.history import History, Metric
-from pipeline.points.checkpoint import State
 from pipeline.points.folder import CHECKPOINT, JOURNAL, PointFolder
 from pipeline.points.point import POINTS
 from pipeline.points.reading import read_point, read_run

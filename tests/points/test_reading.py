@@ -18,13 +18,14 @@ from hypothesis import strategies as st
 
 from pipeline.backends.shared.history import History, Metric
 from pipeline.config.schema import Config
+from pipeline.points import reading
 from pipeline.points.folder import PointFolder
 from pipeline.points.identity import signature, signed_text
 from pipeline.points.point import outcome_of
-from pipeline.points.reading import FILES, read_point
-from pipeline.system.errors import LabError
+from pipeline.points.reading import FILES, read_own_config, read_own_point, read_point, read_run
+from pipeline.system.errors import DamagedError, LabError
 from pipeline.system.files import SUMS, write_sums
-from tests.support.damage import Trap, cut, flipped, lengthened, replaced
+from tests.support.damage import MACHINE, Trap, check_machine_error, cut, fail_at, flipped, lengthened, replaced
 from tests.support.trained import config, trained
 
 ONE = config("experiment=line_y3x", "training.epochs=4", "recording.direction_changes=true", "model.hidden_size=null")
@@ -34,12 +35,15 @@ TABLES = ("direction_changes.csv", "first_epochs.csv")
 ALL = sorted([*FILES, *TABLES, "signed.json", "run.json", "plots/loss.png", SUMS])
 
 
-def write(project: Path, history: History = HISTORY, point: Config = ONE) -> Path:
+TOLD = {"name": "it", "overrides": ["seed=2"], "tags": {"command": "x"}, "attempt": "1", "started": 2, "owner": "me"}
+
+
+def write(project: Path, history: History = HISTORY, point: Config = ONE, told: bool = False) -> Path:
     folder = PointFolder(project, signature(point, CHECKSUMS))
     folder.begin()
     folder.write_text("signed.json", signed_text(point, CHECKSUMS))
     folder.write_json("config.json", point.model_dump(mode="json"))
-    folder.write_json("run.json", {})
+    folder.write_json("run.json", TOLD if told else {})
     folder.write_history(history)
     (folder.path / "plots" / "loss.png").write_bytes(b"\x89PNG")
     return folder.complete()
@@ -262,3 +266,124 @@ def test_a_list_of_checksums_that_leaves_a_file_out(written: Path) -> None:
     for name in sorted(FILES):
         write_sums(written, but=name)
         assert f"{SUMS} does not name {name}" in refusal(written)
+
+
+# --- what is said: of every file, damaged in every way
+
+
+@pytest.fixture
+def own(tmp_path: Path) -> Path:
+    """A point with everything that training writes."""
+    return write(tmp_path, told=True)
+
+
+def missing(file: Path) -> None:
+    file.unlink()
+
+
+def halved(file: Path) -> None:
+    content = file.read_bytes()
+    file.write_bytes(content[: len(content) // 2])
+
+
+def changed(file: Path) -> None:
+    file.write_bytes(flipped(file.read_bytes(), 5, 3, b""))
+
+
+def of_another_kind(file: Path) -> None:
+    file.write_bytes(pickle.dumps([1]))
+
+
+def a_folder(file: Path) -> None:
+    file.unlink()
+    file.mkdir()
+
+
+@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize("damage", [missing, halved, changed, of_another_kind, a_folder])
+def test_damage_is_told_as_such(own: Path, name: str, damage: Callable[[Path], None]) -> None:
+    damage(own / name)
+    with pytest.raises(DamagedError) as told:
+        read_own_point(own, "mine", own.name)
+    assert str(told.value).startswith(f"The trained point in {own} cannot be read.\n")
+    assert str(told.value).endswith(f"delete {own} and train it again")
+
+
+@pytest.mark.parametrize("name", ["config.json", "outcome.json", "metrics.csv", "weights.npz", *TABLES])
+@pytest.mark.parametrize("content", [b"", b"null", b"[1]", b"3", b'{"a": 1}', b"[" * 100_000, b"a,b\n1\n", b"a\n1,2\n"])
+def test_content_of_another_type_is_damage_though_its_checksum_holds(own: Path, name: str, content: bytes) -> None:
+    """Which is seen by looking, not by an error that a wrong type happens to end in."""
+    (own / name).write_bytes(content)
+    write_sums(own)
+    with pytest.raises(DamagedError, match=r"received: (ValidationError|ValueError|JSONDecodeError)"):
+        read_own_point(own, "mine", own.name)
+
+
+KEYS = list(asdict(outcome_of(HISTORY)))
+
+
+@pytest.mark.parametrize("key", KEYS)
+@pytest.mark.parametrize("value", ["x", [1], {"a": "b"}, True])
+def test_a_value_of_an_outcome_of_another_type_is_damage(own: Path, key: str, value: Any) -> None:
+    (own / "outcome.json").write_text(json.dumps(asdict(outcome_of(HISTORY)) | {key: value}))
+    write_sums(own)
+    with pytest.raises(DamagedError, match=key):
+        read_own_point(own, "mine", own.name)
+
+
+def test_a_different_point_and_one_that_does_not_say_how_it_was_trained(own: Path) -> None:
+    assert read_own_point(own, "mine", own.name).history.metrics == HISTORY.metrics
+    with pytest.raises(DamagedError, match="holds a different point"):
+        read_own_point(own, "mine", "0" * 16)
+    (own / "run.json").write_text("{}")
+    write_sums(own)
+    with pytest.raises(DamagedError, match="Nothing tells how"):
+        read_own_point(own, "mine", own.name)
+
+
+# --- what is not said of a file that may be whole
+
+
+@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize("opening", [0, 1])
+@pytest.mark.parametrize("error", MACHINE, ids=repr)
+def test_what_the_machine_refuses_is_not_taken_for_damage(
+    own: Path, monkeypatch: pytest.MonkeyPatch, name: str, opening: int, error: OSError | MemoryError
+) -> None:
+    """At the first opening its checksum is looked at, at the second it is read."""
+    if opening == 1 and name in ("plots/loss.png", SUMS):
+        return  # opened once
+    before = (own / name).read_bytes()
+    fail_at(monkeypatch, own / name, error, opening)
+    with pytest.raises(LabError) as told:
+        read_own_point(own, "mine", own.name)
+    check_machine_error(told.value, error, own)
+    monkeypatch.undo()
+    assert (own / name).read_bytes() == before
+    assert read_own_point(own, "mine", own.name).history.metrics == HISTORY.metrics
+
+
+@pytest.mark.parametrize("error", MACHINE, ids=repr)
+def test_neither_is_a_config_or_a_run(own: Path, monkeypatch: pytest.MonkeyPatch, error: OSError | MemoryError) -> None:
+    readers: dict[str, Callable[[Path], object]] = {"config.json": read_own_config, "run.json": read_run}
+    for name, read in readers.items():
+        with monkeypatch.context() as patched:
+            fail_at(patched, own / name, error)
+            with pytest.raises(LabError) as told:
+                read(own)
+        check_machine_error(told.value, error, own)
+
+
+BUGS: list[Exception] = [TypeError("ours"), RuntimeError("ours"), KeyError("ours"), AttributeError("ours")]
+
+
+@pytest.mark.parametrize("part", ["checked_files", "read_journal", "read_config", "unstack_snapshots", "Point"])
+@pytest.mark.parametrize("error", BUGS, ids=repr)
+def test_a_bug_of_ours_passes_through(own: Path, monkeypatch: pytest.MonkeyPatch, part: str, error: Exception) -> None:
+    def fail(*arguments: object, **more: object) -> None:
+        raise error
+
+    monkeypatch.setattr(reading, part, fail)
+    with pytest.raises(type(error), match="ours") as raised:
+        read_own_point(own, "mine", own.name)
+    assert raised.value is error

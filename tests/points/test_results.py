@@ -8,8 +8,9 @@ import pytest
 import yaml
 
 from pipeline.points.results import SOME, locked_results, read_study, tell_missing
-from pipeline.system.errors import DamagedError
+from pipeline.system.errors import DamagedError, LabError
 from pipeline.system.project import PROJECT
+from tests.support.damage import MACHINE, check_machine_error, fail_at
 
 
 def lock(project: Path, *outs: str) -> Path:
@@ -70,3 +71,14 @@ def test_damage_is_told_with_the_other_way_out(tmp_path: Path) -> None:
         f"  to do:    delete {tmp_path}/results/a/numpy and train it again, "
         "or bring it back with dvc pull (deploy/remote.md)"
     )
+
+
+@pytest.mark.parametrize("error", MACHINE, ids=repr)
+def test_a_lock_that_the_machine_does_not_let_be_read_is_not_taken_for_an_empty_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: OSError | MemoryError
+) -> None:
+    results = lock(tmp_path, "results/a/numpy")
+    fail_at(monkeypatch, tmp_path / "dvc.lock", error)
+    with pytest.raises(LabError) as told:
+        locked_results(tmp_path, results)
+    check_machine_error(told.value, error, tmp_path / "dvc.lock")

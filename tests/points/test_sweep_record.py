@@ -27,6 +27,7 @@ from pipeline.points.sweep_record import (
     write_sweep,
 )
 from pipeline.system.errors import LabError
+from tests.support.damage import MACHINE, check_machine_error, fail_at
 from tests.sweep.test_tables import ended
 
 HEX = st.text("0123456789abcdef", min_size=16, max_size=16)
@@ -245,3 +246,17 @@ def test_long_names_stay_names_of_folders() -> None:
     points = list_points([(long, "a" * 16), (long, "b" * 16)])
     assert len({point["folder"] for point in points}) == 2
     assert all(len(point["folder"]) <= 100 for point in points)
+
+
+@pytest.mark.parametrize("error", MACHINE, ids=repr)
+def test_one_that_the_machine_does_not_let_be_read_stops_the_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: OSError | MemoryError
+) -> None:
+    """It is not left out: `pipeline.remove` deletes the points that no sweep has."""
+    folder = sweep_folder(tmp_path, RECORD.key)
+    write_sweep(folder, RECORD)
+    fail_at(monkeypatch, folder / "sweep.json", error)
+    for read in (lambda: read_sweep(folder), lambda: list(all_sweeps(tmp_path))):
+        with pytest.raises(LabError) as told:
+            read()
+        check_machine_error(told.value, error, folder)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import errno
+import itertools
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.system.errors import DamagedError
+from pipeline.system.errors import DamagedError, LabError
 from pipeline.system.files import readable
 
 
@@ -46,3 +49,32 @@ class Trap:
 
     def __reduce__(self) -> tuple[Any, tuple[Any, ...]]:
         return Path.touch, (self.file,)
+
+
+MACHINE: list[OSError | MemoryError] = [
+    *(OSError(number, os.strerror(number)) for number in (errno.EACCES, errno.EIO, errno.ENOSPC, errno.EMFILE)),
+    MemoryError("Unable to allocate 7 GiB"),
+]
+"""What a machine raises that does not let a whole file be read."""
+
+
+def fail_at(
+    monkeypatch: pytest.MonkeyPatch, file: Path, error: OSError | MemoryError, opening: int | None = None
+) -> None:
+    """Let `file` fail to open: the first time (0), the second, ...; None: always."""
+    opened, count = Path.open, itertools.count()
+
+    def open_(self: Path, *arguments: Any, **more: Any) -> Any:
+        if self == file and opening in (None, next(count)):
+            raise error
+        return opened(self, *arguments, **more)
+
+    monkeypatch.setattr(Path, "open", open_)
+
+
+def check_machine_error(told: LabError, error: OSError | MemoryError, path: Path) -> None:
+    """The message must name the path and the cause, and must not take the file for damaged."""
+    assert not isinstance(told, DamagedError)
+    assert str(path) in str(told)
+    assert str(error.args[-1]) in str(told)
+    assert "delete" not in str(told)

@@ -18,18 +18,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.system.errors import LabError
+from pipeline.system.errors import DamagedError, LabError
 from pipeline.system.files import (
     SUMS,
     checked_files,
     explained,
     file_sha256,
+    named_files,
+    readable,
     scratch_beside,
     write_file,
     write_sums,
     written_whole,
 )
 from pipeline.system.project import PROJECT
+from tests.support.damage import MACHINE
 
 
 def test_a_file_is_replaced_whole(tmp_path: Path) -> None:
@@ -265,3 +268,50 @@ def test_a_name_outside_the_folder_is_refused_though_its_checksum_holds(tmp_path
     (folder / SUMS).write_text(f"{file_sha256(outside)}  {name.format(outside=outside)}\n")
     with pytest.raises(ValueError, match="names a file outside"):
         checked_files(folder)
+
+
+# --- what cannot be read
+
+
+DAMAGE: list[Exception] = [
+    FileNotFoundError(2, "No such file or directory", "it"),
+    IsADirectoryError(21, "Is a directory", "it"),
+    NotADirectoryError(20, "Not a directory", "it"),
+    ValueError("half of it"),
+    UnicodeDecodeError("utf-8", b"\xff", 0, 1, "invalid start byte"),
+]
+
+
+@pytest.mark.parametrize("error", DAMAGE, ids=lambda error: type(error).__name__)
+def test_damage_is_said_with_what_to_do(error: Exception) -> None:
+    with pytest.raises(DamagedError) as told, readable("The list it", expected="a list", fix="delete it"):
+        raise error
+    assert str(told.value).splitlines() == [
+        "The list it cannot be read.",
+        "  expected: a list",
+        f"  received: {type(error).__name__}: {error}",
+        "  to do:    delete it",
+    ]
+
+
+@pytest.mark.parametrize("error", MACHINE, ids=repr)
+def test_what_the_machine_refuses_is_not_said_to_be_damage(error: Exception) -> None:
+    with pytest.raises(LabError) as told, readable("The list it", expected="a list", fix="delete it"):
+        raise error
+    assert not isinstance(told.value, DamagedError)
+    assert str(told.value).startswith("The list it cannot be read.")
+    assert f"{type(error).__name__}: {error}" in str(told.value)
+    assert "delete" not in str(told.value)
+
+
+@pytest.mark.parametrize("error", [TypeError(), KeyError(), RuntimeError(), AttributeError(), LabError("said already")])
+def test_other_errors_pass_through(error: Exception) -> None:
+    with pytest.raises(type(error)) as raised, readable("The list it", expected="a list", fix="delete it"):
+        raise error
+    assert raised.value is error
+
+
+@pytest.mark.parametrize("name", ["a" * 256, "plots/" + "ä" * 128])
+def test_a_name_that_no_disk_takes_is_refused(name: str) -> None:
+    with pytest.raises(ValueError, match="a longer name than a disk takes"):
+        named_files(f"{'0' * 64}  {name}\n".encode())

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipeline.system.formats import read_arrays
-from tests.support.damage import refused
+from pipeline.system.formats import read_array, read_arrays, read_json, read_rows, stored_members
+from tests.support.damage import MACHINE, fail_at, refused
 
 # --- arrays
 
@@ -105,3 +105,71 @@ def test_an_array_with_an_archive_behind_it_is_read_as_the_archive(tmp_path: Pat
     file = npz(tmp_path, a=np.arange(2))
     file.write_bytes(stream.getvalue() + file.read_bytes())
     assert list(read_arrays(file)) == ["a"]
+
+
+def test_an_array_alone_is_read_as_it_was_written(tmp_path: Path) -> None:
+    for array in (np.arange(6, dtype=np.uint8).reshape(2, 3), np.zeros((3, 0)), np.array(7), np.arange(6.0)[::2]):
+        np.save(tmp_path / "a.npy", array)
+        read = read_array(tmp_path / "a.npy")
+        assert (read.dtype, read.shape, read.tobytes()) == (array.dtype, array.shape, array.tobytes())
+        assert read.flags.writeable
+
+
+# --- archives
+
+
+def test_members_are_read_as_they_were_stored(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.writestr("a.json", b"{}")
+        archive.writestr("b/c", bytes(range(256)))
+    assert dict(stored_members(tmp_path / "a.zip")) == {"a.json": b"{}", "b/c": bytes(range(256))}
+
+
+def test_an_encrypted_archive_is_refused(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.writestr("a", b"1")
+    content = bytearray((tmp_path / "a.zip").read_bytes())
+    content[content.index(b"PK\1\2") + 8] |= 1
+    (tmp_path / "a.zip").write_bytes(content)
+    with pytest.raises(ValueError, match="encrypted"):
+        dict(stored_members(tmp_path / "a.zip"))
+
+
+@pytest.mark.parametrize("error", MACHINE, ids=repr)
+def test_an_error_of_the_disk_is_none_of_the_content(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    file = npz(tmp_path, a=np.arange(3))
+    fail_at(monkeypatch, file, error)  # type: ignore[arg-type]
+    with pytest.raises(type(error)) as raised:
+        read_arrays(file)
+    assert raised.value is error
+
+
+# --- JSON and CSV
+
+
+@pytest.mark.parametrize("content", [b"", b"null", b"[]", b"3", b"{", b"\xff", b"[" * 200_000, b'{"a":' * 200_000])
+def test_only_an_object_is_read(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "a.json").write_bytes(content)
+    with refused():
+        read_json(tmp_path / "a.json")
+    (tmp_path / "a.json").write_bytes('{"ä": [1]}'.encode())
+    assert read_json(tmp_path / "a.json") == {"ä": [1]}
+
+
+def test_rows_have_a_text_for_every_column() -> None:
+    assert list(read_rows(b'a,b\n1,\n\n"x,\ny",2\n')) == [{"a": "1", "b": ""}, {"a": "x,\ny", "b": "2"}]
+    assert list(read_rows(b"b,a\n2,1\n", ("a", "b"))) == [{"b": "2", "a": "1"}]
+    assert list(read_rows(b"a,b\n", ("a", "b"))) == []
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"\n", b"a\n1\n", b"a,b,c\n1,2,3\n", b"a,b\n1\n", b"a,b\n1,2,3\n", b"a,b\n1,2\n3", b"a,b\n\xff,1\n",
+     b"a,a\n1,2\n", b"a,b\n" + b"x" * 200_000],
+    ids=lambda content: repr(content[:12]),
+)  # fmt: skip
+def test_other_columns_and_rows_cut_short_are_refused(content: bytes) -> None:
+    with refused():
+        list(read_rows(content, ("a", "b")))

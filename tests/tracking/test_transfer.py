@@ -3,27 +3,33 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 from mlflow import MlflowClient
 
 from pipeline.config.schema import Tracking
-from pipeline.points.folder import PointFolder
+from pipeline.points.folder import CHECKPOINT, PointFolder
+from pipeline.points.job import Job
 from pipeline.sweep import pacing
 from pipeline.sweep.sweep import Sweep
 from pipeline.sweep.workers import distribution
-from pipeline.system.errors import LabError
+from pipeline.system.errors import DamagedError, LabError
 from pipeline.tracking import transfer
 from pipeline.tracking.tracker import Tracker
 from pipeline.tracking.transfer import FOLDER, drop_checkpoints, fetch_checkpoint, fetch_point, send_checkpoint
+from tests.points.test_jobs import complete, in_training, job
+from tests.support.damage import MACHINE, check_machine_error, cut, fail_at, flipped, replaced
 from tests.support.engines import HereEngine
 from tests.support.flaky_server import mlflow_server
 from tests.support.swept import Request, artifacts, at_epoch, interrupt, on_disk, rates, runs_of, statuses, swept
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("sketched")]
 GRID = ("0.01", "0.1")
+Damage = Callable[[bytes, int, int, bytes], bytes]
 
 
 @pytest.fixture(scope="module")
@@ -142,7 +148,9 @@ def kept_at_epoch(apart: Apart, monkeypatch: pytest.MonkeyPatch) -> tuple[Tracke
     return tracker, sweep, tracker.runs(job.signature)[0].run_id
 
 
-def test_the_newest_checkpoint_that_is_whole_is_taken(apart: Apart, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_newest_checkpoint_that_is_whole_is_taken(
+    apart: Apart, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     tracker, sweep, run_id = kept_at_epoch(apart, monkeypatch)
     (job,) = sweep.jobs.values()
     send_checkpoint(tracker, run_id, job.folder, 0)
@@ -150,7 +158,9 @@ def test_the_newest_checkpoint_that_is_whole_is_taken(apart: Apart, monkeypatch:
     tracker.log_file(run_id, apart.folder / "1.zip", FOLDER)
     shutil.rmtree(job.folder.path)
     job.folder = PointFolder(apart.node, job.signature)
+    capsys.readouterr()
     assert fetch_checkpoint(tracker, job)
+    assert capsys.readouterr().err.startswith("left out: The checkpoint 1.zip in MLflow cannot be read.")
     found = job.folder.resume()
     assert found is not None
     assert found.epoch == 7
@@ -188,3 +198,151 @@ def test_a_folder_that_arrives_damaged_is_told_and_not_put_in_place(apart: Apart
     with pytest.raises(LabError, match=r"metrics.csv is not the file that was written"):
         fetch_point(tracker, job)
     assert on_disk(apart.home) == before
+
+
+def test_a_file_that_is_missing_on_the_server_is_told_as_such(apart: Apart, monkeypatch: pytest.MonkeyPatch) -> None:
+    apart.command()
+    tracker = apart.tracker()
+    sweep = Sweep(apart.home, apart.asked()[0][0], 1)
+    job = sweep._training.job(*apart.asked()[0])
+    (run_id,) = (run.run_id for run in tracker.runs(job.signature))
+    tracker.remove_artifacts(run_id, "weights.npz")
+    before = on_disk(apart.home)
+    with pytest.raises(DamagedError, match=r"(?s)did not come home.*no weights.npz among them.*delete that run"):
+        fetch_point(tracker, job)
+    assert on_disk(apart.home) == before
+
+
+# --- without a server: what is damage, and what is not
+
+
+class Shelf:
+    """Has what a run has among its artifacts, in a folder."""
+
+    def __init__(self, folder: Path, signature: str) -> None:
+        self.folder, self.found = (
+            folder,
+            [SimpleNamespace(run_id="r", status="FINISHED", tags={"lab.complete": "1", "lab.attempt": "1"})],
+        )
+
+    def runs(self, signature: str) -> list[SimpleNamespace]:
+        return self.found
+
+    def artifacts(self, run_id: str, folder: str) -> list[str]:
+        there = sorted((self.folder / folder).iterdir()) if (self.folder / folder).exists() else []
+        return [path.relative_to(self.folder).as_posix() for path in there]
+
+    def download(self, run_id: str, path: str, destination: Path) -> None:
+        (destination / path).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(self.folder / path, destination / path)
+
+    def log_file(self, run_id: str, file: Path, folder: str) -> None:
+        (self.folder / folder).mkdir(parents=True, exist_ok=True)
+        shutil.copy(file, self.folder / folder)
+
+
+@pytest.fixture
+def shelf(tmp_path: Path) -> tuple[Tracker, Job]:
+    """A shelf with a checkpoint of a point, and the point on a node that has nothing of it."""
+    left = in_training(tmp_path / "left")
+    shelf = cast(Tracker, Shelf(tmp_path / "shelf", left.signature))
+    assert send_checkpoint(shelf, "r", left.folder, 0) == 3
+    return shelf, job(tmp_path / "node")
+
+
+def test_a_checkpoint_is_taken_up(shelf: tuple[Tracker, Job]) -> None:
+    tracker, wanted = shelf
+    assert fetch_checkpoint(tracker, wanted)
+    assert not fetch_checkpoint(tracker, wanted)  # it is here now
+    found = wanted.folder.resume()
+    assert found is not None
+    assert found.epoch == 2
+
+
+@pytest.mark.parametrize("damage", [cut, flipped, replaced])
+@pytest.mark.parametrize("place", [10, 40, 700])
+def test_a_damaged_checkpoint_is_told_and_not_taken(
+    shelf: tuple[Tracker, Job], tmp_path: Path, capsys: pytest.CaptureFixture[str], damage: Damage, place: int
+) -> None:
+    tracker, wanted = shelf
+    file = tmp_path / "shelf" / FOLDER / "0.zip"
+    file.write_bytes(damage(file.read_bytes(), place, 6, b"PK"))
+    taken = fetch_checkpoint(tracker, wanted)
+    assert taken or "left out: The checkpoint 0.zip in MLflow cannot be read." in capsys.readouterr().err
+    assert taken <= (damage == flipped)  # some bytes of a zip mean nothing, such as times
+
+
+def test_a_damaged_checkpoint_of_this_node_is_told_and_replaced(
+    shelf: tuple[Tracker, Job], capsys: pytest.CaptureFixture[str]
+) -> None:
+    tracker, wanted = shelf
+    wanted.folder.path.mkdir(parents=True)
+    (wanted.folder.path / CHECKPOINT).write_bytes(b"half")
+    assert fetch_checkpoint(tracker, wanted)
+    assert f"left out: The checkpoint {wanted.folder.path / CHECKPOINT} cannot be read." in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("error", MACHINE, ids=repr)
+def test_a_checkpoint_of_this_node_that_may_be_whole_is_not_replaced(
+    shelf: tuple[Tracker, Job], monkeypatch: pytest.MonkeyPatch, error: OSError | MemoryError
+) -> None:
+    tracker, wanted = shelf
+    assert fetch_checkpoint(tracker, wanted)
+    file = wanted.folder.path / CHECKPOINT
+    before = file.read_bytes()
+    with monkeypatch.context() as patched:
+        fail_at(patched, file, error)
+        with pytest.raises(LabError) as told:
+            fetch_checkpoint(tracker, wanted)
+    check_machine_error(told.value, error, file)
+    assert file.read_bytes() == before
+
+
+@pytest.mark.parametrize("error", [error for error in MACHINE if isinstance(error, OSError)], ids=repr)
+def test_a_full_disk_is_not_a_checkpoint_that_is_missing(
+    shelf: tuple[Tracker, Job], monkeypatch: pytest.MonkeyPatch, error: OSError
+) -> None:
+    tracker, wanted = shelf
+
+    def fail(self: Path, content: bytes) -> int:
+        raise error
+
+    monkeypatch.setattr(Path, "write_bytes", fail)
+    with pytest.raises(LabError, match=str(error.strerror)):
+        fetch_checkpoint(tracker, wanted)
+
+
+def test_a_bug_of_ours_is_not_a_checkpoint_that_is_missing(
+    shelf: tuple[Tracker, Job], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*arguments: object) -> None:
+        raise TypeError("ours")
+
+    monkeypatch.setattr(transfer, "read_checkpoint", fail)
+    with pytest.raises(TypeError, match="ours"):
+        fetch_checkpoint(*shelf)
+
+
+def test_a_point_that_became_complete_meanwhile_sends_no_checkpoint(shelf: tuple[Tracker, Job]) -> None:
+    tracker, wanted = shelf
+    assert send_checkpoint(tracker, "r", wanted.folder, 1) is None
+
+
+def test_a_server_that_does_not_answer_is_not_a_damaged_point(
+    tmp_path: Path, shelf: tuple[Tracker, Job], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tracker, wanted = shelf
+    shutil.copytree(complete(tmp_path / "done").folder.final, tmp_path / "shelf", dirs_exist_ok=True)
+    with monkeypatch.context() as patched:
+
+        def fail(*arguments: object) -> None:
+            raise LabError("MLflow does not answer.")
+
+        patched.setattr(Shelf, "download", fail)
+        with pytest.raises(LabError, match=r"^MLflow does not answer.$") as told:
+            fetch_point(tracker, wanted)
+        assert not isinstance(told.value, DamagedError)
+    assert not wanted.folder.final.exists()
+    assert fetch_point(tracker, wanted)
+    wanted.look()
+    assert wanted.state == "done"
