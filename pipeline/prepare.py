@@ -23,7 +23,7 @@ from pipeline.data.raw import idx
 from pipeline.data.raw.checks import RAW, mismatch
 from pipeline.system import cli
 from pipeline.system.errors import LabError
-from pipeline.system.files import explained, file_sha256, written_whole
+from pipeline.system.files import explained, file_sha256, readable, written_whole
 from pipeline.system.project import PROJECT
 
 Split = tuple[NDArray[np.uint8], NDArray[np.int64]]
@@ -68,17 +68,15 @@ def _read_raw(data: IdxData, role: str, project: Path) -> NDArray[np.uint8]:
     file = data.files[role]
     path = project / RAW / data.name / file.name
     fetch = f"python -m pipeline.fetch data={data.name}"
-    try:
-        content = path.read_bytes()
-    except FileNotFoundError:
+    if not path.exists():
         raise LabError(
             f"The data set {data.name} is not fetched yet.",
             expected=f"{file.name} in {path.parent}",
             received="no such file",
             fix=fetch + (", or `dvc repro prepare`" if data.name == "mnist" else ""),
-        ) from None
-    except OSError as error:
-        raise LabError(f"{path} cannot be read: {error.strerror}.", fix="make it a readable file") from None
+        )
+    with readable(str(path), expected=f"SHA-256 {file.sha256}", fix=f"delete it and fetch again: {fetch}"):
+        content = path.read_bytes()
     problem = mismatch(content, file)
     if problem:
         raise LabError(

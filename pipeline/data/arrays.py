@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from pipeline.config.curve import CurveData
 from pipeline.config.data import IdxData, TableData
 from pipeline.system.errors import LabError
-from pipeline.system.files import file_sha256
+from pipeline.system.files import file_sha256, readable
+from pipeline.system.formats import read_array, read_json
 
 PREPARED = Path("data") / "prepared"
 Inputs = NDArray[Any]
@@ -96,40 +97,30 @@ def load(data: TableData | IdxData | CurveData, dtype: str, project: Path) -> Ar
 
 def _load_prepared(data: IdxData, dtype: str, folder: Path) -> Arrays:
     again = f"python -m pipeline.fetch data={data.name} && python -m pipeline.prepare data={data.name}"
-    try:
-        description = json.loads((folder / "data.json").read_text())
-        checksums = {name: str(sum_) for name, sum_ in description["sha256"].items()}
-    except FileNotFoundError:
+    fix = f"delete {folder}, then {again}"
+    description = folder / "data.json"
+    if not description.exists():
         raise LabError(
             f"The data set {data.name} is not there yet.",
             expected=f"prepared arrays in {folder}",
             received="no such folder" if not folder.exists() else "a folder without data.json",
             fix=again,
-        ) from None
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        raise LabError(f"{folder / 'data.json'} cannot be read.", fix=f"delete {folder}, then {again}") from None
-    arrays = {}
+        )
+    with readable(str(description), expected="the description that pipeline.prepare writes", fix=fix):
+        sums = read_json(description).get("sha256")
+        if not isinstance(sums, dict):
+            raise ValueError("no checksums under sha256")
+    checksums = {name: str(sum_) for name, sum_ in sums.items()}
+    arrays: dict[str, NDArray[Any]] = {}
     for name in ("train_inputs", "train_targets", "test_inputs", "test_targets"):
         file = folder / f"{name}.npy"
-        received = file_sha256(file) if file.exists() else "no such file"
         expected = checksums.get(f"{name}.npy", "a checksum in data.json")
+        with readable(str(file), expected="an array of numbers in NumPy's .npy format", fix=fix):
+            received = file_sha256(file) if file.exists() else "no such file"
+            if received == expected:
+                arrays[name] = read_array(file)
         if received != expected:
-            raise LabError(
-                f"{file} is not the file that was prepared.",
-                expected=expected,
-                received=received,
-                fix=f"delete {folder}, then {again}",
-            )
-        try:
-            with file.open("rb") as stream:
-                arrays[name] = np.lib.format.read_array(stream, allow_pickle=False)
-        except ValueError as error:
-            raise LabError(
-                f"{file} cannot be read.",
-                expected="an array of numbers in NumPy's .npy format",
-                received=str(error),
-                fix=f"delete {folder}, then {again}",
-            ) from None
+            raise LabError(f"{file} is not the file that was prepared.", expected=expected, received=received, fix=fix)
     for split in ("train", "test"):
         inputs, targets = arrays[f"{split}_inputs"], arrays[f"{split}_targets"]
         if not _fit(inputs, targets, arrays["train_inputs"].shape[1:], data.classes):
@@ -137,7 +128,7 @@ def _load_prepared(data: IdxData, dtype: str, folder: Path) -> Arrays:
                 f"The {split} arrays in {folder} do not fit {data.name}.",
                 expected=f"bytes or floats (rows, features), and for each row a class label below {data.classes}",
                 received=f"inputs {inputs.dtype} {inputs.shape}, targets {targets.dtype} {targets.shape}",
-                fix=f"delete {folder}, then {again}",
+                fix=fix,
             )
     for name in ("train_inputs", "test_inputs"):
         if arrays[name].dtype != np.uint8:

@@ -13,8 +13,8 @@ import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
+from pipeline.backends.contract import State
 from pipeline.config.schema import Config
-from pipeline.points.checkpoint import State
 from pipeline.points.point import Point
 from pipeline.points.reading import read_point
 from pipeline.sweep import training as training_module

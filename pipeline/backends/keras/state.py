@@ -43,15 +43,20 @@ def restore(network: Network, state: State) -> None:
     """Give a fresh, compiled network of the same config the variables of a state.
 
     Raises:
-        ValueError, OSError: the state is not one of such a network.
-        LabError: there is no room for it.
+        ValueError: the state is not one of such a network.
+        LabError: there is no room for it, or the disk fails.
     """
     with _scratch_file() as file:
         with explained(file):
             file.write_bytes(state[WEIGHTS].tobytes())
         # Keras would only warn of an optimizer with other variables, and leave the fresh one as it is.
-        with warnings.catch_warnings(action="error", category=UserWarning):
-            network.load_weights(file)
+        with explained(file), warnings.catch_warnings(action="error", category=UserWarning):
+            try:
+                network.load_weights(file)
+            except OSError as error:
+                if error.errno is None:  # h5py's word for content that is not HDF5
+                    raise ValueError(str(error)) from None
+                raise
     for variable, seed in zip(network.seeds, state.get(SEEDS, ()), strict=True):
         variable.assign(seed)
 

@@ -106,7 +106,7 @@ def _train_point(run: Run, recorder: Recorder) -> None:
     if recorder.begun:
         try:
             restore(run.network, recorder.states[0])
-        except (ValueError, OSError) as error:
+        except ValueError as error:
             raise LabError(
                 "The checkpoint does not fit the network.",
                 received=str(error).splitlines()[0],

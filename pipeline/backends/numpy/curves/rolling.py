@@ -15,13 +15,13 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.backends.contract import State
 from pipeline.backends.numpy.curves.shape import Curve
 from pipeline.backends.numpy.descent import formula_knobs, initial_value
 from pipeline.backends.numpy.optimizers import OPTIMIZERS
 from pipeline.backends.shared.schedules import factors
 from pipeline.config.expressions import Array
 from pipeline.config.optimizer import Constant, Optimizer, Schedule
-from pipeline.points.checkpoint import State
 
 FAR = 1e6
 NEAR = 1e-3
