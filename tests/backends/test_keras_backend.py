@@ -304,7 +304,19 @@ def test_the_state_of_another_optimizer_is_refused(tiny_images: Arrays) -> None:
 def test_a_damaged_state_is_refused(tiny_images: Arrays) -> None:
     network = build(config(*IMAGES, "backend=keras"), tiny_images)[0]
     state: State = {name: array[:-1000] for name, array in state_of(network).items()}
-    with pytest.raises(OSError, match="truncated"):
+    with pytest.raises(ValueError, match="truncated"):
+        restore(network, state)
+
+
+def test_a_failing_disk_is_not_a_damaged_state(tiny_images: Arrays, monkeypatch: pytest.MonkeyPatch) -> None:
+    network = build(config(*IMAGES, "backend=keras"), tiny_images)[0]
+    state = state_of(network)
+
+    def fail(*arguments: object) -> None:
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(type(network), "load_weights", fail)
+    with pytest.raises(LabError, match="Input/output error"):
         restore(network, state)
 
 

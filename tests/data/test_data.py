@@ -19,6 +19,7 @@ from pipeline.config.data import IdxData
 from pipeline.data.arrays import epoch_order, load
 from pipeline.system.errors import LabError
 from pipeline.system.files import file_sha256
+from tests.support.damage import MACHINE, check_machine_error, fail_at
 from tests.support.trained import config
 
 ROLES = ("train_inputs", "train_targets", "test_inputs", "test_targets")
@@ -235,6 +236,17 @@ def test_checksums_are_sha256(tmp_path_factory: pytest.TempPathFactory, content:
     file = tmp_path_factory.getbasetemp() / "content"
     file.write_bytes(content)
     assert file_sha256(file) == hashlib.sha256(content).hexdigest()
+
+
+@pytest.mark.parametrize("name", ["data.json", "train_inputs.npy", "test_targets.npy"])
+@pytest.mark.parametrize("error", MACHINE, ids=repr)
+def test_a_file_that_the_machine_does_not_let_be_read_is_not_said_to_be_damaged(
+    tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch, name: str, error: OSError | MemoryError
+) -> None:
+    fail_at(monkeypatch, folder / name, error)
+    with pytest.raises(LabError) as told:
+        load(mnist(), "float32", tmp_path)
+    check_machine_error(told.value, error, folder / name)
 
 
 # --- the order of rows

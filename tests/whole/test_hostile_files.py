@@ -24,12 +24,14 @@ from pipeline.compare import compare, write_report
 from pipeline.config.schema import Tracking
 from pipeline.points.results import read_results, restore
 from pipeline.points.sweep_record import all_sweeps, read_sweep
+from pipeline.report.published.reproduction import ROUNDING_COLUMNS
 from pipeline.sweep import sweep as sweep_module
 from pipeline.sweep import training as training_module
 from pipeline.system.errors import LabError
 from pipeline.system.files import write_sums
 from pipeline.system.project import CONF, PROJECT
 from tests.data.test_data import Trap, arrays, describe, refusal
+from tests.support.damage import MACHINE, check_machine_error, fail_at
 from tests.support.hostile import NoMirror, Terminal
 from tests.support.swept import at_epoch, interrupt, killed, on_disk, rates, swept
 
@@ -446,6 +448,49 @@ def test_places_that_a_network_does_not_have_are_not_run(project: Path, tmp_path
     file.write_text(file.read_text() + "10,7,0,0,1.5\n10,0,99,0,1.5\n")
     write_report(read_results(project / "results"), project / "published", tmp_path / "reports")
     assert (tmp_path / "reports" / "reproduction.csv").exists()
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "results/line_y2x/numpy/sweep.json",
+        "results/line_y2x/numpy/learning_rate=0.2/metrics.csv",
+        "published/three_bits.csv",
+        "reports/rounding.csv",
+        "reports/recorded/mnist.csv",
+        "reports/recorded/mnist.md",
+    ],
+)
+def test_what_the_machine_does_not_let_be_read_is_not_said_to_be_damaged(
+    project: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    (project / "reports" / "recorded").mkdir(parents=True)
+    (project / "reports" / "recorded" / "mnist.csv").write_text(RECORDED)
+    (project / "reports" / "recorded" / "mnist.md").write_text("a note")
+    (project / "reports" / "rounding.csv").write_text(",".join(ROUNDING_COLUMNS) + "\n")
+    fail_at(monkeypatch, project / name, MACHINE[0])
+    with pytest.raises(LabError) as told:
+        write_report(read_results(project / "results"), project / "published", project / "reports")
+    check_machine_error(told.value, MACHINE[0], (project / name).parent)
+    assert "dvc pull" not in str(told.value)
+
+
+@pytest.mark.parametrize("error", [MACHINE[0], MACHINE[-1]], ids=repr)
+def test_a_point_that_cannot_be_read_now_does_not_stop_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: OSError | MemoryError
+) -> None:
+    swept(tmp_path, GRID)
+    before = on_disk(tmp_path)
+    (signature,) = before
+    more = ("training.epochs=6",)
+    with monkeypatch.context() as patched:
+        fail_at(patched, the(tmp_path, "*") / "weights.npz", error)
+        with pytest.raises(LabError, match=r"learning_rate=0\.1 failed\.") as told:
+            swept(tmp_path, rates("0.1", "0.2", more=more))
+    check_machine_error(told.value, error, tmp_path / ".points" / signature)
+    after = on_disk(tmp_path)
+    assert len(after) == 2
+    assert after[signature] == before[signature]
 
 
 # --- prepared data
