@@ -7,7 +7,7 @@ CREDENTIALS = re.compile(r"://[^/\s@]+@")
 
 
 class LabError(Exception):
-    """Something a user can cause and can mend.
+    """Something a user can cause and can fix.
 
     Entry points print it as one message, without a traceback, and exit with 1. Users and passwords of addresses are
     left out of it.

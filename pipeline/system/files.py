@@ -31,7 +31,7 @@ def explained(path: Path) -> Iterator[None]:
             f"{path} cannot be written.",
             expected="a writable folder with room in it",
             received=f"{error.strerror or error}" + (f": {error.filename}" if error.filename else ""),
-            fix="make room or mend the permissions, then run the same command again; nothing half-written was left",
+            fix="make room or fix the permissions, then run the same command again; nothing half-written was left",
         ) from error
 
 
@@ -67,7 +67,7 @@ def readable(what: str, *, expected: str, fix: str) -> Iterator[None]:
 def scratch_beside(destination: Path) -> Iterator[Path]:
     """An empty folder beside `destination`, which vanishes after the block.
 
-    Its name tells whose it is, so that what a killed process left is taken away by the next one.
+    Its name tells whose it is, so that what a killed process left is removed by the next one.
     """
     destination.parent.mkdir(parents=True, exist_ok=True)
     remove_leftovers(destination)
@@ -80,7 +80,7 @@ def _beside(destination: Path, process: int | str) -> str:
 
 
 def remove_leftovers(destination: Path) -> None:
-    """Take away what killed processes left beside a file or folder when they wrote it."""
+    """Remove what killed processes left beside a file or folder when they wrote it."""
     with suppress(OSError):  # a leftover that cannot be removed hurts nobody
         prefix = _beside(destination, "").removesuffix("-")
         for path in destination.parent.iterdir():
@@ -146,7 +146,7 @@ def short_hash(content: bytes) -> str:
 def write_sums(folder: Path, but: str = "") -> None:
     """Write SHA256SUMS, the checksums of all files below a folder `but` one, as `sha256sum --check` reads them.
 
-    Hidden files are left out: what a killed process left is one, and may be taken away.
+    Hidden files are left out: what a killed process left is one, and may be removed.
     """
     files = sorted(path for path in folder.rglob("[!.]*") if path.is_file() and path.name not in (SUMS, but))
     lines = [f"{file_sha256(path)}  {path.relative_to(folder).as_posix()}\n" for path in files]

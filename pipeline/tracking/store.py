@@ -42,6 +42,10 @@ def store_uri(project: Path) -> str:
     return f"sqlite:///{project / 'mlruns' / DATABASE}"
 
 
+REFUSED = ("disk is full", "disk I/O error", "unable to open database file", "readonly database", "out of memory")
+"""What SQLite says where the machine does not let it read or write a database, which may be whole."""
+
+
 def load(local: bool) -> None:
     """Import MLflow, which takes some two seconds of one core.
 
@@ -97,9 +101,16 @@ def open_store(tracking: Tracking, experiment: str, project: Path) -> tuple[Mlfl
             "The MLflow store cannot be opened.",
             expected=f"a store of this MLflow's version at {uri}",
             received=_reason(error),
-            fix="start the server, or mend tracking.uri or what lets you in; for the local store move "
-            "mlruns/mlflow.db away and type python -m pipeline.rebuild",
+            fix=_fix(error, local=folder is not None),
         ) from None
+
+
+def _fix(error: Exception, local: bool) -> str:
+    if not local:
+        return "start the server, or fix tracking.uri or the credentials"
+    if isinstance(error, OSError) or any(reason in str(error) for reason in REFUSED):
+        return "make room or fix the permissions, then run the same command again; the store may be whole"
+    return "move mlruns/mlflow.db away and type python -m pipeline.rebuild"
 
 
 def answered(method: Callable[P, R]) -> Callable[P, R]:

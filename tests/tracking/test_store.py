@@ -14,10 +14,12 @@ from pathlib import Path
 import pytest
 from sqlalchemy import event
 from sqlalchemy.engine import Engine
+from sqlalchemy.exc import OperationalError
 
 from pipeline.config.schema import Tracking
 from pipeline.system.errors import LabError
 from pipeline.system.project import PROJECT
+from pipeline.tracking import store
 from pipeline.tracking.store import CREDENTIALS, answered, open_store
 from tests.support.flaky_server import free_port
 
@@ -78,6 +80,28 @@ def test_a_store_that_is_no_database(tmp_path: Path) -> None:
     (tmp_path / "mlruns" / "mlflow.db").write_text("this is no sqlite file" * 100)
     with pytest.raises(LabError, match=r"cannot be opened(.|\n)*mlruns/mlflow.db"):
         open_store(LOCAL, "study", tmp_path)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        PermissionError(13, "Permission denied"),
+        OSError(28, "No space left on device"),
+        OperationalError("INSERT", {}, sqlite3.OperationalError("database or disk is full")),
+        OperationalError("SELECT", {}, sqlite3.OperationalError("attempt to write a readonly database")),
+    ],
+    ids=repr,
+)
+def test_a_store_that_the_machine_does_not_let_be_opened_is_not_said_to_be_damaged(
+    project: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def fail(*arguments: object) -> None:
+        raise error
+
+    monkeypatch.setattr(store, "_open", fail)
+    with pytest.raises(LabError, match="the store may be whole") as told:
+        open_store(LOCAL, "study", project)
+    assert "away" not in str(told.value)
 
 
 def test_a_store_of_another_version(project: Path) -> None:
