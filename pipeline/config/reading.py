@@ -1,4 +1,4 @@
-"""From what Hydra composed to typed sections, or to one message that says what is wrong with it.
+"""From what Hydra composed to typed sections, or to one message that says all that is wrong with it.
 
 A key that is misspelled, of the wrong type or out of range never reaches training.
 """
@@ -6,17 +6,17 @@ A key that is misspelled, of the wrong type or out of range never reaches traini
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import Annotated, Any, get_args
+from typing import Any, get_args
 
 from omegaconf import DictConfig, OmegaConf
-from pydantic import BaseModel, Field, TypeAdapter, ValidationError
+from pydantic import BaseModel, ValidationError, create_model
 
 from pipeline.config.curve import CurveData
 from pipeline.config.data import IdxData, TableData
 from pipeline.config.fields import Section
-from pipeline.config.rules import check
+from pipeline.config.rules import problems
 from pipeline.config.schema import Config, Tracking
 from pipeline.system.errors import LabError
 
@@ -25,73 +25,38 @@ def read_config(composed: Mapping[str, Any]) -> Config:
     """Validate a resolved config, given as plain containers.
 
     Raises:
-        LabError: naming the key, what it must be, what it was, and the nearest name for an unknown key.
+        LabError: a line for each problem, which names the key, what it must be, what it was, and for an unknown key a
+            near one. What sections that cannot be read have to do with others is not looked at.
     """
     try:
         config = Config.model_validate(composed)
-        check(config)
     except ValidationError as error:
-        problems = [_describe(problem, composed) for problem in error.errors()]
-    except ValueError as error:
-        problems = [f"  {error}"]
+        unread = {str(problem["loc"][0]) for problem in error.errors() if problem["loc"]}
+        found = [_described(problem, composed) for problem in error.errors()]
+        if isinstance(composed, Mapping):
+            sections = _read(composed, [name for name in Config.model_fields if name not in unread])
+            found += problems(Config.model_construct(None, **dict(sections)))
     else:
-        return config
-    raise LabError(
-        "The config cannot be used.\n" + "\n".join(problems),
-        fix="mend the override or the conf/ file; `python -m pipeline.train --cfg job` prints the whole config",
+        found = problems(config)
+        if not found:
+            return config
+    raise _refusal(
+        found, "fix the override or the conf/ file; `python -m pipeline.train --cfg job` prints the whole config"
     )
 
 
-def _describe(problem: Mapping[str, Any], composed: Mapping[str, Any]) -> str:
-    path = [str(part) for part in problem["loc"]]
-    # A discriminated union puts the chosen member's tag behind the name of its key.
-    section = composed.get(path[0]) if len(path) > 1 else None
-    if isinstance(section, Mapping) and path[1] in (section.get("name"), section.get("kind")):
-        del path[1]
-    key = ".".join(path)
-    if problem["type"] == "value_error":
-        return f"  {key + ': ' if key else ''}{problem['ctx']['error']}"
-    if problem["type"] == "extra_forbidden":
-        # A key that exists, but not here, is no guess worth making.
-        near = difflib.get_close_matches(path[-1], [key for key in _known_keys(Config) if key != path[-1]], n=1)
-        return f"  {key}: no such key" + (f"; did you mean {'.'.join([*path[:-1], near[0]])}?" if near else "")
-    if problem["type"].startswith("union_tag"):
-        expected, received = problem["ctx"].get("expected_tags", "a name"), problem["ctx"].get("tag", "nothing")
-        return f"  {key}.{problem['ctx']['discriminator'].strip(chr(39))}: expected {expected}, received {received!r}"
-    received = "nothing" if problem["type"] == "missing" else repr(problem["input"])
-    return f"  {key}: {problem['msg'][0].lower()}{problem['msg'][1:]}, received {received}"
-
-
-def _known_keys(section: type[BaseModel]) -> list[str]:
-    """Names of all keys of a section and of the sections in it."""
-    names = list(section.model_fields)
-    for field in section.model_fields.values():
-        members = get_args(field.annotation) or (field.annotation,)
-        for member in members:
-            if isinstance(member, type) and issubclass(member, Section):
-                names += _known_keys(member)
-    return names
-
-
-def read_data(config: DictConfig, verb: str) -> IdxData:
+def read_data(composed: DictConfig, verb: str) -> IdxData:
     """Validate the `data` section of conf/data_stages.yaml.
 
     Args:
-        config: what Hydra composed.
+        composed: what Hydra composed.
         verb: what the stage does, for the message about a data set that needs no stage.
 
     Raises:
         LabError: a key is unknown, missing or wrong, or the data set is a table or a curve in its conf file.
     """
-    section = OmegaConf.to_container(config["data"], resolve=True, throw_on_missing=True)
-    any_kind = Annotated[TableData | IdxData | CurveData, Field(discriminator="kind")]
-    kinds: TypeAdapter[TableData | IdxData | CurveData] = TypeAdapter(any_kind)
-    try:
-        data = kinds.validate_python(section)
-    except ValidationError as error:
-        problems = [f"  {'.'.join(['data', *map(str, p['loc'][1:])])}: {p['msg']}" for p in error.errors()]
-        raise LabError("\n".join(["The data set cannot be used.", *problems]), fix="mend its conf/data file") from None
-    if isinstance(data, TableData | CurveData):
+    data: TableData | IdxData | CurveData = _read_one(composed, "data", "fix its conf/data file")
+    if not isinstance(data, IdxData):
         study = "experiment=curve_restarts " if isinstance(data, CurveData) else ""
         raise LabError(
             f"There is nothing to {verb} for {data.name}: its {data.kind} is in conf/data/{data.name}.yaml.",
@@ -109,10 +74,54 @@ def read_tracking(composed: DictConfig) -> Tracking:
     Raises:
         LabError: it names no store.
     """
-    section = OmegaConf.to_container(composed["tracking"], resolve=True, throw_on_missing=True)
+    tracking: Tracking = _read_one(composed, "tracking", "tracking=server tracking.uri=URL")
+    return tracking
+
+
+def _read_one(composed: DictConfig, name: str, fix: str) -> Any:
+    plain = {name: OmegaConf.to_container(composed[name], resolve=True, throw_on_missing=True)}
     try:
-        return Tracking.model_validate(section)
+        return getattr(_read(plain, [name]), name)
     except ValidationError as error:
-        problems = "; ".join(str(problem["ctx"]["error"] if "ctx" in problem else problem["msg"])
-                             for problem in error.errors())  # fmt: skip
-        raise LabError("tracking names no store.", received=problems, fix="tracking=server tracking.uri=URL") from None
+        raise _refusal([_described(problem, plain) for problem in error.errors()], fix) from None
+
+
+def _read(composed: Mapping[str, Any], names: Collection[str]) -> Section:
+    """Some sections of the config, without the others."""
+    fields: dict[str, Any] = {name: (Config.model_fields[name].annotation, Config.model_fields[name]) for name in names}
+    part = create_model("Part", __base__=Section, **fields)
+    return part.model_validate({name: composed[name] for name in names})
+
+
+def _refusal(found: Collection[str], fix: str) -> LabError:
+    return LabError("\n".join(["The config cannot be used.", *(f"  {problem}" for problem in found)]), fix=fix)
+
+
+def _described(problem: Mapping[str, Any], composed: Mapping[str, Any]) -> str:
+    """One problem that pydantic found, in a line."""
+    path = [str(part) for part in problem["loc"]]
+    if len(path) > 1 and Config.model_fields[path[0]].discriminator:
+        del path[1]  # where a section is one of several, pydantic puts the name of the chosen one in the path
+    key = ".".join(path) or "config"
+    if problem["type"] == "value_error":
+        return f"{key}: {problem['ctx']['error']}"
+    if problem["type"] == "extra_forbidden":
+        # A key that exists, but not here, is no guess worth making.
+        near = difflib.get_close_matches(path[-1], [key for key in _known_keys(Config) if key != path[-1]], n=1)
+        return f"{key}: no such key" + (f"; did you mean {'.'.join([*path[:-1], near[0]])}?" if near else "")
+    if problem["type"].startswith("union_tag"):
+        expected, received = problem["ctx"].get("expected_tags", "a name"), problem["ctx"].get("tag", "nothing")
+        return f"{key}.{problem['ctx']['discriminator'].strip(chr(39))}: expected {expected}, received {received!r}"
+    received = "nothing" if problem["type"] == "missing" else repr(problem["input"])
+    return f"{key}: {problem['msg'][0].lower()}{problem['msg'][1:]}, received {received}"
+
+
+def _known_keys(section: type[BaseModel]) -> list[str]:
+    """Names of all keys of a section and of the sections in it."""
+    names = list(section.model_fields)
+    for field in section.model_fields.values():
+        members = get_args(field.annotation) or (field.annotation,)
+        for member in members:
+            if isinstance(member, type) and issubclass(member, Section):
+                names += _known_keys(member)
+    return names

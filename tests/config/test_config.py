@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from omegaconf import OmegaConf
 from pydantic import ValidationError
 
+from pipeline.config import rules
 from pipeline.config.reading import read_config
 from pipeline.config.schema import Config, flatten
 from pipeline.system.errors import LabError
@@ -21,6 +22,7 @@ from tests.support.trained import composed_by_hydra, config
 
 EXPERIMENTS = sorted(path.stem for path in (CONF / "experiment").glob("*.yaml"))
 BASE = config().model_dump(mode="json")
+TABLE = config("experiment=three_bits").model_dump(mode="json")
 
 
 def changed(plain: dict[str, Any], **values: Any) -> dict[str, Any]:
@@ -222,10 +224,39 @@ def test_a_wrong_value_is_refused_with_its_key_and_itself(path: str, value: Any)
     assert message.startswith("The config cannot be used.")
 
 
-def test_all_mistakes_are_told_at_once() -> None:
+def keys_refused(message: str) -> list[str]:
+    """The key of each line that tells a problem."""
+    return [line.partition(": ")[0].strip() for line in message.splitlines()[1:-1]]
+
+
+def test_all_wrong_values_are_told_at_once() -> None:
     message = refusal(changed(BASE, seed=-1, model__hidden_size=0, optimizer__learning_rate=-1))
-    for key in ("seed: ", "model.hidden_size: ", "optimizer.learning_rate: "):
-        assert key in message
+    assert keys_refused(message) == ["seed", "model.hidden_size", "optimizer.learning_rate"]
+
+
+def test_all_values_that_do_not_go_together_are_told_at_once() -> None:
+    plain = changed(TABLE, loss="cross_entropy", training__rows=3, model__hidden_size=None, model__dropout=0.5)
+    assert keys_refused(refusal(plain)) == ["loss", "loss", "training.rows", "model.dropout"]
+
+
+def test_what_can_be_judged_without_the_sections_that_are_wrong_is_told_with_them() -> None:
+    wrong = changed(TABLE, seed=-1, optimizer__learning_rate=-1)
+    message = refusal(changed(wrong, training__rows=3, gradient="finite_difference", model__dropout=0.5))
+    assert keys_refused(message) == ["seed", "optimizer.learning_rate", "training.rows", "model.dropout"]
+
+
+@pytest.mark.parametrize("experiment", ["three_bits", "mnist", "trainability_map", "curve_restarts", "curve_basins"])
+@pytest.mark.parametrize("wrong", sorted(Config.model_fields))
+def test_any_section_may_be_the_one_that_is_wrong(experiment: str, wrong: str) -> None:
+    plain = config(f"experiment={experiment}").model_dump(mode="json")
+    message = refusal(changed(plain, **{wrong: []}))
+    assert {key.partition(".")[0] for key in keys_refused(message)} == {wrong}
+
+
+def test_a_mistake_in_a_rule_is_not_taken_for_a_section_that_is_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rules, "RULES", [lambda one: iter([one.model.hidden_sizes])])
+    with pytest.raises(AttributeError, match="hidden_sizes"):
+        read_config(changed(BASE, seed=-1))
 
 
 @pytest.mark.parametrize(
@@ -284,7 +315,7 @@ def test_a_missing_key_is_told(path: str) -> None:
         (("tracking=server", "tracking.uri=null"), ("tracking", "tracking.uri=http")),
         (("tracking=server", "tracking.uri=''"), ("tracking", "tracking.uri=http")),
         (("~data.files.test_labels",), ("data", "files must name", "test_labels")),
-        (("model.hidden_size=null", "model.further_hidden_sizes=[3]"), ("model.further_hidden_sizes", "received (3,)")),
+        (("model.hidden_size=null", "model.further_hidden_sizes=[3]"), ("model.further_hidden_sizes", "received [3]")),
         (("model.hidden_size=null", "model.dropout=0.5"), ("model.dropout: there is no hidden layer", "received 0.5")),
         (
             ("model=linear", "model.output_activation=softmax", "model.batch_normalization=true"),

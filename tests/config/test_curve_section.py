@@ -26,15 +26,16 @@ REFUSED: dict[str, tuple[str, dict[str, Any], str]] = {
     "another loss": (CURVE, {"loss": "mean_squared_error"}, "loss: curve_height and a curve as data belong together"),
     "the loss without a curve": (BITS, {"loss": "curve_height"}, "loss: curve_height and a curve"),
     "a hidden layer": (CURVE, {"model.hidden_size": 3}, "model.hidden_size: a curve, which has no network, needs "
-                       "model.hidden_size=null; got 3"),
-    "weights": (CURVE, {"model.initial_weight": 3}, "model.initial_weight=0.0; got 3"),
+                       "model.hidden_size=null; received 3"),
+    "weights": (CURVE, {"model.initial_weight": 3}, "model.initial_weight=0; received 3"),
     "rates by layer": (CURVE, {"optimizer.output_learning_rate": 1}, "optimizer.output_learning_rate=null"),
-    "minibatches": (CURVE, {"training.batch_size": 5}, "training.batch_size=null; got 5"),
-    "a penalty": (CURVE, {"training.l2": 0.1}, "training.l2=0.0; got 0.1"),
+    "minibatches": (CURVE, {"training.batch_size": 5}, "training.batch_size=null; received 5"),
+    "a penalty": (CURVE, {"training.l2": 0.1}, "training.l2=0; received 0.1"),
     "a schedule that goes by the loss": (
         CURVE, {"schedule": {"name": "reduce_on_plateau", "factor": 0.1, "patience": 2, "min_delta": 0.0}},
-        "schedule: a curve needs one that does not go by the loss",
+        "schedule: a curve, which has no network, needs one that does not go by the loss",
     ),
+    "widths that scale rates": (CURVE, {"model.parametrization": "maximal_update"}, "parametrization=standard"),
     "metrics of weights": (CURVE, {"recording.weight_metrics": True}, "recording.weight_metrics=false"),
     "a map with balls": (MAP, {"balls": {"starts": [1], "random": None}}, "of a map (grid.x, grid.y) balls is null"),
     "a map of other knobs": (MAP, {"grid.x": {"knob": "seed", **ENDS}},
@@ -52,7 +53,7 @@ def test_what_has_no_meaning_on_a_curve_is_refused(experiment: str, changes: dic
 
 
 def test_keras_has_no_balls() -> None:
-    with pytest.raises(LabError, match="backend: a curve, which has no network, needs backend=numpy; got keras"):
+    with pytest.raises(LabError, match="backend: a curve, which has no network, needs backend=numpy; received keras"):
         config("experiment=curve_restarts", "backend=keras")
 
 

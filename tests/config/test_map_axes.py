@@ -61,18 +61,18 @@ REFUSED = {
     "Keras": (["backend=keras"], "backend: a map (grid.x, grid.y) needs backend=numpy; received keras"),
     "images": (
         ["data=mnist", "loss=cross_entropy", "model.output_activation=softmax"],
-        "data: a map (grid.x, grid.y) needs data=three_bits, or another table in conf/data; received idx",
+        "data: a map (grid.x, grid.y) needs a table, as data=three_bits; received idx",
     ),
     "minibatches": (["training.batch_size=2"], "training.batch_size: a map (grid.x, grid.y) needs"),
     "a second hidden layer": (
         ["model.further_hidden_sizes=[3]"],
-        "model.further_hidden_sizes: a map (grid.x, grid.y) needs model.further_hidden_sizes=[]; received (3,)",
+        "model.further_hidden_sizes: a map (grid.x, grid.y) needs model.further_hidden_sizes=[]; received [3]",
     ),
     "another activation": (
         ["model.hidden_activation=tanh"],
         "model.hidden_activation: a map (grid.x, grid.y) needs model.hidden_activation=sigmoid, or relu; received tanh",
     ),
-    "batch normalization": (["model.batch_normalization=true"], "needs model.batch_normalization=false; received True"),
+    "batch normalization": (["model.batch_normalization=true"], "needs model.batch_normalization=false; received true"),
     "dropout": (["model.dropout=0.5"], "needs model.dropout=0; received 0.5"),
     "DropConnect": (["model.drop_connect=0.5"], "needs model.drop_connect=0; received 0.5"),
     "a penalty": (["training.l2=0.1"], "needs training.l2=0; received 0.1"),
