@@ -6,12 +6,13 @@ A key that is misspelled, of the wrong type or out of range never reaches traini
 from __future__ import annotations
 
 import difflib
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
-from typing import Any, get_args
+from types import UnionType
+from typing import Any, Literal, Union, get_args, get_origin
 
 from omegaconf import DictConfig, OmegaConf
-from pydantic import BaseModel, ValidationError, create_model
+from pydantic import ValidationError, create_model
 
 from pipeline.config.curve import CurveData
 from pipeline.config.data import IdxData, TableData
@@ -19,6 +20,9 @@ from pipeline.config.fields import Section
 from pipeline.config.rules import problems
 from pipeline.config.schema import Config, Tracking
 from pipeline.system.errors import LabError
+
+Key = tuple[str, ...]
+"""A key as the names on the way to it, for instance ("optimizer", "learning_rate")."""
 
 
 def read_config(composed: Mapping[str, Any]) -> Config:
@@ -106,9 +110,8 @@ def _described(problem: Mapping[str, Any], composed: Mapping[str, Any]) -> str:
     if problem["type"] == "value_error":
         return f"{key}: {problem['ctx']['error']}"
     if problem["type"] == "extra_forbidden":
-        # A key that exists, but not here, is no guess worth making.
-        near = difflib.get_close_matches(path[-1], [key for key in _known_keys(Config) if key != path[-1]], n=1)
-        return f"{key}: no such key" + (f"; did you mean {'.'.join([*path[:-1], near[0]])}?" if near else "")
+        near = _near(tuple(path), composed)
+        return f"{key}: no such key" + (f"; did you mean {'.'.join(near)}?" if near else "")
     if problem["type"].startswith("union_tag"):
         expected, received = problem["ctx"].get("expected_tags", "a name"), problem["ctx"].get("tag", "nothing")
         return f"{key}.{problem['ctx']['discriminator'].strip(chr(39))}: expected {expected}, received {received!r}"
@@ -116,12 +119,45 @@ def _described(problem: Mapping[str, Any], composed: Mapping[str, Any]) -> str:
     return f"{key}: {problem['msg'][0].lower()}{problem['msg'][1:]}, received {received}"
 
 
-def _known_keys(section: type[BaseModel]) -> list[str]:
-    """Names of all keys of a section and of the sections in it."""
-    names = list(section.model_fields)
-    for field in section.model_fields.values():
-        members = get_args(field.annotation) or (field.annotation,)
-        for member in members:
-            if isinstance(member, type) and issubclass(member, Section):
-                names += _known_keys(member)
-    return names
+def _near(unknown: Key, composed: Mapping[str, Any]) -> Key | None:
+    """A key that exists and was probably meant: one of that name elsewhere, or one of nearly that name."""
+    keys = list(_keys(Config, composed))
+    here = [key for key in keys if key[:-1] == unknown[:-1]]
+    same_name = [key for key in keys if key[-1] == unknown[-1]]
+    if len(same_name) == 1:
+        return same_name[0]
+    for candidates, cutoff in ((here, 0.6), (keys, 0.8)):  # in another section more of the name must be the same
+        names = difflib.get_close_matches(unknown[-1], {key[-1] for key in candidates}, n=1, cutoff=cutoff)
+        found = [key for key in candidates if key[-1:] == tuple(names)]
+        if len(found) == 1:
+            return found[0]
+    return None
+
+
+def _keys(section: type[Section], value: Mapping[str, Any], path: Key = ()) -> Iterator[Key]:
+    """Every key of a section and of the sections in it; one that is null or missing has none.
+
+    Args:
+        section: what it is.
+        value: what was composed, which chooses one of several sections by its kind or name.
+        path: the key of the section.
+    """
+    for name, field in section.model_fields.items():
+        yield (*path, name)
+        inner = value.get(name)
+        if isinstance(inner, Mapping):
+            for member in _members(field.annotation):
+                if all(inner.get(tag) in choices for tag, choices in _tags(member).items()):
+                    yield from _keys(member, inner, (*path, name))
+
+
+def _members(kind: Any) -> list[type[Section]]:
+    """The sections that a key may hold; those in a list or a dict are left out."""
+    kinds = get_args(kind) if get_origin(kind) in (Union, UnionType) else (kind,)
+    return [one for one in kinds if isinstance(one, type) and issubclass(one, Section)]
+
+
+def _tags(section: type[Section]) -> dict[str, Key]:
+    """The keys that choose a section among several, with the values that choose this one."""
+    kinds = {name: section.model_fields[name].annotation for name in ("kind", "name") if name in section.model_fields}
+    return {name: get_args(kind) for name, kind in kinds.items() if get_origin(kind) is Literal}

@@ -269,11 +269,25 @@ def test_a_mistake_in_a_rule_is_not_taken_for_a_section_that_is_wrong(monkeypatc
         ("recording.snapshot", "recording.snapshots"),
         ("seeed", "seed"),
         ("los", "loss"),
+        ("model.epochs", "training.epochs"),
+        ("model.learning_rat", "optimizer.learning_rate"),
+        ("learning_rate", "optimizer.learning_rate"),
+        ("hidden_siz", "model.hidden_size"),
+        ("schedule.seed", "seed"),
+        ("recording.epochs", "training.epochs"),
+        ("data.local_dirs", "data.local_dir"),
+        ("tracking.adress", None),
+        ("tracking.local", None),
+        ("optimizer.initial_accumulator", None),
+        ("training.name", None),
+        ("data.inputs", None),
     ],
 )
-def test_an_unknown_key_is_told_with_the_nearest(path: str, near: str) -> None:
+def test_an_unknown_key_is_told_with_one_that_exists_where_it_is_said_to_be(path: str, near: str | None) -> None:
     message = refusal(changed(BASE, **{path.replace(".", "__"): 1}))
-    assert f"{path}: no such key; did you mean {near}?" in message
+    guess = f"; did you mean {near}?" if near else ""
+    assert f"  {path}: no such key{guess}\n" in message
+    assert near is None or near in dict(flatten(config()))
 
 
 def test_a_key_that_belongs_to_another_choice_is_not_its_own_guess() -> None:
