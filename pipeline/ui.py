@@ -40,6 +40,8 @@ from pipeline.tracking.store import store_uri
 
 PORTS = 20
 """How many ports are tried, one after the other."""
+LINES = 12
+"""How many of the server's last lines a message shows."""
 
 
 def serve(project: Path, port: int, opened: Callable[[str], object]) -> None:
@@ -171,9 +173,9 @@ def _died(log: IO[bytes]) -> LabError:
     return LabError("The MLflow server has ended.", received=said, fix="try again; mlflow server --help says more")
 
 
-def _last_lines(log: IO[bytes], count: int = 12) -> str:
+def _last_lines(log: IO[bytes]) -> str:
     log.seek(0)
-    return "\n".join(log.read().decode(errors="replace").strip().splitlines()[-count:]) or "nothing"
+    return "\n".join(log.read().decode(errors="replace").strip().splitlines()[-LINES:]) or "nothing"
 
 
 def _no_runs(store: Path) -> LabError:

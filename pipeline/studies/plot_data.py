@@ -197,25 +197,25 @@ def target_slope(config: Config) -> float | None:
     return float(np.polyfit(x, y, 1)[0])
 
 
-def spread(positions: Sequence[float], gap: float, low: float = 0.0, high: float = 1.0) -> list[float]:
-    """Move labels apart as little as is simple: at least `gap` between neighbours, order kept, within low to high.
+def spread(positions: Sequence[float], gap: float) -> list[float]:
+    """Move labels apart as little as is simple: at least `gap` between neighbours, order kept, within 0 to 1.
 
     The mean of pushing everything up and pushing everything down. With too many labels the gap shrinks to what fits.
     """
     if len(positions) > 1:
-        gap = min(gap, (high - low) / (len(positions) - 1))
+        gap = min(gap, 1 / (len(positions) - 1))
     order = sorted(range(len(positions)), key=lambda place: positions[place])
     room = gap * (len(positions) - 1)
     up: list[float] = []
     down: list[float] = []
     for rank, place in enumerate(order):
-        lowest = low + gap * rank
+        lowest = gap * rank
         least = max(lowest, up[-1] + gap) if up else lowest
-        up.append(max(least, min(positions[place], high - room + gap * rank)))
+        up.append(max(least, min(positions[place], 1 - room + gap * rank)))
     for rank, place in reversed(list(enumerate(order))):
-        highest = high - room + gap * rank
+        highest = 1 - room + gap * rank
         most = min(highest, down[-1] - gap) if down else highest
-        down.append(min(most, max(positions[place], low + gap * rank)))
+        down.append(min(most, max(positions[place], gap * rank)))
     placed = [0.0] * len(positions)
     for place, upper, lower in zip(order, up, reversed(down), strict=True):
         placed[place] = (upper + lower) / 2

@@ -488,7 +488,7 @@ def series_of(history: History) -> dict[str, tuple[list[int], NDArray[np.float64
     return {name: (steps.tolist(), values) for name in history.names() for steps, values in [history.series(name)]}
 
 
-def assert_alike(a: History, b: History, rel: float, floor: float = 0.0) -> None:
+def assert_alike(a: History, b: History, rel: float, floor: float) -> None:
     """Same metrics at the same steps, values and weights equal up to `rel`."""
     of_a, of_b = series_of(a), series_of(b)
     assert set(of_a) == set(of_b)

@@ -463,7 +463,7 @@ def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
         fetch(tiny(), tmp_path)
 
 
-def in_a_process(data: IdxData, project: Path, before: str = "") -> subprocess.Popen[str]:
+def in_a_process(data: IdxData, project: Path, before: str) -> subprocess.Popen[str]:
     script = f"""
 import json, sys
 from pathlib import Path

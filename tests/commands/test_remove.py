@@ -54,10 +54,10 @@ def kept_studies(tmp_path_factory: pytest.TempPathFactory, empty_store: Path, sk
 def untouched(kept_studies: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A project with two studies that is the same afterwards: its files, and the runs of `one`."""
     monkeypatch.setattr("pipeline.remove.PROJECT", kept_studies)
-    files, runs = everything(kept_studies), left_in_store(kept_studies, "one")
+    files, runs = everything(kept_studies), left_in_store(kept_studies)
     yield kept_studies
     assert everything(kept_studies) == files
-    assert left_in_store(kept_studies, "one") == runs
+    assert left_in_store(kept_studies) == runs
 
 
 def remove(**asked: Any) -> None:
@@ -73,15 +73,15 @@ def everything(project: Path) -> dict[str, bytes]:
     }
 
 
-def left_in_store(project: Path, study: str) -> int:
+def left_in_store(project: Path) -> int:
     client = MlflowClient(store_uri(project))
-    experiment = client.get_experiment_by_name(study)
+    experiment = client.get_experiment_by_name("one")
     assert experiment is not None
     return len(client.search_runs([experiment.experiment_id], run_view_type=ViewType.ALL))
 
 
 def test_what_would_go_is_said_and_nothing_is_removed(untouched: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    told, runs = in_mlflow(untouched, "two", when=True), left_in_store(untouched, "one")
+    told, runs = in_mlflow(untouched, "two", when=True), left_in_store(untouched)
     assert runs == 4  # the sweep, its two points, and in the bin the run of a point that was trained again
     capsys.readouterr()
     remove(study="one")
@@ -115,7 +115,7 @@ def test_a_study_goes_with_all_that_hangs_on_it_and_the_other_one_stays(two_stud
     told, others = in_mlflow(two_studies, "two", when=True), everything(artifacts / "two")
     points = on_disk(two_studies)
     remove(study="one", confirm=True)
-    assert left_in_store(two_studies, "one") == 0
+    assert left_in_store(two_studies) == 0
     assert [path for path in (artifacts / "one").rglob("*") if path.is_file()] == []
     with sqlite3.connect(two_studies / "mlruns" / "mlflow.db") as database:
         left = {row[0] for row in database.execute("SELECT model_id FROM logged_models")}
@@ -154,7 +154,7 @@ def test_where_nothing_was_trained_there_is_no_study(tmp_path: Path, monkeypatch
 
 
 def test_a_study_in_training_is_refused(two_studies: Path) -> None:
-    files, runs = everything(two_studies), left_in_store(two_studies, "one")
+    files, runs = everything(two_studies), left_in_store(two_studies)
     own = next(row for row in _points(two_studies, "one") if row["name"] == "learning_rate=0.01")
     folder = PointFolder(two_studies, own["signature"])
     assert folder.claim()
@@ -162,7 +162,7 @@ def test_a_study_in_training_is_refused(two_studies: Path) -> None:
         remove(study="one", confirm=True)
     folder.release()
     assert everything(two_studies) == files
-    assert left_in_store(two_studies, "one") == runs
+    assert left_in_store(two_studies) == runs
     remove(study="one", confirm=True)
 
 

@@ -102,12 +102,12 @@ def checkpoints(lab: Path) -> list[Path]:
     return list((lab / ".points").glob("*.training/checkpoint.npz"))
 
 
-def processes_in(lab: Path, but: int = 0) -> list[psutil.Process]:
+def processes_in(lab: Path) -> list[psutil.Process]:
     """What runs in a lab's folder."""
     found = []
     for process in psutil.process_iter():
         with suppress(psutil.Error):
-            if process.pid != but and process.status() != psutil.STATUS_ZOMBIE and Path(process.cwd()) == lab:
+            if process.status() != psutil.STATUS_ZOMBIE and Path(process.cwd()) == lab:
                 found.append(process)
     return found
 

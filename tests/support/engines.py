@@ -14,17 +14,15 @@ class HereEngine:
     """See the module.
 
     Args:
-        workers: how finely stacks are cut.
         shared_disk: as a launcher says it.
         lose: gets the number of the call and of the unit; whether that unit is lost before it is begun.
     """
 
     name = "here"
+    workers = 2
 
-    def __init__(
-        self, workers: int = 2, shared_disk: bool = True, lose: Callable[[int, int], bool] = lambda call, unit: False
-    ) -> None:
-        self.workers, self.shared_disk, self.lose = workers, shared_disk, lose
+    def __init__(self, shared_disk: bool = True, lose: Callable[[int, int], bool] = lambda call, unit: False) -> None:
+        self.shared_disk, self.lose = shared_disk, lose
         self.calls: list[int] = []
 
     def run(self, task: Callable[[DictConfig], Any], units: Sequence[str]) -> list[Any]:

@@ -20,6 +20,7 @@ from urllib.request import Request, urlopen
 from tests.support.flaky_server import free_port
 from tests.support.services import missing
 
+BUCKET = "lab"
 EVERYTHING = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "*", "Resource": "*"}]}
 
 
@@ -48,7 +49,7 @@ class Endpoint:
 
 
 @contextmanager
-def s3_endpoint(folder: Path, bucket: str = "lab") -> Iterator[Endpoint]:
+def s3_endpoint(folder: Path) -> Iterator[Endpoint]:
     """Start the server with an empty bucket, and end it. What it prints goes to a file in a folder.
 
     A key is made for it, and from then on no other is let in.
@@ -66,7 +67,7 @@ def s3_endpoint(folder: Path, bucket: str = "lab") -> Iterator[Endpoint]:
             if process.poll() is not None:
                 raise RuntimeError(log.read_text())
             time.sleep(0.1)
-        yield Endpoint(url, bucket, _open_bucket(url, bucket))
+        yield Endpoint(url, BUCKET, _open_bucket(url, BUCKET))
     finally:
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()

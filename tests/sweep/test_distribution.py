@@ -62,7 +62,7 @@ def distributed(project: Path, requests: Sequence[Request], engine: Engine) -> S
 
 
 @pytest.fixture
-def calm(tmp_path: Path, project: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def calm(project: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A project in which the grid was trained by one process."""
     folder = tmp_path_factory.mktemp("calm")
     (folder / "mlruns").mkdir()

@@ -78,8 +78,8 @@ def weights_of(point: Config, features: int = FEATURES, outputs: int = CLASSES, 
     return {name: np.abs(array) if name.endswith("variance") else array for name, array in drawn.items()}
 
 
-def rows(point: Config, features: int, count: int = 7) -> Values:
-    return np.random.default_rng(5).normal(size=(count, features)).astype(point.dtype)
+def rows(point: Config, features: int) -> Values:
+    return np.random.default_rng(5).normal(size=(7, features)).astype(point.dtype)
 
 
 def point_of(

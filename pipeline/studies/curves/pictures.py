@@ -82,7 +82,7 @@ def balls_figure(config: Config, history: History) -> Figure:
     figure, axes = panels(1, len(names), title, width=4.4, height=3.4)
     draw_path(axes[0], config, history)
     name_panel(axes[0], "the curve and the balls")
-    draw_places(axes[1], config, history, found)
+    draw_places(axes[1], history, found)
     name_panel(axes[1], "where the balls are")
     if chance:
         _draw_chance(axes[2], found)
@@ -143,7 +143,7 @@ def _draw_ends(panel: Axes, found: Ending, low: float) -> None:
                            textcoords="offset points", ha="center", fontsize=SMALL, color=INK)  # fmt: skip
 
 
-def draw_places(panel: Axes, config: Config, history: History, found: Ending) -> None:
+def draw_places(panel: Axes, history: History, found: Ending) -> None:
     """x over the steps, in the colour of the minimum that each ball ends in; dashed lines at the minima."""
     steps, places = positions(history)
     curve = found.curve

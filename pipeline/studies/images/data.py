@@ -18,6 +18,8 @@ from pipeline.studies.plot_data import Floats
 
 STEPS = 10
 """How many images MLflow's slider takes under one key."""
+BANDS = 16
+"""How many bands of colour a surface of losses is drawn in."""
 UNITS = 64
 """Of how many hidden units the weights are shown."""
 EXPLOSION = 1000.0
@@ -188,9 +190,9 @@ def fit_limits(data: TableData) -> tuple[tuple[float, float], tuple[float, float
     )
 
 
-def loss_places(surface: Floats, bands: int = 16) -> NDArray[np.uint8]:
+def loss_places(surface: Floats) -> NDArray[np.uint8]:
     """Losses on a scale of 255 colours, 1 the smallest and 255 the largest, in bands as between contour lines."""
     low, high = float(surface.min()), float(surface.max())
     share = (surface - low) / (high - low or 1.0)
-    band = np.minimum(np.floor(share * bands), bands - 1)
-    return np.rint(1 + 254 * band / (bands - 1)).astype(np.uint8)
+    band = np.minimum(np.floor(share * BANDS), BANDS - 1)
+    return np.rint(1 + 254 * band / (BANDS - 1)).astype(np.uint8)
