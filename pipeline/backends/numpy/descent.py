@@ -118,8 +118,12 @@ class Descent:
 
     def _scheduled_step(self, t: int) -> None:
         factor = self._upload(self._factor(t))
-        for place, optimizer in enumerate(self._optimizers):
-            optimizer.scale_rate(factor if self._together else factor[place % len(factor)])
+        if self._together or len(factor) == 1:
+            for optimizer in self._optimizers:
+                optimizer.scale_rate(factor)
+        else:
+            for optimizer, own_factor in zip(self._optimizers, factor[:, None], strict=True):
+                optimizer.scale_rate(own_factor)
         self._step(t)
 
     def _factor(self, t: int) -> Factors:
