@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import DTypeLike
+from numpy.typing import DTypeLike, NDArray
 
 from pipeline.backends.numpy.network import ACTIVATIONS, EPSILON, SLOPES, Array, normal_share
 
@@ -19,36 +19,36 @@ MOMENTUM = 0.99
 """How much of a moving statistic stays at each update: Keras' default."""
 
 
-def dense(inputs: Array, weights: Array, bias: Array | None) -> Array:
-    """sums = inputs W + b."""
-    sums: Array = inputs @ weights
+def dense(inputs: Array, weights: Array, bias: Array | None, out: Array | None = None) -> Array:
+    """sums = inputs W + b, in `out` where there is one.
+
+    Backwards dW = inputs^T delta, db = the sum over rows of delta, and the inputs get delta W^T.
+    """
+    sums: Array = np.matmul(inputs, weights, out=out)
     if bias is not None:
         sums += bias
     return sums
 
 
-def dense_backward(delta: Array, inputs: Array) -> tuple[Array, Array]:
-    """By weights and bias: dW = inputs^T delta, db = sum over rows of delta."""
-    return inputs.T @ delta, delta.sum(axis=0, keepdims=True)
-
-
-def dense_inputs_backward(delta: Array, weights: Array) -> Array:
-    """By the inputs: delta W^T. The first layer of a network needs none."""
-    result: Array = delta @ weights.T
-    return result
-
-
 def activation(name: str, sums: Array) -> Array:
-    """values = f(sums), elementwise."""
+    """values = f(sums), elementwise; those of a rectifier, whose slope they tell, are put in the place of the sums."""
+    if name == "relu":
+        values: Array = np.maximum(sums, 0, out=sums)
+        return values
     return ACTIVATIONS[name](sums)
 
 
-def activation_backward(name: str, delta: Array, sums: Array, values: Array) -> Array:
-    """delta * f'(sums). A GELU z P(z) has the slope P(z) + z p(z), with p the standard normal density; see `SLOPES`."""
+def activation_slope(name: str, sums: Array, values: Array) -> Array | NDArray[np.bool_] | float:
+    """f'(sums), what a delta is multiplied by on its way back.
+
+    A GELU z P(z) has the slope P(z) + z p(z), with p the standard normal density; see `SLOPES`.
+    """
+    if name == "relu":
+        return values > 0  # a product takes it as it is, without a copy as numbers
     if name == "gelu":
         density = np.exp(-sums * sums / 2) / sums.dtype.type(np.sqrt(2 * np.pi))
-        return delta * (normal_share(sums) + sums * density)
-    return delta * SLOPES[name](values)
+        return normal_share(sums) + sums * density
+    return SLOPES[name](values)
 
 
 class Normalized(NamedTuple):

@@ -104,7 +104,7 @@ SLOPES: dict[str, Callable[[Array], Array | float]] = {
 }
 """Derivative of an activation, written in its own output `a`, as backpropagation has it at hand.
 
-The output of a GELU does not tell its input; see `layers.activation_backward`.
+The output of a GELU does not tell its input; see `layers.activation_slope`.
 """
 
 

@@ -18,7 +18,6 @@ from numpy.typing import NDArray
 from pipeline.backends.contract import State
 from pipeline.backends.numpy import many_networks as grid_last
 from pipeline.backends.numpy.array_modules import array_module, to_host, uploaded
-from pipeline.backends.numpy.deep_network import DeepNetwork
 from pipeline.backends.numpy.descent import Descent
 from pipeline.backends.numpy.gradients import forward_differences
 from pipeline.backends.numpy.losses import Targets, measure, penalty, penalty_slope
@@ -92,17 +91,14 @@ class Stack:
         self._together: grid_last.GridLast | None = None
         adjusted = self.config.training.penalised or self.config.training.clipped
         self.stride = STRIDE if together and not adjusted and self.descent.plateau is None else 1
-        self._single: OneNetwork | DeepNetwork | None = None
+        self._single: OneNetwork | None = None
         if together:
             inputs = arrays.scaled(arrays.train_inputs)
             self._together = grid_last.GridLast(self.config, inputs, arrays.train_targets, parameters, self.gradient)
         elif not differences:
-            rows, tested = len(arrays.train_inputs), 0 if arrays.test_inputs is None else len(arrays.test_inputs)
-            most = max(min(self.config.training.batch_size or rows, rows), min(EVALUATION_ROWS, tested))
-            if self.config.model.plain and self._module is np:
-                self._single = OneNetwork(self.config, most, parameters, self.gradient)
-            else:
-                self._single = DeepNetwork(self.config, seeds, self.progress, self.gradient)
+            rows = len(arrays.train_inputs)
+            most = min(self.config.training.batch_size or rows, rows)
+            self._single = OneNetwork(self.config, seeds, most, self.progress, self.gradient)
 
     def restore(self, states: Sequence[State]) -> None:
         """Go on from the states of the points."""
@@ -133,7 +129,7 @@ class Stack:
     def _batch(self, inputs: NDArray[Any], targets: Targets) -> Batch:
         if self._single is None or self._module is not np:
             return Batch(self.arrays.scaled(inputs), None, np.empty(0, np.intp), targets)
-        return batch(self.arrays, inputs, targets, self.config.model.bias and self.config.model.plain)
+        return batch(self.arrays, inputs, targets, self._single.extended)
 
     def _all_rows(self) -> Batch:
         """The training rows as one batch, which a full batch needs again and again."""
