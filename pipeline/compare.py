@@ -26,9 +26,9 @@ from pipeline.report.published.page import verdict_table
 from pipeline.report.published.reproduction import Cell, Results, cells, read_spreads
 from pipeline.report.published.statements import Statement, read_recorded, statements
 from pipeline.report.study_page import Commands, study_page
-from pipeline.report.study_pictures import recorded_figure, study_figure
 from pipeline.report.summaries import curve_rows, study_metrics
 from pipeline.studies.answers import PAGES
+from pipeline.studies.study_pictures import recorded_figure, study_figure
 from pipeline.system import cli
 from pipeline.system.errors import LabError
 from pipeline.system.files import explained, readable, write_file, written_whole

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.studies.plot_data import Curve, Floats, Grid, log_limits, palette_position, quantile_bands, spread
+from pipeline.drawing.plot_data import Curve, Floats, Grid, log_limits, palette_position, quantile_bands, spread
 from pipeline.system.wording import short
 
 if TYPE_CHECKING:

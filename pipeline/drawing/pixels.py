@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.drawing.axes import FAINT, INK, Colour
-from pipeline.studies.plot_data import Floats
+from pipeline.drawing.plot_data import Floats
 
 if TYPE_CHECKING:
     from PIL.Image import Image

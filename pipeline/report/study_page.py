@@ -8,13 +8,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 
 from pipeline.diagnosis.networks import diagnose
+from pipeline.drawing.plot_data import recorded
 from pipeline.points.point import Point
-from pipeline.report.explanations import explanation
 from pipeline.report.published.reproduction import BACKENDS
-from pipeline.report.variants import parity_table, variant_table
 from pipeline.studies.answers import QUESTIONS, answers
-from pipeline.studies.figures import METRIC_NAMES
-from pipeline.studies.plot_data import recorded
+from pipeline.studies.explanations import explanation
+from pipeline.studies.network_figures import METRIC_NAMES
+from pipeline.studies.variants.table import parity_table, variant_table
 from pipeline.system.wording import table
 
 PARITY = (

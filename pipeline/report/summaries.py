@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pipeline.diagnosis.networks import PROBLEMS, diagnose
+from pipeline.drawing.plot_data import cell_metric, recorded
 from pipeline.points.point import Point
 from pipeline.studies.answers import best_point
-from pipeline.studies.plot_data import cell_metric, recorded
 
 CURVES = ("train/loss", "train/mean_absolute_error", "train/accuracy", "test/loss", "test/accuracy", "weights/weight")
 

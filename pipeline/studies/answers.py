@@ -6,11 +6,11 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from pipeline.diagnosis.networks import GOAL, GROWN, Diagnosis, diagnose
 from pipeline.diagnosis.range_test import is_range_test, suggestion
+from pipeline.drawing.plot_data import cell_metric, hidden_sizes, rates, with_size
 from pipeline.points.point import Point
-from pipeline.report.variants import comparison
 from pipeline.studies.curves.answers import curve_answers, curve_headline
-from pipeline.studies.figures import METRIC_NAMES
-from pipeline.studies.plot_data import cell_metric, hidden_sizes, rates, with_size
+from pipeline.studies.network_figures import METRIC_NAMES
+from pipeline.studies.variants.table import comparison
 from pipeline.studies.variants.variants import final_loss, knob
 from pipeline.studies.width_transfer import parametrizations, transfer_sentences
 from pipeline.system.wording import roughly

@@ -12,7 +12,7 @@ from pipeline.backends.numpy.maps.measures import LAST, best_place, map_metrics
 from pipeline.config.map_axes import Axis
 from pipeline.config.schema import Config
 from pipeline.drawing.axes import INK, SMALL, panels
-from pipeline.studies.plot_data import Floats
+from pipeline.drawing.plot_data import Floats
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

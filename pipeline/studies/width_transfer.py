@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from pipeline.drawing.axes import INK, Line, label_ends, name_panel, panels, rate_axis, rate_colour
+from pipeline.drawing.plot_data import Curve, Floats
 from pipeline.points.point import Point
-from pipeline.studies.plot_data import Curve, Floats
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -9,11 +9,11 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from pipeline.config.schema import Config
 
 from pipeline.backends.numpy.one_network import WIDE, OneNetwork, batch
 from pipeline.backends.numpy.stack import Stack
 from pipeline.backends.shared.initial_weights import Weights, draw
+from pipeline.config.schema import Config
 from pipeline.data.arrays import Arrays
 from tests.backends.test_numpy_training import assert_same
 from tests.support.plain_network import backpropagation

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from pipeline.backends.shared.history import History, note_update
 from pipeline.diagnosis.range_test import GROWN, RangeTest, averaged, range_test, slopes_per_decade
-from pipeline.studies.plot_data import Floats
+from pipeline.drawing.plot_data import Floats
 from pipeline.studies.range_picture import range_figure
 
 RATES = np.geomspace(1e-5, 10, 601)

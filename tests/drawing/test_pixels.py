@@ -11,7 +11,7 @@ from PIL.ImageColor import getrgb
 
 from pipeline.drawing import pixels
 from pipeline.drawing.axes import INK, rate_colour
-from pipeline.studies.plot_data import Floats
+from pipeline.drawing.plot_data import Floats
 
 RED, BLUE = (255, 0, 0), (0, 0, 255)
 

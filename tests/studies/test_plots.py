@@ -14,12 +14,12 @@ from hypothesis import strategies as st
 from pipeline.backends.shared.history import History
 from pipeline.config.schema import Config
 from pipeline.data.arrays import Arrays
+from pipeline.drawing import plot_data
 from pipeline.drawing.axes import RATE_COLOURS, draw_bundle, panels, rate_colour
 from pipeline.drawing.layout import save_png
 from pipeline.points.point import Point, outcome_of
-from pipeline.report.study_pictures import recorded_figure, study_figure
-from pipeline.studies import figures as plots
-from pipeline.studies import plot_data
+from pipeline.studies import network_figures as plots
+from pipeline.studies.study_pictures import recorded_figure, study_figure
 from tests.support.maps import map_point
 from tests.support.trained import config, sweep, trained
 

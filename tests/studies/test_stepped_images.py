@@ -18,9 +18,9 @@ from pipeline.backends.shared.initial_weights import Weights
 from pipeline.config.schema import Config
 from pipeline.drawing import pixels
 from pipeline.drawing.axes import FAINT, INK, rate_colour
-from pipeline.studies.figures import PATH
 from pipeline.studies.images import data as image_data
 from pipeline.studies.images import stepped as stepped_images
+from pipeline.studies.network_figures import PATH
 from tests.support.maps import map_point
 from tests.support.trained import config, trained
 

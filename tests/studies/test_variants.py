@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from pipeline.backends.shared.history import History
 from pipeline.points.point import Point, outcome_of
-from pipeline.report.variants import comparison, parity_table, variant_table
 from pipeline.studies.variants.picture import variants_figure
+from pipeline.studies.variants.table import comparison, parity_table, variant_table
 from pipeline.studies.variants.variants import SMOOTHED, Variant, final_loss, knob, steps_to_target, target, variants
 from tests.support.trained import config
 

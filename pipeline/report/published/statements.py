@@ -10,9 +10,9 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from pipeline.diagnosis.trends import roughness
+from pipeline.drawing.plot_data import Floats
 from pipeline.points.point import Point
 from pipeline.report.published.reproduction import BACKENDS, SEED, Results, find_point
-from pipeline.studies.plot_data import Floats
 from pipeline.system.files import readable
 from pipeline.system.formats import read_rows
 from pipeline.system.wording import short

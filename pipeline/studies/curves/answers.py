@@ -9,8 +9,8 @@ import numpy as np
 from pipeline.backends.numpy.curves.shape import Curve
 from pipeline.diagnosis.curves import Ending, ending
 from pipeline.diagnosis.networks import diagnose
-from pipeline.diagnosis.restarts import chance_of_all, countable, starts_needed
 from pipeline.points.point import Point
+from pipeline.studies.curves.restarts import chance_of_all, countable, starts_needed
 
 CHANCES = (0.5, 0.95, 0.99)
 

@@ -17,13 +17,13 @@ from pipeline.config.optimizer import Momentum
 from pipeline.config.schema import Config
 from pipeline.diagnosis.curves import Ending, ending
 from pipeline.diagnosis.networks import diagnose
-from pipeline.diagnosis.restarts import chance_of_all, countable
 from pipeline.drawing.axes import FAINT, INK, SMALL, draw_lines, epoch_axis, name_panel, panels, rate_colour
 from pipeline.drawing.axes import Line as NamedLine
+from pipeline.drawing.plot_data import curve as metric_curve
 from pipeline.points.point import Point
 from pipeline.studies.curves.answers import varied
+from pipeline.studies.curves.restarts import chance_of_all, countable
 from pipeline.studies.maps import edges
-from pipeline.studies.plot_data import curve as metric_curve
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

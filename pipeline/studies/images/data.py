@@ -14,7 +14,7 @@ from pipeline.backends.shared.history import History, record_epochs, snapshot_ep
 from pipeline.backends.shared.initial_weights import Weights
 from pipeline.config.data import IdxData, TableData
 from pipeline.config.schema import Config
-from pipeline.studies.plot_data import Floats
+from pipeline.drawing.plot_data import Floats
 
 STEPS = 10
 """How many images MLflow's slider takes under one key."""

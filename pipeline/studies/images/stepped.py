@@ -34,7 +34,7 @@ from pipeline.drawing.pixels import (
     with_lines,
     write,
 )
-from pipeline.studies.figures import PATH
+from pipeline.drawing.plot_data import loss_at, loss_surface, weight_lines
 from pipeline.studies.images.curves import draw_balls
 from pipeline.studies.images.data import (
     EXPLOSION,
@@ -52,7 +52,7 @@ from pipeline.studies.images.data import (
     tiles,
     weight_ticks,
 )
-from pipeline.studies.plot_data import loss_at, loss_surface, weight_lines
+from pipeline.studies.network_figures import PATH
 from pipeline.system.wording import short
 
 if TYPE_CHECKING:

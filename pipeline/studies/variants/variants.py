@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from pipeline.config.schema import flatten
 from pipeline.diagnosis.networks import baseline_loss
 from pipeline.diagnosis.trends import first_below
+from pipeline.drawing.plot_data import Floats
 from pipeline.points.point import Point
-from pipeline.studies.plot_data import Floats
 
 KNOBS = ("optimizer.name", "schedule.name", "feature")
 """What makes variants: the first of these that differs among the points."""

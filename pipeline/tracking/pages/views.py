@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from pipeline.backends.shared.history import weight_metrics
 from pipeline.config.data import TableData
 from pipeline.config.schema import Config, flatten
-from pipeline.studies.plot_data import target_slope
+from pipeline.drawing.plot_data import target_slope
 from pipeline.tracking.pages.charts import Chart, bar, contour, image, line, parallel, scatter
 
 TAG = "mlflow.sharedViewState."

@@ -30,10 +30,7 @@ from pipeline.drawing.axes import (
     rate_colour,
     signed_log,
 )
-from pipeline.points.point import Point
-from pipeline.studies.curves.pictures import balls_by_rate, curve_figures
-from pipeline.studies.maps import map_figure
-from pipeline.studies.plot_data import (
+from pipeline.drawing.plot_data import (
     Curve,
     cell_metric,
     curve,
@@ -48,6 +45,9 @@ from pipeline.studies.plot_data import (
     weight_lines,
     with_size,
 )
+from pipeline.points.point import Point
+from pipeline.studies.curves.pictures import balls_by_rate, curve_figures
+from pipeline.studies.maps import map_figure
 from pipeline.studies.range_picture import range_figure
 from pipeline.system.wording import short
 

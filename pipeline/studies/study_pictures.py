@@ -21,12 +21,18 @@ from pipeline.drawing.axes import (
     panels,
     rate_colour,
 )
+from pipeline.drawing.plot_data import Curve, cell_metric, grid, has_two_weights, hidden_sizes, recorded, with_size
 from pipeline.points.point import Point
 from pipeline.report.published.statements import Series
 from pipeline.studies.curves.pictures import balls_by_rate, basin_figure
-from pipeline.studies.figures import METRIC_NAMES, curves_by_rate, draw_curves_by_rate, draw_weight, error_surface
 from pipeline.studies.maps import map_figure
-from pipeline.studies.plot_data import Curve, cell_metric, grid, has_two_weights, hidden_sizes, recorded, with_size
+from pipeline.studies.network_figures import (
+    METRIC_NAMES,
+    curves_by_rate,
+    draw_curves_by_rate,
+    draw_weight,
+    error_surface,
+)
 from pipeline.studies.range_picture import range_figure
 from pipeline.studies.variants.picture import variants_figure
 from pipeline.studies.variants.variants import knob

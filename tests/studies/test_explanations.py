@@ -13,8 +13,8 @@ from pipeline.backends.shared.initial_weights import draw
 from pipeline.backends.shared.parametrization import rate_scales
 from pipeline.config.schema import Config
 from pipeline.points.point import Point, outcome_of
-from pipeline.report.explanations import FEATURES, METHODS, explanation
-from pipeline.report.variants import SEARCHES
+from pipeline.studies.explanations import FEATURES, METHODS, explanation
+from pipeline.studies.variants.table import SEARCHES
 from pipeline.system.project import CONF
 from tests.support.trained import config
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.diagnosis.restarts import chance_of_all, countable, starts_needed
+from pipeline.studies.curves.restarts import chance_of_all, countable, starts_needed
 from tests.support.curves import curve
 
 
