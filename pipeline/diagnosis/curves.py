@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,12 +13,11 @@ from pipeline.backends.numpy.curves.basins import basin_metrics
 from pipeline.backends.numpy.curves.descent import curve_data
 from pipeline.backends.numpy.curves.rolling import OUTCOMES, SETTLED
 from pipeline.backends.numpy.curves.shape import Curve, curve_of
+from pipeline.backends.numpy.maps.rate_map import map_axes
 from pipeline.backends.shared.history import History
 from pipeline.config.map_axes import GridAxes
 from pipeline.config.schema import Config
-
-if TYPE_CHECKING:
-    from pipeline.diagnosis.networks import Verdict
+from pipeline.diagnosis.verdicts import Diagnosis, Verdict
 
 Floats = NDArray[np.float64]
 VERDICTS: dict[str, tuple[Verdict, str]] = {
@@ -85,21 +84,29 @@ def ending(config: Config, history: History) -> Ending:
     return Ending(curve_of(curve_data(config)), **columns)
 
 
-def judge(config: Config, history: History) -> tuple[Verdict, str, str, dict[str, float]]:
-    """Verdict, cause, evidence and numbers of a point whose data is a curve; the verdict is that of most balls."""
-    if config.grid is not None:
-        return "map", "", _basins(config, config.grid, history), {}
+def diagnose_balls(config: Config, history: History) -> Diagnosis:
+    """How the balls of a point ended: the verdict is that of most of them."""
     found = ending(config, history)
-    balls, counts = len(found.start), found.counts
+    balls = len(found.start)
+    counts = found.counts
     if not balls:
-        return "too slow", "", "no ball has rolled to its end", {}
+        return Diagnosis("too slow", "", "no ball has rolled to its end")
     values = {f"{name}_share": counts.get(name, 0) / balls for name in OUTCOMES}
     values |= {"minima_found": float(len(found.found)), "crossed_share": found.crossed / balls}
     most = next(iter(counts))
     verdict, cause = VERDICTS[most]
     if most == "settled" and found.curve.deepest not in found.found:
         verdict, cause = "stalled", "local minimum"
-    return verdict, cause, "; ".join(_told(found)), values
+    return Diagnosis(verdict, cause, "; ".join(_told(found)), values)
+
+
+def diagnose_basins(config: Config, history: History) -> Diagnosis:
+    """In how many minima the balls of a map settle, and how many leave the valley of their start.
+
+    Raises:
+        ValueError: the config has no grid.
+    """
+    return Diagnosis("map", "", _basins(config, map_axes(config), history))
 
 
 def _told(found: Ending) -> list[str]:

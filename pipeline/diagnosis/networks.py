@@ -1,14 +1,11 @@
 """Why a run ended where it did: converged, too slow, oscillating, stalled or diverged, each with its evidence.
 
-The texts name three problems: slopes too big, stuck in a minimum, slopes too small. `PROBLEMS` says which is which.
 Everything is computed from a point's config and history; the thresholds stand here with their reasons.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,22 +17,13 @@ from pipeline.backends.shared.initial_weights import Weights
 from pipeline.config.data import IdxData, TableData
 from pipeline.config.map_axes import GridAxes
 from pipeline.config.schema import Config
-from pipeline.diagnosis.curves import judge
+from pipeline.diagnosis.curves import diagnose_balls, diagnose_basins
 from pipeline.diagnosis.range_test import is_range_test, range_test, suggestion
 from pipeline.diagnosis.trends import epochs_needed, first_below, reversals, roughness
+from pipeline.diagnosis.verdicts import Diagnosis
 from pipeline.system.wording import roughly
 
-Verdict = Literal["converged", "too slow", "oscillating", "stalled", "diverged", "map", "range test"]
 Floats = NDArray[np.floating]
-
-PROBLEMS: dict[Verdict, str] = {
-    "converged": "none",
-    "too slow": "slopes too small",
-    "oscillating": "slopes too big",
-    "stalled": "stuck in a minimum",
-    "diverged": "slopes too big",
-}
-"""Which of the texts' three problems a verdict is. A map or a range test has none as a whole."""
 
 GOAL = 0.02
 """A loss of this share of the baseline is low: the network explains 98 % of what a constant cannot."""
@@ -53,29 +41,6 @@ SATURATED = 1e-3
 """A sigmoid whose slope a (1 - a) is smaller passes on less than 0.4 % of the gradient that it could."""
 FORESEEABLE = 100
 """How many times as many epochs as were trained an extrapolation is worth a figure."""
-
-
-@dataclass(frozen=True)
-class Diagnosis:
-    """How a run ended, and why.
-
-    Attributes:
-        verdict: in one word or two.
-        cause: what stalled it: `saturation`, `rounding`, `flat`, `line search`; empty for the other verdicts.
-        evidence: a sentence of numbers.
-        values: the numbers, by name: `loss_over_baseline`; `epochs_to_low_loss`, or `epochs_needed` where it was not
-            reached; `roughness`, `reversals` and `saturated`, shares as the functions of these names give them.
-    """
-
-    verdict: Verdict
-    cause: str
-    evidence: str
-    values: dict[str, float] = field(default_factory=dict)
-
-    @property
-    def label(self) -> str:
-        """Verdict and cause, for instance `stalled (rounding)`."""
-        return f"{self.verdict} ({self.cause})" if self.cause else self.verdict
 
 
 def baseline_loss(config: Config) -> float:
@@ -99,7 +64,7 @@ def diagnose(config: Config, history: History) -> Diagnosis:
     Balls on a curve are judged by curve_diagnosis.py, in words of their own.
     """
     if config.data.kind == "curve":
-        return Diagnosis(*judge(config, history))
+        return diagnose_balls(config, history) if config.grid is None else diagnose_basins(config, history)
     if config.grid is not None:
         return _map(config.grid, history)
     if is_range_test(config):

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from pipeline.diagnosis.networks import GOAL, PROBLEMS
+from pipeline.diagnosis.networks import GOAL
+from pipeline.diagnosis.verdicts import PROBLEMS
 from pipeline.report.parity import parity_lines
 from pipeline.report.published.page import reproduction_lines, statement_lines
 from pipeline.report.published.reproduction import BACKENDS, Cell, Results

@@ -6,7 +6,8 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pipeline.diagnosis.networks import PROBLEMS, diagnose
+from pipeline.diagnosis.networks import diagnose
+from pipeline.diagnosis.verdicts import PROBLEMS
 from pipeline.drawing.plot_data import cell_metric, recorded
 from pipeline.points.point import Point
 from pipeline.studies.answers import best_point

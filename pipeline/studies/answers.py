@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from pipeline.diagnosis.networks import GOAL, GROWN, Diagnosis, diagnose
+from pipeline.diagnosis.networks import GOAL, GROWN, diagnose
 from pipeline.diagnosis.range_test import is_range_test, suggestion
+from pipeline.diagnosis.verdicts import Diagnosis
 from pipeline.drawing.plot_data import cell_metric, hidden_sizes, rates, with_size
 from pipeline.points.point import Point
 from pipeline.studies.curves.answers import curve_answers, curve_headline

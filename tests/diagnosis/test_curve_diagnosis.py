@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from pipeline.diagnosis.curves import ending
-from pipeline.diagnosis.networks import PROBLEMS, baseline_loss, diagnose
+from pipeline.diagnosis.networks import baseline_loss, diagnose
+from pipeline.diagnosis.verdicts import PROBLEMS
 from pipeline.points.point import Point
 from pipeline.report.overview import render
 from pipeline.report.study_page import study_page

@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 from pipeline.backends.shared.history import History, Metric
 from pipeline.config.schema import Config
 from pipeline.data.arrays import Arrays
-from pipeline.diagnosis.networks import GOAL, PROBLEMS, baseline_loss, diagnose, saturation
+from pipeline.diagnosis.networks import GOAL, baseline_loss, diagnose, saturation
 from pipeline.diagnosis.trends import epochs_needed, first_below, reversals, roughness
+from pipeline.diagnosis.verdicts import PROBLEMS
 from tests.support.trained import config, trained
 
 LINE = ("experiment=line_y3x", "recording.snapshots=2")

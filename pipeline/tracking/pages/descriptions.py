@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Mapping, Sequence
 
-from pipeline.diagnosis.networks import PROBLEMS, Diagnosis
+from pipeline.diagnosis.verdicts import PROBLEMS, Diagnosis
 from pipeline.points.point import Point
 from pipeline.studies.answers import PAGES, QUESTIONS, answers
 
