@@ -17,7 +17,6 @@ from typing import Any
 from omegaconf import DictConfig
 
 from pipeline.config.schema import flatten
-from pipeline.diagnosis.networks import diagnose
 from pipeline.drawing.layout import write_png
 from pipeline.points.results import read_commands, read_results, tell_missing
 from pipeline.report.overview import ordered, render
@@ -73,7 +72,7 @@ def points_rows(results: Results) -> Rows:
         for backend, points in results.get(study, {}).items():
             for point in points:
                 knobs, outcome = dict(flatten(point.config)), point.outcome
-                found = diagnose(point.config, point.history)
+                found = point.diagnosis
                 rows.append(
                     {"study": study, "backend": backend, "name": point.name}
                     | {name: knobs[name] for name in CONFIG_COLUMNS}

@@ -15,7 +15,6 @@ from pipeline.backends.numpy.network import forward
 from pipeline.backends.shared.history import History
 from pipeline.config.data import TableData
 from pipeline.config.schema import Config
-from pipeline.diagnosis.networks import diagnose
 from pipeline.points.point import Point
 
 Floats = NDArray[np.float64]
@@ -64,18 +63,18 @@ def palette_position(rate: float) -> float:
 
 def rates(points: Sequence[Point]) -> list[float]:
     """The learning rates of a sweep, ascending."""
-    return sorted({point.config.optimizer.learning_rate for point in points})
+    return sorted({point.learning_rate for point in points})
 
 
 def hidden_sizes(points: Sequence[Point]) -> list[int | None]:
     """The hidden sizes of a sweep, ascending; None (no hidden layer) first."""
-    return sorted({point.config.model.hidden_size for point in points}, key=lambda size: size or 0)
+    return sorted({point.hidden_size for point in points}, key=lambda size: size or 0)
 
 
 def with_size(points: Sequence[Point], size: int | None) -> list[Point]:
     """The points of one hidden size, by rising rate."""
-    chosen = [point for point in points if point.config.model.hidden_size == size]
-    return sorted(chosen, key=lambda point: point.config.optimizer.learning_rate)
+    chosen = [point for point in points if point.hidden_size == size]
+    return sorted(chosen, key=lambda point: point.learning_rate)
 
 
 def curve(history: History, metric: str) -> Curve:
@@ -100,12 +99,11 @@ def grid(points: Sequence[Point], metric: str) -> Grid:
     cells: dict[tuple[int, int], list[float]] = {}
     diverged, stalled = (np.zeros((len(rows), len(columns)), dtype=np.bool_) for _ in range(2))
     for point in points:
-        config = point.config
-        place = (rows.index(config.model.hidden_size), columns.index(config.optimizer.learning_rate))
+        place = (rows.index(point.hidden_size), columns.index(point.learning_rate))
         value = point.outcome.final.get(metric, math.nan)
-        cells.setdefault(place, []).append(math.nan if point.outcome.outcome == "diverged" else value)
-        diverged[place] |= point.outcome.outcome == "diverged"
-        stalled[place] |= diagnose(config, point.history).verdict == "stalled"
+        cells.setdefault(place, []).append(math.nan if point.diverged else value)
+        diverged[place] |= point.diverged
+        stalled[place] |= point.diagnosis.verdict == "stalled"
     values = np.full(diverged.shape, np.nan)
     for place, members in cells.items():
         finished = [value for value in members if math.isfinite(value)]

@@ -20,6 +20,7 @@ import hashlib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
@@ -27,6 +28,8 @@ from pydantic import ConfigDict, with_config
 
 from pipeline.backends.shared.history import History
 from pipeline.config.schema import Config
+from pipeline.diagnosis.networks import diagnose
+from pipeline.diagnosis.verdicts import Diagnosis
 
 POINTS = Path(".points")
 NOT_IN_NAMES = {"experiment", "backend", "profile", "study", "results", "dry_run", "force"}
@@ -61,13 +64,33 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Point:
-    """A trained point, read back: its name, config, history and outcome."""
+    """A trained point, read back: its name, config, history and outcome, and what is most asked of them."""
 
     name: str
     folder: Path
     config: Config
     history: History
     outcome: Outcome
+
+    @cached_property
+    def diagnosis(self) -> Diagnosis:
+        """How training ended, and why."""
+        return diagnose(self.config, self.history)
+
+    @property
+    def learning_rate(self) -> float:
+        """The step per unit of gradient; of a map, whose axis has others, what the config says."""
+        return self.config.optimizer.learning_rate
+
+    @property
+    def hidden_size(self) -> int | None:
+        """Units of the first hidden layer; None without one."""
+        return self.config.model.hidden_size
+
+    @property
+    def diverged(self) -> bool:
+        """Whether training ended because the loss was inf or NaN."""
+        return self.outcome.outcome == "diverged"
 
 
 def outcome_of(history: History) -> Outcome:

@@ -96,7 +96,7 @@ def list_points(named: Iterable[tuple[str, str]]) -> list[dict[str, str]]:
 
 def extremes(points: Sequence[Point]) -> dict[str, float]:
     """The best final value of every loss, error and accuracy among the points that did not diverge."""
-    finals = [point.outcome.final for point in points if point.outcome.outcome == "finished"]
+    finals = [point.outcome.final for point in points if not point.diverged]
     best = {}
     for name in sorted({name for final in finals for name in final}):
         values = [final[name] for final in finals if name in final]

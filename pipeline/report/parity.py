@@ -93,7 +93,7 @@ def _metrics(study: str, one: Point, other: Point) -> Iterator[Parity]:
 
 def _weights(study: str, one: Point, other: Point) -> Iterator[Parity]:
     mine, theirs = one.history.snapshots, other.history.snapshots
-    end = min((point.outcome.epochs for point in (one, other) if point.outcome.outcome == "diverged"), default=math.inf)
+    end = min((point.outcome.epochs for point in (one, other) if point.diverged), default=math.inf)
     common = [
         epoch for epoch in mine if epoch in theirs and epoch < end and all(map(_finite, (mine[epoch], theirs[epoch])))
     ]
@@ -189,7 +189,7 @@ def _sentences(study: str, both: Sequence[tuple[Point, Point]]) -> Iterator[str]
         where = "at every point" if len(names) == len(both) else f"at {', '.join(names)}"
         yield f"{study}{told}: {difference}, {where}, which is not the same computation."
     for one, other in both:
-        if one.outcome.outcome != other.outcome.outcome:
+        if one.diverged != other.diverged:
             yield f"{study}: `{one.name}` {_ended(one)} on NumPy and {_ended(other)} on Keras."
 
 

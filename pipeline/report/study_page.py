@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from pipeline.diagnosis.networks import diagnose
 from pipeline.drawing.plot_data import recorded
 from pipeline.points.point import Point
 from pipeline.report.published.reproduction import BACKENDS
@@ -90,16 +89,16 @@ def is_curve(backends: Mapping[str, Sequence[Point]]) -> bool:
 def _points_table(backends: Mapping[str, Sequence[Point]]) -> list[str]:
     points = [point for members in backends.values() for point in members]
     metrics = [name for name in METRIC_NAMES if recorded(points, name)]
-    sized = any(point.config.model.hidden_size is not None for point in points)
+    sized = any(point.hidden_size is not None for point in points)
     rows = [["point", "backend", "rate", *(["hidden size"] if sized else []), "diagnosis",
              *(METRIC_NAMES[name] for name in metrics), "seconds", "evidence"]]  # fmt: skip
     for point in points:
-        config, outcome = point.config, point.outcome
-        finished, found = outcome.outcome == "finished", diagnose(config, point.history)
-        values = [f"{outcome.final[name]:.4g}" if finished and name in outcome.final else "" for name in metrics]
-        size = ["" if config.model.hidden_size is None else str(config.model.hidden_size)] if sized else []
-        rows.append([f"`{point.name}`", config.backend.name, f"{config.optimizer.learning_rate:g}", *size,
-                     found.label, *values, f"{outcome.seconds:.2f}", found.evidence])  # fmt: skip
+        final = {} if point.diverged else point.outcome.final
+        values = [f"{final[name]:.4g}" if name in final else "" for name in metrics]
+        size = ["" if point.hidden_size is None else str(point.hidden_size)] if sized else []
+        rows.append([f"`{point.name}`", point.config.backend.name, f"{point.learning_rate:g}", *size,
+                     point.diagnosis.label, *values, f"{point.outcome.seconds:.2f}",
+                     point.diagnosis.evidence])  # fmt: skip
     plain = all(len(point.name.split()) <= 1 + sized for point in points)
     return table([row[1:] for row in rows] if plain else rows)
 
@@ -120,8 +119,8 @@ def _sentences(backends: Mapping[str, Sequence[Point]]) -> Iterator[str]:
         yield f"{', '.join(by)}: {sentence}"
     (first, mine), *others = backends.items()
     for second, theirs in others:
-        named = {point.name: diagnose(point.config, point.history).label for point in theirs}
+        named = {point.name: point.diagnosis.label for point in theirs}
         for point in mine:
-            label = diagnose(point.config, point.history).label
+            label = point.diagnosis.label
             if named.get(point.name, label) != label:
                 yield f"`{point.name}`: {first} {label}, {second} {named[point.name]}."

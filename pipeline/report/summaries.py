@@ -6,7 +6,6 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pipeline.diagnosis.networks import diagnose
 from pipeline.diagnosis.verdicts import PROBLEMS
 from pipeline.drawing.plot_data import cell_metric, recorded
 from pipeline.points.point import Point
@@ -20,14 +19,14 @@ def study_metrics(points: Sequence[Point]) -> dict[str, Any]:
 
     Of a study of maps: what the first one comes to.
     """
-    verdicts = Counter(diagnose(point.config, point.history).verdict for point in points)
+    verdicts = Counter(point.diagnosis.verdict for point in points)
     best, metric = best_point(points), cell_metric(points)
     numbers: dict[str, Any] = {"points": len(points)}
     if best is not None:
         numbers["best"] = {
             metric: best.outcome.final[metric],
-            "optimizer.learning_rate": best.config.optimizer.learning_rate,
-            "model.hidden_size": best.config.model.hidden_size,
+            "optimizer.learning_rate": best.learning_rate,
+            "model.hidden_size": best.hidden_size,
         }
     if points[0].config.grid is not None:
         numbers |= {name: value for name, value in points[0].outcome.final.items() if name.startswith("map/")}
@@ -45,8 +44,8 @@ def curve_rows(backends: Mapping[str, Sequence[Point]]) -> list[dict[str, Any]]:
         knobs = {
             "backend": point.config.backend.name,
             "point": point.name,
-            "optimizer.learning_rate": point.config.optimizer.learning_rate,
-            "model.hidden_size": point.config.model.hidden_size,
+            "optimizer.learning_rate": point.learning_rate,
+            "model.hidden_size": point.hidden_size,
         }
         by_epoch: dict[int, dict[str, Any]] = {}
         for metric in point.history.metrics:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from pipeline.diagnosis.networks import GOAL, GROWN, diagnose
+from pipeline.diagnosis.networks import GOAL, GROWN
 from pipeline.diagnosis.range_test import is_range_test, suggestion
 from pipeline.diagnosis.verdicts import Diagnosis
 from pipeline.drawing.plot_data import cell_metric, hidden_sizes, rates, with_size
@@ -56,7 +56,7 @@ def answers(points: Sequence[Point]) -> Iterator[str]:
     if len(points) > 1:
         for point in points:
             if point.config.grid is not None:
-                yield f"`{point.name}`: {diagnose(point.config, point.history).evidence}."
+                yield f"`{point.name}`: {point.diagnosis.evidence}."
         points = [point for point in points if point.config.grid is None]
         if not points:
             return
@@ -69,7 +69,7 @@ def answers(points: Sequence[Point]) -> Iterator[str]:
     if knob(points) is not None:
         yield from comparison(points)
         return
-    found = {point.name: diagnose(point.config, point.history) for point in points}
+    found = {point.name: point.diagnosis for point in points}
     if len(points) == 1:
         (alone,) = found.values()
         yield f"{alone.label}: {alone.evidence}."
@@ -91,7 +91,7 @@ def headline(points: Sequence[Point]) -> str:
     maps = [point for point in points if point.config.grid is not None]
     if maps:
         others = [point for point in points if point.config.grid is None]
-        told = [diagnose(point.config, point.history).evidence for point in maps]
+        told = [point.diagnosis.evidence for point in maps]
         return "; ".join([*told, *([headline(others)] if others else [])])
     if points[0].config.balls is not None:
         return curve_headline(points)
@@ -104,20 +104,20 @@ def headline(points: Sequence[Point]) -> str:
     metric, sizes, best = cell_metric(points), hidden_sizes(points), best_point(points)
     labels: dict[str, dict[float, list[int | None]]] = {}
     for point in points:
-        rate, size = point.config.optimizer.learning_rate, point.config.model.hidden_size
-        labels.setdefault(diagnose(point.config, point.history).label, {}).setdefault(rate, []).append(size)
+        rate, size = point.learning_rate, point.hidden_size
+        labels.setdefault(point.diagnosis.label, {}).setdefault(rate, []).append(size)
     parts = []
     if best is not None:
-        size, value = best.config.model.hidden_size, best.outcome.final[metric]
+        size, value = best.hidden_size, best.outcome.final[metric]
         hidden = "" if size is None else f" with hidden size {size}"
-        which = f"`{best.name}`" if _share_cells(points) else f"rate {_rate(best):g}{hidden}"
+        which = f"`{best.name}`" if _share_cells(points) else f"rate {best.learning_rate:g}{hidden}"
         parts.append(f"{'best: ' if len(points) > 1 else ''}{which}, {METRIC_NAMES[metric]} {value:.4g}")
     if len(points) == 1:
         return "; ".join([*parts, *labels])
     for label, members in sorted(labels.items(), key=lambda item: min(item[1])):
         listed = []
         for rate, at in sorted(members.items()):
-            whole = sum(_rate(point) == rate for point in points)
+            whole = sum(point.learning_rate == rate for point in points)
             if len(at) == whole and (_share_cells(points) or len(at) == len(sizes)):
                 listed.append(f"{rate:g}")
             else:
@@ -131,7 +131,7 @@ def headline(points: Sequence[Point]) -> str:
 def best_point(points: Sequence[Point]) -> Point | None:
     """The point whose final value is best by what the sweep is judged by; None where all diverged."""
     metric = cell_metric(points)
-    ends = [point for point in points if point.outcome.outcome == "finished" and metric in point.outcome.final]
+    ends = [point for point in points if not point.diverged and metric in point.outcome.final]
     choose = max if metric.endswith("accuracy") else min
     return choose(ends, key=lambda point: point.outcome.final[metric], default=None)
 
@@ -142,13 +142,9 @@ def best_points(points: Sequence[Point]) -> dict[int | None, Point]:
     return {size: point for size, point in chosen.items() if point is not None}
 
 
-def _rate(point: Point) -> float:
-    return point.config.optimizer.learning_rate
-
-
 def _share_cells(points: Sequence[Point]) -> bool:
     """Whether points differ in more than rate and hidden size, so that these two do not name one."""
-    return len({(_rate(point), point.config.model.hidden_size) for point in points}) < len(points)
+    return len({(point.learning_rate, point.hidden_size) for point in points}) < len(points)
 
 
 def _ran_away(diagnosis: Diagnosis) -> bool:
@@ -159,11 +155,11 @@ def _verified(points: Sequence[Point]) -> Iterator[str]:
     """Whether the suggested rate, which stands between a smaller and a larger one, ends lowest."""
     if points[0].config.study != VERIFIED or len(rates(points)) != 3:
         return
-    by_rate = sorted(points, key=_rate)
+    by_rate = sorted(points, key=lambda point: point.learning_rate)
     losses = [final_loss(point) for point in by_rate]
-    ends = [f"{loss:.4g} at {_rate(point):g}" for point, loss in zip(by_rate, losses, strict=True)]
+    ends = [f"{loss:.4g} at {point.learning_rate:g}" for point, loss in zip(by_rate, losses, strict=True)]
     holds = "is verified" if min(losses) == losses[1] else "is not the best of the three"
-    yield f"the suggested rate, {_rate(by_rate[1]):g}, {holds}: the loss ends at {', '.join(ends)}."
+    yield f"the suggested rate, {by_rate[1].learning_rate:g}, {holds}: the loss ends at {', '.join(ends)}."
 
 
 def _best(points: Sequence[Point], best: Mapping[int | None, Point]) -> Iterator[str]:
@@ -173,10 +169,10 @@ def _best(points: Sequence[Point], best: Mapping[int | None, Point]) -> Iterator
     for size, point in best.items():
         which = f"point{'' if size is None else f' with hidden size {size}'} is `{point.name}`"
         if not named:
-            which = f"rate{'' if size is None else f' for hidden size {size}'} is {_rate(point):g}"
+            which = f"rate{'' if size is None else f' for hidden size {size}'} is {point.learning_rate:g}"
         yield f"the best {which}, {METRIC_NAMES[metric]} {point.outcome.final[metric]:.4g}."
     if len(best) > 1 and not named:
-        same = len({_rate(point) for point in best.values()}) == 1
+        same = len({point.learning_rate for point in best.values()}) == 1
         yield f"the best rate {'is the same for every hidden size' if same else 'moves with the hidden size'}."
 
 
@@ -185,30 +181,29 @@ def _failing(found: Diagnosed) -> Iterator[str]:
     diverged = [(point, diagnosis) for point, diagnosis in found if diagnosis.verdict == "diverged"]
     if diverged:
         point, first = diverged[0]
-        others = [other for other, _ in diverged[1:] if _rate(other) > _rate(point)]
-        more = (
-            f"; so do{'es' if len({_rate(o) for o in others}) == 1 else ''} {_listed(others, found)}" if others else ""
-        )
-        yield f"{_rate(point):g} is the first rate that diverges: {first.evidence}{more}."
+        others = [other for other, _ in diverged[1:] if other.learning_rate > point.learning_rate]
+        verb = "does" if len({other.learning_rate for other in others}) == 1 else "do"
+        more = f"; so {verb} {_listed(others, found)}" if others else ""
+        yield f"{point.learning_rate:g} is the first rate that diverges: {first.evidence}{more}."
     for label in dict.fromkeys(d.label for _, d in found if d.verdict in ("stalled", "oscillating")):
         members = [(point, diagnosis) for point, diagnosis in found if diagnosis.label == label]
         point, first = members[0]
-        several = len({_rate(one) for one, _ in members}) > 1
+        several = len({one.learning_rate for one, _ in members}) > 1
         at = _listed([one for one, _ in members], found)
-        yield f"{label} at rate{'s' if several else ''} {at}; at {_rate(point):g}: {first.evidence}."
+        yield f"{label} at rate{'s' if several else ''} {at}; at {point.learning_rate:g}: {first.evidence}."
 
 
 def _costs(found: Diagnosed) -> Iterator[str]:
     """When the rates recorded a low loss first, where at least one did, and there are several."""
-    if len({_rate(point) for point, _ in found}) < max(len(found), 2):
+    if len({point.learning_rate for point, _ in found}) < max(len(found), 2):
         return
-    reached = {_rate(p): d.values["epochs_to_low_loss"] for p, d in found if "epochs_to_low_loss" in d.values}
+    reached = {p.learning_rate: d.values["epochs_to_low_loss"] for p, d in found if "epochs_to_low_loss" in d.values}
     if not reached:
         return
     fastest = min(reached, key=lambda rate: (reached[rate], -rate))
     parts = [f"{reached[fastest]:,.0f} at rate {fastest:g}"]
     for point, diagnosis in reversed(found):
-        rate = _rate(point)
+        rate = point.learning_rate
         if rate < fastest and rate in reached:
             parts.append(f"{reached[rate]:,.0f} at {rate:g}")
         elif rate < fastest and diagnosis.verdict == "too slow":
@@ -221,16 +216,20 @@ def _costs(found: Diagnosed) -> Iterator[str]:
 
 def _beyond(found: Diagnosed, best: Point | None) -> Iterator[str]:
     """Rates that are slow because they are too big, not too small."""
-    slow = [point for point, d in found if d.verdict == "too slow" and best is not None and _rate(point) > _rate(best)]
-    if slow and best is not None:
-        ends = "ends" if len({_rate(point) for point in slow}) == 1 else "end"
-        yield f"{_listed(slow, found)} {ends} behind {_rate(best):g} after as many epochs: too big a rate is slow too."
+    if best is None:
+        return
+    rate = best.learning_rate
+    slow = [point for point, diagnosis in found if diagnosis.verdict == "too slow" and point.learning_rate > rate]
+    if slow:
+        ends = "ends" if len({point.learning_rate for point in slow}) == 1 else "end"
+        yield f"{_listed(slow, found)} {ends} behind {rate:g} after as many epochs: too big a rate is slow too."
 
 
 def _listed(points: Sequence[Point], found: Diagnosed) -> str:
     """The rates of points, and how many of its points where a rate has more of them."""
     names = []
-    for rate in dict.fromkeys(map(_rate, points)):
-        mine, whole = sum(_rate(one) == rate for one in points), sum(_rate(one) == rate for one, _ in found)
+    for rate in dict.fromkeys(point.learning_rate for point in points):
+        mine = sum(one.learning_rate == rate for one in points)
+        whole = sum(one.learning_rate == rate for one, _ in found)
         names.append(f"{rate:g}" if mine == whole else f"{rate:g} ({mine} of {whole})")
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"

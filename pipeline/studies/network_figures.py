@@ -208,7 +208,7 @@ def draw_curves_by_rate(panel: Axes, points: Sequence[Point], metric: str) -> No
     accuracy = metric.endswith("accuracy")
     lines = []
     for point in points:
-        rate, line = point.config.optimizer.learning_rate, curve(point.history, metric)
+        rate, line = point.learning_rate, curve(point.history, metric)
         value = f": {line.values[-1]:.3f}" if accuracy and len(line.steps) else ""
         lines.append(Line(line, f"{rate:g}{value}", rate_colour(rate)))
     draw_lines(panel, lines, log=not accuracy)
@@ -245,7 +245,7 @@ def heat_map(points: Sequence[Point]) -> Figure:
 
 def weight_by_rate(points: Sequence[Point]) -> Figure:
     """The weight of a line over the epochs, one panel for each rate, as the texts draw it."""
-    chosen = sorted(points, key=lambda point: point.config.optimizer.learning_rate)
+    chosen = sorted(points, key=lambda point: point.learning_rate)
     columns = min(len(chosen), 4)
     rows = -(-len(chosen) // columns)
     figure, axes = panels(rows, columns, f"{sweep_title(points)}: the weight by learning rate", width=3.6)
@@ -258,8 +258,8 @@ def weight_by_rate(points: Sequence[Point]) -> Figure:
 
 def draw_weight(panel: Axes, point: Point) -> None:
     """The weight of a line over the epochs, and the slope that fits the data best."""
-    config, line = point.config, curve(point.history, "weights/weight")
-    rate = config.optimizer.learning_rate
+    config, rate = point.config, point.learning_rate
+    line = curve(point.history, "weights/weight")
     drawn = [Line(line, short(float(line.values[-1])), rate_colour(rate))] if len(line.steps) else []
     slope = target_slope(config)
     if slope is not None:

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pipeline.diagnosis.networks import diagnose
 from pipeline.diagnosis.range_test import is_range_test, range_test
 from pipeline.drawing.axes import (
     INK,
@@ -100,7 +99,7 @@ def recorded_figure(title: str, by_rate: Mapping[float, Mapping[str, Series]]) -
 
 
 def _by_rate(points: Sequence[Point]) -> list[Point]:
-    return sorted(points, key=lambda point: point.config.optimizer.learning_rate)
+    return sorted(points, key=lambda point: point.learning_rate)
 
 
 def _weights(study: str, backends: Backends) -> Figure:
@@ -110,8 +109,8 @@ def _weights(study: str, backends: Backends) -> Figure:
         chosen = _by_rate(points)
         for panel, point in zip(axes[row * columns :], chosen, strict=False):
             draw_weight(panel, point)
-            how = diagnose(point.config, point.history).label
-            name_panel(panel, f"{backend}, rate {point.config.optimizer.learning_rate:g}: {how}")
+            how = point.diagnosis.label
+            name_panel(panel, f"{backend}, rate {point.learning_rate:g}: {how}")
         for panel in axes[row * columns + len(chosen) : (row + 1) * columns]:
             panel.set_visible(False)
     return figure

@@ -44,17 +44,17 @@ def parametrizations(points: Sequence[Point]) -> dict[str, list[Best]]:
     """The hidden sizes of each parametrization, ascending; nothing where the points have only one, or too few rates."""
     found: dict[str, dict[int, dict[float, float]]] = {}
     for point in points:
-        model, rate = point.config.model, point.config.optimizer.learning_rate
+        model, rate = point.config.model, point.learning_rate
         if model.hidden_size is not None:
             sizes = found.setdefault(model.parametrization, {})
             sizes.setdefault(model.hidden_size, {})[rate] = _training_loss(point)
-    if len(found) < 2 or len({point.config.optimizer.learning_rate for point in points}) < 3:
+    if len(found) < 2 or len({point.learning_rate for point in points}) < 3:
         return {}
     return {name: [_best(size, sizes[size]) for size in sorted(sizes)] for name, sizes in found.items()}
 
 
 def _training_loss(point: Point) -> float:
-    return math.inf if point.outcome.outcome == "diverged" else point.outcome.final.get("train/loss", math.inf)
+    return math.inf if point.diverged else point.outcome.final.get("train/loss", math.inf)
 
 
 def _best(size: int, by_rate: dict[float, float]) -> Best:

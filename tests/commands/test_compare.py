@@ -87,8 +87,8 @@ def test_points_table_has_every_point_under_config_names(results: Path, reports:
         for backend, points in backends.items():
             for point in points:
                 row = by_place[study, backend, point.name]
-                assert float(row["optimizer.learning_rate"]) == point.config.optimizer.learning_rate
-                assert row["model.hidden_size"] == str(point.config.model.hidden_size or "")
+                assert float(row["optimizer.learning_rate"]) == point.learning_rate
+                assert row["model.hidden_size"] == str(point.hidden_size or "")
                 assert float(row["final/train/loss"]) == point.outcome.final["train/loss"]
                 assert float(row["best/train/loss"]) == point.outcome.best["train/loss"]
                 assert row["outcome"] == point.outcome.outcome
@@ -173,11 +173,11 @@ def test_best_rate_is_the_one_with_the_smallest_error(results: Path, reports: Pa
     text = (reports / "studies" / "three_bits.md").read_text()
     for size in (4, 32):
         best = min(
-            (point for point in points if point.config.model.hidden_size == size),
+            (point for point in points if point.hidden_size == size),
             key=lambda point: point.outcome.final["train/mean_absolute_error"],
         )
         value = best.outcome.final["train/mean_absolute_error"]
-        rate = best.config.optimizer.learning_rate
+        rate = best.learning_rate
         assert f"the best rate for hidden size {size} is {rate:g}, mean absolute error {value:.4g}." in text
 
 

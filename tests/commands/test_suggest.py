@@ -7,7 +7,6 @@ import pytest
 from omegaconf import OmegaConf
 
 from pipeline.backends.shared.history import History, note_update
-from pipeline.diagnosis.networks import diagnose
 from pipeline.diagnosis.range_test import range_test
 from pipeline.points.point import Point, outcome_of
 from pipeline.studies.answers import answers, headline
@@ -46,7 +45,7 @@ def test_the_rates_around_the_suggested_one_are_printed(tmp_path: Path, capsys: 
 
 def test_a_point_says_what_it_suggests() -> None:
     point = range_point(FALLING)
-    found = diagnose(point.config, point.history)
+    found = point.diagnosis
     assert found.verdict == "range test"
     assert found.evidence.startswith("suggested rate 0.1, a third of where the mean loss is lowest")
     assert found.values["suggested_rate"] == pytest.approx(0.1, rel=0.05)

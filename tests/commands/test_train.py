@@ -99,7 +99,7 @@ def test_a_study_from_the_command_line_without_tensorflow_and_mlflow(ready: Path
     told = json.loads((results / "sweep.json").read_text())
     assert told["command"] == "python -m pipeline.train experiment=line_y2x results=results/line_y2x/numpy"
     points = [read_point(results / row["folder"], row["name"]) for row in told["points"]]
-    assert [point.config.optimizer.learning_rate for point in points] == [0.01, 0.1, 0.5]
+    assert [point.learning_rate for point in points] == [0.01, 0.1, 0.5]
     assert points[1].outcome.final["weights/weight"] == pytest.approx(2, abs=1e-3)
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from pipeline.diagnosis.curves import ending
-from pipeline.diagnosis.networks import baseline_loss, diagnose
+from pipeline.diagnosis.networks import baseline_loss
 from pipeline.diagnosis.verdicts import PROBLEMS
 from pipeline.points.point import Point
 from pipeline.report.overview import render
@@ -29,7 +29,7 @@ def restarts() -> Point:
 
 
 def label(point: Point) -> str:
-    return diagnose(point.config, point.history).label
+    return point.diagnosis.label
 
 
 def test_rates_around_the_limit_settle_swing_and_diverge(divergence: list[Point]) -> None:

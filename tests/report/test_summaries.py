@@ -42,6 +42,6 @@ def test_every_recorded_epoch_of_every_point_is_a_row(points: list[Point]) -> No
         steps, losses = point.history.series("train/loss")
         assert [row["epoch"] for row in mine] == steps.tolist()
         assert [row["train/loss"] for row in mine] == losses.tolist()
-        assert {row["optimizer.learning_rate"] for row in mine} == {point.config.optimizer.learning_rate}
+        assert {row["optimizer.learning_rate"] for row in mine} == {point.learning_rate}
         assert all(math.isfinite(row["weights/weight"]) for row in mine)
     assert "test/loss" not in rows[0]

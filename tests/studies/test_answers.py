@@ -6,7 +6,6 @@ from dataclasses import replace
 
 import pytest
 
-from pipeline.diagnosis.networks import diagnose
 from pipeline.points.point import Point
 from pipeline.studies.answers import answers, best_point, best_points, headline
 from tests.support.maps import map_point
@@ -54,7 +53,7 @@ def test_that_no_rate_diverges_is_said_where_none_ran_away(line: list[Point]) ->
 
 def test_the_first_rate_that_diverges_is_told_with_its_step() -> None:
     points = sweep([*LINE, "gradient=backpropagation"], rated("0.1", "0.5", "1"))
-    steps = {point.config.optimizer.learning_rate: point.outcome.diverged_step for point in points}
+    steps = {point.learning_rate: point.outcome.diverged_step for point in points}
     said = list(answers(points))
     assert any(s.startswith(f"0.5 is the first rate that diverges: the loss was no number after {steps[0.5]} updates")
                and s.endswith("; so does 1.") for s in said)  # fmt: skip
@@ -69,11 +68,11 @@ def test_two_hidden_sizes(bits: list[Point]) -> None:
         sum(sentence.startswith("hidden size 4: stalled (saturation) at rate 1000; at 1000:") for sentence in said) == 1
     )
     best = best_points(bits)
-    assert {size: point.config.optimizer.learning_rate for size, point in best.items()} == {4: 10.0, 32: 10.0}
+    assert {size: point.learning_rate for size, point in best.items()} == {4: 10.0, 32: 10.0}
 
 
 def test_a_rate_beyond_the_best_is_not_called_too_small(bits: list[Point]) -> None:
-    small, good, _ = (point for point in bits if point.config.model.hidden_size == 4)
+    small, good, _ = (point for point in bits if point.hidden_size == 4)
     optimizer = small.config.optimizer.model_copy(update={"learning_rate": 500.0})
     beyond = replace(small, name="beyond", config=small.config.model_copy(update={"optimizer": optimizer}))
     said = list(answers([good, beyond]))
@@ -105,7 +104,7 @@ def test_points_that_differ_in_more_than_rate_and_size_are_named_and_counted() -
     common = [*LINE, "optimizer=momentum", "gradient=backpropagation"]
     grid = [[f"optimizer.learning_rate={rate}", f"optimizer.momentum={m}"] for rate in (0.01, 0.2) for m in (0, 0.9)]
     points = sweep(common, grid)
-    verdicts = {point.name: diagnose(point.config, point.history).verdict for point in points}
+    verdicts = {point.name: point.diagnosis.verdict for point in points}
     assert list(verdicts.values()) == ["converged", "converged", "diverged", "oscillating"]
     best = best_point(points)
     assert best is not None

@@ -251,7 +251,7 @@ def test_curves_of_training_and_test_rows_are_drawn_by_value(mnist: list[Point])
 def test_a_rate_has_one_colour_in_every_figure(three_bits: list[Point]) -> None:
     from matplotlib.colors import to_rgba
 
-    point = next(p for p in three_bits if p.config.optimizer.learning_rate == 10)
+    point = next(p for p in three_bits if p.learning_rate == 10)
     own = plots.curves(point.config, point.history).axes[0].lines[0].get_color()
     together = {to_rgba(line.get_color()) for line in plots.curves_by_rate(three_bits).axes[0].lines}
     assert to_rgba(own) in together

@@ -145,7 +145,7 @@ def test_sentences_and_table(points: Sequence[Point]) -> None:
 
 
 def test_nothing_is_said_of_ranges_at_a_single_rate(points: Sequence[Point]) -> None:
-    single = [one for one in points if one.config.optimizer.learning_rate == 0.1]
+    single = [one for one in points if one.learning_rate == 0.1]
     assert comparison(single)[0].startswith("the lowest loss: adam")
     assert comparison(single)[-1] == "at rate 0.1, the only one, the target is not reached by sgd and momentum."
     assert comparison([points[1], points[8]]) == ["none reaches the target at rate 0.1, the only one."]

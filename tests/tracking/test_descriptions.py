@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 
-from pipeline.diagnosis.networks import diagnose
 from pipeline.points.point import Point
 from pipeline.studies.answers import answers, headline
 from pipeline.tracking.pages.descriptions import experiment_note, point_note, sweep_note
@@ -19,7 +18,7 @@ def points() -> list[Point]:
 
 def test_a_point_says_what_it_came_to_and_how_it_is_run_again(points: list[Point]) -> None:
     asked = ["optimizer.learning_rate=1", "experiment=line_y3x", "results=results/line_y3x/numpy", "force=true"]
-    found = diagnose(points[1].config, points[1].history)
+    found = points[1].diagnosis
     note = point_note("line_y3x", found, asked, "#/figures")
     assert note.startswith(f"**stalled (rounding)**: {found.evidence}. The texts call it *stuck in a minimum*.")
     assert "`python -m pipeline.train optimizer.learning_rate=1 experiment=line_y3x`" in note
@@ -28,7 +27,7 @@ def test_a_point_says_what_it_came_to_and_how_it_is_run_again(points: list[Point
 
 
 def test_a_point_that_converged_is_no_problem(points: list[Point]) -> None:
-    note = point_note("line_y3x", diagnose(points[0].config, points[0].history), [], None)
+    note = point_note("line_y3x", points[0].diagnosis, [], None)
     assert note.startswith("**converged**")
     assert "The texts call" not in note
     assert "Figures" not in note

@@ -16,7 +16,6 @@ from PIL import Image
 
 from pipeline.backends.shared.history import History
 from pipeline.config.schema import Tracking
-from pipeline.diagnosis.networks import diagnose
 from pipeline.drawing.layout import write_png
 from pipeline.points.point import POINTS, Point
 from pipeline.points.sweep_record import SweepRecord, sweep_folder, write_sweep
@@ -75,7 +74,7 @@ def presented(project: Path, tracker: Tracker, point: Point, times: int = 1) -> 
 
 
 def test_a_run_says_why_it_ended_where_it_did(project: Path, tracker: Tracker, points: list[Point]) -> None:
-    found = diagnose(points[1].config, points[1].history)
+    found = points[1].diagnosis
     run = presented(project, tracker, points[1])
     assert run.data.tags["diagnosis"] == "stalled (rounding)"
     assert found.evidence in run.data.tags["mlflow.note.content"]

@@ -131,7 +131,7 @@ def find_point(results: Results, study: str, backend: str, rate: float, size: in
     """The point of a study that has this rate and hidden size and the texts' seed and optimizer."""
     for point in results.get(study, {}).get(backend, []):
         config = point.config
-        same = math.isclose(config.optimizer.learning_rate, rate) and config.model.hidden_size == size
+        same = math.isclose(point.learning_rate, rate) and point.hidden_size == size
         if same and config.seed == SEED and config.optimizer.name == "sgd":
             return point
     return None

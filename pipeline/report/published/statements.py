@@ -96,7 +96,7 @@ def _judge(study: str, backend: str, text: str, rule: str, holds: bool | None, s
 def _line(results: Results, study: str, backend: str, rate: float) -> tuple[Floats, str] | None:
     """The weight over all epochs, and how it ended in words; None where it was not trained long enough."""
     point = find_point(results, study, backend, rate, None)
-    if point is None or (point.outcome.epochs < LINE_EPOCHS and point.outcome.outcome == "finished"):
+    if point is None or (point.outcome.epochs < LINE_EPOCHS and not point.diverged):
         return None
     weights = point.history.series("weights/weight")[1]
     if not len(weights):
@@ -163,9 +163,9 @@ def _three_bits(results: Results, backend: str) -> Iterator[Statement]:
     for size in (4, 32):
         points = [find_point(results, "three_bits", backend, rate, size) for rate in THREE_BITS_RATES]
         ends = {
-            point.config.optimizer.learning_rate: point.outcome.final.get(ERROR, math.inf)
+            point.learning_rate: point.outcome.final.get(ERROR, math.inf)
             for point in points
-            if point is not None and point.outcome.epochs >= THREE_BITS_EPOCHS and point.outcome.outcome == "finished"
+            if point is not None and point.outcome.epochs >= THREE_BITS_EPOCHS and not point.diverged
         }
         best = min(ends, key=lambda rate: ends[rate]) if len(ends) == len(THREE_BITS_RATES) else None
         yield _judge(
@@ -186,7 +186,7 @@ def _mnist_series(results: Results, backend: str) -> dict[float, dict[str, Serie
     by_rate = {}
     for point in results.get("mnist", {}).get(backend, []):
         if point.outcome.epochs >= MNIST_EPOCHS and point.config.seed == SEED and point.config.optimizer.name == "adam":
-            by_rate[point.config.optimizer.learning_rate] = _metrics(point)
+            by_rate[point.learning_rate] = _metrics(point)
     return by_rate
 
 

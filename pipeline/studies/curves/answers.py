@@ -8,7 +8,6 @@ import numpy as np
 
 from pipeline.backends.numpy.curves.shape import Curve
 from pipeline.diagnosis.curves import Ending, ending
-from pipeline.diagnosis.networks import diagnose
 from pipeline.points.point import Point
 from pipeline.studies.curves.restarts import chance_of_all, countable, starts_needed
 
@@ -17,12 +16,12 @@ CHANCES = (0.5, 0.95, 0.99)
 
 def curve_answers(points: Sequence[Point]) -> Iterator[str]:
     """The sentences of points on one curve: its minima, how each point ends, what rates too big and restarts do."""
-    points = sorted(points, key=lambda point: (point.config.optimizer.learning_rate, point.name))
+    points = sorted(points, key=lambda point: (point.learning_rate, point.name))
     endings = [ending(point.config, point.history) for point in points]
     curve, first = endings[0].curve, points[0]
     yield f"the curve has {_minima(curve)}."
     for point in points:
-        found = diagnose(point.config, point.history)
+        found = point.diagnosis
         yield f"{_named(point, points)}: {found.label}: {found.evidence}."
     if first.config.optimizer.name == "sgd" and len(curve.minima):
         yield from _limit(points, endings)
@@ -42,22 +41,18 @@ def _minima(curve: Curve) -> str:
 def curve_headline(points: Sequence[Point]) -> str:
     """The answer in a line: which points ended how."""
     if len(points) == 1:
-        return _one(points[0])
+        found = points[0].diagnosis
+        return f"{found.label}: {found.evidence}"
     labels: dict[str, list[str]] = {}
-    for point in sorted(points, key=lambda point: (point.config.optimizer.learning_rate, point.name)):
-        labels.setdefault(diagnose(point.config, point.history).label, []).append(_short(point, points))
+    for point in sorted(points, key=lambda point: (point.learning_rate, point.name)):
+        labels.setdefault(point.diagnosis.label, []).append(_short(point, points))
     return "; ".join(f"{label}: {', '.join(members)}" for label, members in labels.items())
-
-
-def _one(point: Point) -> str:
-    found = diagnose(point.config, point.history)
-    return f"{found.label}: {found.evidence}"
 
 
 def _short(point: Point, points: Sequence[Point]) -> str:
     """A point's rate, and what else tells it from the others."""
-    rate = f"{point.config.optimizer.learning_rate:g}"
-    if len({other.config.optimizer.learning_rate for other in points}) == len(points):
+    rate = f"{point.learning_rate:g}"
+    if len({other.learning_rate for other in points}) == len(points):
         return rate
     others = [part for part in point.name.split() if not part.startswith("learning_rate=")]
     return f"{rate} ({', '.join(others).replace('=', ' ')})" if others else rate

@@ -167,7 +167,7 @@ def _draw_chance(panel: Axes, found: Ending) -> None:
 
 def balls_by_rate(points: Sequence[Point]) -> Figure:
     """The paths of the balls of several points, a panel for each."""
-    chosen = sorted(points, key=lambda point: (point.config.optimizer.learning_rate, point.name))
+    chosen = sorted(points, key=lambda point: (point.learning_rate, point.name))
     names = varied(chosen)
     if len(chosen) == 1:
         return balls_figure(chosen[0].config, chosen[0].history)
@@ -178,7 +178,7 @@ def balls_by_rate(points: Sequence[Point]) -> Figure:
     figure, axes = panels(rows, columns, title, width=4.3, height=2.9)
     for panel, point, name in zip(axes, chosen, names, strict=False):
         draw_path(panel, point.config, point.history)
-        name_panel(panel, f"{name}: {diagnose(point.config, point.history).label}")
+        name_panel(panel, f"{name}: {point.diagnosis.label}")
     for panel in axes[len(chosen) :]:
         panel.set_visible(False)
     return figure

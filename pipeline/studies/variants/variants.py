@@ -110,7 +110,7 @@ def variants(points: Sequence[Point]) -> list[Variant]:
     order = {name: place for place, name in enumerate(dict.fromkeys(name for name, _ in named))}
     found = []
     for name, members in groupby(sorted(named, key=lambda item: order[item[0]]), key=lambda item: item[0]):
-        by_rate = {point.config.optimizer.learning_rate: point for _, point in members}
+        by_rate = {point.learning_rate: point for _, point in members}
         chosen = [by_rate[rate] for rate in sorted(by_rate)]
         losses = np.array([final_loss(point) for point in chosen])
         targets = np.array([target(point) for point in chosen])
@@ -131,7 +131,7 @@ def final_loss(point: Point) -> float:
     """
     final = point.outcome.final
     loss = final.get("test/loss", final.get("train/loss", math.inf)) - final.get("weights/penalty", 0.0)
-    return math.inf if point.outcome.outcome == "diverged" else loss
+    return math.inf if point.diverged else loss
 
 
 def steps_to_target(point: Point) -> float:

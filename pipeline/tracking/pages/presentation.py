@@ -11,7 +11,6 @@ from typing import Any
 from PIL import Image
 
 from pipeline.config.schema import Config
-from pipeline.diagnosis.networks import diagnose
 from pipeline.drawing.axes import rate_colour
 from pipeline.drawing.pixels import hexadecimal
 from pipeline.points.point import POINTS, Point
@@ -47,7 +46,7 @@ def present_point(tracker: Tracker, run_id: str, parent: str | None, point: Poin
         point: trained.
         run: what run.json holds.
     """
-    found = diagnose(point.config, point.history)
+    found = point.diagnosis
     ended = point.history.metrics[-1].timestamp if point.history.metrics else run["started"]
     figures = None if parent is None else tracker.address(parent)
     tracker.log_values(run_id, {f"diagnosis/{name}": value for name, value in found.values.items()}, ended)
