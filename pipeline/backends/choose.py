@@ -2,20 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from pipeline.backends.contract import Train
-from pipeline.config.schema import Config
+from pipeline.config.schema import Config, Kind
 
 
 def trainer(config: Config) -> Train:
     """What trains a point; only then is its module imported, and with it TensorFlow where Keras trains."""
-    if config.data.kind == "curve" and config.grid is None:
-        from pipeline.backends.numpy.curves.descent import train_balls
+    return TRAINERS[config.kind](config)
 
-        return train_balls
-    if config.grid is not None:
-        from pipeline.backends.numpy.maps.rate_map import train_map
 
-        return train_map
+def _of_balls(config: Config) -> Train:
+    from pipeline.backends.numpy.curves.descent import train_balls
+
+    return train_balls
+
+
+def _of_map(config: Config) -> Train:
+    from pipeline.backends.numpy.maps.rate_map import train_map
+
+    return train_map
+
+
+def _of_network(config: Config) -> Train:
     if config.backend.name == "keras":
         from pipeline.backends.keras.training import train as train_keras
 
@@ -35,3 +45,12 @@ def trainer(config: Config) -> Train:
     from pipeline.backends.numpy.training import train
 
     return train
+
+
+TRAINERS: dict[Kind, Callable[[Config], Train]] = {
+    "network": _of_network,
+    "range_test": _of_network,
+    "map": _of_map,
+    "balls": _of_balls,
+    "basins": _of_map,
+}

@@ -13,12 +13,19 @@ from pipeline.config.data import IdxData, TableData
 from pipeline.config.fields import PositiveFloat, PositiveInt, Section, Whole
 from pipeline.config.map_axes import GridAxes
 from pipeline.config.model import Model, Training
-from pipeline.config.optimizer import Optimizer, Schedule
+from pipeline.config.optimizer import Exponential, Optimizer, Schedule
 
 NO_CREDENTIALS = (
     "an address holds no user and no password; leave them and the @ out of tracking.uri, and set "
     "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD in the environment"
 )
+
+Kind = Literal["network", "range_test", "map", "balls", "basins"]
+"""What a point is; each kind has a row in studies/kinds.py, a judge in diagnosis/ and a trainer in backends/choose.py.
+
+A network; one whose rate rises over the run and whose losses are kept; a map of networks over two knobs; balls on a
+curve; a map of balls over rate and start.
+"""
 
 
 class Recording(Section):
@@ -82,6 +89,16 @@ class Config(Section):
     results: str | None
     dry_run: bool
     force: bool
+
+    @property
+    def kind(self) -> Kind:
+        """What the point is. This is the one place that tells it from the keys."""
+        if self.balls is not None:
+            return "balls"
+        if self.grid is not None:
+            return "basins" if self.data.kind == "curve" else "map"
+        rises = isinstance(self.schedule, Exponential) and self.schedule.final > 1
+        return "range_test" if rises and self.recording.update_losses else "network"
 
     @field_validator("results")
     @classmethod

@@ -6,19 +6,20 @@ Everything is computed from a point's config and history; the thresholds stand h
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.backends.numpy.maps.measures import map_metrics
+from pipeline.backends.numpy.maps.rate_map import map_axes
 from pipeline.backends.numpy.network import ACTIVATIONS, forward
 from pipeline.backends.shared.history import History
 from pipeline.backends.shared.initial_weights import Weights
 from pipeline.config.data import IdxData, TableData
-from pipeline.config.map_axes import GridAxes
-from pipeline.config.schema import Config
+from pipeline.config.schema import Config, Kind
 from pipeline.diagnosis.curves import diagnose_balls, diagnose_basins
-from pipeline.diagnosis.range_test import is_range_test, range_test, suggestion
+from pipeline.diagnosis.range_test import range_test, suggestion
 from pipeline.diagnosis.trends import epochs_needed, first_below, reversals, roughness
 from pipeline.diagnosis.verdicts import Diagnosis
 from pipeline.system.wording import roughly
@@ -59,18 +60,12 @@ def baseline_loss(config: Config) -> float:
 
 
 def diagnose(config: Config, history: History) -> Diagnosis:
-    """Say why a point ended where it did; of a map how many of its points converged, and which is the best.
+    """Say why a point ended where it did, in the words of its kind; see `JUDGES`."""
+    return JUDGES[config.kind](config, history)
 
-    Balls on a curve are judged by curve_diagnosis.py, in words of their own.
-    """
-    if config.data.kind == "curve":
-        return diagnose_balls(config, history) if config.grid is None else diagnose_basins(config, history)
-    if config.grid is not None:
-        return _map(config.grid, history)
-    if is_range_test(config):
-        found = range_test(history)
-        rate = None if found is None else found.suggested_rate
-        return Diagnosis("range test", "", suggestion(history), {} if rate is None else {"suggested_rate": rate})
+
+def diagnose_network(config: Config, history: History) -> Diagnosis:
+    """Why the training of one network ended where it did."""
     steps, losses = history.series("train/loss")
     baseline = baseline_loss(config)
     if history.diverged_step is not None:
@@ -115,7 +110,20 @@ def diagnose(config: Config, history: History) -> Diagnosis:
     return _too_slow(steps, losses, baseline, where, values)
 
 
-def _map(axes: GridAxes, history: History) -> Diagnosis:
+def diagnose_range_test(config: Config, history: History) -> Diagnosis:
+    """Which rate a range test suggests."""
+    found = range_test(history)
+    rate = None if found is None else found.suggested_rate
+    return Diagnosis("range test", "", suggestion(history), {} if rate is None else {"suggested_rate": rate})
+
+
+def diagnose_map(config: Config, history: History) -> Diagnosis:
+    """How many networks of a map converged, and which is the best.
+
+    Raises:
+        ValueError: the config has no grid.
+    """
+    axes = map_axes(config)
     values = map_metrics(history.map_arrays)
     told = f"{values['map/converged_share']:.1%} of {axes.points:,} points converge"
     if values["map/not_finite_share"]:
@@ -124,6 +132,16 @@ def _map(axes: GridAxes, history: History) -> Diagnosis:
         at = " and ".join(f"{axis.name} {values[f'map/best_{axis.name}']:.4g}" for axis in axes.axes)
         told += f"; the smallest loss is {values['map/best_loss']:.3g} at {at}"
     return Diagnosis("map", "", told)
+
+
+JUDGES: dict[Kind, Callable[[Config, History], Diagnosis]] = {
+    "network": diagnose_network,
+    "range_test": diagnose_range_test,
+    "map": diagnose_map,
+    "balls": diagnose_balls,
+    "basins": diagnose_basins,
+}
+"""What diagnoses a point of each kind."""
 
 
 def saturation(config: Config, weights: Weights) -> float | None:
