@@ -20,8 +20,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.backends.shared.history import History
-from pipeline.config.optimizer import Exponential
-from pipeline.config.schema import Config
 
 Floats = NDArray[np.float64]
 
@@ -59,12 +57,6 @@ class RangeTest:
     def suggested_rate(self) -> float | None:
         """The suggested rate; None where the mean falls nowhere."""
         return None if self.steepest is None else SHARE * float(self.rates[self.lowest])
-
-
-def is_range_test(config: Config) -> bool:
-    """Whether a config's rate rises over the run and the loss of every update is kept."""
-    schedule = config.schedule
-    return isinstance(schedule, Exponential) and schedule.final > 1 and config.recording.update_losses
 
 
 def range_test(history: History) -> RangeTest | None:

@@ -41,3 +41,7 @@ class Diagnosis:
     def label(self) -> str:
         """Verdict and cause, for instance `stalled (rounding)`."""
         return f"{self.verdict} ({self.cause})" if self.cause else self.verdict
+
+    def __str__(self) -> str:
+        """The label and the evidence, for instance `stalled (flat): loss 20, 34% of the baseline 58.7; ...`."""
+        return f"{self.label}: {self.evidence}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+Figures = Iterator[tuple[str, "Figure"]]
+"""Figures, each with its name."""
 Colour = tuple[float, float, float, float]
 
 INK, FAINT = "#222222", "#8a8a8a"

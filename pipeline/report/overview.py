@@ -13,7 +13,7 @@ from pipeline.report.parity import parity_lines
 from pipeline.report.published.page import reproduction_lines, statement_lines
 from pipeline.report.published.reproduction import BACKENDS, Cell, Results
 from pipeline.report.published.statements import Statement
-from pipeline.report.study_page import is_curve, is_map
+from pipeline.report.study_page import untrained_words
 from pipeline.studies.answers import PAGES, QUESTIONS, headline
 from pipeline.system.wording import table
 
@@ -65,8 +65,8 @@ def _in_short(results: Results) -> list[str]:
     rows = [["study", "asks", *BACKENDS]]
     for study in ordered(results):
         found = results.get(study, {})
-        missing = "a map, NumPy only" if is_map(found) else "NumPy only" if is_curve(found) else "not run"
-        said = [headline(found[backend]) if backend in found else missing for backend in BACKENDS]
+        untrained = untrained_words(found)
+        said = [headline(found[backend]) if backend in found else untrained for backend in BACKENDS]
         rows.append([f"[{study}]({PAGES}/{study}.md)", QUESTIONS.get(study, ""), *said])
     return table(rows)
 

@@ -214,3 +214,24 @@ def _costs(compared: Mapping[str, Sequence[Parity]], both: Mapping[str, Sequence
         lines.append([study, str(len(both[study])), *where, f"{seconds.numpy:.2f} and {seconds.keras:.2f}",
                       f"{seconds.value:.3g}"])  # fmt: skip
     return lines
+
+
+def parity_table(results: Results, study: str) -> list[str]:
+    """How far apart the backends are at each point of a study, as Markdown; nothing where none is trained by both.
+
+    A row for each point that both trained: the largest relative difference of the training loss over the epochs, and
+    the last loss of each.
+    """
+    rows = [["point", "largest relative difference of the training loss", "at epoch", *BACKENDS]]
+    for mine, theirs in pairs(results, study):
+        steps, one = mine.history.series("train/loss")
+        their_steps, other = theirs.history.series("train/loss")
+        common, at, there = np.intersect1d(steps, their_steps, return_indices=True)
+        if not len(common):
+            continue
+        a, b = one[at], other[there]
+        size = np.maximum(np.abs(a), np.abs(b))
+        apart = np.divide(np.abs(a - b), size, out=np.zeros_like(size), where=size > 0)
+        place = int(np.argmax(apart))
+        rows.append([f"`{mine.name}`", f"{apart[place]:.2g}", f"{common[place]:,}", f"{a[-1]:.4g}", f"{b[-1]:.4g}"])
+    return table(rows) if len(rows) > 1 else []

@@ -5,15 +5,13 @@ Every sentence is computed; what was not run is said to be not run.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 
-from pipeline.drawing.plot_data import recorded
-from pipeline.points.point import Point
+from pipeline.report.parity import parity_table
 from pipeline.report.published.reproduction import BACKENDS
 from pipeline.studies.answers import QUESTIONS, answers
-from pipeline.studies.explanations import explanation
-from pipeline.studies.network_figures import METRIC_NAMES
-from pipeline.studies.variants.table import parity_table, variant_table
+from pipeline.studies.grids import METRIC_NAMES, Backends, recorded
+from pipeline.studies.kinds import NETWORKS, study_kind
 from pipeline.system.wording import table
 
 PARITY = (
@@ -24,7 +22,7 @@ Commands = Mapping[tuple[str, str], str]
 """What was typed to train a study on a backend."""
 
 
-def study_page(study: str, backends: Mapping[str, Sequence[Point]], commands: Commands) -> str:
+def study_page(study: str, backends: Backends, commands: Commands) -> str:
     """The page of a study as Markdown. Its picture, STUDY.png, lies beside it, the overview a folder above.
 
     Args:
@@ -38,20 +36,18 @@ def study_page(study: str, backends: Mapping[str, Sequence[Point]], commands: Co
     return "\n".join([*lines, "", "## How to run it", "", *_how_to_run(study, backends, commands)]) + "\n"
 
 
-def _findings(study: str, backends: Mapping[str, Sequence[Point]]) -> Iterator[str]:
+def _findings(study: str, backends: Backends) -> Iterator[str]:
     yield f"![{study}]({study}.png)"
     yield ""
     for sentence in _sentences(backends):
         yield f"- {sentence}"
-    if is_map(backends):
-        return
     first = next(iter(backends.values()))
+    kind = study_kind(first)
+    if kind.single:
+        return
     apart = parity_table({study: backends}, study)
-    for heading, section in (
-        ("Usable rates", list(variant_table(first))),
-        explanation(first),
-        ("NumPy beside Keras", [PARITY, "", *apart] if apart else []),
-    ):
+    sections = [*kind.sections(first), ("NumPy beside Keras", [PARITY, "", *apart] if apart else [])]
+    for heading, section in sections:
         if section:
             yield from ("", f"## {heading}", "", *section)
     count = sum(map(len, backends.values()))
@@ -63,7 +59,7 @@ def _findings(study: str, backends: Mapping[str, Sequence[Point]]) -> Iterator[s
     yield "</details>"
 
 
-def _how_to_run(study: str, backends: Mapping[str, Sequence[Point]], commands: Commands) -> Iterator[str]:
+def _how_to_run(study: str, backends: Backends, commands: Commands) -> Iterator[str]:
     """The commands that trained what the page shows, and the one that writes it."""
     yield "```sh"
     for backend in backends or BACKENDS[:1]:
@@ -76,17 +72,12 @@ def _how_to_run(study: str, backends: Mapping[str, Sequence[Point]], commands: C
         yield f"The grid is written down in `conf/experiment/{study}.yaml`."
 
 
-def is_map(backends: Mapping[str, Sequence[Point]]) -> bool:
-    """Whether a study is made of maps, which only NumPy trains, and whose picture says more than a table."""
-    return any(point.config.grid is not None for points in backends.values() for point in points)
+def untrained_words(backends: Backends) -> str:
+    """What stands where a backend has not trained a study that others have trained, or none."""
+    return next((study_kind(points).untrained for points in backends.values()), NETWORKS.untrained)
 
 
-def is_curve(backends: Mapping[str, Sequence[Point]]) -> bool:
-    """Whether a study is of balls on a curve, which only NumPy lets roll."""
-    return any(point.config.balls is not None for points in backends.values() for point in points)
-
-
-def _points_table(backends: Mapping[str, Sequence[Point]]) -> list[str]:
+def _points_table(backends: Backends) -> list[str]:
     points = [point for members in backends.values() for point in members]
     metrics = [name for name in METRIC_NAMES if recorded(points, name)]
     sized = any(point.hidden_size is not None for point in points)
@@ -103,11 +94,11 @@ def _points_table(backends: Mapping[str, Sequence[Point]]) -> list[str]:
     return table([row[1:] for row in rows] if plain else rows)
 
 
-def _sentences(backends: Mapping[str, Sequence[Point]]) -> Iterator[str]:
+def _sentences(backends: Backends) -> Iterator[str]:
     """What was trained, and what it says; what both backends say alike is said once."""
     for backend in BACKENDS:
-        if backend not in backends and not is_map(backends) and not is_curve(backends):
-            yield f"{backend}: not run."
+        if backend not in backends and untrained_words(backends) == NETWORKS.untrained:
+            yield f"{backend}: {NETWORKS.untrained}."
     said: dict[str, list[str]] = {}
     for backend, points in backends.items():
         epochs = sorted({point.config.training.epochs for point in points})

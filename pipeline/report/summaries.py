@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pipeline.diagnosis.verdicts import PROBLEMS
-from pipeline.drawing.plot_data import cell_metric, recorded
 from pipeline.points.point import Point
-from pipeline.studies.answers import best_point
+from pipeline.studies.grids import cell_metric, recorded
+from pipeline.studies.kinds import study_kind
+from pipeline.studies.networks import best_point
 
 CURVES = ("train/loss", "train/mean_absolute_error", "train/accuracy", "test/loss", "test/accuracy", "weights/weight")
 
 
 def study_metrics(points: Sequence[Point]) -> dict[str, Any]:
-    """The best point of one backend's, how many points ended how, and their training time in seconds.
-
-    Of a study of maps: what the first one comes to.
-    """
-    verdicts = Counter(point.diagnosis.verdict for point in points)
+    """The best point of one backend's, what their kind counts, and their training time in seconds."""
     best, metric = best_point(points), cell_metric(points)
+    counted = study_kind(points).numbers(points)
+    seconds = round(sum(point.outcome.seconds for point in points), 3)
     numbers: dict[str, Any] = {"points": len(points)}
     if best is not None:
         numbers["best"] = {
@@ -28,11 +25,7 @@ def study_metrics(points: Sequence[Point]) -> dict[str, Any]:
             "optimizer.learning_rate": best.learning_rate,
             "model.hidden_size": best.hidden_size,
         }
-    if points[0].config.grid is not None:
-        numbers |= {name: value for name, value in points[0].outcome.final.items() if name.startswith("map/")}
-    else:
-        numbers |= {verdict.replace(" ", "_"): verdicts[verdict] for verdict in PROBLEMS}
-    return numbers | {"seconds": round(sum(point.outcome.seconds for point in points), 3)}
+    return numbers | counted | {"seconds": seconds}
 
 
 def curve_rows(backends: Mapping[str, Sequence[Point]]) -> list[dict[str, Any]]:

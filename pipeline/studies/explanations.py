@@ -14,8 +14,8 @@ from pipeline.backends.shared import parametrization
 from pipeline.config.schema import flatten
 from pipeline.diagnosis import range_test
 from pipeline.points.point import Point
+from pipeline.studies.variants.table import variant_table
 from pipeline.studies.variants.variants import knob
-from pipeline.studies.width_transfer import parametrizations
 from pipeline.system.wording import table
 
 Section = tuple[str, list[str]]
@@ -75,30 +75,33 @@ FEATURES = {
 """What each file in `conf/feature/` changes, and where it is from."""
 
 
-def explanation(points: Sequence[Point]) -> Section:
-    """What stands behind a study's numbers, by what its points are or differ in; no lines where nothing does.
+def range_sections(points: Sequence[Point]) -> list[Section]:
+    """How a range test suggests its rate."""
+    values = f"Here beta = {range_test.BETA:g}, `GROWN` = {range_test.GROWN:g}."
+    return [("How the rate is suggested", [*_after_title(range_test.__doc__), "", values])]
 
-    Args:
-        points: of one backend.
-    """
+
+def transfer_sections(points: Sequence[Point]) -> list[Section]:
+    """What each parametrization scales."""
     first = points[0].config
-    if range_test.is_range_test(first):
-        values = f"Here beta = {range_test.BETA:g}, `GROWN` = {range_test.GROWN:g}."
-        return "How the rate is suggested", [*_after_title(range_test.__doc__), "", values]
-    if parametrizations(points):
-        base = f"Here base_width is {first.model.base_hidden_size}, and the optimizer `{first.optimizer.name}`."
-        return "What the parametrizations scale", [*_after_title(parametrization.__doc__), "", base]
+    base = f"Here base_width is {first.model.base_hidden_size}, and the optimizer `{first.optimizer.name}`."
+    return [("What the parametrizations scale", [*_after_title(parametrization.__doc__), "", base])]
+
+
+def variant_sections(points: Sequence[Point]) -> list[Section]:
+    """Each variant's usable rates, and its formula or what the feature is."""
     key = knob(points)
+    sections = [("Usable rates", list(variant_table(points)))]
     if key == "optimizer.name":
         note = (
             "g is the gradient, w the weights, u what is added to them, t the number of the update, counted from 1; "
             "the other long names are knobs, whose values are in `conf/optimizer/`."
         )
-        return "The methods", [note, "", *_told(METHODS, "method", key, points)]
+        sections.append(("The methods", [note, "", *_told(METHODS, "method", key, points)]))
     if key == "feature":
         note = "z is a hidden unit's sum before the activation. The values of the knobs are in `conf/feature/`."
-        return "The features", [note, "", *_told(FEATURES, "feature", key, points)]
-    return "", []
+        sections.append(("The features", [note, "", *_told(FEATURES, "feature", key, points)]))
+    return sections
 
 
 def _told(texts: Mapping[str, str], called: str, key: str, points: Sequence[Point]) -> list[str]:

@@ -9,10 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.backends.numpy.maps.measures import LAST, best_place, map_metrics
+from pipeline.backends.numpy.maps.rate_map import map_axes
+from pipeline.backends.shared.history import History
 from pipeline.config.map_axes import Axis
 from pipeline.config.schema import Config
-from pipeline.drawing.axes import INK, SMALL, panels
+from pipeline.drawing.axes import INK, SMALL, Figures, panels
 from pipeline.drawing.plot_data import Floats
+from pipeline.studies.grids import Backends
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -47,6 +50,17 @@ def ranked(measures: Floats) -> Floats:
     return found
 
 
+def map_figures(config: Config, history: History) -> Figures:
+    """The figure of a map, `map`."""
+    yield "map", map_figure(config, history.map_arrays)
+
+
+def map_study(study: str, backends: Backends) -> Figure:
+    """The picture of a study of maps: the first one."""
+    first = next(iter(backends.values()))[0]
+    return map_figure(first.config, first.history.map_arrays)
+
+
 def map_figure(config: Config, arrays: Mapping[str, NDArray[Any]]) -> Figure:
     """The signed number over both axes: blue where training converged, red where not, and the paler, the sooner.
 
@@ -57,26 +71,25 @@ def map_figure(config: Config, arrays: Mapping[str, NDArray[Any]]) -> Figure:
     Raises:
         ValueError: the config has no grid.
     """
-    if config.grid is None:
-        raise ValueError("expected a config with a grid")
+    axes = map_axes(config)
     every = [-(-len(arrays[name]) // MOST) for name in ("x", "y")]
     x, y = arrays["x"][:: every[0]], arrays["y"][:: every[1]]
     measures = arrays["measure"][:: every[1], :: every[0]]
     share = map_metrics(arrays)["map/converged_share"]
-    title = f"{config.study}: {share:.1%} of {config.grid.points:,} points converge in {config.training.epochs:,} steps"
+    title = f"{config.study}: {share:.1%} of {axes.points:,} points converge in {config.training.epochs:,} steps"
     figure, (panel,) = panels(1, 1, title, width=7.6, height=6.0)
     mesh = panel.pcolormesh(
-        edges(x, config.grid.x.logarithmic), edges(y, config.grid.y.logarithmic), ranked(measures),
+        edges(x, axes.x.logarithmic), edges(y, axes.y.logarithmic), ranked(measures),
         cmap=COLOURS, vmin=-1, vmax=1, rasterized=True,
     )  # fmt: skip
     panel.grid(False)
-    if config.grid.x.logarithmic:
+    if axes.x.logarithmic:
         panel.set_xscale("log")
-    if config.grid.y.logarithmic:
+    if axes.y.logarithmic:
         panel.set_yscale("log")
-    for axis, drawn, values in ((config.grid.x, panel.xaxis, x), (config.grid.y, panel.yaxis, y)):
+    for axis, drawn, values in ((axes.x, panel.xaxis, x), (axes.y, panel.yaxis, y)):
         _ticks(axis, drawn, values)
-    panel.set(xlabel=_label(config.grid.x, config.grid.y), ylabel=_label(config.grid.y, config.grid.x))
+    panel.set(xlabel=_label(axes.x, axes.y), ylabel=_label(axes.y, axes.x))
     best = best_place(arrays)
     if best is not None:
         _mark_best(panel, arrays, best)

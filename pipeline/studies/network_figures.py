@@ -1,15 +1,14 @@
-"""The figures: of one point, of a sweep. Each returns a matplotlib Figure; nothing here writes files."""
+"""The figures of networks: of one, of a sweep. Each returns a matplotlib Figure; nothing here writes files."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from pipeline.backends.shared.history import History
 from pipeline.config.schema import Config
-from pipeline.diagnosis.range_test import is_range_test, range_test
 from pipeline.drawing.axes import (
     DPI,
     FAINT,
@@ -17,6 +16,7 @@ from pipeline.drawing.axes import (
     SMALL,
     STYLE,
     TEXT,
+    Figures,
     Line,
     draw_bands,
     draw_bundle,
@@ -30,25 +30,10 @@ from pipeline.drawing.axes import (
     rate_colour,
     signed_log,
 )
-from pipeline.drawing.plot_data import (
-    Curve,
-    cell_metric,
-    curve,
-    grid,
-    has_two_weights,
-    hidden_sizes,
-    loss_at,
-    loss_surface,
-    rates,
-    recorded,
-    target_slope,
-    weight_lines,
-    with_size,
-)
+from pipeline.drawing.plot_data import Curve
 from pipeline.points.point import Point
-from pipeline.studies.curves.pictures import balls_by_rate, curve_figures
-from pipeline.studies.maps import map_figure
-from pipeline.studies.range_picture import range_figure
+from pipeline.studies.grids import METRIC_NAMES, cell_metric, grid, hidden_sizes, rates, recorded, with_size
+from pipeline.studies.network_data import curve, has_two_weights, loss_at, loss_surface, target_slope, weight_lines
 from pipeline.system.wording import short
 
 if TYPE_CHECKING:
@@ -58,13 +43,6 @@ if TYPE_CHECKING:
 LINES_UP_TO = 200
 NAMES_UP_TO = 12
 PATH = "#ff5a5f"
-METRIC_NAMES = {
-    "train/loss": "training loss",
-    "test/loss": "test loss",
-    "train/accuracy": "training accuracy",
-    "test/accuracy": "test accuracy",
-    "train/mean_absolute_error": "mean absolute error",
-}
 
 
 def title_of(config: Config) -> str:
@@ -74,37 +52,16 @@ def title_of(config: Config) -> str:
     return f"{config.study} ({config.backend.name}): rate {config.optimizer.learning_rate:g}{hidden}"
 
 
-def point_figures(config: Config, history: History) -> Iterator[tuple[str, Figure]]:
-    """The figures of one point by name: `curves`, `weights`, and `error_surface` where there are two weights.
-
-    Of a map: `map`; of balls on a curve: `balls`.
-    """
-    if config.data.kind == "curve":
-        yield from curve_figures(config, history)
-        return
-    if config.grid is not None:
-        yield "map", map_figure(config, history.map_arrays)
-        return
+def network_figures(config: Config, history: History) -> Figures:
+    """The figures of one network by name: `curves`, `weights`, and `error_surface` where there are two weights."""
     yield "curves", curves(config, history)
-    test = range_test(history) if is_range_test(config) else None
-    if test is not None:
-        yield "range_test", range_figure(title_of(config), test)
     yield "weights", weights_over_time(config, history)
     if has_two_weights(history):
         yield "error_surface", error_surface(config, history)
 
 
-def sweep_figures(points: Sequence[Point]) -> Iterator[tuple[str, Figure]]:
-    """The figures of a sweep by name: `curves_by_rate`, `loss_by_rate`, `heat_map`, `weight_by_rate`, as they apply.
-
-    Maps have no part in them.
-    """
-    points = [point for point in points if point.config.grid is None]
-    if not points:
-        return
-    if points[0].config.balls is not None:
-        yield "balls_by_rate", balls_by_rate(points)
-        return
+def network_sweep_figures(points: Sequence[Point]) -> Figures:
+    """The figures of a sweep by name: `curves_by_rate`, `loss_by_rate`, `heat_map`, `weight_by_rate`, as they apply."""
     yield "curves_by_rate", curves_by_rate(points)
     if len(rates(points)) > 1:
         yield "loss_by_rate", loss_by_rate(points)

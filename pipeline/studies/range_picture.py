@@ -6,11 +6,32 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pipeline.diagnosis.range_test import RangeTest
-from pipeline.drawing.axes import FAINT, INK, SMALL, panels, rate_colour
+from pipeline.backends.shared.history import History
+from pipeline.config.schema import Config
+from pipeline.diagnosis.range_test import RangeTest, range_test
+from pipeline.drawing.axes import FAINT, INK, SMALL, Figures, panels, rate_colour
+from pipeline.studies.grids import Backends
+from pipeline.studies.network_figures import network_figures, title_of
+from pipeline.studies.study_pictures import network_study
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+
+def range_figures(config: Config, history: History) -> Figures:
+    """The figures of one range test by name: those of a network, and `range_test`."""
+    yield from network_figures(config, history)
+    test = range_test(history)
+    if test is not None:
+        yield "range_test", range_figure(title_of(config), test)
+
+
+def range_study(study: str, backends: Backends) -> Figure:
+    """The picture of a study of range tests: the first one; of one that saw too little, its curves."""
+    points = next(iter(backends.values()))
+    backend = points[0].config.backend.name
+    test = range_test(points[0].history)
+    return network_study(study, backends) if test is None else range_figure(f"{study} ({backend})", test)
 
 
 def range_figure(title: str, test: RangeTest) -> Figure:

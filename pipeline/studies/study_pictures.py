@@ -1,4 +1,4 @@
-"""The one picture of each study that answers its question, both backends on it where that tells something."""
+"""The one picture that answers the question of a study of networks, with both backends where that tells something."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pipeline.diagnosis.range_test import is_range_test, range_test
 from pipeline.drawing.axes import (
     INK,
     Line,
@@ -20,34 +19,19 @@ from pipeline.drawing.axes import (
     panels,
     rate_colour,
 )
-from pipeline.drawing.plot_data import Curve, cell_metric, grid, has_two_weights, hidden_sizes, recorded, with_size
+from pipeline.drawing.plot_data import Curve, Series
 from pipeline.points.point import Point
-from pipeline.report.published.statements import Series
-from pipeline.studies.curves.pictures import balls_by_rate, basin_figure
-from pipeline.studies.maps import map_figure
-from pipeline.studies.network_figures import (
-    METRIC_NAMES,
-    curves_by_rate,
-    draw_curves_by_rate,
-    draw_weight,
-    error_surface,
-)
-from pipeline.studies.range_picture import range_figure
-from pipeline.studies.variants.picture import variants_figure
-from pipeline.studies.variants.variants import knob
-from pipeline.studies.width_transfer import parametrizations, transfer_figure
+from pipeline.studies.grids import METRIC_NAMES, Backends, cell_metric, grid, hidden_sizes, recorded, with_size
+from pipeline.studies.network_data import has_two_weights
+from pipeline.studies.network_figures import curves_by_rate, draw_curves_by_rate, draw_weight, error_surface
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-Backends = Mapping[str, Sequence[Point]]
 
+def network_study(study: str, backends: Backends) -> Figure:
+    """The picture of a study of networks over rates and hidden sizes.
 
-def study_figure(study: str, backends: Backends) -> Figure:
-    """The picture of a study.
-
-    Balls on a curve: their paths, or of maps where they settle. Other maps: the first. Methods or features: the loss
-    against the rate for each.
     Lines: the weight for each rate. Two weights: the error surface. Several hidden sizes: the final value over rate and
     size, as heat maps where there is a test accuracy, else as lines beside the curves. Otherwise: curves by rate.
 
@@ -56,20 +40,6 @@ def study_figure(study: str, backends: Backends) -> Figure:
         backends: the points of each backend; at least one of one.
     """
     points = next(iter(backends.values()))
-    if points[0].config.balls is not None:
-        return balls_by_rate(points)
-    if points[0].config.data.kind == "curve":
-        return basin_figure([(point.config, point.history.map_arrays) for point in points])
-    if points[0].config.grid is not None:
-        return map_figure(points[0].config, points[0].history.map_arrays)
-    test = range_test(points[0].history) if is_range_test(points[0].config) else None
-    if test is not None:
-        return range_figure(f"{study} ({points[0].config.backend.name})", test)
-    if parametrizations(points):
-        title = f"{study} ({points[0].config.backend.name}): training loss against the rate; circles: the best rate"
-        return transfer_figure(title, points)
-    if knob(points) is not None:
-        return variants_figure(f"{study} ({points[0].config.backend.name}): final loss against the rate", points)
     if recorded(points, "weights/weight"):
         return _weights(study, backends)
     if has_two_weights(points[0].history):

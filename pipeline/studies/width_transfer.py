@@ -15,6 +15,8 @@ import numpy as np
 from pipeline.drawing.axes import INK, Line, label_ends, name_panel, panels, rate_axis, rate_colour
 from pipeline.drawing.plot_data import Curve, Floats
 from pipeline.points.point import Point
+from pipeline.studies.grids import Backends
+from pipeline.system.wording import paragraph
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -71,6 +73,11 @@ def _best(size: int, by_rate: dict[float, float]) -> Best:
     return Best(size, rates, losses, float(rates[place]))
 
 
+def are_parametrizations(points: Sequence[Point]) -> bool:
+    """Whether the points are networks in several parametrizations, at enough rates to find the best of each."""
+    return bool(parametrizations(points))
+
+
 def moved(sizes: Sequence[Best]) -> float:
     """By how many decades the best rate moves from the smallest to the largest size; NaN where one has none."""
     return math.log10(sizes[-1].rate / sizes[0].rate)
@@ -88,9 +95,17 @@ def transfer_sentences(points: Sequence[Point]) -> list[str]:
     return told
 
 
-def transfer_figure(title: str, points: Sequence[Point]) -> Figure:
+def transfer_headline(points: Sequence[Point]) -> str:
+    """The same as a paragraph."""
+    return paragraph(transfer_sentences(points))
+
+
+def transfer_study(study: str, backends: Backends) -> Figure:
     """A panel for each parametrization: training loss against rate, a line for each size, its best rate marked."""
+    points = next(iter(backends.values()))
+    backend = points[0].config.backend.name
     found = parametrizations(points)
+    title = f"{study} ({backend}): training loss against the rate; circles: the best rate"
     figure, axes = panels(1, len(found), title, width=4.6, height=3.2)
     losses = np.concatenate([best.losses for sizes in found.values() for best in sizes])
     finite = losses[np.isfinite(losses)]

@@ -31,3 +31,13 @@ def aligned(rows: Sequence[Sequence[str]]) -> str:
     """A table for a terminal: columns of equal width, two spaces between them."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return "\n".join("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows)
+
+
+def listed(names: Sequence[str]) -> str:
+    """Names in a sentence: `a`, `a and b`, `a, b and c`."""
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+
+
+def paragraph(sentences: Sequence[str]) -> str:
+    """Sentences one after the other, each with a capital letter."""
+    return " ".join(sentence[0].upper() + sentence[1:] for sentence in sentences)

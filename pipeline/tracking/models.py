@@ -22,6 +22,7 @@ from pipeline.backends.shared.initial_weights import Weights
 from pipeline.config.data import TableData
 from pipeline.config.schema import Config
 from pipeline.points.point import Point, knobs
+from pipeline.studies.kinds import kind_of
 from pipeline.system.files import file_sha256, short_hash
 from pipeline.tracking import dataset as lineage
 from pipeline.tracking.store import answered
@@ -88,7 +89,7 @@ def chosen_epochs(point: Point) -> dict[str, int]:
     loss, are no model; a map has none, and neither has a curve.
     """
     history = point.history
-    if not history.snapshots or point.config.balls is not None:  # a map, or balls on a curve
+    if not history.snapshots or not kind_of(point.config).networks:
         return {}
     compared = _loss_name(history)
     losses = {metric.step: metric.value for metric in history.metrics if metric.name == compared}

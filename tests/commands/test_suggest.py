@@ -10,7 +10,7 @@ from pipeline.backends.shared.history import History, note_update
 from pipeline.diagnosis.range_test import range_test
 from pipeline.points.point import Point, outcome_of
 from pipeline.studies.answers import answers, headline
-from pipeline.studies.network_figures import point_figures
+from pipeline.studies.figures import point_figures
 from pipeline.suggest import suggest, suggested_rates
 from pipeline.system.errors import LabError
 from tests.support.hostile import refuses_without_results

@@ -13,7 +13,8 @@ from pipeline.backends.shared.initial_weights import draw
 from pipeline.backends.shared.parametrization import rate_scales
 from pipeline.config.schema import Config
 from pipeline.points.point import Point, outcome_of
-from pipeline.studies.explanations import FEATURES, METHODS, explanation
+from pipeline.studies.explanations import FEATURES, METHODS, Section
+from pipeline.studies.kinds import study_kind
 from pipeline.studies.variants.table import SEARCHES
 from pipeline.system.project import CONF
 from tests.support.trained import config
@@ -23,6 +24,12 @@ def points(*overrides: tuple[str, ...]) -> list[Point]:
     """Points that were asked for and not trained."""
     history = History()
     return [Point("point", Path(), config(*one), history, outcome_of(history)) for one in overrides]
+
+
+def explanation(found: list[Point]) -> Section:
+    """What the page of a study says of its kind, after the usable rates of variants."""
+    *_, section = study_kind(found).sections(found)
+    return section
 
 
 def names(group: str) -> set[str]:
@@ -116,4 +123,5 @@ def test_other_studies_have_nothing_to_explain() -> None:
         ("experiment=three_bits", "optimizer.learning_rate=1"),
         ("experiment=three_bits", "optimizer.learning_rate=2"),
     )
-    assert explanation(points(*grid)) == ("", [])
+    found = points(*grid)
+    assert list(study_kind(found).sections(found)) == []

@@ -18,8 +18,10 @@ from pipeline.drawing import plot_data
 from pipeline.drawing.axes import RATE_COLOURS, draw_bundle, panels, rate_colour
 from pipeline.drawing.layout import save_png
 from pipeline.points.point import Point, outcome_of
+from pipeline.studies import figures, grids, network_data
 from pipeline.studies import network_figures as plots
-from pipeline.studies.study_pictures import recorded_figure, study_figure
+from pipeline.studies.figures import study_figure
+from pipeline.studies.study_pictures import recorded_figure
 from tests.support.maps import map_point
 from tests.support.trained import config, sweep, trained
 
@@ -103,7 +105,7 @@ def test_grid_has_medians_of_finished_points_and_marks_diverged_ones() -> None:
         made_point(10, 4, 7.0, diverged=True),
         made_point(10, 32, 5.0),
     ]
-    found = plot_data.grid(points, "train/loss")
+    found = grids.grid(points, "train/loss")
     assert found.rates == [0.1, 10.0]
     assert found.sizes == [4, 32]
     np.testing.assert_array_equal(found.values, [[2.5, np.nan], [np.nan, 5.0]])
@@ -112,9 +114,9 @@ def test_grid_has_medians_of_finished_points_and_marks_diverged_ones() -> None:
 
 
 def test_cell_metric_is_the_most_telling_one(mnist: list[Point], three_bits: list[Point]) -> None:
-    assert plot_data.cell_metric(mnist) == "test/accuracy"
-    assert plot_data.cell_metric(three_bits) == "train/mean_absolute_error"
-    assert plot_data.cell_metric([made_point(1, 4, 1.0)]) == "train/loss"
+    assert grids.cell_metric(mnist) == "test/accuracy"
+    assert grids.cell_metric(three_bits) == "train/mean_absolute_error"
+    assert grids.cell_metric([made_point(1, 4, 1.0)]) == "train/loss"
 
 
 def test_log_limits_hold_an_explosion_back_and_pass_over_zeros() -> None:
@@ -134,7 +136,7 @@ def test_weight_lines_leave_out_what_is_not_finite() -> None:
     history.snapshot(0, {"layer_0/weights": np.array([[1.0], [2.0]]), "layer_0/bias": np.array([3.0])})
     history.snapshot(5, {"layer_0/weights": np.array([[4.0], [5.0]]), "layer_0/bias": np.array([6.0])})
     history.snapshot(9, {"layer_0/weights": np.array([[7.0], [8.0]]), "layer_0/bias": np.array([np.inf])})
-    found = plot_data.weight_lines(history)
+    found = network_data.weight_lines(history)
     np.testing.assert_array_equal(found["layer_0/weights"][0], [0, 5])
     np.testing.assert_array_equal(found["layer_0/weights"][1], [[1, 2], [4, 5]])
     np.testing.assert_array_equal(found["layer_0/bias"][1], [[3], [6]])
@@ -151,16 +153,16 @@ def test_quantile_bands_by_value_and_with_true_extremes_when_thinned() -> None:
 
 def test_loss_surface_passes_through_the_recorded_losses(two_bits: Point) -> None:
     history = two_bits.history
-    steps, path = plot_data.weight_lines(history)["layer_0/weights"]
+    steps, path = network_data.weight_lines(history)["layer_0/weights"]
     epochs, losses = history.series("train/loss")
     recorded = dict(zip(epochs.tolist(), losses.tolist(), strict=True))
     np.testing.assert_allclose(
-        plot_data.loss_at(two_bits.config, path), [recorded[step] for step in steps.tolist()], rtol=1e-12
+        network_data.loss_at(two_bits.config, path), [recorded[step] for step in steps.tolist()], rtol=1e-12
     )
 
 
 def test_loss_surface_has_the_second_weight_along_its_rows(two_bits: Point) -> None:
-    axis, surface = plot_data.loss_surface(two_bits.config, span=10, count=5)
+    axis, surface = network_data.loss_surface(two_bits.config, span=10, count=5)
     np.testing.assert_array_equal(axis, [-10, -5, 0, 5, 10])
     # Inputs 01, 10 and targets 0, 1: right where the first weight is large and the second is small.
     assert surface[0, -1] == pytest.approx(0, abs=1e-6)
@@ -169,14 +171,14 @@ def test_loss_surface_has_the_second_weight_along_its_rows(two_bits: Point) -> N
 
 
 def test_only_the_two_bit_network_has_an_error_surface(two_bits: Point, line: list[Point]) -> None:
-    assert plot_data.has_two_weights(two_bits.history)
-    assert not plot_data.has_two_weights(line[0].history)
+    assert network_data.has_two_weights(two_bits.history)
+    assert not network_data.has_two_weights(line[0].history)
 
 
 def test_target_slope_is_the_lines_own() -> None:
-    assert plot_data.target_slope(config("experiment=line_y2x")) == pytest.approx(2)
-    assert plot_data.target_slope(config("experiment=line_y3x")) == pytest.approx(3)
-    assert plot_data.target_slope(config("experiment=three_bits", "model.hidden_size=4")) is None
+    assert network_data.target_slope(config("experiment=line_y2x")) == pytest.approx(2)
+    assert network_data.target_slope(config("experiment=line_y3x")) == pytest.approx(3)
+    assert network_data.target_slope(config("experiment=three_bits", "model.hidden_size=4")) is None
 
 
 @given(st.lists(st.floats(0, 1), max_size=40), st.floats(0.001, 0.3))
@@ -211,7 +213,7 @@ def test_a_bundle_is_what_single_lines_would_be(count: int) -> None:
 
 def test_point_figures_have_their_names(line: list[Point], two_bits: Point, mnist: list[Point]) -> None:
     def names(point: Point) -> list[str]:
-        return [name for name, figure in plots.point_figures(point.config, point.history) if png(figure)]
+        return [name for name, figure in figures.point_figures(point.config, point.history) if png(figure)]
 
     assert names(line[0]) == ["curves", "weights"]
     assert names(two_bits) == ["curves", "weights", "error_surface"]
@@ -220,7 +222,7 @@ def test_point_figures_have_their_names(line: list[Point], two_bits: Point, mnis
 
 def test_sweep_figures_have_their_names(line: list[Point], three_bits: list[Point], two_bits: Point) -> None:
     def names(points: Sequence[Point]) -> list[str]:
-        return [name for name, figure in plots.sweep_figures(points) if png(figure)]
+        return [name for name, figure in figures.sweep_figures(points) if png(figure)]
 
     assert names(line) == ["curves_by_rate", "loss_by_rate", "weight_by_rate"]
     assert names(three_bits) == ["curves_by_rate", "loss_by_rate", "heat_map"]
@@ -276,7 +278,7 @@ def test_a_history_that_diverges_at_once_can_be_drawn() -> None:
     one: Config = config("experiment=line_y3x", "optimizer.learning_rate=1e30", "training.epochs=5")
     (history,) = trained(one)
     assert history.diverged_step is not None
-    assert [name for name, figure in plots.point_figures(one, history) if png(figure)] == ["curves", "weights"]
+    assert [name for name, figure in figures.point_figures(one, history) if png(figure)] == ["curves", "weights"]
 
 
 def test_study_pictures(
@@ -296,7 +298,7 @@ def test_study_pictures(
 def test_a_stalled_point_is_marked_on_the_axis() -> None:
     rates = [["optimizer.learning_rate=0.1"], ["optimizer.learning_rate=1"]]
     points = sweep(["experiment=line_y3x", "recording.snapshots=2", "training.epochs=40"], rates)
-    np.testing.assert_array_equal(plot_data.grid(points, "train/loss").stalled, [[False, True]])
+    np.testing.assert_array_equal(grids.grid(points, "train/loss").stalled, [[False, True]])
     assert "stalled" in texts(plots.loss_by_rate(points))
     assert "stalled" not in texts(plots.loss_by_rate(points[:1]))
 
@@ -314,6 +316,6 @@ def test_recorded_runs_are_drawn_with_their_last_accuracy() -> None:
 
 def test_a_map_is_one_picture_and_has_no_part_in_those_of_a_sweep() -> None:
     point = map_point()
-    assert [name for name, _ in plots.point_figures(point.config, point.history)] == ["map"]
-    assert list(plots.sweep_figures([point])) == []
+    assert [name for name, _ in figures.point_figures(point.config, point.history)] == ["map"]
+    assert list(figures.sweep_figures([point])) == []
     assert "63 points converge" in " ".join(texts(study_figure("map", {"numpy": [point]})))

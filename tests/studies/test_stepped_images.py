@@ -19,6 +19,7 @@ from pipeline.config.schema import Config
 from pipeline.drawing import pixels
 from pipeline.drawing.axes import FAINT, INK, rate_colour
 from pipeline.studies.images import data as image_data
+from pipeline.studies.images import networks as network_images
 from pipeline.studies.images import stepped as stepped_images
 from pipeline.studies.network_figures import PATH
 from tests.support.maps import map_point
@@ -73,7 +74,8 @@ def told(monkeypatch: pytest.MonkeyPatch, one: Config, history: History) -> list
     def write(image: Image.Image, place: tuple[float, float], text: str, *args: Any, **kwargs: Any) -> None:
         texts.append(text)
 
-    monkeypatch.setattr(stepped_images, "write", write)
+    for module in (stepped_images, network_images):
+        monkeypatch.setattr(module, "write", write)
     list(stepped_images.stepped_images(one, history))
     return texts
 
@@ -161,7 +163,8 @@ def test_long_captions_are_smaller(monkeypatch: pytest.MonkeyPatch) -> None:
     def write(image: Image.Image, place: Any, text: str, size: int = pixels.TEXT, **kwargs: Any) -> None:
         captions[text] = size
 
-    monkeypatch.setattr(stepped_images, "write", write)
+    for module in (stepped_images, network_images):
+        monkeypatch.setattr(module, "write", write)
     list(stepped_images.stepped_images(wordy, history_of(dict.fromkeys((0, 60_000), history.snapshots[0]), 60_000)))
     assert captions["rate 1.23456e-05, hidden 1000, iteration 0"] == 21
     assert captions["rate 1.23456e-05, hidden 1000, iteration 60,000, diverged"] == 15
@@ -175,7 +178,7 @@ def test_tiles_have_the_colours_of_the_weights() -> None:
     start, _, end = images(MNIST, history_of({0: digit_network(0 * hidden), 2: digit_network(hidden)}))[
         "first_layer"
     ].values()
-    colours = pixels.palette(stepped_images.WEIGHTS)
+    colours = pixels.palette(network_images.WEIGHTS)
     times, left = 8, (480 - 57 * 8) // 2
 
     def at(image: NDArray[np.uint8], row: int, column: int) -> list[int]:
@@ -196,7 +199,7 @@ def test_heat_maps_have_the_colours_of_the_weights() -> None:
     last = np.array([[8.0], [-8], [4], [0]])
     network = {"layer_0/weights": first, "layer_1/weights": last}
     image = images(THREE_BITS, history_of({0: network}))["first_layer"][0]
-    colours = pixels.palette(stepped_images.WEIGHTS)
+    colours = pixels.palette(network_images.WEIGHTS)
     row = [image[pixels.TOP + 6, 82 + 96 * column + 6].tolist() for column in range(4)]
     assert row == colours[[255, 1, 128, 192]].tolist()
     below = [image[pixels.TOP + 3 * 44 + 40 + 6, 82 + 96 * column + 6].tolist() for column in range(4)]
@@ -214,7 +217,7 @@ def test_heat_maps_say_which_units_they_show(monkeypatch: pytest.MonkeyPatch) ->
 
 def test_scale_says_whether_it_is_logarithmic(monkeypatch: pytest.MonkeyPatch) -> None:
     texts: list[tuple[str, str]] = []
-    monkeypatch.setattr(stepped_images, "scale", lambda image, top, name, low, high: texts.append((low, high)))
+    monkeypatch.setattr(network_images, "scale", lambda image, top, name, low, high: texts.append((low, high)))
     network: Weights = {"layer_0/weights": np.full((3, 4), -2e6), "layer_1/weights": np.full((4, 1), 0.25)}
     list(stepped_images.stepped_images(THREE_BITS, history_of({0: network})))
     assert texts == [("log weight -2e+06", "2e+06"), ("weight -0.25", "0.25")]
@@ -304,7 +307,7 @@ def test_inputs_that_are_no_square_picture_are_a_heat_map() -> None:
     network = digit_network(np.zeros((784, 4))) | {"layer_0/weights": np.full((780, 4), 0.5)}
     image = images(MNIST, history_of({0: network}))["first_layer"][0]
     assert image.shape[0] < 640
-    full = pixels.palette(stepped_images.WEIGHTS)[255]
+    full = pixels.palette(network_images.WEIGHTS)[255]
     assert (image == full).all(axis=2).sum() > 240 * 300
 
 

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 
 from pipeline.backends.shared.history import History
 from pipeline.points.point import Point, outcome_of
-from pipeline.studies.variants.picture import variants_figure
-from pipeline.studies.variants.table import comparison, parity_table, variant_table
+from pipeline.report.parity import parity_table
+from pipeline.studies.variants.picture import variants_study
+from pipeline.studies.variants.table import comparison, variant_table
 from pipeline.studies.variants.variants import SMOOTHED, Variant, final_loss, knob, steps_to_target, target, variants
 from tests.support.trained import config
 
@@ -161,13 +162,13 @@ def test_backends_are_compared_point_by_point(points: Sequence[Point]) -> None:
 @pytest.mark.parametrize("rate", [0.01, 0.1, 1, 10])
 def test_a_single_rate_has_a_picture_too(rate: float, recwarn: pytest.WarningsRecorder) -> None:
     for names in (("sgd", "adam"), ("sgd", "adam", "lion")):  # matplotlib warned of some, by rounding
-        figure = variants_figure("methods", [point(name, rate, {0: 0.5, 40: 0.04}) for name in names])
+        figure = variants_study("methods", {"numpy": [point(name, rate, {0: 0.5, 40: 0.04}) for name in names]})
         assert figure.axes[0].get_xlim() == pytest.approx((rate / 1.8, rate * 1.8))
     assert not recwarn.list
 
 
 def test_the_picture_has_a_panel_for_each_and_shades_its_range(points: Sequence[Point]) -> None:
-    figure = variants_figure("methods", points)
+    figure = variants_study("methods", {"numpy": points})
     shown = [panel for panel in figure.axes if panel.get_visible()]
     assert [panel.get_title(loc="left") for panel in shown] == ["sgd", "adam", "momentum"]
     assert [panel.get_title(loc="right") for panel in shown] == ["1.0 decades", "one rate", "none"]

@@ -9,7 +9,7 @@ import pytest
 from pipeline.backends.shared.history import History
 from pipeline.points.point import Point, outcome_of
 from pipeline.studies.answers import answers, headline
-from pipeline.studies.width_transfer import moved, parametrizations, transfer_figure, transfer_sentences
+from pipeline.studies.width_transfer import moved, parametrizations, transfer_sentences, transfer_study
 from tests.support.trained import config
 
 RATES = (0.001, 0.01, 0.1, 1.0)
@@ -70,7 +70,7 @@ def test_too_few_rates_tell_of_no_best_one() -> None:
 
 
 def test_the_picture_has_a_panel_for_each_with_the_best_rates_marked(points: list[Point]) -> None:
-    axes = transfer_figure("width_transfer", points).axes
+    axes = transfer_study("width_transfer", {"numpy": points}).axes
     assert [panel.get_title(loc="left") for panel in axes] == [
         "standard parametrization",
         "maximal-update parametrization",

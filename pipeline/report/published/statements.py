@@ -10,7 +10,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from pipeline.diagnosis.trends import roughness
-from pipeline.drawing.plot_data import Floats
+from pipeline.drawing.plot_data import Floats, Series
 from pipeline.points.point import Point
 from pipeline.report.published.reproduction import BACKENDS, SEED, Results, find_point
 from pipeline.system.files import readable
@@ -36,10 +36,6 @@ class Statement(NamedTuple):
     rule: str
     verdict: Verdict
     seen: str
-
-
-Series = tuple[Floats, Floats]
-"""Epochs and values of a metric."""
 
 
 def statements(results: Results, recorded: Mapping[float, Mapping[str, Series]] | None = None) -> list[Statement]:

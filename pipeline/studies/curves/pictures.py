@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,18 +12,19 @@ from pipeline.backends.numpy.curves.basins import LOST, basin_metrics
 from pipeline.backends.numpy.curves.descent import FEW, POSITIONS, curve_data
 from pipeline.backends.numpy.curves.rolling import DIVERGED
 from pipeline.backends.numpy.curves.shape import Curve, curve_of
+from pipeline.backends.numpy.maps.rate_map import map_axes
 from pipeline.backends.shared.history import History
 from pipeline.config.optimizer import Momentum
 from pipeline.config.schema import Config
-from pipeline.diagnosis.curves import Ending, ending
-from pipeline.diagnosis.networks import diagnose
-from pipeline.drawing.axes import FAINT, INK, SMALL, draw_lines, epoch_axis, name_panel, panels, rate_colour
+from pipeline.diagnosis.curves import Ending, diagnose_balls, ending
+from pipeline.drawing.axes import FAINT, INK, SMALL, Figures, draw_lines, epoch_axis, name_panel, panels, rate_colour
 from pipeline.drawing.axes import Line as NamedLine
-from pipeline.drawing.plot_data import curve as metric_curve
 from pipeline.points.point import Point
 from pipeline.studies.curves.answers import varied
 from pipeline.studies.curves.restarts import chance_of_all, countable
+from pipeline.studies.grids import Backends
 from pipeline.studies.maps import edges
+from pipeline.studies.network_data import curve as metric_curve
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -64,12 +65,29 @@ def height_limits(curve: Curve) -> tuple[float, float]:
     return low - room, high + room
 
 
-def curve_figures(config: Config, history: History) -> Iterator[tuple[str, Figure]]:
-    """The figures of one point by name: `balls`, and of a map of a curve `map`."""
-    if config.grid is not None:
-        yield "map", basin_figure([(config, history.map_arrays)])
-        return
+def balls_figures(config: Config, history: History) -> Figures:
+    """The figure of one point, `balls`."""
     yield "balls", balls_figure(config, history)
+
+
+def balls_sweep_figures(points: Sequence[Point]) -> Figures:
+    """The figure of several points, `balls_by_rate`."""
+    yield "balls_by_rate", balls_by_rate(points)
+
+
+def balls_study(study: str, backends: Backends) -> Figure:
+    """The picture of a study of balls: their paths."""
+    return balls_by_rate(next(iter(backends.values())))
+
+
+def basin_figures(config: Config, history: History) -> Figures:
+    """The figure of one map of a curve, `map`."""
+    yield "map", basin_figure([(config, history.map_arrays)])
+
+
+def basin_study(study: str, backends: Backends) -> Figure:
+    """The picture of a study of maps of a curve: where balls settle in each."""
+    return basin_figure([(point.config, point.history.map_arrays) for point in next(iter(backends.values()))])
 
 
 def balls_figure(config: Config, history: History) -> Figure:
@@ -78,7 +96,7 @@ def balls_figure(config: Config, history: History) -> Figure:
     random = config.balls is not None and config.balls.random is not None
     chance = random and len(found.curve.minima) > 1 and countable(found.curve.shares())
     names = ["path", "places", "chance" if chance else "height"]
-    title = f"{config.study}: rate {config.optimizer.learning_rate:g}, {diagnose(config, history).label}"
+    title = f"{config.study}: rate {config.optimizer.learning_rate:g}, {diagnose_balls(config, history).label}"
     figure, axes = panels(1, len(names), title, width=4.4, height=3.4)
     draw_path(axes[0], config, history)
     name_panel(axes[0], "the curve and the balls")
@@ -196,9 +214,8 @@ def basin_figure(maps: Sequence[tuple[Config, Mapping[str, NDArray[Any]]]]) -> F
 def _draw_basins(panel: Axes, config: Config, arrays: Mapping[str, NDArray[Any]], bar: bool) -> None:
     from matplotlib.colors import BoundaryNorm, ListedColormap
 
-    if config.grid is None:
-        raise ValueError("expected a config with a grid")
-    curve, axes_of, optimizer = curve_of(curve_data(config)), config.grid, config.optimizer
+    curve = curve_of(curve_data(config))
+    axes_of, optimizer = map_axes(config), config.optimizer
     momentum = f" {optimizer.momentum:g}" if isinstance(optimizer, Momentum) else ""
     share = basin_metrics(arrays)["map/converged_share"]
     name_panel(panel, f"{optimizer.name}{momentum}: {share:.1%} of {axes_of.points:,} balls settle")

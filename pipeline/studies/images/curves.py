@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,13 +13,18 @@ from pipeline.config.schema import Config
 from pipeline.diagnosis.curves import ending
 from pipeline.drawing.pixels import AXIS, HEADING, MARGIN, TOP, WIDTH, Path2D, blank, ruled, with_lines, write
 from pipeline.studies.curves.pictures import Floats, ball_colours, height_limits, positions
-from pipeline.studies.images.data import weight_ticks
+from pipeline.studies.images.data import Draw, weight_ticks
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
 HIGH = 320
 """Of the panel, pixels."""
+
+
+def balls_images(config: Config) -> Mapping[str, Draw]:
+    """What draws the images of balls on a curve."""
+    return {"balls": draw_balls}
 
 
 def draw_balls(config: Config, history: History, epochs: Sequence[int]) -> Iterator[Image]:

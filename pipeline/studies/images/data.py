@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +16,11 @@ from pipeline.config.data import IdxData, TableData
 from pipeline.config.schema import Config
 from pipeline.drawing.plot_data import Floats
 
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+Draw = Callable[[Config, History, Sequence[int]], Iterator["Image"]]
+"""Draws the images of one key of a point: one for each of some epochs."""
 STEPS = 10
 """How many images MLflow's slider takes under one key."""
 BANDS = 16

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from pipeline.drawing.axes import FAINT, INK, SMALL, name_panel, panels, rate_axis, rate_colour
-from pipeline.points.point import Point
+from pipeline.studies.grids import Backends
 from pipeline.studies.variants.variants import TARGET, Variant, target, variants
 
 if TYPE_CHECKING:
@@ -21,17 +20,19 @@ MOST = 3.0
 """How many times the loss of a constant answer the panels reach up to."""
 
 
-def variants_figure(title: str, points: Sequence[Point]) -> Figure:
+def variants_study(study: str, backends: Backends) -> Figure:
     """A panel for each variant: its final loss against the rate, its usable range shaded, all the others in grey.
 
     Args:
-        title: what stands above.
-        points: of one backend; see `variants`.
+        study: its name, for the title.
+        backends: the points of each backend; the first one's are drawn.
     """
+    points = next(iter(backends.values()))
+    backend = points[0].config.backend.name
     found, wanted = variants(points), target(points[0])
     columns = min(COLUMNS, len(found))
     rows = math.ceil(len(found) / columns)
-    figure, axes = panels(rows, columns, title, width=3.3, height=2.5)
+    figure, axes = panels(rows, columns, f"{study} ({backend}): final loss against the rate", width=3.3, height=2.5)
     finite = np.concatenate([variant.losses[np.isfinite(variant.losses)] for variant in found])
     positive = finite[finite > 0]
     ceiling = MOST * wanted / TARGET

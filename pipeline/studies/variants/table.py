@@ -4,14 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-import numpy as np
-
 from pipeline.config.optimizer import MINIMIZERS
 from pipeline.points.point import Point
-from pipeline.report.parity import pairs
-from pipeline.report.published.reproduction import BACKENDS, Results
 from pipeline.studies.variants.variants import SMOOTHED, TARGET, Variant, knob, target, variants
-from pipeline.system.wording import table
+from pipeline.system.wording import listed, paragraph, table
 
 CALLED = {"optimizer.name": "method", "schedule.name": "schedule", "feature": "feature"}
 SEARCHES = (*MINIMIZERS, "annealing")
@@ -58,31 +54,15 @@ def comparison(points: Sequence[Point]) -> list[str]:
         told.append(f"the fewest steps to the target: {first.name}, {_steps(first)} at rate {_fastest_rate(first)}.")
     never = [variant.name for variant in found if variant.decades is None]
     if never and len(rates) == 1:
-        told.append(f"at rate {rates.pop():g}, the only one, the target is not reached by {_listed(never)}.")
+        told.append(f"at rate {rates.pop():g}, the only one, the target is not reached by {listed(never)}.")
     elif never:
-        told.append(f"at no rate of the grid reach{'es' if len(never) == 1 else ''} the target: {_listed(never)}.")
+        told.append(f"at no rate of the grid reach{'es' if len(never) == 1 else ''} the target: {listed(never)}.")
     return told
 
 
-def parity_table(results: Results, study: str) -> list[str]:
-    """How far apart the backends are at each point of a study, as Markdown; nothing where none is trained by both.
-
-    A row for each point that both trained: the largest relative difference of the training loss over the epochs, and
-    the last loss of each.
-    """
-    rows = [["point", "largest relative difference of the training loss", "at epoch", *BACKENDS]]
-    for mine, theirs in pairs(results, study):
-        steps, one = mine.history.series("train/loss")
-        their_steps, other = theirs.history.series("train/loss")
-        common, at, there = np.intersect1d(steps, their_steps, return_indices=True)
-        if not len(common):
-            continue
-        a, b = one[at], other[there]
-        size = np.maximum(np.abs(a), np.abs(b))
-        apart = np.divide(np.abs(a - b), size, out=np.zeros_like(size), where=size > 0)
-        place = int(np.argmax(apart))
-        rows.append([f"`{mine.name}`", f"{apart[place]:.2g}", f"{common[place]:,}", f"{a[-1]:.4g}", f"{b[-1]:.4g}"])
-    return table(rows) if len(rows) > 1 else []
+def variants_headline(points: Sequence[Point]) -> str:
+    """The same as a paragraph."""
+    return paragraph(comparison(points))
 
 
 def _row(variant: Variant) -> list[str]:
@@ -114,7 +94,7 @@ def _fastest_rate(variant: Variant) -> str:
 def _own_steps(points: Sequence[Point]) -> str:
     """What a step is for the methods whose epochs are no single updates."""
     own = [name for name in dict.fromkeys(point.config.optimizer.name for point in points) if name in SEARCHES]
-    return f"; a step of {_listed(own)} is an iteration, which takes several losses" if own else ""
+    return f"; a step of {listed(own)} is an iteration, which takes several losses" if own else ""
 
 
 def _smoothed(points: Sequence[Point]) -> str:
@@ -122,8 +102,4 @@ def _smoothed(points: Sequence[Point]) -> str:
 
 
 def _with(widths: Mapping[str, float], width: float) -> str:
-    return _listed([name for name, own in widths.items() if own == width])
-
-
-def _listed(names: Sequence[str]) -> str:
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+    return listed([name for name, own in widths.items() if own == width])

@@ -18,6 +18,7 @@ from pipeline.points.reading import read_own_config
 from pipeline.points.sweep_record import SweepRecord, all_sweeps
 from pipeline.studies.answers import headline
 from pipeline.studies.images.stepped import image_keys, stepped_images
+from pipeline.studies.kinds import kind_of
 from pipeline.system.errors import DamagedError
 from pipeline.system.files import explained, written_whole
 from pipeline.tracking.dataset import checksums_in, dataset_of
@@ -54,17 +55,17 @@ def present_point(tracker: Tracker, run_id: str, parent: str | None, point: Poin
     note = point_note(point.config.study, found, run["overrides"], figures)
     tags = {"diagnosis": found.label, NOTE: note} | LOGGED_IMAGES
     with explained(Path("folder for temporary files")), tempfile.TemporaryDirectory() as folder:
-        image_files(Path(folder), _images(point), ended, 2 if point.config.grid is None else 1)
+        image_files(Path(folder), _images(point), ended, 1 if kind_of(point.config).figure else 2)
         tracker.log_folder(run_id, Path(folder))
     log_models(tracker.client, tracker.experiment_id, run_id, point)
     tracker.tag(run_id, tags)
 
 
 def _images(point: Point) -> Iterable[tuple[str, int, Image.Image]]:
-    """Key, step and image: the stepped ones, and of a map its figure."""
-    if point.config.grid is None:
+    """Key, step and image: the stepped ones, or a figure in their place."""
+    key = kind_of(point.config).figure
+    if key is None:
         return stepped_images(point.config, point.history)
-    (key,) = image_keys(point.config)
     with Image.open(point.folder / "plots" / f"{key}.png") as picture:
         picture.load()
     return [(key, point.config.training.epochs, picture)]

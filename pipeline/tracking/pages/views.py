@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 from pipeline.backends.shared.history import weight_metrics
 from pipeline.config.data import TableData
 from pipeline.config.schema import Config, flatten
-from pipeline.drawing.plot_data import target_slope
+from pipeline.studies.kinds import Charts, kind_of
+from pipeline.studies.network_data import target_slope
 from pipeline.tracking.pages.charts import Chart, bar, contour, image, line, parallel, scatter
 
 TAG = "mlflow.sharedViewState."
@@ -76,8 +77,8 @@ def view_tags(points: Sequence[Config], images: Callable[[Config], list[str]], c
     backends = [name for name in BACKENDS if any(point.backend.name == name for point in points)]
     for backend in backends:
         everything = [point for point in points if point.backend.name == backend]
-        maps = [point for point in everything if point.grid is not None]
-        own = [point for point in everything if point.grid is None] or maps
+        maps = [point for point in everything if kind_of(point).single]
+        own = [point for point in everything if not kind_of(point).single] or maps
         knobs = _knobs(own)
         views = {"grid": _map(maps, images(maps[0])) if maps else []}
         if own != maps:
@@ -110,30 +111,27 @@ def _knobs(points: Sequence[Config]) -> list[str]:
     return [key for key in FIRST if key in varied] + [key for key in varied if key not in FIRST]
 
 
-def _has_classes(points: Sequence[Config]) -> bool:
-    """Whether there is an accuracy that the study is judged by; else it is the loss."""
-    return points[0].data.kind == "idx"
+def _charts(points: Sequence[Config]) -> Charts:
+    """What is shown of the kind of the first point."""
+    return kind_of(points[0]).charts(points[0])
 
 
 def _judged_by(points: Sequence[Config]) -> str:
-    return "final/test/accuracy" if _has_classes(points) else LOG_LOSS
+    judged = _charts(points).judged
+    return LOG_LOSS if judged == "train/loss" else f"final/{judged}"
 
 
 def _curves(points: Sequence[Config]) -> list[Chart]:
-    """How training went: the loss, and the accuracy, the mean absolute error, or the share of balls that settled."""
-    if _has_classes(points):
-        return [line("train/loss", log=True), line("test/accuracy")]
-    balls = points[0].balls is not None
-    error = line("balls/settled_share") if balls else line("train/mean_absolute_error", log=True)
-    return [line("train/loss", log=True), error]
+    """How training went: the loss, and what the kind draws beside it."""
+    metric, log = _charts(points).second
+    return [line("train/loss", log=True), line(metric, log=log)]
 
 
 def _map(points: Sequence[Config], images: Collection[str]) -> list[Section]:
     pictures = [image(key, points[0].training.epochs) for key in images]
-    asks = "In which minimum does each ball end?" if points[0].data.kind == "curve" else "Which pairs converge (blue)?"
     filled = [line("map/converged_share"), line("map/best_loss", log=True)]
     return [
-        Section(asks, pictures, columns=1, height=900),
+        Section(_charts(points).question, pictures, columns=1, height=900),
         Section("How the map filled, by block", filled),
     ]
 
@@ -146,7 +144,7 @@ def _grid(points: Sequence[Config], knobs: Sequence[str], images: Collection[str
     judged = _judged_by(points)
     sections = []
     if axes:
-        best = "highest accuracy" if _has_classes(points) else "smallest loss"
+        best = "smallest loss" if judged == LOG_LOSS else "highest accuracy"
         metrics = [LOG_LOSS] if judged == LOG_LOSS else [LOG_LOSS, judged]
         answer = [parallel(axes, metrics)]
         if {RATE, SIZE} <= set(knobs):
@@ -224,15 +222,9 @@ def _state(
         means_over: parameters by whose values runs are grouped, so that means are drawn; empty: none.
         only: narrows the filter.
     """
-    judged = ["final/train/loss"]
-    judged += ["final/test/accuracy" if _has_classes(points) else "final/train/mean_absolute_error"]
-    parts = ["train", "test"] if _has_classes(points) else ["train"]
-    if points[0].balls is not None:
-        judged, parts = ["final/train/loss", "final/balls/settled_share"], ["train", "balls"]
-    if points[0].grid is not None:
-        judged, parts = ["map/converged_share", "map/best_loss"], ["map"]
+    shown = _charts(points)
     columns = [f"params.`{key}`" for key in knobs] + [f"tags.`{key}`" for key in ("outcome", "diagnosis")]
-    columns += [f"metrics.`{name}`" for name in judged]
+    columns += [f"metrics.`{name}`" for name in shown.columns]
     widths = {"attributes.`Run Name`": 240} | {key: max(100, 6 * len(key) - 45) for key in columns}  # pixels
     headings: list[dict[str, Any]] = []
     charts: list[Chart] = []
@@ -242,7 +234,8 @@ def _state(
         for chart in section.charts:
             common = {"uuid": f"chart-{len(charts)}", "metricSectionId": heading["uuid"], "isGenerated": False}
             charts.append(common | {"deleted": False, "runsCountToCompare": 100} | chart)
-    prefixes = [*parts, "weights", *(f"{kind}/{part}" for kind in ("best", "final") for part in parts)]
+    ends = [f"{end}/{prefix}" for end in ("best", "final") for prefix in shown.prefixes]
+    prefixes = [*shown.prefixes, "weights", *ends]
     sized = [p.model for p in points if p.recording.weight_metrics and p.model.hidden_size is not None]
     layers = max((2 + len(model.further_hidden_sizes) for model in sized), default=0)
     prefixes += [f"weights/layer_{layer}" for layer in range(layers)]

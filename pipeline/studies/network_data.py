@@ -1,0 +1,75 @@
+"""What the figures of networks show, as plain arrays: a metric, the weights, the error surface, the line that fits."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.backends.numpy.losses import loss_and_slope
+from pipeline.backends.numpy.network import forward
+from pipeline.backends.shared.history import History
+from pipeline.config.data import TableData
+from pipeline.config.schema import Config
+from pipeline.drawing.plot_data import Curve, Floats
+
+
+def curve(history: History, metric: str) -> Curve:
+    """One metric over the epochs; empty where it was not recorded."""
+    steps, values = history.series(metric)
+    return Curve(steps, values.astype(np.float64), history.diverged_step is not None)
+
+
+def weight_lines(history: History) -> dict[str, tuple[NDArray[np.int64], Floats]]:
+    """Every weight over the snapshots: for each array its steps (snapshots,) and values (snapshots, weights).
+
+    Snapshots with inf or NaN in any array are left out.
+    """
+    steps = [
+        step for step, arrays in sorted(history.snapshots.items()) if all(np.isfinite(a).all() for a in arrays.values())
+    ]
+    names = list(history.snapshots[steps[0]]) if steps else []
+    return {
+        name: (
+            np.array(steps, dtype=np.int64),
+            np.stack([history.snapshots[step][name].ravel().astype(np.float64) for step in steps]),
+        )
+        for name in names
+    }
+
+
+def has_two_weights(history: History) -> bool:
+    """Whether the network is two weights and nothing else, so that its whole error surface can be drawn."""
+    first = history.snapshots.get(0, {})
+    return list(first) == ["layer_0/weights"] and first["layer_0/weights"].shape == (2, 1)
+
+
+def loss_at(config: Config, weights: Floats) -> Floats:
+    """The training loss of a two-weight network at pairs of weights (pairs, 2): (pairs,). The pairs are the grid."""
+    if not isinstance(config.data, TableData):
+        raise TypeError("an error surface is for data written in a table")
+    parameters = {"layer_0/weights": weights[..., None]}
+    sums = forward(config.model, parameters, np.array(config.data.inputs))[-1]
+    losses, _ = loss_and_slope(config.loss, config.model.output_activation, sums, np.array(config.data.targets))
+    return losses.astype(np.float64)
+
+
+def loss_surface(config: Config, span: float = 10.0, count: int = 61) -> tuple[Floats, Floats]:
+    """The loss over both weights from -span to span.
+
+    Returns:
+        The axis (count,), and the loss (count, count): rows are the second weight, columns the first.
+    """
+    axis = np.linspace(-span, span, count)
+    first, second = np.meshgrid(axis, axis)
+    return axis, loss_at(config, np.stack([first.ravel(), second.ravel()], axis=1)).reshape(count, count)
+
+
+def target_slope(config: Config) -> float | None:
+    """The slope of the line that fits a table of one input and one output best; None for other data."""
+    data = config.data
+    if not isinstance(data, TableData) or len(data.inputs[0]) != 1 or len(data.targets[0]) != 1:
+        return None
+    x, y = np.array(data.inputs)[:, 0], np.array(data.targets)[:, 0]
+    if np.ptp(x) == 0:
+        return None
+    return float(np.polyfit(x, y, 1)[0])
