@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-Figures = Iterator[tuple[str, "Figure"]]
+Figures = Iterable[tuple[str, "Figure"]]
 """Figures, each with its name."""
 Colour = tuple[float, float, float, float]
 

@@ -15,24 +15,24 @@ from typing import TYPE_CHECKING
 from pipeline.backends.shared.history import History
 from pipeline.config.schema import Config
 from pipeline.drawing.axes import Figures
-from pipeline.maps import map_headline, map_numbers, map_sentences
 from pipeline.points.point import Point
 from pipeline.studies.curves.answers import curve_answers, curve_headline
-from pipeline.studies.curves.pictures import balls_figures, balls_study, balls_sweep_figures, basin_figures, basin_study
+from pipeline.studies.curves.pictures import balls_by_rate, balls_figure, basin_figure
 from pipeline.studies.explanations import Section, range_sections, transfer_sections, variant_sections
 from pipeline.studies.grids import Backends
 from pipeline.studies.images.curves import balls_images
 from pipeline.studies.images.data import Draw
 from pipeline.studies.images.networks import network_images
-from pipeline.studies.maps import map_figures, map_study
+from pipeline.studies.maps import map_figure, map_headline, map_numbers, map_sentences
 from pipeline.studies.network_figures import network_figures, network_sweep_figures
 from pipeline.studies.networks import network_headline, network_sentences, verdict_counts
 from pipeline.studies.range_picture import range_figures, range_study
 from pipeline.studies.study_pictures import network_study
 from pipeline.studies.variants.picture import variants_study
-from pipeline.studies.variants.table import comparison, variants_headline
-from pipeline.studies.variants.variants import are_variants
-from pipeline.studies.width_transfer import are_parametrizations, transfer_headline, transfer_sentences, transfer_study
+from pipeline.studies.variants.table import comparison
+from pipeline.studies.variants.variants import knob
+from pipeline.studies.width_transfer import parametrizations, transfer_sentences, transfer_study
+from pipeline.system.wording import paragraph
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -98,14 +98,23 @@ class Kind:
     untrained: str = "not run"
 
 
+NUMBERS = Charts(columns=("final/train/loss", "final/train/mean_absolute_error"), prefixes=("train",))
 CLASSES = Charts(
-    ("final/train/loss", "final/test/accuracy"), ("train", "test"), "test/accuracy", ("test/accuracy", False)
+    columns=("final/train/loss", "final/test/accuracy"),
+    prefixes=("train", "test"),
+    judged="test/accuracy",
+    second=("test/accuracy", False),
 )
-NUMBERS = Charts(("final/train/loss", "final/train/mean_absolute_error"), ("train",))
 ROLLED = Charts(
-    ("final/train/loss", "final/balls/settled_share"), ("train", "balls"), second=("balls/settled_share", False)
+    columns=("final/train/loss", "final/balls/settled_share"),
+    prefixes=("train", "balls"),
+    second=("balls/settled_share", False),
 )
-MAPPED = Charts(("map/converged_share", "map/best_loss"), ("map",), question="Which pairs converge (blue)?")
+MAPPED = Charts(
+    columns=("map/converged_share", "map/best_loss"),
+    prefixes=("map",),
+    question="Which pairs converge (blue)?",
+)
 
 
 def _of_one(kind: str) -> Callable[[Points], bool]:
@@ -113,8 +122,9 @@ def _of_one(kind: str) -> Callable[[Points], bool]:
     return lambda points: points[0].config.kind == kind
 
 
-def _first_evidence(points: Points) -> str:
-    return points[0].diagnosis.evidence
+def _first(backends: Backends) -> Points:
+    """The points of the first backend."""
+    return next(iter(backends.values()))
 
 
 NETWORKS = Kind(
@@ -134,7 +144,7 @@ RANGE_TESTS = replace(
     NETWORKS,
     name="range_test",
     matches=_of_one("range_test"),
-    headline=_first_evidence,
+    headline=lambda points: points[0].diagnosis.evidence,
     sections=range_sections,
     point_figures=range_figures,
     study_figure=range_study,
@@ -142,18 +152,18 @@ RANGE_TESTS = replace(
 WIDTHS = replace(
     NETWORKS,
     name="widths",
-    matches=are_parametrizations,
+    matches=lambda points: bool(parametrizations(points)),
     sentences=transfer_sentences,
-    headline=transfer_headline,
+    headline=lambda points: paragraph(transfer_sentences(points)),
     sections=transfer_sections,
     study_figure=transfer_study,
 )
 VARIANTS = replace(
     NETWORKS,
     name="variants",
-    matches=are_variants,
+    matches=lambda points: knob(points) is not None,
     sentences=comparison,
-    headline=variants_headline,
+    headline=lambda points: paragraph(comparison(points)),
     sections=variant_sections,
     study_figure=variants_study,
 )
@@ -164,9 +174,9 @@ MAPS = Kind(
     headline=map_headline,
     numbers=map_numbers,
     sections=lambda points: [],
-    point_figures=map_figures,
-    sweep_figures=lambda points: iter(()),
-    study_figure=map_study,
+    point_figures=lambda config, history: [("map", map_figure(config, history.map_arrays))],
+    sweep_figures=lambda points: [],
+    study_figure=lambda study, backends: map_figure(_first(backends)[0].config, _first(backends)[0].history.map_arrays),
     images=lambda config: {},
     charts=lambda config: MAPPED,
     figure="map",
@@ -178,8 +188,8 @@ BASINS = replace(
     MAPS,
     name="basins",
     matches=_of_one("basins"),
-    point_figures=basin_figures,
-    study_figure=basin_study,
+    point_figures=lambda config, history: [("map", basin_figure([(config, history.map_arrays)]))],
+    study_figure=lambda study, backends: basin_figure([(p.config, p.history.map_arrays) for p in _first(backends)]),
     charts=lambda config: replace(MAPPED, question="In which minimum does each ball end?"),
 )
 BALLS = Kind(
@@ -189,9 +199,9 @@ BALLS = Kind(
     headline=curve_headline,
     numbers=verdict_counts,
     sections=lambda points: [],
-    point_figures=balls_figures,
-    sweep_figures=balls_sweep_figures,
-    study_figure=balls_study,
+    point_figures=lambda config, history: [("balls", balls_figure(config, history))],
+    sweep_figures=lambda points: [("balls_by_rate", balls_by_rate(points))],
+    study_figure=lambda study, backends: balls_by_rate(_first(backends)),
     images=balls_images,
     charts=lambda config: ROLLED,
     networks=False,

@@ -1,8 +1,8 @@
-"""The picture of a map: the signed number of every point, over the two axes."""
+"""What a map says, and its picture: the signed number of every point, over the two axes."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,12 +10,11 @@ from numpy.typing import NDArray
 
 from pipeline.backends.numpy.maps.measures import LAST, best_place, map_metrics
 from pipeline.backends.numpy.maps.rate_map import map_axes
-from pipeline.backends.shared.history import History
 from pipeline.config.map_axes import Axis
 from pipeline.config.schema import Config
-from pipeline.drawing.axes import INK, SMALL, Figures, panels
+from pipeline.drawing.axes import INK, SMALL, panels
 from pipeline.drawing.plot_data import Floats
-from pipeline.studies.grids import Backends
+from pipeline.points.point import Point
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -35,6 +34,23 @@ LABELS = {
 }
 
 
+def map_sentences(points: Sequence[Point]) -> Iterator[str]:
+    """How many points of each map converge, and which is the best."""
+    for point in points:
+        named = "map" if len(points) == 1 else f"`{point.name}`"
+        yield f"{named}: {point.diagnosis.evidence}."
+
+
+def map_headline(points: Sequence[Point]) -> str:
+    """The same in a line."""
+    return "; ".join(point.diagnosis.evidence for point in points)
+
+
+def map_numbers(points: Sequence[Point]) -> dict[str, float]:
+    """What the first map comes to, by metric."""
+    return {name: value for name, value in points[0].outcome.final.items() if name.startswith("map/")}
+
+
 def ranked(measures: Floats) -> Floats:
     """The signed numbers of a map as colours, in the same shape: the sign kept, the size by rank within its side.
 
@@ -48,17 +64,6 @@ def ranked(measures: Floats) -> Floats:
             ranks = np.ones(1) if len(values) == 1 else np.linspace(PALEST, 1, len(values))
             found[side] = np.sign(measures[side]) * ranks[places]
     return found
-
-
-def map_figures(config: Config, history: History) -> Figures:
-    """The figure of a map, `map`."""
-    yield "map", map_figure(config, history.map_arrays)
-
-
-def map_study(study: str, backends: Backends) -> Figure:
-    """The picture of a study of maps: the first one."""
-    first = next(iter(backends.values()))[0]
-    return map_figure(first.config, first.history.map_arrays)
 
 
 def map_figure(config: Config, arrays: Mapping[str, NDArray[Any]]) -> Figure:

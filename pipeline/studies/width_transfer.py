@@ -16,7 +16,6 @@ from pipeline.drawing.axes import INK, Line, label_ends, name_panel, panels, rat
 from pipeline.drawing.plot_data import Curve, Floats
 from pipeline.points.point import Point
 from pipeline.studies.grids import Backends
-from pipeline.system.wording import paragraph
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -73,11 +72,6 @@ def _best(size: int, by_rate: dict[float, float]) -> Best:
     return Best(size, rates, losses, float(rates[place]))
 
 
-def are_parametrizations(points: Sequence[Point]) -> bool:
-    """Whether the points are networks in several parametrizations, at enough rates to find the best of each."""
-    return bool(parametrizations(points))
-
-
 def moved(sizes: Sequence[Best]) -> float:
     """By how many decades the best rate moves from the smallest to the largest size; NaN where one has none."""
     return math.log10(sizes[-1].rate / sizes[0].rate)
@@ -93,11 +87,6 @@ def transfer_sentences(points: Sequence[Point]) -> list[str]:
         by = f" ({decades:+.1f} decades)" if math.isfinite(decades) else ""
         told.append(f"{name.replace('_', '-')} parametrization: the best rate {how}{by}: {at}.")
     return told
-
-
-def transfer_headline(points: Sequence[Point]) -> str:
-    """The same as a paragraph."""
-    return paragraph(transfer_sentences(points))
 
 
 def transfer_study(study: str, backends: Backends) -> Figure:

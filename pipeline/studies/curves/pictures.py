@@ -17,12 +17,11 @@ from pipeline.backends.shared.history import History
 from pipeline.config.optimizer import Momentum
 from pipeline.config.schema import Config
 from pipeline.diagnosis.curves import Ending, diagnose_balls, ending
-from pipeline.drawing.axes import FAINT, INK, SMALL, Figures, draw_lines, epoch_axis, name_panel, panels, rate_colour
+from pipeline.drawing.axes import FAINT, INK, SMALL, draw_lines, epoch_axis, name_panel, panels, rate_colour
 from pipeline.drawing.axes import Line as NamedLine
 from pipeline.points.point import Point
 from pipeline.studies.curves.answers import varied
 from pipeline.studies.curves.restarts import chance_of_all, countable
-from pipeline.studies.grids import Backends
 from pipeline.studies.maps import edges
 from pipeline.studies.network_data import curve as metric_curve
 
@@ -63,31 +62,6 @@ def height_limits(curve: Curve) -> tuple[float, float]:
     low, high = float(heights.min()), float(heights.max())
     room = 0.06 * ((high - low) or 1.0)
     return low - room, high + room
-
-
-def balls_figures(config: Config, history: History) -> Figures:
-    """The figure of one point, `balls`."""
-    yield "balls", balls_figure(config, history)
-
-
-def balls_sweep_figures(points: Sequence[Point]) -> Figures:
-    """The figure of several points, `balls_by_rate`."""
-    yield "balls_by_rate", balls_by_rate(points)
-
-
-def balls_study(study: str, backends: Backends) -> Figure:
-    """The picture of a study of balls: their paths."""
-    return balls_by_rate(next(iter(backends.values())))
-
-
-def basin_figures(config: Config, history: History) -> Figures:
-    """The figure of one map of a curve, `map`."""
-    yield "map", basin_figure([(config, history.map_arrays)])
-
-
-def basin_study(study: str, backends: Backends) -> Figure:
-    """The picture of a study of maps of a curve: where balls settle in each."""
-    return basin_figure([(point.config, point.history.map_arrays) for point in next(iter(backends.values()))])
 
 
 def balls_figure(config: Config, history: History) -> Figure:

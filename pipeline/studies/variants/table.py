@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pipeline.config.optimizer import MINIMIZERS
 from pipeline.points.point import Point
 from pipeline.studies.variants.variants import SMOOTHED, TARGET, Variant, knob, target, variants
-from pipeline.system.wording import listed, paragraph, table
+from pipeline.system.wording import listed, table
 
 CALLED = {"optimizer.name": "method", "schedule.name": "schedule", "feature": "feature"}
 SEARCHES = (*MINIMIZERS, "annealing")
@@ -58,11 +58,6 @@ def comparison(points: Sequence[Point]) -> list[str]:
     elif never:
         told.append(f"at no rate of the grid reach{'es' if len(never) == 1 else ''} the target: {listed(never)}.")
     return told
-
-
-def variants_headline(points: Sequence[Point]) -> str:
-    """The same as a paragraph."""
-    return paragraph(comparison(points))
 
 
 def _row(variant: Variant) -> list[str]:

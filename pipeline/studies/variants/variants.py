@@ -98,11 +98,6 @@ def knob(points: Sequence[Point]) -> str | None:
     return next((key for key in KNOBS if len({str(values.get(key)) for values in found}) > 1), None)
 
 
-def are_variants(points: Sequence[Point]) -> bool:
-    """Whether the points of a study differ in what makes variants."""
-    return knob(points) is not None
-
-
 def variants(points: Sequence[Point]) -> list[Variant]:
     """The variants of one backend's points, in the order in which they were asked for.
 

@@ -1,0 +1,77 @@
+"""Each kind of study has a row, a judge and a trainer, and points are told by what they are."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import get_args
+
+import pytest
+
+from pipeline.backends.choose import TRAINERS
+from pipeline.backends.shared.history import History
+from pipeline.config import Kind
+from pipeline.diagnosis.networks import JUDGES
+from pipeline.points.point import Point, outcome_of
+from pipeline.studies.answers import answers, headline
+from pipeline.studies.kinds import BY_NAME, KINDS, kind_of, parts, study_kind
+from tests.support.maps import map_point
+from tests.support.trained import config, sweep
+
+
+def asked(*overrides: str) -> Point:
+    """A point that was asked for and not trained."""
+    history = History()
+    return Point(" ".join(overrides[1:]), Path(), config(*overrides), history, outcome_of(history))
+
+
+def test_what_a_point_can_be_has_a_row_a_judge_and_a_trainer() -> None:
+    names = set(get_args(Kind))
+    assert names == set(JUDGES) == set(TRAINERS)
+    assert names <= set(BY_NAME)
+    assert len(BY_NAME) == len(KINDS)
+
+
+@pytest.mark.parametrize(
+    ("experiment", "kind"),
+    [
+        ("three_bits", "network"),
+        ("mnist", "network"),
+        ("features_mnist", "network"),
+        ("lr_range_check", "network"),
+        ("lr_range_test", "range_test"),
+        ("trainability_map", "map"),
+        ("curve_restarts", "balls"),
+        ("curve_basins", "basins"),
+    ],
+)
+def test_a_config_says_what_it_is(experiment: str, kind: str) -> None:
+    point = asked(f"experiment={experiment}")
+    assert point.config.kind == kind
+    assert kind_of(point.config).name == study_kind([point]).name == kind
+
+
+def test_a_falling_rate_and_a_rising_one_without_losses_are_no_range_test() -> None:
+    assert config("experiment=lr_range_test", "schedule.final=0.1").kind == "network"
+    assert config("experiment=lr_range_test", "recording.update_losses=false").kind == "network"
+
+
+def test_methods_features_and_parametrizations_show_in_several_points() -> None:
+    rates = [f"optimizer.learning_rate={rate}" for rate in (0.01, 0.1, 1)]
+    methods = [asked("experiment=methods_three_bits", f"optimizer={name}") for name in ("sgd", "adam")]
+    features = [asked("experiment=features_mnist", f"feature={name}") for name in ("plain", "dropout")]
+    widths = [
+        asked("experiment=width_transfer", f"model.parametrization={name}", rate)
+        for name in ("standard", "maximal_update")
+        for rate in rates
+    ]
+    assert study_kind(methods).name == study_kind(features).name == "variants"
+    assert study_kind(widths).name == "widths"
+    assert study_kind(methods[:1]).name == study_kind(widths[:3]).name == "network"
+
+
+def test_maps_among_networks_are_told_apart() -> None:
+    networks = sweep(["experiment=three_bits", "training.epochs=10"], [[], ["optimizer.learning_rate=0.1"]])
+    study = [networks[0], map_point(), networks[1]]
+    assert [(kind.name, len(members)) for kind, members in parts(study)] == [("map", 1), ("network", 2)]
+    assert list(answers(study)) == [*answers(study[1:2]), *answers(networks)]
+    assert headline(study) == f"{headline(study[1:2])}; {headline(networks)}"
