@@ -122,9 +122,11 @@ def _told(found: Ending) -> list[str]:
             where = f"in {every}{len(found.found)} minima of the curve"
             if len(found.found) == 1:
                 where = f"at x = {found.curve.place(found.end[members][0])}"
-            parts.append(f"{who} settled {where}{' by' if several else ' after'} update {last:,}")
+            when = "by" if several else "after"
+            parts.append(f"{who} settled {where} {when} update {last:,}")
         elif name == "diverged":
-            parts.append(f"{who} diverged{' by' if several else ' at'} update {last:,}")
+            when = "by" if several else "at"
+            parts.append(f"{who} diverged {when} update {last:,}")
         else:
             verb = "are" if count > 1 else "is"
             at = "" if several else f" at x = {found.curve.place(found.end[members][0])}"
@@ -144,7 +146,8 @@ def _told(found: Ending) -> list[str]:
 
 
 def _basins(config: Config, axes: GridAxes, history: History) -> str:
-    values, curve = basin_metrics(history.map_arrays), curve_of(curve_data(config))
+    values = basin_metrics(history.map_arrays)
+    curve = curve_of(curve_data(config))
     if "map/converged_share" not in values:
         return "no ball has rolled to its end"
     arrays = history.map_arrays

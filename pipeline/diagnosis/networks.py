@@ -184,7 +184,8 @@ def _sensitivity(history: History, loss: float) -> float:
     Weights that have hardly left 0 say nothing of their scale: a norm below 1 counts as 1.
     """
     final = history.final()
-    gradient, norm = final.get("gradient_norm", math.inf), final.get("weights/norm", math.inf)
+    gradient = final.get("gradient_norm", math.inf)
+    norm = final.get("weights/norm", math.inf)
     return 0.0 if gradient == 0 else gradient * max(norm, 1.0) / loss
 
 

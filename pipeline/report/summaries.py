@@ -15,7 +15,8 @@ CURVES = ("train/loss", "train/mean_absolute_error", "train/accuracy", "test/los
 
 def study_metrics(points: Sequence[Point]) -> dict[str, Any]:
     """The best point of one backend's, what their kind counts, and their training time in seconds."""
-    best, metric = best_point(points), cell_metric(points)
+    best = best_point(points)
+    metric = cell_metric(points)
     counted = study_kind(points).numbers(points)
     seconds = round(sum(point.outcome.seconds for point in points), 3)
     numbers: dict[str, Any] = {"points": len(points)}

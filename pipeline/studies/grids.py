@@ -51,7 +51,8 @@ def cell_metric(points: Sequence[Point]) -> str:
 
 def grid(points: Sequence[Point], metric: str) -> Grid:
     """The final value of a metric over rates and hidden sizes. A diverged point has no final value."""
-    columns, rows = rates(points), hidden_sizes(points)
+    columns = rates(points)
+    rows = hidden_sizes(points)
     cells: dict[tuple[int, int], list[float]] = {}
     diverged, stalled = (np.zeros((len(rows), len(columns)), dtype=np.bool_) for _ in range(2))
     for point in points:

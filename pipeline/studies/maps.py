@@ -78,7 +78,8 @@ def map_figure(config: Config, arrays: Mapping[str, NDArray[Any]]) -> Figure:
     """
     axes = map_axes(config)
     every = [-(-len(arrays[name]) // MOST) for name in ("x", "y")]
-    x, y = arrays["x"][:: every[0]], arrays["y"][:: every[1]]
+    x = arrays["x"][:: every[0]]
+    y = arrays["y"][:: every[1]]
     measures = arrays["measure"][:: every[1], :: every[0]]
     share = map_metrics(arrays)["map/converged_share"]
     title = f"{config.study}: {share:.1%} of {axes.points:,} points converge in {config.training.epochs:,} steps"
@@ -120,7 +121,8 @@ def edges(values: Floats, logarithmic: bool) -> Floats:
 
 def colour_ticks(measures: Floats) -> tuple[list[float], list[str]]:
     """Where the colour bar has ticks, -1 to 1, and the numbers there: smallest, median and largest of each side."""
-    ticks, names = [], []
+    ticks = []
+    names = []
     for sign in (-1, 1):
         sizes = np.unique(np.abs(measures[np.sign(measures) == sign]))
         if len(sizes):

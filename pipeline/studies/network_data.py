@@ -69,7 +69,8 @@ def target_slope(config: Config) -> float | None:
     data = config.data
     if not isinstance(data, TableData) or len(data.inputs[0]) != 1 or len(data.targets[0]) != 1:
         return None
-    x, y = np.array(data.inputs)[:, 0], np.array(data.targets)[:, 0]
+    x = np.array(data.inputs)[:, 0]
+    y = np.array(data.targets)[:, 0]
     if np.ptp(x) == 0:
         return None
     return float(np.polyfit(x, y, 1)[0])

@@ -165,7 +165,8 @@ def draw_curves_by_rate(panel: Axes, points: Sequence[Point], metric: str) -> No
     accuracy = metric.endswith("accuracy")
     lines = []
     for point in points:
-        rate, line = point.learning_rate, curve(point.history, metric)
+        rate = point.learning_rate
+        line = curve(point.history, metric)
         value = f": {line.values[-1]:.3f}" if accuracy and len(line.steps) else ""
         lines.append(Line(line, f"{rate:g}{value}", rate_colour(rate)))
     draw_lines(panel, lines, log=not accuracy)
@@ -215,7 +216,8 @@ def weight_by_rate(points: Sequence[Point]) -> Figure:
 
 def draw_weight(panel: Axes, point: Point) -> None:
     """The weight of a line over the epochs, and the slope that fits the data best."""
-    config, rate = point.config, point.learning_rate
+    config = point.config
+    rate = point.learning_rate
     line = curve(point.history, "weights/weight")
     drawn = [Line(line, short(float(line.values[-1])), rate_colour(rate))] if len(line.steps) else []
     slope = target_slope(config)

@@ -35,18 +35,23 @@ def network_sentences(points: Sequence[Point]) -> Iterator[str]:
 
 def network_headline(points: Sequence[Point]) -> str:
     """The answer in a line: the best point, and which rates ended how."""
-    metric, sizes, best = cell_metric(points), hidden_sizes(points), best_point(points)
+    metric = cell_metric(points)
+    sizes = hidden_sizes(points)
+    best = best_point(points)
     shared = _share_cells(points)
     labels: dict[str, dict[float, list[int | None]]] = {}
     for point in points:
-        rate, size = point.learning_rate, point.hidden_size
+        rate = point.learning_rate
+        size = point.hidden_size
         labels.setdefault(point.diagnosis.label, {}).setdefault(rate, []).append(size)
     parts = []
     if best is not None:
-        size, value = best.hidden_size, best.outcome.final[metric]
+        size = best.hidden_size
+        value = best.outcome.final[metric]
         hidden = "" if size is None else f" with hidden size {size}"
         which = f"`{best.name}`" if shared else f"rate {best.learning_rate:g}{hidden}"
-        parts.append(f"{'best: ' if len(points) > 1 else ''}{which}, {METRIC_NAMES[metric]} {value:.4g}")
+        best_of = "best: " if len(points) > 1 else ""
+        parts.append(f"{best_of}{which}, {METRIC_NAMES[metric]} {value:.4g}")
     if len(points) == 1:
         return "; ".join([*parts, *labels])
     for label, members in sorted(labels.items(), key=lambda item: min(item[1])):
@@ -103,15 +108,18 @@ def _verified(points: Sequence[Point]) -> Iterator[str]:
 def _best(points: Sequence[Point], best: Mapping[int | None, Point]) -> Iterator[str]:
     if len(rates(points)) < 2 and not _share_cells(points):
         return
-    metric, named = cell_metric(points), _share_cells(points)
+    metric = cell_metric(points)
+    named = _share_cells(points)
     for size, point in best.items():
-        which = f"point{'' if size is None else f' with hidden size {size}'} is `{point.name}`"
-        if not named:
-            which = f"rate{'' if size is None else f' for hidden size {size}'} is {point.learning_rate:g}"
-        yield f"the best {which}, {METRIC_NAMES[metric]} {point.outcome.final[metric]:.4g}."
+        which = "point" if named else "rate"
+        if size is not None:
+            which += f" with hidden size {size}" if named else f" for hidden size {size}"
+        what = f"`{point.name}`" if named else f"{point.learning_rate:g}"
+        yield f"the best {which} is {what}, {METRIC_NAMES[metric]} {point.outcome.final[metric]:.4g}."
     if len(best) > 1 and not named:
-        same = len({point.learning_rate for point in best.values()}) == 1
-        yield f"the best rate {'is the same for every hidden size' if same else 'moves with the hidden size'}."
+        same = len(rates(list(best.values()))) == 1
+        how = "is the same for every hidden size" if same else "moves with the hidden size"
+        yield f"the best rate {how}."
 
 
 def _failing(points: Sequence[Point]) -> Iterator[str]:

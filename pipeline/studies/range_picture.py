@@ -41,14 +41,16 @@ def range_figure(title: str, test: RangeTest) -> Figure:
     panel.plot(test.rates, test.losses, color="#d8d8d8", linewidth=0.8)
     panel.plot(test.rates, test.means, color="#b5b5b5", linewidth=1.2)
     panel.plot(test.rates[inside], test.means[inside], color=INK, linewidth=1.8)
-    low, high = test.means[inside].min(), max(test.means[0], test.losses[: max(test.last // 2, 1)].max())
+    low = test.means[inside].min()
+    high = max(test.means[0], test.losses[: max(test.last // 2, 1)].max())
     panel.set_xscale("log")
     panel.set_xlim(test.rates[0], test.rates[-1])
     panel.set_ylim(low - 0.1 * (high - low), high + 0.15 * (high - low))
     panel.set_xlabel("learning rate")
     panel.set_ylabel("loss of a minibatch; mean (dark)")
     if test.suggested_rate is not None and test.steepest is not None:
-        rate, mean = test.suggested_rate, float(np.interp(test.suggested_rate, test.rates, test.means))
+        rate = test.suggested_rate
+        mean = float(np.interp(test.suggested_rate, test.rates, test.means))
         panel.axvline(rate, color=rate_colour(rate), linewidth=1.2, linestyle="--")
         panel.plot([rate], [mean], marker="o", markersize=8, color=rate_colour(rate), zorder=5)
         panel.annotate(f"suggested: {rate:.3g}", (rate, mean), xytext=(8, 10), textcoords="offset points",

@@ -101,7 +101,8 @@ def _heat_maps(study: str, backends: Backends) -> Figure:
     first, points = next(iter(backends.items()))
     metric = cell_metric(points)
     cells = grid(points, metric)
-    width, height = max(4.3, 0.85 * len(cells.rates) + 1), max(2.6, 0.55 * len(cells.sizes) + 1)
+    width = max(4.3, 0.85 * len(cells.rates) + 1)
+    height = max(2.6, 0.55 * len(cells.sizes) + 1)
     figure, axes = panels(1, 1 + len(backends), f"{study}: final {METRIC_NAMES[metric]}", width=width, height=height)
     draw_by_rate(axes[0], cells, log=not metric.endswith("accuracy"))
     name_panel(axes[0], first)
@@ -114,7 +115,8 @@ def _heat_maps(study: str, backends: Backends) -> Figure:
 def _ends_and_curves(study: str, backends: Backends) -> Figure:
     """The final value against the rate, rings where a second backend ends, and the first backend's curves."""
     (first, points), *others = backends.items()
-    metric, sizes = cell_metric(points), hidden_sizes(points)
+    metric = cell_metric(points)
+    sizes = hidden_sizes(points)
     rings = f"; rings: {others[0][0]}" if others else ""
     figure, axes = panels(1, 1 + len(sizes), f"{study}: {METRIC_NAMES[metric]} ({first}{rings})", width=4.4)
     draw_by_rate(axes[0], grid(points, metric), log=True)

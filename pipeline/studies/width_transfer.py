@@ -45,7 +45,8 @@ def parametrizations(points: Sequence[Point]) -> dict[str, list[Best]]:
     """The hidden sizes of each parametrization, ascending; nothing where the points have only one, or too few rates."""
     found: dict[str, dict[int, dict[float, float]]] = {}
     for point in points:
-        model, rate = point.config.model, point.learning_rate
+        model = point.config.model
+        rate = point.learning_rate
         if model.hidden_size is not None:
             sizes = found.setdefault(model.parametrization, {})
             sizes.setdefault(model.hidden_size, {})[rate] = _training_loss(point)

@@ -18,7 +18,8 @@ def curve_answers(points: Sequence[Point]) -> Iterator[str]:
     """The sentences of points on one curve: its minima, how each point ends, what rates too big and restarts do."""
     points = sorted(points, key=lambda point: (point.learning_rate, point.name))
     endings = [ending(point.config, point.history) for point in points]
-    curve, first = endings[0].curve, points[0]
+    curve = endings[0].curve
+    first = points[0]
     yield f"the curve has {_minima(curve)}."
     for point in points:
         found = point.diagnosis
@@ -83,7 +84,8 @@ def _limit(points: Sequence[Point], endings: Sequence[Ending]) -> Iterator[str]:
 
 def _restarts(found: Ending) -> Iterator[str]:
     """Whether random starts found exactly the minima, and how many it takes."""
-    curve, balls = found.curve, len(found.start)
+    curve = found.curve
+    balls = len(found.start)
     rest = int((found.minimum >= 0).sum())
     if rest == balls and len(found.found) == len(curve.minima):
         yield f"the {balls} random starts end in exactly the {len(curve.minima)} minima of the curve, and nowhere else."

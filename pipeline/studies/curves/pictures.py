@@ -59,7 +59,8 @@ def positions(history: History) -> tuple[NDArray[np.int64], Floats]:
 def height_limits(curve: Curve) -> tuple[float, float]:
     """The lowest and the highest that is drawn of a curve, with some room."""
     heights = curve.at(np.linspace(curve.lowest, curve.highest, 1001)).value
-    low, high = float(heights.min()), float(heights.max())
+    low = float(heights.min())
+    high = float(heights.max())
     room = 0.06 * ((high - low) or 1.0)
     return low - room, high + room
 
@@ -122,7 +123,8 @@ def _draw_ends(panel: Axes, found: Ending, low: float) -> None:
     """Starts as ticks at the lower edge, in the colour of the minimum that each ball ends in; ends as dots."""
     heights = found.curve.at(found.start).value
     for minimum in np.unique(found.minimum).tolist():
-        mine, colour = found.minimum == minimum, basin_colour(minimum)
+        mine = found.minimum == minimum
+        colour = basin_colour(minimum)
         panel.vlines(found.start[mine], low, low + 0.08 * (panel.get_ylim()[1] - low), color=colour, linewidth=1.1)
         panel.plot(
             found.start[mine], heights[mine], linestyle="none", marker="o", markersize=3.6, color=colour, zorder=2
@@ -189,7 +191,8 @@ def _draw_basins(panel: Axes, config: Config, arrays: Mapping[str, NDArray[Any]]
     from matplotlib.colors import BoundaryNorm, ListedColormap
 
     curve = curve_of(curve_data(config))
-    axes_of, optimizer = map_axes(config), config.optimizer
+    axes_of = map_axes(config)
+    optimizer = config.optimizer
     momentum = f" {optimizer.momentum:g}" if isinstance(optimizer, Momentum) else ""
     share = basin_metrics(arrays)["map/converged_share"]
     name_panel(panel, f"{optimizer.name}{momentum}: {share:.1%} of {axes_of.points:,} balls settle")

@@ -30,7 +30,8 @@ def balls_images(config: Config) -> Mapping[str, Draw]:
 def draw_balls(config: Config, history: History, epochs: Sequence[int]) -> Iterator[Image]:
     """The curve and its balls, one image for each epoch; of few balls the way so far, fainter."""
     found = ending(config, history)
-    curve, colours = found.curve, ball_colours(found)
+    curve = found.curve
+    colours = ball_colours(found)
     low, high = height_limits(curve)
     wide = WIDTH - MARGIN - AXIS
 
@@ -45,7 +46,8 @@ def draw_balls(config: Config, history: History, epochs: Sequence[int]) -> Itera
     steps, places = positions(history)
     few = places.shape[1] <= FEW
     for epoch in epochs:
-        image, now = background.copy(), history.snapshots[epoch][POSITIONS].astype(np.float64)
+        image = background.copy()
+        now = history.snapshots[epoch][POSITIONS].astype(np.float64)
         so_far = places[steps <= epoch]
         ways = [Path2D(drawn(way), colour, 1, 2) for way, colour in zip(so_far.T, colours, strict=True)] if few else []
         dots = [

@@ -29,7 +29,8 @@ def variants_study(study: str, backends: Backends) -> Figure:
     """
     points = next(iter(backends.values()))
     backend = points[0].config.backend.name
-    found, wanted = variants(points), target(points[0])
+    found = variants(points)
+    wanted = target(points[0])
     columns = min(COLUMNS, len(found))
     rows = math.ceil(len(found) / columns)
     figure, axes = panels(rows, columns, f"{study} ({backend}): final loss against the rate", width=3.3, height=2.5)

@@ -16,7 +16,8 @@ SEARCHES = (*MINIMIZERS, "annealing")
 
 def variant_table(points: Sequence[Point]) -> Iterator[str]:
     """A row for each variant of one backend's points, as Markdown; nothing where they are no variants."""
-    key, found = knob(points), variants(points)
+    key = knob(points)
+    found = variants(points)
     if key is None:
         return
     yield (
@@ -32,7 +33,8 @@ def variant_table(points: Sequence[Point]) -> Iterator[str]:
 
 def comparison(points: Sequence[Point]) -> list[str]:
     """The widest usable range, the lowest loss, the fewest steps; what never reached the target."""
-    key, found = knob(points), variants(points)
+    key = knob(points)
+    found = variants(points)
     usable = [variant for variant in found if variant.decades is not None]
     rates = {float(rate) for variant in found for rate in variant.rates}
     if key is None or not usable:
@@ -40,7 +42,8 @@ def comparison(points: Sequence[Point]) -> list[str]:
         return [f"none reaches the target {where}."] if key else []
     told = []
     widths = {variant.name: variant.decades or 0.0 for variant in usable}
-    widest, narrowest = max(widths.values()), min(widths.values())
+    widest = max(widths.values())
+    narrowest = min(widths.values())
     if widest:
         told.append(f"the widest range of usable rates: {_with(widths, widest)}, {widest:.1f} decades.")
     if narrowest < widest:
@@ -56,7 +59,8 @@ def comparison(points: Sequence[Point]) -> list[str]:
     if never and len(rates) == 1:
         told.append(f"at rate {rates.pop():g}, the only one, the target is not reached by {listed(never)}.")
     elif never:
-        told.append(f"at no rate of the grid reach{'es' if len(never) == 1 else ''} the target: {listed(never)}.")
+        reach = "reaches" if len(never) == 1 else "reach"
+        told.append(f"at no rate of the grid {reach} the target: {listed(never)}.")
     return told
 
 

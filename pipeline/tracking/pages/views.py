@@ -200,7 +200,8 @@ def _single_weights(points: Sequence[Config]) -> list[Chart]:
     recorded = all(point.recording.weight_metrics and point.model.hidden_size is None for point in points)
     if not recorded or not isinstance(config.data, TableData):
         return []
-    features, outputs = len(config.data.inputs[0]), len(config.data.targets[0])
+    features = len(config.data.inputs[0])
+    outputs = len(config.data.targets[0])
     arrays: dict[str, NDArray[np.floating]] = {"layer_0/weights": np.zeros((features, outputs))}
     if config.model.bias:
         arrays["layer_0/bias"] = np.zeros(outputs)
