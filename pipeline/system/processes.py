@@ -8,9 +8,11 @@ import platform
 import shlex
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
+from pydantic import TypeAdapter
 
 HEARTBEAT_SECONDS = 30.0
 STALE_SECONDS = 300.0
@@ -29,6 +31,16 @@ def command() -> str:
 def cores() -> int:
     """How many cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@dataclass(frozen=True)
+class _Owner:
+    host: str
+    process: int
+    started: float
+
+
+OWNER = TypeAdapter(_Owner)
 
 
 def owner() -> str:
@@ -59,9 +71,9 @@ def is_gone(owner: str, heartbeat: str | None) -> bool:
         heartbeat: milliseconds since 1970 when it last showed itself.
     """
     try:
-        told = json.loads(owner)
-        if told["host"] == platform.node():
-            return not lives(told["process"], told["started"])
+        told = OWNER.validate_json(owner, strict=True)
+        if told.host == platform.node():
+            return not lives(told.process, told.started)
         return time.time() - int(heartbeat or 0) / 1000 > STALE_SECONDS
-    except (ValueError, KeyError, TypeError, RecursionError):  # written by somebody else
+    except ValueError:  # written by somebody else
         return False

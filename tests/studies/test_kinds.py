@@ -9,7 +9,7 @@ import pytest
 
 from pipeline.backends.choose import TRAINERS
 from pipeline.backends.shared.history import History
-from pipeline.config import Kind
+from pipeline.config.schema import Kind
 from pipeline.diagnosis.networks import JUDGES
 from pipeline.points.point import Point, outcome_of
 from pipeline.studies.answers import answers, headline
