@@ -1,4 +1,4 @@
-"""One of many writers to a tracking server: runs as `pipeline.mirror` writes them, each call timed and counted.
+"""One of many writers to a tracking server: runs as a sync writes them, each call timed and counted.
 
 A writer is a process: threads of one would wait for each other's Python, and the figures would be the writer's.
 """

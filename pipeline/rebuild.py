@@ -9,22 +9,25 @@ without training them. Points that MLflow has are left alone; runs of processes 
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from omegaconf import DictConfig
 
 from pipeline.config.reading import read_tracking
 from pipeline.config.schema import Tracking
-from pipeline.mirror import Mirror
-from pipeline.points.folder import PointFolder
-from pipeline.points.job import Job
-from pipeline.points.reading import read_own_point, read_run
+from pipeline.points.point import POINTS
+from pipeline.points.reading import read_attempt, read_own_point
 from pipeline.points.results import restore, tell_missing
-from pipeline.points.sweep_record import SweepRecord, all_sweeps
+from pipeline.points.sweep_record import SweepPoint, all_sweeps
 from pipeline.system import cli
 from pipeline.system.errors import LabError
+from pipeline.system.processes import owner
 from pipeline.system.project import PROJECT, store_root
 from pipeline.system.wording import some
+from pipeline.tracking.sync.points import Attempt
+from pipeline.tracking.sync.sweep import Sync
 
 SOME = 10
 """How many points that cannot be read are named."""
@@ -50,50 +53,61 @@ def rebuild(tracking: Tracking, project: Path, results: Path) -> list[tuple[str,
     for file in sorted(results.glob("*/*/sweep.json")):
         if not file.parent.name.startswith("."):
             restore(file.parent, root, tracking)
-    wanted = tracking.model_dump(mode="json")
-    sweeps = [(folder, sweep) for folder, sweep in all_sweeps(root) if sweep.tracking == wanted]
-    sweeps.sort(key=lambda pair: pair[1].when)
-    newest = {(sweep.study, point["signature"]): sweep.key for _, sweep in sweeps for point in sweep.points}
-    complete, unread = [], dict[str, LabError]()
-    for folder, sweep in sweeps:
-        found = []
-        for member in sweep.points:
-            try:
-                found.append(_job(root, sweep, member))
-            except LabError as error:
-                unread[member["signature"]] = error
-        complete.append((folder, sweep, [job for job in found if job is not None]))
+    sweeps = [sweep for _, sweep in all_sweeps(root) if sweep.tracking == tracking]
+    sweeps.sort(key=lambda sweep: sweep.when)
+    found = _complete_points(root, {point.signature: point for sweep in sweeps for point in sweep.points})
+    newest = {(sweep.study, point.signature): sweep.key for sweep in sweeps for point in sweep.points}
+    latest = {
+        (sweep.study, found[point.signature].backend): sweep.when
+        for sweep in sweeps
+        if sweep.parent
+        for point in sweep.points
+        if point.signature in found
+    }
+    sent = []
+    for sweep in sweeps:
+        complete = [point for point in sweep.points if point.signature in found]
+        backends = {found[point.signature].backend for point in complete}
+        own = [point for point in complete if newest[sweep.study, point.signature] == sweep.key]
+        if not own:
+            continue
+        shown = any(sweep.when >= latest.get((sweep.study, backend), 0) for backend in backends)
+        sync = Sync(root, sweep, owner(), newest=shown)
+        sync.add(Attempt(point.name, point.signature, found[point.signature].attempt) for point in own)
+        sync.send(ended=replace(sweep, status="KILLED") if sweep.status == "RUNNING" else sweep)
+        sent.append((sweep.name, len(own), sync.completed))
+    return sent
+
+
+@dataclass(frozen=True)
+class _Found:
+    """A complete point: which attempt it is, and which backend has trained it."""
+
+    attempt: str
+    backend: str
+
+
+def _complete_points(root: Path, points: Mapping[str, SweepPoint]) -> dict[str, _Found]:
+    """The points that are complete, by signature; those that cannot be read are told."""
+    found: dict[str, _Found] = {}
+    unread: dict[str, LabError] = {}
+    for signature, point in points.items():
+        folder = root / POINTS / signature
+        if not folder.exists():
+            continue
+        try:
+            backend = read_own_point(folder, point.name, signature).config.backend.name
+        except LabError as error:
+            unread[signature] = error
+            continue
+        attempt = read_attempt(folder)
+        if attempt is not None:
+            found[signature] = _Found(attempt, backend)
     if unread:
         names = some([*unread], SOME)
         print(f"left out: {len(unread)} points of .points/ that cannot be read: {names}", file=sys.stderr)
         print(f"the first: {next(iter(unread.values()))}", file=sys.stderr, flush=True)
-    latest = {(sweep.study, job.config.backend.name): sweep.when for _, sweep, jobs in complete for job in jobs
-              if sweep.parent}  # fmt: skip
-    told = []
-    for folder, sweep, everything in complete:
-        shown = any(sweep.when >= latest.get((sweep.study, job.config.backend.name), 0) for job in everything)
-        jobs = [job for job in everything if newest[sweep.study, job.signature] == sweep.key]
-        if not jobs:
-            continue
-        sweep.status = "KILLED" if sweep.status == "RUNNING" else sweep.status
-        mirror = Mirror(root, sweep, folder, jobs, newest=shown)
-        mirror.close()
-        unsent = mirror.error or mirror.unsent()
-        if unsent is not None:
-            raise unsent
-        told.append((sweep.name, len(jobs), mirror.completed))
-    return told
-
-
-def _job(root: Path, sweep: SweepRecord, member: dict[str, str]) -> Job | None:
-    """A point of a sweep, if it is complete."""
-    folder = PointFolder(root, member["signature"])
-    if not folder.final.exists():
-        return None
-    point = read_own_point(folder.final, member["name"], member["signature"])
-    config = point.config.model_copy(update={"study": sweep.study, "tracking": Tracking(**sweep.tracking)})
-    run = read_run(folder.final)
-    return Job(config, run["overrides"], point.name, member["signature"], folder, state="done", run=run, point=point)
+    return found
 
 
 def task(composed: DictConfig) -> None:

@@ -67,13 +67,13 @@ class TrainCommand:
                 self._sweep.finish()
         finally:
             if self._process is not None:
-                from pipeline.mirror_process import end
+                from pipeline.tracking.sync.process import end
 
                 end(self._process)
 
     def _launch(self, first: Config) -> None:
         """Start the process that writes to MLflow, unless it was started."""
-        from pipeline.mirror_process import launch
+        from pipeline.tracking.sync.process import launch
 
         if self._process is None:
             self._process = launch(first)

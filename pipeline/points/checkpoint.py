@@ -20,7 +20,7 @@ from pydantic import TypeAdapter
 from pipeline.backends.contract import State
 from pipeline.backends.shared.history import History
 from pipeline.system.files import write_file
-from pipeline.system.formats import read_arrays
+from pipeline.system.formats import read_arrays, read_one_array
 
 
 @dataclass
@@ -85,6 +85,16 @@ def write_checkpoint(file: Path, checkpoint: Checkpoint) -> None:
     arrays |= {f"snapshots/{name}": array for name, array in stack_snapshots(history).items()}
     arrays |= {f"map/{name}": array for name, array in history.map_arrays.items()}
     write_file(file, lambda path: np.savez(path, allow_pickle=False, **arrays), durable=True)
+
+
+def counted_rows(file: Path) -> int:
+    """How many rows of the journal a checkpoint counts on; the rest of the file is not read.
+
+    Raises:
+        OSError: it is not there, or cannot be read.
+        ValueError: it is cut short, changed or of another kind.
+    """
+    return RECORD.validate_json(read_one_array(file, "record").tobytes(), strict=True).journal_rows
 
 
 def read_checkpoint(file: Path) -> Checkpoint:

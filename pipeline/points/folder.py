@@ -24,10 +24,12 @@ from pipeline.backends.contract import State
 from pipeline.backends.shared.history import History, Metric
 from pipeline.points.checkpoint import Checkpoint, read_checkpoint, stack_snapshots, write_checkpoint
 from pipeline.points.point import POINTS, Outcome, outcome_of
-from pipeline.points.reading import read_journal
+from pipeline.points.reading import read_attempt, read_journal
 from pipeline.system.files import SUMS, explained, write_file, write_sums
 
 JOURNAL, CHECKPOINT = "metrics.csv", "checkpoint.npz"
+ERROR = "error.txt"
+"""Why the attempt failed, as it was told."""
 HEADER = b"step,timestamp,name,value\n"
 
 
@@ -104,6 +106,7 @@ class PointFolder:
             raise ValueError(f"{JOURNAL} has {len(checkpoint.history.metrics)} rows, not {checkpoint.journal_rows}")
         with explained(self._journal):
             (self.path / SUMS).unlink(missing_ok=True)
+            (self.path / ERROR).unlink(missing_ok=True)
             os.truncate(self._journal, len(content))
             shutil.rmtree(self.path / "plots", ignore_errors=True)
             (self.path / "plots").mkdir()
@@ -170,8 +173,19 @@ class PointFolder:
         """Rename a sealed folder into its place."""
         with explained(self.final):
             (self.path / CHECKPOINT).unlink(missing_ok=True)
+            (self.path / ERROR).unlink(missing_ok=True)
             shutil.rmtree(self.final, ignore_errors=True)
             self.path.rename(self.final)
+
+    def write_error(self, attempt: str, text: str) -> None:
+        """Write down why an attempt failed, unless its folder is gone, or somebody else trains the point by now."""
+        if not self.claim():
+            return
+        try:
+            if read_attempt(self.path) == attempt:
+                self.write_text(ERROR, text)
+        finally:
+            self.release()
 
     def has_begun(self) -> bool:
         """Whether there is something to go on with."""

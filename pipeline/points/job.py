@@ -6,15 +6,16 @@ import sys
 import time
 import uuid
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field
+from typing import Literal
 
 from pipeline.backends.shared.history import History
 from pipeline.config.schema import Config
 from pipeline.points.checkpoint import Checkpoint
 from pipeline.points.folder import PointFolder
 from pipeline.points.point import Point
-from pipeline.points.reading import read_own_point, read_run, signed_in
+from pipeline.points.reading import Run, read_own_point, read_run, signed_in
 from pipeline.system.errors import DamagedError, LabError
 from pipeline.system.files import readable
 
@@ -32,7 +33,7 @@ class Job:
         folder: where it is trained.
         knobs: what distinguishes it, by short names.
         state: where it stands; `done` before the command, `complete` by it.
-        run: what run.json holds: name, overrides, tags, attempt, started, owner.
+        run: the attempt at it that this command makes or has found; None: none yet.
         history: filled while it trains.
         checkpoint: where its training goes on from.
         point: the trained point, once there is one.
@@ -47,7 +48,7 @@ class Job:
     folder: PointFolder
     knobs: dict[str, str] = field(default_factory=dict)
     state: State = "to run"
-    run: dict[str, Any] = field(default_factory=dict)
+    run: Run | None = None
     history: History = field(default_factory=History)
     checkpoint: Checkpoint | None = None
     point: Point | None = None
@@ -118,27 +119,31 @@ class Job:
             except DamagedError as error:
                 print(f"{self.name} begins anew: its checkpoint cannot be read ({error.received})", file=sys.stderr)
                 anew = True
-        before = {} if anew else read_run(self.folder.path)
+        before = None if anew else read_run(self.folder.path)
         if self.checkpoint is None:
             self.folder.begin()
         self.history = self.checkpoint.history if self.checkpoint else History()
-        run = {
-            "name": self.name,
-            "overrides": self.overrides,
-            "tags": tags,
-            "attempt": before.get("attempt", uuid.uuid4().hex),
-            "started": before.get("started", time.time_ns() // 1_000_000),
-            "owner": owner,
-        }
+        run = Run(
+            name=self.name,
+            overrides=self.overrides,
+            tags=tags,
+            attempt=before.attempt if before else uuid.uuid4().hex,
+            started=before.started if before else time.time_ns() // 1_000_000,
+            owner=owner,
+        )
         self.folder.write_text("signed.json", signed)
         self.folder.write_json("config.json", self.config.model_dump(mode="json"))
-        self.folder.write_json("run.json", run)
+        self.folder.write_json("run.json", asdict(run))
         self.run, self.state = run, "training"
 
     def fail(self, error: LabError) -> None:
-        """Note that the point failed, unless it is complete."""
-        if self.state not in ("done", "complete"):
-            self.error, self.state = error, "failed"
+        """Note that the point failed, unless it is complete; in its folder too, if it has begun."""
+        if self.state in ("done", "complete"):
+            return
+        self.error, self.state = error, "failed"
+        if self.run is not None:
+            with suppress(LabError):  # a full disk may be why it failed
+                self.folder.write_error(self.run.attempt, str(error))
 
 
 def summary(jobs: Sequence[Job], repeated: int) -> str:

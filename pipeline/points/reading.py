@@ -7,9 +7,8 @@ A function here raises `DamagedError` where a file is missing, cut short, change
 from __future__ import annotations
 
 from contextlib import AbstractContextManager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from pydantic import TypeAdapter
 
@@ -164,8 +163,8 @@ def read_journal(content: bytes) -> list[Metric]:
     ]
 
 
-def read_run(folder: Path) -> dict[str, Any]:
-    """What the run.json of a point's folder says of its training; empty where it is not one that training wrote.
+def read_run(folder: Path) -> Run | None:
+    """What the run.json of a point's folder says of its training; None where it is not one that training wrote.
 
     Raises:
         LabError: it is there and cannot be read.
@@ -173,9 +172,19 @@ def read_run(folder: Path) -> dict[str, Any]:
     file = folder / "run.json"
     try:
         with readable(str(file), expected="a run.json as training writes it", fix=f"delete {folder}"):
-            return asdict(RUN.validate_json(file.read_bytes(), strict=True))
+            return RUN.validate_json(file.read_bytes(), strict=True)
     except DamagedError:
-        return {}
+        return None
+
+
+def read_attempt(folder: Path) -> str | None:
+    """Which attempt at a point a folder holds; None where it holds none.
+
+    Raises:
+        LabError: run.json is there and cannot be read.
+    """
+    run = read_run(folder)
+    return None if run is None else run.attempt
 
 
 def signed_in(folder: Path) -> str:

@@ -12,11 +12,10 @@ from __future__ import annotations
 import json
 import shutil
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 import yaml
 from pydantic import TypeAdapter
@@ -78,7 +77,7 @@ def gather(destination: Path, jobs: Sequence[Job], sweep: SweepRecord, folder: P
         )
     with explained(destination), written_whole(destination) as new:
         for job, member in zip(jobs, sweep.points, strict=True):
-            copy = new / member["folder"]
+            copy = new / member.folder
             shutil.copytree(job.folder.final, copy)
             if job.point is not None and job.point.config != job.config:  # of another study with the same numbers
                 (copy / "config.json").write_text(json.dumps(job.config.model_dump(mode="json"), indent=2) + "\n")
@@ -97,10 +96,9 @@ def restore(results: Path, root: Path, tracking: Tracking) -> None:
         sweep = read_sweep(results)
     for member in sweep.points:
         with _or_pulled():
-            point = read_own_point(results / member["folder"], member["name"], member["signature"])
-        _copy(point, root / POINTS / member["signature"])
-    wanted = tracking.model_dump(mode="json")
-    sweep.key, sweep.tracking = _key(sweep, wanted), wanted
+            point = read_own_point(results / member.folder, member.name, member.signature)
+        _copy(point, root / POINTS / member.signature)
+    sweep.key, sweep.tracking = _key(sweep, tracking), tracking
     folder = sweep_folder(root, sweep.key)
     if not (folder / "sweep.json").exists():
         if (results / "plots").exists():  # of a single point and of maps it was empty, and DVC keeps no empty folder
@@ -109,9 +107,9 @@ def restore(results: Path, root: Path, tracking: Tracking) -> None:
         write_sweep(folder, sweep)
 
 
-def _key(sweep: SweepRecord, tracking: Mapping[str, Any]) -> str:
+def _key(sweep: SweepRecord, tracking: Tracking) -> str:
     """The key that the same command has for another store."""
-    for members in ([point["signature"] for point in sweep.points], [sweep.command]):
+    for members in ([point.signature for point in sweep.points], [sweep.command]):
         if sweep_key(sweep.study, sweep.backend, sweep.tracking, members) == sweep.key:
             return sweep_key(sweep.study, sweep.backend, tracking, members)
     return sweep.key  # an earlier version made it in another way
@@ -157,7 +155,7 @@ def read_study(folder: Path) -> list[Point]:
         LabError: it, or one of them, cannot be read.
     """
     with _or_pulled():
-        return [read_point(folder / member["folder"], member["name"]) for member in read_sweep(folder).points]
+        return [read_point(folder / member.folder, member.name) for member in read_sweep(folder).points]
 
 
 def read_commands(results: Path) -> dict[tuple[str, str], str]:

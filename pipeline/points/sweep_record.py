@@ -9,13 +9,14 @@ from __future__ import annotations
 import json
 import re
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from pydantic import TypeAdapter
 
+from pipeline.config.schema import Tracking
 from pipeline.points.point import POINTS, Point, folder_name
 from pipeline.system.errors import DamagedError
 from pipeline.system.files import explained, readable, short_hash, write_file
@@ -23,6 +24,15 @@ from pipeline.system.files import explained, readable, short_hash, write_file
 SWEEPS = POINTS / ".sweeps"
 PLAIN = r"(?!\.{1,2}$)[A-Za-z0-9=_.,-]{1,100}"
 """What may name a folder below another one: nothing that leads out of it."""
+
+
+@dataclass(frozen=True)
+class SweepPoint:
+    """One of a sweep's points: its name, its signature, and what its folder is called in a results folder."""
+
+    name: str
+    signature: str
+    folder: str
 
 
 @dataclass
@@ -34,13 +44,13 @@ class SweepRecord:
         study, backend: names.
         parent: whether the points hang below an MLflow run of the sweep's own; a point alone does not.
         command: what was typed.
-        tracking: the `tracking` section of the config: which store it is for.
+        tracking: which store it is for.
         tags: git commit and the like.
         started, ended: milliseconds since 1970.
         asked: when it was last asked for, trained or not; 0 in a results folder, which does not change by that.
         status: how it ended, in MLflow's words, or RUNNING.
         values: metrics of the whole: how many points, the best values among them.
-        points: for each point `name`, `signature`, and `folder`, its name in a results folder.
+        points: in the order asked for.
     """
 
     key: str
@@ -48,14 +58,14 @@ class SweepRecord:
     backend: str
     parent: bool
     command: str
-    tracking: dict[str, Any]
+    tracking: Tracking
     tags: dict[str, str]
     started: int
     ended: int | None = None
     status: str = "RUNNING"
     values: dict[str, float] = field(default_factory=dict)
     asked: int = 0
-    points: list[dict[str, str]] = field(default_factory=list)
+    points: list[SweepPoint] = field(default_factory=list)
 
     @property
     def name(self) -> str:
@@ -66,31 +76,38 @@ class SweepRecord:
         """When it was last asked for, as far as that is known."""
         return self.asked or self.started
 
+    def plain(self) -> dict[str, Any]:
+        """What sweep.json holds, and what processes tell each other of a sweep; `RECORD` makes a record of it."""
+        content: dict[str, Any] = RECORD.dump_python(self)
+        return content
+
 
 RECORD = TypeAdapter(SweepRecord)
 
 
-def sweep_key(study: str, backend: str, tracking: Mapping[str, Any], members: Iterable[str]) -> str:
+def sweep_key(study: str, backend: str, tracking: Tracking, members: Iterable[str]) -> str:
     """Short hash that commands share which ask for the same points in the same store.
 
     Args:
         study, backend: names.
-        tracking: the `tracking` section of the config.
+        tracking: the store.
         members: signatures of the points, in any order; where they are not known yet, the command.
     """
-    text = json.dumps([study, backend, tracking, sorted(set(members))], sort_keys=True)
+    store = tracking.model_dump(mode="json")
+    text = json.dumps([study, backend, store, sorted(set(members))], sort_keys=True)
     return short_hash(text.encode())
 
 
-def list_points(named: Iterable[tuple[str, str]]) -> list[dict[str, str]]:
+def list_points(named: Iterable[tuple[str, str]]) -> list[SweepPoint]:
     """`SweepRecord.points` from names and signatures; two studies in one grid may have points of the same name."""
-    points, taken = [], set()
+    points: list[SweepPoint] = []
+    taken: set[str] = set()
     for name, signature in named:
         folder = folder_name(name)
         if folder in taken:
             folder = f"{folder[:83]}-{signature}"
         taken.add(folder)
-        points.append({"name": name, "signature": signature, "folder": folder})
+        points.append(SweepPoint(name, signature, folder))
     return points
 
 
@@ -118,7 +135,7 @@ def write_sweep(folder: Path, sweep: SweepRecord) -> None:
     Raises:
         LabError: it cannot be written.
     """
-    text = json.dumps(asdict(sweep), indent=2) + "\n"
+    text = json.dumps(sweep.plain(), indent=2) + "\n"
     with explained(folder):
         (folder / "plots").mkdir(parents=True, exist_ok=True)
         write_file(folder / "sweep.json", lambda file: file.write_text(text, encoding="utf-8"))
@@ -136,16 +153,14 @@ def read_sweep(folder: Path) -> SweepRecord:
     with readable(f"The list of points {file}", expected=expected, fix=fix):
         sweep = RECORD.validate_json(file.read_bytes(), strict=True)
         for point in sweep.points:
-            if not {"name", "signature", "folder"}.issubset(point) or not re.fullmatch(PLAIN, point["folder"]):
-                raise ValueError(
-                    f"a point without a name or a signature, or without a plain name for its folder: {point}"
-                )
-        for key in (sweep.key, *(point["signature"] for point in sweep.points)):
+            if not re.fullmatch(PLAIN, point.folder):
+                raise ValueError(f"not a plain name for the folder of a point: {point.folder}")
+        for key in (sweep.key, *(point.signature for point in sweep.points)):
             if not re.fullmatch("[0-9a-f]{16}", key):
                 raise ValueError(f"not 16 hexadecimal digits: {key}")
         for name in (sweep.study, sweep.backend):
             if not re.fullmatch(PLAIN, name):
-                raise ValueError(f"no plain name: {name}")
+                raise ValueError(f"not a plain name: {name}")
     return sweep
 
 
@@ -174,4 +189,4 @@ def all_sweeps(root: Path) -> Iterator[tuple[Path, SweepRecord]]:
 
 def referenced(sweeps: Sequence[SweepRecord]) -> set[str]:
     """Signatures of all points that some sweep has."""
-    return {point["signature"] for sweep in sweeps for point in sweep.points}
+    return {point.signature for sweep in sweeps for point in sweep.points}

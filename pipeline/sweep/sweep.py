@@ -11,8 +11,6 @@ from pathlib import Path
 from pipeline.backends.numpy.array_modules import array_module
 from pipeline.config.schema import Config
 from pipeline.drawing.layout import write_png
-from pipeline.mirror import Mirror
-from pipeline.mirror_process import MirrorProcess
 from pipeline.points.job import Job, summary
 from pipeline.points.point import Outcome, Point
 from pipeline.points.results import gather
@@ -31,9 +29,13 @@ from pipeline.sweep.training import PassTraining, take_over
 from pipeline.sweep.workers.distribution import Distribution, Engine
 from pipeline.system.errors import LabError
 from pipeline.system.files import explained
-from pipeline.system.processes import command
+from pipeline.system.processes import command, owner
 from pipeline.system.project import code_state, store_root
 from pipeline.system.wording import some
+from pipeline.tracking.sync.points import attempts
+from pipeline.tracking.sync.process import SyncProcess
+from pipeline.tracking.sync.sweep import Sync
+from pipeline.tracking.sync.thread import SyncThread
 
 SOME = 3
 """How many points are named that failed alike."""
@@ -46,7 +48,7 @@ class Sweep:
         project: folder that holds data/ and results/.
         first: config of the first point: study, backend, tracking, results, dry_run and force are its.
         total: how many points the command has, where that is known; one alone gets no parent run.
-        process: of the mirror, as `mirror_process.launch` starts it; None: it runs in this one.
+        process: that writes to MLflow, as `sync_process.launch` starts it; None: a thread of this one does.
         engine: trains the points on workers; None: they are trained here.
 
     Raises:
@@ -66,9 +68,10 @@ class Sweep:
         self.jobs: dict[str, Job] = {}
         self.interrupted = False
         tags = self.code | {"command": command()}
-        self._training = PassTraining(project, self.root, first, tags, self._label, self._start_mirror)
+        self._training = PassTraining(project, self.root, first, tags, self._label, self._start_sync)
         self._process, self._engine = process, engine
-        self._mirror: Mirror | MirrorProcess | None = None
+        self._record: SweepRecord | None = None
+        self._sync: SyncThread | SyncProcess | None = None
 
     @property
     def name(self) -> str:
@@ -114,7 +117,7 @@ class Sweep:
         if self.first.dry_run:
             print(plan_table(jobs), flush=True)
             return
-        if self._mirror is None:
+        if self._record is None or self._sync is None:
             return
         for job in jobs:
             if job.state == "training":  # ended by a signal, or by an error of our own
@@ -122,48 +125,54 @@ class Sweep:
         points = [job.point for job in jobs if job.point is not None and job.state in ("done", "complete")]
         problems = _told([job for job in jobs if job.state == "failed"])
         complete = len(points) == len(jobs) > 0
-        sweep = self._mirror.sweep
+        sweep, folder = self._record, sweep_folder(self.root, self._record.key)
         sweep.status = "FINISHED" if complete else "KILLED" if self.interrupted else "FAILED"
         try:
-            self._sum_up(sweep, self._mirror.folder, points)
+            self._sum_up(sweep, folder, points)
             if complete and self.first.results is not None:
-                gather(self.project / self.first.results, jobs, sweep, self._mirror.folder)
+                gather(self.project / self.first.results, jobs, sweep, folder)
         except LabError as error:
             sweep.status = "FAILED"
             problems.append(str(error))
-        self._mirror.close()
+        self._sync.add(attempts(jobs))
+        self._sync.close(sweep)
         if points:
             print(points_table(jobs), flush=True)
-        unsent = self._mirror.unsent()
+        unsent = self._sync.unsent()
         if unsent is not None:
             print(unsent, file=sys.stderr, flush=True)
         if problems:
             raise LabError("\n".join(dict.fromkeys(problems)))
 
-    def _start_mirror(self) -> None:
-        if self._mirror is not None:
-            self._mirror.start()
+    def _new_sync(self, sweep: SweepRecord) -> SyncThread | SyncProcess:
+        if self._process is None:
+            return SyncThread(Sync(self.root, sweep, owner()))
+        return SyncProcess(self._process, self.root, sweep)
+
+    def _start_sync(self) -> None:
+        if self._sync is not None:
+            self._sync.add(attempts(self.jobs.values()))
+            self._sync.start()
 
     def _train(self, jobs: Sequence[Job]) -> None:
         if self._engine is None or not jobs:
             self._training.train(jobs)
-        elif self._mirror is not None:
-            self._start_mirror()  # whose run of the sweep the workers' runs will hang below
-            Distribution(self._engine, self._mirror.sweep, self._training).train(jobs)
+        elif self._record is not None:
+            self._start_sync()  # which makes the run of the sweep that the workers' runs will hang below
+            Distribution(self._engine, self._record, self._training).train(jobs)
 
     def _open_books(self, fresh: Sequence[Job]) -> None:
         """Write down what the command is, and let MLflow know what was done before."""
         jobs = list(self.jobs.values())
         members = [job.signature for job in jobs] if self.total is not None else [command()]
-        tracking = self.first.tracking.model_dump(mode="json")
+        tracking = self.first.tracking
         study, backend, now = self.first.study, self.first.backend.name, time.time_ns() // 1_000_000
         key = sweep_key(study, backend, tracking, members)
         folder = sweep_folder(self.root, key)
-        if self._mirror is None:
-            sweep = SweepRecord(key, study, backend, self.total != 1, command(), tracking, self.code, now)
-            kept = self.root, sweep, folder, self.jobs.values()
-            self._mirror = Mirror(*kept) if self._process is None else MirrorProcess(self._process, *kept)
-        sweep = self._mirror.sweep
+        if self._record is None:
+            self._record = SweepRecord(key, study, backend, self.total != 1, command(), tracking, self.code, now)
+            self._sync = self._new_sync(self._record)
+        sweep = self._record
         sweep.asked = now
         sweep.points = list_points((job.name, job.signature) for job in jobs)
         before = earlier_sweep(folder)

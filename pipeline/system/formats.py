@@ -104,6 +104,21 @@ def read_arrays(file: Path) -> dict[str, NDArray[np.generic]]:
     }
 
 
+def read_one_array(file: Path, name: str) -> NDArray[np.generic]:
+    """Read one array of an .npz; the rest of the file is not read.
+
+    Raises:
+        OSError: the file is not there, or cannot be read.
+        ValueError: it is cut short, changed or of another kind, or has no such array.
+    """
+    try:
+        with zipfile.ZipFile(file) as archive:
+            content = archive.read(f"{name}.npy")
+    except (zipfile.BadZipFile, KeyError, EOFError, NotImplementedError, OverflowError, struct.error) as error:
+        raise ValueError(f"{file.name} is not a whole zip archive: {error}") from None
+    return _array(content, f"{name} in {file.name}")
+
+
 def _array(content: bytes, what: str) -> NDArray[np.generic]:
     stream = io.BytesIO(content)
     try:

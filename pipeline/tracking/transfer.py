@@ -1,8 +1,9 @@
 """Points' folders through the artifact store, for nodes that share no disk.
 
-A complete point's folder lies among its run's artifacts anyway (runs.send_point); `fetch_point` brings it home. While a
-point trains, its worker sends its newest checkpoint now and then, in turn to `checkpoint/0.zip` and `checkpoint/1.zip`,
-so that one of them is whole whenever it dies; `fetch_checkpoint` lets another worker go on from there.
+A complete point's folder lies among its run's artifacts anyway (sync_points.py); `fetch_point` returns it to the
+machine that sent the sweep. While a point trains, its worker sends its newest checkpoint now and then, in turn to
+`checkpoint/0.zip` and `checkpoint/1.zip`, so that one of them is whole whenever it dies; `fetch_checkpoint` lets
+another worker go on from there.
 """
 
 from __future__ import annotations
@@ -14,7 +15,6 @@ import time
 import zipfile
 from contextlib import suppress
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING
 
 from pipeline.points.checkpoint import read_checkpoint
 from pipeline.points.folder import CHECKPOINT, JOURNAL, PointFolder
@@ -23,9 +23,7 @@ from pipeline.points.reading import read_own_point, signed_in
 from pipeline.system.errors import DamagedError, LabError
 from pipeline.system.files import SUMS, explained, named_files, readable, written, written_whole
 from pipeline.system.formats import stored_members
-
-if TYPE_CHECKING:
-    from pipeline.tracking.tracker import Tracker
+from pipeline.tracking.tracker import Tracker
 
 FOLDER = "checkpoint"
 """Where checkpoints are among a run's artifacts."""
@@ -35,7 +33,7 @@ SENT = (CHECKPOINT, JOURNAL, "signed.json", "config.json", "run.json")
 
 
 def fetch_point(tracker: Tracker, job: Job, but: str | None = None) -> bool:
-    """Bring home a point that MLflow has whole, in place of the one that is here.
+    """Fetch a point that MLflow has whole, in place of the one that is here.
 
     Args:
         tracker: of its experiment.
@@ -56,7 +54,7 @@ def fetch_point(tracker: Tracker, job: Job, but: str | None = None) -> bool:
                 _download_point(tracker, run.run_id, job, new)
             except DamagedError as error:
                 raise DamagedError(
-                    f"{job.name} did not come home.",
+                    f"{job.name} was not returned.",
                     expected=f"the files of the point {job.signature} among the artifacts of its run {run.run_id}",
                     received=error.received or str(error),
                     fix="run the same command again; if that does not help, delete that run in MLflow, and it is "
@@ -92,7 +90,7 @@ def _download(tracker: Tracker, run_id: str, name: str, folder: Path) -> None:
 
 
 class CheckpointSender:
-    """Sends the checkpoints of points that train, as often as takes a twentieth of the time, or is worth it."""
+    """Sends the checkpoints of points that train, at most every 30 s, using about 5 % of the time."""
 
     def __init__(self) -> None:
         self._sent: dict[str, tuple[int, float, int]] = {}
@@ -136,16 +134,16 @@ def send_checkpoint(tracker: Tracker, run_id: str, folder: PointFolder, turn: in
             return None
         with readable(f"The checkpoint in {folder.path}", expected="one that training wrote", fix="train it again"):
             rows = read_checkpoint(Path(scratch) / CHECKPOINT).journal_rows
-        parcel = Path(scratch) / f"{turn}.zip"
-        with zipfile.ZipFile(parcel, "w") as archive:
+        packed = Path(scratch) / f"{turn}.zip"
+        with zipfile.ZipFile(packed, "w") as archive:
             for name in SENT:
                 archive.write(Path(scratch) / name, name)
-        tracker.log_file(run_id, parcel, FOLDER)
+        tracker.log_file(run_id, packed, FOLDER)
     return rows
 
 
 def drop_checkpoints(tracker: Tracker, run_id: str) -> None:
-    """Take a run's checkpoints away, if we may: its point is complete, and what is left of them hurts nobody."""
+    """Delete a run's checkpoints, if we may: its point is complete, and what is left of them hurts nobody."""
     with suppress(LabError):
         if tracker.artifacts(run_id, FOLDER):
             tracker.remove_artifacts(run_id, FOLDER)
@@ -156,7 +154,7 @@ def fetch_checkpoint(tracker: Tracker, job: Job) -> bool:
 
     Args:
         tracker: of its experiment.
-        job: claimed.
+        job: the point, whose lock this process holds.
 
     Returns:
         Whether there was one, of a later epoch than this node has.
@@ -177,12 +175,12 @@ def fetch_checkpoint(tracker: Tracker, job: Job) -> bool:
     return False
 
 
-def _unpacked(parcel: Path, signature: str) -> tuple[int, Path] | None:
+def _unpacked(packed: Path, signature: str) -> tuple[int, Path] | None:
     """The epoch and the folder of a checkpoint that was sent; None where it is another point's, or damaged and told."""
-    folder = parcel.with_suffix("")
+    folder = packed.with_suffix("")
     try:
-        with readable(f"The checkpoint {parcel.name} in MLflow", expected=", ".join(SENT), fix=""):
-            contents = dict(stored_members(parcel))
+        with readable(f"The checkpoint {packed.name} in MLflow", expected=", ".join(SENT), fix=""):
+            contents = dict(stored_members(packed))
             if sorted(contents) != sorted(SENT):  # none of them leads out of the folder
                 raise ValueError(f"it holds {', '.join(contents)}")
     except DamagedError as error:

@@ -19,7 +19,7 @@ from pipeline.sweep import sweep as sweep_module
 from pipeline.tracking.models import chosen_epochs
 from tests.backends.test_numpy_training import Keeper
 from tests.support.curves import ball_point, rolled
-from tests.support.hostile import NoMirror
+from tests.support.hostile import NoSync
 from tests.support.swept import swept
 from tests.support.trained import config, write_results
 
@@ -129,7 +129,7 @@ def test_a_point_is_written_and_read_back(tmp_path: Path) -> None:
 
 
 def test_a_command_trains_each_rate_in_a_pass_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sweep_module, "Mirror", NoMirror)
+    monkeypatch.setattr(sweep_module, "SyncThread", NoSync)
     monkeypatch.setattr(sweep_module, "code_state", lambda project: {})
     points = [config(BOWL, f"optimizer.learning_rate={rate}", "training.epochs=5") for rate in ("0.1", "0.5")]
     loaded = [(one, load(one.data, one.dtype, Path())) for one in points]

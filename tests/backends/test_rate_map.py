@@ -25,7 +25,7 @@ from pipeline.sweep import training as training_module
 from pipeline.sweep.pacing import StackCheckpoints
 from pipeline.system.errors import LabError
 from tests.backends.test_numpy_training import Keeper
-from tests.support.hostile import NoMirror
+from tests.support.hostile import NoSync
 from tests.support.maps import listed, map_config, trained_map
 from tests.support.methods import OPTIMIZERS, SCHEDULES
 from tests.support.plain_network import backpropagation
@@ -186,7 +186,7 @@ def test_progress_is_recorded_as_shares_of_what_is_done(monkeypatch: pytest.Monk
 
 @pytest.fixture
 def without_mlflow(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sweep_module, "Mirror", NoMirror)
+    monkeypatch.setattr(sweep_module, "SyncThread", NoSync)
     monkeypatch.setattr(sweep_module, "code_state", lambda project: {})
     monkeypatch.setattr(training_module, "point_figures", lambda *arguments: [])
 

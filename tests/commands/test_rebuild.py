@@ -136,9 +136,8 @@ def test_an_error_of_our_own_is_no_success(project: Path, empty_store: Path, mon
 
     swept(project, rates("0.1"))
     other = without_mlflow(project, project / "other", empty_store, ".points")
-    monkeypatch.setattr("pipeline.tracking.runs.present_point", broken)
-    monkeypatch.setattr("threading.excepthook", lambda told: None)
-    with pytest.raises(LabError, match=r"1 of 1 points are pending(.|\n)*an error of this program"):
+    monkeypatch.setattr("pipeline.tracking.sync.points.present_point", broken)
+    with pytest.raises(ValueError, match="an error of our own"):
         rebuild(LOCAL, other, other / "results")
 
 

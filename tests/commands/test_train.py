@@ -55,7 +55,7 @@ def journal(folder: Path) -> list[tuple[str, str, str]]:
         return [(row["step"], row["name"], row["value"]) for row in csv.DictReader(stream)]
 
 
-def test_the_mirror_of_a_sweep_is_started_once_and_ends_with_it(
+def test_the_sync_process_of_a_sweep_is_started_once_and_ends_with_it(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """By the first point, which is composed before the one that cannot be."""
@@ -74,7 +74,7 @@ def test_the_mirror_of_a_sweep_is_started_once_and_ends_with_it(
         done.append(f"started for {first.model.hidden_size}")
         return Process()
 
-    monkeypatch.setattr("pipeline.mirror_process.launch", launch)
+    monkeypatch.setattr("pipeline.tracking.sync.process.launch", launch)
     points = ["experiment=three_bits", "model.hidden_size=3,4", "optimizer=sgd,nosuch"]
     monkeypatch.setattr(sys, "argv", ["train", "-m", *points, f"hydra.sweep.dir={tmp_path}"])
     command = TrainCommand()

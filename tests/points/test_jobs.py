@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -201,13 +202,19 @@ def test_a_point_in_training_is_left_as_it_is(tmp_path: Path) -> None:
 # --- to open
 
 
+def attempt_of(one: Job) -> str:
+    assert one.run is not None
+    return one.run.attempt
+
+
 def test_a_new_point_tells_what_it_is_and_who_trains_it(tmp_path: Path) -> None:
     one = opened(tmp_path)
     assert (one.state, one.begun, one.history) == ("training", 0, History())
     assert (one.folder.path / "signed.json").read_text() == SIGNED
     assert json.loads((one.folder.path / "config.json").read_text()) == ONE.model_dump(mode="json")
     told = json.loads((one.folder.path / "run.json").read_text())
-    assert told == one.run
+    assert one.run is not None
+    assert told == asdict(one.run)
     assert set(told) == {"name", "overrides", "tags", "attempt", "started", "owner"}
     assert (told["name"], told["overrides"], told["tags"], told["owner"]) == ("mine", ["training.epochs=4"], TAGS, "me")
 
@@ -220,7 +227,8 @@ def test_a_point_goes_on_as_the_same_attempt(tmp_path: Path) -> None:
     assert (one.begun, one.state) == (2, "training")
     assert one.history.metrics == HISTORY.metrics[:3]
     assert one.folder.rows == 3
-    assert one.run == left.run | {"tags": {"command": "again"}, "owner": "you"}
+    assert left.run is not None
+    assert one.run == replace(left.run, tags={"command": "again"}, owner="you")
 
 
 def test_a_point_without_a_checkpoint_begins_again_as_the_same_attempt(tmp_path: Path) -> None:
@@ -243,7 +251,7 @@ def test_a_point_whose_checkpoint_is_damaged_begins_anew_and_says_so(
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("mine begins anew: its checkpoint cannot be read (")
     assert (one.begun, one.history, one.state) == (0, History(), "training")
-    assert one.run["attempt"] != left.run["attempt"]
+    assert attempt_of(one) != attempt_of(left)
     assert not (one.folder.path / CHECKPOINT).exists()
     assert (one.folder.path / JOURNAL).read_bytes() == b"step,timestamp,name,value\n"
 
@@ -255,7 +263,7 @@ def test_what_is_forced_begins_anew_and_the_old_point_stays_until_the_new_is_the
     left = in_training(tmp_path)
     one = opened(tmp_path, anew=True)
     assert one.begun == 0
-    assert one.run["attempt"] != left.run["attempt"]
+    assert attempt_of(one) != attempt_of(left)
     assert capsys.readouterr().err == ""
     assert read_point(one.folder.final, "mine").history.metrics == HISTORY.metrics
 
@@ -266,8 +274,9 @@ def test_a_damaged_run_json_does_not_stop_a_point(tmp_path: Path, told: str) -> 
     (left.folder.path / "run.json").write_text(told)
     one = opened(tmp_path)
     assert one.begun == 2
-    assert isinstance(one.run["started"], int)
-    assert one.run["attempt"]
+    assert one.run is not None
+    assert one.run.started > 0
+    assert one.run.attempt
 
 
 def test_a_folder_that_cannot_be_written_is_one_message(tmp_path: Path) -> None:

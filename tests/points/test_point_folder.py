@@ -23,7 +23,7 @@ from pipeline.backends.contract import State
 from pipeline.backends.shared.history import History, Metric
 from pipeline.points.folder import CHECKPOINT, JOURNAL, PointFolder
 from pipeline.points.point import POINTS
-from pipeline.points.reading import read_point, read_run
+from pipeline.points.reading import Run, read_point, read_run
 from pipeline.system.errors import LabError
 from pipeline.system.files import SUMS
 from pipeline.system.project import PROJECT
@@ -57,7 +57,7 @@ def test_nothing_is_written_before_it_begins(tmp_path: Path) -> None:
     folder = PointFolder(tmp_path, SIGN)
     assert not folder.has_begun()
     assert folder.resume() is None
-    assert read_run(folder.path) == {}
+    assert read_run(folder.path) is None
     assert list(tmp_path.iterdir()) == []
 
 
@@ -274,7 +274,14 @@ def test_a_pickle_is_never_opened(tmp_path: Path) -> None:
     assert not trap.exists()
 
 
-TOLD = {"name": "it", "overrides": ["seed=2"], "tags": {"command": "x"}, "attempt": "1", "started": 2, "owner": "me"}
+TOLD: dict[str, Any] = {
+    "name": "it",
+    "overrides": ["seed=2"],
+    "tags": {"command": "x"},
+    "attempt": "1",
+    "started": 2,
+    "owner": "me",
+}
 
 
 @pytest.mark.parametrize(
@@ -286,13 +293,13 @@ TOLD = {"name": "it", "overrides": ["seed=2"], "tags": {"command": "x"}, "attemp
 def test_what_is_told_of_a_run_is_empty_where_it_cannot_be_read(tmp_path: Path, text: str) -> None:
     folder = kept(tmp_path)
     (folder.path / "run.json").write_bytes(text.encode(errors="surrogateescape"))
-    assert read_run(folder.path) == {}
+    assert read_run(folder.path) is None
 
 
 def test_what_is_told_of_a_run(tmp_path: Path) -> None:
     folder = kept(tmp_path)
     folder.write_json("run.json", TOLD)
-    assert read_run(folder.path) == TOLD
+    assert read_run(folder.path) == Run(**TOLD)
 
 
 # --- the claim

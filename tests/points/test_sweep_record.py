@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import json
 import re
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +12,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from pipeline.config.schema import Tracking
 from pipeline.points.point import folder_name
 from pipeline.points.sweep_record import (
+    SweepPoint,
     SweepRecord,
     all_sweeps,
     earlier_sweep,
@@ -37,18 +38,18 @@ RECORD = SweepRecord(
     backend="numpy",
     parent=True,
     command="python -m pipeline.train -m 'a=1,2'",
-    tracking={"name": "local", "uri": None},
+    tracking=Tracking(name="local", uri=None),
     tags={"git.dirty": "false"},
     started=1_700_000_000_000,
     ended=1_700_000_001_000,
     status="FINISHED",
     values={"points": 2, "best/train/loss": 0.25},
     points=[
-        {"name": "learning_rate=1", "signature": "a" * 16, "folder": "learning_rate=1"},
-        {"name": "größe=2", "signature": "b" * 16, "folder": folder_name("größe=2")},
+        SweepPoint("learning_rate=1", "a" * 16, "learning_rate=1"),
+        SweepPoint("größe=2", "b" * 16, folder_name("größe=2")),
     ],
 )
-PLAIN: dict[str, Any] = asdict(RECORD)
+PLAIN: dict[str, Any] = RECORD.plain()
 
 
 def put(folder: Path, content: str | bytes) -> Path:
@@ -67,7 +68,7 @@ def refusal(folder: Path) -> str:
 # --- the key
 
 
-LOCAL, SERVER = {"name": "local", "uri": None}, {"name": "server", "uri": "http://127.0.0.1:5000"}
+LOCAL, SERVER = Tracking(name="local", uri=None), Tracking(name="server", uri="http://127.0.0.1:5000")
 
 
 @given(st.lists(HEX, max_size=5), st.randoms(use_true_random=False))
@@ -76,7 +77,7 @@ def test_commands_for_the_same_points_share_a_key(members: list[str], random: An
     random.shuffle(turned)
     own = sweep_key("a", "numpy", LOCAL, members)
     assert re.fullmatch("[0-9a-f]{16}", own)
-    assert own == sweep_key("a", "numpy", dict(reversed(LOCAL.items())), turned)
+    assert own == sweep_key("a", "numpy", LOCAL, turned)
 
 
 @given(st.sets(HEX, max_size=4), st.sets(HEX, max_size=4))
@@ -115,14 +116,12 @@ def test_a_record_is_read_as_it_was_written(tmp_path: Path) -> None:
         backend=st.sampled_from(["numpy", "keras"]),
         parent=st.booleans(),
         command=st.text(),
-        tracking=st.fixed_dictionaries({"name": st.text(), "uri": st.none() | st.text()}),
+        tracking=st.sampled_from([LOCAL, SERVER]),
         tags=st.dictionaries(st.text(), st.text(), max_size=2),
         started=st.integers(0, 2**50),
         ended=st.none() | st.integers(0, 2**50),
         values=st.dictionaries(st.text(), st.integers(0, 9) | st.floats(allow_nan=False), max_size=2),
-        points=st.lists(
-            st.builds(lambda name, sign: {"name": name, "signature": sign, "folder": folder_name(name)}, st.text(), HEX)
-        ),
+        points=st.lists(st.builds(lambda name, sign: SweepPoint(name, sign, folder_name(name)), st.text(), HEX)),
     )
 )
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -187,7 +186,7 @@ def test_a_value_of_another_type_is_refused(tmp_path: Path, key: str, wrong: Any
         "command": ["text"],
         "status": ["text"],
     }
-    fitting |= {"study": ["text"], "backend": ["text"], "tracking": [{"a": 3}], "values": [{"a": 3}]}
+    fitting |= {"study": ["text"], "backend": ["text"], "values": [{"a": 3}]}
     folder = put(tmp_path, json.dumps(PLAIN | {key: wrong}))
     if any(value == wrong and type(value) is type(wrong) for value in fitting.get(key, [])):
         assert getattr(read_sweep(folder), key) == wrong
@@ -237,15 +236,15 @@ def test_the_best_of_a_sweep_leaves_out_what_diverged() -> None:
 
 def test_points_of_the_same_name_get_folders_of_their_own() -> None:
     points = list_points([("seed=1", "a" * 16), ("seed=2", "b" * 16), ("seed=1", "c" * 16)])
-    assert [point["folder"] for point in points] == ["seed=1", "seed=2", f"seed=1-{'c' * 16}"]
-    assert [point["name"] for point in points] == ["seed=1", "seed=2", "seed=1"]
+    assert [point.folder for point in points] == ["seed=1", "seed=2", f"seed=1-{'c' * 16}"]
+    assert [point.name for point in points] == ["seed=1", "seed=2", "seed=1"]
 
 
 def test_long_names_stay_names_of_folders() -> None:
     long = "x" * 300
     points = list_points([(long, "a" * 16), (long, "b" * 16)])
-    assert len({point["folder"] for point in points}) == 2
-    assert all(len(point["folder"]) <= 100 for point in points)
+    assert len({point.folder for point in points}) == 2
+    assert all(len(point.folder) <= 100 for point in points)
 
 
 @pytest.mark.parametrize("error", MACHINE, ids=repr)

@@ -17,25 +17,24 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from pipeline import mirror_process
 from pipeline.sweep import sweep as sweep_module
 from pipeline.sweep import training as training_module
 from pipeline.system import cli
 from pipeline.system.project import PROJECT
+from pipeline.tracking.sync import process as sync_process
 from pipeline.train import TrainCommand
 
 
-class NoMirror:
+class NoSync:
     """In the place of MLflow's."""
 
-    error = None
+    def __init__(self, sync: Any) -> None: ...
 
-    def __init__(self, root: Path, sweep: Any, folder: Path, jobs: Any) -> None:
-        self.sweep, self.folder = sweep, folder
+    def add(self, attempts: Any) -> None: ...
 
     def start(self) -> None: ...
 
-    def close(self) -> None: ...
+    def close(self, ended: Any) -> None: ...
 
     def unsent(self) -> None: ...
 
@@ -106,8 +105,8 @@ class Terminal:
         self.project, self.monkeypatch, self.capsys = project, monkeypatch, capsys
         for command in ("train", "compare"):
             monkeypatch.setattr(f"pipeline.{command}.PROJECT", project)
-        monkeypatch.setattr(sweep_module, "Mirror", NoMirror)
-        monkeypatch.setattr(mirror_process, "launch", lambda first: None)
+        monkeypatch.setattr(sweep_module, "SyncThread", NoSync)
+        monkeypatch.setattr(sync_process, "launch", lambda first: None)
         monkeypatch.setattr(sweep_module, "code_state", lambda project: {})
         for module, figures in ((training_module, "point_figures"), (sweep_module, "sweep_figures")):
             monkeypatch.setattr(module, figures, lambda *arguments: [])

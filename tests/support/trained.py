@@ -23,13 +23,13 @@ from pipeline.backends.numpy.training import train
 from pipeline.backends.shared.history import History
 from pipeline.config.optimizer import ALONE
 from pipeline.config.reading import read_config
-from pipeline.config.schema import Config
+from pipeline.config.schema import Config, Tracking
 from pipeline.data.arrays import Arrays, load
 from pipeline.points.folder import PointFolder
 from pipeline.points.identity import signature
 from pipeline.points.point import Point, folder_name, outcome_of, point_name
 from pipeline.points.reading import read_point
-from pipeline.points.sweep_record import SweepRecord, write_sweep
+from pipeline.points.sweep_record import SweepPoint, SweepRecord, write_sweep
 from pipeline.system.project import CONF
 
 
@@ -98,6 +98,7 @@ def write_results(results: Path, study: str, backend: str, points: Sequence[Poin
         folder.write_json("config.json", point.config.model_dump(mode="json"))
         folder.write_history(point.history)
         shutil.copytree(folder.complete(), target / folder_name(point.name))
-        entries.append({"name": point.name, "folder": folder_name(point.name), "signature": sign})
-    write_sweep(target, SweepRecord("0" * 16, study, backend, True, "", {}, {}, 0, points=entries))
-    return [read_point(target / entry["folder"], entry["name"]) for entry in entries]
+        entries.append(SweepPoint(point.name, sign, folder_name(point.name)))
+    local = Tracking(name="local", uri=None)
+    write_sweep(target, SweepRecord("0" * 16, study, backend, True, "", local, {}, 0, points=entries))
+    return [read_point(target / entry.folder, entry.name) for entry in entries]

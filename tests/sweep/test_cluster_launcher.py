@@ -115,7 +115,7 @@ def test_the_tracking_server_is_killed(calm: Path, tmp_path: Path, monkeypatch: 
             server.process.wait()
             go_on(lab)
             told = finish(lab, command)
-        assert "MLflow has not got everything" in told
+        assert "MLflow sync is incomplete" in told
         assert on_disk(lab) == on_disk(calm)
         with started_again(server):
             run(lab, *typed)

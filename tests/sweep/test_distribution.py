@@ -8,15 +8,15 @@ from typing import Any
 
 import pytest
 
-from pipeline.mirror import Mirror
 from pipeline.points.identity import signature
-from pipeline.points.reading import read_run
+from pipeline.points.reading import read_attempt
 from pipeline.sweep import training as pass_training
 from pipeline.sweep.sweep import Sweep
 from pipeline.sweep.workers import distribution, worker
 from pipeline.sweep.workers.distribution import Engine
 from pipeline.system.errors import EngineError, LabError
 from pipeline.system.processes import owner
+from pipeline.tracking.sync.thread import SyncThread
 from tests.support.engines import HereEngine
 from tests.support.swept import (
     Request,
@@ -38,18 +38,18 @@ GRID = ("0.01", "5", "0.1")
 
 @pytest.fixture
 def beside(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """The mirrors of workers that are lost end with the test."""
-    real, mirrors = Mirror.start, []
+    """The syncs of workers that are lost end with the test."""
+    real, started = SyncThread.start, []
 
-    def start(self: Mirror) -> None:
-        mirrors.append(self)
+    def start(self: SyncThread) -> None:
+        started.append(self)
         real(self)
 
-    monkeypatch.setattr(Mirror, "start", start)
+    monkeypatch.setattr(SyncThread, "start", start)
     yield
-    for mirror in mirrors:  # of a worker that was lost
-        mirror._closing.set()
-        mirror._thread.join()
+    for thread in started:  # of a worker that was lost
+        thread.sync.stop.set()
+        thread._thread.join()
 
 
 def distributed(project: Path, requests: Sequence[Request], engine: Engine) -> Sweep:
@@ -144,7 +144,7 @@ def test_a_worker_with_other_code_says_so(project: Path, monkeypatch: pytest.Mon
         return signature(*arguments) if len(calls) <= len(GRID) else "0" * 16
 
     monkeypatch.setattr(pass_training, "signature", other)
-    with pytest.raises(LabError, match=r"(?s)learning_rate=5 is another point on .*received: 0{16}.*git pull"):
+    with pytest.raises(LabError, match=r"(?s)learning_rate=5 is a different point on .*received: 0{16}.*git pull"):
         distributed(project, rates(*GRID), HereEngine())
     assert left_in_points(project) == []
 
@@ -191,7 +191,7 @@ def test_force_trains_each_point_once_though_the_engine_loses_units(project: Pat
     grid = rates(*GRID, more=["force=true"])
     distributed(project, rates(*GRID), HereEngine())
     attempts = attempts_of(project)
-    after_the_first: dict[str, str] = {}
+    after_the_first: dict[str, str | None] = {}
 
     def lose(call: int, unit: int) -> bool:
         if call == 2:
@@ -205,9 +205,9 @@ def test_force_trains_each_point_once_though_the_engine_loses_units(project: Pat
     assert set(statuses(project).values()) == {"FINISHED"}
 
 
-def attempts_of(project: Path) -> dict[str, str]:
+def attempts_of(project: Path) -> dict[str, str | None]:
     folders = [path for path in (project / ".points").glob("*") if not path.name.startswith(".")]
-    return {path.name: read_run(path)["attempt"] for path in folders}
+    return {path.name: read_attempt(path) for path in folders}
 
 
 def test_a_unit_that_an_engine_tries_again_does_not_force_twice(project: Path) -> None:
@@ -218,7 +218,7 @@ def test_a_unit_that_an_engine_tries_again_does_not_force_twice(project: Path) -
             super().run(task, units)
             return first
 
-    between: dict[str, str] = {}
+    between: dict[str, str | None] = {}
     distributed(project, rates("0.1"), HereEngine())
     before = attempts_of(project)
     distributed(project, rates("0.1", more=["force=true"]), Twice())

@@ -49,8 +49,9 @@ def test_points_of_one_shape_train_in_one_pass_with_what_they_are_told(
     assert [job.name for job in jobs] == ["learning_rate=0.01", "learning_rate=0.1"]
     for job in jobs:
         run = read_run(job.folder.final)
-        assert run["tags"]["command"] == "typed"
-        assert run["owner"] == owner()
+        assert run is not None
+        assert run.tags["command"] == "typed"
+        assert run.owner == owner()
     assert capsys.readouterr().err.startswith("a pass: 30 epochs\n")
 
 

@@ -24,7 +24,6 @@ from pipeline.backends.numpy import training
 from pipeline.backends.shared.history import History
 from pipeline.config.schema import Config, flatten
 from pipeline.data.arrays import Arrays
-from pipeline.mirror import Mirror
 from pipeline.points.folder import PointFolder
 from pipeline.points.identity import signature
 from pipeline.points.point import Outcome
@@ -36,6 +35,7 @@ from pipeline.sweep.sweep import Sweep
 from pipeline.system.errors import LabError
 from pipeline.tracking.pages import presentation
 from pipeline.tracking.store import store_uri
+from pipeline.tracking.sync.sweep import Sync
 from pipeline.tracking.tracker import NOT_PARAMS
 from tests.support.swept import (
     STUDY,
@@ -870,7 +870,7 @@ def full_disk() -> FullDisk:
 @pytest.fixture
 def bare(monkeypatch: pytest.MonkeyPatch) -> None:
     """No MLflow, no git and no figures: only what is written of a point."""
-    monkeypatch.setattr(Mirror, "_send", lambda *arguments: None)
+    monkeypatch.setattr(Sync, "send", lambda *arguments: None)
     monkeypatch.setattr(sweep_module, "code_state", lambda project: {})
     monkeypatch.setattr(training_module, "point_figures", lambda *arguments: [])
     monkeypatch.setattr(sweep_module, "sweep_figures", lambda *arguments: [])

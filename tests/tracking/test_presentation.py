@@ -6,7 +6,7 @@ import json
 import re
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -17,8 +17,9 @@ from PIL import Image
 from pipeline.backends.shared.history import History
 from pipeline.config.schema import Tracking
 from pipeline.drawing.layout import write_png
+from pipeline.points import folder as point_folder
 from pipeline.points.point import POINTS, Point
-from pipeline.points.sweep_record import SweepRecord, sweep_folder, write_sweep
+from pipeline.points.sweep_record import SweepPoint, SweepRecord, sweep_folder, write_sweep
 from pipeline.studies.answers import headline
 from pipeline.studies.figures import point_figures
 from pipeline.studies.images.stepped import image_keys, stepped_images
@@ -43,7 +44,7 @@ ENDED = 1_700_000_000_123
 THREE_BITS = config("experiment=three_bits", "optimizer.learning_rate=10", "model.hidden_size=4", "training.epochs=300")
 TWO_BITS = config("experiment=two_bits", "training.epochs=200")
 LINE = config("experiment=line_y3x", "optimizer.learning_rate=0.1", "training.epochs=40")
-RUN: dict[str, Any] = {"started": 17, "tags": {"data.table": "ab" * 32}, "overrides": ["experiment=line_y3x", "seed=1"]}
+HOW = point_folder.Run("a", ["experiment=line_y3x", "seed=1"], {"data.table": "ab" * 32}, "attempt", 17, "owner")
 
 
 @pytest.fixture(scope="module")
@@ -63,13 +64,13 @@ def client(project: Path) -> MlflowClient:
 
 
 def record(key: str, backend: str, started: int, tracking: Tracking = LOCAL, study: str = "line_y3x") -> SweepRecord:
-    return SweepRecord(key, study, backend, True, "the command", tracking.model_dump(mode="json"), {}, started)
+    return SweepRecord(key, study, backend, True, "the command", tracking, {}, started)
 
 
 def presented(project: Path, tracker: Tracker, point: Point, times: int = 1) -> Run:
     run_id = tracker.start_run("a", {})
     for _ in range(times):
-        present_point(tracker, run_id, "parent", point, RUN)
+        present_point(tracker, run_id, "parent", point, HOW)
     return client(project).get_run(run_id)
 
 
@@ -142,8 +143,8 @@ def test_views_show_the_newest_sweep_of_the_other_backend_too(project: Path, tra
             folder = project / POINTS / signature
             folder.mkdir(parents=True)
             (folder / "config.json").write_text(json.dumps(one.model_dump(mode="json")))
-            sweep_record.points.append({"name": str(place), "signature": signature, "folder": str(place)})
-        sweep_record.points.append({"name": "gone", "signature": "f" * 16, "folder": "gone"})
+            sweep_record.points.append(SweepPoint(str(place), signature, str(place)))
+        sweep_record.points.append(SweepPoint("gone", "f" * 16, "gone"))
         write_sweep(sweep_folder(project, sweep_record.key), sweep_record)
     present_study(tracker, project, record("6" * 16, "numpy", 6), mine)
     views = {key: value for key, value in tracker.experiment_tags().items() if "sharedViewState" in key}

@@ -32,7 +32,7 @@ from pipeline.system.files import write_sums
 from pipeline.system.project import CONF, PROJECT
 from tests.data.test_data import Trap, arrays, describe, refusal
 from tests.support.damage import MACHINE, check_machine_error, fail_at
-from tests.support.hostile import NoMirror, Terminal
+from tests.support.hostile import NoSync, Terminal
 from tests.support.swept import at_epoch, interrupt, killed, on_disk, rates, swept
 
 READERS = {
@@ -46,7 +46,7 @@ READERS = {
     "system/files.py": "SHA256SUMS, files by their checksum",
     "system/formats.py": "every JSON, CSV, .npz and zip: test_formats.py",
     "data/raw/idx.py": "",
-    "mirror_service.py": "metrics.csv of a point that its command trains: test_mirror_service.py",
+    "tracking/sync/points.py": "metrics.csv, config.json and error.txt of a point in training: test_sync_points.py",
     "backends/numpy/model_loader.py": "network.json and weights.npz of a model in MLflow",
     "points/folder.py": "metrics.csv of a point in training",
     "points/reading.py": "every file of a point: test_reading.py",
@@ -195,7 +195,7 @@ GRID = rates("0.1", more=("training.epochs=6",))
 @pytest.fixture(autouse=True)
 def without_mlflow(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
     if "empty_store" not in request.fixturenames:
-        monkeypatch.setattr(sweep_module, "Mirror", NoMirror)
+        monkeypatch.setattr(sweep_module, "SyncThread", NoSync)
     monkeypatch.setattr(sweep_module, "code_state", lambda project: {})
     for module, figures in ((training_module, "point_figures"), (sweep_module, "sweep_figures")):
         monkeypatch.setattr(module, figures, lambda *arguments: [])
@@ -317,7 +317,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A project with results of two points."""
     project = tmp_path_factory.mktemp("trained")
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(sweep_module, "Mirror", NoMirror)
+        patched.setattr(sweep_module, "SyncThread", NoSync)
         patched.setattr(sweep_module, "code_state", lambda project: {})
         swept(project, rates("0.1", "0.2", more=("training.epochs=6", "results=results/line_y2x/numpy")))
     shutil.copytree(PROJECT / "published", project / "published")

@@ -14,14 +14,13 @@ import time
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 from omegaconf import DictConfig
 
-from pipeline.config.schema import Tracking
 from pipeline.points.job import Job
-from pipeline.points.reading import read_run
+from pipeline.points.reading import read_attempt, read_run
 from pipeline.points.sweep_record import SweepRecord
 from pipeline.sweep.grouping import units
 from pipeline.sweep.training import POLL_SECONDS, PassTraining
@@ -95,7 +94,7 @@ class Distribution:
                 self._close_runs([job for job in left if job.state != "complete"])
 
     def _check_server(self) -> None:
-        tracking = self._sweep.tracking["name"]
+        tracking = self._sweep.tracking.name
         if tracking != "server":
             raise LabError(
                 "Points cannot be returned.",
@@ -151,9 +150,9 @@ class Distribution:
 
     def _pack(self, jobs: Sequence[Job]) -> list[str]:
         """Points as units: JSON, compressed and in letters, which an override of Hydra's can hold."""
-        numbers = {point["signature"]: number for number, point in enumerate(self._sweep.points, 1)}
+        numbers = {point.signature: number for number, point in enumerate(self._sweep.points, 1)}
         common = {
-            "sweep": asdict(replace(self._sweep, points=[])),
+            "sweep": replace(self._sweep, points=[]).plain(),
             "total": len(self._sweep.points),
             "project": str(self._training.project) if self._engine.shared_disk else None,
             "home": place_of(self._training.root),
@@ -220,7 +219,7 @@ class Distribution:
         """
         from pipeline.tracking.tracker import Tracker
 
-        return Tracker(Tracking(**self._sweep.tracking), self._sweep.study, self._training.root)
+        return Tracker(self._sweep.tracking, self._sweep.study, self._training.root)
 
     def _fetch(self, jobs: Sequence[Job]) -> dict[str, LabError]:
         """Fetch points that MLflow has; returns by signature why some could not be fetched."""
@@ -250,7 +249,7 @@ class Distribution:
 
 def _attempts(job: Job) -> list[str | None]:
     """Which attempts at a point are there: the complete one, and the one that was begun."""
-    return [read_run(folder).get("attempt") for folder in (job.folder.final, job.folder.path)]
+    return [read_attempt(folder) for folder in (job.folder.final, job.folder.path)]
 
 
 def _await_folder(job: Job, give_up: float) -> None:

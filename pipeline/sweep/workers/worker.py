@@ -17,17 +17,25 @@ import zlib
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from omegaconf import DictConfig
 
+from pipeline.backends.numpy.array_modules import array_module
+from pipeline.config.reading import read_config
+from pipeline.points.job import Job
+from pipeline.points.reading import read_attempt
+from pipeline.points.sweep_record import RECORD
+from pipeline.sweep.training import PassTraining, take_over
 from pipeline.system.errors import LabError
-from pipeline.system.project import PROJECT
+from pipeline.system.processes import owner
+from pipeline.system.project import PROJECT, store_root
 from pipeline.system.signals import end_at_once, handled
-
-if TYPE_CHECKING:
-    from pipeline.mirror import Mirror
-    from pipeline.points.job import Job
+from pipeline.tracking.sync.points import attempts
+from pipeline.tracking.sync.sweep import Sync
+from pipeline.tracking.sync.thread import SyncThread
+from pipeline.tracking.tracker import Tracker
+from pipeline.tracking.transfer import fetch_checkpoint
 
 PARENT_SECONDS = 1.0
 Report = list[dict[str, Any]]
@@ -57,42 +65,31 @@ def train_unit(composed: DictConfig) -> Report:
 
 
 class _Worker:
-    """One unit, from the parcel to the report."""
+    """One unit, from what was sent to the report."""
 
     def __init__(self, unit: dict[str, Any]) -> None:
-        from pipeline.backends.numpy.array_modules import array_module
-        from pipeline.config.reading import read_config
-        from pipeline.points.sweep_record import SweepRecord
-        from pipeline.sweep.training import PassTraining
-        from pipeline.system.project import store_root
-
         self.apart = unit["project"] is None
         project = PROJECT if self.apart else Path(unit["project"])
-        self.root, self.sweep = store_root(project), SweepRecord(**unit["sweep"])
+        self.root, self.sweep = store_root(project), RECORD.validate_python(unit["sweep"])
         self.points = [(read_config(point["config"]), point) for point in unit["points"]]
         first = self.points[0][0]
         array_module(first)
         if self.apart and place_of(self.root) == unit["home"]:
-            raise _at_home(self.root)
+            raise _in_the_senders_folder(self.root)
         self.jobs: list[Job] = []
-        self.mirror: Mirror | None = None
+        # In this process, which is used again and then has MLflow already: one of its own would import it each time.
+        self.sync = SyncThread(Sync(self.root, self.sweep, owner(), worker="own" if self.apart else "shared"))
         self.training = PassTraining(project, self.root, first, unit["tags"], self._label, self._start, bar=False)
         self._total = int(unit["total"])
         self._numbers = {point["signature"]: int(point["number"]) for _, point in self.points}
         self._replaced = {point["signature"]: point["replaced"] for _, point in self.points}
 
     def run(self) -> Report:
-        from pipeline.mirror import Branch, Mirror
-        from pipeline.points.sweep_record import sweep_folder
-
         for config, point in self.points:
             job = self.training.job(config, point["overrides"])
             if job.signature != point["signature"]:
                 raise _stranger(job, point["signature"])
             self.jobs.append(job)
-        folder = sweep_folder(self.root, self.sweep.key)
-        # In this process, which is used again and then has MLflow already: one of its own would import it each time.
-        self.mirror = Mirror(self.root, self.sweep, folder, self.jobs, branch=Branch(apart=self.apart))
         try:
             with suppress(KeyboardInterrupt):  # what is not complete was killed, as the report says
                 if self.apart:
@@ -102,17 +99,15 @@ class _Worker:
             for job in self.jobs:
                 if job.state == "training":
                     job.state = "killed"
-            self.mirror.close()
-        return self._report(self.mirror.unsent())
+            self.sync.add(attempts(self.jobs))
+            self.sync.close(self.sweep)
+        return self._report(self.sync.unsent())
 
     def _is_replaced(self, job: Job) -> bool:
         """Whether a point that is to be trained again was, before a worker was lost; if it was begun, it goes on."""
-        from pipeline.points.reading import read_run
-        from pipeline.sweep.training import take_over
-
         if not job.config.force or self.apart:  # what another disk has is nothing that this command knows of
             return False
-        complete, begun = (read_run(folder).get("attempt") for folder in (job.folder.final, job.folder.path))
+        complete, begun = (read_attempt(folder) for folder in (job.folder.final, job.folder.path))
         before = self._replaced[job.signature]
         job.goes_on = begun not in (None, *before)
         if complete not in (None, *before):
@@ -122,23 +117,19 @@ class _Worker:
         return job.state == "done"
 
     def _report(self, unsent: LabError | None) -> Report:
-        """What became of each point; where no disk is shared, one that MLflow has not got is not home."""
+        """What became of each point; where no disk is shared, one that MLflow has not got cannot be returned."""
         report = []
         for job in self.jobs:
             error = job.error
             if self.apart and unsent is not None and error is None:
-                error = LabError(f"It is trained on {platform.node()} and cannot come home. {unsent}")
+                error = LabError(f"It is trained on {platform.node()} and cannot be returned. {unsent}")
             told = None if error is None or job.state == "killed" else str(error)
             report.append({"signature": job.signature, "state": job.state, "error": told})
         return report
 
     def _fetch_checkpoints(self) -> None:
-        from pipeline.config.schema import Tracking
-        from pipeline.tracking.tracker import Tracker
-        from pipeline.tracking.transfer import fetch_checkpoint
-
         try:
-            tracker = Tracker(Tracking(**self.sweep.tracking), self.sweep.study, self.root)
+            tracker = Tracker(self.sweep.tracking, self.sweep.study, self.root)
             for job in self.jobs:
                 job.look()
                 if job.state != "done" and not job.config.force and job.folder.claim():
@@ -150,8 +141,8 @@ class _Worker:
             print(f"what other nodes have trained is not known. {error}", file=sys.stderr, flush=True)
 
     def _start(self) -> None:
-        if self.mirror is not None:
-            self.mirror.start()
+        self.sync.add(attempts(self.jobs))
+        self.sync.start()
 
     def _label(self, jobs: Sequence[Job]) -> str:
         places = sorted(self._numbers[job.signature] for job in jobs)
@@ -165,7 +156,7 @@ def place_of(root: Path) -> list[str | int]:
     return [platform.node(), there.st_dev, there.st_ino]
 
 
-def _at_home(root: Path) -> LabError:
+def _in_the_senders_folder(root: Path) -> LabError:
     return LabError(
         f"A worker on {platform.node()} works in the folder of the command itself.",
         expected="with hydra.launcher.shared_disk=false, nodes with a folder of their own",
@@ -176,7 +167,7 @@ def _at_home(root: Path) -> LabError:
 
 def _stranger(job: Job, expected: str) -> LabError:
     return LabError(
-        f"{job.name} is another point on {platform.node()}.",
+        f"{job.name} is a different point on {platform.node()}.",
         expected=f"the signature {expected}: the code, the packages and the data of the machine that sent it",
         received=job.signature,
         fix="bring code and data up to date there (git pull; dvc pull, or fetch and prepare), then the same command",

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import tempfile
 import uuid
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 from PIL import Image
 
@@ -14,7 +13,7 @@ from pipeline.config.schema import Config
 from pipeline.drawing.axes import rate_colour
 from pipeline.drawing.pixels import hexadecimal
 from pipeline.points.point import POINTS, Point
-from pipeline.points.reading import read_own_config
+from pipeline.points.reading import Run, read_own_config
 from pipeline.points.sweep_record import SweepRecord, all_sweeps
 from pipeline.studies.answers import headline
 from pipeline.studies.images.stepped import image_keys, stepped_images
@@ -37,7 +36,7 @@ def point_tags(config: Config, newest: bool) -> dict[str, str]:
     return {COLOUR: hexadecimal(rate_colour(config.optimizer.learning_rate)), NEWEST: str(newest).lower()}
 
 
-def present_point(tracker: Tracker, run_id: str, parent: str | None, point: Point, run: Mapping[str, Any]) -> None:
+def present_point(tracker: Tracker, run_id: str, parent: str | None, point: Point, run: Run) -> None:
     """Write to a complete point's run what a person looks at.
 
     Args:
@@ -45,14 +44,14 @@ def present_point(tracker: Tracker, run_id: str, parent: str | None, point: Poin
         run_id: its run.
         parent: the run of its sweep.
         point: trained.
-        run: what run.json holds.
+        run: how it was trained.
     """
     found = point.diagnosis
-    ended = point.history.metrics[-1].timestamp if point.history.metrics else run["started"]
+    ended = point.history.metrics[-1].timestamp if point.history.metrics else run.started
     figures = None if parent is None else tracker.address(parent)
     tracker.log_values(run_id, {f"diagnosis/{name}": value for name, value in found.values.items()}, ended)
-    tracker.log_dataset(run_id, dataset_of(point.config, checksums_in(run["tags"])))
-    note = point_note(point.config.study, found, run["overrides"], figures)
+    tracker.log_dataset(run_id, dataset_of(point.config, checksums_in(run.tags)))
+    note = point_note(point.config.study, found, run.overrides, figures)
     tags = {"diagnosis": found.label, NOTE: note} | LOGGED_IMAGES
     with explained(Path("folder for temporary files")), tempfile.TemporaryDirectory() as folder:
         image_files(Path(folder), _images(point), ended, 1 if kind_of(point.config).figure else 2)
@@ -137,6 +136,6 @@ def _configs(root: Path, sweep: SweepRecord) -> Iterator[Config]:
     """The configs of a sweep's points, as far as they are on disk."""
     for point in sweep.points:
         try:
-            yield read_own_config(root / POINTS / point["signature"])
+            yield read_own_config(root / POINTS / point.signature)
         except DamagedError:  # not trained here, or damaged: told where its numbers are needed
             continue

@@ -20,9 +20,7 @@ from typing import Any
 import pytest
 from mlflow.exceptions import MlflowException
 
-from pipeline import mirror as mirror_module
 from pipeline.config.schema import Tracking
-from pipeline.mirror import Mirror
 from pipeline.points.reading import read_point
 from pipeline.points.sweep_record import SweepRecord
 from pipeline.rebuild import rebuild
@@ -30,6 +28,10 @@ from pipeline.sweep.sweep import Sweep
 from pipeline.system.errors import LabError
 from pipeline.system.processes import owner
 from pipeline.tracking.pages.presentation import present_study
+from pipeline.tracking.sync import sweep as sync_module
+from pipeline.tracking.sync import thread as thread_module
+from pipeline.tracking.sync.sweep import Sync
+from pipeline.tracking.sync.thread import SyncThread
 from pipeline.tracking.tracker import Tracker
 from tests.support.flaky_server import Fault, FlakyProxy, free_port, mlflow_server
 from tests.support.swept import (
@@ -51,14 +53,14 @@ from tests.support.swept import (
 
 pytestmark = pytest.mark.usefixtures("sketched")
 LOCAL = Tracking(name="local", uri=None)
-PENDING = "MLflow has not got everything: 2 of 2 points are pending."
+PENDING = "MLflow sync is incomplete: 2 of 2 points are pending."
 
 
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Short pauses, and no tries of MLflow's own on top of ours."""
-    monkeypatch.setattr(mirror_module, "MIRROR_SECONDS", 0.05)
-    monkeypatch.setattr(mirror_module, "RETRY_SECONDS", 0.05)
+    monkeypatch.setattr(thread_module, "SYNC_SECONDS", 0.05)
+    monkeypatch.setattr(thread_module, "RETRY_SECONDS", 0.05)
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
 
 
@@ -71,20 +73,21 @@ def wait_until(condition: Callable[[], object]) -> None:
 def test_what_was_completed_while_a_point_was_sent_is_sent_at_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(mirror_module, "MIRROR_SECONDS", 3600.0)
-    sweep = SweepRecord("key", "study", "numpy", False, "command", {}, {}, started=0)
-    mirror = Mirror(tmp_path, sweep, tmp_path, [])
-    tries: list[bool] = []
+    monkeypatch.setattr(thread_module, "SYNC_SECONDS", 3600.0)
+    sweep = SweepRecord("key", "study", "numpy", False, "command", LOCAL, {}, started=0)
+    sync = Sync(tmp_path, sweep, owner())
+    thread = SyncThread(sync)
+    tries: list[SweepRecord | None] = []
 
-    def send(closing: bool) -> None:
-        mirror.completed += not tries
-        tries.append(closing)
+    def send(ended: SweepRecord | None = None) -> None:
+        sync.completed += not tries
+        tries.append(ended)
 
-    monkeypatch.setattr(mirror, "_send", send)
-    mirror.start()
+    monkeypatch.setattr(sync, "send", send)
+    thread.start()
     wait_until(lambda: len(tries) == 2)
-    mirror.close()
-    assert tries == [False, False, True]
+    thread.close(sweep)
+    assert tries == [None, None, sweep]
 
 
 # --- a server
@@ -241,7 +244,7 @@ def test_training_does_not_wait_for_a_server_that_does_not_answer(
             hanging.set()
             return Tracker(tracking, experiment, root)
 
-        monkeypatch.setattr(mirror_module, "Tracker", tracker)
+        monkeypatch.setattr(sync_module, "Tracker", tracker)
         at_epoch(monkeypatch, 3, lambda: wait_until(hanging.is_set))
         grid = rates("0.1", "0.01", more=["tracking=server", f"tracking.uri={uri}"])
         sweep = Sweep(tmp_path, grid[0][0], 2)
@@ -382,12 +385,12 @@ def test_sweeps_that_start_at_once_on_a_store_that_is_not_there(tmp_path: Path) 
 DIE = """
 import os, sys
 from pathlib import Path
-from pipeline import mirror
+from pipeline.tracking.sync import thread as sync_thread
 from pipeline.sweep import training as pass_training
 from pipeline.sweep import sweep
 from tests.support.swept import rates
 from pipeline.sweep.pacing import StackCheckpoints
-mirror.MIRROR_SECONDS = 0.05
+sync_thread.SYNC_SECONDS = 0.05
 class Dying(StackCheckpoints):
     def due(self):
         return True
@@ -499,7 +502,7 @@ def test_views_that_could_not_be_written_are_written_at_the_next_try(
             raise LabError("The store is away.")
         present_study(*arguments)
 
-    monkeypatch.setattr(mirror_module, "present_study", at_the_second_try)
+    monkeypatch.setattr(sync_module, "present_study", at_the_second_try)
     swept(project, rates("0.1", "0.5"))
     tags = Tracker(LOCAL, "line_y2x", project).experiment_tags()
     assert any(key.startswith("mlflow.sharedViewState.") for key in tags)

@@ -1,4 +1,4 @@
-"""A mirror in a process of its own: what it is told arrives, and whichever of the two ends, nothing is lost."""
+"""A sync in a process of its own: what it is told arrives, and whichever of the two ends, nothing is lost."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ import psutil
 import pytest
 
 from pipeline.config.schema import Tracking
-from pipeline.mirror_process import end, launch
 from pipeline.rebuild import rebuild
 from pipeline.sweep.sweep import Sweep
 from pipeline.system.errors import LabError
 from pipeline.system.processes import owner
+from pipeline.tracking.sync.process import end, launch
 from tests.support.flaky_server import free_port
 from tests.support.swept import (
     Request,
@@ -38,7 +38,7 @@ GRID = ("0.01", "5", "0.1")
 
 
 class Apart:
-    """A command whose mirror is a process of its own."""
+    """A command whose sync is a process of its own."""
 
     def __init__(self, project: Path, requests: list[Request]) -> None:
         process = launch(requests[0][0])
@@ -60,7 +60,7 @@ def processes() -> Iterator[list[subprocess.Popen[bytes]]]:
         end(process)
 
 
-def test_it_writes_what_a_mirror_beside_the_training_writes(
+def test_it_writes_what_a_thread_beside_the_training_writes(
     project: Path,
     tmp_path_factory: pytest.TempPathFactory,
     empty_store: Path,
@@ -113,7 +113,7 @@ def test_a_process_that_is_killed_costs_no_point(
     at_epoch(monkeypatch, 9, command.process.kill)
     command.run()
     told = capsys.readouterr()
-    assert told.err.count("MLflow has not got everything") == 1
+    assert told.err.count("MLflow sync is incomplete") == 1
     assert "Killed" in told.err
     assert "then python -m pipeline.rebuild\n" in told.err
     assert "Traceback" not in told.err
@@ -140,7 +140,7 @@ def test_what_a_server_refuses_is_told_once_while_training_goes_on(
     at_epoch(monkeypatch, 9, wait)
     command.run()
     told = capsys.readouterr().err
-    assert "MLflow has not got everything: 2 of 2 points are pending." in told
+    assert "MLflow sync is incomplete: 2 of 2 points are pending." in told
     assert f"{uri} does not answer" in told
     assert f"python -m pipeline.rebuild tracking=server tracking.uri={uri}\n" in told
     assert "without MLflow for now" not in told
@@ -153,7 +153,7 @@ from pathlib import Path
 from pipeline.sweep import training as pass_training
 from pipeline.sweep import sweep
 from pipeline.sweep.pacing import StackCheckpoints
-from pipeline.mirror_process import launch
+from pipeline.tracking.sync.process import launch
 from tests.support.swept import rates
 class Thinking(StackCheckpoints):
     def due(self):
@@ -173,10 +173,10 @@ sweep.Sweep(Path(sys.argv[1]), grid[0][0], 1, process).train_all(grid)
 def test_it_ends_with_the_command_however_that_ends(project: Path) -> None:
     command = helper(TRAIN, str(project))
     assert command.stdout is not None
-    mirror = psutil.Process(int(command.stdout.readline()))
+    sync = psutil.Process(int(command.stdout.readline()))
     command.kill()
     command.communicate()
-    mirror.wait(30)
+    sync.wait(30)
     swept(project, rates("0.1"))
     assert statuses(project) == {"learning_rate=0.1": "FINISHED"}
 
@@ -186,7 +186,7 @@ def test_none_is_started_where_none_is_wanted(override: str) -> None:
     assert launch(rates("0.1", more=[override])[0][0]) is None
 
 
-def test_where_none_can_be_started_the_mirror_is_in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_where_none_can_be_started_there_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "executable", os.devnull)
     assert launch(rates("0.1")[0][0]) is None
     assert signal.pthread_sigmask(signal.SIG_BLOCK, []) == set()

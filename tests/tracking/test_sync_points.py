@@ -1,0 +1,201 @@
+"""What a sync reads of a point's folder, and what it tells MLflow of it: rows first, then how the attempt ended."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import pytest
+
+from pipeline.backends.shared.history import History, Metric
+from pipeline.config.schema import Tracking
+from pipeline.points.folder import CHECKPOINT, ERROR, JOURNAL, PointFolder
+from pipeline.points.identity import signature, signed_text
+from pipeline.points.job import Job
+from pipeline.points.sweep_record import SweepRecord
+from pipeline.system.errors import LabError
+from pipeline.tracking.sync.points import Attempt, PointSync, attempts
+from pipeline.tracking.tracker import TrackedRun, Tracker
+from tests.points.test_reading import CHECKSUMS, ONE
+
+SERVER = Tracking(name="server", uri="http://127.0.0.1:5000")
+SWEEP = SweepRecord("0" * 16, "another_study", "numpy", True, "command", SERVER, {}, started=0)
+
+
+class Calls:
+    """A tracker that notes what it is told, and takes it unless it is `away`."""
+
+    def __init__(self) -> None:
+        self.told: list[tuple[Any, ...]] = []
+        self.metrics: list[Metric] = []
+        self.away = False
+
+    def start_run(self, name: str, tags: dict[str, str], started: int) -> str:
+        self.told.append(("start", name, tags["study"], tags["lab.attempt"]))
+        return "run"
+
+    def log_config(self, run_id: str, config: object, known: object = ()) -> None: ...
+
+    def log_metrics(self, run_id: str, metrics: list[Metric]) -> None:
+        if self.away:
+            raise LabError("MLflow is away.")
+        self.metrics += metrics
+
+    def tag(self, run_id: str, tags: dict[str, str]) -> None:
+        self.told += [("tag", key, value) for key, value in tags.items()]
+
+    def reopen_run(self, run_id: str, tags: dict[str, str]) -> None:
+        self.told.append(("reopen", run_id))
+
+    def end_run(self, run_id: str, status: str) -> None:
+        self.told.append(("end", status))
+
+    def delete_run(self, run_id: str) -> None:
+        self.told.append(("delete", run_id))
+
+
+class Training:
+    """A point that trains, and the sync of its attempt."""
+
+    def __init__(self, root: Path) -> None:
+        sign = signature(ONE, CHECKSUMS)
+        self.root, self.history, self.calls = root, History(), Calls()
+        self.job = Job(ONE, [], "it", sign, PointFolder(root, sign))
+        self.job.open(signed_text(ONE, CHECKSUMS), {}, "owner", anew=False)
+        self.sync = self.synced()
+
+    def synced(self, runs: tuple[TrackedRun, ...] = ()) -> PointSync:
+        (attempt,) = attempts([self.job])
+        sync = PointSync(PointFolder(self.root, self.job.signature), attempt, SWEEP)
+        assert sync.look()
+        sync.open(self.tracker, list(runs), {}, "owner")
+        return sync
+
+    @property
+    def tracker(self) -> Tracker:
+        return cast(Tracker, self.calls)
+
+    def record(self) -> None:
+        self.history.record(len(self.history.metrics), {"train/loss": 0.1 + len(self.history.metrics), "norm": 1 / 3})
+
+    def keep(self) -> None:
+        self.record()
+        self.job.folder.keep(1, {"updates": np.array(1)}, self.history)
+
+
+@pytest.fixture
+def training(tmp_path: Path) -> Training:
+    return Training(tmp_path)
+
+
+def test_an_attempt_is_known_by_its_run_json(training: Training) -> None:
+    assert training.job.run is not None
+    assert training.sync.attempt == Attempt("it", training.job.signature, training.job.run.attempt)
+    assert training.calls.told == [("start", "it", "another_study", training.job.run.attempt)]
+    assert training.sync.config == ONE.model_copy(update={"study": "another_study", "tracking": SERVER})
+    assert attempts([Job(ONE, [], "not begun", "a" * 16, PointFolder(training.root, "a" * 16))]) == []
+
+
+def test_metrics_are_sent_as_far_as_a_checkpoint_counts_on_them(training: Training) -> None:
+    training.record()
+    training.job.folder.append(training.history.metrics)
+    training.sync.send(training.tracker, None)
+    assert training.calls.metrics == []
+    for _ in range(3):
+        training.keep()
+        counted = list(training.history.metrics)
+        training.record()
+        training.job.folder.append(training.history.metrics[training.job.folder.rows :])
+        training.sync.send(training.tracker, None)
+        training.sync.send(training.tracker, None)
+        assert training.calls.metrics == counted
+
+
+def test_rows_that_mlflow_did_not_take_are_sent_again_and_no_row_twice(training: Training) -> None:
+    training.keep()
+    training.sync.send(training.tracker, None)
+    training.keep()
+    training.calls.away = True
+    with pytest.raises(LabError, match="away"):
+        training.sync.send(training.tracker, None)
+    training.calls.away = False
+    training.sync.send(training.tracker, None)
+    assert training.calls.metrics == training.history.metrics
+
+
+@pytest.mark.parametrize("name", [CHECKPOINT, JOURNAL])
+def test_rows_that_cannot_be_read_now_come_later(training: Training, name: str) -> None:
+    """The folder may be renamed between two looks, and a checkpoint that was cut short is begun anew from."""
+    training.keep()
+    file = training.job.folder.path / name
+    content = file.read_bytes()
+    for damage in (lambda: file.unlink(), lambda: file.write_bytes(content[:70])):
+        damage()
+        training.sync.send(training.tracker, None)
+        assert len(training.calls.metrics) < len(training.history.metrics)
+    file.write_bytes(content)
+    training.synced().send(training.tracker, None)
+    assert training.calls.metrics[-2:] == training.history.metrics
+
+
+def test_an_attempt_that_failed_is_told_with_its_error_after_its_rows(training: Training) -> None:
+    training.keep()
+    words = "No room.\n  to do:    make room"
+    training.job.fail(LabError(words))
+    training.sync.send(training.tracker, None)
+    assert training.calls.metrics == training.history.metrics
+    assert training.calls.told[1:] == [("tag", "error", words), ("end", "FAILED")]
+    assert training.sync.settled
+
+
+@pytest.mark.parametrize("status", ["KILLED", "FAILED"])
+def test_an_attempt_that_is_over_without_an_error_ends_as_the_sweep_did(training: Training, status: Any) -> None:
+    training.keep()
+    assert not training.sync.send(training.tracker, None)
+    assert not training.sync.settled
+    assert not training.sync.send(training.tracker, None, status)
+    assert training.calls.told[1:] == [("end", status)]
+    assert training.sync.settled
+
+
+def test_an_attempt_that_goes_on_has_no_error_any_more(training: Training) -> None:
+    training.keep()
+    training.job.fail(LabError("No room."))
+    assert (training.job.folder.path / ERROR).read_text() == "No room."
+    again = Job(ONE, [], "it", training.job.signature, PointFolder(training.root, training.job.signature))
+    again.open(signed_text(ONE, CHECKSUMS), {}, "owner", anew=False)
+    assert again.run == training.job.run
+    assert not (again.folder.path / ERROR).exists()
+
+
+def test_another_attempt_at_the_point_is_not_taken_for_this_one(training: Training) -> None:
+    training.keep()
+    again = Job(ONE, [], "it", training.job.signature, PointFolder(training.root, training.job.signature))
+    again.open(signed_text(ONE, CHECKSUMS), {}, "owner", anew=True)
+    again.folder.keep(1, {"updates": np.array(1)}, training.history)
+    again.fail(LabError("of the other attempt"))
+    training.sync.send(training.tracker, None)
+    assert training.calls.metrics == []
+    assert not training.sync.settled
+    assert not training.sync.look()
+    training.job.fail(LabError("of the attempt that is gone"))
+    assert (again.folder.path / ERROR).read_text() == "of the other attempt"
+
+
+def test_a_config_that_is_damaged_is_told(training: Training) -> None:
+    (training.job.folder.path / "config.json").write_text("{")
+    with pytest.raises(LabError, match=r"config.json cannot be read"):
+        training.sync.look()
+
+
+def test_a_run_that_mlflow_has_is_gone_on_with_or_left_alone(training: Training) -> None:
+    attempt = training.sync.attempt.attempt
+    begun = TrackedRun("begun", "KILLED", {"lab.attempt": attempt}, frozenset())
+    complete = TrackedRun("complete", "FINISHED", {"lab.attempt": attempt, "lab.complete": "true"}, frozenset())
+    given_up = TrackedRun("given up", "KILLED", {"lab.attempt": "another"}, frozenset())
+    sync = training.synced((given_up, begun))
+    assert (sync.run_id, sync.settled) == ("begun", False)
+    sync = training.synced((given_up, complete))
+    assert (sync.run_id, sync.settled) == ("complete", True)
+    assert training.calls.told[1:] == [("reopen", "begun"), ("delete", "given up")]
