@@ -1,7 +1,7 @@
 """The folder of a point while it trains: `.points/SIGNATURE.training`, which becomes `.points/SIGNATURE`.
 
 What is in it at any moment is enough to go on from: the journal is only appended to, the checkpoint replaced by a
-rename, and SHA256SUMS, which makes the folder complete, is written last.
+rename, and SHA256SUMS, which makes the folder complete, is written last. error.txt says why an attempt failed.
 """
 
 from __future__ import annotations

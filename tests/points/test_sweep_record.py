@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -106,6 +107,25 @@ def test_a_record_is_read_as_it_was_written(tmp_path: Path) -> None:
     assert sorted(path.name for path in folder.iterdir()) == ["plots", "sweep.json"]
     assert list(all_sweeps(tmp_path)) == [(folder, RECORD)]
     assert RECORD.name == "three_bits numpy"
+
+
+def test_the_file_keeps_its_shape(tmp_path: Path) -> None:
+    """What earlier versions wrote can be read, and the other way round."""
+    folder = put(
+        tmp_path,
+        """{
+  "key": "0123456789abcdef", "study": "three_bits", "backend": "numpy", "parent": true,
+  "command": "python -m pipeline.train -m 'a=1,2'", "tracking": {"name": "local", "uri": null},
+  "tags": {"git.dirty": "false"}, "started": 1700000000000, "ended": 1700000001000, "status": "FINISHED",
+  "values": {"points": 2.0, "best/train/loss": 0.25}, "asked": 0,
+  "points": [{"name": "learning_rate=1", "signature": "aaaaaaaaaaaaaaaa", "folder": "learning_rate=1"}]
+}""",
+    )
+    plain = json.loads((folder / "sweep.json").read_text())
+    record = read_sweep(folder)
+    assert record == replace(RECORD, points=RECORD.points[:1])
+    write_sweep(folder, record)
+    assert json.loads((folder / "sweep.json").read_text()) == plain
 
 
 @given(

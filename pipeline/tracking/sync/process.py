@@ -7,6 +7,7 @@ runs at low priority, and ends as soon as nobody can tell it anything any more.
 from __future__ import annotations
 
 import json
+import queue
 import signal
 import subprocess
 import sys
@@ -76,31 +77,35 @@ class SyncProcess:
     """
 
     def __init__(self, process: subprocess.Popen[bytes], root: Path, sweep: SweepRecord) -> None:
-        self._process, self._root, self._sweep = process, root, sweep
+        self._process, self._tracking = process, sweep.tracking
         self._told: set[Attempt] = set()
-        self._new: list[Attempt] = []
         self._answer: dict[str, Any] | None = None
+        self._messages: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()
+        self._messages.put({"root": str(root), "sweep": sweep.plain(), "owner": owner()})
+        # Threads, for the pipe may be full, and Ctrl-C may fall in the middle of a line.
+        self._writer = threading.Thread(target=self._write, name="sync writer", daemon=True)
         self._listener = threading.Thread(target=self._listen, name="sync listener", daemon=True)
 
     def add(self, attempts: Iterable[Attempt]) -> None:
-        """See `Sync.add`; they are told when `start` or `close` is called."""
-        self._new += [attempt for attempt in attempts if attempt not in self._told]
-        self._told.update(self._new)
+        """See `Sync.add`."""
+        new = [attempt for attempt in attempts if attempt not in self._told]
+        if new:
+            self._told.update(new)
+            self._messages.put({"points": [asdict(attempt) for attempt in new]})
 
     def start(self) -> None:
-        """Begin to send, or go on with what was added."""
-        if self._listener.ident is None:
+        """Begin to send."""
+        if self._writer.ident is None:
+            self._writer.start()
             self._listener.start()
-            self._say({"root": str(self._root), "sweep": self._sweep.plain(), "owner": owner()})
-        if self._new:
-            self._say({"points": [asdict(attempt) for attempt in self._new]})
-            self._new = []
 
     def close(self, ended: SweepRecord) -> None:
         """Let the process send what is left, and what the sweep came to, and wait for its end."""
+        self._messages.put({"end": ended.plain()})
+        self._messages.put(None)
         try:
             self.start()
-            self._say({"end": ended.plain()})
+            self._writer.join()
             self._listener.join()
         finally:
             end(self._process)
@@ -114,13 +119,17 @@ class SyncProcess:
         received = "an error of this program, above"
         if code < 0:
             received = signal.strsignal(-code) or f"signal {-code}"
-        return incomplete("the process that writes to it has ended early", received, self._sweep.tracking)
+        return incomplete("the process that writes to it has ended early", received, self._tracking)
 
-    def _say(self, message: dict[str, Any]) -> None:
-        if self._process.stdin is not None:
-            with suppress(OSError):  # it has ended, which `unsent` tells
-                self._process.stdin.write(json.dumps(message).encode() + b"\n")
-                self._process.stdin.flush()
+    def _write(self) -> None:
+        """Tell the process what there is to tell."""
+        pipe = self._process.stdin
+        while pipe is not None and (message := self._messages.get()) is not None:
+            try:
+                pipe.write(json.dumps(message).encode() + b"\n")
+                pipe.flush()
+            except OSError:  # it has ended, which `unsent` tells
+                return
 
     def _listen(self) -> None:
         """Show what the process has to say, until it has said how it ended."""

@@ -44,11 +44,11 @@ def serve(messages: Callable[[], Message], say: Callable[[Message], None]) -> No
     first = messages()
     sync = Sync(Path(first["root"]), RECORD.validate_python(first["sweep"]), first["owner"])
     thread = SyncThread(sync, tell=lambda text: say({"notice": text}))
+    thread.start()
+    set_priority(NICENESS)
     message = messages()
     while "end" not in message:
         thread.add([Attempt(**told) for told in message["points"]])
-        thread.start()
-        set_priority(NICENESS)
         message = messages()
     set_priority(0)
     thread.close(RECORD.validate_python(message["end"]))
