@@ -11,14 +11,14 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 from mlflow import MlflowClient
-from mlflow.entities import Run
+from mlflow.entities import Run as MlflowRun
 from PIL import Image
 
 from pipeline.backends.shared.history import History
 from pipeline.config.schema import Tracking
 from pipeline.drawing.layout import write_png
-from pipeline.points import folder as point_folder
 from pipeline.points.point import POINTS, Point
+from pipeline.points.reading import Run
 from pipeline.points.sweep_record import SweepPoint, SweepRecord, sweep_folder, write_sweep
 from pipeline.studies.answers import headline
 from pipeline.studies.figures import point_figures
@@ -44,7 +44,7 @@ ENDED = 1_700_000_000_123
 THREE_BITS = config("experiment=three_bits", "optimizer.learning_rate=10", "model.hidden_size=4", "training.epochs=300")
 TWO_BITS = config("experiment=two_bits", "training.epochs=200")
 LINE = config("experiment=line_y3x", "optimizer.learning_rate=0.1", "training.epochs=40")
-HOW = point_folder.Run("a", ["experiment=line_y3x", "seed=1"], {"data.table": "ab" * 32}, "attempt", 17, "owner")
+HOW = Run("a", ["experiment=line_y3x", "seed=1"], {"data.table": "ab" * 32}, "attempt", 17, "owner")
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +67,7 @@ def record(key: str, backend: str, started: int, tracking: Tracking = LOCAL, stu
     return SweepRecord(key, study, backend, True, "the command", tracking, {}, started)
 
 
-def presented(project: Path, tracker: Tracker, point: Point, times: int = 1) -> Run:
+def presented(project: Path, tracker: Tracker, point: Point, times: int = 1) -> MlflowRun:
     run_id = tracker.start_run("a", {})
     for _ in range(times):
         present_point(tracker, run_id, "parent", point, HOW)
