@@ -16,6 +16,7 @@ from typing import Any
 
 from omegaconf import DictConfig
 
+from pipeline.config.reading import read_folder
 from pipeline.config.schema import flatten
 from pipeline.drawing.layout import write_png
 from pipeline.points.results import read_commands, read_results, tell_missing
@@ -30,7 +31,6 @@ from pipeline.studies.answers import PAGES
 from pipeline.studies.figures import study_figure
 from pipeline.studies.study_pictures import recorded_figure
 from pipeline.system import cli
-from pipeline.system.errors import LabError
 from pipeline.system.files import explained, readable, write_file, written_whole
 from pipeline.system.project import PROJECT
 from pipeline.system.wording import aligned
@@ -182,24 +182,12 @@ def _write_table(file: Path, rows: Sequence[Mapping[str, Any]], columns: Sequenc
 
 def compare(config: DictConfig) -> None:
     """Read, write, and say where the report is."""
-    results, published, reports = (folder(config, key) for key in ("results", "published", "reports"))
+    results, published, reports = (read_folder(config, key, PROJECT) for key in ("results", "published", "reports"))
     trained = read_results(results)
     tell_missing(PROJECT, results)
     found = write_report(trained, published, reports, read_commands(results))
     print(aligned(verdict_table(found)))
     print(f"\nreport: {os.path.relpath(reports / 'README.md')}")
-
-
-def folder(config: DictConfig, key: str) -> Path:
-    """A folder that a key names, from the project's own when it is relative.
-
-    Raises:
-        LabError: the key holds no path.
-    """
-    value = config[key]
-    if not isinstance(value, str) or not value:
-        raise LabError(f"{key} is not a folder.", expected="a path", received=repr(value), fix=f"{key}=PATH")
-    return PROJECT / value
 
 
 if __name__ == "__main__":

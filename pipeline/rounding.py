@@ -23,7 +23,7 @@ from omegaconf import DictConfig
 
 from pipeline.backends.shared.history import History
 from pipeline.backends.shared.initial_weights import Weights, draw
-from pipeline.compare import folder
+from pipeline.config.reading import read_folder
 from pipeline.points.point import Point, outcome_of
 from pipeline.points.results import read_results
 from pipeline.report.published.reproduction import ROUNDING_COLUMNS, Key, Results, cells, find_point
@@ -135,7 +135,7 @@ def spread(key: Key, values: Sequence[float | None]) -> Spread:
 
 def rounding(config: DictConfig) -> None:
     """Read the results, measure, write rounding.csv, and show it."""
-    results, published, reports = (folder(config, key) for key in ("results", "published", "reports"))
+    results, published, reports = (read_folder(config, key, PROJECT) for key in ("results", "published", "reports"))
     networks, seed = _whole(config, "networks", 1, MOST_NETWORKS), _whole(config, "seed", 0, 2**32 - 1)
     spreads = measure(read_results(results), published, networks, seed, PROJECT)
     file = reports / "rounding.csv"

@@ -12,11 +12,12 @@ from pathlib import Path
 
 from omegaconf import DictConfig, ListConfig
 
-from pipeline.compare import folder
+from pipeline.config.reading import read_folder
 from pipeline.diagnosis.range_test import range_test
 from pipeline.points.results import read_study
 from pipeline.system import cli
 from pipeline.system.errors import LabError
+from pipeline.system.project import PROJECT
 
 
 def suggested_rates(results: Path, factors: Sequence[float]) -> list[float]:
@@ -58,7 +59,7 @@ def suggest(config: DictConfig) -> None:
     if not numbers or not all(_positive(number) for number in numbers):
         raise LabError("factors cannot be used.", expected="a list of numbers above 0", received=repr(factors),
                        fix="factors=[0.1,1,10]")  # fmt: skip
-    rates = suggested_rates(folder(config, "results"), [float(number) for number in numbers])
+    rates = suggested_rates(read_folder(config, "results", PROJECT), [float(number) for number in numbers])
     print(",".join(f"{rate:g}" for rate in rates))
 
 

@@ -82,6 +82,18 @@ def read_tracking(composed: DictConfig) -> Tracking:
     return tracking
 
 
+def read_folder(composed: DictConfig, key: str, project: Path) -> Path:
+    """A folder that a key names, from the project's own when it is relative.
+
+    Raises:
+        LabError: the key holds no path.
+    """
+    value = composed[key]
+    if not isinstance(value, str) or not value:
+        raise LabError(f"{key} is not a folder.", expected="a path", received=repr(value), fix=f"{key}=PATH")
+    return project / value
+
+
 def _read_one(composed: DictConfig, name: str, fix: str) -> Any:
     plain = {name: OmegaConf.to_container(composed[name], resolve=True, throw_on_missing=True)}
     try:
