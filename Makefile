@@ -21,10 +21,11 @@ reproduce: $(VENV)/.installed ## fetch MNIST, train every study on both backends
 test: $(VENV)/.installed ## run the tests
 	@OMP_NUM_THREADS=1 TF_NUM_INTRAOP_THREADS=1 TF_NUM_INTEROP_THREADS=1 pytest -n $(WORKERS) --dist worksteal
 
-check: $(VENV)/.installed ## lint, format and types
+check: $(VENV)/.installed ## lint, format, types, and which module imports which
 	@ruff check .
 	@ruff format --check .
 	@mypy
+	@lint-imports --no-logo
 
 ui: $(VENV)/.installed ## open the runs in MLflow on 127.0.0.1 (PORT=5000)
 	@python -m pipeline.ui --port $(PORT)

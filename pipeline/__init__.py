@@ -1,0 +1,1 @@
+"""What the learning rate and the hidden size do to training: commands, and the packages that they are made of."""
