@@ -41,7 +41,7 @@ class Model(Section):
     def plain(self) -> bool:
         """Whether there is at most one hidden layer, of sigmoids or rectifiers, with nothing added to it.
 
-        Such networks have kernels of their own, `grid_last.py` and `one_network.py`.
+        Such networks have kernels of their own, `many_networks.py` and `one_network.py`.
         """
         common = self.hidden_size is None or self.hidden_activation in ("sigmoid", "relu")
         added = self.further_hidden_sizes or self.batch_normalization or self.dropout or self.drop_connect

@@ -35,7 +35,7 @@ class Grid:
         sizes: (rows,) ascending; None is a network without a hidden layer.
         values: (rows, columns) median over the finished points of a cell, NaN where there is none.
         diverged: (rows, columns) whether a point of the cell diverged.
-        stalled: (rows, columns) whether a point of the cell stalled: see diagnosis.py.
+        stalled: (rows, columns) whether a point of the cell stalled, as its diagnosis says.
         points_per_cell: the largest number of points that share a cell.
     """
 

@@ -1,6 +1,6 @@
 """The kinds of study, a row each: how points of a kind are told in sentences, drawn, counted and shown in MLflow.
 
-What one point is says `Config.kind`; by that name diagnosis.py has its judge and trainers.py what trains it. Some kinds
+What one point is says `Config.kind`; by that name diagnosis/networks.py has its judge and backends/choose.py what trains it. Some kinds
 show only in several points: networks whose methods or features differ, networks of several parametrizations.
 
 A new kind is a module with its functions and a row here; if one of its points is new too, a name in `Config.kind`.

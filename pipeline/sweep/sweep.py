@@ -48,7 +48,7 @@ class Sweep:
         project: folder that holds data/ and results/.
         first: config of the first point: study, backend, tracking, results, dry_run and force are its.
         total: how many points the command has, where that is known; one alone gets no parent run.
-        process: that writes to MLflow, as `sync_process.launch` starts it; None: a thread of this one does.
+        process: that writes to MLflow, as `sync.process.launch` starts it; None: a thread of this one does.
         engine: trains the points on workers; None: they are trained here.
 
     Raises:

@@ -1,4 +1,4 @@
-"""The MLflow runs of sweeps: found or made, filled, and closed. Those of points: sync_points.py."""
+"""The MLflow runs of sweeps: found or made, filled, and closed. Those of points: sync/points.py."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Points' folders through the artifact store, for nodes that share no disk.
 
-A complete point's folder lies among its run's artifacts anyway (sync_points.py); `fetch_point` returns it to the
+A complete point's folder lies among its run's artifacts anyway (sync/points.py); `fetch_point` returns it to the
 machine that sent the sweep. While a point trains, its worker sends its newest checkpoint now and then, in turn to
 `checkpoint/0.zip` and `checkpoint/1.zip`, so that one of them is whole whenever it dies; `fetch_checkpoint` lets
 another worker go on from there.

@@ -1,6 +1,6 @@
 """A sync in a process of its own, so that training shares neither its interpreter nor its memory with MLflow.
 
-The process (sync_service.py) is told in lines of JSON which attempts to keep up with, and reads their folders. It
+The process (service.py) is told in lines of JSON which attempts to keep up with, and reads their folders. It
 runs at low priority, and ends as soon as nobody can tell it anything any more.
 """
 

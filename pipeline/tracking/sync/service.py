@@ -1,4 +1,4 @@
-"""The process of a sync, which `sync_process.launch` starts. It ends with its input, whatever it is doing.
+"""The process of a sync, which `process.launch` starts. It ends with its input, whatever it is doing.
 
 In: lines of JSON. First `root`, `sweep` and `owner`, as for `Sync`; then, any number of times, `points`: attempts to
 keep up with, each with `name`, `signature` and `attempt`; at last `end`: the sweep's record as the command has left it.
