@@ -27,8 +27,8 @@ from pipeline.report.published.reproduction import Cell, Results, cells, read_sp
 from pipeline.report.published.statements import Statement, read_recorded, statements
 from pipeline.report.study_page import Commands, study_page
 from pipeline.report.summaries import curve_rows, study_metrics
-from pipeline.studies.answers import PAGES
-from pipeline.studies.figures import study_figure
+from pipeline.studies.kinds import study_figure
+from pipeline.studies.questions import PAGES
 from pipeline.studies.study_pictures import recorded_figure
 from pipeline.system import cli
 from pipeline.system.files import explained, readable, write_file, written_whole

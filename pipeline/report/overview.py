@@ -14,7 +14,8 @@ from pipeline.report.published.page import reproduction_lines, statement_lines
 from pipeline.report.published.reproduction import BACKENDS, Cell, Results
 from pipeline.report.published.statements import Statement
 from pipeline.report.study_page import untrained_words
-from pipeline.studies.answers import PAGES, QUESTIONS, headline
+from pipeline.studies.kinds import headline
+from pipeline.studies.questions import PAGES, QUESTIONS
 from pipeline.system.wording import table
 
 

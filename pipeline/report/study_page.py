@@ -9,9 +9,9 @@ from collections.abc import Iterator, Mapping
 
 from pipeline.report.parity import parity_table
 from pipeline.report.published.reproduction import BACKENDS
-from pipeline.studies.answers import QUESTIONS, answers
 from pipeline.studies.grids import METRIC_NAMES, Backends, recorded
-from pipeline.studies.kinds import NETWORKS, study_kind
+from pipeline.studies.kinds import NETWORKS, answers, study_kind
+from pipeline.studies.questions import QUESTIONS
 from pipeline.system.wording import table
 
 PARITY = (

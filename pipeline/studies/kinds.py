@@ -1,14 +1,15 @@
 """The kinds of study, a row each: how points of a kind are told in sentences, drawn, counted and shown in MLflow.
 
-What one point is says `Config.kind`; by that name diagnosis/networks.py has its judge and backends/choose.py what trains it. Some kinds
-show only in several points: networks whose methods or features differ, networks of several parametrizations.
+What one point is says `Config.kind`; by that name diagnosis/networks.py has its judge, and backends/choose.py what
+trains it. Some kinds show only in several points: networks whose methods or features differ, networks of several
+parametrizations.
 
 A new kind is a module with its functions and a row here; if one of its points is new too, a name in `Config.kind`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -227,3 +228,35 @@ def parts(points: Points) -> list[tuple[Kind, Points]]:
     single = [point for point in points if kind_of(point.config).single]
     others = [point for point in points if not kind_of(point.config).single]
     return [(study_kind(members), members) for members in (single, others) if members]
+
+
+def answers(points: Points) -> Iterator[str]:
+    """What one backend's points say, in sentences that are computed from them."""
+    for kind, members in parts(points):
+        yield from kind.sentences(members)
+
+
+def headline(points: Points) -> str:
+    """The answer in a line."""
+    return "; ".join(kind.headline(members) for kind, members in parts(points))
+
+
+def point_figures(config: Config, history: History) -> Figures:
+    """The figures of one point by name. Nothing here writes files."""
+    return kind_of(config).point_figures(config, history)
+
+
+def sweep_figures(points: Points) -> Figures:
+    """The figures of a sweep by name; maps have no part in them."""
+    for kind, members in parts(points):
+        yield from kind.sweep_figures(members)
+
+
+def study_figure(study: str, backends: Backends) -> Figure:
+    """The one picture of a study that answers its question.
+
+    Args:
+        study: its name, for the title.
+        backends: the points of each backend; at least one of one.
+    """
+    return study_kind(_first(backends)).study_figure(study, backends)

@@ -23,7 +23,7 @@ from pipeline.points.sweep_record import (
     sweep_key,
     write_sweep,
 )
-from pipeline.studies.figures import sweep_figures
+from pipeline.studies.kinds import sweep_figures
 from pipeline.sweep.tables import plan_table, points_table
 from pipeline.sweep.training import PassTraining, take_over
 from pipeline.sweep.workers.distribution import Distribution, Engine

@@ -16,7 +16,7 @@ from pipeline.points.identity import signature, signed_text
 from pipeline.points.job import Job
 from pipeline.points.point import Point, knobs, name_of
 from pipeline.points.reading import read_run
-from pipeline.studies.figures import point_figures
+from pipeline.studies.kinds import point_figures
 from pipeline.sweep.grouping import check_memory, passes, steps
 from pipeline.sweep.pacing import StackCheckpoints
 from pipeline.system.errors import LabError

@@ -16,7 +16,7 @@ from pipeline.points.results import read_commands, read_results
 from pipeline.report.overview import ordered, render
 from pipeline.report.published.reproduction import cells
 from pipeline.report.study_page import study_page
-from pipeline.studies.answers import QUESTIONS
+from pipeline.studies.questions import QUESTIONS
 from pipeline.system.errors import LabError
 from pipeline.system.project import PROJECT
 from tests.support.hostile import refuses_without_results

@@ -9,8 +9,7 @@ from omegaconf import OmegaConf
 from pipeline.backends.shared.history import History, note_update
 from pipeline.diagnosis.range_test import range_test
 from pipeline.points.point import Point, outcome_of
-from pipeline.studies.answers import answers, headline
-from pipeline.studies.figures import point_figures
+from pipeline.studies.kinds import answers, headline, point_figures
 from pipeline.suggest import suggest, suggested_rates
 from pipeline.system.errors import LabError
 from tests.support.hostile import refuses_without_results

@@ -12,7 +12,7 @@ from pipeline.points.point import Point
 from pipeline.report.overview import render
 from pipeline.report.study_page import study_page
 from pipeline.report.summaries import curve_rows, study_metrics
-from pipeline.studies.answers import answers, headline
+from pipeline.studies.kinds import answers, headline
 from tests.support.curves import BASINS, ball_point, study
 
 RATES = [f"optimizer.learning_rate={rate}" for rate in ("0.1", "0.5", "1", "1.05")]

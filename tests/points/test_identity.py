@@ -270,7 +270,7 @@ def test_a_constant_of_a_module_counts_for_the_points_that_it_trains_and_for_no_
         ("backends/keras/optimizers.py", {"keras"}),
         ("backends/keras/saving.py", set()),
         ("backends/numpy/model_loader.py", set()),
-        ("studies/figures.py", set()),
+        ("studies/kinds.py", set()),
         ("tracking/store.py", set()),
         ("sweep/sweep.py", set()),
     ],

@@ -8,7 +8,8 @@ import pytest
 
 from pipeline.points.point import Point
 from pipeline.report.study_page import study_page
-from pipeline.studies.answers import QUESTIONS, answers
+from pipeline.studies.kinds import answers
+from pipeline.studies.questions import QUESTIONS
 from tests.support.trained import sweep
 
 LINE = ("experiment=line_y3x", "recording.snapshots=2", "training.epochs=20")

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from pipeline.points.point import Point
-from pipeline.studies.answers import answers, headline
+from pipeline.studies.kinds import answers, headline
 from pipeline.studies.networks import best_point, best_points
 from tests.support.maps import map_point
 from tests.support.trained import sweep

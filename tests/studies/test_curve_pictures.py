@@ -15,8 +15,8 @@ from pipeline.drawing.pixels import AXIS, MARGIN, TOP, WIDTH
 from pipeline.points.point import Point
 from pipeline.studies.curves.pictures import BASINS as COLOURS
 from pipeline.studies.curves.pictures import LOST_COLOUR, UNSETTLED_COLOUR, ball_colours, balls_by_rate, basin_figure
-from pipeline.studies.figures import point_figures, study_figure, sweep_figures
 from pipeline.studies.images.stepped import image_keys, stepped_images
+from pipeline.studies.kinds import point_figures, study_figure, sweep_figures
 from pipeline.tracking.dataset import dataset_of
 from pipeline.tracking.pages.views import view_tags
 from tests.studies.test_plots import texts

@@ -12,8 +12,7 @@ from pipeline.backends.shared.history import History
 from pipeline.config.schema import Kind
 from pipeline.diagnosis.networks import JUDGES
 from pipeline.points.point import Point, outcome_of
-from pipeline.studies.answers import answers, headline
-from pipeline.studies.kinds import BY_NAME, KINDS, kind_of, parts, study_kind
+from pipeline.studies.kinds import BY_NAME, KINDS, answers, headline, kind_of, parts, study_kind
 from tests.support.maps import map_point
 from tests.support.trained import config, sweep
 

@@ -18,9 +18,9 @@ from pipeline.drawing import plot_data
 from pipeline.drawing.axes import RATE_COLOURS, draw_bundle, panels, rate_colour
 from pipeline.drawing.layout import save_png
 from pipeline.points.point import Point, outcome_of
-from pipeline.studies import figures, grids, network_data
+from pipeline.studies import grids, kinds, network_data
 from pipeline.studies import network_figures as plots
-from pipeline.studies.figures import study_figure
+from pipeline.studies.kinds import study_figure
 from pipeline.studies.study_pictures import recorded_figure
 from tests.support.maps import map_point
 from tests.support.trained import config, sweep, trained
@@ -213,7 +213,7 @@ def test_a_bundle_is_what_single_lines_would_be(count: int) -> None:
 
 def test_point_figures_have_their_names(line: list[Point], two_bits: Point, mnist: list[Point]) -> None:
     def names(point: Point) -> list[str]:
-        return [name for name, figure in figures.point_figures(point.config, point.history) if png(figure)]
+        return [name for name, figure in kinds.point_figures(point.config, point.history) if png(figure)]
 
     assert names(line[0]) == ["curves", "weights"]
     assert names(two_bits) == ["curves", "weights", "error_surface"]
@@ -222,7 +222,7 @@ def test_point_figures_have_their_names(line: list[Point], two_bits: Point, mnis
 
 def test_sweep_figures_have_their_names(line: list[Point], three_bits: list[Point], two_bits: Point) -> None:
     def names(points: Sequence[Point]) -> list[str]:
-        return [name for name, figure in figures.sweep_figures(points) if png(figure)]
+        return [name for name, figure in kinds.sweep_figures(points) if png(figure)]
 
     assert names(line) == ["curves_by_rate", "loss_by_rate", "weight_by_rate"]
     assert names(three_bits) == ["curves_by_rate", "loss_by_rate", "heat_map"]
@@ -278,7 +278,7 @@ def test_a_history_that_diverges_at_once_can_be_drawn() -> None:
     one: Config = config("experiment=line_y3x", "optimizer.learning_rate=1e30", "training.epochs=5")
     (history,) = trained(one)
     assert history.diverged_step is not None
-    assert [name for name, figure in figures.point_figures(one, history) if png(figure)] == ["curves", "weights"]
+    assert [name for name, figure in kinds.point_figures(one, history) if png(figure)] == ["curves", "weights"]
 
 
 def test_study_pictures(
@@ -316,6 +316,6 @@ def test_recorded_runs_are_drawn_with_their_last_accuracy() -> None:
 
 def test_a_map_is_one_picture_and_has_no_part_in_those_of_a_sweep() -> None:
     point = map_point()
-    assert [name for name, _ in figures.point_figures(point.config, point.history)] == ["map"]
-    assert list(figures.sweep_figures([point])) == []
+    assert [name for name, _ in kinds.point_figures(point.config, point.history)] == ["map"]
+    assert list(kinds.sweep_figures([point])) == []
     assert "63 points converge" in " ".join(texts(study_figure("map", {"numpy": [point]})))

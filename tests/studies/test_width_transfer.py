@@ -8,7 +8,7 @@ import pytest
 
 from pipeline.backends.shared.history import History
 from pipeline.points.point import Point, outcome_of
-from pipeline.studies.answers import answers, headline
+from pipeline.studies.kinds import answers, headline
 from pipeline.studies.width_transfer import moved, parametrizations, transfer_sentences, transfer_study
 from tests.support.trained import config
 

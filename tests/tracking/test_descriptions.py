@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from pipeline.points.point import Point
-from pipeline.studies.answers import answers, headline
+from pipeline.studies.kinds import answers, headline
 from pipeline.tracking.pages.descriptions import experiment_note, point_note, sweep_note
 from tests.support.trained import sweep
 

@@ -20,9 +20,8 @@ from pipeline.drawing.layout import write_png
 from pipeline.points.point import POINTS, Point
 from pipeline.points.reading import Run
 from pipeline.points.sweep_record import SweepPoint, SweepRecord, sweep_folder, write_sweep
-from pipeline.studies.answers import headline
-from pipeline.studies.figures import point_figures
 from pipeline.studies.images.stepped import image_keys, stepped_images
+from pipeline.studies.kinds import headline, point_figures
 from pipeline.tracking.pages.presentation import (
     LOGGED_IMAGES,
     image_files,

@@ -248,7 +248,7 @@ def test_what_is_larger_than_needed_does_no_harm(typed: Typed, place: Path, over
 def test_numbers_at_the_end_of_the_range_can_be_drawn(
     typed: Typed, place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from pipeline.studies.figures import point_figures
+    from pipeline.studies.kinds import point_figures
 
     monkeypatch.setattr(training_module, "point_figures", point_figures)
     assert typed(*ONE, "dtype=float64", "model.initial_bias=1e308").code == 0

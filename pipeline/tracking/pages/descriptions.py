@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 
 from pipeline.diagnosis.verdicts import PROBLEMS, Diagnosis
 from pipeline.points.point import Point
-from pipeline.studies.answers import PAGES, QUESTIONS, answers
+from pipeline.studies.kinds import answers
+from pipeline.studies.questions import PAGES, QUESTIONS
 
 NOT_TYPED_AGAIN = {"results", "dry_run", "force"}
 """What does not belong to the command that runs a point again."""

@@ -15,9 +15,8 @@ from pipeline.drawing.pixels import hexadecimal
 from pipeline.points.point import POINTS, Point
 from pipeline.points.reading import Run, read_own_config
 from pipeline.points.sweep_record import SweepRecord, all_sweeps
-from pipeline.studies.answers import headline
 from pipeline.studies.images.stepped import image_keys, stepped_images
-from pipeline.studies.kinds import kind_of
+from pipeline.studies.kinds import headline, kind_of
 from pipeline.system.errors import DamagedError
 from pipeline.system.files import explained, written_whole
 from pipeline.tracking.dataset import checksums_in, dataset_of

@@ -1,11 +1,6 @@
-"""What a sweep says about the learning rate and the hidden size, in sentences computed from its points."""
+"""The question that each study answers."""
 
 from __future__ import annotations
-
-from collections.abc import Iterator, Sequence
-
-from pipeline.points.point import Point
-from pipeline.studies.kinds import parts
 
 QUESTIONS = {
     "line_y2x": "Fit y = 2x with one weight and one bias: which rates reach 2, which run away?",
@@ -31,14 +26,3 @@ QUESTIONS = {
 """Each study's question, in the order of the report."""
 PAGES = "studies"
 """The folder of the report that has a page for each study."""
-
-
-def answers(points: Sequence[Point]) -> Iterator[str]:
-    """The sentences of one backend's points, as their kind tells them."""
-    for kind, members in parts(points):
-        yield from kind.sentences(members)
-
-
-def headline(points: Sequence[Point]) -> str:
-    """The answer in a line."""
-    return "; ".join(kind.headline(members) for kind, members in parts(points))
