@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
-import base64
-import json
 import os
 import signal
 import subprocess
 import sys
-import zlib
 from pathlib import Path
-from typing import Any
 
 import psutil
 import pytest
 from omegaconf import OmegaConf
 
+from pipeline.config.schema import Tracking
+from pipeline.points.sweep_record import SweepRecord
 from pipeline.sweep.workers import worker
+from pipeline.sweep.workers.unit import Unit, UnitPoint, pack
 from pipeline.sweep.workers.worker import Report, train_unit
 from pipeline.system.errors import LabError
 from pipeline.system.project import PROJECT
-
-POINTS = [{"signature": "a", "number": 1}, {"signature": "b", "number": 2}]
 
 
 @pytest.fixture
@@ -33,11 +30,18 @@ def worker_process(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def told(monkeypatch: pytest.MonkeyPatch, ends: BaseException | Report) -> Report:
     """What is reported of a unit that ends so."""
-    parcel = base64.b64encode(zlib.compress(json.dumps({"points": POINTS}).encode())).decode()
-    seen: list[dict[str, Any]] = []
+    unit = Unit(
+        sweep=SweepRecord("0" * 16, "study", "numpy", True, "", Tracking(name="local", uri=None), {}, 0),
+        total=2,
+        project=None,
+        sender=("somewhere", 1, 2),
+        tags={"command": "typed"},
+        points=[UnitPoint(number, {"seed": 1}, ["seed=1"], name, [None]) for number, name in enumerate("ab", 1)],
+    )
+    seen: list[Unit] = []
 
     class Ending:
-        def __init__(self, unit: dict[str, Any]) -> None:
+        def __init__(self, unit: Unit) -> None:
             seen.append(unit)
 
         def run(self) -> Report:
@@ -46,8 +50,8 @@ def told(monkeypatch: pytest.MonkeyPatch, ends: BaseException | Report) -> Repor
             return ends
 
     monkeypatch.setattr(worker, "_Worker", Ending)
-    report = train_unit(OmegaConf.create({"unit": parcel}))
-    assert seen == [{"points": POINTS}]
+    report = train_unit(OmegaConf.create({"unit": pack(unit)}))
+    assert seen == [unit]
     return report
 
 

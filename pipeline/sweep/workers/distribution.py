@@ -6,12 +6,9 @@ The engine is a launcher of Hydra's: joblib, Ray or SLURM distributes the units,
 
 from __future__ import annotations
 
-import base64
-import json
 import sys
 import threading
 import time
-import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -24,7 +21,8 @@ from pipeline.points.reading import read_attempt, read_run
 from pipeline.points.sweep_record import SweepRecord
 from pipeline.sweep.grouping import units
 from pipeline.sweep.training import POLL_SECONDS, PassTraining
-from pipeline.sweep.workers.worker import place_of, train_unit
+from pipeline.sweep.workers.unit import Unit, UnitPoint, pack
+from pipeline.sweep.workers.worker import identity_of, train_unit
 from pipeline.system.errors import EngineError, LabError
 from pipeline.system.files import written
 from pipeline.system.terminal import TrainingProgress
@@ -149,29 +147,29 @@ class Distribution:
         return problem
 
     def _pack(self, jobs: Sequence[Job]) -> list[str]:
-        """Points as units: JSON, compressed and in letters, which an override of Hydra's can hold."""
+        """Points as units."""
         numbers = {point.signature: number for number, point in enumerate(self._sweep.points, 1)}
-        common = {
-            "sweep": replace(self._sweep, points=[]).plain(),
-            "total": len(self._sweep.points),
-            "project": str(self._training.project) if self._engine.shared_disk else None,
-            "home": place_of(self._training.root),
-            "tags": dict(self._training.tags),
-        }
+        unit = Unit(
+            sweep=replace(self._sweep, points=[]),
+            total=len(self._sweep.points),
+            project=str(self._training.project) if self._engine.shared_disk else None,
+            sender=identity_of(self._training.root),
+            tags=dict(self._training.tags),
+            points=[],
+        )
         packed = []
         for members in units([(job.config, self._training.load(job.config)) for job in jobs], self._engine.workers):
             points = [
-                {
-                    "number": numbers[job.signature],
-                    "config": job.config.model_dump(mode="json"),
-                    "overrides": job.overrides,
-                    "signature": job.signature,
-                    "replaced": self._replaced.get(job.signature, []),
-                }
+                UnitPoint(
+                    number=numbers[job.signature],
+                    config=job.config.model_dump(mode="json"),
+                    overrides=list(job.overrides),
+                    signature=job.signature,
+                    replaced=self._replaced.get(job.signature, []),
+                )
                 for job in (jobs[index] for index in members)
             ]
-            text = json.dumps({**common, "points": points})
-            packed.append(base64.b64encode(zlib.compress(text.encode())).decode())
+            packed.append(pack(replace(unit, points=points)))
         return packed
 
     def _collect(self, jobs: Sequence[Job], reports: dict[str, dict[str, Any]], lost: bool) -> None:

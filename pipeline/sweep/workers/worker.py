@@ -5,15 +5,12 @@ It runs in a process that an engine has started (distribution.py), on this machi
 
 from __future__ import annotations
 
-import base64
 import functools
-import json
 import os
 import platform
 import sys
 import threading
 import time
-import zlib
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -25,8 +22,8 @@ from pipeline.backends.numpy.array_modules import array_module
 from pipeline.config.reading import read_config
 from pipeline.points.job import Job
 from pipeline.points.reading import read_attempt
-from pipeline.points.sweep_record import RECORD
 from pipeline.sweep.training import PassTraining, take_over
+from pipeline.sweep.workers.unit import Unit, unpack
 from pipeline.system.errors import LabError
 from pipeline.system.processes import owner
 from pipeline.system.project import PROJECT, store_root
@@ -50,7 +47,7 @@ def train_unit(composed: DictConfig) -> Report:
     Returns:
         For each point its `signature`, its `state` as in `Job`, and `error`, what went wrong in words or None.
     """
-    unit = json.loads(zlib.decompress(base64.b64decode(composed["unit"])))
+    unit = unpack(composed["unit"])
     _end_with_parent()
     if "OMP_NUM_THREADS" in os.environ:  # TensorFlow has names of its own for it
         os.environ.setdefault("TF_NUM_INTRAOP_THREADS", os.environ["OMP_NUM_THREADS"])
@@ -61,34 +58,35 @@ def train_unit(composed: DictConfig) -> Report:
     except (LabError, KeyboardInterrupt) as error:
         told = str(error) if isinstance(error, LabError) else None
         state = "killed" if told is None else "failed"
-        return [{"signature": point["signature"], "state": state, "error": told} for point in unit["points"]]
+        return [{"signature": point.signature, "state": state, "error": told} for point in unit.points]
 
 
 class _Worker:
     """One unit, from what was sent to the report."""
 
-    def __init__(self, unit: dict[str, Any]) -> None:
-        self.apart = unit["project"] is None
-        project = PROJECT if self.apart else Path(unit["project"])
-        self.root, self.sweep = store_root(project), RECORD.validate_python(unit["sweep"])
-        self.points = [(read_config(point["config"]), point) for point in unit["points"]]
+    def __init__(self, unit: Unit) -> None:
+        self.apart = unit.project is None
+        project = PROJECT if unit.project is None else Path(unit.project)
+        self.root = store_root(project)
+        self.sweep = unit.sweep
+        self.points = [(read_config(point.config), point) for point in unit.points]
         first = self.points[0][0]
         array_module(first)
-        if self.apart and place_of(self.root) == unit["home"]:
+        if self.apart and identity_of(self.root) == unit.sender:
             raise _in_the_senders_folder(self.root)
         self.jobs: list[Job] = []
         # In this process, which is used again and then has MLflow already: one of its own would import it each time.
         self.sync = SyncThread(Sync(self.root, self.sweep, owner(), worker="own" if self.apart else "shared"))
-        self.training = PassTraining(project, self.root, first, unit["tags"], self._label, self._start, bar=False)
-        self._total = int(unit["total"])
-        self._numbers = {point["signature"]: int(point["number"]) for _, point in self.points}
-        self._replaced = {point["signature"]: point["replaced"] for _, point in self.points}
+        self.training = PassTraining(project, self.root, first, unit.tags, self._label, self._start, bar=False)
+        self._total = unit.total
+        self._numbers = {point.signature: point.number for _, point in self.points}
+        self._replaced = {point.signature: point.replaced for _, point in self.points}
 
     def run(self) -> Report:
         for config, point in self.points:
-            job = self.training.job(config, point["overrides"])
-            if job.signature != point["signature"]:
-                raise _stranger(job, point["signature"])
+            job = self.training.job(config, point.overrides)
+            if job.signature != point.signature:
+                raise _stranger(job, point.signature)
             self.jobs.append(job)
         try:
             with suppress(KeyboardInterrupt):  # what is not complete was killed, as the report says
@@ -150,10 +148,10 @@ class _Worker:
         return f"{self.sweep.name}: {which} of {self._total} on {platform.node()}"
 
 
-def place_of(root: Path) -> list[str | int]:
-    """A folder as no other has it: its machine, device and number."""
+def identity_of(root: Path) -> tuple[str, int, int]:
+    """What tells a folder from every other: its machine, device and inode."""
     there = root.stat()
-    return [platform.node(), there.st_dev, there.st_ino]
+    return platform.node(), there.st_dev, there.st_ino
 
 
 def _in_the_senders_folder(root: Path) -> LabError:
