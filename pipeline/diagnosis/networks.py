@@ -101,8 +101,9 @@ def diagnose_network(config: Config, history: History) -> Diagnosis:
     if sensitivity == 0 or (abs(change) <= TREND and sensitivity <= FLAT):
         return _stalled(config, history, where, values)
     if end > GROWN * max(float(losses[0]), baseline) and change < -TREND:
-        grown = f"{end / float(losses[0]):.3g} times the first one and still growing"
-        return Diagnosis("diverged", "", f"{where}, {grown}", values)
+        first = float(losses[0])
+        grown = f"{end / first:.3g} times the first one" if first else "up from a first one of 0"
+        return Diagnosis("diverged", "", f"{where}, {grown} and still growing", values)
     if _swings(values):
         how = f"{values['roughness']:.0%} of the loss's way goes up in the second half"
         turned = f"; a weight turns round in {turns:.0%} of its updates" if turns is not None else ""

@@ -245,7 +245,7 @@ def test_a_results_folder_that_was_tampered_with_is_refused(tmp_path: Path, grid
 @pytest.mark.parametrize(
     ("old", "new", "told"),
     [
-        ('"signature": "[0-9a-f]{4}', '"signature": "0000', "is another one"),
+        ('"signature": "[0-9a-f]{4}', '"signature": "0000', "holds a different point"),
         ('"signature": "', '"signature": "../../', "cannot be read"),
         ('"folder": "', '"folder": "../', "cannot be read"),
         ('"study"', '"stud"', "cannot be read"),

@@ -371,6 +371,8 @@ NOT_DECIDING = {
     "config/schema.py": "what it reads is signed as values",
     "system/errors.py": "messages",
     "system/files.py": "writes and reads whole files",
+    "system/formats.py": "reads whole files",
+    "system/processes.py": "counts cores; the blocks of a map are the same for any number of them",
 }
 
 

@@ -26,6 +26,7 @@ STUDY = (
 )
 SECONDS = 120.0
 HELD = """
+from pathlib import Path
 
 FIRST_SECONDS = 0.0
 _keep = StackCheckpoints.keep

@@ -148,7 +148,8 @@ class Terminal:
 def refuses_without_results(stage: str, empty: Path) -> None:
     """A stage that reads results says in one message that there are none, and has loaded nothing heavy by then."""
     program = (
-        f"import sys; from pipeline import cli, {stage}; code = cli.run({stage}.{stage}, '{stage}'); "
+        f"import sys; from pipeline import {stage}; from pipeline.system import cli; "
+        f"code = cli.run({stage}.{stage}, '{stage}'); "
         "print([name for name in ('tensorflow', 'keras', 'mlflow', 'matplotlib') if name in sys.modules]); "
         "sys.exit(code)"
     )

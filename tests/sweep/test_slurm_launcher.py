@@ -25,6 +25,7 @@ from tests.support.swept import Content, in_mlflow, left_in_points, on_disk
 pytestmark = pytest.mark.slow
 GRID = ("experiment=three_bits", "optimizer.learning_rate=0.1,1", "model.hidden_size=4", "training.epochs=2000")
 HELD = """
+from pathlib import Path
 
 FIRST_SECONDS = 0.0
 _keep = StackCheckpoints.keep

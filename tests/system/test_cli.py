@@ -247,7 +247,7 @@ def test_an_interrupted_grid_is_killed_in_mlflow_and_can_go_on(
 def test_an_interruption_before_training_ends_with_130(lab: Path) -> None:
     code = (
         "import os, signal, sys\n"
-        "from pipeline import cli\n"
+        "from pipeline.system import cli\n"
         "def task(config):\n"
         "    os.kill(os.getpid(), signal.SIGTERM)\n"
         "sys.argv = ['train', 'experiment=two_bits']\n"

@@ -1,4 +1,4 @@
-"""Points of nodes that share no disk: their folders come home through the server, and so does what was lost of them."""
+"""Points of nodes that share no disk: their folders are returned through the server, lost ones too."""
 
 from __future__ import annotations
 
@@ -208,7 +208,7 @@ def test_a_file_that_is_missing_on_the_server_is_told_as_such(apart: Apart, monk
     (run_id,) = (run.run_id for run in tracker.runs(job.signature))
     tracker.remove_artifacts(run_id, "weights.npz")
     before = on_disk(apart.home)
-    with pytest.raises(DamagedError, match=r"(?s)did not come home.*no weights.npz among them.*delete that run"):
+    with pytest.raises(DamagedError, match=r"(?s)was not returned.*no weights.npz among them.*delete that run"):
         fetch_point(tracker, job)
     assert on_disk(apart.home) == before
 
