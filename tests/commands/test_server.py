@@ -110,8 +110,9 @@ def test_no_process_shows_a_secret_on_its_command_line_and_none_is_in_a_file(ser
     assert settings.stat().st_mode & 0o077 == 0
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
 def test_no_process_is_left(number: signal.Signals) -> None:
+    """Every signal that ends a server: test_ui.py, whose server is the same code."""
     with team_server() as running:
         below = processes_below(running.process.pid)
         assert len(below) >= 3  # mlflow, uvicorn, the guard
