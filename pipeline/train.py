@@ -23,7 +23,7 @@ if TYPE_CHECKING:  # NumPy and what trains are imported with the first point: --
     from pipeline.config.schema import Config
     from pipeline.points.point import Outcome
     from pipeline.sweep.sweep import Sweep
-    from pipeline.sweep.workers.distribution import Engine
+    from pipeline.sweep.workers.unit import Engine
 
 
 class TrainCommand:

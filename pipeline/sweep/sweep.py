@@ -26,7 +26,8 @@ from pipeline.points.sweep_record import (
 from pipeline.studies.kinds import sweep_figures
 from pipeline.sweep.tables import plan_table, points_table
 from pipeline.sweep.training import PassTraining, take_over
-from pipeline.sweep.workers.distribution import Distribution, Engine
+from pipeline.sweep.workers.distribution import Distribution
+from pipeline.sweep.workers.unit import Engine
 from pipeline.system.errors import LabError
 from pipeline.system.files import explained
 from pipeline.system.processes import command, owner

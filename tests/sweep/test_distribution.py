@@ -13,7 +13,7 @@ from pipeline.points.reading import read_attempt
 from pipeline.sweep import training as pass_training
 from pipeline.sweep.sweep import Sweep
 from pipeline.sweep.workers import distribution, worker
-from pipeline.sweep.workers.distribution import Engine
+from pipeline.sweep.workers.unit import Engine
 from pipeline.system.errors import EngineError, LabError
 from pipeline.system.processes import owner
 from pipeline.tracking.sync.thread import SyncThread

@@ -9,19 +9,17 @@ from __future__ import annotations
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Protocol
-
-from omegaconf import DictConfig
+from typing import TYPE_CHECKING, Any
 
 from pipeline.points.job import Job
 from pipeline.points.reading import read_attempt, read_run
 from pipeline.points.sweep_record import SweepRecord
 from pipeline.sweep.grouping import units
 from pipeline.sweep.training import POLL_SECONDS, PassTraining
-from pipeline.sweep.workers.unit import Unit, UnitPoint, pack
+from pipeline.sweep.workers.unit import Engine, Unit, UnitPoint, pack
 from pipeline.sweep.workers.worker import identity_of, train_unit
 from pipeline.system.errors import EngineError, LabError
 from pipeline.system.files import written
@@ -34,27 +32,6 @@ ATTEMPTS = 3
 """How often units are handed out, where an engine loses some of them."""
 NETWORK_SECONDS = 60.0
 """How long a folder is waited for that a worker has written: a network disk shows it to others a while later."""
-
-
-class Engine(Protocol):
-    """What runs units: see hydra_plugins/cluster_launcher.py.
-
-    Attributes:
-        name: joblib, ray or slurm.
-        workers: how many units it runs at the same time.
-        shared_disk: whether the workers see this project's folder.
-    """
-
-    name: str
-    workers: int
-    shared_disk: bool
-
-    def run(self, task: Callable[[DictConfig], Any], units: Sequence[str]) -> list[Any]:
-        """Call a task on workers, each time with another unit as the key `unit` of its config; returns the returns.
-
-        Raises:
-            EngineError: some of the calls did not come back.
-        """
 
 
 class Distribution:

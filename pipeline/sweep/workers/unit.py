@@ -1,13 +1,15 @@
-"""What is handed to a worker: points that train as one stack, as a text that an override of Hydra's can hold."""
+"""A unit of work: points that train as one stack, packed as a text for a worker, and the engine that runs them."""
 
 from __future__ import annotations
 
 import base64
 import json
 import zlib
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
+from omegaconf import DictConfig
 from pydantic import TypeAdapter
 
 from pipeline.points.sweep_record import SweepRecord
@@ -51,6 +53,27 @@ class Unit:
     sender: tuple[str, int, int]
     tags: dict[str, str]
     points: list[UnitPoint]
+
+
+class Engine(Protocol):
+    """What runs units: see hydra_plugins/cluster_launcher.py.
+
+    Attributes:
+        name: joblib, ray or slurm.
+        workers: how many units it runs at the same time.
+        shared_disk: whether the workers see this project's folder.
+    """
+
+    name: str
+    workers: int
+    shared_disk: bool
+
+    def run(self, task: Callable[[DictConfig], Any], units: Sequence[str]) -> list[Any]:
+        """Call a task on workers, each time with another unit as the key `unit` of its config; returns the returns.
+
+        Raises:
+            EngineError: some of the calls did not come back.
+        """
 
 
 UNIT = TypeAdapter(Unit)
