@@ -317,4 +317,4 @@ def stored_change(lab: Path, environment: dict[str, str], text: str, commit: boo
 
 def test_what_the_page_links_to_is_there() -> None:
     assert broken_links(PAGE) == []
-    assert f"({PAGE.relative_to(PROJECT)})" in (PROJECT / "pipeline" / "results.py").read_text()
+    assert f"({PAGE.relative_to(PROJECT)})" in (PROJECT / "pipeline" / "points" / "results.py").read_text()
