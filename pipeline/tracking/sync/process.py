@@ -77,11 +77,11 @@ class SyncProcess:
     """
 
     def __init__(self, process: subprocess.Popen[bytes], root: Path, sweep: SweepRecord) -> None:
-        self._process, self._tracking = process, sweep.tracking
+        self._process, self._root, self._sweep = process, root, sweep
         self._told: set[Attempt] = set()
+        self._opening: dict[str, Any] | None = None
         self._answer: dict[str, Any] | None = None
         self._messages: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()
-        self._messages.put({"root": str(root), "sweep": sweep.plain(), "owner": owner()})
         # Threads, for the pipe may be full, and Ctrl-C may fall in the middle of a line.
         self._writer = threading.Thread(target=self._write, name="sync writer", daemon=True)
         self._listener = threading.Thread(target=self._listen, name="sync listener", daemon=True)
@@ -94,8 +94,9 @@ class SyncProcess:
             self._messages.put({"points": [asdict(attempt) for attempt in new]})
 
     def start(self) -> None:
-        """Begin to send."""
+        """Begin to send, with the sweep as it stands now: what an earlier command came to is known by then."""
         if self._writer.ident is None:
+            self._opening = {"root": str(self._root), "sweep": self._sweep.plain(), "owner": owner()}
             self._writer.start()
             self._listener.start()
 
@@ -119,17 +120,19 @@ class SyncProcess:
         received = "an error of this program, above"
         if code < 0:
             received = signal.strsignal(-code) or f"signal {-code}"
-        return incomplete("the process that writes to it has ended early", received, self._tracking)
+        return incomplete("the process that writes to it has ended early", received, self._sweep.tracking)
 
     def _write(self) -> None:
         """Tell the process what there is to tell."""
         pipe = self._process.stdin
-        while pipe is not None and (message := self._messages.get()) is not None:
+        message: dict[str, Any] | None = self._opening
+        while pipe is not None and message is not None:
             try:
                 pipe.write(json.dumps(message).encode() + b"\n")
                 pipe.flush()
             except OSError:  # it has ended, which `unsent` tells
                 return
+            message = self._messages.get()
 
     def _listen(self) -> None:
         """Show what the process has to say, until it has said how it ended."""
