@@ -12,12 +12,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 from hypothesis import settings
+from matplotlib import get_cachedir
 
 from pipeline.data.arrays import Arrays
 from pipeline.system.files import write_file
-from pipeline.system.project import PROJECT
+from tests.support.once import copy_of_the_project, made_once
 
 os.environ["MPLBACKEND"] = "Agg"
+os.environ["MPLCONFIGDIR"] = get_cachedir()  # for commands with a home of their own: the list of fonts takes seconds
 os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
 for name in ("MLFLOW_TRACKING_URI", "MLFLOW_RUN_ID", "HYDRA_FULL_ERROR"):
     os.environ.pop(name, None)
@@ -55,9 +57,7 @@ def tiny_images() -> Arrays:
 @pytest.fixture
 def lab(tmp_path: Path) -> Path:
     """A copy of all that `python -m pipeline.train` needs, in a folder where its runs may go."""
-    for name in ("conf", "pipeline", "hydra_plugins", "published"):
-        shutil.copytree(PROJECT / name, tmp_path / "lab" / name)
-    return tmp_path / "lab"
+    return copy_of_the_project(tmp_path / "lab", "published")
 
 
 @pytest.fixture(scope="session")
@@ -66,9 +66,10 @@ def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from pipeline.config.schema import Tracking
     from pipeline.tracking.tracker import Tracker
 
-    project = tmp_path_factory.mktemp("store")
-    Tracker(Tracking(name="local", uri=None), "unused", project)
-    return project / "mlruns" / "mlflow.db"
+    def make(project: Path) -> None:
+        Tracker(Tracking(name="local", uri=None), "unused", project)
+
+    return made_once(tmp_path_factory, "store", make) / "mlruns" / "mlflow.db"
 
 
 @pytest.fixture

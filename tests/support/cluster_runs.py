@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 import sys
 import time
@@ -12,7 +11,7 @@ from pathlib import Path
 
 import psutil
 
-from pipeline.system.project import PROJECT
+from tests.support.once import copy_of_the_project
 from tests.support.swept import by_name, in_mlflow, on_disk
 
 RATES = ("1", "10")
@@ -46,8 +45,7 @@ file called hold. So workers are met while they train, however fast or slow this
 
 def make_lab(folder: Path, held: bool = False) -> Path:
     """A project, without points; `held`: whether who trains waits at a checkpoint until the file `hold` is gone."""
-    for name in ("conf", "pipeline", "hydra_plugins"):
-        shutil.copytree(PROJECT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+    copy_of_the_project(folder)
     if held:
         (folder / "hold").touch()
         with (folder / "pipeline" / "sweep" / "pacing.py").open("a") as module:

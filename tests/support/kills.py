@@ -16,7 +16,6 @@ import hashlib
 import json
 import os
 import random
-import shutil
 import signal
 import struct
 import subprocess
@@ -38,8 +37,8 @@ from mlflow import MlflowClient
 
 from pipeline.config.data import IDX_ROLES
 from pipeline.points.reading import read_point
-from pipeline.system.project import PROJECT
 from pipeline.tracking.store import store_uri
+from tests.support.once import copy_of_the_project
 from tests.support.swept import artifact_names
 
 STUDY = """\
@@ -128,8 +127,7 @@ def slow_server(files: Content) -> Iterator[str]:
 
 def make_lab(folder: Path, files: Content, address: str) -> Path:
     """A project with the study, DVC, and checkpoints every tenth of a second, so that there are some to go on from."""
-    for name in ("conf", "pipeline", "hydra_plugins"):
-        shutil.copytree(PROJECT / name, folder / name)
+    copy_of_the_project(folder)
     module = folder / "pipeline" / "sweep" / "pacing.py"
     patched = module.read_text().replace("FIRST_SECONDS = 2.0", "FIRST_SECONDS = 0.1").replace("= 60\n", "= 3\n")
     module.write_text(patched)

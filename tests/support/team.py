@@ -15,10 +15,10 @@ from mlflow import MlflowClient
 
 from pipeline.system.project import PROJECT
 from pipeline.tracking.store import store_uri
+from tests.support.once import copy_of_the_project
 from tests.support.swept import artifact_names
 
 STAGES = ("shared", "train", "train_numpy", "rounding", "compare")
-COPIED = ("conf", "pipeline", "hydra_plugins", "published", "reports/recorded")
 ID = r"[0-9a-f]{32}|(?<=/experiments/)\d+"
 OWN_TAGS = ("lab.owner", "lab.heartbeat", "mlflow.parentRunId", "mlflow.user")
 """What a run says of who wrote it, and of its place among others."""
@@ -55,8 +55,7 @@ def typed(
 def make_team(folder: Path, environment: dict[str, str]) -> Path:
     """A project in git, whose origin is beside it, before anything is trained. Returns its folder."""
     lab = folder / "trained"
-    for name in COPIED:
-        shutil.copytree(PROJECT / name, lab / name, ignore=shutil.ignore_patterns("__pycache__"))
+    copy_of_the_project(lab, "published", "reports/recorded")
     for name in (".gitignore", ".dvcignore", ".dvc/.gitignore", "mlruns/.gitkeep"):
         (lab / name).parent.mkdir(exist_ok=True)
         shutil.copy(PROJECT / name, lab / name)

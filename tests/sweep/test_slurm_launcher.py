@@ -17,7 +17,7 @@ from typing import Any
 import psutil
 import pytest
 
-from pipeline.system.project import PROJECT
+from tests.support.once import copy_of_the_project
 from tests.support.services import missing
 from tests.support.slurm import JOB_SECONDS, Slurm, one_node
 from tests.support.swept import Content, in_mlflow, left_in_points, on_disk
@@ -55,7 +55,7 @@ def slurm() -> Iterator[Slurm]:
 @pytest.fixture(scope="module")
 def undisturbed(slurm: Slurm, empty_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Result:
     """What the basic launcher makes of the grid: on the disk, and in MLflow."""
-    folder = copy_of_the_project(tmp_path_factory.mktemp("basic"), empty_store)
+    folder = lab_that_is_held(tmp_path_factory.mktemp("basic"), empty_store)
     with head(slurm, folder, "basic") as process:
         completed(slurm, process)
     return on_disk(folder), in_mlflow(folder, "three_bits")
@@ -64,15 +64,14 @@ def undisturbed(slurm: Slurm, empty_store: Path, tmp_path_factory: pytest.TempPa
 @pytest.fixture
 def project(slurm: Slurm, tmp_path: Path, empty_store: Path) -> Iterator[Path]:
     """A project of its own, where who trains is held."""
-    folder = copy_of_the_project(tmp_path / "lab", empty_store)
+    folder = lab_that_is_held(tmp_path / "lab", empty_store)
     (folder / "hold").touch()
     yield folder
     slurm.cancel_all()  # of a test that failed
 
 
-def copy_of_the_project(folder: Path, store: Path) -> Path:
-    for name in ("conf", "pipeline", "hydra_plugins"):
-        shutil.copytree(PROJECT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+def lab_that_is_held(folder: Path, store: Path) -> Path:
+    copy_of_the_project(folder)
     with (folder / "pipeline" / "sweep" / "pacing.py").open("a") as module:
         module.write(HELD)
     (folder / "mlruns").mkdir()

@@ -18,6 +18,7 @@ from mlflow import MlflowClient
 
 from pipeline.system.project import PROJECT
 from pipeline.tracking.store import store_uri
+from tests.support.once import copy_of_the_project
 
 Done = subprocess.CompletedProcess[str]
 HEAVY = {"mlflow", "tensorflow", "keras", "pydantic", "numpy", "matplotlib"}
@@ -31,12 +32,6 @@ def run(project: Path, *arguments: str, options: tuple[str, ...] = ()) -> Done:
     return subprocess.run(
         command(*arguments, options=options), cwd=project, capture_output=True, text=True, timeout=200, check=False
     )
-
-
-def copy_of_the_project(folder: Path) -> Path:
-    for name in ("conf", "pipeline", "hydra_plugins"):
-        shutil.copytree(PROJECT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
-    return folder
 
 
 # --- mistakes: what was typed, and what the message must say
