@@ -19,7 +19,7 @@ reproduce: $(VENV)/.installed ## fetch MNIST, train every study on both backends
 	@echo "The report is reports/README.md. To look at the runs: make ui"
 
 test: $(VENV)/.installed ## run the tests
-	@OMP_NUM_THREADS=1 TF_NUM_INTRAOP_THREADS=1 TF_NUM_INTEROP_THREADS=1 pytest -n $(WORKERS) --dist worksteal
+	@OMP_NUM_THREADS=1 TF_NUM_INTRAOP_THREADS=1 TF_NUM_INTEROP_THREADS=1 pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 check: $(VENV)/.installed ## lint, format, types, and which module imports which
 	@ruff check .
