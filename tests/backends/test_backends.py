@@ -42,9 +42,10 @@ STOPS = {
         (13,),
         (*BITS, "optimizer=sgd", "optimizer.learning_rate=10", *SCHEDULES["reduce_on_plateau"]),
     ),
-    "momentum": ((13,), (*BITS, "optimizer=momentum", "optimizer.learning_rate=1", "model.bias=true")),
-    "adam, from the first epoch to the last": ((1, 29), (*BITS, "optimizer=adam", "optimizer.learning_rate=0.3")),
-    "adam, recorded now and then": ((8,), (*BITS, "optimizer=adam", "recording.metrics_every=10")),
+    "adam, from the first epoch to the last": (
+        (1, 29),
+        (*BITS, "optimizer=adam", "optimizer.learning_rate=0.3", "model.bias=true"),
+    ),
     "a full batch that diverges later": ((5,), (*LINE, "training.batch_size=null", "optimizer.learning_rate=0.5")),
     "minibatches that diverge later": ((5,), (*LINE, "optimizer.learning_rate=0.3")),
     "minibatches that have diverged, not yet recorded": ((19,), (*LINE, "optimizer.learning_rate=0.3")),

@@ -94,9 +94,8 @@ def test_three_bits_is_the_numpy_run_in_every_number(rate: float) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("size", [4, 32])
-def test_three_bits_stays_the_numpy_run_for_60000_iterations(size: int) -> None:
-    by_keras, by_numpy = both("experiment=three_bits", f"model.hidden_size={size}", "optimizer.learning_rate=1")
+def test_three_bits_stays_the_numpy_run_for_60000_iterations() -> None:
+    by_keras, by_numpy = both("experiment=three_bits", "model.hidden_size=4", "optimizer.learning_rate=1")
     assert_same(by_keras, by_numpy, rtol=1e-9)
 
 
@@ -346,10 +345,14 @@ def test_checkpoints_are_for_one_point_at_a_time(tiny_images: Arrays) -> None:
 def test_what_one_process_began_without_a_word_another_ends(tmp_path: Path) -> None:
     adam = "optimizer=adam", "recording.metrics_every=1"
     studies = {
-        "full_batch": [*THREE_BITS, *adam, "backend=keras", "training.epochs=40"],
         "minibatches": [*THREE_BITS, *adam, "backend=keras", "training.epochs=40", "training.batch_size=3"],
-        "float32": ["experiment=line_y2x", *adam, "backend=keras", "training.epochs=40", "training.batch_size=3"],
-        "compiled": [*THREE_BITS, "optimizer=momentum", "backend=keras", "backend.jit_compile=true"],
+        "compiled": [
+            *THREE_BITS,
+            "optimizer=momentum",
+            "backend=keras",
+            "backend.jit_compile=true",
+            "training.epochs=40",
+        ],
     }
     code = """
 import json, sys
