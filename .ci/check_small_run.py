@@ -8,30 +8,30 @@ from collections import Counter
 from pathlib import Path
 
 POINTS = {
-    "line_y2x": 3,
-    "line_y3x": 3,
+    "line_y2x": 2,
+    "line_y3x": 2,
     "two_bits": 1,
-    "three_bits": 8,
+    "three_bits": 4,
     "thirteen_lines": 1,
-    "mnist": 3,
-    "mnist_grid": 12,
+    "mnist": 2,
+    "mnist_grid": 4,
     "lr_range_test": 1,
     "lr_range_check": 3,
 }
 ON_NUMPY = {
     "trainability_map": 1,
-    "methods_three_bits": 16,
-    "methods_mnist": 16,
-    "features_mnist": 16,
-    "width_transfer": 32,
-    "curve_divergence": 4,
-    "curve_stuck": 4,
-    "curve_local_minimum": 6,
+    "methods_three_bits": 4,
+    "methods_mnist": 4,
+    "features_mnist": 4,
+    "width_transfer": 8,
+    "curve_divergence": 2,
+    "curve_stuck": 2,
+    "curve_local_minimum": 4,
     "curve_restarts": 1,
     "curve_basins": 2,
 }
 """Maps, balls on a curve, and the whole grids of methods, features and widths."""
-ON_KERAS = {"methods_three_bits": 11, "methods_mnist": 11, "features_mnist": 4, "width_transfer": 8}
+ON_KERAS = {"methods_three_bits": 3, "methods_mnist": 3, "features_mnist": 2, "width_transfer": 4}
 """What is compared with NumPy at one rate; axes that dvc.yaml types keep all their values."""
 RUNS = """
     select experiments.name, backend.value
