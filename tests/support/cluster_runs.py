@@ -117,10 +117,16 @@ def training_processes(lab: Path) -> list[psutil.Process]:
     found = []
     for process in psutil.process_iter():
         with suppress(psutil.Error, OSError):
-            opened = {str(Path(link).readlink()) for link in Path(f"/proc/{process.pid}/fd").iterdir()}
-            if opened & locks:
+            if any(_target(link) in locks for link in Path(f"/proc/{process.pid}/fd").iterdir()):
                 found.append(process)
     return found
+
+
+def _target(link: Path) -> str:
+    """What a process has open, or nothing where it has closed it in the meantime."""
+    with suppress(OSError):
+        return str(link.readlink())
+    return ""
 
 
 def the_same(lab: Path, other: Path, uri: str | None = None) -> None:
