@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import shutil
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
+from mlflow import MlflowClient
+from mlflow.entities import Run
 
 from pipeline.points.identity import signature
 from pipeline.points.reading import read_attempt
@@ -16,8 +20,11 @@ from pipeline.sweep.workers import distribution, worker
 from pipeline.sweep.workers.unit import Engine
 from pipeline.system.errors import EngineError, LabError
 from pipeline.system.processes import owner
+from pipeline.tracking.sync import thread as thread_module
 from pipeline.tracking.sync.thread import SyncThread
 from tests.support.engines import HereEngine
+from tests.support.flaky_server import FlakyProxy, mlflow_server
+from tests.support.once import made_once
 from tests.support.swept import (
     Request,
     at_epoch,
@@ -28,6 +35,7 @@ from tests.support.swept import (
     on_disk,
     rates,
     request,
+    runs_of,
     statuses,
     swept,
 )
@@ -61,17 +69,21 @@ def distributed(project: Path, requests: Sequence[Request], engine: Engine) -> S
     return sweep
 
 
-@pytest.fixture
-def calm(project: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+@pytest.fixture(scope="module")
+def calm(sketched: None, empty_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A project in which the grid was trained by one process."""
-    folder = tmp_path_factory.mktemp("calm")
-    (folder / "mlruns").mkdir()
-    (folder / "mlruns" / "mlflow.db").write_bytes((project / "mlruns" / "mlflow.db").read_bytes())
-    swept(folder, rates(*GRID, more=["results=results/a"]))
-    return folder
+
+    def make(folder: Path) -> None:
+        (folder / "mlruns").mkdir()
+        shutil.copy(empty_store, folder / "mlruns" / "mlflow.db")
+        swept(folder, rates(*GRID, more=["results=results/a"]))
+
+    return made_once(tmp_path_factory, "distribution", make)
 
 
-def test_units_come_to_what_one_process_comes_to(project: Path, calm: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_units_come_to_what_one_process_comes_to_and_once_done_nothing_is_handed_out(
+    project: Path, calm: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     engine = HereEngine()
     distributed(project, rates(*GRID, more=["results=results/a"]), engine)
     assert engine.calls == [3]
@@ -83,6 +95,11 @@ def test_units_come_to_what_one_process_comes_to(project: Path, calm: Path, capf
     told = capfd.readouterr()
     assert "3 points in 3 units for 2 workers, by here" in told.err
     assert told.out.count("finished") + told.out.count("diverged") == 3
+    runs = by_name(project).values()
+    assert {run.data.tags["lab.owner"] for run in runs} == {owner()}  # those of workers are the workers' own
+    assert len({run.data.tags["command"] for run in runs}) == 1
+    distributed(project, rates(*GRID, more=["results=results/a"]), engine)
+    assert engine.calls == [3]
 
 
 def test_what_an_engine_loses_is_handed_out_again(project: Path, calm: Path, capfd: pytest.CaptureFixture[str]) -> None:
@@ -101,23 +118,6 @@ def test_what_it_loses_again_and_again_has_failed_and_the_same_command_goes_on(p
     assert len(on_disk(project)) == 2
     distributed(project, rates(*GRID), HereEngine())
     assert on_disk(project) == on_disk(calm)
-    assert set(statuses(project).values()) == {"FINISHED"}
-
-
-def test_a_command_that_is_done_hands_out_nothing(project: Path) -> None:
-    engine = HereEngine()
-    distributed(project, rates(*GRID), engine)
-    distributed(project, rates(*GRID), engine)
-    assert len(engine.calls) == 1
-
-
-def test_force_trains_again_on_workers(project: Path) -> None:
-    distributed(project, rates("5", "0.1"), HereEngine())
-    before = by_name(project)
-    distributed(project, rates("5", "0.1", more=["force=true"]), HereEngine())
-    after = by_name(project)
-    name = "learning_rate=5"
-    assert after[name].info.run_id != before[name].info.run_id
     assert set(statuses(project).values()) == {"FINISHED"}
 
 
@@ -161,13 +161,6 @@ def test_nodes_without_a_shared_disk_need_a_server(project: Path) -> None:
     assert left_in_points(project) == []
 
 
-def test_runs_of_workers_are_the_workers_own(project: Path) -> None:
-    distributed(project, rates("5", "0.1"), HereEngine())
-    runs = by_name(project)
-    assert {run.data.tags["lab.owner"] for run in runs.values()} == {owner()}
-    assert len({run.data.tags["command"] for run in runs.values()}) == 1
-
-
 def test_a_single_point_needs_no_sweep(project: Path) -> None:
     only = request("optimizer.learning_rate=0.1")
     distributed(project, [only], HereEngine())
@@ -190,7 +183,7 @@ def test_points_of_workers_that_were_stopped_are_handed_out_again(
 def test_force_trains_each_point_once_though_the_engine_loses_units(project: Path) -> None:
     grid = rates(*GRID, more=["force=true"])
     distributed(project, rates(*GRID), HereEngine())
-    attempts = attempts_of(project)
+    attempts, runs = attempts_of(project), by_name(project)
     after_the_first: dict[str, str | None] = {}
 
     def lose(call: int, unit: int) -> bool:
@@ -202,6 +195,8 @@ def test_force_trains_each_point_once_though_the_engine_loses_units(project: Pat
     ended = attempts_of(project)
     assert all(ended[sign] != attempts[sign] for sign in attempts)
     assert sum(ended[sign] == after_the_first[sign] for sign in ended) == 2  # not those that were not lost
+    points = [name for name, run in runs.items() if run.data.tags["lab.role"] == "point"]
+    assert all(by_name(project)[name].info.run_id != runs[name].info.run_id for name in points)
     assert set(statuses(project).values()) == {"FINISHED"}
 
 
@@ -256,5 +251,57 @@ def test_a_worker_that_is_lost_in_the_middle_costs_an_interval(
     at_epoch(monkeypatch, 7, lose)
     distributed(project, rates(*GRID, more=[f"force={force}"]), Losing())
     assert "going on after 7" in capfd.readouterr().err
+    assert on_disk(project) == on_disk(calm)
+    assert in_mlflow(project) == in_mlflow(calm)
+
+
+@pytest.mark.slow
+def test_a_tracking_server_that_is_lost_costs_no_point_and_the_same_command_sends_all(
+    tmp_path: Path, calm: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """It is lost to the command and its workers while these train, after some runs have begun."""
+    monkeypatch.setattr(thread_module, "RETRY_SECONDS", 0.05)
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    (tmp_path / "server").mkdir()
+    with mlflow_server(tmp_path / "server") as port:
+        proxy = FlakyProxy(port)
+        at_epoch(monkeypatch, 7, lambda: lose_after_a_run(proxy, tmp_path))
+        grid = rates(*GRID, more=["results=results/a", "tracking=server", f"tracking.uri={proxy.uri}"])
+        distributed(tmp_path, grid, HereEngine())
+        assert capfd.readouterr().err.count("MLflow sync is incomplete") == 1
+        assert on_disk(tmp_path) == on_disk(calm)
+        proxy.faults = lambda number: "none"
+        distributed(tmp_path, grid, HereEngine())
+        assert "incomplete" not in capfd.readouterr().err
+        assert in_mlflow(tmp_path, uri=proxy.uri) == in_mlflow(calm)
+        proxy.close()
+
+
+def lose_after_a_run(proxy: FlakyProxy, project: Path) -> None:
+    """Let a server answer nobody any more, as soon as it has the run of a point."""
+    client = MlflowClient(proxy.uri)
+    give_up = time.monotonic() + 60
+    while client.get_experiment_by_name("line_y2x") is None or not points_of(project, proxy.uri):
+        assert time.monotonic() < give_up
+        time.sleep(0.05)
+    proxy.faults = lambda number: "drop"
+
+
+def points_of(project: Path, uri: str) -> list[Run]:
+    return [run for run in runs_of(project, uri=uri) if run.data.tags.get("lab.role") == "point"]
+
+
+def test_keras_trains_unit_after_unit_in_one_process(
+    project: Path, tmp_path_factory: pytest.TempPathFactory, empty_store: Path
+) -> None:
+    """So a worker of joblib does, which is used again, and has TensorFlow from its first unit on."""
+    grid = rates("0.1", "0.01", more=["backend=keras", "training.epochs=5"])
+    calm = tmp_path_factory.mktemp("keras")
+    (calm / "mlruns").mkdir()
+    shutil.copy(empty_store, calm / "mlruns" / "mlflow.db")
+    swept(calm, grid)
+    engine = HereEngine()
+    distributed(project, grid, engine)
+    assert engine.calls == [2]
     assert on_disk(project) == on_disk(calm)
     assert in_mlflow(project) == in_mlflow(calm)
