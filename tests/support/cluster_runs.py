@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 import time
@@ -10,8 +11,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import psutil
+import pytest
 
-from tests.support.once import copy_of_the_project
+from tests.support.once import copy_of_the_project, made_once
 from tests.support.swept import by_name, in_mlflow, on_disk
 
 RATES = ("1", "10")
@@ -19,7 +21,7 @@ STUDY = (
     "experiment=three_bits",
     f"optimizer.learning_rate={','.join(RATES)}",
     "model.hidden_size=4",
-    "training.epochs=2000",
+    "training.epochs=400",
     "recording.metrics_every=100",
     "recording.snapshots=4",
 )
@@ -43,14 +45,27 @@ StackCheckpoints.keep = _keep_and_wait
 file called hold. So workers are met while they train, however fast or slow this machine is."""
 
 
-def make_lab(folder: Path, held: bool = False) -> Path:
-    """A project, without points; `held`: whether who trains waits at a checkpoint until the file `hold` is gone."""
+def make_lab(folder: Path, store: Path, held: bool = False) -> Path:
+    """A project, without points.
+
+    Args:
+        folder: for it.
+        store: an MLflow store without runs, which no command has to make then.
+        held: whether who trains waits at a checkpoint until the file `hold` is gone.
+    """
     copy_of_the_project(folder)
+    (folder / "mlruns").mkdir()
+    shutil.copy(store, folder / "mlruns" / "mlflow.db")
     if held:
         (folder / "hold").touch()
         with (folder / "pipeline" / "sweep" / "pacing.py").open("a") as module:
             module.write(HELD.replace("HOLD", repr(str(folder / "hold"))))
     return folder
+
+
+def left_alone(factory: pytest.TempPathFactory, store: Path) -> Path:
+    """The lab that all others must come to: the study as Hydra's basic launcher trains it, point by point."""
+    return made_once(factory, "left_alone", lambda lab: run(make_lab(lab, store), "hydra/launcher=basic"))
 
 
 def go_on(lab: Path) -> None:

@@ -22,7 +22,7 @@ from tests.support.services import missing
 QUIET = {
     "RAY_AUTH_MODE": "disabled",
     "RAY_USAGE_STATS_ENABLED": "0",
-    "RAY_gcs_rpc_server_reconnect_timeout_s": "5",
+    "RAY_gcs_rpc_server_reconnect_timeout_s": "2",
     "RAY_health_check_period_ms": "500",  # a node that is gone is noticed after two seconds
     "RAY_health_check_timeout_ms": "2000",
     "RAY_health_check_failure_threshold": "3",

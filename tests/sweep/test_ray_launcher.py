@@ -1,4 +1,4 @@
-"""The launcher with Ray: two nodes on this machine, which lose workers, each other, the command, and share no disk."""
+"""The launcher with Ray: nodes on this machine, which lose workers, each other, the command, and share no disk."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from tests.support.cluster_runs import (
     ended_with,
     finish,
     go_on,
+    left_alone,
     make_lab,
     processes_in,
     run,
@@ -27,7 +28,7 @@ from tests.support.ray_cluster import QUIET, RayCluster, ray_cluster
 from tests.support.swept import statuses
 
 pytestmark = pytest.mark.slow
-RAY = ("hydra/launcher=ray", "hydra.launcher.workers=2")
+RAY = ("hydra/launcher=ray",)
 
 
 @pytest.fixture(autouse=True)
@@ -42,63 +43,55 @@ def cluster() -> Iterator[RayCluster]:
         yield started
 
 
-@pytest.fixture(scope="module")
-def calm(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    lab = make_lab(tmp_path_factory.mktemp("calm"))
-    run(lab)
-    return lab
+@pytest.fixture
+def calm(tmp_path_factory: pytest.TempPathFactory, empty_store: Path) -> Path:
+    return left_alone(tmp_path_factory, empty_store)
 
 
-def on(cluster: RayCluster) -> tuple[str, ...]:
-    return (*RAY, f"hydra.launcher.engine.ray.init.address={cluster.address}")
+def on(cluster: RayCluster, workers: int) -> tuple[str, ...]:
+    return (*RAY, f"hydra.launcher.workers={workers}", f"hydra.launcher.engine.ray.init.address={cluster.address}")
 
 
-def test_a_worker_and_a_node_are_killed(calm: Path, tmp_path: Path, cluster: RayCluster) -> None:
-    lab = make_lab(tmp_path, held=True)
+def test_a_worker_the_command_and_the_whole_cluster_are_killed_and_the_same_command_goes_on(
+    calm: Path, tmp_path: Path, empty_store: Path, cluster: RayCluster
+) -> None:
+    """One worker has all points, so that each time one process alone has to start."""
+    lab = make_lab(tmp_path, empty_store, held=True)
     cluster.start_node()
-    cluster.start_node()
-    command = start(lab, *on(cluster))
+    typed = on(cluster, workers=1)
+    command = start(lab, *typed)
     with ended_with(command):
         until(lambda: checkpoints(lab))
         first = training_processes(lab)[0]
         first.send_signal(signal.SIGKILL)
-        until(lambda: training_processes(lab) and first not in training_processes(lab))
-        cluster.kill_node(1)
-        go_on(lab)
-        told = finish(lab, command)
-    the_same(lab, calm)
-    assert "going on after" in told
-    until(lambda: processes_in(lab) == [])
-
-
-def test_the_command_is_killed_and_then_the_whole_cluster(calm: Path, tmp_path: Path, cluster: RayCluster) -> None:
-    lab = make_lab(tmp_path, held=True)
-    cluster.start_node(cpus=2)
-    command = start(lab, *on(cluster))
-    with ended_with(command):
-        until(lambda: checkpoints(lab))
-    until(lambda: training_processes(lab) == [])  # Ray ends the workers of a command that has gone
-    command = start(lab, *on(cluster))
+        until(lambda: training_processes(lab) and first not in training_processes(lab))  # Ray has tried it again
+    until(lambda: training_processes(lab) == [])  # and ends the workers of a command that has gone
+    command = start(lab, *typed)
     with ended_with(command):
         until(lambda: training_processes(lab))
         command.send_signal(signal.SIGTERM)
         assert command.wait() == 130
     assert "RUNNING" not in statuses(lab, "three_bits").values()
     until(lambda: training_processes(lab) == [])
-    command = start(lab, *on(cluster))
+    command = start(lab, *typed)
     with ended_with(command):
         until(lambda: training_processes(lab))
         cluster.kill_node(0)
         command.wait()
     assert command.returncode != 0  # Ray ends a process whose cluster has gone
     go_on(lab)
-    run(lab)  # and on this machine alone
+    told = run(lab)  # and on this machine alone
+    assert "going on after" in told
     the_same(lab, calm)
+    until(lambda: processes_in(lab) == [])
 
 
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="needs root, to give a node its own disk")
-def test_nodes_share_no_disk(calm: Path, tmp_path: Path, cluster: RayCluster) -> None:
-    lab, nodes = make_lab(tmp_path / "lab"), [make_lab(tmp_path / f"node_{number}", held=True) for number in range(2)]
+def test_nodes_share_no_disk_and_one_is_killed(
+    calm: Path, tmp_path: Path, empty_store: Path, cluster: RayCluster
+) -> None:
+    lab = make_lab(tmp_path / "lab", empty_store)
+    nodes = [make_lab(tmp_path / f"node_{number}", empty_store, held=True) for number in range(2)]
     for node in nodes:  # their workers wait for this file, under the path that they see it by
         module = node / "pipeline" / "sweep" / "pacing.py"
         module.write_text(module.read_text().replace(str(node), str(lab)))
@@ -109,7 +102,7 @@ def test_nodes_share_no_disk(calm: Path, tmp_path: Path, cluster: RayCluster) ->
     with mlflow_server(tmp_path / "server") as port:
         uri = f"http://127.0.0.1:{port}"
         server = ("tracking=server", f"tracking.uri={uri}", "hydra.launcher.shared_disk=false")
-        command = start(lab, *on(cluster), *server)
+        command = start(lab, *on(cluster, workers=2), *server)
         with ended_with(command):
             until(lambda: len([*(tmp_path / "server" / "a").glob("**/checkpoint")]) == len(nodes))
             cluster.kill_node(1)
@@ -120,8 +113,8 @@ def test_nodes_share_no_disk(calm: Path, tmp_path: Path, cluster: RayCluster) ->
     assert not any((tmp_path / "server" / "a").glob("**/checkpoint/*.zip"))
 
 
-def test_a_cluster_that_does_not_answer_is_told(tmp_path: Path) -> None:
-    lab = make_lab(tmp_path)
+def test_a_cluster_that_does_not_answer_is_told(tmp_path: Path, empty_store: Path) -> None:
+    lab = make_lab(tmp_path, empty_store)
     command = start(lab, *RAY, "hydra.launcher.engine.ray.init.address=127.0.0.1:1")
     assert command.wait() == 1
     told = (lab / "command.log").read_text()
