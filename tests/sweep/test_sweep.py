@@ -37,6 +37,7 @@ from pipeline.tracking.pages import presentation
 from pipeline.tracking.store import store_uri
 from pipeline.tracking.sync.sweep import Sync
 from pipeline.tracking.tracker import NOT_PARAMS
+from tests.support.once import made_once
 from tests.support.swept import (
     STUDY,
     Request,
@@ -85,12 +86,15 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, list[float]]]:
 
 
 @pytest.fixture(scope="module")
-def calm(tmp_path_factory: pytest.TempPathFactory, empty_store: Path) -> Path:
+def calm(sketched: None, unadorned: None, tmp_path_factory: pytest.TempPathFactory, empty_store: Path) -> Path:
     """A project where a sweep of three rates, one of which diverges, was never disturbed."""
-    project = tmp_path_factory.mktemp("calm")
+    return made_once(tmp_path_factory, "sweep", lambda project: swept(with_store(project, empty_store), rates(*THREE)))
+
+
+def with_store(project: Path, store: Path) -> Path:
+    """A project with an MLflow store that is ready."""
     (project / "mlruns").mkdir()
-    shutil.copy(empty_store, project / "mlruns" / "mlflow.db")
-    swept(project, rates(*THREE))
+    shutil.copy(store, project / "mlruns" / "mlflow.db")
     return project
 
 
@@ -104,8 +108,8 @@ Grid = tuple[Path, Sweep, list[Request], list[Any]]
 
 
 @pytest.fixture(scope="module")
-def grid(tmp_path_factory: pytest.TempPathFactory) -> Grid:
-    project = tmp_path_factory.mktemp("grid")
+def grid(tmp_path_factory: pytest.TempPathFactory, empty_store: Path) -> Grid:
+    project = with_store(tmp_path_factory.mktemp("grid"), empty_store)
     common = (*STUDY, "training.epochs=200", "results=results/line_y2x/numpy")
     requests = [request(f"optimizer.learning_rate={rate}", common=common) for rate in THREE]
     sweep = Sweep(project, requests[0][0], 3)
@@ -126,7 +130,8 @@ def test_outcomes_come_in_the_order_asked_for(grid: Grid) -> None:
 def test_one_experiment_with_a_parent_and_a_child_for_each_point(grid: Grid) -> None:
     project = grid[0]
     client = MlflowClient(store_uri(project))
-    assert sorted(e.name for e in client.search_experiments()) == ["Default", "line_y2x"]
+    ready = ["Default", "unused"]  # what an empty store has
+    assert sorted(e.name for e in client.search_experiments()) == sorted([*ready, "line_y2x"])
     runs = by_name(project)
     assert sorted(runs) == sorted(["line_y2x numpy", *CHILDREN])
     parent = runs["line_y2x numpy"]
@@ -381,36 +386,38 @@ def test_a_gpu_that_is_missing_is_told_before_anything_is_written(
     assert begun(tmp_path, rates("0.1", more=["backend.array_module=cupy", "dry_run=true"])).jobs
 
 
-@pytest.mark.parametrize("force", ["false", "true"])
 def test_a_dry_run_says_what_it_would_do_and_writes_nothing(
     tmp_path: Path,
+    empty_store: Path,
     trained: list[tuple[int, list[float]]],
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
-    force: str,
 ) -> None:
-    grid = rates("0.1", "0.2", "0.1", more=["dry_run=true", f"force={force}", "results=results/a"])
-    assert begun(tmp_path, grid).train_all(grid) == [None] * 3
-    swept(tmp_path, grid)
+    def dry(*values: str, force: str) -> list[Request]:
+        return rates(*values, more=["dry_run=true", f"force={force}", "results=results/a"])
+
+    for force in ("false", "true"):
+        grid = dry("0.1", "0.2", "0.1", force=force)
+        assert begun(tmp_path, grid).train_all(grid) == [None] * 3
+        swept(tmp_path, grid)
     assert list(tmp_path.iterdir()) == []
-    capsys.readouterr()
+    with_store(tmp_path, empty_store)
     at_epoch(monkeypatch, 9, interrupt)
     killed(tmp_path, rates("0.3"))
     swept(tmp_path, rates("0.1"))
     before = files(tmp_path)
     trained.clear()
-    capsys.readouterr()
-    swept(tmp_path, rates("0.1", "0.2", "0.3", more=["dry_run=true", f"force={force}"]))
+    for force, states, told in (
+        ("false", ["done", "to run", "to continue"], "3 points: 1 done, 1 to continue, 1 to run"),
+        ("true", ["to run"] * 3, "3 points: 3 to run"),
+    ):
+        capsys.readouterr()
+        swept(tmp_path, dry("0.1", "0.2", "0.3", force=force))
+        shown = capsys.readouterr()
+        assert [line.rsplit("  ", 1)[-1].strip() for line in shown.out.splitlines()] == ["state", *states]
+        assert told in shown.err
     assert files(tmp_path) == before
     assert trained == []
-    shown = capsys.readouterr()
-    states = [line.rsplit("  ", 1)[-1].strip() for line in shown.out.splitlines()]
-    if force == "true":
-        assert states == ["state", "to run", "to run", "to run"]
-        assert "3 points: 3 to run" in shown.err
-    else:
-        assert states == ["state", "done", "to run", "to continue"]
-        assert "3 points: 1 done, 1 to continue, 1 to run" in shown.err
 
 
 # --- what was begun goes on
@@ -420,37 +427,27 @@ def signatures(project: Path) -> dict[str, str]:
     return {name: run.data.tags["signature"] for name, run in by_name(project).items() if "signature" in run.data.tags}
 
 
-@pytest.mark.parametrize("epoch", [1, 29])
-def test_a_killed_sweep_goes_on_and_ends_as_one_that_was_left_alone(
-    project: Path, calm: Path, trained: list[tuple[int, list[float]]], monkeypatch: pytest.MonkeyPatch, epoch: int
+def test_a_sweep_that_is_killed_again_and_again_goes_on_and_ends_as_one_that_was_left_alone(
+    project: Path, calm: Path, trained: list[tuple[int, list[float]]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    at_epoch(monkeypatch, epoch, interrupt)
+    """After the first epoch, in the middle, and before the last."""
+    at_epoch(monkeypatch, 1, interrupt)
     killed(project, rates(*THREE))
     stopped = by_name(project)
     assert {run.info.status for run in stopped.values()} == {"KILLED"}
     assert len(stopped) == 4
     assert "train/loss" in stopped["learning_rate=0.1"].data.metrics
+    for epoch in (8, 29):
+        at_epoch(monkeypatch, epoch, interrupt)
+        killed(project, rates(*THREE))
     swept(project, rates(*THREE))
-    assert [after for after, _ in trained] == [0, epoch]
+    assert [after for after, _ in trained] == [0, 1, 8, 29]
     assert on_disk(project) == on_disk(calm)
     assert in_mlflow(project) == in_mlflow(calm)
     ended = by_name(project)
     assert {name: run.info.run_id for name, run in ended.items()} == {n: r.info.run_id for n, r in stopped.items()}
     for name, sign in signatures(project).items():
         told_once(project, read_point(project / ".points" / sign, name), ended[name].info.run_id)
-
-
-def test_a_sweep_that_is_killed_again_and_again_goes_on(
-    project: Path, calm: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for epoch in (3, 8, 21):
-        at_epoch(monkeypatch, epoch, interrupt)
-        killed(project, rates(*THREE))
-    swept(project, rates(*THREE))
-    assert on_disk(project) == on_disk(calm)
-    assert in_mlflow(project) == in_mlflow(calm)
-    for name, sign in signatures(project).items():
-        told_once(project, read_point(project / ".points" / sign, name), by_name(project)[name].info.run_id)
 
 
 def test_points_of_different_epochs_go_on_in_passes_of_their_own(
@@ -495,13 +492,13 @@ def damage(file: Path) -> None:
     file.write_bytes(content)
 
 
-@pytest.mark.parametrize("name", ["checkpoint.npz", "metrics.csv"])
 def test_a_damaged_checkpoint_is_told_and_begins_anew(
-    project: Path, calm: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], name: str
+    project: Path, calm: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     at_epoch(monkeypatch, 9, interrupt)
     killed(project, rates(*THREE))
-    for folder in (project / ".points").glob("*.training"):
+    folders = sorted((project / ".points").glob("*.training"))
+    for folder, name in zip(folders, ("checkpoint.npz", "metrics.csv", "checkpoint.npz"), strict=True):
         damage(folder / name)
     swept(project, rates(*THREE))
     assert capsys.readouterr().err.count("begins anew: its checkpoint cannot be read") == 3
@@ -509,15 +506,17 @@ def test_a_damaged_checkpoint_is_told_and_begins_anew(
     assert in_mlflow(project) == in_mlflow(calm)  # the runs of the attempts that were given up are gone
 
 
-@pytest.mark.parametrize("name", ["weights.npz", "SHA256SUMS"])  # every file and every bit: test_points.py
-def test_a_damaged_point_is_told_and_trained_again(
-    project: Path, calm: Path, trained: list[tuple[int, list[float]]], capsys: pytest.CaptureFixture[str], name: str
+def test_damaged_points_are_told_and_trained_again(
+    project: Path, calm: Path, trained: list[tuple[int, list[float]]], capsys: pytest.CaptureFixture[str]
 ) -> None:
     swept(project, rates(*THREE))
-    damage(project / ".points" / signatures(project)["learning_rate=5"] / name)
+    for rate, name in (("5", "weights.npz"), ("0.1", "SHA256SUMS")):  # every file and every bit: test_points.py
+        damage(project / ".points" / signatures(project)[f"learning_rate={rate}"] / name)
     swept(project, rates(*THREE))
-    assert "learning_rate=5 is trained again. The trained point in" in capsys.readouterr().err
-    assert [points for _, points in trained] == [[0.01, 5, 0.1], [5]]
+    told = capsys.readouterr().err
+    for rate in ("5", "0.1"):
+        assert f"learning_rate={rate} is trained again. The trained point in" in told
+    assert [points for _, points in trained] == [[0.01, 5, 0.1], [5, 0.1]]
     assert on_disk(project) == on_disk(calm)
     assert in_mlflow(project) == in_mlflow(calm)
 
@@ -525,23 +524,7 @@ def test_a_damaged_point_is_told_and_trained_again(
 # --- force
 
 
-def test_force_trains_again_and_replaces_the_run(
-    project: Path, trained: list[tuple[int, list[float]]], calm: Path
-) -> None:
-    swept(project, rates(*THREE))
-    before = by_name(project)
-    swept(project, rates(*THREE, more=["force=true"]))
-    assert len(trained) == 2
-    after = by_name(project)
-    assert set(before) == set(after)
-    for name in CHILDREN:
-        assert after[name].info.run_id != before[name].info.run_id
-        assert MlflowClient(store_uri(project)).get_run(before[name].info.run_id).info.lifecycle_stage == "deleted"
-    assert on_disk(project) == on_disk(calm)
-    assert in_mlflow(project) == in_mlflow(calm)
-
-
-def test_a_force_that_is_given_up_leaves_what_was_done(
+def test_force_trains_again_and_replaces_the_run_unless_it_is_given_up(
     project: Path, calm: Path, trained: list[tuple[int, list[float]]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     swept(project, rates(*THREE))
@@ -550,9 +533,18 @@ def test_a_force_that_is_given_up_leaves_what_was_done(
     killed(project, rates(*THREE, more=["force=true"]))
     trained.clear()
     swept(project, rates(*THREE))
-    assert trained == []
+    assert trained == []  # what was done is left
     assert on_disk(project) == on_disk(calm)
     assert {name: run.info.run_id for name, run in by_name(project).items()} == before  # each point is there once
+    assert in_mlflow(project) == in_mlflow(calm)
+    swept(project, rates(*THREE, more=["force=true"]))
+    assert len(trained) == 1
+    after = {name: run.info.run_id for name, run in by_name(project).items()}
+    assert set(before) == set(after)
+    for name in CHILDREN:
+        assert after[name] != before[name]
+        assert MlflowClient(store_uri(project)).get_run(before[name]).info.lifecycle_stage == "deleted"
+    assert on_disk(project) == on_disk(calm)
     assert in_mlflow(project) == in_mlflow(calm)
 
 
