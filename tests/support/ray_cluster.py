@@ -46,16 +46,15 @@ class RayCluster:
         self.address = f"127.0.0.1:{self.port}"
         self.nodes: list[subprocess.Popen[bytes]] = []
 
-    def start_node(self, cpus: int = 1, own_disk: Mapping[Path, Path] | None = None) -> None:
+    def start_node(self, own_disk: Mapping[Path, Path] | None = None) -> None:
         """Start one more node, and wait until it has joined.
 
         Args:
-            cpus: that Ray may use there.
             own_disk: folders that it sees in the place of others, under their paths; takes root.
         """
         place = ["--address", self.address] if self.nodes else ["--head", "--port", str(self.port)]
         place += [] if self.nodes else ["--include-dashboard=false", f"--temp-dir={self.folder}"]
-        typed = [sys.executable, "-m", "ray.scripts.scripts", "start", *place, "--num-cpus", str(cpus)]
+        typed = [sys.executable, "-m", "ray.scripts.scripts", "start", *place, "--num-cpus", "1"]
         typed += ["--node-ip-address", "127.0.0.1", "--block", "--disable-usage-stats"]
         if own_disk:
             mounts = [f"mount --bind '{own}' '{other}'" for other, own in own_disk.items()]

@@ -95,7 +95,6 @@ def test_nodes_share_no_disk_and_one_is_killed(
     for node in nodes:  # their workers wait for this file, under the path that they see it by
         module = node / "pipeline" / "sweep" / "pacing.py"
         module.write_text(module.read_text().replace(str(node), str(lab)))
-    cluster.start_node(cpus=0)
     for node in nodes:
         cluster.start_node(own_disk={lab: node})
     (tmp_path / "server").mkdir()
@@ -106,7 +105,7 @@ def test_nodes_share_no_disk_and_one_is_killed(
         with ended_with(command):
             until(lambda: len([*(tmp_path / "server" / "a").glob("**/checkpoint")]) == len(nodes))
             cluster.kill_node(1)
-            go_on(nodes[1])
+            go_on(nodes[0])
             told = finish(lab, command)
         the_same(lab, calm, uri)
     assert "going on after" in told
