@@ -1,8 +1,9 @@
-"""A real MLflow server, and a proxy before it that fails as it is told."""
+"""A real MLflow server, in a process or in a thread of the tests, and a proxy before it that fails as it is told."""
 
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -15,6 +16,8 @@ from http.client import HTTPConnection
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, Literal
+
+import pytest
 
 Fault = Literal["none", "error", "drop", "lose", "delay"]
 """Answer 500; hang up at once; hang up after the server has done what was asked; answer late."""
@@ -51,6 +54,44 @@ def mlflow_server(folder: Path) -> Iterator[int]:
         finally:
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
+
+
+@contextmanager
+def server_thread(folder: Path, empty_store: Path) -> Iterator[int]:
+    """What `mlflow server` serves, on a copy of `empty_store` in a folder, by a thread of this process; gives its port.
+
+    A process of its own imports MLflow twice and makes its database anew, which takes ten seconds. MLflow holds its
+    stores in variables of a module: there is one such server in a process at a time.
+    """
+    shutil.copy(empty_store, folder / "server.db")
+    place = {
+        "_MLFLOW_SERVER_FILE_STORE": f"sqlite:///{folder / 'server.db'}",
+        "_MLFLOW_SERVER_ARTIFACT_ROOT": "mlflow-artifacts:/",
+        "_MLFLOW_SERVER_ARTIFACT_DESTINATION": str(folder / "a"),
+        "_MLFLOW_SERVER_SERVE_ARTIFACTS": "true",
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+    }
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in place.items():
+            patch.setenv(name, value)
+        import uvicorn
+        from mlflow.server import fastapi_app, handlers
+
+        for name in ("_tracking_store", "_model_registry_store", "_artifact_repo"):
+            patch.setattr(handlers, name, None)
+        port = free_port()
+        settings = uvicorn.Config(fastapi_app.app, host="127.0.0.1", port=port, log_config=None, lifespan="off")
+        server = uvicorn.Server(settings)
+        thread = threading.Thread(target=server.run, name="server", daemon=True)
+        thread.start()
+        try:
+            while not server.started:
+                assert thread.is_alive()
+                time.sleep(0.01)
+            yield port
+        finally:
+            server.should_exit = server.force_exit = True
+            thread.join(60)
 
 
 class FlakyProxy:

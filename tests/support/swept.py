@@ -12,15 +12,20 @@ from typing import Any
 import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Run
+from mlflow.tracking.request_header.databricks_request_header_provider import DatabricksRequestHeaderProvider
+from PIL import Image
 
 from pipeline.backends.contract import State
 from pipeline.config.schema import Config
 from pipeline.points.point import Point
 from pipeline.points.reading import read_point
+from pipeline.sweep import sweep as sweep_module
 from pipeline.sweep import training as training_module
 from pipeline.sweep.pacing import StackCheckpoints
 from pipeline.sweep.sweep import Sweep
+from pipeline.system.files import write_file
 from pipeline.system.project import PROJECT
+from pipeline.tracking.pages import presentation
 from pipeline.tracking.store import store_uri
 from tests.support.trained import config
 
@@ -29,6 +34,32 @@ ELSEWHERE = ("study", "results", "tracking.name", "tracking.uri")
 """Parameters that say where a point is, not what."""
 Request = tuple[Config, list[str]]
 Content = dict[str, dict[str, Any]]
+
+
+def make_plain(patch: pytest.MonkeyPatch) -> None:
+    """Let sweeps draw no figures, and put one small image into MLflow in place of those of each snapshot.
+
+    Those are half of what writing a point to MLflow takes. A tenth is MLflow looking, at every request to a server,
+    for packages of Databricks that are not installed.
+    """
+
+    def sketch(file: Path, _: object) -> None:
+        write_file(file, lambda new: new.write_bytes(b"\x89PNG\r\n\x1a\n"))
+
+    patch.setattr(training_module, "point_figures", lambda *arguments: [("curves", "sketch")])
+    patch.setattr(sweep_module, "sweep_figures", lambda *arguments: [("curves_by_rate", "sketch")])
+    patch.setattr(training_module, "write_png", sketch)
+    patch.setattr(sweep_module, "write_png", sketch)
+    patch.setattr(presentation, "_images", lambda point: [("fit", 0, Image.new("RGB", (8, 8)))])
+    patch.setattr(DatabricksRequestHeaderProvider, "in_context", lambda self: False)
+
+
+@pytest.fixture(scope="module")
+def plain_runs() -> Iterator[None]:
+    """See `make_plain`; for tests that look at no image."""
+    with pytest.MonkeyPatch.context() as patch:
+        make_plain(patch)
+        yield
 
 
 def request(*overrides: str, common: Sequence[str] = STUDY) -> Request:

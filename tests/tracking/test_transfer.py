@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import cast
@@ -24,17 +24,28 @@ from pipeline.tracking.transfer import FOLDER, drop_checkpoints, fetch_checkpoin
 from tests.points.test_jobs import complete, in_training, job
 from tests.support.damage import MACHINE, check_machine_error, cut, fail_at, flipped, replaced
 from tests.support.engines import HereEngine
-from tests.support.flaky_server import mlflow_server
-from tests.support.swept import Request, artifacts, at_epoch, interrupt, on_disk, rates, runs_of, statuses, swept
+from tests.support.flaky_server import server_thread
+from tests.support.swept import (
+    Request,
+    artifacts,
+    at_epoch,
+    interrupt,
+    on_disk,
+    plain_runs,  # noqa: F401 - a fixture
+    rates,
+    runs_of,
+    statuses,
+    swept,
+)
 
-pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("sketched")]
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("plain_runs")]
 GRID = ("0.01", "0.1")
 Damage = Callable[[bytes, int, int, bytes], bytes]
 
 
 @pytest.fixture(scope="module")
-def uri(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with mlflow_server(tmp_path_factory.mktemp("server")) as port:
+def uri(tmp_path_factory: pytest.TempPathFactory, empty_store: Path) -> Iterator[str]:
+    with server_thread(tmp_path_factory.mktemp("server"), empty_store) as port:
         yield f"http://127.0.0.1:{port}"
 
 
@@ -95,15 +106,11 @@ def finished(apart: Apart, calm: Path) -> None:
     assert [path for path in sent(apart) if path.startswith(FOLDER)] == []
 
 
-def test_points_come_home(apart: Apart, calm: Path) -> None:
+def test_points_come_home_and_are_not_trained_again(apart: Apart, calm: Path) -> None:
     engine = apart.command()
     assert engine.calls == [2]
     finished(apart, calm)
     assert on_disk(apart.node) == on_disk(calm)
-
-
-def test_what_came_to_the_server_is_not_trained_again(apart: Apart, calm: Path) -> None:
-    apart.command()
     shutil.rmtree(apart.home / ".points")  # as if the head had been killed before it fetched them
     apart.new_node()
     assert apart.command().calls == []
@@ -180,36 +187,18 @@ def test_a_checkpoint_of_another_point_is_left_alone(apart: Apart, monkeypatch: 
     assert not fetch_checkpoint(tracker, job)
 
 
-def damaged(client: MlflowClient, run_id: str, folder: Path) -> None:
-    (folder / "metrics.csv").write_text("step,timestamp,name,value\n1,1,train/loss,0.5\n")
-    client.log_artifact(run_id, str(folder / "metrics.csv"))
-
-
-def test_a_folder_that_arrives_damaged_is_told_and_not_put_in_place(apart: Apart, calm: Path) -> None:
+def test_a_folder_that_arrives_damaged_or_without_a_file_is_told_and_not_put_in_place(apart: Apart) -> None:
     apart.command()
-    client = MlflowClient(apart.uri)
-    runs: Sequence[str] = [run.info.run_id for run in runs_of(apart.home, apart.study, apart.uri)]
-    for run_id in runs:
-        damaged(client, run_id, apart.folder)
-    tracker = apart.tracker()
-    sweep = Sweep(apart.home, apart.asked()[0][0], 1)
-    job = sweep._training.job(*apart.asked()[0])
-    before = on_disk(apart.home)
+    tracker, client, before = apart.tracker(), MlflowClient(apart.uri), on_disk(apart.home)
+    damaged, cut_short = (Sweep(apart.home, one[0], 1)._training.job(*one) for one in apart.asked())
+    runs = [tracker.runs(job.signature)[0].run_id for job in (damaged, cut_short)]
+    (apart.folder / "metrics.csv").write_text("step,timestamp,name,value\n1,1,train/loss,0.5\n")
+    client.log_artifact(runs[0], str(apart.folder / "metrics.csv"))
     with pytest.raises(LabError, match=r"metrics.csv is not the file that was written"):
-        fetch_point(tracker, job)
-    assert on_disk(apart.home) == before
-
-
-def test_a_file_that_is_missing_on_the_server_is_told_as_such(apart: Apart, monkeypatch: pytest.MonkeyPatch) -> None:
-    apart.command()
-    tracker = apart.tracker()
-    sweep = Sweep(apart.home, apart.asked()[0][0], 1)
-    job = sweep._training.job(*apart.asked()[0])
-    (run_id,) = (run.run_id for run in tracker.runs(job.signature))
-    tracker.remove_artifacts(run_id, "weights.npz")
-    before = on_disk(apart.home)
+        fetch_point(tracker, damaged)
+    tracker.remove_artifacts(runs[1], "weights.npz")
     with pytest.raises(DamagedError, match=r"(?s)was not returned.*no weights.npz among them.*delete that run"):
-        fetch_point(tracker, job)
+        fetch_point(tracker, cut_short)
     assert on_disk(apart.home) == before
 
 
