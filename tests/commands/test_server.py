@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -19,39 +19,63 @@ from pipeline.system.project import PROJECT
 from pipeline.tracking.server.checks import without_password
 from tests.support.flaky_server import free_port
 from tests.support.postgres import postgres
-from tests.support.team_server import TeamServer, await_end, needs_packages, team_server, without_secrets
+from tests.support.team_server import (
+    TeamServer,
+    await_end,
+    needs_packages,
+    started_again,
+    team_server,
+    without_secrets,
+)
 
 API = "/api/2.0/mlflow"
-PASSWORD = "a first password of the administrator"
 
 
-@pytest.fixture(scope="module")
-def cluster() -> Iterator[str]:
-    needs_packages()
-    with postgres() as uri:
-        yield uri
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[TeamServer]:
-    with team_server() as running:
-        yield running
-
-
-def started(*options: str, **secrets: str) -> subprocess.CompletedProcess[str]:
+def started(*typed: str, **secrets: str) -> subprocess.CompletedProcess[str]:
     """The command, which is to end by itself."""
-    command = [sys.executable, "-m", "pipeline.server", *options]
+    command = [sys.executable, "-m", "pipeline.server", *typed]
     environment = without_secrets() | secrets
     return subprocess.run(
         command, cwd=PROJECT, env=environment, capture_output=True, text=True, timeout=200, check=False
     )
 
 
+def options(artifacts: Path) -> list[str]:
+    return ["--port", str(free_port()), "--workers", "1", "--artifacts", str(artifacts)]
+
+
 def processes_below(pid: int) -> list[psutil.Process]:
     return list(psutil.Process(pid).children(recursive=True))
 
 
-def test_nobody_is_let_in_without_a_password(server: TeamServer) -> None:
+@pytest.mark.slow
+def test_a_server_from_its_first_start_to_its_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All on one database, one after the other, for each start takes ten seconds.
+
+    Every signal that ends a server: test_ui.py, whose server is the same code.
+    """
+    needs_packages()
+    with postgres() as database:
+        asks_for_a_first_password(database, tmp_path)
+        with team_server(database=database) as server:
+            lets_nobody_in_without_a_password(server)
+            has_artifacts_go_through_it(server, tmp_path, monkeypatch)
+            lets_users_share_studies_but_take_nothing_away_from_others(server)
+            shows_no_secret_on_a_command_line_or_in_a_file(server)
+            leaves_no_process(server.process, signal.SIGTERM, 0)
+            with started_again(server) as process:
+                leaves_no_process(process, signal.SIGKILL, -signal.SIGKILL)
+        refuses_a_database_of_another_version(database, tmp_path)
+
+
+def asks_for_a_first_password(database: str, artifacts: Path) -> None:
+    done = started(*options(artifacts), LAB_DATABASE_URI=database)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("error: The server has no administrator yet, and no password for one.\n")
+    assert "Traceback" not in done.stderr
+
+
+def lets_nobody_in_without_a_password(server: TeamServer) -> None:
     search = f"{server.uri}{API}/experiments/search"
     for auth in (None, (server.user, "another password"), ("nobody", server.password)):
         assert requests.post(search, json={"max_results": 9}, auth=auth, timeout=60).status_code == 401
@@ -61,7 +85,7 @@ def test_nobody_is_let_in_without_a_password(server: TeamServer) -> None:
     assert let_in.status_code == 200
 
 
-def test_artifacts_go_through_the_server(server: TeamServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def has_artifacts_go_through_it(server: TeamServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in server.credentials.items():
         monkeypatch.setenv(name, value)
     client = MlflowClient(server.uri)
@@ -77,7 +101,7 @@ def test_artifacts_go_through_the_server(server: TeamServer, tmp_path: Path, mon
     assert Path(there).read_text() == "something to keep"
 
 
-def test_users_share_studies_but_take_nothing_away_from_others(server: TeamServer) -> None:
+def lets_users_share_studies_but_take_nothing_away_from_others(server: TeamServer) -> None:
     owner, other = (server.user, server.password), ("another", "the password of another user")
 
     def ask(what: str, body: Mapping[str, str], auth: tuple[str, str]) -> requests.Response:
@@ -95,7 +119,7 @@ def test_users_share_studies_but_take_nothing_away_from_others(server: TeamServe
     assert ask("experiments/delete", {"experiment_id": experiment}, owner).status_code == 200
 
 
-def test_no_process_shows_a_secret_on_its_command_line_and_none_is_in_a_file(server: TeamServer) -> None:
+def shows_no_secret_on_a_command_line_or_in_a_file(server: TeamServer) -> None:
     processes = [psutil.Process(server.process.pid), *processes_below(server.process.pid)]
     lines = " ".join(word for process in processes for word in process.cmdline())
     assert "uvicorn" in lines
@@ -110,44 +134,25 @@ def test_no_process_shows_a_secret_on_its_command_line_and_none_is_in_a_file(ser
     assert settings.stat().st_mode & 0o077 == 0
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
-def test_no_process_is_left(number: signal.Signals) -> None:
-    """Every signal that ends a server: test_ui.py, whose server is the same code."""
-    with team_server() as running:
-        below = processes_below(running.process.pid)
-        assert len(below) >= 3  # mlflow, uvicorn, the guard
-        running.process.send_signal(number)
-        assert running.process.wait(60) == (-number if number == signal.SIGKILL else 0)
-        await_end(below)
+def leaves_no_process(process: subprocess.Popen[str], number: signal.Signals, code: int) -> None:
+    below = processes_below(process.pid)
+    assert len(below) >= 3  # mlflow, uvicorn, the guard
+    process.send_signal(number)
+    assert process.wait(60) == code
+    await_end(below)
 
 
-def test_a_first_start_a_later_one_and_one_on_a_database_of_another_version(cluster: str, tmp_path: Path) -> None:
-    options = ["--port", str(free_port()), "--workers", "1", "--artifacts", str(tmp_path)]
-    nobody = started(*options, LAB_DATABASE_URI=cluster)
-    assert (nobody.returncode, nobody.stdout) == (1, "")
-    assert nobody.stderr.startswith("error: The server has no administrator yet, and no password for one.\n")
-    assert "Traceback" not in nobody.stderr
-    command = [sys.executable, "-m", "pipeline.server", *options]
-    for secrets in ({"MLFLOW_AUTH_ADMIN_PASSWORD": PASSWORD}, {}):
-        environment = without_secrets() | {"LAB_DATABASE_URI": cluster} | secrets
-        process = subprocess.Popen(command, cwd=PROJECT, env=environment, stdout=subprocess.PIPE, text=True)
-        try:
-            assert process.stdout is not None
-            assert "the tracking server is at" in process.stdout.readline()
-        finally:
-            process.terminate()
-            process.communicate(timeout=60)
-        assert process.returncode == 0
-    address, password = without_password(cluster)
+def refuses_a_database_of_another_version(database: str, artifacts: Path) -> None:
+    address, password = without_password(database)
     engine = sqlalchemy.create_engine(address, connect_args={"password": password})
     with engine.begin() as connection:
         connection.execute(sqlalchemy.text("UPDATE alembic_version SET version_num = 'deadbeef'"))
     engine.dispose()
-    another = started(*options, LAB_DATABASE_URI=cluster)
-    assert another.returncode == 1
-    assert another.stderr.startswith("error: The database is of another version of MLflow.\n")
-    assert "found version deadbeef" in another.stderr
-    assert "mlflow db upgrade" in another.stderr
+    done = started(*options(artifacts), LAB_DATABASE_URI=database)
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: The database is of another version of MLflow.\n")
+    assert "found version deadbeef" in done.stderr
+    assert "mlflow db upgrade" in done.stderr
 
 
 def test_without_a_database_one_message_says_what_to_set() -> None:

@@ -10,7 +10,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -53,7 +53,7 @@ class TeamServer:
 
 
 @contextmanager
-def started_again(server: TeamServer) -> Iterator[None]:
+def started_again(server: TeamServer) -> Iterator[subprocess.Popen[str]]:
     """The same server after it has ended: its port, database and artifacts, and no password of an administrator."""
     port = server.uri.rpartition(":")[2]
     process = subprocess.Popen(
@@ -67,7 +67,7 @@ def started_again(server: TeamServer) -> Iterator[None]:
     try:
         if process.stdout is None or "the tracking server is at" not in process.stdout.readline():
             raise RuntimeError("the server did not start again")
-        yield
+        yield process
     finally:
         end(process)
 
@@ -103,19 +103,21 @@ def await_end(processes: Sequence[psutil.Process]) -> None:
 
 
 @contextmanager
-def team_server(workers: int = 1, settings: Sequence[str] = FAST) -> Iterator[TeamServer]:
+def team_server(workers: int = 1, settings: Sequence[str] = FAST, database: str | None = None) -> Iterator[TeamServer]:
     """Start PostgreSQL and `python -m pipeline.server`, and make a user who is no administrator.
 
     Args:
         workers: processes of the server.
         settings: of PostgreSQL.
+        database: one that is there, in the place of a PostgreSQL of its own.
     """
     needs_packages()
     user, password, first = (f"{name}-{secrets.token_urlsafe(18)}" for name in ("somebody", "secret", "first"))
-    with postgres(settings) as database, tempfile.TemporaryDirectory(prefix="artifacts-") as artifacts:
+    own = postgres(settings) if database is None else nullcontext(database)
+    with own as address, tempfile.TemporaryDirectory(prefix="artifacts-") as artifacts:
         port = free_port()
         typed = [sys.executable, "-m", "pipeline.server", "--port", str(port), "--workers", str(workers)]
-        environment = {"LAB_DATABASE_URI": database, "MLFLOW_AUTH_ADMIN_PASSWORD": first}
+        environment = {"LAB_DATABASE_URI": address, "MLFLOW_AUTH_ADMIN_PASSWORD": first}
         process = subprocess.Popen(
             [*typed, "--artifacts", artifacts],
             cwd=PROJECT,
@@ -133,7 +135,7 @@ def team_server(workers: int = 1, settings: Sequence[str] = FAST) -> Iterator[Te
                 reader.join(10)
                 raise RuntimeError("".join(said))
             uri = f"http://127.0.0.1:{port}"
-            server = TeamServer(uri, user, password, ("admin", first), database, Path(artifacts), process)
+            server = TeamServer(uri, user, password, ("admin", first), address, Path(artifacts), process)
             server.make_user(user, password)
             yield server
         finally:
