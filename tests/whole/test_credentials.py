@@ -6,25 +6,21 @@ import base64
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import sqlalchemy
 from mlflow import MlflowClient
 
+from pipeline.config.schema import Tracking
+from pipeline.rebuild import rebuild
 from pipeline.tracking.server.checks import without_password
 from tests.support.swept import artifacts, runs_of, statuses
-from tests.support.team_server import TeamServer, team_server, without_secrets
+from tests.support.team_server import TeamServer, without_secrets
 
-FINISHED = ["FINISHED"] * 4
 STUDY = ("experiment=line_y2x", "gradient=backpropagation", "training.epochs=20", "results=results/line_y2x/numpy")
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[TeamServer]:
-    with team_server() as running:
-        yield running
+TWO = ("-m", *STUDY, "optimizer.learning_rate=0.1,0.5", "recording.snapshots=2")
+PASSWORD, WRONG = "MLFLOW_TRACKING_PASSWORD", "another password"
 
 
 def run(lab: Path, module: str, *arguments: str, **credentials: str) -> subprocess.CompletedProcess[str]:
@@ -66,12 +62,12 @@ def rows_with(server: TeamServer, words: list[str]) -> set[str]:
 def test_a_whole_command_leaves_user_and_password_nowhere(
     lab: Path, server: TeamServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    typed = (*STUDY, "study=whole", "tracking=server", f"tracking.uri={server.uri}")
+    typed = (*TWO, "study=whole", "tracking=server", f"tracking.uri={server.uri}")
     done = run(lab, "pipeline.train", *typed, **server.credentials)
     assert (done.returncode, "pending" in done.stderr) == (0, False), done.stderr
     for name, value in server.credentials.items():
         monkeypatch.setenv(name, value)
-    assert list(statuses(lab, "whole", server.uri).values()) == FINISHED
+    assert list(statuses(lab, "whole", server.uri).values()) == ["FINISHED"] * 3
     secrets = secrets_of(server)
     assert not any(secret in done.stdout + done.stderr for secret in secrets)
     assert {path.name for path in lab.iterdir()} >= {".points", "results", "multirun"}
@@ -91,34 +87,31 @@ def test_a_whole_command_leaves_user_and_password_nowhere(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("wrong", ["nothing", "another password"])
 def test_a_wrong_password_costs_nothing_but_a_command(
-    lab: Path, server: TeamServer, wrong: str, monkeypatch: pytest.MonkeyPatch
+    lab: Path, server: TeamServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    study = f"wrong_{len(wrong)}"
+    """What is told where there is none: test_store.py."""
     where = ("tracking=server", f"tracking.uri={server.uri}")
-    given = {} if wrong == "nothing" else server.credentials | {"MLFLOW_TRACKING_PASSWORD": wrong}
-    done = run(lab, "pipeline.train", *STUDY, f"study={study}", *where, **given)
+    done = run(lab, "pipeline.train", *TWO, "study=wrong", *where, **server.credentials | {PASSWORD: WRONG})
     assert done.returncode == 0
-    assert "3 of 3 points are pending" in done.stderr
-    told = "asks for a user and a password" if wrong == "nothing" else "does not know the user and password"
-    assert told in done.stderr
+    assert "2 of 2 points are pending" in done.stderr
+    assert "does not know the user and password" in done.stderr
     assert "Traceback" not in done.stderr
-    assert wrong == "nothing" or (wrong not in done.stderr and files_with(lab, [wrong]) == [])
-    rebuilt = run(lab, "pipeline.rebuild", *where, **server.credentials)
-    assert (rebuilt.returncode, rebuilt.stdout) == (0, f"{study} numpy: 3 points, 3 written\n"), rebuilt.stderr
+    assert WRONG not in done.stderr
+    assert files_with(lab, [WRONG]) == []
     for name, value in server.credentials.items():
         monkeypatch.setenv(name, value)
-    assert list(statuses(lab, study, server.uri).values()) == FINISHED
+    assert rebuild(Tracking(name="server", uri=server.uri), lab, lab / "results") == [("wrong numpy", 2, 2)]
+    assert list(statuses(lab, "wrong", server.uri).values()) == ["FINISHED"] * 3
 
 
-@pytest.mark.parametrize("module", ["pipeline.train", "pipeline.rebuild"])
 @pytest.mark.parametrize(
-    "typed",
+    ("module", "typed"),
     [
-        ("tracking=server", "tracking.uri=http://anna:sesame@127.0.0.1:5000"),
-        ("tracking=http://anna:sesame@127.0.0.1:5000",),
-        ("-m", "tracking=server", "+tracking.url='https://anna:ses@ame@127.0.0.1'"),
+        ("pipeline.train", ("tracking=server", "tracking.uri=http://anna:sesame@127.0.0.1:5000")),
+        ("pipeline.train", ("tracking=http://anna:sesame@127.0.0.1:5000",)),
+        ("pipeline.train", ("-m", "tracking=server", "+tracking.url='https://anna:ses@ame@127.0.0.1'")),
+        ("pipeline.rebuild", ("-m", "tracking=server", "+tracking.url='https://anna:ses@ame@127.0.0.1'")),
     ],
 )
 def test_a_password_that_is_typed_is_refused_before_anything_is_written(
