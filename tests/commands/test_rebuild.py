@@ -15,9 +15,20 @@ from omegaconf import OmegaConf
 from pipeline.config.schema import Tracking
 from pipeline.rebuild import rebuild, task
 from pipeline.system.errors import LabError
-from tests.support.swept import at_epoch, in_mlflow, interrupt, killed, on_disk, rates, runs_of, statuses, swept
+from tests.support.swept import (
+    at_epoch,
+    in_mlflow,
+    interrupt,
+    killed,
+    on_disk,
+    plain_runs,  # noqa: F401 - a fixture
+    rates,
+    runs_of,
+    statuses,
+    swept,
+)
 
-pytestmark = pytest.mark.usefixtures("sketched")
+pytestmark = pytest.mark.usefixtures("plain_runs")
 LOCAL = Tracking(name="local", uri=None)
 RATES = ("0.1", "0.01")
 GRID = rates(*RATES, more=["results=results/line_y2x/numpy"])
@@ -29,7 +40,7 @@ def with_times(project: Path) -> dict[str, object]:
 
 
 @pytest.fixture(scope="module")
-def grid(tmp_path_factory: pytest.TempPathFactory, empty_store: Path, sketched: None) -> Path:
+def grid(tmp_path_factory: pytest.TempPathFactory, empty_store: Path, plain_runs: None) -> Path:  # noqa: F811
     """A project in which GRID was trained; not to be changed."""
     project = tmp_path_factory.mktemp("grid")
     (project / "mlruns").mkdir()
@@ -286,19 +297,10 @@ def test_a_password_in_an_address_is_refused_and_not_repeated() -> None:
     assert "sesame" not in str(refusal.value)
 
 
-@pytest.mark.slow
-def test_rebuild_from_the_command_line(lab: Path, empty_store: Path) -> None:
-    def run(*arguments: str) -> str:
-        done = subprocess.run(
-            [sys.executable, "-m", *arguments], cwd=lab, capture_output=True, text=True, timeout=250, check=False
-        )
-        assert done.returncode == 0, done.stderr
-        return done.stdout
-
-    (lab / "mlruns").mkdir()
-    shutil.copy(empty_store, lab / "mlruns" / "mlflow.db")
-    run("pipeline.train", "experiment=two_bits", "training.epochs=20", "results=results/two_bits/numpy")
-    shutil.rmtree(lab / "mlruns")
-    shutil.rmtree(lab / ".points")
-    assert run("pipeline.rebuild") == "two_bits numpy: 1 points, 1 written\n"
-    assert statuses(lab, "two_bits") == {"learning_rate=1 epochs=20": "FINISHED"}
+def test_rebuild_from_the_command_line(lab: Path, grid: Path, empty_store: Path) -> None:
+    other = without_mlflow(grid, lab, empty_store, "results")
+    done = subprocess.run(
+        [sys.executable, "-m", "pipeline.rebuild"], cwd=other, capture_output=True, text=True, timeout=250, check=False
+    )
+    assert (done.returncode, done.stdout) == (0, "line_y2x numpy: 2 points, 2 written\n"), done.stderr
+    assert set(statuses(other).values()) == {"FINISHED"}

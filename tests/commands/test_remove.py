@@ -20,9 +20,16 @@ from pipeline.points.folder import PointFolder
 from pipeline.remove import task
 from pipeline.system.errors import LabError
 from pipeline.tracking.store import store_uri
-from tests.support.swept import in_mlflow, on_disk, rates, runs_of, swept
+from tests.support.swept import (  # noqa: F401 - plain_runs is a fixture
+    in_mlflow,
+    on_disk,
+    plain_runs,
+    rates,
+    runs_of,
+    swept,
+)
 
-pytestmark = pytest.mark.usefixtures("sketched")
+pytestmark = pytest.mark.usefixtures("plain_runs")
 
 
 def train_two_studies(project: Path) -> None:
@@ -41,7 +48,7 @@ def two_studies(project: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture(scope="module")
-def kept_studies(tmp_path_factory: pytest.TempPathFactory, empty_store: Path, sketched: None) -> Path:
+def kept_studies(tmp_path_factory: pytest.TempPathFactory, empty_store: Path, plain_runs: None) -> Path:  # noqa: F811
     """The same, for tests that leave it as it is."""
     project = tmp_path_factory.mktemp("kept")
     (project / "mlruns").mkdir()
