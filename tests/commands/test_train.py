@@ -19,7 +19,6 @@ from pipeline.system import cli
 from pipeline.tracking.store import store_uri
 from pipeline.train import TrainCommand
 
-
 def run(project: Path, *arguments: str, options: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:
     done = subprocess.run(
         [sys.executable, *options, "-m", "pipeline.train", *arguments],
@@ -116,15 +115,9 @@ def test_a_single_run(ready: Path) -> None:
 
 @pytest.mark.slow
 def test_the_basic_launcher_gives_the_same_numbers(ready: Path) -> None:
-    grid = (
-        "-m",
-        "experiment=three_bits",
-        "optimizer.learning_rate=0.1,10",
-        "model.hidden_size=2,3",
-        "training.epochs=60",
-    )
-    stacked = run(ready, *grid, "results=a")
-    basic = run(ready, *grid, "results=b", "force=true", "hydra/launcher=basic")
+    common = ("-m", "experiment=three_bits", "optimizer.learning_rate=0.1,10", "training.epochs=60")
+    stacked = run(ready, *common, "model.hidden_size=2,3", "results=a")
+    basic = run(ready, *common, "model.hidden_size=3", "results=b", "force=true", "hydra/launcher=basic")
     told_a, told_b = (json.loads((ready / name / "sweep.json").read_text())["points"] for name in ("a", "b"))
     assert [row["name"] for row in told_a] == [
         "learning_rate=0.1 hidden_size=2 epochs=60",
@@ -132,8 +125,8 @@ def test_the_basic_launcher_gives_the_same_numbers(ready: Path) -> None:
         "learning_rate=10 hidden_size=2 epochs=60",
         "learning_rate=10 hidden_size=3 epochs=60",
     ]
-    assert told_a == told_b
-    for row in told_a:
+    assert told_b == [told_a[1], told_a[3]]
+    for row in told_b:
         a, b = ready / "a" / row["folder"], ready / "b" / row["folder"]
         assert journal(a) == journal(b)
         one, other = read_point(a, row["name"]), read_point(b, row["name"])
@@ -143,10 +136,11 @@ def test_the_basic_launcher_gives_the_same_numbers(ready: Path) -> None:
         }
         assert (one.outcome.points_in_pass, other.outcome.points_in_pass) == (2, 1)
     assert "points 1, 3 of 4" in stacked.stderr
-    assert "point 4" in basic.stderr
-    for folder in (ready / "multirun" / "three_bits").iterdir():
-        assert {path.name for path in folder.iterdir()} == {"0", "1", "2", "3", "multirun.yaml"}
-        assert (folder / "2" / ".hydra" / "config.yaml").exists()
+    assert "point 2" in basic.stderr
+    folders = sorted((ready / "multirun" / "three_bits").iterdir())  # by the time at which they began
+    for folder, jobs in zip(folders, ({"0", "1", "2", "3"}, {"0", "1"}), strict=True):
+        assert {path.name for path in folder.iterdir()} == jobs | {"multirun.yaml"}
+        assert (folder / "1" / ".hydra" / "config.yaml").exists()
     client = MlflowClient(store_uri(ready))
     experiment = client.get_experiment_by_name("three_bits")
     assert experiment is not None
@@ -154,4 +148,4 @@ def test_the_basic_launcher_gives_the_same_numbers(ready: Path) -> None:
     parents = [run.info.run_id for run in runs if "mlflow.parentRunId" not in run.data.tags]
     assert len(parents) == 2
     children = [sum(run.data.tags.get("mlflow.parentRunId") == parent for run in runs) for parent in parents]
-    assert sorted(children) == [0, 4]  # what was trained again has replaced its runs
+    assert sorted(children) == [2, 2]  # what was trained again has replaced its runs
