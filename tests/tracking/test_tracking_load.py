@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -13,8 +13,8 @@ import pytest
 from benchmarks import tracking_load
 from benchmarks.load_check import check_list, check_runs
 from benchmarks.load_writer import CREATE, KINDS, Load, Report, values_of, write
-from benchmarks.tracking_load import check_all, main, percentile, prepare_load, summed_up, write_all
-from tests.support.flaky_server import Fault, FlakyProxy, mlflow_server
+from benchmarks.tracking_load import main, percentile, prepare_load, summed_up
+from tests.support.flaky_server import Fault, FlakyProxy, server_thread
 from tests.support.postgres import NEEDED, programs
 from tests.support.services import missing
 from tests.support.team_server import needs_packages
@@ -28,8 +28,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def port(folder: Path) -> Iterator[int]:
-    with mlflow_server(folder) as number:
+def port(folder: Path, empty_store: Path) -> Iterator[int]:
+    with server_thread(folder, empty_store) as number:
         yield number
 
 
@@ -51,16 +51,6 @@ def changed(folder: Path, statement: str, *values: object) -> None:
     """Change the server's store behind its back."""
     with closing(sqlite3.connect(folder / "server.db", timeout=60)) as store, store:
         assert store.execute(statement, values).rowcount > 0
-
-
-def test_all_that_writers_write_at_once_is_there_once(port: int, load: Load) -> None:
-    reports = write_all(load, 2, RUNS)
-    figures = summed_up(load, reports)
-    assert (figures["writers"], figures["runs"], figures["errors"], figures["reasons"]) == (2, RUNS, 0, {})
-    assert {kind: told["calls"] for kind, told in figures["calls"].items()} == dict.fromkeys(KINDS, RUNS)
-    assert check_all(load, reports) == {
-        "runs_read": RUNS, "values_read": RUNS * VALUES, "lost": 0, "double": 0, "examples": []
-    }  # fmt: skip
 
 
 @pytest.mark.parametrize("fault", ["error", "drop", "lose"])
@@ -168,7 +158,7 @@ def test_a_machine_without_postgresql(monkeypatch: pytest.MonkeyPatch, capsys: p
 
 
 @pytest.mark.slow
-def test_the_command_on_a_server_of_its_own(
+def test_the_command_on_a_server_of_its_own_loses_nothing_of_what_writers_write_at_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     if programs() is None:
@@ -176,26 +166,29 @@ def test_the_command_on_a_server_of_its_own(
     needs_packages()
     monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "set again when the test is over")
     monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "set again when the test is over")
-    typed = ["--writers", "3", "--runs", "7", "--points", str(VALUES), "--workers", "1"]
+    typed = ["--writers", "3", "--runs", f"{RUNS}", "--points", str(VALUES), "--workers", "1"]
     assert main([*typed, "--json", str(tmp_path / "load.json")]) == 0
-    assert "7 runs by 3 writers in " in capsys.readouterr().out
+    assert f"{RUNS} runs by 3 writers in " in capsys.readouterr().out
     (figures,) = json.loads((tmp_path / "load.json").read_text())["loads"]
-    assert (figures["runs"], figures["errors"], figures["workers"]) == (7, 0, 1)
-    assert figures["read_back"]["values_read"] == 7 * VALUES
+    assert (figures["writers"], figures["runs"], figures["errors"], figures["reasons"]) == (3, RUNS, 0, {})
+    assert figures["workers"] == 1
+    assert {kind: told["calls"] for kind, told in figures["calls"].items()} == dict.fromkeys(KINDS, RUNS)
+    assert figures["read_back"] == {
+        "runs_read": RUNS, "values_read": RUNS * VALUES, "lost": 0, "double": 0, "examples": []
+    }  # fmt: skip
     assert figures["database_bytes_per_run"] > 0
     assert figures["processor_seconds"]["server"] > 0
 
 
 def test_a_sweep_has_a_row_for_each_number_of_workers_and_writers(
-    port: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def measured(uri: str, writers: int, runs: int, values: int, server: object) -> tracking_load.Figures:
-        load = prepare_load(uri, values)
-        reports: Sequence[Report] = [write(load, range(runs))]
-        return summed_up(load, reports) | {"read_back": check_all(load, reports), "asked": (writers, runs)}
+        told = {"runs_per_second": 2.5, "values_per_second": 20, "calls": {"values": {"p50": 1.5, "p95": 2.5}}}
+        return told | {"errors": 0, "read_back": {"lost": 0, "double": 0}, "asked": (uri, writers, runs, values)}
 
     class Server:
-        uri = f"http://127.0.0.1:{port}"
+        uri = "there"
 
         def __enter__(self) -> Server:
             return self
@@ -208,6 +201,8 @@ def test_a_sweep_has_a_row_for_each_number_of_workers_and_writers(
     monkeypatch.setattr(tracking_load, "WRITERS", (1, 3))
     monkeypatch.setattr(tracking_load, "WORKERS", (1, 2))
     told = tracking_load.sweep(2, 8)
-    assert [(one["workers"], *one["asked"]) for one in told] == [(1, 1, 2), (1, 3, 3), (2, 1, 2), (2, 3, 3)]
+    asked = [("there", 1, 2, 8), ("there", 3, 3, 8)]  # no fewer runs than writers
+    assert [(one["workers"], one["asked"]) for one in told] == [(workers, ask) for workers in (1, 2) for ask in asked]
     rows = capsys.readouterr().out.splitlines()[2:]
+    assert rows[0] == "| 1 | 1 | 2.5 | 20 | 1.5 | 2.5 | 0 | 0 | 0 |"
     assert [row.split(" | ")[:2] for row in rows] == [["| 1", "1"], ["| 1", "3"], ["| 2", "1"], ["| 2", "3"]]
