@@ -19,11 +19,11 @@ import psutil
 import pytest
 from playwright.sync_api import Locator, Page, expect, sync_playwright
 
-from tests.support.swept import by_name
+from tests.support.swept import by_name, request, swept
 
 SCREENSHOTS = os.environ.get("LAB_SCREENSHOTS")
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-SMALL = ("optimizer.learning_rate=0.1,10", "model.hidden_size=4,32", "training.epochs=500")
+SMALL = [(f"optimizer.learning_rate={rate}", f"model.hidden_size={size}") for rate in ("0.1", "10") for size in (4, 32)]
 WIDTH, HEIGHT = 1400, 1300
 PATIENCE = 60_000
 """Milliseconds that a busy machine is given for any one thing to be seen."""
@@ -77,13 +77,21 @@ def rgb(colour: str) -> str:
     return f"rgb({', '.join(str(int(colour[place : place + 2], 16)) for place in (1, 3, 5))})"
 
 
+def train(project: Path) -> None:
+    """The study in full, by its command; or a small grid, in this process."""
+    if SCREENSHOTS is None:
+        swept(project, [request(*own, common=("experiment=three_bits", "training.epochs=100")) for own in SMALL])
+        return
+    typed = [sys.executable, "-m", "pipeline.train", "-m", "experiment=three_bits"]
+    done = subprocess.run(typed, cwd=project, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.usefixtures("sketched")
 def test_what_a_person_sees(lab: Path, empty_store: Path) -> None:
     (lab / "mlruns").mkdir()
     shutil.copy(empty_store, lab / "mlruns" / "mlflow.db")
-    grid = () if SCREENSHOTS else SMALL
-    train = [sys.executable, "-m", "pipeline.train", "-m", "experiment=three_bits", *grid]
-    done = subprocess.run(train, cwd=lab, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+    train(lab)
     runs = {name: run for name, run in by_name(lab, "three_bits").items() if run.data.tags["lab.role"] == "point"}
     assert len(runs) == (14 if SCREENSHOTS else 4)
     with opened_ui(lab) as (command, links), browser_page() as page:
