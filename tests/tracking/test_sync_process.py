@@ -34,7 +34,7 @@ from tests.support.swept import (
 )
 
 pytestmark = pytest.mark.usefixtures("sketched")
-GRID = ("0.01", "5", "0.1")
+GRID = rates("0.01", "5", "0.1", more=["recording.snapshots=2"])  # few images
 
 
 class Apart:
@@ -70,11 +70,11 @@ def test_it_writes_what_a_thread_beside_the_training_writes(
     calm = tmp_path_factory.mktemp("calm")
     (calm / "mlruns").mkdir()
     (calm / "mlruns" / "mlflow.db").write_bytes(empty_store.read_bytes())
-    swept(calm, rates(*GRID))
+    swept(calm, GRID)
     capfd.readouterr()
     at_epoch(monkeypatch, 9, lambda: None)
     monkeypatch.setenv("PYTHONPROFILEIMPORTTIME", "1")
-    command = Apart(project, rates(*GRID))
+    command = Apart(project, GRID)
     command.run()
     told = capfd.readouterr().err
     imported = {line.split("|")[-1].strip().split(".")[0] for line in told.splitlines() if line.startswith("import")}
@@ -89,7 +89,7 @@ def test_it_writes_what_a_thread_beside_the_training_writes(
 def test_a_signal_to_all_processes_of_a_terminal_leaves_killed_runs(
     project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    command = Apart(project, rates(*GRID))
+    command = Apart(project, GRID)
 
     def stop() -> None:
         for number in (signal.SIGINT, signal.SIGTERM):
@@ -109,7 +109,7 @@ def test_a_signal_to_all_processes_of_a_terminal_leaves_killed_runs(
 def test_a_process_that_is_killed_costs_no_point(
     project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    command = Apart(project, rates(*GRID))
+    command = Apart(project, GRID)
     at_epoch(monkeypatch, 9, command.process.kill)
     command.run()
     told = capsys.readouterr()
