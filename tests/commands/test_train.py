@@ -7,6 +7,7 @@ import json
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,8 @@ from pipeline.points.reading import read_point
 from pipeline.system import cli
 from pipeline.tracking.store import store_uri
 from pipeline.train import TrainCommand
+from tests.support.swept import plain_runs  # noqa: F401 - a fixture
+
 
 def run(project: Path, *arguments: str, options: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:
     done = subprocess.run(
@@ -39,6 +42,26 @@ def ready(lab: Path, empty_store: Path) -> Path:
     (lab / "mlruns").mkdir()
     shutil.copy(empty_store, lab / "mlruns" / "mlflow.db")
     return lab
+
+
+Here = Callable[..., tuple[str, str]]
+
+
+@pytest.fixture
+def here(project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Here:
+    """The command in this process, whose MLflow is imported already; gives what it said."""
+    monkeypatch.chdir(project)
+    monkeypatch.setattr("pipeline.train.PROJECT", project)
+    monkeypatch.setattr("pipeline.tracking.sync.process.launch", lambda first: None)
+
+    def train(*arguments: str) -> tuple[str, str]:
+        monkeypatch.setattr(sys, "argv", ["train", *arguments])
+        command = TrainCommand()
+        assert cli.run(command.train_point, "config", command.finish) == 0
+        said = capsys.readouterr()
+        return said.out, said.err
+
+    return train
 
 
 def runs_of(project: Path, study: str) -> dict[str, Run]:
@@ -102,23 +125,24 @@ def test_a_study_from_the_command_line_without_tensorflow_and_mlflow(ready: Path
     assert points[1].outcome.final["weights/weight"] == pytest.approx(2, abs=1e-3)
 
 
-def test_a_single_run(ready: Path) -> None:
-    done = run(ready, "experiment=two_bits", "training.epochs=50")
-    assert len(done.stdout.splitlines()) == 2
-    assert "two_bits numpy: learning_rate=1 epochs=50: 50 epochs" in done.stderr
-    runs = runs_of(ready, "two_bits")
+@pytest.mark.usefixtures("plain_runs")
+def test_a_single_run(project: Path, here: Here) -> None:
+    out, err = here("experiment=two_bits", "training.epochs=50")
+    assert len(out.splitlines()) == 2
+    assert "two_bits numpy: learning_rate=1 epochs=50: 50 epochs" in err
+    runs = runs_of(project, "two_bits")
     assert {name: run.info.status for name, run in runs.items()} == {"learning_rate=1 epochs=50": "FINISHED"}
-    assert len([path for path in (ready / ".points").iterdir() if not path.name.startswith(".")]) == 1
-    assert not (ready / "results").exists()
-    assert [path.name for path in (ready / "outputs").iterdir()] == ["two_bits"]
+    assert len([path for path in (project / ".points").iterdir() if not path.name.startswith(".")]) == 1
+    assert not (project / "results").exists()
+    assert [path.name for path in (project / "outputs").iterdir()] == ["two_bits"]
 
 
-@pytest.mark.slow
-def test_the_basic_launcher_gives_the_same_numbers(ready: Path) -> None:
+@pytest.mark.usefixtures("plain_runs")
+def test_the_basic_launcher_gives_the_same_numbers(project: Path, here: Here) -> None:
     common = ("-m", "experiment=three_bits", "optimizer.learning_rate=0.1,10", "training.epochs=60")
-    stacked = run(ready, *common, "model.hidden_size=2,3", "results=a")
-    basic = run(ready, *common, "model.hidden_size=3", "results=b", "force=true", "hydra/launcher=basic")
-    told_a, told_b = (json.loads((ready / name / "sweep.json").read_text())["points"] for name in ("a", "b"))
+    _, stacked = here(*common, "model.hidden_size=2,3", "results=a")
+    _, basic = here(*common, "model.hidden_size=3", "results=b", "force=true", "hydra/launcher=basic")
+    told_a, told_b = (json.loads((project / name / "sweep.json").read_text())["points"] for name in ("a", "b"))
     assert [row["name"] for row in told_a] == [
         "learning_rate=0.1 hidden_size=2 epochs=60",
         "learning_rate=0.1 hidden_size=3 epochs=60",
@@ -127,7 +151,7 @@ def test_the_basic_launcher_gives_the_same_numbers(ready: Path) -> None:
     ]
     assert told_b == [told_a[1], told_a[3]]
     for row in told_b:
-        a, b = ready / "a" / row["folder"], ready / "b" / row["folder"]
+        a, b = project / "a" / row["folder"], project / "b" / row["folder"]
         assert journal(a) == journal(b)
         one, other = read_point(a, row["name"]), read_point(b, row["name"])
         assert one.history.tables == other.history.tables
@@ -135,13 +159,13 @@ def test_the_basic_launcher_gives_the_same_numbers(ready: Path) -> None:
             s: {k: v.tobytes() for k, v in w.items()} for s, w in other.history.snapshots.items()
         }
         assert (one.outcome.points_in_pass, other.outcome.points_in_pass) == (2, 1)
-    assert "points 1, 3 of 4" in stacked.stderr
-    assert "point 2" in basic.stderr
-    folders = sorted((ready / "multirun" / "three_bits").iterdir())  # by the time at which they began
+    assert "points 1, 3 of 4" in stacked
+    assert "point 2" in basic
+    folders = sorted((project / "multirun" / "three_bits").iterdir())  # by the time at which they began
     for folder, jobs in zip(folders, ({"0", "1", "2", "3"}, {"0", "1"}), strict=True):
         assert {path.name for path in folder.iterdir()} == jobs | {"multirun.yaml"}
         assert (folder / "1" / ".hydra" / "config.yaml").exists()
-    client = MlflowClient(store_uri(ready))
+    client = MlflowClient(store_uri(project))
     experiment = client.get_experiment_by_name("three_bits")
     assert experiment is not None
     runs = client.search_runs([experiment.experiment_id])

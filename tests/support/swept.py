@@ -25,8 +25,10 @@ from pipeline.sweep.pacing import StackCheckpoints
 from pipeline.sweep.sweep import Sweep
 from pipeline.system.files import write_file
 from pipeline.system.project import PROJECT
+from pipeline.tracking import models
 from pipeline.tracking.pages import presentation
 from pipeline.tracking.store import store_uri
+from pipeline.tracking.sync import thread
 from tests.support.trained import config
 
 STUDY = ("experiment=line_y2x", "gradient=backpropagation", "training.epochs=30")
@@ -37,26 +39,32 @@ Content = dict[str, dict[str, Any]]
 
 
 def make_plain(patch: pytest.MonkeyPatch) -> None:
-    """Let sweeps draw no figures, and put one small image into MLflow in place of those of each snapshot.
+    """Let sweeps draw no figures, and put one small image and models without weights into MLflow.
 
-    Those are half of what writing a point to MLflow takes. A tenth is MLflow looking, at every request to a server,
-    for packages of Databricks that are not installed.
+    Images of each snapshot, and models, are most of what writing a point to MLflow takes. A tenth is MLflow looking,
+    at every request to a server, for packages of Databricks that are not installed.
     """
 
     def sketch(file: Path, _: object) -> None:
         write_file(file, lambda new: new.write_bytes(b"\x89PNG\r\n\x1a\n"))
+
+    def sketch_of_a_model(folder: Path, *_: object) -> None:
+        folder.mkdir(exist_ok=True)
+        (folder / "MLmodel").write_text("flavors: {}\n")
 
     patch.setattr(training_module, "point_figures", lambda *arguments: [("curves", "sketch")])
     patch.setattr(sweep_module, "sweep_figures", lambda *arguments: [("curves_by_rate", "sketch")])
     patch.setattr(training_module, "write_png", sketch)
     patch.setattr(sweep_module, "write_png", sketch)
     patch.setattr(presentation, "_images", lambda point: [("fit", 0, Image.new("RGB", (8, 8)))])
+    patch.setattr(models, "write_model", sketch_of_a_model)
+    patch.setattr(thread, "list_packages", lambda: None)
     patch.setattr(DatabricksRequestHeaderProvider, "in_context", lambda self: False)
 
 
 @pytest.fixture(scope="module")
 def plain_runs() -> Iterator[None]:
-    """See `make_plain`; for tests that look at no image."""
+    """See `make_plain`; for tests that look at no image, and load no model."""
     with pytest.MonkeyPatch.context() as patch:
         make_plain(patch)
         yield

@@ -365,7 +365,7 @@ def train_in_a_process(project: Path, grid: list[Request], number: int) -> None:
 @pytest.mark.slow
 def test_sweeps_that_start_at_once_on_a_store_that_is_not_there(tmp_path: Path) -> None:
     context = multiprocessing.get_context("forkserver")
-    needed = ("mlflow.store.tracking.sqlalchemy_store", "mlflow.pyfunc", "alembic.command", "matplotlib.colors")
+    needed = ("mlflow.store.tracking.sqlalchemy_store", "alembic.command", "matplotlib.colors")
     context.set_forkserver_preload([*needed, "pipeline.sweep.sweep", "tests.support.swept"])
     asked = [("the_same", 1), ("the_same", 1), ("the_same", 2), ("other", 3)]
     processes = [
