@@ -53,7 +53,7 @@ class TeamServer:
 
 
 @contextmanager
-def started_again(server: TeamServer) -> Iterator[subprocess.Popen[str]]:
+def started_again(server: TeamServer) -> Iterator[None]:
     """The same server after it has ended: its port, database and artifacts, and no password of an administrator."""
     port = server.uri.rpartition(":")[2]
     process = subprocess.Popen(
@@ -67,7 +67,7 @@ def started_again(server: TeamServer) -> Iterator[subprocess.Popen[str]]:
     try:
         if process.stdout is None or "the tracking server is at" not in process.stdout.readline():
             raise RuntimeError("the server did not start again")
-        yield process
+        yield
     finally:
         end(process)
 
