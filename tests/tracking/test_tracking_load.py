@@ -1,8 +1,10 @@
-"""The load on a tracking server: that nothing is lost, that what fails is counted, and that a loss would be seen."""
+"""The load on a tracking server: that what fails is counted, and that a loss would be seen.
+
+That nothing is lost of what several processes write: test_load_command.py.
+"""
 
 from __future__ import annotations
 
-import json
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
@@ -12,12 +14,9 @@ import pytest
 
 from benchmarks import tracking_load
 from benchmarks.load_check import check_list, check_runs
-from benchmarks.load_writer import CREATE, KINDS, Load, Report, values_of, write
+from benchmarks.load_writer import CREATE, Load, Report, values_of, write
 from benchmarks.tracking_load import main, percentile, prepare_load, summed_up
 from tests.support.flaky_server import Fault, FlakyProxy, server_thread
-from tests.support.postgres import NEEDED, programs
-from tests.support.services import missing
-from tests.support.team_server import needs_packages
 
 RUNS, VALUES = 6, 42
 
@@ -155,29 +154,6 @@ def test_a_machine_without_postgresql(monkeypatch: pytest.MonkeyPatch, capsys: p
     monkeypatch.setattr(tracking_load, "programs", lambda: None)
     assert main(["--runs", "1"]) == 1
     assert "--uri URI" in capsys.readouterr().err
-
-
-@pytest.mark.slow
-def test_the_command_on_a_server_of_its_own_loses_nothing_of_what_writers_write_at_once(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    if programs() is None:
-        missing(NEEDED)
-    needs_packages()
-    monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "set again when the test is over")
-    monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "set again when the test is over")
-    typed = ["--writers", "3", "--runs", f"{RUNS}", "--points", str(VALUES), "--workers", "1"]
-    assert main([*typed, "--json", str(tmp_path / "load.json")]) == 0
-    assert f"{RUNS} runs by 3 writers in " in capsys.readouterr().out
-    (figures,) = json.loads((tmp_path / "load.json").read_text())["loads"]
-    assert (figures["writers"], figures["runs"], figures["errors"], figures["reasons"]) == (3, RUNS, 0, {})
-    assert figures["workers"] == 1
-    assert {kind: told["calls"] for kind, told in figures["calls"].items()} == dict.fromkeys(KINDS, RUNS)
-    assert figures["read_back"] == {
-        "runs_read": RUNS, "values_read": RUNS * VALUES, "lost": 0, "double": 0, "examples": []
-    }  # fmt: skip
-    assert figures["database_bytes_per_run"] > 0
-    assert figures["processor_seconds"]["server"] > 0
 
 
 def test_a_sweep_has_a_row_for_each_number_of_workers_and_writers(

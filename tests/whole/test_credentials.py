@@ -15,7 +15,7 @@ from mlflow import MlflowClient
 from pipeline.config.schema import Tracking
 from pipeline.rebuild import rebuild
 from pipeline.tracking.server.checks import without_password
-from tests.support.swept import artifacts, runs_of, statuses
+from tests.support.swept import artifacts, rates, runs_of, statuses, swept
 from tests.support.team_server import TeamServer, without_secrets
 
 STUDY = ("experiment=line_y2x", "gradient=backpropagation", "training.epochs=20", "results=results/line_y2x/numpy")
@@ -86,23 +86,22 @@ def test_a_whole_command_leaves_user_and_password_nowhere(
     assert rows_with(server, secrets[1:]) == set()
 
 
-@pytest.mark.slow
 def test_a_wrong_password_costs_nothing_but_a_command(
-    lab: Path, server: TeamServer, monkeypatch: pytest.MonkeyPatch
+    project: Path, server: TeamServer, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """What is told where there is none: test_store.py."""
-    where = ("tracking=server", f"tracking.uri={server.uri}")
-    done = run(lab, "pipeline.train", *TWO, "study=wrong", *where, **server.credentials | {PASSWORD: WRONG})
-    assert done.returncode == 0
-    assert "2 of 2 points are pending" in done.stderr
-    assert "does not know the user and password" in done.stderr
-    assert "Traceback" not in done.stderr
-    assert WRONG not in done.stderr
-    assert files_with(lab, [WRONG]) == []
-    for name, value in server.credentials.items():
+    for name, value in (server.credentials | {PASSWORD: WRONG}).items():
         monkeypatch.setenv(name, value)
-    assert rebuild(Tracking(name="server", uri=server.uri), lab, lab / "results") == [("wrong numpy", 2, 2)]
-    assert list(statuses(lab, "wrong", server.uri).values()) == ["FINISHED"] * 3
+    swept(project, rates("0.1", "0.5", more=["study=wrong", "tracking=server", f"tracking.uri={server.uri}"]))
+    told = capsys.readouterr().err
+    assert "2 of 2 points are pending" in told
+    assert "does not know the user and password" in told
+    assert "Traceback" not in told
+    assert WRONG not in told
+    assert files_with(project, [WRONG]) == [] != files_with(project, ["wrong"])
+    monkeypatch.setenv(PASSWORD, server.password)
+    assert rebuild(Tracking(name="server", uri=server.uri), project, project / "results") == [("wrong numpy", 2, 2)]
+    assert list(statuses(project, "wrong", server.uri).values()) == ["FINISHED"] * 3
 
 
 @pytest.mark.parametrize(
