@@ -22,6 +22,7 @@ from tests.support.team_server import (
     TeamServer,
     await_end,
     needs_packages,
+    started_again,
     team_server,
     without_secrets,
 )
@@ -51,7 +52,7 @@ def test_a_server_from_its_first_start_to_its_last(tmp_path: Path, monkeypatch: 
     """All on one database, one after the other, for each start takes ten seconds.
 
     Every signal that ends a server, and what is left: test_ui.py and test_server_process.py, whose server is the same
-    code. A start again, without a password: test_cluster_launcher.py.
+    code.
     """
     needs_packages()
     with postgres() as database:
@@ -62,6 +63,7 @@ def test_a_server_from_its_first_start_to_its_last(tmp_path: Path, monkeypatch: 
             lets_users_share_studies_but_take_nothing_away_from_others(server)
             shows_no_secret_on_a_command_line_or_in_a_file(server)
             leaves_no_process(server.process)
+            starts_again_without_a_first_password(server)
         refuses_a_database_of_another_version(database, tmp_path)
 
 
@@ -137,6 +139,13 @@ def leaves_no_process(process: subprocess.Popen[str]) -> None:
     process.terminate()
     assert process.wait(60) == 0
     await_end(below)
+
+
+def starts_again_without_a_first_password(server: TeamServer) -> None:
+    with started_again(server):
+        search = f"{server.uri}{API}/experiments/search"
+        found = requests.post(search, json={"max_results": 9}, auth=(server.user, server.password), timeout=60)
+        assert {"artifacts", "shared"} <= {experiment["name"] for experiment in found.json()["experiments"]}
 
 
 def refuses_a_database_of_another_version(database: str, artifacts: Path) -> None:
