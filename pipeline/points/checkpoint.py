@@ -19,6 +19,7 @@ from pydantic import TypeAdapter
 
 from pipeline.backends.contract import State
 from pipeline.backends.shared.history import History
+from pipeline.backends.shared.initial_weights import Weights
 from pipeline.system.files import write_file
 from pipeline.system.formats import read_arrays, read_one_array
 
@@ -82,7 +83,7 @@ def write_checkpoint(file: Path, checkpoint: Checkpoint) -> None:
     )
     arrays = {"record": np.frombuffer(json.dumps(vars(record)).encode(), np.uint8)}
     arrays |= {f"state/{name}": array for name, array in checkpoint.state.items()}
-    arrays |= {f"snapshots/{name}": array for name, array in stack_snapshots(history).items()}
+    arrays |= {f"snapshots/{name}": array for name, array in stack_snapshots(history.snapshots).items()}
     arrays |= {f"map/{name}": array for name, array in history.map_arrays.items()}
     write_file(file, lambda path: np.savez(path, allow_pickle=False, **arrays), durable=True)
 
@@ -127,12 +128,12 @@ def read_checkpoint(file: Path) -> Checkpoint:
     return Checkpoint(record.epoch, sections["state"], history, *journal)
 
 
-def stack_snapshots(history: History) -> State:
-    """A history's snapshots as `steps` (snapshots,) and, for each array of the network, (snapshots, ...)."""
-    steps = sorted(history.snapshots)
-    names = history.snapshots[steps[0]] if steps else {}
+def stack_snapshots(snapshots: Mapping[int, Weights]) -> State:
+    """Snapshots by epoch as `steps` (snapshots,) and, for each array of the network, (snapshots, ...)."""
+    steps = sorted(snapshots)
+    names = snapshots[steps[0]] if steps else {}
     return {"steps": np.array(steps, dtype=np.int64)} | {
-        name: np.stack([history.snapshots[step][name] for step in steps]) for name in names
+        name: np.stack([snapshots[step][name] for step in steps]) for name in names
     }
 
 

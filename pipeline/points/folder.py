@@ -151,7 +151,7 @@ class PointFolder:
         """Write what is only known at the end: what the journal lacks, weights, tables, outcome."""
         self.append(history.metrics[self.rows :])
         with explained(self.path):
-            weights = stack_snapshots(history)
+            weights = stack_snapshots(history.snapshots)
             write_file(self.path / "weights.npz", lambda file: np.savez(file, allow_pickle=False, **weights))
             if history.map_arrays:
                 arrays = history.map_arrays

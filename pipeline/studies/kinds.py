@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from pipeline.backends.shared.history import History
 from pipeline.config.schema import Config
 from pipeline.drawing.axes import Figures
 from pipeline.points.point import Point
@@ -88,7 +87,7 @@ class Kind:
     headline: Callable[[Points], str]
     numbers: Callable[[Points], dict[str, float]]
     sections: Callable[[Points], Sequence[Section]]
-    point_figures: Callable[[Config, History], Figures]
+    point_figures: Callable[[Point], Figures]
     sweep_figures: Callable[[Points], Figures]
     study_figure: Callable[[str, Backends], Figure]
     images: Callable[[Config], Mapping[str, Draw]]
@@ -175,7 +174,7 @@ MAPS = Kind(
     headline=map_headline,
     numbers=map_numbers,
     sections=lambda points: [],
-    point_figures=lambda config, history: [("map", map_figure(config, history.map_arrays))],
+    point_figures=lambda point: [("map", map_figure(point.config, point.history.map_arrays))],
     sweep_figures=lambda points: [],
     study_figure=lambda study, backends: map_figure(_first(backends)[0].config, _first(backends)[0].history.map_arrays),
     images=lambda config: {},
@@ -189,8 +188,8 @@ BASINS = replace(
     MAPS,
     name="basins",
     matches=_of_one("basins"),
-    point_figures=lambda config, history: [("map", basin_figure([(config, history.map_arrays)]))],
-    study_figure=lambda study, backends: basin_figure([(p.config, p.history.map_arrays) for p in _first(backends)]),
+    point_figures=lambda point: [("map", basin_figure([point]))],
+    study_figure=lambda study, backends: basin_figure(_first(backends)),
     charts=lambda config: replace(MAPPED, question="In which minimum does each ball end?"),
 )
 BALLS = Kind(
@@ -200,7 +199,7 @@ BALLS = Kind(
     headline=curve_headline,
     numbers=verdict_counts,
     sections=lambda points: [],
-    point_figures=lambda config, history: [("balls", balls_figure(config, history))],
+    point_figures=lambda point: [("balls", balls_figure(point))],
     sweep_figures=lambda points: [("balls_by_rate", balls_by_rate(points))],
     study_figure=lambda study, backends: balls_by_rate(_first(backends)),
     images=balls_images,
@@ -241,9 +240,9 @@ def headline(points: Points) -> str:
     return "; ".join(kind.headline(members) for kind, members in parts(points))
 
 
-def point_figures(config: Config, history: History) -> Figures:
+def point_figures(point: Point) -> Figures:
     """The figures of one point by name. Nothing here writes files."""
-    return kind_of(config).point_figures(config, history)
+    return kind_of(point.config).point_figures(point)
 
 
 def sweep_figures(points: Points) -> Figures:

@@ -1,45 +1,39 @@
-"""What the figures of networks show, as plain arrays: a metric, the weights, the error surface, the line that fits."""
+"""What the figures of networks show, as plain arrays: the weights, the error surface, the line that fits."""
 
 from __future__ import annotations
+
+from collections.abc import Mapping
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.backends.numpy.losses import loss_and_slope
 from pipeline.backends.numpy.network import forward
-from pipeline.backends.shared.history import History
+from pipeline.backends.shared.initial_weights import Weights
 from pipeline.config.data import TableData
 from pipeline.config.schema import Config
-from pipeline.drawing.plot_data import Curve, Floats
+from pipeline.drawing.plot_data import Floats
 
 
-def curve(history: History, metric: str) -> Curve:
-    """One metric over the epochs; empty where it was not recorded."""
-    steps, values = history.series(metric)
-    return Curve(steps, values.astype(np.float64), history.diverged_step is not None)
-
-
-def weight_lines(history: History) -> dict[str, tuple[NDArray[np.int64], Floats]]:
+def weight_lines(snapshots: Mapping[int, Weights]) -> dict[str, tuple[NDArray[np.int64], Floats]]:
     """Every weight over the snapshots: for each array its steps (snapshots,) and values (snapshots, weights).
 
     Snapshots with inf or NaN in any array are left out.
     """
-    steps = [
-        step for step, arrays in sorted(history.snapshots.items()) if all(np.isfinite(a).all() for a in arrays.values())
-    ]
-    names = list(history.snapshots[steps[0]]) if steps else []
+    steps = [step for step, arrays in sorted(snapshots.items()) if all(np.isfinite(a).all() for a in arrays.values())]
+    names = list(snapshots[steps[0]]) if steps else []
     return {
         name: (
             np.array(steps, dtype=np.int64),
-            np.stack([history.snapshots[step][name].ravel().astype(np.float64) for step in steps]),
+            np.stack([snapshots[step][name].ravel().astype(np.float64) for step in steps]),
         )
         for name in names
     }
 
 
-def has_two_weights(history: History) -> bool:
+def has_two_weights(snapshots: Mapping[int, Weights]) -> bool:
     """Whether the network is two weights and nothing else, so that its whole error surface can be drawn."""
-    first = history.snapshots.get(0, {})
+    first = snapshots.get(0, {})
     return list(first) == ["layer_0/weights"] and first["layer_0/weights"].shape == (2, 1)
 
 

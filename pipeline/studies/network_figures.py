@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pipeline.backends.shared.history import History
 from pipeline.config.schema import Config
 from pipeline.drawing.axes import (
     DPI,
@@ -33,7 +32,7 @@ from pipeline.drawing.axes import (
 from pipeline.drawing.plot_data import Curve
 from pipeline.points.point import Point
 from pipeline.studies.grids import METRIC_NAMES, cell_metric, grid, hidden_sizes, rates, recorded, with_size
-from pipeline.studies.network_data import curve, has_two_weights, loss_at, loss_surface, target_slope, weight_lines
+from pipeline.studies.network_data import has_two_weights, loss_at, loss_surface, target_slope, weight_lines
 from pipeline.system.wording import short
 
 if TYPE_CHECKING:
@@ -52,12 +51,12 @@ def title_of(config: Config) -> str:
     return f"{config.study} ({config.backend.name}): rate {config.optimizer.learning_rate:g}{hidden}"
 
 
-def network_figures(config: Config, history: History) -> Figures:
+def network_figures(point: Point) -> Figures:
     """The figures of one network by name: `curves`, `weights`, and `error_surface` where there are two weights."""
-    yield "curves", curves(config, history)
-    yield "weights", weights_over_time(config, history)
-    if has_two_weights(history):
-        yield "error_surface", error_surface(config, history)
+    yield "curves", curves(point)
+    yield "weights", weights_over_time(point)
+    if has_two_weights(point.history.snapshots):
+        yield "error_surface", error_surface(point)
 
 
 def network_sweep_figures(points: Sequence[Point]) -> Figures:
@@ -71,32 +70,38 @@ def network_sweep_figures(points: Sequence[Point]) -> Figures:
         yield "weight_by_rate", weight_by_rate(points)
 
 
-def curves(config: Config, history: History) -> Figure:
+def curve(point: Point, metric: str) -> Curve:
+    """One metric over the epochs; empty where it was not recorded."""
+    steps, values = point.history.series(metric)
+    return Curve(steps, values.astype(np.float64), point.diverged)
+
+
+def curves(point: Point) -> Figure:
     """Loss, and accuracy where there is one, of the training and the test rows over the epochs."""
-    colour = rate_colour(config.optimizer.learning_rate)
-    names = [name for name in ("loss", "accuracy") if len(history.series(f"train/{name}")[0])] or ["loss"]
-    how = "" if history.diverged_step is None else f", diverged after {history.diverged_step:,} updates"
-    figure, axes = panels(1, len(names), title_of(config) + how)
+    colour = rate_colour(point.learning_rate)
+    names = [name for name in ("loss", "accuracy") if len(point.history.series(f"train/{name}")[0])] or ["loss"]
+    how = "" if point.history.diverged_step is None else f", diverged after {point.history.diverged_step:,} updates"
+    figure, axes = panels(1, len(names), title_of(point.config) + how)
     for panel, name in zip(axes, names, strict=True):
         lines = [
-            Line(curve(history, f"train/{name}"), "training", colour),
-            Line(curve(history, f"test/{name}"), "test", colour, dashed=True),
+            Line(curve(point, f"train/{name}"), "training", colour),
+            Line(curve(point, f"test/{name}"), "test", colour, dashed=True),
         ]
         draw_lines(panel, lines, log=name == "loss", most=1e30)
-        epoch_axis(panel, max(history.epochs, 1), config.training.batch_size is None)
+        epoch_axis(panel, max(point.history.epochs, 1), point.config.training.batch_size is None)
         name_panel(panel, name)
         if len(lines[1].curve.steps):
             label_ends(panel, lines)
     return figure
 
 
-def weights_over_time(config: Config, history: History) -> Figure:
+def weights_over_time(point: Point) -> Figure:
     """Every weight over the snapshots, or for a large network the spread of each array's weights."""
-    arrays = weight_lines(history)
+    arrays = weight_lines(point.history.snapshots)
     small = sum(values.shape[1] for _, values in arrays.values()) <= LINES_UP_TO
     note = "" if small else " (bands: all, 90 %, half of them; line: median)"
-    figure, axes = panels(1, max(len(arrays), 1), f"{title_of(config)}, weights{note}", width=3.7)
-    colour = rate_colour(config.optimizer.learning_rate)
+    figure, axes = panels(1, max(len(arrays), 1), f"{title_of(point.config)}, weights{note}", width=3.7)
+    colour = rate_colour(point.learning_rate)
     for panel, (name, (steps, values)) in zip(axes, arrays.items(), strict=False):
         if small:
             draw_bundle(panel, steps, values, colour)
@@ -104,10 +109,10 @@ def weights_over_time(config: Config, history: History) -> Figure:
             draw_bands(panel, steps.tolist(), values, colour)
         if np.abs(values).max() > 1000:
             signed_log(panel)
-        epoch_axis(panel, max(history.epochs, 1), config.training.batch_size is None)
+        epoch_axis(panel, max(point.history.epochs, 1), point.config.training.batch_size is None)
         title = name.replace("layer_", "layer ").replace("/", ", ")
         if small and 1 < values.shape[1] <= NAMES_UP_TO:
-            places = [",".join(map(str, place)) for place in np.ndindex(history.snapshots[0][name].shape)]
+            places = [",".join(map(str, place)) for place in np.ndindex(point.history.snapshots[0][name].shape)]
             columns = [Curve(steps, column, False) for column in values.T]
             label_ends(panel, [Line(*named, colour) for named in zip(columns, places, strict=True)])
             title += " (row,column)" if "," in places[0] else ""
@@ -115,28 +120,28 @@ def weights_over_time(config: Config, history: History) -> Figure:
     return figure
 
 
-def error_surface(config: Config, history: History) -> Figure:
+def error_surface(point: Point) -> Figure:
     """The loss of a two-weight network over both weights, as a surface and as contours, with the way down it."""
     from matplotlib import rc_context
     from matplotlib.figure import Figure
 
-    axis, surface = loss_surface(config)
-    _, path = weight_lines(history)["layer_0/weights"]
+    axis, surface = loss_surface(point.config)
+    _, path = weight_lines(point.history.snapshots)["layer_0/weights"]
     inside = path[(np.abs(path) <= axis[-1]).all(axis=1)]
     with rc_context(STYLE):
         figure = Figure(figsize=(9.6, 4.4), dpi=DPI)
-        figure.suptitle(f"{title_of(config)}, error surface", x=0.01, ha="left", fontsize=TEXT + 1, color=INK)
+        figure.suptitle(f"{title_of(point.config)}, error surface", x=0.01, ha="left", fontsize=TEXT + 1, color=INK)
         solid = figure.add_axes((-0.01, 0.04, 0.46, 0.9), projection="3d", computed_zorder=False)
         flat = figure.add_axes((0.55, 0.13, 0.345, 0.76))
         scale = figure.add_axes((0.915, 0.13, 0.018, 0.76))
     mesh = np.meshgrid(axis, axis)
     solid.plot_surface(*mesh, surface, cmap="cividis", rcount=40, ccount=40, linewidth=0.2, edgecolor="#ffffff60")  # type: ignore[attr-defined]
-    solid.plot(inside[:, 0], inside[:, 1], loss_at(config, inside), color=PATH, linewidth=2.2, zorder=5)
+    solid.plot(inside[:, 0], inside[:, 1], loss_at(point.config, inside), color=PATH, linewidth=2.2, zorder=5)
     ticks = axis[:: len(axis) // 4]
     solid.set(xlabel="first weight", ylabel="second weight", xticks=ticks, yticks=ticks)
     levels = flat.contourf(axis, axis, surface, levels=16, cmap="cividis")
     flat.plot(inside[:, 0], inside[:, 1], color=PATH, linewidth=1.8, marker="o", markersize=3)
-    for place, above, name in ((0, 7, "start"), (-1, -14, f"after {history.epochs:,}")):
+    for place, above, name in ((0, 7, "start"), (-1, -14, f"after {point.history.epochs:,}")):
         if len(inside):
             side = "right" if inside[place, 0] > 0 else "left"
             flat.annotate(name, inside[place], xytext=(0, above), textcoords="offset points", ha=side,
@@ -166,7 +171,7 @@ def draw_curves_by_rate(panel: Axes, points: Sequence[Point], metric: str) -> No
     lines = []
     for point in points:
         rate = point.learning_rate
-        line = curve(point.history, metric)
+        line = curve(point, metric)
         value = f": {line.values[-1]:.3f}" if accuracy and len(line.steps) else ""
         lines.append(Line(line, f"{rate:g}{value}", rate_colour(rate)))
     draw_lines(panel, lines, log=not accuracy)
@@ -218,7 +223,7 @@ def draw_weight(panel: Axes, point: Point) -> None:
     """The weight of a line over the epochs, and the slope that fits the data best."""
     config = point.config
     rate = point.learning_rate
-    line = curve(point.history, "weights/weight")
+    line = curve(point, "weights/weight")
     drawn = [Line(line, short(float(line.values[-1])), rate_colour(rate))] if len(line.steps) else []
     slope = target_slope(config)
     if slope is not None:

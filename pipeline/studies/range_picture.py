@@ -6,10 +6,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pipeline.backends.shared.history import History
-from pipeline.config.schema import Config
 from pipeline.diagnosis.range_test import RangeTest, range_test
 from pipeline.drawing.axes import FAINT, INK, SMALL, Figures, panels, rate_colour
+from pipeline.points.point import Point
 from pipeline.studies.grids import Backends
 from pipeline.studies.network_figures import network_figures, title_of
 from pipeline.studies.study_pictures import network_study
@@ -18,12 +17,12 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-def range_figures(config: Config, history: History) -> Figures:
+def range_figures(point: Point) -> Figures:
     """The figures of one range test by name: those of a network, and `range_test`."""
-    yield from network_figures(config, history)
-    test = range_test(history)
+    yield from network_figures(point)
+    test = range_test(point.history)
     if test is not None:
-        yield "range_test", range_figure(title_of(config), test)
+        yield "range_test", range_figure(title_of(point.config), test)
 
 
 def range_study(study: str, backends: Backends) -> Figure:

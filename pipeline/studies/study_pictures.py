@@ -42,8 +42,8 @@ def network_study(study: str, backends: Backends) -> Figure:
     points = next(iter(backends.values()))
     if recorded(points, "weights/weight"):
         return _weights(study, backends)
-    if has_two_weights(points[0].history):
-        return error_surface(points[0].config, points[0].history)
+    if has_two_weights(points[0].history.snapshots):
+        return error_surface(points[0])
     if len(hidden_sizes(points)) > 1:
         return _heat_maps(study, backends) if recorded(points, "test/accuracy") else _ends_and_curves(study, backends)
     if recorded(points, "test/accuracy"):

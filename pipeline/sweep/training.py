@@ -178,9 +178,10 @@ def _attempt(job: Job, step: Callable[[Job], None]) -> bool:
 def _complete(job: Job) -> None:
     """Write the rest of the point's folder and put it in its place."""
     outcome = job.folder.write_history(job.history)
+    point = Point(job.name, job.folder.final, job.config, job.history, outcome)
     with explained(job.folder.path):
-        for name, figure in point_figures(job.config, job.history):
+        for name, figure in point_figures(point):
             write_png(job.folder.path / "plots" / f"{name}.png", figure)
     job.folder.complete()
-    job.point = Point(job.name, job.folder.final, job.config, job.history, outcome)
+    job.point = point
     job.state = "complete"

@@ -50,7 +50,7 @@ def test_a_point_says_what_it_suggests() -> None:
     assert found.values["suggested_rate"] == pytest.approx(0.1, rel=0.05)
     assert headline([point]) == found.evidence
     assert list(answers([point])) == [f"range test: {found.evidence}."]
-    assert "range_test" in dict(point_figures(point.config, point.history))
+    assert "range_test" in dict(point_figures(point))
 
 
 @pytest.mark.parametrize(

@@ -173,6 +173,6 @@ def test_arrays_that_do_not_belong_together_are_refused(tmp_path: Path, change: 
 @given(histories())
 def test_snapshots_are_stacked_and_unstacked(history: History) -> None:
     again = History()
-    unstack_snapshots(stack_snapshots(history), again)
+    unstack_snapshots(stack_snapshots(history.snapshots), again)
     assert told(again)["snapshots"] == told(history)["snapshots"]
     assert list(again.snapshots) == sorted(history.snapshots)

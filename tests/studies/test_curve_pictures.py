@@ -41,7 +41,7 @@ def test_the_colour_of_a_ball_is_that_of_its_end(points: list[Point]) -> None:
 
 
 def test_a_path_goes_from_start_to_end_on_the_curve(points: list[Point]) -> None:
-    ((name, figure),) = point_figures(points[0].config, points[0].history)
+    ((name, figure),) = point_figures(points[0])
     assert name == "balls"
     words = drawn(figure)
     assert "curve_divergence: rate 0.1, converged" in words
@@ -54,7 +54,7 @@ def test_a_path_goes_from_start_to_end_on_the_curve(points: list[Point]) -> None
 
 
 def test_a_path_that_leaves_the_picture_ends_there(points: list[Point]) -> None:
-    ((_, figure),) = point_figures(points[2].config, points[2].history)
+    ((_, figure),) = point_figures(points[2])
     assert max(np.abs(np.asarray(line.get_xdata(), float)).max() for line in figure.axes[0].lines) <= 30
     drawn(figure)
 
@@ -80,7 +80,7 @@ def test_random_starts_are_counted_at_their_minima() -> None:
 
 def test_the_map_has_a_colour_for_each_minimum() -> None:
     point = ball_point(*BASINS)
-    ((name, figure),) = point_figures(point.config, point.history)
+    ((name, figure),) = point_figures(point)
     assert name == "map"
     words = drawn(figure)
     assert "learning rate (step per unit of slope)" in words
@@ -100,7 +100,7 @@ def test_a_map_may_have_the_start_across() -> None:
               "grid.y={knob: optimizer.learning_rate, logspace: {start: 0.01, stop: 1, count: 4}, linspace: null, "
               "list: null}")  # fmt: skip
     point = ball_point("experiment=curve_basins", "training.epochs=60", *across)
-    figure = basin_figure([(point.config, point.history.map_arrays)])
+    figure = basin_figure([point])
     drawn(figure)
     assert (figure.axes[0].get_xscale(), figure.axes[0].get_yscale()) == ("linear", "log")
 

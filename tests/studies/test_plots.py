@@ -136,7 +136,7 @@ def test_weight_lines_leave_out_what_is_not_finite() -> None:
     history.snapshot(0, {"layer_0/weights": np.array([[1.0], [2.0]]), "layer_0/bias": np.array([3.0])})
     history.snapshot(5, {"layer_0/weights": np.array([[4.0], [5.0]]), "layer_0/bias": np.array([6.0])})
     history.snapshot(9, {"layer_0/weights": np.array([[7.0], [8.0]]), "layer_0/bias": np.array([np.inf])})
-    found = network_data.weight_lines(history)
+    found = network_data.weight_lines(history.snapshots)
     np.testing.assert_array_equal(found["layer_0/weights"][0], [0, 5])
     np.testing.assert_array_equal(found["layer_0/weights"][1], [[1, 2], [4, 5]])
     np.testing.assert_array_equal(found["layer_0/bias"][1], [[3], [6]])
@@ -153,7 +153,7 @@ def test_quantile_bands_by_value_and_with_true_extremes_when_thinned() -> None:
 
 def test_loss_surface_passes_through_the_recorded_losses(two_bits: Point) -> None:
     history = two_bits.history
-    steps, path = network_data.weight_lines(history)["layer_0/weights"]
+    steps, path = network_data.weight_lines(history.snapshots)["layer_0/weights"]
     epochs, losses = history.series("train/loss")
     recorded = dict(zip(epochs.tolist(), losses.tolist(), strict=True))
     np.testing.assert_allclose(
@@ -171,8 +171,8 @@ def test_loss_surface_has_the_second_weight_along_its_rows(two_bits: Point) -> N
 
 
 def test_only_the_two_bit_network_has_an_error_surface(two_bits: Point, line: list[Point]) -> None:
-    assert network_data.has_two_weights(two_bits.history)
-    assert not network_data.has_two_weights(line[0].history)
+    assert network_data.has_two_weights(two_bits.history.snapshots)
+    assert not network_data.has_two_weights(line[0].history.snapshots)
 
 
 def test_target_slope_is_the_lines_own() -> None:
@@ -213,7 +213,7 @@ def test_a_bundle_is_what_single_lines_would_be(count: int) -> None:
 
 def test_point_figures_have_their_names(line: list[Point], two_bits: Point, mnist: list[Point]) -> None:
     def names(point: Point) -> list[str]:
-        return [name for name, figure in kinds.point_figures(point.config, point.history) if png(figure)]
+        return [name for name, figure in kinds.point_figures(point) if png(figure)]
 
     assert names(line[0]) == ["curves", "weights"]
     assert names(two_bits) == ["curves", "weights", "error_surface"]
@@ -234,13 +234,13 @@ def test_a_diverged_point_is_said_to_be_diverged(line: list[Point]) -> None:
     diverged = line[-1]
     step = diverged.history.diverged_step
     assert step is not None
-    assert any(f"diverged after {step} updates" in t for t in texts(plots.curves(diverged.config, diverged.history)))
+    assert any(f"diverged after {step} updates" in t for t in texts(plots.curves(diverged)))
     assert "1, diverged" in texts(plots.curves_by_rate(line))
     assert "diverged" in texts(plots.loss_by_rate(line))
 
 
 def test_curves_of_training_and_test_rows_are_drawn_by_value(mnist: list[Point]) -> None:
-    figure = plots.curves(mnist[0].config, mnist[0].history)
+    figure = plots.curves(mnist[0])
     loss, accuracy = figure.axes
     for panel, name in ((loss, "loss"), (accuracy, "accuracy")):
         drawn = {tuple(np.asarray(line.get_ydata(), dtype=float)) for line in panel.lines}
@@ -254,7 +254,7 @@ def test_a_rate_has_one_colour_in_every_figure(three_bits: list[Point]) -> None:
     from matplotlib.colors import to_rgba
 
     point = next(p for p in three_bits if p.learning_rate == 10)
-    own = plots.curves(point.config, point.history).axes[0].lines[0].get_color()
+    own = plots.curves(point).axes[0].lines[0].get_color()
     together = {to_rgba(line.get_color()) for line in plots.curves_by_rate(three_bits).axes[0].lines}
     assert to_rgba(own) in together
 
@@ -278,7 +278,8 @@ def test_a_history_that_diverges_at_once_can_be_drawn() -> None:
     one: Config = config("experiment=line_y3x", "optimizer.learning_rate=1e30", "training.epochs=5")
     (history,) = trained(one)
     assert history.diverged_step is not None
-    assert [name for name, figure in kinds.point_figures(one, history) if png(figure)] == ["curves", "weights"]
+    point = Point("at once", Path(), one, history, outcome_of(history))
+    assert [name for name, figure in kinds.point_figures(point) if png(figure)] == ["curves", "weights"]
 
 
 def test_study_pictures(
@@ -316,6 +317,6 @@ def test_recorded_runs_are_drawn_with_their_last_accuracy() -> None:
 
 def test_a_map_is_one_picture_and_has_no_part_in_those_of_a_sweep() -> None:
     point = map_point()
-    assert [name for name, _ in kinds.point_figures(point.config, point.history)] == ["map"]
+    assert [name for name, _ in kinds.point_figures(point)] == ["map"]
     assert list(kinds.sweep_figures([point])) == []
     assert "63 points converge" in " ".join(texts(study_figure("map", {"numpy": [point]})))

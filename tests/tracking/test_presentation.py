@@ -154,7 +154,7 @@ def test_views_show_the_newest_sweep_of_the_other_backend_too(project: Path, tra
 def test_a_map_has_its_picture_and_no_models(project: Path, tracker: Tracker, tmp_path: Path) -> None:
     """The picture that its folder holds, and once more as the small one, which fills a card."""
     point = replace(map_point(), folder=tmp_path)
-    (figure,) = (figure for _, figure in point_figures(point.config, point.history))
+    (figure,) = (figure for _, figure in point_figures(point))
     (tmp_path / "plots").mkdir()
     write_png(tmp_path / "plots" / "map.png", figure)
     run = presented(project, tracker, point)

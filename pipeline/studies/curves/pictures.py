@@ -16,14 +16,14 @@ from pipeline.backends.numpy.maps.rate_map import map_axes
 from pipeline.backends.shared.history import History
 from pipeline.config.optimizer import Momentum
 from pipeline.config.schema import Config
-from pipeline.diagnosis.curves import Ending, diagnose_balls, ending
+from pipeline.diagnosis.curves import Ending, ending
 from pipeline.drawing.axes import FAINT, INK, SMALL, draw_lines, epoch_axis, name_panel, panels, rate_colour
 from pipeline.drawing.axes import Line as NamedLine
 from pipeline.points.point import Point
 from pipeline.studies.curves.answers import varied
 from pipeline.studies.curves.restarts import chance_of_all, countable
 from pipeline.studies.maps import edges
-from pipeline.studies.network_data import curve as metric_curve
+from pipeline.studies.network_figures import curve as metric_curve
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -65,15 +65,16 @@ def height_limits(curve: Curve) -> tuple[float, float]:
     return low - room, high + room
 
 
-def balls_figure(config: Config, history: History) -> Figure:
+def balls_figure(point: Point) -> Figure:
     """Paths on the curve, places over the steps, the mean height; of random starts the chance to find all minima."""
+    config, history = point.config, point.history
     found = ending(config, history)
     random = config.balls is not None and config.balls.random is not None
     chance = random and len(found.curve.minima) > 1 and countable(found.curve.shares())
     names = ["path", "places", "chance" if chance else "height"]
-    title = f"{config.study}: rate {config.optimizer.learning_rate:g}, {diagnose_balls(config, history).label}"
+    title = f"{config.study}: rate {point.learning_rate:g}, {point.diagnosis.label}"
     figure, axes = panels(1, len(names), title, width=4.4, height=3.4)
-    draw_path(axes[0], config, history)
+    draw_path(axes[0], point)
     name_panel(axes[0], "the curve and the balls")
     draw_places(axes[1], history, found)
     name_panel(axes[1], "where the balls are")
@@ -81,18 +82,18 @@ def balls_figure(config: Config, history: History) -> Figure:
         _draw_chance(axes[2], found)
         name_panel(axes[2], "starts that find all minima")
     else:
-        line = metric_curve(history, "train/loss")
+        line = metric_curve(point, "train/loss")
         decades = len(line.values) > 0 and 0 < 100 * float(line.values.min()) < float(line.values.max())
-        draw_lines(axes[2], [NamedLine(line, "", rate_colour(config.optimizer.learning_rate))], log=decades)
+        draw_lines(axes[2], [NamedLine(line, "", rate_colour(point.learning_rate))], log=decades)
         epoch_axis(axes[2], max(history.epochs, 1), full_batch=True)
         name_panel(axes[2], "mean height")
     return figure
 
 
-def draw_path(panel: Axes, config: Config, history: History) -> None:
+def draw_path(panel: Axes, point: Point) -> None:
     """The curve, and on it of few balls each path from its start to its end, of many where they start and end."""
-    found = ending(config, history)
-    curve, (_, places) = found.curve, positions(history)
+    found = ending(point.config, point.history)
+    curve, (_, places) = found.curve, positions(point.history)
     x = np.linspace(curve.lowest, curve.highest, 801)
     panel.plot(x, curve.at(x).value, color=FAINT, linewidth=1.4, zorder=1)
     low, high = height_limits(curve)
@@ -164,26 +165,26 @@ def balls_by_rate(points: Sequence[Point]) -> Figure:
     chosen = sorted(points, key=lambda point: (point.learning_rate, point.name))
     names = varied(chosen)
     if len(chosen) == 1:
-        return balls_figure(chosen[0].config, chosen[0].history)
+        return balls_figure(chosen[0])
     columns = min(len(chosen), 3) if len(chosen) != 4 else 2
     rows = -(-len(chosen) // columns)
     steps = max(point.history.epochs for point in chosen)
     title = f"{chosen[0].config.study}: up to {steps:,} steps, from the ring to the dot"
     figure, axes = panels(rows, columns, title, width=4.3, height=2.9)
     for panel, point, name in zip(axes, chosen, names, strict=False):
-        draw_path(panel, point.config, point.history)
+        draw_path(panel, point)
         name_panel(panel, f"{name}: {point.diagnosis.label}")
     for panel in axes[len(chosen) :]:
         panel.set_visible(False)
     return figure
 
 
-def basin_figure(maps: Sequence[tuple[Config, Mapping[str, NDArray[Any]]]]) -> Figure:
+def basin_figure(maps: Sequence[Point]) -> Figure:
     """The minimum that each ball ends in, over rate and start; a panel for each map of one curve."""
     wide = 8.2 if len(maps) == 1 else 6.6
-    figure, axes = panels(1, len(maps), f"{maps[0][0].study}: where balls settle, by rate and start", wide, 5.2)
-    for panel, (config, arrays) in zip(axes, maps, strict=True):
-        _draw_basins(panel, config, arrays, bar=panel is axes[-1])
+    figure, axes = panels(1, len(maps), f"{maps[0].config.study}: where balls settle, by rate and start", wide, 5.2)
+    for panel, point in zip(axes, maps, strict=True):
+        _draw_basins(panel, point.config, point.history.map_arrays, bar=panel is axes[-1])
     return figure
 
 

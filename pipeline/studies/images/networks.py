@@ -208,7 +208,7 @@ def draw_surface(config: Config, history: History, epochs: Sequence[int]) -> Ite
     panel = enlarged(palette(LOSSES)[loss_places(surface[::-1])], (side, side))
     write(background, (MARGIN, TOP + side + 30), "first weight across, second up")
     scale(background, TOP + side + 32, LOSSES, f"loss {surface.min():.1g}", f"{surface.max():.2g}")
-    recorded, path = weight_lines(history)["layer_0/weights"]
+    recorded, path = weight_lines(history.snapshots)["layer_0/weights"]
     places = np.stack([(path[:, 0] + span) / (2 * span), (span - path[:, 1]) / (2 * span)], axis=1)
     for epoch in epochs:
         image = background.copy()
