@@ -19,6 +19,7 @@ from omegaconf import DictConfig
 from pipeline.config.reading import read_folder
 from pipeline.config.schema import flatten
 from pipeline.drawing.layout import write_png
+from pipeline.points.point import Point
 from pipeline.points.results import read_commands, read_results, tell_missing
 from pipeline.report.overview import ordered, render
 from pipeline.report.parity import Parity, parity
@@ -26,8 +27,9 @@ from pipeline.report.published.page import verdict_table
 from pipeline.report.published.reproduction import Cell, Results, cells, read_spreads
 from pipeline.report.published.statements import Statement, read_recorded, statements
 from pipeline.report.study_page import Commands, study_page
-from pipeline.report.summaries import curve_rows, study_metrics
-from pipeline.studies.kinds import study_figure
+from pipeline.studies.grids import Backends, cell_metric, recorded
+from pipeline.studies.kinds import study_figure, study_kind
+from pipeline.studies.networks import best_point
 from pipeline.studies.questions import PAGES
 from pipeline.studies.study_pictures import recorded_figure
 from pipeline.system import cli
@@ -63,6 +65,8 @@ REPRODUCTION_COLUMNS = (
     "verdict",
     "seen",
 )
+CURVES = ("train/loss", "train/mean_absolute_error", "train/accuracy", "test/loss", "test/accuracy", "weights/weight")
+"""What `dvc plots show` draws over the epochs."""
 Rows = list[dict[str, Any]]
 
 
@@ -106,6 +110,42 @@ def reproduction_rows(found: Sequence[Cell], said: Sequence[Statement]) -> Rows:
         place = f"{one.text} ({one.rule})"
         rows.append({"study": one.study, "backend": one.backend, "quantity": "statement", "place": place,
                      "verdict": one.verdict, "seen": one.seen})  # fmt: skip
+    return rows
+
+
+def study_metrics(points: Sequence[Point]) -> dict[str, Any]:
+    """What `dvc metrics show` reads of one backend's points: the best, what their kind counts, seconds of training."""
+    best = best_point(points)
+    metric = cell_metric(points)
+    counted = study_kind(points).numbers(points)
+    seconds = round(sum(point.outcome.seconds for point in points), 3)
+    numbers: dict[str, Any] = {"points": len(points)}
+    if best is not None:
+        numbers["best"] = {
+            metric: best.outcome.final[metric],
+            "optimizer.learning_rate": best.learning_rate,
+            "model.hidden_size": best.hidden_size,
+        }
+    return numbers | counted | {"seconds": seconds}
+
+
+def curve_rows(backends: Backends) -> Rows:
+    """The recorded curves of a study: one row for each point and epoch, with the knobs under their config names."""
+    points = [point for members in backends.values() for point in members]
+    names = [name for name in CURVES if recorded(points, name)]
+    rows = []
+    for point in points:
+        knobs = {
+            "backend": point.config.backend.name,
+            "point": point.name,
+            "optimizer.learning_rate": point.learning_rate,
+            "model.hidden_size": point.hidden_size,
+        }
+        by_epoch: dict[int, dict[str, Any]] = {}
+        for metric in point.history.metrics:
+            if metric.name in names:
+                by_epoch.setdefault(metric.step, {})[metric.name] = metric.value
+        rows += [knobs | {"epoch": epoch} | {n: by_epoch[epoch].get(n) for n in names} for epoch in sorted(by_epoch)]
     return rows
 
 
