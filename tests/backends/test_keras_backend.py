@@ -86,7 +86,7 @@ def assert_same_weights(one: Weights, other: Mapping[str, np.ndarray], rtol: flo
         np.testing.assert_allclose(array, other[name], rtol, atol)
 
 
-@pytest.mark.parametrize("rate", [0.001, 0.1, 1])
+@pytest.mark.parametrize("rate", [0.001, 0.1])
 def test_three_bits_is_the_numpy_run_in_every_number(rate: float) -> None:
     by_keras, by_numpy = both(*THREE_BITS, f"optimizer.learning_rate={rate}")
     assert_same(by_keras, by_numpy, rtol=1e-9)
@@ -343,17 +343,9 @@ def test_checkpoints_are_for_one_point_at_a_time(tiny_images: Arrays) -> None:
 
 @pytest.mark.slow
 def test_what_one_process_began_without_a_word_another_ends(tmp_path: Path) -> None:
-    adam = "optimizer=adam", "recording.metrics_every=1"
-    studies = {
-        "minibatches": [*THREE_BITS, *adam, "backend=keras", "training.epochs=40", "training.batch_size=3"],
-        "compiled": [
-            *THREE_BITS,
-            "optimizer=momentum",
-            "backend=keras",
-            "backend.jit_compile=true",
-            "training.epochs=40",
-        ],
-    }
+    study = [*THREE_BITS, "optimizer=adam", "recording.metrics_every=1", "backend=keras", "training.epochs=40"]
+    study.append("training.batch_size=3")
+    file, rows_file = tmp_path / "checkpoint.npz", tmp_path / "metrics.json"
     code = """
 import json, sys
 from pathlib import Path
@@ -363,35 +355,23 @@ from pipeline.data.arrays import load
 from pipeline.backends.shared.history import History
 from tests.backends.test_numpy_training import Keeper
 from tests.support.trained import config
-for name, study in json.loads(sys.argv[1]).items():
-    point, history, keeper = config(*study), History(), Keeper(stop=17)
-    try:
-        train([point], load(point.data, point.dtype, Path()), [history], lambda epoch, loss: None, keeper)
-    except KeyboardInterrupt:
-        checkpoint = Checkpoint(keeper.epoch, keeper.states[0], history, 0, 0, "")
-        write_checkpoint(Path(sys.argv[2], f"{name}.npz"), checkpoint)
-        rows = [(metric.step, metric.timestamp, metric.name, metric.value.hex()) for metric in history.metrics]
-        Path(sys.argv[2], f"{name}.json").write_text(json.dumps(rows))
-sys.exit(9)
+point, history, keeper = config(*json.loads(sys.argv[1])), History(), Keeper(stop=17)
+try:
+    train([point], load(point.data, point.dtype, Path()), [history], lambda epoch, loss: None, keeper)
+except KeyboardInterrupt:
+    write_checkpoint(Path(sys.argv[2]), Checkpoint(keeper.epoch, keeper.states[0], history, 0, 0, ""))
+    rows = [(metric.step, metric.timestamp, metric.name, metric.value.hex()) for metric in history.metrics]
+    Path(sys.argv[3]).write_text(json.dumps(rows))
+    sys.exit(9)
 """
-    command = [sys.executable, "-c", code, json.dumps(studies), str(tmp_path)]
+    command = [sys.executable, "-c", code, json.dumps(study), str(file), str(rows_file)]
     began = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True)
     assert (began.returncode, began.stdout, began.stderr) == (9, "", "")
-    for name, study in studies.items():
-        point, checkpoint = config(*study), read_checkpoint(tmp_path / f"{name}.npz")
-        rows, history = load(point.data, point.dtype, Path()), checkpoint.history
-        recorded = json.loads((tmp_path / f"{name}.json").read_text())
-        history.metrics = [Metric(step, time, metric, float.fromhex(value)) for step, time, metric, value in recorded]
-        keeper = Keeper(stop=math.inf)
-        keeper.epoch, keeper.states = checkpoint.epoch, [checkpoint.state]
-        train_keras([point], rows, [history], lambda epoch, loss: None, keeper)
-        assert_same_bits(history, keras_trained(point, rows))
-
-
-@pytest.mark.parametrize("bias", ["true", "false"])
-def test_the_last_layer_has_a_rate_of_its_own_as_numpys(bias: str) -> None:
-    own = (*THREE_BITS, "training.epochs=300", f"model.bias={bias}", "optimizer.output_learning_rate=3")
-    by_keras, by_numpy = both(*own)
-    assert_same(by_keras, by_numpy, rtol=1e-9)
-    moved = (*own, "optimizer.learning_rate=3", "optimizer.output_learning_rate=null")
-    assert by_keras.final()["train/loss"] != pytest.approx(both(*moved)[0].final()["train/loss"], rel=1e-3)
+    point, checkpoint = config(*study), read_checkpoint(file)
+    data, history = load(point.data, point.dtype, Path()), checkpoint.history
+    recorded = json.loads(rows_file.read_text())
+    history.metrics = [Metric(step, time, metric, float.fromhex(value)) for step, time, metric, value in recorded]
+    keeper = Keeper(stop=math.inf)
+    keeper.epoch, keeper.states = checkpoint.epoch, [checkpoint.state]
+    train_keras([point], data, [history], lambda epoch, loss: None, keeper)
+    assert_same_bits(history, keras_trained(point, data))

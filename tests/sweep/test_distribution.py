@@ -23,7 +23,7 @@ from pipeline.system.processes import owner
 from pipeline.tracking.sync import thread as thread_module
 from pipeline.tracking.sync.thread import SyncThread
 from tests.support.engines import HereEngine
-from tests.support.flaky_server import FlakyProxy, mlflow_server
+from tests.support.flaky_server import FlakyProxy, server_thread
 from tests.support.once import made_once
 from tests.support.swept import (
     Request,
@@ -257,13 +257,17 @@ def test_a_worker_that_is_lost_in_the_middle_costs_an_interval(
 
 @pytest.mark.slow
 def test_a_tracking_server_that_is_lost_costs_no_point_and_the_same_command_sends_all(
-    tmp_path: Path, calm: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    tmp_path: Path,
+    empty_store: Path,
+    calm: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
 ) -> None:
     """It is lost to the command and its workers while these train, after some runs have begun."""
     monkeypatch.setattr(thread_module, "RETRY_SECONDS", 0.05)
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     (tmp_path / "server").mkdir()
-    with mlflow_server(tmp_path / "server") as port:
+    with server_thread(tmp_path / "server", empty_store) as port:
         proxy = FlakyProxy(port)
         at_epoch(monkeypatch, 7, lambda: lose_after_a_run(proxy, tmp_path))
         grid = rates(*GRID, more=["results=results/a", "tracking=server", f"tracking.uri={proxy.uri}"])

@@ -23,7 +23,7 @@ from tests.support.cluster_runs import (
     training_processes,
     until,
 )
-from tests.support.flaky_server import mlflow_server
+from tests.support.flaky_server import server_thread
 from tests.support.ray_cluster import QUIET, RayCluster, ray_cluster
 from tests.support.swept import statuses
 
@@ -98,7 +98,7 @@ def test_nodes_share_no_disk_and_one_is_killed(
     for node in nodes:
         cluster.start_node(own_disk={lab: node})
     (tmp_path / "server").mkdir()
-    with mlflow_server(tmp_path / "server") as port:
+    with server_thread(tmp_path / "server", empty_store) as port:
         uri = f"http://127.0.0.1:{port}"
         server = ("tracking=server", f"tracking.uri={uri}", "hydra.launcher.shared_disk=false")
         command = start(lab, *on(cluster, workers=2), *server)
