@@ -74,6 +74,7 @@ def server_thread(folder: Path, empty_store: Path) -> Iterator[int]:
     with pytest.MonkeyPatch.context() as patch:
         for name, value in place.items():
             patch.setenv(name, value)
+        import mlflow
         import uvicorn
         from mlflow.server import fastapi_app, handlers
 
@@ -92,6 +93,9 @@ def server_thread(folder: Path, empty_store: Path) -> Iterator[int]:
         finally:
             server.should_exit = server.force_exit = True
             thread.join(60)
+            # The server has made its store that of this process, and of all that it starts.
+            mlflow.set_tracking_uri(None)  # type: ignore[arg-type]  # what MLFLOW_TRACKING_URI says counts again
+            mlflow.set_registry_uri(None)  # type: ignore[arg-type]
 
 
 class FlakyProxy:
