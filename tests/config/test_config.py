@@ -104,8 +104,8 @@ def test_every_feature_is_valid_named_like_its_file_and_in_the_study(feature: st
     assert feature in swept.partition("optimizer.learning_rate")[0].replace(" ", "").replace("\n", "").split(",")
 
 
-def test_the_small_profile_cuts_a_study_of_any_kind_to_two_epochs() -> None:
-    for experiment in ("three_bits", "mnist", "lr_range_test", "methods_mnist", "trainability_map", "curve_stuck"):
+def test_the_small_profile_cuts_every_study_to_two_epochs() -> None:
+    for experiment in EXPERIMENTS:
         assert config(f"experiment={experiment}", "profile=small").training.epochs == 2
         assert config(f"experiment={experiment}", "profile=small").training.rows == 4096
 

@@ -156,7 +156,7 @@ def bomb() -> bytes:
 
 
 def nested(file: Path, trap: Path) -> None:
-    file.write_bytes(b"[" * 20_000)
+    file.write_bytes(b"[" * 200_000)
 
 
 def noise(file: Path, trap: Path) -> None:
@@ -425,7 +425,7 @@ RECORDED = "learning_rate,epoch,train/loss,test/accuracy\n0.1,1,0.9,0.9\n0.1,2,0
     "content",
     [b"", b"\0", b"learning_rate,epoch,train/loss\n", RECORDED.encode() + b"nan,1,2,3\n",
      RECORDED.encode() + b"0.1,inf,2,3\n", RECORDED.encode() + b"0.1,3,2,3,4,5\n", RECORDED.encode() + b"0.1,x\n",
-     RECORDED.encode() + b"x" * 200_000, RECORDED.encode() + b"\xff\n", b"[" * 20_000, pickle.dumps([1])],
+     RECORDED.encode() + b"x" * 200_000, RECORDED.encode() + b"\xff\n", b"[" * 200_000, pickle.dumps([1])],
     ids=lambda content: repr(content[-20:]),
 )  # fmt: skip
 def test_a_recorded_run_that_is_none_is_one_message(
