@@ -16,7 +16,6 @@ from hypothesis import settings
 from matplotlib import get_cachedir
 
 from pipeline.data.arrays import Arrays
-from pipeline.system.files import write_file
 from tests.support.once import copy_of_the_project, made_once
 
 os.environ["MPLBACKEND"] = "Agg"
@@ -88,19 +87,21 @@ def project(tmp_path: Path, empty_store: Path) -> Path:
     return tmp_path
 
 
-def _write_sketch(file: Path) -> None:
-    file.write_bytes(b"\x89PNG\r\n\x1a\n")
-
-
 @pytest.fixture(scope="module")
 def sketched() -> Iterator[None]:
     """Sweeps whose figures, one of each point and one of all, take no time; for tests that do not look at them."""
-    from pipeline.sweep import sweep
-    from pipeline.sweep import training as pass_training
+    from tests.support.swept import sketch_figures
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(pass_training, "point_figures", lambda *arguments: [("curves", "sketch")])
-        patch.setattr(sweep, "sweep_figures", lambda *arguments: [("curves_by_rate", "sketch")])
-        for module in (pass_training, sweep):
-            patch.setattr(module, "write_png", lambda file, _: write_file(file, _write_sketch))
+        sketch_figures(patch)
+        yield
+
+
+@pytest.fixture(scope="module")
+def plain_runs() -> Iterator[None]:
+    """Sweeps that put little into MLflow, see `make_plain`; for tests that look at no image, and load no model."""
+    from tests.support.swept import make_plain
+
+    with pytest.MonkeyPatch.context() as patch:
+        make_plain(patch)
         yield

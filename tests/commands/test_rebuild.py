@@ -15,18 +15,7 @@ from omegaconf import OmegaConf
 from pipeline.config.schema import Tracking
 from pipeline.rebuild import rebuild, task
 from pipeline.system.errors import LabError
-from tests.support.swept import (
-    at_epoch,
-    in_mlflow,
-    interrupt,
-    killed,
-    on_disk,
-    plain_runs,  # noqa: F401 - a fixture
-    rates,
-    runs_of,
-    statuses,
-    swept,
-)
+from tests.support.swept import at_epoch, in_mlflow, interrupt, killed, on_disk, rates, runs_of, statuses, swept
 
 pytestmark = pytest.mark.usefixtures("plain_runs")
 LOCAL = Tracking(name="local", uri=None)
@@ -40,7 +29,7 @@ def with_times(project: Path) -> dict[str, object]:
 
 
 @pytest.fixture(scope="module")
-def grid(tmp_path_factory: pytest.TempPathFactory, empty_store: Path, plain_runs: None) -> Path:  # noqa: F811
+def grid(tmp_path_factory: pytest.TempPathFactory, empty_store: Path, plain_runs: None) -> Path:
     """A project in which GRID was trained; not to be changed."""
     project = tmp_path_factory.mktemp("grid")
     (project / "mlruns").mkdir()

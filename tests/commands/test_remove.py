@@ -20,14 +20,7 @@ from pipeline.points.folder import PointFolder
 from pipeline.remove import task
 from pipeline.system.errors import LabError
 from pipeline.tracking.store import store_uri
-from tests.support.swept import (  # noqa: F401 - plain_runs is a fixture
-    in_mlflow,
-    on_disk,
-    plain_runs,
-    rates,
-    runs_of,
-    swept,
-)
+from tests.support.swept import in_mlflow, on_disk, rates, runs_of, swept
 
 pytestmark = pytest.mark.usefixtures("plain_runs")
 
@@ -48,7 +41,7 @@ def two_studies(project: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture(scope="module")
-def kept_studies(tmp_path_factory: pytest.TempPathFactory, empty_store: Path, plain_runs: None) -> Path:  # noqa: F811
+def kept_studies(tmp_path_factory: pytest.TempPathFactory, empty_store: Path, plain_runs: None) -> Path:
     """The same, for tests that leave it as it is."""
     project = tmp_path_factory.mktemp("kept")
     (project / "mlruns").mkdir()

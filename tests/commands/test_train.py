@@ -19,7 +19,6 @@ from pipeline.points.reading import read_point
 from pipeline.system import cli
 from pipeline.tracking.store import store_uri
 from pipeline.train import TrainCommand
-from tests.support.swept import plain_runs  # noqa: F401 - a fixture
 
 
 def run(project: Path, *arguments: str, options: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:

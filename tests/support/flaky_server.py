@@ -1,13 +1,9 @@
-"""A real MLflow server, in a process or in a thread of the tests, and a proxy before it that fails as it is told."""
+"""A real MLflow server in a thread of the tests, and a proxy before it that fails as it is told."""
 
 from __future__ import annotations
 
-import os
 import shutil
-import signal
 import socket
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -28,32 +24,6 @@ def free_port() -> int:
     with socket.socket() as bound:
         bound.bind(("127.0.0.1", 0))
         return int(bound.getsockname()[1])
-
-
-@contextmanager
-def mlflow_server(folder: Path) -> Iterator[int]:
-    """`mlflow server` on a store in a folder; gives its port when it answers."""
-    port = free_port()
-    typed = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
-    typed += ["--backend-store-uri", f"sqlite:///{folder / 'server.db'}", "--artifacts-destination", str(folder / "a")]
-    environment = os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
-    with (folder / "server.log").open("wb") as log:
-        process = subprocess.Popen(typed, stdout=log, stderr=log, env=environment, start_new_session=True)
-        try:
-            while True:
-                try:
-                    connection = HTTPConnection("127.0.0.1", port, timeout=5)
-                    connection.request("GET", "/health")
-                    if connection.getresponse().status == 200:
-                        break
-                except OSError:
-                    time.sleep(0.1)
-                if process.poll() is not None:
-                    raise RuntimeError((folder / "server.log").read_text())
-            yield port
-        finally:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
 
 
 @contextmanager

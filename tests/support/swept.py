@@ -38,6 +38,18 @@ Request = tuple[Config, list[str]]
 Content = dict[str, dict[str, Any]]
 
 
+def sketch_figures(patch: pytest.MonkeyPatch) -> None:
+    """Let the figures of sweeps, one of each point and one of all, take no time."""
+
+    def sketch(file: Path, _: object) -> None:
+        write_file(file, lambda new: new.write_bytes(b"\x89PNG\r\n\x1a\n"))
+
+    patch.setattr(training_module, "point_figures", lambda *arguments: [("curves", "sketch")])
+    patch.setattr(sweep_module, "sweep_figures", lambda *arguments: [("curves_by_rate", "sketch")])
+    for module in (training_module, sweep_module):
+        patch.setattr(module, "write_png", sketch)
+
+
 def make_plain(patch: pytest.MonkeyPatch) -> None:
     """Let sweeps draw no figures, and put one small image and models without weights into MLflow.
 
@@ -45,29 +57,15 @@ def make_plain(patch: pytest.MonkeyPatch) -> None:
     at every request to a server, for packages of Databricks that are not installed.
     """
 
-    def sketch(file: Path, _: object) -> None:
-        write_file(file, lambda new: new.write_bytes(b"\x89PNG\r\n\x1a\n"))
-
     def sketch_of_a_model(folder: Path, *_: object) -> None:
         folder.mkdir(exist_ok=True)
         (folder / "MLmodel").write_text("flavors: {}\n")
 
-    patch.setattr(training_module, "point_figures", lambda *arguments: [("curves", "sketch")])
-    patch.setattr(sweep_module, "sweep_figures", lambda *arguments: [("curves_by_rate", "sketch")])
-    patch.setattr(training_module, "write_png", sketch)
-    patch.setattr(sweep_module, "write_png", sketch)
+    sketch_figures(patch)
     patch.setattr(presentation, "_images", lambda point: [("fit", 0, Image.new("RGB", (8, 8)))])
     patch.setattr(models, "write_model", sketch_of_a_model)
     patch.setattr(thread, "list_packages", lambda: None)
     patch.setattr(DatabricksRequestHeaderProvider, "in_context", lambda self: False)
-
-
-@pytest.fixture(scope="module")
-def plain_runs() -> Iterator[None]:
-    """See `make_plain`; for tests that look at no image, and load no model."""
-    with pytest.MonkeyPatch.context() as patch:
-        make_plain(patch)
-        yield
 
 
 def request(*overrides: str, common: Sequence[str] = STUDY) -> Request:

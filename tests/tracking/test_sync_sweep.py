@@ -47,7 +47,6 @@ from tests.support.swept import (
     killed,
     make_plain,
     on_disk,
-    plain_runs,  # noqa: F401 - a fixture
     rates,
     runs_of,
     statuses,

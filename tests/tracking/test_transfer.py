@@ -25,18 +25,7 @@ from tests.points.test_jobs import complete, in_training, job
 from tests.support.damage import MACHINE, check_machine_error, cut, fail_at, flipped, replaced
 from tests.support.engines import HereEngine
 from tests.support.flaky_server import server_thread
-from tests.support.swept import (
-    Request,
-    artifacts,
-    at_epoch,
-    interrupt,
-    on_disk,
-    plain_runs,  # noqa: F401 - a fixture
-    rates,
-    runs_of,
-    statuses,
-    swept,
-)
+from tests.support.swept import Request, artifacts, at_epoch, interrupt, on_disk, rates, runs_of, statuses, swept
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("plain_runs")]
 GRID = ("0.01", "0.1")
