@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 import shutil
@@ -12,7 +13,6 @@ from urllib.parse import urlsplit
 
 import pytest
 import requests
-from mlflow.cli import cli as mlflow_command
 
 from pipeline.system.project import PROJECT
 from tests.support.team_server import TeamServer, without_secrets
@@ -28,32 +28,36 @@ def typed(part: str) -> str:
     return line
 
 
-def run(line: str, server: TeamServer, monkeypatch: pytest.MonkeyPatch, said: str = "") -> None:
-    """Run a line of Python of the README as the administrator, on our server in the place of that of the README.
+def run(line: str, server: TeamServer, said: str = "") -> None:
+    """Type a command of the README as the administrator, on our server in the place of that of the README."""
+    words = shlex.split(line.replace(f"https://{NAME}", server.uri))
+    user, password = server.administrator
+    known = {"MLFLOW_TRACKING_USERNAME": user, "MLFLOW_TRACKING_PASSWORD": password}
+    done = subprocess.run(
+        [sys.executable, *words[1:]],
+        env=without_secrets() | known,
+        input=said,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+        start_new_session=True,  # without a terminal a password is read from the input
+    )
+    assert done.returncode == 0, done.stderr
 
-    It runs in this process, which has imported MLflow.
-    """
-    python, option, code = shlex.split(line.replace(f"https://{NAME}", server.uri))
-    assert (python, option) == ("python", "-c")
-    with monkeypatch.context() as patch:
-        patch.setenv("MLFLOW_TRACKING_USERNAME", server.administrator[0])
-        patch.setenv("MLFLOW_TRACKING_PASSWORD", server.administrator[1])
-        patch.setattr("getpass.getpass", lambda: said)
-        exec(code, {})
 
-
-def test_a_user_is_made_and_may_manage_a_study(server: TeamServer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_user_is_made_and_may_manage_a_study(server: TeamServer) -> None:
     address = f"{server.uri}/api/2.0/mlflow/experiments"
     made = requests.post(f"{address}/create", json={"name": "s"}, auth=(server.user, server.password), timeout=60)
     study, anna = made.json()["experiment_id"], ("anna", "a long enough password")
-    run(typed("create_user"), server, monkeypatch, anna[1])
+    run(typed("create_user"), server, f"{anna[1]}\n")
 
     def deleted() -> int:
         answer = requests.post(f"{address}/delete", json={"experiment_id": study}, auth=anna, timeout=60)
         return answer.status_code
 
     assert deleted() == 403
-    run(typed("grant_user_permission").replace("'1'", f"'{study}'"), server, monkeypatch)
+    run(typed("grant_user_permission").replace("'1'", f"'{study}'"), server)
     assert deleted() == 200
 
 
@@ -67,15 +71,15 @@ def test_the_server_answers_to_its_name_and_its_page_and_to_no_other(server: Tea
     assert asked(NAME, "https://elsewhere.example.org") == asked("elsewhere.example.org", f"https://{NAME}") == 403
 
 
-def test_the_database_is_brought_up_to_date_with_a_password_of_the_environment(
-    server: TeamServer, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_database_is_brought_up_to_date_with_a_password_of_the_environment(server: TeamServer) -> None:
     parts = urlsplit(server.database)
     line = typed("mlflow db upgrade").replace("@127.0.0.1/", f"@127.0.0.1:{parts.port}/")
-    variable, command, *words = shlex.split(line)
-    assert (variable, command) == ("PGPASSWORD=PASSWORD", "mlflow")
-    monkeypatch.setenv("PGPASSWORD", str(parts.password))
-    mlflow_command.main(words, standalone_mode=False)  # raises what goes wrong
+    variable, *words = shlex.split(line)
+    assert variable == "PGPASSWORD=PASSWORD"
+    known = {"PGPASSWORD": str(parts.password)}
+    command = [sys.executable, "-m", *words]
+    done = subprocess.run(command, env=os.environ | known, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
 
 
 def test_the_unit_is_understood_and_starts_what_there_is(tmp_path: Path) -> None:
