@@ -61,6 +61,36 @@ def test_a_job_that_the_queue_has_forgotten_has_ended() -> None:
     assert ended("99999_0")
 
 
+@pytest.mark.usefixtures("found")
+def test_who_cancels_jobs_waits_until_they_have_ended(slurm: Slurm, monkeypatch: pytest.MonkeyPatch) -> None:
+    from submitit.slurm.slurm import SlurmJob
+
+    from pipeline.sweep.workers.slurm_queue import QueueWatcher, cancel_jobs
+
+    monkeypatch.setattr(SlurmJob, "watcher", QueueWatcher())
+    cancel_jobs()  # of none
+    dawdles = "--wrap=trap 'sleep 0.7; exit' TERM; while true; do sleep 0.1; done"
+    job = slurm.typed("sbatch", "--parsable", "--output=/dev/null", "--array=0", dawdles).strip()
+    SlurmJob.watcher.register_job(f"{job}_0")
+    slurm.wait_for(lambda: slurm.states()[f"{job}_0"] == "RUNNING")
+    cancel_jobs()
+    assert slurm.unfinished() == []
+
+
+def test_nobody_waits_for_jobs_that_cannot_be_cancelled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from submitit.slurm.slurm import SlurmJob
+
+    from pipeline.sweep.workers.slurm_queue import QueueWatcher, cancel_jobs
+
+    for name, script in (("scancel", "exit 1"), ("squeue", "echo 7_0")):
+        (tmp_path / name).write_text(f"#!/bin/sh\n{script}\n")
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    monkeypatch.setattr(SlurmJob, "watcher", QueueWatcher())
+    SlurmJob.watcher.register_job("7_0")
+    cancel_jobs()
+
+
 def test_nothing_is_known_while_the_controller_does_not_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from pipeline.sweep.workers.slurm_queue import QueueWatcher
 

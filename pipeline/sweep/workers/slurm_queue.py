@@ -8,11 +8,15 @@ one that it does not list has ended.
 from __future__ import annotations
 
 import subprocess
+import sys
+import time
 
 from submitit.slurm.slurm import SlurmInfoWatcher, SlurmJob
 
 SECONDS = 15
 """Between two questions, at most; the results of jobs are looked for each second beside that."""
+END_SECONDS = 60.0
+"""How long jobs that were cancelled are waited for; SLURM kills them after its KillWait, half a minute as it comes."""
 ENDED = frozenset(
     "BOOT_FAIL CANCELLED COMPLETED DEADLINE FAILED NODE_FAIL OUT_OF_MEMORY REVOKED SPECIAL_EXIT TIMEOUT".split()  # noqa: SIM905 - a line
 )
@@ -41,7 +45,23 @@ def watch_queue() -> None:
 
 
 def cancel_jobs() -> None:
-    """End the jobs that were begun since and have not ended; what they train is kept at a checkpoint."""
+    """End the jobs that were begun since and have not ended; what they train is kept at a checkpoint.
+
+    They are waited for, as long as SLURM lets them end by themselves: until then they still write to MLflow, and what
+    the command says there of how their runs ended must come last.
+    """
     open_jobs = sorted(SlurmJob.watcher._registered - SlurmJob.watcher._finished)
-    if open_jobs:
-        subprocess.run(["scancel", "--quiet", *open_jobs], check=False)  # noqa: S607 - the cluster's own
+    if not open_jobs:
+        return
+    done = subprocess.run(["scancel", "--quiet", *open_jobs], check=False)  # noqa: S607 - the cluster's own
+    if done.returncode == 0:
+        print(f"waiting for {len(open_jobs)} jobs to end, which keep a checkpoint", file=sys.stderr, flush=True)
+        give_up = time.monotonic() + END_SECONDS
+        while _listed().intersection(open_jobs) and time.monotonic() < give_up:
+            time.sleep(0.5)
+
+
+def _listed() -> set[str]:
+    """The jobs of this user that wait, run or end, as the queue lists them; none while it does not answer."""
+    queue = ["squeue", "--me", "--noheader", "--array", "--format=%i"]
+    return set(subprocess.run(queue, check=False, capture_output=True, text=True).stdout.split())
