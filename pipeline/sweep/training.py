@@ -5,6 +5,8 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 from pipeline.backends.choose import trainer
@@ -86,13 +88,15 @@ class PassTraining:
         """
         left, told = list(jobs), False
         while left:
-            mine = [job for job in left if job.folder.claim()]
+            mine: list[Job] = []
             try:
+                for job in left:
+                    _attempt(job, partial(_claim, into=mine))
                 self._train_mine(mine)
-            finally:
+            finally:  # what was claimed is given up, also where a later claim was interrupted
                 for job in mine:
                     job.folder.release()
-            left = [job for job in left if job not in mine]
+            left = [job for job in left if job not in mine and job.state != "failed"]
             if left and not mine:
                 if not told:
                     told = True
@@ -105,7 +109,7 @@ class PassTraining:
         left = []
         for job in jobs:
             if not self.first.force:
-                job.adopt()
+                _attempt(job, Job.adopt)
             if job.state == "done":
                 take_over(job)
             elif job.state != "failed":
@@ -160,9 +164,10 @@ class PassTraining:
 def take_over(job: Job) -> None:
     """A point that is there: what its folder says of how it was trained. A rerun that was given up is dropped."""
     job.run = read_run(job.folder.final)
-    if job.folder.path.exists() and job.folder.claim():
-        job.folder.discard()
-        job.folder.release()
+    with suppress(LabError):  # what cannot be claimed stays, and keeps nothing from being done
+        if job.folder.path.exists() and job.folder.claim():
+            job.folder.discard()
+            job.folder.release()
 
 
 def _attempt(job: Job, step: Callable[[Job], None]) -> bool:
@@ -173,6 +178,12 @@ def _attempt(job: Job, step: Callable[[Job], None]) -> bool:
         job.fail(error)
         return False
     return True
+
+
+def _claim(job: Job, into: list[Job]) -> None:
+    """Add a point to `into` if nobody else holds it, and hold it."""
+    if job.folder.claim():
+        into.append(job)
 
 
 def _complete(job: Job) -> None:

@@ -110,3 +110,43 @@ def test_a_name_tells_the_backend_where_it_is_another_than_the_first(tmp_path: P
     training = Called(tmp_path, first).training
     assert training.job(*request("backend=keras", "optimizer.learning_rate=0.1")).name.endswith("backend=keras")
     assert "backend" not in training.job(*first).name
+
+
+def test_a_claim_that_cannot_be_made_fails_its_point_alone_and_none_is_held_afterwards(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    requests = rates("0.01", "0.1", "0.5")
+    called = Called(tmp_path, requests[0])
+    refused = called.training.job(*requests[1]).signature
+    claim = PointFolder.claim
+
+    def full(folder: PointFolder) -> bool:
+        if folder.final.name == refused:
+            raise LabError("No space left on device")
+        return claim(folder)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(PointFolder, "claim", full)
+        jobs = called.train(requests)
+    assert [job.state for job in jobs] == ["complete", "failed", "complete"]
+    assert str(jobs[1].error) == "No space left on device"
+    assert all(PointFolder(tmp_path, job.signature).claim() for job in jobs)
+
+
+def test_an_interruption_between_two_claims_gives_up_the_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    requests = rates("0.01", "0.1")
+    called = Called(tmp_path, requests[0])
+    first, second = (called.training.job(*one).signature for one in requests)
+    claim = PointFolder.claim
+
+    def interrupted(folder: PointFolder) -> bool:
+        if folder.final.name == second:
+            raise KeyboardInterrupt
+        return claim(folder)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(PointFolder, "claim", interrupted)
+        with pytest.raises(KeyboardInterrupt) as told:
+            called.train(requests)
+    assert told.tb is not None  # whose frames still hold everything that they held
+    assert PointFolder(tmp_path, first).claim()

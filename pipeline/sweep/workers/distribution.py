@@ -250,15 +250,18 @@ def _claimed(jobs: Sequence[Job]) -> Iterator[None]:
     waiting = False
     try:
         for job in sorted(jobs, key=lambda job: job.signature):  # two commands that claim in one order both get on
-            while not job.folder.claim():
-                if not waiting:
-                    waiting = True
-                    print(f"waiting for points that another command trains: {job.name} ...", file=sys.stderr)
-                time.sleep(POLL_SECONDS)
-            held.append(job)
-            if not job.config.force:
-                job.adopt()
-                job.run = read_run(job.folder.final) if job.state == "done" else job.run
+            try:
+                while not job.folder.claim():
+                    if not waiting:
+                        waiting = True
+                        print(f"waiting for points that another command trains: {job.name} ...", file=sys.stderr)
+                    time.sleep(POLL_SECONDS)
+                held.append(job)
+                if not job.config.force:
+                    job.adopt()
+                    job.run = read_run(job.folder.final) if job.state == "done" else job.run
+            except LabError as error:
+                job.fail(error)
         yield
     finally:
         for job in held:
