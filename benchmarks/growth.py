@@ -69,7 +69,7 @@ SERIES = (
     ),
     Series(
         "grid points",
-        "three_bits, hidden 4, 500 iterations, learning rates in one pass",
+        "three_bits, hidden 4, 500 iterations, learning rates as one stack",
         (10, 100, 1_000, 10_000),
         lambda size: (
             f"--rates={size}", "experiment=three_bits", "model.hidden_size=4", "training.epochs=500",

@@ -1,4 +1,4 @@
-"""Many small networks: the seven rates of three_bits in one pass, and ten thousand of them."""
+"""Many small networks: the seven rates of three_bits as one stack, and ten thousand of them."""
 
 from __future__ import annotations
 
@@ -137,7 +137,7 @@ BENCHMARKS = [
         "three_bits, 7 rates, hidden 4, 60,000 iterations, stacked NumPy",
         "the plain script, rate after rate",
         1 / 8,
-        "`train` on the seven configs in one pass, with all that the study records, against "
+        "`train` on the seven configs as one stack, with all that the study records, against "
         "`benchmarks/plain_script.py` in the same process: the text's loop in float64, once for each rate, all 60,000 "
         "iterations.",
         seven_rates,

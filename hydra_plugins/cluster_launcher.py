@@ -1,4 +1,4 @@
-"""A Hydra launcher that lets another one distribute a sweep, in units that train in one pass.
+"""A Hydra launcher that lets another one distribute a sweep, in units that train as one stack.
 
 The other one is the engine: Hydra's launcher for joblib, Ray or SLURM. A method `train_all` gets the configs of all
 points in one call, as from the stacked launcher, and with them an engine, whose `run` calls a function on workers; the

@@ -1,7 +1,7 @@
 """A Hydra launcher that hands a whole sweep to the task at once, and the sweeper that goes with it.
 
 A task that is a method of an object with a method `train_all` too is not called: `train_all` gets the configs of all
-points in one call and returns, for each, its result or the exception that ended it, so that points train in one pass
+points in one call and returns, for each, its result or the exception that ended it, so that points train as one stack
 where they can. Each point still becomes a Hydra job of its own, with its folder, its config and its callbacks. Any
 other task is run point by point, as Hydra's basic launcher does. A method `begin` gets the config of the first point
 before the others are composed.

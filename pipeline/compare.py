@@ -90,7 +90,7 @@ def points_rows(results: Results) -> Rows:
                         "last_finite_loss": outcome.last_finite_loss,
                         "seconds": outcome.seconds,
                         "seconds_per_epoch": outcome.seconds_per_epoch,
-                        "points_in_pass": outcome.points_in_pass,
+                        "points_in_stack": outcome.points_in_stack,
                     }
                     | {f"diagnosis/{name}": value for name, value in found.values.items()}
                     | {f"best/{name}": value for name, value in sorted(outcome.best.items())}

@@ -59,11 +59,11 @@ def find(study: str, backend: str | None, project: Path, tracker: Tracker) -> Re
     points = []
     for signature in sorted(referenced([sweep for _, sweep in chosen]) - kept):
         folder = PointFolder(root, signature)
-        if not folder.claim():
+        if not folder.lock():
             raise LabError(
                 f"{study} is being trained.", received=f"point {signature} is in use", fix="stop that command first"
             )
-        folder.release()
+        folder.unlock()
         points += [path for path in (folder.final, folder.path) if path.exists()]
     results = [path for path in sorted((project / "results" / study).glob("*")) if backend in (None, path.name)]
     runs = [run.run_id for run in tracker.runs(deleted=True) if backend in (None, run.tags.get("backend"))]

@@ -3,7 +3,7 @@
 `python -m pipeline.rounding [results=DIR] [published=DIR] [reports=DIR] [networks=64] [seed=0]`
 
 Two correct programs may add the same numbers up in another order, and then differ in the last bit. What that makes of
-a printed number is measured: its point is trained again, many times in one pass, with each initial weight one unit in
+a printed number is measured: its point is trained again, many times as one stack, with each initial weight one unit in
 the last place up or down.
 """
 
@@ -70,7 +70,7 @@ def moved(weights: Weights, generator: np.random.Generator) -> Weights:
 
 
 def train_moved(point: Point, networks: int, seed: int, project: Path) -> list[Point]:
-    """Train a point again on NumPy in one pass: from its own initial weights, then from moved ones.
+    """Train a point again on NumPy as one stack: from its own initial weights, then from moved ones.
 
     Args:
         point: a trained point.

@@ -108,7 +108,7 @@ Optimizer = (
 """How weights move; a member by its `name`."""
 MINIMIZERS = ("bfgs", "lbfgs")
 ALONE = (*MINIMIZERS, "annealing", "aw_sgd")
-"""Optimizers whose points have a `train` of their own, and do not share a pass."""
+"""Optimizers whose points have a `train` of their own, and do not share a stack."""
 
 
 class Constant(Section):

@@ -87,7 +87,7 @@ def averaged(losses: Floats) -> Floats:
 
 
 def slopes_per_decade(rates: Floats, means: Floats) -> Floats:
-    """d mean / d log10(rate) by least squares over `SPAN` decades around each rate; NaN nearer to an end than that."""
+    """D mean / d log10(rate) by least squares over `SPAN` decades around each rate; NaN nearer to an end than that."""
     logs = np.log10(rates)
     slopes = np.full(len(logs), np.nan)
     inside = (logs - logs[0] >= SPAN / 2) & (logs[-1] - logs >= SPAN / 2)

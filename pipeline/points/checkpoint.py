@@ -52,7 +52,7 @@ class _Record:
     diverged_step: int | None
     last_finite_loss: float | None
     seconds: float
-    points_in_pass: int
+    points_in_stack: int
     tables: dict[str, list[dict[str, int | float]]]
     journal_rows: int
     journal_bytes: int
@@ -75,7 +75,7 @@ def write_checkpoint(file: Path, checkpoint: Checkpoint) -> None:
         diverged_step=history.diverged_step,
         last_finite_loss=history.last_finite_loss,
         seconds=history.seconds,
-        points_in_pass=history.points_in_pass,
+        points_in_stack=history.points_in_stack,
         tables=history.tables,
         journal_rows=checkpoint.journal_rows,
         journal_bytes=checkpoint.journal_bytes,
@@ -120,7 +120,7 @@ def read_checkpoint(file: Path) -> Checkpoint:
         last_finite_loss=record.last_finite_loss,
         seconds=record.seconds,
         epochs=record.epochs,
-        points_in_pass=record.points_in_pass,
+        points_in_stack=record.points_in_stack,
         map_arrays=sections["map"],
     )
     unstack_snapshots(sections["snapshots"], history)

@@ -34,7 +34,7 @@ HEADER = b"step,timestamp,name,value\n"
 
 
 class PointFolder:
-    """The folder of one point in training. Nobody but the holder of its claim may change it.
+    """The folder of one point in training. Only the holder of its lock may change it.
 
     Args:
         root: folder that holds .points/.
@@ -58,8 +58,8 @@ class PointFolder:
     def _forget_journal(self) -> None:
         self.rows, self.kept, self._bytes, self._digest = 0, 0, 0, hashlib.sha256()
 
-    def claim(self) -> bool:
-        """Claim the point for this process; the claim ends with the process, however it ends.
+    def lock(self) -> bool:
+        """Lock the point for this process; the lock ends with the process, however it ends.
 
         Returns:
             Whether nobody else holds it.
@@ -72,8 +72,8 @@ class PointFolder:
                 return False
         return True
 
-    def release(self) -> None:
-        """Give the claim up."""
+    def unlock(self) -> None:
+        """Release the lock."""
         self._lock.release()
 
     def begin(self) -> None:
@@ -179,13 +179,13 @@ class PointFolder:
 
     def write_error(self, attempt: str, text: str) -> None:
         """Write down why an attempt failed, unless its folder is gone, or somebody else trains the point by now."""
-        if not self.claim():
+        if not self.lock():
             return
         try:
             if read_attempt(self.path) == attempt:
                 self.write_text(ERROR, text)
         finally:
-            self.release()
+            self.unlock()
 
     def has_begun(self) -> bool:
         """Whether there is something to go on with."""

@@ -81,7 +81,7 @@ class Job:
             self.state = "to continue" if self.folder.has_begun() else "to run"
 
     def adopt(self) -> None:
-        """Look again, as the holder of the claim; a folder that is only not in its place yet is put there."""
+        """Look again, as the holder of the lock; move a complete folder into the store where that is all it needs."""
         self.look()
         if self.state == "to continue" and self.folder.is_sealed():
             try:

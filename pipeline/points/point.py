@@ -45,9 +45,9 @@ class Outcome:
         diverged_step: updates made when the loss first was inf or NaN.
         last_finite_loss: training loss before that, or the last one.
         epochs: epochs trained.
-        seconds: training time, seconds; points that train in one pass share its time evenly.
+        seconds: training time, seconds; points that train as one stack share its time evenly.
         seconds_per_epoch: seconds / epochs.
-        points_in_pass: how many points trained in the same pass.
+        points_in_stack: how many points trained in the same stack.
         best, final: metrics by name.
     """
 
@@ -57,7 +57,7 @@ class Outcome:
     epochs: int
     seconds: float
     seconds_per_epoch: float
-    points_in_pass: int
+    points_in_stack: int
     best: dict[str, float]
     final: dict[str, float]
 
@@ -102,7 +102,7 @@ def outcome_of(history: History) -> Outcome:
         epochs=history.epochs,
         seconds=history.seconds,
         seconds_per_epoch=history.seconds / max(history.epochs, 1),
-        points_in_pass=history.points_in_pass,
+        points_in_stack=history.points_in_stack,
         best=history.best(),
         final=history.final(),
     )

@@ -63,7 +63,7 @@ def read_point(folder: Path, name: str) -> Point:
             last_finite_loss=outcome.last_finite_loss,
             seconds=outcome.seconds,
             epochs=outcome.epochs,
-            points_in_pass=outcome.points_in_pass,
+            points_in_stack=outcome.points_in_stack,
         )
         _read_snapshots(folder, config, history)
         if config.grid is not None:

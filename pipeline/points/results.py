@@ -116,14 +116,14 @@ def _key(sweep: SweepRecord, tracking: Tracking) -> str:
 
 
 def _copy(point: Point, destination: Path) -> None:
-    claim = PointFolder(destination.parent.parent, destination.name)
-    if destination.exists() or not claim.claim():
+    target = PointFolder(destination.parent.parent, destination.name)
+    if destination.exists() or not target.lock():
         return
     try:
         with explained(destination), written_whole(destination) as new:
             shutil.copytree(point.folder, new, dirs_exist_ok=True)
     finally:
-        claim.release()
+        target.unlock()
 
 
 def read_results(results: Path) -> dict[str, dict[str, list[Point]]]:

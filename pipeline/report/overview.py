@@ -41,7 +41,7 @@ def render(
         "Written by `python -m pipeline.compare` from the trained points in the results folder; every number and "
         "verdict is computed from them. The table links to a page for each study. [points.csv](points.csv) has all "
         "points, [reproduction.csv](reproduction.csv) every printed number beside the one seen. "
-        "Seconds are training time; points that trained in one pass share its time evenly.",
+        "Seconds are training time; points that trained as one stack share its time evenly.",
         "",
         "## In short",
         "",

@@ -1,4 +1,4 @@
-"""Which points train in one pass."""
+"""Which points train as one stack."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from pipeline.data.arrays import Arrays
 from pipeline.system.errors import LabError
 
 PASS_BYTES = 2**30
-"""Memory that the arrays of one pass may take, roughly; a larger stack is split."""
+"""Memory that the arrays of one stack may take, roughly; a larger stack is split."""
 MAP_BYTES = 400
 """What a point of a map takes when the map is written and drawn."""
 METRIC_BYTES = 200
 """What one recorded value takes, as a Python object."""
 
 
-def passes(points: Sequence[tuple[Config, Arrays]]) -> list[list[int]]:
+def stacks(points: Sequence[tuple[Config, Arrays]]) -> list[list[int]]:
     """Group points that fit on one grid axis, in blocks that fit in memory.
 
     Keras' points, maps, balls on a curve and points of a method with a `train` of its own go one at a time.
@@ -34,21 +34,21 @@ def passes(points: Sequence[tuple[Config, Arrays]]) -> list[list[int]]:
     Returns:
         Positions in `points`, grouped.
     """
-    stacks: dict[str, list[int]] = {}
+    of_one_shape: dict[str, list[int]] = {}
     for place, (config, _) in enumerate(points):
         apart = config.grid is not None or config.balls is not None or config.optimizer.name in ALONE
         alone = config.backend.name == "keras" or apart
         key = str(place) if alone else stack_key(config)
-        stacks.setdefault(key, []).append(place)
+        of_one_shape.setdefault(key, []).append(place)
     groups = []
-    for members in stacks.values():
+    for members in of_one_shape.values():
         size = max(1, PASS_BYTES // memory(*points[members[0]]))
         groups += [members[start : start + size] for start in range(0, len(members), size)]
     return groups
 
 
 def units(points: Sequence[tuple[Config, Arrays]], workers: int) -> list[list[int]]:
-    """What is given to workers: passes, the largest of them split until there are two for each worker, if that can be.
+    """What is given to workers: stacks, the largest of them split until there are two for each worker, if that can be.
 
     Args:
         points: configs with their data.
@@ -57,7 +57,7 @@ def units(points: Sequence[tuple[Config, Arrays]], workers: int) -> list[list[in
     Returns:
         Positions in `points`, grouped; what is most to do comes first, so that it does not come last.
     """
-    groups = passes(points)
+    groups = stacks(points)
 
     def work(group: Sequence[int]) -> int:
         return sum(memory(*points[place]) * points[place][0].training.epochs for place in group)
@@ -71,7 +71,7 @@ def units(points: Sequence[tuple[Config, Arrays]], workers: int) -> list[list[in
 
 
 def stack_key(config: Config) -> str:
-    """Equal for points that can train in one pass: they differ in optimizer knobs, seed or initial values only."""
+    """Equal for points that can train as one stack: they differ in optimizer knobs, seed or initial values only."""
     shape: dict[str, Any] = config.model_dump(
         mode="json", exclude={"seed": True, "model": {"initial_weight", "initial_bias"}}
     )
@@ -80,7 +80,7 @@ def stack_key(config: Config) -> str:
 
 
 def steps(config: Config, arrays: Arrays) -> tuple[int, str]:
-    """How many steps the progress of a pass has, and what they are called: epochs, or the blocks of a map."""
+    """How many steps the progress of a stack has, and what they are called: epochs, or the blocks of a map."""
     if config.grid is not None:
         return len(blocks(config, arrays)), "block"
     return config.training.epochs, "epoch"

@@ -25,7 +25,7 @@ from pipeline.points.sweep_record import (
 )
 from pipeline.studies.kinds import sweep_figures
 from pipeline.sweep.tables import plan_table, points_table
-from pipeline.sweep.training import PassTraining, take_over
+from pipeline.sweep.training import StackTraining, take_over
 from pipeline.sweep.workers.distribution import Distribution
 from pipeline.sweep.workers.unit import Engine
 from pipeline.system.errors import LabError
@@ -69,7 +69,7 @@ class Sweep:
         self.jobs: dict[str, Job] = {}
         self.interrupted = False
         tags = self.code | {"command": command()}
-        self._training = PassTraining(project, self.root, first, tags, self._label, self._start_sync)
+        self._training = StackTraining(project, self.root, first, tags, self._label, self._start_sync)
         self._process, self._engine = process, engine
         self._record: SweepRecord | None = None
         self._sync: SyncThread | SyncProcess | None = None
@@ -79,7 +79,7 @@ class Sweep:
         return f"{self.first.study} {self.first.backend.name}"
 
     def train_all(self, requests: Sequence[tuple[Config, list[str]]]) -> list[Outcome | None]:
-        """Train points; those of one shape in one pass. Points with the same signature train once.
+        """Train points; those of one shape as one stack. Points with the same signature train once.
 
         Returns:
             Outcomes in the order asked for; None for a point that failed, which `finish` tells, and in a dry run.

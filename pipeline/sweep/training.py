@@ -1,4 +1,4 @@
-"""Points of a command, trained in this process: claimed, trained in passes, put in their place."""
+"""Points of a command, trained in this process: locked, trained in stacks, moved into the store."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from pipeline.points.job import Job
 from pipeline.points.point import Point, knobs, name_of
 from pipeline.points.reading import read_run
 from pipeline.studies.kinds import point_figures
-from pipeline.sweep.grouping import check_memory, passes, steps
+from pipeline.sweep.grouping import check_memory, stacks, steps
 from pipeline.sweep.pacing import StackCheckpoints
 from pipeline.system.errors import LabError
 from pipeline.system.files import explained
@@ -33,17 +33,17 @@ SOME = 3
 """How many points are named that are waited for."""
 
 
-class PassTraining:
-    """Trains points that nobody else trains, those of one shape in one pass.
+class StackTraining:
+    """Trains points that nobody else trains, those of one shape as one stack.
 
     Args:
         project: folder that holds data/.
         root: folder that holds .points/.
         first: config of the first point; backend and `force` are its.
         tags: of every point: git commit, command.
-        label: what a pass of some points is called while it trains.
-        start: called before the first pass, when what trains has been imported.
-        bar: whether a bar may show how far a pass is; else lines do.
+        label: what a stack is called while it trains.
+        start: called before the first stack, when what trains has been imported.
+        bar: whether a bar may show how far a stack is; else lines do.
 
     Raises:
         LabError: the data is not there.
@@ -91,11 +91,11 @@ class PassTraining:
             mine: list[Job] = []
             try:
                 for job in left:
-                    _attempt(job, partial(_claim, into=mine))
+                    _attempt(job, partial(_lock, into=mine))
                 self._train_mine(mine)
-            finally:  # what was claimed is given up, also where a later claim was interrupted
+            finally:  # also where locking a later point was interrupted
                 for job in mine:
-                    job.folder.release()
+                    job.folder.unlock()
             left = [job for job in left if job not in mine and job.state != "failed"]
             if left and not mine:
                 if not told:
@@ -105,7 +105,7 @@ class PassTraining:
                 time.sleep(POLL_SECONDS)
 
     def _train_mine(self, jobs: Sequence[Job]) -> None:
-        """Train points that this process has claimed; another may have finished some of them in the meantime."""
+        """Train points that this process has locked; another may have finished some of them in the meantime."""
         left = []
         for job in jobs:
             if not self.first.force:
@@ -114,14 +114,14 @@ class PassTraining:
                 take_over(job)
             elif job.state != "failed":
                 left.append(job)
-        for members in passes([(job.config, self.load(job.config)) for job in left]):
+        for members in stacks([(job.config, self.load(job.config)) for job in left]):
             opened = [left[place] for place in members if _attempt(left[place], self._open)]
             for job in opened:
                 if job.history.epochs:  # trained, but killed before it was complete
                     _attempt(job, _complete)
             under_way = [job for job in opened if job.state == "training"]
             for epoch in sorted({job.begun for job in under_way}, reverse=True):
-                self._train_pass([job for job in under_way if job.begun == epoch])
+                self._train_stack([job for job in under_way if job.begun == epoch])
 
     def _open(self, job: Job) -> None:
         """Go on with the point's folder, or begin it."""
@@ -131,7 +131,7 @@ class PassTraining:
         tags |= {f"data.{name}": checksum for name, checksum in arrays.checksums.items()}
         job.open(signed_text(job.config, arrays.checksums), tags, self.owner, anew=self.first.force and not job.goes_on)
 
-    def _train_pass(self, jobs: Sequence[Job]) -> None:
+    def _train_stack(self, jobs: Sequence[Job]) -> None:
         config, begun = jobs[0].config, [job.checkpoint for job in jobs if job.checkpoint is not None]
         total, unit = steps(config, self.load(config))
         progress = TrainingProgress(self._label(jobs), total, jobs[0].begun, unit, self._bar)
@@ -164,10 +164,10 @@ class PassTraining:
 def take_over(job: Job) -> None:
     """A point that is there: what its folder says of how it was trained. A rerun that was given up is dropped."""
     job.run = read_run(job.folder.final)
-    with suppress(LabError):  # what cannot be claimed stays, and keeps nothing from being done
-        if job.folder.path.exists() and job.folder.claim():
+    with suppress(LabError):  # a rerun that cannot be locked stays, and keeps nothing from being done
+        if job.folder.path.exists() and job.folder.lock():
             job.folder.discard()
-            job.folder.release()
+            job.folder.unlock()
 
 
 def _attempt(job: Job, step: Callable[[Job], None]) -> bool:
@@ -180,9 +180,9 @@ def _attempt(job: Job, step: Callable[[Job], None]) -> bool:
     return True
 
 
-def _claim(job: Job, into: list[Job]) -> None:
+def _lock(job: Job, into: list[Job]) -> None:
     """Add a point to `into` if nobody else holds it, and hold it."""
-    if job.folder.claim():
+    if job.folder.lock():
         into.append(job)
 
 

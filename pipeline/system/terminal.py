@@ -11,11 +11,11 @@ SECONDS_BETWEEN_LINES = 5.0
 
 
 class TrainingProgress:
-    """Shows epoch and loss of one pass.
+    """Shows epoch and loss of one stack.
 
     Args:
         label: what is trained, for instance `three_bits numpy, points 1-7 of 14`.
-        epochs: how many epochs the pass has.
+        epochs: how many epochs the stack trains.
         begun: how many of them were trained before.
         unit: what is counted in the place of epochs.
         bar: whether a terminal gets a bar.
@@ -45,7 +45,7 @@ class TrainingProgress:
             print(f"{self.label}: {self.unit} {epoch}/{self.epochs}{told}", file=sys.stderr, flush=True)
 
     def close(self) -> None:
-        """End the bar, or print the time the pass took; once."""
+        """End the bar, or print the time the stack took; once."""
         if self.closed:
             return
         self.closed = True

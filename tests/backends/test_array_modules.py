@@ -87,7 +87,7 @@ def close(received: History, expected: History, rtol: float) -> None:
 
 
 def same_points(points: Sequence[tuple[str, ...]], arrays: Arrays | None, rtol: float) -> None:
-    """Points of one pass, trained on the device and in memory."""
+    """Points of one stack, trained on the device and in memory."""
     there, here = (trained(*(config(*knobs, *more) for knobs in points), arrays=arrays) for more in ((GPU,), ()))
     for received, expected in zip(there, here, strict=True):
         close(received, expected, rtol)

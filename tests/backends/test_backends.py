@@ -283,7 +283,7 @@ class TestContract:
         assert history.series("train/mean_absolute_error")[0].tolist() == due
         assert history.series("gradient_norm")[0].tolist() == due[1:]
         assert told == due[1:]
-        assert (history.epochs, history.points_in_pass, history.diverged_step) == (45, 1, None)
+        assert (history.epochs, history.points_in_stack, history.diverged_step) == (45, 1, None)
         assert history.seconds > 0
 
     def test_minibatches_are_measured_on_the_way_and_the_test_rows_after(

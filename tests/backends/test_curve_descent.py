@@ -39,7 +39,7 @@ def test_the_metrics_are_those_of_the_balls() -> None:
         assert [values[f"balls/height_{ball}"] for ball in range(3)] == pytest.approx(at**2)
         assert history.snapshots[step][POSITIONS] == pytest.approx(at)
     assert history.final()["balls/settled_share"] == history.final()["balls/minima_found"] == 1
-    assert (history.epochs, history.diverged_step, history.points_in_pass) == (12, None, 1)
+    assert (history.epochs, history.diverged_step, history.points_in_stack) == (12, None, 1)
 
 
 def test_a_schedule_multiplies_every_step() -> None:
@@ -133,7 +133,7 @@ def test_a_command_trains_each_rate_in_a_pass_of_its_own(tmp_path: Path, monkeyp
     monkeypatch.setattr(sweep_module, "code_state", lambda project: {})
     points = [config(BOWL, f"optimizer.learning_rate={rate}", "training.epochs=5") for rate in ("0.1", "0.5")]
     loaded = [(one, load(one.data, one.dtype, Path())) for one in points]
-    assert stacking.passes(loaded) == [[0], [1]]
+    assert stacking.stacks(loaded) == [[0], [1]]
     swept(tmp_path, [(one, []) for one in points])
     folders = {file.parent for file in (tmp_path / ".points").glob("*/outcome.json")}
     assert {folder.name for folder in folders} == {signature(one, data.checksums) for one, data in loaded}

@@ -257,7 +257,7 @@ def test_points_train_one_after_the_other_and_keras_is_left_as_it_was() -> None:
     assert keras.config.dtype_policy().name == "float32"
     for point, history in zip(points, histories, strict=True):
         assert values(history) == values(keras_trained(point, rows))
-        assert (history.epochs, history.points_in_pass) == (20, 1)
+        assert (history.epochs, history.points_in_stack) == (20, 1)
         assert history.seconds > 0
         assert (20, history.final()["train/loss"]) in reports
 

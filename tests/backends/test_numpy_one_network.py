@@ -138,7 +138,7 @@ def test_a_point_in_a_stack_is_the_point_alone(size: str, tiny_images: Arrays) -
     together = trained(*points, arrays=tiny_images)
     for point, history in zip(points, together, strict=True):
         (alone,) = trained(point, arrays=tiny_images)
-        alone.points_in_pass = history.points_in_pass
+        alone.points_in_stack = history.points_in_stack
         assert_same(history, alone)
     assert together[0].final() != together[1].final()
     assert together[0].final() == together[3].final()

@@ -188,7 +188,7 @@ def test_a_stack_of_rates_equals_each_alone(size: int) -> None:
     for point, together in zip(points, trained(*points), strict=True):
         (alone,) = trained(point)
         assert_same(together, alone)
-        assert (together.points_in_pass, alone.points_in_pass) == (7, 1)
+        assert (together.points_in_stack, alone.points_in_stack) == (7, 1)
 
 
 BITS = ("experiment=three_bits", "model.hidden_size=4", "model.bias=true", "training.epochs=12")
@@ -565,4 +565,4 @@ def test_a_checkpoint_after_the_end_of_some_points_is_of_all(tiny_images: Arrays
     assert [history.epochs for history in histories] == [1, 0]
     assert keeper.kept == [1, 2, 3]
     assert [set(state) for state in keeper.states] == [set(keeper.states[0])] * 2
-    assert all(history.seconds > 0 and history.points_in_pass == 2 for history in histories)
+    assert all(history.seconds > 0 and history.points_in_stack == 2 for history in histories)

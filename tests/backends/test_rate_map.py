@@ -234,7 +234,7 @@ def test_a_damaged_map_is_told_and_trained_again(
 def test_maps_train_one_at_a_time_and_must_fit_in_memory() -> None:
     one = map_config()
     arrays = load(one.data, one.dtype, Path())
-    assert stacking.passes([(one, arrays), (map_config("seed=2"), arrays)]) == [[0], [1]]
+    assert stacking.stacks([(one, arrays), (map_config("seed=2"), arrays)]) == [[0], [1]]
     assert stacking.steps(one, arrays)[1] == "block"
     large = map_config("grid.x.logspace.count=100000", "grid.y.logspace.count=100000")
     with pytest.raises(LabError, match=r"The map does not fit in memory(.|\n)*choose a smaller grid.x or grid.y"):

@@ -100,7 +100,7 @@ def test_points_of_a_stack_share_the_time_on_top_of_what_they_had() -> None:
     first, second = (history.seconds for history in pair.histories)
     assert first == pytest.approx(5 + second)
     assert 0 < second < 5
-    assert [history.points_in_pass for history in pair.histories] == [2, 2]
+    assert [history.points_in_stack for history in pair.histories] == [2, 2]
 
 
 def test_every_weight_is_a_metric_where_the_config_says_so() -> None:

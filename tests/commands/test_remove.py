@@ -157,10 +157,10 @@ def test_a_study_in_training_is_refused(two_studies: Path) -> None:
     files, runs = everything(two_studies), left_in_store(two_studies)
     own = next(row for row in _points(two_studies, "one") if row["name"] == "learning_rate=0.01")
     folder = PointFolder(two_studies, own["signature"])
-    assert folder.claim()
+    assert folder.lock()
     with pytest.raises(LabError, match="one is being trained"):
         remove(study="one", confirm=True)
-    folder.release()
+    folder.unlock()
     assert everything(two_studies) == files
     assert left_in_store(two_studies) == runs
     remove(study="one", confirm=True)

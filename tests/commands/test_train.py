@@ -157,7 +157,7 @@ def test_the_basic_launcher_gives_the_same_numbers(project: Path, here: Here) ->
         assert {s: {k: v.tobytes() for k, v in w.items()} for s, w in one.history.snapshots.items()} == {
             s: {k: v.tobytes() for k, v in w.items()} for s, w in other.history.snapshots.items()
         }
-        assert (one.outcome.points_in_pass, other.outcome.points_in_pass) == (2, 1)
+        assert (one.outcome.points_in_stack, other.outcome.points_in_stack) == (2, 1)
     assert "points 1, 3 of 4" in stacked
     assert "point 2" in basic
     folders = sorted((project / "multirun" / "three_bits").iterdir())  # by the time at which they began

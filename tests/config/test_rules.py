@@ -14,7 +14,7 @@ from pipeline.config.optimizer import ALONE
 from pipeline.config.reading import read_config
 from pipeline.data.arrays import load
 from pipeline.points.point import point_name
-from pipeline.sweep.grouping import memory, passes
+from pipeline.sweep.grouping import memory, stacks
 from pipeline.system.errors import LabError
 from pipeline.system.project import CONF
 from tests.support.trained import config
@@ -98,7 +98,7 @@ def test_their_points_have_a_train_of_their_own_and_go_alone(method: str) -> Non
     assert trainer(point) is not train
     assert trainer(plain) is train
     arrays = load(point.data, point.dtype, Path())
-    assert passes([(one, arrays) for one in (point, plain, point, plain)]) == [[0], [1, 3], [2]]
+    assert stacks([(one, arrays) for one in (point, plain, point, plain)]) == [[0], [1, 3], [2]]
 
 
 def test_what_scipy_keeps_counts_as_memory() -> None:

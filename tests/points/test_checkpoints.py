@@ -51,7 +51,7 @@ def histories(draw: st.DrawFn) -> History:
         last_finite_loss=draw(st.none() | VALUES),
         seconds=draw(st.floats(0, 1e9)),
         epochs=draw(st.integers(0, 10**9)),
-        points_in_pass=draw(st.integers(1, 100)),
+        points_in_stack=draw(st.integers(1, 100)),
     )
 
 

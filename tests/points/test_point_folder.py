@@ -1,4 +1,4 @@
-"""The folder of a point in training: claimed by one, enough to go on from at any moment, complete or not there."""
+"""The folder of a point in training: locked by one, enough to go on from at any moment, complete or not there."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ def test_the_journal_grows_with_full_precision(tmp_path: Path) -> None:
     assert folder.rows == 2
 
 
-@pytest.mark.parametrize("call", ["begin", "claim", "json", "append", "keep", "history", "complete"])
+@pytest.mark.parametrize("call", ["begin", "lock", "json", "append", "keep", "history", "complete"])
 def test_where_nothing_can_be_written(tmp_path: Path, call: str) -> None:
     """A file stands where a folder is needed: that stops root too."""
     folder = kept(tmp_path)
@@ -124,7 +124,7 @@ def test_where_nothing_can_be_written(tmp_path: Path, call: str) -> None:
     in_the_way.write_text("a file")
     calls: dict[str, Callable[[], object]] = {
         "begin": folder.begin,
-        "claim": folder.claim,
+        "lock": folder.lock,
         "json": lambda: folder.write_json("config.json", {}),
         "append": lambda: folder.append(HISTORY.metrics),
         "keep": lambda: folder.keep(1, STATE, HISTORY),
@@ -302,7 +302,7 @@ def test_what_is_told_of_a_run(tmp_path: Path) -> None:
     assert read_run(folder.path) == Run(**TOLD)
 
 
-# --- the claim
+# --- the lock
 
 HOLD = """\
 import sys, time
@@ -310,14 +310,14 @@ from pathlib import Path
 from pipeline.points.folder import PointFolder
 from pipeline.points.reading import read_run
 folder = PointFolder(Path(sys.argv[1]), sys.argv[2])
-print(folder.claim(), flush=True)
+print(folder.lock(), flush=True)
 time.sleep(600)
 """
 
 
 @contextmanager
 def other_process(root: Path) -> Iterator[tuple[subprocess.Popen[str], str]]:
-    """A process that claims the point, with whether it got it."""
+    """A process that locks the point, with whether it got it."""
     command = [sys.executable, "-c", HOLD, str(root), SIGN]
     with subprocess.Popen(command, cwd=PROJECT, stdout=subprocess.PIPE, text=True) as process:
         try:
@@ -327,31 +327,31 @@ def other_process(root: Path) -> Iterator[tuple[subprocess.Popen[str], str]]:
             process.kill()
 
 
-def test_a_claim_shuts_other_processes_out_and_ends_with_its_own(tmp_path: Path) -> None:
+def test_a_lock_keeps_other_processes_out_and_ends_with_its_own(tmp_path: Path) -> None:
     folder = PointFolder(tmp_path, SIGN)
     with other_process(tmp_path) as (process, got):
         assert got == "True"
-        assert not folder.claim()
-        assert PointFolder(tmp_path, "b" * 16).claim()
+        assert not folder.lock()
+        assert PointFolder(tmp_path, "b" * 16).lock()
         process.send_signal(signal.SIGKILL)
         process.wait()
-        assert folder.claim()
+        assert folder.lock()
 
 
-def test_a_claim_is_held_until_it_is_given_up(tmp_path: Path) -> None:
+def test_a_lock_is_held_until_it_is_released(tmp_path: Path) -> None:
     folder = PointFolder(tmp_path, SIGN)
-    assert folder.claim()
+    assert folder.lock()
     folder.begin()
     with other_process(tmp_path) as (_, got):
         assert got == "False"
-    folder.release()
+    folder.unlock()
     with other_process(tmp_path) as (_, got):
         assert got == "True"
 
 
 def test_two_holders_in_one_process_shut_each_other_out(tmp_path: Path) -> None:
     one, other = PointFolder(tmp_path, SIGN), PointFolder(tmp_path, SIGN)
-    assert one.claim()
-    assert not other.claim()
-    one.release()
-    assert other.claim()
+    assert one.lock()
+    assert not other.lock()
+    one.unlock()
+    assert other.lock()

@@ -66,7 +66,7 @@ def assert_same(a: History, b: History) -> None:
             assert array.dtype == b.snapshots[step][name].dtype
             assert np.array_equal(array, b.snapshots[step][name], equal_nan=True)
     assert a.tables == b.tables
-    for name in ("diverged_step", "last_finite_loss", "seconds", "epochs", "points_in_pass"):
+    for name in ("diverged_step", "last_finite_loss", "seconds", "epochs", "points_in_stack"):
         assert getattr(a, name) == getattr(b, name)
 
 

@@ -131,7 +131,7 @@ def test_a_backend_beside_itself_differs_nowhere_and_sides_do_not_matter(
 
 @pytest.fixture(scope="module")
 def line() -> dict[str, list[Point]]:
-    """y = 3x at two rates, by finite differences and by backpropagation: at rate 1 the latter runs away."""
+    """Y = 3x at two rates, by finite differences and by backpropagation: at rate 1 the latter runs away."""
     rates = [["optimizer.learning_rate=0.01"], ["optimizer.learning_rate=1"]]
     common = ["experiment=line_y3x", "training.epochs=60"]
     return {"numpy": sweep(common, rates), "keras": sweep([*common, "backend=keras"], rates)}

@@ -127,7 +127,7 @@ def processes_in(lab: Path) -> list[psutil.Process]:
 
 
 def training_processes(lab: Path) -> list[psutil.Process]:
-    """The processes that hold the claims of points in training."""
+    """The processes that hold the locks of points in training."""
     locks = {str(lab / ".points" / ".locks" / path.stem) for path in (lab / ".points").glob("*.training")}
     found = []
     for process in psutil.process_iter():

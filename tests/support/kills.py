@@ -78,7 +78,7 @@ stages:
     outs:
       - results/small_images/${{item.backend}}
 """
-HOW_IT_WENT = ("seconds", "seconds_per_epoch", "points_in_pass")
+HOW_IT_WENT = ("seconds", "seconds_per_epoch", "points_in_stack")
 Content = dict[str, bytes]
 
 
@@ -239,7 +239,7 @@ def _points(results: Path) -> dict[str, dict[str, Any]]:
     points = {}
     for row in json.loads((results / "sweep.json").read_text())["points"]:
         point = read_point(results / row["folder"], row["name"])
-        # Seconds differ, and so may the pass: members of a stack that was killed while it was kept go on one by one.
+        # Seconds differ, and so may the stack: members of a stack that was killed while it was kept go on one by one.
         outcome = {key: value for key, value in vars(point.outcome).items() if key not in HOW_IT_WENT}
         points[row["name"]] = {
             "signature": row["signature"],

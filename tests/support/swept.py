@@ -101,7 +101,7 @@ def killed(project: Path, requests: Sequence[Request]) -> Sweep:
 
 
 def at_epoch(monkeypatch: pytest.MonkeyPatch, wanted: int, act: Callable[[], None], times: int = 1) -> None:
-    """In the first passes, so many, keep a checkpoint at one epoch only, and act then; they go on unless it raises."""
+    """In the first `times` stacks, keep a checkpoint at one epoch only, and act then; they go on unless it raises."""
     left = [times]
 
     class Acting(StackCheckpoints):
@@ -197,7 +197,7 @@ def told_once(project: Path, point: Point, run_id: str, uri: str | None = None) 
 
 def numbers(point: Point) -> dict[str, Any]:
     """All that training decided: not how long it took, nor with whom."""
-    shared = ("seconds", "seconds_per_epoch", "points_in_pass")
+    shared = ("seconds", "seconds_per_epoch", "points_in_stack")
     return {
         "metrics": [(m.step, m.name, m.value) for m in point.history.metrics],
         "weights": {s: {n: a.tobytes() for n, a in w.items()} for s, w in point.history.snapshots.items()},

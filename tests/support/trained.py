@@ -69,7 +69,7 @@ def composed_by_hydra(conf: Path, overrides: Sequence[str]) -> DictConfig:
 
 
 def trained(*points: Config, arrays: Arrays | None = None) -> list[History]:
-    """Train points of one shape in one pass."""
+    """Train points of one shape as one stack."""
     histories = [History() for _ in points]
     own = trainer(points[0]) if points[0].optimizer.name in ALONE else train
     data = (arrays or load(points[0].data, points[0].dtype, Path())).first(points[0].training.rows)

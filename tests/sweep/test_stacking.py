@@ -1,4 +1,4 @@
-"""Which points train in one pass."""
+"""Which points train as one stack."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from pipeline.config.schema import Config
 from pipeline.data.arrays import load
 from pipeline.sweep import grouping as stacking
-from pipeline.sweep.grouping import passes, stack_key, units
+from pipeline.sweep.grouping import stack_key, stacks, units
 from tests.support.trained import config
 
 BASE = ("experiment=three_bits",)
@@ -21,7 +21,7 @@ TEMPLATE = config(*BASE)
 
 
 def grouped(*points: Config) -> list[list[int]]:
-    return passes([(point, load(point.data, point.dtype, Path())) for point in points])
+    return stacks([(point, load(point.data, point.dtype, Path())) for point in points])
 
 
 def test_rates_share_a_pass_and_hidden_sizes_do_not() -> None:

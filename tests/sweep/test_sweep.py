@@ -74,7 +74,7 @@ def unadorned() -> Iterator[None]:
 
 @pytest.fixture
 def trained(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, list[float]]]:
-    """Each pass that is trained: after which epoch it begins, and the rates of its points."""
+    """Each stack that is trained: after which epoch it begins, and the rates of its points."""
     seen: list[tuple[int, list[float]]] = []
 
     def train(points: Sequence[Config], arrays: Arrays, histories: Any, report: Any, checkpoints: Checkpoints) -> None:
@@ -553,7 +553,7 @@ def test_force_trains_again_and_replaces_the_run_unless_it_is_given_up(
 
 @pytest.fixture
 def failing(monkeypatch: pytest.MonkeyPatch) -> Callable[[BaseException, float], None]:
-    """failing(error, rate): training a pass that has a point of this rate raises, after its first records."""
+    """failing(error, rate): training a stack that has a point of this rate raises, after its first records."""
 
     def set_up(error: BaseException, rate: float) -> None:
         def train(
@@ -729,7 +729,7 @@ import shutil, sys
 from pathlib import Path
 from pipeline.points.folder import PointFolder
 folder = PointFolder(Path(sys.argv[1]), sys.argv[2])
-assert folder.claim()
+assert folder.lock()
 print("held", flush=True)
 sys.stdin.read()
 if len(sys.argv) > 3:

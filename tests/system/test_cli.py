@@ -169,7 +169,7 @@ def test_help_names_every_group_and_how_to_train() -> None:
     shown = run(PROJECT, "--help").stdout
     assert "python -m pipeline.train experiment=three_bits" in shown
     for group in ("experiment", "data", "model", "optimizer", "backend", "tracking"):
-        assert re.search(rf"^{group}: ", shown, re.M)
+        assert re.search(rf"^{group}: ", shown, re.MULTILINE)
         for option in (PROJECT / "conf" / group).glob("*.yaml"):
             assert option.stem in shown
 

@@ -16,7 +16,7 @@ from tests.support.team_server import TeamServer, team_server
 def server() -> Iterator[TeamServer]:
     """A server that goes by the name and by its own address; its variables are those of the file of the service."""
     with pytest.MonkeyPatch.context() as patch, ExitStack() as stack:
-        for line in re.findall(r"^MLFLOW_SERVER_\w+=.*$", (PROJECT / "deploy" / "README.md").read_text(), re.M):
+        for line in re.findall(r"^MLFLOW_SERVER_\w+=.*$", (PROJECT / "deploy" / "README.md").read_text(), re.MULTILINE):
             name, _, value = line.partition("=")
             patch.setenv(name, value + (",127.0.0.1:*" if "HOSTS" in name else ""))
         server = stack.enter_context(team_server())

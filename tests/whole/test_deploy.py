@@ -19,7 +19,9 @@ from tests.support.team_server import TeamServer, without_secrets
 
 DEPLOY = PROJECT / "deploy"
 README = (DEPLOY / "README.md").read_text()
-COMMANDS: list[str] = [line for block in re.findall(r"```sh\n(.*?)```", README, re.S) for line in block.splitlines()]
+COMMANDS: list[str] = [
+    line for block in re.findall(r"```sh\n(.*?)```", README, re.DOTALL) for line in block.splitlines()
+]
 NAME = "lab.example.org"
 
 
@@ -84,7 +86,7 @@ def test_the_database_is_brought_up_to_date_with_a_password_of_the_environment(s
 
 def test_the_unit_is_understood_and_starts_what_there_is(tmp_path: Path) -> None:
     text = (DEPLOY / "learning-rate-lab-server.service").read_text()
-    (line,) = re.findall(r"^ExecStart=(.*)$", text, re.M)
+    (line,) = re.findall(r"^ExecStart=(.*)$", text, re.MULTILINE)
     python, *arguments = shlex.split(line)
     assert arguments[:2] == ["-m", "pipeline.server"]
     done = subprocess.run(

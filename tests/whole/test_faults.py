@@ -25,7 +25,7 @@ GRID = (
     "training.epochs=2000",
     "results=results/three_bits/numpy",
 )
-"""Two points, in passes of their own."""
+"""Two points, in stacks of their own."""
 
 
 def start(project: Path, *arguments: str) -> subprocess.Popen[str]:
@@ -52,7 +52,7 @@ def test_two_commands_at_once_train_each_point_once(tmp_path: Path, empty_store:
     told = [process.communicate(timeout=200) for process in both]
     assert [process.returncode for process in both] == [0, 0], told
     assert "Traceback" not in told[0][1] + told[1][1], told
-    assert sum(stderr.count(": 2000 epochs") for _, stderr in told) == 2  # passes, of one point each
+    assert sum(stderr.count(": 2000 epochs") for _, stderr in told) == 2  # stacks, of one point each
     runs = runs_of(ready)
     points = [run for run in runs if run.data.tags["lab.role"] == "point"]
     assert len(points) == len({run.data.tags["signature"] for run in points}) == 2

@@ -26,7 +26,7 @@ from tests.support.links import broken_links, links
 from tests.support.swept import rates, swept
 
 README = (PROJECT / "README.md").read_text()
-COMMANDS = [line for block in re.findall(r"```sh\n(.*?)```", README, re.S) for line in block.splitlines()]
+COMMANDS = [line for block in re.findall(r"```sh\n(.*?)```", README, re.DOTALL) for line in block.splitlines()]
 BY_CI = [
     "make reproduce",
     "make test",
@@ -84,7 +84,7 @@ def project(lab: Path, empty_store: Path) -> Path:
     shutil.copy(empty_store, lab / "mlruns" / "mlflow.db")
     for name in ("mnist", "fashion_mnist"):
         write_prepared(lab, name)
-    [example] = re.findall(r"```yaml\n(.*?)```", README, re.S)
+    [example] = re.findall(r"```yaml\n(.*?)```", README, re.DOTALL)
     [file] = re.findall(r"# (conf/experiment/\w+\.yaml)", example)
     (lab / file).write_text(example)
     return lab
@@ -150,7 +150,7 @@ def test_what_can_be_done_with_trained_points(project: Path) -> None:
         assert done.returncode == 0, done.stderr
         told.append(done.stdout)
     assert told[0] == "three_bits numpy: 2 points, all there\n"
-    assert re.search(r"points +2 .*\n.*MLflow runs +3\n\nnothing is removed yet", told[1], re.S)
+    assert re.search(r"points +2 .*\n.*MLflow runs +3\n\nnothing is removed yet", told[1], re.DOTALL)
     assert len(list((project / ".points").glob("*/outcome.json"))) == 2
 
 

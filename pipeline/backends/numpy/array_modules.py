@@ -46,9 +46,8 @@ def array_module(config: Config) -> ModuleType:
             received=str(error),
             fix=INSTALL,
         ) from None
-    except (
-        Exception
-    ) as error:  # CuPy's have no class in common: no driver, no device, a full one, nothing to compile with
+    # CuPy's errors have no class in common: no driver, no device, a full one, nothing to compile with.
+    except Exception as error:  # noqa: BLE001
         raise LabError(
             f"{asked}, and CuPy finds none that it can use.",
             expected="an NVIDIA GPU with free memory, and a driver for CUDA 12 or later",

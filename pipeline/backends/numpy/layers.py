@@ -20,7 +20,7 @@ MOMENTUM = 0.99
 
 
 def dense(inputs: Array, weights: Array, bias: Array | None, out: Array | None = None) -> Array:
-    """sums = inputs W + b, in `out` where there is one.
+    """Sums = inputs W + b, in `out` where there is one.
 
     Backwards dW = inputs^T delta, db = the sum over rows of delta, and the inputs get delta W^T.
     """
@@ -31,7 +31,7 @@ def dense(inputs: Array, weights: Array, bias: Array | None, out: Array | None =
 
 
 def activation(name: str, sums: Array) -> Array:
-    """values = f(sums), elementwise; those of a rectifier, whose slope they tell, are put in the place of the sums."""
+    """Values = f(sums), elementwise; those of a rectifier, whose slope they tell, are put in the place of the sums."""
     if name == "relu":
         values: Array = np.maximum(sums, 0, out=sums)
         return values
@@ -67,7 +67,7 @@ class Normalized(NamedTuple):
 
 
 def normalize(sums: Array) -> Normalized:
-    """n = (sums - mean) / sqrt(variance + epsilon), over the rows (Ioffe and Szegedy 2015, algorithm 1).
+    """N = (sums - mean) / sqrt(variance + epsilon), over the rows (Ioffe and Szegedy 2015, algorithm 1).
 
     The layer gives scale * n + shift. The variance is the mean squared distance, for the moving statistics too, as in
     Keras; the paper multiplies what it keeps of it by rows / (rows - 1).
@@ -92,7 +92,7 @@ def normalize_backward(delta: Array, normalized: Normalized, scale: Array) -> tu
 
 
 def keep_moving(moving: Array, seen: Array) -> None:
-    """moving = momentum * moving + (1 - momentum) * seen, in place."""
+    """Moving = momentum * moving + (1 - momentum) * seen, in place."""
     moving *= MOMENTUM
     moving += (1 - MOMENTUM) * seen
 

@@ -47,7 +47,7 @@ def relu(z: Array) -> Array:
 
 
 def leaky_relu(z: Array) -> Array:
-    """z above 0, 0.2 z below, elementwise (Maas, Hannun and Ng 2013)."""
+    """Z above 0, 0.2 z below, elementwise (Maas, Hannun and Ng 2013)."""
     result: Array = np.where(z > 0, z, z.dtype.type(LEAK) * z)
     return result
 
@@ -67,7 +67,7 @@ def normal_share(z: Array) -> Array:
 
 
 def gelu(z: Array) -> Array:
-    """z times the share of a standard normal distribution below z, elementwise (Hendrycks and Gimpel 2016)."""
+    """Z times the share of a standard normal distribution below z, elementwise (Hendrycks and Gimpel 2016)."""
     return z * normal_share(z)
 
 

@@ -257,7 +257,7 @@ class Lion(Optimizer):
 
 
 def _average_square(values: Array, squares: Array, rho: Array, scratch: Array) -> None:
-    """a = rho * a + (1 - rho) * values^2."""
+    """A = rho * a + (1 - rho) * values^2."""
     np.multiply(values, values, out=scratch)
     scratch *= 1 - rho
     squares *= rho

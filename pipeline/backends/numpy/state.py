@@ -18,7 +18,7 @@ from pipeline.backends.numpy.packed import Packed
 
 @dataclass
 class Progress:
-    """Where a pass stands.
+    """Where a stack stands.
 
     Attributes:
         parameters: the stack.

@@ -1,4 +1,4 @@
-"""Training a stack of points in one pass."""
+"""Training a stack of points."""
 
 from __future__ import annotations
 

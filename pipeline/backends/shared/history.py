@@ -33,9 +33,9 @@ class History:
         tables: rows by table name, for instance `direction_changes`.
         diverged_step: how many updates had been made when the loss first was inf or NaN; None: it never was.
         last_finite_loss: the training loss just before that, or the last one.
-        seconds: training time. Points that train in one pass share its time evenly.
+        seconds: training time. Points that train as one stack share its time evenly.
         epochs: how many were trained.
-        points_in_pass: how many points trained in the same pass.
+        points_in_stack: how many points trained in the same stack.
         map_arrays: of a map, its axes and what is kept of each of its points; empty for every other point.
     """
 
@@ -46,7 +46,7 @@ class History:
     last_finite_loss: float | None = None
     seconds: float = 0.0
     epochs: int = 0
-    points_in_pass: int = 1
+    points_in_stack: int = 1
     map_arrays: dict[str, NDArray[Any]] = field(default_factory=dict)
 
     def record(self, step: int, values: Mapping[str, float]) -> None:

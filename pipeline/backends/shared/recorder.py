@@ -146,7 +146,7 @@ class Recorder:
         seconds = (time.perf_counter() - self._started) / len(self.histories)
         for history, before in zip(self.histories, self._seconds_before, strict=True):
             history.seconds = before + seconds
-            history.points_in_pass = len(self.histories)
+            history.points_in_stack = len(self.histories)
 
 
 def of_one_point(train_one: Callable[[Config, Arrays, Recorder], None]) -> Train:

@@ -183,7 +183,7 @@ class _CappedDownload:
         return self.stream.write(chunk)
 
     def flush(self) -> None:
-        """pooch calls this after every chunk; closing the file is enough."""
+        """Pooch calls this after every chunk; closing the file is enough."""
 
 
 def _download(url: str, file: Path, sha256: str | None) -> Path:
@@ -228,7 +228,7 @@ def _check_reachable(url: str) -> None:
 
 
 def _cause(error: BaseException) -> str:
-    """requests wraps urllib3's errors in its own; the innermost says what happened."""
+    """Requests wraps urllib3's errors in its own; the innermost says what happened."""
     inner = getattr(error.args[0], "reason", None) if error.args else None
     return " ".join(str(inner or error).split())[:300]
 

@@ -139,7 +139,7 @@ def _draw_ends(panel: Axes, found: Ending, low: float) -> None:
 
 
 def draw_places(panel: Axes, history: History, found: Ending) -> None:
-    """x over the steps, in the colour of the minimum that each ball ends in; dashed lines at the minima."""
+    """X over the steps, in the colour of the minimum that each ball ends in; dashed lines at the minima."""
     steps, places = positions(history)
     curve = found.curve
     for x in curve.minima:

@@ -18,7 +18,7 @@ from pipeline.points.job import Job
 from pipeline.points.reading import read_attempt, read_run
 from pipeline.points.sweep_record import SweepRecord
 from pipeline.sweep.grouping import units
-from pipeline.sweep.training import POLL_SECONDS, PassTraining
+from pipeline.sweep.training import POLL_SECONDS, StackTraining
 from pipeline.sweep.workers.unit import Engine, Unit, UnitPoint, pack
 from pipeline.sweep.workers.worker import identity_of, train_unit
 from pipeline.system.errors import EngineError, LabError
@@ -43,7 +43,7 @@ class Distribution:
         training: that of this process, which has the data.
     """
 
-    def __init__(self, engine: Engine, sweep: SweepRecord, training: PassTraining) -> None:
+    def __init__(self, engine: Engine, sweep: SweepRecord, training: StackTraining) -> None:
         self._engine, self._sweep, self._training = engine, sweep, training
         self._replaced: dict[str, list[str | None]] = {}  # by signature, of points trained again: attempts before this
 
@@ -58,7 +58,7 @@ class Distribution:
             self._hand_out(jobs)
             return
         self._check_server()
-        with _claimed(jobs):
+        with _locked(jobs):
             left = [job for job in jobs if job.state not in ("done", "failed")]
             self._note_replaced(left)
             self._fetch_earlier(left)
@@ -244,14 +244,15 @@ def _lost(job: Job, engine: Engine) -> LabError:
 
 
 @contextmanager
-def _claimed(jobs: Sequence[Job]) -> Iterator[None]:
+def _locked(jobs: Sequence[Job]) -> Iterator[None]:
     """Hold points for this command while workers train them; those that another command finishes meanwhile are done."""
     held: list[Job] = []
     waiting = False
     try:
-        for job in sorted(jobs, key=lambda job: job.signature):  # two commands that claim in one order both get on
+        # All commands lock in one order, so that no two of them wait for each other.
+        for job in sorted(jobs, key=lambda job: job.signature):
             try:
-                while not job.folder.claim():
+                while not job.folder.lock():
                     if not waiting:
                         waiting = True
                         print(f"waiting for points that another command trains: {job.name} ...", file=sys.stderr)
@@ -265,7 +266,7 @@ def _claimed(jobs: Sequence[Job]) -> Iterator[None]:
         yield
     finally:
         for job in held:
-            job.folder.release()
+            job.folder.unlock()
 
 
 @contextmanager

@@ -22,7 +22,7 @@ from pipeline.backends.numpy.array_modules import array_module
 from pipeline.config.reading import read_config
 from pipeline.points.job import Job
 from pipeline.points.reading import read_attempt
-from pipeline.sweep.training import PassTraining, take_over
+from pipeline.sweep.training import StackTraining, take_over
 from pipeline.sweep.workers.unit import Unit, unpack
 from pipeline.system.errors import LabError
 from pipeline.system.processes import owner
@@ -77,7 +77,7 @@ class _Worker:
         self.jobs: list[Job] = []
         # In this process, which is used again and then has MLflow already: one of its own would import it each time.
         self.sync = SyncThread(Sync(self.root, self.sweep, owner(), worker="own" if self.apart else "shared"))
-        self.training = PassTraining(project, self.root, first, unit.tags, self._label, self._start, bar=False)
+        self.training = StackTraining(project, self.root, first, unit.tags, self._label, self._start, bar=False)
         self._total = unit.total
         self._numbers = {point.signature: point.number for _, point in self.points}
         self._replaced = {point.signature: point.replaced for _, point in self.points}
@@ -130,11 +130,11 @@ class _Worker:
             tracker = Tracker(self.sweep.tracking, self.sweep.study, self.root)
             for job in self.jobs:
                 job.look()
-                if job.state != "done" and not job.config.force and job.folder.claim():
+                if job.state != "done" and not job.config.force and job.folder.lock():
                     try:
                         fetch_checkpoint(tracker, job)
                     finally:
-                        job.folder.release()
+                        job.folder.unlock()
         except LabError as error:
             print(f"what other nodes have trained is not known. {error}", file=sys.stderr, flush=True)
 

@@ -58,7 +58,7 @@ class RowSampling:
         return rows
 
     def learn(self, drawn: NDArray[np.integer], squares: Vector) -> None:
-        """tau += sampling_learning_rate * mean over the drawn rows of |c_i g_i|^2 * d log q_i / d tau.
+        """Tau += sampling_learning_rate * mean over the drawn rows of |c_i g_i|^2 * d log q_i / d tau.
 
         With the part r_i = (1 - u) s_i / q_i of q_i that is learned, d log q_i / d tau_b is r_i (1 - softmax(tau)_b)
         for the row's own bin b, and -r_i softmax(tau)_b for the others.
@@ -79,7 +79,7 @@ class RowSampling:
         return float(1 / np.square(self.probabilities()).sum())
 
     def _learned(self) -> Vector:
-        """s of each bin's rows, (bins,)."""
+        """S of each bin's rows, (bins,)."""
         shifted = np.exp(self.tau - self.tau.max())
         each: Vector = shifted / (shifted.sum() * self._sizes)
         return each

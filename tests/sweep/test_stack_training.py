@@ -10,7 +10,7 @@ import pytest
 from pipeline.points.folder import PointFolder
 from pipeline.points.job import Job
 from pipeline.points.reading import read_run
-from pipeline.sweep.training import PassTraining, take_over
+from pipeline.sweep.training import StackTraining, take_over
 from pipeline.system.errors import LabError
 from pipeline.system.processes import owner
 from tests.support.swept import STUDY, Request, rates, request
@@ -23,11 +23,11 @@ class Called:
 
     def __init__(self, project: Path, first: Request, bar: bool = True) -> None:
         self.order: list[str] = []
-        self.training = PassTraining(project, project, first[0], {"command": "typed"}, self.label, self.start, bar)
+        self.training = StackTraining(project, project, first[0], {"command": "typed"}, self.label, self.start, bar)
 
     def label(self, jobs: Sequence[Job]) -> str:
         self.order.append(f"label {len(jobs)}")
-        return "a pass"
+        return "a stack"
 
     def start(self) -> None:
         self.order.append("start")
@@ -52,7 +52,7 @@ def test_points_of_one_shape_train_in_one_pass_with_what_they_are_told(
         assert run is not None
         assert run.tags["command"] == "typed"
         assert run.owner == owner()
-    assert capsys.readouterr().err.startswith("a pass: 30 epochs\n")
+    assert capsys.readouterr().err.startswith("a stack: 30 epochs\n")
 
 
 def test_what_is_trained_already_is_taken_over(tmp_path: Path) -> None:
@@ -70,10 +70,10 @@ def test_a_rerun_that_was_given_up_is_dropped_unless_somebody_holds_it(tmp_path:
     (job,) = Called(tmp_path, only).train([only])
     job.folder.begin()
     holder = PointFolder(tmp_path, job.signature)
-    assert holder.claim()
+    assert holder.lock()
     take_over(job)
     assert job.folder.path.exists()
-    holder.release()
+    holder.unlock()
     take_over(job)
     assert not job.folder.path.exists()
 
@@ -93,8 +93,8 @@ def test_what_goes_wrong_stays_with_its_point(tmp_path: Path, monkeypatch: pytes
     jobs = called.train(requests)
     assert [job.state for job in jobs] == ["failed", "complete"]
     assert str(jobs[0].error) == "The disk is full."
-    assert jobs[0].folder.claim()  # the claim was given up
-    jobs[0].folder.release()
+    assert jobs[0].folder.lock()  # it was unlocked
+    jobs[0].folder.unlock()
 
 
 def test_data_is_kept_for_the_points_that_share_it(tmp_path: Path) -> None:
@@ -112,41 +112,41 @@ def test_a_name_tells_the_backend_where_it_is_another_than_the_first(tmp_path: P
     assert "backend" not in training.job(*first).name
 
 
-def test_a_claim_that_cannot_be_made_fails_its_point_alone_and_none_is_held_afterwards(
+def test_a_point_that_cannot_be_locked_fails_alone_and_no_lock_is_held_afterwards(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     requests = rates("0.01", "0.1", "0.5")
     called = Called(tmp_path, requests[0])
     refused = called.training.job(*requests[1]).signature
-    claim = PointFolder.claim
+    lock = PointFolder.lock
 
     def full(folder: PointFolder) -> bool:
         if folder.final.name == refused:
             raise LabError("No space left on device")
-        return claim(folder)
+        return lock(folder)
 
     with monkeypatch.context() as patched:
-        patched.setattr(PointFolder, "claim", full)
+        patched.setattr(PointFolder, "lock", full)
         jobs = called.train(requests)
     assert [job.state for job in jobs] == ["complete", "failed", "complete"]
     assert str(jobs[1].error) == "No space left on device"
-    assert all(PointFolder(tmp_path, job.signature).claim() for job in jobs)
+    assert all(PointFolder(tmp_path, job.signature).lock() for job in jobs)
 
 
-def test_an_interruption_between_two_claims_gives_up_the_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interruption_between_two_locks_releases_the_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     requests = rates("0.01", "0.1")
     called = Called(tmp_path, requests[0])
     first, second = (called.training.job(*one).signature for one in requests)
-    claim = PointFolder.claim
+    lock = PointFolder.lock
 
     def interrupted(folder: PointFolder) -> bool:
         if folder.final.name == second:
             raise KeyboardInterrupt
-        return claim(folder)
+        return lock(folder)
 
     with monkeypatch.context() as patched:
-        patched.setattr(PointFolder, "claim", interrupted)
+        patched.setattr(PointFolder, "lock", interrupted)
         with pytest.raises(KeyboardInterrupt) as told:
             called.train(requests)
     assert told.tb is not None  # whose frames still hold everything that they held
-    assert PointFolder(tmp_path, first).claim()
+    assert PointFolder(tmp_path, first).lock()
