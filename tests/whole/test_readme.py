@@ -1,4 +1,4 @@
-"""Every command in the README works: run here as it is printed, or by .ci/run, which has a network."""
+"""Every command in the README and in docs/ works: run here as it is printed, or by .ci/run, which has a network."""
 
 from __future__ import annotations
 
@@ -25,8 +25,10 @@ from pipeline.system.project import PROJECT
 from tests.support.links import broken_links, links
 from tests.support.swept import rates, swept
 
-README = (PROJECT / "README.md").read_text()
-COMMANDS = [line for block in re.findall(r"```sh\n(.*?)```", README, re.DOTALL) for line in block.splitlines()]
+PAGES = [PROJECT / "README.md", *sorted((PROJECT / "docs").glob("*.md"))]
+README = PAGES[0].read_text()
+BLOCKS = [block for page in PAGES for block in re.findall(r"```sh\n(.*?)```", page.read_text(), re.DOTALL)]
+COMMANDS = list(dict.fromkeys(line for block in BLOCKS for line in block.splitlines()))
 BY_CI = [
     "make reproduce",
     "make test",
@@ -94,10 +96,16 @@ def environment() -> dict[str, str]:
     return os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
 
 
-def test_what_it_shows_and_links_to_is_there() -> None:
-    assert len(links(PROJECT / "README.md")) > 5
-    assert broken_links(PROJECT / "README.md") == []
-    assert "@@" not in README
+@pytest.mark.parametrize("page", [*PAGES, *(PROJECT / "deploy").glob("*.md")], ids=lambda page: page.name)
+def test_what_a_page_shows_and_links_to_exists(page: Path) -> None:
+    assert len(links(page)) > 0 or page.name == "messages.md"
+    assert broken_links(page) == []
+    assert "@@" not in page.read_text()
+
+
+def test_every_page_is_reached_from_the_readme() -> None:
+    reached = {(PROJECT / link.partition("#")[0]).resolve() for link in links(PAGES[0])}
+    assert set(PAGES[1:]) <= reached
 
 
 def test_every_link_of_the_report_leads_somewhere() -> None:
