@@ -1,4 +1,4 @@
-"""The structure of pipeline/ in numbers: modules, imports, circles, how deep they go, lines by package.
+"""The structure of pipeline/ in numbers: modules, imports, circles, how deep they go, lines by package, its style.
 
     python -m benchmarks.structure
 
@@ -7,7 +7,9 @@ An import counts wherever it stands: at the top of a module, in a function, or f
 
 from __future__ import annotations
 
+import ast
 from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 
 import grimp
@@ -65,6 +67,33 @@ def lines_by_package(root: Path) -> dict[str, int]:
     return dict(lines)
 
 
+def densities(sources: Iterable[str]) -> dict[str, float]:
+    """What makes code slow or quick to read, for each 1,000 lines.
+
+    Args:
+        sources: the text of modules.
+
+    Returns:
+        Conditional expressions (`a if b else c`), assignments of several values in one (`a, b = 1, 2` or `a = b = 1`),
+        and lines that are a comment and nothing else.
+    """
+    found = Counter({"conditional expressions": 0, "multiple assignments": 0, "comment lines": 0})
+    lines = 0
+    for source in sources:
+        lines += len(source.splitlines())
+        found["comment lines"] += sum(line.lstrip().startswith("#") for line in source.splitlines())
+        for node in ast.walk(ast.parse(source)):
+            if isinstance(node, ast.IfExp):
+                found["conditional expressions"] += 1
+            elif isinstance(node, ast.Assign) and (len(node.targets) > 1 or _is_pairwise(node)):
+                found["multiple assignments"] += 1
+    return {name: 1000 * count / max(lines, 1) for name, count in found.items()}
+
+
+def _is_pairwise(node: ast.Assign) -> bool:
+    return isinstance(node.targets[0], ast.Tuple) and isinstance(node.value, ast.Tuple)
+
+
 def main() -> None:
     """Print the figures."""
     imports = modules_and_imports()
@@ -82,6 +111,9 @@ def main() -> None:
     print(f"lines                {sum(lines.values())}")
     for entry, count in sorted(lines.items(), key=lambda item: -item[1]):
         print(f"  {entry:18} {count}")
+    print("for each 1,000 lines")
+    for name, density in densities(file.read_text("utf-8") for file in root.rglob("*.py")).items():
+        print(f"  {name:24} {density:.1f}")
 
 
 if __name__ == "__main__":

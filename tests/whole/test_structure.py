@@ -11,7 +11,7 @@ import grimp
 import pytest
 import yaml
 
-from benchmarks.structure import circles, depth, lines_by_package, modules_and_imports
+from benchmarks.structure import circles, densities, depth, lines_by_package, modules_and_imports
 from pipeline.system.project import PROJECT
 
 PACKAGE = PROJECT / "pipeline"
@@ -68,6 +68,22 @@ def test_lines_are_counted_by_package(tmp_path: Path) -> None:
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text("x\n" * lines)
     assert lines_by_package(tmp_path) == {"modules at the top": 2, "package": 7}
+
+
+def test_the_code_has_one_thought_a_line_and_says_why() -> None:
+    found = densities(file.read_text() for file in PACKAGE.rglob("*.py"))
+    assert found["conditional expressions"] <= 5
+    assert found["multiple assignments"] <= 2
+    assert found["comment lines"] >= 25
+
+
+def test_densities_are_counted() -> None:
+    source = "# why\na, b = 1, 2  # beside it\nc = d = a if b else 3\ne, f = divmod(a, b)\nprint('# no comment')\n"
+    assert densities([source]) == {
+        "conditional expressions": 200,
+        "multiple assignments": 400,
+        "comment lines": 200,
+    }
 
 
 @pytest.mark.parametrize("stage", [name for name in STAGES if name != "shared"])
