@@ -98,7 +98,6 @@ def environment() -> dict[str, str]:
 
 @pytest.mark.parametrize("page", [*PAGES, *(PROJECT / "deploy").glob("*.md")], ids=lambda page: page.name)
 def test_what_a_page_shows_and_links_to_exists(page: Path) -> None:
-    assert len(links(page)) > 0 or page.name == "messages.md"
     assert broken_links(page) == []
     assert "@@" not in page.read_text()
 
