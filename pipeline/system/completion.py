@@ -1,10 +1,12 @@
-"""Shell completion for `python -m pipeline.train`. Hydra's own script knows `python FILE` only."""
+"""Shell completion for `python -m pipeline.train`. The script that comes with Hydra supports only `python FILE`."""
 
 from __future__ import annotations
 
 import os
 import re
 
+# `eval "$(python -m pipeline.train -sc install=bash)"` installs this function; zsh needs `bashcompinit` first.
+# Removing = from COMP_WORDBREAKS makes bash complete `group=opt` as one word.
 INSTALL_BASH = """\
 _learning_rate_lab() {
     local words=($COMP_LINE) choices
@@ -16,19 +18,20 @@ _learning_rate_lab() {
 COMP_WORDBREAKS=${COMP_WORDBREAKS//=}
 complete -o nospace -o default -F _learning_rate_lab python python3
 """
-"""What `eval "$(python -m pipeline.train -sc install=bash)"` evaluates; for zsh, after `bashcompinit`."""
 
 
 def wanted(arguments: list[str]) -> bool:
-    """Whether a command line is about completion."""
+    """Whether a command line asks for shell completion."""
     return "-sc" in arguments or "--shell-completion" in arguments
 
 
 def translate_line() -> None:
-    """Rewrite the line that the shell handed over, `python -m pipeline.train ...`, to the form Hydra understands."""
-    line, point = os.environ.get("COMP_LINE", ""), os.environ.get("COMP_POINT", "0")
+    """Rewrite the line that the shell passed, `python -m pipeline.train ...`, into the form that Hydra understands."""
+    line = os.environ.get("COMP_LINE", "")
+    cursor = os.environ.get("COMP_POINT", "0")
     module = re.match(r"\S+ +-m +(pipeline\.\w+)", line)
     if module:
+        # Hydra drops the first two words of the line, as in `python FILE`. The cursor moves by what the line loses.
         program = f"python {module.group(1)}"
         os.environ["COMP_LINE"] = program + line[module.end() :]
-        os.environ["COMP_POINT"] = str(int(point) - module.end() + len(program))
+        os.environ["COMP_POINT"] = str(int(cursor) - module.end() + len(program))

@@ -1,6 +1,7 @@
-"""Files in the formats that this program writes, read back: JSON, CSV, .npz and zip.
+"""Read files in the formats that this program writes: JSON, CSV, .npy, .npz and zip.
 
-Whatever a library raises at damaged content, these raise ValueError; an OSError is the disk's alone (files.readable).
+These functions raise ValueError for damaged content, whatever the libraries raise for it. An OSError is always an
+error of the disk, which `files.readable` reports in other words.
 """
 
 from __future__ import annotations
@@ -19,13 +20,27 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+# What zipfile may raise for a damaged archive, besides ValueError.
+ZIP_ERRORS = (zipfile.BadZipFile, EOFError, NotImplementedError, OverflowError, struct.error)
+# NumPy evaluates the header of an array as a Python literal, which can fail in any of these ways.
+HEADER_ERRORS = (
+    ValueError,
+    TypeError,
+    LookupError,
+    ArithmeticError,
+    SyntaxError,
+    tokenize.TokenError,
+    RecursionError,
+    MemoryError,
+)
+
 
 def read_json(file: Path) -> dict[str, Any]:
-    """The object that a JSON file holds.
+    """Read the object in a JSON file.
 
     Raises:
-        OSError: it is not there, or cannot be read.
-        ValueError: it is not JSON, or another value than an object.
+        OSError: the file does not exist or cannot be read.
+        ValueError: the content is not JSON, or not an object.
     """
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
@@ -37,14 +52,14 @@ def read_json(file: Path) -> dict[str, Any]:
 
 
 def read_rows(content: bytes, columns: Sequence[str] | None = None) -> Iterator[dict[str, str]]:
-    """The rows of a CSV file that begins with a header, each with a text for every column.
+    """Yield the rows of a CSV file with a header, each as a text for every column.
 
     Args:
-        content: the file's.
+        content: the bytes of the file.
         columns: what the header must name, in any order; None: anything.
 
     Raises:
-        ValueError: the header is missing or names other columns, or a row is longer or shorter than it.
+        ValueError: the header is missing or names other columns, or a row has more or fewer fields than it.
     """
     reader = csv.reader(io.StringIO(content.decode(), newline=""))
     try:
@@ -52,52 +67,58 @@ def read_rows(content: bytes, columns: Sequence[str] | None = None) -> Iterator[
         if not header or (columns is not None and sorted(header) != sorted(columns)):
             raise ValueError(f"columns {', '.join(header)}")
         for row in reader:
-            if row and len(row) != len(header):  # csv makes an empty row of an empty line
+            # csv returns an empty row for an empty line.
+            if not row:
+                continue
+            if len(row) != len(header):
                 raise ValueError(f"line {reader.line_num} has {len(row)} fields, not {len(header)}")
-            if row:
-                yield dict(zip(header, row, strict=True))
+            yield dict(zip(header, row, strict=True))
     except csv.Error as error:
         raise ValueError(str(error)) from None
 
 
 def stored_members(file: Path) -> Iterator[tuple[str, bytes]]:
-    """Names and contents of a zip archive whose members are stored as they are, so that nothing can unfold.
+    """Yield names and contents of a zip archive whose members are not compressed.
 
     Raises:
-        OSError: it is not there, or cannot be read.
-        ValueError: it is cut short, changed or of another kind.
+        OSError: the file does not exist or cannot be read.
+        ValueError: the content is cut short, changed or of another kind.
     """
-    content = io.BytesIO(file.read_bytes())  # from here on no error can be the disk's
+    # The whole file is read first, so that no later error can be one of the disk.
+    content = io.BytesIO(file.read_bytes())
     try:
         with zipfile.ZipFile(content) as archive:
             for member in archive.infolist():
+                # A compressed member could unpack to more than the memory holds.
                 if member.compress_type != zipfile.ZIP_STORED:
                     raise ValueError(f"{file.name} is compressed, which this program never does")
+                # Bit 0 of the flags marks encryption. zipfile would ask for a password, with a RuntimeError.
                 if member.flag_bits & 1:
                     raise ValueError(f"{file.name} is encrypted, which this program never does")
-                if member.comment:  # where a damaged length hides the next member
+                # A damaged length makes the entry of the next member look like the comment of this one.
+                if member.comment:
                     raise ValueError(f"{member.filename} in {file.name} has a comment, which this program never writes")
                 yield member.filename, archive.read(member)
-    except (zipfile.BadZipFile, EOFError, NotImplementedError, OverflowError, struct.error) as error:
+    except ZIP_ERRORS as error:
         raise ValueError(f"{file.name} is not a whole zip archive: {error}") from None
 
 
 def read_array(file: Path) -> NDArray[np.generic]:
-    """Read an .npy as `numpy.save` writes it, without pickle.
+    """Read an .npy file as `numpy.save` writes it, without pickle.
 
     Raises:
-        OSError: it is not there, or cannot be read.
-        ValueError: it is cut short, changed or of another kind.
+        OSError: the file does not exist or cannot be read.
+        ValueError: the content is cut short, changed or of another kind.
     """
     return _array(file.read_bytes(), file.name)
 
 
 def read_arrays(file: Path) -> dict[str, NDArray[np.generic]]:
-    """Read an .npz as `numpy.savez` writes it: without pickle, and stored as it is, so that nothing can unfold.
+    """Read all arrays of an .npz file as `numpy.savez` writes it: without pickle, and not compressed.
 
     Raises:
-        OSError: it is not there, or cannot be read.
-        ValueError: it is cut short, changed or of another kind.
+        OSError: the file does not exist or cannot be read.
+        ValueError: the content is cut short, changed or of another kind.
     """
     return {
         name.removesuffix(".npy"): _array(content, f"{name} in {file.name}") for name, content in stored_members(file)
@@ -105,39 +126,38 @@ def read_arrays(file: Path) -> dict[str, NDArray[np.generic]]:
 
 
 def read_one_array(file: Path, name: str) -> NDArray[np.generic]:
-    """Read one array of an .npz; the rest of the file is not read.
+    """Read one array of an .npz file, without reading the others.
 
     Raises:
-        OSError: the file is not there, or cannot be read.
-        ValueError: it is cut short, changed or of another kind, or has no such array.
+        OSError: the file does not exist or cannot be read.
+        ValueError: the content is cut short, changed or of another kind, or has no array of this name.
     """
     try:
         with zipfile.ZipFile(file) as archive:
             content = archive.read(f"{name}.npy")
-    except (zipfile.BadZipFile, KeyError, EOFError, NotImplementedError, OverflowError, struct.error) as error:
+    except (*ZIP_ERRORS, KeyError) as error:
         raise ValueError(f"{file.name} is not a whole zip archive: {error}") from None
     return _array(content, f"{name} in {file.name}")
 
 
 def _array(content: bytes, what: str) -> NDArray[np.generic]:
+    """Read the bytes of an .npy file.
+
+    Raises:
+        ValueError: they are not one whole array of numbers.
+    """
     stream = io.BytesIO(content)
     try:
+        # NumPy writes version 1.0 of the format for every array of numbers.
         if np.lib.format.read_magic(stream) != (1, 0):
             raise ValueError("another version of the format than arrays of numbers have")
         shape, _, dtype = np.lib.format.read_array_header_1_0(stream)
-    except (
-        ValueError,
-        TypeError,
-        LookupError,
-        ArithmeticError,
-        SyntaxError,
-        tokenize.TokenError,
-        RecursionError,
-        MemoryError,
-    ) as error:  # NumPy evaluates these few bytes as a Python literal, which can fail in any of these ways
+    except HEADER_ERRORS as error:
         raise ValueError(f"{what} is not an array: {error}") from None
     length = stream.tell() + math.prod(shape) * dtype.itemsize
-    if length != len(content) and not dtype.hasobject:  # before NumPy makes room for what a damaged shape says
+    # Checked before NumPy allocates memory, because a damaged shape may ask for terabytes. Arrays of objects have a
+    # length of their own, and are refused below.
+    if length != len(content) and not dtype.hasobject:
         raise ValueError(f"{what} has {len(content)} bytes, and its array {length}")
     stream.seek(0)
     array: NDArray[np.generic] = np.lib.format.read_array(stream, allow_pickle=False)

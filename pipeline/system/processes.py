@@ -1,4 +1,4 @@
-"""This process and others: how it was started, whose it is, whether it still runs, what it may use."""
+"""This process and others: how it was started, how it is identified, whether it still runs, its share of the cores."""
 
 from __future__ import annotations
 
@@ -13,13 +13,15 @@ from pathlib import Path
 import psutil
 
 HEARTBEAT_SECONDS = 30.0
+# A process on another machine counts as gone after this long without a heartbeat. Ten heartbeats may be missed: a slow
+# tracking server must not make a running process look dead.
 STALE_SECONDS = 300.0
-"""After how long without a heartbeat a process on another machine counts as gone."""
 
 
 def command() -> str:
-    """What was typed, as it can be typed again."""
-    spec = sys.modules["__main__"].__spec__  # of `python -m MODULE`; None for a file that was run by its path
+    """Return the command line of this process in a form that can be typed again."""
+    # The specification is that of `python -m MODULE`; it is None for a file that was run by its path.
+    spec = sys.modules["__main__"].__spec__
     program = [Path(sys.argv[0]).name]
     if spec is not None:
         program = ["python", "-m", spec.name.removesuffix(".__main__")]
@@ -27,12 +29,16 @@ def command() -> str:
 
 
 def cores() -> int:
-    """How many cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """Count the cores that this process may use."""
+    # A container or SLURM may allow fewer cores than the machine has. macOS does not have this function.
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def owner() -> str:
-    """This process as JSON: machine, process id, and when it started, for ids are used again."""
+    """Identify this process as JSON: its machine, its process id, and when it started."""
+    # The start time is needed because the system gives the id of an ended process to another one.
     return json.dumps({"host": platform.node(), "process": os.getpid(), "started": psutil.Process().create_time()})
 
 
@@ -41,12 +47,14 @@ def lives(process: int, started: float | None = None) -> bool:
 
     Args:
         process: its id.
-        started: when it started, in seconds since 1970; another one may have got its id since.
+        started: when it started, in seconds since 1970; another process may have its id now. None: not checked.
     """
     try:
         found = psutil.Process(process)
+        # psutil derives a start from the system clock, so two readings of it can differ slightly.
         same = started is None or abs(found.create_time() - started) < 1
-        return bool(same and found.status() != psutil.STATUS_ZOMBIE)  # killed, and nobody has asked for its exit code
+        # A zombie has ended; only its parent has not yet asked for the exit code.
+        return bool(same and found.status() != psutil.STATUS_ZOMBIE)
     except psutil.NoSuchProcess:
         return False
 
@@ -55,8 +63,8 @@ def is_gone(owner: str, heartbeat: str | None) -> bool:
     """Whether a process has ended. One on another machine counts as ended when its heartbeat is stale.
 
     Args:
-        owner: what `owner` returned there.
-        heartbeat: milliseconds since 1970 when it last showed itself.
+        owner: what `owner` returned in that process.
+        heartbeat: its last heartbeat, in milliseconds since 1970; None: it has sent none.
     """
     read = _read_owner(owner)
     if read is None:
@@ -66,15 +74,14 @@ def is_gone(owner: str, heartbeat: str | None) -> bool:
         return not lives(process, started)
     try:
         return time.time() - int(heartbeat or 0) / 1000 > STALE_SECONDS
-    except ValueError:  # written by somebody else
+    except ValueError:
+        # Some other program wrote this value, so nothing is known about the process.
         return False
 
 
 def _read_owner(text: str) -> tuple[str, int, float] | None:
-    """Machine, process id and start of what `owner` returned; None: somebody else has written it.
-
-    Checked by hand, because the command line imports this module, and pydantic takes longer to import than all of it.
-    """
+    """Read machine, process id and start from what `owner` returned; None: some other program wrote the text."""
+    # Checked by hand: the command line imports this module, and importing pydantic takes longer than all of it.
     try:
         content = json.loads(text)
     except (ValueError, RecursionError):

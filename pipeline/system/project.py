@@ -1,4 +1,4 @@
-"""Where the project is, and which code it holds."""
+"""Where the project is, and which version of the code it holds."""
 
 from __future__ import annotations
 
@@ -14,11 +14,9 @@ CONF = PROJECT / "conf"
 
 
 def store_root(project: Path) -> Path:
-    """The folder that holds .points/ and mlruns/.
-
-    It is the project's, except in the temporary checkouts of `dvc exp run --temp` and `--queue` (below
-    .dvc/tmp/exps), which are deleted after the run: those use the project they were made from.
-    """
+    """Return the folder that holds .points/ and mlruns/: the project's own, or that of the project it is a copy of."""
+    # `dvc exp run --temp` and `--queue` train in a temporary checkout below .dvc/tmp/exps, which is deleted afterwards.
+    # Points that were stored in it would be lost.
     for folder in project.parents:
         if folder.name == "exps" and folder.parent.name == "tmp" and folder.parent.parent.name == ".dvc":
             return folder.parent.parent.parent
@@ -26,7 +24,10 @@ def store_root(project: Path) -> Path:
 
 
 def code_state(project: Path) -> dict[str, str]:
-    """Commit, whether the working tree differs from it, SHA-256 of dvc.lock: as far as there are such, as tags."""
+    """Describe the code as tags: commit, whether the working tree differs from it, and the SHA-256 of dvc.lock.
+
+    What does not exist has no tag: a project may be without git or DVC.
+    """
 
     def git(*arguments: str) -> str | None:
         try:
@@ -39,10 +40,16 @@ def code_state(project: Path) -> dict[str, str]:
             )
         except (OSError, subprocess.TimeoutExpired):
             return None
-        return done.stdout.strip() if done.returncode == 0 else None
+        if done.returncode != 0:
+            return None
+        return done.stdout.strip()
 
-    commit, changes = git("rev-parse", "HEAD"), git("status", "--porcelain")
-    state = {} if commit is None else {"mlflow.source.git.commit": commit}
+    state = {}
+    commit = git("rev-parse", "HEAD")
+    changes = git("status", "--porcelain")
+    if commit is not None:
+        # MLflow itself uses this name, and shows the commit in its own column.
+        state["mlflow.source.git.commit"] = commit
     if changes is not None:
         state["git.dirty"] = str(bool(changes)).lower()
     with contextlib.suppress(OSError):

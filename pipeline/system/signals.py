@@ -1,4 +1,4 @@
-"""Signals: they end a command at once, or at the next checkpoint while a network trains, or are only noted."""
+"""Handle signals: end a command at once, stop training at the next checkpoint, or only record that a signal came."""
 
 from __future__ import annotations
 
@@ -10,19 +10,23 @@ from contextlib import contextmanager
 from types import FrameType
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
+# A server has nothing to finish, so closing its terminal ends it too.
 SERVER_SIGNALS = (*SIGNALS, signal.SIGHUP)
-"""What ends a server, which has nothing to finish: the end of its terminal too."""
 
 
-def end_at_once(number: int, frame: FrameType | None) -> None:
-    """Signal handler: raise KeyboardInterrupt."""
+def end_at_once(_number: int, _frame: FrameType | None) -> None:
+    """Raise KeyboardInterrupt; a signal handler."""
     raise KeyboardInterrupt
 
 
 @contextmanager
 def handled(handler: Callable[[int, FrameType | None], object], numbers: Sequence[int] = SIGNALS) -> Iterator[None]:
-    """Let `handler` take signals within the block; in another thread than the main one they keep their handlers."""
-    if threading.current_thread() is not threading.main_thread():  # only there can handlers be set
+    """Let `handler` receive signals within the block, and restore the earlier handlers after it.
+
+    Outside the main thread nothing changes.
+    """
+    # Python allows only the main thread to set handlers.
+    if threading.current_thread() is not threading.main_thread():
         yield
         return
     before = {number: signal.signal(number, handler) for number in numbers}
@@ -35,10 +39,15 @@ def handled(handler: Callable[[int, FrameType | None], object], numbers: Sequenc
 
 @contextmanager
 def put_off() -> Iterator[threading.Event]:
-    """Within the block the first signal only sets the event that is given; a second one ends the block at once."""
+    """Postpone the first signal within the block: it only sets the event that the block gets.
+
+    Raises:
+        KeyboardInterrupt: a second signal came within the block.
+    """
     asked = threading.Event()
 
-    def note(number: int, frame: FrameType | None) -> None:
+    def note(_number: int, _frame: FrameType | None) -> None:
+        # A user who presses Ctrl-C again does not want to wait for the checkpoint.
         if asked.is_set():
             raise KeyboardInterrupt
         asked.set()
@@ -53,9 +62,12 @@ def put_off() -> Iterator[threading.Event]:
 
 @contextmanager
 def noted_signals() -> Iterator[list[int]]:
-    """Within the block a signal is only noted, so that none falls between a server's start and its care."""
+    """Collect the signals that come within the block in the list that it gets, instead of acting on them.
+
+    So no signal is lost between the start of a server process and the code that watches it.
+    """
     noted: list[int] = []
-    # nohup ignores SIGHUP, and what is ignored stays so
+    # Under nohup SIGHUP is ignored, and it has to stay ignored.
     numbers = [number for number in SERVER_SIGNALS if signal.getsignal(number) != signal.SIG_IGN]
-    with handled(lambda number, frame: noted.append(number), numbers):
+    with handled(lambda number, _frame: noted.append(number), numbers):
         yield noted

@@ -1,4 +1,4 @@
-"""What a person sees while and after training: a bar on a terminal, plain lines in a pipe."""
+"""Show progress while training: a bar on a terminal, plain lines in a pipe or a log."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import time
 
 from tqdm import tqdm
 
+# A log of a night's training stays readable, and a short training still shows that it moves.
 SECONDS_BETWEEN_LINES = 5.0
 
 
@@ -14,38 +15,49 @@ class TrainingProgress:
     """Shows epoch and loss of one stack.
 
     Args:
-        label: what is trained, for instance `three_bits numpy, points 1-7 of 14`.
-        epochs: how many epochs the stack trains.
-        begun: how many of them were trained before.
-        unit: what is counted in the place of epochs.
-        bar: whether a terminal gets a bar.
+        label: what is trained, for instance `three_bits numpy: points 1-7 of 14`.
+        epochs: how many epochs the stack trains in all.
+        begun: how many of these an earlier command trained.
+        unit: what is counted instead of epochs.
+        bar: whether a bar may be shown on a terminal; otherwise lines are printed.
     """
 
     def __init__(self, label: str, epochs: int, begun: int = 0, unit: str = "epoch", bar: bool = True) -> None:
-        self.label, self.epochs, self.unit, self.started = label, epochs, unit, time.monotonic()
-        self.last_line, self.closed = self.started, False
+        self.label = label
+        self.epochs = epochs
+        self.unit = unit
+        self.started = time.monotonic()
+        self.last_line = self.started
+        self.closed = False
         self.bar = None
         if bar and sys.stderr.isatty():
             self.bar = tqdm(total=epochs, initial=begun, desc=label, unit=unit, dynamic_ncols=True)
-        else:
-            rest = f", going on after {begun}" if begun else ""
-            print(f"{label}: {epochs} {unit}s{rest}", file=sys.stderr, flush=True)
+            return
+        start = f"{label}: {epochs} {unit}s"
+        if begun:
+            start += f", going on after {begun}"
+        print(start, file=sys.stderr, flush=True)
 
     def __call__(self, epoch: int, loss: float | None = None) -> None:
-        """Show that `epoch` is done, with the smallest training loss of the points, where one is known."""
+        """Show that `epoch` is done, with the smallest training loss of the points where there is one."""
         if self.bar is not None:
             if loss is not None:
+                # Without refresh=False the bar would be drawn twice per epoch: here and in `update`.
                 self.bar.set_postfix(loss=f"{loss:.4g}", refresh=False)
+            # tqdm counts increments, while training reports the epoch it has reached.
             self.bar.update(epoch - self.bar.n)
             return
         now = time.monotonic()
-        if now - self.last_line >= SECONDS_BETWEEN_LINES:
-            self.last_line = now
-            told = "" if loss is None else f" loss {loss:.4g}"
-            print(f"{self.label}: {self.unit} {epoch}/{self.epochs}{told}", file=sys.stderr, flush=True)
+        if now - self.last_line < SECONDS_BETWEEN_LINES:
+            return
+        self.last_line = now
+        line = f"{self.label}: {self.unit} {epoch}/{self.epochs}"
+        if loss is not None:
+            line += f" loss {loss:.4g}"
+        print(line, file=sys.stderr, flush=True)
 
     def close(self) -> None:
-        """End the bar, or print the time the stack took; once."""
+        """End the bar, or print how long the stack took. Only the first call has an effect."""
         if self.closed:
             return
         self.closed = True
@@ -57,6 +69,7 @@ class TrainingProgress:
 
 
 def notice(text: str) -> None:
-    """Show a message on stderr, above the bar if there is one."""
+    """Print a message on stderr, above the bar if there is one."""
+    # A plain print would write into the line of the bar.
     tqdm.write(text, file=sys.stderr)
     sys.stderr.flush()

@@ -1,4 +1,4 @@
-"""How numbers, lists and tables are written, in messages, on pages and in figures."""
+"""How numbers, lists and tables are written in messages, on pages and in figures."""
 
 from __future__ import annotations
 
@@ -6,38 +6,48 @@ from collections.abc import Sequence
 
 
 def short(value: float) -> str:
-    """A number in few characters: four digits, or all of a whole part below ten million."""
-    return f"{value:,.0f}" if 1000 <= abs(value) < 1e7 else f"{value:.4g}"
+    """Format a number with four digits, or as a whole number from 1,000 to ten million, for instance `13,341`."""
+    if 1000 <= abs(value) < 1e7:
+        return f"{value:,.0f}"
+    return f"{value:.4g}"
 
 
 def roughly(value: float) -> str:
-    """An extrapolated number to two digits, for instance `1,200`: it is not known better."""
+    """Format an extrapolated number with the two digits that are reliable, for instance `1,200`."""
+    # The inner format rounds to two digits; the outer one writes them without an exponent.
     return f"{float(f'{value:.2g}'):,.0f}"
 
 
 def some(names: Sequence[str], most: int) -> str:
-    """The first of these names, and how many more there are, for instance `a, b and 3 more`."""
-    rest = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + rest
+    """Name the first `most` of these names and count the rest, for instance `a, b and 3 more`."""
+    named = ", ".join(names[:most])
+    if len(names) > most:
+        return f"{named} and {len(names) - most} more"
+    return named
 
 
 def table(rows: Sequence[Sequence[str]]) -> list[str]:
-    """Rows, the first of them the header, as lines of a Markdown table."""
+    """Format rows as the lines of a Markdown table; the first row is the header."""
+    # A vertical bar within a cell would end the cell, so it is escaped.
     head, *body = ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows]
     return [head, "|" + " --- |" * len(rows[0]), *body]
 
 
 def aligned(rows: Sequence[Sequence[str]]) -> str:
-    """A table for a terminal: columns of equal width, two spaces between them."""
+    """Format rows of equal length as a table for a terminal, with two spaces between the columns."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return "\n".join("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows)
 
 
 def listed(names: Sequence[str]) -> str:
-    """Names in a sentence: `a`, `a and b`, `a, b and c`."""
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+    """List names in a sentence: `a`, `a and b`, `a, b and c`."""
+    *others, last = names
+    if not others:
+        return last
+    return f"{', '.join(others)} and {last}"
 
 
 def paragraph(sentences: Sequence[str]) -> str:
-    """Sentences one after the other, each with a capital letter."""
+    """Join sentences into a paragraph and capitalize the first letter of each."""
+    # Not str.capitalize: it would make the rest of the sentence lower case.
     return " ".join(sentence[0].upper() + sentence[1:] for sentence in sentences)

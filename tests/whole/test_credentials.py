@@ -118,7 +118,7 @@ def test_a_password_that_is_typed_is_refused_before_anything_is_written(
 ) -> None:
     done = run(lab, module, *typed)
     assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr.startswith("error: The address of a tracking server holds no user and no password.\n")
+    assert done.stderr.startswith("error: The address of a tracking server must not contain a user or a password.\n")
     assert "ses" not in done.stderr
     assert files_with(lab, ["sesame", "ses@ame"]) == []
     assert not (lab / "outputs").exists()
