@@ -115,7 +115,11 @@ def exponent(sizes: Sequence[float], values: Sequence[float]) -> float:
     """The b of value = a * size^b by least squares of log(value) against log(size).
 
     Args:
-        sizes, values: at least two different sizes, and a value for each; nan where a value is not above 0.
+        sizes: at least two different sizes.
+        values: a value for each size.
+
+    Returns:
+        nan where a value is not above 0.
     """
     if min(values) <= 0:
         return math.nan

@@ -47,8 +47,10 @@ def render(
     """The report.
 
     Args:
-        results, growths: what was measured, or could not be.
-        machine, versions: what it was measured on.
+        results: the goals that were measured, or could not be.
+        growths: how time and memory grow with a size.
+        machine: what it was measured on.
+        versions: of the packages.
         run: when, for how long, from which commit.
     """
     measured = [result for result in results if not result.missing]

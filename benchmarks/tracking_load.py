@@ -151,7 +151,9 @@ def measure(uri: str, writers: int, runs: int, values: int, server: TeamServer |
 
     Args:
         uri: of the server.
-        writers, runs, values: how many; of the values, in each run.
+        writers: how many processes write at the same time.
+        runs: how many runs they write together.
+        values: how many values each run has.
         server: where it is ours; its processor time and its database are looked at too.
 
     Raises:

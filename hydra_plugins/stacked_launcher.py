@@ -1,12 +1,12 @@
 """A Hydra launcher that hands a whole sweep to the task at once, and the sweeper that goes with it.
 
-A task that is a method of an object with a method `train_all` too is not called: `train_all` gets the configs of all
-points in one call and returns, for each, its result or the exception that ended it, so that points train as one stack
-where they can. Each point still becomes a Hydra job of its own, with its folder, its config and its callbacks. Any
-other task is run point by point, as Hydra's basic launcher does. A method `begin` gets the config of the first point
-before the others are composed.
+If the task is a method of an object that also has a method `train_all`, the launcher does not call the task. It calls
+`train_all` once with the configs of all points, so that points can train as one stack. `train_all` returns for each
+point its result, or the exception that ended it. Each point still becomes a Hydra job of its own, with its folder, its
+config and its callbacks. A method `begin` of the same object gets the config of the first point before the others are
+composed. Any other task is run point by point, as Hydra's basic launcher does.
 
-They stand outside pipeline/ because Hydra looks for plugins in the namespace package hydra_plugins only.
+Both are outside pipeline/ because Hydra looks for plugins only in the namespace package hydra_plugins.
 """
 
 import inspect
@@ -17,6 +17,7 @@ from typing import Any
 
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
 from hydra.core.utils import JobReturn, configure_log, filter_overrides, run_job, setup_globals
 from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
@@ -28,27 +29,33 @@ log = logging.getLogger(__name__)
 
 
 class StackedLauncher(Launcher):
-    """See the module."""
+    """Hands all points of a sweep to the task in one call; see the module."""
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
-        """Take what Hydra hands to every launcher."""
-        self.hydra_context, self.task_function, self.config = hydra_context, task_function, config
-        task: Any = inspect.unwrap(task_function)  # whoever catches its errors has wrapped it
+        """Keep what Hydra gives to every launcher, and find the object whose method the task is."""
+        self.hydra_context = hydra_context
+        self.task_function = task_function
+        self.config = config
+        # `cli.run` has wrapped the task to catch its errors.
+        task: Any = inspect.unwrap(task_function)
         self.command = getattr(task, "__self__", task)
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
-        """Run a batch of points; one JobReturn each, in order."""
+        """Run a batch of points, and return a JobReturn for each, in order."""
         setup_globals()
         configure_log(self.config.hydra.hydra_logging, self.config.hydra.verbose)
         Path(str(self.config.hydra.sweep.dir)).mkdir(parents=True, exist_ok=True)
         configs: list[DictConfig] = []
-        for place, overrides in enumerate(job_overrides):
-            configs.append(self._compose(overrides, initial_job_idx + place))
-            if place == 0:
-                getattr(self.command, "begin", lambda config: None)(configs[0])
+        begin = getattr(self.command, "begin", None)
+        for index, overrides in enumerate(job_overrides):
+            configs.append(self._compose(overrides, initial_job_idx + index))
+            # Composing a point takes some 0.07 s. What `begin` starts in the background has that time for all others.
+            if index == 0 and begin is not None:
+                begin(configs[0])
         train_all = getattr(self.command, "train_all", None)
         tasks: Sequence[TaskFunction] = [self.task_function] * len(configs)
         if train_all is not None:
+            # All points are trained now. The jobs below only return what is known already.
             tasks = [_replay(result) for result in self.train(train_all, configs)]
         returns = []
         for config, task, overrides in zip(configs, tasks, job_overrides, strict=True):
@@ -62,14 +69,16 @@ class StackedLauncher(Launcher):
                     job_subdir_key="hydra.sweep.subdir",
                 )
             )
+            # `run_job` has set up the log of its own job.
             configure_log(self.config.hydra.hydra_logging, self.config.hydra.verbose)
         return returns
 
     def train(self, train_all: Callable[..., Sequence[Any]], configs: Sequence[DictConfig]) -> Sequence[Any]:
-        """Hand the points to the task, which trains them in this process."""
+        """Call `train_all`, which trains the points in this process, and return a result for each."""
         return train_all(configs)
 
     def _compose(self, overrides: Sequence[str], number: int) -> DictConfig:
+        """Compose the config of one point, with the number of its job as Hydra's basic launcher sets it."""
         config = self.hydra_context.config_loader.load_sweep_config(self.config, list(overrides))
         with open_dict(config):
             config.hydra.job.id = number
@@ -78,16 +87,13 @@ class StackedLauncher(Launcher):
 
 
 class StackedSweeper(BasicSweeper):
-    """Hydra's basic sweeper, which can thin a grid, and which leaves composing to the launcher above.
-
-    Hydra's composes all points to check them before it lets the launcher compose them. The launcher above composes them
-    all before it runs any: beside it there is nothing to check.
+    """Hydra's basic sweeper, but it can thin a grid, and it leaves composing the points to the launcher above.
 
     Args:
-        max_batch_size: as Hydra's.
-        params: the axes that the config gives, each a key and its values as they would be typed.
-        values_per_axis: at most so many values of each of these axes are kept, the first and the last among them and
-            the others evenly spread; None: all. Axes that are typed on the command line keep all their values.
+        max_batch_size: as in Hydra's basic sweeper.
+        params: the axes of the config: keys, and their values as they would be typed.
+        values_per_axis: how many values of each of these axes are kept at most: the first, the last, and others that
+            are evenly spread between them. None: all values. Axes that were typed keep all their values.
     """
 
     def __init__(
@@ -97,20 +103,23 @@ class StackedSweeper(BasicSweeper):
         self.values_per_axis = values_per_axis
 
     def validate_batch_is_legal(self, batch: Sequence[Sequence[str]]) -> None:
-        """Check the points of a batch, unless the launcher will."""
+        """Check the points of a batch, unless the launcher does so."""
+        # Hydra's basic sweeper composes all points once, only to check them. The launcher above composes them all
+        # before it runs any, so with it this would be done twice.
         if not isinstance(self.launcher, StackedLauncher):
             super().validate_batch_is_legal(batch)
 
     def _parse_config(self) -> list[str]:
-        """The axes of the config as overrides, thinned; `sweep` adds what was typed.
+        """Return the axes of the config as overrides, thinned. What was typed is added later, by Hydra.
 
         Raises:
-            LabError: `values_per_axis` is no whole number from 2.
+            LabError: `values_per_axis` is not a whole number from 2.
         """
         axes: list[str] = super()._parse_config()
         most = self.values_per_axis
         if most is None:
             return axes
+        # In Python True is an int too.
         if not isinstance(most, int) or isinstance(most, bool) or most < 2:
             raise LabError(
                 "hydra.sweeper.values_per_axis cannot be used.",
@@ -118,22 +127,30 @@ class StackedSweeper(BasicSweeper):
                 received=repr(most),
                 fix="hydra.sweeper.values_per_axis=2",
             )
-        loader = self.hydra_context.config_loader if self.hydra_context else None  # finds what a glob matches
+        # The loader finds what a glob in an axis matches.
+        loader = self.hydra_context.config_loader if self.hydra_context else None
         parser = OverridesParser.create(config_loader=loader)
-        thinned = []
-        for axis, override in zip(axes, parser.parse_overrides(axes), strict=True):
-            values = list(override.sweep_string_iterator()) if override.is_discrete_sweep() else []
-            if len(values) > most:
-                kept = [values[round(place * (len(values) - 1) / (most - 1))] for place in range(most)]
-                axis = f"{override.get_key_element()}={','.join(kept)}"
-            thinned.append(axis)
-        return thinned
+        return [
+            _thinned(axis, override, most) for axis, override in zip(axes, parser.parse_overrides(axes), strict=True)
+        ]
+
+
+def _thinned(axis: str, override: Override, most: int) -> str:
+    """Keep at most this many values of an axis: both ends, and others that are evenly spread between them."""
+    # An interval, for instance, has no values to choose from.
+    if not override.is_discrete_sweep():
+        return axis
+    values = list(override.sweep_string_iterator())
+    if len(values) <= most:
+        return axis
+    kept = [values[round(index * (len(values) - 1) / (most - 1))] for index in range(most)]
+    return f"{override.get_key_element()}={','.join(kept)}"
 
 
 def _replay(result: Any) -> Callable[[Any], Any]:
-    """A task that ends as the point already has."""
+    """Make a task that returns the result of a point that has been trained, or raises its exception."""
 
-    def task(config: DictConfig) -> Any:
+    def task(_config: DictConfig) -> Any:
         if isinstance(result, Exception):
             raise result
         return result

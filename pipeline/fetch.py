@@ -1,8 +1,9 @@
-"""Stage 1: bring the raw IDX files of a data set to data/raw/NAME, verified.
+"""Stage 1: download the raw IDX files of a data set to data/raw/NAME, and verify them.
 
     python -m pipeline.fetch [data=NAME] [data.local_dir=PATH]
 
-The sources in conf are tried in order. Whatever the source, the four unpacked files must have conf's checksums.
+The sources in conf/data/NAME.yaml are tried in order. The four unpacked files must have the checksums given there,
+whichever source they come from.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from pipeline.system.project import PROJECT
 
 
 def fetch(data: IdxData, project: Path) -> Path:
-    """Put the four raw files into data/raw/NAME, unless they are there.
+    """Put the four raw files into data/raw/NAME, unless they are there already.
 
     Args:
         data: names, checksums and sources.
@@ -35,11 +36,12 @@ def fetch(data: IdxData, project: Path) -> Path:
         The folder, which then holds the four verified files.
 
     Raises:
-        LabError: no source gave the files, a local file is not the right one, or the folder cannot be written.
+        LabError: no source has the files, a local file has another checksum, or the folder cannot be written.
     """
     folder = project / RAW / data.name
     started = time.monotonic()
     with explained(folder):
+        # A file that was damaged since it was fetched is not right either, and makes all four be fetched again.
         if all(_is_right(folder / file.name, file) for file in data.files.values()):
             print(f"{data.name}: already in {folder}, checksums right")
             return folder
@@ -48,6 +50,7 @@ def fetch(data: IdxData, project: Path) -> Path:
             contents = _from_local_dir(data, Path(data.local_dir).expanduser())
         else:
             contents = _from_sources(data, folder.parent)
+        # All four files are in memory and verified by now, so the folder appears with all of them or not at all.
         with written_whole(folder) as new:
             for role, file in data.files.items():
                 (new / file.name).write_bytes(contents[role])
@@ -62,42 +65,66 @@ def _is_right(path: Path, file: IdxFile) -> bool:
 
 
 def _from_local_dir(data: IdxData, folder: Path) -> dict[str, bytes]:
+    """Read the four files, plain or gzipped, from a folder of the user, and return their contents by role.
+
+    Raises:
+        LabError: a file is missing, cannot be read or has another checksum.
+    """
     print(f"taking {data.name} from {folder}", flush=True)
     contents = {}
     for role, file in data.files.items():
-        plain, zipped = folder / file.name, folder / f"{file.name}.gz"
-        path = plain if plain.exists() else zipped
+        path = folder / file.name
+        if not path.exists():
+            path = folder / f"{file.name}.gz"
         try:
             contents[role] = read_file(path)
             problem = mismatch(contents[role], file)
         except FileNotFoundError:
-            raise LabError(
-                f"data.local_dir={folder} does not hold all four files.",
-                expected=f"{file.name} or {file.name}.gz",
-                received="neither" if folder.is_dir() else "no such folder",
-                fix="name the folder that holds " + ", ".join(each.name for each in data.files.values()),
-            ) from None
+            raise _not_all_four(data, folder, file) from None
         except OSError as error:
+            # `explained` around all of this would report it as an error of writing.
             raise LabError(f"{path} cannot be read: {error.strerror}.", fix="make it a readable file") from None
         except SourceError as error:
+            # A damaged gzip file has no content that could be compared.
             problem = str(error)
         if problem:
+            received = problem
+            if role in contents:
+                received = hashlib.sha256(contents[role]).hexdigest()
             raise LabError(
                 f"{path} is not the file that conf/data/{data.name}.yaml names ({problem.split(': SHA-256')[0]}).",
                 expected=f"SHA-256 {file.sha256} of the unpacked file",
-                received=hashlib.sha256(contents[role]).hexdigest() if role in contents else problem,
+                received=received,
                 fix="get the file again, or leave data.local_dir out to download it",
             )
     return contents
 
 
+def _not_all_four(data: IdxData, folder: Path, missing: IdxFile) -> LabError:
+    received = "neither"
+    if not folder.is_dir():
+        received = "no such folder"
+    return LabError(
+        f"data.local_dir={folder} does not hold all four files.",
+        expected=f"{missing.name} or {missing.name}.gz",
+        received=received,
+        fix="give the folder that holds " + ", ".join(file.name for file in data.files.values()),
+    )
+
+
 def _from_sources(data: IdxData, parent: Path) -> dict[str, bytes]:
+    """Read the four files from the first source that has the right ones, and return their contents by role.
+
+    Raises:
+        LabError: no source has them; the message gives the reason of each.
+    """
     reasons = []
     for source in data.sources:
         print(f"fetching {data.name} from {source.kind} {source.location}", flush=True)
         try:
             with scratch_beside(parent / f"{data.name}.download") as scratch:
                 contents = read_source(source, scratch)
+            # An outdated mirror or a login page of a network must not end the search, so this counts as unreachable.
             for role, file in data.files.items():
                 problem = mismatch(contents[role], file)
                 if problem:
@@ -110,13 +137,13 @@ def _from_sources(data: IdxData, parent: Path) -> dict[str, bytes]:
     files = ", ".join(file.name for file in data.files.values())
     raise LabError(
         "\n".join([f"{data.name} could not be fetched from any of its {len(data.sources)} sources.", *reasons]),
-        fix=f"mend the network, or get {files} (plain or .gz) elsewhere and give their folder: "
+        fix=f"check the network, or get {files} (plain or .gz) elsewhere and give their folder: "
         f"python -m pipeline.fetch data={data.name} data.local_dir=PATH",
     )
 
 
 def task(config: DictConfig) -> None:
-    """What Hydra calls: fetch the chosen data set below the project's folder."""
+    """Fetch the chosen data set into the project's folder; the task that Hydra calls."""
     fetch(read_data(config, "fetch"), PROJECT)
 
 

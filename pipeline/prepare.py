@@ -1,8 +1,8 @@
-"""Stage 2: turn the raw IDX files of a data set into the arrays that training reads, in data/prepared/NAME.
+"""Stage 2: convert the raw IDX files of a data set to the arrays that training reads, in data/prepared/NAME.
 
     python -m pipeline.prepare [data=NAME]
 
-The same raw files always give the same bytes. The split into train and test rows is the one the files come with.
+The same raw files always give the same bytes. The split into train and test rows is the published one.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ Split = tuple[NDArray[np.uint8], NDArray[np.int64]]
 
 
 def prepare(data: IdxData, project: Path) -> Path:
-    """Write train_inputs, train_targets, test_inputs, test_targets (.npy) and data.json, replacing what is there.
+    """Write train_inputs, train_targets, test_inputs, test_targets (.npy) and data.json, replacing existing ones.
 
-    Inputs are (rows, height * width) grey values, a byte each, targets (rows,) int64 class labels.
+    Inputs are grey values, uint8 (rows, height * width). Targets are class labels, int64 (rows,).
 
     Args:
         data: names and checksums.
@@ -42,8 +42,10 @@ def prepare(data: IdxData, project: Path) -> Path:
         The folder data/prepared/NAME.
 
     Raises:
-        LabError: raw files missing or not those of conf, contents that do not fit together, or no room to write.
+        LabError: raw files are missing or have other checksums than in conf/, their contents do not fit together, or
+            the folder cannot be written.
     """
+    # All raw files are checked before anything is written.
     raw = {role: _read_raw(data, role, project) for role in data.files}
     folder = project / PREPARED / data.name
     description: dict[str, Any] = {"name": data.name, "classes": data.classes, "shapes": {}, "dtypes": {}, "sha256": {}}
@@ -52,6 +54,7 @@ def prepare(data: IdxData, project: Path) -> Path:
             inputs, targets = flatten(data, split, raw[f"{split}_images"], raw[f"{split}_labels"])
             for name, array in ((f"{split}_inputs", inputs), (f"{split}_targets", targets)):
                 file = new / f"{name}.npy"
+                # Numbers need no pickle, and a file without it cannot run code when it is read.
                 np.save(file, array, allow_pickle=False)
                 description["shapes"][name] = list(array.shape)
                 description["dtypes"][name] = str(array.dtype)
@@ -65,15 +68,24 @@ def prepare(data: IdxData, project: Path) -> Path:
 
 
 def _read_raw(data: IdxData, role: str, project: Path) -> NDArray[np.uint8]:
+    """Read and verify one raw file.
+
+    Raises:
+        LabError: the file is missing, cannot be read, has another checksum, or is not an IDX file.
+    """
     file = data.files[role]
     path = project / RAW / data.name / file.name
     fetch = f"python -m pipeline.fetch data={data.name}"
     if not path.exists():
+        fix = fetch
+        # Only mnist has stages in dvc.yaml.
+        if data.name == "mnist":
+            fix += ", or `dvc repro prepare`"
         raise LabError(
             f"The data set {data.name} is not fetched yet.",
             expected=f"{file.name} in {path.parent}",
             received="no such file",
-            fix=fetch + (", or `dvc repro prepare`" if data.name == "mnist" else ""),
+            fix=fix,
         )
     with readable(str(path), expected=f"SHA-256 {file.sha256}", fix=f"delete it and fetch again: {fetch}"):
         content = path.read_bytes()
@@ -92,7 +104,7 @@ def _read_raw(data: IdxData, role: str, project: Path) -> NDArray[np.uint8]:
 
 
 def flatten(data: IdxData, split: str, images: NDArray[np.uint8], labels: NDArray[np.uint8]) -> Split:
-    """Inputs (rows, height * width) and targets (rows,) of one split.
+    """Convert images and labels of one split to inputs (rows, height * width) and targets (rows,).
 
     Args:
         data: gives the number of classes.
@@ -101,7 +113,7 @@ def flatten(data: IdxData, split: str, images: NDArray[np.uint8], labels: NDArra
         labels: (rows,), 0 to classes - 1.
 
     Raises:
-        LabError: images and labels that do not fit each other or the number of classes.
+        LabError: images and labels do not fit each other or the number of classes.
     """
     if images.ndim != 3 or labels.ndim != 1:
         raise _unfit(data, f"{split}: images of {images.ndim} and labels of {labels.ndim} dimensions, expected 3 and 1")
@@ -109,11 +121,13 @@ def flatten(data: IdxData, split: str, images: NDArray[np.uint8], labels: NDArra
         raise _unfit(data, f"{split}: images of shape {images.shape} with {len(labels)} labels")
     if int(labels.max()) >= data.classes:
         raise _unfit(data, f"{split}: label {labels.max()}, expected 0 to {data.classes - 1}")
+    # Inputs stay bytes, an eighth of their size as float64. `Arrays.scaled` converts them where they are used.
     return images.reshape(len(images), -1), labels.astype(np.int64)
 
 
 def _check_features(data: IdxData, shapes: dict[str, list[int]]) -> None:
-    train, test = shapes["train_inputs"][1], shapes["test_inputs"][1]
+    train = shapes["train_inputs"][1]
+    test = shapes["test_inputs"][1]
     if train != test:
         raise _unfit(data, f"train images of {train} pixels, test images of {test}")
 
@@ -122,12 +136,12 @@ def _unfit(data: IdxData, received: str) -> LabError:
     return LabError(
         f"The files of {data.name} do not fit together.",
         received=received,
-        fix=f"mend names, checksums or classes in conf/data/{data.name}.yaml",
+        fix=f"fix names, checksums or classes in conf/data/{data.name}.yaml",
     )
 
 
 def task(config: DictConfig) -> None:
-    """What Hydra calls: prepare the chosen data set below the project's folder."""
+    """Prepare the chosen data set in the project's folder; the task that Hydra calls."""
     prepare(read_data(config, "prepare"), PROJECT)
 
 

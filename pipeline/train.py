@@ -19,7 +19,8 @@ from pipeline.system import cli
 from pipeline.system.errors import LabError
 from pipeline.system.project import PROJECT
 
-if TYPE_CHECKING:  # NumPy and what trains are imported with the first point: --help and completion need none of it
+# NumPy and the code that trains are imported with the first point: --help and completion must answer at once.
+if TYPE_CHECKING:
     from pipeline.config.schema import Config
     from pipeline.points.point import Outcome
     from pipeline.sweep.sweep import Sweep
@@ -27,9 +28,13 @@ if TYPE_CHECKING:  # NumPy and what trains are imported with the first point: --
 
 
 class TrainCommand:
-    """One command, from its first point to its end: the process that writes to MLflow, and the sweep.
+    """One command, from its first point to its end: its sweep, and the process that writes to MLflow.
 
-    `train_point` is Hydra's task; our launchers call `begin` and `train_all` in its place.
+    `train_point` is Hydra's task. Our launchers call `begin` and `train_all` instead of it.
+
+    Example:
+        command = TrainCommand()
+        sys.exit(cli.run(command.train_point, "config", command.finish))
     """
 
     def __init__(self) -> None:
@@ -37,30 +42,35 @@ class TrainCommand:
         self._sweep: Sweep | None = None
 
     def train_point(self, composed: DictConfig) -> Outcome | None:
-        """Train one point, single or of a sweep that trains its points one by one."""
+        """Train one point: the only one of the command, or the next of a sweep with Hydra's basic launcher."""
         hydra = HydraConfig.get()
+        # The basic launcher does not say how many points it will run.
         total = 1 if hydra.mode == RunMode.RUN else None
         return self._train([(composed, list(hydra.overrides.task))], total)[0]
 
     def begin(self, composed: DictConfig) -> None:
-        """Take the first point of a sweep: MLflow is imported while Hydra composes the others."""
+        """Start the process that writes to MLflow with the config of a sweep's first point."""
+        # The process imports MLflow while Hydra composes the other points.
         self._launch(_read(_without_hydra(composed)))
 
     def train_all(self, composed: Sequence[DictConfig], engine: Engine | None = None) -> Sequence[Outcome | None]:
         """Train all points of a sweep.
 
         Args:
-            composed: a config for each point, which still holds Hydra's own part.
-            engine: what runs workers, where the launcher has some.
+            composed: a config for each point, with Hydra's own section.
+            engine: trains the points on workers, if the launcher has any.
+
+        Returns:
+            Outcomes in the order of the points; None in a dry run and for a point that failed.
         """
         requests = [(_without_hydra(config), list(config.hydra.overrides.task)) for config in composed]
         return self._train(requests, len(requests), engine)
 
     def finish(self) -> None:
-        """Close what the command opened.
+        """Close the sweep, and end the process that writes to MLflow.
 
         Raises:
-            LabError: telling every point that failed.
+            LabError: some points failed; the message names them.
         """
         try:
             if self._sweep is not None:
@@ -86,7 +96,8 @@ class TrainCommand:
         points = [(_read(composed), overrides) for composed, overrides in requests]
         first = points[0][0]
         self._launch(first)
-        from pipeline.sweep.sweep import Sweep  # takes a while, like the reading of the data; the process uses the time
+        # After the launch: while this import and reading the data take their time, the process imports MLflow.
+        from pipeline.sweep.sweep import Sweep
 
         if self._sweep is None:
             self._sweep = Sweep(PROJECT, first, total, self._process, engine)
@@ -94,6 +105,7 @@ class TrainCommand:
 
 
 def _without_hydra(config: DictConfig) -> DictConfig:
+    # A launcher passes whole configs, while Hydra removes its section before it calls a task.
     with open_dict(config):
         return OmegaConf.masked_copy(config, [key for key in map(str, config) if key != "hydra"])
 

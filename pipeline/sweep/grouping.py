@@ -1,4 +1,4 @@
-"""Which points train as one stack."""
+"""Group points into stacks, which train together, and into units, which are given to workers."""
 
 from __future__ import annotations
 
@@ -18,110 +18,146 @@ from pipeline.config.schema import Config
 from pipeline.data.arrays import Arrays
 from pipeline.system.errors import LabError
 
-PASS_BYTES = 2**30
-"""Memory that the arrays of one stack may take, roughly; a larger stack is split."""
+# Roughly the memory that the arrays of one stack may take. A larger stack is split.
+STACK_BYTES = 2**30
+# What each point of a map takes while the map is written and drawn.
 MAP_BYTES = 400
-"""What a point of a map takes when the map is written and drawn."""
+# What one recorded value takes as a Python object.
 METRIC_BYTES = 200
-"""What one recorded value takes, as a Python object."""
 
 
 def stacks(points: Sequence[tuple[Config, Arrays]]) -> list[list[int]]:
-    """Group points that fit on one grid axis, in blocks that fit in memory.
+    """Group points that can train as one stack, in blocks that fit in memory.
 
-    Keras' points, maps, balls on a curve and points of a method with a `train` of its own go one at a time.
+    Points on Keras, maps, balls on a curve, and points of a method with a `train` function of its own train alone.
+
+    Args:
+        points: configs with their data.
 
     Returns:
-        Positions in `points`, grouped.
+        Indices into `points`, grouped.
     """
-    of_one_shape: dict[str, list[int]] = {}
-    for place, (config, _) in enumerate(points):
-        apart = config.grid is not None or config.balls is not None or config.optimizer.name in ALONE
-        alone = config.backend.name == "keras" or apart
-        key = str(place) if alone else stack_key(config)
-        of_one_shape.setdefault(key, []).append(place)
+    by_shape: dict[str, list[int]] = {}
+    for index, (config, _) in enumerate(points):
+        key = f"alone {index}"
+        if not _trains_alone(config):
+            key = stack_key(config)
+        by_shape.setdefault(key, []).append(index)
     groups = []
-    for members in of_one_shape.values():
-        size = max(1, PASS_BYTES // memory(*points[members[0]]))
+    for members in by_shape.values():
+        # All members have the same shape, so each takes as much memory as the first.
+        size = max(1, STACK_BYTES // memory(*points[members[0]]))
         groups += [members[start : start + size] for start in range(0, len(members), size)]
     return groups
 
 
+def _trains_alone(config: Config) -> bool:
+    """Whether the code that trains a point takes one point at a time."""
+    of_its_own_kind = config.grid is not None or config.balls is not None
+    return of_its_own_kind or config.backend.name == "keras" or config.optimizer.name in ALONE
+
+
 def units(points: Sequence[tuple[Config, Arrays]], workers: int) -> list[list[int]]:
-    """What is given to workers: stacks, the largest of them split until there are two for each worker, if that can be.
+    """Cut stacks until there are two units for each worker, as far as there are points for that.
 
     Args:
         points: configs with their data.
-        workers: how many train at the same time.
+        workers: how many units train at the same time.
 
     Returns:
-        Positions in `points`, grouped; what is most to do comes first, so that it does not come last.
+        Indices into `points`, grouped; largest unit first.
+
+    Example:
+        Eight rates of one shape are one stack. For two workers they become four units of two points each.
     """
     groups = stacks(points)
 
     def work(group: Sequence[int]) -> int:
-        return sum(memory(*points[place]) * points[place][0].training.epochs for place in group)
+        return sum(memory(*points[index]) * points[index][0].training.epochs for index in group)
 
+    # With two units for each, a worker that is done early takes over a part of the rest. More units would be smaller
+    # stacks, which train more slowly.
     while len(groups) < 2 * workers and any(len(group) > 1 for group in groups):
         largest = max((group for group in groups if len(group) > 1), key=work)
         groups.remove(largest)
         half = (len(largest) + 1) // 2
         groups += [largest[:half], largest[half:]]
+    # If the largest unit started last, the other workers would wait for it.
     return sorted(groups, key=work, reverse=True)
 
 
 def stack_key(config: Config) -> str:
-    """Equal for points that can train as one stack: they differ in optimizer knobs, seed or initial values only."""
+    """Return a text that is equal for points that can train as one stack.
+
+    Such points differ only in settings of the optimizer, the seed or the initial values.
+    """
     shape: dict[str, Any] = config.model_dump(
         mode="json", exclude={"seed": True, "model": {"initial_weight", "initial_bias"}}
     )
+    # Settings of an optimizer are arrays over the grid axis. Only the method itself has to be the same.
     shape["optimizer"] = config.optimizer.name
     return json.dumps(shape, sort_keys=True)
 
 
 def steps(config: Config, arrays: Arrays) -> tuple[int, str]:
-    """How many steps the progress of a stack has, and what they are called: epochs, or the blocks of a map."""
+    """Return how many steps the progress of a stack has, and their name: epochs, or the blocks of a map."""
     if config.grid is not None:
         return len(blocks(config, arrays)), "block"
     return config.training.epochs, "epoch"
 
 
 def memory(config: Config, arrays: Arrays) -> int:
-    """Bytes that a point takes, roughly.
+    """Estimate the bytes that a point needs while it trains.
 
-    That is: parameters, gradient, two moments, update, the snapshots, the activations of a batch, forward and back, and
-    where every weight is a metric, those records, and what SciPy keeps where it trains; with other layers than one
-    plain one, masks and what the way back through each of them needs. Of a map it is what is kept and drawn of all.
+    This counts the parameters and all arrays of their size, the activations of one batch, recorded metrics where every
+    weight is one, and the vectors that SciPy keeps. For a map it counts what is kept of all its points.
     """
     if config.grid is not None:
         return config.grid.points * MAP_BYTES
     sizes = layer_sizes(config.model, arrays.features, arrays.outputs)
-    weights = config.balls.count if config.balls else sum(inputs * outputs for inputs, outputs in pairwise(sizes))
+    weights = sum(inputs * outputs for inputs, outputs in pairwise(sizes))
+    if config.balls:
+        weights = config.balls.count
     rows = min(config.training.batch_size or len(arrays.train_inputs), len(arrays.train_inputs))
-    epochs, recording = config.training.epochs, config.recording
-    records = len(record_epochs(epochs, recording.metrics_every))
+    recording = config.recording
+    records = len(record_epochs(config.training.epochs, recording.metrics_every))
     snapshots = min(recording.snapshots, records)
+    # Arrays as large as the weights: parameters, gradient, two moments, update, and one temporary array.
+    weight_copies = 6
+    # Arrays of one value per row and unit: the activations, forward and back.
+    unit_copies = 4
+    if not config.model.plain:
+        # Masks of dropped weights and units, and what each further kind of layer keeps for the way back.
+        weight_copies = 8
+        unit_copies = 8
+    numbers = (weight_copies + snapshots) * weights + unit_copies * rows * sum(sizes[1:])
+    # SciPy computes in float64, 8 bytes, whatever the dtype of the point. BFGS keeps square matrices of the weights.
     vectors = {"bfgs": 5 * weights, "lbfgs": 2 * getattr(config.optimizer, "memory", 0) + 12}
-    searched = 8 * weights * vectors.get(config.optimizer.name, 0)  # BFGS has square arrays
-    metrics = records * weights * METRIC_BYTES if recording.weight_metrics else 0
-    copies, values = (6, 4) if config.model.plain else (8, 8)
-    numbers = (copies + snapshots) * weights + values * rows * sum(sizes[1:])
-    return searched + metrics + np.dtype(config.dtype).itemsize * numbers
+    needed = 8 * weights * vectors.get(config.optimizer.name, 0) + np.dtype(config.dtype).itemsize * numbers
+    if recording.weight_metrics:
+        needed += records * weights * METRIC_BYTES
+    return needed
 
 
 def check_memory(config: Config, arrays: Arrays) -> None:
     """Refuse a point that this machine cannot hold.
 
     Raises:
-        LabError: it takes more than there is altogether.
+        LabError: the point needs more than the whole memory.
     """
-    needed, there = memory(config, arrays), psutil.virtual_memory().total
-    if needed > there:
-        whole_map = config.grid is not None
-        fix = "grid.x or grid.y" if whole_map else "model.hidden_size, training.batch_size or recording.snapshots"
-        raise LabError(
-            f"The {'map' if whole_map else 'network'} does not fit in memory.",
-            expected=f"at most {there / 2**30:.3g} GiB, what this machine has",
-            received=f"about {needed / 2**30:.3g} GiB",
-            fix=f"choose a smaller {fix}",
-        )
+    needed = memory(config, arrays)
+    # All the memory, not what is free now: other programs may end before this point trains.
+    installed = psutil.virtual_memory().total
+    if needed <= installed:
+        return
+    subject = "network"
+    settings = "model.hidden_size, training.batch_size or recording.snapshots"
+    if config.grid is not None:
+        subject = "map"
+        settings = "grid.x or grid.y"
+    raise LabError(
+        f"The {subject} does not fit in memory.",
+        expected=f"at most {installed / 2**30:.3g} GiB, what this machine has",
+        received=f"about {needed / 2**30:.3g} GiB",
+        fix=f"choose a smaller {settings}",
+    )

@@ -1,4 +1,4 @@
-"""How often the points of a stack keep checkpoints: seldom enough that it costs next to nothing."""
+"""Decide how often the points of a stack keep checkpoints: at most every 2 s, using at most 1.7 % of the time."""
 
 from __future__ import annotations
 
@@ -11,17 +11,20 @@ from pipeline.backends.shared.history import History
 from pipeline.points.checkpoint import Checkpoint
 from pipeline.points.folder import PointFolder
 
+# A shorter training than this is not worth a checkpoint.
 FIRST_SECONDS = 2.0
+# A checkpoint that takes c seconds is followed by at least 60 c without one. Checkpoints so take at most 1 / (1 + 60)
+# of the time, 1.7 %, and one that takes a second comes at most once a minute.
 COST_FACTOR = 60
-"""A checkpoint that takes a second comes once in a minute at most, and all of them together take 1.7 % of the time."""
 
 
 class StackCheckpoints:
-    """Checkpoints of the points of one stack, in their folders.
+    """Checkpoints of the points of one stack, in their folders; implements `pipeline.backends.contract.Checkpoints`.
 
     Args:
-        folders, histories: one for each point.
-        start: the checkpoints to go on from, all of the same epoch; empty: begin anew.
+        folders: one for each point.
+        histories: one for each point.
+        start: the checkpoints to go on from, all of the same epoch; empty: start from the beginning.
         stop: set when the command is to stop.
     """
 
@@ -32,29 +35,43 @@ class StackCheckpoints:
         start: Sequence[Checkpoint],
         stop: threading.Event,
     ) -> None:
-        self.epoch = start[0].epoch if start else 0
+        self.epoch = 0
+        if start:
+            self.epoch = start[0].epoch
         self.states: Sequence[State] = [checkpoint.state for checkpoint in start]
-        self._folders, self._histories, self._stop = folders, histories, stop
+        self._folders = folders
+        self._histories = histories
+        self._stop = stop
         self._ended: set[int] = set()
-        self._started = self._asked = time.monotonic()
-        self._next, self._spent = self._asked + FIRST_SECONDS, 0.0
+        self._started = time.monotonic()
+        self._asked = self._started
+        self._next = self._started + FIRST_SECONDS
+        self._spent = 0.0
 
     def due(self) -> bool:
-        """See `Checkpoints`."""
+        """Whether it is time for a checkpoint, or the command is to stop."""
+        # A checkpoint costs from here on: before `keep` is called, the backend copies its arrays.
         self._asked = time.monotonic()
         return self._asked >= self._next or self._stop.is_set()
 
     def keep(self, epoch: int, states: Sequence[State]) -> None:
-        """See `Checkpoints`. A point that has ended is kept once."""
-        for place, (folder, history, state) in enumerate(zip(self._folders, self._histories, states, strict=True)):
-            if place not in self._ended:
+        """Write a checkpoint for each point. A point that has ended, for instance by diverging, gets only one more.
+
+        Raises:
+            KeyboardInterrupt: the command is to stop; the checkpoints are written.
+            LabError: a folder cannot be written.
+        """
+        for index, (folder, history, state) in enumerate(zip(self._folders, self._histories, states, strict=True)):
+            if index not in self._ended:
                 folder.keep(epoch, state, history)
             if history.epochs:
-                self._ended.add(place)
+                self._ended.add(index)
         now = time.monotonic()
         cost = now - self._asked
         self._spent += cost
+        # This checkpoint must have become 1/60 of the time that follows it, ...
         rest = now + max(FIRST_SECONDS, COST_FACTOR * cost)
+        # ... and all so far, with a next one as expensive as this, 1/60 of the whole training: costs may grow.
         self._next = max(rest, self._started + COST_FACTOR * (self._spent + cost))
         if self._stop.is_set():
             raise KeyboardInterrupt

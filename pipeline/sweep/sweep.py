@@ -1,4 +1,4 @@
-"""One command's points: what is done is skipped, what was begun goes on, what is new is trained, here or by workers."""
+"""Run the points of one command: skip those that are done, go on with those that were begun, train the others."""
 
 from __future__ import annotations
 
@@ -38,22 +38,30 @@ from pipeline.tracking.sync.process import SyncProcess
 from pipeline.tracking.sync.sweep import Sync
 from pipeline.tracking.sync.thread import SyncThread
 
-SOME = 3
-"""How many points are named that failed alike."""
+# How many of the points that failed with the same error are named.
+MOST_NAMED = 3
 
 
 class Sweep:
-    """Trains the points of one command and keeps the books.
+    """Trains the points of one command, records the command itself, and lets MLflow follow.
 
     Args:
         project: folder that holds data/ and results/.
-        first: config of the first point: study, backend, tracking, results, dry_run and force are its.
-        total: how many points the command has, where that is known; one alone gets no parent run.
-        process: that writes to MLflow, as `sync.process.launch` starts it; None: a thread of this one does.
-        engine: trains the points on workers; None: they are trained here.
+        first: config of the first point, which decides on study, backend, tracking, results, dry_run and force.
+        total: how many points the command has; None: unknown, because they come one by one. A single point has no
+            parent run in MLflow.
+        process: the process that writes to MLflow, from `sync.process.launch`; None: a thread of this process writes.
+        engine: trains the points on workers; None: they are trained in this process.
 
     Raises:
-        LabError: the data is not there.
+        LabError: the data of the first point is missing.
+
+    Example:
+        sweep = Sweep(project, config, total=1)
+        try:
+            (outcome,) = sweep.train_all([(config, ["optimizer.learning_rate=0.1"])])
+        finally:
+            sweep.finish()
     """
 
     def __init__(
@@ -64,43 +72,53 @@ class Sweep:
         process: subprocess.Popen[bytes] | None = None,
         engine: Engine | None = None,
     ) -> None:
-        self.project, self.first, self.total = project, first, total
-        self.root, self.code = store_root(project), code_state(project)
+        self.project = project
+        self.first = first
+        self.total = total
+        self.root = store_root(project)
+        self.code = code_state(project)
+        # All points of the command so far, by signature, in the order in which they were asked for.
         self.jobs: dict[str, Job] = {}
         self.interrupted = False
         tags = self.code | {"command": command()}
-        self._training = StackTraining(project, self.root, first, tags, self._label, self._start_sync)
-        self._process, self._engine = process, engine
+        self._training = StackTraining(project, first, tags, self._label, self._start_sync)
+        self._process = process
+        self._engine = engine
         self._record: SweepRecord | None = None
         self._sync: SyncThread | SyncProcess | None = None
 
     @property
     def name(self) -> str:
+        """Study and backend, for instance `three_bits numpy`: what messages and the parent run call the sweep."""
         return f"{self.first.study} {self.first.backend.name}"
 
     def train_all(self, requests: Sequence[tuple[Config, list[str]]]) -> list[Outcome | None]:
-        """Train points; those of one shape as one stack. Points with the same signature train once.
+        """Train points, those of one shape as one stack. Points with the same signature train once.
+
+        Args:
+            requests: for each point its config, and the overrides that were typed for it.
 
         Returns:
-            Outcomes in the order asked for; None for a point that failed, which `finish` tells, and in a dry run.
+            Outcomes in the order of the requests. None in a dry run, and for a point that failed; `finish` reports why.
+
+        Raises:
+            KeyboardInterrupt: the command was interrupted; what was trained is kept.
         """
         asked = [self._training.job(config, overrides) for config, overrides in requests]
+        # `setdefault` returns the first job of a signature, so a repeated point is not fresh.
         fresh = [job for job in asked if self.jobs.setdefault(job.signature, job) is job]
         for job in fresh:
-            job.look()
-            if job.error is not None and job.state != "failed":
-                print(f"{job.name} is trained again. {job.error}", file=sys.stderr)
-            if self.first.force and job.state != "to run":
-                job.state = "to run"
+            self._look(job)
         if fresh:
             print(f"{self.name}: {summary(fresh, len(asked) - len(fresh))}", file=sys.stderr, flush=True)
         if not self.first.dry_run:
             left = [job for job in fresh if job.state not in ("done", "failed")]
             if self._engine is None:
+                # A missing GPU is reported now, before anything is written. Workers look for their own.
                 for job in left:
-                    array_module(job.config)  # a GPU that is missing is told before anything is begun
+                    array_module(job.config)
             try:
-                self._open_books(fresh)
+                self._open_record(fresh)
                 self._train(left)
             except KeyboardInterrupt:
                 self.interrupted = True
@@ -109,41 +127,68 @@ class Sweep:
         return [None if point is None or self.first.dry_run else point.outcome for point in points]
 
     def finish(self) -> None:
-        """Gather the results, bring MLflow up to date, print the table.
+        """Gather the results, let MLflow catch up, and print the table of points.
 
         Raises:
-            LabError: naming every point that failed.
+            LabError: some points failed; the message names each error with its points.
         """
         jobs = list(self.jobs.values())
         if self.first.dry_run:
             print(plan_table(jobs), flush=True)
             return
+        # The command failed before anything was recorded, for instance because a GPU is missing.
         if self._record is None or self._sync is None:
             return
-        for job in jobs:
-            if job.state == "training":  # ended by a signal, or by an error of our own
-                job.state = "killed" if self.interrupted else "failed"
+        self._end_jobs()
         points = [job.point for job in jobs if job.point is not None and job.state in ("done", "complete")]
-        problems = _told([job for job in jobs if job.state == "failed"])
-        complete = len(points) == len(jobs) > 0
-        sweep, folder = self._record, sweep_folder(self.root, self._record.key)
-        sweep.status = "FINISHED" if complete else "KILLED" if self.interrupted else "FAILED"
-        try:
-            self._sum_up(sweep, folder, points)
-            if complete and self.first.results is not None:
-                gather(self.project / self.first.results, jobs, sweep, folder)
-        except LabError as error:
-            sweep.status = "FAILED"
-            problems.append(str(error))
+        problems = _failure_messages([job for job in jobs if job.state == "failed"])
+        problems += self._end_record(self._record, points)
         self._sync.add(attempts(jobs))
-        self._sync.close(sweep)
+        self._sync.close(self._record)
         if points:
             print(points_table(jobs), flush=True)
         unsent = self._sync.unsent()
         if unsent is not None:
+            # Only a notice: every point is on disk, and the next command sends what is missing.
             print(unsent, file=sys.stderr, flush=True)
         if problems:
             raise LabError("\n".join(dict.fromkeys(problems)))
+
+    def _look(self, job: Job) -> None:
+        """Find out what an earlier command left of a point, and report what cannot be used."""
+        job.look()
+        if job.error is not None and job.state != "failed":
+            print(f"{job.name} is trained again. {job.error}", file=sys.stderr)
+        if self.first.force and job.state != "to run":
+            job.state = "to run"
+
+    def _end_jobs(self) -> None:
+        """Give points that still count as in training the state in which they ended."""
+        for job in self.jobs.values():
+            if job.state == "training":
+                # Either a signal ended the training, or a bug of ours did, which is not the error of a single point.
+                job.state = "failed"
+                if self.interrupted:
+                    job.state = "killed"
+
+    def _end_record(self, sweep: SweepRecord, points: Sequence[Point]) -> list[str]:
+        """Write how the sweep ended, and gather its results if all points are complete; return what went wrong."""
+        folder = sweep_folder(self.root, sweep.key)
+        complete = len(points) == len(self.jobs) > 0
+        sweep.status = "FAILED"
+        if complete:
+            sweep.status = "FINISHED"
+        elif self.interrupted:
+            sweep.status = "KILLED"
+        try:
+            self._sum_up(sweep, folder, points)
+            if complete and self.first.results is not None:
+                gather(self.project / self.first.results, list(self.jobs.values()), sweep, folder)
+        except LabError as error:
+            # MLflow still has to hear how the command ended, so `finish` raises this only afterwards.
+            sweep.status = "FAILED"
+            return [str(error)]
+        return []
 
     def _new_sync(self, sweep: SweepRecord) -> SyncThread | SyncProcess:
         if self._process is None:
@@ -159,15 +204,21 @@ class Sweep:
         if self._engine is None or not jobs:
             self._training.train(jobs)
         elif self._record is not None:
-            self._start_sync()  # which makes the run of the sweep that the workers' runs will hang below
+            # This makes the parent run, below which the workers put theirs.
+            self._start_sync()
             Distribution(self._engine, self._record, self._training).train(jobs)
 
-    def _open_books(self, fresh: Sequence[Job]) -> None:
-        """Write down what the command is, and let MLflow know what was done before."""
+    def _open_record(self, fresh: Sequence[Job]) -> None:
+        """Record the command on disk, and prepare to send to MLflow what earlier commands have done."""
         jobs = list(self.jobs.values())
-        members = [job.signature for job in jobs] if self.total is not None else [command()]
+        # Where the points come one by one, the others are not known yet: the command line identifies the sweep.
+        members = [command()]
+        if self.total is not None:
+            members = [job.signature for job in jobs]
+        study = self.first.study
+        backend = self.first.backend.name
         tracking = self.first.tracking
-        study, backend, now = self.first.study, self.first.backend.name, time.time_ns() // 1_000_000
+        now = time.time_ns() // 1_000_000
         key = sweep_key(study, backend, tracking, members)
         folder = sweep_folder(self.root, key)
         if self._record is None:
@@ -178,7 +229,10 @@ class Sweep:
         sweep.points = list_points((job.name, job.signature) for job in jobs)
         before = earlier_sweep(folder)
         if before is not None and before.status == "FINISHED" and all(job.state == "done" for job in jobs):
-            sweep.started, sweep.ended, sweep.values = before.started, before.ended, before.values
+            # The same command, repeated with nothing left to do, changes nothing: neither times nor values.
+            sweep.started = before.started
+            sweep.ended = before.ended
+            sweep.values = before.values
             sweep.status = before.status
         write_sweep(folder, sweep)
         for job in fresh:
@@ -186,20 +240,23 @@ class Sweep:
                 take_over(job)
 
     def _label(self, jobs: Sequence[Job]) -> str:
+        """Return what the progress calls a stack, for instance `three_bits numpy: points 1-7 of 14`."""
         if len(self.jobs) == 1 and self.total == 1:
             return f"{self.name}: {jobs[0].name}"
-        places = [place for place, job in enumerate(self.jobs.values(), 1) if job in jobs]
+        numbers = [number for number, job in enumerate(self.jobs.values(), 1) if job in jobs]
         total = f" of {len(self.jobs)}" if self.total else ""
         if len(jobs) == 1:
-            return f"{self.name}: point {places[0]}{total} ({jobs[0].name})"
-        run = places == list(range(places[0], places[-1] + 1))
-        which = f"{places[0]}-{places[-1]}" if run else ", ".join(map(str, places))
+            return f"{self.name}: point {numbers[0]}{total} ({jobs[0].name})"
+        which = ", ".join(map(str, numbers))
+        if numbers == list(range(numbers[0], numbers[-1] + 1)):
+            which = f"{numbers[0]}-{numbers[-1]}"
         return f"{self.name}: points {which}{total}"
 
     def _sum_up(self, sweep: SweepRecord, folder: Path, points: Sequence[Point]) -> None:
         """Write the sweep's own figures and values."""
+        # They are there already if an earlier command ended this sweep and this one had nothing to do.
         if sweep.ended is not None and all(job.state == "done" for job in self.jobs.values()):
-            return  # it stands there as an earlier command wrote it
+            return
         sweep.ended = time.time_ns() // 1_000_000
         if points and not self.interrupted:
             sweep.values = {"points": float(len(points))} | extremes(points)
@@ -210,9 +267,9 @@ class Sweep:
         write_sweep(folder, sweep)
 
 
-def _told(failed: Sequence[Job]) -> list[str]:
-    """What went wrong: each error once, with the points that it is of."""
+def _failure_messages(failed: Sequence[Job]) -> list[str]:
+    """Return each error once, with the points that have it."""
     names: dict[str, list[str]] = {}
     for job in failed:
         names.setdefault(str(job.error), []).append(job.name)
-    return [f"{some(points, SOME)} failed. {error}" for error, points in names.items()]
+    return [f"{some(points, MOST_NAMED)} failed. {error}" for error, points in names.items()]

@@ -1,18 +1,21 @@
-"""The tables of a terminal: what a command is going to do, and what it has done."""
+"""Tables for the terminal: what a command is going to do, and what it has done."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 from pipeline.points.job import Job
+from pipeline.points.point import Outcome
 from pipeline.system.wording import aligned
 
+# The final metrics that get a column, in this order, where any point has them.
 METRICS = ("train/loss", "train/accuracy", "test/loss", "test/accuracy", "map/converged_share", "map/best_loss")
+# What the table says of points that this command did not complete. Numbers of an earlier command are not shown then.
 ENDED = {"failed": "failed", "killed": "stopped", "to run": "not trained", "to continue": "not trained"}
 
 
 def plan_table(jobs: Sequence[Job]) -> str:
-    """The points of a dry run: their knobs, signature, and where they stand."""
+    """Format the points of a dry run: their knobs, signature and state."""
     names = _knobs(jobs)
     rows = [[*names, "signature", "state"]]
     rows += [[*(job.knobs.get(name, "") for name in names), job.signature, job.state] for job in jobs]
@@ -20,23 +23,32 @@ def plan_table(jobs: Sequence[Job]) -> str:
 
 
 def points_table(jobs: Sequence[Job]) -> str:
-    """The points of a command: their knobs, outcome, final metrics and seconds."""
+    """Format the points of a command: their knobs, outcome, final metrics and seconds."""
     points = [job.point for job in jobs if job.point is not None]
-    shown = [name for name in METRICS if any(name in point.outcome.final for point in points)]
+    metrics = [name for name in METRICS if any(name in point.outcome.final for point in points)]
     names = _knobs(jobs)
-    rows = [[*names, "outcome", *shown, "seconds"]]
+    rows = [[*names, "outcome", *metrics, "seconds"]]
     for job in jobs:
-        told = [job.knobs.get(name, "") for name in names]
+        knobs = [job.knobs.get(name, "") for name in names]
         if job.point is None or job.state in ENDED:
-            rows.append([*told, ENDED.get(job.state, job.state)])
-            continue
-        ended = job.point.outcome
-        how = "finished" if ended.outcome == "finished" else f"diverged at update {ended.diverged_step}"
-        finals = [f"{ended.final[name]:.5g}" if name in ended.final else "" for name in shown]
-        rows.append([*told, how, *finals, f"{ended.seconds:.1f}"])
+            rows.append([*knobs, ENDED.get(job.state, job.state)])
+        else:
+            rows.append([*knobs, *_outcome_cells(job.point.outcome, metrics)])
+    # The rows of points without numbers are shorter, while `aligned` needs rows of one length.
     width = len(rows[0])
     return aligned([row + [""] * (width - len(row)) for row in rows])
 
 
+def _outcome_cells(outcome: Outcome, metrics: Sequence[str]) -> list[str]:
+    """Format how a point ended, some of its final metrics, and its seconds."""
+    ended: str = outcome.outcome
+    if ended != "finished":
+        ended = f"diverged at update {outcome.diverged_step}"
+    finals = [f"{outcome.final[name]:.5g}" if name in outcome.final else "" for name in metrics]
+    return [ended, *finals, f"{outcome.seconds:.1f}"]
+
+
 def _knobs(jobs: Sequence[Job]) -> list[str]:
+    """Return the names of the knobs of any point, each once, in the order of their first use."""
+    # A dictionary keeps the order, which a set would not.
     return list(dict.fromkeys(name for job in jobs for name in job.knobs))

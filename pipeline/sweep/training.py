@@ -1,4 +1,4 @@
-"""Points of a command, trained in this process: locked, trained in stacks, moved into the store."""
+"""Train the points of a command in this process: lock them, train them in stacks, move them into the store."""
 
 from __future__ import annotations
 
@@ -24,90 +24,117 @@ from pipeline.sweep.pacing import StackCheckpoints
 from pipeline.system.errors import LabError
 from pipeline.system.files import explained
 from pipeline.system.processes import owner
+from pipeline.system.project import store_root
 from pipeline.system.signals import put_off
 from pipeline.system.terminal import TrainingProgress
 from pipeline.system.wording import some
 
+# How long to wait before looking again whether another command has released a point.
 POLL_SECONDS = 0.5
-SOME = 3
-"""How many points are named that are waited for."""
+# How many of the points that a command waits for are named.
+MOST_NAMED = 3
 
 
 class StackTraining:
-    """Trains points that nobody else trains, those of one shape as one stack.
+    """Trains points that no other process trains, those of one shape as one stack.
 
     Args:
-        project: folder that holds data/.
-        root: folder that holds .points/.
-        first: config of the first point; backend and `force` are its.
-        tags: of every point: git commit, command.
-        label: what a stack is called while it trains.
-        start: called before the first stack, when what trains has been imported.
-        bar: whether a bar may show how far a stack is; else lines do.
+        project: folder that holds data/; the points are in .points/ of its `store_root`.
+        first: config of the first point, which decides on backend and `force` for all.
+        tags: tags of every point: git commit, command.
+        label: returns what a stack is called while it trains.
+        start: called before each stack trains, after its backend has been imported.
+        bar: whether a bar may show the progress of a stack; otherwise lines are printed.
 
     Raises:
-        LabError: the data is not there.
+        LabError: the data of the first point is missing.
+
+    Example:
+        training = StackTraining(project, config, {}, label=lambda jobs: "a stack", start=lambda: None)
+        job = training.job(config, ["optimizer.learning_rate=0.1"])
+        training.train([job])
     """
 
     def __init__(
         self,
         project: Path,
-        root: Path,
         first: Config,
         tags: Mapping[str, str],
         label: Callable[[Sequence[Job]], str],
         start: Callable[[], None],
         bar: bool = True,
     ) -> None:
-        self.project, self.root, self.first, self.tags = project, root, first, tags
+        self.project = project
+        self.root = store_root(project)
+        self.first = first
+        self.tags = tags
         self.owner = owner()
-        self._label, self._start, self._bar = label, start, bar
+        self._label = label
+        self._start = start
+        self._bar = bar
         self._arrays: dict[str, Arrays] = {}
-        self.load(first)  # data that is not there is told before anything is begun
+        # Missing data is reported now, before anything is written.
+        self.load(first)
 
     def job(self, config: Config, overrides: list[str]) -> Job:
-        """A point that is asked for."""
+        """Make the job of a point from its config and the overrides that were typed for it.
+
+        Raises:
+            LabError: the data of the point is missing.
+        """
         arrays = self.load(config)
-        told = knobs(config, overrides)
+        named = knobs(config, overrides)
         if config.backend.name != self.first.backend.name:
-            told["backend"] = config.backend.name
+            # Otherwise the same point on two backends would have one name.
+            named["backend"] = config.backend.name
         sign = signature(config, arrays.checksums)
-        return Job(config, overrides, name_of(told), sign, PointFolder(self.root, sign), told)
+        return Job(config, overrides, name_of(named), sign, PointFolder(self.root, sign), named)
 
     def load(self, config: Config) -> Arrays:
-        """The data of a point."""
+        """Load the data of a point, or return it again if the last point had the same.
+
+        Raises:
+            LabError: the data is missing.
+        """
         key = config.data.model_dump_json() + config.dtype
         if key not in self._arrays:
+            # Only one data set is kept: a sweep over data sets must not hold them all in memory.
             self._arrays = {key: load(config.data, config.dtype, self.project)}
         return self._arrays[key].first(config.training.rows)
 
     def train(self, jobs: Sequence[Job]) -> None:
-        """Train what nobody else is training; wait for the rest, and train what is left of it then.
+        """Train points. For those that another process trains, wait, and train them if it did not complete them.
 
-        What goes wrong with a point is kept in its job.
+        An error of one point is kept in its job.
+
+        Raises:
+            KeyboardInterrupt: the command was interrupted; what was trained is kept.
         """
-        left, told = list(jobs), False
+        left = list(jobs)
+        reported = False
         while left:
             mine: list[Job] = []
             try:
                 for job in left:
                     _attempt(job, partial(_lock, into=mine))
                 self._train_mine(mine)
-            finally:  # also where locking a later point was interrupted
+            finally:
+                # This also covers an interruption between two locks.
                 for job in mine:
                     job.folder.unlock()
             left = [job for job in left if job not in mine and job.state != "failed"]
             if left and not mine:
-                if not told:
-                    told = True
-                    names = some([job.name for job in left], SOME)
+                if not reported:
+                    reported = True
+                    names = some([job.name for job in left], MOST_NAMED)
                     print(f"waiting for {len(left)} points that another command trains: {names}", file=sys.stderr)
                 time.sleep(POLL_SECONDS)
 
     def _train_mine(self, jobs: Sequence[Job]) -> None:
-        """Train points that this process has locked; another may have finished some of them in the meantime."""
+        """Train points that this process has locked, except those that another one has completed by now."""
         left = []
         for job in jobs:
+            # The state of a job was read before it was locked, and may be out of date.
             if not self.first.force:
                 _attempt(job, Job.adopt)
             if job.state == "done":
@@ -115,40 +142,40 @@ class StackTraining:
             elif job.state != "failed":
                 left.append(job)
         for members in stacks([(job.config, self.load(job.config)) for job in left]):
-            opened = [left[place] for place in members if _attempt(left[place], self._open)]
+            opened = [left[index] for index in members if _attempt(left[index], self._open)]
             for job in opened:
-                if job.history.epochs:  # trained, but killed before it was complete
+                # An earlier command trained this point, and was killed before it had completed the folder.
+                if job.history.epochs:
                     _attempt(job, _complete)
             under_way = [job for job in opened if job.state == "training"]
+            # A stack has one epoch for all its points, so those of different checkpoints train one after the other.
             for epoch in sorted({job.begun for job in under_way}, reverse=True):
                 self._train_stack([job for job in under_way if job.begun == epoch])
 
     def _open(self, job: Job) -> None:
-        """Go on with the point's folder, or begin it."""
+        """Go on with the folder of a point, or start a new one."""
         arrays = self.load(job.config)
         check_memory(job.config, arrays)
         tags = dict(self.tags)
         tags |= {f"data.{name}": checksum for name, checksum in arrays.checksums.items()}
+        # With `force`, the checkpoint of an earlier command is ignored, but not one of this command's own attempts.
         job.open(signed_text(job.config, arrays.checksums), tags, self.owner, anew=self.first.force and not job.goes_on)
 
     def _train_stack(self, jobs: Sequence[Job]) -> None:
-        config, begun = jobs[0].config, [job.checkpoint for job in jobs if job.checkpoint is not None]
+        """Train points of one shape that have trained equally many epochs, and complete their folders."""
+        config = jobs[0].config
         total, unit = steps(config, self.load(config))
         progress = TrainingProgress(self._label(jobs), total, jobs[0].begun, unit, self._bar)
         try:
-            train = trainer(config)
-            self._start()  # in this process it imports mlflow, best not beside the import of TensorFlow
-            configs, histories = [job.config for job in jobs], [job.history for job in jobs]
-            with put_off() as stop:
-                checkpoints = StackCheckpoints([job.folder for job in jobs], histories, begun, stop)
-                train(configs, self.load(config), histories, progress, checkpoints)
+            stop = self._train_to_the_end(jobs, progress)
             progress.close()
-            for job in jobs:  # from here on nothing has to be trained again
+            # All are kept before the first is completed: from here on nothing has to be trained again.
+            for job in jobs:
                 _attempt(job, lambda job: job.folder.keep(job.history.epochs, {}, job.history))
             for job in jobs:
                 if job.state == "training":
                     _attempt(job, _complete)
-            if stop.is_set():
+            if stop:
                 raise KeyboardInterrupt
         except LabError as error:
             for job in jobs:
@@ -160,18 +187,37 @@ class StackTraining:
         finally:
             progress.close()
 
+    def _train_to_the_end(self, jobs: Sequence[Job], progress: TrainingProgress) -> bool:
+        """Train a stack and fill its histories; return whether the command is to stop now.
+
+        Raises:
+            KeyboardInterrupt: the command was interrupted, and the stack has kept checkpoints.
+        """
+        config = jobs[0].config
+        train = trainer(config)
+        # After `trainer`: `start` may import MLflow in a thread, which should not happen while TensorFlow is imported.
+        self._start()
+        configs = [job.config for job in jobs]
+        folders = [job.folder for job in jobs]
+        histories = [job.history for job in jobs]
+        begun = [job.checkpoint for job in jobs if job.checkpoint is not None]
+        with put_off() as stop:
+            train(configs, self.load(config), histories, progress, StackCheckpoints(folders, histories, begun, stop))
+        return stop.is_set()
+
 
 def take_over(job: Job) -> None:
-    """A point that is there: what its folder says of how it was trained. A rerun that was given up is dropped."""
+    """Read how a point that is already complete was trained, and delete a rerun of it that was given up."""
     job.run = read_run(job.folder.final)
-    with suppress(LabError):  # a rerun that cannot be locked stays, and keeps nothing from being done
+    # A rerun that cannot be locked or deleted stays. It does no harm, so it is not an error.
+    with suppress(LabError):
         if job.folder.path.exists() and job.folder.lock():
             job.folder.discard()
             job.folder.unlock()
 
 
 def _attempt(job: Job, step: Callable[[Job], None]) -> bool:
-    """Do one step for a point; what goes wrong is kept in it. Returns whether it went well."""
+    """Do one step for a point, keep its error in the job, and return whether it succeeded."""
     try:
         step(job)
     except LabError as error:
@@ -181,13 +227,14 @@ def _attempt(job: Job, step: Callable[[Job], None]) -> bool:
 
 
 def _lock(job: Job, into: list[Job]) -> None:
-    """Add a point to `into` if nobody else holds it, and hold it."""
+    """Lock a point and add it to `into`, unless another process holds it."""
+    # The list, because `_attempt` returns whether there was an error and not what its step returns.
     if job.folder.lock():
         into.append(job)
 
 
 def _complete(job: Job) -> None:
-    """Write the rest of the point's folder and put it in its place."""
+    """Write the rest of a point's folder, and move it into the store."""
     outcome = job.folder.write_history(job.history)
     point = Point(job.name, job.folder.final, job.config, job.history, outcome)
     with explained(job.folder.path):

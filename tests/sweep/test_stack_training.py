@@ -1,4 +1,4 @@
-"""Training in this process, called as a command and a worker call it. What becomes of whole commands: test_sweep.py."""
+"""Training in this process, as a command and a worker call it. Whole commands are in test_sweep.py."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ pytestmark = pytest.mark.usefixtures("sketched")
 
 
 class Called:
-    """A training that notes what it calls."""
+    """A training that records the order of its calls."""
 
     def __init__(self, project: Path, first: Request, bar: bool = True) -> None:
         self.order: list[str] = []
-        self.training = StackTraining(project, project, first[0], {"command": "typed"}, self.label, self.start, bar)
+        self.training = StackTraining(project, first[0], {"command": "typed"}, self.label, self.start, bar)
 
     def label(self, jobs: Sequence[Job]) -> str:
         self.order.append(f"label {len(jobs)}")
@@ -38,7 +38,7 @@ class Called:
         return jobs
 
 
-def test_points_of_one_shape_train_in_one_pass_with_what_they_are_told(
+def test_points_of_one_shape_train_as_one_stack_and_keep_their_tags(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     requests = rates("0.01", "0.1")
@@ -65,7 +65,7 @@ def test_what_is_trained_already_is_taken_over(tmp_path: Path) -> None:
     assert jobs[0].run == read_run(jobs[0].folder.final)
 
 
-def test_a_rerun_that_was_given_up_is_dropped_unless_somebody_holds_it(tmp_path: Path) -> None:
+def test_a_rerun_that_was_given_up_is_deleted_unless_another_process_holds_it(tmp_path: Path) -> None:
     only = request("optimizer.learning_rate=0.1")
     (job,) = Called(tmp_path, only).train([only])
     job.folder.begin()
@@ -93,7 +93,8 @@ def test_what_goes_wrong_stays_with_its_point(tmp_path: Path, monkeypatch: pytes
     jobs = called.train(requests)
     assert [job.state for job in jobs] == ["failed", "complete"]
     assert str(jobs[0].error) == "The disk is full."
-    assert jobs[0].folder.lock()  # it was unlocked
+    # The lock of the point that failed was released.
+    assert jobs[0].folder.lock()
     jobs[0].folder.unlock()
 
 
@@ -105,7 +106,7 @@ def test_data_is_kept_for_the_points_that_share_it(tmp_path: Path) -> None:
     assert training.load(other[0]).checksums != training.load(first[0]).checksums
 
 
-def test_a_name_tells_the_backend_where_it_is_another_than_the_first(tmp_path: Path) -> None:
+def test_a_name_contains_the_backend_where_it_differs_from_the_first(tmp_path: Path) -> None:
     first = request("optimizer.learning_rate=0.1")
     training = Called(tmp_path, first).training
     assert training.job(*request("backend=keras", "optimizer.learning_rate=0.1")).name.endswith("backend=keras")
@@ -146,7 +147,8 @@ def test_an_interruption_between_two_locks_releases_the_first(tmp_path: Path, mo
 
     with monkeypatch.context() as patched:
         patched.setattr(PointFolder, "lock", interrupted)
-        with pytest.raises(KeyboardInterrupt) as told:
+        with pytest.raises(KeyboardInterrupt) as interruption:
             called.train(requests)
-    assert told.tb is not None  # whose frames still hold everything that they held
+    # The frames of the traceback still hold the jobs, so the lock did not end with them.
+    assert interruption.tb is not None
     assert PointFolder(tmp_path, first).lock()

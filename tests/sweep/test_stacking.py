@@ -24,7 +24,7 @@ def grouped(*points: Config) -> list[list[int]]:
     return stacks([(point, load(point.data, point.dtype, Path())) for point in points])
 
 
-def test_rates_share_a_pass_and_hidden_sizes_do_not() -> None:
+def test_rates_share_a_stack_and_hidden_sizes_do_not() -> None:
     points = [
         config(*BASE, f"optimizer.learning_rate={rate}", f"model.hidden_size={size}")
         for rate in (0.1, 1, 10)
@@ -63,7 +63,7 @@ def test_values_that_fit_on_the_grid_axis(other: str) -> None:
         "data.inputs=[[1,0,1],[0,1,1],[1,0,1],[1,1,1]]",
     ],
 )
-def test_what_sets_points_apart(other: str) -> None:
+def test_settings_that_put_points_into_different_stacks(other: str) -> None:
     assert stack_key(config(*BASE, other)) != stack_key(config(*BASE))
 
 
@@ -72,7 +72,7 @@ def test_all_knobs_of_an_optimizer_fit_on_the_grid_axis(knob: str) -> None:
     assert stack_key(config(*BASE, "optimizer=adam", f"optimizer.{knob}")) == stack_key(config(*BASE, "optimizer=adam"))
 
 
-def test_momentum_and_nesterov_are_apart() -> None:
+def test_momentum_and_nesterov_are_in_different_stacks() -> None:
     assert stack_key(config(*BASE, "optimizer=momentum")) != stack_key(config(*BASE, "optimizer=nesterov"))
 
 
@@ -88,13 +88,13 @@ def with_size(template: Config, size: int, seed: int) -> Config:
 def test_a_stack_that_is_too_large_is_split() -> None:
     points = [with_size(TEMPLATE, 100_000, seed) for seed in range(20)]
     groups = grouped(*points)
-    assert [place for group in groups for place in group] == list(range(20))
+    assert [index for group in groups for index in group] == list(range(20))
     assert 1 < len(groups) < 20
     one = stacking.memory(points[0], load(TEMPLATE.data, TEMPLATE.dtype, Path()))
-    assert max(map(len, groups)) * one <= stacking.PASS_BYTES < (max(map(len, groups)) + 1) * one
+    assert max(map(len, groups)) * one <= stacking.STACK_BYTES < (max(map(len, groups)) + 1) * one
 
 
-def test_the_weights_their_gradient_moments_update_and_snapshots_are_what_takes_the_memory() -> None:
+def test_weights_gradient_moments_update_and_snapshots_take_the_memory() -> None:
     size = 1_000_000
     arrays = load(TEMPLATE.data, TEMPLATE.dtype, Path())
     weights = 8 * (3 + 1) * size
@@ -123,21 +123,22 @@ def test_snapshots_take_memory_but_no_more_than_there_are_records() -> None:
     def needed(*overrides: str) -> int:
         return stacking.memory(config(*BASE, "training.epochs=10", "recording.metrics_every=1", *overrides), arrays)
 
-    one = 8 * (3 + 1) * (TEMPLATE.model.hidden_size or 0)  # eight bytes for each weight of three inputs and an output
+    # Eight bytes for each weight of three inputs and an output.
+    one = 8 * (3 + 1) * (TEMPLATE.model.hidden_size or 0)
     assert needed("recording.snapshots=5") - needed("recording.snapshots=2") == 3 * one
     assert needed("recording.snapshots=1000") == needed("recording.snapshots=11")
 
 
 @given(st.lists(st.tuples(st.sampled_from([4, 32]), st.integers(0, 5)), max_size=12), st.integers(1, 2**24))
-def test_every_point_is_in_one_pass_whatever_the_memory(cells: list[tuple[int, int]], memory: int) -> None:
+def test_every_point_is_in_one_stack_whatever_the_memory(cells: list[tuple[int, int]], memory: int) -> None:
     points = [with_size(TEMPLATE, size, seed) for size, seed in cells]
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(stacking, "PASS_BYTES", memory)
+        patched.setattr(stacking, "STACK_BYTES", memory)
         groups = grouped(*points)
-    assert sorted(place for group in groups for place in group) == list(range(len(points)))
+    assert sorted(index for group in groups for index in group) == list(range(len(points)))
     for group in groups:
         assert group == sorted(group)
-        assert len({points[place].model.hidden_size for place in group}) == 1
+        assert len({points[index].model.hidden_size for index in group}) == 1
 
 
 def in_units(workers: int, *points: Config) -> list[list[int]]:
@@ -152,8 +153,8 @@ def test_units_hold_each_point_once_and_every_worker_has_some(sizes: list[int], 
     points = [TEMPLATE.model_copy(update={"model": TEMPLATE.model.model_copy(update={"hidden_size": size})})
               for size in sizes]  # fmt: skip
     found = in_units(workers, *points)
-    assert sorted(place for unit in found for place in unit) == list(range(len(points)))
-    assert all(len({sizes[place] for place in unit}) == 1 for unit in found)
+    assert sorted(index for unit in found for index in unit) == list(range(len(points)))
+    assert all(len({sizes[index] for index in unit}) == 1 for unit in found)
     assert len(found) >= min(len(points), workers)
     assert len(found) <= max(2 * workers, 2)
 

@@ -1,1 +1,1 @@
-"""Points that train in other processes and on other machines."""
+"""Train points in other processes and on other machines."""

@@ -1,8 +1,8 @@
-"""How jobs of SLURM stand, asked of its queue.
+"""Ask the queue of SLURM for the states of jobs.
 
-submitit asks `sacct`, which needs accounting: on a cluster without it a job that was killed never ends for submitit,
-and who waits for it waits for ever. `squeue` answers on every cluster. It forgets jobs some minutes after their end:
-one that it does not list has ended.
+submitit asks `sacct`, which needs accounting. On a cluster without it, submitit never learns that a job was killed, and
+waits for it forever. `squeue` answers on every cluster. It forgets jobs some minutes after their end, so a job that it
+does not list has ended.
 """
 
 from __future__ import annotations
@@ -13,17 +13,18 @@ import time
 
 from submitit.slurm.slurm import SlurmInfoWatcher, SlurmJob
 
+# The longest time between two questions. Apart from this, submitit looks for the results of jobs each second.
 SECONDS = 15
-"""Between two questions, at most; the results of jobs are looked for each second beside that."""
+# How long to wait for jobs that were cancelled. SLURM kills them after its KillWait, 30 s by default.
 END_SECONDS = 60.0
-"""How long jobs that were cancelled are waited for; SLURM kills them after its KillWait, half a minute as it comes."""
+# The states in which a job does not run any more and will not run again.
 ENDED = frozenset(
     "BOOT_FAIL CANCELLED COMPLETED DEADLINE FAILED NODE_FAIL OUT_OF_MEMORY REVOKED SPECIAL_EXIT TIMEOUT".split()  # noqa: SIM905 - a line
 )
 
 
 class QueueWatcher(SlurmInfoWatcher):
-    """Knows the states of jobs from `squeue`; while the controller does not answer, nothing new."""
+    """Reads the states of jobs from `squeue`. While the controller does not answer, the last states remain."""
 
     def _make_command(self) -> list[str] | None:
         if not self._registered - self._finished:
@@ -31,37 +32,37 @@ class QueueWatcher(SlurmInfoWatcher):
         return ["squeue", "--me", "--noheader", "--array", "--states=all", "--format=%i|%T"]
 
     def read_info(self, string: bytes | str) -> dict[str, dict[str, str]]:
-        """The state of each job that has not ended, by its id."""
-        text = string if isinstance(string, str) else string.decode()
-        listed = dict(line.strip().split("|", 1) for line in text.splitlines() if "|" in line)
+        """Return the state of each job that has not ended, by its id, from the output of `squeue`."""
+        if isinstance(string, bytes):
+            string = string.decode()
+        listed = dict(line.strip().split("|", 1) for line in string.splitlines() if "|" in line)
+        # COMPLETED stands for any end: submitit then looks for the result, and finds out if there is none.
         found = {job: listed.get(job, "COMPLETED") for job in self._registered - self._finished}
-        # submitit takes states that it does not know, such as SUSPENDED, for an end
+        # submitit takes every state that it does not know, such as SUSPENDED, for an end.
         return {job: {"JobID": job, "State": state if state in ENDED else "RUNNING"} for job, state in found.items()}
 
 
 def watch_queue() -> None:
-    """Let submitit ask the queue from now on."""
+    """Make submitit ask the queue from now on."""
     SlurmJob.watcher = QueueWatcher(delay_s=SECONDS)
 
 
 def cancel_jobs() -> None:
-    """End the jobs that were begun since and have not ended; what they train is kept at a checkpoint.
-
-    They are waited for, as long as SLURM lets them end by themselves: until then they still write to MLflow, and what
-    the command says there of how their runs ended must come last.
-    """
+    """Cancel the jobs that have been submitted and have not ended, and wait for them to keep a checkpoint and end."""
     open_jobs = sorted(SlurmJob.watcher._registered - SlurmJob.watcher._finished)
     if not open_jobs:
         return
     done = subprocess.run(["scancel", "--quiet", *open_jobs], check=False)  # noqa: S607 - the cluster's own
     if done.returncode == 0:
-        print(f"waiting for {len(open_jobs)} jobs to end, which keep a checkpoint", file=sys.stderr, flush=True)
+        print(f"waiting for {len(open_jobs)} jobs to keep a checkpoint and end", file=sys.stderr, flush=True)
+        # Until they end, the jobs write to MLflow. What this command writes there about the end of their runs must
+        # come after that.
         give_up = time.monotonic() + END_SECONDS
         while _listed().intersection(open_jobs) and time.monotonic() < give_up:
             time.sleep(0.5)
 
 
 def _listed() -> set[str]:
-    """The jobs of this user that wait, run or end, as the queue lists them; none while it does not answer."""
+    """Return the jobs of this user that wait, run or end, as the queue lists them; none while it does not answer."""
     queue = ["squeue", "--me", "--noheader", "--array", "--format=%i"]
     return set(subprocess.run(queue, check=False, capture_output=True, text=True).stdout.split())

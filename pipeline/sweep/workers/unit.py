@@ -1,4 +1,4 @@
-"""A unit of work: points that train as one stack, packed as a text for a worker, and the engine that runs them."""
+"""Units of work: points that train as one stack, packed as a text for a worker; and the interface of an engine."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ class UnitPoint:
     """One point of a unit.
 
     Attributes:
-        number: its place in the sweep, from 1.
+        number: its position in the sweep, from 1.
         config: the typed config as JSON.
-        overrides: as typed.
-        signature: the one that it has on the machine that sent it.
-        replaced: of a point that is to be trained again, the attempts that were there before.
+        overrides: the overrides as typed.
+        signature: the signature that it has on the machine that sent it.
+        replaced: the earlier attempts at a point that is to be trained again; otherwise empty.
     """
 
     number: int
@@ -39,12 +39,12 @@ class Unit:
     """Points for one worker, and what they have in common.
 
     Attributes:
-        sweep: its record, without the points.
+        sweep: the record of the sweep, without its points.
         total: how many points the sweep has.
-        project: the folder of the project, where the worker shares the disk; None: it has a folder of its own.
-        sender: which folder sent it: machine, device and inode.
-        tags: command, git commit.
-        points: those to train.
+        project: the folder of the project, where the worker shares the disk; None: the worker has a folder of its own.
+        sender: identifies the folder that sent the unit: machine, device and inode.
+        tags: command and git commit.
+        points: the points to train.
     """
 
     sweep: SweepRecord
@@ -56,12 +56,12 @@ class Unit:
 
 
 class Engine(Protocol):
-    """What runs units: see hydra_plugins/cluster_launcher.py.
+    """What runs units on workers; see hydra_plugins/cluster_launcher.py.
 
     Attributes:
         name: joblib, ray or slurm.
         workers: how many units it runs at the same time.
-        shared_disk: whether the workers see this project's folder.
+        shared_disk: whether the workers see this project's folder under the same path.
     """
 
     name: str
@@ -69,10 +69,14 @@ class Engine(Protocol):
     shared_disk: bool
 
     def run(self, task: Callable[[DictConfig], Any], units: Sequence[str]) -> list[Any]:
-        """Call a task on workers, each time with another unit as the key `unit` of its config; returns the returns.
+        """Call a task on the workers once for each unit, and return what the calls return, in the order of the units.
+
+        Args:
+            task: gets a config with the unit under the key `unit`.
+            units: the packed units.
 
         Raises:
-            EngineError: some of the calls did not come back.
+            EngineError: some of the calls did not return.
         """
 
 
@@ -80,11 +84,12 @@ UNIT = TypeAdapter(Unit)
 
 
 def pack(unit: Unit) -> str:
-    """A unit as JSON, compressed, and in letters."""
+    """Pack a unit as a text of plain letters: compressed JSON in base64."""
+    # The text travels as a Hydra override on a command line, so it has to be short and without special characters.
     text = json.dumps(UNIT.dump_python(unit))
     return base64.b64encode(zlib.compress(text.encode())).decode()
 
 
 def unpack(packed: str) -> Unit:
-    """The unit that `pack` has packed."""
+    """Unpack what `pack` has packed."""
     return UNIT.validate_python(json.loads(zlib.decompress(base64.b64decode(packed))))

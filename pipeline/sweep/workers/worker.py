@@ -1,6 +1,6 @@
-"""What a worker does with the units it is given: it trains them as one machine alone would, and tracks them itself.
+"""Train a unit on a worker, as a single machine would train its points, and write their runs to MLflow.
 
-It runs in a process that an engine has started (distribution.py), on this machine or another one.
+This runs in a process that an engine has started, on this machine or another one; see distribution.py.
 """
 
 from __future__ import annotations
@@ -34,66 +34,80 @@ from pipeline.tracking.sync.thread import SyncThread
 from pipeline.tracking.tracker import Tracker
 from pipeline.tracking.transfer import fetch_checkpoint
 
+# How often a worker looks whether the process that started it still runs.
 PARENT_SECONDS = 1.0
 Report = list[dict[str, Any]]
 
 
 def train_unit(composed: DictConfig) -> Report:
-    """Hydra's task on a worker: train one unit.
+    """Train one unit: the Hydra task of a worker.
 
     Args:
-        composed: its key `unit` is what `distribution` has packed; every point of it has a config of its own.
+        composed: its key `unit` is what `distribution` has packed. Each point in it has a config of its own.
 
     Returns:
-        For each point its `signature`, its `state` as in `Job`, and `error`, what went wrong in words or None.
+        For each point its `signature`, its `state` as in `Job`, and `error`: what went wrong in words, or None.
     """
     unit = unpack(composed["unit"])
     _end_with_parent()
-    if "OMP_NUM_THREADS" in os.environ:  # TensorFlow has names of its own for it
+    # TensorFlow does not read the variable that the engines set to limit threads.
+    if "OMP_NUM_THREADS" in os.environ:
         os.environ.setdefault("TF_NUM_INTRAOP_THREADS", os.environ["OMP_NUM_THREADS"])
         os.environ.setdefault("TF_NUM_INTEROP_THREADS", "1")
+    # Both are reported and not raised: for an engine an exception is a lost unit, which would be handed out again.
     try:
         with handled(end_at_once):
             return _Worker(unit).run()
-    except (LabError, KeyboardInterrupt) as error:
-        told = str(error) if isinstance(error, LabError) else None
-        state = "killed" if told is None else "failed"
-        return [{"signature": point.signature, "state": state, "error": told} for point in unit.points]
+    except KeyboardInterrupt:
+        return [{"signature": point.signature, "state": "killed", "error": None} for point in unit.points]
+    except LabError as error:
+        return [{"signature": point.signature, "state": "failed", "error": str(error)} for point in unit.points]
 
 
 class _Worker:
-    """One unit, from what was sent to the report."""
+    """One unit, from unpacking it to the report."""
 
     def __init__(self, unit: Unit) -> None:
+        # Apart from the sender's disk, in a folder of its own.
         self.apart = unit.project is None
-        project = PROJECT if unit.project is None else Path(unit.project)
+        project = Path(unit.project or PROJECT)
         self.root = store_root(project)
         self.sweep = unit.sweep
         self.points = [(read_config(point.config), point) for point in unit.points]
         first = self.points[0][0]
+        # A missing GPU is reported before anything is written.
         array_module(first)
         if self.apart and identity_of(self.root) == unit.sender:
             raise _in_the_senders_folder(self.root)
         self.jobs: list[Job] = []
-        # In this process, which is used again and then has MLflow already: one of its own would import it each time.
+        # A thread of this process writes to MLflow. An engine uses the process again and again, so MLflow is imported
+        # once, while a process for each unit would import it every time.
         self.sync = SyncThread(Sync(self.root, self.sweep, owner(), worker="own" if self.apart else "shared"))
-        self.training = StackTraining(project, self.root, first, unit.tags, self._label, self._start, bar=False)
+        self.training = StackTraining(project, first, unit.tags, self._label, self._start, bar=False)
         self._total = unit.total
         self._numbers = {point.signature: point.number for _, point in self.points}
         self._replaced = {point.signature: point.replaced for _, point in self.points}
 
     def run(self) -> Report:
+        """Train the points, send their runs to MLflow, and report how each point ended.
+
+        Raises:
+            LabError: this machine has other code or data, or the data is missing.
+        """
         for config, point in self.points:
             job = self.training.job(config, point.overrides)
+            # Equal signatures mean that code, packages and data agree with those of the sender.
             if job.signature != point.signature:
-                raise _stranger(job, point.signature)
+                raise _different_point(job, point.signature)
             self.jobs.append(job)
         try:
-            with suppress(KeyboardInterrupt):  # what is not complete was killed, as the report says
+            # After an interruption the report is still sent: it says which points were killed.
+            with suppress(KeyboardInterrupt):
                 if self.apart:
                     self._fetch_checkpoints()
                 self.training.train([job for job in self.jobs if not self._is_replaced(job)])
-        finally:  # after an error of our own too: this process is used again
+        finally:
+            # After a bug of ours too: the engine uses this process again, and the thread must not go on.
             for job in self.jobs:
                 if job.state == "training":
                     job.state = "killed"
@@ -102,11 +116,17 @@ class _Worker:
         return self._report(self.sync.unsent())
 
     def _is_replaced(self, job: Job) -> bool:
-        """Whether a point that is to be trained again was, before a worker was lost; if it was begun, it goes on."""
-        if not job.config.force or self.apart:  # what another disk has is nothing that this command knows of
+        """Whether this command has already trained a point again, before the unit was handed out once more.
+
+        If the command has only begun the point, the job is marked to go on from there.
+        """
+        # A folder on another disk says nothing about this command, which does not know what was there before.
+        if not job.config.force or self.apart:
             return False
-        complete, begun = (read_attempt(folder) for folder in (job.folder.final, job.folder.path))
+        complete = read_attempt(job.folder.final)
+        begun = read_attempt(job.folder.path)
         before = self._replaced[job.signature]
+        # Attempts that did not exist before the command are attempts of the command.
         job.goes_on = begun not in (None, *before)
         if complete not in (None, *before):
             job.look()
@@ -115,17 +135,21 @@ class _Worker:
         return job.state == "done"
 
     def _report(self, unsent: LabError | None) -> Report:
-        """What became of each point; where no disk is shared, one that MLflow has not got cannot be returned."""
+        """Describe how each point ended."""
         report = []
         for job in self.jobs:
             error = job.error
+            # Without a shared disk a point returns only through MLflow.
             if self.apart and unsent is not None and error is None:
                 error = LabError(f"It is trained on {platform.node()} and cannot be returned. {unsent}")
-            told = None if error is None or job.state == "killed" else str(error)
-            report.append({"signature": job.signature, "state": job.state, "error": told})
+            message = None
+            if error is not None and job.state != "killed":
+                message = str(error)
+            report.append({"signature": job.signature, "state": job.state, "error": message})
         return report
 
     def _fetch_checkpoints(self) -> None:
+        """Fetch from MLflow the checkpoints that other nodes have sent of these points."""
         try:
             tracker = Tracker(self.sweep.tracking, self.sweep.study, self.root)
             for job in self.jobs:
@@ -136,22 +160,26 @@ class _Worker:
                     finally:
                         job.folder.unlock()
         except LabError as error:
-            print(f"what other nodes have trained is not known. {error}", file=sys.stderr, flush=True)
+            # Without a checkpoint a point trains from the beginning, which costs only time.
+            print(f"the checkpoints of other nodes cannot be fetched. {error}", file=sys.stderr, flush=True)
 
     def _start(self) -> None:
         self.sync.add(attempts(self.jobs))
         self.sync.start()
 
     def _label(self, jobs: Sequence[Job]) -> str:
-        places = sorted(self._numbers[job.signature] for job in jobs)
-        which = f"point {places[0]}" if len(places) == 1 else f"points {', '.join(map(str, places))}"
+        numbers = sorted(self._numbers[job.signature] for job in jobs)
+        which = f"points {', '.join(map(str, numbers))}"
+        if len(numbers) == 1:
+            which = f"point {numbers[0]}"
         return f"{self.sweep.name}: {which} of {self._total} on {platform.node()}"
 
 
 def identity_of(root: Path) -> tuple[str, int, int]:
-    """What tells a folder from every other: its machine, device and inode."""
-    there = root.stat()
-    return platform.node(), there.st_dev, there.st_ino
+    """Identify a folder by its machine, device and inode."""
+    # Not by its path, which may be the same on another machine, and different on this one through a link.
+    status = root.stat()
+    return platform.node(), status.st_dev, status.st_ino
 
 
 def _in_the_senders_folder(root: Path) -> LabError:
@@ -163,7 +191,7 @@ def _in_the_senders_folder(root: Path) -> LabError:
     )
 
 
-def _stranger(job: Job, expected: str) -> LabError:
+def _different_point(job: Job, expected: str) -> LabError:
     return LabError(
         f"{job.name} is a different point on {platform.node()}.",
         expected=f"the signature {expected}: the code, the packages and the data of the machine that sent it",
@@ -174,12 +202,14 @@ def _stranger(job: Job, expected: str) -> LabError:
 
 @functools.cache
 def _end_with_parent() -> None:
-    """End this process when the one that has started it is gone, so that nobody trains what nobody waits for."""
+    """End this process when the one that started it has ended, because its results would be lost."""
     parent = os.getppid()
 
     def watch() -> None:
+        # The system gives a process whose parent has ended another parent.
         while os.getppid() == parent:
             time.sleep(PARENT_SECONDS)
+        # sys.exit would end only this thread.
         os._exit(1)
 
     threading.Thread(target=watch, name="parent", daemon=True).start()

@@ -1,0 +1,76 @@
+"""What the command does while workers train: hold their points, count the complete ones, wait for their folders."""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+from pipeline.points.job import Job
+from pipeline.points.reading import read_run
+from pipeline.sweep.training import POLL_SECONDS
+from pipeline.system.errors import LabError
+from pipeline.system.files import written
+from pipeline.system.terminal import TrainingProgress
+
+
+@contextmanager
+def locked(jobs: Sequence[Job]) -> Iterator[None]:
+    """Lock points while workers train them. Those that another command completes in the meantime are done."""
+    held: list[Job] = []
+    waiting = False
+    try:
+        # All commands lock in one order, so that no two of them wait for each other.
+        for job in sorted(jobs, key=lambda job: job.signature):
+            try:
+                while not job.folder.lock():
+                    if not waiting:
+                        waiting = True
+                        print(f"waiting for points that another command trains: {job.name} ...", file=sys.stderr)
+                    time.sleep(POLL_SECONDS)
+                held.append(job)
+                # The state of the job was read before it was locked, and may be out of date.
+                if not job.config.force:
+                    job.adopt()
+                    if job.state == "done":
+                        job.run = read_run(job.folder.final)
+            except LabError as error:
+                job.fail(error)
+        yield
+    finally:
+        for job in held:
+            job.folder.unlock()
+
+
+@contextmanager
+def counting(label: str, jobs: Sequence[Job]) -> Iterator[None]:
+    """Show how many points are complete on this disk while workers train."""
+    progress = TrainingProgress(label, len(jobs), unit="point")
+    files = [job.folder.final / "run.json" for job in jobs]
+    # With `force` the files exist already, so a point is complete when its file has changed.
+    before = [written(file) for file in files]
+    over = threading.Event()
+
+    def count() -> None:
+        while not over.wait(1.0):
+            progress(sum(written(file) != time for file, time in zip(files, before, strict=True)))
+
+    # A thread, because `run` of an engine returns only when all units are done.
+    watcher = threading.Thread(target=count, name="points", daemon=True)
+    watcher.start()
+    try:
+        yield
+    finally:
+        over.set()
+        watcher.join()
+        progress.close()
+
+
+def await_folder(job: Job, give_up: float) -> None:
+    """Wait until a folder that a worker has written appears, or until `give_up`, a time of time.monotonic()."""
+    while not job.folder.final.exists() and time.monotonic() < give_up:
+        # NFS caches the content of a folder, and reads it again when it is listed.
+        list(job.folder.final.parent.iterdir())
+        time.sleep(POLL_SECONDS)
