@@ -23,7 +23,7 @@ from hydra.core.utils import JobReturn
 from hydra.errors import HydraException
 from hydra.plugins.search_path_plugin import SearchPathPlugin
 from hydra.utils import instantiate
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from hydra_plugins.stacked_launcher import StackedLauncher
 from pipeline.system.errors import EngineError, LabError
@@ -82,7 +82,7 @@ class ClusterLauncher(StackedLauncher):
         self.shared_disk = shared_disk
         self.workers = workers or cores()
         self.threads = threads or max(cores() // self.workers, 1)
-        self.engine = engine
+        self.engine: DictConfig | ListConfig = engine
         if name == "joblib":
             # `workers` may be null in conf/, which joblib itself would take for one process.
             self.engine = OmegaConf.merge(engine, {"n_jobs": self.workers})
@@ -216,10 +216,10 @@ def _find_programs() -> None:
     missing = [name for name in ("sbatch", "srun", "squeue", "scancel") if shutil.which(name) is None]
     if missing:
         raise LabError(
-            "There is no SLURM here.",
+            "SLURM is not available on this machine.",
             expected="sbatch, srun, squeue and scancel on PATH",
             received=f"no {', '.join(missing)}",
-            fix="type the command on a login node of the cluster",
+            fix="run the command on a login node of the cluster",
         )
 
 

@@ -1,4 +1,4 @@
-"""Raw files arrive verified, from whichever place has them, or not at all. Nothing here leaves this machine."""
+"""Raw files arrive verified, from whichever source has them, or not at all. No test uses the network."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def sha256(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-def tiny(*places: dict[str, Any], local_dir: Path | None = None) -> IdxData:
+def tiny(*listed: dict[str, Any], local_dir: Path | None = None) -> IdxData:
     files = {role: {"name": f"{role}-idx", "sha256": sha256(FILES[f"{role}-idx"])} for role in ARRAYS}
     return IdxData.model_validate(
         {
@@ -54,7 +54,7 @@ def tiny(*places: dict[str, Any], local_dir: Path | None = None) -> IdxData:
             "classes": 10,
             "local_dir": None if local_dir is None else str(local_dir),
             "files": files,
-            "sources": places,
+            "sources": listed,
         }
     )
 
@@ -108,7 +108,7 @@ def install(folder: Path, name: str, script: str, monkeypatch: pytest.MonkeyPatc
 
 
 def install_npm(tmp_path: Path, archive: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An npm that packs `archive` into the folder it is told."""
+    """Install an npm that packs `archive` into the given folder."""
     (tmp_path / "package.bin").write_bytes(archive)
     script = f"""test "$1 $2 $3" = "pack tiny-data@1.0.0 --pack-destination" || exit 9
 cp '{tmp_path}/package.bin' "$4/tiny-data-1.0.0.tgz" """
@@ -116,7 +116,7 @@ cp '{tmp_path}/package.bin' "$4/tiny-data-1.0.0.tgz" """
 
 
 class Server(ThreadingHTTPServer):
-    """Serves `bodies` by path; announces `extra` bytes more than it sends; 404 for anything else."""
+    """Serves `bodies` by path, and 404 for any other path; announces `extra` bytes more than it sends."""
 
     daemon_threads = True
     bodies: dict[str, bytes]
@@ -165,14 +165,14 @@ def assert_fetched(project: Path) -> None:
 
 
 def refused(data: IdxData, project: Path) -> str:
-    """The message of a fetch that fails, after which data/raw must be empty."""
+    """Return the message of a fetch that fails; it must leave data/raw empty."""
     with pytest.raises(LabError) as refusal:
         fetch(data, project)
     assert list((project / "data" / "raw").iterdir()) == []
     return str(refusal.value)
 
 
-# --- data.local_dir, and files that are there already
+# --- data.local_dir, and files that exist already
 
 
 @pytest.mark.parametrize("zipped", [False, True])
@@ -250,7 +250,8 @@ def test_the_next_source_is_tried(tmp_path: Path, server: Server, capsys: pytest
     reasons = capsys.readouterr().err.splitlines()
     assert len(reasons) == 1
     assert "HTML page" in reasons[0]
-    assert server.requested.count("/tiny.npz") == 2  # the one retry
+    # A source is tried once more before the next one.
+    assert server.requested.count("/tiny.npz") == 2
 
 
 def test_wrong_npz_answers(tmp_path: Path, server: Server) -> None:
@@ -262,9 +263,9 @@ def test_wrong_npz_answers(tmp_path: Path, server: Server) -> None:
         "/floats.npz": npz_bytes(**{**ARRAYS, "train_images": ARRAYS["train_images"] / 255}),
         "/shuffled.npz": npz_bytes(**{**ARRAYS, "train_labels": ARRAYS["train_labels"][::-1]}),
     }
-    places = [npz_source(f"{server.url}/{name}.npz", sha256(good)) for name in ("other", "short")]
-    places += [npz_source(f"{server.url}/{name}.npz", None) for name in ("short", "lacking", "floats", "shuffled")]
-    message = refused(tiny(*places), tmp_path).splitlines()
+    wrong = [npz_source(f"{server.url}/{name}.npz", sha256(good)) for name in ("other", "short")]
+    wrong += [npz_source(f"{server.url}/{name}.npz", None) for name in ("short", "lacking", "floats", "shuffled")]
+    message = refused(tiny(*wrong), tmp_path).splitlines()
     assert "does not match the known hash" in message[1]
     assert "does not match the known hash" in message[2]
     assert "not an .npz file" in message[3]
@@ -273,7 +274,7 @@ def test_wrong_npz_answers(tmp_path: Path, server: Server) -> None:
     assert f"train_labels-idx: SHA-256 is {sha256(idx.encode(ARRAYS['train_labels'][::-1]))}" in message[6]
 
 
-def test_an_answer_that_breaks_off(tmp_path: Path, server: Server) -> None:
+def test_a_download_that_is_cut_short(tmp_path: Path, server: Server) -> None:
     server.extra = 1000
     server.bodies["/tiny.npz"] = npz_bytes(**ARRAYS)
     data = tiny(npz_source(f"{server.url}/tiny.npz", sha256(server.bodies["/tiny.npz"])))
@@ -303,8 +304,8 @@ def test_oversize_answers(tmp_path: Path, server: Server, monkeypatch: pytest.Mo
     server.bodies["/train_images-idx.gz"] = gzip.compress(bytes(20_000_000))
     server.bodies["/large.npz"] = bytes(200_000)
     server.bodies["/bomb.npz"] = npz_bytes(**{**ARRAYS, "train_images": np.zeros((1000, 50, 50), np.uint8)})
-    places = [npz_source(f"{server.url}/{name}.npz", None) for name in ("large", "bomb")]
-    message = refused(tiny(*places, gzip_source(server.url)), tmp_path).splitlines()
+    large = [npz_source(f"{server.url}/{name}.npz", None) for name in ("large", "bomb")]
+    message = refused(tiny(*large, gzip_source(server.url)), tmp_path).splitlines()
     assert "the answer is larger than 100,000 bytes" in message[1]
     assert "train_images is larger" in message[2]
     assert "the unpacked gzip file is larger" in message[3]
@@ -348,7 +349,7 @@ def test_other_members_are_neither_extracted_nor_followed(tmp_path: Path, monkey
 
 
 @pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.FIFOTYPE, tarfile.DIRTYPE])
-def test_a_member_that_is_no_regular_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: bytes) -> None:
+def test_a_member_that_is_not_a_regular_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: bytes) -> None:
     secret = tmp_path / "secret"
     secret.write_bytes(FILES["train_images-idx"])
     others = {name: content for name, content in PACKAGE.items() if "train_images" not in name}
@@ -423,15 +424,19 @@ def test_a_debian_package_is_downloaded(tmp_path: Path, monkeypatch: pytest.Monk
     assert "E: Unable to locate package dataset-tiny (try `apt-get update`)" in message
 
 
-# --- nothing works
+# --- no source works
 
 
-def test_without_network_one_message_tells_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_network_one_message_has_all_reasons(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("no_proxy", "*")
     monkeypatch.setenv("PATH", str(tmp_path))
     started = time.monotonic()
-    places = [npz_source("http://host.invalid/tiny.npz", "0" * 64), gzip_source("http://127.0.0.1:9"), npm_source()]
-    message = refused(tiny(*places, debian_source("/nowhere")), tmp_path)
+    unreachable = [
+        npz_source("http://host.invalid/tiny.npz", "0" * 64),
+        gzip_source("http://127.0.0.1:9"),
+        npm_source(),
+    ]
+    message = refused(tiny(*unreachable, debian_source("/nowhere")), tmp_path)
     assert time.monotonic() - started < 30
     lines = message.splitlines()
     assert "any of its 4 sources" in lines[0]
@@ -444,7 +449,7 @@ def test_without_network_one_message_tells_all(tmp_path: Path, monkeypatch: pyte
 
 
 @pytest.mark.parametrize("url", ["no-scheme", "http://", "ftp://127.0.0.1:9/x", "http://127.0.0.1:99999/x"])
-def test_a_location_that_is_no_url(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, url: str) -> None:
+def test_a_location_that_is_not_a_url(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, url: str) -> None:
     monkeypatch.setenv("no_proxy", "*")
     assert "could not be fetched" in refused(tiny(npz_source(url, None)), tmp_path)
 
@@ -493,7 +498,8 @@ def test_a_full_disk_leaves_nothing(tmp_path: Path) -> None:
 def test_an_interrupted_download_leaves_nothing(tmp_path: Path, server: Server) -> None:
     server.extra, server.delay = 1000, 20
     server.bodies["/tiny.npz"] = npz_bytes(**ARRAYS)
-    heard = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"  # ignored below `make test &`
+    # A process started by `make test &` ignores SIGINT.
+    heard = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
     with in_a_process(tiny(npz_source(f"{server.url}/tiny.npz", None)), tmp_path, heard) as process:
         end = time.monotonic() + 30
         while not server.requested and time.monotonic() < end:

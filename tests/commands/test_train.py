@@ -48,7 +48,10 @@ Here = Callable[..., tuple[str, str]]
 
 @pytest.fixture
 def here(project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Here:
-    """The command in this process, whose MLflow is imported already; gives what it said."""
+    """Return a function that runs the command in this process, and returns what it printed.
+
+    This process has imported MLflow already.
+    """
     monkeypatch.chdir(project)
     monkeypatch.setattr("pipeline.train.PROJECT", project)
     monkeypatch.setattr("pipeline.tracking.sync.process.launch", lambda first: None)
@@ -71,7 +74,7 @@ def runs_of(project: Path, study: str) -> dict[str, Run]:
 
 
 def journal(folder: Path) -> list[tuple[str, str, str]]:
-    """Everything in a journal but when it was written."""
+    """Read a journal without the times at which its rows were written."""
     with (folder / "metrics.csv").open(newline="") as stream:
         return [(row["step"], row["name"], row["value"]) for row in csv.DictReader(stream)]
 
@@ -79,7 +82,7 @@ def journal(folder: Path) -> list[tuple[str, str, str]]:
 def test_the_sync_process_of_a_sweep_is_started_once_and_ends_with_it(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """By the first point, which is composed before the one that cannot be."""
+    """The first point starts it, before the point that cannot be composed."""
     done: list[str] = []
 
     class Process:
@@ -117,9 +120,9 @@ def test_a_study_from_the_command_line_without_tensorflow_and_mlflow(ready: Path
     assert {run.info.status for run in runs.values()} == {"FINISHED"}
     assert len(runs) == 4
     results = ready / "results" / "line_y2x" / "numpy"
-    told = json.loads((results / "sweep.json").read_text())
-    assert told["command"] == "python -m pipeline.train experiment=line_y2x results=results/line_y2x/numpy"
-    points = [read_point(results / row["folder"], row["name"]) for row in told["points"]]
+    record = json.loads((results / "sweep.json").read_text())
+    assert record["command"] == "python -m pipeline.train experiment=line_y2x results=results/line_y2x/numpy"
+    points = [read_point(results / row["folder"], row["name"]) for row in record["points"]]
     assert [point.learning_rate for point in points] == [0.01, 0.1, 0.5]
     assert points[1].outcome.final["weights/weight"] == pytest.approx(2, abs=1e-3)
 
@@ -141,15 +144,15 @@ def test_the_basic_launcher_gives_the_same_numbers(project: Path, here: Here) ->
     common = ("-m", "experiment=three_bits", "optimizer.learning_rate=0.1,10", "training.epochs=60")
     _, stacked = here(*common, "model.hidden_size=2,3", "results=a")
     _, basic = here(*common, "model.hidden_size=3", "results=b", "force=true", "hydra/launcher=basic")
-    told_a, told_b = (json.loads((project / name / "sweep.json").read_text())["points"] for name in ("a", "b"))
-    assert [row["name"] for row in told_a] == [
+    points_a, points_b = (json.loads((project / name / "sweep.json").read_text())["points"] for name in ("a", "b"))
+    assert [row["name"] for row in points_a] == [
         "learning_rate=0.1 hidden_size=2 epochs=60",
         "learning_rate=0.1 hidden_size=3 epochs=60",
         "learning_rate=10 hidden_size=2 epochs=60",
         "learning_rate=10 hidden_size=3 epochs=60",
     ]
-    assert told_b == [told_a[1], told_a[3]]
-    for row in told_b:
+    assert points_b == [points_a[1], points_a[3]]
+    for row in points_b:
         a, b = project / "a" / row["folder"], project / "b" / row["folder"]
         assert journal(a) == journal(b)
         one, other = read_point(a, row["name"]), read_point(b, row["name"])
@@ -160,7 +163,8 @@ def test_the_basic_launcher_gives_the_same_numbers(project: Path, here: Here) ->
         assert (one.outcome.points_in_stack, other.outcome.points_in_stack) == (2, 1)
     assert "points 1, 3 of 4" in stacked
     assert "point 2" in basic
-    folders = sorted((project / "multirun" / "three_bits").iterdir())  # by the time at which they began
+    # The names of the folders are times.
+    folders = sorted((project / "multirun" / "three_bits").iterdir())
     for folder, jobs in zip(folders, ({"0", "1", "2", "3"}, {"0", "1"}), strict=True):
         assert {path.name for path in folder.iterdir()} == jobs | {"multirun.yaml"}
         assert (folder / "1" / ".hydra" / "config.yaml").exists()
@@ -171,4 +175,5 @@ def test_the_basic_launcher_gives_the_same_numbers(project: Path, here: Here) ->
     parents = [run.info.run_id for run in runs if "mlflow.parentRunId" not in run.data.tags]
     assert len(parents) == 2
     children = [sum(run.data.tags.get("mlflow.parentRunId") == parent for run in runs) for parent in parents]
-    assert sorted(children) == [2, 2]  # what was trained again has replaced its runs
+    # The points that were trained again have new runs, which replace the earlier ones.
+    assert sorted(children) == [2, 2]

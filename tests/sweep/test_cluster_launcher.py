@@ -13,7 +13,6 @@ import pytest
 from hydra.core.config_store import ConfigStore
 from omegaconf import OmegaConf
 
-from hydra_plugins import cluster_launcher
 from hydra_plugins.cluster_launcher import ClusterLauncher, OwnConfigs
 from pipeline.system.errors import LabError
 from pipeline.system.project import CONF, PROJECT
@@ -66,19 +65,20 @@ def test_joblib_comes_to_what_the_basic_launcher_comes_to_whatever_is_stopped_or
         until(lambda: len(training_processes(lab)) == 2 == len(checkpoints(lab)))
         training_processes(lab)[0].send_signal(signal.SIGKILL)
         go_on(lab)
-        told = finish(lab, command)
+        output = finish(lab, command)
     until(lambda: processes_in(lab) == [])
-    assert told.count(f"{len(RATES)} points in 2 units for 2 workers, by joblib") >= 3
-    assert " to continue" in told
-    before, _, after = told.rpartition("points are handed out again. joblib did not bring back every unit.")
+    assert output.count(f"{len(RATES)} points in 2 units for 2 workers, by joblib") >= 3
+    assert " to continue" in output
+    before, _, after = output.rpartition("points are handed out again. joblib did not bring back every unit.")
     assert before
     assert "going on after" in after
     the_same(lab, left_alone(tmp_path_factory, empty_store))
     owners = {one.data.tags["lab.owner"] for one in by_name(lab, "three_bits").values()}
-    assert 2 <= len(owners) <= 3  # the command, and its workers
+    # The command, and its workers.
+    assert 2 <= len(owners) <= 3
 
 
-def test_packages_that_are_missing_are_told_in_one_message(tmp_path: Path) -> None:
+def test_missing_packages_are_one_message(tmp_path: Path) -> None:
     blocked = tmp_path / "hydra_plugins" / "hydra_joblib_launcher"
     blocked.mkdir(parents=True)
     (blocked / "__init__.py").write_text("")
@@ -96,19 +96,23 @@ def test_packages_that_are_missing_are_told_in_one_message(tmp_path: Path) -> No
     assert "Traceback" not in done.stderr
 
 
-def test_a_disk_that_is_neither_shared_nor_not() -> None:
+def test_shared_disk_is_true_or_false() -> None:
     with pytest.raises(LabError, match=r"(?s)shared_disk cannot be used.*received: 'no'"):
         ClusterLauncher("ray", OmegaConf.create(), 2, shared_disk="no")  # type: ignore[arg-type]
 
 
-def test_a_machine_without_slurm_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_machine_without_slurm_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(LabError, match=r"(?s)There is no SLURM here.*no sbatch, srun, squeue, scancel"):
-        cluster_launcher._find_programs()
+    # The engine's own launcher needs packages that are not installed everywhere.
+    monkeypatch.setattr(ClusterLauncher, "_launcher", lambda self, task: None)
+    launcher = ClusterLauncher("slurm", OmegaConf.create(), 2)
+    launcher.task_function = lambda config: None
+    with pytest.raises(LabError, match=r"(?s)SLURM is not available on this machine.*no sbatch, srun, squeue, scancel"):
+        launcher.train(lambda configs, engine: [], [])
 
 
 @pytest.mark.parametrize(("workers", "threads"), [(0, None), (True, None), (2, 0)])
-def test_numbers_that_are_none(workers: int, threads: int | None) -> None:
+def test_workers_and_threads_are_whole_numbers_from_1(workers: int, threads: int | None) -> None:
     with pytest.raises(LabError, match=r"hydra.launcher.(workers|threads) cannot be used"):
         ClusterLauncher("ray", OmegaConf.create(), workers, threads=threads)
 
@@ -122,7 +126,7 @@ def test_every_worker_has_its_share_of_the_cores() -> None:
 
 
 @pytest.mark.parametrize("name", ["joblib", "ray", "slurm"])
-def test_our_files_stand_for_themselves(name: str) -> None:
+def test_our_files_are_read_without_the_schemas_of_plugins(name: str) -> None:
     store = ConfigStore.instance()
     store.store(name, {"other": 1}, group="hydra/launcher")
     OwnConfigs().manipulate_search_path(None)  # type: ignore[arg-type]

@@ -1,8 +1,9 @@
-"""A sweep on workers comes to what it comes to on one machine, whatever the engine loses."""
+"""A sweep on workers gives the same results as on one machine, whatever the engine loses."""
 
 from __future__ import annotations
 
 import shutil
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -14,9 +15,9 @@ from mlflow.entities import Run
 
 from pipeline.points.identity import signature
 from pipeline.points.reading import read_attempt
-from pipeline.sweep import training as pass_training
+from pipeline.sweep import training as stack_training
 from pipeline.sweep.sweep import Sweep
-from pipeline.sweep.workers import distribution, worker
+from pipeline.sweep.workers import distribution
 from pipeline.sweep.workers.unit import Engine
 from pipeline.system.errors import EngineError, LabError
 from pipeline.system.processes import owner
@@ -46,7 +47,7 @@ GRID = ("0.01", "5", "0.1")
 
 @pytest.fixture
 def beside(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """The syncs of workers that are lost end with the test."""
+    """End the sync threads of lost workers with the test."""
     real, started = SyncThread.start, []
 
     def start(self: SyncThread) -> None:
@@ -55,9 +56,11 @@ def beside(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
     monkeypatch.setattr(SyncThread, "start", start)
     yield
-    for thread in started:  # of a worker that was lost
+    for thread in started:
         thread.sync.stop.set()
-        thread._thread.join()
+    for running in threading.enumerate():
+        if running.name == "sync":
+            running.join()
 
 
 def distributed(project: Path, requests: Sequence[Request], engine: Engine) -> Sweep:
@@ -81,7 +84,7 @@ def calm(sketched: None, empty_store: Path, tmp_path_factory: pytest.TempPathFac
     return made_once(tmp_path_factory, "distribution", make)
 
 
-def test_units_come_to_what_one_process_comes_to_and_once_done_nothing_is_handed_out(
+def test_units_give_what_one_process_gives_and_once_done_nothing_is_handed_out(
     project: Path, calm: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     engine = HereEngine()
@@ -92,11 +95,12 @@ def test_units_come_to_what_one_process_comes_to_and_once_done_nothing_is_handed
     assert sorted(path.name for path in (project / "results" / "a").iterdir()) == sorted(
         path.name for path in (calm / "results" / "a").iterdir()
     )
-    told = capfd.readouterr()
-    assert "3 points in 3 units for 2 workers, by here" in told.err
-    assert told.out.count("finished") + told.out.count("diverged") == 3
+    printed = capfd.readouterr()
+    assert "3 points in 3 units for 2 workers, by here" in printed.err
+    assert printed.out.count("finished") + printed.out.count("diverged") == 3
     runs = by_name(project).values()
-    assert {run.data.tags["lab.owner"] for run in runs} == {owner()}  # those of workers are the workers' own
+    # The workers of this engine are this process, and a run of a worker has the worker as its owner.
+    assert {run.data.tags["lab.owner"] for run in runs} == {owner()}
     assert len({run.data.tags["command"] for run in runs}) == 1
     distributed(project, rates(*GRID, more=["results=results/a"]), engine)
     assert engine.calls == [3]
@@ -110,7 +114,7 @@ def test_what_an_engine_loses_is_handed_out_again(project: Path, calm: Path, cap
     assert on_disk(project) == on_disk(calm)
 
 
-def test_what_it_loses_again_and_again_has_failed_and_the_same_command_goes_on(project: Path, calm: Path) -> None:
+def test_what_it_loses_every_time_has_failed_and_the_same_command_goes_on(project: Path, calm: Path) -> None:
     engine = HereEngine(lose=lambda call, unit: unit == 0)
     with pytest.raises(LabError, match=r"failed. 1 units were lost."):
         distributed(project, rates(*GRID), engine)
@@ -128,11 +132,12 @@ def test_a_point_that_fails_on_a_worker_fails_alone(
         if config.optimizer.learning_rate == 5:
             raise LabError("It does not fit.")
 
-    monkeypatch.setattr(pass_training, "check_memory", check)
+    monkeypatch.setattr(stack_training, "check_memory", check)
     engine = HereEngine()
     with pytest.raises(LabError, match=r"^learning_rate=5 failed. It does not fit.$"):
         distributed(project, rates(*GRID), engine)
-    assert engine.calls == [3]  # that is no loss of the engine's
+    # A point that fails is not lost by the engine, so it is not handed out again.
+    assert engine.calls == [3]
     assert len(on_disk(project)) == 2
 
 
@@ -143,14 +148,14 @@ def test_a_worker_with_other_code_says_so(project: Path, monkeypatch: pytest.Mon
         calls.append(arguments)
         return signature(*arguments) if len(calls) <= len(GRID) else "0" * 16
 
-    monkeypatch.setattr(pass_training, "signature", other)
+    monkeypatch.setattr(stack_training, "signature", other)
     with pytest.raises(LabError, match=r"(?s)learning_rate=5 is a different point on .*received: 0{16}.*git pull"):
         distributed(project, rates(*GRID), HereEngine())
     assert left_in_points(project) == []
 
 
-def test_points_that_were_not_brought_back_are_told(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(worker._Worker, "run", lambda self: [])
+def test_points_that_were_not_brought_back_have_failed(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(distribution, "train_unit", lambda composed: [])
     with pytest.raises(LabError, match=r"(?s)learning_rate=0.1 was not brought back.*shared_disk=false"):
         distributed(project, rates(*GRID), HereEngine())
 
@@ -174,9 +179,9 @@ def test_points_of_workers_that_were_stopped_are_handed_out_again(
     engine = HereEngine()
     distributed(project, rates(*GRID), engine)
     assert engine.calls == [3, 1]
-    told = capfd.readouterr().err
-    assert "1 points are handed out again. Their workers were stopped." in told
-    assert "going on after 7" in told
+    printed = capfd.readouterr().err
+    assert "1 points are handed out again. Their workers were stopped." in printed
+    assert "going on after 7" in printed
     assert on_disk(project) == on_disk(calm)
 
 
@@ -194,7 +199,8 @@ def test_force_trains_each_point_once_though_the_engine_loses_units(project: Pat
     distributed(project, grid, HereEngine(lose=lose))
     ended = attempts_of(project)
     assert all(ended[sign] != attempts[sign] for sign in attempts)
-    assert sum(ended[sign] == after_the_first[sign] for sign in ended) == 2  # not those that were not lost
+    # The second attempt trains only the points of the lost unit.
+    assert sum(ended[sign] == after_the_first[sign] for sign in ended) == 2
     points = [name for name, run in runs.items() if run.data.tags["lab.role"] == "point"]
     assert all(by_name(project)[name].info.run_id != runs[name].info.run_id for name in points)
     assert set(statuses(project).values()) == {"FINISHED"}
@@ -263,7 +269,7 @@ def test_a_tracking_server_that_is_lost_costs_no_point_and_the_same_command_send
     monkeypatch: pytest.MonkeyPatch,
     capfd: pytest.CaptureFixture[str],
 ) -> None:
-    """It is lost to the command and its workers while these train, after some runs have begun."""
+    """The command and its workers lose it while these train, after some runs have begun."""
     monkeypatch.setattr(thread_module, "RETRY_SECONDS", 0.05)
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     (tmp_path / "server").mkdir()
@@ -282,7 +288,7 @@ def test_a_tracking_server_that_is_lost_costs_no_point_and_the_same_command_send
 
 
 def lose_after_a_run(proxy: FlakyProxy, project: Path) -> None:
-    """Let a server answer nobody any more, as soon as it has the run of a point."""
+    """Make a server drop every request as soon as it has the run of a point."""
     client = MlflowClient(proxy.uri)
     give_up = time.monotonic() + 60
     while client.get_experiment_by_name("line_y2x") is None or not points_of(project, proxy.uri):
@@ -298,7 +304,7 @@ def points_of(project: Path, uri: str) -> list[Run]:
 def test_keras_trains_unit_after_unit_in_one_process(
     project: Path, tmp_path_factory: pytest.TempPathFactory, empty_store: Path
 ) -> None:
-    """So a worker of joblib does, which is used again, and has TensorFlow from its first unit on."""
+    """A worker of joblib does so: its process is used again, and has TensorFlow from its first unit on."""
     grid = rates("0.1", "0.01", more=["backend=keras", "training.epochs=5"])
     calm = tmp_path_factory.mktemp("keras")
     (calm / "mlruns").mkdir()

@@ -1,4 +1,4 @@
-"""How often checkpoints are kept: the first soon, and none so often that they cost more than a sixtieth."""
+"""How often checkpoints are kept: the first one soon, and all of them together take less than 2 % of the time."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Clock:
 
 
 class Kept:
-    """Stands in for a point's folder: notes what is kept, and takes its time."""
+    """Stands in for a point's folder: records what is kept, and takes as long as it is set to."""
 
     def __init__(self, clock: Clock) -> None:
         self.clock, self.seconds, self.epochs = clock, 0.0, list[int]()
@@ -67,8 +67,8 @@ def test_the_share_of_the_time_is_below_two_percent() -> None:
 
 
 @given(st.lists(st.tuples(st.floats(0, 30), st.floats(0, 10)), min_size=1, max_size=30), st.integers(1, 3))
-def test_what_was_slow_is_not_done_again_soon(epochs: list[tuple[float, float]], points: int) -> None:
-    """Whatever an epoch and a checkpoint take: one of c seconds is followed by 60 c without, and all take 1/60."""
+def test_a_slow_checkpoint_is_followed_by_a_long_pause(epochs: list[tuple[float, float]], points: int) -> None:
+    """Whatever they take: a checkpoint of c seconds is followed by 60 c without one, and all take 1/60 of the time."""
     with pytest.MonkeyPatch.context() as patched:
         clock = Clock()
         patched.setattr(pacing, "time", clock)
@@ -80,7 +80,8 @@ def test_what_was_slow_is_not_done_again_soon(epochs: list[tuple[float, float]],
                 assert clock.now < quiet_until + 1e-6
                 continue
             assert clock.now >= quiet_until - 1e-6
-            clock.now += seconds / 2  # gathering the states counts too
+            # Copying the states counts too.
+            clock.now += seconds / 2
             for folder in folders:
                 folder.seconds = seconds / 2 / points
             kept.keep(epoch, [{}] * points)
@@ -93,7 +94,8 @@ def test_a_point_that_has_ended_is_kept_once(clock: Clock) -> None:
     kept, (one, other), (history, _), _ = of_stack(clock, 2)
     for epoch in range(1, 6):
         if epoch == 3:
-            history.epochs = 3  # diverged, say
+            # As if it had diverged.
+            history.epochs = 3
         kept.keep(epoch, [{}, {}])
     assert one.epochs == [1, 2, 3]
     assert other.epochs == [1, 2, 3, 4, 5]

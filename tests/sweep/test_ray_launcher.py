@@ -1,4 +1,4 @@
-"""The launcher with Ray: nodes on this machine, which lose workers, each other, the command, and share no disk."""
+"""The launcher with Ray: nodes on this machine that lose workers, other nodes or the command, and share no disk."""
 
 from __future__ import annotations
 
@@ -64,8 +64,10 @@ def test_a_worker_the_command_and_the_whole_cluster_are_killed_and_the_same_comm
         until(lambda: checkpoints(lab))
         first = training_processes(lab)[0]
         first.send_signal(signal.SIGKILL)
-        until(lambda: training_processes(lab) and first not in training_processes(lab))  # Ray has tried it again
-    until(lambda: training_processes(lab) == [])  # and ends the workers of a command that has gone
+        # Ray itself has tried the unit again.
+        until(lambda: training_processes(lab) and first not in training_processes(lab))
+    # Ray ends the workers of a command that has ended.
+    until(lambda: training_processes(lab) == [])
     command = start(lab, *typed)
     with ended_with(command):
         until(lambda: training_processes(lab))
@@ -78,10 +80,12 @@ def test_a_worker_the_command_and_the_whole_cluster_are_killed_and_the_same_comm
         until(lambda: training_processes(lab))
         cluster.kill_node(0)
         command.wait()
-    assert command.returncode != 0  # Ray ends a process whose cluster has gone
+    # Ray ends a process whose cluster has ended.
+    assert command.returncode != 0
     go_on(lab)
-    told = run(lab)  # and on this machine alone
-    assert "going on after" in told
+    # Without the cluster, on this machine alone.
+    output = run(lab)
+    assert "going on after" in output
     the_same(lab, calm)
     until(lambda: processes_in(lab) == [])
 
@@ -92,7 +96,8 @@ def test_nodes_share_no_disk_and_one_is_killed(
 ) -> None:
     lab = make_lab(tmp_path / "lab", empty_store)
     nodes = [make_lab(tmp_path / f"node_{number}", empty_store, held=True) for number in range(2)]
-    for node in nodes:  # their workers wait for this file, under the path that they see it by
+    # Their workers wait for the file `hold`, under the path by which they see it.
+    for node in nodes:
         module = node / "pipeline" / "sweep" / "pacing.py"
         module.write_text(module.read_text().replace(str(node), str(lab)))
     for node in nodes:
@@ -106,17 +111,17 @@ def test_nodes_share_no_disk_and_one_is_killed(
             until(lambda: len([*(tmp_path / "server" / "a").glob("**/checkpoint")]) == len(nodes))
             cluster.kill_node(1)
             go_on(nodes[0])
-            told = finish(lab, command)
+            output = finish(lab, command)
         the_same(lab, calm, uri)
-    assert "going on after" in told
+    assert "going on after" in output
     assert not any((tmp_path / "server" / "a").glob("**/checkpoint/*.zip"))
 
 
-def test_a_cluster_that_does_not_answer_is_told(tmp_path: Path, empty_store: Path) -> None:
+def test_a_cluster_that_does_not_answer_is_one_message(tmp_path: Path, empty_store: Path) -> None:
     lab = make_lab(tmp_path, empty_store)
     command = start(lab, *RAY, "hydra.launcher.engine.ray.init.address=127.0.0.1:1")
     assert command.wait() == 1
-    told = (lab / "command.log").read_text()
-    assert "error: The Ray cluster does not answer." in told
-    assert "Traceback" not in told
+    output = (lab / "command.log").read_text()
+    assert "error: The Ray cluster does not answer." in output
+    assert "Traceback" not in output
     assert not list((lab / ".points").glob("[!.]*"))

@@ -1,4 +1,4 @@
-"""A grid on the real SLURM: whatever is killed on the way, it comes to what Hydra's basic launcher comes to."""
+"""A grid on a real SLURM: whatever is killed on the way, the results are those of Hydra's basic launcher."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ from tests.support.swept import left_in_points, on_disk, statuses
 
 pytestmark = pytest.mark.slow
 SLURM = ("hydra/launcher=slurm", "hydra.launcher.workers=2")
+# Appended to slurm_queue.py of a lab: it asks each second whether jobs have ended without a result.
 OFTEN = "\nSECONDS = 1\n"
-"""What a lab has at the end of slurm_queue.py: whether jobs have ended without an answer is asked for each second."""
 
 
 @pytest.fixture(scope="module")
@@ -45,18 +45,19 @@ def slurm() -> Iterator[Slurm]:
 
 @pytest.fixture
 def lab(slurm: Slurm, tmp_path: Path, empty_store: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A project of its own, where who trains is held."""
+    """A project whose training waits at a checkpoint."""
     for name, value in slurm.environment.items():
         monkeypatch.setenv(name, value)
     lab = make_lab(tmp_path, empty_store, held=True)
     with (lab / "pipeline" / "sweep" / "workers" / "slurm_queue.py").open("a") as module:
         module.write(OFTEN)
     yield lab
-    slurm.cancel_all()  # of a test that failed
+    # A test that failed may have left jobs.
+    slurm.cancel_all()
 
 
 def while_running(command: subprocess.Popen[bytes], condition: Callable[[], object]) -> None:
-    """Wait for something while a command goes on."""
+    """Wait for a condition, and fail when the command ends before it holds."""
 
     def met() -> object:
         assert command.poll() is None
@@ -74,21 +75,21 @@ def held(slurm: Slurm, lab: Path, command: subprocess.Popen[bytes]) -> list[str]
 
 
 def completed(slurm: Slurm, lab: Path, command: subprocess.Popen[bytes], calm: Path) -> str:
-    """Wait for a command that comes to its end, and for its jobs, which end after they have answered.
+    """Wait for a command that must succeed and for its jobs, which end a little after they have returned their points.
 
-    It has the same numbers bit for bit as one that was left alone, each point one run that says the same, and nothing
-    that runs on.
+    The numbers must be bit for bit those of an undisturbed command, with one run for each point, and no process may be
+    left.
 
     Returns:
-        What commands of the lab have said.
+        What the commands of the lab have printed.
     """
-    told = finish(lab, command)
-    assert "Traceback" not in told
+    output = finish(lab, command)
+    assert "Traceback" not in output
     slurm.wait_for(lambda: not slurm.unfinished())
     the_same(lab, calm)
     assert [name for name in left_in_points(lab) if name not in on_disk(calm)] == []
     slurm.wait_for(lambda: {name for name, *_ in slurm.processes().values()} == {"munged", "slurmctld", "slurmd"})
-    return told
+    return output
 
 
 @pytest.fixture
@@ -107,15 +108,16 @@ def test_the_head_and_the_controller_are_killed_and_the_same_command_waits_for_t
         logs = lab / "multirun" / "three_bits"
         while_running(command, lambda: "waiting for" in "".join(log.read_text() for log in logs.rglob("*.err")))
         seen = time.time()
-        slurm.typed("scontrol", "update", f"jobid={jobs[0]}", "comment=running")  # something to write down
+        # The controller saves its state only when something has changed.
+        slurm.typed("scontrol", "update", f"jobid={jobs[0]}", "comment=running")
         while_running(command, lambda: slurm.saved() > seen)
         slurm.end_controller(signal.SIGKILL)
         go_on(lab)
         while_running(command, lambda: not list(lab.glob(".points/*.training")))
         slurm.start_controller()
-        told = completed(slurm, lab, command, calm)
-    assert "2 points: 2 to continue" in told
-    assert "handed out again" not in told
+        output = completed(slurm, lab, command, calm)
+    assert "2 points: 2 to continue" in output
+    assert "handed out again" not in output
     assert [slurm.states()[job] for job in jobs] == ["COMPLETED", "COMPLETED"]
 
 
@@ -136,8 +138,8 @@ def test_ctrl_c_ends_the_jobs_and_those_that_are_cancelled_or_killed_are_handed_
         worker_of(slurm, killed).kill()
         while_running(command, lambda: slurm.unfinished() == [])
         go_on(lab)
-        told = completed(slurm, lab, command, calm)
-    assert told.count("2 points are handed out again. ") == told.count("handed out again") == 1
+        output = completed(slurm, lab, command, calm)
+    assert output.count("2 points are handed out again. ") == output.count("handed out again") == 1
     assert (slurm.states()[cancelled], slurm.states()[killed]) == ("CANCELLED", "FAILED")
 
 

@@ -1,4 +1,4 @@
-"""What submitit hears of jobs through the queue of a real SLURM without accounting."""
+"""What submitit learns about jobs from the queue of a real SLURM without accounting."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ def found(slurm: Slurm, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def ended(job: str) -> bool:
-    """Whether submitit takes a job for ended, in a process that asks for the first time."""
+    """Whether submitit considers a job as ended, in a process that asks for the first time."""
     from pipeline.sweep.workers.slurm_queue import QueueWatcher
 
     return bool(QueueWatcher().is_done(job, mode="force"))
 
 
 @pytest.mark.usefixtures("found")
-def test_a_job_has_ended_when_the_queue_says_so_and_not_while_it_waits_or_stands_still(slurm: Slurm) -> None:
+def test_a_job_has_ended_when_the_queue_says_so_and_not_while_it_waits_or_is_suspended(slurm: Slurm) -> None:
     script = ("--parsable", "--output=/dev/null", "--array=0-1%1", "--wrap=sleep 1000")
     array = slurm.typed("sbatch", *script).strip()
     running, waiting = f"{array}_0", f"{array}_1"
@@ -62,13 +62,14 @@ def test_a_job_that_the_queue_has_forgotten_has_ended() -> None:
 
 
 @pytest.mark.usefixtures("found")
-def test_who_cancels_jobs_waits_until_they_have_ended(slurm: Slurm, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cancelling_jobs_waits_until_they_have_ended(slurm: Slurm, monkeypatch: pytest.MonkeyPatch) -> None:
     from submitit.slurm.slurm import SlurmJob
 
     from pipeline.sweep.workers.slurm_queue import QueueWatcher, cancel_jobs
 
     monkeypatch.setattr(SlurmJob, "watcher", QueueWatcher())
-    cancel_jobs()  # of none
+    # Without jobs there is nothing to do.
+    cancel_jobs()
     dawdles = "--wrap=trap 'sleep 0.7; exit' TERM; while true; do sleep 0.1; done"
     job = slurm.typed("sbatch", "--parsable", "--output=/dev/null", "--array=0", dawdles).strip()
     SlurmJob.watcher.register_job(f"{job}_0")
@@ -77,7 +78,7 @@ def test_who_cancels_jobs_waits_until_they_have_ended(slurm: Slurm, monkeypatch:
     assert slurm.unfinished() == []
 
 
-def test_nobody_waits_for_jobs_that_cannot_be_cancelled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_jobs_that_cannot_be_cancelled_are_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from submitit.slurm.slurm import SlurmJob
 
     from pipeline.sweep.workers.slurm_queue import QueueWatcher, cancel_jobs

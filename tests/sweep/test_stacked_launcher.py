@@ -1,4 +1,4 @@
-"""The launcher: Hydra's own suites for launchers, and what it does beyond the basic one."""
+"""The launcher: Hydra's own test suites for launchers, and what it does beyond the basic one."""
 
 from __future__ import annotations
 
@@ -39,7 +39,8 @@ TARGET = {"_target_": "hydra_plugins.stacked_launcher.StackedLauncher"}
 def in_config_store(hydra_restore_singletons: None) -> None:
     """Hydra's suites run apps that know nothing of our conf/: for them the launcher is in the ConfigStore."""
     ConfigStore.instance().store("stacked", TARGET, group="hydra/launcher")
-    version.setbase("1.1")  # what they expect, whatever other tests have set
+    # The suites expect this version, whatever other tests have set.
+    version.setbase("1.1")
 
 
 def test_hydra_finds_the_launcher() -> None:
@@ -62,7 +63,8 @@ class TestLikeAnyLauncherInOneCall(LauncherTestSuite):
 
     @pytest.fixture(autouse=True)
     def stacked(self, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
-        if "custom_resolver" not in request.node.name:  # there the task returns something else
+        # The task of that test returns something else.
+        if "custom_resolver" not in request.node.name:
             monkeypatch.setattr(
                 "hydra.test_utils.test_utils.SweepTaskFunction.train_all", staticmethod(stack_of), raising=False
             )
@@ -89,7 +91,11 @@ Launch = Callable[[Callable[[DictConfig], Any], list[list[str]]], Sequence[JobRe
 
 @pytest.fixture
 def launch(tmp_path: Path) -> Iterator[Launch]:
-    """launch(task, [["a=1"], ["a=2"]]): run points of an app with the keys a and b; returns its jobs."""
+    """Return a function that runs points of an app with the keys a and b, and returns their jobs.
+
+    Example:
+        launch(task, [["a=1"], ["a=2"]])
+    """
     (tmp_path / "conf").mkdir()
     (tmp_path / "conf" / "config.yaml").write_text(
         "defaults: [_self_, {override hydra/launcher: stacked}]\na: 0\nb: 0\n"
@@ -223,7 +229,11 @@ RATES = ["0.001", "0.01", "0.1", "1", "10", "100", "1000"]
 
 @pytest.fixture
 def sweep(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Sweep]:
-    """sweep("profile=small"): the rates and hidden sizes of the points of three_bits, as the launcher gets them."""
+    """Return a function that gives the rates and hidden sizes of three_bits as the launcher gets them.
+
+    Example:
+        sweep("profile=small")
+    """
     asked: list[Sequence[str]] = []
 
     def launch(self: Launcher, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> list[JobReturn]:
@@ -276,7 +286,7 @@ def test_an_axis_keeps_its_two_ends_at_least(sweep: Sweep, most: str) -> None:
         sweep(f"hydra.sweeper.values_per_axis={most}")
 
 
-def test_what_cannot_be_composed_is_told_before_a_point_is_trained(launch: Launch) -> None:
+def test_an_error_of_composing_comes_before_a_point_is_trained(launch: Launch) -> None:
     task = Task(lambda config: 1)
     with pytest.raises(ConfigCompositionException, match="no_such_key"):
         launch(task, [["a=1"], ["no_such_key=2"]])

@@ -1,4 +1,4 @@
-"""One command's points in a real MLflow store: what is trained, skipped, gone on with; runs, folders, results."""
+"""One command's points in a real MLflow store: what is trained, skipped or continued; runs, folders, results."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def unadorned() -> Iterator[None]:
 
 @pytest.fixture
 def trained(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, list[float]]]:
-    """Each stack that is trained: after which epoch it begins, and the rates of its points."""
+    """For each stack that is trained, the epoch after which it starts and the rates of its points."""
     seen: list[tuple[int, list[float]]] = []
 
     def train(points: Sequence[Config], arrays: Arrays, histories: Any, report: Any, checkpoints: Checkpoints) -> None:
@@ -142,7 +142,7 @@ def test_one_experiment_with_a_parent_and_a_child_for_each_point(grid: Grid) -> 
     assert all(run.info.end_time >= run.info.start_time for run in runs.values())
 
 
-def test_tags_tell_where_a_run_comes_from(grid: Grid) -> None:
+def test_tags_say_where_a_run_comes_from(grid: Grid) -> None:
     project, _, requests, _ = grid
     runs = by_name(project)
     for name, (own, overrides) in zip(CHILDREN, requests, strict=True):
@@ -175,7 +175,7 @@ def test_the_rate_is_a_metric_too_for_the_axis_of_a_chart(grid: Grid) -> None:
     assert not any("hp/hidden_size" in runs[name].data.metrics for name in CHILDREN)  # the line has no hidden layer
 
 
-def test_what_a_run_came_to(grid: Grid) -> None:
+def test_the_outcome_of_a_run(grid: Grid) -> None:
     project, _, _, outcomes = grid
     runs = by_name(project)
     for name, outcome in zip(CHILDREN, outcomes, strict=True):
@@ -210,7 +210,7 @@ def test_the_journal_is_the_history_in_mlflow_and_nothing_is_infinite(grid: Grid
             assert all(math.isfinite(m.value) for m in client.get_metric_history(run.info.run_id, name)), name
 
 
-def test_the_parent_tells_the_best_of_its_children(grid: Grid) -> None:
+def test_the_parent_has_the_best_values_of_its_children(grid: Grid) -> None:
     project, _, _, outcomes = grid
     metrics = by_name(project)["line_y2x numpy"].data.metrics
     assert metrics["points"] == 3
@@ -234,24 +234,24 @@ def test_artifacts(grid: Grid) -> None:
 def test_results_hold_every_point(grid: Grid) -> None:
     project, sweep, requests, outcomes = grid
     results = project / "results" / "line_y2x" / "numpy"
-    told = json.loads((results / "sweep.json").read_text())
-    assert (told["study"], told["backend"]) == ("line_y2x", "numpy")
-    assert [row["name"] for row in told["points"]] == CHILDREN
+    record = json.loads((results / "sweep.json").read_text())
+    assert (record["study"], record["backend"]) == ("line_y2x", "numpy")
+    assert [row["name"] for row in record["points"]] == CHILDREN
     assert sorted(path.name for path in results.parent.iterdir()) == ["numpy"]
     assert sorted(path.name for path in results.iterdir()) == sorted(
-        [*(r["folder"] for r in told["points"]), "plots", "sweep.json"]
+        [*(r["folder"] for r in record["points"]), "plots", "sweep.json"]
     )
-    for row, (own, _), outcome in zip(told["points"], requests, outcomes, strict=True):
+    for row, (own, _), outcome in zip(record["points"], requests, outcomes, strict=True):
         point = read_point(results / row["folder"], row["name"])
         assert point.config == own
         assert point.outcome == outcome
         trained = sweep.jobs[row["signature"]].point
         assert trained is not None
         assert point.history.metrics == trained.history.metrics
-    assert left_in_points(project) == sorted(row["signature"] for row in told["points"])
+    assert left_in_points(project) == sorted(row["signature"] for row in record["points"])
 
 
-# --- what was done is not done again
+# --- what is done is not trained again
 
 
 def files(folder: Path) -> dict[str, bytes]:
@@ -263,19 +263,21 @@ def test_the_same_sweep_again_trains_nothing_and_changes_nothing(
 ) -> None:
     grid = rates(*THREE, more=["results=results/a"])
     swept(project, grid)
-    told, results, table = in_mlflow(project, when=True), files(project / "results"), capsys.readouterr().out
+    runs = in_mlflow(project, when=True)
+    results = files(project / "results")
+    table = capsys.readouterr().out
     shutil.rmtree(project / "results")
     trained.clear()
     swept(project, grid)
     assert trained == []
-    assert in_mlflow(project, when=True) == told
+    assert in_mlflow(project, when=True) == runs
     assert files(project / "results") == results
     shown = capsys.readouterr()
     assert shown.out == table
     assert "3 points: 3 done\n" in shown.err
 
 
-def test_a_rate_more_trains_only_that_one_and_all_hang_below_the_newest_sweep(
+def test_one_more_rate_trains_only_that_one_and_all_runs_move_below_the_newest_sweep(
     project: Path, trained: list[tuple[int, list[float]]]
 ) -> None:
     swept(project, rates("0.01", "0.1"))
@@ -375,9 +377,7 @@ def test_two_backends_in_one_sweep_have_names_of_their_own(project: Path) -> Non
     assert {"learning_rate=0.1", "learning_rate=0.1 backend=keras"} <= set(by_name(project))
 
 
-def test_a_gpu_that_is_missing_is_told_before_anything_is_written(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_missing_gpu_is_reported_before_anything_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "cupy", None)
     requests = rates("0.1", "0.2", more=["backend.array_module=cupy"])
     with pytest.raises(LabError, match="CuPy, or what it needs, cannot be imported"):
@@ -407,7 +407,7 @@ def test_a_dry_run_says_what_it_would_do_and_writes_nothing(
     swept(tmp_path, rates("0.1"))
     before = files(tmp_path)
     trained.clear()
-    for force, states, told in (
+    for force, states, plan in (
         ("false", ["done", "to run", "to continue"], "3 points: 1 done, 1 to continue, 1 to run"),
         ("true", ["to run"] * 3, "3 points: 3 to run"),
     ):
@@ -415,19 +415,19 @@ def test_a_dry_run_says_what_it_would_do_and_writes_nothing(
         swept(tmp_path, dry("0.1", "0.2", "0.3", force=force))
         shown = capsys.readouterr()
         assert [line.rsplit("  ", 1)[-1].strip() for line in shown.out.splitlines()] == ["state", *states]
-        assert told in shown.err
+        assert plan in shown.err
     assert files(tmp_path) == before
     assert trained == []
 
 
-# --- what was begun goes on
+# --- what was started goes on
 
 
 def signatures(project: Path) -> dict[str, str]:
     return {name: run.data.tags["signature"] for name, run in by_name(project).items() if "signature" in run.data.tags}
 
 
-def test_a_sweep_that_is_killed_again_and_again_goes_on_and_ends_as_one_that_was_left_alone(
+def test_a_sweep_that_is_killed_several_times_ends_like_one_that_was_not(
     project: Path, calm: Path, trained: list[tuple[int, list[float]]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """After the first epoch, in the middle, and before the last."""
@@ -450,7 +450,7 @@ def test_a_sweep_that_is_killed_again_and_again_goes_on_and_ends_as_one_that_was
         told_once(project, read_point(project / ".points" / sign, name), ended[name].info.run_id)
 
 
-def test_points_of_different_epochs_go_on_in_passes_of_their_own(
+def test_points_of_different_epochs_go_on_in_stacks_of_their_own(
     project: Path, calm: Path, trained: list[tuple[int, list[float]]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for epoch, rate in ((7, "0.01"), (19, "0.1")):
@@ -474,7 +474,7 @@ def test_a_point_that_is_trained_but_not_complete_is_only_completed(
     assert in_mlflow(project) == in_mlflow(calm)
 
 
-def test_a_point_that_is_sealed_but_not_in_its_place_is_put_there(
+def test_a_sealed_point_that_was_not_renamed_is_renamed(
     project: Path, calm: Path, trained: list[tuple[int, list[float]]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patched:
@@ -492,7 +492,7 @@ def damage(file: Path) -> None:
     file.write_bytes(content)
 
 
-def test_a_damaged_checkpoint_is_told_and_begins_anew(
+def test_a_damaged_checkpoint_is_reported_and_its_point_starts_from_the_beginning(
     project: Path, calm: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     at_epoch(monkeypatch, 9, interrupt)
@@ -503,19 +503,21 @@ def test_a_damaged_checkpoint_is_told_and_begins_anew(
     swept(project, rates(*THREE))
     assert capsys.readouterr().err.count("begins anew: its checkpoint cannot be read") == 3
     assert on_disk(project) == on_disk(calm)
-    assert in_mlflow(project) == in_mlflow(calm)  # the runs of the attempts that were given up are gone
+    # The runs of the attempts that were given up are gone.
+    assert in_mlflow(project) == in_mlflow(calm)
 
 
-def test_damaged_points_are_told_and_trained_again(
+def test_damaged_points_are_reported_and_trained_again(
     project: Path, calm: Path, trained: list[tuple[int, list[float]]], capsys: pytest.CaptureFixture[str]
 ) -> None:
     swept(project, rates(*THREE))
-    for rate, name in (("5", "weights.npz"), ("0.1", "SHA256SUMS")):  # every file and every bit: test_points.py
+    # Every file and every bit: tests/points/test_points.py.
+    for rate, name in (("5", "weights.npz"), ("0.1", "SHA256SUMS")):
         damage(project / ".points" / signatures(project)[f"learning_rate={rate}"] / name)
     swept(project, rates(*THREE))
-    told = capsys.readouterr().err
+    printed = capsys.readouterr().err
     for rate in ("5", "0.1"):
-        assert f"learning_rate={rate} is trained again. The trained point in" in told
+        assert f"learning_rate={rate} is trained again. The trained point in" in printed
     assert [points for _, points in trained] == [[0.01, 5, 0.1], [5, 0.1]]
     assert on_disk(project) == on_disk(calm)
     assert in_mlflow(project) == in_mlflow(calm)
@@ -533,9 +535,11 @@ def test_force_trains_again_and_replaces_the_run_unless_it_is_given_up(
     killed(project, rates(*THREE, more=["force=true"]))
     trained.clear()
     swept(project, rates(*THREE))
-    assert trained == []  # what was done is left
+    # The complete points are still there.
+    assert trained == []
     assert on_disk(project) == on_disk(calm)
-    assert {name: run.info.run_id for name, run in by_name(project).items()} == before  # each point is there once
+    # Each point has one run, and it is the earlier one.
+    assert {name: run.info.run_id for name, run in by_name(project).items()} == before
     assert in_mlflow(project) == in_mlflow(calm)
     swept(project, rates(*THREE, more=["force=true"]))
     assert len(trained) == 1
@@ -553,7 +557,13 @@ def test_force_trains_again_and_replaces_the_run_unless_it_is_given_up(
 
 @pytest.fixture
 def failing(monkeypatch: pytest.MonkeyPatch) -> Callable[[BaseException, float], None]:
-    """failing(error, rate): training a stack that has a point of this rate raises, after its first records."""
+    """Return a function that makes the training of a stack with a point of this rate raise an error.
+
+    It raises after the first record.
+
+    Example:
+        failing(KeyboardInterrupt(), 0.2)
+    """
 
     def set_up(error: BaseException, rate: float) -> None:
         def train(
@@ -569,7 +579,7 @@ def failing(monkeypatch: pytest.MonkeyPatch) -> Callable[[BaseException, float],
     return set_up
 
 
-def two_passes() -> list[Request]:
+def two_stacks() -> list[Request]:
     return [
         request("optimizer.learning_rate=0.1"),
         request("optimizer.learning_rate=0.2", "training.epochs=50"),
@@ -583,11 +593,11 @@ def test_an_interruption_before_the_first_checkpoint_leaves_killed_runs_that_go_
     project: Path, failing: Callable[[BaseException, float], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     failing(KeyboardInterrupt(), 0.2)
-    killed(project, two_passes())
+    killed(project, two_stacks())
     assert statuses(project) == {"line_y2x numpy": "KILLED", NAMES[0]: "FINISHED", NAMES[1]: "KILLED"}
     before = {name: run.info.run_id for name, run in by_name(project).items()}
     monkeypatch.setattr(training, "train", real_train)
-    swept(project, two_passes())
+    swept(project, two_stacks())
     assert set(statuses(project).values()) == {"FINISHED"}
     assert {name: run.info.run_id for name, run in by_name(project).items()} == before
     point = read_point(project / ".points" / signatures(project)[NAMES[1]], "killed")
@@ -595,7 +605,7 @@ def test_an_interruption_before_the_first_checkpoint_leaves_killed_runs_that_go_
 
 
 @pytest.mark.parametrize(
-    ("error", "told"),
+    ("error", "message"),
     [
         (LabError("No room.", fix="make room"), r"learning_rate=0.1 failed. No room.\n.*make room"),
         (MemoryError(), r"learning_rate=0.1 failed. The memory was not enough"),
@@ -607,15 +617,15 @@ def test_a_point_that_fails_leaves_the_others_and_is_tried_again(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
     error: BaseException,
-    told: str,
+    message: str,
 ) -> None:
     failing(error, 0.1)
-    requests = [(own.model_copy(update={"results": "results/mine"}), typed) for own, typed in two_passes()]
+    requests = [(own.model_copy(update={"results": "results/mine"}), typed) for own, typed in two_stacks()]
     sweep = Sweep(project, requests[0][0], 2)
     outcomes = sweep.train_all(requests)
     assert outcomes[0] is None
     assert isinstance(outcomes[1], Outcome)
-    with pytest.raises(LabError, match=told):
+    with pytest.raises(LabError, match=message):
         sweep.finish()
     assert statuses(project) == {"line_y2x numpy": "FAILED", NAMES[0]: "FAILED", NAMES[1]: "FINISHED"}
     assert str(error) in by_name(project)[NAMES[0]].data.tags["error"]
@@ -630,20 +640,20 @@ def test_a_point_that_fails_leaves_the_others_and_is_tried_again(
     assert (project / "results" / "mine" / "sweep.json").exists()
 
 
-def test_every_failure_is_told(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_failure_is_reported(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def train(points: Sequence[Config], *others: Any) -> None:
         raise LabError(f"No luck with {points[0].optimizer.learning_rate}.")
 
     monkeypatch.setattr(training, "train", train)
     with pytest.raises(LabError) as refusal:
-        swept(project, two_passes())
+        swept(project, two_stacks())
     for name, rate in zip(NAMES, ("0.1", "0.2"), strict=True):
         assert f"{name} failed. No luck with {rate}." in str(refusal.value)
 
 
-def test_an_error_of_our_own_is_not_swallowed(project: Path, failing: Callable[[BaseException, float], None]) -> None:
+def test_a_bug_of_ours_is_not_swallowed(project: Path, failing: Callable[[BaseException, float], None]) -> None:
     failing(ZeroDivisionError("a bug"), 0.2)
-    requests = two_passes()
+    requests = two_stacks()
     sweep = Sweep(project, requests[0][0], 2)
     with pytest.raises(ZeroDivisionError):
         sweep.train_all(requests)
@@ -652,14 +662,14 @@ def test_an_error_of_our_own_is_not_swallowed(project: Path, failing: Callable[[
     assert statuses(project) == {"line_y2x numpy": "FAILED", NAMES[0]: "FINISHED", NAMES[1]: "FAILED"}
 
 
-def test_a_network_that_does_not_fit_in_memory_is_told_before_it_is_made(project: Path) -> None:
+def test_a_network_that_does_not_fit_in_memory_is_refused_before_it_is_made(project: Path) -> None:
     common = ("experiment=three_bits", "training.epochs=3")
     grid = [request(f"model.hidden_size={size}", common=common) for size in ("3", "1000000000000")]
     with pytest.raises(
         LabError, match=r"hidden_size=1000000000000 failed\. The network does not fit in memory"
-    ) as told:
+    ) as refusal:
         swept(project, grid)
-    assert str(told.value).count("failed") == 1
+    assert str(refusal.value).count("failed") == 1
     assert len(left_in_points(project)) == 1
 
 
@@ -672,7 +682,7 @@ def test_points_that_cannot_be_written(project: Path) -> None:
         sweep.finish()
 
 
-def test_data_that_is_not_there_opens_no_run(project: Path) -> None:
+def test_missing_data_opens_no_run(project: Path) -> None:
     one = request(common=("experiment=mnist",))
     with pytest.raises(LabError, match=r"python -m pipeline\.fetch data=mnist"):
         Sweep(project, one[0], None)
@@ -683,7 +693,7 @@ def test_data_that_is_not_there_opens_no_run(project: Path) -> None:
 # --- results folders
 
 
-def test_a_folder_that_is_not_of_results_is_left_alone(project: Path) -> None:
+def test_a_folder_without_results_is_left_alone(project: Path) -> None:
     (project / "thesis").mkdir()
     (project / "thesis" / "chapter.tex").write_text("years of work")
     sweep = begun(project, rates("0.1", "0.01", more=["results=thesis"]))
@@ -739,7 +749,13 @@ if len(sys.argv) > 3:
 
 @pytest.fixture
 def holder(project: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
-    """holder(signature, done=None): a process that trains a point, until its input ends; then it may be `done`."""
+    """Return a function that starts a process which holds a point until its input ends.
+
+    With `done`, a folder, the process then leaves that as the complete point.
+
+    Example:
+        process = holder(signature, done)
+    """
     processes: list[subprocess.Popen[str]] = []
 
     def hold(sign: str, done: Path | None = None) -> subprocess.Popen[str]:
@@ -762,7 +778,6 @@ def test_a_point_that_another_process_trains_is_waited_for(
     calm: Path,
     holder: Callable[..., subprocess.Popen[str]],
     trained: list[tuple[int, list[float]]],
-    monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
     ends: str,
 ) -> None:
@@ -777,7 +792,7 @@ def test_a_point_that_another_process_trains_is_waited_for(
                 other.kill()
             other.communicate()
 
-    with monkeypatch.context() as patched:
+    with pytest.MonkeyPatch.context() as patched:
         patched.setattr(training_module, "time", Clock(sleep))
         sweep = begun(project, rates(*THREE))
     sweep.finish()
@@ -792,7 +807,9 @@ class Clock:
     """`time` with another `sleep`, for one module."""
 
     def __init__(self, sleep: Callable[[float], None]) -> None:
-        self.sleep, self.time_ns, self.monotonic = sleep, time.time_ns, time.monotonic
+        self.sleep = sleep
+        self.time_ns = time.time_ns
+        self.monotonic = time.monotonic
 
 
 def test_a_signal_while_a_point_trains_ends_it_after_the_epoch(
@@ -800,14 +817,14 @@ def test_a_signal_while_a_point_trains_ends_it_after_the_epoch(
 ) -> None:
     before = signal.getsignal(signal.SIGTERM)
     monkeypatch.setattr(pacing, "FIRST_SECONDS", 0.0)
-    told: list[int] = []
+    stopped: list[int] = []
 
     def train(points: Any, arrays: Any, histories: Any, report: Any, checkpoints: Checkpoints) -> None:
         def stopping(epoch: int, loss: float) -> None:
-            if epoch == 11 and not told:
-                told.append(epoch)
+            if epoch == 11 and not stopped:
+                stopped.append(epoch)
                 os.kill(os.getpid(), signal.SIGTERM)
-            assert not told or epoch == 11 or checkpoints.epoch == 11
+            assert not stopped or epoch == 11 or checkpoints.epoch == 11
 
         real_train(points, arrays, histories, stopping, checkpoints)
 
@@ -823,9 +840,9 @@ def test_a_signal_while_a_point_trains_ends_it_after_the_epoch(
 
 
 class FullDisk:
-    """Refuses, from the n-th change below a folder on, to make, open for writing, cut or rename anything there.
+    """Refuses every change below a folder after the first n: to make, truncate, rename or open a file for writing.
 
-    An audit hook cannot be taken off again; it is inert where `folder` is None.
+    It is an audit hook, which cannot be removed again. While `folder` is None it does nothing.
     """
 
     EVENTS: ClassVar = {"open": 0, "os.mkdir": 0, "os.truncate": 0, "os.rename": 1}
@@ -847,7 +864,8 @@ class FullDisk:
             return
         if event == "open" and not arguments[2] & (os.O_WRONLY | os.O_RDWR):
             return
-        if event == "os.mkdir" and Path(path).is_dir():  # changes nothing
+        # Making a folder that exists already changes nothing.
+        if event == "os.mkdir" and Path(path).is_dir():
             return
         self.changes += 1
         if self.changes > self.left and (self.lasts or self.changes == self.left + 1):
@@ -870,15 +888,15 @@ def bare(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def refused(project: Path, grid: Sequence[Request]) -> list[str]:
-    """The messages of a command that may fail in training, at the end, or in both."""
-    told = []
+    """Return the messages of a command that may fail in training, at its end, or both times."""
+    messages = []
     sweep = Sweep(project, grid[0][0], len(grid))
     for step in (lambda: sweep.train_all(grid), sweep.finish):
         try:
             step()
         except LabError as error:
-            told.append(str(error))
-    return told
+            messages.append(str(error))
+    return messages
 
 
 @pytest.mark.slow
@@ -887,7 +905,9 @@ def refused(project: Path, grid: Sequence[Request]) -> list[str]:
 def test_a_disk_that_is_full_at_any_moment_loses_nothing(
     tmp_path: Path, calm: Path, full_disk: FullDisk, lasts: bool
 ) -> None:
-    grid, signed = rates("5", "0.1", more=["results=results/a"]), signatures(calm)  # one of them diverges
+    # The first of these rates diverges.
+    grid = rates("5", "0.1", more=["results=results/a"])
+    signed = signatures(calm)
     trained_alone = on_disk(calm)
     alone = {signed[name]: trained_alone[signed[name]] for name in ("learning_rate=5", "learning_rate=0.1")}
     after = 0
@@ -896,13 +916,14 @@ def test_a_disk_that_is_full_at_any_moment_loses_nothing(
         project.mkdir()
         full_disk.fill(project, after, lasts)
         try:
-            told = refused(project, grid)
+            messages = refused(project, grid)
         finally:
             full_disk.folder = None
         if full_disk.changes <= after:
             break
-        assert told or not lasts, after  # NumPy tries twice to open a file
-        assert all("No space left on device" in message for message in told), after
+        # NumPy tries twice to open a file, and the second time a disk that was full for a moment has room.
+        assert messages or not lasts, after
+        assert all("No space left on device" in message for message in messages), after
         for folder in (project / ".points").glob("[0-9a-f]*"):
             if folder.suffix != ".training":
                 assert numbers(read_point(folder, "complete")) == alone[folder.name], after
@@ -911,8 +932,9 @@ def test_a_disk_that_is_full_at_any_moment_loses_nothing(
         assert len(list((project / "results" / "a").iterdir())) == 4, after
         assert list(project.rglob("*.partial-*")) == [], after
         after += 1
-    assert told == []
-    assert after > 30  # there were as many moments
+    assert messages == []
+    # There were at least this many changes that could fail.
+    assert after > 30
 
 
 @pytest.mark.slow
@@ -925,9 +947,9 @@ def test_a_disk_that_fills_up(tmp_path: Path, calm: Path, kilobytes: int) -> Non
     if shutil.which("mount") is None or subprocess.run(mount, capture_output=True, check=False).returncode:
         pytest.skip("needs the permission to mount a tmpfs")
     try:
-        told = refused(tmp_path, rates(*THREE))
-        assert all("No space left on device" in message for message in told)
-        assert told or kilobytes > 64
+        messages = refused(tmp_path, rates(*THREE))
+        assert all("No space left on device" in message for message in messages)
+        assert messages or kilobytes > 64
         subprocess.run(["mount", "-o", "remount,size=64m", str(small)], check=True)
         assert refused(tmp_path, rates(*THREE)) == []
         assert on_disk(tmp_path) == on_disk(calm)
@@ -942,7 +964,7 @@ def test_a_folder_without_permission_is_one_message(tmp_path: Path, monkeypatch:
 
     with monkeypatch.context() as patched:
         patched.setattr(Path, "mkdir", refuse)
-        (told,) = set(refused(tmp_path, rates("0.1")))
-    assert "cannot be written" in told
-    assert "Permission denied" in told
+        (message,) = set(refused(tmp_path, rates("0.1")))
+    assert "cannot be written" in message
+    assert "Permission denied" in message
     assert refused(tmp_path, rates("0.1")) == []

@@ -1,4 +1,4 @@
-"""The tables of a terminal."""
+"""The tables that a command prints."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def test_the_points_of_a_command_with_outcome_metrics_and_seconds(make: Make) ->
 
 
 @pytest.mark.parametrize("state", ["failed", "killed"])
-def test_the_numbers_of_an_earlier_point_are_not_told_for_one_that_failed(make: Make, state: State) -> None:
+def test_a_failed_point_is_shown_without_the_numbers_of_an_earlier_one(make: Make, state: State) -> None:
     job = make({"learning_rate": "1"}, state, ended(0.5))
     job.error = LabError("no room")
     assert "0.5" not in points_table([job])
@@ -88,6 +88,6 @@ def test_metrics_that_no_point_has_get_no_column_and_what_one_lacks_stays_empty(
     ]
 
 
-def test_a_command_without_points_has_a_head() -> None:
+def test_a_command_without_points_has_a_header() -> None:
     assert plan_table([]) == "signature  state"
     assert points_table([]) == "outcome  seconds"

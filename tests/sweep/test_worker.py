@@ -1,4 +1,4 @@
-"""What a worker does with a unit, and that it ends with whoever has started it. Whole sweeps: test_distribution.py."""
+"""What a worker does with a unit, and that it ends with its parent process. Whole sweeps: test_distribution.py."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ from pipeline.system.project import PROJECT
 
 @pytest.fixture
 def worker_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    """This process is a worker, for which nobody has chosen a number of threads."""
+    """Make this process a worker without a given number of threads."""
     for name in ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"):
         monkeypatch.delenv(name, raising=False)
 
 
-def told(monkeypatch: pytest.MonkeyPatch, ends: BaseException | Report) -> Report:
-    """What is reported of a unit that ends so."""
+def report_of(monkeypatch: pytest.MonkeyPatch, ends: BaseException | Report) -> Report:
+    """Return the report of a unit that ends with an exception, or with a report of its own."""
     unit = Unit(
         sweep=SweepRecord("0" * 16, "study", "numpy", True, "", Tracking(name="local", uri=None), {}, 0),
         total=2,
@@ -58,36 +58,36 @@ def told(monkeypatch: pytest.MonkeyPatch, ends: BaseException | Report) -> Repor
 @pytest.mark.usefixtures("worker_process")
 def test_what_became_of_a_unit_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     report: Report = [{"signature": "a", "state": "complete", "error": None}]
-    assert told(monkeypatch, report) == report
+    assert report_of(monkeypatch, report) == report
 
 
 @pytest.mark.usefixtures("worker_process")
-def test_an_error_is_that_of_every_point_and_a_stop_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert told(monkeypatch, LabError("No data.")) == [
+def test_an_error_counts_for_every_point_and_a_stop_is_not_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert report_of(monkeypatch, LabError("No data.")) == [
         {"signature": sign, "state": "failed", "error": "No data."} for sign in "ab"
     ]
-    assert told(monkeypatch, KeyboardInterrupt()) == [
+    assert report_of(monkeypatch, KeyboardInterrupt()) == [
         {"signature": sign, "state": "killed", "error": None} for sign in "ab"
     ]
 
 
 @pytest.mark.usefixtures("worker_process")
-def test_an_error_of_our_own_reaches_the_engine_and_signals_are_as_before(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_bug_of_ours_reaches_the_engine_and_signal_handlers_are_restored(monkeypatch: pytest.MonkeyPatch) -> None:
     before = signal.getsignal(signal.SIGTERM)
     with pytest.raises(ZeroDivisionError):
-        told(monkeypatch, ZeroDivisionError())
+        report_of(monkeypatch, ZeroDivisionError())
     assert signal.getsignal(signal.SIGTERM) is before
 
 
 @pytest.mark.usefixtures("worker_process")
 def test_tensorflow_gets_the_threads_that_an_engine_gives(monkeypatch: pytest.MonkeyPatch) -> None:
-    told(monkeypatch, [])
+    report_of(monkeypatch, [])
     assert "TF_NUM_INTRAOP_THREADS" not in os.environ
     monkeypatch.setenv("OMP_NUM_THREADS", "3")
-    told(monkeypatch, [])
+    report_of(monkeypatch, [])
     assert os.environ["TF_NUM_INTRAOP_THREADS"] == "3"
     monkeypatch.setenv("TF_NUM_INTRAOP_THREADS", "2")
-    told(monkeypatch, [])
+    report_of(monkeypatch, [])
     assert os.environ["TF_NUM_INTRAOP_THREADS"] == "2"
 
 
@@ -106,7 +106,7 @@ time.sleep(600)
 """
 
 
-def test_a_worker_ends_with_the_process_that_has_started_it(tmp_path: Path) -> None:
+def test_a_worker_ends_with_its_parent_process(tmp_path: Path) -> None:
     parent = subprocess.Popen([sys.executable, "-c", PARENT], cwd=PROJECT, stdout=subprocess.PIPE, text=True)
     assert parent.stdout is not None
     child = psutil.Process(int(parent.stdout.readline()))

@@ -65,32 +65,32 @@ MISTAKES: dict[tuple[str, ...], tuple[str, ...]] = {
 }
 
 
+# Types several commands in one process, which imports once what they need.
 TYPED = """
 import contextlib, io, json, sys
 from pipeline import train
 from pipeline.system import cli
-told = []
+ended = []
 for typed in json.loads(sys.stdin.read()):
     sys.argv = ["pipeline/train.py", *typed]
     command = train.TrainCommand()
     with contextlib.redirect_stdout(io.StringIO()) as out, contextlib.redirect_stderr(io.StringIO()) as err:
         code = cli.run(command.train_point, "config", command.finish)
-    told.append([code, out.getvalue(), err.getvalue()])
-print(json.dumps(told))
+    ended.append([code, out.getvalue(), err.getvalue()])
+print(json.dumps(ended))
 """
-"""Commands one after the other in one process, which imports once what they need."""
 
 
 @pytest.fixture(scope="module")
 def refused(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[tuple[str, ...], Done]]:
-    """What came of all of them, typed in a copy of the project."""
+    """A copy of the project in which all mistakes were typed, and how each command ended."""
     project = copy_of_the_project(tmp_path_factory.mktemp("mistakes"))
     ran = subprocess.run(
         [sys.executable, "-c", TYPED], cwd=project, input=json.dumps(list(MISTAKES)), capture_output=True, text=True,
         timeout=200, check=False,
     )  # fmt: skip
     assert (ran.returncode, ran.stderr) == (0, "")
-    done = [Done(command(*typed), *told) for typed, told in zip(MISTAKES, json.loads(ran.stdout), strict=True)]
+    done = [Done(command(*typed), *ended) for typed, ended in zip(MISTAKES, json.loads(ran.stdout), strict=True)]
     return project, dict(zip(MISTAKES, done, strict=True))
 
 
@@ -102,7 +102,8 @@ def test_a_mistake_is_one_message(refused: tuple[Path, dict[tuple[str, ...], Don
     assert "Traceback" not in done.stderr + done.stdout
     assert done.stderr.startswith("error: ")
     assert done.stderr.count("error: ") == 1
-    assert done.stdout == "" or "hydra/launcher=basic" in typed  # that one says what it launches
+    # Hydra's basic launcher prints what it launches.
+    assert done.stdout == "" or "hydra/launcher=basic" in typed
     for words in MISTAKES[typed]:
         assert words in done.stderr
 
@@ -156,7 +157,7 @@ def test_a_dry_run_says_what_it_would_do_and_leaves_nothing(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("typed", [("--help",), ("--cfg", "job"), ("--cfg", "job", "experiment=three_bits")])
-def test_what_is_only_shown_comes_without_the_heavy_libraries(tmp_path: Path, typed: tuple[str, ...]) -> None:
+def test_help_and_config_are_shown_without_the_heavy_libraries(tmp_path: Path, typed: tuple[str, ...]) -> None:
     done = run(copy_of_the_project(tmp_path), *typed, options=("-X", "importtime"))
     assert done.returncode == 0
     imported = {line.split("|")[-1].strip().split(".")[0] for line in done.stderr.splitlines() if "|" in line}
@@ -180,16 +181,16 @@ def test_the_config_is_shown_as_it_would_be_used() -> None:
     assert re.search(r"optimizer:\n +name: sgd\n +learning_rate: 7\n", shown)
 
 
-def test_a_reader_that_has_gone_is_no_error() -> None:
+def test_a_reader_that_has_ended_is_not_an_error() -> None:
     with subprocess.Popen(
         command("--cfg", "job"), cwd=PROJECT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:
         assert process.stdout is not None
         assert process.stderr is not None
         process.stdout.close()
-        told = process.stderr.read()
+        printed = process.stderr.read()
         process.wait(60)
-    assert "Traceback" not in told
+    assert "Traceback" not in printed
 
 
 # --- interruptions
@@ -204,8 +205,8 @@ def wait_for(condition: Callable[[], bool], process: subprocess.Popen[str]) -> N
 
 
 @pytest.mark.slow
-def test_a_grid_that_is_told_to_end_is_killed_in_mlflow_and_can_go_on(lab: Path, empty_store: Path) -> None:
-    """By SIGTERM; SIGINT, which ends in the same handler, stops the commands of test_faults and of the launchers."""
+def test_a_grid_that_is_stopped_by_a_signal_is_killed_in_mlflow_and_can_go_on(lab: Path, empty_store: Path) -> None:
+    """The signal is SIGTERM. SIGINT has the same handler, and is sent in test_faults and to the launchers."""
     (lab / "mlruns").mkdir()
     shutil.copy(empty_store, lab / "mlruns" / "mlflow.db")
     typed = command("-m", "experiment=three_bits", "optimizer.learning_rate=0.1,1", "model.hidden_size=4,5")
@@ -213,11 +214,11 @@ def test_a_grid_that_is_told_to_end_is_killed_in_mlflow_and_can_go_on(lab: Path,
     with subprocess.Popen(typed, cwd=lab, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         wait_for(lambda: len(list(lab.glob(".points/*.training/checkpoint.npz"))) == 2, process)
         process.send_signal(signal.SIGTERM)
-        out, told = process.communicate(timeout=120)
+        out, printed = process.communicate(timeout=120)
     assert process.returncode == 130
-    assert "Traceback" not in told
-    assert "stopping after this epoch" in told
-    assert "interrupted: what was finished is kept; the same command goes on from there" in told
+    assert "Traceback" not in printed
+    assert "stopping after this epoch" in printed
+    assert "interrupted: what was finished is kept; the same command goes on from there" in printed
     assert out == ""
     assert not (lab / "results").exists()
     assert list(lab.rglob("*.partial-*")) == []

@@ -1,4 +1,4 @@
-"""Shell completion as bash drives it."""
+"""Shell completion as bash calls it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Files are whole or not there, whatever ends the writing."""
+"""Files are whole or absent, whatever ends the writing."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def test_a_file_that_cannot_be_finished_leaves_the_old_one(tmp_path: Path, endin
     assert list(tmp_path.iterdir()) == [file]
 
 
-def test_a_folder_takes_the_place_of_an_older_one(tmp_path: Path) -> None:
+def test_a_folder_replaces_an_older_one(tmp_path: Path) -> None:
     folder = tmp_path / "results"
     for content in ("old", "new"):
         with written_whole(folder) as new:
@@ -67,10 +67,10 @@ def test_a_folder_takes_the_place_of_an_older_one(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [folder]
 
 
-def test_what_the_system_says_becomes_one_message(tmp_path: Path) -> None:
+def test_an_error_of_the_system_becomes_one_message(tmp_path: Path) -> None:
     missing = tmp_path / "no" / "folder"
-    told = r"folder cannot be written(.|\n)*No such file or directory(.|\n)*make room"
-    with pytest.raises(LabError, match=told), explained(missing):
+    message = r"folder cannot be written(.|\n)*No such file or directory(.|\n)*make room"
+    with pytest.raises(LabError, match=message), explained(missing):
         missing.write_text("")
 
 
@@ -92,7 +92,7 @@ def test_a_folder_that_cannot_be_finished_leaves_the_old_one(tmp_path: Path, end
 
 
 def test_a_scratch_folder_vanishes_and_its_destination_is_not_made(tmp_path: Path) -> None:
-    with scratch_beside(tmp_path / "deep" / "place") as scratch:
+    with scratch_beside(tmp_path / "deep" / "folder") as scratch:
         assert scratch.parent == tmp_path / "deep"
         (scratch / "file").write_text("")
     assert list((tmp_path / "deep").iterdir()) == []
@@ -123,12 +123,12 @@ with written_whole(Path(sys.argv[1])) as new:
 }
 
 
-def write_whole_file(place: Path) -> None:
-    write_file(place, lambda beside: beside.write_text("new"))
+def write_whole_file(path: Path) -> None:
+    write_file(path, lambda beside: beside.write_text("new"))
 
 
-def write_whole_folder(place: Path) -> None:
-    with written_whole(place) as new:
+def write_whole_folder(path: Path) -> None:
+    with written_whole(path) as new:
         (new / "content").write_text("new")
 
 
@@ -136,9 +136,9 @@ WRITE: dict[str, Callable[[Path], None]] = {"file": write_whole_file, "folder": 
 
 
 @contextmanager
-def half_written(kind: str, place: Path) -> Iterator[subprocess.Popen[str]]:
-    """A process that has written half, and sleeps."""
-    command = [sys.executable, "-c", HALF[kind], str(place)]
+def half_written(kind: str, path: Path) -> Iterator[subprocess.Popen[str]]:
+    """Start a process that has written half of a file or folder, and sleeps."""
+    command = [sys.executable, "-c", HALF[kind], str(path)]
     with subprocess.Popen(command, cwd=PROJECT, stdout=subprocess.PIPE, text=True) as process:
         try:
             assert process.stdout is not None
@@ -156,35 +156,37 @@ def hidden(folder: Path) -> list[Path]:
 def test_what_a_killed_process_left_goes_with_the_next_write_and_what_a_living_one_writes_stays(
     tmp_path: Path, kind: str
 ) -> None:
-    place = tmp_path / "table.csv"
-    with half_written(kind, place) as process:
+    path = tmp_path / "table.csv"
+    with half_written(kind, path) as process:
         (theirs,) = hidden(tmp_path)
-        WRITE[kind](place)
+        WRITE[kind](path)
         assert hidden(tmp_path) == [theirs]
         process.send_signal(signal.SIGKILL)
         while psutil.Process(process.pid).status() != psutil.STATUS_ZOMBIE:
             time.sleep(0.01)
         assert hidden(tmp_path) == [theirs]
-        WRITE[kind](place)
-        assert hidden(tmp_path) == []  # a killed one is gone also where its parent has not asked for it yet
-    assert (place if kind == "file" else place / "content").read_text() == "new"
+        WRITE[kind](path)
+        # A killed process counts as ended although its parent has not yet asked for its exit code.
+        assert hidden(tmp_path) == []
+    assert (path if kind == "file" else path / "content").read_text() == "new"
 
 
-def test_only_the_leftovers_of_the_same_place_and_machine_go(tmp_path: Path) -> None:
+def test_only_the_leftovers_of_the_same_path_and_machine_are_removed(tmp_path: Path) -> None:
     def left(name: str, machine: str, process: object) -> Path:
         path = tmp_path / f".{name}.partial-{machine}-{process}-.csv"
         path.write_text("")
         return path
 
-    nobody, here = max(psutil.pids()) + 100_000, platform.node()
+    unused = max(psutil.pids()) + 100_000
+    here = platform.node()
     stay = [
         left("table.csv", here, os.getppid()),
-        left("table.csv", f"not-{here}", nobody),
-        left("other.csv", here, nobody),
+        left("table.csv", f"not-{here}", unused),
+        left("other.csv", here, unused),
         left("table.csv", here, ""),
         left("table.csv", here, "x1"),
     ]
-    goes = left("table.csv", here, nobody)
+    goes = left("table.csv", here, unused)
     write_whole_file(tmp_path / "table.csv")
     assert not goes.exists()
     assert all(path.exists() for path in stay)
@@ -208,9 +210,9 @@ def summed(tmp_path: Path) -> Path:
 
 def test_sha256sum_accepts_what_is_written(summed: Path) -> None:
     command = ["sha256sum", "--check", "--strict", SUMS]
-    told = subprocess.run(command, cwd=summed, capture_output=True, text=True, check=True)
-    assert told.stdout.count(": OK") == 4
-    assert told.stderr == ""
+    checked = subprocess.run(command, cwd=summed, capture_output=True, text=True, check=True)
+    assert checked.stdout.count(": OK") == 4
+    assert checked.stderr == ""
 
 
 @given(NAMES, st.binary(max_size=20))
@@ -225,7 +227,7 @@ def test_the_files_named_are_those_that_are_there(names: list[tuple[str, str]], 
 
 
 def test_a_leftover_is_not_named(summed: Path) -> None:
-    """It may be taken away by the next write, and the folder must not be damaged then."""
+    """The next write may delete it, and the folder must not be damaged then."""
     leftover = summed / f".{SUMS}.partial-{platform.node()}-{max(psutil.pids()) + 100_000}-"
     leftover.write_text("half")
     write_sums(summed)
@@ -236,10 +238,10 @@ def test_a_leftover_is_not_named(summed: Path) -> None:
 def test_any_flipped_bit_is_refused(summed: Path) -> None:
     for file in sorted(path for path in summed.rglob("*") if path.is_file()):
         content = file.read_bytes()
-        for place in range(len(content)):
+        for index in range(len(content)):
             for bit in range(8):
                 broken = bytearray(content)
-                broken[place] ^= 1 << bit
+                broken[index] ^= 1 << bit
                 file.write_bytes(broken)
                 with pytest.raises((OSError, ValueError)):
                     checked_files(summed)
@@ -283,10 +285,10 @@ DAMAGE: list[Exception] = [
 
 
 @pytest.mark.parametrize("error", DAMAGE, ids=lambda error: type(error).__name__)
-def test_damage_is_said_with_what_to_do(error: Exception) -> None:
-    with pytest.raises(DamagedError) as told, readable("The list it", expected="a list", fix="delete it"):
+def test_damage_is_reported_with_what_to_do(error: Exception) -> None:
+    with pytest.raises(DamagedError) as refusal, readable("The list it", expected="a list", fix="delete it"):
         raise error
-    assert str(told.value).splitlines() == [
+    assert str(refusal.value).splitlines() == [
         "The list it cannot be read.",
         "  expected: a list",
         f"  received: {type(error).__name__}: {error}",
@@ -295,13 +297,13 @@ def test_damage_is_said_with_what_to_do(error: Exception) -> None:
 
 
 @pytest.mark.parametrize("error", MACHINE, ids=repr)
-def test_what_the_machine_refuses_is_not_said_to_be_damage(error: Exception) -> None:
-    with pytest.raises(LabError) as told, readable("The list it", expected="a list", fix="delete it"):
+def test_an_error_of_the_machine_is_not_reported_as_damage(error: Exception) -> None:
+    with pytest.raises(LabError) as refusal, readable("The list it", expected="a list", fix="delete it"):
         raise error
-    assert not isinstance(told.value, DamagedError)
-    assert str(told.value).startswith("The list it cannot be read.")
-    assert f"{type(error).__name__}: {error}" in str(told.value)
-    assert "delete" not in str(told.value)
+    assert not isinstance(refusal.value, DamagedError)
+    assert str(refusal.value).startswith("The list it cannot be read.")
+    assert f"{type(error).__name__}: {error}" in str(refusal.value)
+    assert "delete" not in str(refusal.value)
 
 
 @pytest.mark.parametrize("error", [TypeError(), KeyError(), RuntimeError(), AttributeError(), LabError("said already")])

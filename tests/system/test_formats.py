@@ -1,4 +1,4 @@
-"""What this program has written is read back, and nothing else."""
+"""Only what this program has written is read."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def test_arrays_are_read_as_they_were_written(tmp_path: Path) -> None:
         assert np.array_equal(read[name], array)
 
 
-def test_what_can_unfold_is_refused_unread(tmp_path: Path) -> None:
+def test_a_compressed_archive_is_refused_unread(tmp_path: Path) -> None:
     bomb = tmp_path / "bomb.npz"
     np.savez_compressed(bomb, a=np.zeros(4_000_000))
     assert bomb.stat().st_size < 100_000
@@ -54,23 +54,23 @@ def test_arrays_cut_anywhere_are_refused(tmp_path: Path) -> None:
 
 
 def test_a_flipped_bit_is_refused_or_changes_no_array(tmp_path: Path) -> None:
-    """A zip has bytes that mean nothing, such as times. A shape that says less than there is must be seen."""
+    """A zip has bytes without meaning, such as times. A shape that is smaller than the data must be noticed."""
     arrays = {"steps": np.array([0, 5]), "layer_0/weights": np.arange(8.0)}
     file = npz(tmp_path, **arrays)
     content, refused = file.read_bytes(), 0
-    for place in range(len(content)):
+    for index in range(len(content)):
         for bit in range(8):
             broken = bytearray(content)
-            broken[place] ^= 1 << bit
+            broken[index] ^= 1 << bit
             file.write_bytes(broken)
             try:
                 read = read_arrays(file)
             except ValueError:
                 refused += 1
                 continue
-            assert list(read) == list(arrays), (place, bit)
+            assert list(read) == list(arrays), (index, bit)
             for name, array in arrays.items():
-                assert np.array_equal(read[name], array), (place, bit)
+                assert np.array_equal(read[name], array), (index, bit)
     assert refused > 0.7 * 8 * len(content)
 
 
@@ -86,14 +86,14 @@ HEADERS += ["{" * 40, "(" * 300, "'''", "  x\n y", "{'descr': '<,8', 'fortran_or
 
 
 @pytest.mark.parametrize("header", HEADERS)
-def test_a_member_that_is_no_array_or_not_all_of_one_is_refused(tmp_path: Path, header: str) -> None:
+def test_a_member_that_is_not_a_whole_array_is_refused(tmp_path: Path, header: str) -> None:
     with zipfile.ZipFile(tmp_path / "a.npz", "w") as archive:
         archive.writestr("a.npy", npy(header.encode()))
     with refused():
         read_arrays(tmp_path / "a.npz")
 
 
-def test_the_headers_above_fail_by_what_they_say(tmp_path: Path) -> None:
+def test_the_headers_above_fail_by_their_content(tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "a.npz", "w") as archive:
         archive.writestr("a.npy", npy((SHAPED % "8").encode()))
     assert read_arrays(tmp_path / "a.npz")["a"].shape == (8,)
@@ -136,7 +136,7 @@ def test_an_encrypted_archive_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("error", MACHINE, ids=repr)
-def test_an_error_of_the_disk_is_none_of_the_content(
+def test_an_error_of_the_disk_is_not_one_of_the_content(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
     file = npz(tmp_path, a=np.arange(3))

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: the first is put off, the second is not, and afterwards all is as before."""
+"""Ctrl-C and SIGTERM: the first is postponed, the second is not, and afterwards the handlers are restored."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from pipeline.system.signals import SERVER_SIGNALS, SIGNALS, end_at_once, noted_
 
 @pytest.fixture(autouse=True)
 def handlers() -> Iterator[list[Any]]:
-    """Handlers of our own, so that a signal that is not caught fails the test and not the session."""
+    """Set handlers of our own, so that a signal that is not caught fails the test and does not end the session."""
     before = {number: signal.signal(number, end_at_once) for number in SIGNALS}
     yield [signal.getsignal(number) for number in SIGNALS]
     for number, handler in before.items():
@@ -26,7 +26,8 @@ def handlers() -> Iterator[list[Any]]:
 
 def send(number: int) -> None:
     os.kill(os.getpid(), number)
-    time.sleep(0.01)  # it is handled between two instructions of the main thread
+    # Python handles it between two instructions of the main thread.
+    time.sleep(0.01)
 
 
 def now() -> list[Any]:
@@ -34,7 +35,7 @@ def now() -> list[Any]:
 
 
 @pytest.mark.parametrize("number", SIGNALS)
-def test_the_first_only_asks(number: int, handlers: list[Any], capfd: pytest.CaptureFixture[str]) -> None:
+def test_the_first_only_sets_the_event(number: int, handlers: list[Any], capfd: pytest.CaptureFixture[str]) -> None:
     with put_off() as asked:
         assert not asked.is_set()
         send(number)
@@ -68,7 +69,7 @@ def _fail(error: BaseException) -> None:
 
 
 @pytest.mark.parametrize("error", [ValueError("x"), KeyboardInterrupt()])
-def test_handlers_are_put_back_however_the_block_ends(error: BaseException, handlers: list[Any]) -> None:
+def test_handlers_are_restored_however_the_block_ends(error: BaseException, handlers: list[Any]) -> None:
     with suppress(type(error)):
         _fail(error)
     assert now() == handlers
@@ -82,7 +83,7 @@ def test_outside_the_block_a_signal_ends_at_once(number: int) -> None:
         send(number)
 
 
-def test_a_block_that_nobody_interrupts_asks_nothing() -> None:
+def test_without_a_signal_the_event_is_not_set() -> None:
     with put_off() as asked:
         pass
     assert not asked.is_set()
@@ -102,7 +103,7 @@ def test_in_another_thread_nothing_is_changed(handlers: list[Any]) -> None:
 
 
 @pytest.mark.parametrize("number", SERVER_SIGNALS)
-def test_a_server_only_notes_a_signal(number: int) -> None:
+def test_a_server_only_records_a_signal(number: int) -> None:
     before = signal.getsignal(number)
     with noted_signals() as noted:
         send(number)

@@ -1,4 +1,4 @@
-"""How this process was started, whose it is, and whether another still runs."""
+"""How this process was started, how it is identified, and whether another one still runs."""
 
 from __future__ import annotations
 
@@ -22,24 +22,24 @@ from pipeline.system.project import PROJECT
 PRINT_COMMAND = "from pipeline.system.processes import command; print(command())\n"
 
 
-def test_a_module_is_told_by_its_full_name_however_deep_it_lies(tmp_path: Path) -> None:
+def test_a_module_is_named_in_full_however_deep_it_is(tmp_path: Path) -> None:
     (tmp_path / "tools" / "inner").mkdir(parents=True)
     for name in ("tools/inner/task.py", "tools/inner/__main__.py"):
         (tmp_path / name).write_text(PRINT_COMMAND)
     run = functools.partial(subprocess.run, cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(PROJECT)}, check=True)
-    told = [
+    printed = [
         run([sys.executable, *typed, "a='b c'"], capture_output=True, text=True).stdout
         for typed in (["-m", "tools.inner.task"], ["-m", "tools.inner"], ["tools/inner/task.py"])
     ]
     rest = """'a='"'"'b c'"'"''\n"""
-    assert told == [f"python -m tools.inner.task {rest}", f"python -m tools.inner {rest}", f"task.py {rest}"]
+    assert printed == [f"python -m tools.inner.task {rest}", f"python -m tools.inner {rest}", f"task.py {rest}"]
 
 
-# --- whose process still runs
+# --- whether a process still runs
 
 
 def other(**changes: Any) -> str:
-    """This process as `owner` tells it, but for some changes."""
+    """Return what `owner` says of this process, with some changes."""
     return json.dumps(json.loads(owner()) | changes)
 
 
@@ -53,8 +53,8 @@ def test_this_process_is_not_gone_whatever_its_heartbeat(heartbeat: str | None) 
     assert not is_gone(owner(), heartbeat)
 
 
-def test_a_killed_process_is_gone_before_and_after_its_parent_has_looked() -> None:
-    """In a container nobody may ever look."""
+def test_a_killed_process_is_gone_before_and_after_its_parent_has_asked_for_its_exit_code() -> None:
+    """In a container the parent may never ask."""
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as child:
         theirs = other(process=child.pid, started=psutil.Process(child.pid).create_time())
         assert not is_gone(theirs, None)
@@ -69,7 +69,7 @@ def test_a_killed_process_is_gone_before_and_after_its_parent_has_looked() -> No
         assert not lives(child.pid)
 
 
-def test_a_process_that_got_the_number_of_another_is_not_that_one() -> None:
+def test_a_process_that_got_the_id_of_another_is_not_that_one() -> None:
     started = json.loads(owner())["started"]
     assert is_gone(other(started=started - 60), milliseconds(0))
     assert not lives(os.getpid(), started - 60)
@@ -89,7 +89,7 @@ def test_a_process_of_another_machine_that_never_showed_itself_is_gone() -> None
 
 
 @pytest.mark.parametrize(
-    "told",
+    "text",
     [
         "",
         "somebody",
@@ -105,15 +105,16 @@ def test_a_process_of_another_machine_that_never_showed_itself_is_gone() -> None
         other(process=1.5),
         other(started="noon"),
     ],
-    ids=[f"case {number}" for number in range(13)],  # the owners hold process ids
+    # Not the texts themselves: they contain process ids, and would differ from run to run.
+    ids=[f"case {number}" for number in range(13)],
 )
-def test_what_somebody_else_wrote_is_left_alone(told: str) -> None:
-    assert not is_gone(told, None)
+def test_an_owner_that_this_program_did_not_write_is_not_gone(text: str) -> None:
+    assert not is_gone(text, None)
 
 
-def test_a_heartbeat_that_is_no_number_is_left_alone() -> None:
+def test_a_heartbeat_that_is_not_a_number_does_not_make_a_process_gone() -> None:
     assert not is_gone(other(host=f"not-{platform.node()}"), "noon")
 
 
-def test_a_number_that_no_process_can_have_is_gone() -> None:
+def test_an_id_that_no_process_can_have_is_gone() -> None:
     assert is_gone(other(process=2**40), None)

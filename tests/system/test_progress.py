@@ -1,4 +1,4 @@
-"""What a person reads in a pipe, where there is no bar."""
+"""The progress of training, in a pipe and as a bar."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from pipeline.system import terminal as progress
 
 
-def test_plain_lines_tell_point_epoch_and_loss(
+def test_plain_lines_have_points_epoch_and_loss(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(progress, "SECONDS_BETWEEN_LINES", 0.0)
@@ -24,7 +24,7 @@ def test_plain_lines_tell_point_epoch_and_loss(
     assert last.endswith(" s")
 
 
-def test_a_pass_that_goes_on_says_after_how_many_epochs(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_stack_that_goes_on_says_after_how_many_epochs(capsys: pytest.CaptureFixture[str]) -> None:
     shown = progress.TrainingProgress("mnist numpy", 20, 7)
     shown(8, 0.25)
     shown.close()
@@ -45,12 +45,12 @@ def test_a_bar_goes_on_where_training_does(monkeypatch: pytest.MonkeyPatch, caps
     assert "mnist numpy" in capsys.readouterr().err
 
 
-def test_it_counts_what_it_is_told_to(capsys: pytest.CaptureFixture[str]) -> None:
+def test_it_counts_blocks_too(capsys: pytest.CaptureFixture[str]) -> None:
     progress.TrainingProgress("a map", 7, 2, unit="block").close()
     assert capsys.readouterr().err.startswith("a map: 7 blocks, going on after 2\n")
 
 
-def test_a_message_stands_on_a_line_of_its_own_above_the_bar(
+def test_a_message_has_a_line_of_its_own_above_the_bar(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
@@ -58,5 +58,5 @@ def test_a_message_stands_on_a_line_of_its_own_above_the_bar(
     shown(1, 0.5)
     progress.notice("MLflow is away.")
     shown.close()
-    told = re.split(r"[\r\n]", capsys.readouterr().err)
-    assert "MLflow is away." in told
+    lines = re.split(r"[\r\n]", capsys.readouterr().err)
+    assert "MLflow is away." in lines

@@ -1,4 +1,4 @@
-"""Where the project is, and which code it holds."""
+"""Where the project is, and which version of the code it holds."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def test_a_temporary_checkout_of_dvc_uses_the_store_of_its_project(tmp_path: Pat
     assert store_root(tmp_path / "lab") == tmp_path / "lab"
 
 
-def test_git_tells_commit_and_dirt(tmp_path: Path) -> None:
+def test_git_gives_commit_and_whether_files_have_changed(tmp_path: Path) -> None:
     assert code_state(tmp_path) == {}
     git = ["git", "-C", str(tmp_path), "-c", "user.name=a", "-c", "user.email=a@b"]
     (tmp_path / "file").write_text("1")
@@ -31,6 +31,6 @@ def test_git_tells_commit_and_dirt(tmp_path: Path) -> None:
     assert code_state(tmp_path)["git.dirty"] == "true"
 
 
-def test_the_lock_file_of_dvc_is_told_by_its_checksum(tmp_path: Path) -> None:
+def test_the_lock_file_of_dvc_is_named_by_its_checksum(tmp_path: Path) -> None:
     (tmp_path / "dvc.lock").write_bytes(b"stages\n")
     assert code_state(tmp_path) == {"dvc.lock": hashlib.sha256(b"stages\n").hexdigest()}
