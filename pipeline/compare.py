@@ -20,7 +20,7 @@ from pipeline.config.reading import read_folder
 from pipeline.config.schema import flatten
 from pipeline.drawing.layout import write_png
 from pipeline.points.point import Point
-from pipeline.points.results import read_commands, read_results, tell_missing
+from pipeline.points.results import read_commands, read_results, warn_about_missing
 from pipeline.report.overview import ordered, render
 from pipeline.report.parity import Parity, parity
 from pipeline.report.published.page import verdict_table
@@ -224,7 +224,7 @@ def compare(config: DictConfig) -> None:
     """Read, write, and say where the report is."""
     results, published, reports = (read_folder(config, key, PROJECT) for key in ("results", "published", "reports"))
     trained = read_results(results)
-    tell_missing(PROJECT, results)
+    warn_about_missing(PROJECT, results)
     found = write_report(trained, published, reports, read_commands(results))
     print(aligned(verdict_table(found)))
     print(f"\nreport: {os.path.relpath(reports / 'README.md')}")

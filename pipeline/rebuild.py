@@ -19,7 +19,7 @@ from pipeline.config.reading import read_tracking
 from pipeline.config.schema import Tracking
 from pipeline.points.point import POINTS
 from pipeline.points.reading import read_attempt, read_own_point
-from pipeline.points.results import restore, tell_missing
+from pipeline.points.results import restore, warn_about_missing
 from pipeline.points.sweep_record import SweepPoint, all_sweeps
 from pipeline.system import cli
 from pipeline.system.errors import LabError
@@ -118,7 +118,7 @@ def task(composed: DictConfig) -> None:
         print(f"{name}: {points} points, {f'{sent} written' if sent else 'all there'}")
     if not told:
         print("there is nothing to write: no points for this store that can be read")
-    tell_missing(PROJECT, results)
+    warn_about_missing(PROJECT, results)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
-"""Where a training stands, on disk: what it needs to go on after its process is gone.
+"""Checkpoints: all that a training needs on disk to continue after its process has ended.
 
-A checkpoint is one .npz file, so that it is there whole or not at all. It holds the backend's own state (weights,
-optimizer, counters), the snapshots so far, what a map has of its points, and as JSON the epoch, the rest of the history
-and how much of the journal belongs to it.
+A checkpoint is one .npz file, so that it exists as a whole or not at all. It holds the backend's own state (weights,
+optimizer, counters), the snapshots so far, the results of a map so far, and, as JSON, the epoch, the rest of the
+history and how much of the journal belongs to the checkpoint.
 """
 
 from __future__ import annotations
@@ -26,13 +26,14 @@ from pipeline.system.formats import read_arrays, read_one_array
 
 @dataclass
 class Checkpoint:
-    """One point after an epoch.
+    """The state of one point after an epoch.
 
     Attributes:
-        epoch: how many epochs it has trained; of a map, how many blocks.
-        state: the backend's own.
-        history: what is recorded so far; its metrics stand in the journal.
-        journal_rows, journal_bytes, journal_sha256: the part of the journal that belongs to it.
+        epoch: how many epochs the point has trained; for a map, how many blocks.
+        state: the backend's own arrays, by name.
+        history: what has been recorded so far; its metrics are in the journal, not in the checkpoint.
+        journal_rows, journal_bytes, journal_sha256: the beginning of the journal that belongs to the checkpoint: its
+            number of metrics, its length and its checksum.
     """
 
     epoch: int
@@ -45,7 +46,7 @@ class Checkpoint:
 
 @dataclass(frozen=True)
 class _Record:
-    """What a checkpoint holds beside its arrays, as JSON; the fields are those of `Checkpoint` and `History`."""
+    """The JSON part of a checkpoint; its fields are those of `Checkpoint` and `History` that are not arrays."""
 
     epoch: int
     epochs: int
@@ -63,10 +64,10 @@ RECORD = TypeAdapter(_Record)
 
 
 def write_checkpoint(file: Path, checkpoint: Checkpoint) -> None:
-    """Write a checkpoint in the place of the one before.
+    """Write a checkpoint, replacing the one before.
 
     Raises:
-        OSError: there is no room, or no permission.
+        OSError: the file cannot be written, for instance to a full disk.
     """
     history = checkpoint.history
     record = _Record(
@@ -81,30 +82,33 @@ def write_checkpoint(file: Path, checkpoint: Checkpoint) -> None:
         journal_bytes=checkpoint.journal_bytes,
         journal_sha256=checkpoint.journal_sha256,
     )
+    # JSON inside the .npz, as bytes: in a second file it could belong to another epoch than the arrays.
     arrays = {"record": np.frombuffer(json.dumps(vars(record)).encode(), np.uint8)}
     arrays |= {f"state/{name}": array for name, array in checkpoint.state.items()}
     arrays |= {f"snapshots/{name}": array for name, array in stack_snapshots(history.snapshots).items()}
     arrays |= {f"map/{name}": array for name, array in history.map_arrays.items()}
+    # Written durably: after a power cut, a rename without it can leave an empty file in the place of a good checkpoint.
     write_file(file, lambda path: np.savez(path, allow_pickle=False, **arrays), durable=True)
 
 
 def counted_rows(file: Path) -> int:
-    """How many rows of the journal a checkpoint counts on; the rest of the file is not read.
+    """Return how many rows of the journal belong to a checkpoint, without reading its other arrays.
 
     Raises:
-        OSError: it is not there, or cannot be read.
-        ValueError: it is cut short, changed or of another kind.
+        OSError: the file is missing, or cannot be read.
+        ValueError: the file is cut short, changed or of another kind.
     """
     return RECORD.validate_json(read_one_array(file, "record").tobytes(), strict=True).journal_rows
 
 
 def read_checkpoint(file: Path) -> Checkpoint:
-    """Read a checkpoint; the metrics of its history are left to be read from the journal.
+    """Read a checkpoint. The metrics of its history stay empty; they are read from the journal.
 
     Raises:
-        OSError: it is not there, or cannot be read.
-        ValueError: it is cut short, changed or of another kind.
+        OSError: the file is missing, or cannot be read.
+        ValueError: the file is cut short, changed or of another kind.
     """
+    # Names are SECTION/NAME; `record` is an array of its own and has no second part.
     sections: dict[str, State] = {"record": {}, "state": {}, "snapshots": {}, "map": {}}
     for name, array in read_arrays(file).items():
         section, _, key = name.partition("/")
@@ -124,30 +128,43 @@ def read_checkpoint(file: Path) -> Checkpoint:
         map_arrays=sections["map"],
     )
     unstack_snapshots(sections["snapshots"], history)
-    journal = record.journal_rows, record.journal_bytes, record.journal_sha256
-    return Checkpoint(record.epoch, sections["state"], history, *journal)
+    return Checkpoint(
+        epoch=record.epoch,
+        state=sections["state"],
+        history=history,
+        journal_rows=record.journal_rows,
+        journal_bytes=record.journal_bytes,
+        journal_sha256=record.journal_sha256,
+    )
 
 
 def stack_snapshots(snapshots: Mapping[int, Weights]) -> State:
-    """Snapshots by epoch as `steps` (snapshots,) and, for each array of the network, (snapshots, ...)."""
+    """Stack snapshots by epoch into one array for each array of the network.
+
+    Returns:
+        `steps` (snapshots,), the epochs in rising order, and, by name, arrays of shape (snapshots, ...).
+    """
     steps = sorted(snapshots)
-    names = snapshots[steps[0]] if steps else {}
-    return {"steps": np.array(steps, dtype=np.int64)} | {
-        name: np.stack([snapshots[step][name] for step in steps]) for name in names
-    }
+    stacked: State = {"steps": np.array(steps, dtype=np.int64)}
+    if steps:
+        # All snapshots are of one network, so the first one names the arrays of all.
+        for name in snapshots[steps[0]]:
+            stacked[name] = np.stack([snapshots[step][name] for step in steps])
+    return stacked
 
 
 def unstack_snapshots(arrays: Mapping[str, NDArray[Any]], history: History) -> None:
     """Put stacked snapshots back into a history.
 
     Raises:
-        ValueError: there are no steps, or an array has more or fewer snapshots than there are steps.
+        ValueError: `steps` is missing or not a list of integers, or another array has a different number of snapshots.
     """
+    # A missing array becomes one of no dimension, which the next check refuses.
     steps = arrays.get("steps", np.empty(()))
     if steps.ndim != 1 or steps.dtype.kind != "i":
-        raise ValueError("snapshots without the integers `steps` (snapshots,)")
+        raise ValueError("the snapshots have no array of integers `steps` (snapshots,)")
     for name, array in arrays.items():
         if array.shape[:1] != steps.shape:
-            raise ValueError(f"{name} has the shape {array.shape}, and there are {len(steps)} snapshots")
-    for place, step in enumerate(steps.tolist()):
-        history.snapshots[step] = {name: array[place] for name, array in arrays.items() if name != "steps"}
+            raise ValueError(f"{name} has the shape {array.shape}, but there are {len(steps)} snapshots")
+    for index, step in enumerate(steps.tolist()):
+        history.snapshots[step] = {name: array[index] for name, array in arrays.items() if name != "steps"}

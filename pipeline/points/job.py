@@ -1,10 +1,11 @@
-"""The points of a command: what each is, and where it stands."""
+"""The points that a command asks for, and the state of each."""
 
 from __future__ import annotations
 
 import sys
 import time
 import uuid
+from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
@@ -27,18 +28,19 @@ class Job:
     """A point that a command asks for.
 
     Attributes:
-        config, overrides: what it is, and how that was said.
-        name: what it is called.
-        signature: what it is known by.
-        folder: where it is trained.
-        knobs: what distinguishes it, by short names.
-        state: where it stands; `done` before the command, `complete` by it.
-        run: the attempt at it that this command makes or has found; None: none yet.
-        history: filled while it trains.
-        checkpoint: where its training goes on from.
+        config: its composed config.
+        overrides: the part of the command line that the config was composed from.
+        name: its knobs in a line.
+        signature: the hash of what decides its numbers.
+        folder: the folder that it trains in.
+        knobs: what distinguishes it from the other points, by short names.
+        state: `done` if it was complete before the command, `complete` if the command completed it.
+        run: the attempt that this command makes or has found; None until then.
+        history: what is recorded while it trains.
+        checkpoint: the checkpoint that its training continues from, if any.
         point: the trained point, once there is one.
-        goes_on: whether this command has begun it, though it is to be trained again.
-        error: why it failed, or why what was there of it cannot be used.
+        goes_on: whether this command has begun it already, so that `force=true` must not restart it.
+        error: why it failed, or why an earlier result cannot be used.
     """
 
     config: Config
@@ -57,98 +59,126 @@ class Job:
 
     @property
     def begun(self) -> int:
-        """How many epochs it had trained before this command."""
-        return self.checkpoint.epoch if self.checkpoint else 0
+        """How many epochs the point had trained before this command."""
+        if self.checkpoint is None:
+            return 0
+        return self.checkpoint.epoch
 
     def look(self) -> None:
-        """See what an earlier command left of the point; nothing is changed.
+        """Find out what an earlier command left of the point, without changing anything.
 
-        A folder that is not what was written counts as not there, and `error` says so. One that this machine does not
-        let be read may be whole: the point fails, and nothing is trained in its place.
+        A damaged folder counts as missing, and `error` says why. A folder that this machine cannot read may be intact:
+        then the point fails, and nothing is trained in its place.
         """
-        self.error, self.point = None, None
+        self.error = None
+        self.point = None
         if self.folder.final.exists():
             try:
                 self.point = read_own_point(self.folder.final, self.name, self.signature)
             except DamagedError as error:
                 self.error = error
             except LabError as error:
-                self.error, self.state = error, "failed"
+                self.error = error
+                self.state = "failed"
                 return
         if self.point is not None:
             self.state = "done"
+        elif self.folder.has_begun():
+            self.state = "to continue"
         else:
-            self.state = "to continue" if self.folder.has_begun() else "to run"
+            self.state = "to run"
 
     def adopt(self) -> None:
-        """Look again, as the holder of the lock; move a complete folder into the store where that is all it needs."""
+        """Look again, as the holder of the lock, and finish a folder that only has to be moved to its final path."""
+        # The first look may be out of date: another process can have trained the point before the lock was free.
         self.look()
         if self.state == "to continue" and self.folder.is_sealed():
             try:
                 read_own_point(self.folder.path, self.name, self.signature)
             except DamagedError:
-                return  # it goes on from its checkpoint
+                # Not an error of the point: it is trained again, from its checkpoint.
+                return
             except LabError as error:
                 self.fail(error)
                 return
             self.folder.put_in_place()
             self.look()
 
-    def open(self, signed: str, tags: dict[str, str], owner: str, anew: bool) -> None:
-        """Go on with the point's folder, or begin it.
+    def open(self, signed: str, tags: dict[str, str], owner: str, restart: bool) -> None:
+        """Continue in the point's folder, or begin a new one, and set the state to `training`.
 
-        An attempt that goes on keeps its id and its start; one that begins anew gets its own.
+        An attempt that continues keeps its id and its start time; one that restarts gets new ones.
 
         Args:
-            signed: the text that the signature is of.
+            signed: the text that the signature is the hash of.
             tags: command, git commit, data checksums.
-            owner: this process.
-            anew: begin, whatever there is.
+            owner: the name of this process.
+            restart: whether to train from the beginning, whatever the folder holds.
 
         Raises:
-            LabError: the folder cannot be written, or what it holds cannot be read though it may be whole.
+            LabError: the folder cannot be written, or its files may be intact but this machine cannot read them.
         """
-        self.checkpoint, self.error, self.point = None, None, None
-        if not anew:
+        self.checkpoint = None
+        self.error = None
+        self.point = None
+        if not restart:
             path = self.folder.path
             try:
-                with readable(f"The checkpoint in {path}", expected="one of this point", fix="begin anew"):
+                with readable(f"The checkpoint in {path}", expected="one of this point", fix="train from the start"):
                     if self.folder.has_begun() and signed_in(path) != self.signature:
-                        raise ValueError("signed.json is that of another point")
+                        raise ValueError("signed.json belongs to another point")
                     self.checkpoint = self.folder.resume()
             except DamagedError as error:
-                print(f"{self.name} begins anew: its checkpoint cannot be read ({error.received})", file=sys.stderr)
-                anew = True
-        before = None if anew else read_run(self.folder.path)
+                print(f"{self.name} starts again: its checkpoint cannot be read ({error.received})", file=sys.stderr)
+                restart = True
+
+        attempt = uuid.uuid4().hex
+        started = time.time_ns() // 1_000_000
+        if not restart:
+            # Read before `begin`, which deletes run.json. An attempt without a checkpoint keeps its id too, so that its
+            # MLflow run is used and not a second one.
+            earlier = read_run(self.folder.path)
+            if earlier is not None:
+                attempt = earlier.attempt
+                started = earlier.started
         if self.checkpoint is None:
             self.folder.begin()
-        self.history = self.checkpoint.history if self.checkpoint else History()
-        run = Run(
-            name=self.name,
-            overrides=self.overrides,
-            tags=tags,
-            attempt=before.attempt if before else uuid.uuid4().hex,
-            started=before.started if before else time.time_ns() // 1_000_000,
-            owner=owner,
-        )
+            self.history = History()
+        else:
+            self.history = self.checkpoint.history
+
+        run = Run(self.name, self.overrides, tags, attempt, started, owner)
         self.folder.write_text("signed.json", signed)
         self.folder.write_json("config.json", self.config.model_dump(mode="json"))
         self.folder.write_json("run.json", asdict(run))
-        self.run, self.state = run, "training"
+        self.run = run
+        self.state = "training"
 
     def fail(self, error: LabError) -> None:
-        """Note that the point failed, unless it is complete; in its folder too, if it has begun."""
+        """Record that the point failed, unless it is complete; also in its folder, if training has begun."""
         if self.state in ("done", "complete"):
             return
-        self.error, self.state = error, "failed"
+        self.error = error
+        self.state = "failed"
         if self.run is not None:
-            with suppress(LabError):  # a full disk may be why it failed
+            # A full disk may be why the point failed; its message must not be replaced by a second one.
+            with suppress(LabError):
                 self.folder.write_error(self.run.attempt, str(error))
 
 
 def summary(jobs: Sequence[Job], repeated: int) -> str:
-    """What a command is going to do, for instance `14 points: 7 done, 2 to continue, 5 to run`."""
-    counts = [(state, sum(job.state == state for job in jobs)) for state in ("done", "to continue", "to run")]
-    parts = [f"{count} {state}" for state, count in counts if count]
-    twice = f" ({repeated} more asked for twice)" if repeated else ""
-    return f"{len(jobs)} point{'s' if len(jobs) != 1 else ''}{twice}: {', '.join(parts)}"
+    """Say what a command is going to do, for instance `14 points: 7 done, 2 to continue, 5 to run`.
+
+    Args:
+        jobs: the points that the command asks for.
+        repeated: how many further ones were left out, as the same point had been asked for before.
+    """
+    counts = Counter(job.state for job in jobs)
+    states: tuple[State, ...] = ("done", "to continue", "to run")
+    parts = [f"{counts[state]} {state}" for state in states if counts[state]]
+    points = "1 point"
+    if len(jobs) != 1:
+        points = f"{len(jobs)} points"
+    if repeated:
+        points += f" ({repeated} more asked for twice)"
+    return f"{points}: {', '.join(parts)}"

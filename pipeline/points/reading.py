@@ -1,7 +1,8 @@
-"""What is on disk of a point, read back: nothing in its folder is trusted, and damage is told from all else.
+"""Reading the files of a point. Their content is always checked, and damage is distinguished from other failures.
 
-A function here raises `DamagedError` where a file is missing, cut short, changed or of another kind, and another
-`LabError` where the machine does not let it be read (files.readable); one that says so raises OSError and ValueError.
+The functions raise `DamagedError` if a file is missing, cut short, changed or of another kind, and another `LabError`
+if this machine cannot read it, in which case the file may be intact (files.readable). The exceptions, which raise
+OSError and ValueError, say so.
 """
 
 from __future__ import annotations
@@ -25,13 +26,22 @@ from pipeline.system.errors import DamagedError, LabError
 from pipeline.system.files import MISSING, SUMS, checked_files, readable, short_hash
 from pipeline.system.formats import read_arrays, read_json, read_rows
 
+# The files that every complete point has.
 FILES = {"config.json", "metrics.csv", "weights.npz", "outcome.json"}
-"""What every complete point has."""
 
 
 @dataclass(frozen=True)
 class Run:
-    """What run.json holds: how the point was asked for and where, and which attempt at it this is, begun when (ms)."""
+    """The content of run.json: how a point was asked for, and which attempt at it this is.
+
+    Attributes:
+        name: the point's knobs in a line.
+        overrides: the part of the command line that its config was composed from.
+        tags: command, git commit, data checksums.
+        attempt: a random id, the same for as long as training continues from checkpoints.
+        started: when the attempt began, in milliseconds since 1970.
+        owner: the process that trains it.
+    """
 
     name: str
     overrides: list[str]
@@ -41,7 +51,8 @@ class Run:
     owner: str
 
 
-RUN, OUTCOME = TypeAdapter(Run), TypeAdapter(Outcome)
+RUN = TypeAdapter(Run)
+OUTCOME = TypeAdapter(Outcome)
 
 
 def read_point(folder: Path, name: str) -> Point:
@@ -52,6 +63,7 @@ def read_point(folder: Path, name: str) -> Point:
         LabError: a file cannot be read for another reason.
     """
     with _point_readable(folder):
+        # Checksums first: what they do not vouch for is never parsed.
         files = checked_files(folder)
         if not FILES.issubset(files):
             raise ValueError(f"{SUMS} does not name {', '.join(sorted(FILES.difference(files)))}")
@@ -70,8 +82,10 @@ def read_point(folder: Path, name: str) -> Point:
             if "map.npz" not in files:
                 raise ValueError(f"{SUMS} does not name map.npz")
             history.map_arrays = dict(read_arrays(folder / "map.npz"))
-            check = check_basins if config.data.kind == "curve" else check_map_arrays
-            check(history.map_arrays, config.grid)
+            if config.data.kind == "curve":
+                check_basins(history.map_arrays, config.grid)
+            else:
+                check_map_arrays(history.map_arrays, config.grid)
         for table in map(Path, files):
             if table.suffix == ".csv" and len(table.parts) == 1 and table.name != "metrics.csv":
                 history.tables[table.stem] = _read_table(folder / table)
@@ -87,21 +101,23 @@ def _read_table(file: Path) -> list[dict[str, float]]:
 
 def _read_snapshots(folder: Path, config: Config, history: History) -> None:
     arrays = read_arrays(folder / "weights.npz")
+    # A map keeps no weights, and balls on a curve have positions instead.
     names = array_names(config.model)
     if config.grid is not None:
         names = []
     elif config.balls is not None:
         names = [POSITIONS]
-    if set(arrays) != {"steps", *names}:
-        raise ValueError(f"weights.npz holds {', '.join(arrays)}")
+    expected = ["steps", *names]
+    if set(arrays) != set(expected):
+        raise ValueError(f"weights.npz holds {', '.join(arrays)} instead of {', '.join(expected)}")
     unstack_snapshots(arrays, history)
 
 
 def read_own_point(folder: Path, name: str, signature: str) -> Point:
-    """Read a trained point, and make sure that it is not another one that was put in its place, and has a run.json.
+    """Read a trained point, and check that it has the expected signature and a run.json.
 
     Raises:
-        DamagedError: it is another one, or damaged.
+        DamagedError: the folder holds a different point, or is damaged.
         LabError: a file cannot be read for another reason.
     """
     point = read_point(folder, name)
@@ -116,20 +132,20 @@ def read_own_point(folder: Path, name: str, signature: str) -> Point:
         )
     if not read_run(folder):
         raise DamagedError(
-            f"Nothing tells how the point in {folder} was trained.",
+            f"The point in {folder} does not say how it was trained.",
             expected="a run.json as training writes it",
-            received="none, or another one",
+            received="no run.json, or one with different content",
             fix=f"delete {folder} and train it again",
         )
     return point
 
 
 def read_own_config(folder: Path) -> Config:
-    """The config of a point, which need not be whole otherwise.
+    """Read only the config of a point, whose other files may be missing or damaged.
 
     Raises:
-        DamagedError: it is not there, or damaged.
-        LabError: it cannot be read for another reason.
+        DamagedError: config.json is missing or damaged.
+        LabError: config.json cannot be read for another reason.
     """
     with _point_readable(folder):
         return _config_in(folder)
@@ -140,6 +156,7 @@ def _config_in(folder: Path) -> Config:
     try:
         return read_config(composed)
     except LabError as error:
+        # `read_config` speaks to whoever typed a config; here its message is one detail of a damaged file.
         raise ValueError(str(error)) from None
 
 
@@ -152,10 +169,10 @@ def _point_readable(folder: Path) -> AbstractContextManager[None]:
 
 
 def read_journal(content: bytes) -> list[Metric]:
-    """The rows of a journal.
+    """Parse the content of a journal.
 
     Raises:
-        ValueError: it is cut short or changed.
+        ValueError: the content is cut short or changed.
     """
     return [
         Metric(int(row["step"]), int(row["timestamp"]), row["name"], float(row["value"]))
@@ -164,10 +181,13 @@ def read_journal(content: bytes) -> list[Metric]:
 
 
 def read_run(folder: Path) -> Run | None:
-    """What the run.json of a point's folder says of its training; None where it is not one that training wrote.
+    """Read the run.json of a point's folder.
+
+    Returns:
+        None if it is missing or damaged: a point can be trained without it.
 
     Raises:
-        LabError: it is there and cannot be read.
+        LabError: run.json exists, but cannot be read.
     """
     file = folder / "run.json"
     try:
@@ -178,20 +198,22 @@ def read_run(folder: Path) -> Run | None:
 
 
 def read_attempt(folder: Path) -> str | None:
-    """Which attempt at a point a folder holds; None where it holds none.
+    """Return the id of the attempt that a folder holds, or None without a readable run.json.
 
     Raises:
-        LabError: run.json is there and cannot be read.
+        LabError: run.json exists, but cannot be read.
     """
     run = read_run(folder)
-    return None if run is None else run.attempt
+    if run is None:
+        return None
+    return run.attempt
 
 
 def signed_in(folder: Path) -> str:
-    """The signature of the text that a point's folder says was signed; empty where there is none.
+    """Return the signature of the signed text in a point's folder, or an empty string if there is no such text.
 
     Raises:
-        OSError: it is there and cannot be read.
+        OSError: signed.json exists, but cannot be read.
     """
     try:
         return short_hash((folder / "signed.json").read_bytes())

@@ -1,6 +1,6 @@
-"""What a command leaves behind beside its points: `.points/.sweeps/ID/`, from which its MLflow run can be written.
+"""The record of a command and its points, in `.points/.sweeps/ID/`, from which its MLflow run can be written.
 
-sweep.json      study, backend, command, tracking, tags, when, how it ended, and the points by name
+sweep.json      study, backend, command, tracking, tags, times, status, and the points by name
 plots/          figures over all points
 """
 
@@ -22,13 +22,13 @@ from pipeline.system.errors import DamagedError
 from pipeline.system.files import explained, readable, short_hash, write_file
 
 SWEEPS = POINTS / ".sweeps"
+# A name that is safe to join to a path: it cannot lead out of the parent folder, which `pipeline.remove` relies on.
 PLAIN = r"(?!\.{1,2}$)[A-Za-z0-9=_.,-]{1,100}"
-"""What may name a folder below another one: nothing that leads out of it."""
 
 
 @dataclass(frozen=True)
 class SweepPoint:
-    """One of a sweep's points: its name, its signature, and what its folder is called in a results folder."""
+    """One of a sweep's points: its name, its signature, and the name of its folder in a results folder."""
 
     name: str
     signature: str
@@ -37,20 +37,22 @@ class SweepPoint:
 
 @dataclass
 class SweepRecord:
-    """One command's points as a whole.
+    """A command and its points.
 
     Attributes:
-        key: equal for commands that ask for the same points in the same store.
-        study, backend: names.
-        parent: whether the points hang below an MLflow run of the sweep's own; a point alone does not.
-        command: what was typed.
-        tracking: which store it is for.
-        tags: git commit and the like.
+        key: the same for commands that ask for the same points in the same store.
+        study: the name of the study.
+        backend: the name of the backend.
+        parent: whether the runs of the points are below an MLflow run of the sweep; that of a single point is not.
+        command: the command line.
+        tracking: the MLflow store that the sweep is for.
+        tags: git commit and others.
         started, ended: milliseconds since 1970.
-        asked: when it was last asked for, trained or not; 0 in a results folder, which does not change by that.
-        status: how it ended, in MLflow's words, or RUNNING.
-        values: metrics of the whole: how many points, the best values among them.
-        points: in the order asked for.
+        status: MLflow's word for how the sweep ended, or RUNNING.
+        values: metrics of the sweep: the number of points and the best values among them.
+        asked: when the command was last given, whether or not that trained anything, in milliseconds since 1970; 0 in
+            a results folder, which must not change with every repetition.
+        points: in the order in which the command names them.
     """
 
     key: str
@@ -69,15 +71,20 @@ class SweepRecord:
 
     @property
     def name(self) -> str:
+        """Study and backend, as the sweep is called in messages and in MLflow."""
         return f"{self.study} {self.backend}"
 
     @property
     def when(self) -> int:
-        """When it was last asked for, as far as that is known."""
+        """When the command was last given, as far as is known, in milliseconds since 1970."""
+        # A results folder, and a record of an earlier version, have no `asked`.
         return self.asked or self.started
 
     def plain(self) -> dict[str, Any]:
-        """What sweep.json holds, and what processes tell each other of a sweep; `RECORD` makes a record of it."""
+        """Return the record as plain values, as in sweep.json and in messages between processes.
+
+        `RECORD.validate_python` turns them into a record again.
+        """
         content: dict[str, Any] = RECORD.dump_python(self)
         return content
 
@@ -86,25 +93,31 @@ RECORD = TypeAdapter(SweepRecord)
 
 
 def sweep_key(study: str, backend: str, tracking: Tracking, members: Iterable[str]) -> str:
-    """Short hash that commands share which ask for the same points in the same store.
+    """Return a short hash that is the same for all commands that ask for the same points in the same store.
 
     Args:
-        study, backend: names.
-        tracking: the store.
-        members: signatures of the points, in any order; where they are not known yet, the command.
+        study: the name of the study.
+        backend: the name of the backend.
+        tracking: the MLflow store.
+        members: the signatures of the points, in any order, or the command line while they are not known yet.
     """
     store = tracking.model_dump(mode="json")
+    # As a sorted set: a sweep that names its points in another order, or one of them twice, is the same sweep.
     text = json.dumps([study, backend, store, sorted(set(members))], sort_keys=True)
     return short_hash(text.encode())
 
 
 def list_points(named: Iterable[tuple[str, str]]) -> list[SweepPoint]:
-    """`SweepRecord.points` from names and signatures; two studies in one grid may have points of the same name."""
+    """Turn names and signatures into `SweepRecord.points`, each with a folder of its own.
+
+    Points of two studies in one grid may have the same name; the later one gets its signature in its folder name.
+    """
     points: list[SweepPoint] = []
     taken: set[str] = set()
     for name, signature in named:
         folder = folder_name(name)
         if folder in taken:
+            # 83 characters, a hyphen and 16 digits make 100, the longest name that `PLAIN` allows.
             folder = f"{folder[:83]}-{signature}"
         taken.add(folder)
         points.append(SweepPoint(name, signature, folder))
@@ -112,7 +125,7 @@ def list_points(named: Iterable[tuple[str, str]]) -> list[SweepPoint]:
 
 
 def extremes(points: Sequence[Point]) -> dict[str, float]:
-    """The best final value of every loss, error and accuracy among the points that did not diverge."""
+    """Return the best final value of every loss, error and accuracy among the points that did not diverge."""
     finals = [point.outcome.final for point in points if not point.diverged]
     best = {}
     for name in sorted({name for final in finals for name in final}):
@@ -125,15 +138,15 @@ def extremes(points: Sequence[Point]) -> dict[str, float]:
 
 
 def sweep_folder(root: Path, key: str) -> Path:
-    """Where a sweep's own files are."""
+    """Return the folder of a sweep's own files: its record and its plots."""
     return root / SWEEPS / key
 
 
 def write_sweep(folder: Path, sweep: SweepRecord) -> None:
-    """Write sweep.json.
+    """Write sweep.json, and create the folder of the plots beside it.
 
     Raises:
-        LabError: it cannot be written.
+        LabError: the folder cannot be written.
     """
     text = json.dumps(sweep.plain(), indent=2) + "\n"
     with explained(folder):
@@ -145,13 +158,17 @@ def read_sweep(folder: Path) -> SweepRecord:
     """Read sweep.json.
 
     Raises:
-        DamagedError: it is not there, or not what `write_sweep` writes.
-        LabError: it cannot be read for another reason.
+        DamagedError: the file is missing, or not as `write_sweep` writes it.
+        LabError: the file cannot be read for another reason.
     """
     file = folder / "sweep.json"
-    expected, fix = "the sweep.json that training writes", f"delete {folder} and train it again"
-    with readable(f"The list of points {file}", expected=expected, fix=fix):
+    with readable(
+        f"The list of points {file}",
+        expected="the sweep.json that training writes",
+        fix=f"delete {folder} and train it again",
+    ):
         sweep = RECORD.validate_json(file.read_bytes(), strict=True)
+        # All of these are joined to paths, some of which are deleted: none may lead out of its folder.
         for point in sweep.points:
             if not re.fullmatch(PLAIN, point.folder):
                 raise ValueError(f"not a plain name for the folder of a point: {point.folder}")
@@ -165,10 +182,13 @@ def read_sweep(folder: Path) -> SweepRecord:
 
 
 def earlier_sweep(folder: Path) -> SweepRecord | None:
-    """What an earlier command left; None where there is nothing, or it is told that it is damaged.
+    """Read the record that an earlier command left, if any.
+
+    Returns:
+        None if there is no record, or if it is damaged, which is printed.
 
     Raises:
-        LabError: it cannot be read for another reason.
+        LabError: the record cannot be read for another reason.
     """
     if not (folder / "sweep.json").exists():
         return None
@@ -180,7 +200,7 @@ def earlier_sweep(folder: Path) -> SweepRecord | None:
 
 
 def all_sweeps(root: Path) -> Iterator[tuple[Path, SweepRecord]]:
-    """Every sweep that is recorded, with its folder; one that is damaged is left out, and told."""
+    """Yield the folder and the record of every sweep; a damaged record is left out, which is printed."""
     for file in sorted((root / SWEEPS).glob("*/sweep.json")):
         sweep = earlier_sweep(file.parent)
         if sweep is not None:
@@ -188,5 +208,5 @@ def all_sweeps(root: Path) -> Iterator[tuple[Path, SweepRecord]]:
 
 
 def referenced(sweeps: Sequence[SweepRecord]) -> set[str]:
-    """Signatures of all points that some sweep has."""
+    """Return the signatures of all points that at least one of the sweeps has."""
     return {point.signature for sweep in sweeps for point in sweep.points}

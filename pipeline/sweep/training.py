@@ -159,7 +159,8 @@ class StackTraining:
         tags = dict(self.tags)
         tags |= {f"data.{name}": checksum for name, checksum in arrays.checksums.items()}
         # With `force`, the checkpoint of an earlier command is ignored, but not one of this command's own attempts.
-        job.open(signed_text(job.config, arrays.checksums), tags, self.owner, anew=self.first.force and not job.goes_on)
+        restart = self.first.force and not job.goes_on
+        job.open(signed_text(job.config, arrays.checksums), tags, self.owner, restart=restart)
 
     def _train_stack(self, jobs: Sequence[Job]) -> None:
         """Train points of one shape that have trained equally many epochs, and complete their folders."""

@@ -1,4 +1,4 @@
-"""Where a training stands: kept bit for bit, seldom enough to cost nothing, and never believed when damaged."""
+"""Checkpoints are kept bit for bit, and are refused when they are damaged."""
 
 from __future__ import annotations
 
@@ -59,8 +59,8 @@ def bits(state: State) -> dict[str, tuple[str, tuple[int, ...], bytes]]:
     return {name: (array.dtype.str, array.shape, array.tobytes()) for name, array in state.items()}
 
 
-def told(history: History) -> dict[str, Any]:
-    """All but the metrics, which stand in the journal."""
+def all_but_metrics(history: History) -> dict[str, Any]:
+    """All but the metrics, which are in the journal."""
     plain = {name: value for name, value in vars(history).items() if name not in ("metrics", "snapshots")}
     return plain | {"snapshots": {step: bits(weights) for step, weights in sorted(history.snapshots.items())}}
 
@@ -76,7 +76,7 @@ def test_a_checkpoint_is_read_as_it_was_written(
         assert [path.name for path in Path(folder).iterdir()] == ["checkpoint.npz"]
     assert (read.epoch, read.journal_rows, read.journal_bytes, read.journal_sha256) == (epoch, rows, size, sha256)
     assert bits(read.state) == bits(state)
-    assert told(read.history) == told(history)
+    assert all_but_metrics(read.history) == all_but_metrics(history)
     assert read.history.metrics == []
 
 
@@ -117,23 +117,23 @@ def test_a_checkpoint_cut_anywhere_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_flipped_bit_is_refused_or_changes_nothing(tmp_path: Path) -> None:
-    """In a zip there are bytes that mean nothing, such as times; those may be any. All bits: test_formats.py."""
+    """Some bytes of a zip mean nothing, such as times; those may change. For all bits see test_formats.py."""
     file = small(tmp_path)
     whole, content = read_checkpoint(file), file.read_bytes()
     refused = 0
-    for place in range(len(content)):
-        bit = place % 8
+    for position in range(len(content)):
+        bit = position % 8
         broken = bytearray(content)
-        broken[place] ^= 1 << bit
+        broken[position] ^= 1 << bit
         file.write_bytes(broken)
         try:
             read = read_checkpoint(file)
         except ValueError:
             refused += 1
             continue
-        assert bits(read.state) == bits(whole.state), (place, bit)
-        assert told(read.history) == told(whole.history), (place, bit)
-        assert (read.epoch, read.journal_rows, read.journal_bytes) == (8, 3, 40), (place, bit)
+        assert bits(read.state) == bits(whole.state), (position, bit)
+        assert all_but_metrics(read.history) == all_but_metrics(whole.history), (position, bit)
+        assert (read.epoch, read.journal_rows, read.journal_bytes) == (8, 3, 40), (position, bit)
     assert refused > 0.7 * len(content)
 
 
@@ -174,5 +174,5 @@ def test_arrays_that_do_not_belong_together_are_refused(tmp_path: Path, change: 
 def test_snapshots_are_stacked_and_unstacked(history: History) -> None:
     again = History()
     unstack_snapshots(stack_snapshots(history.snapshots), again)
-    assert told(again)["snapshots"] == told(history)["snapshots"]
+    assert all_but_metrics(again)["snapshots"] == all_but_metrics(history)["snapshots"]
     assert list(again.snapshots) == sorted(history.snapshots)

@@ -1,4 +1,4 @@
-"""What makes two points the same: tests define it, and one finds knobs that turn nothing."""
+"""What makes two points the same. One of the tests finds knobs that change nothing."""
 
 from __future__ import annotations
 
@@ -141,7 +141,7 @@ def test_the_order_of_keys_does_not_count(random: Any) -> None:
         return {key: shuffled(value[key]) for key in keys}
 
     base = BASES["adam"]
-    sums = {name: str(place) for place, name in enumerate("abcd")}
+    sums = {name: str(index) for index, name in enumerate("abcd")}
     assert signature(read_config(shuffled(base.model_dump(mode="json"))), shuffled(sums)) == signature(base, sums)
 
 
@@ -201,7 +201,7 @@ def test_another_default_in_conf_is_another_point(tmp_path: Path, monkeypatch: p
 
 @pytest.fixture
 def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A copy of the package whose source is signed in its place."""
+    """A copy of the package, whose source is signed instead."""
     copy = tmp_path / "pipeline"
     shutil.copytree(identity.PACKAGE, copy, ignore=shutil.ignore_patterns("__pycache__"))
     monkeypatch.setattr(identity, "PACKAGE", copy)
@@ -219,7 +219,7 @@ BOTH = {"numpy", "keras"}
 
 
 def with_other_constant(source: str) -> str:
-    """The same code with one constant changed that is no docstring."""
+    """The same code with one constant changed that is not a docstring."""
     tree = ast.parse(source)
     documents = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
     constants = (node for node in ast.walk(tree) if isinstance(node, ast.Constant) and id(node) not in documents)
@@ -286,10 +286,10 @@ def test_words_and_layout_of_a_module_do_not_count(package: Path) -> None:
     assert signatures() == before
 
 
-@pytest.mark.parametrize("place", ["more.py", "sub_folder/more.py", "sub_folder/deeper/more.py"])
-def test_a_module_that_is_new_to_a_backend_counts(package: Path, place: str) -> None:
+@pytest.mark.parametrize("path", ["more.py", "sub_folder/more.py", "sub_folder/deeper/more.py"])
+def test_a_module_that_is_new_to_a_backend_counts(package: Path, path: str) -> None:
     before = signatures()
-    file = package / "backends" / "numpy" / place
+    file = package / "backends" / "numpy" / path
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text("RATE = 1")
     after = signatures()
@@ -376,7 +376,7 @@ NOT_DECIDING = {
 
 
 def test_a_module_that_training_imports_is_signed_or_named_here() -> None:
-    """So that nobody moves a formula to where it is not signed."""
+    """A formula must not move to a module that is not signed."""
     signed = {name for backend in BOTH for name in identity.source_checksums(backend)}
     graph = grimp.build_graph("pipeline", cache_dir=None)
     for name in signed:
@@ -416,8 +416,8 @@ def test_a_change_of_what_training_stages_share_reaches_them(lab: Path, stages: 
 
     before = written()
     params = [name for entry in stages["shared"]["params"] for name in entry]
-    for place in map(lab.joinpath, [*stages["shared"]["deps"], *params]):
-        file = min(place.iterdir()) if place.is_dir() else place
+    for path in map(lab.joinpath, [*stages["shared"]["deps"], *params]):
+        file = min(path.iterdir()) if path.is_dir() else path
         content = file.read_bytes()
         file.write_bytes(content + b"#")
         assert written() != before, file
@@ -513,11 +513,11 @@ FOR_IMAGES = {
 """The same for the images of `tiny_images`, in minibatches."""
 TURNS_NO_WEIGHT = {
     "study": "a name",
-    "results": "a place",
+    "results": "a path",
     "dry_run": "trains nothing",
     "force": "trains the same again",
-    "tracking.name": "where it is told",
-    "tracking.uri": "where it is told",
+    "tracking.name": "where the run is shown",
+    "tracking.uri": "where the run is shown",
     "grid": "a run of another kind: tests/backends/test_rate_map.py",
     "balls": "a run of another kind: tests/backends/test_curve_descent.py",
     "recording.metrics_every": "how much is written down",

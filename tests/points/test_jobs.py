@@ -34,10 +34,10 @@ def job(root: Path) -> Job:
     return Job(ONE, ["training.epochs=4"], "mine", sign, PointFolder(root, sign))
 
 
-def opened(root: Path, anew: bool = False) -> Job:
+def opened(root: Path, restart: bool = False) -> Job:
     one = job(root)
     one.look()
-    one.open(SIGNED, TAGS, "me", anew)
+    one.open(SIGNED, TAGS, "me", restart)
     return one
 
 
@@ -48,7 +48,7 @@ def in_training(root: Path, rows: int = 3) -> Job:
 
 
 def sealed(root: Path) -> Job:
-    """A point that was killed just before it was put in its place."""
+    """A point that was killed just before it was moved to its final path."""
     one = opened(root)
     one.folder.keep(HISTORY.epochs, {}, HISTORY)
     one.folder.write_history(HISTORY)
@@ -76,7 +76,7 @@ def everything(root: Path) -> dict[str, bytes]:
 # --- to look
 
 
-def test_where_nothing_is_there_is_all_to_do(tmp_path: Path) -> None:
+def test_a_point_without_files_is_to_run(tmp_path: Path) -> None:
     one = job(tmp_path)
     one.look()
     assert (one.state, one.error, one.point, one.begun) == ("to run", None, None, 0)
@@ -93,14 +93,14 @@ def test_a_complete_point_is_done(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["weights.npz", "metrics.csv", "config.json", "run.json", SUMS])
-def test_a_damaged_point_is_told_and_runs_again(tmp_path: Path, name: str) -> None:
+def test_a_damaged_point_is_reported_and_runs_again(tmp_path: Path, name: str) -> None:
     done = complete(tmp_path)
     flip(done.folder.final / name)
     one = job(tmp_path)
     one.look()
     assert (one.state, one.point) == ("to run", None)
     assert str(done.folder.final) in str(one.error)
-    one.open(SIGNED, TAGS, "me", anew=False)
+    one.open(SIGNED, TAGS, "me", restart=False)
     assert one.error is None
     one.folder.write_history(HISTORY)
     one.folder.complete()
@@ -108,15 +108,15 @@ def test_a_damaged_point_is_told_and_runs_again(tmp_path: Path, name: str) -> No
     assert (one.state, one.error) == ("done", None)
 
 
-@pytest.mark.parametrize("told", [None, "{}"])
-def test_a_point_that_does_not_tell_how_it_was_trained_runs_again(tmp_path: Path, told: str | None) -> None:
+@pytest.mark.parametrize("content", [None, "{}"])
+def test_a_point_that_does_not_say_how_it_was_trained_runs_again(tmp_path: Path, content: str | None) -> None:
     folder = complete(tmp_path).folder.final
-    (folder / "run.json").unlink() if told is None else (folder / "run.json").write_text(told)
+    (folder / "run.json").unlink() if content is None else (folder / "run.json").write_text(content)
     write_sums(folder)
     one = job(tmp_path)
     one.look()
     assert (one.state, one.point) == ("to run", None)
-    assert "Nothing tells how" in str(one.error)
+    assert "does not say how it was trained" in str(one.error)
 
 
 def test_a_damaged_point_with_a_checkpoint_of_a_later_try_goes_on(tmp_path: Path) -> None:
@@ -183,7 +183,7 @@ def test_a_sealed_point_that_is_damaged_goes_on_from_its_checkpoint(tmp_path: Pa
     one = job(tmp_path)
     one.adopt()
     assert one.state == "to continue"
-    one.open(SIGNED, TAGS, "me", anew=False)
+    one.open(SIGNED, TAGS, "me", restart=False)
     assert one.begun == HISTORY.epochs
     assert one.history.metrics == HISTORY.metrics
     one.folder.write_history(one.history)
@@ -207,23 +207,24 @@ def attempt_of(one: Job) -> str:
     return one.run.attempt
 
 
-def test_a_new_point_tells_what_it_is_and_who_trains_it(tmp_path: Path) -> None:
+def test_a_new_point_records_what_it_is_and_who_trains_it(tmp_path: Path) -> None:
     one = opened(tmp_path)
     assert (one.state, one.begun, one.history) == ("training", 0, History())
     assert (one.folder.path / "signed.json").read_text() == SIGNED
     assert json.loads((one.folder.path / "config.json").read_text()) == ONE.model_dump(mode="json")
-    told = json.loads((one.folder.path / "run.json").read_text())
+    content = json.loads((one.folder.path / "run.json").read_text())
     assert one.run is not None
-    assert told == asdict(one.run)
-    assert set(told) == {"name", "overrides", "tags", "attempt", "started", "owner"}
-    assert (told["name"], told["overrides"], told["tags"], told["owner"]) == ("mine", ["training.epochs=4"], TAGS, "me")
+    assert content == asdict(one.run)
+    assert set(content) == {"name", "overrides", "tags", "attempt", "started", "owner"}
+    assert (content["name"], content["overrides"]) == ("mine", ["training.epochs=4"])
+    assert (content["tags"], content["owner"]) == (TAGS, "me")
 
 
 def test_a_point_goes_on_as_the_same_attempt(tmp_path: Path) -> None:
     left = in_training(tmp_path)
     left.folder.append(HISTORY.metrics[3:])
     one = job(tmp_path)
-    one.open(SIGNED, {"command": "again"}, "you", anew=False)
+    one.open(SIGNED, {"command": "again"}, "you", restart=False)
     assert (one.begun, one.state) == (2, "training")
     assert one.history.metrics == HISTORY.metrics[:3]
     assert one.folder.rows == 3
@@ -232,7 +233,7 @@ def test_a_point_goes_on_as_the_same_attempt(tmp_path: Path) -> None:
 
 
 def test_a_point_without_a_checkpoint_begins_again_as_the_same_attempt(tmp_path: Path) -> None:
-    """So that its MLflow run, which shows nothing yet, is taken and not a second one."""
+    """Its MLflow run, which shows nothing yet, is used, and not a second one."""
     left = opened(tmp_path)
     left.folder.append(HISTORY.metrics)
     one = opened(tmp_path)
@@ -242,36 +243,36 @@ def test_a_point_without_a_checkpoint_begins_again_as_the_same_attempt(tmp_path:
 
 
 @pytest.mark.parametrize("name", [CHECKPOINT, JOURNAL])
-def test_a_point_whose_checkpoint_is_damaged_begins_anew_and_says_so(
+def test_a_point_whose_checkpoint_is_damaged_starts_again_and_says_so(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
 ) -> None:
     left = in_training(tmp_path)
     (left.folder.path / name).write_bytes(b"step")
     one = opened(tmp_path)
     (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith("mine begins anew: its checkpoint cannot be read (")
+    assert line.startswith("mine starts again: its checkpoint cannot be read (")
     assert (one.begun, one.history, one.state) == (0, History(), "training")
     assert attempt_of(one) != attempt_of(left)
     assert not (one.folder.path / CHECKPOINT).exists()
     assert (one.folder.path / JOURNAL).read_bytes() == b"step,timestamp,name,value\n"
 
 
-def test_what_is_forced_begins_anew_and_the_old_point_stays_until_the_new_is_there(
+def test_what_is_forced_starts_again_and_the_old_point_stays_until_the_new_one_exists(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     complete(tmp_path)
     left = in_training(tmp_path)
-    one = opened(tmp_path, anew=True)
+    one = opened(tmp_path, restart=True)
     assert one.begun == 0
     assert attempt_of(one) != attempt_of(left)
     assert capsys.readouterr().err == ""
     assert read_point(one.folder.final, "mine").history.metrics == HISTORY.metrics
 
 
-@pytest.mark.parametrize("told", ["", "[]", '{"attempt": "a", "started": "noon"}', '{"started": null}', "[" * 10**5])
-def test_a_damaged_run_json_does_not_stop_a_point(tmp_path: Path, told: str) -> None:
+@pytest.mark.parametrize("content", ["", "[]", '{"attempt": "a", "started": "noon"}', '{"started": null}', "[" * 10**5])
+def test_a_damaged_run_json_does_not_stop_a_point(tmp_path: Path, content: str) -> None:
     left = in_training(tmp_path)
-    (left.folder.path / "run.json").write_text(told)
+    (left.folder.path / "run.json").write_text(content)
     one = opened(tmp_path)
     assert one.begun == 2
     assert one.run is not None
@@ -369,9 +370,9 @@ def test_a_checkpoint_that_cannot_be_read_now_is_not_thrown_away(
     before = everything(tmp_path)
     with monkeypatch.context() as patched:
         fail_at(patched, folder / name, error)
-        with pytest.raises(LabError) as told:
+        with pytest.raises(LabError) as raised:
             opened(tmp_path)
-    check_machine_error(told.value, error, folder)
+    check_machine_error(raised.value, error, folder)
     assert everything(tmp_path) == before
     assert opened(tmp_path).begun == 2
 

@@ -1,4 +1,4 @@
-"""The folder of a point in training: locked by one, enough to go on from at any moment, complete or not there."""
+"""The folder of a point in training: locked by one process, and enough to continue from at any moment."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def test_an_earlier_folder_is_replaced_as_a_whole(tmp_path: Path) -> None:
         (folder.final / "left_over.txt").write_text("from before")
 
 
-def test_to_begin_takes_what_was_begun_away(tmp_path: Path) -> None:
+def test_to_begin_deletes_what_was_begun(tmp_path: Path) -> None:
     folder = kept(tmp_path)
     folder.begin()
     assert content(folder.path) == {JOURNAL: b"step,timestamp,name,value\n"}
@@ -110,8 +110,8 @@ def test_the_journal_grows_with_full_precision(tmp_path: Path) -> None:
     for row in rows:
         folder.append([row])
     with (folder.path / JOURNAL).open(newline="") as stream:
-        told = list(csv.DictReader(stream))
-    assert [Metric(int(r["step"]), int(r["timestamp"]), r["name"], float(r["value"])) for r in told] == rows
+        read = list(csv.DictReader(stream))
+    assert [Metric(int(r["step"]), int(r["timestamp"]), r["name"], float(r["value"])) for r in read] == rows
     assert folder.rows == 2
 
 
@@ -210,12 +210,12 @@ def test_a_folder_that_goes_on_is_no_longer_sealed(tmp_path: Path) -> None:
 )
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=300)
 def test_a_damaged_journal_or_checkpoint_is_refused_or_the_same_is_read(
-    tmp_path: Path, name: str, damage: Callable[..., bytes], place: int, bit: int, foreign: bytes
+    tmp_path: Path, name: str, damage: Callable[..., bytes], position: int, bit: int, foreign: bytes
 ) -> None:
-    """The same: of a zip some bytes mean nothing, and behind what is counted the journal may have anything."""
+    """Some bytes of a zip mean nothing, and behind the rows of the checkpoint the journal may hold anything."""
     folder = kept(tmp_path)
     before = content(folder.path)
-    (folder.path / name).write_bytes(damage(before[name], place, bit, foreign))
+    (folder.path / name).write_bytes(damage(before[name], position, bit, foreign))
     try:
         checkpoint = PointFolder(tmp_path, SIGN).resume()
     except ValueError:
@@ -231,7 +231,7 @@ def test_a_journal_with_any_bit_flipped_or_cut_anywhere_is_refused(tmp_path: Pat
     folder = kept(tmp_path, 2)
     before = (folder.path / JOURNAL).read_bytes()
     damaged = [before[:length] for length in range(len(before))]
-    damaged += [flipped(before, place, place % 8, b"") for place in range(len(before))]
+    damaged += [flipped(before, position, position % 8, b"") for position in range(len(before))]
     for journal in damaged:
         (folder.path / JOURNAL).write_bytes(journal)
         with refused():
@@ -274,7 +274,7 @@ def test_a_pickle_is_never_opened(tmp_path: Path) -> None:
     assert not trap.exists()
 
 
-TOLD: dict[str, Any] = {
+RUN_JSON: dict[str, Any] = {
     "name": "it",
     "overrides": ["seed=2"],
     "tags": {"command": "x"},
@@ -287,19 +287,19 @@ TOLD: dict[str, Any] = {
 @pytest.mark.parametrize(
     "text",
     ["", "null", "[1]", "3", "{", "\udcff", "[" * 100_000, "{}", '{"attempt": "1"}']
-    + [json.dumps(TOLD | {key: 1.5}) for key in TOLD],
+    + [json.dumps(RUN_JSON | {key: 1.5}) for key in RUN_JSON],
     ids=str.__len__,
 )
-def test_what_is_told_of_a_run_is_empty_where_it_cannot_be_read(tmp_path: Path, text: str) -> None:
+def test_a_run_json_that_cannot_be_read_counts_as_missing(tmp_path: Path, text: str) -> None:
     folder = kept(tmp_path)
     (folder.path / "run.json").write_bytes(text.encode(errors="surrogateescape"))
     assert read_run(folder.path) is None
 
 
-def test_what_is_told_of_a_run(tmp_path: Path) -> None:
+def test_a_run_json_is_read_back(tmp_path: Path) -> None:
     folder = kept(tmp_path)
-    folder.write_json("run.json", TOLD)
-    assert read_run(folder.path) == Run(**TOLD)
+    folder.write_json("run.json", RUN_JSON)
+    assert read_run(folder.path) == Run(**RUN_JSON)
 
 
 # --- the lock

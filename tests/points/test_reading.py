@@ -1,4 +1,4 @@
-"""A trained point read back: nothing in its folder is trusted, and damage is told from all else."""
+"""Reading a trained point: content is always checked, and damage is distinguished from other failures."""
 
 from __future__ import annotations
 
@@ -35,15 +35,22 @@ TABLES = ("direction_changes.csv", "first_epochs.csv")
 ALL = sorted([*FILES, *TABLES, "signed.json", "run.json", "plots/loss.png", SUMS])
 
 
-TOLD = {"name": "it", "overrides": ["seed=2"], "tags": {"command": "x"}, "attempt": "1", "started": 2, "owner": "me"}
+RUN_JSON = {
+    "name": "it",
+    "overrides": ["seed=2"],
+    "tags": {"command": "x"},
+    "attempt": "1",
+    "started": 2,
+    "owner": "me",
+}
 
 
-def write(project: Path, history: History = HISTORY, point: Config = ONE, told: bool = False) -> Path:
+def write(project: Path, history: History = HISTORY, point: Config = ONE, with_run: bool = False) -> Path:
     folder = PointFolder(project, signature(point, CHECKSUMS))
     folder.begin()
     folder.write_text("signed.json", signed_text(point, CHECKSUMS))
     folder.write_json("config.json", point.model_dump(mode="json"))
-    folder.write_json("run.json", TOLD if told else {})
+    folder.write_json("run.json", RUN_JSON if with_run else {})
     folder.write_history(history)
     (folder.path / "plots" / "loss.png").write_bytes(b"\x89PNG")
     return folder.complete()
@@ -145,10 +152,10 @@ def test_a_missing_file(written: Path, name: str) -> None:
 @example(SUMS, flipped, -1, 0, b"").via("the last end of line is a vertical tab, which splitlines takes for one")
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=300)
 def test_any_damage_to_any_file_is_refused(
-    written: Path, name: str, damage: Callable[..., bytes], place: int, bit: int, foreign: bytes
+    written: Path, name: str, damage: Callable[..., bytes], position: int, bit: int, foreign: bytes
 ) -> None:
     content = (written / name).read_bytes()
-    damaged = damage(content, place, bit, foreign)
+    damaged = damage(content, position, bit, foreign)
     if damaged == content:
         return
     (written / name).write_bytes(damaged)
@@ -163,14 +170,14 @@ def test_the_list_of_checksums_with_any_bit_flipped_or_cut_anywhere(written: Pat
     """It is what all others are trusted by, and nothing holds its own checksum."""
     content = (written / SUMS).read_bytes()
     broken = [content[:length] for length in range(len(content))]
-    broken += [flipped(content, place, bit, b"") for place in range(len(content)) for bit in range(8)]
-    for one in broken[:: max(1, len(broken) // 1500)] + [content[: place + 1] for place in _ends(content)[:-1]]:
+    broken += [flipped(content, position, bit, b"") for position in range(len(content)) for bit in range(8)]
+    for one in broken[:: max(1, len(broken) // 1500)] + [content[: position + 1] for position in _ends(content)[:-1]]:
         (written / SUMS).write_bytes(one)
         refusal(written)
 
 
 def _ends(content: bytes) -> list[int]:
-    return [place for place, byte in enumerate(content) if byte == ord("\n")]
+    return [position for position, byte in enumerate(content) if byte == ord("\n")]
 
 
 def test_a_file_of_another_point_is_refused(written: Path, tmp_path: Path) -> None:
@@ -209,16 +216,16 @@ def test_a_journal_cut_within_a_row(written: Path) -> None:
 
 @pytest.mark.parametrize("change", [{"extra": 1}, {"outcome": None}])
 def test_an_outcome_with_other_keys(written: Path, change: dict[str, Any]) -> None:
-    told = asdict(outcome_of(HISTORY)) | change
+    outcome = asdict(outcome_of(HISTORY)) | change
     for key in [key for key, value in change.items() if value is None]:
-        del told[key]
-    (written / "outcome.json").write_text(json.dumps(told))
+        del outcome[key]
+    (written / "outcome.json").write_text(json.dumps(outcome))
     write_sums(written)
     refusal(written)
 
 
 def poisoned(trap: Path) -> Sequence[bytes]:
-    """A bare pickle, an .npy of objects, an .npz that holds one beside the steps, one in the place of the steps."""
+    """A bare pickle, an .npy of objects, an .npz that holds one beside the steps, one instead of the steps."""
     objects = np.array([Trap(trap)], dtype=object)
     contents = [pickle.dumps(Trap(trap))]
     stream = io.BytesIO()
@@ -274,7 +281,7 @@ def test_a_list_of_checksums_that_leaves_a_file_out(written: Path) -> None:
 @pytest.fixture
 def own(tmp_path: Path) -> Path:
     """A point with everything that training writes."""
-    return write(tmp_path, told=True)
+    return write(tmp_path, with_run=True)
 
 
 def missing(file: Path) -> None:
@@ -301,12 +308,12 @@ def a_folder(file: Path) -> None:
 
 @pytest.mark.parametrize("name", ALL)
 @pytest.mark.parametrize("damage", [missing, halved, changed, of_another_kind, a_folder])
-def test_damage_is_told_as_such(own: Path, name: str, damage: Callable[[Path], None]) -> None:
+def test_damage_is_reported_as_damage(own: Path, name: str, damage: Callable[[Path], None]) -> None:
     damage(own / name)
-    with pytest.raises(DamagedError) as told:
+    with pytest.raises(DamagedError) as raised:
         read_own_point(own, "mine", own.name)
-    assert str(told.value).startswith(f"The trained point in {own} cannot be read.\n")
-    assert str(told.value).endswith(f"delete {own} and train it again")
+    assert str(raised.value).startswith(f"The trained point in {own} cannot be read.\n")
+    assert str(raised.value).endswith(f"delete {own} and train it again")
 
 
 @pytest.mark.parametrize("name", ["config.json", "outcome.json", "metrics.csv", "weights.npz", *TABLES])
@@ -337,7 +344,7 @@ def test_a_different_point_and_one_that_does_not_say_how_it_was_trained(own: Pat
         read_own_point(own, "mine", "0" * 16)
     (own / "run.json").write_text("{}")
     write_sums(own)
-    with pytest.raises(DamagedError, match="Nothing tells how"):
+    with pytest.raises(DamagedError, match="does not say how it was trained"):
         read_own_point(own, "mine", own.name)
 
 
@@ -355,9 +362,9 @@ def test_what_the_machine_refuses_is_not_taken_for_damage(
         return  # opened once
     before = (own / name).read_bytes()
     fail_at(monkeypatch, own / name, error, opening)
-    with pytest.raises(LabError) as told:
+    with pytest.raises(LabError) as raised:
         read_own_point(own, "mine", own.name)
-    check_machine_error(told.value, error, own)
+    check_machine_error(raised.value, error, own)
     monkeypatch.undo()
     assert (own / name).read_bytes() == before
     assert read_own_point(own, "mine", own.name).history.metrics == HISTORY.metrics
@@ -369,9 +376,9 @@ def test_neither_is_a_config_or_a_run(own: Path, monkeypatch: pytest.MonkeyPatch
     for name, read in readers.items():
         with monkeypatch.context() as patched:
             fail_at(patched, own / name, error)
-            with pytest.raises(LabError) as told:
+            with pytest.raises(LabError) as raised:
                 read(own)
-        check_machine_error(told.value, error, own)
+        check_machine_error(raised.value, error, own)
 
 
 BUGS: list[Exception] = [TypeError("ours"), RuntimeError("ours"), KeyError("ours"), AttributeError("ours")]

@@ -1,4 +1,4 @@
-"""What is said of results that DVC has and that are not here."""
+"""Messages about results that DVC has and that are missing from the results folder."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from pipeline.points.results import SOME, locked_results, read_study, tell_missing
+from pipeline.points.results import SOME, locked_results, read_study, warn_about_missing
 from pipeline.system.errors import DamagedError, LabError
 from pipeline.system.project import PROJECT
 from tests.support.damage import MACHINE, check_machine_error, fail_at
@@ -24,7 +24,8 @@ def test_the_results_of_this_repository_are_those_of_its_lock() -> None:
     folders = locked_results(PROJECT, PROJECT / "results")
     named = {folder.relative_to(PROJECT / "results").as_posix() for folder in folders}
     assert {"three_bits/numpy", "three_bits/keras", "mnist/numpy", "curve_basins/numpy"} <= named
-    assert len(folders) == len(named) > 30  # dvc.lock keeps what stages had other names wrote: some are there twice
+    # dvc.lock keeps the outputs of stages that were renamed, so some are in it twice.
+    assert len(folders) == len(named) > 30
 
 
 def test_only_what_lies_in_the_results_folder_counts(tmp_path: Path) -> None:
@@ -42,29 +43,29 @@ def test_a_lock_that_cannot_be_read_names_nothing(tmp_path: Path, text: str) -> 
     assert locked_results(tmp_path, tmp_path / "results") == []
 
 
-def test_what_is_not_here_is_named_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_is_missing_is_named_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     results = lock(tmp_path, *(f"results/study_{number}/numpy" for number in range(SOME + 2)))
     for number in range(SOME + 2):
-        tell_missing(tmp_path, results)
-        told = capsys.readouterr().err
-        assert told.startswith(f"left out: {SOME + 2 - number} of {SOME + 2} results folders")
-        assert told.count("results/study_") == min(SOME, SOME + 2 - number)
-        assert told.count(" more") == (SOME + 2 - number > SOME)
+        warn_about_missing(tmp_path, results)
+        message = capsys.readouterr().err
+        assert message.startswith(f"left out: {SOME + 2 - number} of {SOME + 2} results folders")
+        assert message.count("results/study_") == min(SOME, SOME + 2 - number)
+        assert message.count(" more") == (SOME + 2 - number > SOME)
         folder = results / f"study_{number}" / "numpy"
         folder.mkdir(parents=True)
         (folder / "sweep.json").touch()
-    tell_missing(tmp_path, results)
+    warn_about_missing(tmp_path, results)
     assert capsys.readouterr().err == ""
 
 
-def test_a_folder_without_its_list_of_points_is_not_here(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_folder_without_its_list_of_points_is_missing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     results = lock(tmp_path, "results/a/numpy")
     (results / "a" / "numpy" / "learning_rate=1").mkdir(parents=True)
-    tell_missing(tmp_path, results)
-    assert "1 of 1 results folders that dvc.lock names are not here: results/a/numpy\n" in capsys.readouterr().err
+    warn_about_missing(tmp_path, results)
+    assert "1 of 1 results folders that dvc.lock names are missing: results/a/numpy\n" in capsys.readouterr().err
 
 
-def test_damage_is_told_with_the_other_way_out(tmp_path: Path) -> None:
+def test_the_message_about_damage_names_dvc_pull_too(tmp_path: Path) -> None:
     with pytest.raises(DamagedError) as raised:
         read_study(tmp_path / "results" / "a" / "numpy")
     assert str(raised.value).splitlines()[-1] == (
@@ -79,6 +80,6 @@ def test_a_lock_that_the_machine_does_not_let_be_read_is_not_taken_for_an_empty_
 ) -> None:
     results = lock(tmp_path, "results/a/numpy")
     fail_at(monkeypatch, tmp_path / "dvc.lock", error)
-    with pytest.raises(LabError) as told:
+    with pytest.raises(LabError) as raised:
         locked_results(tmp_path, results)
-    check_machine_error(told.value, error, tmp_path / "dvc.lock")
+    check_machine_error(raised.value, error, tmp_path / "dvc.lock")

@@ -276,6 +276,6 @@ def test_one_that_the_machine_does_not_let_be_read_stops_the_command(
     write_sweep(folder, RECORD)
     fail_at(monkeypatch, folder / "sweep.json", error)
     for read in (lambda: read_sweep(folder), lambda: list(all_sweeps(tmp_path))):
-        with pytest.raises(LabError) as told:
+        with pytest.raises(LabError) as raised:
             read()
-        check_machine_error(told.value, error, folder)
+        check_machine_error(raised.value, error, folder)

@@ -501,7 +501,7 @@ def test_a_damaged_checkpoint_is_reported_and_its_point_starts_from_the_beginnin
     for folder, name in zip(folders, ("checkpoint.npz", "metrics.csv", "checkpoint.npz"), strict=True):
         damage(folder / name)
     swept(project, rates(*THREE))
-    assert capsys.readouterr().err.count("begins anew: its checkpoint cannot be read") == 3
+    assert capsys.readouterr().err.count("starts again: its checkpoint cannot be read") == 3
     assert on_disk(project) == on_disk(calm)
     # The runs of the attempts that were given up are gone.
     assert in_mlflow(project) == in_mlflow(calm)

@@ -62,7 +62,7 @@ class Training:
         sign = signature(ONE, CHECKSUMS)
         self.root, self.history, self.calls = root, History(), Calls()
         self.job = Job(ONE, [], "it", sign, PointFolder(root, sign))
-        self.job.open(signed_text(ONE, CHECKSUMS), {}, "owner", anew=False)
+        self.job.open(signed_text(ONE, CHECKSUMS), {}, "owner", restart=False)
         self.sync = self.synced()
 
     def synced(self, runs: tuple[TrackedRun, ...] = ()) -> PointSync:
@@ -164,7 +164,7 @@ def test_an_attempt_that_goes_on_has_no_error_any_more(training: Training) -> No
     training.job.fail(LabError("No room."))
     assert (training.job.folder.path / ERROR).read_text() == "No room."
     again = Job(ONE, [], "it", training.job.signature, PointFolder(training.root, training.job.signature))
-    again.open(signed_text(ONE, CHECKSUMS), {}, "owner", anew=False)
+    again.open(signed_text(ONE, CHECKSUMS), {}, "owner", restart=False)
     assert again.run == training.job.run
     assert not (again.folder.path / ERROR).exists()
 
@@ -172,7 +172,7 @@ def test_an_attempt_that_goes_on_has_no_error_any_more(training: Training) -> No
 def test_another_attempt_at_the_point_is_not_taken_for_this_one(training: Training) -> None:
     training.keep()
     again = Job(ONE, [], "it", training.job.signature, PointFolder(training.root, training.job.signature))
-    again.open(signed_text(ONE, CHECKSUMS), {}, "owner", anew=True)
+    again.open(signed_text(ONE, CHECKSUMS), {}, "owner", restart=True)
     again.folder.keep(1, {"updates": np.array(1)}, training.history)
     again.fail(LabError("of the other attempt"))
     training.sync.send(training.tracker, None)

@@ -243,7 +243,7 @@ def test_a_point_in_training_that_is_damaged_is_told_and_begun_anew(
 ) -> None:
     damage(the(stopped, "*.training") / name, trap)
     swept(stopped, GRID)
-    told = "begins anew: its checkpoint cannot be read" in capsys.readouterr().err
+    told = "starts again: its checkpoint cannot be read" in capsys.readouterr().err
     assert told or (damage, name) == (flipped, "checkpoint.npz")  # where the bit may belong to no array
     assert on_disk(stopped) == on_disk(calm)
 

@@ -184,9 +184,7 @@ def test_one_study_alone_gives_its_runs_and_says_what_is_not_there(
     shutil.copy(empty_store, colleague / "mlruns" / "mlflow.db")
     done = typed(ONE_STUDY + "python -m pipeline.compare", colleague, trained.environment)
     assert "line_y2x numpy: 3 points, 3 written" in done.stdout
-    missing = (
-        "2 of 3 results folders that dvc.lock names are not here: results/curve_restarts/numpy, results/line_y2x/k"
-    )
+    missing = "2 of 3 results folders that dvc.lock names are missing: results/curve_restarts/numpy, results/line_y2x/k"
     assert done.stderr.count(missing) == 2
     everything = all_runs(trained.lab)
     assert all_runs(colleague) == {key: run for key, run in everything.items() if key[:2] == ("line_y2x", "numpy")}
@@ -197,7 +195,7 @@ def test_one_study_alone_gives_its_runs_and_says_what_is_not_there(
     (colleague / "results" / "line_y2x" / "keras" / "sweep.json").unlink()
     done = typed("python -m pipeline.rebuild", colleague, trained.environment)
     assert re.findall(r"\d points, .*", done.stdout) == ["3 points, all there", "1 points, 1 written"]
-    assert "1 of 3 results folders that dvc.lock names are not here: results/line_y2x/keras\n" in done.stderr
+    assert "1 of 3 results folders that dvc.lock names are missing: results/line_y2x/keras\n" in done.stderr
     assert all_runs(colleague) == {key: run for key, run in everything.items() if key[1] == "numpy"}
     (colleague / "results" / "line_y2x" / "numpy" / "learning_rate=0.1" / "run.json").unlink()
     told = typed("python -m pipeline.rebuild", colleague, trained.environment, fails=True).stderr
@@ -222,7 +220,7 @@ def test_where_nothing_comes_our_commands_say_what_is_missing(shared: Shared, tm
         assert said in PAGE.read_text()
     done = typed("python -m pipeline.rebuild", lab, shared.environment)
     assert "there is nothing to write" in done.stdout
-    assert "3 of 3 results folders that dvc.lock names are not here" in done.stderr
+    assert "3 of 3 results folders that dvc.lock names are missing" in done.stderr
     told = typed("python -m pipeline.compare", lab, shared.environment, fails=True).stderr
     assert told.startswith("error: There are no results in ")
     assert told.count("error: ") == 1
@@ -277,7 +275,7 @@ def test_a_damaged_object_that_dvc_refuses_is_pulled_from_another_place(
         ("line_y2x numpy", "3"),
         ("curve_restarts numpy", "1"),
     ]
-    assert "1 of 3 results folders that dvc.lock names are not here: results/line_y2x/keras" in done.stderr
+    assert "1 of 3 results folders that dvc.lock names are missing: results/line_y2x/keras" in done.stderr
     typed(shared.fill_in(ANOTHER_PLACE), shared.owner, shared.keys)
     typed(FROM_THERE, lab, shared.keys)
     assert attempts(lab, "results/*/*/*/run.json") == attempts(shared.owner, "results/*/*/*/run.json")
