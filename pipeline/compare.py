@@ -1,4 +1,4 @@
-"""Stage 4: read all results, write the report.
+"""Stage 4: read all results and write the report.
 
 `python -m pipeline.compare [results=DIR] [published=DIR] [reports=DIR]`
 """
@@ -37,6 +37,7 @@ from pipeline.system.files import explained, readable, write_file, written_whole
 from pipeline.system.project import PROJECT
 from pipeline.system.wording import aligned
 
+# The knobs in points.csv, by their names in the config.
 CONFIG_COLUMNS = (
     "seed",
     "dtype",
@@ -48,6 +49,7 @@ CONFIG_COLUMNS = (
     "training.epochs",
     "training.batch_size",
 )
+# The columns of reproduction.csv. A printed number has no `seen`; a statement has only a few of the others.
 REPRODUCTION_COLUMNS = (
     "study",
     "backend",
@@ -65,56 +67,75 @@ REPRODUCTION_COLUMNS = (
     "verdict",
     "seen",
 )
+# The metrics that `dvc plots show` draws over the epochs.
 CURVES = ("train/loss", "train/mean_absolute_error", "train/accuracy", "test/loss", "test/accuracy", "weights/weight")
-"""What `dvc plots show` draws over the epochs."""
 Rows = list[dict[str, Any]]
 
 
 def points_rows(results: Results) -> Rows:
-    """One row for each point: where it stands, its knobs, its outcome, its best and final metrics."""
-    rows = []
-    for study in ordered(results):
-        for backend, points in results.get(study, {}).items():
-            for point in points:
-                knobs, outcome = dict(flatten(point.config)), point.outcome
-                found = point.diagnosis
-                rows.append(
-                    {"study": study, "backend": backend, "name": point.name}
-                    | {name: knobs[name] for name in CONFIG_COLUMNS}
-                    | {axis.knob: None for axis in (point.config.grid.axes if point.config.grid else ())}
-                    | {
-                        "outcome": outcome.outcome,
-                        "diagnosis": found.label,
-                        "evidence": found.evidence,
-                        "diverged_step": outcome.diverged_step,
-                        "last_finite_loss": outcome.last_finite_loss,
-                        "seconds": outcome.seconds,
-                        "seconds_per_epoch": outcome.seconds_per_epoch,
-                        "points_in_stack": outcome.points_in_stack,
-                    }
-                    | {f"diagnosis/{name}": value for name, value in found.values.items()}
-                    | {f"best/{name}": value for name, value in sorted(outcome.best.items())}
-                    | {f"final/{name}": value for name, value in sorted(outcome.final.items())}
-                )
-    return rows
+    """Return one row for each point: its name, its knobs, its outcome, and its best and final metrics."""
+    return [
+        {"study": study, "backend": backend, "name": point.name} | _point_columns(point)
+        for study in ordered(results)
+        for backend, points in results.get(study, {}).items()
+        for point in points
+    ]
+
+
+def _point_columns(point: Point) -> dict[str, Any]:
+    knobs = dict(flatten(point.config))
+    columns: dict[str, Any] = {name: knobs[name] for name in CONFIG_COLUMNS}
+    if point.config.grid is not None:
+        # A map has many values of these knobs; the one in the config is not used.
+        columns |= {axis.knob: None for axis in point.config.grid.axes}
+    outcome = point.outcome
+    diagnosis = point.diagnosis
+    columns |= {
+        "outcome": outcome.outcome,
+        "diagnosis": diagnosis.label,
+        "evidence": diagnosis.evidence,
+        "diverged_step": outcome.diverged_step,
+        "last_finite_loss": outcome.last_finite_loss,
+        "seconds": outcome.seconds,
+        "seconds_per_epoch": outcome.seconds_per_epoch,
+        "points_in_stack": outcome.points_in_stack,
+    }
+    columns |= {f"diagnosis/{name}": value for name, value in diagnosis.values.items()}
+    # Sorted, as the order of metrics depends on the point, and the columns must not depend on which point is first.
+    columns |= {f"best/{name}": value for name, value in sorted(outcome.best.items())}
+    columns |= {f"final/{name}": value for name, value in sorted(outcome.final.items())}
+    return columns
 
 
 def reproduction_rows(found: Sequence[Cell], said: Sequence[Statement]) -> Rows:
-    """Cells and statements under common columns."""
+    """Return printed numbers and statements as rows with common columns: see `REPRODUCTION_COLUMNS`."""
     rows: Rows = []
     for cell in found:
         row = cell._asdict() | {"verdict": cell.verdict}
-        row["model.hidden_size"], row["optimizer.learning_rate"] = row.pop("hidden_size"), row.pop("learning_rate")
+        # In tables, a knob has the name that it has in the config.
+        row["model.hidden_size"] = row.pop("hidden_size")
+        row["optimizer.learning_rate"] = row.pop("learning_rate")
         rows.append(row)
     for one in said:
-        place = f"{one.text} ({one.rule})"
-        rows.append({"study": one.study, "backend": one.backend, "quantity": "statement", "place": place,
-                     "verdict": one.verdict, "seen": one.seen})  # fmt: skip
+        rows.append(
+            {
+                "study": one.study,
+                "backend": one.backend,
+                "quantity": "statement",
+                "place": f"{one.text} ({one.rule})",
+                "verdict": one.verdict,
+                "seen": one.seen,
+            }
+        )
     return rows
 
 
 def study_metrics(points: Sequence[Point]) -> dict[str, Any]:
-    """What `dvc metrics show` reads of one backend's points: the best, what their kind counts, seconds of training."""
+    """Return what `dvc metrics show` reads: the best point, the numbers of the study's kind, the training time.
+
+    Args:
+        points: the points of a study on one backend.
+    """
     best = best_point(points)
     metric = cell_metric(points)
     counted = study_kind(points).numbers(points)
@@ -130,7 +151,7 @@ def study_metrics(points: Sequence[Point]) -> dict[str, Any]:
 
 
 def curve_rows(backends: Backends) -> Rows:
-    """The recorded curves of a study: one row for each point and epoch, with the knobs under their config names."""
+    """Return the curves of a study: one row for each point and epoch, with the knobs under their config names."""
     points = [point for members in backends.values() for point in members]
     names = [name for name in CURVES if recorded(points, name)]
     rows = []
@@ -150,24 +171,25 @@ def curve_rows(backends: Backends) -> Rows:
 
 
 def write_report(results: Results, published: Path, reports: Path, commands: Commands | None = None) -> list[Cell]:
-    """Write the overview, README.md, a page and a picture for each study, and the tables.
+    """Write the overview (README.md), a page and a picture for each study, and the tables.
 
-    The folder of the pages is replaced as a whole, so that none is left of a study that is gone.
+    The folder of the pages is replaced as a whole, so that no page of a deleted study is left.
 
     Args:
         results: trained points by study and backend.
         published: the folder of the printed numbers.
-        reports: the folder to write in; its `recorded` and `rounding.csv` are read.
-        commands: what was typed to train them.
+        reports: the folder to write to; its `recorded` and `rounding.csv` are read.
+        commands: the command lines that trained the points, by study and backend.
 
     Returns:
-        The cells, for a summary.
+        The printed numbers beside those computed here, for a summary.
 
     Raises:
         LabError: the published numbers or a recorded run cannot be read, or the folder cannot be written.
     """
     with explained(reports):
         reports.mkdir(parents=True, exist_ok=True)
+    # Everything is read and judged first, so that an unreadable file leaves the old report as it is.
     runs = {file.stem: read_recorded(file) for file in sorted((reports / "recorded").glob("*.csv"))}
     long_mnist = next((run for stem, run in runs.items() if stem.startswith("mnist")), None)
     found = cells(results, published, read_spreads(reports / "rounding.csv"))
@@ -175,22 +197,14 @@ def write_report(results: Results, published: Path, reports: Path, commands: Com
     notes = {stem: _note(reports / "recorded" / f"{stem}.md") for stem in runs}
     with explained(reports):
         rows = points_rows(results)
+        # Points have different metrics; a table has the columns of all of them, in the order of their first row.
         columns = list(dict.fromkeys(key for row in rows for key in row))
-        write_file(reports / "points.csv", lambda file: _write_table(file, rows, columns))
-        table = reproduction_rows(found, said)
-        write_file(reports / "reproduction.csv", lambda file: _write_table(file, table, REPRODUCTION_COLUMNS))
-        apart = [row._asdict() for study in ordered(results) for row in parity(results, study)]
-        write_file(reports / "parity.csv", lambda file: _write_table(file, apart, Parity._fields))
-        (reports / "curves").mkdir(exist_ok=True)
-        (reports / "metrics").mkdir(exist_ok=True)
-        for study, backends in results.items():
-            curves = curve_rows(backends)
-            if curves:  # a map has none
-                columns = list(curves[0])
-                write_file(reports / "curves" / f"{study}.csv", partial(_write_table, rows=curves, columns=columns))
-            for backend, points in backends.items():
-                text = json.dumps(study_metrics(points), indent=2) + "\n"
-                write_file(reports / "metrics" / f"{study}-{backend}.json", partial(_write_text, text=text))
+        write_file(reports / "points.csv", partial(_write_table, rows=rows, columns=columns))
+        numbers = reproduction_rows(found, said)
+        write_file(reports / "reproduction.csv", partial(_write_table, rows=numbers, columns=REPRODUCTION_COLUMNS))
+        differences = [row._asdict() for study in ordered(results) for row in parity(results, study)]
+        write_file(reports / "parity.csv", partial(_write_table, rows=differences, columns=Parity._fields))
+        _write_dvc_files(results, reports)
         for stem, run in runs.items():
             write_png(reports / f"recorded_{stem}.png", recorded_figure(f"{stem} (recorded)", run))
         with written_whole(reports / PAGES) as pages:
@@ -202,7 +216,23 @@ def write_report(results: Results, published: Path, reports: Path, commands: Com
     return found
 
 
+def _write_dvc_files(results: Results, reports: Path) -> None:
+    """Write the curves and the metrics that `dvc plots show` and `dvc metrics show` read."""
+    (reports / "curves").mkdir(exist_ok=True)
+    (reports / "metrics").mkdir(exist_ok=True)
+    for study, backends in results.items():
+        curves = curve_rows(backends)
+        # A map has no curves.
+        if curves:
+            columns = list(curves[0])
+            write_file(reports / "curves" / f"{study}.csv", partial(_write_table, rows=curves, columns=columns))
+        for backend, points in backends.items():
+            text = json.dumps(study_metrics(points), indent=2) + "\n"
+            write_file(reports / "metrics" / f"{study}-{backend}.json", partial(_write_text, text=text))
+
+
 def _note(file: Path) -> str:
+    """Read the note on a recorded run, which the report quotes."""
     if not file.exists():
         return "There is no note on how it was run."
     with readable(str(file), expected="text in UTF-8", fix="restore the file from git, or delete it"):
@@ -221,7 +251,7 @@ def _write_table(file: Path, rows: Sequence[Mapping[str, Any]], columns: Sequenc
 
 
 def compare(config: DictConfig) -> None:
-    """Read, write, and say where the report is."""
+    """Read the results, write the report, and print a summary and the path of the report."""
     results, published, reports = (read_folder(config, key, PROJECT) for key in ("results", "published", "reports"))
     trained = read_results(results)
     warn_about_missing(PROJECT, results)

@@ -1,6 +1,7 @@
-"""Which rates verify what a learning-rate range test suggests.
+"""Print the learning rates that verify the suggestion of a learning-rate range test.
 
-`python -m pipeline.suggest [results=DIR] [factors=[0.1,1,10]]` prints them as a grid for `optimizer.learning_rate`.
+`python -m pipeline.suggest [results=DIR] [factors=[0.1,1,10]]` prints them as a grid for `optimizer.learning_rate`,
+separated by commas.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from omegaconf import DictConfig, ListConfig
 
 from pipeline.config.reading import read_folder
 from pipeline.diagnosis.range_test import range_test
+from pipeline.points.point import Point
 from pipeline.points.results import read_study
 from pipeline.system import cli
 from pipeline.system.errors import LabError
@@ -21,13 +23,20 @@ from pipeline.system.project import PROJECT
 
 
 def suggested_rates(results: Path, factors: Sequence[float]) -> list[float]:
-    """The rate that the first point of a results folder suggests, times each factor, to two digits.
+    """Return the rate that a range test suggests, times each factor, to two digits.
+
+    Args:
+        results: a results folder, whose first point is the range test.
+        factors: what to multiply the suggested rate by.
 
     Raises:
-        LabError: there is no point, it is no range test, or its loss never fell.
+        LabError: there is no point, it is not a range test, or its loss never fell.
     """
     again = f"python -m pipeline.train experiment=lr_range_test results={results}"
-    points = read_study(results) if (results / "sweep.json").exists() else []
+    points: list[Point] = []
+    # A missing folder is not damage: `read_study` would advise to delete it.
+    if (results / "sweep.json").exists():
+        points = read_study(results)
     if not points:
         raise LabError(
             f"There are no results in {results}.",
@@ -37,7 +46,7 @@ def suggested_rates(results: Path, factors: Sequence[float]) -> list[float]:
     found = range_test(points[0].history)
     if found is None:
         raise LabError(
-            f"`{points[0].name}` is no range test.",
+            f"`{points[0].name}` is not a range test.",
             expected="a table of the loss of every update: recording.update_losses=true",
             received="none",
             fix=again,
@@ -45,25 +54,31 @@ def suggested_rates(results: Path, factors: Sequence[float]) -> list[float]:
     if found.suggested_rate is None:
         raise LabError(
             "The range test suggests no rate.",
-            expected="a loss that falls somewhere on its way",
-            received=f"one that is lowest at its start, over rates {found.rates[0]:g} to {found.rates[-1]:g}",
-            fix="begin lower (optimizer.learning_rate) or train longer (training.epochs)",
+            expected="a loss that falls at some of the rates",
+            received=f"a loss that is lowest at the start, over rates {found.rates[0]:g} to {found.rates[-1]:g}",
+            fix="begin with a lower rate (optimizer.learning_rate) or train longer (training.epochs)",
         )
+    # A range test is not exact to more than two digits, and short numbers make short names of points.
     return [float(f"{found.suggested_rate * factor:.2g}") for factor in factors]
 
 
 def suggest(config: DictConfig) -> None:
     """Print the rates, separated by commas."""
     factors = config["factors"]
-    numbers = list(factors) if isinstance(factors, ListConfig) else []
-    if not numbers or not all(_positive(number) for number in numbers):
-        raise LabError("factors cannot be used.", expected="a list of numbers above 0", received=repr(factors),
-                       fix="factors=[0.1,1,10]")  # fmt: skip
-    rates = suggested_rates(read_folder(config, "results", PROJECT), [float(number) for number in numbers])
+    usable = isinstance(factors, ListConfig) and len(factors) > 0 and all(map(_positive, factors))
+    if not usable:
+        raise LabError(
+            "factors cannot be used.",
+            expected="a list of numbers above 0",
+            received=repr(factors),
+            fix="factors=[0.1,1,10]",
+        )
+    rates = suggested_rates(read_folder(config, "results", PROJECT), [float(factor) for factor in factors])
     print(",".join(f"{rate:g}" for rate in rates))
 
 
 def _positive(number: object) -> bool:
+    # `bool` is a kind of `int`.
     return isinstance(number, int | float) and not isinstance(number, bool) and number > 0 and math.isfinite(number)
 
 

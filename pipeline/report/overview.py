@@ -1,6 +1,6 @@
 """The overview of the report, which links to a page for each study: see `study_page.py`.
 
-Every sentence is computed; what was not run is said to be not run.
+Every sentence is computed. A study or a backend that was not run is reported as not run.
 """
 
 from __future__ import annotations
@@ -20,33 +20,34 @@ from pipeline.system.wording import table
 
 
 def ordered(results: Results) -> list[str]:
-    """The known studies, then whatever else was trained."""
+    """List the known studies in their own order, then all other trained studies by name."""
     return [*QUESTIONS, *sorted(set(results) - set(QUESTIONS))]
 
 
 def render(
     results: Results, cells: Sequence[Cell], statements: Sequence[Statement], recorded_runs: Mapping[str, str]
 ) -> str:
-    """The overview as Markdown; the pages that its table links to are `study_page`'s.
+    """Write the overview as Markdown; `study_page` writes the pages that its table links to.
 
     Args:
         results: trained points by study and backend.
-        cells: printed numbers and the ones seen.
-        statements: printed statements and their verdicts.
+        cells: the printed numbers, each with the number computed here.
+        statements: the printed statements and their verdicts.
         recorded_runs: notes of recorded runs by file stem.
     """
     lines = [
         "# What the learning rate and the hidden size do to training",
         "",
-        "Written by `python -m pipeline.compare` from the trained points in the results folder; every number and "
-        "verdict is computed from them. The table links to a page for each study. [points.csv](points.csv) has all "
-        "points, [reproduction.csv](reproduction.csv) every printed number beside the one seen. "
+        "Written by `python -m pipeline.compare` from the trained points in the results folder. Every number and "
+        "verdict is computed from them. The table links to a page for each study. [points.csv](points.csv) lists all "
+        "points, [reproduction.csv](reproduction.csv) every printed number beside the number computed here. "
         "Seconds are training time; points that trained as one stack share its time evenly.",
         "",
         "## In short",
         "",
         *_in_short(results),
         "",
+        # Each page links to this heading: `study_page`.
         "## What the words mean",
         "",
         *_legend(),
@@ -57,31 +58,41 @@ def render(
     lines += ["## Reproduction of the printed numbers", "", *reproduction_lines(cells)]
     lines += ["## What the texts say in words", "", *statement_lines(statements), ""]
     for stem, note in recorded_runs.items():
-        lines += [f"## Recorded: {stem}", "", "A recorded run: kept with the report, not run by this pipeline run.", ""]
-        lines += [f"![{stem}](recorded_{stem}.png)", "", *(f"> {line}".rstrip() for line in note.splitlines()), ""]
+        lines += [f"## Recorded: {stem}", ""]
+        lines += ["A run that was recorded earlier, kept with the report; this pipeline run did not repeat it.", ""]
+        lines += [f"![{stem}](recorded_{stem}.png)", ""]
+        # A quotation; an empty line of the note becomes `>`, without a space at the end.
+        lines += [f"> {line}".rstrip() for line in note.splitlines()]
+        lines.append("")
     return "\n".join(lines).rstrip() + "\n"
 
 
 def _in_short(results: Results) -> list[str]:
-    rows = [["study", "asks", *BACKENDS]]
+    rows = [["study", "question", *BACKENDS]]
     for study in ordered(results):
-        found = results.get(study, {})
-        untrained = untrained_words(found)
-        said = [headline(found[backend]) if backend in found else untrained for backend in BACKENDS]
-        rows.append([f"[{study}]({PAGES}/{study}.md)", QUESTIONS.get(study, ""), *said])
+        backends = results.get(study, {})
+        row = [f"[{study}]({PAGES}/{study}.md)", QUESTIONS.get(study, "")]
+        for backend in BACKENDS:
+            if backend in backends:
+                row.append(headline(backends[backend]))
+            else:
+                row.append(untrained_words(backends))
+        rows.append(row)
     return table(rows)
 
 
 def _legend() -> Iterator[str]:
-    """What the words of a diagnosis mean."""
+    """Explain the words of a diagnosis, and name the texts' problem that each diagnosis belongs to."""
     yield (
         "The **baseline** is the loss of the best constant answer, which ignores the inputs. A point has *converged* "
-        f"where its loss is at most {GOAL:.0%} of that; otherwise it is *too slow* (still falling), *oscillating* (up "
-        "and down), *stalled* (the gradient is nearly or exactly zero: by saturation, by rounding, or flat for another "
-        "reason) or *diverged*. The texts name three problems:"
+        f"if its loss is at most {GOAL:.0%} of the baseline. Otherwise it is *too slow* (the loss is still falling), "
+        "*oscillating* (the loss goes up and down), *stalled* (the gradient is nearly or exactly zero, by saturation, "
+        "by rounding, or because the loss is flat for another reason) or *diverged*. The texts name three problems:"
     )
     yield ""
-    problems = dict.fromkeys(PROBLEMS.values())
-    rows = [["the texts' problem", "diagnosis"]]
-    rows += [[p, ", ".join(v for v, problem in PROBLEMS.items() if problem == p)] for p in problems if p != "none"]
+    diagnoses: dict[str, list[str]] = {}
+    for diagnosis, problem in PROBLEMS.items():
+        diagnoses.setdefault(problem, []).append(diagnosis)
+    rows = [["problem in the texts", "diagnosis"]]
+    rows += [[problem, ", ".join(names)] for problem, names in diagnoses.items() if problem != "none"]
     yield from table(rows)

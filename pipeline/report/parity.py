@@ -1,4 +1,4 @@
-"""NumPy beside Keras: how far apart the two backends are in every metric and every weight, and what each costs."""
+"""NumPy beside Keras: how much the two backends differ in every metric and every weight, and what each costs."""
 
 from __future__ import annotations
 
@@ -10,32 +10,36 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.config.schema import flatten
+from pipeline.drawing.plot_data import Floats
 from pipeline.points.point import Point
 from pipeline.report.published.reproduction import BACKENDS, Results
 from pipeline.system.wording import table
 
+# Knobs that always differ between the backends, and decide no number.
 OWN_KNOBS = ("backend.", "results", "tracking.")
-"""Knobs that tell the backends apart and decide no number."""
+# Metrics of single weights. The table leaves them out, as the arrays that they belong to are compared as a whole.
 SINGLE_WEIGHTS = ("weights/weight", "weights/bias", "weights/layer_")
-"""Metrics of single weights; their arrays are compared too."""
+Kind = Literal["absolute", "relative", "ratio"]
 
 
 class Parity(NamedTuple):
-    """One comparison of a study's two backends. A row of parity.csv.
+    """One comparison of the two backends on a study. A row of parity.csv.
 
     Attributes:
-        study: over all of its points that both backends trained.
+        study: the study; all of its points that both backends trained are compared.
         quantity: a metric, an array of weights, or `seconds`.
-        kind: `absolute`: the largest |numpy - keras|; `relative`: the largest |numpy - keras| / max(|numpy|, |keras|);
-            `ratio`: keras / numpy.
+        kind: `absolute`, the largest |numpy - keras|; `relative`, the largest |numpy - keras| / max(|numpy|, |keras|);
+            `ratio`, keras / numpy.
         value: that difference or ratio.
-        point, epoch: where it was found; empty for a ratio.
-        numpy, keras: what they had there; for `seconds` their training time over all points.
+        point: the point with the largest difference; empty for a ratio.
+        epoch: the epoch of the largest difference; None for a ratio.
+        numpy: NumPy's number at that point and epoch; for `seconds`, its training time over all points.
+        keras: the same for Keras.
     """
 
     study: str
     quantity: str
-    kind: Literal["absolute", "relative", "ratio"]
+    kind: Kind
     value: float
     point: str
     epoch: int | None
@@ -44,132 +48,173 @@ class Parity(NamedTuple):
 
 
 def pairs(results: Results, study: str) -> list[tuple[Point, Point]]:
-    """The points of a study that both backends trained: NumPy's and Keras'."""
-    mine, theirs = (results.get(study, {}).get(backend, []) for backend in BACKENDS)
-    others = {point.name: point for point in theirs}
-    return [(point, others[point.name]) for point in mine if point.name in others]
+    """Pair the points of a study that both backends trained: NumPy's point, then Keras' point of the same name."""
+    backends = results.get(study, {})
+    keras = {point.name: point for point in backends.get("keras", [])}
+    return [(point, keras[point.name]) for point in backends.get("numpy", []) if point.name in keras]
 
 
 def parity(results: Results, study: str) -> list[Parity]:
-    """Compare a study's backends.
+    """Compare the two backends on a study.
 
-    Metrics are compared at every epoch at which both recorded them; a point that diverged has none from there on.
+    Metrics are compared at every epoch at which both backends recorded them; a point that diverged has none after that.
     Weights are compared at the last snapshot that both took while they were finite and neither had diverged.
 
     Returns:
-        For each metric the largest absolute and the largest relative difference, for each array of weights the
-        largest absolute one, and the ratio of the seconds; nothing where no point was trained by both.
+        For each metric the largest absolute and the largest relative difference, for each array of weights the largest
+        absolute difference, and the ratio of the training times. Empty if no point was trained by both backends.
     """
     both = pairs(results, study)
-    compared = [row for one, other in both for row in (*_metrics(study, one, other), *_weights(study, one, other))]
     largest: dict[tuple[str, str], Parity] = {}
-    for row in compared:
-        kept = largest.setdefault((row.quantity, row.kind), row)
-        largest[row.quantity, row.kind] = max(kept, row, key=lambda one: one.value)
-    rows = [*largest.values()]
+    for one, other in both:
+        for row in (*_metrics(study, one, other), *_weights(study, one, other)):
+            kept = largest.setdefault((row.quantity, row.kind), row)
+            largest[row.quantity, row.kind] = max(kept, row, key=lambda compared: compared.value)
+    rows = list(largest.values())
     if both:
-        seconds = [sum(point.outcome.seconds for point in points) for points in zip(*both, strict=True)]
-        ratio = seconds[1] / seconds[0] if seconds[0] else math.inf
-        rows.append(Parity(study, "seconds", "ratio", ratio, "", None, *seconds))
+        numpy_seconds = sum(one.outcome.seconds for one, _ in both)
+        keras_seconds = sum(other.outcome.seconds for _, other in both)
+        ratio = math.inf
+        if numpy_seconds:
+            ratio = keras_seconds / numpy_seconds
+        rows.append(Parity(study, "seconds", "ratio", ratio, "", None, numpy_seconds, keras_seconds))
     return rows
 
 
 def _metrics(study: str, one: Point, other: Point) -> Iterator[Parity]:
-    recorded = set(other.history.names())
     for name in one.history.names():
-        if name not in recorded:
+        epochs, mine, theirs = _at_common_epochs(one, other, name)
+        if not len(epochs):
             continue
-        epochs, mine = one.history.series(name)
-        their_epochs, theirs = other.history.series(name)
-        common, places, their_places = np.intersect1d(epochs, their_epochs, return_indices=True)
-        if not len(common):
-            continue
-        a, b = mine[places], theirs[their_places]
-        apart, size = np.abs(a - b), np.maximum(np.abs(a), np.abs(b))
-        relative = np.divide(apart, size, out=np.zeros_like(apart), where=size > 0)
-        yield _largest(study, name, "absolute", apart, one.name, common, a, b)
-        yield _largest(study, name, "relative", relative, one.name, common, a, b)
+        compared: dict[Kind, Floats] = {
+            "absolute": np.abs(mine - theirs),
+            "relative": _relative_differences(mine, theirs),
+        }
+        for kind, differences in compared.items():
+            worst = int(np.argmax(differences))
+            yield Parity(
+                study=study,
+                quantity=name,
+                kind=kind,
+                value=float(differences[worst]),
+                point=one.name,
+                epoch=int(epochs[worst]),
+                numpy=float(mine[worst]),
+                keras=float(theirs[worst]),
+            )
+
+
+def _at_common_epochs(one: Point, other: Point, metric: str) -> tuple[NDArray[np.int64], Floats, Floats]:
+    """Return the epochs at which both points recorded a metric, and its values there: three arrays (epochs,)."""
+    epochs, values = one.history.series(metric)
+    other_epochs, other_values = other.history.series(metric)
+    common, indices, other_indices = np.intersect1d(epochs, other_epochs, return_indices=True)
+    return common, values[indices], other_values[other_indices]
+
+
+def _relative_differences(mine: Floats, theirs: Floats) -> Floats:
+    """|mine - theirs| / max(|mine|, |theirs|), (epochs,): symmetric in the two, and at most 2; 0 where both are 0."""
+    size = np.maximum(np.abs(mine), np.abs(theirs))
+    differences: Floats = np.divide(np.abs(mine - theirs), size, out=np.zeros_like(size), where=size > 0)
+    return differences
 
 
 def _weights(study: str, one: Point, other: Point) -> Iterator[Parity]:
-    mine, theirs = one.history.snapshots, other.history.snapshots
+    mine = one.history.snapshots
+    theirs = other.history.snapshots
+    # The last snapshot of a point that diverged may be finite but meaningless: 1e30 beside 3.
     end = min((point.outcome.epochs for point in (one, other) if point.diverged), default=math.inf)
     common = [
-        epoch for epoch in mine if epoch in theirs and epoch < end and all(map(_finite, (mine[epoch], theirs[epoch])))
+        epoch for epoch in mine if epoch in theirs and epoch < end and _finite(mine[epoch]) and _finite(theirs[epoch])
     ]
     if not common:
         return
     last = max(common)
     for name, array in mine[last].items():
-        if theirs[last].get(name, np.empty(0)).shape != array.shape:
+        their_array = theirs[last].get(name)
+        if their_array is None or their_array.shape != array.shape:
             continue
-        a, b = (weights[last][name].astype(np.float64).ravel() for weights in (mine, theirs))
-        yield _largest(study, name, "absolute", np.abs(a - b), one.name, np.full(a.shape, last), a, b)
+        # Both in float64, so that the difference of two float32 weights is not rounded a second time.
+        a = array.astype(np.float64).ravel()
+        b = their_array.astype(np.float64).ravel()
+        differences = np.abs(a - b)
+        worst = int(np.argmax(differences))
+        yield Parity(
+            study=study,
+            quantity=name,
+            kind="absolute",
+            value=float(differences[worst]),
+            point=one.name,
+            epoch=last,
+            numpy=float(a[worst]),
+            keras=float(b[worst]),
+        )
 
 
 def _finite(weights: Mapping[str, NDArray[np.floating]]) -> bool:
     return all(bool(np.isfinite(array).all()) for array in weights.values())
 
 
-def _largest(
-    study: str,
-    quantity: str,
-    kind: Literal["absolute", "relative"],
-    differences: NDArray[np.floating],
-    point: str,
-    epochs: NDArray[np.integer],
-    mine: NDArray[np.floating],
-    theirs: NDArray[np.floating],
-) -> Parity:
-    place = int(np.argmax(differences))
-    return Parity(study, quantity, kind, float(differences[place]), point, int(epochs[place]),
-                  float(mine[place]), float(theirs[place]))  # fmt: skip
-
-
 def parity_lines(results: Results) -> list[str]:
-    """The section on the two backends in Markdown: a table of differences, what the configs say, a table of costs."""
+    """Write the section on the two backends as Markdown: differences, where the configs differ, and costs."""
     compared = {study: rows for study in results if (rows := parity(results, study))}
     if not compared:
         return ["No point was trained by both backends."]
     both = {study: pairs(results, study) for study in compared}
-    alike = {study: rows for study, rows in compared.items() if any(not _unlike(*pair) for pair in both[study])}
+    # The size of a difference means nothing where the backends were told to compute different things, as the gradient
+    # by finite differences and by backpropagation. Such studies get a sentence instead of a column.
+    comparable = {
+        study: rows
+        for study, rows in compared.items()
+        if any(not _different_knobs(one, other) for one, other in both[study])
+    }
     lines = [
-        "The largest difference between the two backends over all points of a study and all recorded epochs, and in "
-        "brackets the largest relative to the larger of the two numbers. A point that diverged counts up to there. "
-        "Weights: the largest difference in the last snapshot that both took. [parity.csv](parity.csv) says at which "
-        "point and epoch each was found.",
+        "The largest difference between the two backends over all points of a study and all recorded epochs. In "
+        "brackets, the largest difference relative to the larger of the two numbers. A point that diverged is compared "
+        "up to that epoch. Weights are compared in the last snapshot that both backends took. [parity.csv](parity.csv) "
+        "lists the point and the epoch of each difference.",
         "",
     ]
-    if alike:
-        lines += [*table(_differences(alike)), ""]
+    if comparable:
+        lines += [*table(_difference_rows(comparable)), ""]
     sentences = [f"- {sentence}" for study in compared for sentence in _sentences(study, both[study])]
     if sentences:
         lines += [*sentences, ""]
     lines += [
-        "Where the training loss differs most, and the seconds of training, over the points that both trained:",
+        "Where the training loss differs most, and the training times in seconds, over the points that both backends "
+        "trained:",
         "",
     ]
-    return lines + table(_costs(compared, both))
+    return lines + table(_cost_rows(compared, both))
 
 
-def _differences(rows: Mapping[str, Sequence[Parity]]) -> list[list[str]]:
-    """A row for each quantity, a column for each study."""
-    compared = {(row.study, row.quantity, row.kind): row.value for members in rows.values() for row in members}
-    names = dict.fromkeys(name for _, name, kind in compared if kind == "absolute")
-    shown = sorted((name for name in names if not name.startswith(SINGLE_WEIGHTS)), key=lambda n: n.startswith("layer"))
+def _difference_rows(rows: Mapping[str, Sequence[Parity]]) -> list[list[str]]:
+    """Return a header, and a row for each quantity with a column for each study."""
+    values = {(row.study, row.quantity, row.kind): row.value for members in rows.values() for row in members}
+    names = dict.fromkeys(quantity for _, quantity, kind in values if kind == "absolute")
+    shown = [name for name in names if not name.startswith(SINGLE_WEIGHTS)]
+    # Metrics first, then weights; the sort keeps the order within both.
+    shown.sort(key=lambda name: name.startswith("layer"))
     lines = [["", *rows]]
     for name in shown:
-        cells = []
-        for study in rows:
-            absolute, relative = (compared.get((study, name, kind)) for kind in ("absolute", "relative"))
-            bracket = "" if relative is None or not absolute else f" ({relative:.2g})"
-            cells.append("" if absolute is None else f"{absolute:.2g}{bracket}")
+        cells = [
+            _difference_cell(values.get((study, name, "absolute")), values.get((study, name, "relative")))
+            for study in rows
+        ]
         lines.append([name, *cells])
     return lines
 
 
-def _unlike(one: Point, other: Point) -> list[str]:
-    """The knobs that decide numbers and that the two backends were not given alike."""
+def _difference_cell(absolute: float | None, relative: float | None) -> str:
+    if absolute is None:
+        return ""
+    if relative is None or absolute == 0:
+        return f"{absolute:.2g}"
+    return f"{absolute:.2g} ({relative:.2g})"
+
+
+def _different_knobs(one: Point, other: Point) -> list[str]:
+    """Name the knobs that decide numbers and have different values on the two backends."""
     theirs = dict(flatten(other.config))
     return [
         f"{key} is {value} on NumPy and {theirs.get(key)} on Keras"
@@ -179,15 +224,19 @@ def _unlike(one: Point, other: Point) -> list[str]:
 
 
 def _sentences(study: str, both: Sequence[tuple[Point, Point]]) -> Iterator[str]:
-    """Which points are not the same computation on both backends, and which diverged on one of them only."""
+    """Say which points are different computations on the two backends, and which diverged on only one of them."""
     found: dict[str, list[str]] = {}
     for one, other in both:
-        for difference in _unlike(one, other):
+        for difference in _different_knobs(one, other):
             found.setdefault(difference, []).append(f"`{one.name}`")
-    told = " is not in the table" if all(_unlike(*pair) for pair in both) else ""
+    subject = study
+    if all(_different_knobs(one, other) for one, other in both):
+        subject = f"{study} is not in the table"
     for difference, names in found.items():
-        where = "at every point" if len(names) == len(both) else f"at {', '.join(names)}"
-        yield f"{study}{told}: {difference}, {where}, which is not the same computation."
+        where = "every point"
+        if len(names) < len(both):
+            where = ", ".join(names)
+        yield f"{subject}: {difference}, at {where}, so the two backends compute different things."
     for one, other in both:
         if one.diverged != other.diverged:
             yield f"{study}: `{one.name}` {_ended(one)} on NumPy and {_ended(other)} on Keras."
@@ -200,38 +249,50 @@ def _ended(point: Point) -> str:
     return f"diverged after {outcome.diverged_step:,} updates"
 
 
-def _costs(compared: Mapping[str, Sequence[Parity]], both: Mapping[str, Sequence[object]]) -> list[list[str]]:
-    """A row for each study: where the backends are furthest apart, their seconds and the ratio."""
+def _cost_rows(compared: Mapping[str, Sequence[Parity]], both: Mapping[str, Sequence[object]]) -> list[list[str]]:
+    """Return a header, and a row for each study: its largest difference of the loss, and the training times."""
     lines = [
         ["study", "points", "differs most at", "training loss, numpy and keras", "seconds, numpy and keras", "ratio"]
     ]
     for study, rows in compared.items():
         by_kind = {(row.quantity, row.kind): row for row in rows}
-        loss, seconds = by_kind.get(("train/loss", "absolute")), by_kind["seconds", "ratio"]
-        where = ["", ""]
+        loss = by_kind.get(("train/loss", "absolute"))
+        seconds = by_kind["seconds", "ratio"]
+        where = ""
+        losses = ""
         if loss is not None and loss.value:
-            where = [f"`{loss.point}`, epoch {loss.epoch:,}", f"{loss.numpy:.4g} and {loss.keras:.4g}"]
-        lines.append([study, str(len(both[study])), *where, f"{seconds.numpy:.2f} and {seconds.keras:.2f}",
-                      f"{seconds.value:.3g}"])  # fmt: skip
+            where = f"`{loss.point}`, epoch {loss.epoch:,}"
+            losses = f"{loss.numpy:.4g} and {loss.keras:.4g}"
+        times = f"{seconds.numpy:.2f} and {seconds.keras:.2f}"
+        lines.append([study, str(len(both[study])), where, losses, times, f"{seconds.value:.3g}"])
     return lines
 
 
 def parity_table(results: Results, study: str) -> list[str]:
-    """How far apart the backends are at each point of a study, as Markdown; nothing where none is trained by both.
+    """Write how much the backends differ at each point of a study, as a Markdown table.
 
-    A row for each point that both trained: the largest relative difference of the training loss over the epochs, and
-    the last loss of each.
+    Each row has the largest relative difference of the training loss over the epochs that both recorded, and the loss
+    of each backend at the last of these epochs.
+
+    Returns:
+        The lines of the table; none if no point was trained by both backends.
     """
     rows = [["point", "largest relative difference of the training loss", "at epoch", *BACKENDS]]
-    for mine, theirs in pairs(results, study):
-        steps, one = mine.history.series("train/loss")
-        their_steps, other = theirs.history.series("train/loss")
-        common, at, there = np.intersect1d(steps, their_steps, return_indices=True)
-        if not len(common):
+    for one, other in pairs(results, study):
+        epochs, mine, theirs = _at_common_epochs(one, other, "train/loss")
+        if not len(epochs):
             continue
-        a, b = one[at], other[there]
-        size = np.maximum(np.abs(a), np.abs(b))
-        apart = np.divide(np.abs(a - b), size, out=np.zeros_like(size), where=size > 0)
-        place = int(np.argmax(apart))
-        rows.append([f"`{mine.name}`", f"{apart[place]:.2g}", f"{common[place]:,}", f"{a[-1]:.4g}", f"{b[-1]:.4g}"])
-    return table(rows) if len(rows) > 1 else []
+        differences = _relative_differences(mine, theirs)
+        worst = int(np.argmax(differences))
+        rows.append(
+            [
+                f"`{one.name}`",
+                f"{differences[worst]:.2g}",
+                f"{epochs[worst]:,}",
+                f"{mine[-1]:.4g}",
+                f"{theirs[-1]:.4g}",
+            ]
+        )
+    if len(rows) == 1:
+        return []
+    return table(rows)

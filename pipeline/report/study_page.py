@@ -1,12 +1,13 @@
 """A page of the report on one study: question, picture, sentences, tables, and how it is run.
 
-Every sentence is computed; what was not run is said to be not run.
+Every sentence is computed. A backend that was not run is reported as not run.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
+from pipeline.points.point import Point
 from pipeline.report.parity import parity_table
 from pipeline.report.published.reproduction import BACKENDS
 from pipeline.studies.grids import METRIC_NAMES, Backends, recorded
@@ -15,53 +16,76 @@ from pipeline.studies.questions import QUESTIONS
 from pipeline.system.wording import table
 
 PARITY = (
-    "At each point that both trained, over its epochs. [The overview](../README.md#numpy-beside-keras) says where "
-    "the two are not given the same computation."
+    "Each point that both backends trained, compared over its epochs. [The overview](../README.md#numpy-beside-keras) "
+    "lists the points at which the two compute different things."
 )
+# The command line that trained a study on a backend.
 Commands = Mapping[tuple[str, str], str]
-"""What was typed to train a study on a backend."""
 
 
 def study_page(study: str, backends: Backends, commands: Commands) -> str:
-    """The page of a study as Markdown. Its picture, STUDY.png, lies beside it, the overview a folder above.
+    """Write the page of a study as Markdown. Its picture, STUDY.png, is beside it, and the overview a folder above.
 
     Args:
-        study: its name.
-        backends: its points by backend; none where it was not run.
-        commands: where a backend has none, the page names the one that trains the study as `conf/experiment/` has it.
+        study: the name of the study.
+        backends: its points by backend; empty if it was not run.
+        commands: the command lines by study and backend. For a backend without one, the page names the command that
+            trains the study as `conf/experiment/` describes it.
     """
     lines = [f"# {study}", "", "[All studies](../README.md), [what the words mean](../README.md#what-the-words-mean)"]
-    lines += ["", QUESTIONS[study]] if study in QUESTIONS else []
-    lines += ["", *(_findings(study, backends) if backends else ["Not run."])]
-    return "\n".join([*lines, "", "## How to run it", "", *_how_to_run(study, backends, commands)]) + "\n"
+    if study in QUESTIONS:
+        lines += ["", QUESTIONS[study]]
+    lines.append("")
+    if backends:
+        lines += _findings(study, backends)
+    else:
+        lines.append("Not run.")
+    lines += ["", "## How to run it", "", *_how_to_run(study, backends, commands)]
+    return "\n".join(lines) + "\n"
 
 
 def _findings(study: str, backends: Backends) -> Iterator[str]:
+    """The picture, the sentences, the tables of the study's kind, and all points."""
     yield f"![{study}]({study}.png)"
     yield ""
     for sentence in _sentences(backends):
         yield f"- {sentence}"
     first = next(iter(backends.values()))
     kind = study_kind(first)
+    # The sentences of such a kind, for instance of maps, say all there is to say of each point: it needs no table.
     if kind.single:
         return
-    apart = parity_table({study: backends}, study)
-    sections = [*kind.sections(first), ("NumPy beside Keras", [PARITY, "", *apart] if apart else [])]
-    for heading, section in sections:
+    differences = parity_table({study: backends}, study)
+    parity_section = []
+    if differences:
+        parity_section = [PARITY, "", *differences]
+    for heading, section in (*kind.sections(first), ("NumPy beside Keras", parity_section)):
         if section:
             yield from ("", f"## {heading}", "", *section)
     count = sum(map(len, backends.values()))
+    # Folded, as a grid has hundreds of points. Markdown inside of HTML needs the empty lines.
     yield ""
-    yield f"<details><summary>The {count} point{'s' if count > 1 else ''}</summary>"
+    yield f"<details><summary>The {_counted(count, 'point')}</summary>"
     yield ""
     yield from _points_table(backends)
     yield ""
     yield "</details>"
 
 
+def _counted(number: int, noun: str) -> str:
+    return f"{number} {_plural(noun, number)}"
+
+
+def _plural(noun: str, number: int) -> str:
+    if number == 1:
+        return noun
+    return f"{noun}s"
+
+
 def _how_to_run(study: str, backends: Backends, commands: Commands) -> Iterator[str]:
-    """The commands that trained what the page shows, and the one that writes it."""
+    """The commands that trained the points on the page, and the command that writes the page."""
     yield "```sh"
+    # A study that was not run is shown with the command for the first backend only.
     for backend in backends or BACKENDS[:1]:
         own = f"python -m pipeline.train experiment={study} backend={backend} results=results/{study}/{backend}"
         yield commands.get((study, backend)) or own
@@ -69,11 +93,15 @@ def _how_to_run(study: str, backends: Backends, commands: Commands) -> Iterator[
     yield "```"
     if study in QUESTIONS:
         yield ""
-        yield f"The grid is written down in `conf/experiment/{study}.yaml`."
+        yield f"The grid is defined in `conf/experiment/{study}.yaml`."
 
 
 def untrained_words(backends: Backends) -> str:
-    """What stands where a backend has not trained a study that others have trained, or none."""
+    """Return what the report says of a backend that has not trained a study.
+
+    Args:
+        backends: the study's points on the other backends, if any: their kind may run on NumPy only.
+    """
     return next((study_kind(points).untrained for points in backends.values()), NETWORKS.untrained)
 
 
@@ -81,37 +109,52 @@ def _points_table(backends: Backends) -> list[str]:
     points = [point for members in backends.values() for point in members]
     metrics = [name for name in METRIC_NAMES if recorded(points, name)]
     sized = any(point.hidden_size is not None for point in points)
-    rows = [["point", "backend", "rate", *(["hidden size"] if sized else []), "diagnosis",
-             *(METRIC_NAMES[name] for name in metrics), "seconds", "evidence"]]  # fmt: skip
-    for point in points:
-        final = {} if point.diverged else point.outcome.final
-        values = [f"{final[name]:.4g}" if name in final else "" for name in metrics]
-        size = ["" if point.hidden_size is None else str(point.hidden_size)] if sized else []
-        rows.append([f"`{point.name}`", point.config.backend.name, f"{point.learning_rate:g}", *size,
-                     point.diagnosis.label, *values, f"{point.outcome.seconds:.2f}",
-                     point.diagnosis.evidence])  # fmt: skip
-    plain = all(len(point.name.split()) <= 1 + sized for point in points)
-    return table([row[1:] for row in rows] if plain else rows)
+    rate_and_size = ["rate"]
+    if sized:
+        rate_and_size.append("hidden size")
+    headings = ["point", "backend", *rate_and_size, "diagnosis"]
+    headings += [METRIC_NAMES[name] for name in metrics]
+    rows = [[*headings, "seconds", "evidence"]]
+    rows += [_point_row(point, metrics, sized) for point in points]
+    # A name that holds no more knobs than these columns show repeats them, and is left out.
+    if all(len(point.name.split()) <= len(rate_and_size) for point in points):
+        rows = [row[1:] for row in rows]
+    return table(rows)
+
+
+def _point_row(point: Point, metrics: Sequence[str], sized: bool) -> list[str]:
+    row = [f"`{point.name}`", point.config.backend.name, f"{point.learning_rate:g}"]
+    if sized:
+        row.append(str(point.hidden_size or ""))
+    row.append(point.diagnosis.label)
+    for name in metrics:
+        # The last finite metrics of a point that diverged are no result; its diagnosis says what happened.
+        if point.diverged or name not in point.outcome.final:
+            row.append("")
+        else:
+            row.append(f"{point.outcome.final[name]:.4g}")
+    return [*row, f"{point.outcome.seconds:.2f}", point.diagnosis.evidence]
 
 
 def _sentences(backends: Backends) -> Iterator[str]:
-    """What was trained, and what it says; what both backends say alike is said once."""
+    """Say what was trained and what it shows. A sentence that is the same on both backends is written once."""
     for backend in BACKENDS:
+        # A kind that only NumPy trains is not missing on Keras.
         if backend not in backends and untrained_words(backends) == NETWORKS.untrained:
             yield f"{backend}: {NETWORKS.untrained}."
-    said: dict[str, list[str]] = {}
+    by_sentence: dict[str, list[str]] = {}
     for backend, points in backends.items():
         epochs = sorted({point.config.training.epochs for point in points})
-        count = f"{len(points)} point{'s' if len(points) > 1 else ''}"
-        asked = ", ".join(f"{number:,}" for number in epochs)
-        for sentence in (f"{count}, {asked} epoch{'s' if epochs[-1] > 1 else ''}.", *answers(points)):
-            said.setdefault(sentence, []).append(backend)
-    for sentence, by in said.items():
-        yield f"{', '.join(by)}: {sentence}"
+        listed = ", ".join(f"{number:,}" for number in epochs)
+        trained = f"{_counted(len(points), 'point')}, {listed} {_plural('epoch', epochs[-1])}."
+        for sentence in (trained, *answers(points)):
+            by_sentence.setdefault(sentence, []).append(backend)
+    for sentence, names in by_sentence.items():
+        yield f"{', '.join(names)}: {sentence}"
     (first, mine), *others = backends.items()
     for second, theirs in others:
-        named = {point.name: point.diagnosis.label for point in theirs}
+        labels = {point.name: point.diagnosis.label for point in theirs}
         for point in mine:
             label = point.diagnosis.label
-            if named.get(point.name, label) != label:
-                yield f"`{point.name}`: {first} {label}, {second} {named[point.name]}."
+            if labels.get(point.name, label) != label:
+                yield f"`{point.name}`: {first} {label}, {second} {labels[point.name]}."

@@ -17,7 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from pipeline.backends.shared.history import History
 from pipeline.points.point import Point, outcome_of
-from pipeline.report.published.reproduction import Results, cells, read_spreads
+from pipeline.report.published.reproduction import Key, Results, cells, read_spreads
 from pipeline.rounding import measure, moved, numbers, rounding, spread, train_moved
 from pipeline.system.errors import LabError
 from pipeline.system.project import PROJECT
@@ -25,7 +25,7 @@ from tests.support.hostile import refuses_without_results
 from tests.support.trained import config, sweep, write_results
 
 PUBLISHED = PROJECT / "published"
-KEY = ("three_bits", "error", 4, 10.0, "iteration 0")
+KEY = Key("three_bits", "error", 4, 10.0, "iteration 0")
 floats32 = arrays(np.float32, (3, 2), elements=st.floats(-(2.0**100), 2.0**100, width=32))
 floats64 = arrays(np.float64, (3, 2), elements=st.floats(-1e300, 1e300))
 

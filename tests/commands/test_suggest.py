@@ -58,7 +58,7 @@ def test_a_point_says_what_it_suggests() -> None:
     [
         ([], "There are no results"),
         ([range_point(np.linspace(1, 3, 40).tolist())], "suggests no rate"),
-        ([range_point([1.0, 2.0])], "is no range test"),
+        ([range_point([1.0, 2.0])], "is not a range test"),
     ],
 )
 def test_a_folder_that_suggests_nothing_says_so(tmp_path: Path, points: list[Point], said: str) -> None:

@@ -137,17 +137,19 @@ def line() -> dict[str, list[Point]]:
     return {"numpy": sweep(common, rates), "keras": sweep([*common, "backend=keras"], rates)}
 
 
-def test_the_report_says_which_points_are_another_computation_and_which_diverged(line: dict[str, list[Point]]) -> None:
+def test_the_report_says_which_points_are_different_computations_and_which_diverged(
+    line: dict[str, list[Point]],
+) -> None:
     text = "\n".join(parity_lines({"line_y3x": line}))
     step = line["keras"][1].outcome.diverged_step
     assert (
         "- line_y3x is not in the table: gradient is finite_difference on NumPy and backpropagation on Keras, "
-        "at every point, which is not the same computation."
+        "at every point, so the two backends compute different things."
     ) in text
     ended = f"`learning_rate=1` stayed finite for 60 epochs on NumPy and diverged after {step} updates on Keras."
     assert f"- line_y3x: {ended}" in text
     assert "`learning_rate=0.01`" not in text
-    assert text.count("not the same computation") == 1
+    assert text.count("compute different things") == 1
     assert "| train/loss |" not in text
     assert "| line_y3x | 2 | `learning_rate=1`, epoch " in text
 

@@ -15,6 +15,7 @@ from pipeline.points.point import Point, outcome_of
 from pipeline.report.published.reproduction import (
     ROUNDING_COLUMNS,
     Cell,
+    Key,
     cells,
     digits_that_agree,
     find_point,
@@ -167,7 +168,7 @@ def test_verdicts(change: dict[str, Any], verdict: str) -> None:
 
 
 def test_a_measured_spread_is_put_beside_its_number_on_both_backends() -> None:
-    key = ("three_bits", "error", 4, 10.0, "iteration 10000")
+    key = Key("three_bits", "error", 4, 10.0, "iteration 10000")
     points = {"three_bits": {"numpy": [finished_three_bits()], "keras": [finished_three_bits()]}}
     found = cells(points, PUBLISHED, {key: (0.003, 0.004)})
     beside = [cell for cell in found if cell.rounding_smallest is not None or cell.rounding_largest is not None]
@@ -191,8 +192,8 @@ def test_spreads_are_read_under_the_keys_of_their_cells(tmp_path: Path) -> None:
         'line_y3x,final weight,,0.01,"layer 0, row 1, column 0",3,-2.5,-2.5,-2.5,0.0,',
     )
     assert read_spreads(file) == {
-        ("three_bits", "error", 32, 10.0, "iteration 10000"): (0.25, 0.5),
-        ("line_y3x", "final weight", None, 0.01, "layer 0, row 1, column 0"): (-2.5, -2.5),
+        Key("three_bits", "error", 32, 10.0, "iteration 10000"): (0.25, 0.5),
+        Key("line_y3x", "final weight", None, 0.01, "layer 0, row 1, column 0"): (-2.5, -2.5),
     }
     assert read_spreads(tmp_path / "none.csv") == {}
 

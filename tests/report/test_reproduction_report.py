@@ -15,7 +15,7 @@ SPREAD: dict[str, Any] = {"rounding_smallest": 0.99, "rounding_largest": 1.02}
 NARROW: dict[str, Any] = {"rounding_smallest": 1.0, "rounding_largest": 1.00001}
 
 
-def text(*cells: Cell) -> str:
+def section_of(*cells: Cell) -> str:
     return "\n".join(reproduction_lines(cells))
 
 
@@ -33,72 +33,73 @@ def test_verdicts_are_counted_by_quantity_and_backend_in_the_order_of_merit() ->
 
 
 def test_where_everything_agrees_no_rounding_is_spoken_of() -> None:
-    told = text(AGREES, NOT_RUN)
-    assert "- numpy: 1 of 1 numbers agree on every printed digit, or exactly." in told
-    assert "- keras: not run." in told
-    assert "not agree" not in told
-    assert "| point |" not in told
+    section = section_of(AGREES, NOT_RUN)
+    assert "- numpy: 1 of 1 numbers agree: counts exactly, the others on every printed digit." in section
+    assert "- keras: not run." in section
+    assert "not agree" not in section
+    assert "| point |" not in section
 
 
 def test_a_number_within_its_spread_is_said_to_be_decided_by_rounding() -> None:
     keras = OFF._replace(backend="keras", value=0.995, **SPREAD)
-    told = text(OFF._replace(**SPREAD), keras, AGREES)
-    assert "1 printed number does not agree on every backend." in told
-    assert "spreads it by 3 % of the printed number." in told
-    assert "- In 1 of 1 cases that covers the printed number and the ones seen: rounding decides them." in told
-    assert "does not explain" not in told
-    assert "measured:" not in told
+    section = section_of(OFF._replace(**SPREAD), keras, AGREES)
+    assert "1 printed number does not agree on every backend." in section
+    assert "spreads it by 3% of the printed number." in section
+    explained = "this range contains the printed number and those computed here: rounding decides them."
+    assert f"- In 1 of 1 cases, {explained}" in section
+    assert "does not explain" not in section
+    assert "not measured" not in section
     row = "| three_bits, rate 10, hidden size 32 | error, iteration 10000 | 1 | 1.01 | 0.995 | 0.99 to 1.02 "
-    assert told.count(row + "| within rounding |") == 1
+    assert section.count(row + "| within rounding |") == 1
 
 
 def test_a_number_outside_of_its_spread_is_not_excused() -> None:
     other = OFF._replace(place="iteration 20000")
-    told = text(OFF._replace(**SPREAD), other._replace(**NARROW))
-    assert "2 printed numbers do not agree on every backend." in told
-    assert "spreads them by 0.001 % to 3 % of the printed number." in told
-    assert "- In 1 of 2 cases that covers" in told
-    assert "- In 1 of 2 cases it does not: rounding does not explain the difference." in told
-    alone = text(OFF._replace(**NARROW))
+    section = section_of(OFF._replace(**SPREAD), other._replace(**NARROW))
+    assert "2 printed numbers do not agree on every backend." in section
+    assert "spreads them by 0.001% to 3% of the printed number." in section
+    assert "- In 1 of 2 cases, this range contains" in section
+    assert "- In 1 of 2 cases, it does not: rounding does not explain the difference." in section
+    alone = section_of(OFF._replace(**NARROW))
     assert "rounding decides" not in alone
-    assert "- In 1 of 1 cases it does not" in alone
+    assert "- In 1 of 1 cases, it does not" in alone
     assert "| 1 to 1.00001 | differs |" in alone
 
 
 def test_a_number_that_only_one_backend_keeps_within_its_spread_is_a_difference() -> None:
-    told = text(OFF._replace(**SPREAD), OFF._replace(backend="keras", value=7.0, **SPREAD))
-    assert "- In 1 of 1 cases it does not" in told
-    assert "| numpy: within rounding, keras: differs |" in told
+    section = section_of(OFF._replace(**SPREAD), OFF._replace(backend="keras", value=7.0, **SPREAD))
+    assert "- In 1 of 1 cases, it does not" in section
+    assert "| numpy: within rounding, keras: differs |" in section
 
 
 def test_a_spread_that_was_not_measured_is_said_to_be_missing() -> None:
-    told = text(OFF, OFF._replace(backend="keras"), OFF._replace(place="iteration 20000", **SPREAD))
-    assert "1 printed number does not agree, and how far rounding spreads such numbers was not measured" in told
-    assert "`python -m pipeline.rounding` does." in told
-    assert "| not measured | differs |" in told
-    assert "In 1 of 1 cases that covers" in told
+    section = section_of(OFF, OFF._replace(backend="keras"), OFF._replace(place="iteration 20000", **SPREAD))
+    assert "1 printed number does not agree, and the range that rounding gives was not measured: " in section
+    assert "`python -m pipeline.rounding` measures it." in section
+    assert "| not measured | differs |" in section
+    assert "In 1 of 1 cases, this range contains" in section
 
 
 def test_a_backend_that_agrees_stands_beside_the_one_that_does_not() -> None:
     right = OFF._replace(backend="keras", value=1.0, relative_difference=0.0, digits="12", **SPREAD)
-    told = text(OFF._replace(**SPREAD), right)
-    assert "| numpy: within rounding, keras: reproduced |" in told
-    assert "| 1 | 1.01 | 1 |" in told
-    assert "- In 1 of 1 cases that covers" in told
+    section = section_of(OFF._replace(**SPREAD), right)
+    assert "| numpy: within rounding, keras: reproduced |" in section
+    assert "| 1 | 1.01 | 1 |" in section
+    assert "- In 1 of 1 cases, this range contains" in section
 
 
 @pytest.mark.parametrize(("digits", "shown"), [("2", "0.123457"), ("6", "0.12345679"), ("11", "0.123456789012")])
 def test_numbers_are_shown_with_two_digits_more_than_agree(digits: str, shown: str) -> None:
-    assert f"| {shown} |" in text(OFF._replace(value=0.1234567890123, digits=digits))
+    assert f"| {shown} |" in section_of(OFF._replace(value=0.1234567890123, digits=digits))
 
 
 def test_the_furthest_off_are_shown_in_the_order_of_the_text() -> None:
     off = [OFF._replace(place=f"iteration {n}", relative_difference=0.001 * (n % 7 + 1)) for n in range(12)]
-    told = text(*off)
-    shown = [line.split(" | ")[1] for line in told.splitlines() if line.startswith("| three_bits")]
-    assert f"The {WORST} that are furthest off:" in told
+    section = section_of(*off)
+    shown = [line.split(" | ")[1] for line in section.splitlines() if line.startswith("| three_bits")]
+    assert f"The {WORST} numbers that differ most:" in section
     assert shown == [f"error, iteration {n}" for n in (2, 3, 4, 5, 6, 9, 10, 11)]
-    assert "The others:" in text(*off[:WORST])
+    assert "The numbers that do not agree:" in section_of(*off[:WORST])
 
 
 def test_statements_keep_their_order_and_their_backends_together() -> None:

@@ -1,4 +1,4 @@
-"""The printed numbers and statements beside the ones seen, as Markdown."""
+"""The printed numbers and statements beside those computed here, as Markdown."""
 
 from __future__ import annotations
 
@@ -11,116 +11,165 @@ from pipeline.report.published.reproduction import BACKENDS, Cell, Key, Verdict
 from pipeline.report.published.statements import Statement
 from pipeline.system.wording import table
 
+# How many of the numbers that do not agree are shown; reproduction.csv has all of them.
 WORST = 8
+CELL_HEAD = ["point", "number", "printed", *BACKENDS, "range with moved weights", "verdict"]
 
 
 def reproduction_lines(cells: Sequence[Cell]) -> Iterator[str]:
-    """The section on the printed numbers: verdicts, the numbers that do not agree, and what rounding says of them."""
+    """Write the section on the printed numbers: verdicts, what rounding explains, and the numbers furthest off."""
     yield (
-        "`reproduced`: the number agrees on every printed digit (12 for errors, 8 decimals for weights, 2 decimals for "
-        "weights after one epoch), a count exactly. `within rounding`: it does not, but both the printed number and "
-        "the one seen lie between the smallest and the largest that came out when the point was trained again, many "
-        "times, with each initial weight moved by one unit in the last place (`python -m pipeline.rounding`)."
+        "`reproduced`: the number agrees on every printed digit (12 digits for errors, 8 decimals for weights, 2 "
+        "decimals for weights after one epoch); a count agrees exactly. `within rounding`: the printed number and the "
+        "number computed here differ, but both lie in the range that came out when the point was trained again many "
+        "times, each time with every initial weight moved by one unit in the last place "
+        "(`python -m pipeline.rounding`)."
     )
     yield ""
     yield from table(verdict_table(cells))
     yield ""
     for backend in BACKENDS:
-        seen = [cell for cell in cells if cell.backend == backend and cell.value is not None]
-        agree = sum(cell.agrees for cell in seen)
-        yield (
-            f"- {backend}: {agree} of {len(seen)} numbers agree on every printed digit, or exactly."
-            if seen
-            else f"- {backend}: not run."
-        )
+        computed = [cell for cell in cells if cell.backend == backend and cell.value is not None]
+        if computed:
+            agreeing = sum(cell.agrees for cell in computed)
+            yield (
+                f"- {backend}: {agreeing} of {len(computed)} numbers agree: counts exactly, the others on every "
+                "printed digit."
+            )
+        else:
+            yield f"- {backend}: not run."
     off = [cell for cell in cells if cell.value is not None and not cell.agrees]
     for sentence in _rounding_sentences(off):
         yield f"- {sentence}"
     yield ""
+    yield from _worst(cells, off)
+
+
+def _worst(cells: Sequence[Cell], off: Sequence[Cell]) -> Iterator[str]:
+    """Write the table of the numbers that are furthest off; nothing if all agree."""
     numbers = dict.fromkeys(cell.key for cell in off)
-    if numbers:
-        furthest = sorted(off, key=lambda cell: -(cell.relative_difference or 0))
-        worst = list(dict.fromkeys(cell.key for cell in furthest))[:WORST]
-        yield "The others:" if len(numbers) == len(worst) else f"The {WORST} that are furthest off:"
-        yield ""
-        shown = ([cell for cell in cells if cell.key == key] for key in numbers if key in worst)
-        yield from table([CELL_HEAD, *map(_cell_row, shown)])
-        yield ""
+    if not numbers:
+        return
+    # A printed number that is off on both backends counts once, with its larger difference.
+    furthest = sorted(off, key=lambda cell: -(cell.relative_difference or 0))
+    worst = list(dict.fromkeys(cell.key for cell in furthest))[:WORST]
+    if len(worst) == len(numbers):
+        yield "The numbers that do not agree:"
+    else:
+        yield f"The {WORST} numbers that differ most:"
+    yield ""
+    # In the order of the texts, each beside the number of a backend that does agree.
+    shown = [[cell for cell in cells if cell.key == key] for key in numbers if key in worst]
+    yield from table([CELL_HEAD, *map(_cell_row, shown)])
+    yield ""
 
 
 def verdict_table(cells: Sequence[Cell]) -> list[list[str]]:
-    """How many cells have which verdict: a header, then quantity, verdict and a count for each backend."""
+    """Count the verdicts: a header, then rows of quantity, verdict and the count of each backend."""
     counts = Counter((cell.quantity, cell.verdict, cell.backend) for cell in cells)
     rows = [["quantity", "verdict", *BACKENDS]]
-    for kind in dict.fromkeys(cell.quantity for cell in cells):
+    for quantity in dict.fromkeys(cell.quantity for cell in cells):
+        # In the order of `Verdict`, from best to worst.
         for verdict in get_args(Verdict):
-            if any(counts[kind, verdict, backend] for backend in BACKENDS):
-                rows.append([kind, verdict, *(str(counts[kind, verdict, backend]) for backend in BACKENDS)])
+            numbers = [counts[quantity, verdict, backend] for backend in BACKENDS]
+            if any(numbers):
+                rows.append([quantity, verdict, *map(str, numbers)])
     return rows
 
 
 def _rounding_sentences(off: Sequence[Cell]) -> Iterator[str]:
-    """What the measured spread says of the numbers that do not agree."""
+    """Say what the measured range explains of the numbers that do not agree."""
     numbers: dict[Key, list[Cell]] = {}
     for cell in off:
         numbers.setdefault(cell.key, []).append(cell)
+    # The range belongs to the printed number, so it is the same in the cells of both backends.
     spreads = {key: _relative_spread(same[0]) for key, same in numbers.items()}
     measured = {key: spread for key, spread in spreads.items() if spread is not None}
     if measured:
-        least, most = (f"{100 * spread:.2g} %" for spread in (min(measured.values()), max(measured.values())))
+        # One backend outside of the range is enough for a difference that rounding does not explain.
         within = sum(all(cell.verdict == "within rounding" for cell in numbers[key]) for key in measured)
+        outside = len(measured) - within
         yield (
-            f"{_count(len(measured))} not agree on every backend. Training again from initial weights that are moved "
-            f"by one unit in the last place spreads {'it' if len(measured) == 1 else 'them'} by "
-            f"{least if least == most else f'{least} to {most}'} of the printed number."
+            f"{_count(len(measured))} not agree on every backend. Training again, with every initial weight moved by "
+            f"one unit in the last place, {_spread_words(list(measured.values()))} of the printed number."
         )
         cases = f"of {len(measured)} cases"
         if within:
-            yield f"In {within} {cases} that covers the printed number and the ones seen: rounding decides them."
-        if within < len(measured):
-            yield f"In {len(measured) - within} {cases} it does not: rounding does not explain the difference."
-    if len(measured) < len(numbers):
+            yield (
+                f"In {within} {cases}, this range contains the printed number and those computed here: rounding "
+                "decides them."
+            )
+        if outside:
+            yield f"In {outside} {cases}, it does not: rounding does not explain the difference."
+    unmeasured = len(numbers) - len(measured)
+    if unmeasured:
         yield (
-            f"{_count(len(numbers) - len(measured))} not agree, and how far rounding spreads such numbers was not "
-            "measured: `python -m pipeline.rounding` does."
+            f"{_count(unmeasured)} not agree, and the range that rounding gives was not measured: "
+            "`python -m pipeline.rounding` measures it."
         )
 
 
+def _spread_words(spreads: Sequence[float]) -> str:
+    """Say how far the numbers spread, with two digits: `spreads it by 3%`, `spreads them by 1.4% to 1.6%`."""
+    least = f"{100 * min(spreads):.2g}%"
+    most = f"{100 * max(spreads):.2g}%"
+    verb = "spreads them by"
+    if len(spreads) == 1:
+        verb = "spreads it by"
+    if least == most:
+        return f"{verb} {least}"
+    return f"{verb} {least} to {most}"
+
+
 def _relative_spread(cell: Cell) -> float | None:
-    """The measured spread as a share of the printed number; None where it was not measured."""
+    """Return the measured range as a share of the printed number; None if it was not measured."""
     if cell.rounding_smallest is None or cell.rounding_largest is None:
         return None
-    width = cell.rounding_largest - cell.rounding_smallest
-    return width / abs(cell.published) if cell.published else math.inf
+    if cell.published == 0:
+        return math.inf
+    return (cell.rounding_largest - cell.rounding_smallest) / abs(cell.published)
 
 
 def _count(numbers: int) -> str:
-    return f"{numbers} printed number does" if numbers == 1 else f"{numbers} printed numbers do"
-
-
-CELL_HEAD = ["point", "number", "printed", *BACKENDS, "with moved weights", "verdict"]
+    if numbers == 1:
+        return "1 printed number does"
+    return f"{numbers} printed numbers do"
 
 
 def _cell_row(same: Sequence[Cell]) -> list[str]:
-    """One printed number beside those of the backends, with two digits more than agree."""
+    """Write one printed number beside those of the backends.
+
+    Args:
+        same: the cells of that number, one for each backend.
+    """
     one = same[0]
-    size = "" if one.hidden_size is None else f", hidden size {one.hidden_size}"
+    point = f"{one.study}, rate {one.learning_rate:g}"
+    if one.hidden_size is not None:
+        point += f", hidden size {one.hidden_size}"
+    # Two digits more than agree show where the numbers part; 6 to 12 in all keep the columns readable.
     agreeing = max((int(cell.digits) for cell in same if cell.digits.isdigit()), default=0)
-    form = f".{min(max(agreeing + 2, 6), 12)}g"
-    seen = {cell.backend: format(cell.value, form) for cell in same if cell.value is not None}
-    verdicts = {cell.backend: cell.verdict for cell in same}
-    smallest, largest = one.rounding_smallest, one.rounding_largest
-    spread = "not measured" if smallest is None or largest is None else f"{smallest:{form}} to {largest:{form}}"
-    verdict = ", ".join(f"{backend}: {verdict}" for backend, verdict in verdicts.items())
-    return [f"{one.study}, rate {one.learning_rate:g}{size}", f"{one.quantity}, {one.place}",
-            format(one.published, form), *(seen.get(backend, "") for backend in BACKENDS), spread,
-            one.verdict if len(set(verdicts.values())) == 1 else verdict]  # fmt: skip
+    digits = min(max(agreeing + 2, 6), 12)
+    values = {cell.backend: f"{cell.value:.{digits}g}" for cell in same if cell.value is not None}
+    spread = "not measured"
+    if one.rounding_smallest is not None and one.rounding_largest is not None:
+        spread = f"{one.rounding_smallest:.{digits}g} to {one.rounding_largest:.{digits}g}"
+    verdict: str = one.verdict
+    if any(cell.verdict != verdict for cell in same):
+        verdict = ", ".join(f"{cell.backend}: {cell.verdict}" for cell in same)
+    return [
+        point,
+        f"{one.quantity}, {one.place}",
+        f"{one.published:.{digits}g}",
+        *(values.get(backend, "") for backend in BACKENDS),
+        spread,
+        verdict,
+    ]
 
 
 def statement_lines(statements: Sequence[Statement]) -> list[str]:
-    """The table of what the texts say in words, each statement's backends one below the other."""
-    rows = [["study", "the text says", "judged by", "backend", "verdict", "seen"]]
+    """Write the table of what the texts say in words, with the backends of a statement below each other."""
     order = list(dict.fromkeys((one.study, one.text) for one in statements))
-    for one in sorted(statements, key=lambda one: order.index((one.study, one.text))):
-        rows.append([one.study, one.text, one.rule, one.backend, one.verdict, one.seen])
+    together = sorted(statements, key=lambda one: order.index((one.study, one.text)))
+    rows = [["study", "the text says", "judged by", "backend", "verdict", "observed"]]
+    rows += [[one.study, one.text, one.rule, one.backend, one.verdict, one.seen] for one in together]
     return table(rows)

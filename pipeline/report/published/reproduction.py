@@ -1,4 +1,4 @@
-"""The numbers that the texts print, each beside the number seen here, the digits on which they agree, and a verdict."""
+"""The numbers that the texts print, each beside the number computed here, the digits that agree, and a verdict."""
 
 from __future__ import annotations
 
@@ -13,50 +13,67 @@ from pipeline.points.point import Point
 from pipeline.system.files import readable
 from pipeline.system.formats import read_rows
 
+# Trained points by study and backend.
 Results = Mapping[str, Mapping[str, Sequence[Point]]]
-"""Trained points by study and backend."""
-
 Verdict = Literal["reproduced", "within rounding", "differs", "not run"]
-Key = tuple[str, str, int | None, float, str]
-"""Which printed number: study, quantity, hidden size, learning rate, place."""
-Spreads = Mapping[Key, tuple[float, float]]
-"""The smallest and the largest number that rounding was seen to make of a printed one."""
 
 BACKENDS = ("numpy", "keras")
+# The seed that the texts use.
 SEED = 1
-"""The texts' own seed."""
+# How many digits or decimals the texts print, and after how many epochs they print the weights.
 ERROR_DIGITS = 12
 WEIGHT_DECIMALS = 8
 FINAL_WEIGHTS_AFTER = 60_000
+# line_y3x: the weight after one epoch by rate, printed with two decimals.
 FIRST_WEIGHTS = {0.01: 0.45, 0.1: 4.5, 1.0: 45.0}
-"""line_y3x: the weight after one epoch by rate, printed with two decimals."""
 
 FILES = {
     "three_bits.csv": ("hidden_size", "learning_rate", "iteration", "error"),
     "three_bits_final_weights.csv": ("learning_rate", "layer", "row", "column", "weight"),
     "three_bits_direction_changes.csv": ("learning_rate", "layer", "row", "column", "count"),
 }
+# The columns of these files that hold whole numbers.
+WHOLE = {"hidden_size", "iteration", "layer", "row", "column", "count"}
+# The columns of rounding.csv, which pipeline.rounding writes.
 ROUNDING_COLUMNS = ("study", "quantity", "model.hidden_size", "optimizer.learning_rate", "place", "networks",
                     "smallest", "largest", "median", "relative_spread", "control")  # fmt: skip
-"""Of the table that pipeline.rounding writes."""
-WHOLE = {"hidden_size", "iteration", "layer", "row", "column", "count"}
+
+
+class Key(NamedTuple):
+    """What identifies a printed number, whichever backend it is compared with.
+
+    Attributes:
+        study: the study of the point.
+        quantity: `error`, `final weight`, `direction changes` or `weight after one epoch`.
+        hidden_size: of the point; None without a hidden layer.
+        learning_rate: of the point.
+        place: which of the point's numbers it is, for instance `iteration 10000` or `layer 0, row 1, column 2`.
+    """
+
+    study: str
+    quantity: str
+    hidden_size: int | None
+    learning_rate: float
+    place: str
+
+
+# The smallest and the largest number that rounding made of a printed one.
+Spreads = Mapping[Key, tuple[float, float]]
 
 
 class Cell(NamedTuple):
-    """One printed number and the one seen.
+    """One printed number beside the number computed here. A row of reproduction.csv.
 
     Attributes:
-        study, backend: where it was looked for.
-        quantity: what kind of number: `error`, `final weight`, `direction changes`, `weight after one epoch`.
-        hidden_size, learning_rate: of the point.
-        place: which of the point's numbers: an iteration, or a weight.
-        value: seen; None where there is no such point, or it did not train that far.
-        published: printed.
+        study, quantity, hidden_size, learning_rate, place: as in `Key`.
+        backend: the backend that computed the number.
+        value: the number computed here; None if there is no such point, or if it did not train that far.
+        published: the printed number.
         relative_difference: |value - published| / |published|.
-        digits: on how many digits they agree; `exact` or `not exact` for a count; `not run`.
+        digits: on how many digits the two agree; `exact` or `not exact` for a count; `not run` without a value.
         printed_digits: how many significant digits the text prints; None for a count.
-        rounding_smallest, rounding_largest: between which the number lies when the initial weights are moved by one
-            unit in the last place (pipeline.rounding); None where that was not measured.
+        rounding_smallest, rounding_largest: the range in which the number lies when the initial weights are moved by
+            one unit in the last place (pipeline.rounding); None if it was not measured.
     """
 
     study: str
@@ -75,60 +92,73 @@ class Cell(NamedTuple):
 
     @property
     def key(self) -> Key:
-        """What it shares with the same printed number on another backend."""
-        return self.study, self.quantity, self.hidden_size, self.learning_rate, self.place
+        """Which printed number this is; the cell of the other backend has the same key."""
+        return Key(self.study, self.quantity, self.hidden_size, self.learning_rate, self.place)
 
     @property
     def agrees(self) -> bool:
-        """Whether the count is exact, or the number agrees on every printed digit."""
+        """Whether a count is exact, or a number agrees on every printed digit."""
         return self.digits in ("exact", str(self.printed_digits))
 
     @property
     def verdict(self) -> Verdict:
-        """`reproduced`: the two agree; `within rounding`: they do not, and both lie in the measured spread."""
+        """`reproduced` if the two numbers agree; otherwise `within rounding` if both lie in the measured range."""
         if self.value is None:
             return "not run"
         if self.agrees:
             return "reproduced"
-        smallest, largest = self.rounding_smallest, self.rounding_largest
-        if smallest is None or largest is None:
+        if self.rounding_smallest is None or self.rounding_largest is None:
             return "differs"
-        both = min(self.value, self.published), max(self.value, self.published)
-        return "within rounding" if smallest <= both[0] and both[1] <= largest else "differs"
+        low = min(self.value, self.published)
+        high = max(self.value, self.published)
+        if self.rounding_smallest <= low and high <= self.rounding_largest:
+            return "within rounding"
+        return "differs"
 
 
 def relative_difference(value: float, published: float) -> float:
-    """|value - published| / |published|; 0 where both are 0, inf where only the published one is."""
+    """|value - published| / |published|; 0 if both are 0, inf if only the published number is."""
     if value == published:
         return 0.0
-    return abs(value - published) / abs(published) if published else math.inf
+    if published == 0:
+        return math.inf
+    return abs(value - published) / abs(published)
 
 
 def digits_that_agree(value: float, published: float, printed: int) -> int:
-    """On how many significant digits two numbers agree: floor(-log10(relative difference)), 0 to `printed`.
+    """Count the significant digits on which two numbers agree: floor(-log10(relative difference)), 0 to `printed`.
 
     A value that rounds to the printed number agrees on all of its digits.
 
     Args:
-        value: what was seen, finite.
-        published: what is printed.
+        value: the number computed here.
+        published: the number that the text prints.
         printed: how many significant digits the text prints.
+
+    Example:
+        >>> digits_that_agree(0.00225381368217, 0.00224922117381, printed=12)
+        2
     """
+    # Rounding comes first: 0.4549 is printed as 0.45, but the formula alone finds that only one digit agrees.
     if f"{value:.{printed - 1}e}" == f"{published:.{printed - 1}e}":
         return printed
     difference = relative_difference(value, published)
-    return min(math.floor(-math.log10(difference)), printed) if difference < 1 else 0
+    # NaN too ends here: no comparison with it is true.
+    if not difference < 1:
+        return 0
+    return min(math.floor(-math.log10(difference)), printed)
 
 
 def significant(published: float, decimals: int) -> int:
-    """How many significant digits a number has when it is printed with `decimals` decimals; at least 1."""
+    """Return how many significant digits a number has that is printed with `decimals` decimals; at least 1."""
     if published == 0:
         return 1
+    # floor(log10) + 1 is the number of digits before the decimal point; it is negative for 0.00123.
     return max(math.floor(math.log10(abs(published))) + 1 + decimals, 1)
 
 
 def find_point(results: Results, study: str, backend: str, rate: float, size: int | None) -> Point | None:
-    """The point of a study that has this rate and hidden size and the texts' seed and optimizer."""
+    """Find the point of a study with this rate and hidden size, and with the texts' seed and optimizer."""
     for point in results.get(study, {}).get(backend, []):
         config = point.config
         same = math.isclose(point.learning_rate, rate) and point.hidden_size == size
@@ -138,41 +168,36 @@ def find_point(results: Results, study: str, backend: str, rate: float, size: in
 
 
 def cells(results: Results, published: Path, spreads: Spreads | None = None) -> list[Cell]:
-    """Every printed number of all tables, once for each backend.
+    """Compare every number that the texts print with each backend.
 
     Args:
         results: trained points.
-        published: folder of the tables of printed numbers.
-        spreads: what rounding makes of them, as `read_spreads` gives it.
+        published: the folder of the tables of printed numbers.
+        spreads: what rounding makes of the numbers, from `read_spreads`.
 
     Raises:
-        LabError: a table of published numbers is missing or has other columns.
+        LabError: a table of printed numbers is missing or has other columns.
     """
     tables = {name: _read_table(published / name, columns) for name, columns in FILES.items()}
-    found = [
-        cell
-        for backend in BACKENDS
-        for cell in (
-            *_errors(results, backend, tables["three_bits.csv"]),
-            *_final_weights(results, backend, tables["three_bits_final_weights.csv"]),
-            *_direction_changes(results, backend, tables["three_bits_direction_changes.csv"]),
-            *_first_weights(results, backend),
-        )
-    ]
+    found: list[Cell] = []
+    for backend in BACKENDS:
+        found += _errors(results, backend, tables["three_bits.csv"])
+        found += _final_weights(results, backend, tables["three_bits_final_weights.csv"])
+        found += _direction_changes(results, backend, tables["three_bits_direction_changes.csv"])
+        found += _first_weights(results, backend)
     measured = spreads or {}
-    return [
-        cell._replace(rounding_smallest=measured[cell.key][0], rounding_largest=measured[cell.key][1])
-        if cell.key in measured
-        else cell
-        for cell in found
-    ]
+    for index, cell in enumerate(found):
+        if cell.key in measured:
+            smallest, largest = measured[cell.key]
+            found[index] = cell._replace(rounding_smallest=smallest, rounding_largest=largest)
+    return found
 
 
 def read_spreads(file: Path) -> Spreads:
-    """Read the table that pipeline.rounding writes; nothing was measured where there is none.
+    """Read rounding.csv, which pipeline.rounding writes; empty if the file does not exist.
 
     Raises:
-        LabError: it is another table, or cannot be read.
+        LabError: the file is another table, or cannot be read.
     """
     if not file.exists():
         return {}
@@ -184,84 +209,91 @@ def read_spreads(file: Path) -> Spreads:
         spreads = {}
         for row in read_rows(file.read_bytes(), ROUNDING_COLUMNS):
             size = int(row["model.hidden_size"]) if row["model.hidden_size"] else None
-            key = (row["study"], row["quantity"], size, float(row["optimizer.learning_rate"]), row["place"])
-            smallest, largest = float(row["smallest"]), float(row["largest"])
+            key = Key(row["study"], row["quantity"], size, float(row["optimizer.learning_rate"]), row["place"])
+            smallest = float(row["smallest"])
+            largest = float(row["largest"])
+            # The difference is inf or NaN if either end is.
             if not (math.isfinite(largest - smallest) and smallest <= largest):
-                raise ValueError(f"no range from {smallest} to {largest}")
-            spreads[key] = smallest, largest
+                raise ValueError(f"{smallest} to {largest} is not a range")
+            spreads[key] = (smallest, largest)
     return spreads
 
 
 def metric_at(point: Point | None, metric: str, step: int) -> float | None:
-    """A metric's value at an epoch; None where it was not recorded."""
+    """Return a metric's value at an epoch; None without a point, or if it was not recorded then."""
     if point is None:
         return None
     steps, values = point.history.series(metric)
-    there = np.flatnonzero(steps == step)
-    return float(values[there[0]]) if len(there) else None
+    indices = np.flatnonzero(steps == step)
+    if not len(indices):
+        return None
+    return float(values[indices[0]])
 
 
 def _errors(results: Results, backend: str, rows: Sequence[Mapping[str, float]]) -> Iterator[Cell]:
     for row in rows:
-        rate, size, iteration = row["learning_rate"], int(row["hidden_size"]), int(row["iteration"])
-        point = find_point(results, "three_bits", backend, rate, size)
+        iteration = int(row["iteration"])
+        key = Key("three_bits", "error", int(row["hidden_size"]), row["learning_rate"], f"iteration {iteration}")
+        point = find_point(results, "three_bits", backend, key.learning_rate, key.hidden_size)
         value = metric_at(point, "train/mean_absolute_error", iteration)
-        place = f"iteration {iteration}"
-        yield _cell("three_bits", backend, "error", size, rate, place, value, row["error"], ERROR_DIGITS)
+        yield _cell(key, backend, value, row["error"], ERROR_DIGITS)
 
 
 def _final_weights(results: Results, backend: str, rows: Sequence[Mapping[str, float]]) -> Iterator[Cell]:
     for row in rows:
-        layer, i, j = int(row["layer"]), int(row["row"]), int(row["column"])
-        point = find_point(results, "three_bits", backend, row["learning_rate"], 4)
-        snapshot = point.history.snapshots.get(FINAL_WEIGHTS_AFTER) if point else None
-        weights = snapshot.get(f"layer_{layer}/weights") if snapshot else None
-        there = weights is not None and i < weights.shape[0] and j < weights.shape[1]
-        value = float(weights[i, j]) if weights is not None and there else None
-        place, printed = f"layer {layer}, row {i}, column {j}", significant(row["weight"], WEIGHT_DECIMALS)
-        rate = row["learning_rate"]
-        yield _cell("three_bits", backend, "final weight", 4, rate, place, value, row["weight"], printed)
+        layer, i, j = (int(row[name]) for name in ("layer", "row", "column"))
+        key = Key("three_bits", "final weight", 4, row["learning_rate"], f"layer {layer}, row {i}, column {j}")
+        point = find_point(results, "three_bits", backend, key.learning_rate, key.hidden_size)
+        value = None
+        if point is not None:
+            weights = point.history.snapshots.get(FINAL_WEIGHTS_AFTER, {}).get(f"layer_{layer}/weights")
+            if weights is not None and i < weights.shape[0] and j < weights.shape[1]:
+                value = float(weights[i, j])
+        yield _cell(key, backend, value, row["weight"], significant(row["weight"], WEIGHT_DECIMALS))
 
 
 def _direction_changes(results: Results, backend: str, rows: Sequence[Mapping[str, float]]) -> Iterator[Cell]:
     for row in rows:
-        layer, i, j = int(row["layer"]), int(row["row"]), int(row["column"])
-        point = find_point(results, "three_bits", backend, row["learning_rate"], 4)
-        counts = point.history.tables.get("direction_changes", []) if point else []
-        trained = point is not None and point.outcome.epochs == FINAL_WEIGHTS_AFTER
-        seen = [c["count"] for c in counts if (c["layer"], c["row"], c["column"]) == (layer, i, j) and trained]
-        place = f"layer {layer}, row {i}, column {j}"
-        value, rate = seen[0] if seen else None, row["learning_rate"]
-        yield _cell("three_bits", backend, "direction changes", 4, rate, place, value, row["count"], None)
+        layer, i, j = (int(row[name]) for name in ("layer", "row", "column"))
+        key = Key("three_bits", "direction changes", 4, row["learning_rate"], f"layer {layer}, row {i}, column {j}")
+        point = find_point(results, "three_bits", backend, key.learning_rate, key.hidden_size)
+        value = None
+        # Counts of a shorter or longer training are other numbers than the printed ones.
+        if point is not None and point.outcome.epochs == FINAL_WEIGHTS_AFTER:
+            counts = point.history.tables.get("direction_changes", [])
+            of_weight = (c["count"] for c in counts if (c["layer"], c["row"], c["column"]) == (layer, i, j))
+            value = next(of_weight, None)
+        yield _cell(key, backend, value, row["count"], printed=None)
 
 
 def _first_weights(results: Results, backend: str) -> Iterator[Cell]:
-    for rate, printed in FIRST_WEIGHTS.items():
-        value = metric_at(find_point(results, "line_y3x", backend, rate, None), "weights/weight", 1)
-        digits = significant(printed, decimals=2)
-        yield _cell("line_y3x", backend, "weight after one epoch", None, rate, "epoch 1", value, printed, digits)
+    for rate, published in FIRST_WEIGHTS.items():
+        key = Key("line_y3x", "weight after one epoch", None, rate, "epoch 1")
+        value = metric_at(find_point(results, "line_y3x", backend, rate, size=None), "weights/weight", step=1)
+        yield _cell(key, backend, value, published, significant(published, decimals=2))
 
 
-def _cell(
-    study: str,
-    backend: str,
-    quantity: str,
-    size: int | None,
-    rate: float,
-    place: str,
-    value: float | None,
-    published: float,
-    printed: int | None,
-) -> Cell:
-    """A cell with its difference; `printed` significant digits, None for a count."""
-    if value is None:
-        return Cell(study, backend, quantity, size, rate, place, None, published, None, "not run", printed)
-    if printed is None:
-        digits = "exact" if value == published else "not exact"
-    else:
-        digits = str(digits_that_agree(value, published, printed))
-    difference = relative_difference(value, published)
-    return Cell(study, backend, quantity, size, rate, place, value, published, difference, digits, printed)
+def _cell(key: Key, backend: str, value: float | None, published: float, printed: int | None) -> Cell:
+    """Compare a number with the printed one, which has `printed` significant digits, or None for a count."""
+    difference = None
+    digits = "not run"
+    if value is not None:
+        difference = relative_difference(value, published)
+        if printed is not None:
+            digits = str(digits_that_agree(value, published, printed))
+        elif value == published:
+            digits = "exact"
+        else:
+            digits = "not exact"
+    return Cell(
+        **key._asdict(),
+        backend=backend,
+        value=value,
+        published=published,
+        relative_difference=difference,
+        digits=digits,
+        printed_digits=printed,
+    )
 
 
 def _read_table(file: Path, columns: Sequence[str]) -> list[dict[str, float]]:
@@ -273,7 +305,7 @@ def _read_table(file: Path, columns: Sequence[str]) -> list[dict[str, float]]:
         rows = [{name: float(row[name]) for name in columns} for row in read_rows(file.read_bytes(), columns)]
         for row in rows:
             if not all(map(math.isfinite, row.values())):
-                raise ValueError(f"a value that is not a number: {row}")
+                raise ValueError(f"a value that is not a finite number: {row}")
             if any(row[name] < 0 or row[name] != int(row[name]) for name in WHOLE.intersection(row)):
-                raise ValueError(f"a place that is not a whole number: {row}")
+                raise ValueError(f"a position or a count that is not a whole number from 0: {row}")
     return rows

@@ -1,4 +1,4 @@
-"""What the texts say in words, each held against numbers by a rule that is written beside it."""
+"""The statements that the texts make in words, each judged on numbers by a rule that is printed beside it."""
 
 from __future__ import annotations
 
@@ -20,15 +20,27 @@ from pipeline.system.wording import short
 Verdict = Literal["holds", "differs", "not run"]
 ERROR = "train/mean_absolute_error"
 THREE_BITS_RATES = (0.001, 0.01, 0.1, 1.0, 10.0, 100.0, 1000.0)
-LINE_EPOCHS, THREE_BITS_EPOCHS, MNIST_EPOCHS = 1000, 60_000, 20
-"""Shorter training than this says nothing about a statement."""
+# A shorter training than this says nothing about a statement.
+LINE_EPOCHS = 1000
+THREE_BITS_EPOCHS = 60_000
+MNIST_EPOCHS = 20
+# A weight has settled once it stays this close to its target, as a share of the target.
 SETTLED = 0.01
+# The cross-entropy of guessing: ten classes, all equally likely.
 GUESSING = math.log(10)
-"""Cross-entropy of ten equally likely classes."""
 
 
 class Statement(NamedTuple):
-    """A sentence of a text, how it is judged, the verdict, and what was seen."""
+    """A statement of the texts, and what became of it here.
+
+    Attributes:
+        study: the study that the statement is about.
+        backend: the backend that it is judged on, or `recorded` for a recorded run.
+        text: the statement.
+        rule: how it is judged.
+        verdict: whether the numbers follow the rule.
+        seen: these numbers, in words; empty if it was not run.
+    """
 
     study: str
     backend: str
@@ -38,12 +50,24 @@ class Statement(NamedTuple):
     seen: str
 
 
+class _Line(NamedTuple):
+    """The training of a line study at one rate.
+
+    Attributes:
+        weights: the weight at every epoch, (epochs,); NaN at the end of a training that diverged.
+        ended: how training ended, in words.
+    """
+
+    weights: Floats
+    ended: str
+
+
 def statements(results: Results, recorded: Mapping[float, Mapping[str, Series]] | None = None) -> list[Statement]:
-    """Every printed statement, once for each backend; the MNIST ones for a recorded long run too.
+    """Judge every statement on each backend; those on MNIST also on a recorded long run.
 
     Args:
         results: trained points.
-        recorded: metrics by rate of a recorded MNIST run, as `read_recorded` gives them.
+        recorded: metrics by rate of a recorded MNIST run, from `read_recorded`.
     """
     found: list[Statement] = []
     for backend in BACKENDS:
@@ -51,15 +75,17 @@ def statements(results: Results, recorded: Mapping[float, Mapping[str, Series]] 
         found += _line_y3x(results, backend)
         found += _three_bits(results, backend)
         found += _mnist(_mnist_series(results, backend), backend)
-    return found + (_mnist(recorded, "recorded") if recorded else [])
+    if recorded:
+        found += _mnist(recorded, "recorded")
+    return found
 
 
 def read_recorded(file: Path) -> dict[float, dict[str, Series]]:
-    """Metrics by learning rate of a recorded run: a CSV file of learning_rate, epoch and metrics.
+    """Read the metrics of a recorded run by learning rate, from a CSV file of learning_rate, epoch and metrics.
 
     Raises:
         DamagedError: the file is not such a table.
-        LabError: it cannot be read for another reason.
+        LabError: the file cannot be read for another reason.
     """
     with readable(
         f"The recorded run in {file}",
@@ -67,118 +93,160 @@ def read_recorded(file: Path) -> dict[float, dict[str, Series]]:
         "test/accuracy",
         fix="restore the file from git, or delete it",
     ):
+        # An empty cell is a metric that was not recorded at that epoch.
         rows = [{name: float(value) for name, value in row.items() if value} for row in read_rows(file.read_bytes())]
-        places = [row.get(key, math.nan) for row in rows for key in ("learning_rate", "epoch")]
-        if not rows or not all(map(math.isfinite, places)):
-            raise ValueError("no rows, or a rate or an epoch that is not a number")
+        keys = [row.get(name, math.nan) for row in rows for name in ("learning_rate", "epoch")]
+        if not rows or not all(map(math.isfinite, keys)):
+            raise ValueError("there are no rows, or a rate or an epoch is not a number")
         by_rate: dict[float, dict[str, Series]] = {}
         for rate in sorted({row["learning_rate"] for row in rows}):
             mine = [row for row in rows if row["learning_rate"] == rate]
             names = [name for name in rows[0] if name not in ("learning_rate", "epoch")]
+            # The names come from the first row, in which the cell of the training loss may be empty.
             by_rate[rate] = {name: _series(mine, name) for name in dict.fromkeys([*names, "train/loss"])}
     return by_rate
 
 
 def _series(rows: Sequence[Mapping[str, float]], name: str) -> Series:
-    there = [(row["epoch"], row[name]) for row in rows if name in row]
-    return np.array([epoch for epoch, _ in there]), np.array([value for _, value in there])
+    recorded = [(row["epoch"], row[name]) for row in rows if name in row]
+    return np.array([epoch for epoch, _ in recorded]), np.array([value for _, value in recorded])
 
 
 def _judge(study: str, backend: str, text: str, rule: str, holds: bool | None, seen: str) -> Statement:
-    verdict: Verdict = "not run" if holds is None else "holds" if holds else "differs"
-    return Statement(study, backend, text, rule, verdict, seen if holds is not None else "")
+    """Make a statement with its verdict; `holds` is None if the points that it is judged on were not trained."""
+    if holds is None:
+        return Statement(study, backend, text, rule, "not run", "")
+    if holds:
+        return Statement(study, backend, text, rule, "holds", seen)
+    return Statement(study, backend, text, rule, "differs", seen)
 
 
-def _line(results: Results, study: str, backend: str, rate: float) -> tuple[Floats, str] | None:
-    """The weight over all epochs, and how it ended in words; None where it was not trained long enough."""
+def _line(results: Results, study: str, backend: str, rate: float) -> _Line | None:
+    """Find the training of a line study at a rate; None if it was not trained, or not for long enough."""
     point = find_point(results, study, backend, rate, None)
+    # A point that diverged early has shown all that it can.
     if point is None or (point.outcome.epochs < LINE_EPOCHS and not point.diverged):
         return None
     weights = point.history.series("weights/weight")[1]
     if not len(weights):
         return None
     if point.outcome.diverged_step is not None:
-        how = f"diverged after {point.outcome.diverged_step} updates, last finite weight {short(weights[-1])}"
-        return np.append(weights, np.nan), how
-    return weights, f"weight {weights[-1]:,.4f} after {point.outcome.epochs:,} epochs"
+        ended = f"diverged after {point.outcome.diverged_step} updates, last finite weight {short(weights[-1])}"
+        # Histories hold finite values only. With NaN at the end no rule takes the last finite weight for the last one.
+        return _Line(np.append(weights, np.nan), ended)
+    return _Line(weights, f"weight {weights[-1]:,.4f} after {point.outcome.epochs:,} epochs")
 
 
 def _line_y2x(results: Results, backend: str) -> Iterator[Statement]:
-    for rate, claim in ((0.1, True), (0.5, False)):
+    cases = (
+        (0.1, True, "at rate 0.1 the weight converges to 2", "the last weight rounds to 2.00"),
+        (0.5, False, "at rate 0.5 the weight does not converge to 2", "the last weight does not round to 2.00"),
+    )
+    for rate, converges, text, rule in cases:
         line = _line(results, "line_y2x", backend, rate)
-        reached = None if line is None else bool(round(float(line[0][-1]), 2) == 2)
-        text = f"at rate {rate:g} the weight {'converges' if claim else 'does not converge'} to 2"
-        rule = f"the last weight {'rounds' if claim else 'does not round'} to 2.00"
-        holds = None if reached is None else reached == claim
-        yield _judge("line_y2x", backend, text, rule, holds, line[1] if line else "")
+        holds = None
+        seen = ""
+        if line is not None:
+            reached = round(float(line.weights[-1]), 2) == 2
+            holds = reached == converges
+            seen = line.ended
+        yield _judge("line_y2x", backend, text, rule, holds, seen)
 
 
 def _settled(weights: Floats, target: float) -> int:
-    """The first epoch from which on the weight stays within 1 % of its target, or the number of records."""
+    """Return the first epoch from which the weight stays within 1% of its target, or the number of epochs if never."""
+    # Negated, rather than `>`, so that NaN counts as outside.
     outside = np.flatnonzero(~(np.abs(weights - target) <= SETTLED * target))
-    return int(outside[-1]) + 1 if len(outside) else 0
+    if not len(outside):
+        return 0
+    return int(outside[-1]) + 1
 
 
 def _line_y3x(results: Results, backend: str) -> Iterator[Statement]:
-    slow, fast, stuck = (_line(results, "line_y3x", backend, rate) for rate in (0.01, 0.1, 1.0))
-    text, rule = (
-        "at rate 0.01 the weight climbs smoothly to about 3",
-        "the last weight rounds to 3.0, no step falls by > 0.001",
-    )
-    holds, seen = None, ""
-    if slow:
-        falls = float(np.max(-np.diff(slow[0])))
-        holds = bool(round(float(slow[0][-1]), 1) == 3 and falls <= 0.001)
-        seen = f"{slow[1]}; largest fall in one epoch {max(falls, 0):.2g}"
-    yield _judge("line_y3x", backend, text, rule, holds, seen)
+    slow = _line(results, "line_y3x", backend, 0.01)
+    fast = _line(results, "line_y3x", backend, 0.1)
+    yield _climbs_smoothly(backend, slow)
+    yield _settles_sooner(backend, slow, fast)
+    yield _jumps_and_stays(results, backend)
 
+
+def _climbs_smoothly(backend: str, slow: _Line | None) -> Statement:
+    holds = None
+    seen = ""
+    if slow is not None:
+        falls = float(np.max(-np.diff(slow.weights)))
+        holds = round(float(slow.weights[-1]), 1) == 3 and falls <= 0.001
+        seen = f"{slow.ended}; largest fall in one epoch {max(falls, 0):.2g}"
+    text = "at rate 0.01 the weight climbs smoothly to about 3"
+    rule = "the last weight rounds to 3.0, and the weight falls by at most 0.001 in any epoch"
+    return _judge("line_y3x", backend, text, rule, holds, seen)
+
+
+def _settles_sooner(backend: str, slow: _Line | None, fast: _Line | None) -> Statement:
+    holds = None
+    seen = ""
+    if slow is not None and fast is not None:
+        # A change of sign of `weight - 3` is a crossing. Only the first 100 epochs count: close to 3, rounding alone
+        # can change the sign.
+        crossings = int(np.sum(np.diff(np.sign(fast.weights[:100] - 3)) != 0))
+        fast_epoch = _settled(fast.weights, 3)
+        slow_epoch = _settled(slow.weights, 3)
+        holds = crossings >= 2 and fast_epoch < slow_epoch
+        seen = f"{crossings} crossings in 100 epochs; within 1% from epoch {fast_epoch}, at 0.01 from {slow_epoch}"
     text = "at rate 0.1 the weight oscillates, then settles sooner than at 0.01"
-    rule = "it crosses 3 at least twice, and stays within 1 % of 3 from an earlier epoch"
-    holds, seen = None, ""
-    if slow and fast:
-        crossings = int(np.sum(np.diff(np.sign(fast[0][:100] - 3)) != 0))
-        epochs = [_settled(line[0], 3) for line in (fast, slow)]
-        holds = crossings >= 2 and epochs[0] < epochs[1]
-        seen = (
-            f"crosses it {crossings} times in 100 epochs; within 1 % from epoch {epochs[0]}, at 0.01 from {epochs[1]}"
-        )
-    yield _judge("line_y3x", backend, text, rule, holds, seen)
+    rule = "the weight crosses 3 at least twice, and stays within 1% of 3 from an earlier epoch than at 0.01"
+    return _judge("line_y3x", backend, text, rule, holds, seen)
 
-    text = "at rate 1 the weight jumps to a large value and stays there"
-    rule = "it trains to the end above 100 in size, unchanged over the last half"
-    holds, seen = None, ""
-    if stuck:
-        half = stuck[0][len(stuck[0]) // 2 :]
+
+def _jumps_and_stays(results: Results, backend: str) -> Statement:
+    stuck = _line(results, "line_y3x", backend, 1.0)
+    holds = None
+    seen = ""
+    if stuck is not None:
+        # NaN equals nothing, so a training that diverged fails this comparison.
+        half = stuck.weights[len(stuck.weights) // 2 :]
         holds = bool(np.all(half == half[0]) and abs(half[0]) > 100)
+        seen = stuck.ended
         point = find_point(results, "line_y3x", backend, 1.0, None)
-        seen = stuck[1] + (f" (gradient: {point.config.gradient})" if point else "")
-    yield _judge("line_y3x", backend, text, rule, holds, seen)
+        if point is not None:
+            # Whether the weight is stuck or diverges depends on the gradient: by finite differences or exact.
+            seen += f" (gradient: {point.config.gradient})"
+    text = "at rate 1 the weight jumps to a large value and stays there"
+    rule = "the weight does not change in the second half of the training, and is larger than 100 in size"
+    return _judge("line_y3x", backend, text, rule, holds, seen)
 
 
 def _three_bits(results: Results, backend: str) -> Iterator[Statement]:
-    for size in (4, 32):
+    # The errors at which rates 100 and 1000 are stuck, as the texts print them.
+    for size, stuck_at in ((4, {100.0: 0.125, 1000.0: 0.5}), (32, {100.0: 0.5, 1000.0: 0.5})):
         points = [find_point(results, "three_bits", backend, rate, size) for rate in THREE_BITS_RATES]
         ends = {
             point.learning_rate: point.outcome.final.get(ERROR, math.inf)
             for point in points
             if point is not None and point.outcome.epochs >= THREE_BITS_EPOCHS and not point.diverged
         }
-        best = min(ends, key=lambda rate: ends[rate]) if len(ends) == len(THREE_BITS_RATES) else None
-        yield _judge(
-            "three_bits", backend, f"10 is the best rate for hidden size {size}", "smallest last mean absolute error",
-            None if best is None else math.isclose(best, 10), f"{best:g} ({ends[best]:.3g})" if best else "",
-        )  # fmt: skip
-        for rate, where in ((100.0, 0.125 if size == 4 else 0.5), (1000.0, 0.5)):
-            seen = ends.get(rate)
-            yield _judge(
-                "three_bits", backend, f"rate {rate:g} is stuck near {where} with hidden size {size}",
-                f"the last mean absolute error rounds to {where:.3f}",
-                None if seen is None else round(seen, 3) == where, f"{seen:.6g}" if seen is not None else "",
-            )  # fmt: skip
+        holds = None
+        seen = ""
+        # Without one of the rates, the best of the others proves nothing.
+        if len(ends) == len(THREE_BITS_RATES):
+            best = min(ends, key=lambda rate: ends[rate])
+            holds = math.isclose(best, 10)
+            seen = f"{best:g} ({ends[best]:.3g})"
+        text = f"10 is the best rate for hidden size {size}"
+        yield _judge("three_bits", backend, text, "it has the smallest last mean absolute error", holds, seen)
+        for rate, error in stuck_at.items():
+            holds = None
+            seen = ""
+            if rate in ends:
+                holds = round(ends[rate], 3) == error
+                seen = f"{ends[rate]:.6g}"
+            text = f"rate {rate:g} is stuck near {error} with hidden size {size}"
+            rule = f"the last mean absolute error rounds to {error:.3f}"
+            yield _judge("three_bits", backend, text, rule, holds, seen)
 
 
 def _mnist_series(results: Results, backend: str) -> dict[float, dict[str, Series]]:
-    """Metrics by rate of the `mnist` points that trained long enough."""
+    """Return the metrics by rate of the `mnist` points that trained for long enough."""
     by_rate = {}
     for point in results.get("mnist", {}).get(backend, []):
         if point.outcome.epochs >= MNIST_EPOCHS and point.config.seed == SEED and point.config.optimizer.name == "adam":
@@ -191,28 +259,36 @@ def _metrics(point: Point) -> dict[str, Series]:
     return {name: (epochs.astype(np.float64), values) for name, (epochs, values) in series.items() if len(epochs)}
 
 
-def _mnist(by_rate: Mapping[float, Mapping[str, Series]], backend: str) -> list[Statement]:
+def _mnist(by_rate: Mapping[float, Mapping[str, Series]], backend: str) -> Iterator[Statement]:
     losses = {rate: metrics["train/loss"] for rate, metrics in by_rate.items() if "train/loss" in metrics}
-    found = []
+
+    holds = None
+    seen = ""
     accuracy = by_rate.get(0.01, {}).get("test/accuracy")
-    last = float(accuracy[1][-1]) if accuracy else math.nan
-    found.append(_judge(
-        "mnist", backend, "at rate 0.01 the accuracy ends at about 90 % (500 epochs)",
-        "the last test accuracy rounds to 90 % in tens", round(last, 1) == 0.9 if accuracy else None,
-        f"{last:.2%} after {accuracy[0][-1]:g} epochs" if accuracy else "",
-    ))  # fmt: skip
-    both = 0.01 in losses and 0.0001 in losses
-    rough = [roughness(losses[rate][1]) for rate in (0.01, 0.0001)] if both else [0.0, 0.0]
-    found.append(_judge(
-        "mnist", backend, "at rate 0.01 the loss falls less smoothly than at 0.0001",
-        "of the training loss's way from epoch to epoch a larger share goes up", rough[0] > rough[1] if both else None,
-        f"{rough[0]:.2%} against {rough[1]:.2%}",
-    ))  # fmt: skip
-    loss = losses.get(0.1)
-    found.append(_judge(
-        "mnist", backend, "at rate 0.1 the loss hardly falls",
-        f"the last training loss is above 90 % of ln 10 = {GUESSING:.3f}, the loss of guessing",
-        bool(loss[1][-1] > 0.9 * GUESSING) if loss else None,
-        f"{loss[1][0]:.4g} in the first epoch, {loss[1][-1]:.4g} after {loss[0][-1]:g}" if loss else "",
-    ))  # fmt: skip
-    return found
+    if accuracy is not None:
+        epochs, values = accuracy
+        last = float(values[-1])
+        holds = round(last, 1) == 0.9
+        seen = f"{last:.2%} after {epochs[-1]:g} epochs"
+    text = "at rate 0.01 the accuracy ends at about 90% (500 epochs)"
+    yield _judge("mnist", backend, text, "the last test accuracy, rounded to tens of percent, is 90%", holds, seen)
+
+    holds = None
+    seen = ""
+    if 0.01 in losses and 0.0001 in losses:
+        rough = roughness(losses[0.01][1])
+        smooth = roughness(losses[0.0001][1])
+        holds = rough > smooth
+        seen = f"{rough:.2%} against {smooth:.2%}"
+    text = "at rate 0.01 the loss falls less smoothly than at 0.0001"
+    rule = "a larger share of the movement of the training loss from epoch to epoch is upwards"
+    yield _judge("mnist", backend, text, rule, holds, seen)
+
+    holds = None
+    seen = ""
+    if 0.1 in losses:
+        epochs, values = losses[0.1]
+        holds = bool(values[-1] > 0.9 * GUESSING)
+        seen = f"{values[0]:.4g} in the first epoch, {values[-1]:.4g} after {epochs[-1]:g}"
+    rule = f"the last training loss is above 90% of ln 10 = {GUESSING:.3f}, the loss of guessing"
+    yield _judge("mnist", backend, "at rate 0.1 the loss hardly falls", rule, holds, seen)
