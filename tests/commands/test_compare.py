@@ -81,18 +81,18 @@ def test_report_has_its_files_and_nothing_half_written(reports: Path) -> None:
 def test_points_table_has_every_point_under_config_names(results: Path, reports: Path) -> None:
     rows = table(reports / "points.csv")
     read = read_results(results)
-    by_place = {(row["study"], row["backend"], row["name"]): row for row in rows}
-    assert len(rows) == len(by_place) == 3 + 3 + 4 + 1
+    by_point = {(row["study"], row["backend"], row["name"]): row for row in rows}
+    assert len(rows) == len(by_point) == 3 + 3 + 4 + 1
     for study, backends in read.items():
         for backend, points in backends.items():
             for point in points:
-                row = by_place[study, backend, point.name]
+                row = by_point[study, backend, point.name]
                 assert float(row["optimizer.learning_rate"]) == point.learning_rate
                 assert row["model.hidden_size"] == str(point.hidden_size or "")
                 assert float(row["final/train/loss"]) == point.outcome.final["train/loss"]
                 assert float(row["best/train/loss"]) == point.outcome.best["train/loss"]
                 assert row["outcome"] == point.outcome.outcome
-    diverged = by_place["line_y3x", "keras", "learning_rate=1"]
+    diverged = by_point["line_y3x", "keras", "learning_rate=1"]
     assert diverged["outcome"] == "diverged"
     assert int(diverged["diverged_step"]) > 0
 
@@ -285,7 +285,7 @@ def test_known_studies_come_first() -> None:
     assert ordered({"zebra": {}, "mnist": {}, "ant": {}}) == [*QUESTIONS, "ant", "zebra"]
 
 
-def test_several_seeds_are_told_apart_by_name(tmp_path: Path) -> None:
+def test_several_seeds_have_different_names(tmp_path: Path) -> None:
     grid = [["optimizer.learning_rate=0.1", f"seed={seed}"] for seed in (1, 2)]
     points: list[Point] = sweep(["experiment=two_bits", "training.epochs=5"], grid)
     read = {"two_bits": {"numpy": write_results(tmp_path / "results", "two_bits", "numpy", points)}}

@@ -93,12 +93,12 @@ def test_the_first_network_is_the_point_and_the_others_begin_beside_it(short: Po
 
 
 @given(st.lists(st.floats(-1e6, 1e6) | st.none(), min_size=1).filter(lambda v: any(one is not None for one in v)))
-def test_a_spread_sums_up_those_that_got_so_far(values: list[float | None]) -> None:
-    there = sorted(value for value in values if value is not None)
+def test_a_spread_sums_up_the_networks_that_trained_far_enough(values: list[float | None]) -> None:
+    reached = sorted(value for value in values if value is not None)
     found = spread(KEY, values)
     assert found[:5] == KEY
-    assert (found.networks, found.smallest, found.largest) == (len(there), there[0], there[-1])
-    assert (found.median, found.control) == (statistics.median(there), values[0])
+    assert (found.networks, found.smallest, found.largest) == (len(reached), reached[0], reached[-1])
+    assert (found.median, found.control) == (statistics.median(reached), values[0])
     assert found.relative_spread >= 0
 
 

@@ -69,7 +69,7 @@ def test_a_folder_that_suggests_nothing_says_so(tmp_path: Path, points: list[Poi
 
 
 @pytest.mark.parametrize("factors", [[], 3, ["a"], [-1], [True]])
-def test_factors_that_are_none_are_refused(factors: object) -> None:
+def test_factors_that_are_not_positive_numbers_are_refused(factors: object) -> None:
     with pytest.raises(LabError, match="factors cannot be used"):
         suggest(OmegaConf.create({"results": "results", "factors": factors}))
 

@@ -228,7 +228,7 @@ def test_a_point_that_leads_out_of_the_folder(tmp_path: Path, key: str, name: An
 
 
 @pytest.mark.parametrize("name", [".locks", ".sweeps", "A" * 16, "a" * 15, "a" * 16 + ".training", "a" * 16 + "\n"])
-def test_a_signature_that_is_none(tmp_path: Path, name: str) -> None:
+def test_a_signature_that_is_not_one(tmp_path: Path, name: str) -> None:
     plain = copy.deepcopy(PLAIN)
     plain["points"][0]["signature"] = name
     refusal(put(tmp_path, json.dumps(plain)))

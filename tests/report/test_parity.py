@@ -43,7 +43,7 @@ def compare(mine: Sequence[Point], theirs: Sequence[Point]) -> dict[tuple[str, s
     return found
 
 
-def test_the_largest_absolute_and_the_largest_relative_difference_may_lie_apart() -> None:
+def test_the_largest_absolute_and_the_largest_relative_difference_may_be_at_different_epochs() -> None:
     a = made({"train/loss": {0: 100.0, 1: 0.1, 2: 5.0}})
     b = made({"train/loss": {0: 101.0, 1: 0.2, 2: 5.0}})
     found = compare([a], [b])
@@ -60,7 +60,7 @@ def test_only_epochs_and_metrics_that_both_recorded_count() -> None:
     assert found["train/loss", "relative"].value == pytest.approx(0.2)
 
 
-def test_numbers_of_other_sign_are_twice_apart_and_zeros_are_not() -> None:
+def test_opposite_numbers_differ_by_twice_their_size_and_zeros_do_not_differ() -> None:
     found = compare([made({"a": {0: -3.0}, "b": {0: 0.0}})], [made({"a": {0: 3.0}, "b": {0: 0.0}})])
     assert (found["a", "absolute"].value, found["a", "relative"].value) == (6.0, 2.0)
     assert (found["b", "absolute"].value, found["b", "relative"].value) == (0.0, 0.0)
@@ -119,14 +119,14 @@ def test_a_backend_beside_itself_differs_nowhere_and_sides_do_not_matter(
 ) -> None:
     one, other = made({"train/loss": a}), made({"train/loss": b})
     assert all(row.value == 0 for (_, kind), row in compare([one], [one]).items() if kind != "ratio")
-    there, back = compare([one], [other]), compare([other], [one])
-    assert {key: row.value for key, row in there.items()} == {key: row.value for key, row in back.items()}
+    forward, backward = compare([one], [other]), compare([other], [one])
+    assert {key: row.value for key, row in forward.items()} == {key: row.value for key, row in backward.items()}
     common = set(a) & set(b)
     if common:
-        assert there["train/loss", "absolute"].value == max(abs(a[epoch] - b[epoch]) for epoch in common)
-        assert 0 <= there["train/loss", "relative"].value <= 2
+        assert forward["train/loss", "absolute"].value == max(abs(a[epoch] - b[epoch]) for epoch in common)
+        assert 0 <= forward["train/loss", "relative"].value <= 2
     else:
-        assert ("train/loss", "absolute") not in there
+        assert ("train/loss", "absolute") not in forward
 
 
 @pytest.fixture(scope="module")

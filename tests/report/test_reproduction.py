@@ -79,7 +79,7 @@ def test_significant_digits_of_numbers_with_decimals() -> None:
 
 @pytest.fixture(scope="module")
 def short_run() -> dict[str, dict[str, list[Point]]]:
-    """three_bits at one rate for ten epochs and line_y3x for three: iteration 0 and epoch 1 are there, no more."""
+    """three_bits at one rate for ten epochs and line_y3x for three: they have iteration 0 and epoch 1, and no more."""
     bits = sweep(
         ["experiment=three_bits", "training.epochs=10"], [["optimizer.learning_rate=10", "model.hidden_size=4"]]
     )
@@ -130,10 +130,10 @@ def finished_three_bits(seed: int = 1) -> Point:
 
 def test_cells_say_what_differs() -> None:
     found = cells({"three_bits": {"keras": [finished_three_bits()]}}, PUBLISHED)
-    by_place = {(c.quantity, c.place): c for c in found if c.value is not None and c.backend == "keras"}
+    by_key = {(c.quantity, c.place): c for c in found if c.value is not None and c.backend == "keras"}
 
     def digits(quantity: str, place: str) -> tuple[str, bool]:
-        cell: Cell = by_place[quantity, place]
+        cell: Cell = by_key[quantity, place]
         return cell.digits, cell.agrees
 
     assert digits("error", "iteration 10000") == ("3", False)
@@ -215,7 +215,7 @@ def test_spreads_that_are_broken_are_named(tmp_path: Path, row: str) -> None:
 
 
 @pytest.mark.parametrize("content", [b"", b"study,quantity\n", b"\xff\xfe\x00"])
-def test_a_file_that_is_no_table_of_spreads_is_named(tmp_path: Path, content: bytes) -> None:
+def test_a_file_that_is_not_a_table_of_spreads_is_named(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "rounding.csv").write_bytes(content)
     with pytest.raises(LabError, match=r"rounding\.csv cannot be read"):
         read_spreads(tmp_path / "rounding.csv")
@@ -264,7 +264,7 @@ def test_a_line_that_diverges_is_not_stuck() -> None:
     assert "backpropagation" in stuck.seen
 
 
-def test_a_short_run_is_no_verdict(short_run: dict[str, dict[str, list[Point]]]) -> None:
+def test_a_short_run_gives_no_verdict(short_run: dict[str, dict[str, list[Point]]]) -> None:
     found = statements(short_run)
     assert {one.verdict for one in found} == {"not run"}
     assert {one.seen for one in found} == {""}
@@ -320,7 +320,7 @@ def test_recorded_mnist_statements_follow_the_numbers(
     assert set(verdicts(found, "mnist", "numpy").values()) == {"not run"}
 
 
-def test_recorded_run_that_is_no_table_is_named(tmp_path: Path) -> None:
+def test_recorded_run_that_is_not_a_table_is_named(tmp_path: Path) -> None:
     (tmp_path / "mnist.csv").write_text("learning_rate,epoch,train/loss\n0.1,one,2\n")
     with pytest.raises(LabError, match=r"mnist\.csv cannot be read"):
         read_recorded(tmp_path / "mnist.csv")

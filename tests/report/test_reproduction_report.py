@@ -32,7 +32,7 @@ def test_verdicts_are_counted_by_quantity_and_backend_in_the_order_of_merit() ->
     ]
 
 
-def test_where_everything_agrees_no_rounding_is_spoken_of() -> None:
+def test_where_everything_agrees_rounding_is_not_mentioned() -> None:
     section = section_of(AGREES, NOT_RUN)
     assert "- numpy: 1 of 1 numbers agree: counts exactly, the others on every printed digit." in section
     assert "- keras: not run." in section

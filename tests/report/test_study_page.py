@@ -29,7 +29,7 @@ def headings(page: str) -> list[str]:
 
 def test_a_page_has_everything_on_its_study_in_order(both: dict[str, list[Point]]) -> None:
     page = study_page("line_y3x", both, {})
-    places = [
+    positions = [
         page.index(part)
         for part in (
             "# line_y3x\n",
@@ -42,7 +42,7 @@ def test_a_page_has_everything_on_its_study_in_order(both: dict[str, list[Point]
             "\n## How to run it\n",
         )
     ]
-    assert places == sorted(places)
+    assert positions == sorted(positions)
     assert headings(page) == ["line_y3x", "NumPy beside Keras", "How to run it"]
     assert page.endswith("`conf/experiment/line_y3x.yaml`.\n")
 
@@ -74,7 +74,7 @@ def test_a_study_that_was_not_run_says_so_and_how_it_is_run(study: str) -> None:
     assert f"```sh\n{run}python -m pipeline.compare\n```" in page
 
 
-def test_a_backend_that_is_missing_is_told() -> None:
+def test_a_backend_that_is_missing_is_reported() -> None:
     page = study_page("three_bits", {"numpy": sweep(["experiment=three_bits", "training.epochs=5"], RATES)}, {})
     assert "- keras: not run." in page
     assert "- numpy: no rate up to 0.1 diverges." in page
