@@ -1,6 +1,6 @@
-"""The data set of a point as MLflow shows it: plain values, made from the config and the checksums of the arrays.
+"""The data set of a point as an MLflow dataset, made of the config and the checksums of the arrays.
 
-No array is needed for it, so that a run that is written again from a point's folder names its data too.
+The arrays themselves are not needed, so a run that is written again from a point's folder names its data set too.
 """
 
 from __future__ import annotations
@@ -15,8 +15,14 @@ from pipeline.config.data import IdxData, TableData
 from pipeline.config.schema import Config
 from pipeline.system.files import short_hash
 
+# Prefix of the run tags that hold the checksums of a point's arrays.
 TAG = "data."
-"""What the names of the tags begin with that hold the checksums of a point's arrays."""
+
+# MLflow's names for NumPy's floats.
+FLOATS = {"float32": "float", "float64": "double"}
+
+Columns = list[dict[str, Any]]
+Profile = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -24,12 +30,12 @@ class Dataset:
     """The fields of an MLflow dataset; the last three are JSON.
 
     Attributes:
-        name: the data set's, as in conf/data.
+        name: the name of the data set in conf/data.
         digest: 16 hexadecimal digits. `cd data/prepared/NAME && sha256sum *.npy | sha256sum` begins with them.
-        source_type: how `source` is to be read: `http`, `local`, or the kind of a package, `npm` or `debian`.
-        source: where the data comes from: `url`, or `uri`.
-        schema: columns with their types, as MLflow's `Schema.to_dict` has them.
-        profile: numbers of rows, inputs and outputs (a table's) or classes, and how the SHA-256 of each array begins.
+        source_type: how to read `source`: `http`, `local`, or the kind of a package, `npm` or `debian`.
+        source: where the data comes from: `url` or `uri`.
+        schema: columns with their types, in the format of MLflow's `Schema.to_dict`.
+        profile: number of rows, inputs and outputs (of a table) or classes, and the first digits of each SHA-256.
     """
 
     name: str
@@ -41,67 +47,72 @@ class Dataset:
 
 
 def dataset_of(config: Config, checksums: Mapping[str, str]) -> Dataset:
-    """What a point was trained on.
+    """Describe the data that a point was trained on.
 
     Args:
-        config: the point's.
+        config: the config of the point.
         checksums: SHA-256 by array name.
     """
     data = config.data
-    columns: list[dict[str, Any]]
-    profile: dict[str, Any]
+    # The output format of `sha256sum`, in the order in which a shell expands `*.npy`: anyone can check the digest.
     listed = "".join(f"{checksums[name]}  {name}\n" for name in sorted(checksums))
     source_type, source = _source(data)
-    if isinstance(data, CurveData):
-        columns, profile = _curve(data, config.dtype)
-    else:
-        columns, profile = _table(data, config.dtype) if isinstance(data, TableData) else _images(data, config.dtype)
+    columns, profile = _columns_and_profile(data, FLOATS[config.dtype])
+    # The first digits are enough to compare data sets on MLflow's page. The tags of the run hold the whole sums.
+    sums = {f"sha256 of {name}": f"{checksums[name][:16]}..." for name in sorted(checksums)}
     return Dataset(
         name=data.name,
         digest=short_hash(listed.encode()),
         source_type=source_type,
         source=json.dumps(source),
         schema=json.dumps({"mlflow_colspec": columns}),
-        profile=json.dumps(profile | {f"sha256 of {name}": f"{checksums[name][:16]}..." for name in sorted(checksums)}),
+        profile=json.dumps(profile | sums),
     )
 
 
 def checksums_in(tags: Mapping[str, str]) -> dict[str, str]:
-    """The checksums of a point's arrays, SHA-256 by array name, from the tags of its run."""
+    """Return the checksums in the tags of a run, SHA-256 by array name."""
     return {key.removeprefix(TAG): value for key, value in tags.items() if key.startswith(TAG)}
 
 
 def _source(data: TableData | IdxData | CurveData) -> tuple[str, dict[str, str]]:
-    """Where a data set comes from: the first place that is configured, or its own file for a table or a curve."""
+    """Return the type and location of the first configured source; for a table or a curve, its config file."""
     if isinstance(data, TableData | CurveData) or not data.sources:
         return "local", {"uri": f"conf/data/{data.name}.yaml"}
     first = data.sources[0]
+    # `http` is a type that MLflow can load. It has none for package registries, and shows those sources as text.
     if first.kind in ("npz", "gzip_files"):
         return "http", {"url": first.location}
     return first.kind, {"uri": first.location}
 
 
-def _number(dtype: str) -> str:
-    """MLflow's name for a NumPy float."""
-    return "float" if dtype == "float32" else "double"
+def _columns_and_profile(data: TableData | IdxData | CurveData, number: str) -> tuple[Columns, Profile]:
+    """Return the columns of a data set and what MLflow shows beside them; `number` is the type of its floats."""
+    if isinstance(data, CurveData):
+        return _curve(data, number)
+    if isinstance(data, TableData):
+        return _table(data, number)
+    return _images(data, number)
 
 
-def _table(data: TableData, dtype: str) -> tuple[list[dict[str, Any]], dict[str, int]]:
+def _table(data: TableData, number: str) -> tuple[Columns, Profile]:
     widths = {"input": len(data.inputs[0]), "target": len(data.targets[0])}
     columns = [
-        {"type": _number(dtype), "name": f"{kind}_{place}", "required": True}
+        {"type": number, "name": f"{kind}_{index}", "required": True}
         for kind, width in widths.items()
-        for place in range(width)
+        for index in range(width)
     ]
     return columns, {"rows": len(data.inputs), "inputs": widths["input"], "outputs": widths["target"]}
 
 
-def _curve(data: CurveData, dtype: str) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-    described = {"expression": data.expression} if data.expression else {"points": len(data.points or ())}
-    columns = [{"type": _number(dtype), "name": name, "required": True} for name in ("x", "height")]
-    return columns, described | {"lowest": data.lowest, "highest": data.highest}
+def _curve(data: CurveData, number: str) -> tuple[Columns, Profile]:
+    definition: Profile = {"points": len(data.points or ())}
+    if data.expression:
+        definition = {"expression": data.expression}
+    columns = [{"type": number, "name": name, "required": True} for name in ("x", "height")]
+    return columns, definition | {"lowest": data.lowest, "highest": data.highest}
 
 
-def _images(data: IdxData, dtype: str) -> tuple[list[dict[str, Any]], dict[str, int]]:
-    pixels = {"type": "array", "items": {"type": _number(dtype)}, "name": "pixels", "required": True}
+def _images(data: IdxData, number: str) -> tuple[Columns, Profile]:
+    pixels = {"type": "array", "items": {"type": number}, "name": "pixels", "required": True}
     return [pixels, {"type": "long", "name": "label", "required": True}], {"classes": data.classes}

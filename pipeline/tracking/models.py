@@ -1,7 +1,7 @@
-"""The weights of a point as MLflow models: loaded with `mlflow.pyfunc.load_model`, they predict what training had.
+"""The weights of a point as MLflow models, which `mlflow.pyfunc.load_model` loads and which predict as in training.
 
-A NumPy model carries its weights and a copy of the forward pass, and needs NumPy; a Keras model is a .keras file.
-Everything is written with explicit ids through a client, so that no global state of MLflow's is leaned on.
+A NumPy model holds its weights and a copy of the forward pass, and needs only NumPy (with gelu, SciPy too); a Keras
+model is a .keras file. Everything is written with explicit ids through a client, independent of MLflow's global state.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from pipeline.points.point import Point, knobs
 from pipeline.studies.kinds import kind_of
 from pipeline.system.files import file_sha256, short_hash
 from pipeline.tracking import dataset as lineage
-from pipeline.tracking.store import answered
+from pipeline.tracking.store import store_call
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -34,36 +34,37 @@ if TYPE_CHECKING:
 
 PACKAGE = Path(__file__).resolve().parent.parent / "backends" / "numpy"
 LOADER = "model_loader"
+# The modules of PACKAGE that a NumPy model holds a copy of.
 FORWARD_PASS = (f"{LOADER}.py", "network.py")
-"""The modules that a NumPy model carries a copy of, in PACKAGE."""
 
 
-@answered
+@store_call
 def log_models(client: MlflowClient, experiment_id: str, run_id: str, point: Point) -> None:
-    """Log the final and the best weights of a point as models of its run.
+    """Log the final and the best weights of a point as models of its run, named `final` and `best`.
 
-    They are called `final` and `best`. Where the best weights are the final ones there is one model, `final`, whose
-    parameter `best` says so. What is there is not logged again, and what was begun is completed.
+    Where the best weights are the final ones there is only `final`, whose parameter `best` is `true`. Models that
+    MLflow has are not logged again; those that were begun are completed.
 
     Args:
-        client: of the store.
-        experiment_id: the experiment.
-        run_id: the point's run.
+        client: the client of the store.
+        experiment_id: the experiment of the run.
+        run_id: the run of the point.
         point: the trained point.
 
     Raises:
-        LabError: MLflow does not take them.
+        LabError: MLflow does not accept them.
     """
     chosen = chosen_epochs(point)
     found = client.search_logged_models([experiment_id], f"source_run_id = '{run_id}'")
-    there = {model.name: model for model in found}
-    left = {name: epoch for name, epoch in chosen.items() if name not in there or there[name].status != "READY"}
+    existing = {model.name: model for model in found}
+    # A model that is not READY was begun by a process that died, or for which the server went away.
+    left = {name: epoch for name, epoch in chosen.items() if name not in existing or existing[name].status != "READY"}
     if not left:
         return
     run = client.get_run(run_id)
     for name, epoch in left.items():
         best = name == "best" or "best" not in chosen
-        model = there.get(name) or client.create_logged_model(
+        model = existing.get(name) or client.create_logged_model(
             experiment_id,
             name,
             run_id,
@@ -74,46 +75,57 @@ def log_models(client: MlflowClient, experiment_id: str, run_id: str, point: Poi
 
 
 def list_packages() -> None:
-    """Let MLflow list what is installed, which it does once, half a second long, before it writes a first model."""
-    with suppress(ImportError):  # an MLflow that keeps it elsewhere lists then
+    """Let MLflow list the installed packages, which it otherwise does when it writes its first model (0.5 s)."""
+    # A version of MLflow without this function lists them when it writes the first model.
+    with suppress(ImportError):
         from mlflow.utils.requirements_utils import warn_dependency_requirement_mismatches
 
         warn_dependency_requirement_mismatches(["numpy"])
 
 
 def chosen_epochs(point: Point) -> dict[str, int]:
-    """At which epochs the weights of the models were kept, by model name.
+    """Choose the snapshots that become models.
 
-    `final` is the last epoch. `best` is the one of the snapshots with the smallest test loss, or training loss where
-    there are no test rows, and is left out where that is the last one. Weights that are inf or NaN, or have such a
-    loss, are no model; a map has none, and neither has a curve.
+    `final` is the last snapshot. `best` is the one with the smallest test loss, or training loss where there are no
+    test rows, and is left out where it is the last one. A snapshot with an inf or NaN among its weights, or without a
+    finite loss, does not become a model. Maps and curves have no models.
+
+    Returns:
+        The epoch of each model, by name.
     """
     history = point.history
     if not history.snapshots or not kind_of(point.config).networks:
         return {}
     compared = _loss_name(history)
+    # The history records finite values only, so an epoch whose loss was inf or NaN has no entry here.
     losses = {metric.step: metric.value for metric in history.metrics if metric.name == compared}
     usable = [
         epoch
         for epoch, weights in history.snapshots.items()
         if epoch in losses and all(np.isfinite(array).all() for array in weights.values())
     ]
+    if not usable:
+        return {}
+    chosen = {}
     last = max(history.snapshots)
-    chosen = {"final": last} if last in usable else {}
-    if usable:
-        best = min(usable, key=lambda epoch: (losses[epoch], -epoch))
-        if best != last:
-            chosen["best"] = best
+    if last in usable:
+        chosen["final"] = last
+    # Of equal losses the latest epoch counts, so that `best` is left out wherever the final weights are as good.
+    best = min(usable, key=lambda epoch: (losses[epoch], -epoch))
+    if best != last:
+        chosen["best"] = best
     return chosen
 
 
 def _loss_name(history: History) -> str:
-    """The loss that weights are compared by."""
-    return "test/loss" if "test/loss" in history.names() else "train/loss"
+    """Return the name of the loss that decides which weights are best."""
+    if "test/loss" in history.names():
+        return "test/loss"
+    return "train/loss"
 
 
 def _params(point: Point, epoch: int, best: bool) -> dict[str, str]:
-    """What models are told apart by, as text: the columns of MLflow's table of models."""
+    """Return the parameters that tell models apart; they are columns in MLflow's table of models."""
     return knobs(point.config, []) | {
         "backend": point.config.backend.name,
         "epoch": str(epoch),
@@ -122,16 +134,17 @@ def _params(point: Point, epoch: int, best: bool) -> dict[str, str]:
 
 
 def _description(point: Point, epoch: int, best: bool) -> str:
-    """What stands on the model's page, in Markdown."""
-    why = f" Of all that were kept they have the smallest {_loss_name(point.history)}." if best else ""
-    return (
-        f"The weights after epoch {epoch} of {point.outcome.epochs}.{why} They predict with\n\n"
-        '    mlflow.pyfunc.load_model("models:/MODEL_ID").predict(inputs)'
-    )
+    """Return the text on the page of the model, in Markdown."""
+    sentences = [f"The weights after epoch {epoch} of {point.outcome.epochs}."]
+    if best:
+        sentences.append(f"Of all saved weights, they have the smallest {_loss_name(point.history)}.")
+    sentences.append("Load them and predict with")
+    call = 'mlflow.pyfunc.load_model("models:/MODEL_ID").predict(inputs)'
+    return f"{' '.join(sentences)}\n\n    {call}"
 
 
 def _complete(client: MlflowClient, run: Run, model: LoggedModel, point: Point, epoch: int) -> None:
-    """Give a model its files, its metrics and its place on the run's page; last of all it reads READY."""
+    """Log the files and metrics of a model, and link it to the page of its run."""
     from mlflow.entities import LoggedModelOutput, Metric
     from mlflow.models import Model
 
@@ -145,10 +158,15 @@ def _complete(client: MlflowClient, run: Run, model: LoggedModel, point: Point, 
     metrics = [
         Metric(m.name, m.value, m.timestamp, m.step, model.model_id, dataset.name, dataset.digest) for m in measured
     ]
-    client.log_batch(run.info.run_id, metrics=metrics)  # the run has them already, and gets none twice
-    linked = run.outputs.model_outputs if run.outputs else []
-    if model.model_id not in [output.model_id for output in linked]:
+    # These link the metrics to the model. The run has them already: logged again with the same step and timestamp,
+    # they are not stored twice.
+    client.log_batch(run.info.run_id, metrics=metrics)
+    linked = []
+    if run.outputs:
+        linked = [output.model_id for output in run.outputs.model_outputs]
+    if model.model_id not in linked:
         client.log_outputs(run.info.run_id, [LoggedModelOutput(model.model_id, epoch)])
+    # Last, because `log_models` takes READY to mean that all of the above is done.
     client.finalize_logged_model(model.model_id, "READY")
 
 
@@ -156,17 +174,22 @@ def write_model(folder: Path, config: Config, weights: Weights, mlmodel: Model |
     """Write a network as an MLflow model.
 
     Args:
-        folder: where; it must not be there yet, or be empty.
-        config: the point's.
-        weights: of one network, by name.
-        mlmodel: what is filled in and written as its MLmodel; None: a new one.
+        folder: where to write it; missing, or empty.
+        config: the config of the point.
+        weights: the arrays of one network, by name.
+        mlmodel: the description to fill in and write as the file MLmodel; None for a new one.
+
+    Example:
+        >>> write_model(Path("model"), point.config, point.history.snapshots[100])
+        >>> mlflow.pyfunc.load_model("model").predict(inputs)
     """
     from mlflow.models import ModelSignature
     from mlflow.types import Schema, TensorSpec
 
     layers = [array for name, array in weights.items() if name.endswith("weights")]
     dtype = np.dtype(config.dtype)
-    described = {
+    # Inputs are (rows, features), outputs (rows, outputs); -1 stands for any number of rows.
+    options = {
         "signature": ModelSignature(
             Schema([TensorSpec(dtype, (-1, layers[0].shape[0]))]),
             Schema([TensorSpec(dtype, (-1, layers[-1].shape[1]))]),
@@ -175,23 +198,33 @@ def write_model(folder: Path, config: Config, weights: Weights, mlmodel: Model |
         "mlflow_model": mlmodel,
     }
     folder.mkdir(exist_ok=True)
-    write = _write_keras if config.backend.name == "keras" else _write_numpy
-    write(folder, config, weights, described)
+    if config.backend.name == "keras":
+        _write_keras(folder, config, weights, options)
+    else:
+        _write_numpy(folder, config, weights, options)
 
 
 def input_example(config: Config, features: int) -> NDArray[np.floating]:
-    """Rows that a model takes: (rows, features). A table's own; a black and a white image, for no image is at hand."""
+    """Return inputs that a model accepts: (rows, features).
+
+    For a table these are its own rows. For images they are a black and a white one, as the images are not loaded here.
+    """
     if isinstance(config.data, TableData):
         return np.array(config.data.inputs, config.dtype)
     return np.repeat(np.array([[0], [1]], config.dtype), features, axis=1)
 
 
-def _write_numpy(folder: Path, config: Config, weights: Weights, described: dict[str, Any]) -> None:
+def _write_numpy(folder: Path, config: Config, weights: Weights, options: dict[str, Any]) -> None:
     import mlflow.pyfunc
 
-    # Named by what is in it: Python has one module of a name, and would let one version answer for another.
-    needed = ["numpy", "scipy"] if config.model.hidden_activation == "gelu" else ["numpy"]
-    package = "forward_" + short_hash("".join(file_sha256(PACKAGE / name) for name in FORWARD_PASS).encode())
+    needed = ["numpy"]
+    # The forward pass imports SciPy for gelu alone.
+    if config.model.hidden_activation == "gelu":
+        needed.append("scipy")
+    # Python loads one module per name. With a hash of its content as its name, a process that loads models of two
+    # versions gets both, instead of using the first forward pass for the second model.
+    sums = "".join(file_sha256(PACKAGE / name) for name in FORWARD_PASS)
+    package = f"forward_{short_hash(sums.encode())}"
     with TemporaryDirectory() as scratch:
         for name in FORWARD_PASS:
             copy = Path(scratch) / package / name
@@ -199,23 +232,24 @@ def _write_numpy(folder: Path, config: Config, weights: Weights, described: dict
             shutil.copyfile(PACKAGE / name, copy)
         network = Path(scratch) / "network"
         network.mkdir()
-        knobs = config.model.model_dump(include={"hidden_activation", "output_activation", "bias"})
-        (network / "network.json").write_text(json.dumps(knobs, indent=2) + "\n")
+        architecture = config.model.model_dump(include={"hidden_activation", "output_activation", "bias"})
+        (network / "network.json").write_text(json.dumps(architecture, indent=2) + "\n")
         np.savez(network / "weights.npz", allow_pickle=False, **weights)
         mlflow.pyfunc.save_model(
             str(folder),
             loader_module=f"{package}.{LOADER}",
             data_path=str(network),
             code_paths=[str(Path(scratch) / package)],
-            pip_requirements=[f"{package}=={version(package)}" for package in needed],
-            **described,
+            pip_requirements=[f"{name}=={version(name)}" for name in needed],
+            **options,
         )
 
 
-def _write_keras(folder: Path, config: Config, weights: Weights, described: dict[str, Any]) -> None:
+def _write_keras(folder: Path, config: Config, weights: Weights, options: dict[str, Any]) -> None:
     from pipeline.backends.keras.saving import engine, plain_model
 
-    needed = [f"{package}=={version(package)}" for package in ("keras", engine(), "numpy")]
-    import mlflow.keras  # imports keras, whose settings must have been made
+    needed = [f"{name}=={version(name)}" for name in ("keras", engine(), "numpy")]
+    # After our package: this imports keras, which must be configured before its first import.
+    import mlflow.keras
 
-    mlflow.keras.save_model(plain_model(config, weights), str(folder), pip_requirements=needed, **described)
+    mlflow.keras.save_model(plain_model(config, weights), str(folder), pip_requirements=needed, **options)

@@ -1,4 +1,4 @@
-"""The MLflow runs of sweeps: found or made, filled, and closed. Those of points: sync/points.py."""
+"""The MLflow runs of sweeps: how they are found or created, filled, and closed. For those of points: sync/points.py."""
 
 from __future__ import annotations
 
@@ -10,27 +10,31 @@ from pipeline.points.sweep_record import SweepRecord
 from pipeline.system.processes import is_gone
 from pipeline.tracking.tracker import Status, Tracker
 
+# MLflow's status for the status of a sweep; any other one is a failure.
+ENDED: dict[str, Status] = {"FINISHED": "FINISHED", "KILLED": "KILLED"}
+
 
 @dataclass
 class SweepRun:
-    """The MLflow run of a sweep, and whether all is said in it."""
+    """The MLflow run of a sweep; `settled` once MLflow has everything about it."""
 
     run_id: str
     settled: bool = False
 
 
 def kill_orphans(tracker: Tracker) -> None:
-    """Let runs of an experiment read KILLED that read RUNNING though their process has ended."""
+    """Close runs of an experiment as KILLED that are RUNNING although their process has ended."""
     runs = tracker.runs()
     beats = {run.run_id: run.tags.get("lab.heartbeat") for run in runs}
     for run in runs:
-        beat = beats.get(run.run_id) or beats.get(run.tags.get("mlflow.parentRunId", ""))  # a worker's run has its own
+        # The run of a worker has a heartbeat of its own. Other points share the one of their sweep.
+        beat = beats.get(run.run_id) or beats.get(run.tags.get("mlflow.parentRunId", ""))
         if run.status == "RUNNING" and is_gone(run.tags.get("lab.owner", ""), beat):
             tracker.end_run(run.run_id, "KILLED")
 
 
 def find_sweep(tracker: Tracker, sweep: SweepRecord) -> SweepRun | None:
-    """The MLflow run of a sweep that another process keeps; None where it has not made it yet."""
+    """Return the run of a sweep that another process keeps up to date; None where it does not exist yet."""
     for run in tracker.runs(sweep=sweep.key):
         if run.tags["lab.role"] == "sweep":
             return SweepRun(run.run_id)
@@ -38,12 +42,12 @@ def find_sweep(tracker: Tracker, sweep: SweepRecord) -> SweepRun | None:
 
 
 def open_sweep(tracker: Tracker, sweep: SweepRecord, process: str) -> SweepRun:
-    """The MLflow run of a sweep: the one it has, made to read RUNNING, or a new one.
+    """Return the run of a sweep: an existing one, set to RUNNING again, or a new one.
 
     Args:
-        tracker: of its experiment.
-        sweep: what the command is.
-        process: that trains it; see `Sync.owner`.
+        tracker: the tracker of the experiment.
+        sweep: the record of the command.
+        process: the process that trains the sweep; see `Sync`.
     """
     tags = sweep.tags | {
         "lab.role": "sweep",
@@ -56,6 +60,8 @@ def open_sweep(tracker: Tracker, sweep: SweepRecord, process: str) -> SweepRun:
     }
     for run in tracker.runs():
         if run.tags["lab.role"] == "sweep" and run.tags.get("lab.sweep") == sweep.key:
+            # `send_sweep` tags a run with the end of its command. If the sweep has ended at another time since, the
+            # run is out of date and is written again.
             if run.status == "FINISHED" and run.tags.get("lab.complete") == str(sweep.ended):
                 return SweepRun(run.run_id, settled=True)
             tracker.reopen_run(run.run_id, tags)
@@ -64,18 +70,18 @@ def open_sweep(tracker: Tracker, sweep: SweepRecord, process: str) -> SweepRun:
 
 
 def send_sweep(tracker: Tracker, run: SweepRun, sweep: SweepRecord, folder: Path) -> None:
-    """Write a sweep's own values and figures, and close its run.
+    """Write the values and figures of a sweep as a whole, and close its run.
 
     Args:
-        tracker: of its experiment.
-        run: that of the sweep.
-        sweep: what the command came to.
-        folder: the sweep's own files.
+        tracker: the tracker of the experiment.
+        run: the run of the sweep.
+        sweep: the record of the command after its end.
+        folder: the folder of the sweep, which holds its figures.
     """
+    # A sweep without a complete point has neither values nor figures.
     if sweep.values:
         tracker.log_values(run.run_id, sweep.values, sweep.ended or sweep.started)
         tracker.log_folder(run.run_id, folder)
-    status: Status = sweep.status if sweep.status in ("FINISHED", "KILLED") else "FAILED"  # type: ignore[assignment]
     tracker.tag(run.run_id, {"lab.complete": str(sweep.ended)})
-    tracker.end_run(run.run_id, status, sweep.ended)
+    tracker.end_run(run.run_id, ENDED.get(sweep.status, "FAILED"), sweep.ended)
     run.settled = True

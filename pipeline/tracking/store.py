@@ -1,8 +1,8 @@
-"""The MLflow store: where it is, how it is opened, and how it is asked.
+"""The MLflow store: where it is, how it is opened, and how calls to it deal with locks and errors.
 
-It is sqlite at mlruns/mlflow.db with artifacts in mlruns/artifacts, or a server. Everything goes through one client:
-no global state of MLflow's is leaned on. A store that another program has locked is waited for; what else goes wrong
-becomes one message.
+It is an SQLite database at mlruns/mlflow.db with artifacts in mlruns/artifacts, or a tracking server. All access goes
+through one client, independent of MLflow's global state. Calls wait for a store that another program has locked; any
+other failure becomes one `LabError`.
 """
 
 from __future__ import annotations
@@ -29,77 +29,85 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 R = TypeVar("R")
 DATABASE = "mlflow.db"
-
+# The environment variables in which MLflow's client finds the user and password of a server. They are never written to
+# a file.
 CREDENTIALS = ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD")
-"""Where MLflow's client finds what a server lets it in by. It is written nowhere."""
-LOCK_SECONDS, LOCK_PAUSE = 90.0, 0.1
-"""How long a store is waited for that another program has locked, and how long between tries. A try takes MLflow's own
-20 s, or no time at all where two writers stand in each other's way: sqlite turns one of them away at once."""
+# How long to wait for a store that another program has locked, and how long between two tries. A try takes up to 20 s,
+# MLflow's own timeout, but no time at all where two transactions block each other: SQLite then rejects one at once.
+LOCK_SECONDS = 90.0
+LOCK_PAUSE = 0.1
+# SQLite's messages for problems of the machine: the database itself may be whole.
+REFUSED = ("disk is full", "disk I/O error", "unable to open database file", "readonly database", "out of memory")
 
 
 def store_uri(project: Path) -> str:
-    """Address of the local store."""
+    """Return the address of the local store of a project."""
     return f"sqlite:///{project / 'mlruns' / DATABASE}"
 
 
-REFUSED = ("disk is full", "disk I/O error", "unable to open database file", "readonly database", "out of memory")
-"""What SQLite says where the machine does not let it read or write a database, which may be whole."""
-
-
 def load(local: bool) -> None:
-    """Import MLflow, which takes some two seconds of one core.
+    """Import MLflow, which takes about two seconds of one core.
 
     Args:
-        local: whether what writes to sqlite is needed too.
+        local: whether to import the modules for SQLite too.
     """
+    # MLflow reads these when it is imported. Values that the user has set take precedence.
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
-    os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")  # mlflow sets its own level when it is imported
+    os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
     os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
     logging.getLogger("alembic").setLevel(logging.WARNING)
-    logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)  # logs what it raises
-    logging.getLogger("urllib3").setLevel(logging.ERROR)  # it tells of every try; we tell of the last
+    # These log every failed try, and the first also what it raises. We report the last failure ourselves.
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
+    logging.getLogger("urllib3").setLevel(logging.ERROR)
+    # Garbage collection among the many new objects would take a quarter of the import time, and find nothing.
     collects = gc.isenabled()
-    gc.disable()  # looking for what can be thrown away, among all that is imported, takes a quarter of the time
+    gc.disable()
     try:
         import mlflow
 
         if local:
-            import mlflow.store.tracking.sqlalchemy_store  # noqa: F401
+            import mlflow.store.tracking.sqlalchemy_store  # noqa: F401 - loaded here, so that opening a store is fast
     finally:
         if collects:
             gc.enable()
 
 
 def open_store(tracking: Tracking, experiment: str, project: Path) -> tuple[MlflowClient, str]:
-    """Open the store, which is made where there is none.
+    """Open the store, and create it and the experiment where they do not exist.
 
     Args:
-        tracking: which store.
-        experiment: name of an MLflow experiment, which is made too; the name of the study.
+        tracking: which store to open.
+        experiment: name of the MLflow experiment, which is the name of the study.
         project: folder that holds mlruns/.
 
     Returns:
-        The client, and the experiment's id.
+        The client, and the id of the experiment.
 
     Raises:
         LabError: a server does not answer, or the store cannot be opened.
+
+    Example:
+        >>> client, experiment_id = open_store(Tracking(name="local", uri=None), "three_bits", PROJECT)
+        >>> client.search_runs([experiment_id])
     """
     load(tracking.name == "local")
     from alembic.util.exc import CommandError
     from mlflow.exceptions import MlflowException
     from sqlalchemy.exc import SQLAlchemyError
 
-    folder = project / "mlruns" if tracking.name == "local" else None
+    folder: Path | None = None
+    if tracking.name == "local":
+        folder = project / "mlruns"
     uri = tracking.uri or store_uri(project)
     try:
-        return _past_locks(lambda: _open(uri, experiment, folder))
+        return _retry_while_locked(lambda: _open(uri, experiment, folder))
     except (MlflowException, SQLAlchemyError, CommandError, OSError) as error:
         raise LabError(
             "The MLflow store cannot be opened.",
-            expected=f"a store of this MLflow's version at {uri}",
+            expected=f"a store for the installed version of MLflow at {uri}",
             received=_reason(error),
             fix=_fix(error, local=folder is not None),
         ) from None
@@ -108,13 +116,14 @@ def open_store(tracking: Tracking, experiment: str, project: Path) -> tuple[Mlfl
 def _fix(error: Exception, local: bool) -> str:
     if not local:
         return "start the server, or fix tracking.uri or the credentials"
+    # Never suggest to replace a database that may be whole.
     if isinstance(error, OSError) or any(reason in str(error) for reason in REFUSED):
         return "make room or fix the permissions, then run the same command again; the store may be whole"
-    return "move mlruns/mlflow.db away and type python -m pipeline.rebuild"
+    return "move mlruns/mlflow.db away and run python -m pipeline.rebuild"
 
 
-def answered(method: Callable[P, R]) -> Callable[P, R]:
-    """Wait for a store that is locked; turn what else goes wrong into one message: a server has gone, or refuses."""
+def store_call(method: Callable[P, R]) -> Callable[P, R]:
+    """Wrap a function that calls the store: wait while the store is locked, and raise other errors as `LabError`."""
 
     @functools.wraps(method)
     def call(*args: P.args, **kwargs: P.kwargs) -> R:
@@ -122,28 +131,29 @@ def answered(method: Callable[P, R]) -> Callable[P, R]:
         from sqlalchemy.exc import SQLAlchemyError
 
         try:
-            return _past_locks(lambda: method(*args, **kwargs))
+            return _retry_while_locked(lambda: method(*args, **kwargs))
         except (MlflowException, SQLAlchemyError, OSError) as error:
             raise LabError(
-                "MLflow did not take what was to be logged.",
-                expected="a store that can be written, or a tracking server that answers",
+                "MLflow did not accept the data.",
+                expected="a writable store, or a tracking server that answers",
                 received=_reason(error),
             ) from None
 
     return call
 
 
-def _past_locks(action: Callable[[], R]) -> R:
-    """Do something with the store, again while another program has it locked, and once more after a collision."""
+def _retry_while_locked(action: Callable[[], R]) -> R:
+    """Repeat an action while another program has the store locked, and once after a collision."""
     from mlflow.exceptions import MlflowException
     from sqlalchemy.exc import SQLAlchemyError
 
-    give_up, collided = time.monotonic() + LOCK_SECONDS, False
+    give_up = time.monotonic() + LOCK_SECONDS
+    collided = False
     while True:
         try:
             return action()
         except (MlflowException, SQLAlchemyError) as error:
-            # Two writers of the same row: the one that came second finds it there when it looks again.
+            # Two processes created the same row. The one that came second finds it when it looks again.
             again = not collided and "UNIQUE constraint failed" in str(error)
             collided |= again
             if not again and ("database is locked" not in str(error) or time.monotonic() >= give_up):
@@ -152,15 +162,17 @@ def _past_locks(action: Callable[[], R]) -> R:
 
 
 def _open(uri: str, experiment: str, folder: Path | None) -> tuple[MlflowClient, str]:
-    """`folder`: that of the local store; None: a server's."""
+    """Open a store; `folder` is the one of the local store, or None for a server."""
     from mlflow import MlflowClient
 
     if folder is None:
         client = MlflowClient(uri)
         return client, _experiment(client, experiment, None)
     folder.mkdir(exist_ok=True)
-    with FileLock(folder / ".lock"):  # a fresh store must be made by one process alone
-        if not (folder / DATABASE).exists():  # and whole: one whose making was killed could never be opened
+    # MLflow fails where two processes create the tables of a new database at the same time.
+    with FileLock(folder / ".lock"):
+        # A database whose creation was killed cannot be opened ever after, so it gets its name when it is whole.
+        if not (folder / DATABASE).exists():
             write_file(
                 folder / DATABASE, lambda file: MlflowClient(f"sqlite:///{file}").search_experiments(max_results=1)
             )
@@ -169,6 +181,7 @@ def _open(uri: str, experiment: str, folder: Path | None) -> tuple[MlflowClient,
 
 
 def _experiment(client: MlflowClient, name: str, artifact_location: str | None) -> str:
+    """Return the id of an experiment, which is created if it does not exist."""
     found = client.get_experiment_by_name(name)
     if found is not None:
         return str(found.experiment_id)
@@ -176,17 +189,20 @@ def _experiment(client: MlflowClient, name: str, artifact_location: str | None) 
 
 
 def _reason(error: Exception) -> str:
-    """What went wrong, in a line: MLflow puts the whole request around a refused connection."""
+    """Summarize an error of MLflow in one line: its own text repeats the whole request."""
     text = str(error).strip()
+    # MLflow has no exception types for these; the status is only in the text.
     if re.search(r"error code 401\b|\b401 Client Error", text):
         unset = " and no ".join(name for name in CREDENTIALS if not os.environ.get(name))
         if unset:
-            return f"the server asks for a user and a password (401), and the environment has no {unset}"
-        return f"the server does not know the user and password of {' and '.join(CREDENTIALS)} (401)"
+            return f"the server asks for a user and a password (401), but the environment has no {unset}"
+        return f"the server rejects the user and password of {' and '.join(CREDENTIALS)} (401)"
     if re.search(r"error code 403\b|\b403 Client Error", text):
         return f"the server does not allow this to the user of {CREDENTIALS[0]} (403)"
     request = re.search(r"API request to (\w+://[^/]+)\S* failed", text)
+    if not request:
+        return text.splitlines()[0]
     cause = re.search(r"\[Errno -?\d+\] ([^\"'()]+)", text) or re.search(r"Caused by (\w+)", text)
-    if request:
-        return f"{request[1]} does not answer" + (f": {cause[1]}" if cause else "")
-    return text.splitlines()[0]
+    if not cause:
+        return f"{request[1]} does not answer"
+    return f"{request[1]} does not answer: {cause[1]}"

@@ -1,6 +1,6 @@
-"""The runs of an MLflow experiment: written with explicit ids, so that no MLFLOW_RUN_ID of the environment counts.
+"""The runs of an MLflow experiment. Every call names its run, so MLFLOW_RUN_ID in the environment has no effect.
 
-This module, store.py and models.py are the only ones that import mlflow.
+Besides this module, only store.py and models.py import mlflow.
 """
 
 from __future__ import annotations
@@ -18,17 +18,21 @@ from pipeline.config.schema import Config, Tracking, flatten
 from pipeline.points.point import Outcome
 from pipeline.tracking.dataset import Dataset
 from pipeline.tracking.pages.views import LEAST_LOSS, LOG_LOSS
-from pipeline.tracking.store import answered, open_store
+from pipeline.tracking.store import open_store, store_call
 
 Status = Literal["FINISHED", "FAILED", "KILLED"]
-BATCH, PARAMS_BATCH = 1000, 100
-"""Metrics and parameters that MLflow takes in one call."""
+# MLflow's limits: metrics and parameters in one call, and characters in a parameter and in a tag.
+BATCH = 1000
+PARAMS_BATCH = 100
+LONGEST_PARAM = 6000
+LONGEST_TAG = 8000
+# Options of a command that say nothing about a point.
 NOT_PARAMS = {"dry_run", "force"}
 
 
 @dataclass(frozen=True)
 class TrackedRun:
-    """A run that MLflow has: its id, status, tags, and the names of its parameters."""
+    """A run in MLflow: its id, status, tags, and the names of its parameters."""
 
     run_id: str
     status: str
@@ -37,41 +41,50 @@ class TrackedRun:
 
 
 class Tracker:
-    """Writes runs of one MLflow experiment.
+    """Reads and writes the runs of one MLflow experiment.
 
     Args:
-        tracking: where the store is.
-        experiment: its name; the name of the study.
+        tracking: which store to use.
+        experiment: name of the experiment, which is the name of the study.
         project: folder that holds mlruns/.
 
     Raises:
         LabError: a server does not answer, or the store cannot be opened.
+
+    Example:
+        >>> tracker = Tracker(Tracking(name="local", uri=None), "three_bits", PROJECT)
+        >>> run_id = tracker.start_run("learning_rate=1", {"lab.role": "point"})
+        >>> tracker.end_run(run_id, "FINISHED")
     """
 
     def __init__(self, tracking: Tracking, experiment: str, project: Path) -> None:
         self.local = tracking.name == "local"
         self.client, self.experiment_id = open_store(tracking, experiment, project)
 
-    @answered
+    @store_call
     def runs(self, signature: str | None = None, sweep: str | None = None, deleted: bool = False) -> list[TrackedRun]:
-        """The runs of the experiment that this program wrote, oldest first.
+        """Return the runs of the experiment that this program wrote, oldest first.
 
         Args:
-            signature: only those of one point.
-            sweep: only that of a sweep, by its key.
-            deleted: those in MLflow's bin too.
+            signature: only the runs of one point.
+            sweep: only the run of a sweep, by its key.
+            deleted: whether to include the runs in MLflow's bin.
         """
         from mlflow.entities import ViewType
 
-        chosen = f"tags.signature = '{signature}'" if signature else ""
+        query = ""
+        if signature:
+            query = f"tags.signature = '{signature}'"
         if sweep is not None:
-            chosen = f"tags.`lab.role` = 'sweep' and tags.`lab.sweep` = '{sweep}'"
+            query = f"tags.`lab.role` = 'sweep' and tags.`lab.sweep` = '{sweep}'"
         view = ViewType.ALL if deleted else ViewType.ACTIVE_ONLY
-        found, token = [], None
+        found = []
+        token = None
         while True:
             page = self.client.search_runs(
-                [self.experiment_id], chosen, view, 1000, order_by=["attributes.start_time"], page_token=token
+                [self.experiment_id], query, view, 1000, order_by=["attributes.start_time"], page_token=token
             )
+            # All of our runs have a role. Users may have added others to the experiment.
             found += [
                 TrackedRun(run.info.run_id, run.info.status, dict(run.data.tags), frozenset(run.data.params))
                 for run in page
@@ -81,14 +94,14 @@ class Tracker:
             if not token:
                 return found
 
-    @answered
+    @store_call
     def start_run(self, name: str, tags: Mapping[str, str], started: int | None = None) -> str:
-        """Create a run that reads RUNNING, and return its id.
+        """Create a run with status RUNNING, and return its id.
 
         Args:
-            name: what it is called.
-            tags: its tags; `mlflow.parentRunId` names the run that it is to hang below.
-            started: milliseconds since 1970; None: now.
+            name: name of the run.
+            tags: its tags; `mlflow.parentRunId` makes it the child of another run.
+            started: milliseconds since 1970; None for now.
         """
         run = self.client.create_run(
             self.experiment_id,
@@ -98,24 +111,24 @@ class Tracker:
         )
         return str(run.info.run_id)
 
-    @answered
+    @store_call
     def reopen_run(self, run_id: str, tags: Mapping[str, str]) -> None:
-        """Let a run read RUNNING again."""
+        """Set the status of a run to RUNNING again, and add tags."""
         self.client.update_run(run_id, "RUNNING")
         self.tag(run_id, tags)
 
-    @answered
+    @store_call
     def delete_run(self, run_id: str) -> None:
-        """Move a run to MLflow's bin, and delete its models, which would be listed without it."""
+        """Move a run to MLflow's bin, and delete its models, which MLflow would still list."""
         self._remove_models([run_id])
         self.client.delete_run(run_id)
 
-    @answered
+    @store_call
     def remove_runs(self, run_ids: Sequence[str]) -> bool:
         """Delete runs with their models and artifacts.
 
         Returns:
-            Whether they are gone for good. A server's are in its bin, which only its host can empty.
+            Whether they are gone for good. Those of a server are in its bin, which only its host can empty.
         """
         self._remove_models(run_ids)
         if not self.local:
@@ -124,7 +137,7 @@ class Tracker:
             return False
         from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
-        # As `mlflow gc` does it, which besides what it is told empties the bin of all other experiments.
+        # These are the steps of `mlflow gc`, which cannot be used: it also empties the bin of all other experiments.
         for run_id in run_ids:
             artifacts = get_artifact_repository(self.client.get_run(run_id).info.artifact_uri)
             artifacts.delete_artifacts()  # type: ignore[no-untyped-call]
@@ -132,15 +145,18 @@ class Tracker:
         return True
 
     def _remove_models(self, run_ids: Sequence[str]) -> None:
+        """Delete the models of runs, with their artifacts where the store is local."""
         from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
-        models, token = [], None
+        models = []
+        token = None
         while True:
             page = self.client.search_logged_models([self.experiment_id], page_token=token)
             models += [model for model in page if model.source_run_id in run_ids]
             token = page.token
             if not token:
                 break
+        # Deleted only now, because a deletion would shift the models on the next page.
         for model in models:
             if not self.local:
                 self.client.delete_logged_model(model.model_id)
@@ -149,27 +165,28 @@ class Tracker:
             artifacts.delete_artifacts()  # type: ignore[no-untyped-call]
             self.client._tracking_client.store._hard_delete_logged_model(model.model_id)
 
-    @answered
+    @store_call
     def log_config(self, run_id: str, config: Config, known: Collection[str] = ()) -> None:
-        """Every key of the config as a parameter, and the logarithm of the rate, which a chart can put on an axis.
+        """Log every key of the config as a parameter, and the logarithm of the learning rate.
 
         Args:
             run_id: the run.
-            config: the point's.
-            known: parameters that the run has already; MLflow refuses another value for them.
+            config: the config of the point.
+            known: names of parameters that the run has already; MLflow refuses to change their values.
         """
         from mlflow.entities import Param
 
         values = {key: value if isinstance(value, str) else json.dumps(value) for key, value in flatten(config)}
+        # MLflow's charts put parameters on linear axes only, so they show the logarithm instead.
         values["log10_learning_rate"] = f"{math.log10(config.optimizer.learning_rate):g}"
         left = {key: value for key, value in values.items() if key not in known and key not in NOT_PARAMS}
-        params = [Param(key, value[:6000]) for key, value in left.items()]
+        params = [Param(key, value[:LONGEST_PARAM]) for key, value in left.items()]
         for start in range(0, len(params), PARAMS_BATCH):
             self.client.log_batch(run_id, params=params[start : start + PARAMS_BATCH])
 
-    @answered
+    @store_call
     def log_metrics(self, run_id: str, metrics: Sequence[Metric]) -> None:
-        """Metrics with their own steps and timestamps, in batches; a metric that is there already changes nothing."""
+        """Log metrics with their own steps and timestamps; a metric that the run has already changes nothing."""
         from mlflow.entities import Metric as MlflowMetric
 
         for start in range(0, len(metrics), BATCH):
@@ -177,13 +194,13 @@ class Tracker:
             self.client.log_batch(run_id, metrics=batch)
 
     def log_values(self, run_id: str, values: Mapping[str, float], timestamp: int) -> None:
-        """Single values, as metrics of step 0."""
+        """Log single values as metrics of step 0; `timestamp` in milliseconds since 1970."""
         self.log_metrics(run_id, [Metric(0, timestamp, name, value) for name, value in values.items()])
 
     def log_outcome(self, run_id: str, config: Config, outcome: Outcome, timestamp: int) -> None:
-        """What a run came to, once: best/..., final/..., time, divergence, and its rate and size as numbers.
+        """Log how a run ended: best/..., final/..., time, divergence, and its learning rate and size as numbers.
 
-        These come last, because the comparison page opens with the first metric of all.
+        Call it after all metrics of training, because MLflow's comparison page opens with the metric logged first.
         """
         values = {f"best/{name}": value for name, value in outcome.best.items()}
         values |= {f"final/{name}": value for name, value in outcome.final.items()}
@@ -194,23 +211,25 @@ class Tracker:
         if outcome.last_finite_loss is not None:
             values["last_finite_loss"] = outcome.last_finite_loss
         if outcome.outcome == "finished" and "train/loss" in outcome.final:
+            # A loss of exactly 0 has no logarithm, and is drawn at the bottom of the chart.
             values[LOG_LOSS] = math.log10(max(outcome.final["train/loss"], LEAST_LOSS))
-        if config.grid is None:  # a map has many
+        # A map trains many rates and sizes, so it has no single value for either.
+        if config.grid is None:
             values["hp/learning_rate"] = config.optimizer.learning_rate
         if config.grid is None and config.model.hidden_size is not None:
             values["hp/hidden_size"] = float(config.model.hidden_size)
         self.log_values(run_id, values, timestamp)
 
-    @answered
+    @store_call
     def tag(self, run_id: str, tags: Mapping[str, str]) -> None:
-        """Set tags."""
+        """Set tags of a run; values that are longer than MLflow allows are cut."""
         from mlflow.entities import RunTag
 
-        self.client.log_batch(run_id, tags=[RunTag(key, value[:8000]) for key, value in tags.items()])
+        self.client.log_batch(run_id, tags=[RunTag(key, value[:LONGEST_TAG]) for key, value in tags.items()])
 
-    @answered
+    @store_call
     def log_dataset(self, run_id: str, data: Dataset) -> None:
-        """Say what a run was trained on; the same data set again changes nothing."""
+        """Log the data set that a run was trained on; logging it again changes nothing."""
         from mlflow.entities import Dataset as MlflowDataset
         from mlflow.entities import DatasetInput, InputTag
 
@@ -218,62 +237,66 @@ class Tracker:
         context = [InputTag("mlflow.data.context", "training")]
         self.client.log_inputs(run_id, datasets=[DatasetInput(entity, context)])
 
-    @answered
+    @store_call
     def experiment_tags(self) -> dict[str, str]:
-        """Tags of the experiment."""
+        """Return the tags of the experiment."""
         return dict(self.client.get_experiment(self.experiment_id).tags)
 
-    @answered
+    @store_call
     def tag_experiment(self, tags: Mapping[str, str]) -> None:
-        """Set tags of the experiment; those that say so already are left alone."""
-        there = self.experiment_tags()
+        """Set tags of the experiment."""
+        existing = self.experiment_tags()
+        # One call per tag, so tags that have their value already are skipped.
         for key, value in tags.items():
-            if there.get(key) != value:
+            if existing.get(key) != value:
                 self.client.set_experiment_tag(self.experiment_id, key, value)
 
     def address(self, run_id: str) -> str:
-        """Where the UI shows a run's artifacts, as a link within it."""
+        """Return a link to the artifacts of a run, relative to the address of MLflow's UI."""
         return f"#/experiments/{self.experiment_id}/runs/{run_id}/artifacts"
 
-    @answered
+    @store_call
     def log_folder(self, run_id: str, folder: Path) -> None:
-        """Copy a folder to the run's artifacts."""
+        """Copy the content of a folder to the artifacts of a run."""
         self.client.log_artifacts(run_id, str(folder))
 
-    @answered
+    @store_call
     def log_file(self, run_id: str, file: Path, folder: str) -> None:
-        """Copy a file to a folder of the run's artifacts, in the place of one that is there."""
+        """Copy a file into a folder among the artifacts of a run, and replace an existing one."""
         self.client.log_artifact(run_id, str(file), folder)
 
-    @answered
+    @store_call
     def artifacts(self, run_id: str, folder: str) -> list[str]:
-        """What lies in a folder of the run's artifacts, as paths among these."""
+        """Return the paths of the artifacts in a folder, relative to the root of the run's artifacts."""
         return [str(file.path) for file in self.client.list_artifacts(run_id, folder)]
 
-    @answered
+    @store_call
     def download(self, run_id: str, path: str, destination: Path) -> None:
-        """Copy one of the run's artifacts to its path below a folder."""
-        written, place = Path(self.client.download_artifacts(run_id, path, str(destination))), destination / path
-        if written != place:  # a server's comes without the folders that its path names
-            place.parent.mkdir(parents=True, exist_ok=True)
-            written.rename(place)
+        """Copy an artifact of a run to the same relative path below a folder."""
+        written = Path(self.client.download_artifacts(run_id, path, str(destination)))
+        wanted = destination / path
+        # A server's artifact is written to the destination itself, without the folders in its path.
+        if written != wanted:
+            wanted.parent.mkdir(parents=True, exist_ok=True)
+            written.rename(wanted)
 
-    @answered
+    @store_call
     def remove_artifacts(self, run_id: str, folder: str) -> None:
-        """Delete a folder of the run's artifacts."""
+        """Delete a folder of a run's artifacts."""
         from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
-        address = self.client.get_run(run_id).info.artifact_uri
-        artifacts = get_artifact_repository(address, tracking_uri=self.client.tracking_uri)
+        uri = self.client.get_run(run_id).info.artifact_uri
+        artifacts = get_artifact_repository(uri, tracking_uri=self.client.tracking_uri)
         artifacts.delete_artifacts(folder)  # type: ignore[no-untyped-call]
 
-    @answered
+    @store_call
     def end_run(self, run_id: str, status: Status, ended: int | None = None) -> None:
-        """Close a run as what it was; `ended` in milliseconds since 1970, None: now."""
+        """Close a run with a status; `ended` in milliseconds since 1970, None for now."""
         self.client.set_terminated(run_id, status, ended)
 
 
 def _user() -> str:
+    """Return the name of the user, which MLflow shows beside a run."""
     try:
         return getpass.getuser()
     except (KeyError, OSError):  # no passwd entry, as in some containers

@@ -1,9 +1,9 @@
-"""Points' folders through the artifact store, for nodes that share no disk.
+"""Transfers the folders of points through MLflow's artifact store, for nodes that do not share a disk.
 
-A complete point's folder lies among its run's artifacts anyway (sync/points.py); `fetch_point` returns it to the
-machine that sent the sweep. While a point trains, its worker sends its newest checkpoint now and then, in turn to
-`checkpoint/0.zip` and `checkpoint/1.zip`, so that one of them is whole whenever it dies; `fetch_checkpoint` lets
-another worker go on from there.
+The folder of a complete point is among the artifacts of its run anyway (sync/points.py); `fetch_point` downloads it to
+the machine that started the sweep. While a point trains, its worker sends the newest checkpoint from time to time,
+alternating between `checkpoint/0.zip` and `checkpoint/1.zip`, so that one of them is whole whenever the worker dies;
+`fetch_checkpoint` lets another worker continue from there.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import tempfile
 import time
 import zipfile
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from pipeline.points.checkpoint import read_checkpoint
@@ -25,29 +26,34 @@ from pipeline.system.files import SUMS, explained, named_files, readable, writte
 from pipeline.system.formats import stored_members
 from pipeline.tracking.tracker import Tracker
 
+# The folder of checkpoints among the artifacts of a run.
 FOLDER = "checkpoint"
-"""Where checkpoints are among a run's artifacts."""
+# A checkpoint is sent at most this often, and pauses last 20 times as long as sending takes: about 5 % of the time.
 SEND_SECONDS = 30.0
+PAUSE_PER_SEND = 20
+# What another node needs to continue. The checkpoint is copied first, because training may append to the journal
+# meanwhile: rows that the checkpoint does not count are ignored, but rows that it counts must not be missing.
 SENT = (CHECKPOINT, JOURNAL, "signed.json", "config.json", "run.json")
-"""What it takes to go on. The checkpoint is first: the journal may be longer than it knows, not shorter."""
 
 
-def fetch_point(tracker: Tracker, job: Job, but: str | None = None) -> bool:
-    """Fetch a point that MLflow has whole, in place of the one that is here.
+def fetch_point(tracker: Tracker, job: Job, excluded_attempt: str | None = None) -> bool:
+    """Download a point that is complete in MLflow, and replace the local one.
 
     Args:
-        tracker: of its experiment.
+        tracker: the tracker of its experiment.
         job: the point.
-        but: an attempt that is not meant: it is trained again.
+        excluded_attempt: an attempt that does not count, because the point is to be trained again.
 
     Returns:
-        Whether it has it.
+        Whether MLflow has the point.
 
     Raises:
-        LabError: MLflow does not answer, what it has is not what was sent, or the disk cannot be written.
+        LabError: MLflow does not answer, the files differ from those that were sent, or the disk cannot be written.
     """
+    # The newest run first: reruns of a point keep its signature.
     for run in reversed(tracker.runs(job.signature)):
-        if run.status != "FINISHED" or "lab.complete" not in run.tags or run.tags.get("lab.attempt") == but:
+        complete = run.status == "FINISHED" and "lab.complete" in run.tags
+        if not complete or run.tags.get("lab.attempt") == excluded_attempt:
             continue
         with explained(job.folder.final), written_whole(job.folder.final) as new:
             try:
@@ -57,20 +63,21 @@ def fetch_point(tracker: Tracker, job: Job, but: str | None = None) -> bool:
                     f"{job.name} was not returned.",
                     expected=f"the files of the point {job.signature} among the artifacts of its run {run.run_id}",
                     received=error.received or str(error),
-                    fix="run the same command again; if that does not help, delete that run in MLflow, and it is "
-                    "trained again",
+                    fix="run the same command again; if that does not help, delete that run in MLflow, and the point "
+                    "is trained again",
                 ) from None
         return True
     return False
 
 
 def _download_point(tracker: Tracker, run_id: str, job: Job, folder: Path) -> None:
-    """Download a complete point, and read it.
+    """Download a complete point and check it.
 
     Raises:
-        DamagedError: MLflow has not all of it, or what it has is not what was sent.
+        DamagedError: a file is missing in MLflow, or differs from the one that was sent.
         LabError: MLflow does not answer, or a file cannot be read for another reason.
     """
+    # The list of checksums names all other files.
     _download(tracker, run_id, SUMS, folder)
     with readable(f"{SUMS} of the run {run_id}", expected="the checksums of a point", fix=""):
         names = named_files((folder / SUMS).read_bytes())
@@ -80,51 +87,72 @@ def _download_point(tracker: Tracker, run_id: str, job: Job, folder: Path) -> No
 
 
 def _download(tracker: Tracker, run_id: str, name: str, folder: Path) -> None:
+    """Download an artifact, and tell a missing one from a server that does not answer."""
     try:
         tracker.download(run_id, name, folder)
     except LabError:
+        # MLflow reports both in the same way, so look whether the artifact is listed.
         parent = str(PurePosixPath(name).parent)
-        if name not in tracker.artifacts(run_id, "" if parent == "." else parent):
+        if parent == ".":
+            parent = ""
+        if name not in tracker.artifacts(run_id, parent):
             raise DamagedError(f"{name} is missing.", received=f"no {name} among them") from None
         raise
+
+
+@dataclass(frozen=True)
+class _Sent:
+    """The checkpoint of a run that was sent last.
+
+    Attributes:
+        written: when it was written, nanoseconds since 1970.
+        due: when the next one may be sent, in the seconds of `time.monotonic`.
+        rows: how many rows of the journal it counts on.
+    """
+
+    written: int = 0
+    due: float = 0.0
+    rows: int = 0
 
 
 class CheckpointSender:
     """Sends the checkpoints of points that train, at most every 30 s, using about 5 % of the time."""
 
     def __init__(self) -> None:
-        self._sent: dict[str, tuple[int, float, int]] = {}
-        self._turns: dict[str, int] = {}
+        self._sent: dict[str, _Sent] = {}
+        self._slots: dict[str, int] = {}
 
     def send(self, tracker: Tracker, run_id: str, folder: PointFolder) -> int:
-        """Send a point's checkpoint, if there is a new one and the last was sent long enough ago.
+        """Send the checkpoint of a point if it is a new one and the last was sent long enough ago.
 
         Returns:
-            How many rows of its journal the last checkpoint has that was sent. Only these metrics may be sent too: who
-            goes on from there trains what comes after them again, with other times.
+            How many rows of the journal the checkpoint that was sent last counts on. Only the metrics in these rows may
+            be sent: a worker that continues from there trains what follows again, with other timestamps.
         """
+        last = self._sent.get(run_id, _Sent())
         newest = written(folder.path / CHECKPOINT)
-        before, due, rows = self._sent.get(run_id, (0, 0.0, 0))
-        if newest in (0, before) or time.monotonic() < due:
-            return rows
+        if newest in (0, last.written) or time.monotonic() < last.due:
+            return last.rows
         begun = time.monotonic()
-        turn = self._turns[run_id] = 1 - self._turns.get(run_id, 1)
-        sent = send_checkpoint(tracker, run_id, folder, turn)
-        if sent is None:
-            return rows
+        slot = 1 - self._slots.get(run_id, 1)
+        self._slots[run_id] = slot
+        rows = send_checkpoint(tracker, run_id, folder, slot)
+        if rows is None:
+            return last.rows
         now = time.monotonic()
-        self._sent[run_id] = newest, now + max(SEND_SECONDS, 20 * (now - begun)), sent
-        return sent
+        due = now + max(SEND_SECONDS, PAUSE_PER_SEND * (now - begun))
+        self._sent[run_id] = _Sent(newest, due, rows)
+        return rows
 
 
-def send_checkpoint(tracker: Tracker, run_id: str, folder: PointFolder, turn: int) -> int | None:
-    """Send the checkpoint of a point that trains; `turn`, 0 or 1, says in whose place.
+def send_checkpoint(tracker: Tracker, run_id: str, folder: PointFolder, slot: int) -> int | None:
+    """Send the checkpoint of a point that trains; `slot`, 0 or 1, chooses the archive to replace.
 
     Returns:
-        How many rows of its journal it has; None where the point has none, or became complete meanwhile.
+        How many rows of the journal it counts on; None where the point has no checkpoint, or has become complete.
 
     Raises:
-        LabError: MLflow does not take it, it cannot be read, or there is no room for a copy.
+        LabError: MLflow does not accept it, it cannot be read, or there is no room for a copy.
     """
     with explained(Path(tempfile.gettempdir())), tempfile.TemporaryDirectory() as scratch:
         try:
@@ -134,7 +162,7 @@ def send_checkpoint(tracker: Tracker, run_id: str, folder: PointFolder, turn: in
             return None
         with readable(f"The checkpoint in {folder.path}", expected="one that training wrote", fix="train it again"):
             rows = read_checkpoint(Path(scratch) / CHECKPOINT).journal_rows
-        packed = Path(scratch) / f"{turn}.zip"
+        packed = Path(scratch) / f"{slot}.zip"
         with zipfile.ZipFile(packed, "w") as archive:
             for name in SENT:
                 archive.write(Path(scratch) / name, name)
@@ -143,31 +171,33 @@ def send_checkpoint(tracker: Tracker, run_id: str, folder: PointFolder, turn: in
 
 
 def drop_checkpoints(tracker: Tracker, run_id: str) -> None:
-    """Delete a run's checkpoints, if we may: its point is complete, and what is left of them hurts nobody."""
+    """Delete the checkpoints of a complete point."""
+    # Users of a server may not be allowed to delete artifacts, and leftovers do no harm.
     with suppress(LabError):
         if tracker.artifacts(run_id, FOLDER):
             tracker.remove_artifacts(run_id, FOLDER)
 
 
 def fetch_checkpoint(tracker: Tracker, job: Job) -> bool:
-    """Take up a point where another node left it: its newest checkpoint that is whole becomes this node's.
+    """Continue a point that another node began: download its newest checkpoint that is whole.
 
     Args:
-        tracker: of its experiment.
+        tracker: the tracker of its experiment.
         job: the point, whose lock this process holds.
 
     Returns:
-        Whether there was one, of a later epoch than this node has.
+        Whether there was one of a later epoch than the local one.
     """
-    here = _epoch(job.folder.path)
+    local_epoch = _epoch(job.folder.path)
     for run in reversed(tracker.runs(job.signature)):
         with explained(Path(tempfile.gettempdir())), tempfile.TemporaryDirectory() as scratch:
             found = []
             for name in tracker.artifacts(run.run_id, FOLDER):
                 tracker.download(run.run_id, name, Path(scratch))
-                unpacked = _unpacked(Path(scratch) / name, job.signature)
-                found += [] if unpacked is None else [unpacked]
-            if found and max(found)[0] > here:
+                unpacked = _unpack(Path(scratch) / name, job.signature)
+                if unpacked is not None:
+                    found.append(unpacked)
+            if found and max(found)[0] > local_epoch:
                 _, folder = max(found)
                 with explained(job.folder.path), written_whole(job.folder.path) as new:
                     shutil.copytree(folder, new, dirs_exist_ok=True)
@@ -175,13 +205,18 @@ def fetch_checkpoint(tracker: Tracker, job: Job) -> bool:
     return False
 
 
-def _unpacked(packed: Path, signature: str) -> tuple[int, Path] | None:
-    """The epoch and the folder of a checkpoint that was sent; None where it is another point's, or damaged and told."""
+def _unpack(packed: Path, signature: str) -> tuple[int, Path] | None:
+    """Unpack an archive of `send_checkpoint`.
+
+    Returns:
+        The epoch of the checkpoint, and its folder; None where it is damaged, which is reported, or of another point.
+    """
     folder = packed.with_suffix("")
     try:
         with readable(f"The checkpoint {packed.name} in MLflow", expected=", ".join(SENT), fix=""):
             contents = dict(stored_members(packed))
-            if sorted(contents) != sorted(SENT):  # none of them leads out of the folder
+            # Names are compared before anything is written: none of SENT leads out of the folder.
+            if sorted(contents) != sorted(SENT):
                 raise ValueError(f"it holds {', '.join(contents)}")
     except DamagedError as error:
         print(f"left out: {error}", file=sys.stderr, flush=True)
@@ -191,11 +226,13 @@ def _unpacked(packed: Path, signature: str) -> tuple[int, Path] | None:
         for name, content in contents.items():
             (folder / name).write_bytes(content)
     epoch = _epoch(folder)
-    return (epoch, folder) if epoch and signed_in(folder) == signature else None
+    if not epoch or signed_in(folder) != signature:
+        return None
+    return epoch, folder
 
 
 def _epoch(folder: Path) -> int:
-    """How far the checkpoint in a folder is; 0 where there is none, or a damaged one, which is told.
+    """Return the epoch of the checkpoint in a folder; 0 where there is none, or a damaged one, which is reported.
 
     Raises:
         LabError: it cannot be read for another reason.

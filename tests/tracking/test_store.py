@@ -1,4 +1,4 @@
-"""The MLflow store: made once by whoever comes first, waited for, its absence told in one message."""
+"""The MLflow store: created once, waited for while it is locked, and one message where it cannot be opened."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from pipeline.config.schema import Tracking
 from pipeline.system.errors import LabError
 from pipeline.system.project import PROJECT
 from pipeline.tracking import store
-from pipeline.tracking.store import CREDENTIALS, answered, open_store
+from pipeline.tracking.store import CREDENTIALS, open_store, store_call
 from tests.support.flaky_server import free_port
 
 LOCAL = Tracking(name="local", uri=None)
@@ -38,7 +38,7 @@ def test_a_store_that_turns_a_writer_away_is_asked_again_and_nobody_hears_of_it(
         return statement.replace("busy_timeout = 20000", "busy_timeout = 0"), parameters
 
     client, experiment = open_store(LOCAL, "study", project)
-    create_run = answered(lambda: client.create_run(experiment))
+    create_run = store_call(lambda: client.create_run(experiment))
     told: list[logging.LogRecord] = []
     listener = logging.Handler()
     listener.emit = told.append  # type: ignore[assignment, method-assign]
@@ -135,9 +135,9 @@ def test_a_store_whose_making_was_killed_is_made_anew(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("status", "given", "told"),
     [
-        (401, (), "asks for a user and a password (401), and the environment has no MLFLOW_TRACKING_USERNAME and no "),
-        (401, ("MLFLOW_TRACKING_USERNAME",), "(401), and the environment has no MLFLOW_TRACKING_PASSWORD\n"),
-        (401, CREDENTIALS, "does not know the user and password of MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASS"),
+        (401, (), "asks for a user and a password (401), but the environment has no MLFLOW_TRACKING_USERNAME and no "),
+        (401, ("MLFLOW_TRACKING_USERNAME",), "(401), but the environment has no MLFLOW_TRACKING_PASSWORD\n"),
+        (401, CREDENTIALS, "rejects the user and password of MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"),
         (403, CREDENTIALS, "does not allow this to the user of MLFLOW_TRACKING_USERNAME (403)"),
     ],
 )

@@ -226,7 +226,7 @@ class Distribution:
             for job in jobs:
                 # With `force`, the complete attempt from before must not come back from the server.
                 try:
-                    fetch_point(tracker, job, but=self._replaced.get(job.signature, [None])[0])
+                    fetch_point(tracker, job, excluded_attempt=self._replaced.get(job.signature, [None])[0])
                 except LabError as error:
                     errors[job.signature] = error
         return errors
