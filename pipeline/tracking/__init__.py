@@ -1,1 +1,1 @@
-"""MLflow: the store, runs, models, data sets, views, and the server."""
+"""MLflow: the store, runs, models, data sets, views, and the tracking server."""

@@ -1,1 +1,1 @@
-"""What MLflow shows of a run and an experiment."""
+"""What MLflow shows of a run and of an experiment: descriptions, images and saved views."""

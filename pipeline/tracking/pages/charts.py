@@ -1,31 +1,54 @@
-"""The charts of MLflow's experiment page, as parts of the state that it keeps; see views.py."""
+"""The state that MLflow keeps of an experiment page: its charts, their sections, and the page as a whole.
+
+The keys are those that MLflow's own page writes when a person arranges the charts by hand and shares the view.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 Chart = dict[str, Any]
+State = dict[str, Any]
+
+# Width of the column with the names of runs, in pixels.
+NAME_WIDTH = 240
+# How many runs a chart shows; MLflow's default is 10.
+RUNS_IN_CHART = 100
+
+
+@dataclass(frozen=True)
+class Section:
+    """Charts below a heading: `columns` of them side by side, each `height` pixels high."""
+
+    heading: str
+    charts: Sequence[Chart]
+    columns: int = 2
+    height: int = 360
 
 
 def parallel(params: Sequence[str], metrics: Sequence[str]) -> Chart:
-    """Lines are coloured by the last metric."""
+    """Return parallel coordinates: a line per run, coloured by the last metric."""
     return {"type": "PARALLEL", "selectedParams": params, "selectedMetrics": metrics, "showAllRuns": False}
 
 
 def contour(x: str, y: str, z: str) -> Chart:
-    """A metric over two parameters."""
+    """Return a contour plot of a metric over two parameters."""
     axes = {"xaxis": {"key": x, "type": "PARAM"}, "yaxis": {"key": y, "type": "PARAM"}}
     return {"type": "CONTOUR", **axes, "zaxis": {"key": z, "type": "METRIC"}}
 
 
 def scatter(x: str, y: str) -> Chart:
-    """A metric against a parameter."""
+    """Return a scatter plot of a metric against a parameter."""
     return {"type": "SCATTER", "xaxis": {"key": x, "type": "PARAM"}, "yaxis": {"key": y, "type": "METRIC"}}
 
 
 def line(metric: str, log: bool = False, limits: tuple[float, float] | None = None) -> Chart:
-    """A metric over the epochs."""
+    """Return the curve of a metric over the epochs; `limits` are those of its y axis."""
+    visible = {}
+    if limits is not None:
+        visible = {"yMin": limits[0], "yMax": limits[1]}
     return {
         "type": "LINE",
         "metricKey": metric,
@@ -35,17 +58,73 @@ def line(metric: str, log: bool = False, limits: tuple[float, float] | None = No
         "xAxisScaleType": "linear",
         "selectedXAxisMetricKey": "",
         "lineSmoothness": 0,
-        "range": {} if limits is None else {"yMin": limits[0], "yMax": limits[1]},
+        "range": visible,
         "yAxisKey": "metric",
         "yAxisExpressions": [],
     }
 
 
 def bar(metric: str) -> Chart:
-    """The last value of a metric."""
+    """Return bars with the last value of a metric in each run."""
     return {"type": "BAR", "metricKey": metric}
 
 
 def image(key: str, step: int) -> Chart:
-    """The image with a key at a step."""
+    """Return the image with a key at a step, and a slider for the other steps."""
     return {"type": "IMAGE", "imageKeys": [key], "step": step, "showRunParams": False}
+
+
+def page_state(
+    query: str, columns: Sequence[str], sections: Sequence[Section], folded: Sequence[str], means_over: Sequence[str]
+) -> State:
+    """Return the state of a whole page.
+
+    Args:
+        query: which runs to show, in MLflow's search language.
+        columns: the columns of its table.
+        sections: the sections that are open.
+        folded: names of the sections that MLflow adds for all other metrics, closed.
+        means_over: parameters by whose values runs are grouped, to draw means; empty for single runs.
+    """
+    # A header shows the key without its prefix, at about 6 pixels per character.
+    widths = {"attributes.`Run Name`": NAME_WIDTH} | {key: max(100, 6 * len(key) - 45) for key in columns}
+    headings, charts = _open_sections(sections)
+    headings += [{"uuid": name, "name": name, "display": False, "isGenerated": True} for name in folded]
+    grouping = None
+    if means_over:
+        groups = [{"mode": "param", "groupByData": key} for key in means_over]
+        grouping = {"aggregateFunction": "average", "groupByKeys": groups}
+    return {
+        "searchFilter": query,
+        "orderByKey": "metrics.`hp/learning_rate`",
+        "orderByAsc": True,
+        "startTime": "ALL",
+        "lifecycleFilter": "Active",
+        "modelVersionFilter": "All Runs",
+        "datasetsFilter": [],
+        "selectedColumns": columns,
+        "columnOrder": list(widths),
+        "columnWidths": widths,
+        "runsHiddenMode": "SHOW_ALL",
+        "hideEmptyCharts": True,
+        "autoRefreshEnabled": True,
+        "isAccordionReordered": True,
+        "globalLineChartConfig": {"xAxisKey": "step", "lineSmoothness": 0, "selectedXAxisMetricKey": ""},
+        "groupBy": grouping,
+        "useGroupedValuesInCharts": True,
+        "compareRunSections": [{"isReordered": False, "deleted": False} | heading for heading in headings],
+        "compareRunCharts": charts,
+    }
+
+
+def _open_sections(sections: Sequence[Section]) -> tuple[list[State], list[Chart]]:
+    """Return the headings of sections and all of their charts, which refer to their heading by its id."""
+    headings: list[State] = []
+    charts: list[Chart] = []
+    for index, section in enumerate(sections):
+        heading = {"uuid": f"section-{index}", "name": section.heading, "display": True, "isGenerated": False}
+        headings.append(heading | {"columns": section.columns, "cardHeight": section.height})
+        for chart in section.charts:
+            common = {"uuid": f"chart-{len(charts)}", "metricSectionId": heading["uuid"], "isGenerated": False}
+            charts.append(common | {"deleted": False, "runsCountToCompare": RUNS_IN_CHART} | chart)
+    return headings, charts

@@ -1,4 +1,4 @@
-"""What MLflow shows above a run and an experiment, as Markdown: the answer, the command to run it again, the report."""
+"""The descriptions of runs and experiments in MLflow, in Markdown: the answer, how to run it again, the report."""
 
 from __future__ import annotations
 
@@ -10,48 +10,56 @@ from pipeline.points.point import Point
 from pipeline.studies.kinds import answers
 from pipeline.studies.questions import PAGES, QUESTIONS
 
-NOT_TYPED_AGAIN = {"results", "dry_run", "force"}
-"""What does not belong to the command that runs a point again."""
+# Options that do not belong in the command that runs a point again.
+NOT_REPEATED = {"results", "dry_run", "force"}
 
 
 def point_note(study: str, found: Diagnosis, overrides: Sequence[str], figures: str | None) -> str:
-    """A point's: its diagnosis with the evidence, and how it is run again.
+    """Describe a point: its diagnosis with the evidence, and how to run it again.
 
     Args:
         study: name of the experiment.
-        found: the point's diagnosis.
-        overrides: what it was asked for with, in Hydra's words.
-        figures: address of its sweep's figures in the UI; None for a point alone.
+        found: the diagnosis of the point.
+        overrides: Hydra's overrides that the point was trained with.
+        figures: link to the figures of its sweep in the UI; None for a single point.
     """
+    diagnosis = f"**{found.label}**: {found.evidence}."
+    # Maps and range tests have no such problem, so they are not in PROBLEMS.
     problem = PROBLEMS.get(found.verdict, "none")
-    named = f" The texts call it *{problem}*." if problem != "none" else ""
-    asked = [one for one in overrides if one.split("=")[0] not in NOT_TYPED_AGAIN]
-    return "\n\n".join([
-        f"**{found.label}**: {found.evidence}.{named}",
-        f"Run it again: `{shlex.join(['python', '-m', 'pipeline.train', *asked])}`",
-        _where(study, figures),
-    ])  # fmt: skip
+    if problem != "none":
+        diagnosis += f" The published texts call this *{problem}*."
+    repeated = [override for override in overrides if override.split("=")[0] not in NOT_REPEATED]
+    command = shlex.join(["python", "-m", "pipeline.train", *repeated])
+    return "\n\n".join([diagnosis, f"Run it again: `{command}`", _links(study, figures)])
 
 
 def sweep_note(study: str, answer: str, points: Sequence[Point], command: str, figures: str) -> str:
-    """A sweep's: the answer in a line, and then sentence by sentence."""
-    said = [f"- {sentence}" for sentence in answers(points)]
-    return "\n\n".join([f"**{answer}**", "\n".join(said), f"Run it again: `{command}`", _where(study, figures)])
+    """Describe a sweep: the answer in one line, then sentence by sentence, and how to run it again."""
+    sentences = "\n".join(f"- {sentence}" for sentence in answers(points))
+    return "\n\n".join([f"**{answer}**", sentences, f"Run it again: `{command}`", _links(study, figures)])
 
 
 def experiment_note(study: str, headlines: Mapping[str, str]) -> str:
-    """An experiment's: the question, each backend's answer, how to run it.
+    """Describe an experiment: the question, the answer of each backend, and how to run it.
 
     Args:
         study: name of the experiment.
-        headlines: answers in a line, by backend.
+        headlines: answers in one line, by backend.
     """
-    lines = [QUESTIONS[study]] if study in QUESTIONS else []
-    lines += ["\n".join(f"- {backend}: {answer}" for backend, answer in sorted(headlines.items(), reverse=True))]
-    run = [f"Run it: `python -m pipeline.train experiment={study}`", _where(study, None)] if study in QUESTIONS else []
-    return "\n\n".join([*lines, *run])
+    # In reverse, so that NumPy comes before Keras as everywhere else.
+    listed = "\n".join(f"- {backend}: {answer}" for backend, answer in sorted(headlines.items(), reverse=True))
+    # A study of a user's own has neither a question nor a page in the report.
+    if study not in QUESTIONS:
+        return listed
+    run = f"Run it: `python -m pipeline.train experiment={study}`"
+    return "\n\n".join([QUESTIONS[study], listed, run, _links(study, None)])
 
 
-def _where(study: str, figures: str | None) -> str:
-    seen = f"[Figures over all points]({figures}). " if figures else ""
-    return f"{seen}Report: `reports/{PAGES}/{study}.md`" if study in QUESTIONS else seen.strip()
+def _links(study: str, figures: str | None) -> str:
+    """Return the last line of a description: where to find the figures and the report, if there are any."""
+    links = []
+    if figures:
+        links.append(f"[Figures of all points]({figures}).")
+    if study in QUESTIONS:
+        links.append(f"Report: `reports/{PAGES}/{study}.md`")
+    return " ".join(links)

@@ -1,18 +1,16 @@
-"""The charts that MLflow opens a study with: saved views, which are tags of an experiment.
+"""Saved views: the charts that MLflow opens a study with. They are tags of its experiment.
 
-MLflow 3.15 and later reads a tag `mlflow.sharedViewState.ID` as a view: its name, when it was made, and the state of
-the experiment page as JSON. The format is MLflow's own and nowhere documented; tests/whole/test_browser.py
-holds it to a real browser. A view shows the runs that are tagged NEWEST, the points that the newest sweep of its
-backend asked for. With the search field emptied, or `true` in it made `false`, the page shows the earlier ones. No
-mlflow here.
+MLflow 3.15 and later reads a tag `mlflow.sharedViewState.ID` as a view: its name, when it was created, and the state of
+the experiment page as JSON (charts.py). MLflow does not document this format; tests/whole/test_browser.py checks it in
+a real browser. A view shows the runs with the tag NEWEST, which are the points in the newest sweep of their backend.
+Clear the search field, or change its `true` to `false`, to see earlier ones. This module does not import mlflow.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,135 +20,169 @@ from pipeline.config.data import TableData
 from pipeline.config.schema import Config, flatten
 from pipeline.studies.kinds import Charts, kind_of
 from pipeline.studies.network_data import target_slope
-from pipeline.tracking.pages.charts import Chart, bar, contour, image, line, parallel, scatter
+from pipeline.tracking.pages.charts import (
+    Chart,
+    Section,
+    State,
+    bar,
+    contour,
+    image,
+    line,
+    page_state,
+    parallel,
+    scatter,
+)
 
 TAG = "mlflow.sharedViewState."
+# MLflow's limit for the value of an experiment's tag.
 TAG_BYTES = 20_000
-"""What MLflow takes as the value of an experiment's tag."""
+# Tag of a point's run, `true` or `false`: whether the newest sweep of its backend contains the point.
 NEWEST = "lab.newest"
-"""Tag of a point's run, `true` or `false`: whether the newest sweep of its backend asked for the point."""
+# Metric of a finished run: log10 of its final training loss, because only MLflow's line charts have logarithmic axes.
 LOG_LOSS = "final/log10_loss"
-"""Metric of a finished point's run: log10 of its final training loss, as only MLflow's line charts have log axes."""
+# The loss that is drawn for a loss of 0.
 LEAST_LOSS = 1e-16
-"""What a loss of 0 is drawn as there."""
-RATE, LOG_RATE, SIZE = "optimizer.learning_rate", "log10_learning_rate", "model.hidden_size"
+RATE = "optimizer.learning_rate"
+LOG_RATE = "log10_learning_rate"
+SIZE = "model.hidden_size"
+# The order of the axes and columns; other keys follow.
 FIRST = [RATE, SIZE, "optimizer.name", "schedule.name", "feature"]
+# Keys that say nothing about how a point trains, or that differ between backends only.
 NOT_KNOBS = ("study", "results", "dry_run", "force", "tracking.", "backend.", "data.")
-MOST_AXES, MOST_WEIGHTS, MOST_RUNS = 5, 4, 8
+# More axes, curves of weights or columns of differences than these cannot be read on a screen.
+MOST_AXES = 5
+MOST_WEIGHTS = 4
+MOST_RUNS = 8
 BACKENDS = {"numpy": "NumPy", "keras": "Keras"}
+
+# Returns the keys of the images in the run of a point, in the order in which to show them.
+Images = Callable[[Config], list[str]]
 
 
 @dataclass(frozen=True)
-class Section:
-    """Charts below a heading, `columns` of them side by side, each `height` pixels high."""
+class View:
+    """A saved view: its id, which is part of its address, its title, and the state of the page."""
 
-    heading: str
-    charts: Sequence[Chart]
-    columns: int = 2
-    height: int = 360
+    identifier: str
+    title: str
+    state: State
 
 
-def view_tags(points: Sequence[Config], images: Callable[[Config], list[str]], created: int) -> dict[str, str]:
-    """The saved views of a study, as tags of its MLflow experiment.
+def view_tags(points: Sequence[Config], images: Images, created: int) -> dict[str, str]:
+    """Return the saved views of a study, as tags of its MLflow experiment.
 
-    `grid` always, `divergence` unless all are maps, `seeds` where points differ in their seed. Where there are points
-    of both backends, these show NumPy's, `grid_keras` and the like show those of Keras, and `backends` shows the means
-    of both; `difference` shows all their numbers side by side, where that is a handful of runs.
+    There is always `grid`; `divergence` unless all points are maps; `seeds` where points differ in their seed. With
+    points of both backends, these show NumPy's, and `grid_keras` and so on those of Keras. Then `backends` shows the
+    means of both, and `difference` all numbers side by side if there are only a few runs.
 
     Args:
         points: configs of the newest sweep of each backend, at least one.
-        images: gives the keys of the images that a point's run has, in the order in which they are to be shown.
-        created: milliseconds since 1970 that the first view says it was made at. The others say a little earlier, as
-            MLflow lists the youngest first.
+        images: returns the keys of the images in the run of a point.
+        created: when the views were created, milliseconds since 1970.
 
     Returns:
-        Tags by name, `mlflow.sharedViewState.grid` and the like; a view of more than TAG_BYTES is left out.
+        Tags by name, for example `mlflow.sharedViewState.grid`; a view of more than TAG_BYTES is left out.
     """
     tags: dict[str, str] = {}
-
-    def add(name: str, title: str, state: dict[str, Any]) -> None:
-        text = json.dumps(state, separators=(",", ":"))
-        value = json.dumps({"name": title, "createdAt": created - len(tags), "state": text})
+    for view in _views(points, images):
+        text = json.dumps(view.state, separators=(",", ":"))
+        # MLflow lists the newest view first, so each one is a millisecond older than the one before.
+        value = json.dumps({"name": view.title, "createdAt": created - len(tags), "state": text})
         if len(value.encode()) <= TAG_BYTES:
-            tags[f"{TAG}{name}"] = value
-
-    backends = [name for name in BACKENDS if any(point.backend.name == name for point in points)]
-    for backend in backends:
-        everything = [point for point in points if point.backend.name == backend]
-        maps = [point for point in everything if kind_of(point).single]
-        own = [point for point in everything if not kind_of(point).single] or maps
-        knobs = _knobs(own)
-        views = {"grid": _map(maps, images(maps[0])) if maps else []}
-        if own != maps:
-            keys = dict.fromkeys(key for point in own for key in images(point))
-            views["grid"] += _grid(own, knobs, keys)
-            views["divergence"] = _divergence(own)
-        if "seed" in knobs:
-            views["seeds"] = _seeds(own)
-        for name, sections in views.items():
-            identifier = name if backend == backends[0] else f"{name}_{backend}"
-            means_over = [key for key in knobs if key != "seed"] or [RATE] if name == "seeds" else []
-            state = _state(own, knobs, sections, means_over, f" AND tags.backend = '{backend}'")
-            add(identifier, f"{name.capitalize()}, {BACKENDS[backend]}", state)
-    if len(backends) > 1:
-        knobs = _knobs(points)
-        add("backends", "NumPy beside Keras", _state(points, knobs, _backends(points), ["backend.name"], ""))
-        if len(points) <= MOST_RUNS:
-            add("difference", "Differences of all runs", _state(points, knobs, _difference(points), [], ""))
+            tags[f"{TAG}{view.identifier}"] = value
     return tags
 
 
+def _views(points: Sequence[Config], images: Images) -> Iterator[View]:
+    backends = [name for name in BACKENDS if any(point.backend.name == name for point in points)]
+    for backend in backends:
+        # The views of the first backend have no suffix, so that `make ui` finds `grid` whichever backend trained.
+        suffix = ""
+        if backend != backends[0]:
+            suffix = f"_{backend}"
+        yield from _backend_views([point for point in points if point.backend.name == backend], suffix, images)
+    if len(backends) == 1:
+        return
+    knobs = _knobs(points)
+    yield View("backends", "NumPy and Keras", _state(points, knobs, _backends(points), ["backend.name"]))
+    if len(points) <= MOST_RUNS:
+        yield View("difference", "Differences between all runs", _state(points, knobs, _difference(points)))
+
+
+def _backend_views(points: Sequence[Config], suffix: str, images: Images) -> Iterator[View]:
+    backend = points[0].backend.name
+    maps = [point for point in points if kind_of(point).single]
+    others = [point for point in points if not kind_of(point).single]
+    # A map has many rates in one run, so it is compared with other points only where there are just maps.
+    compared = others or maps
+    knobs = _knobs(compared)
+
+    def view(name: str, sections: Sequence[Section], means_over: Sequence[str] = ()) -> View:
+        state = _state(compared, knobs, sections, means_over, f" AND tags.backend = '{backend}'")
+        return View(f"{name}{suffix}", f"{name.capitalize()}, {BACKENDS[backend]}", state)
+
+    grid: list[Section] = []
+    if maps:
+        grid += _map(maps, images(maps[0]))
+    if others:
+        # A dict keeps the order of the keys, which a set would lose.
+        keys = dict.fromkeys(key for point in others for key in images(point))
+        grid += _grid(others, knobs, keys)
+    yield view("grid", grid)
+    if others:
+        yield view("divergence", _divergence())
+    if "seed" in knobs:
+        # MLflow needs a parameter to group by; one rate groups all seeds.
+        yield view("seeds", _seeds(compared), [key for key in knobs if key != "seed"] or [RATE])
+
+
 def _knobs(points: Sequence[Config]) -> list[str]:
-    """Keys with more than one value among the points of a backend: those of FIRST, then the others."""
+    """Return the keys with more than one value among the points of a backend: those in FIRST, then the others."""
     values: dict[tuple[str, str], set[str]] = {}
     for point in points:
         for key, value in flatten(point):
             if not key.startswith(NOT_KNOBS):
+                # JSON, because a list cannot be in a set.
                 values.setdefault((point.backend.name, key), set()).add(json.dumps(value))
     varied = dict.fromkeys(key for (_, key), different in values.items() if len(different) > 1)
     return [key for key in FIRST if key in varied] + [key for key in varied if key not in FIRST]
 
 
 def _charts(points: Sequence[Config]) -> Charts:
-    """What is shown of the kind of the first point."""
+    """Return what to show for the kind of the first point."""
     return kind_of(points[0]).charts(points[0])
 
 
 def _judged_by(points: Sequence[Config]) -> str:
+    """Return the final metric that decides which point is best."""
     judged = _charts(points).judged
-    return LOG_LOSS if judged == "train/loss" else f"final/{judged}"
+    if judged == "train/loss":
+        return LOG_LOSS
+    return f"final/{judged}"
 
 
 def _curves(points: Sequence[Config]) -> list[Chart]:
-    """How training went: the loss, and what the kind draws beside it."""
+    """Return the curves of the loss and of the second metric of the kind."""
     metric, log = _charts(points).second
     return [line("train/loss", log=True), line(metric, log=log)]
 
 
 def _map(points: Sequence[Config], images: Collection[str]) -> list[Section]:
     pictures = [image(key, points[0].training.epochs) for key in images]
-    filled = [line("map/converged_share"), line("map/best_loss", log=True)]
+    progress = [line("map/converged_share"), line("map/best_loss", log=True)]
     return [
         Section(_charts(points).question, pictures, columns=1, height=900),
-        Section("How the map filled, by block", filled),
+        Section("How did the map fill, block by block?", progress),
     ]
 
 
 def _grid(points: Sequence[Config], knobs: Sequence[str], images: Collection[str]) -> list[Section]:
-    crossed = set.intersection(*({key for key, _ in flatten(point)} for point in points))  # a line crosses every axis
-    if "feature" in knobs:
-        crossed &= {*FIRST}  # the others are what a feature consists of
-    axes = [LOG_RATE if key == RATE else key for key in knobs if key in crossed][:MOST_AXES]
-    judged = _judged_by(points)
     sections = []
-    if axes:
-        best = "smallest loss" if judged == LOG_LOSS else "highest accuracy"
-        metrics = [LOG_LOSS] if judged == LOG_LOSS else [LOG_LOSS, judged]
-        answer = [parallel(axes, metrics)]
-        if {RATE, SIZE} <= set(knobs):
-            answer.append(contour(LOG_RATE, SIZE, judged))
-        elif RATE in knobs:
-            answer.append(scatter(LOG_RATE, judged))
+    answer = _answer(points, knobs)
+    if answer:
+        best = "highest accuracy"
+        if _judged_by(points) == LOG_LOSS:
+            best = "smallest loss"
         sections.append(Section(f"Which point ends with the {best}?", answer))
     sections.append(Section("How did it get there?", _curves(points)))
     weights = _single_weights(points)
@@ -158,109 +190,116 @@ def _grid(points: Sequence[Config], knobs: Sequence[str], images: Collection[str
         sections.append(Section("Where did the weights go?", weights))
     if images:
         charts = [image(key, points[0].training.epochs) for key in images]
-        columns, height = (2, 400) if len(points) < 3 else (1, 600)  # a card has an image of each run
-        sections.append(Section("Step by step: move the slider", charts, columns, height))
+        size = {"columns": 2, "height": 400}
+        # A card shows one image per run. Three or more runs need its full width.
+        if len(points) >= 3:
+            size = {"columns": 1, "height": 600}
+        sections.append(Section("Step by step: move the slider", charts, **size))
     return sections
 
 
-def _divergence(points: Sequence[Config]) -> list[Section]:
+def _answer(points: Sequence[Config], knobs: Sequence[str]) -> list[Chart]:
+    """Return the charts that show the best point along the axes that vary; none for a single point."""
+    # A line in parallel coordinates crosses every axis, so MLflow leaves out runs that lack one of the parameters.
+    shared = set.intersection(*({key for key, _ in flatten(point)} for point in points))
+    if "feature" in knobs:
+        # The other keys that vary are what a feature consists of.
+        shared &= {*FIRST}
+    axes = [LOG_RATE if key == RATE else key for key in knobs if key in shared][:MOST_AXES]
+    if not axes:
+        return []
+    judged = _judged_by(points)
+    metrics = [LOG_LOSS]
+    if judged != LOG_LOSS:
+        metrics.append(judged)
+    charts = [parallel(axes, metrics)]
+    if {RATE, SIZE} <= set(knobs):
+        charts.append(contour(LOG_RATE, SIZE, judged))
+    elif RATE in knobs:
+        charts.append(scatter(LOG_RATE, judged))
+    return charts
+
+
+def _divergence() -> list[Section]:
     outcome = [scatter(LOG_RATE, "diverged"), bar("diverged_step"), bar("last_finite_loss")]
     curves = [line(name, log=True) for name in ("train/loss", "gradient_norm", "weights/update_ratio")]
     return [
-        Section("Which diverged (1), when, from which loss?", outcome, columns=3),
-        Section("Loss, gradient, update beside the weights", curves),
+        Section("Which points diverged (1), when, and from which loss?", outcome, columns=3),
+        Section("Loss, gradient, and update relative to the weights", curves),
     ]
 
 
 def _seeds(points: Sequence[Config]) -> list[Section]:
     return [
-        Section("Mean over seeds, in its range", _curves(points)),
+        Section("Mean over seeds, with its range", _curves(points)),
         Section("Mean at the end", [bar(_judged_by(points)), bar("diverged")]),
     ]
 
 
 def _backends(points: Sequence[Config]) -> list[Section]:
     return [
-        Section("Mean over the points, in its range", _curves(points)),
-        Section("Mean at the end; mean seconds", [bar(_judged_by(points)), bar("time/seconds")]),
+        Section("Mean over points, with its range", _curves(points)),
+        Section("Mean at the end, and mean training time", [bar(_judged_by(points)), bar("time/seconds")]),
     ]
 
 
 def _difference(points: Sequence[Config]) -> list[Section]:
-    # No means here: the chart finds no numbers for groups of runs.
+    # No means in this view: MLflow's chart of differences shows no numbers for groups of runs.
     groups = {"compareGroups": ["Parameters", "Model metrics"], "baselineColumnUuid": "", "showDifferencesOnly": True}
+    # The change from a baseline can only be read with a single run beside it.
     change = {"showChangeFromBaseline": len(points) == 2}
-    chart = {"type": "DIFFERENCE", "chartName": "NumPy beside Keras", **groups, **change}
-    return [Section("What differs, and by how much", [chart], columns=1, height=800)]
+    chart = {"type": "DIFFERENCE", "chartName": "NumPy and Keras", **groups, **change}
+    return [Section("What differs, and by how much?", [chart], columns=1, height=800)]
 
 
 def _single_weights(points: Sequence[Config]) -> list[Chart]:
-    """The single weights of a network that has a handful of them and records them."""
+    """Return the curves of single weights, for networks that record them and have only a few."""
     config = points[0]
     recorded = all(point.recording.weight_metrics and point.model.hidden_size is None for point in points)
     if not recorded or not isinstance(config.data, TableData):
         return []
     features = len(config.data.inputs[0])
     outputs = len(config.data.targets[0])
+    # The names of the metrics depend on the shapes only, so zeros stand for the weights.
     arrays: dict[str, NDArray[np.floating]] = {"layer_0/weights": np.zeros((features, outputs))}
     if config.model.bias:
         arrays["layer_0/bias"] = np.zeros(outputs)
+    limits: tuple[float, float] | None = None
     slope = target_slope(config)
-    limits = None if not slope else (slope - 3 * abs(slope), slope + 3 * abs(slope))  # what runs away leaves the chart
+    if slope:
+        # Diverging weights leave the chart instead of flattening all others.
+        limits = (slope - 3 * abs(slope), slope + 3 * abs(slope))
     charts = [line(name, limits=limits) | {"xAxisScaleType": "log"} for name in weight_metrics(arrays)]
-    return charts if len(charts) <= MOST_WEIGHTS else []
+    if len(charts) > MOST_WEIGHTS:
+        return []
+    return charts
 
 
 def _state(
-    points: Sequence[Config], knobs: Sequence[str], sections: Sequence[Section], means_over: Sequence[str], only: str
-) -> dict[str, Any]:
-    """The state of an experiment page.
+    points: Sequence[Config],
+    knobs: Sequence[str],
+    sections: Sequence[Section],
+    means_over: Sequence[str] = (),
+    only: str = "",
+) -> State:
+    """Return the state of an experiment page.
 
     Args:
-        points: what it shows.
-        knobs: the keys that vary; columns of its table.
-        sections: the charts that are open. MLflow adds one for every other metric; those get folded sections.
-        means_over: parameters by whose values runs are grouped, so that means are drawn; empty: none.
-        only: narrows the filter.
+        points: the points that it shows.
+        knobs: the keys that vary; they are columns of the table.
+        sections: the open sections.
+        means_over: parameters by whose values runs are grouped; empty for single runs.
+        only: a condition that narrows the search.
     """
-    shown = _charts(points)
+    charts = _charts(points)
     columns = [f"params.`{key}`" for key in knobs] + [f"tags.`{key}`" for key in ("outcome", "diagnosis")]
-    columns += [f"metrics.`{name}`" for name in shown.columns]
-    widths = {"attributes.`Run Name`": 240} | {key: max(100, 6 * len(key) - 45) for key in columns}  # pixels
-    headings: list[dict[str, Any]] = []
-    charts: list[Chart] = []
-    for place, section in enumerate(sections):
-        heading = {"uuid": f"section-{place}", "name": section.heading, "display": True, "isGenerated": False}
-        headings.append(heading | {"columns": section.columns, "cardHeight": section.height})
-        for chart in section.charts:
-            common = {"uuid": f"chart-{len(charts)}", "metricSectionId": heading["uuid"], "isGenerated": False}
-            charts.append(common | {"deleted": False, "runsCountToCompare": 100} | chart)
-    ends = [f"{end}/{prefix}" for end in ("best", "final") for prefix in shown.prefixes]
-    prefixes = [*shown.prefixes, "weights", *ends]
+    columns += [f"metrics.`{name}`" for name in charts.columns]
+    # MLflow adds a section for each prefix of metrics, and opens those that the state does not name.
+    ends = [f"{end}/{prefix}" for end in ("best", "final") for prefix in charts.prefixes]
+    folded = [*charts.prefixes, "weights", *ends]
     sized = [p.model for p in points if p.recording.weight_metrics and p.model.hidden_size is not None]
     layers = max((2 + len(model.further_hidden_sizes) for model in sized), default=0)
-    prefixes += [f"weights/layer_{layer}" for layer in range(layers)]
-    prefixes += ["final", "final/weights", "diagnosis", "hp", "time", "Model metrics", "System metrics"]
-    headings += [{"uuid": name, "name": name, "display": False, "isGenerated": True} for name in prefixes]
-    groups = [{"mode": "param", "groupByData": key} for key in means_over]
-    return {
-        "searchFilter": f"tags.`lab.role` = 'point' AND tags.`{NEWEST}` = 'true'{only}",
-        "orderByKey": "metrics.`hp/learning_rate`",
-        "orderByAsc": True,
-        "startTime": "ALL",
-        "lifecycleFilter": "Active",
-        "modelVersionFilter": "All Runs",
-        "datasetsFilter": [],
-        "selectedColumns": columns,
-        "columnOrder": list(widths),
-        "columnWidths": widths,
-        "runsHiddenMode": "SHOW_ALL",
-        "hideEmptyCharts": True,
-        "autoRefreshEnabled": True,
-        "isAccordionReordered": True,
-        "globalLineChartConfig": {"xAxisKey": "step", "lineSmoothness": 0, "selectedXAxisMetricKey": ""},
-        "groupBy": {"aggregateFunction": "average", "groupByKeys": groups} if groups else None,
-        "useGroupedValuesInCharts": True,
-        "compareRunSections": [{"isReordered": False, "deleted": False} | heading for heading in headings],
-        "compareRunCharts": charts,
-    }
+    folded += [f"weights/layer_{layer}" for layer in range(layers)]
+    folded += ["final", "final/weights", "diagnosis", "hp", "time", "Model metrics", "System metrics"]
+    query = f"tags.`lab.role` = 'point' AND tags.`{NEWEST}` = 'true'{only}"
+    return page_state(query, columns, sections, folded, means_over)
