@@ -1,4 +1,4 @@
-"""What a tracking server needs: what is missing or wrong is one message, which repeats no password."""
+"""The requirements of a tracking server: whatever is missing or wrong is one message, which repeats no password."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ def cluster() -> Iterator[str]:
         "postgresql://lab:sec/ret@host/lab", "postgresql://lab:secret@host:99999/lab", "postgresql://[lab:secret",
     ],
 )  # fmt: skip
-def test_an_address_that_is_no_database_is_not_repeated(uri: str) -> None:
-    with pytest.raises(LabError, match="names no PostgreSQL database") as refusal:
+def test_an_address_that_is_not_a_database_is_not_repeated(uri: str) -> None:
+    with pytest.raises(LabError, match="is not the address of a PostgreSQL database") as refusal:
         database({"LAB_DATABASE_URI": uri})
     assert "sec" not in str(refusal.value)
 
@@ -46,7 +46,7 @@ def test_an_address_that_is_no_database_is_not_repeated(uri: str) -> None:
 def test_a_database_that_does_not_answer() -> None:
     needs_packages()
     port = free_port()
-    with pytest.raises(LabError, match=rf"does not let us in(.|\n)*127\.0\.0\.1:{port}(.|\n)*refused") as refusal:
+    with pytest.raises(LabError, match=rf"connection to the database failed(.|\n)*127\.0\.0\.1:{port}(.|\n)*refused") as refusal:
         pool_size(f"postgresql://lab:sesame@127.0.0.1:{port}/lab", 1)
     assert "sesame" not in str(refusal.value)
 
@@ -54,7 +54,7 @@ def test_a_database_that_does_not_answer() -> None:
 def test_a_wrong_password_of_the_database(cluster: str) -> None:
     parts = urlsplit(cluster)
     wrong = cluster.replace(str(parts.password), "sesame")
-    with pytest.raises(LabError, match=r"does not let us in(.|\n)*password authentication failed") as refusal:
+    with pytest.raises(LabError, match=r"connection to the database failed(.|\n)*password authentication failed") as refusal:
         pool_size(wrong, 1)
     assert "sesame" not in str(refusal.value)
 
@@ -67,10 +67,10 @@ def test_workers_share_the_connections_of_the_database(cluster: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("password", "received"), [("password1234", "came with"), ("short", "5 characters"), ("", "0")]
+    ("password", "received"), [("password1234", "the default password of MLflow"), ("short", "5 characters"), ("", "0")]
 )
-def test_a_first_password_that_is_none(password: str, received: str) -> None:
-    with pytest.raises(LabError, match=rf"no password for a server(.|\n)*received: .*{received}"):
+def test_a_first_password_that_is_too_weak(password: str, received: str) -> None:
+    with pytest.raises(LabError, match=rf"too weak for a server(.|\n)*received: .*{received}"):
         check_password({"MLFLOW_AUTH_ADMIN_PASSWORD": password})
 
 
@@ -86,12 +86,12 @@ def test_a_port_that_is_taken() -> None:
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))
         other.listen()
-        with pytest.raises(LabError, match=r"cannot listen(.|\n)*somebody else listens there(.|\n)*--port"):
+        with pytest.raises(LabError, match=r"cannot listen(.|\n)*another program listens there(.|\n)*--port"):
             check_port("127.0.0.1", other.getsockname()[1])
 
 
 @pytest.mark.parametrize(("host", "port"), [("127.0.0.1", -1), ("127.0.0.1", 65536), ("192.0.2.1", 5000)])
-def test_a_place_that_is_none(host: str, port: int) -> None:
+def test_a_host_or_port_that_does_not_exist(host: str, port: int) -> None:
     with pytest.raises(LabError, match=r"cannot listen(.|\n)*--port"):
         check_port(host, port)
 

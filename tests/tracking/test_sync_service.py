@@ -1,4 +1,4 @@
-"""What the process of a sync makes of what it is told. Whole commands with one: test_sync_process.py."""
+"""How the process of a sync reads its messages. test_sync_process.py tests whole commands."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 from pipeline.tracking.sync import service as sync_service
 
 
-def test_a_message_that_breaks_off_is_not_taken_and_the_process_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_message_that_is_cut_short_is_ignored_and_the_process_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     taken: list[dict[str, Any]] = []
 
     def ended(code: int) -> None:
@@ -20,5 +20,5 @@ def test_a_message_that_breaks_off_is_not_taken_and_the_process_ends(monkeypatch
 
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b'{"a": 1}\n{"end": true')))
     monkeypatch.setattr(os, "_exit", ended)
-    sync_service._listen(taken.append)
+    sync_service.listen(taken.append)
     assert taken == [{"a": 1}, {"ended": 1}]

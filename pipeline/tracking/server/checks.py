@@ -1,4 +1,4 @@
-"""What a tracking server needs, each looked at before it starts: packages, database, password, port."""
+"""The requirements of a tracking server, checked before it starts: packages, database, password and port."""
 
 from __future__ import annotations
 
@@ -9,19 +9,25 @@ from urllib.parse import unquote, urlsplit
 from pipeline.system.errors import LabError
 from pipeline.tracking.server.process import bound_port, is_taken
 
-DATABASE, ADMIN_PASSWORD = "LAB_DATABASE_URI", "MLFLOW_AUTH_ADMIN_PASSWORD"
-SHORTEST, SHIPPED = 12, "password1234"
-"""What MLflow asks of a password, and the one that earlier versions of it came with."""
-ENGINES, RESERVED, MOST_POOL = 3, 10, 20
-"""Pools of connections in each worker (runs, models, users); connections left to others; the most a pool is given."""
+DATABASE = "LAB_DATABASE_URI"
+ADMIN_PASSWORD = "MLFLOW_AUTH_ADMIN_PASSWORD"  # noqa: S105 - the name of a variable, not a password
+# MLflow's limit, and the default password of earlier versions, which everybody can look up.
+SHORTEST = 12
+SHIPPED = "password1234"
+# Pools of connections in each worker: one each for runs, models and users.
+POOLS = 3
+# Connections left to other clients of the database, such as backups and psql.
+RESERVED = 10
+# A worker never needs more connections per pool than this.
+LARGEST_POOL = 20
 CONNECT_SECONDS = 5
 
 
 def check_packages(artifacts: str) -> None:
-    """See that what MLflow needs for this is installed.
+    """Check that the packages that the server needs are installed.
 
     Raises:
-        LabError: naming what is not.
+        LabError: a package is missing.
     """
     needed = {"psycopg2": "psycopg2-binary", "flask_wtf": "mlflow[auth]"}
     if artifacts.startswith("s3://"):
@@ -36,108 +42,142 @@ def check_packages(artifacts: str) -> None:
         )
 
 
-def database(given: Mapping[str, str]) -> str:
-    """The address of the database.
+def database(environment: Mapping[str, str]) -> str:
+    """Return the address of the database in the environment.
 
     Raises:
-        LabError: there is none, or it is not PostgreSQL's; without repeating what may be a password.
+        LabError: there is none, or it is not the address of a PostgreSQL database. The message does not repeat it,
+            because a password in a malformed address cannot be recognized.
     """
-    uri = given.get(DATABASE, "")
+    uri = environment.get(DATABASE, "")
     try:
         parts = urlsplit(uri)
         usable = parts.scheme == "postgresql" and bool(parts.hostname and parts.path.strip("/"))
+        # A password in the query would stay in the address, which MLflow logs and writes to a file.
         usable = usable and (parts.port or 1) > 0 and "password" not in parts.query.lower()
-    except ValueError:  # no port, or brackets that do not close
+    except ValueError:  # the port is not a number, or a bracket is not closed
         usable = False
-    if not usable:
-        raise LabError(
-            f"{DATABASE} names no PostgreSQL database.",
-            expected=f"{DATABASE}=postgresql://USER:PASSWORD@HOST/DATABASE in the environment; of a password with "
-            "characters like / or @ each as %2F or %40; and none behind a question mark",
-            received="nothing" if not uri else "something else, which is not shown as it may hold a password",
-            fix="deploy/README.md says how to make a database and its user",
-        )
-    return uri
+    if usable:
+        return uri
+    received = "nothing"
+    if uri:
+        received = "something else, which is not shown because it may contain a password"
+    raise LabError(
+        f"{DATABASE} is not the address of a PostgreSQL database.",
+        expected=f"{DATABASE}=postgresql://USER:PASSWORD@HOST/DATABASE in the environment; with characters such as / "
+        "or @ in the password written as %2F and %40, and no password after a question mark",
+        received=received,
+        fix="create a database and its user as described in deploy/README.md",
+    )
 
 
 def without_password(uri: str) -> tuple[str, str | None]:
-    """An address of PostgreSQL as SQLAlchemy wants it, with its driver and without its password; and the password."""
+    """Split a PostgreSQL address into the address for SQLAlchemy without the password, and the password.
+
+    Example:
+        >>> without_password("postgresql://lab:p%40ss@127.0.0.1/lab")
+        ('postgresql+psycopg2://lab@127.0.0.1/lab', 'p@ss')
+    """
     parts = urlsplit(uri)
-    user = "" if parts.username is None else f"{parts.username}@"
-    address = parts._replace(scheme="postgresql+psycopg2", netloc=user + parts.netloc.rpartition("@")[2]).geturl()
-    return address, None if parts.password is None else unquote(parts.password)
+    # The part after the last @ is the host, whatever characters the password has.
+    host = parts.netloc.rpartition("@")[2]
+    if parts.username is not None:
+        host = f"{parts.username}@{host}"
+    address = parts._replace(scheme="postgresql+psycopg2", netloc=host).geturl()
+    if parts.password is None:
+        return address, None
+    return address, unquote(parts.password)
 
 
 def pool_size(uri: str, workers: int) -> int:
-    """How many connections each pool of a worker may have: as many as the database has for all of them.
+    """Return how many connections each pool of a worker may have, so that the database has enough for all of them.
 
-    MLflow's own pools grow to 15. Four workers with three of them each ask PostgreSQL, whose default is 100, for 180,
-    and it turns away what is above.
+    MLflow's own pools grow to 15 connections. Four workers with three pools each would ask PostgreSQL, whose default is
+    100 connections, for 180; it refuses those above its limit.
 
     Raises:
-        LabError: the database does not answer, or has too few.
+        LabError: the database does not answer, or has too few connections.
     """
+    available = _max_connections(uri)
+    size = (available - RESERVED) // (POOLS * workers)
+    # The server splits a pool into a fixed part and one connection of overflow, so that it needs at least two.
+    if size < 2:
+        raise LabError(
+            "The database has too few connections for the number of workers.",
+            expected=f"max_connections of at least {RESERVED + 2 * POOLS * workers} for {workers} workers",
+            received=str(available),
+            fix="start fewer workers, or raise max_connections in postgresql.conf",
+        )
+    return min(size, LARGEST_POOL)
+
+
+def _max_connections(uri: str) -> int:
+    """Ask the database how many connections it accepts."""
     from sqlalchemy import create_engine, text
     from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
     address, password = without_password(uri)
-    place = urlsplit(uri).netloc.rpartition("@")[2]
-    known = {} if password is None else {"password": password}
-    engine = create_engine(address, connect_args={"connect_timeout": CONNECT_SECONDS, **known})
+    options: dict[str, object] = {"connect_timeout": CONNECT_SECONDS}
+    if password is not None:
+        options["password"] = password
+    engine = create_engine(address, connect_args=options)
     try:
         with engine.connect() as connection:
-            most = int(connection.execute(text("SHOW max_connections")).scalar_one())
+            return int(connection.execute(text("SHOW max_connections")).scalar_one())
     except SQLAlchemyError as error:
-        said = " ".join(str(error.orig if isinstance(error, DBAPIError) else error).split())
+        # `orig` is the driver's error, without SQLAlchemy's links to its documentation.
+        cause: object = error
+        if isinstance(error, DBAPIError):
+            cause = error.orig
+        received = " ".join(str(cause).split())
+        if password is not None:
+            received = received.replace(password, "...")
         raise LabError(
-            "The database does not let us in.",
-            expected=f"PostgreSQL at {place}, with the user and password of {DATABASE}",
-            received=said if password is None else said.replace(password, "..."),
-            fix="start it, or mend the variable",
+            "The connection to the database failed.",
+            expected=f"PostgreSQL at {urlsplit(uri).netloc.rpartition('@')[2]}, with the user and password of "
+            f"{DATABASE}",
+            received=received,
+            fix=f"start the database, or fix {DATABASE}",
         ) from None
     finally:
         engine.dispose()
-    size = (most - RESERVED) // (ENGINES * workers)
-    if size < 2:
-        raise LabError(
-            "The database has too few connections for so many workers.",
-            expected=f"max_connections of at least {RESERVED + 2 * ENGINES * workers} for {workers} workers",
-            received=str(most),
-            fix="start fewer workers, or raise max_connections in postgresql.conf",
-        )
-    return min(size, MOST_POOL)
 
 
-def check_password(given: Mapping[str, str]) -> None:
-    """Look at the administrator's first password, where one is given; later starts need none.
+def check_password(environment: Mapping[str, str]) -> None:
+    """Check the administrator's first password, if there is one; later starts do not need it.
 
     Raises:
-        LabError: it is too short, or the one that everybody knows.
+        LabError: it is too short, or the default of earlier versions of MLflow.
     """
-    password = given.get(ADMIN_PASSWORD)
+    password = environment.get(ADMIN_PASSWORD)
     if password is None or (len(password) >= SHORTEST and password != SHIPPED):
         return
+    received = f"{len(password)} characters"
+    if password == SHIPPED:
+        received = "the default password of MLflow"
     raise LabError(
-        f"{ADMIN_PASSWORD} is no password for a server.",
-        expected=f"at least {SHORTEST} characters, and none that MLflow came with",
-        received="the one that MLflow came with" if password == SHIPPED else f"{len(password)} characters",
+        f"{ADMIN_PASSWORD} is too weak for a server.",
+        expected=f"at least {SHORTEST} characters, and not a default password of MLflow",
+        received=received,
         fix="choose another one: openssl rand -base64 24",
     )
 
 
 def check_port(host: str, port: int) -> None:
-    """See that a port can be had.
+    """Check that the server can listen on a port.
 
     Raises:
-        LabError: it is taken, not allowed, or none.
+        LabError: the port is taken, not allowed, or not a port number.
     """
     try:
         bound_port(host, port)
     except (OSError, OverflowError) as error:
-        taken = isinstance(error, OSError) and is_taken(error)
+        received = str(error)
+        if isinstance(error, OSError) and is_taken(error):
+            received = "another program listens there"
         raise LabError(
             f"The server cannot listen on {host} port {port}.",
             expected="a free port of this machine, 1024 to 65535",
-            received="somebody else listens there" if taken else str(error),
-            fix="end that program, or name another port: --port 5001",
+            received=received,
+            fix="stop that program, or use another port: --port 5001",
         ) from None

@@ -1,6 +1,6 @@
-"""MLflow's server as a process group of its own, which ends with this process, whatever ends it.
+"""MLflow's server as a process group that ends with this process, even if this process is killed.
 
-`ui` starts one for a person, `server` one for a team. No mlflow is imported here.
+`ui` starts one for a single person, `server` one for a team. This module does not import mlflow.
 """
 
 from __future__ import annotations
@@ -25,30 +25,38 @@ from pipeline.system.errors import LabError
 from pipeline.system.processes import lives
 
 HOST = "127.0.0.1"
-START_SECONDS, END_SECONDS, PAUSE = 120.0, 5.0, 0.1
-"""How long the server may take to answer, how long to end, and how often it is looked at."""
+# How long the server may take to answer and to end, and how long to wait between two checks.
+START_SECONDS = 120.0
+END_SECONDS = 5.0
+PAUSE = 0.1
+# MLflow's message where a store belongs to another version.
 SCHEMA = re.compile(r"found version \w+, but expected \w+")
-"""How MLflow words that a store is of another version."""
-LOCAL = build_opener(ProxyHandler({}))  # a proxy in the environment is not asked for our own machine
+# Opens addresses of this machine: without the proxy that the environment may name.
+LOCAL = build_opener(ProxyHandler({}))
+# The script of a guard. Its input is a pipe from this process, which the kernel closes when this process ends, after
+# kill -9 too. The guard then ends its process group, which is the one of the server, and ignores its own SIGTERM.
 GUARD = "trap '' TERM; read -r nothing; kill -TERM 0; sleep 5; kill -KILL 0"
-"""Waits for the end of its input, which comes when this process has ended, by kill -9 too; then ends its group."""
 
 
 def bound_port(host: str, port: int) -> int:
-    """Try a port; 0: any that is free.
+    """Bind a port for a moment, and return its number; 0 stands for any free port.
 
     Raises:
-        OSError, OverflowError: it is taken, not allowed, or none.
+        OSError: the port is taken, or not allowed.
+        OverflowError: it is not a port number.
     """
-    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
-        # As the server does, whose last connections may linger.
+    family = socket.AF_INET
+    if ":" in host:
+        family = socket.AF_INET6
+    with socket.socket(family) as probe:
+        # The server sets this option too: without it, lingering connections of an earlier server block the port.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         probe.bind((host, port))
         return int(probe.getsockname()[1])
 
 
 def is_taken(error: OSError) -> bool:
-    """Whether a port could not be had because somebody else has it."""
+    """Return whether binding a port failed because another program uses it."""
     return error.errno == errno.EADDRINUSE
 
 
@@ -56,13 +64,13 @@ def is_taken(error: OSError) -> bool:
 def mlflow_server(
     options: Sequence[str], environment: dict[str, str], folder: Path, log: IO[bytes] | int
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """Run `mlflow server`. After the block no process of its group is left.
+    """Run `mlflow server`; after the block, no process of its group is left.
 
     Args:
-        options: of the command.
-        environment: variables beside those of this process.
-        folder: where it runs.
-        log: gets what it says.
+        options: command-line options.
+        environment: variables in addition to those of this process.
+        folder: working directory.
+        log: file or pipe for the output.
     """
     quiet = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
     server = subprocess.Popen(
@@ -72,11 +80,13 @@ def mlflow_server(
         stdin=subprocess.DEVNULL,
         stdout=log,
         stderr=subprocess.STDOUT,
-        process_group=0,  # of this session, or the guard could not join it
+        # A new group, but in this session: a process cannot join a group in another session, as the guard does below.
+        process_group=0,
     )
     guard = None
     try:
-        with suppress(PermissionError, ProcessLookupError):  # the server has ended already
+        # The group no longer exists if the server has ended already.
+        with suppress(PermissionError, ProcessLookupError):
             guard = subprocess.Popen(
                 ["/bin/sh", "-c", GUARD],
                 stdin=subprocess.PIPE,
@@ -86,6 +96,7 @@ def mlflow_server(
             )
         yield server
     finally:
+        # The guard first, or it would end the group by itself.
         if guard is not None:
             guard.kill()
             guard.communicate()
@@ -93,7 +104,7 @@ def mlflow_server(
 
 
 def _end(server: subprocess.Popen[bytes]) -> None:
-    """End a server and what it has started: all of its group, first in peace."""
+    """End all processes in the group of a server: with SIGTERM, and with SIGKILL those that are left."""
     for number in (signal.SIGTERM, signal.SIGKILL):
         give_up = time.monotonic() + END_SECONDS
         with suppress(ProcessLookupError):
@@ -106,43 +117,44 @@ def _end(server: subprocess.Popen[bytes]) -> None:
 
 
 def _is_left(group: int) -> bool:
-    """Whether a process of a group lives. One that ended and that nobody has asked for its exit code does not."""
+    """Return whether a process of a group is alive; a zombie does not count."""
     for number in psutil.pids():
-        with suppress(OSError):  # it has ended, or is none of our business
+        # It may have ended since, or belong to another user.
+        with suppress(OSError):
             if os.getpgid(number) == group and lives(number):
                 return True
     return False
 
 
-def await_answer(server: subprocess.Popen[bytes], address: str, said: Callable[[], str], told: Sequence[int]) -> bool:
-    """Wait until the server answers, has ended, or a signal came.
+def await_answer(
+    server: subprocess.Popen[bytes], address: str, last_lines: Callable[[], str], signals: Sequence[int]
+) -> bool:
+    """Wait until the server answers, has ended, or a signal arrived.
 
     Args:
-        server: as `mlflow_server` gives it.
-        address: of the server.
-        said: gives the last lines of what the server has said.
-        told: as `noted_signals` gives it.
+        server: the process, from `mlflow_server`.
+        address: where it should answer.
+        last_lines: returns the last lines of its output.
+        signals: the signals that arrived, from `noted_signals`.
 
     Returns:
-        Whether it lives.
+        Whether the server is alive.
 
     Raises:
         LabError: it does not answer.
     """
     give_up = time.monotonic() + START_SECONDS
-    while not told:
+    while not signals:
         if server.poll() is not None:
             return False
-        try:
-            with LOCAL.open(f"{address}/health", timeout=END_SECONDS):
-                return True
-        except OSError:  # nothing listens yet; URLError and TimeoutError are both of them
-            pass
+        # Nothing listens yet. URLError and TimeoutError are both an OSError.
+        with suppress(OSError), LOCAL.open(f"{address}/health", timeout=END_SECONDS):
+            return True
         if time.monotonic() > give_up:
             raise LabError(
                 "The MLflow server does not answer.",
                 expected=f"an answer from {address} within {START_SECONDS:g} s",
-                received=said(),
+                received=last_lines(),
                 fix="try again when the machine is less busy",
             )
         time.sleep(PAUSE)

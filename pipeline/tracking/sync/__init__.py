@@ -1,1 +1,1 @@
-"""What is on disk, written to MLflow: while points train, and again whenever it is asked for."""
+"""Writes to MLflow what is on disk: while points train, and whenever a store is rebuilt."""

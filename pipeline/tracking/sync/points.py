@@ -1,6 +1,6 @@
-"""One attempt at a point between its folder and its MLflow run: rows first, then how it ended.
+"""Keeps the MLflow run of one attempt at a point up to date with its folder: rows first, then how it ended.
 
-Everything is read from the disk, so that it makes no difference which process has trained the point, or when.
+Everything is read from disk, so it makes no difference which process trains the point, or when.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from pipeline.tracking.transfer import CheckpointSender, drop_checkpoints
 
 @dataclass(frozen=True)
 class Attempt:
-    """Which attempt at which point a sync keeps up with, and what the point is called."""
+    """An attempt at a point that a sync keeps up to date: name and signature of the point, id of the attempt."""
 
     name: str
     signature: str
@@ -34,7 +34,7 @@ class Attempt:
 
 
 def attempts(jobs: Iterable[Job]) -> list[Attempt]:
-    """The attempts that a command makes, or has found complete."""
+    """Return the attempts that a command makes or has found complete; jobs that have not begun are left out."""
     return [Attempt(job.name, job.signature, job.run.attempt) for job in jobs if job.run is not None]
 
 
@@ -42,15 +42,15 @@ class PointSync:
     """Keeps the MLflow run of one attempt up to date with its folder.
 
     Args:
-        folder: the point's.
-        attempt: which attempt is meant; a folder that holds another one counts as not there.
-        sweep: whose study and store the run is for.
-        checkpoints: sends checkpoints through MLflow, for a worker that shares no disk; None: they stay here.
+        folder: the folder of the point.
+        attempt: the attempt; a folder that holds another attempt is ignored.
+        sweep: the record of the command, whose study and store the run is for.
+        checkpoints: sends checkpoints to MLflow, for a worker that does not share a disk; None to send none.
 
     Attributes:
-        config: the point's, once its folder was found.
-        run_id: its MLflow run, once that was found or made.
-        settled: whether MLflow has everything, and nothing more is to come.
+        config: the config of the point, once its folder was found.
+        run_id: its MLflow run, once it was found or created.
+        settled: whether MLflow has everything, and nothing more will come.
     """
 
     def __init__(
@@ -60,18 +60,21 @@ class PointSync:
         self.config: Config | None = None
         self.run_id: str | None = None
         self.settled = False
-        self._folder, self._sweep, self._checkpoints = folder, sweep, checkpoints
+        self._folder = folder
+        self._sweep = sweep
+        self._checkpoints = checkpoints
         self._run: Run | None = None
         self._point: Point | None = None
+        # How far the journal was sent, in rows and in bytes, and when the checkpoint was written that counted on it.
         self._rows = 0
         self._bytes = len(HEADER)
         self._seen = 0
 
     def look(self) -> bool:
-        """Read how the attempt was asked for; returns whether its folder is there.
+        """Look for the folder of the attempt, and read how it was started; returns whether the folder exists.
 
         Raises:
-            LabError: it is, and its config cannot be read.
+            LabError: the folder exists, but its config cannot be read.
         """
         for folder in (self._folder.path, self._folder.final):
             run = read_run(folder)
@@ -82,19 +85,21 @@ class PointSync:
             except DamagedError:
                 if folder.exists():
                     raise
-                continue  # it has just become complete
-            # It may have been trained for another study, or for another store.
-            place = {"study": self._sweep.study, "tracking": self._sweep.tracking}
-            self._run, self.config = run, config.model_copy(update=place)
+                # The point has become complete since `read_run`, and its folder was moved to the final path.
+                continue
+            # The point may have been trained for another study, or for another store.
+            target = {"study": self._sweep.study, "tracking": self._sweep.tracking}
+            self._run = run
+            self.config = config.model_copy(update=target)
             return True
         return False
 
     def is_complete(self) -> bool:
-        """Whether the attempt has come to a trained point."""
+        """Return whether the attempt has become a trained point."""
         return read_attempt(self._folder.final) == self.attempt.attempt
 
     def read(self) -> Point:
-        """The trained point.
+        """Return the trained point, which is read once.
 
         Raises:
             LabError: it cannot be read.
@@ -104,24 +109,24 @@ class PointSync:
         return self._point
 
     def open(self, tracker: Tracker, runs: Sequence[TrackedRun], belongs: Mapping[str, str], owner: str) -> None:
-        """Find the MLflow run of the attempt, or make it.
+        """Find the MLflow run of the attempt, or create it.
 
         Args:
-            tracker: of its experiment.
-            runs: what there is with the point's signature.
-            belongs: tags that say where the run belongs: its sweep, whose child it is, colour, views.
-            owner: see `Sync`.
+            tracker: the tracker of its experiment.
+            runs: the existing runs with the signature of the point.
+            belongs: tags that say where the run belongs: its sweep and parent run, colour, views.
+            owner: the process that trains; see `Sync`.
         """
         run, config = self._started()
-        for there in runs:
-            if there.tags.get("lab.attempt") != self.attempt.attempt:
+        for existing in runs:
+            if existing.tags.get("lab.attempt") != self.attempt.attempt:
                 continue
-            if "lab.complete" in there.tags and there.status == "FINISHED":
-                self._take_over(tracker, there, runs, belongs)
+            if "lab.complete" in existing.tags and existing.status == "FINISHED":
+                self._take_over(tracker, existing, runs, belongs)
             else:
-                tracker.reopen_run(there.run_id, {**belongs, "lab.owner": owner})
-                tracker.log_config(there.run_id, config, there.params)
-            self.run_id = there.run_id
+                tracker.reopen_run(existing.run_id, {**belongs, "lab.owner": owner})
+                tracker.log_config(existing.run_id, config, existing.params)
+            self.run_id = existing.run_id
             return
         tags = run.tags | dict(belongs) | {
             "lab.role": "point",
@@ -134,29 +139,31 @@ class PointSync:
         }  # fmt: skip
         run_id = tracker.start_run(self.attempt.name, tags, run.started)
         tracker.log_config(run_id, config)
+        # Set only now: if MLflow rejects the config, the next call finds the new run and completes it.
         self.run_id = run_id
 
     def _take_over(
-        self, tracker: Tracker, there: TrackedRun, runs: Sequence[TrackedRun], belongs: Mapping[str, str]
+        self, tracker: Tracker, complete: TrackedRun, runs: Sequence[TrackedRun], belongs: Mapping[str, str]
     ) -> None:
-        """MLflow has the complete point: say where it belongs now, and drop the runs of reruns that were given up."""
-        if any(there.tags.get(key) != value for key, value in belongs.items()):
-            tracker.tag(there.run_id, belongs)
+        """Use a complete run: update where it belongs, and delete the runs of attempts that were abandoned."""
+        if any(complete.tags.get(key) != value for key, value in belongs.items()):
+            tracker.tag(complete.run_id, belongs)
         for other in runs:
-            if other.run_id != there.run_id and other.status != "RUNNING":
+            # A run that is RUNNING belongs to another command, which trains the point again.
+            if other.run_id != complete.run_id and other.status != "RUNNING":
                 tracker.delete_run(other.run_id)
         self.settled = True
 
     def send(self, tracker: Tracker, parent: str | None, ended: Status | None = None) -> bool:
-        """Send what is new, rows first, then how the attempt ended.
+        """Send what is new: rows first, then how the attempt ended.
 
         Args:
-            tracker: of its experiment.
+            tracker: the tracker of its experiment.
             parent: the run of its sweep.
-            ended: what an attempt has come to that is neither complete nor failed; None: it goes on.
+            ended: the status for an attempt that is neither complete nor failed; None while it continues.
 
         Returns:
-            Whether it is complete.
+            Whether the attempt is complete.
         """
         run_id = self._opened()
         if self.is_complete():
@@ -164,7 +171,8 @@ class PointSync:
             return True
         error = None
         if read_attempt(self._folder.path) == self.attempt.attempt:
-            error = self._read_error()  # before the rows: a point that has failed gets no more of them
+            # The error before the rows: a point with an error gets no more rows, so all of them are sent.
+            error = self._read_error()
             self._send_rows(tracker, run_id)
         if error is not None:
             tracker.tag(run_id, {"error": error})
@@ -175,7 +183,10 @@ class PointSync:
         return False
 
     def _send_rows(self, tracker: Tracker, run_id: str) -> None:
-        """Send new rows that a checkpoint counts on: training that goes on from it writes those behind it anew."""
+        """Send new rows that a checkpoint counts on.
+
+        Training that continues from the checkpoint writes the rows behind it again, with other timestamps.
+        """
         changed = written(self._folder.path / CHECKPOINT)
         limit = None
         if self._checkpoints is not None:
@@ -187,12 +198,16 @@ class PointSync:
             return
         metrics, length = found
         tracker.log_metrics(run_id, metrics)
+        # After the call: rows that MLflow did not accept are sent again.
         self._rows += len(metrics)
         self._bytes += length
         self._seen = changed
 
     def _new_rows(self, limit: int | None) -> tuple[list[Metric], int] | None:
-        """New rows of the journal, and how many bytes they take; None where they cannot be read now."""
+        """Return new rows of the journal, and their length in bytes; None where they cannot be read now.
+
+        `limit` is the number of rows in the checkpoint that was sent, if checkpoints are sent.
+        """
         try:
             rows = counted_rows(self._folder.path / CHECKPOINT)
             if limit is not None:
@@ -201,23 +216,29 @@ class PointSync:
             with (self._folder.path / JOURNAL).open("rb") as journal:
                 journal.seek(self._bytes)
                 text = b"".join(islice(journal, new))
-            if text.count(b"\n") < new:  # cut short, which training finds when it goes on
+            # A journal that was cut short is found by training when it continues.
+            if text.count(b"\n") < new:
                 return None
             return read_journal(HEADER + text), len(text)
-        except (*MISSING, ValueError):  # not there yet, or complete meanwhile
+        except (*MISSING, ValueError):
+            # The folder does not have its files yet, or the point has become complete.
             return None
 
     def _send_complete(self, tracker: Tracker, run_id: str, parent: str | None) -> None:
-        """Write the rest of a complete point, close its run, and drop the runs of attempts that it replaces."""
+        """Send the rest of a complete point, close its run, and delete the runs of attempts that it replaces."""
         run, config = self._started()
         point = self.read()
         history = point.history
         tracker.log_metrics(run_id, history.metrics[self._rows :])
         self._rows = len(history.metrics)
-        ended = history.metrics[-1].timestamp if history.metrics else run.started
+        # Times come from the point itself, so that `rebuild` writes the same run.
+        ended = run.started
+        if history.metrics:
+            ended = history.metrics[-1].timestamp
         tracker.log_outcome(run_id, config, point.outcome, ended)
         tracker.log_folder(run_id, point.folder)
         present_point(tracker, run_id, parent, point, run)
+        # Near the end, because `open` and `fetch_point` take this tag to mean that MLflow has all of the above.
         tracker.tag(run_id, {"outcome": point.outcome.outcome, "lab.complete": "true"})
         tracker.end_run(run_id, "FINISHED", ended)
         for other in tracker.runs(self.attempt.signature):
@@ -228,18 +249,20 @@ class PointSync:
         self.settled = True
 
     def _read_error(self) -> str | None:
-        """Why the attempt failed; None where it has not."""
+        """Return why the attempt failed; None where it has not failed."""
         try:
             return (self._folder.path / ERROR).read_text(encoding="utf-8")
         except FileNotFoundError:
             return None
 
     def _started(self) -> tuple[Run, Config]:
+        """Return what `look` has read."""
         if self._run is None or self.config is None:
             raise RuntimeError("`look` has not found the attempt")
         return self._run, self.config
 
     def _opened(self) -> str:
+        """Return the run that `open` has found or created."""
         if self.run_id is None:
-            raise RuntimeError("`open` has not found or made the run")
+            raise RuntimeError("`open` has not found or created the run")
         return self.run_id

@@ -1,9 +1,9 @@
 """The process of a sync, which `process.launch` starts. It ends with its input, whatever it is doing.
 
-In: lines of JSON. First `root`, `sweep` and `owner`, as for `Sync`; then, any number of times, `points`: attempts to
-keep up with, each with `name`, `signature` and `attempt`; at last `end`: the sweep's record as the command has left it.
+Input: lines of JSON. First `root`, `sweep` and `owner`, as for `Sync`; then, any number of times, `points`: attempts to
+keep up with, each with `name`, `signature` and `attempt`; finally `end`: the record of the sweep after the command.
 
-Out: `notice`, something to show; at last `unsent`, what MLflow has not got, in words, or null.
+Output: `notice`, a message to show; finally `unsent`, a message about what MLflow lacks, or null.
 """
 
 from __future__ import annotations
@@ -26,48 +26,53 @@ from pipeline.tracking.sync.points import Attempt
 from pipeline.tracking.sync.sweep import Sync
 from pipeline.tracking.sync.thread import SyncThread
 
+# Leaves the sync a tenth of a core while training uses all of them. With 19 it would get a seventieth, and on a machine
+# that others use too, the command would wait for it in the end: a thread cannot raise its priority again.
 NICENESS = 10
-"""Leaves a sync a tenth of a core where training wants all of them. 19 would leave it a seventieth, and then its end
-is waited for on a machine that others use too: a thread cannot take its priority back."""
+# New objects before Python collects garbage. MLflow creates and drops thousands for each batch.
 GARBAGE = 50_000
-"""New objects until Python looks for what can be thrown away: MLflow makes and drops thousands for each batch."""
 Message = dict[str, Any]
 
 
-def serve(messages: Callable[[], Message], say: Callable[[Message], None]) -> None:
-    """Keep MLflow up to date with what is told, until the last message has come and everything is sent.
+def serve(messages: Callable[[], Message], answer: Callable[[Message], None]) -> None:
+    """Keep MLflow up to date until the last message has arrived and everything is sent.
 
     Args:
-        messages: waits for the next message.
-        say: takes the answers.
+        messages: waits for the next message, and returns it.
+        answer: sends a message back.
     """
     first = messages()
     sync = Sync(Path(first["root"]), RECORD.validate_python(first["sweep"]), first["owner"])
-    thread = SyncThread(sync, tell=lambda text: say({"notice": text}))
+    thread = SyncThread(sync, notify=lambda text: answer({"notice": text}))
     thread.start()
     set_priority(NICENESS)
     message = messages()
     while "end" not in message:
-        thread.add([Attempt(**told) for told in message["points"]])
+        thread.add([Attempt(**fields) for fields in message["points"]])
         message = messages()
+    # Training has ended, and the command waits. Only root may raise the priority; `close` uses a new thread.
     set_priority(0)
     thread.close(RECORD.validate_python(message["end"]))
     unsent = thread.unsent()
-    say({"unsent": None if unsent is None else str(unsent)})
+    answer({"unsent": None if unsent is None else str(unsent)})
 
 
 def set_priority(niceness: int) -> None:
-    """Set that of all threads but the main one, where threads have one of their own."""
+    """Set the niceness of all threads but the main one; does nothing where threads share one, as outside Linux."""
+    if sys.platform != "linux":
+        return
     for thread in threading.enumerate():
-        if sys.platform == "linux" and thread is not threading.main_thread() and thread.native_id is not None:
-            with suppress(PermissionError, ProcessLookupError):  # only root may raise it; the thread may have ended
+        if thread is not threading.main_thread() and thread.native_id is not None:
+            # The user may not be allowed to raise the priority, or the thread may have ended.
+            with suppress(PermissionError, ProcessLookupError):
                 os.setpriority(os.PRIO_PROCESS, thread.native_id, niceness)
 
 
-def _listen(take: Callable[[Message], None]) -> None:
-    """Take messages until the input ends, and the process with it."""
+def listen(take: Callable[[Message], None]) -> None:
+    """Pass messages on until the input ends, and then end the process."""
     for line in sys.stdin.buffer:
-        if line.endswith(b"\n"):  # else whoever wrote it was killed in the middle of it
+        # The last line has no end if the command was killed while it wrote.
+        if line.endswith(b"\n"):
             take(json.loads(line))
     os._exit(1)
 
@@ -75,21 +80,25 @@ def _listen(take: Callable[[Message], None]) -> None:
 def main() -> None:
     """Serve the process that has started this one."""
     gc.set_threshold(GARBAGE)
-    answers, lock = os.fdopen(os.dup(1), "w", encoding="utf-8"), threading.Lock()
-    os.dup2(2, 1)  # what a library prints is no answer
+    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    lock = threading.Lock()
+    # Whatever a library prints must not be mistaken for an answer, so stdout becomes stderr.
+    os.dup2(2, 1)
 
-    def say(message: Message) -> None:
-        with lock, suppress(OSError):  # nobody reads it any more: the input has ended too
+    def answer(message: Message) -> None:
+        # If nobody reads the answers, the input has ended too, and `listen` ends the process.
+        with lock, suppress(OSError):
             print(json.dumps(message), file=answers, flush=True)
 
     inbox: queue.SimpleQueue[Message] = queue.SimpleQueue()
-    threading.Thread(target=_listen, args=[inbox.put], daemon=True).start()
+    threading.Thread(target=listen, args=[inbox.put], daemon=True).start()
+    # MLflow is imported while the command reads its data.
     threading.Thread(target=store.load, args=[sys.argv[1] == "local"], daemon=True).start()
     code = 1
     try:
-        serve(inbox.get, say)
+        serve(inbox.get, answer)
         code = 0
-    except Exception:  # shown as Python would, which then would wait for the threads
+    except Exception:  # noqa: BLE001 - printed as Python prints it, but Python would then wait for all threads
         traceback.print_exc()
     sys.stderr.flush()
     os._exit(code)
