@@ -1,9 +1,10 @@
-"""Write to MLflow what is on disk and not there.
+"""Write to MLflow what is on disk but not in MLflow.
 
     python -m pipeline.rebuild [tracking=server tracking.uri=http://127.0.0.1:5000]
 
-That is what a server did not take while points were trained, and points that DVC restored from its cache, or pulled,
-without training them. Points that MLflow has are left alone; runs of processes that are gone read KILLED afterwards.
+These are points that a server did not accept while they were trained, and points that DVC restored from its cache or
+pulled from a remote. Points that MLflow has are left as they are. Runs of processes that have ended are closed as
+KILLED.
 """
 
 from __future__ import annotations
@@ -29,34 +30,43 @@ from pipeline.system.wording import some
 from pipeline.tracking.sync.points import Attempt
 from pipeline.tracking.sync.sweep import Sync
 
+# How many of the points that cannot be read a message names.
 SOME = 10
-"""How many points that cannot be read are named."""
 
 
 def rebuild(tracking: Tracking, project: Path, results: Path) -> list[tuple[str, int, int]]:
     """Bring an MLflow store up to date with .points/ and the results folders.
 
-    Points of .points/ that cannot be read are told, and left out: an earlier version wrote them, or a disk lost them.
+    Points in .points/ that cannot be read are reported and left out: an earlier version wrote them, or they are
+    damaged.
 
     Args:
         tracking: the store.
         project: folder that holds .points/.
-        results: folder whose STUDY/BACKEND folders are taken in first.
+        results: folder whose STUDY/BACKEND folders are copied to .points/ first.
 
     Returns:
-        For each sweep its name, how many points it has, and how many of them MLflow got now.
+        For each sweep its name, how many points it has, and how many of them were written now.
 
     Raises:
-        LabError: a results folder cannot be read, or MLflow does not take what there is.
+        LabError: a results folder cannot be read, or MLflow does not accept the points.
+
+    Example:
+        >>> rebuild(Tracking(name="local", uri=None), PROJECT, PROJECT / "results")
+        [('three_bits numpy', 14, 0)]
     """
     root = store_root(project)
     for file in sorted(results.glob("*/*/sweep.json")):
+        # A hidden folder was left by a process that was killed while it wrote results.
         if not file.parent.name.startswith("."):
             restore(file.parent, root, tracking)
     sweeps = [sweep for _, sweep in all_sweeps(root) if sweep.tracking == tracking]
+    # Oldest first: of several sweeps with the same point, the last one in the dicts below is the newest.
     sweeps.sort(key=lambda sweep: sweep.when)
     found = _complete_points(root, {point.signature: point for sweep in sweeps for point in sweep.points})
+    # A point has one run in MLflow, which belongs to the newest sweep that contains it.
     newest = {(sweep.study, point.signature): sweep.key for sweep in sweeps for point in sweep.points}
+    # When each study and backend was last swept: the views show that sweep. A single point does not replace one.
     latest = {
         (sweep.study, found[point.signature].backend): sweep.when
         for sweep in sweeps
@@ -74,24 +84,29 @@ def rebuild(tracking: Tracking, project: Path, results: Path) -> list[tuple[str,
         shown = any(sweep.when >= latest.get((sweep.study, backend), 0) for backend in backends)
         sync = Sync(root, sweep, owner(), newest=shown)
         sync.add(Attempt(point.name, point.signature, found[point.signature].attempt) for point in own)
-        sync.send(ended=replace(sweep, status="KILLED") if sweep.status == "RUNNING" else sweep)
+        ended = sweep
+        # A sweep that is RUNNING on disk was killed before it could record its end.
+        if sweep.status == "RUNNING":
+            ended = replace(sweep, status="KILLED")
+        sync.send(ended=ended)
         sent.append((sweep.name, len(own), sync.completed))
     return sent
 
 
 @dataclass(frozen=True)
 class _Found:
-    """A complete point: which attempt it is, and which backend has trained it."""
+    """A complete point: the id of its attempt, and the backend that trained it."""
 
     attempt: str
     backend: str
 
 
 def _complete_points(root: Path, points: Mapping[str, SweepPoint]) -> dict[str, _Found]:
-    """The points that are complete, by signature; those that cannot be read are told."""
+    """Return the complete points by signature; those that cannot be read are reported."""
     found: dict[str, _Found] = {}
     unread: dict[str, LabError] = {}
     for signature, point in points.items():
+        # A missing folder is normal: the point was not trained to its end.
         folder = root / POINTS / signature
         if not folder.exists():
             continue
@@ -111,13 +126,16 @@ def _complete_points(root: Path, points: Mapping[str, SweepPoint]) -> dict[str, 
 
 
 def task(composed: DictConfig) -> None:
-    """What Hydra calls."""
+    """Rebuild the store; Hydra calls this with the composed config."""
     results = PROJECT / str(composed["results"])
-    told = rebuild(read_tracking(composed), PROJECT, results)
-    for name, points, sent in told:
-        print(f"{name}: {points} points, {f'{sent} written' if sent else 'all there'}")
-    if not told:
-        print("there is nothing to write: no points for this store that can be read")
+    sweeps = rebuild(read_tracking(composed), PROJECT, results)
+    for name, points, sent in sweeps:
+        written = "all in MLflow already"
+        if sent:
+            written = f"{sent} written"
+        print(f"{name}: {points} points, {written}")
+    if not sweeps:
+        print("there is nothing to write: no readable points for this store")
     warn_about_missing(PROJECT, results)
 
 

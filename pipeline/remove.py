@@ -1,9 +1,9 @@
-"""Take a study's trained points away, with all that hangs on them.
+"""Delete the trained points of a study, with their results and MLflow runs.
 
     python -m pipeline.remove study=NAME [backend=numpy] [confirm=true]
 
-Without `confirm=true` it only says what would go: point folders, results, and in MLflow the sweeps' runs with their
-children, models and artifacts. Points that another study has too stay.
+Without `confirm=true` the command only lists what it would delete: folders of points, results, and in MLflow the runs
+of sweeps and points with their models and artifacts. Points that belong to another study too are kept.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from pipeline.tracking.tracker import Tracker
 
 @dataclass(frozen=True)
 class Removal:
-    """What is to go: sweeps' own folders, point folders, results folders, MLflow run ids."""
+    """What to delete: the folders of sweeps, points and results, and the ids of MLflow runs."""
 
     sweeps: list[Path]
     points: list[Path]
@@ -39,7 +39,7 @@ class Removal:
     runs: list[str]
 
     def rows(self) -> list[list[str]]:
-        """A table of it."""
+        """Return a table of it: how many of each, and how much space they take."""
         folders = (("sweeps", self.sweeps), ("points", self.points), ("results", self.results))
         rows = [["what", "number", "MiB"]]
         rows += [[name, str(len(paths)), f"{sum(map(_bytes, paths)) / 2**20:.1f}"] for name, paths in folders]
@@ -47,7 +47,13 @@ class Removal:
 
 
 def find(study: str, backend: str | None, project: Path, tracker: Tracker) -> Removal:
-    """What belongs to a study, on one backend or on all.
+    """Find what belongs to a study.
+
+    Args:
+        study: name of the study.
+        backend: name of a backend; None for all of them.
+        project: folder that holds .points/ and results/.
+        tracker: the tracker of the study.
 
     Raises:
         LabError: one of its points is being trained.
@@ -55,10 +61,12 @@ def find(study: str, backend: str | None, project: Path, tracker: Tracker) -> Re
     root = store_root(project)
     sweeps = list(all_sweeps(root))
     chosen = [(f, sweep) for f, sweep in sweeps if sweep.study == study and backend in (None, sweep.backend)]
+    # A point is known by its config and data, not by its study, so other sweeps may need the same one.
     kept = referenced([sweep for folder, sweep in sweeps if (folder, sweep) not in chosen])
     points = []
     for signature in sorted(referenced([sweep for _, sweep in chosen]) - kept):
         folder = PointFolder(root, signature)
+        # Training holds the lock of a point, so a lock that can be taken means that the point is not being trained.
         if not folder.lock():
             raise LabError(
                 f"{study} is being trained.", received=f"point {signature} is in use", fix="stop that command first"
@@ -71,14 +79,15 @@ def find(study: str, backend: str | None, project: Path, tracker: Tracker) -> Re
 
 
 def carry_out(removal: Removal, tracker: Tracker) -> bool:
-    """Remove MLflow's part first, so that what is left after a failure is found again by the same command.
+    """Delete what `find` has found.
 
     Returns:
         Whether the MLflow runs are gone for good; those on a server are in its bin.
 
     Raises:
-        LabError: MLflow does not answer, or a folder cannot be removed.
+        LabError: MLflow does not answer, or a folder cannot be deleted.
     """
+    # MLflow first and the sweeps last: after a failure, the same command finds what is left by the sweeps.
     gone = tracker.remove_runs(removal.runs)
     for path in [*removal.results, *removal.points, *removal.sweeps]:
         with explained(path):
@@ -87,33 +96,39 @@ def carry_out(removal: Removal, tracker: Tracker) -> bool:
 
 
 def _bytes(folder: Path) -> int:
+    """Return the size of all files in a folder."""
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
 def _studies(root: Path) -> Sequence[str]:
+    """Return the names of all studies that were trained."""
     return sorted({sweep.study for _, sweep in all_sweeps(root)})
 
 
 def task(composed: DictConfig) -> None:
-    """What Hydra calls."""
-    study, backend = str(composed["study"]), composed["backend"]
+    """List or delete the points of a study; Hydra calls this with the composed config."""
+    study = str(composed["study"])
     root = store_root(PROJECT)
+    # Checked first, because opening the store would create an MLflow experiment with this name.
     if not (root / POINTS).exists() or study not in _studies(root):
+        expected = "a study that was trained"
+        if _studies(root):
+            expected = f"one of {', '.join(_studies(root))}"
         raise LabError(
             f"There is no study {study}.",
-            expected=f"one of {', '.join(_studies(root))}" if _studies(root) else "a study that was trained",
+            expected=expected,
             received=study,
             fix="study=NAME",
         )
     tracking: Tracking = read_tracking(composed)
     tracker = Tracker(tracking, study, root)
-    removal = find(study, backend, PROJECT, tracker)
+    removal = find(study, composed["backend"], PROJECT, tracker)
     print(aligned(removal.rows()))
     if composed["confirm"] is not True:
-        print("\nnothing is removed yet; to remove all this, add confirm=true")
+        print("\nnothing is deleted yet; to delete all of this, add confirm=true")
         return
     gone = carry_out(removal, tracker)
-    print("\nremoved; DVC restores results that it has in its cache (`dvc repro`), which `dvc gc -w` empties")
+    print("\ndeleted; `dvc repro` restores results from DVC's cache, which `dvc gc -w` empties")
     if not gone:
         print("the runs are in the server's bin; `mlflow gc` on its host empties it")
 

@@ -1,10 +1,10 @@
-"""The tracking server of a team: MLflow on PostgreSQL, with users and passwords, artifacts through the server.
+r"""The tracking server of a team: MLflow on PostgreSQL, with users and passwords, and artifacts through the server.
 
-    LAB_DATABASE_URI=postgresql://lab:PASSWORD@127.0.0.1/lab MLFLOW_AUTH_ADMIN_PASSWORD=... \\
+    LAB_DATABASE_URI=postgresql://lab:PASSWORD@127.0.0.1/lab MLFLOW_AUTH_ADMIN_PASSWORD=... \
         python -m pipeline.server [--port 5000] [--workers 2] [--artifacts FOLDER]
 
-Passwords come from the environment and go to MLflow in the environment: they are on no command line, which everybody
-on the machine can read, and in no file. What to set up before, and how it runs as a service: deploy/README.md.
+Passwords come from the environment and go to MLflow in the environment: never on a command line, which everyone on the
+machine can read, and never in a file. deploy/README.md describes the setup, and how to run the server as a service.
 """
 
 from __future__ import annotations
@@ -41,20 +41,26 @@ from pipeline.tracking.server.checks import (
 )
 from pipeline.tracking.server.process import END_SECONDS, HOST, PAUSE, SCHEMA, await_answer, mlflow_server
 
-# To check a password takes more than 0.2 s of a core, by design; every request carries one, and what else it takes is
-# 0.01 s. In return a password that was changed, or a user who was deleted, is let in for a minute more.
+# How long MLflow caches a password that it has checked. A check takes more than 0.2 s of a core, by design, and every
+# request carries a password; the rest of a request takes 0.01 s. The price: a password that was changed, or a user who
+# was deleted, is accepted for a minute more.
 CACHE_SECONDS = 60
+# How many lines of the server's output an error message shows.
+LINES = 12
+# Where this machine reaches a server that listens on all of its addresses.
+REACHED_AT = {"0.0.0.0": HOST, "::": "::1"}  # noqa: S104 - these are looked up, not bound
 
 
 @dataclass(frozen=True)
 class Settings:
-    """How the server is to run.
+    """The settings of the server.
 
     Attributes:
-        host, port: where it listens.
-        workers: its processes.
+        host: the address to listen on.
+        port: the port to listen on.
+        workers: number of processes.
         artifacts: folder or s3://BUCKET/PATH that only the server reads and writes.
-        permission: what a user may do with the experiments of others.
+        permission: what users may do with the experiments of others.
     """
 
     host: str
@@ -65,20 +71,20 @@ class Settings:
 
 
 class Output:
-    """What the server says: its last lines, and from `show` on all of it on this process's stderr."""
+    """The output of the server: keeps its last lines, and after `show` prints all lines to stderr."""
 
     def __init__(self, server: subprocess.Popen[bytes]) -> None:
-        self._last: deque[str] = deque(maxlen=12)
+        self._last: deque[str] = deque(maxlen=LINES)
         self._shown = threading.Event()
         self._reader = threading.Thread(target=self._read, args=[server.stdout or ()], daemon=True)
         self._reader.start()
 
     def show(self) -> None:
-        """Pass on what comes from now on."""
+        """Print all lines from now on."""
         self._shown.set()
 
     def last(self, wait: float = 0) -> str:
-        """The last lines; of a server that has ended, after waiting so many seconds for them."""
+        """Return the last lines, after waiting up to `wait` seconds for the end of the output."""
         self._reader.join(wait)
         return "\n".join(self._last) or "nothing"
 
@@ -90,105 +96,124 @@ class Output:
                 print(text, file=sys.stderr, flush=True)
 
 
-def serve(settings: Settings, given: Mapping[str, str]) -> None:
-    """Serve until a signal ends it, or the server does.
+def serve(settings: Settings, environment: Mapping[str, str]) -> None:
+    """Run the server until a signal arrives.
 
     Args:
-        settings: how.
-        given: the environment, for what is secret.
+        settings: the settings of the server.
+        environment: the environment variables, which hold the secrets.
 
     Raises:
-        LabError: something is missing, refused or taken, or the server does not answer or dies.
+        LabError: a requirement is not met, or the server does not answer or ends by itself.
     """
-    uri = database(given)
+    uri = database(environment)
     check_packages(settings.artifacts)
     pool = pool_size(uri, settings.workers)
-    check_password(given)
+    check_password(environment)
     check_port(settings.host, settings.port)
     if "://" not in settings.artifacts:
         with explained(Path(settings.artifacts)):
             Path(settings.artifacts).mkdir(parents=True, exist_ok=True)
     options = ["--host", settings.host, "--port", str(settings.port), "--workers", str(settings.workers)]
     options += ["--artifacts-destination", settings.artifacts, "--app-name", "basic-auth"]
-    options += ["--uvicorn-opts", "--log-level warning --no-access-log"]  # a proxy in front writes that
-    with noted_signals() as told, tempfile.TemporaryDirectory(prefix="server-") as folder:
-        environment = _environment(uri, given, pool, settings.permission, Path(folder))
-        with mlflow_server(options, environment, Path(folder), subprocess.PIPE) as server:
+    # No access log: the proxy in front of the server writes one.
+    options += ["--uvicorn-opts", "--log-level warning --no-access-log"]
+    with noted_signals() as signals, tempfile.TemporaryDirectory(prefix="server-") as folder:
+        variables = _variables(uri, environment, pool, settings.permission, Path(folder))
+        with mlflow_server(options, variables, Path(folder), subprocess.PIPE) as server:
             output = Output(server)
-            own = {"0.0.0.0": HOST, "::": "::1"}.get(settings.host, settings.host)  # noqa: S104 - not bound, asked
-            address = f"http://{f'[{own}]' if ':' in own else own}:{settings.port}"
-            if not await_answer(server, address, output.last, told):
-                raise _died(output)
-            if not told:
-                print(f"the tracking server is at {address}; Ctrl-C ends it", flush=True)
+            address = _address(settings.host, settings.port)
+            if not await_answer(server, address, output.last, signals):
+                raise _ended(output)
+            if not signals:
+                print(f"the tracking server is at {address}; press Ctrl-C to stop it", flush=True)
             output.show()
-            while not told:
+            while not signals:
                 if server.poll() is not None:
-                    raise _died(output)
+                    raise _ended(output)
                 time.sleep(PAUSE)
 
 
-def _environment(uri: str, given: Mapping[str, str], pool: int, permission: str, folder: Path) -> dict[str, str]:
-    """What MLflow is told in its environment.
+def _address(host: str, port: int) -> str:
+    """Return the address at which this machine reaches the server."""
+    reached = REACHED_AT.get(host, host)
+    # In a URL, an IPv6 address stands in brackets.
+    if ":" in reached:
+        reached = f"[{reached}]"
+    return f"http://{reached}:{port}"
 
-    The database's password is handed over as libpq's variable, so that the addresses have none: not in MLflow's file
-    on users, nor in what it says when something goes wrong.
+
+def _variables(uri: str, environment: Mapping[str, str], pool: int, permission: str, folder: Path) -> dict[str, str]:
+    """Return the environment variables for MLflow, and write its settings for users to a file in `folder`.
+
+    The password of the database is passed in libpq's variable, so that the address does not contain it: neither in the
+    settings file, nor in MLflow's error messages.
     """
     address, password = without_password(uri)
     users = folder / "users.ini"
+    # Created before it is written, so that no other user can ever read it.
     users.touch(0o600)
+    # MLflow reads the file with configparser, where a % must be doubled.
     lines = ["[mlflow]", f"default_permission = {permission}", f"database_uri = {address.replace('%', '%%')}"]
     users.write_text("\n".join([*lines, f"auth_cache_ttl_seconds = {CACHE_SECONDS}", ""]), encoding="utf-8")
-    environment = {
+    variables = {
         "MLFLOW_BACKEND_STORE_URI": address,
         "MLFLOW_AUTH_CONFIG_PATH": str(users),
-        "MLFLOW_AUTH_ADMIN_USERNAME": given.get("MLFLOW_AUTH_ADMIN_USERNAME", "admin"),
-        # Signs the page on which a browser makes a user; several servers behind one address must share it.
-        "MLFLOW_FLASK_SERVER_SECRET_KEY": given.get("MLFLOW_FLASK_SERVER_SECRET_KEY") or secrets.token_hex(32),
+        "MLFLOW_AUTH_ADMIN_USERNAME": environment.get("MLFLOW_AUTH_ADMIN_USERNAME", "admin"),
+        # Signs the page on which a browser creates a user. Several servers behind one address must share it.
+        "MLFLOW_FLASK_SERVER_SECRET_KEY": environment.get("MLFLOW_FLASK_SERVER_SECRET_KEY") or secrets.token_hex(32),
+        # MLflow ignores an overflow of 0 and uses SQLAlchemy's default, 10. So one connection of the pool is overflow.
         "MLFLOW_SQLALCHEMYSTORE_POOL_SIZE": str(pool - 1),
-        "MLFLOW_SQLALCHEMYSTORE_MAX_OVERFLOW": "1",  # MLflow takes 0 for nothing said, which would be 10
+        "MLFLOW_SQLALCHEMYSTORE_MAX_OVERFLOW": "1",
+        # Our own variable contains the password, and MLflow does not need it.
         DATABASE: "",
     }
-    return environment | ({} if password is None else {"PGPASSWORD": password})
+    if password is not None:
+        variables["PGPASSWORD"] = password
+    return variables
 
 
-def _died(output: Output) -> LabError:
-    """Why the server ended by itself."""
+def _ended(output: Output) -> LabError:
+    """Return the message on why the server ended by itself."""
     said = output.last(END_SECONDS)
     if "needs a password to create the admin user" in said:
         return LabError(
-            "The server has no administrator yet, and no password for one.",
-            expected=f"{ADMIN_PASSWORD} in the environment, at the first start",
+            "The server has no administrator yet, and no password to create one.",
+            expected=f"{ADMIN_PASSWORD} in the environment at the first start",
             received="nothing",
-            fix=f"export {ADMIN_PASSWORD}, of at least {SHORTEST} characters: openssl rand -base64 24",
+            fix=f"export {ADMIN_PASSWORD} with at least {SHORTEST} characters: openssl rand -base64 24",
         )
     schema = SCHEMA.search(said)
     if schema:
         return LabError(
-            "The database is of another version of MLflow.",
-            expected="the schema of the MLflow that is installed",
+            "The database belongs to another version of MLflow.",
+            expected="the schema of the installed version",
             received=schema[0],
-            fix="back it up, then mlflow db upgrade: deployment is described in deploy/README.md",
+            fix="back it up, then run mlflow db upgrade as described in deploy/README.md",
         )
-    return LabError("The tracking server has ended.", received=said, fix="mend that, and start it again")
+    return LabError("The tracking server has ended.", received=said, fix="fix the cause, and start the server again")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """What the command line calls; the exit code."""
+    """Run the command, and return its exit code."""
     parser = argparse.ArgumentParser(prog="python -m pipeline.server", description="Serve MLflow to a team.")
-    parser.add_argument("--host", default=HOST, help=f"the address to listen on; {HOST} is this machine alone")
-    parser.add_argument("--port", type=int, default=5000, help="where to listen (5000)")
-    parser.add_argument("--workers", type=positive, default=cores(), help="processes (one for each core)")
-    parser.add_argument("--artifacts", metavar="PLACE", help="a folder, or s3://BUCKET/PATH (mlruns/server)")
+    parser.add_argument(
+        "--host", default=HOST, help=f"the address to listen on; with {HOST}, only this machine can connect"
+    )
+    parser.add_argument("--port", type=int, default=5000, help="the port to listen on (5000)")
+    parser.add_argument("--workers", type=positive, default=cores(), help="number of processes (one for each core)")
+    parser.add_argument("--artifacts", metavar="LOCATION", help="a folder, or s3://BUCKET/PATH (mlruns/server)")
     parser.add_argument(
         "--default-permission",
         choices=["NO_PERMISSIONS", "READ", "EDIT", "MANAGE"],
         default="EDIT",
-        help="what users may do with a study that another one began (EDIT: train points of it too)",
+        help="what users may do with the studies of others (EDIT: also train points of them)",
     )
     given = parser.parse_args(arguments)
     artifacts = given.artifacts or str(store_root(PROJECT) / "mlruns" / "server")
-    artifacts = artifacts if "://" in artifacts else str(Path(artifacts).resolve())
+    # MLflow runs in another folder, where a relative path would mean something else.
+    if "://" not in artifacts:
+        artifacts = str(Path(artifacts).resolve())
     try:
         serve(Settings(given.host, given.port, given.workers, artifacts, given.default_permission), os.environ)
     except LabError as error:

@@ -1,8 +1,8 @@
-"""Open the runs in MLflow: starts its server on this machine and prints a link into each study's comparison.
+"""Open the runs in MLflow: start its server on this machine, and print a link to the comparison page of each study.
 
-python -m pipeline.ui [--port 5000]
+    python -m pipeline.ui [--port 5000]
 
-The server ends with this process. No mlflow is imported here: the server is asked.
+The server ends with this process. This module does not import mlflow, which takes seconds: it asks the server instead.
 """
 
 from __future__ import annotations
@@ -38,105 +38,124 @@ from pipeline.tracking.server.process import (
 )
 from pipeline.tracking.store import store_uri
 
+# How many ports to try, one after the other.
 PORTS = 20
-"""How many ports are tried, one after the other."""
+# How many lines of the server's output an error message shows.
 LINES = 12
-"""How many of the server's last lines a message shows."""
+HIGHEST_PORT = 65535
+# The experiment that MLflow creates in every store; it holds no study.
+DEFAULT_EXPERIMENT = "0"
 
 
-def serve(project: Path, port: int, opened: Callable[[str], object]) -> None:
-    """Serve the store of a project until a signal ends it, or the server does.
+def serve(project: Path, port: int, open_link: Callable[[str], object]) -> None:
+    """Serve the store of a project until a signal arrives.
 
     Args:
         project: folder that holds mlruns/.
-        port: where the server listens; the next free one where it is taken; 0: any.
-        opened: called with the link to the study that was trained last, when the server answers.
+        port: the port to listen on; if it is taken, the next free one is used; 0 for any.
+        open_link: called with the link to the study that was trained last, once the server answers.
 
     Raises:
-        LabError: there are no runs or no port, the store cannot be read, or the server does not answer or dies.
+        LabError: there are no runs or no free port, the store cannot be read, or the server does not answer or ends by
+            itself.
     """
     store = project / "mlruns" / "mlflow.db"
     if not store.is_file() or not store.stat().st_size:
         raise _no_runs(store)
     free = free_port(port)
     if port not in (free, 0):
-        print(f"port {port} is taken, this is {free}", flush=True)
+        print(f"port {port} is taken, so the server uses {free}", flush=True)
     options = ["--host", HOST, "--port", str(free), "--workers", "1", "--backend-store-uri", store_uri(project)]
     with (
-        noted_signals() as told,
+        noted_signals() as signals,
         tempfile.TemporaryFile() as log,
         mlflow_server(options, {}, project, log) as server,
     ):
         address = f"http://{HOST}:{free}"
-        if not await_answer(server, address, lambda: _last_lines(log), told):
-            raise _died(log)
-        if told:
+        if not await_answer(server, address, lambda: _last_lines(log), signals):
+            raise _ended(log)
+        if signals:
             return
         links = study_links(address)
         if not links:
             raise _no_runs(store)
-        print(f"MLflow is at {address}; Ctrl-C ends it\n", flush=True)
+        print(f"MLflow is at {address}; press Ctrl-C to stop it\n", flush=True)
         width = max(map(len, [*links, "all studies"]))
         for name, link in {**links, "all studies": f"{address}/#/experiments"}.items():
             print(f"{name:{width}}  {link}", flush=True)
-        opened(next(iter(links.values())))
-        while not told:
+        open_link(next(iter(links.values())))
+        while not signals:
             if server.poll() is not None:
-                raise _died(log)
+                raise _ended(log)
             time.sleep(PAUSE)
 
 
 def free_port(wanted: int) -> int:
-    """A free port: `wanted`, or the next one that is not taken; for 0 any.
+    """Return a free port: `wanted`, or the next one that is not taken; any port for 0.
 
     Raises:
-        LabError: this is no port, it is not allowed, or all that were tried are taken.
+        LabError: it is not a port number, it is not allowed, or all ports that were tried are taken.
     """
-    last = min(wanted + PORTS - 1, 65535) if wanted else 0
+    last = 0
+    if wanted:
+        last = min(wanted + PORTS - 1, HIGHEST_PORT)
     for port in range(wanted, last + 1):
         try:
             return bound_port(HOST, port)
         except OSError as error:
+            # With a port below 1024, the next ones are not allowed either.
             if not is_taken(error):
                 raise _no_port(wanted, error.strerror or str(error)) from None
         except OverflowError:
             break
-    taken = f"{wanted} to {last} are taken" if 0 <= wanted <= 65535 else str(wanted)
-    raise _no_port(wanted, taken)
+    if 0 <= wanted <= HIGHEST_PORT:
+        raise _no_port(wanted, f"{wanted} to {last} are taken")
+    raise _no_port(wanted, str(wanted))
 
 
 def study_links(address: str) -> dict[str, str]:
-    """A link into the comparison of each study, the one that was trained last first.
+    """Return a link to the comparison page of each study, the one that was trained last first.
 
-    It opens the saved view `grid` (tracking/pages/views.py); for a study without one the plain charts of its runs.
+    The link opens the saved view `grid` (tracking/pages/views.py), or plain charts for a study without that view.
 
     Raises:
-        LabError: the server does not say what it has.
+        LabError: the server does not answer, or its answer cannot be read.
     """
     found: list[dict[str, Any]] = _ask(address, "experiments/search", {"max_results": 1000}).get("experiments", [])
     links: list[tuple[int, str, str]] = []
     for experiment in found:
-        if experiment["experiment_id"] == "0":  # MLflow makes it; nothing of ours is in it
+        if experiment["experiment_id"] == DEFAULT_EXPERIMENT:
             continue
         tags = {tag["key"]: tag["value"] for tag in experiment.get("tags", [])}
-        made = re.search(r'"createdAt": ?(\d+)', tags.get(f"{TAG}grid", ""))
-        sorting = {"orderByKey": "metrics.`hp/learning_rate`", "orderByAsc": "true"}
-        chosen = {"viewStateShareKey": "grid"} if made else sorting
-        query = urlencode({**chosen, "compareRunsMode": "CHART", "workflowType": "machine_learning"})
+        # The view says when the study was last trained. MLflow's own time is the one of its first training.
+        when = experiment["creation_time"]
+        parameters = {"orderByKey": "metrics.`hp/learning_rate`", "orderByAsc": "true"}
+        # Searched instead of parsed: the value ends with the state of a page, up to 20,000 characters.
+        created = re.search(r'"createdAt": ?(\d+)', tags.get(f"{TAG}grid", ""))
+        if created:
+            when = created[1]
+            parameters = {"viewStateShareKey": "grid"}
+        query = urlencode({**parameters, "compareRunsMode": "CHART", "workflowType": "machine_learning"})
         link = f"{address}/#/experiments/{experiment['experiment_id']}/runs?{query}"
-        links.append((int(made[1] if made else experiment["creation_time"]), experiment["name"], link))
+        links.append((int(when), experiment["name"], link))
     return {name: link for _, name, link in sorted(links, reverse=True)}
 
 
 def has_screen() -> bool:
-    """Whether a browser can be shown to the person who typed the command."""
+    """Return whether a browser would open in front of the person who typed the command."""
+    # X and Wayland, which ssh may forward. On macOS and Windows, a browser opens on the machine itself.
     if os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"):
         return True
     return sys.platform in ("darwin", "win32") and "SSH_CONNECTION" not in os.environ
 
 
-def _ask(address: str, what: str, body: dict[str, Any]) -> dict[str, Any]:
-    request = Request(f"{address}/api/2.0/mlflow/{what}", json.dumps(body).encode())  # noqa: S310 - our own address
+def _leave_closed(_link: str) -> None:
+    """Open nothing: the person opens one of the printed links."""
+
+
+def _ask(address: str, method: str, body: dict[str, Any]) -> dict[str, Any]:
+    """Call a method of MLflow's REST API."""
+    request = Request(f"{address}/api/2.0/mlflow/{method}", json.dumps(body).encode())  # noqa: S310 - our own address
     request.add_header("Content-Type", "application/json")
     try:
         with LOCAL.open(request, timeout=START_SECONDS) as answer:
@@ -144,36 +163,37 @@ def _ask(address: str, what: str, body: dict[str, Any]) -> dict[str, Any]:
             return read
     except (OSError, ValueError) as error:
         raise LabError(
-            "The MLflow server does not say which studies it has.",
-            expected=f"an answer of {address}",
+            "The MLflow server does not list its studies.",
+            expected=f"an answer from {address}",
             received=str(error),
-            fix="try again; if that does not help, move mlruns/mlflow.db away: make rebuild writes a new one",
+            fix="try again; if that does not help, move mlruns/mlflow.db away, and make rebuild writes a new one",
         ) from None
 
 
-def _died(log: IO[bytes]) -> LabError:
-    """Why the server ended by itself."""
+def _ended(log: IO[bytes]) -> LabError:
+    """Return the message on why the server ended by itself."""
     said = _last_lines(log)
     schema = SCHEMA.search(said)
     if schema:
         return LabError(
-            "The MLflow store is of another version of MLflow.",
-            expected="the schema of the MLflow that is installed",
+            "The MLflow store belongs to another version of MLflow.",
+            expected="the schema of the installed version",
             received=schema[0],
             fix="copy mlruns/mlflow.db away, then mlflow db upgrade sqlite:///mlruns/mlflow.db; "
             "or move it away, and make rebuild writes a new one",
         )
     if "file is not a database" in said:
         return LabError(
-            "mlruns/mlflow.db is no MLflow store.",
-            expected="an sqlite database",
-            received="another file",
+            "mlruns/mlflow.db is not an MLflow store.",
+            expected="an SQLite database",
+            received="another kind of file",
             fix="move it away, and make rebuild writes a new one",
         )
-    return LabError("The MLflow server has ended.", received=said, fix="try again; mlflow server --help says more")
+    return LabError("The MLflow server has ended.", received=said, fix="try again; see also mlflow server --help")
 
 
 def _last_lines(log: IO[bytes]) -> str:
+    """Return the last lines of the server's output."""
     log.seek(0)
     return "\n".join(log.read().decode(errors="replace").strip().splitlines()[-LINES:]) or "nothing"
 
@@ -183,27 +203,35 @@ def _no_runs(store: Path) -> LabError:
         "There are no runs yet.",
         expected=f"runs in {store}",
         received="none",
-        fix="make reproduce, or python -m pipeline.train experiment=three_bits, writes them",
+        fix="train points: make reproduce, or python -m pipeline.train experiment=three_bits",
     )
 
 
 def _no_port(wanted: int, received: str) -> LabError:
+    # Suggest the default, unless that is the port that failed.
+    other = 5000
+    if wanted == other:
+        other = 8080
     return LabError(
         "There is no port to listen on.",
-        expected=f"a free port on {HOST}, 1024 to 65535",
+        expected=f"a free port on {HOST}, 1024 to {HIGHEST_PORT}",
         received=received,
-        fix=f"name another one: make ui PORT={5000 if wanted != 5000 else 8080}",
+        fix=f"use another port: make ui PORT={other}",
     )
 
 
 def main() -> int:
-    """What the command line calls; the exit code."""
+    """Run the command, and return its exit code."""
     parser = argparse.ArgumentParser(prog="python -m pipeline.ui", description="Open the runs in MLflow.")
-    parser.add_argument("--port", type=int, default=5000, help="where to listen; the next free one if it is taken")
+    parser.add_argument(
+        "--port", type=int, default=5000, help="the port to listen on; if it is taken, the next free one"
+    )
     port = parser.parse_args().port
-    project = store_root(PROJECT)
+    open_link: Callable[[str], object] = _leave_closed
+    if has_screen():
+        open_link = webbrowser.open
     try:
-        serve(project, port, webbrowser.open if has_screen() else lambda link: None)
+        serve(store_root(PROJECT), port, open_link)
     except LabError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

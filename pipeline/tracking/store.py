@@ -153,7 +153,7 @@ def _retry_while_locked(action: Callable[[], R]) -> R:
         try:
             return action()
         except (MlflowException, SQLAlchemyError) as error:
-            # Two processes created the same row. The one that came second finds it when it looks again.
+            # Two processes created the same row. The one that came second finds it when it tries again.
             again = not collided and "UNIQUE constraint failed" in str(error)
             collided |= again
             if not again and ("database is locked" not in str(error) or time.monotonic() >= give_up):

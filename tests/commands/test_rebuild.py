@@ -1,4 +1,4 @@
-"""MLflow written again from the disk: all of it, once, with the times it had; nothing that was tampered with."""
+"""Rebuilding MLflow from disk: everything once, with its original times, and nothing that was tampered with."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ GRID = rates(*RATES, more=["results=results/line_y2x/numpy"])
 
 
 def with_times(project: Path) -> dict[str, object]:
-    """All that MLflow says, when included; only run ids are new."""
+    """Everything in MLflow with its times, but without run ids, which are new."""
     return {name: {k: v for k, v in run.items() if k != "id"} for name, run in in_mlflow(project, when=True).items()}
 
 
@@ -39,7 +39,7 @@ def grid(tmp_path_factory: pytest.TempPathFactory, empty_store: Path, plain_runs
 
 
 def without_mlflow(project: Path, other: Path, empty_store: Path, *kept: str) -> Path:
-    """The project as it is when mlruns/ was deleted: in another place, for MLflow keeps a deleted database open."""
+    """The project without mlruns/: a copy in another folder, because MLflow keeps a deleted database open."""
     (other / "mlruns").mkdir(parents=True)
     shutil.copy(empty_store, other / "mlruns" / "mlflow.db")
     for name in kept:
@@ -56,10 +56,10 @@ def test_a_store_that_was_deleted_is_written_again(
     assert rebuild(LOCAL, other, other / "results") == [("line_y2x numpy", 2, 2)]
     assert with_times(other) == with_times(grid)
     assert on_disk(other) == on_disk(grid)
-    told = in_mlflow(other, when=True)
+    content = in_mlflow(other, when=True)
     assert rebuild(LOCAL, other, other / "results") == [("line_y2x numpy", 2, 0)]
     swept(other, GRID)  # the points are known: nothing is trained, nothing is written again
-    assert in_mlflow(other, when=True) == told
+    assert in_mlflow(other, when=True) == content
 
 
 def test_a_single_point_is_written_again_from_what_dvc_keeps(project: Path, empty_store: Path) -> None:
@@ -130,7 +130,7 @@ def test_a_sweep_without_a_complete_point_displaces_none(
     assert shown(other) == {"learning_rate=0.1": "true"}
 
 
-def test_an_error_of_our_own_is_no_success(project: Path, empty_store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_error_of_our_own_is_raised(project: Path, empty_store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(*arguments: object) -> None:
         raise ValueError("an error of our own")
 
@@ -156,10 +156,10 @@ def test_points_that_are_not_complete_are_left_to_training(
     assert set(statuses(other).values()) == {"FINISHED"}
 
 
-def test_points_that_cannot_be_read_are_told_and_left_out(
+def test_points_that_cannot_be_read_are_reported_and_left_out(
     project: Path, empty_store: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Of a lost file, or of an earlier version's config; the rest is written."""
+    """A file is lost, or the config is of an earlier version; the rest is written."""
     sweep = swept(project, rates(*RATES))
     swept(project, rates("0.1"))
     swept(project, rates("0.01", "0.02"))
@@ -168,11 +168,11 @@ def test_points_that_cannot_be_read_are_told_and_left_out(
     (other / ".points" / signature / "outcome.json").unlink()
     capsys.readouterr()
     assert rebuild(LOCAL, other, other / "results") == [("line_y2x numpy", 1, 1)] * 2
-    told = capsys.readouterr().err
-    assert told.startswith(
+    printed = capsys.readouterr().err
+    assert printed.startswith(
         f"left out: 1 points of .points/ that cannot be read: {signature}\nthe first: The trained point"
     )
-    assert f"delete {other / '.points' / signature}" in told
+    assert f"delete {other / '.points' / signature}" in printed
 
 
 def test_sweeps_of_another_store_are_left_alone(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -184,10 +184,10 @@ def test_sweeps_of_another_store_are_left_alone(project: Path, capsys: pytest.Ca
     assert with_times(project) == before
 
 
-def test_results_are_taken_in_for_any_store(
+def test_results_are_restored_for_any_store(
     grid: Path, tmp_path: Path, empty_store: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One after the other: what was trained, or taken in, for one store is not known to the next."""
+    """One store after the other: points that were trained or restored for one of them are unknown to the next."""
     monkeypatch.chdir(tmp_path)  # where a store that is given by an address keeps its files
     other = without_mlflow(grid, tmp_path / "other", empty_store, ".points", "results")
     shutil.copy(empty_store, other / "server.db")
@@ -209,7 +209,7 @@ def test_results_are_taken_in_for_any_store(
 def test_what_was_trained_for_a_server_elsewhere_is_the_same_sweep_here(
     project: Path, empty_store: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Trained on another machine, as on a cluster; typed here again, it finds the sweep that was taken in."""
+    """Trained on another machine, such as a cluster; the same command here finds the sweep that was restored."""
     monkeypatch.chdir(project)
     shutil.copy(empty_store, project / "server.db")
     server = ["tracking=server", f"tracking.uri=sqlite:///{project / 'server.db'}"]
@@ -220,13 +220,13 @@ def test_what_was_trained_for_a_server_elsewhere_is_the_same_sweep_here(
     assert "node-17" in json.loads(run.read_text())["owner"]
     other = without_mlflow(project, project / "other", empty_store, "results")
     assert rebuild(LOCAL, other, other / "results") == [("line_y2x numpy", 2, 2)]
-    told = in_mlflow(other, when=True)
+    content = in_mlflow(other, when=True)
     assert set(statuses(other).values()) == {"FINISHED"}
-    assert {name: run["metrics"] for name, run in told.items()} == {
+    assert {name: run["metrics"] for name, run in content.items()} == {
         name: run["metrics"] for name, run in in_mlflow(project, uri=server[1][13:], when=True).items()
     }
     swept(other, GRID)
-    assert in_mlflow(other, when=True) == told
+    assert in_mlflow(other, when=True) == content
 
 
 @pytest.mark.parametrize("file", ["weights.npz", "config.json", "signed.json", "run.json", "metrics.csv"])
@@ -243,7 +243,7 @@ def test_a_results_folder_that_was_tampered_with_is_refused(tmp_path: Path, grid
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "told"),
+    ("old", "new", "message"),
     [
         ('"signature": "[0-9a-f]{4}', '"signature": "0000', "holds a different point"),
         ('"signature": "', '"signature": "../../', "cannot be read"),
@@ -253,13 +253,13 @@ def test_a_results_folder_that_was_tampered_with_is_refused(tmp_path: Path, grid
     ],
 )
 def test_a_list_of_points_that_was_tampered_with_is_refused(
-    tmp_path: Path, grid: Path, old: str, new: str, told: str
+    tmp_path: Path, grid: Path, old: str, new: str, message: str
 ) -> None:
     other = tmp_path / "other"
     shutil.copytree(grid / "results", other / "results")
     file = other / "results" / "line_y2x" / "numpy" / "sweep.json"
     file.write_text(re.sub(old, new, file.read_text(), count=1))
-    with pytest.raises(LabError, match=told):
+    with pytest.raises(LabError, match=message):
         rebuild(LOCAL, other, other / "results")
     assert not list(other.glob(".points/[0-9a-f]*"))
 
@@ -274,7 +274,7 @@ def test_where_there_is_nothing_to_write_it_says_so(
     swept(project, rates("0.1"))
     capsys.readouterr()
     task(asked)
-    assert capsys.readouterr().out == "line_y2x numpy: 1 points, all there\n"
+    assert capsys.readouterr().out == "line_y2x numpy: 1 points, all in MLflow already\n"
 
 
 def test_a_password_in_an_address_is_refused_and_not_repeated() -> None:

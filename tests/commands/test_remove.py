@@ -1,4 +1,4 @@
-"""A study taken away: said first, then all of it and nothing else."""
+"""Deleting a study: it is listed first, and then all of it is deleted and nothing else."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def train_two_studies(project: Path) -> None:
 
 @pytest.fixture
 def two_studies(project: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A project with two studies, to take one away."""
+    """A project with two studies, to delete one of them."""
     monkeypatch.setattr("pipeline.remove.PROJECT", project)
     train_two_studies(project)
     return project
@@ -80,8 +80,10 @@ def left_in_store(project: Path) -> int:
     return len(client.search_runs([experiment.experiment_id], run_view_type=ViewType.ALL))
 
 
-def test_what_would_go_is_said_and_nothing_is_removed(untouched: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    told, runs = in_mlflow(untouched, "two", when=True), left_in_store(untouched)
+def test_without_confirmation_a_study_is_listed_and_nothing_is_deleted(
+    untouched: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    content, runs = in_mlflow(untouched, "two", when=True), left_in_store(untouched)
     assert runs == 4  # the sweep, its two points, and in the bin the run of a point that was trained again
     capsys.readouterr()
     remove(study="one")
@@ -90,15 +92,15 @@ def test_what_would_go_is_said_and_nothing_is_removed(untouched: Path, capsys: p
     assert rows == {"sweeps": "2", "points": "1"}
     assert f"MLflow runs  {runs}" in shown
     assert "add confirm=true" in shown
-    assert in_mlflow(untouched, "two", when=True) == told
+    assert in_mlflow(untouched, "two", when=True) == content
 
 
 @pytest.mark.slow
-def test_a_study_goes_with_all_that_hangs_on_it_and_the_other_one_stays(two_studies: Path) -> None:
+def test_a_study_is_deleted_with_all_that_belongs_to_it_and_the_other_one_stays(two_studies: Path) -> None:
     client = MlflowClient(store_uri(two_studies))
     runs = {study: runs_of(two_studies, study) for study in ("one", "two")}
     made: dict[str, list[str]] = {"one": [], "two": []}
-    for study, count in (("one", 101), ("two", 1)):  # MLflow tells a hundred at a time
+    for study, count in (("one", 101), ("two", 1)):  # MLflow lists a hundred at a time
         experiment = client.get_experiment_by_name(study)
         assert experiment is not None
         made[study] = [model.model_id for model in client.search_logged_models([experiment.experiment_id])]
@@ -111,8 +113,8 @@ def test_a_study_goes_with_all_that_hangs_on_it_and_the_other_one_stays(two_stud
     assert any(path.is_file() for path in (artifacts / "one").rglob("*"))
     (binned,) = (run for run in runs_of(two_studies, "two") if run.info.run_name == "learning_rate=0.02")
     client.delete_run(binned.info.run_id)
-    client.delete_experiment(client.create_experiment("somebody else's, deleted by mistake"))
-    told, others = in_mlflow(two_studies, "two", when=True), everything(artifacts / "two")
+    client.delete_experiment(client.create_experiment("another user's, deleted by mistake"))
+    content, others = in_mlflow(two_studies, "two", when=True), everything(artifacts / "two")
     points = on_disk(two_studies)
     remove(study="one", confirm=True)
     assert left_in_store(two_studies) == 0
@@ -121,9 +123,9 @@ def test_a_study_goes_with_all_that_hangs_on_it_and_the_other_one_stays(two_stud
         left = {row[0] for row in database.execute("SELECT model_id FROM logged_models")}
         experiments = {row[0] for row in database.execute("SELECT name FROM experiments")}
     assert left == set(made["two"])
-    assert "somebody else's, deleted by mistake" in experiments  # MLflow's bin is not emptied
+    assert "another user's, deleted by mistake" in experiments  # MLflow's bin is not emptied
     assert client.get_run(binned.info.run_id).info.lifecycle_stage == "deleted"
-    assert in_mlflow(two_studies, "two", when=True) == told
+    assert in_mlflow(two_studies, "two", when=True) == content
     assert everything(artifacts / "two") == others
     assert [path.name for path in (two_studies / "results").glob("*/*")] == ["numpy"]
     shared = [json.loads(file.read_text()) for file in (two_studies / ".points" / ".sweeps").glob("*/sweep.json")]
@@ -140,7 +142,7 @@ def test_the_other_backend_stays(untouched: Path) -> None:
     remove(study="one", backend="keras", confirm=True)
 
 
-def test_a_study_that_is_not_there_is_one_message(untouched: Path) -> None:
+def test_a_study_that_does_not_exist_is_one_message(untouched: Path) -> None:
     for study in ("three", "..", "", "one/../two"):
         with pytest.raises(LabError, match=r"There is no study(.|\n)*one of one, two"):
             remove(study=study, confirm=True)
@@ -167,8 +169,8 @@ def test_a_study_in_training_is_refused(two_studies: Path) -> None:
 
 
 def _points(project: Path, study: str) -> list[dict[str, str]]:
-    told: dict[str, Any] = json.loads((project / "results" / study / "numpy" / "sweep.json").read_text())
-    points: list[dict[str, str]] = told["points"]
+    content: dict[str, Any] = json.loads((project / "results" / study / "numpy" / "sweep.json").read_text())
+    points: list[dict[str, str]] = content["points"]
     return points
 
 
@@ -187,5 +189,5 @@ def test_remove_from_the_command_line(lab: Path, empty_store: Path) -> None:
     missing = run("pipeline.remove")
     assert (missing.returncode, missing.stderr.count("error: ")) == (1, 1)
     assert "study" in missing.stderr
-    assert "removed" in run("pipeline.remove", "study=line_y2x", "confirm=true").stdout
+    assert "\ndeleted; " in run("pipeline.remove", "study=line_y2x", "confirm=true").stdout
     assert runs_of(lab) == []

@@ -1,4 +1,4 @@
-"""`make ui`: a stand-in for MLflow's server, as fast as this file may be; test_browser.py starts the real one."""
+"""`make ui` with a fast stand-in for MLflow's server; test_browser.py starts the real one."""
 
 from __future__ import annotations
 
@@ -41,9 +41,9 @@ if does.get("stubborn"):
 process = subprocess.Popen(child, stdout=subprocess.PIPE)
 if does.get("stubborn"):
     process.stdout.readline()
-told = {"pids": [os.getpid(), process.pid], "argv": sys.argv[1:], "environment": dict(os.environ)}
-Path("part").write_text(json.dumps(told))
-Path("part").rename("told.json")
+report = {"pids": [os.getpid(), process.pid], "argv": sys.argv[1:], "environment": dict(os.environ)}
+Path("part").write_text(json.dumps(report))
+Path("part").rename("report.json")
 if "dies" in does:
     print(does["dies"], flush=True)
     sys.exit(1)
@@ -73,8 +73,13 @@ HTTPServer(("127.0.0.1", int(sys.argv[sys.argv.index("--port") + 1])), Handler).
 
 
 def experiment(number: int, name: str, created: int = 1, **tags: str) -> dict[str, object]:
-    told = [{"key": key, "value": value} for key, value in tags.items()]
-    return {"experiment_id": str(number), "name": name, "creation_time": created, **({"tags": told} if told else {})}
+    listed = [{"key": key, "value": value} for key, value in tags.items()]
+    return {
+        "experiment_id": str(number),
+        "name": name,
+        "creation_time": created,
+        **({"tags": listed} if listed else {}),
+    }
 
 
 def view(created: int) -> str:
@@ -105,8 +110,8 @@ def let(folder: Path, **does: object) -> None:
     (folder / "does.json").write_text(json.dumps(does))
 
 
-def told(folder: Path) -> dict[str, object]:
-    content: dict[str, object] = json.loads((folder / "told.json").read_text())
+def report(folder: Path) -> dict[str, object]:
+    content: dict[str, object] = json.loads((folder / "report.json").read_text())
     return content
 
 
@@ -120,7 +125,7 @@ def wait_until(holds: Callable[[], bool]) -> None:
 def left(folder: Path) -> list[int]:
     """Which processes of the stand-in are alive."""
     alive = []
-    for number in told(folder)["pids"]:  # type: ignore[attr-defined]
+    for number in report(folder)["pids"]:  # type: ignore[attr-defined]
         with suppress(psutil.NoSuchProcess):
             alive += [number] if psutil.Process(number).status() != psutil.STATUS_ZOMBIE else []
     return alive
@@ -143,7 +148,7 @@ def start(folder: Path) -> Iterator[Callable[[str], subprocess.Popen[str]]]:
     for process in started:
         process.kill()
         process.communicate()
-    if (folder / "told.json").exists():
+    if (folder / "report.json").exists():
         for number in left(folder):
             os.kill(number, signal.SIGKILL)
 
@@ -177,7 +182,7 @@ def test_a_signal_ends_every_process(
 def test_a_signal_before_the_server_answers(folder: Path, start: Callable[..., subprocess.Popen[str]]) -> None:
     let(folder, silent=True)
     process = start()
-    wait_until((folder / "told.json").exists)
+    wait_until((folder / "report.json").exists)
     process.send_signal(signal.SIGTERM)
     assert process.communicate(timeout=60) == ("", "")
     assert process.returncode == 0
@@ -197,7 +202,7 @@ def test_a_signal_that_is_ignored_stays_ignored(folder: Path, start: Callable[..
     assert left(folder) == []
 
 
-def test_a_server_that_does_not_want_to_end(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_server_that_ignores_sigterm(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(server_process, "END_SECONDS", 0.3)
     let(folder, experiments=STUDIES, stubborn=True)
 
@@ -212,7 +217,7 @@ def test_a_server_that_does_not_want_to_end(folder: Path, monkeypatch: pytest.Mo
 def test_how_the_server_is_started(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
     let(folder, experiments=STUDIES)
     ui.serve(folder, 0, lambda link: os.kill(os.getpid(), signal.SIGINT))
-    argv, environment = told(folder)["argv"], told(folder)["environment"]
+    argv, environment = report(folder)["argv"], report(folder)["environment"]
     assert isinstance(argv, list)
     assert isinstance(environment, dict)
     assert argv[0] == "server"
@@ -256,13 +261,13 @@ def test_links(folder: Path) -> None:
         ),
         (
             {"dies": "sqlalchemy.exc.DatabaseError: (sqlite3.DatabaseError) file is not a database\n[SQL: SELECT]"},
-            r"no MLflow store(.|\n)*move it away",
+            r"not an MLflow store(.|\n)*move it away",
         ),
         ({"dies": "a\nlast words"}, r"has ended(.|\n)*last words"),
         ({"dies": ""}, r"has ended(.|\n)*nothing"),
         ({"experiments": STUDIES, "dies later": "all of a sudden"}, r"has ended(.|\n)*all of a sudden"),
         ({"experiments": [experiment(0, "Default")]}, r"no runs yet(.|\n)*make reproduce"),
-        ({}, r"does not say which studies(.|\n)*500"),
+        ({}, r"does not list its studies(.|\n)*500"),
     ],
 )
 def test_what_goes_wrong_with_the_server(folder: Path, does: dict[str, object], message: str) -> None:
@@ -316,7 +321,7 @@ def test_a_port_that_is_taken(folder: Path, capsys: pytest.CaptureFixture[str]) 
     port = urlsplit(links[0]).port
     assert port is not None
     assert taken < port < taken + ui.PORTS
-    assert f"port {taken} is taken, this is {port}" in capsys.readouterr().out
+    assert f"port {taken} is taken, so the server uses {port}" in capsys.readouterr().out
 
 
 def test_every_port_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -330,7 +335,7 @@ def test_every_port_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("port", [-1, 65536, 10**30])
-def test_a_port_that_is_none(port: int) -> None:
+def test_a_number_that_is_not_a_port(port: int) -> None:
     with pytest.raises(LabError, match=rf"no port(.|\n)*received: {port}\n"):
         ui.free_port(port)
 
@@ -378,7 +383,7 @@ def test_the_command(lab: Path) -> None:
     assert imported & {"mlflow", "keras", "tensorflow", "matplotlib", "hydra", "sqlalchemy"} == set()
 
 
-def test_make_hands_the_port_on() -> None:
+def test_make_passes_the_port() -> None:
     dry = ["make", "-n", "--no-print-directory", "ui", "PORT=5123", f"VENV={Path(sys.executable).parent.parent}"]
     done = subprocess.run(dry, cwd=PROJECT, capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1].endswith("python -m pipeline.ui --port 5123")

@@ -20,7 +20,9 @@ def test_a_point_says_what_it_came_to_and_how_it_is_run_again(points: list[Point
     asked = ["optimizer.learning_rate=1", "experiment=line_y3x", "results=results/line_y3x/numpy", "force=true"]
     found = points[1].diagnosis
     note = point_note("line_y3x", found, asked, "#/figures")
-    assert note.startswith(f"**stalled (rounding)**: {found.evidence}. The published texts call this *stuck in a minimum*.")
+    assert note.startswith(
+        f"**stalled (rounding)**: {found.evidence}. The published texts call this *stuck in a minimum*."
+    )
     assert "`python -m pipeline.train optimizer.learning_rate=1 experiment=line_y3x`" in note
     assert "[Figures of all points](#/figures)" in note
     assert "`reports/studies/line_y3x.md`" in note

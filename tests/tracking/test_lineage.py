@@ -1,4 +1,4 @@
-"""The data set of a point: what MLflow is told of it, and that MLflow can read it."""
+"""The data set of a point: what is logged about it, and that MLflow can read it."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def columns(schema: str) -> list[tuple[str | None, Any]]:
 
 
 def with_sources(*kinds_and_locations: tuple[str, str]) -> Config:
-    """MNIST from other places."""
+    """MNIST from other sources."""
     assert isinstance(MNIST.data, IdxData)
     sources = [
         {"kind": kind, "location": location, "members": MNIST.data.sources[0].members}
@@ -55,26 +55,26 @@ def with_sources(*kinds_and_locations: tuple[str, str]) -> Config:
 
 def test_a_table_names_its_file_its_columns_and_its_rows() -> None:
     point = config("experiment=three_bits", "dtype=float64")
-    told = dataset_of(point, load(point.data, "float64", Path()).checksums)
-    assert (told.name, told.source_type) == ("three_bits", "local")
-    assert json.loads(told.source) == {"uri": "conf/data/three_bits.yaml"}
+    dataset = dataset_of(point, load(point.data, "float64", Path()).checksums)
+    assert (dataset.name, dataset.source_type) == ("three_bits", "local")
+    assert json.loads(dataset.source) == {"uri": "conf/data/three_bits.yaml"}
     double = DataType.double
-    assert columns(told.schema) == [(name, double) for name in ("input_0", "input_1", "input_2", "target_0")]
+    assert columns(dataset.schema) == [(name, double) for name in ("input_0", "input_1", "input_2", "target_0")]
     rows = json.dumps([point.data.model_dump()["inputs"], point.data.model_dump()["targets"]]).encode()
     begins = hashlib.sha256(rows).hexdigest()[:16]
-    assert json.loads(told.profile) == {"rows": 4, "inputs": 3, "outputs": 1, "sha256 of table": f"{begins}..."}
+    assert json.loads(dataset.profile) == {"rows": 4, "inputs": 3, "outputs": 1, "sha256 of table": f"{begins}..."}
 
 
-def test_images_name_the_first_place_they_are_fetched_from() -> None:
-    told = dataset_of(MNIST, SUMS)
-    assert told.name == "mnist"
-    source = get_dataset_source_from_json(told.source, told.source_type)
+def test_images_name_their_first_source() -> None:
+    dataset = dataset_of(MNIST, SUMS)
+    assert dataset.name == "mnist"
+    source = get_dataset_source_from_json(dataset.source, dataset.source_type)
     assert isinstance(source, HTTPDatasetSource)
     assert source.url == "https://storage.googleapis.com/tensorflow/tf-keras-datasets/mnist.npz"
-    (pixels, kind), label = columns(told.schema)
+    (pixels, kind), label = columns(dataset.schema)
     assert (pixels, kind.dtype) == ("pixels", DataType.float)
     assert label == ("label", DataType.long)
-    profile = json.loads(told.profile)
+    profile = json.loads(dataset.profile)
     assert profile["classes"] == 10
     assert profile["sha256 of train_inputs.npy"] == 16 * "a" + "..."
 
@@ -89,12 +89,12 @@ def test_images_name_the_first_place_they_are_fetched_from() -> None:
     ],
 )
 def test_other_sources(sources: list[tuple[str, str]], source_type: str, source: dict[str, str]) -> None:
-    told = dataset_of(with_sources(*sources), SUMS)
-    assert (told.source_type, json.loads(told.source)) == (source_type, source)
+    dataset = dataset_of(with_sources(*sources), SUMS)
+    assert (dataset.source_type, json.loads(dataset.source)) == (source_type, source)
 
 
 @pytest.mark.skipif(shutil.which("sha256sum") is None, reason="no sha256sum on this machine")
-def test_the_digest_can_be_had_on_the_command_line(tmp_path: Path) -> None:
+def test_the_digest_can_be_computed_on_the_command_line(tmp_path: Path) -> None:
     for number, name in enumerate(SUMS):
         np.save(tmp_path / name, np.arange(number + 1))
     sums = {name: hashlib.sha256((tmp_path / name).read_bytes()).hexdigest() for name in SUMS}
@@ -104,10 +104,10 @@ def test_the_digest_can_be_had_on_the_command_line(tmp_path: Path) -> None:
 
 
 @given(st.permutations(list(SUMS)), st.sampled_from(list(SUMS)), st.integers(0, 63))
-def test_the_digest_tells_of_every_array_whatever_their_order(order: list[str], name: str, place: int) -> None:
+def test_the_digest_depends_on_every_array_but_not_on_their_order(order: list[str], name: str, index: int) -> None:
     plain = dataset_of(MNIST, SUMS).digest
     assert dataset_of(MNIST, {key: SUMS[key] for key in order}).digest == plain
-    flipped = SUMS[name][:place] + "0" + SUMS[name][place + 1 :]
+    flipped = SUMS[name][:index] + "0" + SUMS[name][index + 1 :]
     assert dataset_of(MNIST, SUMS | {name: flipped}).digest != plain
 
 
@@ -117,15 +117,15 @@ def test_checksums_are_found_among_the_tags_of_a_run() -> None:
 
 
 @pytest.mark.parametrize("point", [MNIST, config("experiment=three_bits")], ids=["images", "table"])
-def test_mlflow_keeps_it_once_as_it_was_told(project: Path, point: Config) -> None:
+def test_mlflow_stores_it_once_as_it_was_logged(project: Path, point: Config) -> None:
     client = MlflowClient(store_uri(project))
-    told = dataset_of(point, SUMS)
+    dataset = dataset_of(point, SUMS)
     run = client.create_run(client.create_experiment("study"))
     for _ in range(2):
-        entity = MlflowDataset(**asdict(told))
+        entity = MlflowDataset(**asdict(dataset))
         client.log_inputs(run.info.run_id, [DatasetInput(entity, [InputTag("mlflow.data.context", "training")])])
     inputs = client.get_run(run.info.run_id).inputs
     assert inputs is not None
     (kept,) = inputs.dataset_inputs
-    assert dict(kept.dataset) == asdict(told)
+    assert dict(kept.dataset) == asdict(dataset)
     assert [(tag.key, tag.value) for tag in kept.tags] == [("mlflow.data.context", "training")]

@@ -1,4 +1,4 @@
-"""Models in MLflow: which weights they hold, what they predict, and that they are there once."""
+"""Models in MLflow: which weights they hold, what they predict, and that each is logged once."""
 
 from __future__ import annotations
 
@@ -173,9 +173,7 @@ def test_the_input_example_is_one(tmp_path: Path, point: Config, features: int, 
         assert model.input_example.tolist() == [[0, 0, 1], [0, 1, 1], [1, 0, 1], [1, 1, 1]]
 
 
-def test_two_versions_of_the_forward_pass_do_not_answer_for_each_other(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_two_versions_of_the_forward_pass_are_kept_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     weights, inputs = weights_of(TABLE, 3, 1), rows(TABLE, 3)
     write_model(tmp_path / "today", TABLE, weights)
     for name in models.FORWARD_PASS:
@@ -277,7 +275,7 @@ def trained(tiny_images: Arrays) -> Point:
     return point
 
 
-def test_final_and_best_stand_on_the_runs_page_with_what_they_measured(store: Store, trained: Point) -> None:
+def test_final_and_best_are_on_the_page_of_the_run_with_their_metrics(store: Store, trained: Point) -> None:
     run_id, epochs = store.start(trained), chosen_epochs(trained)
     before = store.client.get_run(run_id).data.metrics
     store.log(run_id, trained)
@@ -294,8 +292,8 @@ def test_final_and_best_stand_on_the_runs_page_with_what_they_measured(store: St
             "best": str(name == "best").lower(),
         }
         assert model.metrics is not None
-        told = {(m.key, m.value, m.dataset_name) for m in model.metrics}
-        assert told == {
+        logged = {(m.key, m.value, m.dataset_name) for m in model.metrics}
+        assert logged == {
             (m.name, m.value, "mnist")
             for m in trained.history.metrics
             if m.step == epochs[name] and m.name.startswith(("train/", "test/"))
@@ -344,7 +342,9 @@ def test_a_point_without_usable_weights_has_no_model(store: Store) -> None:
     assert store.models() == []
 
 
-def test_what_is_there_is_not_written_again(store: Store, trained: Point, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_model_that_exists_is_not_written_again(
+    store: Store, trained: Point, monkeypatch: pytest.MonkeyPatch
+) -> None:
     run_id = store.start(trained)
     store.log(run_id, trained)
 
@@ -359,8 +359,8 @@ def test_what_is_there_is_not_written_again(store: Store, trained: Point, monkey
 
 
 @pytest.mark.parametrize("method", ["log_model_artifacts", "log_batch", "log_outputs", "finalize_logged_model"])
-def test_what_was_begun_is_completed(store: Store, monkeypatch: pytest.MonkeyPatch, method: str) -> None:
-    """A server goes away before it does what it is asked."""
+def test_a_model_that_was_begun_is_completed(store: Store, monkeypatch: pytest.MonkeyPatch, method: str) -> None:
+    """The server fails before it carries out a request."""
     point = point_of({0: 2, 9: 1})
     run_id = store.start(point)
 
@@ -380,7 +380,7 @@ def test_what_was_begun_is_completed(store: Store, monkeypatch: pytest.MonkeyPat
     assert whole.predict(whole.input_example).shape == (4, 1)
 
 
-def test_neither_an_address_nor_a_run_of_the_environment_counts(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_address_or_a_run_in_the_environment_has_no_effect(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
     monkeypatch.setenv("MLFLOW_RUN_ID", "no such run")
     point = point_of({0: 2, 9: 1})
@@ -399,7 +399,7 @@ def test_models_go_with_their_run(store: Store, trained: Point, project: Path) -
     assert folders == {model.model_id for model in found}
 
 
-def test_what_is_installed_is_listed_before_the_first_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_installed_packages_are_listed_before_the_first_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     listed: list[int] = []
 
     def list_all() -> dict[str, list[str]]:

@@ -1,4 +1,4 @@
-"""What makes runs legible in MLflow: each thing is there once, and says what the point's folder says."""
+"""What a person looks at in MLflow: each thing exists once, and agrees with the folder of the point."""
 
 from __future__ import annotations
 
@@ -79,12 +79,14 @@ def test_a_run_says_why_it_ended_where_it_did(project: Path, tracker: Tracker, p
     assert run.data.tags["diagnosis"] == "stalled (rounding)"
     assert found.evidence in run.data.tags["mlflow.note.content"]
     assert f"#/experiments/{tracker.experiment_id}/runs/parent/artifacts" in run.data.tags["mlflow.note.content"]
-    told = {key.removeprefix("diagnosis/"): v for key, v in run.data.metrics.items() if key.startswith("diagnosis/")}
-    assert told == found.values
+    logged_values = {
+        key.removeprefix("diagnosis/"): v for key, v in run.data.metrics.items() if key.startswith("diagnosis/")
+    }
+    assert logged_values == found.values
 
 
 @pytest.mark.parametrize("times", [1, 2])
-def test_images_data_set_and_models_are_there_once(
+def test_images_data_set_and_models_exist_once(
     project: Path, tracker: Tracker, points: list[Point], times: int
 ) -> None:
     run = presented(project, tracker, points[0], times)
@@ -137,12 +139,12 @@ def test_views_show_the_newest_sweep_of_the_other_backend_too(project: Path, tra
         (record("5" * 16, "numpy", 5), mine[:1]),
     ]
     for number, (sweep_record, members) in enumerate(kept):
-        for place, one in enumerate(members):
-            signature = f"{number}{place}" * 8
+        for index, one in enumerate(members):
+            signature = f"{number}{index}" * 8
             folder = project / POINTS / signature
             folder.mkdir(parents=True)
             (folder / "config.json").write_text(json.dumps(one.model_dump(mode="json")))
-            sweep_record.points.append(SweepPoint(str(place), signature, str(place)))
+            sweep_record.points.append(SweepPoint(str(index), signature, str(index)))
         sweep_record.points.append(SweepPoint("gone", "f" * 16, "gone"))
         write_sweep(sweep_folder(project, sweep_record.key), sweep_record)
     present_study(tracker, project, record("6" * 16, "numpy", 6), mine)
@@ -208,7 +210,7 @@ def test_files_are_named_as_mlflow_names_its_own(project: Path, tmp_path: Path) 
     found = {run: [parsed(path) for path in paths] for run, paths in logged.items()}
     for pair in found.values():
         files = {name.file for name in pair}
-        assert len(pair) == 2 * len(files), "each has a small one that is told by its name to belong to it"
+        assert len(pair) == 2 * len(files), "each has a small version with the same name"
     shapes = {run: {re.sub(r"[0-9a-f-]{36}", "UUID", path) for path in paths} for run, paths in logged.items()}
     assert shapes[theirs] <= shapes[ours]
     assert {(name.key, name.step) for name in found[ours]} == {(key, step) for key, step, _ in drawn}

@@ -46,7 +46,9 @@ def test_an_address_that_is_not_a_database_is_not_repeated(uri: str) -> None:
 def test_a_database_that_does_not_answer() -> None:
     needs_packages()
     port = free_port()
-    with pytest.raises(LabError, match=rf"connection to the database failed(.|\n)*127\.0\.0\.1:{port}(.|\n)*refused") as refusal:
+    with pytest.raises(
+        LabError, match=rf"connection to the database failed(.|\n)*127\.0\.0\.1:{port}(.|\n)*refused"
+    ) as refusal:
         pool_size(f"postgresql://lab:sesame@127.0.0.1:{port}/lab", 1)
     assert "sesame" not in str(refusal.value)
 
@@ -54,7 +56,9 @@ def test_a_database_that_does_not_answer() -> None:
 def test_a_wrong_password_of_the_database(cluster: str) -> None:
     parts = urlsplit(cluster)
     wrong = cluster.replace(str(parts.password), "sesame")
-    with pytest.raises(LabError, match=r"connection to the database failed(.|\n)*password authentication failed") as refusal:
+    with pytest.raises(
+        LabError, match=r"connection to the database failed(.|\n)*password authentication failed"
+    ) as refusal:
         pool_size(wrong, 1)
     assert "sesame" not in str(refusal.value)
 

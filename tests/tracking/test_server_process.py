@@ -1,4 +1,4 @@
-"""A server that runs beside a process: it ends with it, whatever ends it. test_ui.py uses the rest."""
+"""The server ends with the process that started it, whatever ends that. test_ui.py tests the rest."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if "stubborn" in sys.argv:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
 child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
 Path("part").write_text(json.dumps([os.getpid(), child.pid]))
-Path("part").rename("told.json")
+Path("part").rename("processes.json")
 time.sleep(600)
 """
 HOLDER = """
@@ -42,13 +42,13 @@ def test_kill_9_leaves_no_process(tmp_path: Path, option: str) -> None:
     below: list[psutil.Process] = []
     try:
         give_up = time.monotonic() + 60
-        while not (tmp_path / "told.json").exists():
+        while not (tmp_path / "processes.json").exists():
             assert holder.poll() is None
             assert time.monotonic() < give_up
             time.sleep(0.02)
         below = psutil.Process(holder.pid).children(recursive=True)
-        told = json.loads((tmp_path / "told.json").read_text())
-        assert set(told) < {process.pid for process in below}
+        processes = json.loads((tmp_path / "processes.json").read_text())
+        assert set(processes) < {process.pid for process in below}
         holder.send_signal(signal.SIGKILL)
         holder.wait(60)
         await_end(below)

@@ -26,22 +26,22 @@ from tests.support.flaky_server import free_port
 LOCAL = Tracking(name="local", uri=None)
 
 
-def test_an_experiment_is_made_once_with_its_artifacts_in_the_project(project: Path) -> None:
+def test_an_experiment_is_created_once_with_its_artifacts_in_the_project(project: Path) -> None:
     (_, first), (client, second) = open_store(LOCAL, "study", project), open_store(LOCAL, "study", project)
     assert first == second
     experiment = client.get_experiment(first)
     assert experiment.artifact_location == (project / "mlruns" / "artifacts" / "study").as_uri()
 
 
-def test_a_store_that_turns_a_writer_away_is_asked_again_and_nobody_hears_of_it(project: Path) -> None:
+def test_a_store_that_rejects_a_writer_is_asked_again_without_a_message(project: Path) -> None:
     def at_once(_c: object, _k: object, statement: str, parameters: object, *_: object) -> tuple[str, object]:
         return statement.replace("busy_timeout = 20000", "busy_timeout = 0"), parameters
 
     client, experiment = open_store(LOCAL, "study", project)
     create_run = store_call(lambda: client.create_run(experiment))
-    told: list[logging.LogRecord] = []
+    records: list[logging.LogRecord] = []
     listener = logging.Handler()
-    listener.emit = told.append  # type: ignore[assignment, method-assign]
+    listener.emit = records.append  # type: ignore[assignment, method-assign]
     logger = logging.getLogger("mlflow.store.db.utils")
     logger.addHandler(listener)
     event.listen(Engine, "before_cursor_execute", at_once, retval=True)
@@ -58,7 +58,7 @@ def test_a_store_that_turns_a_writer_away_is_asked_again_and_nobody_hears_of_it(
         event.remove(Engine, "before_cursor_execute", at_once)
         logger.removeHandler(listener)
     assert [found.info.run_id for found in client.search_runs([experiment])] == [run]
-    assert told == []
+    assert records == []
 
 
 def test_a_server_that_does_not_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -70,12 +70,12 @@ def test_a_server_that_does_not_answer(tmp_path: Path, monkeypatch: pytest.Monke
     assert not (tmp_path / "mlruns").exists()
 
 
-def test_an_address_that_is_none(tmp_path: Path) -> None:
+def test_an_address_of_an_unknown_kind(tmp_path: Path) -> None:
     with pytest.raises(LabError, match="cannot be opened"):
         open_store(Tracking(name="server", uri="gopher://here"), "study", tmp_path)
 
 
-def test_a_store_that_is_no_database(tmp_path: Path) -> None:
+def test_a_store_that_is_not_a_database(tmp_path: Path) -> None:
     (tmp_path / "mlruns").mkdir()
     (tmp_path / "mlruns" / "mlflow.db").write_text("this is no sqlite file" * 100)
     with pytest.raises(LabError, match=r"cannot be opened(.|\n)*mlruns/mlflow.db"):
@@ -92,16 +92,16 @@ def test_a_store_that_is_no_database(tmp_path: Path) -> None:
     ],
     ids=repr,
 )
-def test_a_store_that_the_machine_does_not_let_be_opened_is_not_said_to_be_damaged(
+def test_a_store_that_the_machine_cannot_open_is_not_reported_as_damaged(
     project: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
     def fail(*arguments: object) -> None:
         raise error
 
     monkeypatch.setattr(store, "_open", fail)
-    with pytest.raises(LabError, match="the store may be whole") as told:
+    with pytest.raises(LabError, match="the store may be whole") as refusal:
         open_store(LOCAL, "study", project)
-    assert "away" not in str(told.value)
+    assert "away" not in str(refusal.value)
 
 
 def test_a_store_of_another_version(project: Path) -> None:
@@ -111,13 +111,13 @@ def test_a_store_of_another_version(project: Path) -> None:
         open_store(LOCAL, "study", project)
 
 
-def test_a_file_where_the_store_belongs(tmp_path: Path) -> None:
+def test_a_file_in_the_way_of_the_store(tmp_path: Path) -> None:
     (tmp_path / "mlruns").write_text("a file in the way")
     with pytest.raises(LabError, match="mlruns"):
         open_store(LOCAL, "study", tmp_path)
 
 
-def test_a_store_whose_making_was_killed_is_made_anew(tmp_path: Path) -> None:
+def test_a_store_whose_creation_was_killed_is_created_again(tmp_path: Path) -> None:
     code = (
         "import os, sys; from pathlib import Path; from sqlalchemy import event; from sqlalchemy.engine import Engine;"
         "from pipeline.config.schema import Tracking; from pipeline.tracking.store import open_store;"
@@ -133,7 +133,7 @@ def test_a_store_whose_making_was_killed_is_made_anew(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("status", "given", "told"),
+    ("status", "given", "reason"),
     [
         (401, (), "asks for a user and a password (401), but the environment has no MLFLOW_TRACKING_USERNAME and no "),
         (401, ("MLFLOW_TRACKING_USERNAME",), "(401), but the environment has no MLFLOW_TRACKING_PASSWORD\n"),
@@ -141,8 +141,8 @@ def test_a_store_whose_making_was_killed_is_made_anew(tmp_path: Path) -> None:
         (403, CREDENTIALS, "does not allow this to the user of MLFLOW_TRACKING_USERNAME (403)"),
     ],
 )
-def test_a_server_that_does_not_let_us_in(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, status: int, given: Sequence[str], told: str
+def test_a_server_that_rejects_the_user(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, status: int, given: Sequence[str], reason: str
 ) -> None:
     class Refusal(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -164,5 +164,5 @@ def test_a_server_that_does_not_let_us_in(
     finally:
         server.shutdown()
         server.server_close()
-    assert told in str(refusal.value)
+    assert reason in str(refusal.value)
     assert "sesame" not in str(refusal.value)

@@ -1,4 +1,4 @@
-"""What a sync reads of a point's folder, and what it tells MLflow of it: rows first, then how the attempt ended."""
+"""What a sync reads in the folder of a point, and what it sends to MLflow: rows first, then how the attempt ended."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ SWEEP = SweepRecord("0" * 16, "another_study", "numpy", True, "command", SERVER,
 
 
 class Calls:
-    """A tracker that notes what it is told, and takes it unless it is `away`."""
+    """A tracker that records the calls it gets, and fails while it is `away`."""
 
     def __init__(self) -> None:
-        self.told: list[tuple[Any, ...]] = []
+        self.made: list[tuple[Any, ...]] = []
         self.metrics: list[Metric] = []
         self.away = False
 
     def start_run(self, name: str, tags: dict[str, str], started: int) -> str:
-        self.told.append(("start", name, tags["study"], tags["lab.attempt"]))
+        self.made.append(("start", name, tags["study"], tags["lab.attempt"]))
         return "run"
 
     def log_config(self, run_id: str, config: object, known: object = ()) -> None: ...
@@ -43,16 +43,16 @@ class Calls:
         self.metrics += metrics
 
     def tag(self, run_id: str, tags: dict[str, str]) -> None:
-        self.told += [("tag", key, value) for key, value in tags.items()]
+        self.made += [("tag", key, value) for key, value in tags.items()]
 
     def reopen_run(self, run_id: str, tags: dict[str, str]) -> None:
-        self.told.append(("reopen", run_id))
+        self.made.append(("reopen", run_id))
 
     def end_run(self, run_id: str, status: str) -> None:
-        self.told.append(("end", status))
+        self.made.append(("end", status))
 
     def delete_run(self, run_id: str) -> None:
-        self.told.append(("delete", run_id))
+        self.made.append(("delete", run_id))
 
 
 class Training:
@@ -92,7 +92,7 @@ def training(tmp_path: Path) -> Training:
 def test_an_attempt_is_known_by_its_run_json(training: Training) -> None:
     assert training.job.run is not None
     assert training.sync.attempt == Attempt("it", training.job.signature, training.job.run.attempt)
-    assert training.calls.told == [("start", "it", "another_study", training.job.run.attempt)]
+    assert training.calls.made == [("start", "it", "another_study", training.job.run.attempt)]
     assert training.sync.config == ONE.model_copy(update={"study": "another_study", "tracking": SERVER})
     assert attempts([Job(ONE, [], "not begun", "a" * 16, PointFolder(training.root, "a" * 16))]) == []
 
@@ -112,7 +112,7 @@ def test_metrics_are_sent_as_far_as_a_checkpoint_counts_on_them(training: Traini
         assert training.calls.metrics == counted
 
 
-def test_rows_that_mlflow_did_not_take_are_sent_again_and_no_row_twice(training: Training) -> None:
+def test_rows_that_mlflow_did_not_accept_are_sent_again_and_no_row_twice(training: Training) -> None:
     training.keep()
     training.sync.send(training.tracker, None)
     training.keep()
@@ -126,7 +126,7 @@ def test_rows_that_mlflow_did_not_take_are_sent_again_and_no_row_twice(training:
 
 @pytest.mark.parametrize("name", [CHECKPOINT, JOURNAL])
 def test_rows_that_cannot_be_read_now_come_later(training: Training, name: str) -> None:
-    """The folder may be renamed between two looks, and a checkpoint that was cut short is begun anew from."""
+    """The folder may be renamed between two looks, and training starts again from a checkpoint that was cut short."""
     training.keep()
     file = training.job.folder.path / name
     content = file.read_bytes()
@@ -139,13 +139,13 @@ def test_rows_that_cannot_be_read_now_come_later(training: Training, name: str) 
     assert training.calls.metrics[-2:] == training.history.metrics
 
 
-def test_an_attempt_that_failed_is_told_with_its_error_after_its_rows(training: Training) -> None:
+def test_an_attempt_that_failed_is_sent_with_its_error_after_its_rows(training: Training) -> None:
     training.keep()
     words = "No room.\n  to do:    make room"
     training.job.fail(LabError(words))
     training.sync.send(training.tracker, None)
     assert training.calls.metrics == training.history.metrics
-    assert training.calls.told[1:] == [("tag", "error", words), ("end", "FAILED")]
+    assert training.calls.made[1:] == [("tag", "error", words), ("end", "FAILED")]
     assert training.sync.settled
 
 
@@ -155,11 +155,11 @@ def test_an_attempt_that_is_over_without_an_error_ends_as_the_sweep_did(training
     assert not training.sync.send(training.tracker, None)
     assert not training.sync.settled
     assert not training.sync.send(training.tracker, None, status)
-    assert training.calls.told[1:] == [("end", status)]
+    assert training.calls.made[1:] == [("end", status)]
     assert training.sync.settled
 
 
-def test_an_attempt_that_goes_on_has_no_error_any_more(training: Training) -> None:
+def test_an_attempt_that_continues_no_longer_has_an_error(training: Training) -> None:
     training.keep()
     training.job.fail(LabError("No room."))
     assert (training.job.folder.path / ERROR).read_text() == "No room."
@@ -169,7 +169,7 @@ def test_an_attempt_that_goes_on_has_no_error_any_more(training: Training) -> No
     assert not (again.folder.path / ERROR).exists()
 
 
-def test_another_attempt_at_the_point_is_not_taken_for_this_one(training: Training) -> None:
+def test_another_attempt_at_the_point_is_not_mistaken_for_this_one(training: Training) -> None:
     training.keep()
     again = Job(ONE, [], "it", training.job.signature, PointFolder(training.root, training.job.signature))
     again.open(signed_text(ONE, CHECKSUMS), {}, "owner", restart=True)
@@ -183,13 +183,13 @@ def test_another_attempt_at_the_point_is_not_taken_for_this_one(training: Traini
     assert (again.folder.path / ERROR).read_text() == "of the other attempt"
 
 
-def test_a_config_that_is_damaged_is_told(training: Training) -> None:
+def test_a_damaged_config_is_reported(training: Training) -> None:
     (training.job.folder.path / "config.json").write_text("{")
     with pytest.raises(LabError, match=r"cannot be read(.|\n)*JSONDecodeError"):
         training.sync.look()
 
 
-def test_a_run_that_mlflow_has_is_gone_on_with_or_left_alone(training: Training) -> None:
+def test_a_run_that_exists_is_continued_or_left_as_it_is(training: Training) -> None:
     attempt = training.sync.attempt.attempt
     begun = TrackedRun("begun", "KILLED", {"lab.attempt": attempt}, frozenset())
     complete = TrackedRun("complete", "FINISHED", {"lab.attempt": attempt, "lab.complete": "true"}, frozenset())
@@ -198,4 +198,4 @@ def test_a_run_that_mlflow_has_is_gone_on_with_or_left_alone(training: Training)
     assert (sync.run_id, sync.settled) == ("begun", False)
     sync = training.synced((given_up, complete))
     assert (sync.run_id, sync.settled) == ("complete", True)
-    assert training.calls.told[1:] == [("reopen", "begun"), ("delete", "given up")]
+    assert training.calls.made[1:] == [("reopen", "begun"), ("delete", "given up")]

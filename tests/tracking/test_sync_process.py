@@ -1,4 +1,4 @@
-"""A sync in a process of its own: what it is told arrives, and whichever of the two ends, nothing is lost."""
+"""A sync in a separate process: its messages arrive, and whichever of the two processes ends, nothing is lost."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ GRID = rates("0.01", "5", "0.1", more=["recording.snapshots=2"])  # few images
 
 
 class Apart:
-    """A command whose sync is a process of its own."""
+    """A command whose sync is a separate process."""
 
     def __init__(self, project: Path, requests: list[Request]) -> None:
         process = launch(requests[0][0])
@@ -76,14 +76,14 @@ def test_it_writes_what_a_thread_beside_the_training_writes(
     monkeypatch.setenv("PYTHONPROFILEIMPORTTIME", "1")
     command = Apart(project, GRID)
     command.run()
-    told = capfd.readouterr().err
-    imported = {line.split("|")[-1].strip().split(".")[0] for line in told.splitlines() if line.startswith("import")}
+    shown = capfd.readouterr().err
+    imported = {line.split("|")[-1].strip().split(".")[0] for line in shown.splitlines() if line.startswith("import")}
     assert "mlflow" in imported
     assert not imported & {"tensorflow", "keras"}
-    assert "MLflow" not in told
+    assert "MLflow" not in shown
     assert in_mlflow(project) == in_mlflow(calm)
     assert {run.data.tags["lab.owner"] for run in by_name(project).values()} == {owner()}
-    assert command.process.returncode is not None  # and it is nobody's child any more
+    assert command.process.returncode is not None  # and it is not left as a zombie
 
 
 def test_a_signal_to_all_processes_of_a_terminal_leaves_killed_runs(
@@ -112,38 +112,38 @@ def test_a_process_that_is_killed_costs_no_point(
     command = Apart(project, GRID)
     at_epoch(monkeypatch, 9, command.process.kill)
     command.run()
-    told = capsys.readouterr()
-    assert told.err.count("MLflow sync is incomplete") == 1
-    assert "Killed" in told.err
-    assert "then python -m pipeline.rebuild\n" in told.err
-    assert "Traceback" not in told.err
-    assert "finished" in told.out
+    shown = capsys.readouterr()
+    assert shown.err.count("MLflow sync is incomplete") == 1
+    assert "Killed" in shown.err
+    assert "then python -m pipeline.rebuild\n" in shown.err
+    assert "Traceback" not in shown.err
+    assert "finished" in shown.out
     assert command.process.returncode == -signal.SIGKILL
     assert len(on_disk(project)) == 3
     assert rebuild(Tracking(name="local", uri=None), project, project / "results") == [("line_y2x numpy", 3, 3)]
     assert set(statuses(project).values()) == {"FINISHED"}
 
 
-def test_what_a_server_refuses_is_told_once_while_training_goes_on(
+def test_a_refusal_of_the_server_is_shown_once_while_training_continues(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     uri = f"http://127.0.0.1:{free_port()}"
     command = Apart(tmp_path, rates("0.1", "0.01", more=["tracking=server", f"tracking.uri={uri}"]))
-    said: list[str] = []
+    notices: list[str] = []
 
     def wait() -> None:
-        while not said:
+        while not notices:
             time.sleep(0.05)
-            said.extend(line for line in capsys.readouterr().err.splitlines() if "without MLflow for now" in line)
+            notices.extend(line for line in capsys.readouterr().err.splitlines() if "without MLflow for now" in line)
 
     at_epoch(monkeypatch, 9, wait)
     command.run()
-    told = capsys.readouterr().err
-    assert "MLflow sync is incomplete: 2 of 2 points are pending." in told
-    assert f"{uri} does not answer" in told
-    assert f"python -m pipeline.rebuild tracking=server tracking.uri={uri}\n" in told
-    assert "without MLflow for now" not in told
+    shown = capsys.readouterr().err
+    assert "MLflow sync is incomplete: 2 of 2 points are pending." in shown
+    assert f"{uri} does not answer" in shown
+    assert f"python -m pipeline.rebuild tracking=server tracking.uri={uri}\n" in shown
+    assert "without MLflow for now" not in shown
     assert len(on_disk(tmp_path)) == 2
 
 
@@ -182,11 +182,11 @@ def test_it_ends_with_the_command_however_that_ends(project: Path) -> None:
 
 
 @pytest.mark.parametrize("override", ["dry_run=true", "backend=keras"])
-def test_none_is_started_where_none_is_wanted(override: str) -> None:
+def test_no_process_is_started_where_none_is_wanted(override: str) -> None:
     assert launch(rates("0.1", more=[override])[0][0]) is None
 
 
-def test_where_none_can_be_started_there_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_process_that_cannot_be_started_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "executable", os.devnull)
     assert launch(rates("0.1")[0][0]) is None
     assert signal.pthread_sigmask(signal.SIG_BLOCK, []) == set()

@@ -1,4 +1,4 @@
-"""MLflow beside the training: whatever its server or store does, no point is lost and nothing is there twice."""
+"""MLflow beside training: whatever its server or store does, no point is lost and nothing is stored twice."""
 
 from __future__ import annotations
 
@@ -114,7 +114,7 @@ def on_server(proxy: FlakyProxy, study: str) -> list[Request]:
 
 
 def renamed(content: dict[str, dict[str, object]], study: str) -> dict[str, dict[str, object]]:
-    return {name.replace(study, "study"): {**told, "parent": told["parent"] and "study numpy"} for name, told in
+    return {name.replace(study, "study"): {**run, "parent": run["parent"] and "study numpy"} for name, run in
             content.items()}  # fmt: skip
 
 
@@ -125,11 +125,11 @@ def undisturbed(
     """What a server and the disk hold after a sweep to which nothing happened."""
     project, proxy = tmp_path_factory.mktemp("undisturbed"), FlakyProxy(server)
     swept(project, on_server(proxy, "undisturbed"))
-    told = renamed(in_mlflow(project, "undisturbed", proxy.uri), "undisturbed")
+    content = renamed(in_mlflow(project, "undisturbed", proxy.uri), "undisturbed")
     proxy.close()
-    assert sorted(told) == ["learning_rate=0.01", "learning_rate=0.1", "study numpy"]
-    assert all(run["status"] == "FINISHED" and run["metrics"] and run["artifacts"] for run in told.values())
-    return told, dict(on_disk(project))
+    assert sorted(content) == ["learning_rate=0.01", "learning_rate=0.1", "study numpy"]
+    assert all(run["status"] == "FINISHED" and run["metrics"] and run["artifacts"] for run in content.values())
+    return content, dict(on_disk(project))
 
 
 def until(first: int, fault: Fault, last: int = 10**9) -> Callable[[int], Fault]:
@@ -177,7 +177,7 @@ def test_a_server_that_fails_costs_no_point_and_gets_all_of_them_later(
 
 
 @pytest.mark.slow
-def test_the_next_command_sends_what_the_server_has_not_got(
+def test_the_next_command_sends_what_the_server_lacks(
     tmp_path: Path, proxy: FlakyProxy, undisturbed: Undisturbed, capsys: pytest.CaptureFixture[str]
 ) -> None:
     proxy.faults = until(11, "drop")
@@ -190,7 +190,7 @@ def test_the_next_command_sends_what_the_server_has_not_got(
 
 
 @pytest.mark.slow
-def test_a_server_of_another_store_than_before_gets_the_points_too(
+def test_a_server_gets_the_points_that_were_trained_for_another_store(
     project: Path, proxy: FlakyProxy, undisturbed: Undisturbed, capsys: pytest.CaptureFixture[str]
 ) -> None:
     swept(project, rates("0.1", "0.01", more=["study=moved"]))
@@ -221,8 +221,7 @@ def test_a_server_that_comes_back_while_training_gets_everything(
     shown = capsys.readouterr().err
     assert shown.count("training continues without MLflow for now.") == 1
     assert "pending" not in shown
-    told = in_mlflow(tmp_path, "back", proxy.uri)
-    assert renamed(told, "back") == undisturbed[0]
+    assert renamed(in_mlflow(tmp_path, "back", proxy.uri), "back") == undisturbed[0]
     assert on_disk(tmp_path) == undisturbed[1]
 
 
@@ -299,16 +298,16 @@ def test_a_store_that_refuses_after_some_calls_has_everything_after_the_next_com
     assert shown.count(PENDING) == 1
     assert "no more of this" in shown
     swept(project, rates("0.1", "0.01"))
-    told = in_mlflow(project)
-    assert sorted(told) == ["learning_rate=0.01", "learning_rate=0.1", "line_y2x numpy"]
-    assert {run["status"] for run in told.values()} == {"FINISHED"}
+    content = in_mlflow(project)
+    assert sorted(content) == ["learning_rate=0.01", "learning_rate=0.1", "line_y2x numpy"]
+    assert {run["status"] for run in content.values()} == {"FINISHED"}
     for name, run in by_name(project).items():
         if "signature" in run.data.tags:
             told_once(project, read_point(project / ".points" / run.data.tags["signature"], name), run.info.run_id)
 
 
 def test_metrics_are_sent_only_when_a_checkpoint_counts_on_them(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The journal is longer than the checkpoint allows when a process dies between them; then those rows come anew."""
+    """If a process dies between them, the journal is longer than its checkpoint, and those rows are written again."""
     with monkeypatch.context() as patched:
         at_epoch(patched, 9, lambda: None)
 
@@ -323,7 +322,7 @@ def test_metrics_are_sent_only_when_a_checkpoint_counts_on_them(project: Path, m
 
 
 @pytest.mark.slow
-def test_a_store_that_another_program_has_locked_for_longer_than_sqlite_waits_is_waited_out(
+def test_a_store_that_is_locked_for_longer_than_sqlite_waits_is_waited_for(
     project: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """MLflow lets sqlite wait for 20 s; here it is a fifth of a second."""
@@ -347,9 +346,9 @@ def test_a_store_that_another_program_has_locked_for_longer_than_sqlite_waits_is
     finally:
         event.remove(Engine, "before_cursor_execute", briefly)
     other.close()
-    told = capfd.readouterr().err
-    assert "MLflow" not in told
-    assert "Traceback" not in told
+    shown = capfd.readouterr().err
+    assert "MLflow" not in shown
+    assert "Traceback" not in shown
     assert in_mlflow(project) == in_mlflow(calm)
 
 
@@ -362,7 +361,7 @@ def train_in_a_process(project: Path, grid: list[Request], number: int) -> None:
 
 
 @pytest.mark.slow
-def test_sweeps_that_start_at_once_on_a_store_that_is_not_there(tmp_path: Path) -> None:
+def test_sweeps_that_start_together_on_a_store_that_does_not_exist(tmp_path: Path) -> None:
     context = multiprocessing.get_context("forkserver")
     needed = ("mlflow.store.tracking.sqlalchemy_store", "alembic.command", "matplotlib.colors")
     context.set_forkserver_preload([*needed, "pipeline.sweep.sweep", "tests.support.swept"])
@@ -422,7 +421,7 @@ sweep.Sweep(Path(sys.argv[1]), grid[0][0], len(grid)).train_all(grid)
 
 @pytest.fixture
 def living(project: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
-    """living(rate, ...): a process that trains and, after the ninth epoch, stops to think."""
+    """Start a process that trains the given rates and pauses after the ninth epoch."""
     processes: list[subprocess.Popen[str]] = []
 
     def start(*typed: str) -> subprocess.Popen[str]:
@@ -449,7 +448,7 @@ def living(project: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
 
 
 @pytest.mark.slow
-def test_runs_of_a_process_that_is_gone_are_taken_over_and_those_of_a_living_one_are_not(
+def test_runs_of_a_dead_process_are_taken_over_and_those_of_a_living_one_are_not(
     project: Path, living: Callable[..., subprocess.Popen[str]], tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     dead = living("0.1", "0.01")
@@ -492,7 +491,7 @@ OTHER_MACHINE = json.dumps({"host": "elsewhere", "process": 1, "started": 0.0})
     ],
     ids=["this", "its id used again", "no such", "elsewhere", "elsewhere, stale", "elsewhere, silent", "no owner"],
 )
-def test_whose_process_counts_as_gone(project: Path, process: str, beat: int | None, status: str) -> None:
+def test_which_process_counts_as_dead(project: Path, process: str, beat: int | None, status: str) -> None:
     tracker = Tracker(LOCAL, "line_y2x", project)
     tags = {"lab.role": "sweep", "lab.owner": process}
     if beat is not None:

@@ -55,7 +55,7 @@ def test_runs_end_as_what_they_were(project: Path, tracker: Tracker, status: Sta
     assert client(project).get_run(run_id).info.status == status
 
 
-def test_an_mlflow_run_of_the_environment_is_not_leaned_on(
+def test_an_mlflow_run_in_the_environment_has_no_effect(
     project: Path, tracker: Tracker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     other = tracker.start_run("other", {})
@@ -91,7 +91,7 @@ def test_a_config_that_is_logged_again_in_other_words_changes_nothing(project: P
     assert client(project).get_run(run_id).data.params == known
 
 
-def test_metrics_that_are_sent_twice_are_there_once(project: Path, tracker: Tracker) -> None:
+def test_metrics_that_are_sent_twice_are_stored_once(project: Path, tracker: Tracker) -> None:
     run_id = tracker.start_run("a", {})
     metrics = [Metric(step, 1_700_000_000_000 + step, "train/loss", step / 7) for step in range(20)]
     for part in (metrics[:9], metrics, metrics[4:]):
@@ -130,7 +130,7 @@ def test_a_run_is_reopened_and_ends_when_it_is_said_to_have_ended(project: Path,
     assert (run.info.start_time, run.info.end_time, run.info.status) == (5, 9, "FINISHED")
 
 
-def test_what_diverged_is_told_with_its_update(project: Path, tracker: Tracker) -> None:
+def test_a_diverged_run_has_the_update_at_which_it_diverged(project: Path, tracker: Tracker) -> None:
     run_id = tracker.start_run("a", {})
     ended = Outcome("diverged", 17, 1e30, 20, 2.0, 0.1, 3, {"train/loss": 1.0}, {"train/loss": 2.0})
     tracker.log_outcome(run_id, config("optimizer.learning_rate=0.5", "model.hidden_size=7"), ended, 17)
@@ -150,7 +150,7 @@ def test_what_diverged_is_told_with_its_update(project: Path, tracker: Tracker) 
     assert best.timestamp == 17
 
 
-def test_what_finished_has_no_step_of_divergence(project: Path, tracker: Tracker) -> None:
+def test_a_finished_run_has_no_step_of_divergence(project: Path, tracker: Tracker) -> None:
     run_id = tracker.start_run("a", {})
     ended = Outcome("finished", None, 3e-5, 1, 1.0, 1.0, 1, {}, {"train/loss": 1e-4})
     tracker.log_outcome(run_id, config("experiment=line_y3x", "optimizer.learning_rate=0.5"), ended, 17)
@@ -165,7 +165,7 @@ def test_what_finished_has_no_step_of_divergence(project: Path, tracker: Tracker
     }
 
 
-def test_a_loss_of_zero_has_a_place_on_a_logarithmic_axis(project: Path, tracker: Tracker) -> None:
+def test_a_loss_of_zero_can_be_drawn_on_a_logarithmic_axis(project: Path, tracker: Tracker) -> None:
     run_id = tracker.start_run("a", {})
     ended = Outcome("finished", None, 0.0, 1, 1.0, 1.0, 1, {}, {"train/loss": 0.0})
     tracker.log_outcome(run_id, config(), ended, 17)
@@ -176,6 +176,3 @@ def test_long_values_do_not_stop_a_run(project: Path, tracker: Tracker) -> None:
     run_id = tracker.start_run("a", {"overrides": "x" * 5000})
     tracker.tag(run_id, {"long": "y" * 20000})
     assert client(project).get_run(run_id).data.tags["long"] == "y" * 8000
-
-
-# --- a store that is not there, or not one

@@ -93,7 +93,7 @@ def written(load: Load) -> Report:
 
 
 @pytest.mark.parametrize(
-    ("statement", "told"),
+    ("statement", "message"),
     [
         ("DELETE FROM metrics WHERE run_uuid = ? AND step = 3 AND key = 'test/loss'", "1 values of test/loss of run 1"),
         (
@@ -106,10 +106,10 @@ def written(load: Load) -> Report:
         ("UPDATE runs SET artifact_uri = 'mlflow-artifacts:/0' WHERE run_uuid = ?", "the artifact of run 1"),
     ],
 )
-def test_what_is_lost_is_seen(folder: Path, load: Load, written: Report, statement: str, told: str) -> None:
+def test_what_is_lost_is_seen(folder: Path, load: Load, written: Report, statement: str, message: str) -> None:
     changed(folder, statement, written.written[1].run_id)
     found = check_runs(load, written.written)
-    assert [text.startswith(told) for text in found.lost] == [True]
+    assert [text.startswith(message) for text in found.lost] == [True]
     assert found.double == []
 
 
@@ -160,8 +160,8 @@ def test_a_sweep_has_a_row_for_each_number_of_workers_and_writers(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def measured(uri: str, writers: int, runs: int, values: int, server: object) -> tracking_load.Figures:
-        told = {"runs_per_second": 2.5, "values_per_second": 20, "calls": {"values": {"p50": 1.5, "p95": 2.5}}}
-        return told | {"errors": 0, "read_back": {"lost": 0, "double": 0}, "asked": (uri, writers, runs, values)}
+        figures = {"runs_per_second": 2.5, "values_per_second": 20, "calls": {"values": {"p50": 1.5, "p95": 2.5}}}
+        return figures | {"errors": 0, "read_back": {"lost": 0, "double": 0}, "asked": (uri, writers, runs, values)}
 
     class Server:
         uri = "there"
@@ -176,9 +176,11 @@ def test_a_sweep_has_a_row_for_each_number_of_workers_and_writers(
     monkeypatch.setattr(tracking_load, "measure", measured)
     monkeypatch.setattr(tracking_load, "WRITERS", (1, 3))
     monkeypatch.setattr(tracking_load, "WORKERS", (1, 2))
-    told = tracking_load.sweep(2, 8)
+    measurements = tracking_load.sweep(2, 8)
     asked = [("there", 1, 2, 8), ("there", 3, 3, 8)]  # no fewer runs than writers
-    assert [(one["workers"], one["asked"]) for one in told] == [(workers, ask) for workers in (1, 2) for ask in asked]
+    assert [(one["workers"], one["asked"]) for one in measurements] == [
+        (workers, ask) for workers in (1, 2) for ask in asked
+    ]
     rows = capsys.readouterr().out.splitlines()[2:]
     assert rows[0] == "| 1 | 1 | 2.5 | 20 | 1.5 | 2.5 | 0 | 0 | 0 |"
     assert [row.split(" | ")[:2] for row in rows] == [["| 1", "1"], ["| 1", "3"], ["| 2", "1"], ["| 2", "3"]]

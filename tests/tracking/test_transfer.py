@@ -1,4 +1,4 @@
-"""Points of nodes that share no disk: their folders are returned through the server, lost ones too."""
+"""Points of nodes that do not share a disk: their folders are returned through the server, even from lost nodes."""
 
 from __future__ import annotations
 
@@ -39,12 +39,12 @@ def uri(tmp_path_factory: pytest.TempPathFactory, empty_store: Path) -> Iterator
 
 
 class Apart:
-    """A home and a node that see nothing of each other's disks, and a study of their own on the server."""
+    """A head and a node that do not see each other's disks, with a separate study on the server."""
 
     def __init__(self, folder: Path, uri: str, study: str, monkeypatch: pytest.MonkeyPatch) -> None:
         self.uri, self.study, self.folder = uri, study, folder
-        self.home, self._patch, self._nodes = folder / "home", monkeypatch, 0
-        self.home.mkdir()
+        self.head, self._patch, self._nodes = folder / "head", monkeypatch, 0
+        self.head.mkdir()
         self.new_node()
 
     def new_node(self) -> None:
@@ -58,13 +58,13 @@ class Apart:
 
     def command(self) -> HereEngine:
         requests, engine = self.asked(), HereEngine(shared_disk=False)
-        sweep = Sweep(self.home, requests[0][0], len(requests), engine=engine)
+        sweep = Sweep(self.head, requests[0][0], len(requests), engine=engine)
         sweep.train_all(requests)
         sweep.finish()
         return engine
 
     def tracker(self) -> Tracker:
-        return Tracker(Tracking(name="server", uri=self.uri), self.study, self.home)
+        return Tracker(Tracking(name="server", uri=self.uri), self.study, self.head)
 
 
 @pytest.fixture
@@ -84,29 +84,29 @@ def calm(tmp_path_factory: pytest.TempPathFactory, empty_store: Path) -> Path:
 
 def sent(apart: Apart) -> list[str]:
     client = MlflowClient(apart.uri)
-    return [path for run in runs_of(apart.home, apart.study, apart.uri) for path in artifacts(client, run.info.run_id)]
+    return [path for run in runs_of(apart.head, apart.study, apart.uri) for path in artifacts(client, run.info.run_id)]
 
 
 def finished(apart: Apart, calm: Path) -> None:
-    """The home has every point, as one machine would have trained it; MLflow one run of each, and no checkpoint."""
-    assert on_disk(apart.home) == on_disk(calm)
-    assert set(statuses(apart.home, apart.study, apart.uri).values()) == {"FINISHED"}
-    assert len(runs_of(apart.home, apart.study, apart.uri)) == len(GRID) + 1
+    """The head has every point as one machine would have trained it; MLflow has one run of each, and no checkpoint."""
+    assert on_disk(apart.head) == on_disk(calm)
+    assert set(statuses(apart.head, apart.study, apart.uri).values()) == {"FINISHED"}
+    assert len(runs_of(apart.head, apart.study, apart.uri)) == len(GRID) + 1
     assert [path for path in sent(apart) if path.startswith(FOLDER)] == []
 
 
-def test_points_come_home_and_are_not_trained_again(apart: Apart, calm: Path) -> None:
+def test_points_return_to_the_head_and_are_not_trained_again(apart: Apart, calm: Path) -> None:
     engine = apart.command()
     assert engine.calls == [2]
     finished(apart, calm)
     assert on_disk(apart.node) == on_disk(calm)
-    shutil.rmtree(apart.home / ".points")  # as if the head had been killed before it fetched them
+    shutil.rmtree(apart.head / ".points")  # as if the head had been killed before it fetched them
     apart.new_node()
     assert apart.command().calls == []
     finished(apart, calm)
 
 
-def test_another_node_goes_on_where_a_lost_one_was(
+def test_another_node_continues_where_a_lost_one_was(
     apart: Apart, calm: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     with monkeypatch.context() as patched:
@@ -124,7 +124,7 @@ def test_another_node_goes_on_where_a_lost_one_was(
 
 
 def test_a_worker_in_the_folder_of_the_command_is_refused(apart: Apart, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pipeline.sweep.workers.worker.PROJECT", apart.home)
+    monkeypatch.setattr("pipeline.sweep.workers.worker.PROJECT", apart.head)
     with pytest.raises(LabError, match=r"(?s)works in the folder of the command itself.*--num-cpus 0"):
         apart.command()
 
@@ -135,7 +135,7 @@ def kept_at_epoch(apart: Apart, monkeypatch: pytest.MonkeyPatch) -> tuple[Tracke
     with monkeypatch.context() as patched:
         at_epoch(patched, 7, interrupt)
         requests = apart.asked()[:1]
-        sweep = Sweep(apart.home, requests[0][0], 1)
+        sweep = Sweep(apart.head, requests[0][0], 1)
         with pytest.raises(KeyboardInterrupt):
             sweep.train_all(requests)
         sweep.finish()
@@ -144,7 +144,7 @@ def kept_at_epoch(apart: Apart, monkeypatch: pytest.MonkeyPatch) -> tuple[Tracke
     return tracker, sweep, tracker.runs(job.signature)[0].run_id
 
 
-def test_the_newest_checkpoint_that_is_whole_is_taken(
+def test_the_newest_checkpoint_that_is_whole_is_used(
     apart: Apart, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     tracker, sweep, run_id = kept_at_epoch(apart, monkeypatch)
@@ -167,7 +167,7 @@ def test_the_newest_checkpoint_that_is_whole_is_taken(
     assert not fetch_checkpoint(tracker, job)
 
 
-def test_a_checkpoint_of_another_point_is_left_alone(apart: Apart, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_checkpoint_of_another_point_is_ignored(apart: Apart, monkeypatch: pytest.MonkeyPatch) -> None:
     tracker, sweep, run_id = kept_at_epoch(apart, monkeypatch)
     (job,) = sweep.jobs.values()
     (job.folder.path / "signed.json").write_text("{}")
@@ -176,10 +176,10 @@ def test_a_checkpoint_of_another_point_is_left_alone(apart: Apart, monkeypatch: 
     assert not fetch_checkpoint(tracker, job)
 
 
-def test_a_folder_that_arrives_damaged_or_without_a_file_is_told_and_not_put_in_place(apart: Apart) -> None:
+def test_a_folder_that_arrives_damaged_or_without_a_file_is_reported_and_not_used(apart: Apart) -> None:
     apart.command()
-    tracker, client, before = apart.tracker(), MlflowClient(apart.uri), on_disk(apart.home)
-    damaged, cut_short = (Sweep(apart.home, one[0], 1)._training.job(*one) for one in apart.asked())
+    tracker, client, before = apart.tracker(), MlflowClient(apart.uri), on_disk(apart.head)
+    damaged, cut_short = (Sweep(apart.head, one[0], 1)._training.job(*one) for one in apart.asked())
     runs = [tracker.runs(job.signature)[0].run_id for job in (damaged, cut_short)]
     (apart.folder / "metrics.csv").write_text("step,timestamp,name,value\n1,1,train/loss,0.5\n")
     client.log_artifact(runs[0], str(apart.folder / "metrics.csv"))
@@ -188,14 +188,14 @@ def test_a_folder_that_arrives_damaged_or_without_a_file_is_told_and_not_put_in_
     tracker.remove_artifacts(runs[1], "weights.npz")
     with pytest.raises(DamagedError, match=r"(?s)was not returned.*no weights.npz among them.*delete that run"):
         fetch_point(tracker, cut_short)
-    assert on_disk(apart.home) == before
+    assert on_disk(apart.head) == before
 
 
 # --- without a server: what is damage, and what is not
 
 
 class Shelf:
-    """Has what a run has among its artifacts, in a folder."""
+    """A tracker that keeps the artifacts of a run in a folder."""
 
     def __init__(self, folder: Path, signature: str) -> None:
         self.folder, self.found = (
@@ -221,7 +221,7 @@ class Shelf:
 
 @pytest.fixture
 def shelf(tmp_path: Path) -> tuple[Tracker, Job]:
-    """A shelf with a checkpoint of a point, and the point on a node that has nothing of it."""
+    """A shelf with a checkpoint of a point, and the point on a node that has no files of it."""
     left = in_training(tmp_path / "left")
     shelf = cast(Tracker, Shelf(tmp_path / "shelf", left.signature))
     assert send_checkpoint(shelf, "r", left.folder, 0) == 3
@@ -238,19 +238,19 @@ def test_a_checkpoint_is_taken_up(shelf: tuple[Tracker, Job]) -> None:
 
 
 @pytest.mark.parametrize("damage", [cut, flipped, replaced])
-@pytest.mark.parametrize("place", [10, 40, 700])
-def test_a_damaged_checkpoint_is_told_and_not_taken(
-    shelf: tuple[Tracker, Job], tmp_path: Path, capsys: pytest.CaptureFixture[str], damage: Damage, place: int
+@pytest.mark.parametrize("position", [10, 40, 700])
+def test_a_damaged_checkpoint_is_reported_and_not_used(
+    shelf: tuple[Tracker, Job], tmp_path: Path, capsys: pytest.CaptureFixture[str], damage: Damage, position: int
 ) -> None:
     tracker, wanted = shelf
     file = tmp_path / "shelf" / FOLDER / "0.zip"
-    file.write_bytes(damage(file.read_bytes(), place, 6, b"PK"))
+    file.write_bytes(damage(file.read_bytes(), position, 6, b"PK"))
     taken = fetch_checkpoint(tracker, wanted)
     assert taken or "left out: The checkpoint 0.zip in MLflow cannot be read." in capsys.readouterr().err
     assert taken <= (damage == flipped)  # some bytes of a zip mean nothing, such as times
 
 
-def test_a_damaged_checkpoint_of_this_node_is_told_and_replaced(
+def test_a_damaged_checkpoint_of_this_node_is_reported_and_replaced(
     shelf: tuple[Tracker, Job], capsys: pytest.CaptureFixture[str]
 ) -> None:
     tracker, wanted = shelf
@@ -270,9 +270,9 @@ def test_a_checkpoint_of_this_node_that_may_be_whole_is_not_replaced(
     before = file.read_bytes()
     with monkeypatch.context() as patched:
         fail_at(patched, file, error)
-        with pytest.raises(LabError) as told:
+        with pytest.raises(LabError) as refusal:
             fetch_checkpoint(tracker, wanted)
-    check_machine_error(told.value, error, file)
+    check_machine_error(refusal.value, error, file)
     assert file.read_bytes() == before
 
 
@@ -317,9 +317,9 @@ def test_a_server_that_does_not_answer_is_not_a_damaged_point(
             raise LabError("MLflow does not answer.")
 
         patched.setattr(Shelf, "download", fail)
-        with pytest.raises(LabError, match=r"^MLflow does not answer.$") as told:
+        with pytest.raises(LabError, match=r"^MLflow does not answer.$") as refusal:
             fetch_point(tracker, wanted)
-        assert not isinstance(told.value, DamagedError)
+        assert not isinstance(refusal.value, DamagedError)
     assert not wanted.folder.final.exists()
     assert fetch_point(tracker, wanted)
     wanted.look()

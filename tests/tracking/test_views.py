@@ -1,4 +1,4 @@
-"""Saved views: what is in them, for which studies; that a browser draws them is test_browser.py's."""
+"""Saved views: their content for each kind of study. test_browser.py tests that a browser draws them."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from tests.support.trained import config, trained
 
 RATES, SIZES = (0.001, 0.01, 0.1, 1.0, 10.0, 100.0, 1000.0), (4, 32)
 IMAGES = ["first_layer", "weight_histograms"]
+# Metrics that no history has: they are logged at the end.
 LOGGED = {LOG_LOSS, "diverged", "diverged_step", "last_finite_loss", "time/seconds"}
-"""Metrics that no history has: they are logged at the end."""
 
 
 @pytest.fixture(scope="module")
@@ -229,16 +229,16 @@ def test_a_view_shows_what_runs_have_and_folds_the_rest(line: Config, three_bits
             assert {name.rpartition("/")[0] or "Model metrics" for name in metrics} <= folded
 
 
-def test_mlflow_takes_the_tags_and_the_filter(three_bits: Config) -> None:
+def test_mlflow_accepts_the_tags_and_the_filter(three_bits: Config) -> None:
     from mlflow.utils.search_utils import SearchUtils
     from mlflow.utils.validation import MAX_EXPERIMENT_TAG_VAL_LENGTH
 
     assert TAG_BYTES <= MAX_EXPERIMENT_TAG_VAL_LENGTH
     for state in views(grid(three_bits, (0.1,), (4,)) + grid(three_bits, (0.1,), (4,), keras=True)).values():
         parsed = SearchUtils.parse_search_filter(state["searchFilter"])  # type: ignore[no-untyped-call]
-        told = {(one["type"], one["key"]): (one["comparator"], one["value"]) for one in parsed}
-        assert told["tag", "lab.role"] == ("=", "point")
-        assert told["tag", "lab.newest"] == ("=", "true")
+        conditions = {(one["type"], one["key"]): (one["comparator"], one["value"]) for one in parsed}
+        assert conditions["tag", "lab.role"] == ("=", "point")
+        assert conditions["tag", "lab.newest"] == ("=", "true")
 
 
 @settings(max_examples=25)

@@ -144,7 +144,7 @@ def test_a_colleague_has_trained_nothing(trained: Trained, shared: Shared) -> No
     assert "Data and pipelines are up to date." in shared.told
     done = typed("dvc repro; python -m pipeline.rebuild", shared.colleague, shared.environment)
     assert "Running stage" not in done.stdout
-    assert re.findall(r"(\d) points, all there", done.stdout) == ["3", "3", "1"]
+    assert re.findall(r"(\d) points, all in MLflow already", done.stdout) == ["3", "3", "1"]
     assert attempts(shared.colleague, ".points/*/run.json") == begun
 
 
@@ -194,7 +194,7 @@ def test_one_study_alone_gives_its_runs_and_says_what_is_not_there(
     typed(THE_REST, colleague, trained.environment)
     (colleague / "results" / "line_y2x" / "keras" / "sweep.json").unlink()
     done = typed("python -m pipeline.rebuild", colleague, trained.environment)
-    assert re.findall(r"\d points, .*", done.stdout) == ["3 points, all there", "1 points, 1 written"]
+    assert re.findall(r"\d points, .*", done.stdout) == ["3 points, all in MLflow already", "1 points, 1 written"]
     assert "1 of 3 results folders that dvc.lock names are missing: results/line_y2x/keras\n" in done.stderr
     assert all_runs(colleague) == {key: run for key, run in everything.items() if key[1] == "numpy"}
     (colleague / "results" / "line_y2x" / "numpy" / "learning_rate=0.1" / "run.json").unlink()

@@ -39,7 +39,7 @@ def point_tags(config: Config, newest: bool) -> dict[str, str]:
 
 
 def present_point(tracker: Tracker, run_id: str, parent: str | None, point: Point, run: Run) -> None:
-    """Write everything that a person looks at to the run of a complete point.
+    """Write the diagnosis, data set, images, models and description of a complete point to its run.
 
     Args:
         tracker: the tracker of its experiment.

@@ -48,7 +48,7 @@ SIZE = "model.hidden_size"
 # The order of the axes and columns; other keys follow.
 FIRST = [RATE, SIZE, "optimizer.name", "schedule.name", "feature"]
 # Keys that say nothing about how a point trains, or that differ between backends only.
-NOT_KNOBS = ("study", "results", "dry_run", "force", "tracking.", "backend.", "data.")
+NOT_COMPARED = ("study", "results", "dry_run", "force", "tracking.", "backend.", "data.")
 # More axes, curves of weights or columns of differences than these cannot be read on a screen.
 MOST_AXES = 5
 MOST_WEIGHTS = 4
@@ -103,10 +103,10 @@ def _views(points: Sequence[Config], images: Images) -> Iterator[View]:
         yield from _backend_views([point for point in points if point.backend.name == backend], suffix, images)
     if len(backends) == 1:
         return
-    knobs = _knobs(points)
-    yield View("backends", "NumPy and Keras", _state(points, knobs, _backends(points), ["backend.name"]))
+    varied = _varied_keys(points)
+    yield View("backends", "NumPy and Keras", _state(points, varied, _backends(points), ["backend.name"]))
     if len(points) <= MOST_RUNS:
-        yield View("difference", "Differences between all runs", _state(points, knobs, _difference(points)))
+        yield View("difference", "Differences between all runs", _state(points, varied, _difference(points)))
 
 
 def _backend_views(points: Sequence[Config], suffix: str, images: Images) -> Iterator[View]:
@@ -115,10 +115,10 @@ def _backend_views(points: Sequence[Config], suffix: str, images: Images) -> Ite
     others = [point for point in points if not kind_of(point).single]
     # A map has many rates in one run, so it is compared with other points only where there are just maps.
     compared = others or maps
-    knobs = _knobs(compared)
+    varied = _varied_keys(compared)
 
     def view(name: str, sections: Sequence[Section], means_over: Sequence[str] = ()) -> View:
-        state = _state(compared, knobs, sections, means_over, f" AND tags.backend = '{backend}'")
+        state = _state(compared, varied, sections, means_over, f" AND tags.backend = '{backend}'")
         return View(f"{name}{suffix}", f"{name.capitalize()}, {BACKENDS[backend]}", state)
 
     grid: list[Section] = []
@@ -127,21 +127,21 @@ def _backend_views(points: Sequence[Config], suffix: str, images: Images) -> Ite
     if others:
         # A dict keeps the order of the keys, which a set would lose.
         keys = dict.fromkeys(key for point in others for key in images(point))
-        grid += _grid(others, knobs, keys)
+        grid += _grid(others, varied, keys)
     yield view("grid", grid)
     if others:
         yield view("divergence", _divergence())
-    if "seed" in knobs:
+    if "seed" in varied:
         # MLflow needs a parameter to group by; one rate groups all seeds.
-        yield view("seeds", _seeds(compared), [key for key in knobs if key != "seed"] or [RATE])
+        yield view("seeds", _seeds(compared), [key for key in varied if key != "seed"] or [RATE])
 
 
-def _knobs(points: Sequence[Config]) -> list[str]:
+def _varied_keys(points: Sequence[Config]) -> list[str]:
     """Return the keys with more than one value among the points of a backend: those in FIRST, then the others."""
     values: dict[tuple[str, str], set[str]] = {}
     for point in points:
         for key, value in flatten(point):
-            if not key.startswith(NOT_KNOBS):
+            if not key.startswith(NOT_COMPARED):
                 # JSON, because a list cannot be in a set.
                 values.setdefault((point.backend.name, key), set()).add(json.dumps(value))
     varied = dict.fromkeys(key for (_, key), different in values.items() if len(different) > 1)
@@ -176,9 +176,9 @@ def _map(points: Sequence[Config], images: Collection[str]) -> list[Section]:
     ]
 
 
-def _grid(points: Sequence[Config], knobs: Sequence[str], images: Collection[str]) -> list[Section]:
+def _grid(points: Sequence[Config], varied: Sequence[str], images: Collection[str]) -> list[Section]:
     sections = []
-    answer = _answer(points, knobs)
+    answer = _answer(points, varied)
     if answer:
         best = "highest accuracy"
         if _judged_by(points) == LOG_LOSS:
@@ -198,14 +198,14 @@ def _grid(points: Sequence[Config], knobs: Sequence[str], images: Collection[str
     return sections
 
 
-def _answer(points: Sequence[Config], knobs: Sequence[str]) -> list[Chart]:
+def _answer(points: Sequence[Config], varied: Sequence[str]) -> list[Chart]:
     """Return the charts that show the best point along the axes that vary; none for a single point."""
     # A line in parallel coordinates crosses every axis, so MLflow leaves out runs that lack one of the parameters.
     shared = set.intersection(*({key for key, _ in flatten(point)} for point in points))
-    if "feature" in knobs:
+    if "feature" in varied:
         # The other keys that vary are what a feature consists of.
         shared &= {*FIRST}
-    axes = [LOG_RATE if key == RATE else key for key in knobs if key in shared][:MOST_AXES]
+    axes = [LOG_RATE if key == RATE else key for key in varied if key in shared][:MOST_AXES]
     if not axes:
         return []
     judged = _judged_by(points)
@@ -213,9 +213,9 @@ def _answer(points: Sequence[Config], knobs: Sequence[str]) -> list[Chart]:
     if judged != LOG_LOSS:
         metrics.append(judged)
     charts = [parallel(axes, metrics)]
-    if {RATE, SIZE} <= set(knobs):
+    if {RATE, SIZE} <= set(varied):
         charts.append(contour(LOG_RATE, SIZE, judged))
-    elif RATE in knobs:
+    elif RATE in varied:
         charts.append(scatter(LOG_RATE, judged))
     return charts
 
@@ -277,7 +277,7 @@ def _single_weights(points: Sequence[Config]) -> list[Chart]:
 
 def _state(
     points: Sequence[Config],
-    knobs: Sequence[str],
+    varied: Sequence[str],
     sections: Sequence[Section],
     means_over: Sequence[str] = (),
     only: str = "",
@@ -286,13 +286,13 @@ def _state(
 
     Args:
         points: the points that it shows.
-        knobs: the keys that vary; they are columns of the table.
+        varied: the keys that vary; they are columns of the table.
         sections: the open sections.
         means_over: parameters by whose values runs are grouped; empty for single runs.
         only: a condition that narrows the search.
     """
     charts = _charts(points)
-    columns = [f"params.`{key}`" for key in knobs] + [f"tags.`{key}`" for key in ("outcome", "diagnosis")]
+    columns = [f"params.`{key}`" for key in varied] + [f"tags.`{key}`" for key in ("outcome", "diagnosis")]
     columns += [f"metrics.`{name}`" for name in charts.columns]
     # MLflow adds a section for each prefix of metrics, and opens those that the state does not name.
     ends = [f"{end}/{prefix}" for end in ("best", "final") for prefix in charts.prefixes]

@@ -86,7 +86,7 @@ def main() -> None:
     os.dup2(2, 1)
 
     def answer(message: Message) -> None:
-        # If nobody reads the answers, the input has ended too, and `listen` ends the process.
+        # If no one reads the answers, the input has ended too, and `listen` ends the process.
         with lock, suppress(OSError):
             print(json.dumps(message), file=answers, flush=True)
 
