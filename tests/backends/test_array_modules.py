@@ -101,7 +101,7 @@ def test_numpy_needs_no_cupy(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_cupy_that_is_missing_is_told_with_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "cupy", None)
-    words = r"(?s)or what it needs, cannot be imported.*extra `cuda`.*received: .*cupy.*--extra cuda"
+    words = r"(?s)but CuPy or a library that it needs cannot be imported.*extra `cuda`.*received: .*cupy.*--extra cuda"
     with pytest.raises(LabError, match=words):
         array_module(config(*BITS, GPU))
 
@@ -113,7 +113,9 @@ def test_a_gpu_that_is_missing_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
         raise RuntimeError("cudaErrorNoDevice: no CUDA-capable device is detected")
 
     monkeypatch.setattr(sys.modules["cupy"], "ones", refuse)
-    with pytest.raises(LabError, match=r"(?s)CuPy finds none.*NVIDIA GPU.*cudaErrorNoDevice.*array_module=numpy"):
+    with pytest.raises(
+        LabError, match=r"(?s)but CuPy finds no GPU that it can use.*NVIDIA GPU.*cudaErrorNoDevice.*array_module=numpy"
+    ):
         array_module(config(*BITS, GPU))
 
 
@@ -124,7 +126,9 @@ def test_a_library_of_cuda_that_is_missing_is_told_with_what_to_install(monkeypa
         raise ImportError("libcublasLt.so.12: no such file")
 
     monkeypatch.setattr(device_arrays.DeviceArray, "__matmul__", fail)
-    with pytest.raises(LabError, match=r"(?s)CuPy, or what it needs, cannot be imported.*libcublasLt.*--extra cuda"):
+    with pytest.raises(
+        LabError, match=r"(?s)CuPy or a library that it needs cannot be imported.*libcublasLt.*--extra cuda"
+    ):
         array_module(config(*BITS, GPU))
 
 

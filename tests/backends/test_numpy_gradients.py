@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from itertools import pairwise
 
 import numpy as np
@@ -48,31 +47,42 @@ def setting(loss: str, output: str, hidden: str | None, bias: bool) -> tuple[Mod
     return model, parameters, inputs, targets
 
 
+def differences(
+    loss: str, model: Model, parameters: Parameters, inputs: Array, targets: Targets, step: float = 1e-4
+) -> tuple[Array, Parameters, Array]:
+    """`forward_differences` with the arguments of `backpropagation`."""
+    knobs = {"loss": loss, "model": model, "finite_difference_step": step}
+    point = config("experiment=line_y2x").model_copy(update=knobs)
+    return forward_differences(point, parameters, inputs, targets)
+
+
 @pytest.mark.parametrize("bias", [False, True])
 @pytest.mark.parametrize("hidden", [None, "sigmoid", "relu"])
 @pytest.mark.parametrize(("loss", "output"), LOSSES)
 def test_backpropagation_is_the_derivative(loss: str, output: str, hidden: str | None, bias: bool) -> None:
     model, parameters, inputs, targets = setting(loss, output, hidden, bias)
-    if hidden == "relu":  # a difference across the kink would be of no use
+    if hidden == "relu":
+        # A difference across the kink would not be the derivative.
         first = inputs @ parameters["layer_0/weights"] + parameters.get("layer_0/bias", np.zeros(1))
         assert np.abs(first).min() > 1e-4
 
     def losses(at: Parameters) -> Array:
         return loss_and_slope(loss, output, forward(model, at, inputs)[-1], targets)[0]
 
-    told, gradients, sums = backpropagation(loss, model, parameters, inputs, targets)
-    assert np.array_equal(told, losses(parameters))
+    found, gradients, sums = backpropagation(loss, model, parameters, inputs, targets)
+    assert np.array_equal(found, losses(parameters))
     assert np.array_equal(sums, forward(model, parameters, inputs)[-1])
     assert sorted(gradients) == sorted(parameters)
     step = 1e-5
     for name, array in parameters.items():
         expected = np.empty_like(array)
-        for place in np.ndindex(array.shape[1:]):
-            up, down = array.copy(), array.copy()
-            up[(slice(None), *place)] += step
-            down[(slice(None), *place)] -= step
+        for index in np.ndindex(array.shape[1:]):
+            up = array.copy()
+            down = array.copy()
+            up[(slice(None), *index)] += step
+            down[(slice(None), *index)] -= step
             difference = losses({**parameters, name: up}) - losses({**parameters, name: down})
-            expected[(slice(None), *place)] = difference / (2 * step)
+            expected[(slice(None), *index)] = difference / (2 * step)
         assert gradients[name].shape == array.shape
         np.testing.assert_allclose(gradients[name], expected, rtol=1e-6, atol=1e-6 * np.abs(expected).max())
 
@@ -83,16 +93,16 @@ def test_backpropagation_is_the_derivative(loss: str, output: str, hidden: str |
 def test_forward_differences_come_near_backpropagation(loss: str, output: str, hidden: str | None, bias: bool) -> None:
     model, parameters, inputs, targets = setting(loss, output, hidden, bias)
     losses, gradients, _ = backpropagation(loss, model, parameters, inputs, targets)
-    same, differences, _ = forward_differences(loss, model, parameters, inputs, targets, 1e-6)
+    same, slopes, _ = differences(loss, model, parameters, inputs, targets, 1e-6)
     assert np.array_equal(same, losses)
     for name, gradient in gradients.items():
-        np.testing.assert_allclose(differences[name], gradient, rtol=1e-3, atol=1e-4)
-        assert differences[name].dtype == np.float64
+        np.testing.assert_allclose(slopes[name], gradient, rtol=1e-3, atol=1e-4)
+        assert slopes[name].dtype == np.float64
 
 
 def test_gradients_of_a_stack_are_those_of_each_point_alone() -> None:
     model, parameters, inputs, targets = setting("cross_entropy", "softmax", "relu", bias=True)
-    for method in (backpropagation, partial(forward_differences, step=1e-4)):
+    for method in (backpropagation, differences):
         losses, gradients, _ = method("cross_entropy", model, parameters, inputs, targets)
         for point in range(POINTS):
             alone = {name: array[point : point + 1] for name, array in parameters.items()}
@@ -106,7 +116,7 @@ def test_gradients_leave_parameters_and_data_as_they_were() -> None:
     before = {name: array.copy() for name, array in parameters.items()}
     given = inputs.copy(), np.array(targets)
     backpropagation("half_summed_squared_error", model, parameters, inputs, targets)
-    forward_differences("half_summed_squared_error", model, parameters, inputs, targets, 1e-4)
+    differences("half_summed_squared_error", model, parameters, inputs, targets)
     assert all(np.array_equal(parameters[name], before[name]) for name in before)
     assert np.array_equal(inputs, given[0])
     assert np.array_equal(targets, given[1])
@@ -127,12 +137,12 @@ def test_a_large_float32_weight_does_not_move_by_the_small_step() -> None:
     inputs, targets = np.array([[1.0]], np.float32), np.array([[3.0]], np.float32)
     for dtype, stuck in (("float32", True), ("float64", False)):
         parameters: Parameters = {"layer_0/weights": np.full((1, 1, 1), 4096.0, dtype=dtype)}
-        gradient = forward_differences("mean_squared_error", model, parameters, inputs, targets, 1e-4)[1]
+        gradient = differences("mean_squared_error", model, parameters, inputs, targets)[1]
         assert (gradient["layer_0/weights"].item() == 0) is stuck
 
 
 # The text's table, to its two decimals: epoch, weight, loss, loss after the small step, gradient, new weight; and
-# what follows from its formulas for the two epochs after, reckoned here with plain Python numbers.
+# the rows that follow from its formulas for the later epochs, computed here with plain Python numbers.
 PRINTED = {0.01: 0.45, 0.1: 4.5, 1.0: 45.0}
 
 

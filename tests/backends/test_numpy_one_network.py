@@ -10,7 +10,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from pipeline.backends.numpy.one_network import WIDE, OneNetwork, batch
+from pipeline.backends.numpy.batches import WIDE, batch
+from pipeline.backends.numpy.one_network import OneNetwork
 from pipeline.backends.numpy.stack import Stack
 from pipeline.backends.shared.initial_weights import Weights, draw
 from pipeline.config.schema import Config

@@ -380,7 +380,7 @@ def test_two_backends_in_one_sweep_have_names_of_their_own(project: Path) -> Non
 def test_a_missing_gpu_is_reported_before_anything_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "cupy", None)
     requests = rates("0.1", "0.2", more=["backend.array_module=cupy"])
-    with pytest.raises(LabError, match="CuPy, or what it needs, cannot be imported"):
+    with pytest.raises(LabError, match="CuPy or a library that it needs cannot be imported"):
         begun(tmp_path, requests)
     assert list(tmp_path.rglob("*")) == []
     assert begun(tmp_path, rates("0.1", more=["backend.array_module=cupy", "dry_run=true"])).jobs

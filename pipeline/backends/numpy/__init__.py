@@ -1,1 +1,1 @@
-"""Training in NumPy, in the open: many networks at once, the grid axis first."""
+"""Training in NumPy: a stack of networks at once, with the grid axis first."""

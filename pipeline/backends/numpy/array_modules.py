@@ -1,7 +1,8 @@
-"""Where the arrays of the NumPy backend are: NumPy's in memory, or CuPy's on a GPU.
+"""The array module of the NumPy backend: NumPy for arrays in memory, or CuPy for arrays on a GPU.
 
-NumPy's functions and ufuncs called with a CuPy array compute on the GPU. Only what makes an array out of nothing, or
-out of an array in memory, has to be told where; and what is recorded, or kept in a file, is brought back by `to_host`.
+NumPy's functions and ufuncs compute on the GPU when they are called with CuPy arrays. The module matters in two places
+only: where an array is created, and where an array in memory is copied to the GPU. `to_host` copies an array back
+before it is recorded or written to a file.
 """
 
 from __future__ import annotations
@@ -21,12 +22,12 @@ INSTALL = "`uv pip install -r pyproject.toml --extra cuda`, or use backend.array
 
 
 def on_gpu(config: Config) -> bool:
-    """Whether the config asks for arrays on a GPU."""
+    """Return whether the config asks for arrays on a GPU."""
     return isinstance(config.backend, NumpyBackend) and config.backend.array_module == "cupy"
 
 
 def array_module(config: Config) -> ModuleType:
-    """NumPy, or CuPy where the config asks for it, which is imported only then.
+    """Return NumPy, or CuPy if the config asks for it. CuPy is imported only then.
 
     Raises:
         LabError: CuPy, a library that it needs, or a GPU is missing.
@@ -37,19 +38,21 @@ def array_module(config: Config) -> ModuleType:
     try:
         import cupy
 
+        # CuPy loads driver, compiler and BLAS at their first use. A small product loads all of them here, so that a
+        # missing one is reported before training and not in the middle of it.
         ones = cupy.ones((2, 2))
-        float((ones @ ones).sum())  # driver, compiler and BLAS are loaded when they are first needed: now
+        float((ones @ ones).sum())
     except ImportError as error:
         raise LabError(
-            f"{asked}, and CuPy, or what it needs, cannot be imported.",
+            f"{asked}, but CuPy or a library that it needs cannot be imported.",
             expected="the extra `cuda` of pyproject.toml, the package cupy-cuda12x",
             received=str(error),
             fix=INSTALL,
         ) from None
-    # CuPy's errors have no class in common: no driver, no device, a full one, nothing to compile with.
+    # CuPy's errors have no base class in common: no driver, no device, no free memory, no compiler.
     except Exception as error:  # noqa: BLE001
         raise LabError(
-            f"{asked}, and CuPy finds none that it can use.",
+            f"{asked}, but CuPy finds no GPU that it can use.",
             expected="an NVIDIA GPU with free memory, and a driver for CUDA 12 or later",
             received=f"{type(error).__name__}: {error}",
             fix="train on a machine that has one, or use backend.array_module=numpy",
@@ -59,7 +62,7 @@ def array_module(config: Config) -> ModuleType:
 
 
 def to_host(array: NDArray[Any]) -> NDArray[Any]:
-    """The array in memory: itself, or a copy of one on a GPU, which waits until that is computed."""
+    """Return an array in memory: the array itself, or a copy of an array on a GPU once that has been computed."""
     if isinstance(array, np.ndarray):
         return array
     copy: NDArray[Any] = array.get()
@@ -67,13 +70,23 @@ def to_host(array: NDArray[Any]) -> NDArray[Any]:
 
 
 def uploaded(arrays: Arrays, module: ModuleType) -> Arrays:
-    """The data set where the arrays of a module are: itself for NumPy, else scaled and copied, once for all batches."""
+    """Return the data set as arrays of a module. For a GPU it is scaled and copied once, for all batches.
+
+    Args:
+        arrays: the data set in memory.
+        module: NumPy, which leaves the data set as it is, or CuPy.
+    """
     if module is np:
         return arrays
-    return replace(
+    on_device = replace(
         arrays,
         train_inputs=module.asarray(arrays.scaled(arrays.train_inputs)),
         train_targets=module.asarray(arrays.train_targets),
-        test_inputs=module.asarray(arrays.scaled(arrays.test_inputs)) if arrays.test_inputs is not None else None,
-        test_targets=module.asarray(arrays.test_targets) if arrays.test_targets is not None else None,
+    )
+    if arrays.test_inputs is None or arrays.test_targets is None:
+        return on_device
+    return replace(
+        on_device,
+        test_inputs=module.asarray(arrays.scaled(arrays.test_inputs)),
+        test_targets=module.asarray(arrays.test_targets),
     )

@@ -1,4 +1,4 @@
-"""How a stack of points moves: what optimizer and schedule make of the gradient at each update."""
+"""How a stack of points moves: optimizer and schedule turn the gradient of each update into a change of the weights."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from pipeline.backends.numpy.optimizers import OPTIMIZERS
 from pipeline.backends.numpy.packed import Packed
 from pipeline.backends.shared.parametrization import rate_scales
 from pipeline.backends.shared.schedules import Factors, factors
-from pipeline.config.model import Model
+from pipeline.config.model import Model, Training
 from pipeline.config.optimizer import Constant, Optimizer, ReduceOnPlateau, Schedule
 
+# Keys of the `optimizer` section that `Optimizer.update` does not read as knobs.
 NOT_IN_FORMULA = {"name", "learning_rate", "output_learning_rate", "initial_accumulator_value"}
-"""Keys of the `optimizer` section that `Optimizer.update` does not read as knobs."""
 
 
 @dataclass
 class Plateau:
-    """Where points stand with a rate that falls when the loss does not, (points,) each.
+    """The state of a schedule that reduces the rate when the loss stops falling, (points,) each.
 
     Attributes:
         best: the smallest loss that counted as an improvement.
-        waited: epochs since then, or since the rate last fell.
-        factor: what the rate is multiplied by.
+        waited: epochs since then, or since the rate was last reduced.
+        factor: of the learning rate.
     """
 
     best: NDArray[np.float64]
@@ -37,7 +37,7 @@ class Plateau:
     factor: NDArray[np.float64]
 
     def see(self, schedule: ReduceOnPlateau, losses: Array) -> None:
-        """Look at the mean training losses of an epoch, as Keras' ReduceLROnPlateau does."""
+        """Take the mean training losses of an epoch into account, as Keras' ReduceLROnPlateau does."""
         better = losses < self.best - schedule.min_delta
         self.best = np.where(better, losses, self.best)
         self.waited = np.where(better, 0, self.waited + 1)
@@ -47,21 +47,21 @@ class Plateau:
 
 
 class Descent:
-    """From the gradient of a stack to the change of its weights; buffers are allocated once.
+    """Turns the gradient of a stack into the change of its weights; buffers are allocated once.
 
     Args:
-        points: their optimizers, all of one name.
-        model: of all of them; its parametrization decides what the rate of each array is multiplied by.
-        schedule: of all of them.
+        points: the optimizers of the points, all of one name.
+        model: of all points; its parametrization decides the factor of the learning rate of each array.
+        schedule: of all points.
         updates: how many will be made.
         parameters: the stack; read at every step.
         gradient: of the same shapes; read at every step.
 
     Attributes:
-        step: puts the change of update `t`, counted from 1, into `change`.
-        change: what is added to the weights, in shapes and dtype of the gradient.
+        step: writes the change of update `t`, counted from 1, to `change`.
+        change: added to the weights; in shapes and dtype of the gradient.
         slots: the optimizer's state by name, in shapes and dtype of the gradient.
-        plateau: None where the rates do not go by the losses.
+        plateau: None if the schedule does not depend on the losses.
     """
 
     def __init__(
@@ -91,8 +91,11 @@ class Descent:
         own_knobs = formula_knobs(points, parameters.flat.dtype)
         knobs = {name: _spread(values, parameters) for name, values in own_knobs.items()}
         self._together = parameters.grid_last
-        # One optimizer moves all points where they are side by side in memory; else each has its own.
-        parts: Sequence[int | slice] = [slice(None)] if self._together else range(len(points))
+        # If the points are contiguous for each weight, one optimizer moves all of them. Else each point has its own:
+        # its weights and state then stay in the cache for the whole formula.
+        parts: Sequence[int | slice] = range(len(points))
+        if self._together:
+            parts = [slice(None)]
         scratch = np.empty_like(self.change.flat[parts[0]])
         self._optimizers = [
             OPTIMIZERS[points[0].name](
@@ -109,8 +112,11 @@ class Descent:
             for optimizer, part in zip(self._optimizers, parts, strict=True)
         ]
         self.step: Callable[[int], None] = self._scheduled_step
-        if self._constant:  # in a small network every call counts
-            self.step = self._updates[0] if self._together else self._step
+        if self._constant:
+            self.step = self._step
+            if self._together:
+                # Without a method between: in a small network every call counts.
+                self.step = self._updates[0]
 
     def _step(self, t: int) -> None:
         for update in self._updates:
@@ -127,37 +133,66 @@ class Descent:
         self._step(t)
 
     def _factor(self, t: int) -> Factors:
-        """What the rate is multiplied by at update `t`: (1,) for all points, or (points,)."""
-        return self._factors[t - 1 : t] if self.plateau is None else self.plateau.factor
+        """Return the factor of the rate at update `t`: (1,) for all points, or (points,)."""
+        if self.plateau is not None:
+            return self.plateau.factor
+        return self._factors[t - 1 : t]
 
     def rates(self, t: int) -> Array:
-        """The learning rates of update `t`, counted from 1, (points,)."""
-        return self._learning_rates if self._constant else self._learning_rates * self._factor(t)
+        """Return the learning rates of update `t`, counted from 1, (points,)."""
+        if self._constant:
+            return self._learning_rates
+        return self._learning_rates * self._factor(t)
 
     def learning_rates(self, t: int) -> dict[str, Array]:
-        """The rates of update `t` as a metric; nothing where they stay the same."""
-        return {} if self._constant else {"learning_rate": self.rates(t)}
+        """Return the rates of update `t` as a metric; none if the schedule is constant."""
+        if self._constant:
+            return {}
+        return {"learning_rate": self.rates(t)}
 
     def end_epoch(self, losses: Array) -> None:
-        """Show the schedule the mean training losses of an epoch, (points,)."""
+        """Give the mean training losses of an epoch, (points,), to a schedule that depends on them."""
         if self.plateau is not None and isinstance(self._schedule, ReduceOnPlateau):
             self.plateau.see(self._schedule, losses)
 
 
+def clip(training: Training, gradient: Packed, clipped: Packed) -> None:
+    """Clip a gradient: each component to at most `clip_value`, then the norm of each point to at most `clip_norm`.
+
+    Args:
+        training: has the limits; None: no limit.
+        gradient: only read.
+        clipped: of the same shapes; receives the clipped gradient.
+    """
+    value = training.clip_value
+    length = training.clip_norm
+    np.copyto(clipped.flat, gradient.flat)
+    if value is not None:
+        np.clip(clipped.flat, -value, value, out=clipped.flat)
+    if length is not None:
+        # clip_norm / max(|g|, clip_norm) = min(1, clip_norm / |g|), which has no division by 0.
+        share = clipped.module.asarray((length / np.maximum(clipped.norm(), length)).astype(clipped.flat.dtype))
+        if not clipped.grid_last:
+            share = share[:, None]
+        clipped.flat *= share
+
+
 def formula_knobs(points: Sequence[Optimizer], dtype: DTypeLike) -> dict[str, Array]:
-    """The knobs of the optimizers' formula by name, each (points,), without the learning rate."""
+    """Return the knobs of the optimizers' formula by name, each (points,), without the learning rate."""
     names = type(points[0]).model_fields.keys() - NOT_IN_FORMULA
     return {name: np.array([getattr(point, name) for point in points], dtype) for name in names}
 
 
 def initial_value(point: Optimizer) -> float:
-    """Each number of an optimizer's state before the first update."""
+    """Return the value of every number of an optimizer's state before the first update."""
     knob = OPTIMIZERS[point.name].initial_knob
-    return 0.0 if knob is None else float(getattr(point, knob))
+    if knob is None:
+        return 0.0
+    return float(getattr(point, knob))
 
 
 def initial_slots(points: Sequence[Optimizer], gradient: Packed) -> dict[str, Packed]:
-    """The state of a stack's optimizers before the first update, in the gradient's shapes and dtype."""
+    """Return the state of a stack's optimizers before the first update, in the gradient's shapes and dtype."""
     dtype = gradient.flat.dtype
     slots = {name: gradient.like(dtype) for name in OPTIMIZERS[points[0].name].slots}
     initial = _spread(np.array([initial_value(point) for point in points], dtype), gradient)
@@ -167,37 +202,39 @@ def initial_slots(points: Sequence[Optimizer], gradient: Packed) -> dict[str, Pa
 
 
 def learning_rates(points: Sequence[Optimizer], parameters: Packed, scales: Mapping[str, float]) -> Array:
-    """The rates of a stack, as an array that broadcasts against `parameters.flat`.
+    """Return the rates of a stack, as an array that broadcasts against `parameters.flat`.
 
-    Where the last layer has a rate of its own, or an array a scale, there is one number for each weight.
+    If the last layer has a rate of its own, or an array has a scale, there is one number for each weight.
 
     Args:
         points: their optimizers.
         parameters: the stack.
-        scales: what the rate of some arrays is multiplied by, by name.
+        scales: factors of the rate by the name of the array; an array that is missing has the factor 1.
     """
     dtype = parameters.flat.dtype
     last_rates = [getattr(point, "output_learning_rate", None) for point in points]
     if not scales and all(rate is None for rate in last_rates):
         return _spread(np.array([point.learning_rate for point in points], dtype), parameters)
     rates = parameters.on_host(dtype)
+    # Arrays are in the order of the layers, so that the last name is one of the last layer.
     last_layer = list(parameters.shapes)[-1].split("/")[0]
     for name, array in rates.arrays.items():
         scale = scales.get(name, 1.0)
-        for place, (point, last_rate) in enumerate(zip(points, last_rates, strict=True)):
+        for index, (point, last_rate) in enumerate(zip(points, last_rates, strict=True)):
             rate = point.learning_rate
             if last_rate is not None and name.startswith(last_layer):
                 rate = last_rate
-            array[place] = scale * rate
+            array[index] = scale * rate
     uploaded: Array = parameters.module.asarray(rates.flat)
     return uploaded
 
 
 def _spread(values: Array, stack: Packed) -> Array:
-    """Values (points,) as an array of the stack's module that broadcasts against `stack.flat`."""
+    """Return values (points,) as an array of the stack's module that broadcasts against `stack.flat`."""
     if not stack.grid_last:
         values = values[:, None]
-    elif len(values) < SPREAD:  # repeated once here, not along an axis at every update
+    elif len(values) < SPREAD:
+        # Repeated once here: for few points broadcasting along an axis at every update costs more than the memory.
         values = np.tile(values, (len(stack.flat), 1))
     uploaded: Array = stack.module.asarray(values)
     return uploaded

@@ -8,44 +8,47 @@ import numpy as np
 
 from pipeline.backends.numpy.losses import Targets, loss_and_slope, penalty
 from pipeline.backends.numpy.network import Array, Parameters, forward
-from pipeline.config.model import Model, Training
+from pipeline.config.schema import Config
 
 
 def forward_differences(
-    loss: str,
-    model: Model,
-    parameters: Mapping[str, Array],
-    inputs: Array,
-    targets: Targets,
-    step: float,
-    training: Training | None = None,
+    config: Config, parameters: Mapping[str, Array], inputs: Array, targets: Targets
 ) -> tuple[Array, Parameters, Array]:
-    """Loss and gradient as (loss(w + h) - loss(w)) / h, weight by weight at the old weights.
+    """Compute loss and gradient as (loss(w + h) - loss(w)) / h, one weight after the other, all at the old weights.
 
-    The sum w + h is rounded to the weights' own dtype; the losses are computed in float64. That is what a script does
-    that keeps its weights in float32 arrays and its data in Python lists, and it is why a large weight stops moving:
-    in float32 a weight past about 2,000 does not change when 0.0001 is added, and the difference is exactly 0.
+    The sum w + h is rounded to the dtype of the weights, and the losses are computed in float64. A script that keeps
+    its weights in float32 arrays and its data in Python lists does the same. It is why a large weight stops moving: in
+    float32 a weight above about 2,000 does not change when 0.0001 is added, and the difference is exactly 0.
 
-    With `training` the loss has the penalty that it names.
+    Args:
+        config: model, loss, penalty and `finite_difference_step`, the h above.
+        parameters: the stack.
+        inputs: (rows, features).
+        targets: as `loss_and_slope` takes them.
 
     Returns:
         Loss (grid,), the gradient in the shapes of `parameters`, float64, and the last layer's sums (grid, rows,
-        outputs).
+        outputs). If the config has a penalty, loss and gradient include it.
     """
+    model = config.model
+    step = config.finite_difference_step
 
     def evaluate(stack: Mapping[str, Array]) -> tuple[Array, Array]:
         precise = {name: array.astype(np.float64) for name, array in stack.items()}
         sums = forward(model, precise, inputs.astype(np.float64))[-1]
-        losses = loss_and_slope(loss, model.output_activation, sums, targets)[0]
-        return losses + penalty(training, precise) if training is not None and training.penalised else losses, sums
+        losses = loss_and_slope(config.loss, model.output_activation, sums, targets)[0]
+        if config.training.penalised:
+            losses = losses + penalty(config.training, precise)
+        return losses, sums
 
     losses, sums = evaluate(parameters)
     gradients: Parameters = {}
     for name, array in parameters.items():
         gradient = np.empty(array.shape)
-        for place in np.ndindex(array.shape[1:]):
+        for index in np.ndindex(array.shape[1:]):
+            # One step changes this weight in all networks of the stack; they do not depend on each other.
             moved = array.copy()
-            moved[(slice(None), *place)] += array.dtype.type(step)
-            gradient[(slice(None), *place)] = (evaluate({**parameters, name: moved})[0] - losses) / step
+            moved[(slice(None), *index)] += array.dtype.type(step)
+            gradient[(slice(None), *index)] = (evaluate({**parameters, name: moved})[0] - losses) / step
         gradients[name] = gradient
     return losses, gradients, sums

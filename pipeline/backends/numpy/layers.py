@@ -1,8 +1,8 @@
-"""The layers of one network in training: what each computes, and how a derivative goes back through it.
+"""The layers of one network in training: what each layer computes, and how a derivative goes back through it.
 
-Shapes: `inputs` (rows, inputs), `sums` and `values` (rows, units), `weights` (inputs, units), `bias`, `scale`, `shift`
-(1, units). A `delta` is the loss's derivative by what a layer gave, in its shape; a backward function turns it into the
-derivatives by what the layer got and by its parameters.
+Shapes: `inputs` (rows, inputs), `sums` and `values` (rows, units), `weights` (inputs, units), `bias`, `scale` and
+`shift` (1, units). A `delta` is the derivative of the loss with respect to a layer's output, in the shape of that
+output. A backward function turns it into the derivatives with respect to the layer's input and its parameters.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from numpy.typing import DTypeLike, NDArray
 
 from pipeline.backends.numpy.network import ACTIVATIONS, EPSILON, SLOPES, Array, normal_share
 
+# The share of a moving statistic that each update keeps: Keras' default.
 MOMENTUM = 0.99
-"""How much of a moving statistic stays at each update: Keras' default."""
 
 
 def dense(inputs: Array, weights: Array, bias: Array | None, out: Array | None = None) -> Array:
-    """Sums = inputs W + b, in `out` where there is one.
+    """Compute sums = inputs W + b, in `out` if it is given.
 
-    Backwards dW = inputs^T delta, db = the sum over rows of delta, and the inputs get delta W^T.
+    Backwards, dW = inputs^T delta, db = the sum of delta over the rows, and the inputs' derivative is delta W^T.
     """
     sums: Array = np.matmul(inputs, weights, out=out)
     if bias is not None:
@@ -31,21 +31,25 @@ def dense(inputs: Array, weights: Array, bias: Array | None, out: Array | None =
 
 
 def activation(name: str, sums: Array) -> Array:
-    """Values = f(sums), elementwise; those of a rectifier, whose slope they tell, are put in the place of the sums."""
+    """Compute values = f(sums), elementwise. For a rectifier the values overwrite the sums."""
     if name == "relu":
+        # In place saves a buffer. The slope of a rectifier needs only the sign of its values.
         values: Array = np.maximum(sums, 0, out=sums)
         return values
     return ACTIVATIONS[name](sums)
 
 
 def activation_slope(name: str, sums: Array, values: Array) -> Array | NDArray[np.bool_] | float:
-    """f'(sums), what a delta is multiplied by on its way back.
+    """Compute f'(sums), the factor of a delta on its way back.
 
-    A GELU z P(z) has the slope P(z) + z p(z), with p the standard normal density; see `SLOPES`.
+    The slope of a GELU z P(z) is P(z) + z p(z), where p is the standard normal density. The other slopes can be
+    computed from the values alone; see `SLOPES`.
     """
     if name == "relu":
-        return values > 0  # a product takes it as it is, without a copy as numbers
+        # Booleans: a product takes them as they are, without a copy as numbers.
+        return values > 0
     if name == "gelu":
+        # p(z) = exp(-z^2 / 2) / sqrt(2 pi), with the constant in the dtype of the sums, so that float32 stays float32.
         density = np.exp(-sums * sums / 2) / sums.dtype.type(np.sqrt(2 * np.pi))
         return normal_share(sums) + sums * density
     return SLOPES[name](values)
@@ -55,8 +59,9 @@ class Normalized(NamedTuple):
     """Sums with mean 0 and variance 1 over the batch.
 
     Attributes:
-        values: (rows, units), what is left when mean and deviation are taken out.
-        mean, variance: of the sums over the rows, (1, units).
+        values: (rows, units), the sums minus their mean, divided by their deviation.
+        mean: of the sums over the rows, (1, units).
+        variance: of the sums over the rows, (1, units).
         share: 1 / sqrt(variance + epsilon), (1, units).
     """
 
@@ -67,10 +72,10 @@ class Normalized(NamedTuple):
 
 
 def normalize(sums: Array) -> Normalized:
-    """N = (sums - mean) / sqrt(variance + epsilon), over the rows (Ioffe and Szegedy 2015, algorithm 1).
+    """Compute n = (sums - mean) / sqrt(variance + epsilon) over the rows (Ioffe and Szegedy 2015, algorithm 1).
 
-    The layer gives scale * n + shift. The variance is the mean squared distance, for the moving statistics too, as in
-    Keras; the paper multiplies what it keeps of it by rows / (rows - 1).
+    The layer's output is scale * n + shift. The variance is the mean squared distance from the mean, also for the
+    moving statistics, as in Keras. The paper multiplies the variance that it keeps by rows / (rows - 1).
     """
     mean = sums.mean(axis=0, keepdims=True)
     centred = sums - mean
@@ -80,34 +85,40 @@ def normalize(sums: Array) -> Normalized:
 
 
 def normalize_backward(delta: Array, normalized: Normalized, scale: Array) -> tuple[Array, Array, Array]:
-    """By sums, scale and shift. With n the normalized sums, and means over the rows:
+    """Compute the derivatives with respect to the sums, the scale and the shift.
+
+    With n the normalized sums, and means over the rows:
 
     dscale = sum over rows of delta * n, dshift = sum over rows of delta,
     dsums = scale / sqrt(variance + epsilon) * (delta - mean(delta) - n * mean(delta * n)).
     """
-    rows, values = len(delta), normalized.values
+    rows = len(delta)
+    values = normalized.values
     by_scale = (delta * values).sum(axis=0, keepdims=True)
     by_shift = delta.sum(axis=0, keepdims=True)
-    return scale * normalized.share * (delta - by_shift / rows - values * (by_scale / rows)), by_scale, by_shift
+    # The means of delta and of delta * n are the two sums above over the number of rows.
+    by_sums = scale * normalized.share * (delta - by_shift / rows - values * (by_scale / rows))
+    return by_sums, by_scale, by_shift
 
 
 def keep_moving(moving: Array, seen: Array) -> None:
-    """Moving = momentum * moving + (1 - momentum) * seen, in place."""
+    """Update a moving statistic in place: moving = momentum * moving + (1 - momentum) * seen."""
     moving *= MOMENTUM
     moving += (1 - MOMENTUM) * seen
 
 
 def mask(shape: Sequence[int], dropped: float, key: Sequence[int], dtype: DTypeLike) -> Array:
-    """What hidden units (dropout, Srivastava et al. 2014) or weights (DropConnect, Wan et al. 2013) are multiplied by.
+    """Draw the factors of hidden units (dropout, Srivastava et al. 2014) or weights (DropConnect, Wan et al. 2013).
 
-    0 for a share `dropped` of them, by chance, and 1 / (1 - dropped) for the others, so that the mean is 1 and nothing
-    changes for inference. Backwards the delta is multiplied by the same.
+    A factor is 0 with probability `dropped`, else 1 / (1 - dropped). The mean is 1, so that inference needs no
+    correction. Backwards the delta is multiplied by the same factors.
 
     Args:
         shape: of the values or the weights.
-        dropped: which share of them is left out.
-        key: what the generator is seeded with: the same key gives the same mask, whatever was drawn before.
+        dropped: the share that is left out.
+        key: the seed of the generator. The same key gives the same mask, whatever was drawn before.
         dtype: of the mask.
     """
+    # Drawn as float32 for every dtype, so that a point leaves out the same units in float32 and in float64.
     drawn = np.random.default_rng(key).random(tuple(shape), np.float32)
     return np.where(drawn >= dropped, 1 / (1 - dropped), 0).astype(dtype)

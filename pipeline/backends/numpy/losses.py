@@ -1,6 +1,6 @@
-"""Losses of a stack, and their gradients by the last layer's sums.
+"""Losses of a stack, and their derivatives with respect to the last layer's sums.
 
-Every function takes `sums`, what the last layer computes before its activation, (grid, rows, outputs).
+Every function takes `sums`, the last layer's values before its activation: (grid, rows, outputs).
 """
 
 from __future__ import annotations
@@ -17,44 +17,51 @@ Targets = NDArray[np.floating] | NDArray[np.integer]
 
 
 def loss_and_slope(loss: str, activation: str, sums: Array, targets: Targets) -> tuple[Array, Array]:
-    """A loss and its derivative by `sums`.
+    """Compute a loss and its derivative with respect to `sums`.
 
     - `mean_squared_error`: mean over rows and outputs of (out - y)^2.
-    - `half_summed_squared_error`: 1/2 * sum over rows and outputs of (out - y)^2; with a sigmoid its derivative is
+    - `half_summed_squared_error`: 1/2 * sum over rows and outputs of (out - y)^2. With a sigmoid its derivative is
       (out - y) * out * (1 - out), the delta of the 13-line network.
-    - `cross_entropy`: mean over rows of -log softmax(sums)[label], computed as log(sum(exp(sums - max))) -
-      (sums[label] - max), which neither overflows nor takes the log of 0; its derivative is (softmax - one_hot) / rows.
+    - `cross_entropy`: mean over rows of -log softmax(sums)[label].
 
     Args:
-        loss, activation: names as in the config.
+        loss: its name in the config.
+        activation: of the last layer, its name in the config.
         sums: (grid, rows, outputs).
         targets: (rows, outputs) or (grid, rows, outputs) numbers; for cross-entropy (rows,) or (grid, rows) labels.
 
     Returns:
         Loss (grid,) and derivative (grid, rows, outputs).
     """
-    rows = sums.shape[-2]
     if loss == "cross_entropy":
-        labels = np.broadcast_to(targets.astype(np.intp, copy=False), sums.shape[:-1])[..., None]
-        shifted = sums - sums.max(axis=-1, keepdims=True)
-        exponentials = np.exp(shifted)
-        totals = exponentials.sum(axis=-1, keepdims=True)
-        losses = np.log(totals) - np.take_along_axis(shifted, labels, axis=-1)
-        slope = exponentials / totals
-        np.put_along_axis(slope, labels, np.take_along_axis(slope, labels, axis=-1) - 1, axis=-1)
-        slope /= rows
-        return losses[..., 0].mean(axis=-1), slope
+        return _cross_entropy(sums, targets)
     outputs = ACTIVATIONS[activation](sums)
     differences = outputs - targets
     squares = (differences * differences).sum(axis=(-2, -1))
     if loss == "half_summed_squared_error":
         return squares / 2, differences * SLOPES[activation](outputs)
-    count = rows * sums.shape[-1]
+    count = sums.shape[-2] * sums.shape[-1]
     return squares / count, (2 / count) * differences * SLOPES[activation](outputs)
 
 
+def _cross_entropy(sums: Array, targets: Targets) -> tuple[Array, Array]:
+    """Compute the cross-entropy and its derivative, (softmax - one_hot) / rows."""
+    rows = sums.shape[-2]
+    labels = np.broadcast_to(targets.astype(np.intp, copy=False), sums.shape[:-1])[..., None]
+    # -log softmax(z)[label] = log(sum(exp(z - max))) - (z[label] - max): neither overflows nor takes the log of 0.
+    shifted = sums - sums.max(axis=-1, keepdims=True)
+    exponentials = np.exp(shifted)
+    totals = exponentials.sum(axis=-1, keepdims=True)
+    losses = np.log(totals) - np.take_along_axis(shifted, labels, axis=-1)
+    # Subtract the one-hot targets by changing one entry of each row, without an array of zeros and ones.
+    slope = exponentials / totals
+    np.put_along_axis(slope, labels, np.take_along_axis(slope, labels, axis=-1) - 1, axis=-1)
+    slope /= rows
+    return losses[..., 0].mean(axis=-1), slope
+
+
 def penalty(training: Training, parameters: Mapping[str, Array]) -> Array:
-    """What is added to the loss of a point, l1 * sum |w| + l2 * sum w^2 over its weights, not its biases: (grid,)."""
+    """Compute l1 * sum |w| + l2 * sum w^2 over the weights of each point, without its biases: (grid,)."""
     weights = [array for name, array in parameters.items() if name.endswith("weights")]
     total: Array = np.zeros_like(weights[0][:, 0, 0])
     for array in weights:
@@ -66,7 +73,7 @@ def penalty(training: Training, parameters: Mapping[str, Array]) -> Array:
 
 
 def penalty_slope(training: Training, weights: Array) -> Array:
-    """The derivative of the penalty by weights, in their shape: l1 * sign(w) + 2 * l2 * w."""
+    """Compute the penalty's derivative with respect to weights, in their shape: l1 * sign(w) + 2 * l2 * w."""
     slope: Array = (2 * training.l2) * weights
     if training.l1:
         slope += training.l1 * np.sign(weights)
@@ -74,13 +81,15 @@ def penalty_slope(training: Training, weights: Array) -> Array:
 
 
 def measure(loss: str, activation: str, sums: Array, targets: Targets) -> dict[str, Array]:
-    """Loss, and the accuracy and mean absolute error that go with the task, each (grid,).
+    """Compute the loss, and the accuracy and mean absolute error where the task has them; each (grid,).
 
-    Accuracy is the share of rows whose largest output is the label's, or, for sigmoid outputs, of outputs on the
-    target's side of 1/2. The mean absolute error, mean |y - out|, is what the 13-line network prints.
+    Accuracy is the share of rows whose largest output is that of the label; for sigmoid outputs it is the share of
+    outputs on the target's side of 1/2. The mean absolute error, mean |y - out|, is the number that the 13-line
+    network prints.
     """
     values = {"loss": loss_and_slope(loss, activation, sums, targets)[0]}
     if loss == "cross_entropy":
+        # The largest softmax, not the largest sum: rounding can make two outputs equal, and then the first one counts.
         values["accuracy"] = (softmax(sums).argmax(axis=-1) == targets).mean(axis=-1)
         return values
     outputs = ACTIVATIONS[activation](sums)

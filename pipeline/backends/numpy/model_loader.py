@@ -1,6 +1,6 @@
-"""What MLflow calls to load a NumPy model. A copy of this module and of the forward pass goes with each model.
+"""The loader of a NumPy model in MLflow. Each model contains a copy of this module and of the forward pass.
 
-So a model is loaded and predicts with NumPy alone, wherever it is, and as it did on the day it was trained.
+A model therefore loads and predicts with NumPy alone, on any machine, and with the code that it was trained with.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+# Relative, so that it finds the copy beside this module, not the installed package.
 from .network import Array, Parameters, predict, stack
 
 
@@ -24,11 +25,13 @@ class Network:
     """
 
     def __init__(self, knobs: Any, parameters: Parameters) -> None:
-        self.knobs, self.parameters = knobs, parameters
+        self.knobs = knobs
+        self.parameters = parameters
 
     def predict(self, inputs: Array) -> Array:
-        """The outputs (rows, outputs) for inputs (rows, features): for classes the probability of each."""
-        with np.errstate(over="ignore"):  # a sigmoid far from 0, as in training
+        """Compute the outputs (rows, outputs) for inputs (rows, features); for classes the probability of each."""
+        # A sigmoid of a large negative sum overflows to inf and gives 0, as in training.
+        with np.errstate(over="ignore"):
             outputs: Array = predict(self.knobs, self.parameters, inputs)[0]
         return outputs
 
@@ -36,5 +39,6 @@ class Network:
 def _load_pyfunc(path: str) -> Network:
     """Load a network from the folder that holds network.json and weights.npz."""
     knobs = SimpleNamespace(**json.loads((Path(path) / "network.json").read_text()))
+    # Pickles could run code; arrays of numbers need none.
     with np.load(Path(path) / "weights.npz", allow_pickle=False) as weights:
         return Network(knobs, stack([dict(weights)]))

@@ -1,17 +1,13 @@
-"""Backpropagation of any dense network, one at a time, in buffers that are allocated once: see `layers.py`.
-
-Pixels that are zero in every row of a batch have no part in a product. In a plain network the bias of the first layer
-is the weight of an input that is always 1.
-"""
+"""Backpropagation of any dense network, one network at a time, in buffers that are allocated once; see `layers.py`."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
+from pipeline.backends.numpy.batches import Batch
 from pipeline.backends.numpy.layers import (
     Normalized,
     activation,
@@ -22,62 +18,24 @@ from pipeline.backends.numpy.layers import (
     normalize,
     normalize_backward,
 )
-from pipeline.backends.numpy.losses import Targets, loss_and_slope
+from pipeline.backends.numpy.losses import loss_and_slope
 from pipeline.backends.numpy.network import Array, Parameters, forward
 from pipeline.backends.numpy.packed import Packed
 from pipeline.backends.numpy.state import Progress
 from pipeline.config.schema import Config
-from pipeline.data.arrays import Arrays
-
-WIDE = 64
-"""From so many features on, those that are zero in a whole batch are looked for."""
 
 
-class Batch(NamedTuple):
-    """Rows as the first layer's product takes them.
-
-    Attributes:
-        inputs: (rows, used), a column of ones last where the first layer's bias is the weight of it.
-        used: which rows of the first layer's weights and bias, one below the other, take part, ascending; None: all.
-        idle: the others.
-        targets: as `losses.loss_and_slope` takes them.
-    """
-
-    inputs: Array
-    used: NDArray[np.intp] | None
-    idle: NDArray[np.intp]
-    targets: Targets
-
-
-def batch(arrays: Arrays, inputs: NDArray[Any], targets: Targets, bias: bool) -> Batch:
-    """Make a batch of rows, (rows, features), as they are in the data set; with `bias` it has the column of ones."""
-    used, idle = None, np.empty(0, np.intp)
-    if inputs.shape[1] >= WIDE:
-        seen = (inputs.max(axis=0) > 0) if inputs.dtype == np.uint8 else inputs.any(axis=0)
-        if not seen.all():
-            idle = np.flatnonzero(~seen)
-            used = np.flatnonzero(np.append(seen, True) if bias else seen)
-            inputs = inputs[:, seen]
-    if not bias:
-        return Batch(arrays.scaled(inputs), used, idle, targets)
-    dtype = arrays.dtype if inputs.dtype == np.uint8 else inputs.dtype
-    extended = np.empty((len(inputs), inputs.shape[1] + 1), dtype)
-    arrays.scaled(inputs, out=extended[:, :-1])
-    extended[:, -1] = 1
-    return Batch(extended, used, idle, targets)
-
-
-class Passed(NamedTuple):
-    """What the way back through a layer needs of the way forward; None where the network has none of it.
+class LayerValues(NamedTuple):
+    """The values of a layer that backpropagation needs again; None for a feature that the network does not have.
 
     Attributes:
         inputs: (rows, inputs).
-        weights: (inputs, units), as they were multiplied: without those that were left out.
-        connected: the mask of the weights, in their shape.
+        weights: (inputs, units), as they were multiplied: those left out by DropConnect are 0.
+        connected: DropConnect's mask of the weights, in their shape.
         normalized: the sums over the batch.
-        sums: before the activation, (rows, units); a rectifier has put its values in their place.
-        values: after it, before units are left out, (rows, units).
-        kept: the mask of the values, in their shape.
+        sums: before the activation, (rows, units); overwritten by the values if the activation is a rectifier.
+        values: after the activation, before dropout, (rows, units).
+        kept: dropout's mask of the values, in their shape.
     """
 
     inputs: Array
@@ -92,129 +50,168 @@ class Passed(NamedTuple):
 class OneNetwork:
     """Loss and gradient of the points of a stack, one after the other.
 
-    What is left out by chance depends on the point's seed, the number of the update and the layer alone.
+    The masks of dropout and DropConnect depend only on the point's seed, the number of the update and the layer.
 
     Args:
         config: model and loss.
-        seeds: of each point.
-        rows: as many as a batch in training can have.
-        progress: of the stack, each point's numbers side by side in memory; weights and the number of the update are
-            read at every call, moving statistics written.
-        gradient: of the same shapes; written at every call.
+        seeds: of the points.
+        rows: the largest number of rows that a batch in training can have.
+        progress: of the stack, each point's numbers contiguous in memory. Every call reads the weights and the number
+            of the update, and updates the moving statistics.
+        gradient: of the same shapes; written by every call.
 
     Attributes:
         extended: whether batches must have the column of ones.
     """
 
     def __init__(self, config: Config, seeds: Sequence[int], rows: int, progress: Progress, gradient: Packed) -> None:
-        self._config, self._model, self._seeds, self._progress = config, config.model, seeds, progress
+        self._config = config
+        self._model = config.model
+        self._seeds = seeds
+        self._progress = progress
         module = gradient.module
-        # Other networks add the bias after the product, as their recorded numbers do.
+        # Only plain networks in memory have the bias as a row of the weights. The others add it after the product,
+        # as they did when the published numbers were computed; rounding would differ.
         self.extended = config.model.bias and config.model.plain and module is np
         self._last = sum(name.endswith("weights") for name in gradient.shapes) - 1
-        # Views of each point's arrays, made once: in a small network they would cost as much as its products.
+        # Views of each point's arrays, made once: in a small network making them would cost as much as its products.
         points = range(gradient.grid)
-        self._own: list[Parameters] = [progress.network(place) for place in points]
-        self._dense = [self._weights_and_biases(progress.parameters, place) for place in points]
-        self._gradient = [{name: array[place] for name, array in gradient.arrays.items()} for place in points]
-        self._dense_gradient = [self._weights_and_biases(gradient, place) for place in points]
+        self._own: list[Parameters] = [progress.network(index) for index in points]
+        self._dense = [self._weights_and_biases(progress.parameters, index) for index in points]
+        self._gradient = [{name: array[index] for name, array in gradient.arrays.items()} for index in points]
+        self._dense_gradient = [self._weights_and_biases(gradient, index) for index in points]
         dtype = gradient.flat.dtype
-        self._used = module.empty(self._dense[0][0][0].shape, dtype)
+        first_weights, _ = self._dense[0][0]
+        self._used = module.empty(first_weights.shape, dtype)
         widths = [gradient.shapes[f"layer_{layer}/weights"][1] for layer in range(self._last)]
         self._sums = [module.empty((rows, width), dtype) for width in widths]
         self._deltas = [module.empty((rows, width), dtype) for width in widths]
 
-    def _weights_and_biases(self, packed: Packed, place: int) -> list[tuple[Array, Array | None]]:
-        """Of each layer of a point; where `extended`, the first bias is the last row of the first weights."""
-        arrays = {name: array[place] for name, array in packed.arrays.items()}
+    def _weights_and_biases(self, packed: Packed, index: int) -> list[tuple[Array, Array | None]]:
+        """Return each layer's weights and bias of a point; if `extended`, the first weights include the bias."""
+        arrays = {name: array[index] for name, array in packed.arrays.items()}
         names = [f"layer_{layer}" for layer in range(self._last + 1)]
         layers = [(arrays[f"{name}/weights"], arrays.get(f"{name}/bias")) for name in names]
         if self.extended:
+            # In memory the bias of a layer follows its weights, so that one view has it as their last row.
             features, width = packed.shapes["layer_0/weights"]
-            first = packed.flat[place, : (features + 1) * width].reshape(features + 1, width)
-            layers[0] = first, None
+            first = packed.flat[index, : (features + 1) * width].reshape(features + 1, width)
+            layers[0] = (first, None)
         return layers
 
-    def sums(self, place: int, rows: Batch) -> Array:
-        """The last layer's sums of one point for inference, (rows, outputs): with moving statistics and all units."""
-        stack = {name: np.atleast_2d(array)[None] for name, array in self._own[place].items()}
-        weights, bias = self._first(place, rows)
+    def sums(self, index: int, rows: Batch) -> Array:
+        """Compute the last layer's sums of one point for inference, (rows, outputs): moving statistics, no masks."""
+        stack = {name: np.atleast_2d(array)[None] for name, array in self._own[index].items()}
+        weights, bias = self._first(index, rows)
         stack["layer_0/weights"] = weights[None]
         if bias is None:
             stack.pop("layer_0/bias", None)
         sums: Array = forward(self._model, stack, rows.inputs)[-1][0]
         return sums
 
-    def __call__(self, place: int, rows: Batch) -> tuple[float, Array]:
-        """Loss and the last layer's sums (rows, outputs) of one point in training; its gradient is in its place."""
-        passed, values = list[Passed](), rows.inputs
+    def __call__(self, index: int, rows: Batch) -> tuple[float, Array]:
+        """Compute loss, gradient and the last layer's sums (rows, outputs) of one point in training.
+
+        Loss and sums are returned; the gradient is written to the point's arrays.
+        """
+        layers: list[LayerValues] = []
+        values = rows.inputs
         for layer in range(self._last + 1):
-            weights, bias = self._dense[place][layer] if layer else self._first(place, rows)
-            passed.append(self._forward(place, layer, values, weights, bias))
-            values = passed[-1].values if passed[-1].kept is None else passed[-1].values * passed[-1].kept
-        sums = passed[-1].sums
+            weights, bias = self._first(index, rows) if layer == 0 else self._dense[index][layer]
+            found = self._forward(index, layer, values, weights, bias)
+            layers.append(found)
+            values = found.values
+            if found.kept is not None:
+                # A new array: the way back needs the values without the mask, for the slope of the activation.
+                values = values * found.kept
+        sums = layers[-1].sums
         losses, slopes = loss_and_slope(self._config.loss, self._model.output_activation, sums[None], rows.targets)
         delta = slopes[0]
         for layer in reversed(range(self._last + 1)):
-            self._backward(place, layer, delta, passed[layer], rows)
+            self._backward(index, layer, delta, layers[layer], rows)
             if layer:
-                delta = np.matmul(delta, passed[layer].weights.T, out=self._deltas[layer - 1][: len(delta)])
+                # The derivative with respect to the layer's input: d_(l-1) = d_l W_l^T.
+                delta = np.matmul(delta, layers[layer].weights.T, out=self._deltas[layer - 1][: len(delta)])
         return float(losses[0]), sums
 
-    def _first(self, place: int, rows: Batch) -> tuple[Array, Array | None]:
-        """Weights and bias of the first layer; of the weights a copy of those that take part."""
-        weights, bias = self._dense[place][0]
+    def _first(self, index: int, rows: Batch) -> tuple[Array, Array | None]:
+        """Return weights and bias of the first layer; of the weights a copy of the rows that take part."""
+        weights, bias = self._dense[index][0]
         if rows.used is None:
             return weights, bias
+        # The indices are in range. With mode="clip" NumPy writes to `out` directly, else through another buffer.
         return np.take(weights, rows.used, axis=0, out=self._used[: len(rows.used)], mode="clip"), bias
 
-    def _forward(self, place: int, layer: int, inputs: Array, weights: Array, bias: Array | None) -> Passed:
-        """One layer; the last one has no activation here, for the loss takes its sums."""
-        model, connected, normalized, kept = self._model, None, None, None
+    def _forward(self, index: int, layer: int, inputs: Array, weights: Array, bias: Array | None) -> LayerValues:
+        """Compute one layer. The last one has no activation here, because the loss takes its sums."""
+        model = self._model
+        connected = None
         if model.drop_connect:
-            connected = self._mask(place, weights, model.drop_connect, 2 * layer + 1)
+            connected = self._mask(index, weights, model.drop_connect, 2 * layer + 1)
             weights = weights * connected
         if layer == self._last:
             sums = dense(inputs, weights, bias)
-            return Passed(inputs, weights, connected, normalized, sums, sums, kept)
+            return LayerValues(inputs, weights, connected, None, sums, sums, None)
         sums = dense(inputs, weights, bias, out=self._sums[layer][: len(inputs)])
+        normalized = None
         if model.batch_normalization:
-            own, name = self._own[place], f"layer_{layer}"
+            own = self._own[index]
+            name = f"layer_{layer}"
             normalized = normalize(sums)
             keep_moving(own[f"{name}/moving_mean"], normalized.mean[0])
             keep_moving(own[f"{name}/moving_variance"], normalized.variance[0])
+            # sums = scale * n + shift, in the layer's buffer.
             np.multiply(normalized.values, own[f"{name}/scale"], out=sums)
             sums += own[f"{name}/shift"]
         values = activation(model.hidden_activation, sums)
+        kept = None
         if model.dropout:
-            kept = self._mask(place, values, model.dropout, 2 * layer + 2)
-        return Passed(inputs, weights, connected, normalized, sums, values, kept)
+            kept = self._mask(index, values, model.dropout, 2 * layer + 2)
+        return LayerValues(inputs, weights, connected, normalized, sums, values, kept)
 
-    def _backward(self, place: int, layer: int, delta: Array, passed: Passed, rows: Batch) -> None:
-        """Put a layer's gradient in its place; `delta`, the derivative by what it gave, becomes that by its sums."""
-        if passed.kept is not None:
-            delta *= passed.kept
+    def _backward(self, index: int, layer: int, delta: Array, values: LayerValues, rows: Batch) -> None:
+        """Write the gradient of one layer.
+
+        `delta` is the derivative with respect to the layer's output; it is overwritten by that with respect to its
+        sums, which the caller needs for the layer before.
+        """
+        # The steps of `_forward` in reverse order: mask, activation, normalization, product.
+        if values.kept is not None:
+            delta *= values.kept
         if layer < self._last:
-            delta *= activation_slope(self._model.hidden_activation, passed.sums, passed.values)
-        if passed.normalized is not None:
-            gradient, name = self._gradient[place], f"layer_{layer}"
-            delta[...], gradient[f"{name}/scale"][...], gradient[f"{name}/shift"][...] = normalize_backward(
-                delta, passed.normalized, self._own[place][f"{name}/scale"]
+            delta *= activation_slope(self._model.hidden_activation, values.sums, values.values)
+        if values.normalized is not None:
+            gradient = self._gradient[index]
+            name = f"layer_{layer}"
+            by_sums, by_scale, by_shift = normalize_backward(
+                delta, values.normalized, self._own[index][f"{name}/scale"]
             )
-        by_weights, by_bias = self._dense_gradient[place][layer]
-        used = rows.used if layer == 0 else None
-        out = by_weights if used is None else self._used[: len(used)]
-        np.matmul(passed.inputs.T, delta, out=out)
-        if passed.connected is not None:
-            out *= passed.connected
+            delta[...] = by_sums
+            gradient[f"{name}/scale"][...] = by_scale
+            gradient[f"{name}/shift"][...] = by_shift
+        by_weights, by_bias = self._dense_gradient[index][layer]
+        used = None
+        if layer == 0:
+            used = rows.used
+        out = by_weights
         if used is not None:
+            # The copy of the first weights is no longer needed: its buffer is free for their gradient.
+            out = self._used[: len(used)]
+        np.matmul(values.inputs.T, delta, out=out)
+        if values.connected is not None:
+            out *= values.connected
+        if used is not None:
+            # An input that is zero in all rows has the derivative 0.
             by_weights[rows.idle] = 0
             by_weights[used] = out
         if by_bias is not None:
             delta.sum(axis=0, keepdims=True, out=by_bias)
 
-    def _mask(self, place: int, array: Array, dropped: float, number: int) -> Array:
-        """The mask of an array; `number` is above 0, for zeros at the end of a key would not count."""
-        key = (self._seeds[place], self._progress.updates, number)
+    def _mask(self, index: int, array: Array, dropped: float, number: int) -> Array:
+        """Draw the mask of an array, which is the one with this number in the present update.
+
+        Numbers begin at 1: zeros at the end of a key do not change what its generator draws.
+        """
+        key = (self._seeds[index], self._progress.updates, number)
         drawn: Array = self._progress.parameters.module.asarray(mask(array.shape, dropped, key, array.dtype))
         return drawn

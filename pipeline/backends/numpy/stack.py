@@ -1,16 +1,14 @@
-"""A stack of points of one shape: their weights, how one update moves them, how they do on rows.
+"""A stack of points of one shape: their weights, how one update moves them, and their measures on given rows.
 
-Three ways lead to the gradient. Small networks that see a whole table are computed at once, the grid axis last; other
-networks one at a time, minibatch by minibatch; and where the config asks for forward differences, weight by weight. On
-all of them a penalty comes on top of the loss, and the gradient may be clipped before it moves the weights.
+There are three ways to the gradient. Small networks that see a whole table are computed together, the grid axis last
+in memory. Other networks are computed one at a time, minibatch by minibatch. If the config asks for forward
+differences, the gradient is computed weight by weight. In all of them a penalty may be added to the loss, and the
+gradient may be clipped before it moves the weights.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from itertools import repeat
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,22 +16,24 @@ from numpy.typing import NDArray
 from pipeline.backends.contract import State
 from pipeline.backends.numpy import many_networks as grid_last
 from pipeline.backends.numpy.array_modules import array_module, to_host, uploaded
-from pipeline.backends.numpy.descent import Descent
+from pipeline.backends.numpy.batches import Batch, Batches
+from pipeline.backends.numpy.descent import Descent, clip
 from pipeline.backends.numpy.gradients import forward_differences
 from pipeline.backends.numpy.losses import Targets, measure, penalty, penalty_slope
 from pipeline.backends.numpy.network import Array, forward
-from pipeline.backends.numpy.one_network import WIDE, Batch, OneNetwork, batch
-from pipeline.backends.numpy.packed import Packed
-from pipeline.backends.numpy.state import Progress
+from pipeline.backends.numpy.one_network import OneNetwork
+from pipeline.backends.numpy.packed import Packed, shapes_of
+from pipeline.backends.numpy.state import initial_progress
 from pipeline.backends.shared.initial_weights import Weights, is_trained
 from pipeline.backends.shared.schedules import updates_per_epoch
 from pipeline.config.schema import Config
-from pipeline.data.arrays import Arrays, epoch_order
+from pipeline.data.arrays import Arrays
 
+# Test rows are evaluated in blocks, which bounds the memory of the hidden values.
 EVALUATION_ROWS = 2048
+# Full-batch epochs in one call of `advance`: enough that checking the losses costs next to nothing, few enough that
+# repeating them, if a loss is not finite, costs little.
 STRIDE = 256
-"""Epochs of full batches in one call of `advance`: enough that to look at the losses costs nothing beside them, few
-enough that to do them again, where one is not finite, costs little."""
 Measures = dict[str, Array]
 
 
@@ -43,255 +43,281 @@ class Stack:
     Args:
         points: their configs.
         arrays: the data.
-        initial: the weights that each begins from; they are copied.
+        initial: the weights that each point starts from; they are copied.
 
     Attributes:
-        progress: where training stands.
-        gradient, change: of the last update.
-        penalties: what the losses of the last update had of a penalty, (points,); None where there is none.
-        descent: what makes the change of the gradient.
+        progress: the state of training.
+        gradient: of the last update.
+        change: of the last update.
+        penalties: the part of the last update's losses that is a penalty, (points,); None without a penalty.
+        descent: turns the gradient into the change.
         stride: how many epochs are best trained in one call of `advance`; 1: they are trained batch by batch.
+
+    Example:
+        One update of all points on the whole training rows::
+
+            (batches,) = stack.batches(epoch=1)
+            losses, _ = stack.differentiate(batches, measured=False)
+            stack.progress.see_losses(losses)
+            stack.move()
     """
 
     def __init__(self, points: Sequence[Config], arrays: Arrays, initial: Sequence[Weights]) -> None:
-        self.config, self._module = points[0], array_module(points[0])
-        self.arrays = arrays = uploaded(arrays, self._module)
-        together = grid_last.suits(self.config, arrays)
-        if together and len(points) == 1:  # see GridLast: it trains beside a copy of itself
-            points, initial = [*points, *points], [*initial, *initial]
-        shapes = {name: (array.shape if array.ndim == 2 else (1, array.size)) for name, array in initial[0].items()}
-        trained, moving = ({n: s for n, s in shapes.items() if is_trained(n) is kind} for kind in (True, False))
-        common = len(points), self.config.dtype, together, self._module
-        parameters = Packed(trained, *common).fill(initial)
+        self.config = points[0]
+        self._module = array_module(self.config)
+        self.arrays = uploaded(arrays, self._module)
+        training = self.config.training
+        together = grid_last.suits(self.config, self.arrays)
+        if together and len(points) == 1:
+            # A single point trains beside a copy of itself, because `GridLast` needs two.
+            points = [*points, *points]
+            initial = [*initial, *initial]
+        self._points = len(points)
+        parameters = self._packed(initial, together, trained=True)
         differences = self.config.gradient == "finite_difference"
-        dtype = np.dtype(np.float64 if differences else self.config.dtype)
-        self.gradient = parameters.like(dtype)
-        updates = self.config.training.epochs * updates_per_epoch(self.config.training, len(arrays.train_inputs))
-        self._clipped = self.gradient.like(dtype) if self.config.training.clipped else None
-        followed = self.gradient if self._clipped is None else self._clipped
-        chosen, schedule = [point.optimizer for point in points], self.config.schedule
-        self.descent = Descent(chosen, self.config.model, schedule, updates, parameters, followed)
+        # Differences of losses are computed in float64, whatever the dtype of the weights.
+        self.gradient = parameters.like(np.float64 if differences else self.config.dtype)
+        # Clipping works on a copy, so that the recorded norm of the gradient is that before clipping.
+        self._clipped: Packed | None = None
+        followed = self.gradient
+        if training.clipped:
+            self._clipped = self.gradient.like(self.gradient.flat.dtype)
+            followed = self._clipped
+        updates = training.epochs * updates_per_epoch(training, len(self.arrays.train_inputs))
+        optimizers = [point.optimizer for point in points]
+        schedule = self.config.schedule
+        self.descent = Descent(optimizers, self.config.model, schedule, updates, parameters, followed)
         self.change = self.descent.change
+        statistics = self._packed(initial, together, trained=False)
         counted = self.config.recording.direction_changes
-        self.progress = Progress(
-            parameters,
-            self.descent.slots,
-            updates=0,
-            diverged_step=np.full(len(points), -1),
-            last_finite_loss=np.full(len(points), np.nan),
-            upwards=parameters.like(np.bool_) if counted else None,
-            direction_changes=parameters.like(np.int64) if counted else None,
-            statistics=Packed(moving, *common).fill(initial) if moving else None,
-            plateau=self.descent.plateau,
-        )
-        self._points, seeds = len(points), [point.seed for point in points]
-        self._seeds = seeds if len(set(seeds)) > 1 else seeds[:1]
-        self._whole: Batch | None = None
+        self.progress = initial_progress(parameters, statistics, self.descent, counted)
         self.penalties: Array | None = None
+        self.stride = 1
         self._together: grid_last.GridLast | None = None
-        adjusted = self.config.training.penalised or self.config.training.clipped
-        self.stride = STRIDE if together and not adjusted and self.descent.plateau is None else 1
         self._single: OneNetwork | None = None
+        seeds = [point.seed for point in points]
+        rows = len(self.arrays.train_inputs)
         if together:
-            inputs = arrays.scaled(arrays.train_inputs)
-            self._together = grid_last.GridLast(self.config, inputs, arrays.train_targets, parameters, self.gradient)
+            inputs = self.arrays.scaled(self.arrays.train_inputs)
+            targets = self.arrays.train_targets
+            self._together = grid_last.GridLast(self.config, inputs, targets, parameters, self.gradient)
+            # `advance` knows neither penalties nor clipping, and a rate that depends on the losses needs every epoch's.
+            if not (training.penalised or training.clipped or self.descent.plateau is not None):
+                self.stride = STRIDE
         elif not differences:
-            rows = len(arrays.train_inputs)
-            most = min(self.config.training.batch_size or rows, rows)
+            most = min(training.batch_size or rows, rows)
             self._single = OneNetwork(self.config, seeds, most, self.progress, self.gradient)
+        # Only the kernel for single networks can leave features out, and only in memory.
+        trimmed = self._single is not None and self._module is np
+        extended = self._single is not None and self._single.extended
+        self._batches = Batches(training.batch_size, self.arrays, seeds, trimmed, extended, self._module)
+
+    def _packed(self, initial: Sequence[Weights], grid_last: bool, trained: bool) -> Packed:
+        """Pack the arrays that are trained by gradient, or the others: moving statistics, if there are any."""
+        shapes = {name: shape for name, shape in shapes_of(initial[0]).items() if is_trained(name) is trained}
+        return Packed(shapes, len(initial), self.config.dtype, grid_last, self._module).fill(initial)
 
     def restore(self, states: Sequence[State]) -> None:
-        """Go on from the states of the points."""
-        self.progress.restore([states[place % len(states)] for place in range(self._points)])
+        """Continue from the states of the points."""
+        # The copy of a single point has no state of its own: the index wraps around.
+        self.progress.restore([states[index % len(states)] for index in range(self._points)])
 
     def batches(self, epoch: int) -> Iterator[Sequence[Batch]]:
-        """The batches of an epoch: one for all points, or one for each where their seeds differ."""
-        size, rows = self.config.training.batch_size, len(self.arrays.train_inputs)
-        if size is None:
-            yield [self._all_rows()]
-            return
-        orders = [self._module.asarray(epoch_order(seed, epoch, rows)) for seed in self._seeds]
-        chosen = [[order[start : start + size] for order in orders] for start in range(0, rows, size)]
-        if self.arrays.features < WIDE or self._module is not np:
-            yield from map(self._take, chosen)
-            return
-        with ThreadPoolExecutor(1) as ahead:  # the next batch is gathered while this one is computed
-            following = ahead.submit(self._take, chosen[0])
-            for places in [*chosen[1:], None]:
-                ready = following.result()
-                if places is not None:
-                    following = ahead.submit(self._take, places)
-                yield ready
-
-    def _take(self, chosen: Sequence[NDArray[np.integer]]) -> list[Batch]:
-        return [self._batch(self.arrays.train_inputs[rows], self.arrays.train_targets[rows]) for rows in chosen]
-
-    def _batch(self, inputs: NDArray[Any], targets: Targets) -> Batch:
-        if self._single is None or self._module is not np:
-            return Batch(self.arrays.scaled(inputs), None, np.empty(0, np.intp), targets)
-        return batch(self.arrays, inputs, targets, self._single.extended)
-
-    def _all_rows(self) -> Batch:
-        """The training rows as one batch, which a full batch needs again and again."""
-        if self._whole is None:
-            self._whole = self._batch(self.arrays.train_inputs, self.arrays.train_targets)
-        return self._whole
+        """Yield the batches of an epoch: one for all points, or one for each point if their seeds differ."""
+        return self._batches.of_epoch(epoch)
 
     def differentiate(self, batches: Sequence[Batch], measured: bool) -> tuple[Array, Measures]:
-        """Put the gradient in its place.
+        """Compute the losses, and write the gradient to `gradient`.
 
         Args:
-            batches: one for all points, or one for each.
-            measured: whether the loss and its companions are asked for, at the weights before the update.
+            batches: one for all points, or one for each point.
+            measured: whether to measure loss, accuracy and error too, at the weights before the update.
 
         Returns:
-            Loss (points,), and what was measured, each (points,).
+            Loss (points,), and the measures, each (points,).
         """
-        losses, found = self._differentiate(batches, measured)
-        training, added = self.config.training, self._penalties()
-        self.penalties = added
-        if added is None:
-            return losses, found
-        parameters = self.progress.parameters
-        if "loss" in found:
-            found["loss"] = found["loss"] + added
-        if self.config.gradient == "finite_difference":  # which has seen it
-            return losses, found
+        losses, measures = self._differentiate(batches, measured)
+        self.penalties = self._penalties()
+        if self.penalties is None:
+            return losses, measures
+        if "loss" in measures:
+            measures["loss"] = measures["loss"] + self.penalties
+        if self.config.gradient == "finite_difference":
+            # Forward differences have the penalty in losses and gradient already.
+            return losses, measures
+        weights = self.progress.parameters.arrays
         for name, gradient in self.gradient.arrays.items():
             if name.endswith("weights"):
-                gradient += penalty_slope(training, parameters.arrays[name])
-        return losses + added, found
+                gradient += penalty_slope(self.config.training, weights[name])
+        return losses + self.penalties, measures
 
     def _penalties(self) -> Array | None:
-        """What is added to the losses at the present weights, (points,); None where there is no penalty."""
+        """Compute the penalties at the present weights, (points,); None without a penalty."""
         training = self.config.training
-        return to_host(penalty(training, self.progress.parameters.by_point())) if training.penalised else None
+        if not training.penalised:
+            return None
+        return to_host(penalty(training, self.progress.parameters.by_point()))
 
     def _differentiate(self, batches: Sequence[Batch], measured: bool) -> tuple[Array, Measures]:
-        """The loss without the penalty, and its gradient."""
+        """Compute losses and gradient, without the penalty unless the gradient is by forward differences."""
         if self._together is not None:
             for call in self._together.program:
                 call()
             return to_host(self._together.losses()), {}
         if self._single is None:
-            config, rows = self.config, batches[0]
-            parameters = self.progress.parameters.arrays
-            step, training = config.finite_difference_step, config.training
-            losses, gradients, sums = forward_differences(
-                config.loss, config.model, parameters, rows.inputs, rows.targets, step, training
-            )
-            for name, gradient in gradients.items():
-                self.gradient.arrays[name][...] = gradient
-            return losses, self._measure(sums, rows.targets) if measured else {}
-        losses, found = np.empty(self._points), []
-        for place in range(self._points):
-            rows = batches[place % len(batches)]
-            losses[place], sums = self._single(place, rows)
+            return self._by_differences(batches[0], measured)
+        losses = np.empty(self._points)
+        measures: list[Measures] = []
+        for index in range(self._points):
+            # One batch for all points, or one for each.
+            rows = batches[index % len(batches)]
+            losses[index], sums = self._single(index, rows)
             if measured:
-                found.append(self._measure(sums[None], rows.targets))
-        return losses, _joined(found)
+                measures.append(self._measure(sums[None], rows.targets))
+        return losses, _joined(measures)
+
+    def _by_differences(self, rows: Batch, measured: bool) -> tuple[Array, Measures]:
+        parameters = self.progress.parameters.arrays
+        losses, gradients, sums = forward_differences(self.config, parameters, rows.inputs, rows.targets)
+        for name, gradient in gradients.items():
+            self.gradient.arrays[name][...] = gradient
+        if not measured:
+            return losses, {}
+        return losses, self._measure(sums, rows.targets)
 
     def move(self) -> None:
         """Turn the gradient into a change, and add it to the weights."""
         progress = self.progress
-        parameters, change = progress.parameters.flat, self.change.flat
+        parameters = progress.parameters.flat
+        change = self.change.flat
         if self._clipped is not None:
-            self._clip(self._clipped)
+            clip(self.config.training, self.gradient, self._clipped)
         self.descent.step(progress.updates + 1)
         if progress.upwards is not None:
             progress.see_signs((change > 0)[None])
         progress.updates += 1
         np.add(parameters, change.astype(parameters.dtype, copy=False), out=parameters)
 
-    def _clip(self, clipped: Packed) -> None:
-        """The gradient with every component between -clip_value and clip_value, then no longer than clip_norm."""
-        value, length = self.config.training.clip_value, self.config.training.clip_norm
-        np.copyto(clipped.flat, self.gradient.flat)
-        if value is not None:
-            np.clip(clipped.flat, -value, value, out=clipped.flat)
-        if length is not None:
-            share = self._module.asarray((length / np.maximum(clipped.norm(), length)).astype(clipped.flat.dtype))
-            clipped.flat *= share if clipped.grid_last else share[:, None]
-
     def advance(self, updates: int) -> None:
-        """Make updates on the whole training rows, where `stride` is above 1.
+        """Make updates on the whole training rows; only for points whose `stride` is above 1.
 
-        The losses are looked at afterwards. Only if one of them was inf or NaN, all of it is done again update by
-        update, to note where that began.
+        The losses are checked afterwards. Only if one of them was inf or NaN, all updates are made again one by one,
+        to note which update was the first with such a loss.
+
+        Raises:
+            ValueError: the points are not computed together.
         """
         if self._together is None:
             raise ValueError("these points are not computed together")
-        program, progress, change = self._together.program, self.progress, self.change.flat
-        bounded = self.config.model.output_activation == "sigmoid"  # then only NaN weights lead to NaN, and they stay
-        parameters, slots = progress.parameters.flat, [slot.flat for slot in progress.slots.values()]
-        before = [array.copy() for array in (parameters, *slots)]
-        signs = None if progress.upwards is None else self._module.empty((updates, *change.shape), np.bool_)
-        errors, squares = self._together.errors, np.empty_like(self._together.errors)
-        seen, zero = np.zeros_like(errors), self._module.zeros((), change.dtype)
-        step = self.descent.step
-        for t, upwards in enumerate(repeat(None, updates) if signs is None else signs, progress.updates + 1):
-            for call in program:
-                call()
-            if not bounded:
-                np.multiply(errors, errors, squares)
-                np.add(seen, squares, seen)
-            step(t)
-            if upwards is not None:
-                np.greater(change, zero, upwards)
-            np.add(parameters, change, parameters)
-        losses = to_host(self._together.losses())
-        finite = np.isfinite(losses) & np.isfinite(to_host(seen.sum(axis=(0, 1))))
+        progress = self.progress
+        moved = [progress.parameters.flat, *(slot.flat for slot in progress.slots.values())]
+        before = [array.copy() for array in moved]
+        signs: NDArray[np.bool_] | None = None
+        if progress.upwards is not None:
+            signs = self._module.empty((updates, *self.change.flat.shape), np.bool_)
+        losses, finite = self._run(self._together, updates, signs)
+        # A point whose divergence has been noted already changes nothing.
         if (finite | (progress.diverged_step >= 0)).all():
             progress.see_losses(losses)
             if signs is not None:
                 progress.see_signs(signs)
             progress.updates += updates
             return
-        for array, kept in zip((parameters, *slots), before, strict=True):
+        for array, kept in zip(moved, before, strict=True):
             array[...] = kept
         for _ in range(updates):
             losses, _ = self.differentiate([], measured=False)
             progress.see_losses(losses)
             self.move()
 
-    def evaluate(self) -> Measures:
-        """Loss and its companions, (points,) each: on the test rows and, with a full batch, on the training rows.
+    def _run(
+        self, together: grid_last.GridLast, updates: int, signs: NDArray[np.bool_] | None
+    ) -> tuple[Array, NDArray[np.bool_]]:
+        """Make updates without looking at any loss.
 
-        Losses have the penalty, which is beside them.
+        Args:
+            together: the networks.
+            updates: how many.
+            signs: receives, for each update, which components of the change are above 0.
+
+        Returns:
+            The losses of the last update (points,), and whether all losses of a point were finite (points,).
         """
-        arrays, added = self.arrays, self._penalties()
-        measures: Measures = {} if added is None else {"weights/penalty": added}
+        # Local names: in a small network the loop's own cost counts.
+        program = together.program
+        step = self.descent.step
+        parameters = self.progress.parameters.flat
+        change = self.change.flat
+        zero = self._module.zeros((), change.dtype)
+        errors = together.errors
+        squares = np.empty_like(errors)
+        seen = np.zeros_like(errors)
+        # Sigmoid outputs are bounded: their loss is NaN only for NaN weights, which stay NaN until the last update.
+        bounded = self.config.model.output_activation == "sigmoid"
+        first = self.progress.updates + 1
+        for t in range(first, first + updates):
+            for call in program:
+                call()
+            if not bounded:
+                # The sum of all squared errors is finite only if each of them was.
+                np.multiply(errors, errors, squares)
+                np.add(seen, squares, seen)
+            step(t)
+            if signs is not None:
+                np.greater(change, zero, signs[t - first])
+            np.add(parameters, change, parameters)
+        losses = to_host(together.losses())
+        finite: NDArray[np.bool_] = np.isfinite(losses) & np.isfinite(to_host(seen.sum(axis=(0, 1))))
+        return losses, finite
+
+    def evaluate(self) -> Measures:
+        """Measure loss, accuracy and error, (points,) each: on test rows, and with a full batch on training rows too.
+
+        The losses include the penalty, which is also returned as a measure of its own.
+        """
+        penalties = self._penalties()
+        measures: Measures = {}
+        if penalties is not None:
+            measures["weights/penalty"] = penalties
         if self.config.training.batch_size is None:
-            whole = self._evaluate([self._all_rows()], added)
+            whole = self._evaluate([self._batches.all_rows()], penalties)
             self.progress.see_losses(whole["loss"])
             measures |= {f"train/{name}": value for name, value in whole.items()}
-        if arrays.test_inputs is not None and arrays.test_targets is not None:
-            inputs, targets = arrays.test_inputs, arrays.test_targets
+        inputs = self.arrays.test_inputs
+        targets = self.arrays.test_targets
+        if inputs is not None and targets is not None:
             blocks = [slice(start, start + EVALUATION_ROWS) for start in range(0, len(inputs), EVALUATION_ROWS)]
-            test = self._evaluate((self._batch(inputs[block], targets[block]) for block in blocks), added)
+            test = self._evaluate((self._batches.of_rows(inputs[block], targets[block]) for block in blocks), penalties)
             measures |= {f"test/{name}": value for name, value in test.items()}
         return measures
 
-    def _evaluate(self, batches: Iterable[Batch], added: Array | None) -> Measures:
+    def _evaluate(self, batches: Iterable[Batch], penalties: Array | None) -> Measures:
+        """Compute the means of the measures over all rows of some batches."""
         totals: Measures = {}
-        rows, parameters = 0, self.progress.parameters.by_point() if self._single is None else {}
-        for some in batches:
-            if self._single is None:
-                measures = self._measure(forward(self.config.model, parameters, some.inputs)[-1], some.targets)
-            else:
-                sums = (self._single.sums(place, some)[None] for place in range(self._points))
-                measures = _joined([self._measure(one, some.targets) for one in sums])
-            for name, value in measures.items():
-                totals[name] = totals.get(name, 0) + value * len(some.inputs)
-            rows += len(some.inputs)
+        rows = 0
+        for one in batches:
+            for name, value in self._measures_of(one).items():
+                totals[name] = totals.get(name, 0) + value * len(one.inputs)
+            rows += len(one.inputs)
         means: Measures = {name: total / rows for name, total in totals.items()}
-        return means if added is None else means | {"loss": means["loss"] + added}
+        if penalties is not None:
+            means["loss"] = means["loss"] + penalties
+        return means
+
+    def _measures_of(self, rows: Batch) -> Measures:
+        if self._single is None:
+            parameters = self.progress.parameters.by_point()
+            return self._measure(forward(self.config.model, parameters, rows.inputs)[-1], rows.targets)
+        sums = (self._single.sums(index, rows)[None] for index in range(self._points))
+        return _joined([self._measure(one, rows.targets) for one in sums])
 
     def _measure(self, sums: Array, targets: Targets) -> Measures:
-        found = measure(self.config.loss, self.config.model.output_activation, sums, targets)
-        return {name: to_host(values) for name, values in found.items()}
+        measures = measure(self.config.loss, self.config.model.output_activation, sums, targets)
+        return {name: to_host(values) for name, values in measures.items()}
 
 
 def _joined(points: Sequence[Measures]) -> Measures:
-    """Measures of single points, (1,) each, as those of a stack."""
-    return {name: np.concatenate([one[name] for one in points]) for name in points[0]} if points else {}
+    """Join measures of single points, (1,) each, to those of a stack."""
+    if not points:
+        return {}
+    return {name: np.concatenate([one[name] for one in points]) for name in points[0]}

@@ -1,4 +1,4 @@
-"""Where a stack of points stands in training: as one, and point by point as arrays that a checkpoint keeps."""
+"""The state of a stack in training: for all points together, and for each point as arrays in a checkpoint."""
 
 from __future__ import annotations
 
@@ -11,25 +11,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.backends.contract import State
-from pipeline.backends.numpy.descent import Plateau
+from pipeline.backends.numpy.descent import Descent, Plateau
 from pipeline.backends.numpy.network import Array
 from pipeline.backends.numpy.packed import Packed
 
 
 @dataclass
 class Progress:
-    """Where a stack stands.
+    """The state of a stack.
 
     Attributes:
-        parameters: the stack.
+        parameters: the stack's weights and biases.
         slots: the optimizer's state, by name.
-        updates: how many updates have been made.
-        diverged_step: (grid,) updates made when the loss first was inf or NaN, -1 where it never was.
+        updates: the number of updates made.
+        diverged_step: (grid,) the number of updates made when the loss first was inf or NaN, -1 if it never was.
         last_finite_loss: (grid,).
-        upwards: for each weight, whether its last update was above 0; None where nobody wants to know.
-        direction_changes: for each weight, how often that changed.
-        statistics: the moving statistics of batch normalization; None where there is none.
-        plateau: of a schedule that goes by the losses.
+        upwards: for each weight, whether its last update was above 0; None if changes of direction are not counted.
+        direction_changes: for each weight, how often the sign of its update changed.
+        statistics: the moving statistics of batch normalization; None without batch normalization.
+        plateau: the state of a schedule that depends on the losses.
     """
 
     parameters: Packed
@@ -42,13 +42,16 @@ class Progress:
     statistics: Packed | None = None
     plateau: Plateau | None = None
 
-    def network(self, place: int) -> dict[str, NDArray[Any]]:
-        """Views of all arrays of one point, by the names and in the order of `initial_weights.array_names`."""
-        trained = self.parameters.network(place)
-        return trained if self.statistics is None else trained | self.statistics.network(place)
+    def network(self, index: int) -> dict[str, NDArray[Any]]:
+        """Return views of all arrays of one point, in the order of `initial_weights.array_names`."""
+        arrays = self.parameters.network(index)
+        if self.statistics is not None:
+            arrays |= self.statistics.network(index)
+        return arrays
 
     def see_losses(self, losses: Array) -> None:
-        """Note at which update a point's loss stops being finite."""
+        """Note at which update the loss of a point stops being finite."""
+        # A sum is finite only if all losses are: the usual case costs one call, because this runs at every update.
         if math.isfinite(losses.sum()) and self.diverged_step.max() < 0:
             self.last_finite_loss = losses
             return
@@ -58,34 +61,36 @@ class Progress:
         self.diverged_step[not_yet & ~going] = self.updates
 
     def see_signs(self, upwards: NDArray[np.bool_]) -> None:
-        """Count the weights whose update's sign differs from the one before.
+        """Count the weights whose update has another sign than the update before.
 
         Args:
             upwards: (updates, *parameters.flat.shape), whether each of the updates after `updates` was above 0.
         """
         if self.upwards is None or self.direction_changes is None:
             return
+        # The first update of all has none before it.
         if self.updates:
             self.direction_changes.flat += upwards[0] != self.upwards.flat
         if len(upwards) > 1:
             self.direction_changes.flat += np.count_nonzero(upwards[1:] != upwards[:-1], axis=0)
         np.copyto(self.upwards.flat, upwards[-1])
 
-    def state_of(self, place: int) -> State:
-        """All of this for one point, as arrays without the grid axis."""
+    def state_of(self, index: int) -> State:
+        """Return the state of one point, as arrays without the grid axis."""
         state: State = {
             "updates": np.asarray(self.updates),
-            "diverged_step": self.diverged_step[place].copy(),
-            "last_finite_loss": np.asarray(self.last_finite_loss[place]),
+            "diverged_step": self.diverged_step[index].copy(),
+            "last_finite_loss": np.asarray(self.last_finite_loss[index]),
         }
         for path, packed in self._packed():
-            state |= {f"{path}/{name}": array for name, array in packed.at(place).items()}
+            state |= {f"{path}/{name}": array for name, array in packed.at(index).items()}
         if self.plateau is not None:
-            state |= {f"plateau/{name}": np.asarray(array[place]) for name, array in vars(self.plateau).items()}
+            state |= {f"plateau/{name}": np.asarray(array[index]) for name, array in vars(self.plateau).items()}
         return state
 
     def restore(self, states: Sequence[State]) -> None:
-        """Go on from the states of single points."""
+        """Continue from the states of single points."""
+        # All points of a stack have made the same number of updates.
         self.updates = int(states[0]["updates"])
         self.diverged_step = np.array([state["diverged_step"] for state in states])
         self.last_finite_loss = np.array([state["last_finite_loss"] for state in states])
@@ -96,6 +101,7 @@ class Progress:
                 setattr(self.plateau, name, np.array([state[f"plateau/{name}"] for state in states]))
 
     def _packed(self) -> Iterator[tuple[str, Packed]]:
+        """Yield all packed arrays with the prefix of their names in a checkpoint."""
         yield "parameters", self.parameters
         for name, slot in self.slots.items():
             yield f"slots/{name}", slot
@@ -104,3 +110,28 @@ class Progress:
             yield "direction_changes", self.direction_changes
         if self.statistics is not None:
             yield "statistics", self.statistics
+
+
+def initial_progress(parameters: Packed, statistics: Packed, descent: Descent, counted: bool) -> Progress:
+    """Return the state of a stack before its first update.
+
+    Args:
+        parameters: the initial weights and biases.
+        statistics: the initial moving statistics; without arrays if the networks have none.
+        descent: has the state of optimizer and schedule.
+        counted: whether changes of direction are counted.
+    """
+    progress = Progress(
+        parameters,
+        descent.slots,
+        updates=0,
+        diverged_step=np.full(parameters.grid, -1),
+        last_finite_loss=np.full(parameters.grid, np.nan),
+        plateau=descent.plateau,
+    )
+    if statistics.arrays:
+        progress.statistics = statistics
+    if counted:
+        progress.upwards = parameters.like(np.bool_)
+        progress.direction_changes = parameters.like(np.int64)
+    return progress

@@ -1,4 +1,4 @@
-"""Training a stack of points."""
+"""Training of a stack of points."""
 
 from __future__ import annotations
 
@@ -31,11 +31,18 @@ def train(
     Args:
         points: their configs.
         arrays: the data.
-        histories: one for each point, filled here; those of a checkpoint hold what was recorded before it.
+        histories: one for each point, filled here; those of a checkpoint contain the records before it.
         report: called at every recorded epoch with the epoch and the smallest training loss.
-        checkpoints: where to begin, and what keeps the states; the result is the same, bit for bit, however often
-            training was stopped and begun again.
-        initial: the weights that each begins from; None: those that its seed draws.
+        checkpoints: the epoch and states to start from, and where states are kept. The result is the same, bit for
+            bit, however often training is stopped and continued.
+        initial: the weights that each point starts from; None: the weights that its seed draws.
+
+    Example:
+        Train one point and print its last metrics::
+
+            history = History()
+            train([config], load(config.data, config.dtype, project), [history], lambda epoch, loss: None)
+            print(history.final())
     """
     if initial is None:
         initial = [draw(p.model, arrays.features, arrays.outputs, p.seed, p.dtype) for p in points]
@@ -44,38 +51,45 @@ def train(
     recorder = Recorder(points, histories, report, checkpoints)
     if recorder.begun:
         stack.restore(recorder.states)
+    # A rate that is too high overflows, which is one of the results: it is recorded as a divergence.
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
         if not recorder.begun:
             record(0, recorder, progress, stack.evaluate())
         for before, epoch in recorder.stops(stack.stride):
             due = recorder.due(epoch)
+            running: Measures = {}
             if stack.stride > 1:
                 stack.advance(epoch - before)
-                running = last_update(stack) if due else {}
+                if due:
+                    running = last_update(stack)
             else:
                 running = _train_epoch(epoch, stack, histories, measured=due)
             if due:
                 measures = running | stack.evaluate()
                 record(epoch, recorder, progress, measures)
                 report(epoch, float(np.min(measures["train/loss"])))
-            recorder.keep(epoch, lambda: [progress.state_of(place) for place in range(len(points))])
+            recorder.keep(epoch, lambda: [progress.state_of(index) for index in range(len(points))])
     recorder.note_seconds()
 
 
 def _train_epoch(epoch: int, stack: Stack, histories: Sequence[History], measured: bool) -> Measures:
-    """One pass over the rows; returns what was measured on the way, (points,) each, when `measured` asks for it."""
-    config, progress, totals = stack.config, stack.progress, Measures()
+    """Train all rows once.
+
+    Returns:
+        If `measured`: the measures of the minibatches and of the last update, each (points,); else none.
+    """
+    config = stack.config
+    progress = stack.progress
+    totals: Measures = {}
     mean_losses = np.zeros(len(progress.diverged_step))
-    on_the_way = measured and config.training.batch_size is not None
+    # A full batch is measured by `evaluate`, after the update and not before it.
+    in_batches = measured and config.training.batch_size is not None
     for batches in stack.batches(epoch):
-        losses, values = stack.differentiate(batches, on_the_way)
+        losses, values = stack.differentiate(batches, in_batches)
         progress.see_losses(losses)
         if config.recording.update_losses:
-            rates, added = stack.descent.rates(progress.updates + 1), stack.penalties
-            for place, history in enumerate(histories):
-                if not history.epochs:
-                    penalty = None if added is None else float(added[place])
-                    note_update(history, progress.updates, float(rates[place]), float(losses[place]), penalty)
+            _note_update(stack, histories, losses)
+        # The last batch may be smaller: means over the rows, not over the batches.
         share = len(batches[0].inputs) / len(stack.arrays.train_inputs)
         mean_losses += losses * share
         for name, value in values.items():
@@ -84,13 +98,21 @@ def _train_epoch(epoch: int, stack: Stack, histories: Sequence[History], measure
         stack.move()
         if epoch <= config.recording.table_epochs:
             _note_first_epochs(epoch, stack, histories, first_weights, losses)
-    measures = totals | last_update(stack) if measured else {}
+    measures: Measures = {}
+    if measured:
+        # Before the end of the epoch, which may reduce the learning rate: the metric is the rate of the last update.
+        measures = totals | last_update(stack)
     stack.descent.end_epoch(mean_losses)
     return measures
 
 
 def last_update(stack: Stack) -> Measures:
-    """Norms of the weights, of the last gradient, of the last change as a share of the weights; its learning rate."""
+    """Measure the last update, (points,) each.
+
+    Returns:
+        The norms of the weights and of the gradient, the norm of the change over that of the weights and, if the
+        schedule is not constant, the learning rate.
+    """
     weights = stack.progress.parameters.norm()
     ratio = stack.change.norm() / weights
     norms = {"gradient_norm": stack.gradient.norm(), "weights/norm": weights, "weights/update_ratio": ratio}
@@ -98,43 +120,69 @@ def last_update(stack: Stack) -> Measures:
 
 
 def record(epoch: int, recorder: Recorder, progress: Progress, measures: Measures, last: bool = False) -> None:
-    """Hand each point its own values; one that has diverged ends here, whatever the others of the stack do.
+    """Record each point's own values. A point that has diverged ends here; the others of its stack continue.
 
     Args:
-        epoch: how many were trained.
+        epoch: the number of epochs trained.
         recorder: of the points.
-        progress: where they stand.
+        progress: their state.
         measures: (points,) each.
-        last: whether they end here though epochs are left.
+        last: whether the points end here although epochs are left.
     """
-    for place in recorder.under_way():
+    for index in recorder.under_way():
         standing = Standing(
-            {name: float(value[place]) for name, value in measures.items()},
-            {name: to_host(array) for name, array in progress.network(place).items()},
-            int(progress.diverged_step[place]),
-            float(progress.last_finite_loss[place]),
+            {name: float(value[index]) for name, value in measures.items()},
+            {name: to_host(array) for name, array in progress.network(index).items()},
+            int(progress.diverged_step[index]),
+            float(progress.last_finite_loss[index]),
         )
-        if recorder.record(epoch, place, standing, last) and progress.direction_changes is not None:
-            counts = progress.direction_changes.at(place)
-            recorder.histories[place].tables["direction_changes"] = direction_change_rows(counts)
+        if recorder.record(epoch, index, standing, last) and progress.direction_changes is not None:
+            counts = progress.direction_changes.at(index)
+            recorder.histories[index].tables["direction_changes"] = direction_change_rows(counts)
+
+
+def _note_update(stack: Stack, histories: Sequence[History], losses: Array) -> None:
+    """Note the losses of the next update, the rates and the penalties in the histories of the points under way."""
+    updates = stack.progress.updates
+    rates = stack.descent.rates(updates + 1)
+    for index, history in enumerate(histories):
+        # A history with epochs has ended.
+        if history.epochs:
+            continue
+        penalty = None
+        if stack.penalties is not None:
+            penalty = float(stack.penalties[index])
+        note_update(history, updates, float(rates[index]), float(losses[index]), penalty)
 
 
 def _note_first_epochs(epoch: int, stack: Stack, histories: Sequence[History], weights: Array, losses: Array) -> None:
-    """The text's table for the first weight: value, loss, loss after the small step, gradient, new value."""
+    """Note a row of the text's table for the first weight: value, loss, loss after the small step, gradient, new value.
+
+    Args:
+        epoch: counted from 1.
+        stack: after the update.
+        histories: of the points.
+        weights: the first weight of each point before the update, (points,).
+        losses: at these weights, (points,).
+    """
     config = stack.config
     if config.gradient != "finite_difference":
         return
     name = "layer_0/weights"
-    for place, history in enumerate(histories):
+    for index, history in enumerate(histories):
         if history.epochs:
             continue
-        weight, gradient = weights[place], float(stack.gradient.arrays[name][place, 0, 0])
+        weight = weights[index]
+        gradient = float(stack.gradient.arrays[name][index, 0, 0])
+        # The change is float64; it is rounded to the dtype of the weights, as `Stack.move` adds it.
+        change = stack.change.arrays[name][index, 0, 0].astype(config.dtype)
         row = {
             "epoch": epoch,
             "weight": float(weight),
-            "loss": float(losses[place]),
-            "loss_after_step": float(losses[place]) + gradient * config.finite_difference_step,
+            "loss": float(losses[index]),
+            # gradient = (loss(w + h) - loss(w)) / h, solved for loss(w + h).
+            "loss_after_step": float(losses[index]) + gradient * config.finite_difference_step,
             "gradient": gradient,
-            "updated_weight": float(weight + stack.change.arrays[name][place, 0, 0].astype(config.dtype)),
+            "updated_weight": float(weight + change),
         }
         history.tables.setdefault("first_epochs", []).append(row)
