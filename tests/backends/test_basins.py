@@ -71,7 +71,7 @@ def test_a_map_of_a_curve_is_read_back_and_a_damaged_one_refused(tmp_path: Path)
     )  # fmt: skip
     assert same(read.history.map_arrays, history.map_arrays)
     assert one.grid is not None
-    with pytest.raises(ValueError, match="a map of 15 rows and 6 columns with other arrays"):
+    with pytest.raises(ValueError, match="expected the arrays of a map of 15 rows and 6 columns, received"):
         basins.check_basins(history.map_arrays | {"end": np.zeros(3)}, one.grid)
 
 

@@ -414,7 +414,7 @@ def test_training_measures_of_minibatches_are_means_over_the_rows(tiny_images: A
 
 def test_evaluation_in_blocks_is_evaluation_in_one(tiny_images: Arrays, monkeypatch: pytest.MonkeyPatch) -> None:
     (whole,) = trained(config(*IMAGES), arrays=tiny_images)
-    monkeypatch.setattr("pipeline.backends.numpy.stack.EVALUATION_ROWS", 5)
+    monkeypatch.setattr("pipeline.backends.numpy.batches.EVALUATION_ROWS", 5)
     (blocks,) = trained(config(*IMAGES), arrays=tiny_images)
     assert blocks.final() == pytest.approx(whole.final(), rel=1e-6)
 

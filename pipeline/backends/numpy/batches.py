@@ -19,6 +19,8 @@ from pipeline.data.arrays import Arrays, epoch_order
 
 # Fewer features are not searched for zeros: the search would cost more than the smaller product saves.
 WIDE = 64
+# Test rows are evaluated in blocks, which bounds the memory of the hidden values.
+EVALUATION_ROWS = 2048
 
 
 class Batch(NamedTuple):
@@ -69,15 +71,17 @@ def batch(arrays: Arrays, inputs: NDArray[Any], targets: Targets, bias: bool) ->
 
 def _nonzero_features(inputs: NDArray[Any]) -> NDArray[np.bool_]:
     """Return which features are not zero in all rows: (features,)."""
+    nonzero: NDArray[np.bool_]
     if inputs.dtype == np.uint8:
         # For bytes the maximum is faster than `any`, and equivalent, because no byte is below 0.
-        nonzero: NDArray[np.bool_] = inputs.max(axis=0) > 0
-        return nonzero
-    return inputs.any(axis=0)
+        nonzero = inputs.max(axis=0) > 0
+    else:
+        nonzero = inputs.any(axis=0)
+    return nonzero
 
 
 class Batches:
-    """The batches of a stack's training rows.
+    """The batches of a stack: its training rows epoch by epoch, and its test rows.
 
     Args:
         size: the number of rows in a batch; None: all rows.
@@ -131,10 +135,20 @@ class Batches:
     def all_rows(self) -> Batch:
         """Return the training rows as one batch. It is made once, because every full-batch update needs it."""
         if self._whole is None:
-            self._whole = self.of_rows(self._arrays.train_inputs, self._arrays.train_targets)
+            self._whole = self._of_rows(self._arrays.train_inputs, self._arrays.train_targets)
         return self._whole
 
-    def of_rows(self, inputs: NDArray[Any], targets: Targets) -> Batch:
+    def of_test_rows(self) -> Iterator[Batch]:
+        """Yield the test rows, if there are any, in blocks."""
+        inputs = self._arrays.test_inputs
+        targets = self._arrays.test_targets
+        if inputs is None or targets is None:
+            return
+        for start in range(0, len(inputs), EVALUATION_ROWS):
+            block = slice(start, start + EVALUATION_ROWS)
+            yield self._of_rows(inputs[block], targets[block])
+
+    def _of_rows(self, inputs: NDArray[Any], targets: Targets) -> Batch:
         """Make a batch of rows of the data set, (rows, features)."""
         if self._trimmed:
             return batch(self._arrays, inputs, targets, self._extended)
@@ -142,4 +156,4 @@ class Batches:
 
     def _gather(self, chosen: Sequence[NDArray[np.integer]]) -> list[Batch]:
         """Make a batch of the chosen rows for each order of the rows."""
-        return [self.of_rows(self._arrays.train_inputs[rows], self._arrays.train_targets[rows]) for rows in chosen]
+        return [self._of_rows(self._arrays.train_inputs[rows], self._arrays.train_targets[rows]) for rows in chosen]

@@ -127,7 +127,7 @@ def forward(model: Model, parameters: Mapping[str, Array], inputs: Array) -> lis
     values = [inputs]
     for layer in range(layers):
         name = f"layer_{layer}"
-        sums = values[-1] @ parameters[f"{name}/weights"]
+        sums: Array = values[-1] @ parameters[f"{name}/weights"]
         if f"{name}/bias" in parameters:
             sums += parameters[f"{name}/bias"]
         if f"{name}/scale" in parameters:

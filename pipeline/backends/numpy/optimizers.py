@@ -1,7 +1,10 @@
-"""Optimizers: from the gradient to the change of the weights.
+"""Optimizers: formulas that turn the gradient into the change of the weights.
 
-The formulas are Keras'. In the docstrings g is the gradient, w the weights, u the change, which is added to them, and t
-the number of the update, counted from 1; long names are knobs.
+The formulas are Keras'. In the docstrings g is the gradient, w are the weights, u is the change that is added to them,
+and t is the number of the update, counted from 1. Long names are knobs. Report pages print the docstrings.
+
+The formulas are computed in place, one ufunc at a time and without temporary arrays: in a small network every
+allocation counts. The order of the operations decides the last bits of the results.
 """
 
 from __future__ import annotations
@@ -14,8 +17,8 @@ import numpy as np
 
 from pipeline.backends.numpy.network import Array
 
+# At index t - 1 the product of 1 - 0.96^i / 2 for i = 1 to t. After 1,000 factors the next ones are 1 in float64.
 NADAM_PRODUCTS = np.cumprod(1 - 0.96 ** np.arange(1, 1001) / 2)
-"""Of 1 - 0.96^i / 2 for i = 1 to t; the later factors are 1 in float64."""
 
 
 class Optimizer(ABC):
@@ -26,15 +29,15 @@ class Optimizer(ABC):
     Args:
         knobs: the hyperparameters by name, without the learning rate.
         rate: the learning rate.
-        state: an array for each of `slots`, changed in place by every update.
+        state: an array for each of `slots`; every update changes it in place.
         change: receives the change of every update, in the shape of the gradient.
-        scratch: of that shape too; overwritten by every update.
+        scratch: in the shape of the gradient; overwritten by every update.
 
     Attributes:
         slots: names of the arrays that are kept from one update to the next.
-        initial_knob: the knob whose value the state holds before the first update; None: it holds 0.
-        minus_rate: the learning rate of the next update, its sign turned. Formulas multiply by it, so that the change
-            goes downhill and needs no subtraction.
+        initial_knob: the knob whose value the state has before the first update; None: the state is 0.
+        minus_rate: the negative learning rate of the next update. Formulas multiply by it, so that the change points
+            downhill without a subtraction.
     """
 
     slots: ClassVar[tuple[str, ...]] = ()
@@ -51,12 +54,12 @@ class Optimizer(ABC):
         self._unscaled = self.minus_rate.copy()
 
     def scale_rate(self, factor: Array) -> None:
-        """Set the rate of the next update to a schedule's factor times the learning rate."""
+        """Set the rate of the next update to the factor of a schedule times the learning rate."""
         np.multiply(self._unscaled, factor, out=self.minus_rate)
 
     @abstractmethod
     def update(self, gradient: Array, weights: Array, t: int) -> None:
-        """Put the change of one update into `change`.
+        """Write the change of one update to `change`.
 
         Args:
             gradient: only read.
@@ -69,6 +72,7 @@ class Sgd(Optimizer):
     """Gradient descent (Cauchy 1847; on minibatches Robbins and Monro 1951): u = -learning_rate * g."""
 
     def update(self, gradient: Array, weights: Array, t: int) -> None:
+        """Write -learning_rate * g."""
         np.multiply(gradient, self.minus_rate, self.change)
 
 
@@ -78,6 +82,7 @@ class Momentum(Optimizer):
     slots = ("velocity",)
 
     def update(self, gradient: Array, weights: Array, t: int) -> None:
+        """Update the velocity, and write it."""
         velocity = self.state["velocity"]
         np.multiply(gradient, self.minus_rate, out=self.change)
         velocity *= self.knobs["momentum"]
@@ -91,10 +96,12 @@ class Nesterov(Optimizer):
     slots = ("velocity",)
 
     def update(self, gradient: Array, weights: Array, t: int) -> None:
+        """Update the velocity, and write momentum * v - learning_rate * g."""
         velocity = self.state["velocity"]
         np.multiply(gradient, self.minus_rate, out=self.change)
         velocity *= self.knobs["momentum"]
         velocity += self.change
+        # With the new v. The weights that Keras keeps are those at which the next gradient is taken.
         np.multiply(velocity, self.knobs["momentum"], out=self.scratch)
         np.add(self.scratch, self.change, out=self.change)
 
@@ -106,6 +113,7 @@ class AdaGrad(Optimizer):
     initial_knob = "initial_accumulator_value"
 
     def update(self, gradient: Array, weights: Array, t: int) -> None:
+        """Add g^2 to the sum of squares, and write the step scaled by its root."""
         squares = self.state["squares"]
         np.multiply(gradient, gradient, out=self.scratch)
         squares += self.scratch
@@ -123,11 +131,13 @@ class AdaDelta(Optimizer):
     slots = ("squares", "steps")
 
     def update(self, gradient: Array, weights: Array, t: int) -> None:
+        """Update both averages of squares, and write the step."""
         squares = self.state["squares"]
         steps = self.state["steps"]
         rho = self.knobs["rho"]
         epsilon = self.knobs["epsilon"]
         _average_square(gradient, squares, rho, self.scratch)
+        # `change` is -s here. The square of s needs no sign, and `minus_rate` turns it at the end.
         np.multiply(_root(steps, epsilon, self.change), gradient, out=self.change)
         self.change /= _root(squares, epsilon, self.scratch)
         _average_square(self.change, steps, rho, self.scratch)
@@ -143,6 +153,7 @@ class RmsProp(Optimizer):
     slots = ("squares", "velocity")
 
     def update(self, gradient: Array, weights: Array, t: int) -> None:
+        """Update the average of squares and the velocity, and write the velocity."""
         squares = self.state["squares"]
         velocity = self.state["velocity"]
         _average_square(gradient, squares, self.knobs["rho"], self.scratch)
@@ -163,26 +174,30 @@ class Adam(Optimizer):
     slots: ClassVar[tuple[str, ...]] = ("m", "v")
 
     def update(self, gradient: Array, weights: Array, t: int) -> None:
+        """Update m and v, and write the step."""
         self._average(gradient)
         self._step(self.state["v"], t)
 
     def _average(self, gradient: Array) -> None:
-        """Let m and v see the gradient."""
+        """Update m and v with the gradient."""
         m = self.state["m"]
         v = self.state["v"]
         difference = self.scratch
+        # m += (g - m) * (1 - beta_1), as Keras; beta_1 * m + (1 - beta_1) * g would round differently.
         np.subtract(gradient, m, out=difference)
         difference *= 1 - self.knobs["beta_1"]
         m += difference
+        # v += (g^2 - v) * (1 - beta_2)
         np.multiply(gradient, gradient, out=difference)
         difference -= v
         difference *= 1 - self.knobs["beta_2"]
         v += difference
 
     def _step(self, v: Array, t: int) -> None:
-        """The change, with the present m and the given v."""
+        """Write the change, with the present m and the given v."""
         root = np.sqrt(v, out=self.scratch)
         root += self.knobs["epsilon"]
+        # The rate with both bias corrections: m and v start at 0, and are too small in the first updates.
         corrected = self.minus_rate * np.sqrt(1 - self.knobs["beta_2"] ** t) / (1 - self.knobs["beta_1"] ** t)
         np.multiply(self.state["m"], corrected, out=self.change)
         self.change /= root
@@ -195,6 +210,7 @@ class AdamW(Adam):
     """
 
     def update(self, gradient: Array, weights: Array, t: int) -> None:
+        """Write Adam's step and the weight decay."""
         super().update(gradient, weights, t)
         np.multiply(weights, self.minus_rate * self.knobs["weight_decay"], out=self.scratch)
         self.change += self.scratch
@@ -206,6 +222,7 @@ class AmsGrad(Adam):
     slots = ("m", "v", "largest_v")
 
     def update(self, gradient: Array, weights: Array, t: int) -> None:
+        """Update m, v and the largest v, and write the step."""
         largest = self.state["largest_v"]
         self._average(gradient)
         np.maximum(largest, self.state["v"], out=largest)
@@ -221,8 +238,10 @@ class Nadam(Adam):
     """
 
     def update(self, gradient: Array, weights: Array, t: int) -> None:
+        """Update m and v, and write the step."""
         self._average(gradient)
         beta_1 = self.knobs["beta_1"]
+        # b_t and b_(t+1) of the docstring, and p_t, in which beta_1^t is factored out of the product.
         now = beta_1 * (1 - 0.96**t / 2)
         following = beta_1 * (1 - 0.96 ** (t + 1) / 2)
         product = beta_1**t * float(NADAM_PRODUCTS[min(t, len(NADAM_PRODUCTS)) - 1])
@@ -236,16 +255,19 @@ class Nadam(Adam):
 
 
 class Lion(Optimizer):
-    """Lion (Chen et al. 2023, algorithm 2): u = -learning_rate * sign(beta_1 * m + (1 - beta_1) * g);
-    m = beta_2 * m + (1 - beta_2) * g.
+    """Lion (Chen et al. 2023, algorithm 2).
+
+    u = -learning_rate * sign(beta_1 * m + (1 - beta_1) * g); m = beta_2 * m + (1 - beta_2) * g.
     """
 
     slots = ("m",)
 
     def update(self, gradient: Array, weights: Array, t: int) -> None:
+        """Write the step, and then update m."""
         m = self.state["m"]
         beta_1 = self.knobs["beta_1"]
         beta_2 = self.knobs["beta_2"]
+        # The change uses the old m; m itself is averaged with another beta afterwards.
         np.multiply(m, beta_1, out=self.change)
         np.multiply(gradient, 1 - beta_1, out=self.scratch)
         self.change += self.scratch
@@ -257,7 +279,7 @@ class Lion(Optimizer):
 
 
 def _average_square(values: Array, squares: Array, rho: Array, scratch: Array) -> None:
-    """A = rho * a + (1 - rho) * values^2."""
+    """Update a running average in place: a = rho * a + (1 - rho) * values^2."""
     np.multiply(values, values, out=scratch)
     scratch *= 1 - rho
     squares *= rho
@@ -265,12 +287,13 @@ def _average_square(values: Array, squares: Array, rho: Array, scratch: Array) -
 
 
 def _root(squares: Array, epsilon: Array, out: Array) -> Array:
-    """sqrt(a + epsilon)."""
+    """Compute sqrt(a + epsilon) in `out`. The epsilon is below the root, as Keras has it for these optimizers."""
     np.add(squares, epsilon, out=out)
     result: Array = np.sqrt(out, out=out)
     return result
 
 
+# The class of each `optimizer.name`.
 OPTIMIZERS: dict[str, type[Optimizer]] = {
     "sgd": Sgd,
     "momentum": Momentum,
@@ -284,4 +307,3 @@ OPTIMIZERS: dict[str, type[Optimizer]] = {
     "nadam": Nadam,
     "lion": Lion,
 }
-"""The class of each `optimizer.name`."""

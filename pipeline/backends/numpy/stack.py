@@ -29,8 +29,6 @@ from pipeline.backends.shared.schedules import updates_per_epoch
 from pipeline.config.schema import Config
 from pipeline.data.arrays import Arrays
 
-# Test rows are evaluated in blocks, which bounds the memory of the hidden values.
-EVALUATION_ROWS = 2048
 # Full-batch epochs in one call of `advance`: enough that checking the losses costs next to nothing, few enough that
 # repeating them, if a loss is not finite, costs little.
 STRIDE = 256
@@ -52,14 +50,6 @@ class Stack:
         penalties: the part of the last update's losses that is a penalty, (points,); None without a penalty.
         descent: turns the gradient into the change.
         stride: how many epochs are best trained in one call of `advance`; 1: they are trained batch by batch.
-
-    Example:
-        One update of all points on the whole training rows::
-
-            (batches,) = stack.batches(epoch=1)
-            losses, _ = stack.differentiate(batches, measured=False)
-            stack.progress.see_losses(losses)
-            stack.move()
     """
 
     def __init__(self, points: Sequence[Config], arrays: Arrays, initial: Sequence[Weights]) -> None:
@@ -283,11 +273,8 @@ class Stack:
             whole = self._evaluate([self._batches.all_rows()], penalties)
             self.progress.see_losses(whole["loss"])
             measures |= {f"train/{name}": value for name, value in whole.items()}
-        inputs = self.arrays.test_inputs
-        targets = self.arrays.test_targets
-        if inputs is not None and targets is not None:
-            blocks = [slice(start, start + EVALUATION_ROWS) for start in range(0, len(inputs), EVALUATION_ROWS)]
-            test = self._evaluate((self._batches.of_rows(inputs[block], targets[block]) for block in blocks), penalties)
+        if self.arrays.test_inputs is not None:
+            test = self._evaluate(self._batches.of_test_rows(), penalties)
             measures |= {f"test/{name}": value for name, value in test.items()}
         return measures
 

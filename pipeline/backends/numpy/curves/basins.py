@@ -1,4 +1,4 @@
-"""A map of a curve: a ball for every pair of a learning rate and a starting place, and the minimum that it ends in."""
+"""A map of a curve: a ball for every pair of learning rate and start, and the minimum that the ball ends in."""
 
 from __future__ import annotations
 
@@ -15,28 +15,31 @@ from pipeline.backends.numpy.curves.shape import curve_of
 from pipeline.config.map_axes import GridAxes
 from pipeline.config.schema import Config
 
+# The number of balls that roll together: few enough for the cache.
 BLOCK_BALLS = 8192
-"""How many balls roll at once: few enough for the cache."""
-UNSETTLED, LOST = -1, -2
+# Values of `minimum` for a ball that rests in no minimum, and for one that has diverged.
+UNSETTLED = -1
+LOST = -2
+# The arrays of such a map: `x` (columns,) and `y` (rows,), the values of the axes; `knobs` (2,), their names; and for
+# each ball (rows, columns)
+#
+# - `minimum`: the index of the minimum that it rests in, from the left; -1 if it rests in none, -2 if it diverged;
+# - `end`: its position; NaN if it has not been trained yet;
+# - `updates`: the number of updates after which it settled or diverged, else the number of all updates.
 Basins = dict[str, NDArray[Any]]
-"""`x` (columns,) and `y` (rows,), the values of the axes; `knobs` (2,), their names; and for each ball (rows, columns)
-
-- `minimum`: which minimum it rests in, from the left; -1 where it rests in none, -2 where it diverged;
-- `end`: where it is; NaN where it has not been trained yet;
-- `updates`: after how many it settled or diverged, else how many there were.
-"""
 
 
 def empty_basins(axes: GridAxes) -> Basins:
-    """A map's arrays before its first ball has rolled."""
-    shape = axes.y.count, axes.x.count
+    """Return the arrays of a map before its first ball has rolled."""
+    shape = (axes.y.count, axes.x.count)
     arrays: Basins = {"x": axes.x.values(), "y": axes.y.values(), "knobs": np.array([a.knob for a in axes.axes])}
     numbers = {"end": np.full(shape, np.nan), "updates": np.full(shape, -1, dtype=np.int64)}
     return arrays | {"minimum": np.full(shape, UNSETTLED, dtype=np.int64)} | numbers
 
 
 def basin_blocks(axes: GridAxes) -> list[NDArray[np.intp]]:
-    """The balls of a map in blocks, as positions row by row."""
+    """Divide the balls of a map into blocks, as positions counted row by row."""
+    # Rounded up, so that no block has more than BLOCK_BALLS.
     return np.array_split(np.arange(axes.points), -(-axes.points // BLOCK_BALLS))
 
 
@@ -46,14 +49,15 @@ def roll_block(config: Config, values: Mapping[str, NDArray[np.float64]], stop: 
     Args:
         config: of the map.
         values: the learning rate and the start of each ball, by knob, (balls,).
-        stop: set when nobody waits for the block any more.
+        stop: set when the block is no longer needed.
 
     Returns:
-        What is kept of each ball, (balls,) each.
+        The numbers of each ball, (balls,) each.
     """
     curve = curve_of(curve_data(config))
     starts = values["balls.start"].astype(config.dtype)
-    rates, updates = values["optimizer.learning_rate"], config.training.epochs
+    rates = values["optimizer.learning_rate"]
+    updates = config.training.epochs
     rolling = Rolling(curve, starts, config.optimizer, rates, config.schedule, updates)
     with np.errstate(all="ignore"):
         for _ in range(updates):
@@ -65,19 +69,21 @@ def roll_block(config: Config, values: Mapping[str, NDArray[np.float64]], stop: 
 
 
 def check_basins(arrays: Mapping[str, NDArray[Any]], axes: GridAxes) -> None:
-    """Make sure that arrays are those of a map of a curve with these axes.
+    """Check that arrays are those of a map of a curve with these axes.
 
     Raises:
-        ValueError: a name, a shape or a type is another.
+        ValueError: a name, a shape or a type differs.
     """
     expected = {name: (array.shape, array.dtype.kind) for name, array in empty_basins(axes).items()}
     received = {name: (array.shape, array.dtype.kind) for name, array in arrays.items()}
     if received != expected:
-        raise ValueError(f"a map of {axes.y.count} rows and {axes.x.count} columns with other arrays: {received}")
+        raise ValueError(
+            f"expected the arrays of a map of {axes.y.count} rows and {axes.x.count} columns, received {received}"
+        )
 
 
 def basin_metrics(arrays: Mapping[str, NDArray[Any]]) -> dict[str, float]:
-    """A map of a curve in numbers: balls, the shares that settled and diverged, and how many minima were found."""
+    """Return the metrics of a map of a curve: balls, shares settled and diverged, and the number of minima found."""
     trained = np.isfinite(arrays["end"])
     count = int(trained.sum())
     values = {"map/points": float(count)}

@@ -1,7 +1,7 @@
-"""Training a point whose data is a curve: all its balls roll at once, one learning rate for all of them.
+"""Training of a point whose data is a curve: all its balls roll at once, with one learning rate.
 
-The run goes on while a ball is left. It has diverged, as a whole, when the last one has; its loss is the mean height of
-those that are left, and so are the other means.
+The run continues until all balls have diverged, which is the divergence of the point. Its loss is the mean height of
+the balls that have not diverged, and the other means are over the same balls.
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ from pipeline.config.expressions import Array
 from pipeline.config.schema import Config
 from pipeline.data.arrays import Arrays
 
+# Up to this many balls, each has metrics of its own.
 FEW = 12
-"""Up to so many balls each is a metric of its own."""
+# The name of the only array of a snapshot: the positions of the balls, (balls,).
 POSITIONS = "balls/x"
-"""The name of the one array of a snapshot: where the balls are, (balls,)."""
 
 
 def curve_data(config: Config) -> CurveData:
-    """The curve of a point's config.
+    """Return the curve of a point's config.
 
     Raises:
-        TypeError: it has none.
+        TypeError: the data is not a curve.
     """
     if not isinstance(config.data, CurveData):
         raise TypeError(f"expected a curve as data, received {config.data.name}")
@@ -34,23 +34,32 @@ def curve_data(config: Config) -> CurveData:
 
 
 def starts(config: Config) -> Array:
-    """Where the balls of a point start, (balls,)."""
-    data, balls = curve_data(config), config.balls
+    """Return the positions that the balls of a point start from, (balls,).
+
+    Raises:
+        ValueError: the config has no balls.
+    """
+    data = curve_data(config)
+    balls = config.balls
     if balls is None:
         raise ValueError("expected a config with balls")
     if balls.starts is not None:
         return np.array(balls.starts, config.dtype)
+    # Drawn in float64 and rounded, so that both dtypes start from the same positions.
     drawn = np.random.default_rng(config.seed).uniform(data.lowest, data.highest, balls.count)
     return drawn.astype(config.dtype)
 
 
 @of_one_point
-def train_balls(config: Config, arrays: Arrays, recorder: Recorder) -> None:
-    """Let the balls of one point roll; the curve stands in the config, and `arrays` are not looked at."""
+def train_balls(config: Config, _arrays: Arrays, recorder: Recorder) -> None:
+    """Let the balls of one point roll. The config contains the curve; `_arrays` are not used."""
     (history,) = recorder.histories
-    curve, first = curve_of(curve_data(config)), starts(config)
-    epochs, rate = config.training.epochs, config.optimizer.learning_rate
+    curve = curve_of(curve_data(config))
+    first = starts(config)
+    rate = config.optimizer.learning_rate
+    epochs = config.training.epochs
     rolling = Rolling(curve, first, config.optimizer, schedule=config.schedule, planned=epochs)
+    # Balls that roll uphill without end overflow, which is one of the results.
     with np.errstate(all="ignore"):
         if recorder.begun:
             rolling.restore(recorder.states[0])
@@ -68,7 +77,7 @@ def train_balls(config: Config, arrays: Arrays, recorder: Recorder) -> None:
 
 
 def _standing(rolling: Rolling, rate: float) -> Standing:
-    """How all balls together stand; the mean height before the last of them diverged is left to the history."""
+    """Return the state of all balls together. `train_balls` adds the last finite loss to the history."""
     positions = {POSITIONS: rolling.x}
     if (rolling.lost >= 0).all():
         return Standing({}, positions, int(rolling.lost.max()), np.nan)
@@ -79,9 +88,11 @@ def _standing(rolling: Rolling, rate: float) -> Standing:
 
 
 def _metrics(rolling: Rolling) -> dict[str, float]:
-    """What is recorded at a step; each ball's own place and height where there are few."""
+    """Return the metrics of an update; if there are few balls, also the position and height of each."""
     heights, slopes = rolling.curve.at(rolling.x)
-    left, resting = rolling.lost < 0, rolling.settled >= 0
+    left = rolling.lost < 0
+    resting = rolling.settled >= 0
+    # Means in float64, also for balls in float32.
     values = {
         "train/loss": float(np.mean(heights[left], dtype=np.float64)),
         "gradient_norm": float(np.mean(np.abs(slopes[left]), dtype=np.float64)),
@@ -97,8 +108,10 @@ def _metrics(rolling: Rolling) -> dict[str, float]:
 
 
 def _table(rolling: Rolling, first: Array) -> list[dict[str, float]]:
-    """A row for each ball: where it started and ended, and how."""
-    outcomes, minimum, ended = rolling.outcomes(), rolling.minimum(), rolling.ended()
+    """Return a row for each ball: its start, its end, and its outcome."""
+    outcomes = rolling.outcomes()
+    minimum = rolling.minimum()
+    ended = rolling.ended()
     return [
         {
             "ball": ball,

@@ -1,16 +1,18 @@
-"""Balls that roll down a curve, all at once: x -= learning_rate * slope(x), or what another optimizer makes of it.
+"""Balls that roll down a curve, all at once: x -= learning_rate * slope(x), or the change of another optimizer.
 
-A ball whose place is inf or NaN, or further from the middle of the curve than `FAR` times its width, has diverged and
-stays where it is. It rests in a minimum while it and its last step are within `NEAR` of the width. How it ends, when it
-does neither, is told from its last step:
+A ball has diverged, and no longer moves, if its position is inf or NaN or further from the middle of the curve than
+`FAR` times the curve's width. It rests in a minimum while its distance from the minimum and its last step are at most
+`NEAR` times the width. The outcome of any other ball depends on its last step:
 
-    swinging    it has overshot: it stands uphill of where it came from, and turns round at the next update
-    stuck       as many updates again at this pace would move it by less than `PACE` of the width; where a schedule
-                has made the rate small, at the pace of the whole rate
+    swinging    it has overshot: it is uphill of its position before, and turns round at the next update
+    stuck       as many updates again at this pace would move it by less than `PACE` times the width; if a schedule
+                has reduced the rate, at the pace of the full rate
     moving      all others
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,32 +25,34 @@ from pipeline.backends.shared.schedules import factors
 from pipeline.config.expressions import Array
 from pipeline.config.optimizer import Constant, Optimizer, Schedule
 
+# Distances as multiples of the width of the curve; see above.
 FAR = 1e6
 NEAR = 1e-3
 PACE = 5e-2
+# The outcomes of a ball. Tables contain the index in this list, so that its order stays as it is.
 OUTCOMES = ("settled", "swinging", "moving", "stuck", "diverged")
-"""How a ball ends; tables hold the index here."""
 SETTLED, SWINGING, MOVING, STUCK, DIVERGED = range(len(OUTCOMES))
 CONSTANT = Constant(name="constant")
 
 
 class Rolling:
-    """Balls on their way.
+    """The state of balls that roll down a curve.
 
     Args:
-        curve: what they roll on.
-        starts: (balls,), in the dtype that they are held in.
+        curve: the curve.
+        starts: (balls,), in the dtype of all computations.
         optimizer: its name and its knobs.
-        rates: the learning rate of each ball, (balls,); None: the optimizer's.
-        schedule: what they are multiplied by at each update; one that does not go by the loss.
+        rates: the learning rate of each ball, (balls,); None: that of the optimizer.
+        schedule: gives the factor of the rates at each update; it must not depend on the loss.
         planned: the number of updates that the schedule is spread over.
 
     Attributes:
-        factors: what the rates are multiplied by, (planned,); None where the schedule is constant.
-        x, change: where they are, and their last step, (balls,).
+        factors: of the rates, (planned,); None if the schedule is constant.
+        x: the positions, (balls,).
+        change: the last step, (balls,).
         updates: the number of updates made.
-        lost: (balls,) the update at which a ball diverged, -1 where it did not.
-        settled: (balls,) the update since which a ball has rested in a minimum, -1 where it does not.
+        lost: (balls,) the update at which a ball diverged, -1 if it has not.
+        settled: (balls,) the update since which a ball has rested in a minimum, -1 if it does not.
     """
 
     def __init__(
@@ -61,8 +65,9 @@ class Rolling:
         planned: int = 0,
     ) -> None:
         dtype = starts.dtype
-        constant = isinstance(schedule, Constant)
-        self.factors = None if constant else factors(schedule, planned).astype(dtype)
+        self.factors: Array | None = None
+        if not isinstance(schedule, Constant):
+            self.factors = factors(schedule, planned).astype(dtype)
         self.curve = curve
         self.x = starts.copy()
         self.change = np.zeros_like(starts)
@@ -77,23 +82,27 @@ class Rolling:
         self._optimizer = formula(knobs, rates.astype(dtype), self._slots, self.change, np.empty_like(starts))
 
     def step(self) -> None:
-        """One update of every ball that has not diverged."""
+        """Update every ball that has not diverged."""
         self.updates += 1
         if self.factors is not None:
             self._optimizer.scale_rate(self.factors[self.updates - 1])
         slopes = np.ascontiguousarray(self.curve.at(self.x).slope)
         self._optimizer.update(slopes, self.x, self.updates)
+        # The optimizer computes a change for all balls; those that have diverged stay where they are.
         self.change[self.lost >= 0] = 0
         moved = self.x + self.change
         middle = (self.curve.lowest + self.curve.highest) / 2
+        # Not `>`: a position that is NaN counts as gone too.
         gone = ~(np.abs(moved - middle) <= FAR * self.curve.width)
         self.lost[gone & (self.lost < 0)] = self.updates
         np.copyto(self.x, moved, where=np.isfinite(moved))
         resting = self._resting()
+        # A ball that leaves a minimum again starts from -1 if it comes back.
         self.settled[~resting] = -1
         self.settled[resting & (self.settled < 0)] = self.updates
 
     def _resting(self) -> NDArray[np.bool_]:
+        """Return whether each ball is near a minimum, and its last step was small."""
         if not len(self.curve.minima):
             return np.zeros(len(self.x), dtype=np.bool_)
         near = NEAR * self.curve.width
@@ -102,35 +111,39 @@ class Rolling:
         return resting
 
     def minimum(self) -> NDArray[np.intp]:
-        """In which minimum each ball rests; -1 where it does not."""
+        """Return the index of the minimum that each ball rests in; -1 if it does not rest."""
         if not len(self.curve.minima):
             return np.full(len(self.x), -1, dtype=np.intp)
         return np.where(self.settled >= 0, self.curve.nearest(self.x), -1)
 
     def outcomes(self) -> NDArray[np.intp]:
-        """How each ball ends: indices into `OUTCOMES`."""
+        """Return the outcome of each ball, as indices into `OUTCOMES`."""
         slopes = self.curve.at(self.x).slope
-        share = 1.0 if self.factors is None else self.factors[self.updates - 1]
+        share: Any = 1.0
+        if self.factors is not None:
+            share = self.factors[self.updates - 1]
+        # The last step over the factor of the rate is the pace at the full rate.
         slow = np.abs(self.change) * self.updates < PACE * self.curve.width * share
+        # A step in the direction of the slope went uphill. The first case that applies decides.
         cases = [self.lost >= 0, self.settled >= 0, slow, np.sign(slopes) == np.sign(self.change)]
         return np.select(cases, [DIVERGED, SETTLED, STUCK, SWINGING], MOVING)
 
     def ended(self) -> NDArray[np.int64]:
-        """After how many updates each ball settled for good or diverged; else the number of updates made."""
+        """Return the update at which each ball diverged or settled for good; else the number of updates made."""
         return np.select([self.lost >= 0, self.settled >= 0], [self.lost, self.settled], self.updates)
 
     def state(self) -> State:
-        """All of this as arrays that a checkpoint keeps."""
+        """Return the state as arrays for a checkpoint."""
         state = {name: array.copy() for name, array in self._arrays().items()}
         return state | {"updates": np.asarray(self.updates)}
 
     def restore(self, state: State) -> None:
-        """Go on from a state."""
+        """Continue from a state."""
         self.updates = int(state["updates"])
         for name, array in self._arrays().items():
             np.copyto(array, state[name])
 
     def _arrays(self) -> State:
-        """All arrays that change from update to update."""
+        """Return all arrays that an update changes, by their names in a checkpoint."""
         slots = {f"slots/{name}": array for name, array in self._slots.items()}
         return {"x": self.x, "change": self.change, "lost": self.lost, "settled": self.settled} | slots

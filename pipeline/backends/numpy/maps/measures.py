@@ -1,13 +1,13 @@
-"""What a map keeps of each of its points, and what the whole map comes to.
+"""The numbers that a map has of each of its points, and the metrics of a whole map.
 
-With l_t the loss before update t over the first loss, a point is *converged* where the loss was finite all the way and
-the mean of its last `LAST` values is below 1. One signed number tells both whether and how fast, after Sohl-Dickstein
+With l_t the loss before update t over the first loss, a point has *converged* if all its losses are finite and the
+mean of the last `LAST` values of l is below 1. One signed number says both whether and how fast, after Sohl-Dickstein
 2024, "The boundary of neural network trainability is fractal" (arXiv:2402.06184):
 
-    measure = + sum over t of l_t      converged: small where the loss fell early
-    measure = - sum over t of 1 / l_t  not converged: small in size where the loss rose early, or became inf or NaN
+    measure = + sum over t of l_t      converged: small if the loss fell early
+    measure = - sum over t of 1 / l_t  not converged: small in size if the loss rose early, or became inf or NaN
 
-Terms that are not finite count 0. As l_0 is 1, no measure lies between -1 and 1.
+Terms that are not finite count as 0. As l_0 is 1, no measure is between -1 and 1.
 """
 
 from __future__ import annotations
@@ -23,85 +23,100 @@ from pipeline.backends.numpy.array_modules import to_host
 from pipeline.backends.numpy.network import Array
 from pipeline.config.map_axes import GridAxes
 
+# The number of losses at the end of training that are averaged.
 LAST = 20
-"""How many losses at the end are averaged."""
+# The number of losses of each point that are added in one call: enough that the call itself costs little.
 TOGETHER = 64
-"""So many losses of each point are added up at a time."""
 NUMBERS = ("first_loss", "final_loss", "last_losses", "sum_of_losses", "measure")
 STEP = "diverged_step"
+# The arrays of a map: `x` (columns,) and `y` (rows,), the values of the axes; `knobs` (2,), their names; and for each
+# point (rows, columns)
+#
+# - `first_loss`, `final_loss`: before the first update, after the last update;
+# - `last_losses`: the mean of the last `LAST` losses;
+# - `sum_of_losses`: the sum of all losses over the first loss;
+# - `measure`: the signed number;
+# - `diverged_step`: the number of updates made when the loss first was inf or NaN, -1 if it never was.
+#
+# Points of a map in training that have not been trained yet are NaN, and -1.
 MapArrays = dict[str, NDArray[Any]]
-"""`x` (columns,) and `y` (rows,), the values of the axes; `knobs` (2,), their names; and for each point (rows, columns)
-
-- `first_loss`, `final_loss`: before the first update, after the last;
-- `last_losses`: the mean of the last `LAST`;
-- `sum_of_losses`: the sum of all losses over the first;
-- `measure`: the signed number;
-- `diverged_step`: how many updates had been made when the loss first was inf or NaN, -1 where it never was.
-
-Of a map in training they hold NaN, and -1, where it has not got yet.
-"""
 
 
 def empty_map(axes: GridAxes) -> MapArrays:
-    """A map's arrays before its first point is trained."""
-    shape = axes.y.count, axes.x.count
+    """Return the arrays of a map before its first point is trained."""
+    shape = (axes.y.count, axes.x.count)
     arrays: MapArrays = {"x": axes.x.values(), "y": axes.y.values(), "knobs": np.array([a.knob for a in axes.axes])}
     return arrays | {name: np.full(shape, np.nan) for name in NUMBERS} | {STEP: np.full(shape, -1, dtype=np.int64)}
 
 
 class Tally:
-    """Takes the losses of a block of points, update by update.
+    """The sums over the losses of a block of points, computed while the points train.
 
     Args:
-        grid: how many points.
-        losses: how many losses each will have.
-        module: whose arrays the losses are; see array_modules.py.
+        grid: the number of points.
+        losses: the number of losses that each point will have.
+        module: NumPy or CuPy, whose arrays the losses are; see array_modules.py.
     """
 
     def __init__(self, grid: int, losses: int, module: ModuleType = np) -> None:
-        self._grid, wide = grid, max(grid, 2)  # a single column NumPy would add up in another order
-        self._taken, self._last_from = 0, max(losses - LAST, 0)
-        self._waiting, self._rows = 0, module.ones((TOGETHER, wide))
+        self._grid = grid
+        # A single column would be added in another order by NumPy, and a point's sums would depend on its block.
+        wide = max(grid, 2)
+        self._last_from = max(losses - LAST, 0)
+        self._added = 0
+        self._waiting = 0
+        self._rows = module.ones((TOGETHER, wide))
         self._diverged_step = module.full(wide, -1, dtype=np.int64)
-        self._first, self._final = module.empty(wide), module.empty(wide)
-        self._sum, self._inverses, self._last = (module.zeros(wide) for _ in range(3))
+        self._first = module.empty(wide)
+        self._final = module.empty(wide)
+        self._sum = module.zeros(wide)
+        self._inverses = module.zeros(wide)
+        self._last = module.zeros(wide)
 
     def see(self, losses: Array) -> None:
         """Take the next loss of each point, (grid,)."""
         self._rows[self._waiting, : self._grid] = losses
         self._waiting += 1
         if self._waiting == TOGETHER:
-            self._take()
+            self._add_waiting()
 
-    def _take(self) -> None:
-        """Add up the losses that wait."""
+    def _add_waiting(self) -> None:
+        """Add the losses that wait to the sums."""
         rows = self._rows[: self._waiting]
         if not len(rows):
             return
-        if not self._taken:
+        if not self._added:
             self._first[...] = rows[0]
-        self._last += rows[max(self._last_from - self._taken, 0) :].sum(axis=0)
+        # The first of these rows is loss number `_added`; an empty slice before the last losses adds 0.
+        self._last += rows[max(self._last_from - self._added, 0) :].sum(axis=0)
         self._final[...] = rows[-1]
-        finite, inverses = np.isfinite(rows), 1 / rows
+        finite = np.isfinite(rows)
+        inverses = 1 / rows
         if not finite.all():
             new = ~finite.all(axis=0) & (self._diverged_step < 0)
-            self._diverged_step[new] = self._taken + finite.argmin(axis=0)[new]
-            rows[~finite] = inverses[~finite] = 0
+            # `argmin` finds the first False, which is the first loss that is not finite.
+            self._diverged_step[new] = self._added + finite.argmin(axis=0)[new]
+            rows[~finite] = 0
+            inverses[~finite] = 0
         self._sum += rows.sum(axis=0)
         self._inverses += inverses.sum(axis=0)
-        self._taken, self._waiting = self._taken + len(rows), 0
+        self._added += len(rows)
+        self._waiting = 0
 
     def arrays(self) -> MapArrays:
-        """What is kept of each point, (grid,) each, in memory."""
-        self._take()
-        scale = np.where(self._first > 0, self._first, 1)  # a network that begins without an error stays there
-        last, total = self._last / (self._taken - self._last_from), self._sum / scale
+        """Return the numbers of each point, (grid,) each, in memory."""
+        self._add_waiting()
+        # A network whose first loss is 0 stays there; a division by 0 would make its measure NaN.
+        scale = np.where(self._first > 0, self._first, 1)
+        last = self._last / (self._added - self._last_from)
+        total = self._sum / scale
         converged = (last < scale) & (self._diverged_step < 0)
         found: MapArrays = {
             "first_loss": self._first,
             "final_loss": self._final,
             "last_losses": last,
             "sum_of_losses": total,
+            # The sum of 1 / l_t is first loss * sum of 1 / loss.
             "measure": np.where(converged, total, -self._inverses * scale),
             STEP: self._diverged_step,
         }
@@ -109,21 +124,23 @@ class Tally:
 
 
 def check_map_arrays(arrays: Mapping[str, NDArray[Any]], axes: GridAxes) -> None:
-    """Make sure that arrays are those of a map with these axes.
+    """Check that arrays are those of a map with these axes.
 
     Raises:
-        ValueError: a name, a shape or a type is another.
+        ValueError: a name, a shape or a type differs.
     """
     expected = {name: (array.shape, array.dtype.kind) for name, array in empty_map(axes).items()}
     received = {name: (array.shape, array.dtype.kind) for name, array in arrays.items()}
     if received != expected:
-        raise ValueError(f"a map of {axes.y.count} rows and {axes.x.count} columns with other arrays: {received}")
+        raise ValueError(
+            f"expected the arrays of a map of {axes.y.count} rows and {axes.x.count} columns, received {received}"
+        )
 
 
 def map_metrics(arrays: Mapping[str, NDArray[Any]]) -> dict[str, float]:
-    """A map in numbers: points trained, the shares that converged and whose loss became inf or NaN, the best point.
+    """Return the metrics of a map: points trained, shares converged and not finite, and the best point.
 
-    The best is the one with the smallest final loss among those that converged; where none did there is none.
+    The best point has the smallest final loss of those that converged; without any, its metrics are left out.
     """
     trained = ~np.isnan(arrays["measure"])
     count = int(trained.sum())
@@ -132,16 +149,19 @@ def map_metrics(arrays: Mapping[str, NDArray[Any]]) -> dict[str, float]:
         return values
     values["map/converged_share"] = float((arrays["measure"] > 0).sum() / count)
     values["map/not_finite_share"] = float((arrays[STEP] >= 0).sum() / count)
-    place = best_place(arrays)
-    if place is not None:
-        values["map/best_loss"] = float(arrays["final_loss"][place])
-        for knob, axis, at in zip(arrays["knobs"].tolist(), ("x", "y"), place[::-1], strict=True):
-            values[f"map/best_{knob.rsplit('.', 1)[-1]}"] = float(arrays[axis][at])
+    best = best_place(arrays)
+    if best is not None:
+        values["map/best_loss"] = float(arrays["final_loss"][best])
+        # A position is (row, column): y comes before x.
+        for knob, axis, index in zip(arrays["knobs"].tolist(), ("x", "y"), best[::-1], strict=True):
+            values[f"map/best_{knob.rsplit('.', 1)[-1]}"] = float(arrays[axis][index])
     return values
 
 
 def best_place(arrays: Mapping[str, NDArray[Any]]) -> tuple[int, int] | None:
-    """Row and column of the smallest final loss among the points that converged; None where none did."""
+    """Return row and column of the smallest final loss among the points that converged; None if none did."""
     losses = np.where(arrays["measure"] > 0, arrays["final_loss"], np.inf)
     row, column = np.unravel_index(int(np.argmin(losses)), losses.shape)
-    return (int(row), int(column)) if np.isfinite(losses[row, column]) else None
+    if not np.isfinite(losses[row, column]):
+        return None
+    return int(row), int(column)

@@ -1,11 +1,11 @@
 """Simulated annealing of small networks, through SciPy.
 
-`dual_annealing` is the generalized simulated annealing of Tsallis and Stariolo (1996) as Xiang et al. (1997) made it
-efficient. At temperature T all weights, and then each alone, are moved by steps from a distribution whose tail is as
-heavy as `visit` says; a step to a loss that is higher by d is taken with probability
-max(0, 1 - (1 - accept) * d / T')^(1 / (1 - accept)), T' = T over the number of the iteration. The temperature falls as
-T = initial_temp * (2^(visit - 1) - 1) / ((1 + t)^(visit - 1) - 1), and where it is below restart_temp_ratio *
-initial_temp the search begins again, hot, from a random place of the box.
+`dual_annealing` is the generalized simulated annealing of Tsallis and Stariolo (1996) in the efficient form of Xiang et
+al. (1997). At temperature T all weights, and then each weight alone, are moved by steps from a distribution whose tail
+is as heavy as `visit` says. A step to a loss that is higher by d is accepted with probability
+max(0, 1 - (1 - accept) * d / T')^(1 / (1 - accept)), where T' is T over the number of the iteration. The temperature
+falls as T = initial_temp * (2^(visit - 1) - 1) / ((1 + t)^(visit - 1) - 1). When it is below restart_temp_ratio *
+initial_temp, the search starts again at the initial temperature, from a random position in the box.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ from pipeline.config.optimizer import Annealing
 from pipeline.config.schema import Config
 from pipeline.data.arrays import Arrays
 
+# SciPy receives this for a loss that is inf or NaN. For inf or NaN it would draw another position without counting it.
 WORST = 1e300
-"""What SciPy is given for a loss that is inf or NaN, where it would draw another place and count it as none."""
 
 
 @of_one_point
 def train(config: Config, arrays: Arrays, recorder: Recorder) -> None:
     """Train the network of one point, in the box w = start + learning_rate * z, |z| <= bound.
 
-    An epoch is two steps for each weight, which is an iteration of SciPy's, but for one step more at each restart;
-    SciPy tells only of new minima, so the steps are counted, and a local search belongs to the steps before it. What is
-    recorded is the best network so far. The seed decides the start and the steps.
+    An epoch is two steps for each weight. That is an iteration of SciPy, which has one more step at each restart. SciPy
+    reports only new minima, so the steps are counted here. A local search belongs to the steps before it. The best
+    network so far is recorded. The seed decides the start and the steps.
 
     Raises:
         ValueError: the optimizer is not `annealing`.
@@ -46,9 +46,14 @@ def train(config: Config, arrays: Arrays, recorder: Recorder) -> None:
 
 
 def _anneal(search: Search, optimizer: Annealing, epochs: int, seed: int) -> None:
-    start, rate = search.start, optimizer.learning_rate
+    """Run SciPy's iterations, one for each epoch, and end each epoch at the best weights so far."""
+    start = search.start
+    rate = optimizer.learning_rate
     box = [(-optimizer.bound, optimizer.bound)] * len(start)
-    best, lowest, steps = start, np.inf, -1  # SciPy looks at the start first
+    best = start
+    lowest = np.inf
+    # SciPy evaluates the start first, which is not a step.
+    steps = -1
 
     def loss(z: Vector) -> float:
         nonlocal best, lowest
@@ -57,21 +62,24 @@ def _anneal(search: Search, optimizer: Annealing, epochs: int, seed: int) -> Non
         if not np.isfinite(found):
             return WORST
         if found < lowest:
-            best, lowest = weights, found
+            best = weights
+            lowest = found
         return found
 
     def step(z: Vector) -> float:
         nonlocal steps
         steps += 1
+        # The first step of an epoch ends the epoch before it.
         if steps > 1 and steps % (2 * len(start)) == 1 and search.epoch < epochs:
             search.reach(best)
         return loss(z)
 
     def loss_and_gradient(z: Vector) -> tuple[float, Vector]:
+        # By the chain rule the derivative with respect to z is rate * dL/dw.
         return loss(z), rate * search.gradient()
 
-    def descend(step: object, z: Vector, **_: object) -> OptimizeResult:
-        """SciPy's local search, with the gradient; its losses are counted as evaluations, not as steps."""
+    def descend(_step: object, z: Vector, **_: object) -> OptimizeResult:
+        """Run SciPy's local search with the gradient, which counts its losses as evaluations, not as steps."""
         return minimize(loss_and_gradient, z, jac=True, method="L-BFGS-B", bounds=box)
 
     dual_annealing(
@@ -88,5 +96,6 @@ def _anneal(search: Search, optimizer: Annealing, epochs: int, seed: int) -> Non
         no_local_search=not optimizer.local_search,
         minimizer_kwargs={"method": descend},
     )
+    # No step follows the last epoch to end it.
     if search.epoch < epochs:
         search.reach(best)

@@ -21,26 +21,30 @@ from pipeline.config.optimizer import AwSgd, Sgd
 from pipeline.config.schema import Config
 from pipeline.data.arrays import Arrays
 
+# Up to this many rows, all of them are measured, and the table `sampling` has the final probability of each.
 FEW_ROWS = 1000
-"""Up to so many rows all are measured, and the table `sampling` has the probability of each at the end."""
 
 
 @of_one_point
 def train(config: Config, arrays: Arrays, recorder: Recorder) -> None:
-    """Train the network of one point; an epoch draws as many rows as there are, with replacement.
+    """Train the network of one point. An epoch draws as many rows as there are, with replacement.
 
-    What decides the rows are numbers from the stream [seed, epoch], one for each, and the distribution at the time.
+    The random stream [seed, epoch] gives one number for each draw. The number and the distribution at that time decide
+    the row.
 
     Raises:
         ValueError: the optimizer is not `aw_sgd`.
     """
-    (history,), optimizer = recorder.histories, config.optimizer
+    (history,) = recorder.histories
+    optimizer = config.optimizer
     if not isinstance(optimizer, AwSgd):
         raise ValueError(f"expected aw_sgd, received {optimizer.name}")
+    # The weighted gradient moves the weights as in plain SGD.
     sgd = Sgd(name="sgd", learning_rate=optimizer.learning_rate, output_learning_rate=None)
     initial = draw(config.model, arrays.features, arrays.outputs, config.seed, config.dtype)
     stack = Stack([config.model_copy(update={"optimizer": sgd})], arrays, [initial])
-    sampling, progress = RowSampling(optimizer, arrays.train_targets), stack.progress
+    sampling = RowSampling(optimizer, arrays.train_targets)
+    progress = stack.progress
     if recorder.begun:
         stack.restore(recorder.states)
         sampling.tau = recorder.states[0]["sampling/tau"].copy()
@@ -51,7 +55,8 @@ def train(config: Config, arrays: Arrays, recorder: Recorder) -> None:
         for _, epoch in recorder.stops():
             measures = _train_epoch(epoch, stack, sampling, config, history)
             if recorder.due(epoch):
-                if few:  # an epoch may have drawn some of them never
+                if few:
+                    # An epoch may not have drawn some of the rows.
                     measures |= _all_rows(stack)
                 measures |= last_update(stack) | stack.evaluate()
                 record(epoch, recorder, progress, measures)
@@ -63,20 +68,31 @@ def train(config: Config, arrays: Arrays, recorder: Recorder) -> None:
 
 
 def _train_epoch(epoch: int, stack: Stack, sampling: RowSampling, point: Config, history: History) -> Measures:
-    """Draw and learn from as many rows as there are; returns what was measured on the way, (1,) each.
+    """Draw as many rows as there are, and train on them batch by batch.
 
-    The measures of the training rows are means over the draws, weighted as the gradients are. `sampling/second_moment`
-    is that of the weighted gradients over that of plain ones drawn uniformly: below 1 the gradient varies less.
+    Returns:
+        Means over the draws of the training measures, weighted like the gradients, (1,) each, and two measures of the
+        distribution. `sampling/second_moment` is the second moment of the weighted gradients over that of unweighted
+        gradients of uniform draws: below 1 the gradient varies less than in plain SGD.
     """
-    config, arrays, progress = stack.config, stack.arrays, stack.progress
-    rows, size = len(arrays.train_inputs), config.training.batch_size or len(arrays.train_inputs)
+    config = stack.config
+    arrays = stack.arrays
+    progress = stack.progress
+    rows = len(arrays.train_inputs)
+    size = config.training.batch_size or rows
+    # A summed loss needs the sum over the drawn rows, other losses the mean.
     summed = config.loss == "half_summed_squared_error"
-    uniform, totals, moments = np.random.default_rng([point.seed, epoch]).random(rows), Measures(), np.zeros(2)
+    uniform = np.random.default_rng([point.seed, epoch]).random(rows)
+    totals: Measures = {}
+    moments = np.zeros(2)
     for start in range(0, rows, size):
         drawn = sampling.draw(uniform[start : start + size])
         counts = sampling.weights(drawn)
-        shares = counts if summed else counts / len(drawn)
-        inputs, targets = arrays.scaled(arrays.train_inputs[drawn]), arrays.train_targets[drawn]
+        shares = counts
+        if not summed:
+            shares = counts / len(drawn)
+        inputs = arrays.scaled(arrays.train_inputs[drawn])
+        targets = arrays.train_targets[drawn]
         parameters = progress.parameters.by_point()
         found = weighted_gradient(config.loss, config.model, parameters, inputs, targets, shares)
         for name, gradient in found.gradients.items():
@@ -87,10 +103,14 @@ def _train_epoch(epoch: int, stack: Stack, sampling: RowSampling, point: Config,
             note_update(history, progress.updates, point.optimizer.learning_rate, float(losses[0]))
         by_row = measure(config.loss, config.model.output_activation, found.sums[:, None], targets[:, None])
         for name, values in by_row.items():
-            batch = len(drawn) if summed and name == "loss" else 1
-            mean = batch * (counts @ values) / counts.sum() * (len(drawn) / rows)
+            total = counts @ values
+            if summed and name == "loss":
+                total = len(drawn) * total
+            mean = total / counts.sum() * (len(drawn) / rows)
             totals[f"train/{name}"] = totals.get(f"train/{name}", np.zeros(1)) + mean
-        moments += counts * counts @ found.squares, counts @ found.squares
+        # Sums over the draws estimate both moments: c^2 |g|^2 that of c g under q, c |g|^2 that of g under p.
+        moments[0] += counts * counts @ found.squares
+        moments[1] += counts @ found.squares
         stack.move()
         sampling.learn(drawn, counts * counts * found.squares)
     totals["sampling/effective_rows"] = np.full(1, sampling.effective_rows())
@@ -99,21 +119,23 @@ def _train_epoch(epoch: int, stack: Stack, sampling: RowSampling, point: Config,
 
 
 def _all_rows(stack: Stack) -> Measures:
-    """The measures of all training rows, (1,) each."""
-    config, arrays, parameters = stack.config, stack.arrays, stack.progress.parameters.by_point()
+    """Measure all training rows, (1,) each."""
+    config = stack.config
+    arrays = stack.arrays
+    parameters = stack.progress.parameters.by_point()
     sums = forward(config.model, parameters, arrays.scaled(arrays.train_inputs))[-1]
     values = measure(config.loss, config.model.output_activation, sums, arrays.train_targets)
     return {f"train/{name}": value for name, value in values.items()}
 
 
 class RowGradients(NamedTuple):
-    """What some rows say of one network.
+    """Losses and gradients of some rows, for one network.
 
     Attributes:
         losses: of each row alone, (rows,).
-        squares: |g_i|^2, the squared length of each row's gradient, (rows,) in float64.
+        squares: |g_i|^2, the squared norm of each row's gradient, (rows,) in float64.
         gradients: sum_i share_i g_i, by name.
-        sums: the last layer's, (rows, outputs).
+        sums: the last layer's sums, (rows, outputs).
     """
 
     losses: Array
@@ -130,29 +152,35 @@ def weighted_gradient(
     targets: Targets,
     shares: NDArray[np.float64],
 ) -> RowGradients:
-    """Backpropagation that gives each row its share, and the length of each row's own gradient.
+    """Compute the weighted sum of the rows' gradients, and the norm of each row's own gradient.
 
-    With a_i what a layer gets of row i, and d_i the derivative of the row's loss by the layer's sums, the row's
-    gradient by the weights is the product a_i d_i^T, whose squared length is |a_i|^2 |d_i|^2, and by the bias d_i. So
-    |g_i|^2 = sum over layers of (|a_i|^2 + 1) |d_i|^2, exactly, and no row's gradient is ever written out.
+    With a_i the input of a layer for row i, and d_i the derivative of the row's loss with respect to the layer's sums,
+    the row's gradient is the product a_i d_i^T for the weights, whose squared norm is |a_i|^2 |d_i|^2, and d_i for the
+    bias. So |g_i|^2 = sum over layers of (|a_i|^2 + 1) |d_i|^2, exactly, without computing any row's gradient.
 
     Args:
-        loss, model: names as in the config.
+        loss: its name in the config.
+        model: of the network.
         parameters: a stack of one network.
-        inputs, targets: (rows, features), and as `losses.loss_and_slope` takes them.
-        shares: what the gradient of each row is multiplied by.
+        inputs: (rows, features).
+        targets: as `losses.loss_and_slope` takes them.
+        shares: the weight of each row's gradient, (rows,).
     """
     first, *others = forward(model, parameters, inputs)
     layers = [first, *(one[0] for one in others)]
-    # To the losses each row is a network of its own that sees one row.
+    # For the losses each row is a network of its own that sees one row.
     losses, slopes = loss_and_slope(loss, model.output_activation, layers[-1][:, None], targets[:, None])
-    delta, weighted = slopes[:, 0], shares.astype(first.dtype)[:, None]
-    squares, gradients = np.zeros(len(inputs)), Parameters()
+    delta = slopes[:, 0]
+    weighted = shares.astype(first.dtype)[:, None]
+    squares = np.zeros(len(inputs))
+    gradients: Parameters = {}
     for layer in reversed(range(len(layers) - 1)):
-        values, scaled = layers[layer], delta * weighted
+        values = layers[layer]
+        scaled = delta * weighted
         gradients[f"layer_{layer}/weights"] = values.T @ scaled
         if model.bias:
             gradients[f"layer_{layer}/bias"] = scaled.sum(axis=0)
+        # `bias` is 1 or 0: without a bias there is no |d_i|^2 of its own.
         squares += (_squared(values) + model.bias) * _squared(delta)
         if layer:
             delta = delta @ parameters[f"layer_{layer}/weights"][0].T * SLOPES[model.hidden_activation](values)
@@ -160,6 +188,6 @@ def weighted_gradient(
 
 
 def _squared(vectors: Array) -> NDArray[np.float64]:
-    """The squared length of each row, in float64."""
+    """Compute the squared norm of each row, in float64."""
     result: NDArray[np.float64] = np.einsum("ij,ij->i", vectors, vectors).astype(np.float64)
     return result

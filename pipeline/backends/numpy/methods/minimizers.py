@@ -1,13 +1,13 @@
 """BFGS and L-BFGS on the full batch, through SciPy.
 
-Both step along -H g, g the gradient, and find the length of the step by a line search that keeps to the strong Wolfe
-conditions. BFGS (Nocedal and Wright 2006, algorithm 6.1 and equation 6.17) learns H from each step s and the change y
-of the gradient on it, H = (I - r s y^T) H (I - r y s^T) + r s s^T with r = 1 / (y^T s); L-BFGS (algorithms 7.4 and 7.5)
-keeps the last `memory` pairs in its place, and scales H anew at each step by s^T y / (y^T y) (equation 7.20).
+Both step along -H g, where g is the gradient, and find the length of the step by a line search with the strong Wolfe
+conditions. BFGS (Nocedal and Wright 2006, algorithm 6.1 and equation 6.17) updates H with each step s and the change y
+of the gradient along it, H = (I - r s y^T) H (I - r y s^T) + r s s^T with r = 1 / (y^T s). L-BFGS (algorithms 7.4 and
+7.5) keeps the last `memory` pairs instead of H, and scales H at each step by s^T y / (y^T y) (equation 7.20).
 
-The learning rate is where H begins, learning_rate * I: the first weights that are tried are those of descent at that
-rate, start - learning_rate * g(start). SciPy begins with a step of length 1 along the gradient, so it is given the loss
-as a function of v, with w = start + |learning_rate * g(start)| * v.
+H starts as learning_rate * I: the first weights that are tried are those of gradient descent at that rate,
+start - learning_rate * g(start). SciPy itself starts with a step of length 1 along the gradient. It is therefore given
+the loss as a function of v, with w = start + |learning_rate * g(start)| * v.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from pipeline.data.arrays import Arrays
 
 @of_one_point
 def train(config: Config, arrays: Arrays, recorder: Recorder) -> None:
-    """Train the network of one point; an epoch is an iteration of SciPy's, a step that was accepted.
+    """Train the network of one point. An epoch is an iteration of SciPy, which is an accepted step.
 
-    Where SciPy ends early the history does, and its table `stopped` says why.
+    If SciPy ends early, the history ends there too, and its table `stopped` has the reason.
 
     Raises:
         ValueError: the optimizer is neither `bfgs` nor `lbfgs`.
@@ -42,6 +42,7 @@ def train(config: Config, arrays: Arrays, recorder: Recorder) -> None:
         search.finish()
     (history,) = recorder.histories
     if history.diverged_step is None and history.epochs < config.training.epochs:
+        # The reason: a gradient below the tolerance is a minimum; above it, the line search found no lower loss.
         largest = float(np.abs(search.gradient()).max())
         row = {"epoch": float(history.epochs), "loss_evaluations": float(search.evaluations)}
         row |= {"largest_gradient": largest, "gradient_tolerance": optimizer.gradient_tolerance}
@@ -49,14 +50,17 @@ def train(config: Config, arrays: Arrays, recorder: Recorder) -> None:
 
 
 def _minimize(search: Search, optimizer: Bfgs | LBfgs, iterations: int) -> None:
-    """SciPy's iterations, as many as there are epochs or until it ends."""
+    """Run one iteration of SciPy for each epoch, or fewer if SciPy ends early."""
     search.loss(search.start)
     norm = float(np.linalg.norm(search.gradient()))
+    # There is no direction to search in if the gradient is 0, infinite or NaN.
     if not 0 < norm < np.inf:
         return
     start = search.start
+    # Limited, so that the scale below neither overflows nor becomes 0.
     length = float(np.clip(optimizer.learning_rate * norm, 1e-150, 1e150))
-    scale = 1 / (length * norm)  # of the loss, so that its gradient by v has length 1 at the start
+    # The loss is scaled so that its gradient with respect to v has length 1 at the start.
+    scale = 1 / (length * norm)
 
     def loss_and_gradient(v: Vector) -> tuple[float, Vector]:
         loss = search.loss(start + length * v)
@@ -65,9 +69,11 @@ def _minimize(search: Search, optimizer: Bfgs | LBfgs, iterations: int) -> None:
     def reach(intermediate_result: OptimizeResult) -> None:
         search.reach(start + length * intermediate_result.x)
 
+    # The scaled gradient is g / |g(start)|, and so is the tolerance.
     options = {"maxiter": iterations, "gtol": optimizer.gradient_tolerance / norm}
     method = "BFGS"
     if isinstance(optimizer, LBfgs):
         method = "L-BFGS-B"
+        # Only the gradient ends the search: neither the number of evaluations nor a small change of the loss.
         options |= {"maxcor": optimizer.memory, "maxfun": np.inf, "ftol": 0.0}
     minimize(loss_and_gradient, np.zeros_like(start), jac=True, method=method, callback=reach, options=options)

@@ -18,37 +18,40 @@ Vector = NDArray[np.float64]
 
 
 class Search:
-    """A network on its way, and what is recorded of it.
+    """A network in training by SciPy, and its record.
 
-    SciPy's own state cannot be put back. A search that was stopped is made again from its start, which gives the same
-    numbers, and records go on where the checkpoint ends; so a checkpoint needs no state.
+    SciPy's own state cannot be restored. A search that was stopped is repeated from its start, which gives the same
+    numbers, and records continue where the checkpoint ends. A checkpoint therefore contains no state.
 
     Args:
         config: of the point.
         arrays: the data.
-        recorder: shown how it goes.
+        recorder: receives the state at the end of each epoch.
 
     Attributes:
-        start: the weights that it begins from.
-        reached: those of the last epoch.
-        evaluations: how many losses were computed.
-        epoch: how many epochs there were.
+        start: the initial weights.
+        reached: the weights at the end of the last epoch.
+        evaluations: the number of losses computed.
+        epoch: the number of epochs completed.
     """
 
     def __init__(self, config: Config, arrays: Arrays, recorder: Recorder) -> None:
         self._recorder = recorder
-        # The stack gives losses and gradients, and moves nothing itself.
+        # The stack computes losses and gradients; its optimizer is never used.
         optimizer = Sgd(name="sgd", learning_rate=1.0, output_learning_rate=None)
         weights = draw(config.model, arrays.features, arrays.outputs, config.seed, config.dtype)
         self._stack = Stack([config.model_copy(update={"optimizer": optimizer})], arrays, [weights])
         (self._rows,) = self._stack.batches(1)
         self.start = self._vector(self._stack.progress.parameters)
-        self.reached, self._seen = self.start, np.full_like(self.start, np.nan)
-        self.evaluations, self.epoch = 0, 0
+        self.reached = self.start
+        # The weights of the last loss. NaN is equal to no weights: there is no loss yet.
+        self._seen = np.full_like(self.start, np.nan)
+        self.evaluations = 0
+        self.epoch = 0
 
     @property
     def lost(self) -> bool:
-        """Whether the loss was inf or NaN at the start: from anywhere else no search goes there."""
+        """Whether the loss was inf or NaN at the start. Later no search accepts such weights."""
         return bool((self._stack.progress.diverged_step >= 0).all())
 
     def begin(self) -> None:
@@ -57,36 +60,41 @@ class Search:
             record(0, self._recorder, self._stack.progress, self._stack.evaluate())
 
     def loss(self, weights: Vector) -> float:
-        """The training loss at some weights; the gradient there is at hand."""
+        """Return the training loss at some weights; the gradient there is computed with it."""
         self.evaluations += 1
         return self._differentiate(weights)
 
     def gradient(self) -> Vector:
-        """The gradient where the loss was asked for last."""
+        """Return the gradient at the weights of the last loss."""
         return self._vector(self._stack.gradient)
 
     def reach(self, weights: Vector) -> None:
-        """Note that an epoch ends at these weights.
+        """End an epoch at these weights.
 
         Raises:
             KeyboardInterrupt: the command was asked to stop.
         """
         self.epoch += 1
-        stack, progress, recorder = self._stack, self._stack.progress, self._recorder
+        stack = self._stack
+        progress = self._stack.progress
+        recorder = self._recorder
+        # A line search may have tried other weights after the ones that it accepts.
         if not np.array_equal(weights, self._seen):
             self._differentiate(weights)
+        # The change of an epoch, computed in the dtype of the weights, so that it is recorded like that of an update.
         before = progress.parameters.like(progress.parameters.flat.dtype)
         self._put(before, self.reached)
         np.subtract(progress.parameters.flat, before.flat, out=stack.change.flat)
         self.reached = weights.copy()
         progress.see_signs((stack.change.flat > 0)[None])
         progress.updates += 1
+        # A repeated search records nothing until it has passed the end of the checkpoint.
         if self.epoch > recorder.begun and recorder.due(self.epoch):
             self._record()
         recorder.keep(max(self.epoch, recorder.begun), lambda: [{}])
 
     def finish(self) -> None:
-        """End the history where the search ended; one that could not make a step ends at epoch 1, where it began."""
+        """End the history at the last epoch, or at epoch 1 with the initial weights if no step was possible."""
         if not self._recorder.ended:
             self.epoch = max(self.epoch, 1)
             self._differentiate(self.reached)
@@ -106,7 +114,16 @@ class Search:
         return float(losses[0])
 
     def _put(self, packed: Packed, weights: Vector) -> None:
-        packed.flat[...] = weights[:, None] if packed.grid_last else weights
+        """Copy the vector to a stack's weights."""
+        if packed.grid_last:
+            # The stack has a copy of its single point beside it; both get the same weights.
+            weights = weights[:, None]
+        packed.flat[...] = weights
 
     def _vector(self, packed: Packed) -> Vector:
-        return (packed.flat[:, 0] if packed.grid_last else packed.flat[0]).astype(np.float64)
+        """Return the numbers of the (first) point as one vector."""
+        points = packed.flat
+        if packed.grid_last:
+            points = points.T
+        vector: Vector = points[0].astype(np.float64)
+        return vector
