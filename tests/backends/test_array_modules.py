@@ -99,14 +99,14 @@ def test_numpy_needs_no_cupy(monkeypatch: pytest.MonkeyPatch) -> None:
     assert array_module(config(*BITS, "backend=keras")) is np
 
 
-def test_a_cupy_that_is_missing_is_told_with_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_cupy_that_is_missing_is_reported_with_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "cupy", None)
     words = r"(?s)but CuPy or a library that it needs cannot be imported.*extra `cuda`.*received: .*cupy.*--extra cuda"
     with pytest.raises(LabError, match=words):
         array_module(config(*BITS, GPU))
 
 
-def test_a_gpu_that_is_missing_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_gpu_that_is_missing_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     device_arrays.install(monkeypatch)
 
     def refuse(shape: object) -> None:
@@ -119,7 +119,7 @@ def test_a_gpu_that_is_missing_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
         array_module(config(*BITS, GPU))
 
 
-def test_a_library_of_cuda_that_is_missing_is_told_with_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_library_of_cuda_that_is_missing_is_reported_with_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     device_arrays.install(monkeypatch)
 
     def fail(*operands: object) -> None:

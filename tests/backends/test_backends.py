@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -106,6 +108,18 @@ def both() -> tuple[Backend, Backend]:
     return get("numpy"), get("keras")
 
 
+ACTIVATIONS_BY_HAND: dict[str, Callable[[Any], Any]] = {
+    "identity": lambda z: z,
+    "sigmoid": lambda z: 1 / (1 + np.exp(-z)),
+    "relu": lambda z: np.where(z > 0, z, 0),
+    "tanh": np.tanh,
+    "leaky_relu": lambda z: np.where(z > 0, z, 0.2 * z),
+    "softplus": lambda z: np.log(1 + np.exp(z)),
+    "gelu": lambda z: z / 2 * (1 + np.vectorize(math.erf)(z / math.sqrt(2))),
+    "softmax": lambda z: np.exp(z) / np.exp(z).sum(axis=1, keepdims=True),
+}
+
+
 def loss_by_hand(
     point: Config,
     weights: Weights,
@@ -131,20 +145,7 @@ def loss_by_hand(
                 mean, variance = values.mean(axis=0), values.var(axis=0)
             values = scale * (values - mean) / np.sqrt(variance + 0.001) + shift
         name = point.model.hidden_activation if layer < layers - 1 else point.model.output_activation
-        if name == "sigmoid":
-            values = 1 / (1 + np.exp(-values))
-        elif name == "relu":
-            values = np.where(values > 0, values, 0)
-        elif name == "tanh":
-            values = np.tanh(values)
-        elif name == "leaky_relu":
-            values = np.where(values > 0, values, 0.2 * values)
-        elif name == "softplus":
-            values = np.log(1 + np.exp(values))
-        elif name == "gelu":
-            values = values / 2 * (1 + np.vectorize(math.erf)(values / math.sqrt(2)))
-        elif name == "softmax":
-            values = np.exp(values) / np.exp(values).sum(axis=1, keepdims=True)
+        values = ACTIVATIONS_BY_HAND[name](values)
     if point.loss == "cross_entropy":
         return float(added - np.log(values[np.arange(len(targets)), targets.astype(int)]).mean())
     squares = (values - targets.astype(float)) ** 2

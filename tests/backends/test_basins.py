@@ -75,7 +75,7 @@ def test_a_map_of_a_curve_is_read_back_and_a_damaged_one_refused(tmp_path: Path)
         basins.check_basins(history.map_arrays | {"end": np.zeros(3)}, one.grid)
 
 
-def test_a_block_that_nobody_waits_for_ends_at_once() -> None:
+def test_a_block_that_is_no_longer_needed_ends_at_once() -> None:
     one, stop = config(*BASINS, "training.epochs=100000"), threading.Event()
     stop.set()
     found = rate_map.train_block(one, load(one.data, one.dtype, Path()), np.arange(4), stop)

@@ -68,5 +68,5 @@ def test_points_are_joined_smoothly_and_go_on_straight() -> None:
     assert found.at(np.zeros(1, np.float32)).value.dtype == np.float32
 
 
-def test_a_place_is_told_to_a_thousandth_of_the_width() -> None:
+def test_a_position_is_formatted_to_a_thousandth_of_the_width() -> None:
     assert [curve("x**2").place(x) for x in (-1e-19, 2.94999, -4.0)] == ["0", "2.95", "-4"]

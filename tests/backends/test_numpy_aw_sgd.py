@@ -132,7 +132,7 @@ def test_the_seed_decides_everything() -> None:
     assert other.tables["sampling"] != first.tables["sampling"]
 
 
-def test_divergence_is_told() -> None:
+def test_divergence_is_reported() -> None:
     (history,) = trained(config(*LINE, "optimizer.learning_rate=1e30"))
     assert history.diverged_step is not None
     assert history.epochs < 1000

@@ -101,8 +101,8 @@ def test_the_gradient_tolerance_ends_it_at_the_first_gradient_within(method: str
     assert short.epochs < whole.epochs
     assert short.series("train/loss")[1].tolist() == whole.series("train/loss")[1][: short.epochs + 1].tolist()
     assert short.tables["stopped"][0]["largest_gradient"] <= 1e-3 < whole.series("gradient_norm")[1][short.epochs - 2]
-    told = diagnose(config(*study), short).evidence
-    assert f"it ended at iteration {short.epochs} of 60, where the gradient is within its tolerance" in told
+    evidence = diagnose(config(*study), short).evidence
+    assert f"it ended at iteration {short.epochs} of 60, where the gradient is within its tolerance" in evidence
 
 
 @both
@@ -114,7 +114,7 @@ def test_a_start_without_a_slope_ends_at_once(method: str) -> None:
 
 
 @both
-def test_a_step_that_leads_nowhere_is_told_with_the_slope_that_is_left(method: str) -> None:
+def test_a_step_that_leads_nowhere_is_reported_with_the_slope_that_is_left(method: str) -> None:
     study = (*LINE, f"optimizer={method}", "optimizer.learning_rate=1e308")
     (history,) = trained(config(*study))
     found = diagnose(config(*study), history)

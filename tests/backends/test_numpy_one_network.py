@@ -6,11 +6,15 @@ Short cuts for pixels and biases change nothing.
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
 
+from pipeline.backends.numpy import one_network
 from pipeline.backends.numpy.batches import WIDE, batch
+from pipeline.backends.numpy.layers import mask
+from pipeline.backends.numpy.network import Array
 from pipeline.backends.numpy.one_network import OneNetwork
 from pipeline.backends.numpy.stack import Stack
 from pipeline.backends.shared.initial_weights import Weights, draw
@@ -145,16 +149,27 @@ def test_a_point_in_a_stack_is_the_point_alone(size: str, tiny_images: Arrays) -
     assert together[0].final() == together[3].final()
 
 
-def test_what_is_left_out_changes_with_the_update_and_the_layer() -> None:
-    point, arrays = config(*IMAGES, "model.dropout=0.5", "model.further_hidden_sizes=[5]"), images("no pixel is dark")
+def test_what_is_left_out_changes_with_the_update_and_the_layer(monkeypatch: pytest.MonkeyPatch) -> None:
+    point = config(*IMAGES, "model.dropout=0.5", "model.further_hidden_sizes=[5]")
+    arrays = images("no pixel is dark")
     points = stack([point], arrays)
-    deep, rows = network(points), batch(arrays, arrays.train_inputs, arrays.train_targets, bias=False)
-    first, again = deep(0, rows)[1], deep(0, rows)[1]
-    assert np.array_equal(first, again)
+    deep = network(points)
+    rows = batch(arrays, arrays.train_inputs, arrays.train_targets, bias=False)
+    drawn: list[Array] = []
+
+    def noted(*arguments: Any) -> Array:
+        drawn.append(mask(*arguments))
+        return drawn[-1]
+
+    monkeypatch.setattr(one_network, "mask", noted)
+    first = deep(0, rows)[1]
+    # Both hidden layers have the same width, so that their masks can be compared.
+    lower, upper = drawn
+    assert lower.shape == upper.shape
+    assert not np.array_equal(lower, upper)
+    assert np.array_equal(first, deep(0, rows)[1])
     points.progress.updates += 1
     assert not np.array_equal(first, deep(0, rows)[1])
-    values = np.ones((6, 5))
-    assert not np.array_equal(deep._mask(0, values, 0.5, 2), deep._mask(0, values, 0.5, 4))
 
 
 def test_idle_pixels_are_looked_for_here_too(tiny_images: Arrays) -> None:

@@ -36,7 +36,9 @@ class Moved:
     """A stack under an optimizer, as training calls it; states are copied, so that two calls can be compared."""
 
     def __init__(self, points: list[Knobs], dtype: str, grid_last: bool = True) -> None:
-        self.points, self.dtype, self.grid_last = points, dtype, grid_last
+        self.points = points
+        self.dtype = dtype
+        self.grid_last = grid_last
 
     def init(self, arrays: Mapping[str, NDArray[Any]]) -> State:
         slots = initial_slots(self.points, self.packed(arrays))
@@ -55,7 +57,7 @@ class Moved:
     def update(
         self, gradients: Mapping[str, NDArray[Any]], state: State, weights: Mapping[str, NDArray[Any]] | None = None
     ) -> tuple[Parameters, State]:
-        """The change of the weights, which are 0 where nothing is said, and the state after it."""
+        """Return the change of the weights, which are 0 by default, and the state after it."""
         gradient, change = self.filled(gradients), self.packed(gradients)
         stack = self.packed(gradients) if weights is None else self.filled(weights)
         before = gradient.flat.copy(), stack.flat.copy()
@@ -75,7 +77,7 @@ def build(points: list[Knobs], dtype: str) -> Moved:
 
 
 def path(points: list[Knobs], slope: Slope, start: float, steps: int) -> list[list[float]]:
-    """Where one weight goes in each point of a stack."""
+    """Return the values of one weight after each step, for each point of a stack."""
     optimizer = build(points, "float64")
     weights: Parameters = {"w": np.full((len(points), 1, 1), start)}
     state = optimizer.init(weights)
@@ -88,12 +90,17 @@ def path(points: list[Knobs], slope: Slope, start: float, steps: int) -> list[li
     return [list(column) for column in zip(*visited, strict=True)]
 
 
+# The loops below and the stacks that they are compared with start from this weight.
+START = -1.0
+
+
 def curve(w: float) -> float:
-    """Slope of a curve that is no parabola."""
+    """Slope of a curve that is not a parabola."""
     return 2 * (w - 3) + math.sin(3 * w)
 
 
-def sgd_by_hand(slope: Slope, w: float, steps: int, rate: float) -> list[float]:
+def sgd_by_hand(slope: Slope, steps: int, rate: float) -> list[float]:
+    w = START
     visited = []
     for _ in range(steps):
         w = w - rate * slope(w)
@@ -101,8 +108,9 @@ def sgd_by_hand(slope: Slope, w: float, steps: int, rate: float) -> list[float]:
     return visited
 
 
-def momentum_by_hand(slope: Slope, w: float, steps: int, rate: float, kept: float) -> list[float]:
+def momentum_by_hand(slope: Slope, steps: int, rate: float, kept: float) -> list[float]:
     """Polyak's heavy ball: w_(t+1) = w_t - rate * slope(w_t) + kept * (w_t - w_(t-1))."""
+    w = START
     before, visited = w, []
     for _ in range(steps):
         w, before = w - rate * slope(w) + kept * (w - before), w
@@ -110,8 +118,9 @@ def momentum_by_hand(slope: Slope, w: float, steps: int, rate: float, kept: floa
     return visited
 
 
-def nesterov_by_hand(slope: Slope, w: float, steps: int, rate: float, kept: float) -> list[float]:
-    """Sutskever et al. (2013), equations 3 and 4; what is returned is the place where the next slope is taken."""
+def nesterov_by_hand(slope: Slope, steps: int, rate: float, kept: float) -> list[float]:
+    """Sutskever et al. (2013), equations 3 and 4; the weights returned are those at which the next slope is taken."""
+    w = START
     velocity, visited = 0.0, []
     for _ in range(steps):
         velocity = kept * velocity - rate * slope(w + kept * velocity)
@@ -120,8 +129,9 @@ def nesterov_by_hand(slope: Slope, w: float, steps: int, rate: float, kept: floa
     return visited
 
 
-def adam_by_hand(slope: Slope, w: float, steps: int, rate: float, b1: float, b2: float, eps: float) -> list[float]:
+def adam_by_hand(slope: Slope, steps: int, rate: float, b1: float, b2: float, eps: float) -> list[float]:
     """Kingma and Ba (2015), algorithm 1 in the order of its section 2's last paragraph."""
+    w = START
     mean = square = 0.0
     visited = []
     for t in range(1, steps + 1):
@@ -133,8 +143,9 @@ def adam_by_hand(slope: Slope, w: float, steps: int, rate: float, b1: float, b2:
     return visited
 
 
-def adagrad_by_hand(slope: Slope, w: float, steps: int, rate: float, start: float, eps: float) -> list[float]:
+def adagrad_by_hand(slope: Slope, steps: int, rate: float, start: float, eps: float) -> list[float]:
     """Duchi, Hazan and Singer (2011), with the diagonal of G."""
+    w = START
     square, visited = start, []
     for _ in range(steps):
         g = slope(w)
@@ -144,8 +155,9 @@ def adagrad_by_hand(slope: Slope, w: float, steps: int, rate: float, start: floa
     return visited
 
 
-def adadelta_by_hand(slope: Slope, w: float, steps: int, rate: float, rho: float, eps: float) -> list[float]:
+def adadelta_by_hand(slope: Slope, steps: int, rate: float, rho: float, eps: float) -> list[float]:
     """Zeiler (2012), algorithm 1."""
+    w = START
     square = moved = 0.0
     visited = []
     for _ in range(steps):
@@ -158,10 +170,9 @@ def adadelta_by_hand(slope: Slope, w: float, steps: int, rate: float, rho: float
     return visited
 
 
-def rmsprop_by_hand(
-    slope: Slope, w: float, steps: int, rate: float, rho: float, kept: float, eps: float
-) -> list[float]:
+def rmsprop_by_hand(slope: Slope, steps: int, rate: float, rho: float, kept: float, eps: float) -> list[float]:
     """Tieleman and Hinton (2012), lecture 6.5, its step into a heavy ball's velocity."""
+    w = START
     square = velocity = 0.0
     visited = []
     for _ in range(steps):
@@ -173,8 +184,9 @@ def rmsprop_by_hand(
     return visited
 
 
-def adamw_by_hand(slope: Slope, w: float, steps: int, rate: float, decay: float) -> list[float]:
+def adamw_by_hand(slope: Slope, steps: int, rate: float, decay: float) -> list[float]:
     """Loshchilov and Hutter (2019), algorithm 2, the decay first; betas 0.9 and 0.999, epsilon 1e-7."""
+    w = START
     mean = square = 0.0
     visited = []
     for t in range(1, steps + 1):
@@ -187,8 +199,9 @@ def adamw_by_hand(slope: Slope, w: float, steps: int, rate: float, decay: float)
     return visited
 
 
-def amsgrad_by_hand(slope: Slope, w: float, steps: int, rate: float, b2: float) -> list[float]:
+def amsgrad_by_hand(slope: Slope, steps: int, rate: float, b2: float) -> list[float]:
     """Reddi, Kale and Kumar (2018), algorithm 2, with Adam's corrections in the rate; beta_1 0.9, epsilon 1e-7."""
+    w = START
     mean = square = largest = 0.0
     visited = []
     for t in range(1, steps + 1):
@@ -201,8 +214,9 @@ def amsgrad_by_hand(slope: Slope, w: float, steps: int, rate: float, b2: float) 
     return visited
 
 
-def nadam_by_hand(slope: Slope, w: float, steps: int, rate: float, b1: float, b2: float) -> list[float]:
+def nadam_by_hand(slope: Slope, steps: int, rate: float, b1: float, b2: float) -> list[float]:
     """Dozat (2016), algorithm 2, with the schedule of its section 2.3: beta_1 * (1 - 0.5 * 0.96^t); epsilon 1e-7."""
+    w = START
     mean = square = 0.0
     product, visited = 1.0, []
     for t in range(1, steps + 1):
@@ -217,8 +231,9 @@ def nadam_by_hand(slope: Slope, w: float, steps: int, rate: float, b1: float, b2
     return visited
 
 
-def lion_by_hand(slope: Slope, w: float, steps: int, rate: float, b1: float, b2: float) -> list[float]:
+def lion_by_hand(slope: Slope, steps: int, rate: float, b1: float, b2: float) -> list[float]:
     """Chen et al. (2023), algorithm 2, without weight decay."""
+    w = START
     mean, visited = 0.0, []
     for _ in range(steps):
         g = slope(w)
@@ -232,32 +247,33 @@ RATES = [0.003, 0.02, 0.3]
 
 
 def test_sgd() -> None:
-    found = path([knobs("sgd", rate) for rate in RATES], curve, -1.0, 50)
+    found = path([knobs("sgd", rate) for rate in RATES], curve, START, 50)
     for rate, own in zip(RATES, found, strict=True):
-        assert own == pytest.approx(sgd_by_hand(curve, -1.0, 50, rate), rel=1e-10)
+        assert own == pytest.approx(sgd_by_hand(curve, 50, rate), rel=1e-10)
 
 
 @pytest.mark.parametrize("kept", [0.0, 0.5, 0.9])
 def test_momentum(kept: float) -> None:
-    found = path([knobs("momentum", rate, momentum=kept) for rate in RATES[:2]], curve, -1.0, 50)
+    found = path([knobs("momentum", rate, momentum=kept) for rate in RATES[:2]], curve, START, 50)
     for rate, own in zip(RATES, found, strict=False):
-        assert own == pytest.approx(momentum_by_hand(curve, -1.0, 50, rate, kept), rel=1e-9)
+        assert own == pytest.approx(momentum_by_hand(curve, 50, rate, kept), rel=1e-9)
 
 
 @pytest.mark.parametrize("kept", [0.0, 0.5, 0.9])
 def test_nesterov(kept: float) -> None:
-    found = path([knobs("nesterov", rate, momentum=kept) for rate in RATES[:2]], curve, -1.0, 50)
+    found = path([knobs("nesterov", rate, momentum=kept) for rate in RATES[:2]], curve, START, 50)
     for rate, own in zip(RATES, found, strict=False):
-        assert own == pytest.approx(nesterov_by_hand(curve, -1.0, 50, rate, kept), rel=1e-9)
+        assert own == pytest.approx(nesterov_by_hand(curve, 50, rate, kept), rel=1e-9)
 
 
 @pytest.mark.parametrize(("b1", "b2", "eps"), [(0.9, 0.999, 1e-7), (0.5, 0.9, 1e-2), (0.0, 0.0, 1e-3)])
 def test_adam(b1: float, b2: float, eps: float) -> None:
-    found = path([knobs("adam", rate, beta_1=b1, beta_2=b2, epsilon=eps) for rate in RATES], curve, -1.0, 50)
+    found = path([knobs("adam", rate, beta_1=b1, beta_2=b2, epsilon=eps) for rate in RATES], curve, START, 50)
     for rate, own in zip(RATES, found, strict=True):
-        assert own == pytest.approx(adam_by_hand(curve, -1.0, 50, rate, b1, b2, eps), rel=1e-9)
+        assert own == pytest.approx(adam_by_hand(curve, 50, rate, b1, b2, eps), rel=1e-9)
 
 
+# For each optimizer some knobs, its formula as a loop over one weight, and the knobs in that loop's order.
 BY_HAND: dict[str, tuple[dict[str, float], Callable[..., list[float]], tuple[float, ...]]] = {
     "adagrad": ({"initial_accumulator_value": 0.3, "epsilon": 1e-3}, adagrad_by_hand, (0.3, 1e-3)),
     "adadelta": ({"rho": 0.8, "epsilon": 1e-3}, adadelta_by_hand, (0.8, 1e-3)),
@@ -267,20 +283,19 @@ BY_HAND: dict[str, tuple[dict[str, float], Callable[..., list[float]], tuple[flo
     "nadam": ({"beta_1": 0.8, "beta_2": 0.95}, nadam_by_hand, (0.8, 0.95)),
     "lion": ({"beta_1": 0.8, "beta_2": 0.95}, lion_by_hand, (0.8, 0.95)),
 }
-"""For each optimizer some knobs, its formula as a loop over one weight, and the knobs in that loop's order."""
 
 
 @pytest.mark.parametrize("name", BY_HAND)
 def test_the_formulas_as_their_papers_have_them(name: str) -> None:
     changed, by_hand, values = BY_HAND[name]
-    found = path([knobs(name, rate, **changed) for rate in RATES], curve, -1.0, 50)
+    found = path([knobs(name, rate, **changed) for rate in RATES], curve, START, 50)
     for rate, own in zip(RATES, found, strict=True):
-        assert own == pytest.approx(by_hand(curve, -1.0, 50, rate, *values), rel=1e-9)
+        assert own == pytest.approx(by_hand(curve, 50, rate, *values), rel=1e-9)
 
 
 def test_nadams_momentum_after_a_thousand_updates() -> None:
-    found = path([knobs("nadam", 0.003, beta_1=0.999)], curve, -1.0, 1100)[0]
-    assert found == pytest.approx(nadam_by_hand(curve, -1.0, 1100, 0.003, 0.999, 0.999), rel=1e-6)
+    found = path([knobs("nadam", 0.003, beta_1=0.999)], curve, START, 1100)[0]
+    assert found == pytest.approx(nadam_by_hand(curve, 1100, 0.003, 0.999, 0.999), rel=1e-6)
 
 
 def test_momentum_and_nesterov_differ() -> None:
@@ -291,13 +306,13 @@ def test_momentum_and_nesterov_differ() -> None:
 
 NAMES = list(OPTIMIZERS)
 NUMBERS = st.floats(-1e6, 1e6).filter(lambda x: x == 0 or abs(x) > 1e-6)
+# The values that a knob may have; knobs that are missing here are shares.
 DRAWN = {
     "learning_rate": st.floats(1e-6, 1e3),
     "epsilon": st.floats(1e-8, 1),
     "initial_accumulator_value": st.floats(0, 10),
     "weight_decay": st.floats(0, 0.1),
 }
-"""What a knob may be; the others are shares."""
 
 
 @st.composite
@@ -318,7 +333,7 @@ def settings(draw: st.DrawFn) -> tuple[list[Knobs], list[Parameters]]:
 
 
 @given(settings())
-def test_the_place_of_the_grid_axis_in_memory_changes_nothing(setting: tuple[list[Knobs], list[Parameters]]) -> None:
+def test_the_position_of_the_grid_axis_in_memory_changes_nothing(setting: tuple[list[Knobs], list[Parameters]]) -> None:
     points, steps = setting
     one, other = Moved(points, "float64", grid_last=True), Moved(points, "float64", grid_last=False)
     state, own = one.init(steps[0]), other.init(steps[0])

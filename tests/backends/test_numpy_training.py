@@ -288,7 +288,7 @@ def divergence_by_hand(rate: float) -> tuple[int, float]:
 
 
 @pytest.mark.parametrize("every", [1, 7, 1000])
-def test_divergence_is_told_with_its_update_and_the_last_finite_loss(every: int) -> None:
+def test_divergence_is_reported_with_its_update_and_the_last_finite_loss(every: int) -> None:
     study = ("experiment=line_y2x", "gradient=backpropagation", "dtype=float64", f"recording.metrics_every={every}")
     rates = (0.3, 1.0, 50.0)
     points = [config(*study, f"optimizer.learning_rate={rate}") for rate in rates]
@@ -456,17 +456,22 @@ def test_norms_are_those_of_the_last_update() -> None:
     assert history.final()["gradient_norm"] == pytest.approx(moved / 0.5, rel=1e-9)
 
 
-def test_the_report_is_told_every_recorded_epoch() -> None:
-    told: list[tuple[int, float]] = []
+def test_the_report_is_called_at_every_recorded_epoch() -> None:
+    reported: list[tuple[int, float]] = []
     point = config("experiment=line_y2x", "training.epochs=20", "recording.metrics_every=10")
     better = point.model_copy(update={"optimizer": point.optimizer.model_copy(update={"learning_rate": 0.05})})
     data = np.array([[1], [2], [3], [4]], np.float32)
     histories = [History(), History()]
-    train([point, better], Arrays(data, 2 * data, None, None, 1, {}), histories, lambda e, loss: told.append((e, loss)))
+    train(
+        [point, better],
+        Arrays(data, 2 * data, None, None, 1, {}),
+        histories,
+        lambda e, loss: reported.append((e, loss)),
+    )
     steps = histories[0].series("train/loss")[0].tolist()
-    assert [epoch for epoch, _ in told] == steps[1:]
+    assert [epoch for epoch, _ in reported] == steps[1:]
     lowest = np.minimum(histories[0].series("train/loss")[1], histories[1].series("train/loss")[1])
-    assert [loss for _, loss in told] == pytest.approx(lowest[1:].tolist(), rel=1e-12)
+    assert [loss for _, loss in reported] == pytest.approx(lowest[1:].tolist(), rel=1e-12)
 
 
 @pytest.mark.parametrize("study", ["three_bits", "line_y2x"])

@@ -163,7 +163,7 @@ def test_what_was_stopped_goes_on_with_the_next_block_and_ends_in_the_same_map(
     assert history.epochs == whole.epochs == 60
 
 
-def test_a_block_that_nobody_waits_for_ends_at_once() -> None:
+def test_a_block_that_is_no_longer_needed_ends_at_once() -> None:
     one, stop = map_config("training.epochs=100000"), threading.Event()
     stop.set()
     arrays = load(one.data, one.dtype, Path())
@@ -217,7 +217,7 @@ def test_a_command_that_is_stopped_goes_on_and_leaves_the_same_folder(
     assert points[0].outcome.final == points[1].outcome.final
 
 
-def test_a_damaged_map_is_told_and_trained_again(
+def test_a_damaged_map_is_reported_and_trained_again(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], without_mlflow: None
 ) -> None:
     requests = [(map_config(), ["experiment=trainability_map"])]
