@@ -21,7 +21,7 @@ from hydra.core.override_parser.types import Override
 from hydra.core.utils import JobReturn, configure_log, filter_overrides, run_job, setup_globals
 from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
-from omegaconf import DictConfig, open_dict
+from omegaconf import DictConfig, open_dict, read_write
 
 from pipeline.system.errors import LabError
 
@@ -55,7 +55,11 @@ class StackedLauncher(Launcher):
         train_all = getattr(self.command, "train_all", None)
         tasks: Sequence[TaskFunction] = [self.task_function] * len(configs)
         if train_all is not None:
-            # All points are trained now. The jobs below only return what is known already.
+            # Hydra sets up the log of a job when it starts; here all points are trained before their jobs start.
+            with read_write(self.config.hydra.runtime), open_dict(self.config.hydra.runtime):
+                self.config.hydra.runtime.output_dir = str(self.config.hydra.sweep.dir)
+            configure_log(self.config.hydra.job_logging, self.config.hydra.verbose)
+            # The jobs below only return what is known already.
             tasks = [_replay(result) for result in self.train(train_all, configs)]
         returns = []
         for config, task, overrides in zip(configs, tasks, job_overrides, strict=True):

@@ -9,6 +9,7 @@ whichever source they come from.
 from __future__ import annotations
 
 import hashlib
+import logging
 import sys
 import time
 from pathlib import Path
@@ -23,6 +24,9 @@ from pipeline.system import cli
 from pipeline.system.errors import LabError
 from pipeline.system.files import explained, file_sha256, scratch_beside, written_whole
 from pipeline.system.project import PROJECT
+
+# Run as a command, __name__ is __main__, which is not below `pipeline`.
+log = logging.getLogger("pipeline.fetch")
 
 
 def fetch(data: IdxData, project: Path) -> Path:
@@ -130,7 +134,7 @@ def _from_sources(data: IdxData, parent: Path) -> dict[str, bytes]:
                 if problem:
                     raise SourceError(problem)
         except SourceError as error:
-            print(f"  not used: {error}", file=sys.stderr, flush=True)
+            log.warning(f"  not used: {error}")
             reasons.append(f"  {source.kind} {source.location}: {error}")
         else:
             return contents

@@ -9,6 +9,7 @@ KILLED.
 
 from __future__ import annotations
 
+import logging
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -29,6 +30,9 @@ from pipeline.system.project import PROJECT, store_root
 from pipeline.system.wording import some
 from pipeline.tracking.sync.points import Attempt
 from pipeline.tracking.sync.sweep import Sync
+
+# Run as a command, __name__ is __main__, which is not below `pipeline`.
+log = logging.getLogger("pipeline.rebuild")
 
 # How many of the points that cannot be read a message names.
 SOME = 10
@@ -120,8 +124,8 @@ def _complete_points(root: Path, points: Mapping[str, SweepPoint]) -> dict[str, 
             found[signature] = _Found(attempt, backend)
     if unread:
         names = some([*unread], SOME)
-        print(f"left out: {len(unread)} points of .points/ that cannot be read: {names}", file=sys.stderr)
-        print(f"the first: {next(iter(unread.values()))}", file=sys.stderr, flush=True)
+        log.warning(f"left out: {len(unread)} points of .points/ that cannot be read: {names}")
+        log.warning(f"the first: {next(iter(unread.values()))}")
     return found
 
 

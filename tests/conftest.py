@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import logging
 import os
 import shutil
 import sys
@@ -16,6 +17,7 @@ from hypothesis import settings
 from matplotlib import get_cachedir
 
 from pipeline.data.arrays import Arrays
+from pipeline.system.terminal import TerminalHandler
 from tests.support.once import copy_of_the_project, made_once
 
 os.environ["MPLBACKEND"] = "Agg"
@@ -49,6 +51,15 @@ def streams_stay_open() -> None:
     """Keep TensorFlow's logging handler from closing the stream that pytest captures when Hydra sets up logging."""
     if "absl.logging" in sys.modules:
         sys.modules["absl.logging"].get_absl_handler().python_handler.stream = sys.__stderr__
+
+
+@pytest.fixture(autouse=True)
+def messages_are_shown() -> None:
+    """Set up the log as conf/hydra/job_logging/terminal.yaml does, for tests that call what a command calls."""
+    logger = logging.getLogger("pipeline")
+    logger.handlers = [TerminalHandler()]
+    logger.setLevel(logging.INFO)
+    logger.propagate = False
 
 
 @pytest.fixture(scope="session")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import sys
+import logging
 import time
 import uuid
 from collections import Counter
@@ -19,6 +19,8 @@ from pipeline.points.point import Point
 from pipeline.points.reading import Run, read_own_point, read_run, signed_in
 from pipeline.system.errors import DamagedError, LabError
 from pipeline.system.files import readable
+
+log = logging.getLogger(__name__)
 
 State = Literal["to run", "to continue", "done", "training", "complete", "failed", "killed"]
 
@@ -129,7 +131,7 @@ class Job:
                         raise ValueError("signed.json belongs to another point")
                     self.checkpoint = self.folder.resume()
             except DamagedError as error:
-                print(f"{self.name} starts again: its checkpoint cannot be read ({error.received})", file=sys.stderr)
+                log.warning(f"{self.name} starts again: its checkpoint cannot be read ({error.received})")
                 restart = True
 
         attempt = uuid.uuid4().hex

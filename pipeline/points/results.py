@@ -10,8 +10,8 @@ was cut short, or that named only some of the stages, leaves the other results o
 from __future__ import annotations
 
 import json
+import logging
 import shutil
-import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -29,6 +29,8 @@ from pipeline.points.sweep_record import SweepRecord, read_sweep, sweep_folder, 
 from pipeline.system.errors import DamagedError, LabError
 from pipeline.system.files import explained, readable, write_sums, written_whole
 from pipeline.system.wording import some
+
+log = logging.getLogger(__name__)
 
 LOCK = "dvc.lock"
 # How many missing folders a message names.
@@ -238,7 +240,7 @@ def warn_about_missing(project: Path, results: Path) -> None:
             f"left out: {len(missing)} of {len(locked)} results folders that {LOCK} names are missing: {names}",
             fix="dvc pull fetches those that a remote has; dvc repro trains the others",
         )
-        print(warning, file=sys.stderr, flush=True)
+        log.warning(warning)
 
 
 @contextmanager

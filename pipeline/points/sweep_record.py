@@ -7,8 +7,8 @@ plots/          figures over all points
 from __future__ import annotations
 
 import json
+import logging
 import re
-import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +20,8 @@ from pipeline.config.schema import Tracking
 from pipeline.points.point import POINTS, Point, folder_name
 from pipeline.system.errors import DamagedError
 from pipeline.system.files import explained, readable, short_hash, write_file
+
+log = logging.getLogger(__name__)
 
 SWEEPS = POINTS / ".sweeps"
 # A name that is safe to join to a path: it cannot lead out of the parent folder, which `pipeline.remove` relies on.
@@ -195,7 +197,7 @@ def earlier_sweep(folder: Path) -> SweepRecord | None:
     try:
         return read_sweep(folder)
     except DamagedError as error:
-        print(f"left out: {error}", file=sys.stderr, flush=True)
+        log.warning(f"left out: {error}")
         return None
 
 

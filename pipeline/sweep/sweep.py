@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import logging
 import subprocess
-import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -37,6 +37,8 @@ from pipeline.tracking.sync.points import attempts
 from pipeline.tracking.sync.process import SyncProcess
 from pipeline.tracking.sync.sweep import Sync
 from pipeline.tracking.sync.thread import SyncThread
+
+log = logging.getLogger(__name__)
 
 # How many of the points that failed with the same error are named.
 MOST_NAMED = 3
@@ -110,7 +112,7 @@ class Sweep:
         for job in fresh:
             self._look(job)
         if fresh:
-            print(f"{self.name}: {summary(fresh, len(asked) - len(fresh))}", file=sys.stderr, flush=True)
+            log.info(f"{self.name}: {summary(fresh, len(asked) - len(fresh))}")
         if not self.first.dry_run:
             left = [job for job in fresh if job.state not in ("done", "failed")]
             if self._engine is None:
@@ -150,7 +152,7 @@ class Sweep:
         unsent = self._sync.unsent()
         if unsent is not None:
             # Only a notice: every point is on disk, and the next command sends what is missing.
-            print(unsent, file=sys.stderr, flush=True)
+            log.warning(unsent)
         if problems:
             raise LabError("\n".join(dict.fromkeys(problems)))
 
@@ -158,7 +160,7 @@ class Sweep:
         """Find out what an earlier command left of a point, and report what cannot be used."""
         job.look()
         if job.error is not None and job.state != "failed":
-            print(f"{job.name} is trained again. {job.error}", file=sys.stderr)
+            log.warning(f"{job.name} is trained again. {job.error}")
         if self.first.force and job.state != "to run":
             job.state = "to run"
 

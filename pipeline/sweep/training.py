@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import sys
+import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -28,6 +28,8 @@ from pipeline.system.project import store_root
 from pipeline.system.signals import put_off
 from pipeline.system.terminal import TrainingProgress
 from pipeline.system.wording import some
+
+log = logging.getLogger(__name__)
 
 # How long to wait before looking again whether another command has released a point.
 POLL_SECONDS = 0.5
@@ -127,7 +129,7 @@ class StackTraining:
                 if not reported:
                     reported = True
                     names = some([job.name for job in left], MOST_NAMED)
-                    print(f"waiting for {len(left)} points that another command trains: {names}", file=sys.stderr)
+                    log.info(f"waiting for {len(left)} points that another command trains: {names}")
                 time.sleep(POLL_SECONDS)
 
     def _train_mine(self, jobs: Sequence[Job]) -> None:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 import time
 
 from tqdm import tqdm
+
+log = logging.getLogger(__name__)
 
 # A log of a night's training stays readable, and a short training still shows that it moves.
 SECONDS_BETWEEN_LINES = 5.0
@@ -36,7 +39,7 @@ class TrainingProgress:
         start = f"{label}: {epochs} {unit}s"
         if begun:
             start += f", going on after {begun}"
-        print(start, file=sys.stderr, flush=True)
+        log.info(start)
 
     def __call__(self, epoch: int, loss: float | None = None) -> None:
         """Show that `epoch` is done, with the smallest training loss of the points where there is one."""
@@ -54,7 +57,7 @@ class TrainingProgress:
         line = f"{self.label}: {self.unit} {epoch}/{self.epochs}"
         if loss is not None:
             line += f" loss {loss:.4g}"
-        print(line, file=sys.stderr, flush=True)
+        log.info(line)
 
     def close(self) -> None:
         """End the bar, or print how long the stack took. Only the first call has an effect."""
@@ -65,11 +68,17 @@ class TrainingProgress:
             self.bar.close()
         else:
             seconds = time.monotonic() - self.started
-            print(f"{self.label}: {seconds:.1f} s", file=sys.stderr, flush=True)
+            log.info(f"{self.label}: {seconds:.1f} s")
 
 
-def notice(text: str) -> None:
-    """Print a message on stderr, above the bar if there is one."""
-    # A plain print would write into the line of the bar.
-    tqdm.write(text, file=sys.stderr)
-    sys.stderr.flush()
+class TerminalHandler(logging.Handler):
+    """Writes log records to stderr, above the bar if there is one. conf/hydra/job_logging/terminal.yaml uses it.
+
+    The stream is looked up for each record, so that a redirected stderr is followed.
+    """
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write one record. A closed stderr raises OSError, as `print` would."""
+        # A plain print would write into the line of the bar.
+        tqdm.write(self.format(record), file=sys.stderr)
+        sys.stderr.flush()

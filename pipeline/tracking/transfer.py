@@ -8,8 +8,8 @@ alternating between `checkpoint/0.zip` and `checkpoint/1.zip`, so that one of th
 
 from __future__ import annotations
 
+import logging
 import shutil
-import sys
 import tempfile
 import time
 import zipfile
@@ -25,6 +25,8 @@ from pipeline.system.errors import DamagedError, LabError
 from pipeline.system.files import SUMS, explained, named_files, readable, written, written_whole
 from pipeline.system.formats import stored_members
 from pipeline.tracking.tracker import Tracker
+
+log = logging.getLogger(__name__)
 
 # The folder of checkpoints among the artifacts of a run.
 FOLDER = "checkpoint"
@@ -219,7 +221,7 @@ def _unpack(packed: Path, signature: str) -> tuple[int, Path] | None:
             if sorted(contents) != sorted(SENT):
                 raise ValueError(f"it holds {', '.join(contents)}")
     except DamagedError as error:
-        print(f"left out: {error}", file=sys.stderr, flush=True)
+        log.warning(f"left out: {error}")
         return None
     with explained(folder):
         folder.mkdir(exist_ok=True)
@@ -244,5 +246,5 @@ def _epoch(folder: Path) -> int:
         with readable(f"The checkpoint {file}", expected="one that training wrote", fix=""):
             return read_checkpoint(file).epoch
     except DamagedError as error:
-        print(f"left out: {error}", file=sys.stderr, flush=True)
+        log.warning(f"left out: {error}")
         return 0

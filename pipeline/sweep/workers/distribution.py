@@ -6,7 +6,7 @@ them. Workers write points to a disk that all machines share, or return them thr
 
 from __future__ import annotations
 
-import sys
+import logging
 import time
 from collections.abc import Sequence
 from contextlib import suppress
@@ -26,6 +26,8 @@ from pipeline.system.errors import EngineError, LabError
 # It imports MLflow, which is needed here only for nodes without a shared disk.
 if TYPE_CHECKING:
     from pipeline.tracking.tracker import Tracker
+
+log = logging.getLogger(__name__)
 
 # How often units are handed out in all, where the engine loses some of them.
 ATTEMPTS = 3
@@ -87,7 +89,7 @@ class Distribution:
     def _fetch_earlier(self, jobs: Sequence[Job]) -> None:
         """Fetch what workers have sent to MLflow whose command was killed."""
         for error in self._fetch([job for job in jobs if not job.config.force]).values():
-            print(error, file=sys.stderr, flush=True)
+            log.warning(error)
         for job in jobs:
             self._settle(job, {})
 
@@ -102,7 +104,7 @@ class Distribution:
             left = [job for job in left if job.state not in ("complete", "failed")]
             if left and attempt + 1 < ATTEMPTS:
                 why = problem or "Their workers were stopped."
-                print(f"{len(left)} points are handed out again. {why}", file=sys.stderr, flush=True)
+                log.warning(f"{len(left)} points are handed out again. {why}")
         for job in left:
             job.fail(problem or _lost(job, self._engine))
 
@@ -115,7 +117,7 @@ class Distribution:
         packed = self._pack(jobs)
         plural = "s" if len(packed) > 1 else ""
         which = f"{len(packed)} unit{plural} for {self._engine.workers} workers"
-        print(f"{self._sweep.name}: {len(jobs)} points in {which}, by {self._engine.name}", file=sys.stderr, flush=True)
+        log.info(f"{self._sweep.name}: {len(jobs)} points in {which}, by {self._engine.name}")
         reports: dict[str, dict[str, Any]] = {}
         problem = None
         try:

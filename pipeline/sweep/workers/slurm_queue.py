@@ -7,11 +7,13 @@ does not list has ended.
 
 from __future__ import annotations
 
+import logging
 import subprocess
-import sys
 import time
 
 from submitit.slurm.slurm import SlurmInfoWatcher, SlurmJob
+
+log = logging.getLogger(__name__)
 
 # The longest time between two questions. Apart from this, submitit looks for the results of jobs each second.
 SECONDS = 15
@@ -54,7 +56,7 @@ def cancel_jobs() -> None:
         return
     done = subprocess.run(["scancel", "--quiet", *open_jobs], check=False)  # noqa: S607 - the cluster's own
     if done.returncode == 0:
-        print(f"waiting for {len(open_jobs)} jobs to keep a checkpoint and end", file=sys.stderr, flush=True)
+        log.info(f"waiting for {len(open_jobs)} jobs to keep a checkpoint and end")
         # Until they end, the jobs write to MLflow. What this command writes there about the end of their runs must
         # come after that.
         give_up = time.monotonic() + END_SECONDS

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import sys
+import logging
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -14,6 +14,8 @@ from pipeline.sweep.training import POLL_SECONDS
 from pipeline.system.errors import LabError
 from pipeline.system.files import written
 from pipeline.system.terminal import TrainingProgress
+
+log = logging.getLogger(__name__)
 
 
 @contextmanager
@@ -28,7 +30,7 @@ def locked(jobs: Sequence[Job]) -> Iterator[None]:
                 while not job.folder.lock():
                     if not waiting:
                         waiting = True
-                        print(f"waiting for points that another command trains: {job.name} ...", file=sys.stderr)
+                        log.info(f"waiting for points that another command trains: {job.name} ...")
                     time.sleep(POLL_SECONDS)
                 held.append(job)
                 # The state of the job was read before it was locked, and may be out of date.

@@ -6,9 +6,9 @@ This runs in a process that an engine has started, on this machine or another on
 from __future__ import annotations
 
 import functools
+import logging
 import os
 import platform
-import sys
 import threading
 import time
 from collections.abc import Sequence
@@ -33,6 +33,8 @@ from pipeline.tracking.sync.sweep import Sync
 from pipeline.tracking.sync.thread import SyncThread
 from pipeline.tracking.tracker import Tracker
 from pipeline.tracking.transfer import fetch_checkpoint
+
+log = logging.getLogger(__name__)
 
 # How often a worker looks whether the process that started it still runs.
 PARENT_SECONDS = 1.0
@@ -161,7 +163,7 @@ class _Worker:
                         job.folder.unlock()
         except LabError as error:
             # Without a checkpoint a point trains from the beginning, which costs only time.
-            print(f"the checkpoints of other nodes cannot be fetched. {error}", file=sys.stderr, flush=True)
+            log.warning(f"the checkpoints of other nodes cannot be fetched. {error}")
 
     def _start(self) -> None:
         self.sync.add(attempts(self.jobs))

@@ -7,6 +7,7 @@ priority, and ends as soon as its input is closed.
 from __future__ import annotations
 
 import json
+import logging
 import queue
 import signal
 import subprocess
@@ -23,12 +24,13 @@ from pipeline.system.errors import LabError
 from pipeline.system.processes import owner
 from pipeline.system.project import PROJECT
 from pipeline.system.signals import SIGNALS
-from pipeline.system.terminal import notice
 
 # These import everything that training needs, and the process must start before that.
 if TYPE_CHECKING:
     from pipeline.points.sweep_record import SweepRecord
     from pipeline.tracking.sync.points import Attempt
+
+log = logging.getLogger(__name__)
 
 
 def launch(first: Config) -> subprocess.Popen[bytes] | None:
@@ -145,7 +147,7 @@ class SyncProcess:
         for line in self._process.stdout or ():
             message = json.loads(line)
             if "notice" in message:
-                notice(message["notice"])
+                log.warning(message["notice"])
             else:
                 self._answer = message
                 return

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Callable, Iterable
 
 from pipeline.points.sweep_record import SweepRecord
 from pipeline.system.errors import LabError
-from pipeline.system.terminal import notice
 from pipeline.tracking.models import list_packages
 from pipeline.tracking.sync.points import Attempt
 from pipeline.tracking.sync.process import incomplete
 from pipeline.tracking.sync.sweep import Sync
+
+log = logging.getLogger(__name__)
 
 # How long between two looks at the disk, and how long until the next try after MLflow has failed.
 SYNC_SECONDS = 2.0
@@ -32,7 +34,7 @@ class SyncThread:
         error: why the last try failed; None where it succeeded.
     """
 
-    def __init__(self, sync: Sync, notify: Callable[[str], None] = notice) -> None:
+    def __init__(self, sync: Sync, notify: Callable[[str], None] = log.warning) -> None:
         self.sync = sync
         self.notify = notify
         self.error: LabError | None = None
