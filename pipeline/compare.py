@@ -101,7 +101,7 @@ def _point_columns(point: Point) -> dict[str, Any]:
         "points_in_stack": outcome.points_in_stack,
     }
     columns |= {f"diagnosis/{name}": value for name, value in diagnosis.values.items()}
-    # Sorted, as the order of metrics depends on the point, and the columns must not depend on which point is first.
+    # Sorted, as points record their metrics in different orders.
     columns |= {f"best/{name}": value for name, value in sorted(outcome.best.items())}
     columns |= {f"final/{name}": value for name, value in sorted(outcome.final.items())}
     return columns
