@@ -1,1 +1,1 @@
-"""Figures that know no study."""
+"""Figures and images, without any knowledge of studies."""

@@ -1,7 +1,7 @@
-"""Figures as PNG files, with margins as wide as what stands in them.
+"""Save figures as PNG files, with axes as large as the text around them allows.
 
-matplotlib's constrained layout measures a figure twice and draws it once before it is saved; here it is measured once
-and drawn once. The result is the same to a pixel or two.
+matplotlib's constrained layout measures a figure twice and draws it once before it is saved. Here a figure is measured
+once and drawn once. The result is the same to a pixel or two.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ if TYPE_CHECKING:
     from matplotlib.backend_bases import RendererBase
     from matplotlib.figure import Figure
 
+# Space around each of the axes and the title.
 PAD_INCHES = 3 / 72
-"""Room around each panel and the title."""
 
 
 def write_png(file: Path, figure: Figure) -> None:
-    """Arrange the panels of a figure, draw it, and write it as PNG, whole or not at all.
+    """Arrange a figure and write it as a PNG file, completely or not at all.
 
     Raises:
         OSError: the file cannot be written.
@@ -36,65 +36,82 @@ def write_png(file: Path, figure: Figure) -> None:
 
 
 def save_png(figure: Figure, stream: Path | IO[bytes]) -> None:
-    """Arrange the panels of a figure, draw it, and save it as PNG."""
+    """Arrange a figure and save it as PNG."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from PIL import Image
 
     canvas = FigureCanvasAgg(figure)
     arrange(figure, canvas.get_renderer())  # type: ignore[no-untyped-call]
     canvas.draw()  # type: ignore[no-untyped-call]
+    # PIL writes the pixels, because Figure.savefig would measure and draw everything again. Nothing is transparent,
+    # so the fourth channel is dropped.
     pixels = np.asarray(canvas.buffer_rgba())[..., :3]  # type: ignore[no-untyped-call]
     Image.fromarray(np.ascontiguousarray(pixels)).save(stream, "PNG", compress_level=4, dpi=(figure.dpi, figure.dpi))
 
 
 def arrange(figure: Figure, renderer: RendererBase) -> None:
-    """Give the panels of a grid one size, as large as titles, labels and ticks around them leave room for.
+    """Give all axes of a grid the same size, as large as their titles, labels and ticks allow.
 
     Axes that were placed by hand stay where they are.
     """
-    placed = [(axes, place) for axes in figure.axes if (place := axes.get_subplotspec()) is not None]
-    if not placed:
+    cells = [(ax, cell) for ax in figure.axes if (cell := ax.get_subplotspec()) is not None]
+    if not cells:
         return
-    grid = placed[0][1].get_gridspec()
+    grid = cells[0][1].get_gridspec()
     pad = PAD_INCHES * figure.dpi
     size = figure.get_size_inches() * figure.dpi
+    # The space that text needs on each side of a column or a row, pixels.
     left, right = np.full((2, grid.ncols), pad)
     top, bottom = np.full((2, grid.nrows), pad)
-    for axes, place in placed:
-        for axis in (axes.xaxis, axes.yaxis):
-            if not axis.get_label_text():
-                axis.set_label_coords(0, 0)  # matplotlib measures all ticks to place a label, even one without text
-        tight = axes.get_tightbbox(renderer, for_layout_only=True) if axes.get_visible() else None
-        if tight is not None:
-            row, column = place.rowspan.start, place.colspan.start
-            left[column] = max(left[column], axes.bbox.x0 - tight.x0 + pad)
-            right[column] = max(right[column], tight.x1 - axes.bbox.x1 + pad)
-            top[row] = max(top[row], tight.y1 - axes.bbox.y1 + pad)
-            bottom[row] = max(bottom[row], axes.bbox.y0 - tight.y0 + pad)
-            for axis in (axes.xaxis, axes.yaxis):
-                if axis.get_label_text():
-                    _keep_label(figure, axes, axis)
+    for ax, cell in cells:
+        _skip_empty_labels(ax)
+        if not ax.get_visible():
+            continue
+        tight = ax.get_tightbbox(renderer, for_layout_only=True)
+        if tight is None:
+            continue
+        row = cell.rowspan.start
+        column = cell.colspan.start
+        left[column] = max(left[column], ax.bbox.x0 - tight.x0 + pad)
+        right[column] = max(right[column], tight.x1 - ax.bbox.x1 + pad)
+        top[row] = max(top[row], tight.y1 - ax.bbox.y1 + pad)
+        bottom[row] = max(bottom[row], ax.bbox.y0 - tight.y0 + pad)
+        _keep_labels(figure, ax)
     for title in figure.texts:
         title.set_y(1 - pad / size[1])
         top[0] += title.get_window_extent(renderer).height + 2 * pad
-    least = figure.dpi / 2  # where words leave no room they are cut off, but a panel is never empty
-    wide = max((size[0] - left.sum() - right.sum()) / grid.ncols, least)
-    high = max((size[1] - top.sum() - bottom.sum()) / grid.nrows, least)
-    for axes, place in placed:
-        row, column = place.rowspan.start, place.colspan.start
-        x = left[: column + 1].sum() + right[:column].sum() + column * wide
-        y = size[1] - top[: row + 1].sum() - bottom[:row].sum() - (row + 1) * high
-        axes.set_position((x / size[0], y / size[1], wide / size[0], high / size[1]))
+    # However long the text is, the axes keep half an inch. The text is then cut off.
+    least = figure.dpi / 2
+    width = max((size[0] - left.sum() - right.sum()) / grid.ncols, least)
+    height = max((size[1] - top.sum() - bottom.sum()) / grid.nrows, least)
+    for ax, cell in cells:
+        row = cell.rowspan.start
+        column = cell.colspan.start
+        x = left[: column + 1].sum() + right[:column].sum() + column * width
+        # Rows count from the top, positions from the bottom.
+        y = size[1] - top[: row + 1].sum() - bottom[:row].sum() - (row + 1) * height
+        ax.set_position((x / size[0], y / size[1], width / size[0], height / size[1]))
 
 
-def _keep_label(figure: Figure, axes: Axes, axis: Axis) -> None:
-    """Let the label of an axis stand as far from it as it does now, instead of measuring all ticks again."""
+def _skip_empty_labels(ax: Axes) -> None:
+    """Fix the positions of axis labels without text, because matplotlib measures all ticks to place even those."""
+    for axis in (ax.xaxis, ax.yaxis):
+        if not axis.get_label_text():
+            axis.set_label_coords(0, 0)
+
+
+def _keep_labels(figure: Figure, ax: Axes) -> None:
+    """Fix the distance between each axis and its label, because the ticks have been measured already."""
     from matplotlib.transforms import ScaledTranslation
 
-    x, y = axis.label.get_position()
-    if axis is axes.xaxis:
-        place, right, up = (x, 0.0), 0.0, y - axes.bbox.y0
-    else:
-        place, right, up = (0.0, y), x - axes.bbox.x0, 0.0
-    away = ScaledTranslation(right / figure.dpi, up / figure.dpi, figure.dpi_scale_trans)
-    axis.set_label_coords(*place, transform=axes.transAxes + away)
+    # The measured position of a label is a share of the axes along its axis, and pixels of the figure across it.
+    x, label_y = ax.xaxis.label.get_position()
+    label_x, y = ax.yaxis.label.get_position()
+    labels: tuple[tuple[Axis, tuple[float, float], tuple[float, float]], ...] = (
+        (ax.xaxis, (x, 0.0), (0.0, label_y - ax.bbox.y0)),
+        (ax.yaxis, (0.0, y), (label_x - ax.bbox.x0, 0.0)),
+    )
+    for axis, position, (right, up) in labels:
+        if axis.get_label_text():
+            offset = ScaledTranslation(right / figure.dpi, up / figure.dpi, figure.dpi_scale_trans)
+            axis.set_label_coords(*position, transform=ax.transAxes + offset)

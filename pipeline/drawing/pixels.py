@@ -1,6 +1,6 @@
-"""Drawing as pixels with PIL: text, colour scales, heat maps, smooth lines. PIL is imported on first use.
+"""Draw images with PIL: text, colour scales, heat maps, smooth lines. PIL is imported on first use.
 
-A figure of matplotlib takes a tenth of a second; here an image takes a few thousandths.
+A figure of matplotlib takes a tenth of a second; an image made here takes a few thousandths.
 """
 
 from __future__ import annotations
@@ -21,29 +21,36 @@ if TYPE_CHECKING:
     from PIL.ImageFont import FreeTypeFont
 
 Bytes = NDArray[np.uint8]
-
-WIDTH, MARGIN = 480, 12
-"""Width of an image and its margin, pixels."""
-AXIS = 70
-"""Where a panel begins that has an axis at its left, pixels."""
-HEADING, TOP = 36, 66
-"""Where the line below the caption stands, and where the picture begins below it, pixels."""
+# Values, and their positions on an axis, 0 to 1.
 Ticks = Sequence[tuple[float, float]]
-"""Values and where they stand on an axis, 0 to 1."""
-GRID = "#e6e6e6"
+
+# All sizes are in pixels. Width of an image, and its margin:
+WIDTH = 480
+MARGIN = 12
+# Left edge of a plot that has labels to its left:
+AXIS = 70
+# Top of the line of text below the caption, and top of the plot below it:
+HEADING = 36
+TOP = 66
+# Height of text; MLflow shows the images half as large:
 TEXT = 16
-"""Size of text in pixels; MLflow shows the images half as large."""
-BETWEEN = "#c8c8c8"
+# Width of the colour bar of a scale:
 BAR = 64
-"""Width of the colour bar of a scale, pixels."""
+GRID = "#e6e6e6"
+# Colour of the lines between the cells of a heat map.
+BETWEEN = "#c8c8c8"
+# PIL draws slanted lines with visible steps. They are drawn this many times larger, then reduced.
 SMOOTH = 3
-"""Slanted lines are drawn this many times larger and then made smaller; PIL draws them with steps."""
 
 
 class Path2D(NamedTuple):
-    """A line of straight pieces on a panel: points (points, 2) as shares of its width and height, from the top left.
+    """A line of straight pieces on a plot.
 
-    `dot` is the radius in pixels of a dot on each of its points, 0 for none; `width` 0 draws the dots alone.
+    Attributes:
+        points: (points, 2) as shares of the plot's width and height, from the top left.
+        colour: `#rrggbb`.
+        width: of the line, pixels; 0 draws only the dots.
+        dot: radius of a dot on each point, pixels; 0 draws none.
     """
 
     points: Floats
@@ -54,16 +61,17 @@ class Path2D(NamedTuple):
 
 @functools.cache
 def font(size: int) -> FreeTypeFont:
-    """The typeface of the plots in a size in pixels."""
+    """Load the typeface of the plots in a size in pixels."""
     import matplotlib
     from PIL import ImageFont
 
+    # matplotlib comes with a font, so that the images look the same on every machine.
     return ImageFont.truetype(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf", size)
 
 
 @functools.cache
 def palette(name: str) -> Bytes:
-    """A colour map of matplotlib as 255 colours (256, 3), preceded by the grey of what has no value."""
+    """Return a colour map of matplotlib as 255 colours, preceded by a grey for missing values: (256, 3)."""
     from matplotlib import colormaps
 
     colours = np.rint(colormaps[name](np.linspace(0, 1, 255))[:, :3] * 255).astype(np.uint8)
@@ -71,44 +79,54 @@ def palette(name: str) -> Bytes:
 
 
 def hexadecimal(colour: Colour) -> str:
-    """A colour as `#rrggbb`."""
+    """Write a colour as `#rrggbb`."""
     return "#" + "".join(f"{round(255 * part):02x}" for part in colour[:3])
 
 
 def blank(height: int, width: int = WIDTH) -> Image:
-    """A white image."""
+    """Create a white image."""
     from PIL import Image as Images
 
     return Images.new("RGB", (width, height), "white")
 
 
 def enlarged(colours: Bytes, size: tuple[int, int]) -> Image:
-    """Pixels (rows, columns, 3) as an image of a size (width, height), each a rectangle of one colour."""
+    """Turn colours (rows, columns, 3) into an image of a size (width, height), each colour a rectangle."""
     from PIL import Image as Images
 
     return Images.fromarray(colours).resize(size, Images.Resampling.NEAREST)
 
 
 def write(
-    image: Image, place: tuple[float, float], text: str, size: int = TEXT, colour: str = INK, anchor: str = "la"
+    image: Image, position: tuple[float, float], text: str, size: int = TEXT, colour: str = INK, anchor: str = "la"
 ) -> None:
-    """Write a line of text; `anchor` is PIL's: which point of the text stands at the place."""
+    """Write a line of text.
+
+    Args:
+        image: where to write.
+        position: x and y, pixels.
+        text: what to write.
+        size: height of the text, pixels.
+        colour: `#rrggbb`.
+        anchor: the point of the text that is placed at the position, in PIL's notation.
+    """
     from PIL import ImageDraw
 
-    ImageDraw.Draw(image).text(place, text, colour, font(size), anchor)
+    ImageDraw.Draw(image).text(position, text, colour, font(size), anchor)
 
 
 def scale(image: Image, top: float, name: str, low: str, high: str) -> None:
-    """A colour bar at the right margin, 14 pixels high, between the texts of its ends."""
+    """Draw a colour bar at the right margin, 14 pixels high, between the labels of its ends."""
     right = image.width - MARGIN
     write(image, (right, top + 7), high, anchor="rm")
     right -= round(font(TEXT).getlength(high)) + 6
+    # The first colour is the grey of missing values, which has no place on a scale.
     image.paste(enlarged(palette(name)[None, 1:], (BAR, 14)), (right - BAR, round(top)))
     write(image, (right - BAR - 6, top + 7), low, anchor="rm")
 
 
 def heat_map(colours: Bytes, values: NDArray[np.floating], size: tuple[int, int]) -> Image:
-    """Cells of one colour each, with lines between them and their values in them where there is room.
+    """Draw coloured cells, with lines between them and their values inside if there is room.
 
     Args:
         colours: (rows, columns, 3).
@@ -119,50 +137,74 @@ def heat_map(colours: Bytes, values: NDArray[np.floating], size: tuple[int, int]
 
     image = enlarged(colours, size)
     draw = ImageDraw.Draw(image)
+    width, height = size
     rows, columns = values.shape
-    across, high = size[0] / columns, size[1] / rows
-    if min(across, high) >= 6:
+    cell_width = width / columns
+    cell_height = height / rows
+    # Lines around smaller cells would hide their colours.
+    if min(cell_width, cell_height) >= 6:
+        # The last line would lie just outside the image, so it is moved to the last pixel.
         for x in range(columns + 1):
-            draw.line([min(x * across, size[0] - 1), 0, min(x * across, size[0] - 1), size[1]], BETWEEN)
+            draw.line([min(x * cell_width, width - 1), 0, min(x * cell_width, width - 1), height], BETWEEN)
         for y in range(rows + 1):
-            draw.line([0, min(y * high, size[1] - 1), size[0], min(y * high, size[1] - 1)], BETWEEN)
-    if across >= 56 and high >= 20:
+            draw.line([0, min(y * cell_height, height - 1), width, min(y * cell_height, height - 1)], BETWEEN)
+    if cell_width >= 56 and cell_height >= 20:
         for (row, column), value in np.ndenumerate(values):
-            ink = INK if int(colours[row, column].sum()) > 380 else "white"
-            write(image, ((column + 0.5) * across, (row + 0.5) * high), f"{value:.2g}", colour=ink, anchor="mm")
+            ink = "white"
+            # Red, green and blue together are at most 765: half of that is where black is easier to read than white.
+            if int(colours[row, column].sum()) > 380:
+                ink = INK
+            centre = ((column + 0.5) * cell_width, (row + 0.5) * cell_height)
+            write(image, centre, f"{value:.2g}", colour=ink, anchor="mm")
     return image
 
 
-def with_lines(panel: Image, lines: Sequence[Path2D]) -> Image:
-    """A copy of a panel with lines drawn on it; what lies beyond its edges is cut off."""
+def with_lines(plot: Image, lines: Sequence[Path2D]) -> Image:
+    """Return a copy of a plot with lines drawn on it; what lies beyond its edges is cut off."""
     from PIL import Image as Images
     from PIL import ImageDraw
 
-    size = np.array(panel.size) * SMOOTH
-    large = panel.resize((int(size[0]), int(size[1])), Images.Resampling.NEAREST)
+    size = np.array(plot.size) * SMOOTH
+    large = plot.resize((int(size[0]), int(size[1])), Images.Resampling.NEAREST)
     draw = ImageDraw.Draw(large)
     for points, colour, width, dot in lines:
-        places = [(float(x), float(y)) for x, y in np.clip(points, -1, 2) * size]  # PIL counts pixels in 32 bits
+        # PIL keeps positions as 32-bit numbers, so points far outside are moved nearer. They stay outside.
+        positions = [(float(x), float(y)) for x, y in np.clip(points, -1, 2) * size]
         if width:
-            draw.line(places, colour, round(width * SMOOTH), joint="curve")
-        for x, y in places if dot else []:
-            edge = "white" if dot > 4 else colour
+            draw.line(positions, colour, round(width * SMOOTH), joint="curve")
+        if not dot:
+            continue
+        # A white edge keeps large dots apart.
+        edge = "white" if dot > 4 else colour
+        for x, y in positions:
             draw.ellipse([x - dot * SMOOTH, y - dot * SMOOTH, x + dot * SMOOTH, y + dot * SMOOTH], colour, edge, SMOOTH)
     return large.reduce(SMOOTH)
 
 
 def ruled(image: Image, box: tuple[int, int, int, int], across: Ticks, up: Ticks) -> Image:
-    """Draw the grid of a panel with left, top, right and bottom `box`, and its labels around it; returns the panel."""
+    """Draw the grid lines of a plot and the labels around it.
+
+    Args:
+        image: where to draw.
+        box: left, top, right and bottom of the plot, pixels.
+        across: ticks of the x axis.
+        up: ticks of the y axis.
+
+    Returns:
+        The plot cut out of the image, without the labels.
+    """
     from PIL import ImageDraw
 
+    # The lines at zero are darker than the others.
+    colours: dict[float, str] = {0: FAINT}
     draw = ImageDraw.Draw(image)
     left, top, right, bottom = box
-    for value, place in up:
-        y = round(bottom - place * (bottom - top))
-        draw.line([left, y, right, y], FAINT if value == 0 else GRID)
+    for value, position in up:
+        y = round(bottom - position * (bottom - top))
+        draw.line([left, y, right, y], colours.get(value, GRID))
         write(image, (left - 6, y), f"{value:g}", anchor="rm")
-    for value, place in across:
-        x = round(left + place * (right - left))
-        draw.line([x, top, x, bottom], FAINT if value == 0 else GRID)
+    for value, position in across:
+        x = round(left + position * (right - left))
+        draw.line([x, top, x, bottom], colours.get(value, GRID))
         write(image, (x, bottom + 6), f"{value:g}", anchor="ma")
     return image.crop(box)

@@ -1,4 +1,4 @@
-"""What the plots show, as plain arrays: the half of plotting that is tested by value. No matplotlib here."""
+"""Compute what the plots show, as plain arrays that tests can compare by value. No matplotlib here."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
+# Epochs and values of a metric.
 Series = tuple[Floats, Floats]
-"""Epochs and values of a metric."""
 
+# The rates at the two ends of the palette. They are fixed, so that a rate has the same colour in every plot.
 PALETTE_RATES = (1e-4, 1e3)
-"""The rates at the two ends of the palette; fixed, so that a rate has the same colour in every plot."""
 
 
 class Curve(NamedTuple):
@@ -33,9 +33,9 @@ class Grid:
     Attributes:
         rates: (columns,) ascending.
         sizes: (rows,) ascending; None is a network without a hidden layer.
-        values: (rows, columns) median over the finished points of a cell, NaN where there is none.
+        values: (rows, columns) median over the finished points of a cell, NaN in a cell without any.
         diverged: (rows, columns) whether a point of the cell diverged.
-        stalled: (rows, columns) whether a point of the cell stalled, as its diagnosis says.
+        stalled: (rows, columns) whether the diagnosis of a point of the cell is "stalled".
         points_per_cell: the largest number of points that share a cell.
     """
 
@@ -48,59 +48,77 @@ class Grid:
 
 
 def palette_position(rate: float) -> float:
-    """Where a rate stands on the palette, 0 to 1, by its logarithm; rates beyond the ends get the ends."""
+    """Return the position of a rate on the palette, 0 to 1, by its logarithm, clipped at the ends."""
     low, high = (math.log10(end) for end in PALETTE_RATES)
     return min(max((math.log10(rate) - low) / (high - low), 0.0), 1.0)
 
 
-def log_limits(curves: Sequence[Curve], most: float = 1e4) -> tuple[float, float]:
-    """Limits of a logarithmic axis that an explosion does not flatten.
+def log_limits(curves: Sequence[Curve], max_growth: float = 1e4) -> tuple[float, float]:
+    """Return limits of a logarithmic axis that leave the curves readable even if one of them explodes.
 
     Args:
-        curves: what is drawn; zeros and below cannot be.
-        most: how many times the largest first value is still shown; a curve that climbs higher leaves the panel.
+        curves: what is drawn; values of zero and below are ignored.
+        max_growth: the upper limit is at most this multiple of the largest first value. A curve that climbs higher
+            leaves the axes.
     """
     positive = [c.values[c.values > 0] for c in curves]
     positive = [values for values in positive if len(values)]
     if not positive:
         return 0.1, 1.0
+    # A loss below 1e-16 is rounding; showing it would squeeze all that matters into the upper part.
     low = max(min(float(values.min()) for values in positive), 1e-16)
     high = max(float(values.max()) for values in positive)
-    high = min(high, most * max(float(values[0]) for values in positive))
+    high = min(high, max_growth * max(float(values[0]) for values in positive))
     return low / 1.5, max(high, low) * 1.5
 
 
-def quantile_bands(values: Floats, most: int = 50_000) -> Floats:
-    """Smallest, 5 %, 25 %, median, 75 %, 95 % and largest of (snapshots, weights): (7, snapshots).
+def quantile_bands(values: Floats, max_weights: int = 50_000) -> Floats:
+    """Compute the smallest, 5 %, 25 %, median, 75 %, 95 % and largest of the weights at each snapshot.
 
-    Of more than `most` weights the inner five are taken from every n-th weight, which is as good to look at.
+    With more than `max_weights` weights the five inner quantiles come from every n-th weight: quantiles sort, and the
+    difference cannot be seen.
+
+    Args:
+        values: (snapshots, weights).
+        max_weights: the number of weights from which the inner quantiles are computed.
+
+    Returns:
+        (7, snapshots).
     """
-    some = values[:, :: -(-values.shape[1] // most)]
-    inner = np.quantile(some, [0.05, 0.25, 0.5, 0.75, 0.95], axis=1)
+    # -(-a // b) is a / b rounded up.
+    thinned = values[:, :: -(-values.shape[1] // max_weights)]
+    inner = np.quantile(thinned, [0.05, 0.25, 0.5, 0.75, 0.95], axis=1)
     bands: Floats = np.vstack([values.min(axis=1), inner, values.max(axis=1)])
     return bands
 
 
 def spread(positions: Sequence[float], gap: float) -> list[float]:
-    """Move labels apart as little as is simple: at least `gap` between neighbours, order kept, within 0 to 1.
+    """Move labels apart a little: at least `gap` between neighbours, order kept, all within 0 to 1.
 
-    The mean of pushing everything up and pushing everything down. With too many labels the gap shrinks to what fits.
+    The result is the mean of pushing all labels up and pushing all of them down. If there are too many labels, the gap
+    shrinks to what fits.
     """
     if len(positions) > 1:
         gap = min(gap, 1 / (len(positions) - 1))
-    order = sorted(range(len(positions)), key=lambda place: positions[place])
+    order = sorted(range(len(positions)), key=lambda index: positions[index])
     room = gap * (len(positions) - 1)
     up: list[float] = []
     down: list[float] = []
-    for rank, place in enumerate(order):
+    # A label must leave `gap` for each label below it and for each label above it. Within these bounds it stays where
+    # it is, unless it would come closer than `gap` to the label that was placed before it.
+    previous = -math.inf
+    for rank, index in enumerate(order):
         lowest = gap * rank
-        least = max(lowest, up[-1] + gap) if up else lowest
-        up.append(max(least, min(positions[place], 1 - room + gap * rank)))
-    for rank, place in reversed(list(enumerate(order))):
         highest = 1 - room + gap * rank
-        most = min(highest, down[-1] - gap) if down else highest
-        down.append(min(most, max(positions[place], gap * rank)))
+        previous = max(lowest, previous + gap, min(positions[index], highest))
+        up.append(previous)
+    previous = math.inf
+    for rank, index in reversed(list(enumerate(order))):
+        lowest = gap * rank
+        highest = 1 - room + gap * rank
+        previous = min(highest, previous - gap, max(positions[index], lowest))
+        down.append(previous)
     placed = [0.0] * len(positions)
-    for place, upper, lower in zip(order, up, reversed(down), strict=True):
-        placed[place] = (upper + lower) / 2
+    for index, upper, lower in zip(order, up, reversed(down), strict=True):
+        placed[index] = (upper + lower) / 2
     return placed

@@ -1,4 +1,4 @@
-"""A sweep as a grid over rates and hidden sizes: which there are, what it is judged by, and its values."""
+"""Arrange the points of a sweep as a grid over rates and hidden sizes, and choose the metric that it is judged by."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import numpy as np
 from pipeline.drawing.plot_data import Grid
 from pipeline.points.point import Point
 
+# The points of each backend.
 Backends = Mapping[str, Sequence[Point]]
-"""The points of each backend."""
 METRIC_NAMES = {
     "train/loss": "training loss",
     "test/loss": "test loss",
@@ -19,50 +19,60 @@ METRIC_NAMES = {
     "test/accuracy": "test accuracy",
     "train/mean_absolute_error": "mean absolute error",
 }
+# A sweep is judged by the first of these that was recorded. Accuracy on rows that were not trained comes first; the
+# mean absolute error is the number that the texts print.
 CELL_METRICS = ("test/accuracy", "train/mean_absolute_error", "train/loss")
-"""What a sweep is judged by: the first of these that was recorded."""
 
 
 def rates(points: Sequence[Point]) -> list[float]:
-    """The learning rates of a sweep, ascending."""
+    """Return the learning rates of a sweep, ascending."""
     return sorted({point.learning_rate for point in points})
 
 
 def hidden_sizes(points: Sequence[Point]) -> list[int | None]:
-    """The hidden sizes of a sweep, ascending; None (no hidden layer) first."""
+    """Return the hidden sizes of a sweep, ascending; None (no hidden layer) comes first."""
     return sorted({point.hidden_size for point in points}, key=lambda size: size or 0)
 
 
 def with_size(points: Sequence[Point], size: int | None) -> list[Point]:
-    """The points of one hidden size, by rising rate."""
+    """Return the points of one hidden size, by ascending rate."""
     chosen = [point for point in points if point.hidden_size == size]
     return sorted(chosen, key=lambda point: point.learning_rate)
 
 
 def recorded(points: Sequence[Point], metric: str) -> bool:
-    """Whether any point of a sweep has a metric."""
+    """Whether any of the points has a final value of the metric."""
     return any(metric in point.outcome.final for point in points)
 
 
 def cell_metric(points: Sequence[Point]) -> str:
-    """What a sweep is judged by: test accuracy, else the mean absolute error, else the loss."""
+    """Return the metric that a sweep is judged by: test accuracy, else the mean absolute error, else the loss."""
     return next((name for name in CELL_METRICS if recorded(points, name)), CELL_METRICS[-1])
 
 
 def grid(points: Sequence[Point], metric: str) -> Grid:
-    """The final value of a metric over rates and hidden sizes. A diverged point has no final value."""
+    """Arrange the final values of a metric over rates and hidden sizes.
+
+    A diverged point has no final value. Points that share a cell are represented by their median.
+    """
     columns = rates(points)
     rows = hidden_sizes(points)
+    shape = (len(rows), len(columns))
     cells: dict[tuple[int, int], list[float]] = {}
-    diverged, stalled = (np.zeros((len(rows), len(columns)), dtype=np.bool_) for _ in range(2))
+    diverged = np.zeros(shape, dtype=np.bool_)
+    stalled = np.zeros(shape, dtype=np.bool_)
     for point in points:
-        place = (rows.index(point.hidden_size), columns.index(point.learning_rate))
+        cell = (rows.index(point.hidden_size), columns.index(point.learning_rate))
         value = point.outcome.final.get(metric, math.nan)
-        cells.setdefault(place, []).append(math.nan if point.diverged else value)
-        diverged[place] |= point.diverged
-        stalled[place] |= point.diagnosis.verdict == "stalled"
-    values = np.full(diverged.shape, np.nan)
-    for place, members in cells.items():
+        # The last metrics before the loss became inf or NaN say nothing about the rate.
+        if point.diverged:
+            value = math.nan
+        cells.setdefault(cell, []).append(value)
+        diverged[cell] |= point.diverged
+        stalled[cell] |= point.diagnosis.verdict == "stalled"
+    values = np.full(shape, np.nan)
+    for cell, members in cells.items():
         finished = [value for value in members if math.isfinite(value)]
-        values[place] = np.median(finished) if finished else np.nan
+        if finished:
+            values[cell] = np.median(finished)
     return Grid(columns, rows, values, diverged, stalled, max(map(len, cells.values()), default=0))

@@ -1,4 +1,4 @@
-"""What a map says, and its picture: the signed number of every point, over the two axes."""
+"""Describe and draw maps: the signed number of every point, over the two axes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pipeline.backends.numpy.maps.measures import LAST, best_place, map_metrics
 from pipeline.backends.numpy.maps.rate_map import map_axes
 from pipeline.config.map_axes import Axis
 from pipeline.config.schema import Config
-from pipeline.drawing.axes import INK, SMALL, panels
+from pipeline.drawing.axes import INK, SMALL, axes_grid
 from pipeline.drawing.plot_data import Floats
 from pipeline.points.point import Point
 
@@ -21,10 +21,10 @@ if TYPE_CHECKING:
     from matplotlib.axis import Axis as DrawnAxis
     from matplotlib.figure import Figure
 
+# A picture shows at most this many points along an axis. Of more, every second is drawn, or every third and so on.
 MOST = 1024
-"""Points along an axis that a picture shows; of more, every second is drawn, or every third."""
+# Each side has colours from 0 to 1. The palest is this far from 0, so that the two sides still look different.
 PALEST = 0.12
-"""Where the palest point of a side stands between 0 and 1, so that the sides are told apart."""
 COLOURS = "RdBu"
 LABELS = {
     "optimizer.learning_rate": "learning rate (step per unit of gradient)",
@@ -35,71 +35,78 @@ LABELS = {
 
 
 def map_sentences(points: Sequence[Point]) -> Iterator[str]:
-    """How many points of each map converge, and which is the best."""
+    """Say how many points of each map converge, and which is the best."""
+    if len(points) == 1:
+        yield f"map: {points[0].diagnosis.evidence}."
+        return
     for point in points:
-        named = "map" if len(points) == 1 else f"`{point.name}`"
-        yield f"{named}: {point.diagnosis.evidence}."
+        yield f"`{point.name}`: {point.diagnosis.evidence}."
 
 
 def map_headline(points: Sequence[Point]) -> str:
-    """The same in a line."""
+    """Return the same in a line."""
     return "; ".join(point.diagnosis.evidence for point in points)
 
 
 def map_numbers(points: Sequence[Point]) -> dict[str, float]:
-    """What the first map comes to, by metric."""
+    """Return the final numbers of the first map, by metric."""
     return {name: value for name, value in points[0].outcome.final.items() if name.startswith("map/")}
 
 
 def ranked(measures: Floats) -> Floats:
-    """The signed numbers of a map as colours, in the same shape: the sign kept, the size by rank within its side.
+    """Turn the signed numbers of a map into colours, in the same shape: the sign is kept, the size becomes a rank.
 
-    The largest of a side is 1 or -1, the smallest `PALEST` or -`PALEST`; equal numbers are equal colours. By rank, a
-    side uses all of its shades, whatever decades its numbers span.
+    The largest number of a side becomes 1 or -1, the smallest `PALEST` or -`PALEST`; equal numbers get equal colours.
+    With ranks a side uses all of its shades, however many decades its numbers span.
     """
-    found = np.zeros(measures.shape)
+    colours = np.zeros(measures.shape)
     for side in (measures > 0, measures < 0):
         if side.any():
-            values, places = np.unique(np.abs(measures[side]), return_inverse=True)
-            ranks = np.ones(1) if len(values) == 1 else np.linspace(PALEST, 1, len(values))
-            found[side] = np.sign(measures[side]) * ranks[places]
-    return found
+            values, ranks = np.unique(np.abs(measures[side]), return_inverse=True)
+            shades = np.linspace(PALEST, 1, len(values))
+            # A single number is the largest as well as the smallest, and gets the full colour.
+            shades[-1] = 1
+            colours[side] = np.sign(measures[side]) * shades[ranks]
+    return colours
 
 
 def map_figure(config: Config, arrays: Mapping[str, NDArray[Any]]) -> Figure:
-    """The signed number over both axes: blue where training converged, red where not, and the paler, the sooner.
+    """Draw the signed number over both axes: blue where training converged, red where not, paler the sooner.
 
     Args:
         config: of a map.
-        arrays: the map's, trained.
+        arrays: what the trained map keeps: `x`, `y` and `measure` (rows, columns) among others.
 
     Raises:
         ValueError: the config has no grid.
     """
-    axes = map_axes(config)
-    every = [-(-len(arrays[name]) // MOST) for name in ("x", "y")]
-    x = arrays["x"][:: every[0]]
-    y = arrays["y"][:: every[1]]
-    measures = arrays["measure"][:: every[1], :: every[0]]
+    grid = map_axes(config)
+    # -(-a // b) is a / b rounded up.
+    every_x = -(-len(arrays["x"]) // MOST)
+    every_y = -(-len(arrays["y"]) // MOST)
+    x = arrays["x"][::every_x]
+    y = arrays["y"][::every_y]
+    measures = arrays["measure"][::every_y, ::every_x]
     share = map_metrics(arrays)["map/converged_share"]
-    title = f"{config.study}: {share:.1%} of {axes.points:,} points converge in {config.training.epochs:,} steps"
-    figure, (panel,) = panels(1, 1, title, width=7.6, height=6.0)
-    mesh = panel.pcolormesh(
-        edges(x, axes.x.logarithmic), edges(y, axes.y.logarithmic), ranked(measures),
+    title = f"{config.study}: {share:.1%} of {grid.points:,} points converge in {config.training.epochs:,} steps"
+    figure, (ax,) = axes_grid(1, 1, title, width=7.6, height=6.0)
+    mesh = ax.pcolormesh(
+        edges(x, grid.x.logarithmic), edges(y, grid.y.logarithmic), ranked(measures),
         cmap=COLOURS, vmin=-1, vmax=1, rasterized=True,
     )  # fmt: skip
-    panel.grid(False)
-    if axes.x.logarithmic:
-        panel.set_xscale("log")
-    if axes.y.logarithmic:
-        panel.set_yscale("log")
-    for axis, drawn, values in ((axes.x, panel.xaxis, x), (axes.y, panel.yaxis, y)):
-        _ticks(axis, drawn, values)
-    panel.set(xlabel=_label(axes.x, axes.y), ylabel=_label(axes.y, axes.x))
+    ax.grid(False)
+    if grid.x.logarithmic:
+        ax.set_xscale("log")
+    if grid.y.logarithmic:
+        ax.set_yscale("log")
+    _set_ticks(grid.x, ax.xaxis, x)
+    _set_ticks(grid.y, ax.yaxis, y)
+    ax.set(xlabel=_label(grid.x, grid.y), ylabel=_label(grid.y, grid.x))
     best = best_place(arrays)
     if best is not None:
-        _mark_best(panel, arrays, best)
-    bar = figure.colorbar(mesh, cax=panel.inset_axes((1.03, 0.05, 0.04, 0.9)))  # a part of the panel for its margins
+        _mark_best(ax, arrays, best)
+    # Inset axes count as part of the axes, so that the layout leaves room for the bar.
+    bar = figure.colorbar(mesh, cax=ax.inset_axes((1.03, 0.05, 0.04, 0.9)))
     ticks, names = colour_ticks(measures)
     bar.set_ticks(ticks, labels=names)
     bar.ax.tick_params(labelsize=SMALL)
@@ -111,34 +118,43 @@ def map_figure(config: Config, arrays: Mapping[str, NDArray[Any]]) -> Figure:
 
 
 def edges(values: Floats, logarithmic: bool) -> Floats:
-    """Where the cells of rising values (n,) begin and end, (n + 1,): half way to the neighbours."""
-    places = np.log(values) if logarithmic else values
-    middles = (places[1:] + places[:-1]) / 2
-    ends = np.concatenate([[2 * places[0] - middles[0]], middles, [2 * places[-1] - middles[-1]]])
-    result: Floats = np.exp(ends) if logarithmic else ends
-    return result
+    """Return where the cells of ascending values (n,) begin and end, (n + 1,): half way to the neighbours."""
+    if logarithmic:
+        # Half way on a logarithmic axis.
+        return np.exp(edges(np.log(values), False))
+    middles = (values[1:] + values[:-1]) / 2
+    # The first and the last cell are symmetric around their values.
+    return np.concatenate([[2 * values[0] - middles[0]], middles, [2 * values[-1] - middles[-1]]])
 
 
 def colour_ticks(measures: Floats) -> tuple[list[float], list[str]]:
-    """Where the colour bar has ticks, -1 to 1, and the numbers there: smallest, median and largest of each side."""
+    """Return the ticks of the colour bar, -1 to 1, and their labels: smallest, median and largest of each side."""
     ticks = []
     names = []
     for sign in (-1, 1):
         sizes = np.unique(np.abs(measures[np.sign(measures) == sign]))
         if len(sizes):
-            for place in (0, len(sizes) // 2, len(sizes) - 1):
-                ticks.append(sign * (PALEST + (1 - PALEST) * place / max(len(sizes) - 1, 1)))
-                names.append(f"{sign * sizes[place]:+,.4g}")
+            for rank in (0, len(sizes) // 2, len(sizes) - 1):
+                ticks.append(sign * (PALEST + (1 - PALEST) * rank / max(len(sizes) - 1, 1)))
+                names.append(f"{sign * sizes[rank]:+,.4g}")
     return ticks, names
 
 
-def _ticks(axis: Axis, drawn: DrawnAxis, values: Floats) -> None:
-    """A logarithmic axis has ticks at 1, 2 and 5 where it spans less than three decades; a zoom gets plain numbers."""
+def _set_ticks(axis: Axis, drawn: DrawnAxis, values: Floats) -> None:
+    """Set the ticks of an axis of a map.
+
+    A logarithmic axis has ticks at powers of ten, and also at 2 and 5 if it spans less than three decades. An axis that
+    is not logarithmic, or spans too little, gets plain numbers.
+    """
     from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
-    decades = float(np.log10(values[-1] / values[0])) if axis.logarithmic else 0.0
-    if axis.logarithmic and decades >= 0.7:
-        drawn.set_major_locator(LogLocator(subs=(1.0,) if decades >= 3 else (1.0, 2.0, 5.0)))
+    decades = 0.0
+    if axis.logarithmic:
+        decades = float(np.log10(values[-1] / values[0]))
+    if decades >= 3:
+        drawn.set_major_locator(LogLocator(subs=(1.0,)))
+    elif decades >= 0.7:
+        drawn.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
     else:
         drawn.set_major_locator(MaxNLocator(6))
     drawn.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.6g}"))
@@ -146,15 +162,19 @@ def _ticks(axis: Axis, drawn: DrawnAxis, values: Floats) -> None:
 
 
 def _label(axis: Axis, other: Axis) -> str:
-    """What an axis shows; the rate is that of the first layer where the last one has its own."""
-    layer = " of the first layer" if other.knob == "optimizer.output_learning_rate" else ""
-    return LABELS[axis.knob].replace("learning rate (", f"learning rate{layer} (")
+    """Return the label of an axis; the rate is that of the first layer if the last one has its own."""
+    label = LABELS[axis.knob]
+    if other.knob == "optimizer.output_learning_rate":
+        label = label.replace("learning rate (", "learning rate of the first layer (")
+    return label
 
 
-def _mark_best(panel: Axes, arrays: Mapping[str, NDArray[Any]], best: tuple[int, int]) -> None:
-    """A star at the best point, and its values below the picture's name."""
-    at = float(arrays["x"][best[1]]), float(arrays["y"][best[0]])
-    panel.plot(*at, marker="*", markersize=13, color="#ffd34d", markeredgecolor=INK, linestyle="none")
+def _mark_best(ax: Axes, arrays: Mapping[str, NDArray[Any]], best: tuple[int, int]) -> None:
+    """Draw a star at the best point, and write its values below the title."""
+    row, column = best
+    x = float(arrays["x"][column])
+    y = float(arrays["y"][row])
+    ax.plot(x, y, marker="*", markersize=13, color="#ffd34d", markeredgecolor=INK, linestyle="none")
     loss = float(arrays["final_loss"][best])
-    panel.set_title(f"star: the smallest loss, {loss:.3g} at {at[0]:.4g} across, {at[1]:.4g} up", loc="left",
-                    fontsize=SMALL, color=INK)  # fmt: skip
+    ax.set_title(f"star: the smallest loss, {loss:.3g} at {x:.4g} across, {y:.4g} up", loc="left",
+                 fontsize=SMALL, color=INK)  # fmt: skip

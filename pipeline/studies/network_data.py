@@ -1,4 +1,4 @@
-"""What the figures of networks show, as plain arrays: the weights, the error surface, the line that fits."""
+"""Compute what the figures of networks show, as plain arrays: weights, the error surface, the best slope."""
 
 from __future__ import annotations
 
@@ -16,31 +16,44 @@ from pipeline.drawing.plot_data import Floats
 
 
 def weight_lines(snapshots: Mapping[int, Weights]) -> dict[str, tuple[NDArray[np.int64], Floats]]:
-    """Every weight over the snapshots: for each array its steps (snapshots,) and values (snapshots, weights).
+    """Return every weight over the snapshots: for each array its steps (snapshots,) and values (snapshots, weights).
 
     Snapshots with inf or NaN in any array are left out.
     """
     steps = [step for step, arrays in sorted(snapshots.items()) if all(np.isfinite(a).all() for a in arrays.values())]
-    names = list(snapshots[steps[0]]) if steps else []
+    if not steps:
+        return {}
     return {
         name: (
             np.array(steps, dtype=np.int64),
             np.stack([snapshots[step][name].ravel().astype(np.float64) for step in steps]),
         )
-        for name in names
+        for name in snapshots[steps[0]]
     }
 
 
 def has_two_weights(snapshots: Mapping[int, Weights]) -> bool:
-    """Whether the network is two weights and nothing else, so that its whole error surface can be drawn."""
+    """Whether the network has two weights and nothing else, so that its whole error surface can be drawn."""
     first = snapshots.get(0, {})
     return list(first) == ["layer_0/weights"] and first["layer_0/weights"].shape == (2, 1)
 
 
 def loss_at(config: Config, weights: Floats) -> Floats:
-    """The training loss of a two-weight network at pairs of weights (pairs, 2): (pairs,). The pairs are the grid."""
+    """Compute the training loss of a two-weight network at many pairs of weights.
+
+    Args:
+        config: of the network; its data must be a table.
+        weights: (pairs, 2).
+
+    Returns:
+        (pairs,).
+
+    Raises:
+        TypeError: the data is not a table.
+    """
     if not isinstance(config.data, TableData):
         raise TypeError("an error surface is for data written in a table")
+    # (pairs, 2, 1): the network code takes a stack of networks, here one for each pair.
     parameters = {"layer_0/weights": weights[..., None]}
     sums = forward(config.model, parameters, np.array(config.data.inputs))[-1]
     losses, _ = loss_and_slope(config.loss, config.model.output_activation, sums, np.array(config.data.targets))
@@ -48,7 +61,7 @@ def loss_at(config: Config, weights: Floats) -> Floats:
 
 
 def loss_surface(config: Config, span: float = 10.0, count: int = 61) -> tuple[Floats, Floats]:
-    """The loss over both weights from -span to span.
+    """Compute the loss over both weights from -span to span.
 
     Returns:
         The axis (count,), and the loss (count, count): rows are the second weight, columns the first.
@@ -59,12 +72,13 @@ def loss_surface(config: Config, span: float = 10.0, count: int = 61) -> tuple[F
 
 
 def target_slope(config: Config) -> float | None:
-    """The slope of the line that fits a table of one input and one output best; None for other data."""
+    """Return the slope of the line that best fits a table of one input and one output; None for other data."""
     data = config.data
     if not isinstance(data, TableData) or len(data.inputs[0]) != 1 or len(data.targets[0]) != 1:
         return None
     x = np.array(data.inputs)[:, 0]
     y = np.array(data.targets)[:, 0]
+    # Through points above each other there is no line y = slope * x + intercept.
     if np.ptp(x) == 0:
         return None
     return float(np.polyfit(x, y, 1)[0])

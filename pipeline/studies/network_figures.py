@@ -1,4 +1,4 @@
-"""The figures of networks: of one, of a sweep. Each returns a matplotlib Figure; nothing here writes files."""
+"""Draw the figures of one network and of a sweep of networks. Nothing here writes files."""
 
 from __future__ import annotations
 
@@ -17,19 +17,18 @@ from pipeline.drawing.axes import (
     TEXT,
     Figures,
     Line,
+    axes_grid,
     draw_bands,
     draw_bundle,
-    draw_by_rate,
-    draw_heat,
     draw_lines,
     epoch_axis,
     label_ends,
-    name_panel,
-    panels,
+    name_axes,
     rate_colour,
     signed_log,
 )
-from pipeline.drawing.plot_data import Curve
+from pipeline.drawing.grid_plots import draw_by_rate, draw_heat
+from pipeline.drawing.plot_data import Curve, Floats
 from pipeline.points.point import Point
 from pipeline.studies.grids import METRIC_NAMES, cell_metric, grid, hidden_sizes, rates, recorded, with_size
 from pipeline.studies.network_data import has_two_weights, loss_at, loss_surface, target_slope, weight_lines
@@ -39,20 +38,26 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+# Up to this many weights each one gets its own line; of more, the spread is drawn.
 LINES_UP_TO = 200
+# Up to this many lines can be labelled without labels running into each other.
 NAMES_UP_TO = 12
+# Weights beyond this are drawn on a logarithmic axis.
+EXPLODED = 1000
+# Colour of the path over an error surface.
 PATH = "#ff5a5f"
 
 
 def title_of(config: Config) -> str:
-    """A point's name above its figures."""
-    size = config.model.hidden_size
-    hidden = "" if size is None else f", hidden size {size}"
-    return f"{config.study} ({config.backend.name}): rate {config.optimizer.learning_rate:g}{hidden}"
+    """Return a point's name above its figures."""
+    title = f"{config.study} ({config.backend.name}): rate {config.optimizer.learning_rate:g}"
+    if config.model.hidden_size is not None:
+        title += f", hidden size {config.model.hidden_size}"
+    return title
 
 
 def network_figures(point: Point) -> Figures:
-    """The figures of one network by name: `curves`, `weights`, and `error_surface` where there are two weights."""
+    """Draw the figures of one network: `curves`, `weights`, and `error_surface` if there are just two weights."""
     yield "curves", curves(point)
     yield "weights", weights_over_time(point)
     if has_two_weights(point.history.snapshots):
@@ -60,7 +65,7 @@ def network_figures(point: Point) -> Figures:
 
 
 def network_sweep_figures(points: Sequence[Point]) -> Figures:
-    """The figures of a sweep by name: `curves_by_rate`, `loss_by_rate`, `heat_map`, `weight_by_rate`, as they apply."""
+    """Draw the figures of a sweep that apply to it: `curves_by_rate`, `loss_by_rate`, `heat_map`, `weight_by_rate`."""
     yield "curves_by_rate", curves_by_rate(points)
     if len(rates(points)) > 1:
         yield "loss_by_rate", loss_by_rate(points)
@@ -71,57 +76,69 @@ def network_sweep_figures(points: Sequence[Point]) -> Figures:
 
 
 def curve(point: Point, metric: str) -> Curve:
-    """One metric over the epochs; empty where it was not recorded."""
+    """Return one metric over the epochs; empty if it was not recorded."""
     steps, values = point.history.series(metric)
     return Curve(steps, values.astype(np.float64), point.diverged)
 
 
 def curves(point: Point) -> Figure:
-    """Loss, and accuracy where there is one, of the training and the test rows over the epochs."""
+    """Draw the loss, and the accuracy if there is one, of the training and the test rows over the epochs."""
     colour = rate_colour(point.learning_rate)
+    # A point that diverged at once has recorded nothing, but still gets a figure.
     names = [name for name in ("loss", "accuracy") if len(point.history.series(f"train/{name}")[0])] or ["loss"]
-    how = "" if point.history.diverged_step is None else f", diverged after {point.history.diverged_step:,} updates"
-    figure, axes = panels(1, len(names), title_of(point.config) + how)
-    for panel, name in zip(axes, names, strict=True):
-        lines = [
-            Line(curve(point, f"train/{name}"), "training", colour),
-            Line(curve(point, f"test/{name}"), "test", colour, dashed=True),
-        ]
-        draw_lines(panel, lines, log=name == "loss", most=1e30)
-        epoch_axis(panel, max(point.history.epochs, 1), point.config.training.batch_size is None)
-        name_panel(panel, name)
-        if len(lines[1].curve.steps):
-            label_ends(panel, lines)
+    title = title_of(point.config)
+    if point.history.diverged_step is not None:
+        title += f", diverged after {point.history.diverged_step:,} updates"
+    figure, axes = axes_grid(1, len(names), title)
+    for ax, name in zip(axes, names, strict=True):
+        train = Line(curve(point, f"train/{name}"), "training", colour)
+        test = Line(curve(point, f"test/{name}"), "test", colour, style="--")
+        draw_lines(ax, [train, test], log=name == "loss", max_growth=1e30)
+        epoch_axis(ax, max(point.history.epochs, 1), point.config.training.batch_size is None)
+        name_axes(ax, name)
+        # A single line needs no label.
+        if len(test.curve.steps):
+            label_ends(ax, [train, test])
     return figure
 
 
 def weights_over_time(point: Point) -> Figure:
-    """Every weight over the snapshots, or for a large network the spread of each array's weights."""
+    """Draw every weight over the snapshots, or for a large network the spread of each array's weights."""
     arrays = weight_lines(point.history.snapshots)
     small = sum(values.shape[1] for _, values in arrays.values()) <= LINES_UP_TO
-    note = "" if small else " (bands: all, 90 %, half of them; line: median)"
-    figure, axes = panels(1, max(len(arrays), 1), f"{title_of(point.config)}, weights{note}", width=3.7)
+    figure_title = f"{title_of(point.config)}, weights"
+    if not small:
+        figure_title += " (bands: all, 90 %, half of them; line: median)"
+    figure, axes = axes_grid(1, max(len(arrays), 1), figure_title, width=3.7)
     colour = rate_colour(point.learning_rate)
-    for panel, (name, (steps, values)) in zip(axes, arrays.items(), strict=False):
+    # Without any finite snapshot there are no arrays, and the only axes stay empty.
+    for ax, (name, (steps, values)) in zip(axes, arrays.items(), strict=False):
         if small:
-            draw_bundle(panel, steps, values, colour)
+            draw_bundle(ax, steps, values, colour)
         else:
-            draw_bands(panel, steps.tolist(), values, colour)
-        if np.abs(values).max() > 1000:
-            signed_log(panel)
-        epoch_axis(panel, max(point.history.epochs, 1), point.config.training.batch_size is None)
+            draw_bands(ax, steps.tolist(), values, colour)
+        if np.abs(values).max() > EXPLODED:
+            signed_log(ax)
+        epoch_axis(ax, max(point.history.epochs, 1), point.config.training.batch_size is None)
         title = name.replace("layer_", "layer ").replace("/", ", ")
         if small and 1 < values.shape[1] <= NAMES_UP_TO:
-            places = [",".join(map(str, place)) for place in np.ndindex(point.history.snapshots[0][name].shape)]
-            columns = [Curve(steps, column, False) for column in values.T]
-            label_ends(panel, [Line(*named, colour) for named in zip(columns, places, strict=True)])
-            title += " (row,column)" if "," in places[0] else ""
-        name_panel(panel, title)
+            shape = point.history.snapshots[0][name].shape
+            labels = [",".join(map(str, index)) for index in np.ndindex(shape)]
+            lines = [
+                Line(Curve(steps, column, False), label, colour) for column, label in zip(values.T, labels, strict=True)
+            ]
+            label_ends(ax, lines)
+            if len(shape) > 1:
+                title += " (row,column)"
+        name_axes(ax, title)
     return figure
 
 
 def error_surface(point: Point) -> Figure:
-    """The loss of a two-weight network over both weights, as a surface and as contours, with the way down it."""
+    """Draw the loss of a two-weight network over both weights, as a surface and as contours, with the path of training.
+
+    Only the part of the path within the surface is drawn.
+    """
     from matplotlib import rc_context
     from matplotlib.figure import Figure
 
@@ -131,6 +148,7 @@ def error_surface(point: Point) -> Figure:
     with rc_context(STYLE):
         figure = Figure(figsize=(9.6, 4.4), dpi=DPI)
         figure.suptitle(f"{title_of(point.config)}, error surface", x=0.01, ha="left", fontsize=TEXT + 1, color=INK)
+        # Placed by hand: a surface in three dimensions has wide empty corners that a grid of axes would keep free.
         solid = figure.add_axes((-0.01, 0.04, 0.46, 0.9), projection="3d", computed_zorder=False)
         flat = figure.add_axes((0.55, 0.13, 0.345, 0.76))
         scale = figure.add_axes((0.915, 0.13, 0.018, 0.76))
@@ -141,103 +159,119 @@ def error_surface(point: Point) -> Figure:
     solid.set(xlabel="first weight", ylabel="second weight", xticks=ticks, yticks=ticks)
     levels = flat.contourf(axis, axis, surface, levels=16, cmap="cividis")
     flat.plot(inside[:, 0], inside[:, 1], color=PATH, linewidth=1.8, marker="o", markersize=3)
-    for place, above, name in ((0, 7, "start"), (-1, -14, f"after {point.history.epochs:,}")):
-        if len(inside):
-            side = "right" if inside[place, 0] > 0 else "left"
-            flat.annotate(name, inside[place], xytext=(0, above), textcoords="offset points", ha=side,
-                          fontsize=SMALL, color="white")  # fmt: skip
+    if len(inside):
+        _name_end(flat, inside[0], 7, "start")
+        _name_end(flat, inside[-1], -14, f"after {point.history.epochs:,}")
     flat.set(xlabel="first weight", ylabel="second weight", aspect="equal", xticks=ticks, yticks=ticks)
     flat.grid(False)
     figure.colorbar(levels, cax=scale, label="loss")
     return figure
 
 
+def _name_end(ax: Axes, weights: Floats, above: float, name: str) -> None:
+    """Label an end of a path: `above` is in points, and the text runs towards the middle."""
+    side = "right" if weights[0] > 0 else "left"
+    ax.annotate(name, (weights[0], weights[1]), xytext=(0, above), textcoords="offset points", ha=side,
+                fontsize=SMALL, color="white")  # fmt: skip
+
+
 def curves_by_rate(points: Sequence[Point]) -> Figure:
-    """The training loss of every point, and below it the test accuracy, coloured by rate; a column for each size."""
+    """Draw the training loss of every point, and below it the test accuracy, coloured by rate.
+
+    Each hidden size gets a column. With a single size the two metrics are side by side instead.
+    """
     sizes = hidden_sizes(points)
     metrics = [name for name in ("train/loss", "test/accuracy") if recorded(points, name)] or ["train/loss"]
-    across = len(sizes) > 1
-    rows, columns = (len(metrics), len(sizes)) if across else (1, len(metrics))
-    figure, axes = panels(rows, columns, f"{sweep_title(points)}: curves by learning rate")
-    for panel, (metric, size) in zip(axes, [(m, s) for m in metrics for s in sizes], strict=True):
-        draw_curves_by_rate(panel, with_size(points, size), metric)
-        name_panel(panel, METRIC_NAMES[metric] + (f", hidden size {size}" if across else ""))
+    rows = len(metrics)
+    columns = len(sizes)
+    if len(sizes) == 1:
+        rows = 1
+        columns = len(metrics)
+    figure, axes = axes_grid(rows, columns, f"{sweep_title(points)}: curves by learning rate")
+    for ax, (metric, size) in zip(axes, [(m, s) for m in metrics for s in sizes], strict=True):
+        draw_curves_by_rate(ax, with_size(points, size), metric)
+        name = METRIC_NAMES[metric]
+        if len(sizes) > 1:
+            name += f", hidden size {size}"
+        name_axes(ax, name)
     return figure
 
 
-def draw_curves_by_rate(panel: Axes, points: Sequence[Point], metric: str) -> None:
-    """One metric of several points over the epochs, coloured by rate; accuracies with their last value."""
+def draw_curves_by_rate(ax: Axes, points: Sequence[Point], metric: str) -> None:
+    """Draw one metric of several points over the epochs, coloured by rate; accuracies with their last value."""
     accuracy = metric.endswith("accuracy")
     lines = []
     for point in points:
-        rate = point.learning_rate
         line = curve(point, metric)
-        value = f": {line.values[-1]:.3f}" if accuracy and len(line.steps) else ""
-        lines.append(Line(line, f"{rate:g}{value}", rate_colour(rate)))
-    draw_lines(panel, lines, log=not accuracy)
+        label = f"{point.learning_rate:g}"
+        if accuracy and len(line.steps):
+            label += f": {line.values[-1]:.3f}"
+        lines.append(Line(line, label, rate_colour(point.learning_rate)))
+    draw_lines(ax, lines, log=not accuracy)
     epochs = max((point.history.epochs for point in points), default=1)
-    epoch_axis(panel, epochs, any(point.config.training.batch_size is None for point in points))
-    label_ends(panel, lines, heading="rate")
+    epoch_axis(ax, epochs, any(point.config.training.batch_size is None for point in points))
+    label_ends(ax, lines, heading="rate")
 
 
 def loss_by_rate(points: Sequence[Point]) -> Figure:
-    """The final training loss against the rate, and the test accuracy beside it, one line for each hidden size."""
+    """Draw the final training loss against the rate, and the test accuracy beside it, a line for each hidden size."""
     metrics = [name for name in ("train/loss", "test/accuracy") if recorded(points, name)] or ["train/loss"]
-    figure, axes = panels(1, len(metrics), f"{sweep_title(points)}: the end of training by learning rate")
-    for panel, metric in zip(axes, metrics, strict=True):
-        draw_by_rate(panel, grid(points, metric), log=not metric.endswith("accuracy"))
-        name_panel(panel, f"final {METRIC_NAMES[metric]}")
+    figure, axes = axes_grid(1, len(metrics), f"{sweep_title(points)}: the end of training by learning rate")
+    for ax, metric in zip(axes, metrics, strict=True):
+        draw_by_rate(ax, grid(points, metric), log=not metric.endswith("accuracy"))
+        name_axes(ax, f"final {METRIC_NAMES[metric]}")
     return figure
 
 
 def heat_map(points: Sequence[Point]) -> Figure:
-    """What the sweep is judged by, over rates and hidden sizes, with the values in the cells."""
+    """Draw the metric that a sweep is judged by over rates and hidden sizes, with the values in the cells."""
     metric = cell_metric(points)
     cells = grid(points, metric)
-    note = "" if cells.points_per_cell < 2 else " (median where points share a cell)"
-    figure, axes = panels(
-        1,
-        1,
-        f"{sweep_title(points)}: final {METRIC_NAMES[metric]}{note}",
-        width=max(4.3, 0.85 * len(cells.rates) + 1),
-        height=max(2.2, 0.55 * len(cells.sizes) + 1),
-    )
+    title = f"{sweep_title(points)}: final {METRIC_NAMES[metric]}"
+    if cells.points_per_cell > 1:
+        title += " (median where points share a cell)"
+    # Inches: a cell must hold its value in print.
+    width = max(4.3, 0.85 * len(cells.rates) + 1)
+    height = max(2.2, 0.55 * len(cells.sizes) + 1)
+    figure, axes = axes_grid(1, 1, title, width=width, height=height)
     draw_heat(axes[0], cells, metric)
     return figure
 
 
 def weight_by_rate(points: Sequence[Point]) -> Figure:
-    """The weight of a line over the epochs, one panel for each rate, as the texts draw it."""
+    """Draw the weight of a line over the epochs, one plot for each rate, as the texts draw it."""
     chosen = sorted(points, key=lambda point: point.learning_rate)
     columns = min(len(chosen), 4)
+    # -(-a // b) is a / b rounded up.
     rows = -(-len(chosen) // columns)
-    figure, axes = panels(rows, columns, f"{sweep_title(points)}: the weight by learning rate", width=3.6)
-    for panel, point in zip(axes, chosen, strict=False):
-        draw_weight(panel, point)
-    for panel in axes[len(chosen) :]:
-        panel.set_visible(False)
+    figure, axes = axes_grid(rows, columns, f"{sweep_title(points)}: the weight by learning rate", width=3.6)
+    for ax, point in zip(axes, chosen, strict=False):
+        draw_weight(ax, point)
+    for ax in axes[len(chosen) :]:
+        ax.set_visible(False)
     return figure
 
 
-def draw_weight(panel: Axes, point: Point) -> None:
-    """The weight of a line over the epochs, and the slope that fits the data best."""
+def draw_weight(ax: Axes, point: Point) -> None:
+    """Draw the weight of a line over the epochs, and the slope that fits the data best."""
     config = point.config
-    rate = point.learning_rate
     line = curve(point, "weights/weight")
-    drawn = [Line(line, short(float(line.values[-1])), rate_colour(rate))] if len(line.steps) else []
     slope = target_slope(config)
     if slope is not None:
-        panel.axhline(slope, color=FAINT, linewidth=1, linestyle="--", zorder=1)
-    draw_lines(panel, drawn, log=False)
-    if drawn and np.abs(line.values).max() > 1000:
-        signed_log(panel)
-    epoch_axis(panel, max(point.history.epochs, 1), config.training.batch_size is None)
-    label_ends(panel, drawn)
-    name_panel(panel, f"rate {rate:g}")
-    panel.set_ylabel("weight")
+        ax.axhline(slope, color=FAINT, linewidth=1, linestyle="--", zorder=1)
+    lines = []
+    if len(line.steps):
+        lines.append(Line(line, short(float(line.values[-1])), rate_colour(point.learning_rate)))
+    draw_lines(ax, lines, log=False)
+    if np.abs(line.values).max(initial=0) > EXPLODED:
+        signed_log(ax)
+    epoch_axis(ax, max(point.history.epochs, 1), config.training.batch_size is None)
+    label_ends(ax, lines)
+    name_axes(ax, f"rate {point.learning_rate:g}")
+    ax.set_ylabel("weight")
 
 
 def sweep_title(points: Sequence[Point]) -> str:
-    """The study and the backends of a sweep."""
+    """Return the study and the backends of a sweep."""
     backends = dict.fromkeys(point.config.backend.name for point in points)
     return f"{points[0].config.study} ({', '.join(backends)})"

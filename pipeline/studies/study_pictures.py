@@ -1,4 +1,4 @@
-"""The one picture that answers the question of a study of networks, with both backends where that tells something."""
+"""Draw the one picture that answers the question of a study of networks, with both backends if that adds something."""
 
 from __future__ import annotations
 
@@ -10,15 +10,14 @@ import numpy as np
 from pipeline.drawing.axes import (
     INK,
     Line,
-    draw_by_rate,
-    draw_heat,
+    axes_grid,
     draw_lines,
     epoch_axis,
     label_ends,
-    name_panel,
-    panels,
+    name_axes,
     rate_colour,
 )
+from pipeline.drawing.grid_plots import draw_by_rate, draw_heat
 from pipeline.drawing.plot_data import Curve, Series
 from pipeline.points.point import Point
 from pipeline.studies.grids import METRIC_NAMES, Backends, cell_metric, grid, hidden_sizes, recorded, with_size
@@ -30,41 +29,52 @@ if TYPE_CHECKING:
 
 
 def network_study(study: str, backends: Backends) -> Figure:
-    """The picture of a study of networks over rates and hidden sizes.
+    """Draw a study of networks over rates and hidden sizes.
 
-    Lines: the weight for each rate. Two weights: the error surface. Several hidden sizes: the final value over rate and
-    size, as heat maps where there is a test accuracy, else as lines beside the curves. Otherwise: curves by rate.
+    What is drawn depends on the study:
+
+    - fitting a line: the weight for each rate;
+    - two weights: the error surface;
+    - several hidden sizes: heat maps of the final value over rate and size if there is a test accuracy, otherwise
+      lines beside the curves;
+    - everything else: curves by rate.
 
     Args:
         study: its name, for the title.
-        backends: the points of each backend; at least one of one.
+        backends: the points of each backend; at least one point of one backend.
     """
     points = next(iter(backends.values()))
     if recorded(points, "weights/weight"):
         return _weights(study, backends)
     if has_two_weights(points[0].history.snapshots):
         return error_surface(points[0])
-    if len(hidden_sizes(points)) > 1:
-        return _heat_maps(study, backends) if recorded(points, "test/accuracy") else _ends_and_curves(study, backends)
-    if recorded(points, "test/accuracy"):
+    accuracy = recorded(points, "test/accuracy")
+    several_sizes = len(hidden_sizes(points)) > 1
+    if several_sizes and accuracy:
+        return _heat_maps(study, backends)
+    if several_sizes:
+        return _ends_and_curves(study, backends)
+    if accuracy:
         return _curves(study, backends)
     return curves_by_rate(points)
 
 
 def recorded_figure(title: str, by_rate: Mapping[float, Mapping[str, Series]]) -> Figure:
-    """Curves by rate of a recorded run, in the same dress."""
+    """Draw the curves by rate of a run that is kept with the report, in the style of the other figures."""
     metrics = [name for name in METRIC_NAMES if any(name in metrics for metrics in by_rate.values())]
-    figure, axes = panels(1, len(metrics), title, width=4.2, height=2.9)
-    for panel, metric in zip(axes, metrics, strict=True):
+    figure, axes = axes_grid(1, len(metrics), title, width=4.2, height=2.9)
+    for ax, metric in zip(axes, metrics, strict=True):
         accuracy = metric.endswith("accuracy")
         lines = []
         for rate, (epochs, values) in ((rate, found[metric]) for rate, found in by_rate.items() if metric in found):
-            value = f": {values[-1]:.3f}" if accuracy else ""
-            lines.append(Line(Curve(epochs.astype(np.int64), values, False), f"{rate:g}{value}", rate_colour(rate)))
-        draw_lines(panel, lines, log=not accuracy)
-        epoch_axis(panel, max(int(line.curve.steps[-1]) for line in lines), full_batch=False)
-        label_ends(panel, lines, heading="rate")
-        name_panel(panel, METRIC_NAMES[metric])
+            label = f"{rate:g}"
+            if accuracy:
+                label += f": {values[-1]:.3f}"
+            lines.append(Line(Curve(epochs.astype(np.int64), values, False), label, rate_colour(rate)))
+        draw_lines(ax, lines, log=not accuracy)
+        epoch_axis(ax, max(int(line.curve.steps[-1]) for line in lines), full_batch=False)
+        label_ends(ax, lines, heading="rate")
+        name_axes(ax, METRIC_NAMES[metric])
     return figure
 
 
@@ -73,60 +83,67 @@ def _by_rate(points: Sequence[Point]) -> list[Point]:
 
 
 def _weights(study: str, backends: Backends) -> Figure:
+    """Draw the weight over the epochs: a row for each backend, a column for each rate."""
     columns = max(len(points) for points in backends.values())
-    figure, axes = panels(len(backends), columns, f"{study}: the weight by learning rate", width=3.6, height=2.7)
+    figure, axes = axes_grid(len(backends), columns, f"{study}: the weight by learning rate", width=3.6, height=2.7)
     for row, (backend, points) in enumerate(backends.items()):
         chosen = _by_rate(points)
-        for panel, point in zip(axes[row * columns :], chosen, strict=False):
-            draw_weight(panel, point)
-            how = point.diagnosis.label
-            name_panel(panel, f"{backend}, rate {point.learning_rate:g}: {how}")
-        for panel in axes[row * columns + len(chosen) : (row + 1) * columns]:
-            panel.set_visible(False)
+        for ax, point in zip(axes[row * columns :], chosen, strict=False):
+            draw_weight(ax, point)
+            name_axes(ax, f"{backend}, rate {point.learning_rate:g}: {point.diagnosis.label}")
+        # A backend may have trained fewer rates than the other one.
+        for ax in axes[row * columns + len(chosen) : (row + 1) * columns]:
+            ax.set_visible(False)
     return figure
 
 
 def _curves(study: str, backends: Backends) -> Figure:
+    """Draw losses and test accuracy over the epochs: a row for each backend, a column for each metric."""
     metrics = ("train/loss", "test/loss", "test/accuracy")
-    figure, axes = panels(len(backends), len(metrics), f"{study}: curves by learning rate", width=4.2, height=2.9)
+    figure, axes = axes_grid(len(backends), len(metrics), f"{study}: curves by learning rate", width=4.2, height=2.9)
     wanted = [(backend, metric) for backend in backends for metric in metrics]
-    for panel, (backend, metric) in zip(axes, wanted, strict=True):
-        draw_curves_by_rate(panel, _by_rate(backends[backend]), metric)
-        name_panel(panel, f"{backend}, {METRIC_NAMES[metric]}")
+    for ax, (backend, metric) in zip(axes, wanted, strict=True):
+        draw_curves_by_rate(ax, _by_rate(backends[backend]), metric)
+        name_axes(ax, f"{backend}, {METRIC_NAMES[metric]}")
     return figure
 
 
 def _heat_maps(study: str, backends: Backends) -> Figure:
-    """The first backend's final value against the rate, and every backend's over rate and size."""
+    """Draw the first backend's final value against the rate, and every backend's over rate and size."""
     first, points = next(iter(backends.items()))
     metric = cell_metric(points)
     cells = grid(points, metric)
+    # Inches: a cell must hold its value in print.
     width = max(4.3, 0.85 * len(cells.rates) + 1)
     height = max(2.6, 0.55 * len(cells.sizes) + 1)
-    figure, axes = panels(1, 1 + len(backends), f"{study}: final {METRIC_NAMES[metric]}", width=width, height=height)
+    title = f"{study}: final {METRIC_NAMES[metric]}"
+    figure, axes = axes_grid(1, 1 + len(backends), title, width=width, height=height)
     draw_by_rate(axes[0], cells, log=not metric.endswith("accuracy"))
-    name_panel(axes[0], first)
-    for panel, (backend, members) in zip(axes[1:], backends.items(), strict=True):
-        draw_heat(panel, grid(members, metric), metric)
-        name_panel(panel, backend)
+    name_axes(axes[0], first)
+    for ax, (backend, members) in zip(axes[1:], backends.items(), strict=True):
+        draw_heat(ax, grid(members, metric), metric)
+        name_axes(ax, backend)
     return figure
 
 
 def _ends_and_curves(study: str, backends: Backends) -> Figure:
-    """The final value against the rate, rings where a second backend ends, and the first backend's curves."""
+    """Draw the final value against the rate, with rings for a second backend, and the first backend's curves."""
     (first, points), *others = backends.items()
     metric = cell_metric(points)
     sizes = hidden_sizes(points)
-    rings = f"; rings: {others[0][0]}" if others else ""
-    figure, axes = panels(1, 1 + len(sizes), f"{study}: {METRIC_NAMES[metric]} ({first}{rings})", width=4.4)
+    drawn = first
+    if others:
+        drawn = f"{first}; rings: {others[0][0]}"
+    figure, axes = axes_grid(1, 1 + len(sizes), f"{study}: {METRIC_NAMES[metric]} ({drawn})", width=4.4)
     draw_by_rate(axes[0], grid(points, metric), log=True)
-    name_panel(axes[0], f"final {METRIC_NAMES[metric]}")
+    name_axes(axes[0], f"final {METRIC_NAMES[metric]}")
     for _, other in others[:1]:
         ends = grid(other, metric)
         for values in ends.values:
+            # A logarithmic axis has no room for zeros; NaN is not drawn.
             axes[0].plot(ends.rates, np.where(values > 0, values, np.nan), linestyle="none", marker="o", markersize=11,
                          markerfacecolor="none", markeredgecolor=INK, markeredgewidth=0.9)  # fmt: skip
-    for panel, size in zip(axes[1:], sizes, strict=True):
-        draw_curves_by_rate(panel, with_size(points, size), metric)
-        name_panel(panel, f"hidden size {size}")
+    for ax, size in zip(axes[1:], sizes, strict=True):
+        draw_curves_by_rate(ax, with_size(points, size), metric)
+        name_axes(ax, f"hidden size {size}")
     return figure

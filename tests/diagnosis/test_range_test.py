@@ -88,6 +88,6 @@ def test_the_slope_of_a_straight_line_is_its_slope() -> None:
 
 def test_the_picture_marks_the_suggested_rate() -> None:
     found = read(falling(0.02, 0.05))
-    (panel,) = range_figure("study", found).axes
-    assert panel.get_xscale() == "log"
-    assert any(text.get_text().startswith(f"suggested: {found.suggested_rate:.3g}") for text in panel.texts)
+    (ax,) = range_figure("study", found).axes
+    assert ax.get_xscale() == "log"
+    assert any(text.get_text().startswith(f"suggested: {found.suggested_rate:.3g}") for text in ax.texts)

@@ -13,7 +13,8 @@ from pipeline.drawing import pixels
 from pipeline.drawing.axes import INK, rate_colour
 from pipeline.drawing.plot_data import Floats
 
-RED, BLUE = (255, 0, 0), (0, 0, 255)
+RED = (255, 0, 0)
+BLUE = (0, 0, 255)
 
 
 def array(image: Image.Image) -> NDArray[np.uint8]:
@@ -21,10 +22,8 @@ def array(image: Image.Image) -> NDArray[np.uint8]:
     return np.asarray(image)
 
 
-def lightness(
-    colours: NDArray[np.uint8],
-) -> Floats:
-    """CIE L* of colours (..., 3), 0 to 100, near enough: the gamma of sRGB is taken to be 2.2."""
+def lightness(colours: NDArray[np.uint8]) -> Floats:
+    """CIE L* of colours (..., 3), 0 to 100, approximately: the gamma of sRGB is taken to be 2.2."""
     luminance = (colours / 255) ** 2.2 @ np.array([0.2126, 0.7152, 0.0722])
     light: Floats = np.where(luminance > 0.008856, 116 * np.cbrt(luminance) - 16, 903.3 * luminance)
     return light
@@ -59,7 +58,7 @@ def test_enlarged_pixels_are_rectangles() -> None:
     assert array(image)[:, 3:].tolist() == [[list(BLUE)] * 3] * 4
 
 
-def test_text_stands_where_it_is_asked_for() -> None:
+def test_text_is_at_its_position() -> None:
     image = pixels.blank(40, 200)
     pixels.write(image, (190, 20), "12345", anchor="rm")
     rows, columns = np.nonzero(array(image).min(axis=2) < 100)
@@ -94,10 +93,10 @@ def test_heat_map_has_a_cell_for_each_value() -> None:
     assert plain[7::15, 10::20].tolist() == colours.tolist()
     line = list(getrgb(pixels.BETWEEN))
     assert plain[0, 5].tolist() == plain[15, 5].tolist() == plain[5, 20].tolist() == plain[-1, -1].tolist() == line
-    told = array(pixels.heat_map(colours, values, (300, 100)))
-    cell = told[5:45, 105:195]
+    written = array(pixels.heat_map(colours, values, (300, 100)))
+    cell = written[5:45, 105:195]
     assert ((cell == 255).all(axis=2)).any(), "the value is written in white on blue"
-    assert told[25, 104].tolist() == list(BLUE)
+    assert written[25, 104].tolist() == list(BLUE)
 
 
 def test_heat_map_of_many_cells_has_no_lines() -> None:
@@ -107,16 +106,16 @@ def test_heat_map_of_many_cells_has_no_lines() -> None:
 
 
 def test_lines_are_drawn_on_a_copy() -> None:
-    panel = pixels.blank(100, 200)
+    plot = pixels.blank(100, 200)
     across = pixels.Path2D(np.array([[0.0, 0.25], [1.0, 0.25]]), "#ff0000", 4)
     dots = pixels.Path2D(np.array([[0.5, 0.75]]), "#0000ff", 0, 6)
-    image = array(pixels.with_lines(panel, [across, dots]))
+    image = array(pixels.with_lines(plot, [across, dots]))
     assert image.shape == (100, 200, 3)
     assert (image[25] == RED).all()
     assert image[75, 100].tolist() == list(BLUE)
     assert image[75, 94].min() > 100, "the dot has a white edge"
     assert (image[35:65] == 255).all()
-    assert (array(panel) == 255).all()
+    assert (array(plot) == 255).all()
 
 
 def test_slanted_lines_are_smooth() -> None:
@@ -133,6 +132,6 @@ def test_lines_that_come_from_far_pass_where_they_should(far: float) -> None:
 
 
 @given(hnp.arrays(np.float64, (5, 2), elements=st.floats(allow_nan=False, allow_infinity=False)))
-def test_lines_may_leave_the_panel(points: Floats) -> None:
+def test_lines_may_leave_the_plot(points: Floats) -> None:
     lines = [pixels.Path2D(points, "#ff0000", 2, 3)]
     assert pixels.with_lines(pixels.blank(20, 30), lines).size == (30, 20)

@@ -59,11 +59,11 @@ def test_a_path_that_leaves_the_picture_ends_there(points: list[Point]) -> None:
     drawn(figure)
 
 
-def test_a_study_has_a_panel_for_each_rate(points: list[Point]) -> None:
+def test_a_study_has_axes_for_each_rate(points: list[Point]) -> None:
     ((name, _),) = sweep_figures(points)
     figure = study_figure("curve_divergence", {"numpy": points})
     assert name == "balls_by_rate"
-    titles = [axes.get_title(loc="left") for axes in figure.axes]
+    titles = [ax.get_title(loc="left") for ax in figure.axes]
     assert titles == ["rate 0.1: converged", "rate 1: oscillating (to and fro)", "rate 1.05: diverged"]
     drawn(figure)
 
@@ -74,7 +74,7 @@ def test_random_starts_are_counted_at_their_minima() -> None:
     words = drawn(figure)
     found = ending(point.config, point.history)
     counts = [text.get_text() for text in figure.axes[0].texts]
-    assert counts == [str(int((found.minimum == place).sum())) for place in range(5)]
+    assert counts == [str(int((found.minimum == index).sum())) for index in range(5)]
     assert "probability to find all" in words
 
 
@@ -89,7 +89,7 @@ def test_the_map_has_a_colour_for_each_minimum() -> None:
     (mesh,) = (artist for artist in figure.axes[0].collections if isinstance(artist, QuadMesh))
     assert np.array_equal(np.asarray(mesh.get_array()).reshape(15, 6), point.history.map_arrays["minimum"])
     both = study_figure("curve_basins", {"numpy": [point, ball_point(*BASINS, "optimizer.momentum=0.9")]})
-    titles = [axes.get_title(loc="left") for axes in both.axes]
+    titles = [ax.get_title(loc="left") for ax in both.axes]
     assert [title.split(":")[0] for title in titles] == ["momentum 0", "momentum 0.9"]
     drawn(both)
     assert "In which minimum does each ball end?" in " ".join(view_tags([point.config], image_keys, 1).values())
@@ -112,7 +112,7 @@ def test_the_images_show_the_balls_where_they_are(points: list[Point]) -> None:
     steps = [step for _, step, _ in images]
     assert len(images) <= 10
     assert (steps[0], steps[-1]) == (0, 200)
-    colour = tuple(int(COLOURS[0][place : place + 2], 16) for place in (1, 3, 5))
+    colour = tuple(int(COLOURS[0][start : start + 2], 16) for start in (1, 3, 5))
     wide = WIDTH - MARGIN - AXIS
     for _, step, image in (images[0], images[-1]):
         pixels = np.asarray(image)[TOP : TOP + 320, AXIS : AXIS + wide]
@@ -129,8 +129,8 @@ def test_every_kind_of_end_has_images(points: list[Point]) -> None:
 
 
 def test_the_data_set_of_a_curve_is_its_expression_or_its_points() -> None:
-    told = dataset_of(config("experiment=curve_divergence"), {"curve": "0" * 64})
-    assert told.name == "curve_bowl"
-    assert '"expression": "x**2"' in told.profile
+    dataset = dataset_of(config("experiment=curve_divergence"), {"curve": "0" * 64})
+    assert dataset.name == "curve_bowl"
+    assert '"expression": "x**2"' in dataset.profile
     spline = config("experiment=curve_divergence", "data=curve_points")
     assert '"points": 9' in dataset_of(spline, {"curve": "0" * 64}).profile

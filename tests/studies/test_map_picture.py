@@ -37,7 +37,7 @@ def test_colours_keep_the_sign_and_the_order_of_sizes(measures: np.ndarray) -> N
         assert ((np.diff(colours[side][order]) == 0) == (np.diff(measures[side][order]) == 0)).all()
 
 
-def test_a_point_that_is_not_there_has_no_side() -> None:
+def test_a_missing_point_has_no_side() -> None:
     assert ranked(np.array([[0.0, 3.0, -2.0]])).tolist() == [[0, 1, -1]]
 
 
@@ -46,7 +46,7 @@ def test_cells_end_half_way_to_their_neighbours() -> None:
     np.testing.assert_allclose(edges(np.array([1.0, 100.0]), True), [0.1, 10, 1000])
 
 
-def test_the_bar_tells_the_smallest_the_median_and_the_largest_number_of_each_side() -> None:
+def test_the_bar_has_ticks_at_the_smallest_the_median_and_the_largest_number_of_each_side() -> None:
     ticks, names = colour_ticks(np.array([[1.0, 2.0, 30_000.0], [-1.0, -5.0, -9.0]]))
     assert names == ["-1", "-5", "-9", "+1", "+2", "+3e+04"]
     assert ticks == pytest.approx([-PALEST, -(1 + PALEST) / 2, -1, PALEST, (1 + PALEST) / 2, 1])
@@ -54,23 +54,23 @@ def test_the_bar_tells_the_smallest_the_median_and_the_largest_number_of_each_si
 
 def test_the_picture_shows_every_number_on_logarithmic_axes_and_marks_the_best(history: History) -> None:
     figure = map_figure(map_config("training.epochs=200"), history.map_arrays)
-    panel = figure.axes[0]
-    (mesh,) = (artist for artist in panel.collections if isinstance(artist, QuadMesh))
+    ax = figure.axes[0]
+    (mesh,) = (artist for artist in ax.collections if isinstance(artist, QuadMesh))
     shown = np.asarray(mesh.get_array()).reshape(7, 9)
     assert (np.sign(shown) == np.sign(history.map_arrays["measure"])).all()
-    assert (panel.get_xscale(), panel.get_yscale()) == ("log", "log")
+    assert (ax.get_xscale(), ax.get_yscale()) == ("log", "log")
     final = history.final()
-    (star,) = panel.lines
+    (star,) = ax.lines
     assert (star.get_xdata(), star.get_ydata()) == (
         final["map/best_learning_rate"],
         final["map/best_output_learning_rate"],
     )
-    told = " ".join(texts(figure))
-    assert "learning rate of the last layer (step per unit of gradient)" in told
-    assert f"{final['map/converged_share']:.1%} of 63 points converge in 200 steps" in told
-    assert f"the smallest loss, {final['map/best_loss']:.3g}" in told
-    assert "blue, +: converged" in told
-    assert "red, -: not converged" in told
+    written = " ".join(texts(figure))
+    assert "learning rate of the last layer (step per unit of gradient)" in written
+    assert f"{final['map/converged_share']:.1%} of 63 points converge in 200 steps" in written
+    assert f"the smallest loss, {final['map/best_loss']:.3g}" in written
+    assert "blue, +: converged" in written
+    assert "red, -: not converged" in written
 
 
 def test_a_zoom_and_a_map_over_hidden_sizes_and_seeds_can_be_drawn() -> None:
@@ -99,10 +99,11 @@ def test_the_map_fills_the_picture_beside_its_colour_bar(history: History) -> No
     figure = map_figure(map_config("training.epochs=200"), history.map_arrays)
     renderer = FigureCanvasAgg(figure).get_renderer()  # type: ignore[no-untyped-call]
     arrange(figure, renderer)
-    (panel,) = figure.axes
-    (bar,) = panel.child_axes
+    (ax,) = figure.axes
+    (bar,) = ax.child_axes
     width, height = figure.bbox.size
-    box, beside = panel.get_window_extent(renderer), bar.get_tightbbox(renderer)
+    box = ax.get_window_extent(renderer)
+    beside = bar.get_tightbbox(renderer)
     assert box.width > 0.6 * width
     assert box.height > 0.7 * height
     assert beside is not None

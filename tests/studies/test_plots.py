@@ -15,7 +15,7 @@ from pipeline.backends.shared.history import History
 from pipeline.config.schema import Config
 from pipeline.data.arrays import Arrays
 from pipeline.drawing import plot_data
-from pipeline.drawing.axes import RATE_COLOURS, draw_bundle, panels, rate_colour
+from pipeline.drawing.axes import RATE_COLOURS, axes_grid, draw_bundle, rate_colour
 from pipeline.drawing.layout import save_png
 from pipeline.points.point import Point, outcome_of
 from pipeline.studies import grids, kinds, network_data
@@ -79,7 +79,7 @@ def made_point(rate: float, size: int | None, loss: float, diverged: bool = Fals
     return Point(f"{rate} {size}", Path(), one, history, outcome_of(history))
 
 
-def test_palette_orders_rates_by_decade_and_holds_beyond_its_ends() -> None:
+def test_palette_orders_rates_by_decade_and_is_constant_beyond_its_ends() -> None:
     assert plot_data.palette_position(1e-4) == 0
     assert plot_data.palette_position(1e3) == 1
     assert plot_data.palette_position(0.1) == pytest.approx(3 / 7)
@@ -113,20 +113,20 @@ def test_grid_has_medians_of_finished_points_and_marks_diverged_ones() -> None:
     assert found.points_per_cell == 3
 
 
-def test_cell_metric_is_the_most_telling_one(mnist: list[Point], three_bits: list[Point]) -> None:
+def test_cell_metric_is_accuracy_then_error_then_loss(mnist: list[Point], three_bits: list[Point]) -> None:
     assert grids.cell_metric(mnist) == "test/accuracy"
     assert grids.cell_metric(three_bits) == "train/mean_absolute_error"
     assert grids.cell_metric([made_point(1, 4, 1.0)]) == "train/loss"
 
 
-def test_log_limits_hold_an_explosion_back_and_pass_over_zeros() -> None:
+def test_log_limits_cut_off_an_explosion_and_ignore_zeros() -> None:
     def curve(*values: float) -> plot_data.Curve:
         return plot_data.Curve(np.arange(len(values)), np.array(values), False)
 
-    low, high = plot_data.log_limits([curve(2.0, 1e-3, 0.0), curve(2.0, 1e9)], most=100)
+    low, high = plot_data.log_limits([curve(2.0, 1e-3, 0.0), curve(2.0, 1e9)], max_growth=100)
     assert low == pytest.approx(1e-3 / 1.5)
     assert high == pytest.approx(200 * 1.5)
-    assert plot_data.log_limits([curve(2.0, 8.0)], most=100) == pytest.approx((2 / 1.5, 8 * 1.5))
+    assert plot_data.log_limits([curve(2.0, 8.0)], max_growth=100) == pytest.approx((2 / 1.5, 8 * 1.5))
     low, high = plot_data.log_limits([curve(0.0)])
     assert 0 < low < high
 
@@ -145,7 +145,7 @@ def test_weight_lines_leave_out_what_is_not_finite() -> None:
 def test_quantile_bands_by_value_and_with_true_extremes_when_thinned() -> None:
     values = np.arange(101.0)[None]
     np.testing.assert_allclose(plot_data.quantile_bands(values)[:, 0], [0, 5, 25, 50, 75, 95, 100])
-    thinned = plot_data.quantile_bands(values, most=10)
+    thinned = plot_data.quantile_bands(values, max_weights=10)
     assert thinned[0, 0] == 0
     assert thinned[-1, 0] == 100
     assert thinned[3, 0] == pytest.approx(50, abs=10)
@@ -185,8 +185,8 @@ def test_target_slope_is_the_lines_own() -> None:
 def test_spread_keeps_order_distance_and_bounds(positions: list[float], gap: float) -> None:
     placed = plot_data.spread(positions, gap)
     room = min(gap, 1 / max(len(positions) - 1, 1))
-    ranked = [place for _, _, place in sorted(zip(positions, range(len(positions)), placed, strict=True))]
-    assert all(-1e-9 <= place <= 1 + 1e-9 for place in placed)
+    ranked = [position for _, _, position in sorted(zip(positions, range(len(positions)), placed, strict=True))]
+    assert all(-1e-9 <= position <= 1 + 1e-9 for position in placed)
     assert all(after - before >= room - 1e-9 for before, after in pairwise(ranked))
 
 
@@ -200,7 +200,7 @@ def test_spread_leaves_labels_that_do_not_collide(tenths: list[int]) -> None:
 def test_a_bundle_is_what_single_lines_would_be(count: int) -> None:
     steps = np.arange(count) * 7
     values = np.random.default_rng(1).normal(size=(count, 5))
-    _, (bundle, single) = panels(1, 2, "")
+    _, (bundle, single) = axes_grid(1, 2, "")
     draw_bundle(bundle, steps, values, rate_colour(0.1))
     single.plot(steps, values)
     expected = [np.asarray(line.get_xydata()) for line in single.lines]
@@ -230,7 +230,7 @@ def test_sweep_figures_have_their_names(line: list[Point], three_bits: list[Poin
     assert names([]) == []
 
 
-def test_a_diverged_point_is_said_to_be_diverged(line: list[Point]) -> None:
+def test_figures_say_that_a_point_diverged(line: list[Point]) -> None:
     diverged = line[-1]
     step = diverged.history.diverged_step
     assert step is not None
@@ -242,8 +242,8 @@ def test_a_diverged_point_is_said_to_be_diverged(line: list[Point]) -> None:
 def test_curves_of_training_and_test_rows_are_drawn_by_value(mnist: list[Point]) -> None:
     figure = plots.curves(mnist[0])
     loss, accuracy = figure.axes
-    for panel, name in ((loss, "loss"), (accuracy, "accuracy")):
-        drawn = {tuple(np.asarray(line.get_ydata(), dtype=float)) for line in panel.lines}
+    for ax, name in ((loss, "loss"), (accuracy, "accuracy")):
+        drawn = {tuple(np.asarray(line.get_ydata(), dtype=float)) for line in ax.lines}
         for rows in ("train", "test"):
             assert tuple(mnist[0].history.series(f"{rows}/{name}")[1]) in drawn
     assert {"training", "test"} <= set(texts(figure))
@@ -315,7 +315,7 @@ def test_recorded_runs_are_drawn_with_their_last_accuracy() -> None:
     assert "0.01: 0.925" in texts(recorded_figure("long", run))
 
 
-def test_a_map_is_one_picture_and_has_no_part_in_those_of_a_sweep() -> None:
+def test_a_map_is_one_picture_and_not_part_of_those_of_a_sweep() -> None:
     point = map_point()
     assert [name for name, _ in kinds.point_figures(point)] == ["map"]
     assert list(kinds.sweep_figures([point])) == []

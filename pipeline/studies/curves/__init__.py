@@ -1,1 +1,1 @@
-"""Studies of balls on a curve."""
+"""Studies of balls that roll on a curve."""

@@ -1,4 +1,4 @@
-"""Images of balls on their curve at some steps, for MLflow's slider: they roll as it moves."""
+"""Draw images of balls on their curve at some steps, for MLflow's slider: the balls roll as it moves."""
 
 from __future__ import annotations
 
@@ -12,55 +12,60 @@ from pipeline.backends.shared.history import History
 from pipeline.config.schema import Config
 from pipeline.diagnosis.curves import ending
 from pipeline.drawing.pixels import AXIS, HEADING, MARGIN, TOP, WIDTH, Path2D, blank, ruled, with_lines, write
-from pipeline.studies.curves.pictures import Floats, ball_colours, height_limits, positions
+from pipeline.studies.curves.pictures import Floats, ball_colours, ball_positions, height_limits
 from pipeline.studies.images.data import Draw, weight_ticks
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+# Height of the plot, pixels.
 HIGH = 320
-"""Of the panel, pixels."""
 
 
 def balls_images(config: Config) -> Mapping[str, Draw]:
-    """What draws the images of balls on a curve."""
+    """Return what draws the images of balls on a curve, by key."""
     return {"balls": draw_balls}
 
 
 def draw_balls(config: Config, history: History, epochs: Sequence[int]) -> Iterator[Image]:
-    """The curve and its balls, one image for each epoch; of few balls the way so far, fainter."""
+    """Draw the curve and its balls, one image for each epoch; few balls also get their paths so far."""
     found = ending(config, history)
     curve = found.curve
     colours = ball_colours(found)
     low, high = height_limits(curve)
-    wide = WIDTH - MARGIN - AXIS
+    width = WIDTH - MARGIN - AXIS
 
-    def drawn(x: Floats) -> Floats:
-        """Places on the panel, as shares of its width and height from the top left, (places, 2)."""
+    def on_plot(x: Floats) -> Floats:
+        """Return points of the curve as shares of the plot's width and height, from the top left: (points, 2)."""
         return np.stack([(x - curve.lowest) / curve.width, (high - curve.at(x).value) / (high - low)], axis=1)
 
     background = blank(TOP + HIGH + 32)
-    box = AXIS, TOP, AXIS + wide, TOP + HIGH
-    panel = ruled(background, box, weight_ticks(curve.lowest, curve.highest), weight_ticks(low, high))
-    panel = with_lines(panel, [Path2D(drawn(np.linspace(curve.lowest, curve.highest, 401)), "#6a6a6a", 2)])
-    steps, places = positions(history)
-    few = places.shape[1] <= FEW
+    box = (AXIS, TOP, AXIS + width, TOP + HIGH)
+    plot = ruled(background, box, weight_ticks(curve.lowest, curve.highest), weight_ticks(low, high))
+    plot = with_lines(plot, [Path2D(on_plot(np.linspace(curve.lowest, curve.highest, 401)), "#6a6a6a", 2)])
+    steps, positions = ball_positions(history)
+    few = positions.shape[1] <= FEW
+    radius = 7 if few else 5
     for epoch in epochs:
         image = background.copy()
         now = history.snapshots[epoch][POSITIONS].astype(np.float64)
-        so_far = places[steps <= epoch]
-        ways = [Path2D(drawn(way), colour, 1, 2) for way, colour in zip(so_far.T, colours, strict=True)] if few else []
-        dots = [
-            Path2D(drawn(now[np.array(colours) == colour]), colour, 0, 7 if few else 5)
-            for colour in dict.fromkeys(colours)
-        ]
-        image.paste(with_lines(panel, [*ways, *dots]), (AXIS, TOP))
-        write(image, (MARGIN, HEADING), _told(curve.lowest, curve.highest, now, curve.at(now).value))
+        lines = []
+        # The paths of many balls would cover each other and the curve.
+        if few:
+            so_far = positions[steps <= epoch]
+            lines += [Path2D(on_plot(path), colour, 1, 2) for path, colour in zip(so_far.T, colours, strict=True)]
+        for colour in dict.fromkeys(colours):
+            lines.append(Path2D(on_plot(now[np.array(colours) == colour]), colour, 0, radius))
+        image.paste(with_lines(plot, lines), (AXIS, TOP))
+        write(image, (MARGIN, HEADING), _heading(curve.lowest, curve.highest, now, curve.at(now).value))
         yield image
 
 
-def _told(lowest: float, highest: float, now: Floats, heights: Floats) -> str:
+def _heading(lowest: float, highest: float, now: Floats, heights: Floats) -> str:
+    """Return the line above the plot: the position of a single ball, or the number of balls."""
     if len(now) == 1:
         return f"x {now[0]:.4g}, height {heights[0]:.4g}"
     outside = int(((now < lowest) | (now > highest)).sum())
-    return f"{len(now)} balls" + (f", {outside} outside the picture" if outside else "")
+    if outside:
+        return f"{len(now)} balls, {outside} outside the picture"
+    return f"{len(now)} balls"

@@ -1,4 +1,4 @@
-"""Figures are arranged so that nothing is cut off or covered, and all panels have one size."""
+"""Figures are arranged so that nothing is cut off or covered, and all axes have the same size."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image
 
-from pipeline.drawing.axes import epoch_axis, name_panel, panels
+from pipeline.drawing.axes import axes_grid, epoch_axis, name_axes
 from pipeline.drawing.layout import save_png
 
 
 def crowded() -> Figure:
-    """Two rows of three panels with long words around them, one of them hidden."""
-    figure, axes = panels(2, 3, "A title")
-    for place, panel in enumerate(axes):
-        panel.plot([0, 100], [1, 10 ** (3 * place)])
-        panel.set_yscale("log")
-        epoch_axis(panel, 100, full_batch=place == 1)
-        name_panel(panel, f"panel {place}")
-        panel.text(1.04, 0.5, "m" * (2 + 3 * place), transform=panel.transAxes)
+    """Two rows of three axes with long words around them, one of them hidden."""
+    figure, axes = axes_grid(2, 3, "A title")
+    for index, ax in enumerate(axes):
+        ax.plot([0, 100], [1, 10 ** (3 * index)])
+        ax.set_yscale("log")
+        epoch_axis(ax, 100, full_batch=index == 1)
+        name_axes(ax, f"axes {index}")
+        ax.text(1.04, 0.5, "m" * (2 + 3 * index), transform=ax.transAxes)
     axes[3].set_ylabel("weight")
     axes[5].set_visible(False)
     return figure
@@ -44,42 +44,42 @@ def test_a_picture_has_the_size_of_its_figure_and_white_edges() -> None:
     assert (pixels < 128).any()
 
 
-def test_panels_are_of_one_size_and_what_stands_around_them_does_not_overlap() -> None:
+def test_axes_have_one_size_and_the_text_around_them_does_not_overlap() -> None:
     figure = crowded()
     saved(figure)
     renderer = FigureCanvasAgg(figure).get_renderer()  # type: ignore[no-untyped-call]
-    sizes = [axes.bbox.size for axes in figure.axes]
+    sizes = [ax.bbox.size for ax in figure.axes]
     np.testing.assert_allclose(sizes, [sizes[0]] * 6)
-    taken = [axes.get_tightbbox(renderer) for axes in figure.axes if axes.get_visible()]
+    taken = [ax.get_tightbbox(renderer) for ax in figure.axes if ax.get_visible()]
     taken += [text.get_window_extent(renderer) for text in figure.texts]
     boxes = [box for box in taken if box is not None]
     assert len(boxes) == 6
-    assert not any(a.overlaps(b) for place, a in enumerate(boxes) for b in boxes[:place])
+    assert not any(a.overlaps(b) for index, a in enumerate(boxes) for b in boxes[:index])
     assert all(figure.bbox.x0 <= box.x0 <= box.x1 <= figure.bbox.x1 for box in boxes)
     assert all(figure.bbox.y0 <= box.y0 <= box.y1 <= figure.bbox.y1 for box in boxes)
 
 
-def test_labels_stand_as_far_from_their_axis_as_matplotlib_puts_them() -> None:
-    figure, (panel,) = panels(1, 1, "")
-    panel.plot([0, 3], [-12345, 5])
-    panel.set(xlabel="epoch", ylabel="weight")
+def test_labels_are_as_far_from_their_axis_as_matplotlib_puts_them() -> None:
+    figure, (ax,) = axes_grid(1, 1, "")
+    ax.plot([0, 3], [-12345, 5])
+    ax.set(xlabel="epoch", ylabel="weight")
     saved(figure)
     renderer = FigureCanvasAgg(figure).get_renderer()  # type: ignore[no-untyped-call]
-    labels = [panel.xaxis.label, panel.yaxis.label]
+    labels = [ax.xaxis.label, ax.yaxis.label]
     ours = [label.get_window_extent(renderer).bounds for label in labels]
-    again, (other,) = panels(1, 1, "")
+    again, (other,) = axes_grid(1, 1, "")
     other.plot([0, 3], [-12345, 5])
-    other.set(xlabel="epoch", ylabel="weight", position=panel.get_position())
+    other.set(xlabel="epoch", ylabel="weight", position=ax.get_position())
     FigureCanvasAgg(again).draw()  # type: ignore[no-untyped-call]
     theirs = [label.get_window_extent(renderer).bounds for label in (other.xaxis.label, other.yaxis.label)]
     np.testing.assert_allclose(ours, theirs, atol=1)
 
 
-def test_words_without_end_leave_a_panel_to_be_seen() -> None:
-    figure, (panel,) = panels(1, 1, "")
-    panel.text(1.04, 0.5, "m" * 500, transform=panel.transAxes)
+def test_very_long_text_leaves_axes_that_can_be_seen() -> None:
+    figure, (ax,) = axes_grid(1, 1, "")
+    ax.text(1.04, 0.5, "m" * 500, transform=ax.transAxes)
     saved(figure)
-    assert panel.bbox.width == pytest.approx(figure.dpi / 2)
+    assert ax.bbox.width == pytest.approx(figure.dpi / 2)
 
 
 def test_axes_placed_by_hand_stay_there() -> None:
