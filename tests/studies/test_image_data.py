@@ -58,7 +58,7 @@ def test_a_run_that_ended_early_has_the_same_steps_and_shows_its_last_weights() 
 
 
 @pytest.mark.parametrize("broken", [math.inf, math.nan])
-def test_weights_that_are_no_numbers_are_not_shown(broken: float) -> None:
+def test_weights_that_are_inf_or_nan_are_not_shown(broken: float) -> None:
     found = image_data.image_steps(LINE, snapshots_at(*range(17), last=broken))
     assert set(found.values()) == {0, 1, 2, 6, 13, 15}
     assert image_data.image_steps(LINE, snapshots_at(0, last=broken)) == {}
@@ -98,12 +98,12 @@ def test_tiles_are_pictures_of_the_units_one_pixel_apart() -> None:
 
 
 @pytest.mark.parametrize(("units", "columns"), [(1, 1), (2, 2), (4, 2), (5, 4), (16, 4), (17, 8), (64, 8)])
-def test_tiles_stand_about_as_wide_as_high(units: int, columns: int) -> None:
+def test_tiles_are_about_as_wide_as_high(units: int, columns: int) -> None:
     assert image_data.tile_columns(units) == columns
     assert image_data.tiles(np.zeros((9, units))).shape[1] == 4 * columns - 1
 
 
-def test_full_colour_is_the_largest_weight_but_for_few_far_out() -> None:
+def test_full_colour_is_the_largest_weight_without_a_few_outliers() -> None:
     assert image_data.colour_limit([np.array([0.1, -3.0]), np.array([2.0, 0.5])]) == 3
     many = np.ones(1000)
     many[:4] = 100
@@ -115,15 +115,15 @@ def test_full_colour_is_the_largest_weight_but_for_few_far_out() -> None:
 
 def test_colours_are_symmetric_around_zero_and_cut_off_at_the_limit() -> None:
     weights = np.array([-9.0, -2, -1, 0, 1, 2, 9, np.nan])
-    assert image_data.colour_places(weights, 2.0).tolist() == [1, 1, 64, 128, 192, 255, 255, 0]
+    assert image_data.colour_indices(weights, 2.0).tolist() == [1, 1, 64, 128, 192, 255, 255, 0]
 
 
 def test_colours_of_exploded_weights_are_logarithmic() -> None:
     weights = np.array([-1e30, -1e15, 0, 1e15, 1e30])
-    places = image_data.colour_places(weights, 1e30).astype(int)
-    assert places[[0, 2, 4]].tolist() == [1, 128, 255]
-    assert places[3] == round(128 + 127 * math.log(2e15) / math.log(2e30))
-    assert places[1] == 256 - places[3]
+    indices = image_data.colour_indices(weights, 1e30).astype(int)
+    assert indices[[0, 2, 4]].tolist() == [1, 128, 255]
+    assert indices[3] == round(128 + 127 * math.log(2e15) / math.log(2e30))
+    assert indices[1] == 256 - indices[3]
 
 
 @given(st.lists(hnp.arrays(np.float64, 30, elements=st.floats(-900, 900)), min_size=1, max_size=3))
@@ -149,10 +149,10 @@ def test_bars_hold_all_weights_at_all_steps(arrays: list[Any]) -> None:
 def test_bars_of_exploded_weights_are_logarithmic() -> None:
     found = image_data.bars([np.array([-1e20, -1e10, 0.0, 1e10, 1e20])])
     assert found.signed_log
-    (places,) = np.nonzero(found.counts[0])
+    (bins,) = np.nonzero(found.counts[0])
     width = 2 * math.asinh(1e20) / 24
-    assert places.tolist() == [0, int((math.asinh(1e20) - math.asinh(1e10)) / width), 12,
-                               int((math.asinh(1e20) + math.asinh(1e10)) / width), 23]  # fmt: skip
+    assert bins.tolist() == [0, int((math.asinh(1e20) - math.asinh(1e10)) / width), 12,
+                             int((math.asinh(1e20) + math.asinh(1e10)) / width), 23]  # fmt: skip
 
 
 def test_more_weights_have_more_bars() -> None:
@@ -185,7 +185,7 @@ def test_ticks_of_weights() -> None:
 def test_ticks_of_exploded_weights() -> None:
     ticks = image_data.weight_ticks(-1e20, 1e20, signed_log=True)
     assert [value for value, _ in ticks] == [-1e20, -1e10, 0, 1e10, 1e20]
-    assert [place for _, place in ticks] == pytest.approx([0, 0.2463, 0.5, 0.7537, 1], abs=1e-4)
+    assert [position for _, position in ticks] == pytest.approx([0, 0.2463, 0.5, 0.7537, 1], abs=1e-4)
     assert [value for value, _ in image_data.weight_ticks(0, 5000, signed_log=True)] == [0, 10, 100, 1000]
 
 
@@ -195,8 +195,8 @@ def test_ticks_are_few_and_in_order(low: float, width: float) -> None:
     ticks = image_data.weight_ticks(low, high, signed_log=max(abs(low), high) > image_data.EXPLOSION)
     assert len(ticks) <= 9
     assert all(low <= value <= high for value, _ in ticks)
-    assert all(one < other for one, other in pairwise(place for _, place in ticks))
-    assert all(-1e-9 <= place <= 1 + 1e-9 for _, place in ticks)
+    assert all(one < other for one, other in pairwise(position for _, position in ticks))
+    assert all(-1e-9 <= position <= 1 + 1e-9 for _, position in ticks)
 
 
 def test_only_square_inputs_of_images_are_tiles() -> None:
@@ -207,7 +207,7 @@ def test_only_square_inputs_of_images_are_tiles() -> None:
     assert not image_data.shows_tiles(THREE_BITS, 784)
 
 
-def test_fitted_answers_are_those_of_a_line() -> None:
+def test_fitted_outputs_are_those_of_a_line() -> None:
     inputs = np.array([0.0, 1, 2])
     found = image_data.fitted(LINE, snapshots_at(0, 1, last=3.0), [0, 1], inputs)
     np.testing.assert_allclose(found, [inputs + 0.5, 3 * inputs + 0.5])
@@ -217,7 +217,7 @@ def test_fitted_answers_are_those_of_a_line() -> None:
     )
 
 
-def test_fitted_answers_of_an_exploded_line_are_numbers() -> None:
+def test_fitted_outputs_of_an_exploded_line_are_finite() -> None:
     assert np.isfinite(image_data.fitted(LINE, snapshots_at(0, 1, last=1e308), [0, 1], np.array([-20.0, 0, 20]))).all()
 
 
@@ -239,9 +239,9 @@ def test_axes_of_a_fit_hold_the_data_and_the_origin() -> None:
 
 def test_losses_are_in_bands() -> None:
     losses = np.linspace(3, 5, 321).reshape(1, -1)
-    places = image_data.loss_places(losses)
-    assert places.min() == 1
-    assert places.max() == 255
-    assert set(np.unique(places, return_counts=True)[1]) == {20, 21}, "16 bands, equally wide"
-    assert (np.diff(places[0].astype(int)) >= 0).all()
-    assert image_data.loss_places(np.full((2, 2), 0.3)).tolist() == [[1, 1], [1, 1]]
+    indices = image_data.loss_indices(losses)
+    assert indices.min() == 1
+    assert indices.max() == 255
+    assert set(np.unique(indices, return_counts=True)[1]) == {20, 21}, "16 bands, equally wide"
+    assert (np.diff(indices[0].astype(int)) >= 0).all()
+    assert image_data.loss_indices(np.full((2, 2), 0.3)).tolist() == [[1, 1], [1, 1]]

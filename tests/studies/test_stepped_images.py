@@ -67,11 +67,11 @@ def digit_network(hidden: NDArray[np.float64]) -> Weights:
     }
 
 
-def told(monkeypatch: pytest.MonkeyPatch, one: Config, history: History) -> list[str]:
-    """All that is written on the images of a point."""
+def written(monkeypatch: pytest.MonkeyPatch, one: Config, history: History) -> list[str]:
+    """Return everything that is written on the images of a point."""
     texts: list[str] = []
 
-    def write(image: Image.Image, place: tuple[float, float], text: str, *args: Any, **kwargs: Any) -> None:
+    def write(image: Image.Image, position: tuple[float, float], text: str, *args: Any, **kwargs: Any) -> None:
         texts.append(text)
 
     for module in (stepped_images, network_images):
@@ -129,12 +129,12 @@ def test_caption(monkeypatch: pytest.MonkeyPatch) -> None:
     one = MNIST.model_copy(update={"model": MNIST.model.model_copy(update={"hidden_size": 100})})
     network = digit_network(np.zeros((784, 4))) | {"layer_0/weights": np.ones((784, 100)),
                                                    "layer_1/weights": np.ones((100, 10))}  # fmt: skip
-    texts = told(monkeypatch, one, history_of({0: network, 1: network, 2: network}))
+    texts = written(monkeypatch, one, history_of({0: network, 1: network, 2: network}))
     assert texts.count("rate 0.01, hidden 100, epoch 1") == 2
     assert "hidden units: the 64 of 100 largest in the end" in texts
     assert "layer 0: 784 x 100 weights" in texts
     assert not [text for text in texts if "diverged" in text]
-    assert "rate 0.1, iteration 0" in told(monkeypatch, LINE, trained(LINE)[0])
+    assert "rate 0.1, iteration 0" in written(monkeypatch, LINE, trained(LINE)[0])
 
 
 def test_caption_says_where_training_diverged(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -142,7 +142,7 @@ def test_caption_says_where_training_diverged(monkeypatch: pytest.MonkeyPatch) -
         return {"layer_0/weights": np.array([[weight]]), "layer_0/bias": np.array([0.0])}
 
     history = history_of({0: line(0.0), 1: line(1e9), 2: line(1e30), 3: line(math.inf)}, diverged_step=3)
-    texts = [text for text in told(monkeypatch, LINE, history) if text.startswith("rate")]
+    texts = [text for text in written(monkeypatch, LINE, history) if text.startswith("rate")]
     assert texts == ["rate 0.1, iteration 0", "rate 0.1, iteration 1", "rate 0.1, iteration 2, diverged"]
     shown = images(LINE, history)["fit"]
     assert len(shown) > 3
@@ -160,7 +160,7 @@ def test_long_captions_are_smaller(monkeypatch: pytest.MonkeyPatch) -> None:
     (history,) = trained(THREE_BITS)
     captions: dict[str, int] = {}
 
-    def write(image: Image.Image, place: Any, text: str, size: int = pixels.TEXT, **kwargs: Any) -> None:
+    def write(image: Image.Image, position: Any, text: str, size: int = pixels.TEXT, **kwargs: Any) -> None:
         captions[text] = size
 
     for module in (stepped_images, network_images):
@@ -182,8 +182,8 @@ def test_tiles_have_the_colours_of_the_weights() -> None:
     times, left = 8, (480 - 57 * 8) // 2
 
     def at(image: NDArray[np.uint8], row: int, column: int) -> list[int]:
-        place: list[int] = image[pixels.TOP + row * times + 4, left + column * times + 4].tolist()
-        return place
+        colour: list[int] = image[pixels.TOP + row * times + 4, left + column * times + 4].tolist()
+        return colour
 
     limit = image_data.colour_limit([hidden])
     assert limit == 1.0
@@ -211,8 +211,8 @@ def test_heat_maps_say_which_units_they_show(monkeypatch: pytest.MonkeyPatch) ->
         return {"layer_0/weights": np.ones((3, units)), "layer_1/weights": np.ones((units, 1))}
 
     note = "hidden units: the 64 of 1,000 largest in the end"
-    assert note in told(monkeypatch, THREE_BITS, history_of({0: network(1000)}))
-    assert not [text for text in told(monkeypatch, THREE_BITS, history_of({0: network(64)})) if "largest" in text]
+    assert note in written(monkeypatch, THREE_BITS, history_of({0: network(1000)}))
+    assert not [text for text in written(monkeypatch, THREE_BITS, history_of({0: network(64)})) if "largest" in text]
 
 
 def test_scale_says_whether_it_is_logarithmic(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -234,11 +234,11 @@ def test_histograms_have_bars_as_high_as_their_counts() -> None:
     shown = images(THREE_BITS, history)["weight_histograms"]
     colour = np.array(getrgb(pixels.hexadecimal(rate_colour(10))))
     for step, expected in ((0, {12: 12}), (300, {0: 1, 18: 3, 23: 8})):
-        panel = shown[step][pixels.TOP : pixels.TOP + 140, pixels.AXIS : 480 - pixels.MARGIN]
-        heights = (panel == colour).all(axis=2).sum(axis=0)
-        width = panel.shape[1] / 24
+        plot = shown[step][pixels.TOP : pixels.TOP + 140, pixels.AXIS : 480 - pixels.MARGIN]
+        heights = (plot == colour).all(axis=2).sum(axis=0)
+        width = plot.shape[1] / 24
         bars = {int((x + 0.51) / width): int(height) for x, height in enumerate(heights) if height}
-        assert bars == {place: pytest.approx(140 * count / 12, abs=1) for place, count in expected.items()}
+        assert bars == {index: pytest.approx(140 * count / 12, abs=1) for index, count in expected.items()}
 
 
 def test_fit_goes_through_its_points() -> None:
@@ -251,8 +251,8 @@ def test_fit_goes_through_its_points() -> None:
 
     def at(image: NDArray[np.uint8], x: float, y: float) -> list[int]:
         column, row = round((x - left) / (right - left) * wide), round((high - y) / (high - low) * tall)
-        place: list[int] = image[pixels.TOP + row, pixels.AXIS + column].tolist()
-        return place
+        colour: list[int] = image[pixels.TOP + row, pixels.AXIS + column].tolist()
+        return colour
 
     colour, ink = list(getrgb(pixels.hexadecimal(rate_colour(0.1)))), list(getrgb(INK))
     for x in (1.0, 2.0, 3.0, 4.0):
@@ -303,7 +303,7 @@ def test_any_weights_can_be_drawn(weights: Sequence[NDArray[np.float64]]) -> Non
     images(LINE, history_of({0: line[0], 40: line[1]}))
 
 
-def test_inputs_that_are_no_square_picture_are_a_heat_map() -> None:
+def test_inputs_that_are_not_a_square_picture_are_a_heat_map() -> None:
     network = digit_network(np.zeros((784, 4))) | {"layer_0/weights": np.full((780, 4), 0.5)}
     image = images(MNIST, history_of({0: network}))["first_layer"][0]
     assert image.shape[0] < 640
@@ -311,7 +311,7 @@ def test_inputs_that_are_no_square_picture_are_a_heat_map() -> None:
     assert (image == full).all(axis=2).sum() > 240 * 300
 
 
-def test_nothing_was_recorded() -> None:
+def test_without_a_record_there_are_no_images() -> None:
     assert images(LINE, History()) == {}
 
 

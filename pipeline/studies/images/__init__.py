@@ -1,1 +1,1 @@
-"""The images that MLflow steps through."""
+"""Images of a point at some epochs, for the slider in MLflow."""

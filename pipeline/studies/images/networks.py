@@ -1,15 +1,16 @@
-"""Images of the weights of a network at some epochs.
+"""Draw images of the weights of a network at some epochs.
 
-Colours and axes are the same for all images under one key of a run, so that the slider shows growth.
+All images under one key of a run have the same colours and axes, so that the slider shows how the weights grow.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pipeline.backends.shared.history import History
 from pipeline.config.data import TableData
@@ -37,13 +38,13 @@ from pipeline.studies.images.data import (
     Draw,
     bar_heights,
     bars,
+    colour_indices,
     colour_limit,
-    colour_places,
     count_ticks,
     fit_limits,
     fitted,
     largest_units,
-    loss_places,
+    loss_indices,
     shows_tiles,
     tiles,
     weight_ticks,
@@ -55,168 +56,235 @@ from pipeline.system.wording import short
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-WEIGHTS, LOSSES = "RdBu_r", "cividis"
-"""Colour maps: from blue over white at zero to red, and from dark to bright."""
+# Colour maps: from blue over white at zero to red, and from dark to bright.
+WEIGHTS = "RdBu_r"
+LOSSES = "cividis"
+# Pixels between the histograms of two layers: labels below one and the heading above the next.
+GAP = 64
 
 
 def network_images(config: Config) -> Mapping[str, Draw]:
-    """What draws the images of a network, by key, in the order of what they tell.
+    """Return what draws the images of a network, by key, the most telling first.
 
-    `first_layer` where there is a hidden layer, `error_surface` where there are two weights and nothing else, `fit` of
-    a network of one weight, with or without a bias, and `weight_histograms` of all others.
+    - `first_layer`: if there is a hidden layer;
+    - `error_surface`: if there are two weights and nothing else;
+    - `fit`: for a network of one weight, with or without a bias;
+    - `weight_histograms`: for all networks but those with a `fit`.
     """
+    histograms: dict[str, Draw] = {"weight_histograms": draw_histograms}
     if config.model.hidden_size is not None:
-        return {"first_layer": draw_first_layer, "weight_histograms": draw_histograms}
+        return {"first_layer": draw_first_layer, **histograms}
     data = config.data
-    shape = (len(data.inputs[0]), len(data.targets[0])) if isinstance(data, TableData) else None
+    if not isinstance(data, TableData):
+        return histograms
+    shape = (len(data.inputs[0]), len(data.targets[0]))
     if shape == (1, 1):
         return {"fit": draw_fit}
-    surface = {"error_surface": draw_surface} if shape == (2, 1) and not config.model.bias else {}
-    return {**surface, "weight_histograms": draw_histograms}
+    if shape == (2, 1) and not config.model.bias:
+        return {"error_surface": draw_surface, **histograms}
+    return histograms
 
 
 def draw_first_layer(config: Config, history: History, epochs: Sequence[int]) -> Iterator[Image]:
-    """The weights of the hidden units: as pictures where the inputs are the pixels of one, else as heat maps."""
+    """Draw the weights of the hidden units: as pictures if the inputs are pixels, else as heat maps."""
     features = len(history.snapshots[epochs[0]]["layer_0/weights"])
-    draw = draw_tiles if shows_tiles(config, features) else draw_heat_maps
-    return draw(config, history, epochs)
+    if shows_tiles(config, features):
+        return draw_tiles(config, history, epochs)
+    return draw_heat_maps(config, history, epochs)
 
 
-def _chosen(shown: int, units: int) -> str:
-    """What a heading says of the hidden units when only some are shown."""
-    return "" if shown == units else f": the {shown} of {units:,} largest in the end"
+def _units_heading(shown: int, units: int) -> str:
+    """Return the heading for hidden units, which says which are shown if not all are."""
+    if shown == units:
+        return "hidden units"
+    return f"hidden units: the {shown} of {units:,} largest in the end"
 
 
 def _weight_scale(image: Image, top: int, limit: float) -> None:
-    kind = "log weight" if limit > EXPLOSION else "weight"
-    scale(image, top, WEIGHTS, f"{kind} {-limit:.3g}", f"{limit:.3g}")
+    """Draw the scale of weights from -limit to limit."""
+    name = "weight"
+    if limit > EXPLOSION:
+        name = "log weight"
+    scale(image, top, WEIGHTS, f"{name} {-limit:.3g}", f"{limit:.3g}")
 
 
 def draw_tiles(config: Config, history: History, epochs: Sequence[int]) -> Iterator[Image]:
-    """The weights from the pixels of a picture to each hidden unit, as a picture; one image for each epoch."""
+    """Draw the weights from the pixels of a picture to each hidden unit, as a picture; one image for each epoch."""
     final = history.snapshots[epochs[-1]]["layer_0/weights"]
+    # The units are chosen by their final weights, so that all images show the same ones.
     units = largest_units(final)
     arrays = [history.snapshots[epoch]["layer_0/weights"][:, units] for epoch in epochs]
     limit = colour_limit(arrays)
     rows, columns = tiles(arrays[0]).shape
+    # Whole multiples keep all pixels equally large.
     times = max(1, WIDTH // columns)
     size = (columns * times, rows * times)
     background = blank(TOP + size[1] + 30, max(WIDTH, size[0]))
-    write(background, (MARGIN, HEADING), f"hidden units{_chosen(len(units), final.shape[1])}")
+    write(background, (MARGIN, HEADING), _units_heading(len(units), final.shape[1]))
     _weight_scale(background, TOP + size[1] + 8, limit)
     for array in arrays:
         image = background.copy()
-        pixels = enlarged(palette(WEIGHTS)[colour_places(tiles(array), limit)], size)
+        pixels = enlarged(palette(WEIGHTS)[colour_indices(tiles(array), limit)], size)
         image.paste(pixels, ((image.width - size[0]) // 2, TOP))
         yield image
 
 
+class _HeatMap(NamedTuple):
+    """The heat map of one layer, at the same position in all images.
+
+    Attributes:
+        arrays: for each epoch (rows, units).
+        names: of the rows.
+        limit: the weight with the full colour.
+        top: pixels.
+        size: width and height, pixels.
+    """
+
+    arrays: Sequence[NDArray[np.floating]]
+    names: Sequence[str]
+    limit: float
+    top: int
+    size: tuple[int, int]
+
+
+def _heat_map(arrays: Sequence[NDArray[np.floating]], names: Sequence[str], top: int) -> _HeatMap:
+    """Plan the heat map of a layer: cells of at most 44 pixels, whole numbers of pixels if all rows fit into 240."""
+    rows, units = arrays[0].shape
+    width = (WIDTH - AXIS - 2 * MARGIN) // units * units
+    height = min(44, 240 // rows) * rows or 240
+    return _HeatMap(arrays, names, colour_limit(arrays), top, (width, height))
+
+
 def draw_heat_maps(config: Config, history: History, epochs: Sequence[int]) -> Iterator[Image]:
-    """The first two layers of a small network: a column is a hidden unit, a row an input, a bias or an output."""
-    final = history.snapshots[epochs[-1]]["layer_0/weights"]
-    units = largest_units(final)
-    into = [name for name in ("layer_0/weights", "layer_0/bias") if name in history.snapshots[epochs[-1]]]
+    """Draw the first two layers of a small network: a column is a hidden unit, a row an input, a bias or an output."""
+    final = history.snapshots[epochs[-1]]
+    inputs, all_units = final["layer_0/weights"].shape
+    # The units are chosen by their final weights, so that all images show the same ones.
+    units = largest_units(final["layer_0/weights"])
+    # The biases of the hidden units are the last row of the first layer.
+    into = [name for name in ("layer_0/weights", "layer_0/bias") if name in final]
     before = [np.vstack([history.snapshots[epoch][name] for name in into])[:, units] for epoch in epochs]
+    names = [*(f"input {row}" for row in range(inputs)), "bias"]
+    first = _heat_map(before, names[: len(before[0])], TOP)
     after = [history.snapshots[epoch]["layer_1/weights"][units].T for epoch in epochs]
-    names = [f"input {row}" for row in range(len(final))] + ["bias"] * (len(into) - 1)
-    outputs = [f"{'unit' if config.model.further_hidden_sizes else 'output'} {row}" for row in range(len(after[0]))]
-    across = (WIDTH - AXIS - 2 * MARGIN) // len(units) * len(units)
-    high = [min(44, 240 // len(rows)) * len(rows) or 240 for rows in (names, outputs)]
-    tops = [TOP, TOP + high[0] + 40]
-    chosen = _chosen(len(units), final.shape[1])
-    background = blank(tops[1] + high[1] + (36 if chosen else 12))
-    write(background, (MARGIN, tops[1] + high[1] + 10), f"hidden units{chosen}" if chosen else "")
-    limits = [colour_limit(before), colour_limit(after)]
-    for layer, rows in enumerate((names, outputs)):
-        write(background, (MARGIN, tops[layer] - 30), f"layer {layer}")
-        _weight_scale(background, tops[layer] - 28, limits[layer])
-        cell = high[layer] / len(rows)
-        for row, name in enumerate(rows if cell >= 14 else []):
-            write(background, (AXIS + 6, tops[layer] + (row + 0.5) * cell), name, anchor="rm")
-    for arrays in zip(before, after, strict=True):
+    kind = "unit" if config.model.further_hidden_sizes else "output"
+    names = [f"{kind} {row}" for row in range(len(after[0]))]
+    second = _heat_map(after, names, first.top + first.size[1] + 40)
+    bottom = second.top + second.size[1]
+    chosen = len(units) < all_units
+    # The line at the bottom is needed only to say which units are shown.
+    background = blank(bottom + (36 if chosen else 12))
+    if chosen:
+        write(background, (MARGIN, bottom + 10), _units_heading(len(units), all_units))
+    for layer, drawn in enumerate((first, second)):
+        write(background, (MARGIN, drawn.top - 30), f"layer {layer}")
+        _weight_scale(background, drawn.top - 28, drawn.limit)
+        cell = drawn.size[1] / len(drawn.names)
+        # Names of lower rows would run into each other.
+        if cell >= 14:
+            for row, name in enumerate(drawn.names):
+                write(background, (AXIS + 6, drawn.top + (row + 0.5) * cell), name, anchor="rm")
+    for index in range(len(epochs)):
         image = background.copy()
-        for layer, array in enumerate(arrays):
-            colours = palette(WEIGHTS)[colour_places(array, limits[layer])]
-            image.paste(heat_map(colours, array, (across, high[layer])), (AXIS + MARGIN, tops[layer]))
+        for drawn in (first, second):
+            array = drawn.arrays[index]
+            colours = palette(WEIGHTS)[colour_indices(array, drawn.limit)]
+            image.paste(heat_map(colours, array, drawn.size), (AXIS + MARGIN, drawn.top))
         yield image
 
 
 def draw_histograms(config: Config, history: History, epochs: Sequence[int]) -> Iterator[Image]:
-    """The weights of each layer, counted; biases are left out."""
+    """Draw histograms of the weights of each layer; biases are left out."""
     from PIL import ImageDraw
 
     colour = hexadecimal(rate_colour(config.optimizer.learning_rate))
     names = [name for name in history.snapshots[epochs[0]] if name.endswith("weights")]
-    high, wide = (140 if len(names) > 1 else 280), WIDTH - MARGIN - AXIS
-    background = blank(TOP + len(names) * (high + 64) - 32)
-    panels = []
-    for place, name in enumerate(names):
+    # A single layer gets twice the height.
+    height = 140 if len(names) > 1 else 280
+    right = WIDTH - MARGIN
+    background = blank(TOP + len(names) * (height + GAP) - 32)
+    # For each layer the lower edge of its histogram and the heights of the bars (steps, bins), pixels.
+    layers = []
+    for layer, name in enumerate(names):
         arrays = [history.snapshots[epoch][name] for epoch in epochs]
-        counted, top = bars(arrays), TOP + place * (high + 64)
-        write(background, (MARGIN, top - 30), f"layer {place}: {' x '.join(f'{n:,}' for n in arrays[0].shape)} weights")
+        counted = bars(arrays)
+        top = TOP + layer * (height + GAP)
+        shape = " x ".join(f"{count:,}" for count in arrays[0].shape)
+        write(background, (MARGIN, top - 30), f"layer {layer}: {shape} weights")
         counts = count_ticks(int(counted.counts.max()), arrays[0].size)
         edges = weight_ticks(counted.low, counted.high, counted.signed_log)
-        ruled(background, (AXIS, top, AXIS + wide, top + high), edges, counts)
-        ImageDraw.Draw(background).line([AXIS, top + high, AXIS + wide, top + high], FAINT)
-        panels.append((top + high, bar_heights(counted.counts, arrays[0].size) * high))
+        ruled(background, (AXIS, top, right, top + height), edges, counts)
+        ImageDraw.Draw(background).line([AXIS, top + height, right, top + height], FAINT)
+        layers.append((top + height, bar_heights(counted.counts, arrays[0].size) * height))
     for step in range(len(epochs)):
         image = background.copy()
         draw = ImageDraw.Draw(image)
-        for bottom, heights in panels:
-            edges = np.rint(np.linspace(AXIS, AXIS + wide, heights.shape[1] + 1)).tolist()
-            for (left, right), height in zip(pairwise(edges), heights[step].tolist(), strict=True):
-                if height:
-                    draw.rectangle([left, bottom - height, right - 2, bottom - 1], colour)
+        for bottom, heights in layers:
+            edges = np.rint(np.linspace(AXIS, right, heights.shape[1] + 1)).tolist()
+            for (left, end), bar in zip(pairwise(edges), heights[step].tolist(), strict=True):
+                # PIL includes both corners, so one pixel stays free between the bars.
+                if bar:
+                    draw.rectangle([left, bottom - bar, end - 2, bottom - 1], colour)
         yield image
 
 
 def draw_fit(config: Config, history: History, epochs: Sequence[int]) -> Iterator[Image]:
-    """The data of a line and what the network answers now; fainter what it answered before."""
+    """Draw the data of a line and the outputs of the network; the outputs of earlier epochs are fainter.
+
+    Raises:
+        TypeError: the data is not a table.
+    """
     if not isinstance(config.data, TableData):
         raise TypeError("a fit is drawn through data written in a table")
     colour = hexadecimal(rate_colour(config.optimizer.learning_rate))
     (left, right), (low, high) = fit_limits(config.data)
-    wide, tall = WIDTH - MARGIN - AXIS, 340
+    width = WIDTH - MARGIN - AXIS
+    height = 340
+    # Shares of the plot's width and height, from the top left.
     across = np.linspace(0, 1, 201)
-    answers = (high - fitted(config, history, epochs, left + across * (right - left))) / (high - low)
+    outputs = (high - fitted(config, history, epochs, left + across * (right - left))) / (high - low)
     data = np.stack([(np.array(config.data.inputs)[:, 0] - left) / (right - left),
                      (high - np.array(config.data.targets)[:, 0]) / (high - low)], axis=1)  # fmt: skip
-    background = blank(TOP + tall + 32)
-    box = (AXIS, TOP, AXIS + wide, TOP + tall)
-    panel = ruled(background, box, weight_ticks(left, right), weight_ticks(low, high))
+    background = blank(TOP + height + 32)
+    box = (AXIS, TOP, AXIS + width, TOP + height)
+    plot = ruled(background, box, weight_ticks(left, right), weight_ticks(low, high))
     lines: list[Path2D] = []
-    for epoch, answer in zip(epochs, answers, strict=True):
+    for epoch, output in zip(epochs, outputs, strict=True):
         image = background.copy()
-        now = np.stack([across, answer], axis=1)
         faint = [line._replace(colour="#c4c4c4", width=1) for line in lines]
-        lines.append(Path2D(now, colour, 3))
-        image.paste(with_lines(panel, [*faint, lines[-1], Path2D(data, INK, 0, 6)]), (AXIS, TOP))
+        lines.append(Path2D(np.stack([across, output], axis=1), colour, 3))
+        # The data is drawn last, so that no line covers it.
+        image.paste(with_lines(plot, [*faint, lines[-1], Path2D(data, INK, 0, 6)]), (AXIS, TOP))
         values = history.snapshots[epoch]
         text = f"weight {short(float(values['layer_0/weights'][0, 0]))}"
-        text += f", bias {short(float(values['layer_0/bias'][0]))}" if config.model.bias else ""
+        if config.model.bias:
+            text += f", bias {short(float(values['layer_0/bias'][0]))}"
         write(image, (MARGIN, HEADING), text)
         yield image
 
 
 def draw_surface(config: Config, history: History, epochs: Sequence[int]) -> Iterator[Image]:
-    """The loss over both weights, dark where it is small, and the way down it so far."""
+    """Draw the loss over both weights, dark where it is small, and the path of training so far."""
     axis, surface = loss_surface(config, count=191)
-    span, side = float(axis[-1]), 2 * len(axis)
+    span = float(axis[-1])
+    side = 2 * len(axis)
     background = blank(TOP + side + 56)
     ticks = weight_ticks(-span, span)
     ruled(background, (AXIS, TOP, AXIS + side, TOP + side), ticks, ticks)
-    panel = enlarged(palette(LOSSES)[loss_places(surface[::-1])], (side, side))
+    # Rows of an image count from the top, those of the surface from the smallest second weight.
+    plot = enlarged(palette(LOSSES)[loss_indices(surface[::-1])], (side, side))
     write(background, (MARGIN, TOP + side + 30), "first weight across, second up")
     scale(background, TOP + side + 32, LOSSES, f"loss {surface.min():.1g}", f"{surface.max():.2g}")
     recorded, path = weight_lines(history.snapshots)["layer_0/weights"]
-    places = np.stack([(path[:, 0] + span) / (2 * span), (span - path[:, 1]) / (2 * span)], axis=1)
+    positions = np.stack([(path[:, 0] + span) / (2 * span), (span - path[:, 1]) / (2 * span)], axis=1)
     for epoch in epochs:
         image = background.copy()
-        so_far = places[recorded <= epoch]
-        way = [Path2D(so_far, PATH, 2, 2.5), Path2D(so_far[-1:], PATH, 0, 7)]
-        image.paste(with_lines(panel, way), (AXIS, TOP))
+        so_far = positions[recorded <= epoch]
+        lines = [Path2D(so_far, PATH, 2, 2.5), Path2D(so_far[-1:], PATH, 0, 7)]
+        image.paste(with_lines(plot, lines), (AXIS, TOP))
         weights = path[recorded == epoch]
         first, second = weights[0].tolist()
+        # Weights may be so large that the loss overflows.
         with np.errstate(over="ignore", invalid="ignore"):
             loss = float(loss_at(config, weights)[0])
         write(image, (MARGIN, HEADING), f"weights {short(first)} and {short(second)}, loss {loss:.3g}")

@@ -1,4 +1,4 @@
-"""Images of a point at some epochs, which MLflow shows side by side for several runs with a slider over the epochs."""
+"""Make images of a point at some epochs. MLflow shows them side by side for several runs, with a slider over epochs."""
 
 from __future__ import annotations
 
@@ -14,36 +14,51 @@ from pipeline.studies.kinds import kind_of
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+# Sizes of a caption in pixels, of which the first that fits is used.
 CAPTION = (21, 18, 15)
-"""Sizes of a caption, pixels: the first in which it fits."""
 
 
 def image_keys(config: Config) -> list[str]:
-    """Under which keys a point has images, in the order of what they tell; a map has the figure of its training."""
+    """Return the keys under which a point has images, the most telling first; a map has the figure of its training."""
     kind = kind_of(config)
-    return [kind.figure] if kind.figure else list(kind.images(config))
+    if kind.figure:
+        return [kind.figure]
+    return list(kind.images(config))
 
 
 def stepped_images(config: Config, history: History) -> Iterator[tuple[str, int, Image]]:
-    """The images of one point: key, step, image.
+    """Yield the images of one point: key, step, image.
 
-    The steps are `image_data.image_steps`: the same for all points that record alike. A map, which keeps no weights,
-    has none here.
+    The steps are those of `image_steps`: the same for all points that record alike. A map, which keeps no weights, has
+    no images here.
+
+    Example:
+        for key, step, image in stepped_images(point.config, point.history):
+            image.save(f"{key}_{step}.png")
     """
     shown = image_steps(config, history)
+    if not shown:
+        return
+    # A run that ended early shows its last epoch at several steps, but it is drawn only once.
     epochs = list(dict.fromkeys(shown.values()))
-    for key, draw in kind_of(config).images(config).items() if shown else ():
+    for key, draw in kind_of(config).images(config).items():
         images = dict(zip(epochs, draw(config, history, epochs), strict=True))
         for epoch, image in images.items():
-            text = _caption(config, epoch, history.diverged_step is not None and epoch == epochs[-1])
+            text = _caption(config, epoch)
+            if history.diverged_step is not None and epoch == epochs[-1]:
+                text += ", diverged"
+            # The smallest size is below TEXT, and is used even if it does not fit.
             size = next(size for size in CAPTION if font(size).getlength(text) < WIDTH - 2 * MARGIN or size < TEXT)
             write(image, (MARGIN, 8), text, size)
         yield from ((key, step, images[epoch]) for step, epoch in shown.items())
 
 
-def _caption(config: Config, epoch: int, diverged: bool) -> str:
-    size = config.model.hidden_size
-    hidden = "" if size is None else f", hidden {size}"
-    counted = "iteration" if config.training.batch_size is None else "epoch"
-    rate = f"rate {config.optimizer.learning_rate:g}{hidden}, {counted} {epoch:,}"
-    return rate + ", diverged" * diverged
+def _caption(config: Config, epoch: int) -> str:
+    """Return the line above an image: rate, hidden size and epoch."""
+    parts = [f"rate {config.optimizer.learning_rate:g}"]
+    if config.model.hidden_size is not None:
+        parts.append(f"hidden {config.model.hidden_size}")
+    # With a full batch an epoch is one update.
+    unit = "iteration" if config.training.batch_size is None else "epoch"
+    parts.append(f"{unit} {epoch:,}")
+    return ", ".join(parts)
