@@ -1,1 +1,1 @@
-"""What trained points say."""
+"""Answer each study's question from its trained points: in sentences, tables and pictures."""

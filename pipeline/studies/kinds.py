@@ -1,10 +1,11 @@
-"""The kinds of study, a row each: how points of a kind are told in sentences, drawn, counted and shown in MLflow.
+"""List the kinds of study. A kind says how its points are described, drawn, counted and shown in MLflow.
 
-What one point is says `Config.kind`; by that name diagnosis/networks.py has its judge, and backends/choose.py what
-trains it. Some kinds show only in several points: networks whose methods or features differ, networks of several
-parametrizations.
+`Config.kind` names the kind of a single point. Under that name diagnosis/networks.py has the function that judges it,
+and backends/choose.py the one that trains it. Some kinds are recognized only from several points: networks that differ
+in method or feature, and networks of several parametrizations.
 
-A new kind is a module with its functions and a row here; if one of its points is new too, a name in `Config.kind`.
+To add a kind, write a module with its functions and add it to `KINDS`. If its points are new too, also add a name to
+`Config.kind`.
 """
 
 from __future__ import annotations
@@ -46,10 +47,10 @@ class Charts:
 
     Attributes:
         columns: the metrics in its table.
-        prefixes: of the metrics whose charts are folded away.
-        judged: what the study is judged by at the end.
-        second: what is drawn beside the training loss, and whether on a logarithmic axis.
-        question: above the picture of a map.
+        prefixes: of the metrics whose charts are collapsed.
+        judged: the final metric by which points are compared.
+        second: the metric that is drawn beside the training loss, and whether its axis is logarithmic.
+        question: the heading above the picture of a map.
     """
 
     columns: Sequence[str]
@@ -64,21 +65,21 @@ class Kind:
     """A kind of study.
 
     Attributes:
-        name: of a kind that one point shows, as in `Config.kind`.
-        matches: whether the points of a backend, all that are no maps or all maps, are of this kind.
-        sentences: what they say.
-        headline: the same in a line.
-        numbers: what `dvc metrics show` counts of them.
-        sections: what stands on their page besides, by heading.
-        point_figures: those of one point, by name.
-        sweep_figures: those of all points together, by name.
-        study_figure: the one picture of the study, from its name and the points of each backend.
-        images: what draws a point's stepped images, by key.
+        name: for a kind that a single point shows, the name in `Config.kind`.
+        matches: whether the points of a backend are of this kind. They are either all maps or all not maps.
+        sentences: describes the points.
+        headline: describes them in a line.
+        numbers: counts for `dvc metrics show`.
+        sections: further sections of the study's page, with their headings.
+        point_figures: draws one point; figures by name.
+        sweep_figures: draws all points together; figures by name.
+        study_figure: draws the one picture of the study from its name and the points of each backend.
+        images: by key, the functions that draw a point's stepped images.
         charts: what MLflow shows of the study of a point.
-        figure: the point's figure that MLflow shows in place of stepped images.
-        single: whether each point is told on its own, apart from points of other kinds, and needs no table.
+        figure: name of the point's figure that MLflow shows instead of stepped images.
+        single: whether each point is described on its own, apart from points of other kinds, without a table.
         networks: whether the snapshots of a point are weights of a network.
-        untrained: what stands where a backend has not trained the study.
+        untrained: what the report says of a backend that has not trained the study.
     """
 
     name: str
@@ -98,18 +99,22 @@ class Kind:
     untrained: str = "not run"
 
 
+# Networks that predict numbers.
 NUMBERS = Charts(columns=("final/train/loss", "final/train/mean_absolute_error"), prefixes=("train",))
+# Networks that sort images into classes.
 CLASSES = Charts(
     columns=("final/train/loss", "final/test/accuracy"),
     prefixes=("train", "test"),
     judged="test/accuracy",
     second=("test/accuracy", False),
 )
+# Balls on a curve: the training loss is their mean height.
 ROLLED = Charts(
     columns=("final/train/loss", "final/balls/settled_share"),
     prefixes=("train", "balls"),
     second=("balls/settled_share", False),
 )
+# Maps, of networks or of curves.
 MAPPED = Charts(
     columns=("map/converged_share", "map/best_loss"),
     prefixes=("map",),
@@ -118,13 +123,25 @@ MAPPED = Charts(
 
 
 def _of_one(kind: str) -> Callable[[Points], bool]:
-    """Recognizes points by the first of them."""
+    """Return a function that recognizes points by the kind of the first of them."""
     return lambda points: points[0].config.kind == kind
 
 
 def _first(backends: Backends) -> Points:
-    """The points of the first backend."""
+    """Return the points of the first backend."""
     return next(iter(backends.values()))
+
+
+def _network_charts(config: Config) -> Charts:
+    """Return the charts of a network: with accuracies if it sorts images into classes."""
+    if config.data.kind == "idx":
+        return CLASSES
+    return NUMBERS
+
+
+def _map_figure(points: Points) -> Figure:
+    """Draw the first of several maps."""
+    return map_figure(points[0].config, points[0].history.map_arrays)
 
 
 NETWORKS = Kind(
@@ -138,7 +155,7 @@ NETWORKS = Kind(
     sweep_figures=network_sweep_figures,
     study_figure=network_study,
     images=network_images,
-    charts=lambda config: CLASSES if config.data.kind == "idx" else NUMBERS,
+    charts=_network_charts,
 )
 RANGE_TESTS = replace(
     NETWORKS,
@@ -174,9 +191,9 @@ MAPS = Kind(
     headline=map_headline,
     numbers=map_numbers,
     sections=lambda points: [],
-    point_figures=lambda point: [("map", map_figure(point.config, point.history.map_arrays))],
+    point_figures=lambda point: [("map", _map_figure([point]))],
     sweep_figures=lambda points: [],
-    study_figure=lambda study, backends: map_figure(_first(backends)[0].config, _first(backends)[0].history.map_arrays),
+    study_figure=lambda study, backends: _map_figure(_first(backends)),
     images=lambda config: {},
     charts=lambda config: MAPPED,
     figure="map",
@@ -207,55 +224,60 @@ BALLS = Kind(
     networks=False,
     untrained="NumPy only",
 )
+# Points are of the first kind that matches. NETWORKS matches all points, so it comes last. Range tests, widths and
+# variants are networks as well, so they come before it.
 KINDS = (BALLS, BASINS, MAPS, RANGE_TESTS, WIDTHS, VARIANTS, NETWORKS)
-"""All kinds; points are of the first that matches."""
 BY_NAME = {kind.name: kind for kind in KINDS}
 
 
 def kind_of(config: Config) -> Kind:
-    """The kind of one point."""
+    """Return the kind of one point."""
     return BY_NAME[config.kind]
 
 
 def study_kind(points: Points) -> Kind:
-    """The kind of the points of one backend, at least one."""
+    """Return the kind of the points of one backend, at least one point.
+
+    Example:
+        study_kind(points).headline(points)
+    """
     return next(kind for kind in KINDS if kind.matches(points))
 
 
 def parts(points: Points) -> list[tuple[Kind, Points]]:
-    """The points of one backend by kind: maps, each of which stands on its own, and the others."""
+    """Split the points of one backend into maps, each of which is described on its own, and all others."""
     single = [point for point in points if kind_of(point.config).single]
     others = [point for point in points if not kind_of(point.config).single]
     return [(study_kind(members), members) for members in (single, others) if members]
 
 
 def answers(points: Points) -> Iterator[str]:
-    """What one backend's points say, in sentences that are computed from them."""
+    """Yield sentences that describe one backend's points, with numbers computed from them."""
     for kind, members in parts(points):
         yield from kind.sentences(members)
 
 
 def headline(points: Points) -> str:
-    """The answer in a line."""
+    """Describe one backend's points in a line."""
     return "; ".join(kind.headline(members) for kind, members in parts(points))
 
 
 def point_figures(point: Point) -> Figures:
-    """The figures of one point by name. Nothing here writes files."""
+    """Draw the figures of one point, each with its name. Nothing here writes files."""
     return kind_of(point.config).point_figures(point)
 
 
 def sweep_figures(points: Points) -> Figures:
-    """The figures of a sweep by name; maps have no part in them."""
+    """Draw the figures of a sweep, each with its name; maps are not part of them."""
     for kind, members in parts(points):
         yield from kind.sweep_figures(members)
 
 
 def study_figure(study: str, backends: Backends) -> Figure:
-    """The one picture of a study that answers its question.
+    """Draw the one picture of a study that answers its question.
 
     Args:
         study: its name, for the title.
-        backends: the points of each backend; at least one of one.
+        backends: the points of each backend; at least one point of one backend.
     """
     return study_kind(_first(backends)).study_figure(study, backends)

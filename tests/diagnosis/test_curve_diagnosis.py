@@ -38,7 +38,7 @@ def test_rates_around_the_limit_settle_swing_and_diverge(divergence: list[Point]
     assert said[0] == "the curve has 1 minimum, at x = 0."
     assert "rate 1: oscillating (to and fro): 3 of 3 balls are swinging to and fro after 200 updates." in said
     assert any("is above 2 / 2 = 1." in sentence for sentence in said)
-    assert "rate 1.05: each step ends 1.1 times as far out as the one before." in said
+    assert "rate 1.05: each step ends 1.1 times as far from the minimum as the one before." in said
     assert headline(divergence) == "converged: 0.1, 0.5; oscillating (to and fro): 1; diverged: 1.05"
 
 
@@ -109,7 +109,7 @@ def test_a_curve_has_no_baseline(restarts: Point) -> None:
 def test_the_report_has_a_page_for_a_study_of_balls(divergence: list[Point]) -> None:
     page = study_page("curve_divergence", {"numpy": divergence}, {})
     assert "![curve_divergence](curve_divergence.png)" in page
-    assert "numpy: rate 1.05: each step ends 1.1 times as far out" in page
+    assert "numpy: rate 1.05: each step ends 1.1 times as far from the minimum" in page
     assert "keras" not in page
     assert "| NumPy only |" in render({"curve_divergence": {"numpy": divergence}}, [], [], {})
     assert {row["point"] for row in curve_rows({"numpy": divergence})} == {point.name for point in divergence}

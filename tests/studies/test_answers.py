@@ -52,7 +52,7 @@ def test_that_no_rate_diverges_is_said_where_none_ran_away(line: list[Point]) ->
     assert "no rate up to 0.1 diverges." in answers(line[:3])
 
 
-def test_the_first_rate_that_diverges_is_told_with_its_step() -> None:
+def test_the_first_rate_that_diverges_is_reported_with_its_step() -> None:
     points = sweep([*LINE, "gradient=backpropagation"], rated("0.1", "0.5", "1"))
     steps = {point.learning_rate: point.outcome.diverged_step for point in points}
     said = list(answers(points))
@@ -77,7 +77,9 @@ def test_a_rate_beyond_the_best_is_not_called_too_small(bits: list[Point]) -> No
     optimizer = small.config.optimizer.model_copy(update={"learning_rate": 500.0})
     beyond = replace(small, name="beyond", config=small.config.model_copy(update={"optimizer": optimizer}))
     said = list(answers([good, beyond]))
-    assert said[-1] == "hidden size 4: 500 ends behind 10 after as many epochs: too big a rate is slow too."
+    assert said[-1] == (
+        "hidden size 4: rate 500 ends behind 10 after the same number of epochs: a rate that is too large is slow, too."
+    )
 
 
 def test_one_point_alone_gets_its_diagnosis(line: list[Point]) -> None:
@@ -87,12 +89,12 @@ def test_one_point_alone_gets_its_diagnosis(line: list[Point]) -> None:
     assert headline(line[2:3]).startswith("rate 0.1, mean absolute error ")
 
 
-def test_the_headline_names_sizes_only_where_they_part(bits: list[Point]) -> None:
+def test_the_headline_names_sizes_only_where_they_differ(bits: list[Point]) -> None:
     assert headline(bits).endswith("too slow: 0.01; converged: 10; stalled (saturation): 1000")
     assert "too slow: 0.01 (4); converged" in headline([*bits[:1], *bits[2:]])  # hidden size 32 has no rate 0.01
 
 
-def test_the_best_point_is_none_that_diverged() -> None:
+def test_the_best_point_has_not_diverged() -> None:
     points = sweep([*LINE, "gradient=backpropagation"], rated("0.1", "1"))
     assert best_point(points) is points[0]
     assert best_point(points[1:]) is None
@@ -135,7 +137,7 @@ def test_a_map_says_how_much_of_it_converges_and_where_it_is_best() -> None:
     assert other.name == f"{point.name} seed=2"
 
 
-def test_a_map_whose_losses_leave_the_numbers_says_so() -> None:
+def test_a_map_whose_losses_overflow_says_so() -> None:
     point = map_point("model.output_activation=identity")
     assert point.outcome.final["map/not_finite_share"] > 0
     assert "end in a loss that is no number" in headline([point])

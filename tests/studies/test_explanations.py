@@ -1,4 +1,4 @@
-"""What pages say of methods, features, range tests and parametrizations, beside the code that does it."""
+"""What pages say about methods, features, range tests and parametrizations agrees with the code."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def points(*overrides: tuple[str, ...]) -> list[Point]:
 
 
 def explanation(found: list[Point]) -> Section:
-    """What the page of a study says of its kind, after the usable rates of variants."""
+    """The last section of a study's page, which explains its kind."""
     *_, section = study_kind(found).sections(found)
     return section
 
@@ -45,7 +45,7 @@ def test_every_method_has_its_formula_and_every_feature_its_line() -> None:
 
 
 @pytest.mark.parametrize("name", sorted(names("optimizer")))
-def test_a_method_names_its_source_and_no_knob_that_is_not_there(name: str) -> None:
+def test_a_method_names_its_source_and_only_settings_that_exist(name: str) -> None:
     assert re.search(r"\([^()]*\b(19|20)\d\d\b[^()]*\)", METHODS[name])
     batch = "null" if name in SEARCHES else "2"
     one = config("experiment=three_bits", f"optimizer={name}", f"training.batch_size={batch}")
@@ -54,7 +54,7 @@ def test_a_method_names_its_source_and_no_knob_that_is_not_there(name: str) -> N
     assert "learning_rate" in knobs or "Adam with" in METHODS[name]  # whose row has it
 
 
-def test_methods_are_told_in_the_order_of_the_study() -> None:
+def test_methods_are_explained_in_the_order_of_the_study() -> None:
     study = ("experiment=methods_three_bits",)
     found = points(*((*study, f"optimizer={name}") for name in ("lion", "adam", "lion", "bfgs")))
     heading, lines = explanation(found)
@@ -63,7 +63,7 @@ def test_methods_are_told_in_the_order_of_the_study() -> None:
     assert METHODS["lion"] in "\n".join(lines)
 
 
-def test_features_are_told_and_one_of_ones_own_is_passed_over() -> None:
+def test_features_are_explained_and_one_that_a_user_added_is_left_out() -> None:
     study = ("experiment=features_mnist",)
     found = points(*((*study, f"feature={name}") for name in ("plain", "dropout")), (*study, "feature=plain"))
     own = found[0].config.model_copy(update={"feature": "mine"})
@@ -94,17 +94,17 @@ def test_the_table_of_scales_is_what_the_parametrization_does(optimizer: str, co
     assert heading == "What the parametrizations scale"
     assert lines[-1] == f"Here base_width is 64, and the optimizer `{optimizer}`."
     cells = [[cell.strip() for cell in line.split("|")] for line in lines if line.startswith("    ") and "|" in line]
-    told = {row[0]: row for row in cells[1:]}
+    printed = {row[0]: row for row in cells[1:]}
     model = deep("maximal_update").model
     arrays = [f"layer_{layer}/{kind}" for layer in range(3) for kind in ("weights", "bias")]
     scales = rate_scales(model, optimizer, arrays)
     scale = {"* m": 4.0, "/ m": 0.25, "as it is": 1.0}
     for name in ("layer_0/weights", "layer_0/bias", "layer_1/bias"):
-        assert scales.get(name, 1.0) == scale[told["first, hidden biases"][column]]
-    assert scales.get("layer_1/weights", 1.0) == scale[told["hidden"][column]]
-    assert scales.get("layer_2/weights", 1.0) == scale[told["last"][column]]
-    assert scales.get("layer_2/bias", 1.0) == scale[told["last bias"][column]]
-    assert told["last"][1] == "/ m"
+        assert scales.get(name, 1.0) == scale[printed["first, hidden biases"][column]]
+    assert scales.get("layer_1/weights", 1.0) == scale[printed["hidden"][column]]
+    assert scales.get("layer_2/weights", 1.0) == scale[printed["last"][column]]
+    assert scales.get("layer_2/bias", 1.0) == scale[printed["last bias"][column]]
+    assert printed["last"][1] == "/ m"
     standard, maximal = (draw(deep(name).model, 5, 3, 1, "float64") for name in ("standard", "maximal_update"))
     ratio = maximal["layer_2/weights"].var() / standard["layer_2/weights"].var()
     assert ratio == pytest.approx(scale["/ m"])

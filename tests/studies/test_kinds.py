@@ -1,4 +1,4 @@
-"""Each kind of study has a row, a judge and a trainer, and points are told by what they are."""
+"""Each kind of study has an entry, a judge and a trainer, and is recognized from its points."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def asked(*overrides: str) -> Point:
     return Point(" ".join(overrides[1:]), Path(), config(*overrides), history, outcome_of(history))
 
 
-def test_what_a_point_can_be_has_a_row_a_judge_and_a_trainer() -> None:
+def test_every_kind_of_point_has_an_entry_a_judge_and_a_trainer() -> None:
     names = set(get_args(Kind))
     assert names == set(JUDGES) == set(TRAINERS)
     assert names <= set(BY_NAME)
@@ -49,7 +49,7 @@ def test_a_config_says_what_it_is(experiment: str, kind: str) -> None:
     assert kind_of(point.config).name == study_kind([point]).name == kind
 
 
-def test_a_falling_rate_and_a_rising_one_without_losses_are_no_range_test() -> None:
+def test_a_falling_rate_and_a_rising_one_without_losses_are_not_a_range_test() -> None:
     assert config("experiment=lr_range_test", "schedule.final=0.1").kind == "network"
     assert config("experiment=lr_range_test", "recording.update_losses=false").kind == "network"
 
@@ -68,7 +68,7 @@ def test_methods_features_and_parametrizations_show_in_several_points() -> None:
     assert study_kind(methods[:1]).name == study_kind(widths[:3]).name == "network"
 
 
-def test_maps_among_networks_are_told_apart() -> None:
+def test_maps_among_networks_are_described_on_their_own() -> None:
     networks = sweep(["experiment=three_bits", "training.epochs=10"], [[], ["optimizer.learning_rate=0.1"]])
     study = [networks[0], map_point(), networks[1]]
     assert [(kind.name, len(members)) for kind, members in parts(study)] == [("map", 1), ("network", 2)]

@@ -1,4 +1,4 @@
-"""How many random starts find all minima: against drawing them."""
+"""How many random starts find all minima, compared with drawing starts."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.support.curves import curve
 def test_the_chance_is_that_of_drawing(shares: list[float], starts: int) -> None:
     draws = np.random.default_rng(0).random((20_000, starts))
     found = np.searchsorted(np.cumsum(shares), draws)  # beyond the last: in no valley
-    all_found = np.all([(found == place).any(axis=1) for place in range(len(shares))], axis=0)
+    all_found = np.all([(found == index).any(axis=1) for index in range(len(shares))], axis=0)
     assert chance_of_all(np.array(shares), starts) == pytest.approx(all_found.mean(), abs=0.015)
 
 

@@ -1,4 +1,4 @@
-"""What points whose data is a curve say, in sentences computed from where their balls ended."""
+"""Say in sentences where the balls on a curve ended. Every number is computed from the points."""
 
 from __future__ import annotations
 
@@ -11,36 +11,28 @@ from pipeline.diagnosis.curves import Ending, ending
 from pipeline.points.point import Point
 from pipeline.studies.curves.restarts import chance_of_all, countable, starts_needed
 
+# The probabilities for which the number of random starts is given.
 CHANCES = (0.5, 0.95, 0.99)
 
 
 def curve_answers(points: Sequence[Point]) -> Iterator[str]:
-    """The sentences of points on one curve: its minima, how each point ends, what rates too big and restarts do."""
+    """Yield the minima of the curve, how each point ends, and what large rates and random starts do."""
     points = sorted(points, key=lambda point: (point.learning_rate, point.name))
     endings = [ending(point.config, point.history) for point in points]
     curve = endings[0].curve
     first = points[0]
     yield f"the curve has {_minima(curve)}."
-    for point in points:
-        found = point.diagnosis
-        yield f"{_named(point, points)}: {found.label}: {found.evidence}."
+    for point, name in zip(points, varied(points), strict=True):
+        yield f"{name}: {point.diagnosis.label}: {point.diagnosis.evidence}."
+    # The limit 2 / curvature holds for plain gradient descent, without momentum.
     if first.config.optimizer.name == "sgd" and len(curve.minima):
         yield from _limit(points, endings)
     if first.config.balls is not None and first.config.balls.random is not None:
         yield from _restarts(endings[0])
 
 
-def _minima(curve: Curve) -> str:
-    if not len(curve.minima):
-        return "no minimum"
-    places = ", ".join(curve.place(x) for x in curve.minima)
-    if len(curve.minima) == 1:
-        return f"1 minimum, at x = {places}"
-    return f"{len(curve.minima)} minima, at x = {places}; the lowest is at {curve.place(curve.minima[curve.deepest])}"
-
-
 def curve_headline(points: Sequence[Point]) -> str:
-    """The answer in a line: which points ended how."""
+    """Return the answer in a line: which points ended with which diagnosis."""
     if len(points) == 1:
         found = points[0].diagnosis
         return f"{found.label}: {found.evidence}"
@@ -50,40 +42,62 @@ def curve_headline(points: Sequence[Point]) -> str:
     return "; ".join(f"{label}: {', '.join(members)}" for label, members in labels.items())
 
 
+def varied(points: Sequence[Point]) -> list[str]:
+    """Return what each point is called in a sentence or picture: its rate, and what else differs."""
+    return [f"rate {_short(point, points)}" for point in points]
+
+
 def _short(point: Point, points: Sequence[Point]) -> str:
-    """A point's rate, and what else tells it from the others."""
+    """Return a point's rate, and if several points share it, the other settings in the point's name."""
     rate = f"{point.learning_rate:g}"
-    if len({other.learning_rate for other in points}) == len(points):
-        return rate
     others = [part for part in point.name.split() if not part.startswith("learning_rate=")]
-    return f"{rate} ({', '.join(others).replace('=', ' ')})" if others else rate
+    distinct = len({other.learning_rate for other in points}) == len(points)
+    if distinct or not others:
+        return rate
+    return f"{rate} ({', '.join(others).replace('=', ' ')})"
 
 
-def _named(point: Point, points: Sequence[Point]) -> str:
-    return f"rate {_short(point, points)}"
+def _minima(curve: Curve) -> str:
+    """List the minima of a curve."""
+    if not len(curve.minima):
+        return "no minimum"
+    positions = ", ".join(curve.place(x) for x in curve.minima)
+    if len(curve.minima) == 1:
+        return f"1 minimum, at x = {positions}"
+    return (
+        f"{len(curve.minima)} minima, at x = {positions}; the lowest is at {curve.place(curve.minima[curve.deepest])}"
+    )
 
 
 def _limit(points: Sequence[Point], endings: Sequence[Ending]) -> Iterator[str]:
-    """What the curvature at the minima says of the rates, and what was seen."""
+    """Say which rates are too large by the curvature at the minima, and how fast the balls diverged."""
     curve = endings[0].curve
     curvature = float(curve.curvatures().max())
+    # At a flat minimum, as that of x^4, there is no limit.
     if not curvature > 0:
         return
+    # Near a minimum the slope is curvature * distance. A step of rate * slope lands farther away on the other side if
+    # it is longer than twice the distance: rate * curvature > 2.
     limit = 2 / curvature
     where = "the minimum" if len(curve.minima) == 1 else "the narrowest minimum"
     yield (
-        f"the curvature at {where} is {curvature:.3g}: a "
-        f"step there overshoots farther than it came from where the rate is above 2 / {curvature:.3g} = {limit:.3g}."
+        f"the curvature at {where} is {curvature:.3g}: a step there ends farther from the minimum than it began "
+        f"if the rate is above 2 / {curvature:.3g} = {limit:.3g}."
     )
-    for point, found in zip(points, endings, strict=True):
-        out = np.abs(np.stack([found.start, found.end]) - curve.minima[0])
-        if found.counts.get("diverged") == len(found.start) and len(curve.minima) == 1 and out[0].all():
-            growth = float(np.median((out[1] / out[0]) ** (1 / found.updates)))
-            yield f"{_named(point, points)}: each step ends {growth:.3g} times as far out as the one before."
+    # With several minima a ball may have jumped between them, and its growth would say nothing.
+    if len(curve.minima) > 1:
+        return
+    for name, found in zip(varied(points), endings, strict=True):
+        distances = np.abs(np.stack([found.start, found.end]) - curve.minima[0])
+        all_diverged = found.counts.get("diverged") == len(found.start)
+        # A ball that starts at the minimum does not move, and its growth would be 0 / 0.
+        if all_diverged and distances[0].all():
+            growth = float(np.median((distances[1] / distances[0]) ** (1 / found.updates)))
+            yield f"{name}: each step ends {growth:.3g} times as far from the minimum as the one before."
 
 
 def _restarts(found: Ending) -> Iterator[str]:
-    """Whether random starts found exactly the minima, and how many it takes."""
+    """Say whether random starts found exactly the minima, and how many starts that takes."""
     curve = found.curve
     balls = len(found.start)
     rest = int((found.minimum >= 0).sum())
@@ -95,8 +109,8 @@ def _restarts(found: Ending) -> Iterator[str]:
             f"{len(curve.minima)} minima are found."
         )
     shares = curve.shares()
-    told = [f"{share:.1%} ({int((found.minimum == place).sum())} balls)" for place, share in enumerate(shares)]
-    yield f"from left to right the valleys take these shares of the starting places: {', '.join(told)}."
+    valleys = [f"{share:.1%} ({int((found.minimum == index).sum())} balls)" for index, share in enumerate(shares)]
+    yield f"from left to right the valleys cover these shares of the starting positions: {', '.join(valleys)}."
     if not countable(shares):
         return
     needed = [f"{starts_needed(shares, chance)} for {chance:.0%}" for chance in CHANCES]
@@ -104,8 +118,3 @@ def _restarts(found: Ending) -> Iterator[str]:
         f"if every ball stays in its valley, {len(shares)} starts find all minima with a probability of "
         f"{chance_of_all(shares, len(shares)):.1%}; it takes {', '.join(needed)}."
     )
-
-
-def varied(points: Sequence[Point]) -> list[str]:
-    """What each point is called in a picture: its rate, and what else varies."""
-    return [_named(point, points) for point in points]

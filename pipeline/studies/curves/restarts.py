@@ -1,4 +1,4 @@
-"""How many random starts find all minima of a curve, and how probably."""
+"""Compute how many random starts find all minima of a curve, and how probably."""
 
 from __future__ import annotations
 
@@ -8,34 +8,50 @@ import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
+# The probability is computed for up to this many minima: its terms double with each.
 MOST_MINIMA = 12
-"""Up to so many minima this is computed: its terms double with each."""
 
 
 def countable(shares: Floats) -> bool:
-    """Whether the minima are few enough, and each can be found."""
+    """Whether the probability can be computed: there are minima, not too many, and each can be found."""
     return 1 <= len(shares) <= MOST_MINIMA and float(shares.min()) > 0
 
 
 def chance_of_all(shares: Floats, starts: int) -> float:
-    """The probability that so many random starts find all minima, where each start finds minimum i with shares[i].
+    """Compute the probability that random starts find all minima.
 
-    By inclusion and exclusion: the sum over all subsets S of the minima of (-1)^|S| (1 - the shares of S)^starts.
+    By inclusion and exclusion it is the sum over all subsets S of the minima of
+
+        (-1)^|S| * (1 - the sum of the shares of S)^starts
+
+    Args:
+        shares: (minima,) the probability that a start finds each minimum.
+        starts: number of starts, which are independent.
     """
     total = 0.0
     for size in range(len(shares) + 1):
         for chosen in combinations(shares.tolist(), size):
+            # Rounding can make the sum of all shares slightly larger than 1.
             total += (-1) ** size * max(1 - sum(chosen), 0.0) ** starts
+    # The terms alternate in sign, and rounding can leave a total just outside 0 to 1.
     return min(max(total, 0.0), 1.0)
 
 
 def starts_needed(shares: Floats, chance: float) -> int:
-    """The smallest number of random starts that find all minima with a probability."""
+    """Return the smallest number of random starts that find all minima with at least this probability.
+
+    Example:
+        starts_needed(np.array([0.5, 0.5]), 0.5) is 2
+    """
     high = 1
     while chance_of_all(shares, high) < chance:
         high *= 2
+    # Bisection: `low` starts are too few, `high` starts are enough.
     low = high // 2
     while high - low > 1:
         middle = (low + high) // 2
-        low, high = (low, middle) if chance_of_all(shares, middle) >= chance else (middle, high)
+        if chance_of_all(shares, middle) >= chance:
+            high = middle
+        else:
+            low = middle
     return high

@@ -1,8 +1,8 @@
-"""What a method or a feature does to the rates that can be used: loss against rate, usable range, steps to a target.
+"""Measure which rates a method or a feature can use: loss against rate, usable range, steps to a target.
 
-A variant is what the points of a study differ in besides the rate: the optimizer, the schedule or the feature. The
-target is a loss of `TARGET` of the baseline. A rate is *usable* for a variant where training ends at most there. Losses
-are compared without a penalty of L1 or L2, which only their own features have.
+The points of a study differ in their rate and in one more setting: the optimizer, the schedule or the feature. Each of
+its values is a variant. The target is a loss of `TARGET` of the baseline. A rate is *usable* for a variant if training
+with it ends at or below the target. Losses are compared without the penalty of L1 or L2, which only these features add.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import groupby
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,12 +20,12 @@ from pipeline.diagnosis.trends import first_below
 from pipeline.drawing.plot_data import Floats
 from pipeline.points.point import Point
 
+# The setting that makes variants is the first of these that differs among the points.
 KNOBS = ("optimizer.name", "schedule.name", "feature")
-"""What makes variants: the first of these that differs among the points."""
+# The target, as a share of the baseline loss: 0.46 on MNIST, 0.1 on three_bits.
 TARGET = 0.2
-"""Share of the baseline loss that is to be reached: 0.46 on MNIST, 0.1 on three_bits."""
+# The losses of this many minibatches are averaged before they are compared with the target: a single one is too noisy.
 SMOOTHED = 20
-"""Over so many updates the loss of minibatches is averaged before it is held against the target."""
 
 
 @dataclass(frozen=True)
@@ -36,9 +35,9 @@ class Variant:
     Attributes:
         name: of the optimizer, schedule or feature.
         rates: (rates,) ascending.
-        losses: (rates,) at the end of training without penalties, on the test rows where there are some; inf where
+        losses: (rates,) at the end of training without penalties, on the test rows if there are any; inf where
             training diverged.
-        usable: (rates,) whether that is at most the target.
+        usable: (rates,) whether the loss is at most the target.
         steps: (rates,) updates until the training loss first was at most the target; NaN where it never was.
     """
 
@@ -50,17 +49,21 @@ class Variant:
 
     @property
     def best(self) -> int | None:
-        """Place of the rate that ends lowest; None where training diverged at all of them."""
-        return int(np.argmin(self.losses)) if np.isfinite(self.losses).any() else None
+        """Index of the rate with the lowest loss; None if training diverged at all rates."""
+        if not np.isfinite(self.losses).any():
+            return None
+        return int(np.argmin(self.losses))
 
     @property
     def range(self) -> tuple[float, float] | None:
-        """The ends of the widest range of usable rates without a gap; None where none is usable.
+        """The ends of the widest range of usable rates without a gap; None if no rate is usable.
 
-        Of several as wide, to a tenth of a decade, it is the one that ends lowest.
+        Of several ranges that are equally wide, to a tenth of a decade, it is the one with the lowest loss.
         """
+        # A run of usable rates begins where the padded flags rise and ends before they fall.
         edges = np.diff(self.usable.astype(np.int8), prepend=0, append=0)
         runs = zip(np.flatnonzero(edges > 0), np.flatnonzero(edges < 0) - 1, strict=True)
+        # Grids such as 0.1, 0.3, 1 have steps of not quite half a decade, so widths are compared after rounding.
         found = [
             (
                 round(math.log10(self.rates[high] / self.rates[low]), 1),
@@ -77,40 +80,46 @@ class Variant:
 
     @property
     def decades(self) -> float | None:
-        """The width of that range, log10(highest / lowest), to a tenth: 1 to 3 is half a decade; None without one."""
-        return None if self.range is None else round(math.log10(self.range[1] / self.range[0]), 1)
+        """The width of the range, log10(highest / lowest), to a tenth: 1 to 3 is half a decade; None without one."""
+        if self.range is None:
+            return None
+        return round(math.log10(self.range[1] / self.range[0]), 1)
 
     @property
     def at_the_edge(self) -> bool:
-        """Whether the range ends where the grid does, so that it may be wider."""
+        """Whether the range ends at an end of the grid, so that it may be wider."""
         return self.range is not None and bool(self.range[0] == self.rates[0] or self.range[1] == self.rates[-1])
 
     @property
     def fastest(self) -> int | None:
-        """Place of the usable rate that reached the target in the fewest updates; None where none did."""
+        """Index of the usable rate that reached the target in the fewest updates; None if no rate did."""
+        # A rate may reach the target and still end above it.
         steps = np.where(self.usable, self.steps, np.nan)
-        return int(np.nanargmin(steps)) if np.isfinite(steps).any() else None
+        if not np.isfinite(steps).any():
+            return None
+        return int(np.nanargmin(steps))
 
 
 def knob(points: Sequence[Point]) -> str | None:
-    """What makes the variants of a study; None where its points differ in nothing of the kind."""
+    """Return the setting that makes the variants of a study; None if the points differ in none of `KNOBS`."""
     found = [dict(flatten(point.config)) for point in points]
     return next((key for key in KNOBS if len({str(values.get(key)) for values in found}) > 1), None)
 
 
 def variants(points: Sequence[Point]) -> list[Variant]:
-    """The variants of one backend's points, in the order in which they were asked for.
+    """Return the variants of one backend's points, in the order in which they first appear.
 
-    Where several points of a variant share a rate the last one counts.
+    If several points of a variant share a rate, the last one counts.
     """
     key = knob(points)
     if key is None:
         return []
-    named = [(str(dict(flatten(point.config)).get(key)), point) for point in points]
-    order = {name: place for place, name in enumerate(dict.fromkeys(name for name, _ in named))}
+    by_name: dict[str, dict[float, Point]] = {}
+    for point in points:
+        name = str(dict(flatten(point.config)).get(key))
+        by_name.setdefault(name, {})[point.learning_rate] = point
     found = []
-    for name, members in groupby(sorted(named, key=lambda item: order[item[0]]), key=lambda item: item[0]):
-        by_rate = {point.learning_rate: point for _, point in members}
+    for name, by_rate in by_name.items():
         chosen = [by_rate[rate] for rate in sorted(by_rate)]
         losses = np.array([final_loss(point) for point in chosen])
         targets = np.array([target(point) for point in chosen])
@@ -120,37 +129,45 @@ def variants(points: Sequence[Point]) -> list[Variant]:
 
 
 def target(point: Point) -> float:
-    """The loss that is to be reached."""
+    """Return the loss that training should reach: `TARGET` times the baseline."""
     return TARGET * baseline_loss(point.config)
 
 
 def final_loss(point: Point) -> float:
-    """The loss at the end without the penalty, on the test rows where there are some; inf if it diverged.
+    """Return the loss at the end without the penalty, on the test rows if there are any; inf if training diverged.
 
-    Of minibatches without test rows it is the mean of the last epoch less the penalty at its end, which is near it.
+    With minibatches and without test rows it is the mean of the last epoch minus the penalty at its end. The mean of
+    the penalty over that epoch is not recorded, but it is close to that.
     """
+    if point.diverged:
+        return math.inf
     final = point.outcome.final
-    loss = final.get("test/loss", final.get("train/loss", math.inf)) - final.get("weights/penalty", 0.0)
-    return math.inf if point.diverged else loss
+    return final.get("test/loss", final.get("train/loss", math.inf)) - final.get("weights/penalty", 0.0)
 
 
 def steps_to_target(point: Point) -> float:
-    """Updates until the training loss without the penalty first was at most the target; NaN where it never was.
+    """Return the updates until the training loss without the penalty first was at most the target; NaN if it never was.
 
-    With minibatches whose losses were kept, the mean of the last `SMOOTHED` of them; else the recorded epochs.
+    With minibatches whose losses were kept, the mean of the last `SMOOTHED` of them counts. Otherwise the recorded
+    epochs count, which are updates only with a full batch.
     """
     rows = point.history.tables.get("updates", [])
     if rows:
         losses = np.array([row["loss"] - row.get("penalty", 0.0) for row in rows])
         width = min(SMOOTHED, len(losses))
+        # means[i] is the mean of the losses i to i + width - 1, and is known at the last of these updates.
         means = np.convolve(losses, np.ones(width) / width, mode="valid")
-        place = first_below(means, target(point))
-        return float(rows[place + width - 1]["update"]) if place < len(means) else math.nan
+        index = first_below(means, target(point))
+        if index == len(means):
+            return math.nan
+        return float(rows[index + width - 1]["update"])
+    # With minibatches an epoch is many updates, and the record does not say in which of them the target was reached.
+    if point.config.training.batch_size is not None:
+        return math.nan
     epochs, losses = point.history.series("train/loss")
     penalties = dict(zip(*point.history.series("weights/penalty"), strict=True))
     losses = losses - np.array([penalties.get(epoch, 0.0) for epoch in epochs])
-    place = first_below(losses, target(point))
-    if place == len(losses):
+    index = first_below(losses, target(point))
+    if index == len(losses):
         return math.nan
-    per_epoch = 1 if point.config.training.batch_size is None else math.nan
-    return float(epochs[place]) * per_epoch
+    return float(epochs[index])
