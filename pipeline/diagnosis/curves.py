@@ -121,7 +121,7 @@ def _told(found: Ending) -> list[str]:
             every = "all " if len(found.found) == len(found.curve.minima) else ""
             where = f"in {every}{len(found.found)} minima of the curve"
             if len(found.found) == 1:
-                where = f"at x = {found.curve.place(found.end[members][0])}"
+                where = f"at x = {found.curve.label(found.end[members][0])}"
             when = "by" if several else "after"
             parts.append(f"{who} settled {where} {when} update {last:,}")
         elif name == "diverged":
@@ -129,15 +129,15 @@ def _told(found: Ending) -> list[str]:
             parts.append(f"{who} diverged {when} update {last:,}")
         else:
             verb = "are" if count > 1 else "is"
-            at = "" if several else f" at x = {found.curve.place(found.end[members][0])}"
+            at = "" if several else f" at x = {found.curve.label(found.end[members][0])}"
             parts.append(f"{who} {verb} {SAID[name]}{at} after {last:,} updates")
     curve = found.curve
     if (found.outcome == SETTLED).any() and len(curve.minima) > 1:
         lowest = int((found.minimum == curve.deepest).sum())
         if several:
-            parts.append(f"{lowest} of them in the lowest minimum, x = {curve.place(curve.minima[curve.deepest])}")
+            parts.append(f"{lowest} of them in the lowest minimum, x = {curve.label(curve.minima[curve.deepest])}")
         else:
-            at = curve.place(curve.minima[curve.deepest])
+            at = curve.label(curve.minima[curve.deepest])
             parts.append("the lowest minimum" if lowest else f"a local minimum; the lowest is at x = {at}")
         if found.crossed:
             verb = f"{found.crossed} of {balls} balls" if several else "it"

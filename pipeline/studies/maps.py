@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.backends.numpy.maps.measures import LAST, best_place, map_metrics
+from pipeline.backends.numpy.maps.measures import LAST, best_position, map_metrics
 from pipeline.backends.numpy.maps.rate_map import map_axes
 from pipeline.config.map_axes import Axis
 from pipeline.config.schema import Config
@@ -102,7 +102,7 @@ def map_figure(config: Config, arrays: Mapping[str, NDArray[Any]]) -> Figure:
     _set_ticks(grid.x, ax.xaxis, x)
     _set_ticks(grid.y, ax.yaxis, y)
     ax.set(xlabel=_label(grid.x, grid.y), ylabel=_label(grid.y, grid.x))
-    best = best_place(arrays)
+    best = best_position(arrays)
     if best is not None:
         _mark_best(ax, arrays, best)
     # Inset axes count as part of the axes, so that the layout leaves room for the bar.

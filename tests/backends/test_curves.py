@@ -69,4 +69,4 @@ def test_points_are_joined_smoothly_and_go_on_straight() -> None:
 
 
 def test_a_position_is_formatted_to_a_thousandth_of_the_width() -> None:
-    assert [curve("x**2").place(x) for x in (-1e-19, 2.94999, -4.0)] == ["0", "2.95", "-4"]
+    assert [curve("x**2").label(x) for x in (-1e-19, 2.94999, -4.0)] == ["0", "2.95", "-4"]

@@ -12,7 +12,7 @@ from pipeline.backends.numpy.maps.measures import (
     LAST,
     MapArrays,
     Tally,
-    best_place,
+    best_position,
     check_map_arrays,
     empty_map,
     map_metrics,
@@ -98,13 +98,13 @@ def test_a_map_in_numbers() -> None:
         "map/best_learning_rate": arrays["x"][2],
         "map/best_output_learning_rate": arrays["y"][0],
     }
-    assert best_place(arrays) == (0, 2)
+    assert best_position(arrays) == (0, 2)
 
 
 def test_a_map_of_which_no_point_converges_has_no_best() -> None:
     arrays = empty_map(grid_of())
     arrays["measure"][...] = -1
-    assert best_place(arrays) is None
+    assert best_position(arrays) is None
     assert "map/best_loss" not in map_metrics(arrays)
 
 

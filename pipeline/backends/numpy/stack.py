@@ -14,12 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.backends.contract import State
-from pipeline.backends.numpy import many_networks as grid_last
 from pipeline.backends.numpy.array_modules import array_module, to_host, uploaded
 from pipeline.backends.numpy.batches import Batch, Batches
 from pipeline.backends.numpy.descent import Descent, clip
 from pipeline.backends.numpy.gradients import forward_differences
 from pipeline.backends.numpy.losses import Targets, measure, penalty, penalty_slope
+from pipeline.backends.numpy.many_networks import GridLast, suits
 from pipeline.backends.numpy.network import Array, forward
 from pipeline.backends.numpy.one_network import OneNetwork
 from pipeline.backends.numpy.packed import Packed, shapes_of
@@ -57,7 +57,7 @@ class Stack:
         self._module = array_module(self.config)
         self.arrays = uploaded(arrays, self._module)
         training = self.config.training
-        together = grid_last.suits(self.config, self.arrays)
+        together = suits(self.config, self.arrays)
         if together and len(points) == 1:
             # A single point trains beside a copy of itself, because `GridLast` needs two.
             points = [*points, *points]
@@ -83,14 +83,14 @@ class Stack:
         self.progress = initial_progress(parameters, statistics, self.descent, counted)
         self.penalties: Array | None = None
         self.stride = 1
-        self._together: grid_last.GridLast | None = None
+        self._together: GridLast | None = None
         self._single: OneNetwork | None = None
         seeds = [point.seed for point in points]
         rows = len(self.arrays.train_inputs)
         if together:
             inputs = self.arrays.scaled(self.arrays.train_inputs)
             targets = self.arrays.train_targets
-            self._together = grid_last.GridLast(self.config, inputs, targets, parameters, self.gradient)
+            self._together = GridLast(self.config, inputs, targets, parameters, self.gradient)
             # `advance` knows neither penalties nor clipping, and a rate that depends on the losses needs every epoch's.
             if not (training.penalised or training.clipped or self.descent.plateau is not None):
                 self.stride = STRIDE
@@ -221,7 +221,7 @@ class Stack:
             self.move()
 
     def _run(
-        self, together: grid_last.GridLast, updates: int, signs: NDArray[np.bool_] | None
+        self, together: GridLast, updates: int, signs: NDArray[np.bool_] | None
     ) -> tuple[Array, NDArray[np.bool_]]:
         """Make updates without looking at any loss.
 

@@ -61,11 +61,11 @@ def _minima(curve: Curve) -> str:
     """List the minima of a curve."""
     if not len(curve.minima):
         return "no minimum"
-    positions = ", ".join(curve.place(x) for x in curve.minima)
+    positions = ", ".join(curve.label(x) for x in curve.minima)
     if len(curve.minima) == 1:
         return f"1 minimum, at x = {positions}"
     return (
-        f"{len(curve.minima)} minima, at x = {positions}; the lowest is at {curve.place(curve.minima[curve.deepest])}"
+        f"{len(curve.minima)} minima, at x = {positions}; the lowest is at {curve.label(curve.minima[curve.deepest])}"
     )
 
 

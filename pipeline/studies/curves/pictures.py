@@ -237,7 +237,7 @@ def _draw_basins(ax: Axes, config: Config, arrays: Mapping[str, NDArray[Any]], b
     if not bar:
         return
     colour_bar = ax.figure.colorbar(mesh, cax=ax.inset_axes((1.03, 0.05, 0.04, 0.9)))
-    names = ["diverged", "not settled", *(f"x = {curve.place(x)}" for x in curve.minima)]
+    names = ["diverged", "not settled", *(f"x = {curve.label(x)}" for x in curve.minima)]
     colour_bar.set_ticks(list(range(LOST, len(curve.minima))), labels=names)
     colour_bar.ax.tick_params(labelsize=SMALL, length=0)
     colour_bar.set_label("the minimum in which the ball rests", fontsize=SMALL)

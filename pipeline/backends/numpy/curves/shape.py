@@ -51,7 +51,7 @@ class Curve:
             return -1
         return int(np.argmin(self.at(self.minima).value))
 
-    def place(self, x: float) -> str:
+    def label(self, x: float) -> str:
         """Format a position, to about a thousandth of the width."""
         digits = max(0, 3 - math.floor(math.log10(self.width)))
         # Adding 0.0 turns -0.0 into 0.0, which has no sign as text.

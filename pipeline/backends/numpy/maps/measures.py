@@ -149,7 +149,7 @@ def map_metrics(arrays: Mapping[str, NDArray[Any]]) -> dict[str, float]:
         return values
     values["map/converged_share"] = float((arrays["measure"] > 0).sum() / count)
     values["map/not_finite_share"] = float((arrays[STEP] >= 0).sum() / count)
-    best = best_place(arrays)
+    best = best_position(arrays)
     if best is not None:
         values["map/best_loss"] = float(arrays["final_loss"][best])
         # A position is (row, column): y comes before x.
@@ -158,7 +158,7 @@ def map_metrics(arrays: Mapping[str, NDArray[Any]]) -> dict[str, float]:
     return values
 
 
-def best_place(arrays: Mapping[str, NDArray[Any]]) -> tuple[int, int] | None:
+def best_position(arrays: Mapping[str, NDArray[Any]]) -> tuple[int, int] | None:
     """Return row and column of the smallest final loss among the points that converged; None if none did."""
     losses = np.where(arrays["measure"] > 0, arrays["final_loss"], np.inf)
     row, column = np.unravel_index(int(np.argmin(losses)), losses.shape)
