@@ -1,4 +1,4 @@
-"""Which function trains a point."""
+"""Choose the function that trains a point."""
 
 from __future__ import annotations
 
@@ -9,8 +9,17 @@ from pipeline.config.schema import Config, Kind
 
 
 def trainer(config: Config) -> Train:
-    """What trains a point; only then is its module imported, and with it TensorFlow where Keras trains."""
+    """Return the function that trains a point, and import its module.
+
+    Example:
+        >>> train = trainer(config)
+        >>> train([config], arrays, [history], report)
+    """
     return TRAINERS[config.kind](config)
+
+
+# Each function below imports what it returns when it is called: TensorFlow takes seconds to load, SciPy a good part of
+# one, and a command that trains with neither should not wait for them.
 
 
 def _of_balls(config: Config) -> Train:
@@ -30,6 +39,7 @@ def _of_network(config: Config) -> Train:
         from pipeline.backends.keras.training import train as train_keras
 
         return train_keras
+    # The methods below choose their own steps or rows, so they cannot share a stack with the other optimizers.
     if config.optimizer.name in ("bfgs", "lbfgs"):
         from pipeline.backends.numpy.methods.minimizers import train as train_minimizer
 
@@ -48,9 +58,11 @@ def _of_network(config: Config) -> Train:
 
 
 TRAINERS: dict[Kind, Callable[[Config], Train]] = {
+    # A range test is a network whose rate rises during training; only its diagnosis differs.
     "network": _of_network,
     "range_test": _of_network,
+    # Basins are a map whose points are balls.
     "map": _of_map,
-    "balls": _of_balls,
     "basins": _of_map,
+    "balls": _of_balls,
 }

@@ -1,4 +1,4 @@
-"""What the backends and those who call them agree on: how points are trained, stopped and gone on with."""
+"""The contract between the backends and their callers: how points are trained, stopped and continued."""
 
 from __future__ import annotations
 
@@ -11,36 +11,36 @@ from pipeline.backends.shared.history import History
 from pipeline.config.schema import Config
 from pipeline.data.arrays import Arrays
 
+# Everything that a backend needs to continue the training of one point, as arrays by name.
 State = dict[str, NDArray[Any]]
-"""What a backend needs to go on with one point, as arrays by name."""
+# Called with a recorded epoch and the training loss; for several points, with the smallest of their losses.
 Report = Callable[[int, float], None]
-"""Called with a recorded epoch and the training loss, of several points the smallest."""
 
 
 class Checkpoints(Protocol):
-    """What a backend's `train` is given to begin from a checkpoint and to leave others behind.
+    """Where a backend's `train` starts, and where it leaves checkpoints.
 
     Attributes:
-        epoch: how many epochs the points have trained; 0: none.
-        states: their states after it, in the order of the points; empty where the epoch is 0.
+        epoch: number of epochs that the points have trained; 0 for a fresh start.
+        states: the points' states after that epoch, in the order of the points; empty if the epoch is 0.
     """
 
     epoch: int
     states: Sequence[State]
 
     def due(self) -> bool:
-        """Whether `keep` is to be called at the end of this epoch; cheap enough to be asked after each."""
+        """Return whether `keep` should be called at the end of this epoch; cheap enough to call after each one."""
 
     def keep(self, epoch: int, states: Sequence[State]) -> None:
         """Keep the points' states after an epoch. `history.seconds` must be up to date.
 
         Raises:
-            KeyboardInterrupt: the command was asked to stop; the states are kept.
+            KeyboardInterrupt: the command was asked to stop; the states have been kept.
         """
 
 
 class Train(Protocol):
-    """Trains a stack of points: fills a history for each, reports as it goes on, begins where a checkpoint ends."""
+    """A function that trains a stack of points."""
 
     def __call__(
         self,
@@ -49,4 +49,13 @@ class Train(Protocol):
         histories: Sequence[History],
         report: Report,
         checkpoints: Checkpoints | None = None,
-    ) -> None: ...
+    ) -> None:
+        """Train points, and fill in the history of each.
+
+        Args:
+            points: their configs.
+            arrays: the data.
+            histories: one for each point. With a checkpoint they already hold what was recorded before it.
+            report: called during training with each recorded epoch and the training loss.
+            checkpoints: where to start, and where to leave checkpoints; None: train from epoch 0 and leave none.
+        """

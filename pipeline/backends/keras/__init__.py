@@ -1,7 +1,7 @@
-"""The same training through Keras 3, on whichever backend KERAS_BACKEND names (TensorFlow where it names none).
+"""The same training through Keras 3, on the engine that KERAS_BACKEND names (TensorFlow by default).
 
-Nothing outside this package imports keras. The settings below are read when keras is first imported, so they stand
-here; each can be overruled by the environment.
+Nothing outside this package imports keras. The environment variables below are read when keras is first imported, so
+they are set here; a value that is already set is kept.
 """
 
 import contextlib
@@ -10,16 +10,20 @@ import sys
 import tempfile
 from collections.abc import Iterator
 
+# Only fatal errors: otherwise every command would print TensorFlow's notes on the CPU and on missing GPUs.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")  # as fast without, and without it sums keep their order
-os.environ.setdefault("JAX_ENABLE_X64", "1")  # without it JAX rounds float64 runs to float32
+# Without oneDNN the terms of a sum keep their order, and training is as fast.
+os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
+# By default JAX rounds float64 arrays to float32.
+os.environ.setdefault("JAX_ENABLE_X64", "1")
 
 
 @contextlib.contextmanager
 def _silent_stderr() -> Iterator[None]:
-    """Keep what is written to file descriptor 2 to itself, unless the block fails.
+    """Hold back what is written to file descriptor 2, and release it if the block fails.
 
-    TensorFlow's libraries write notes on missing GPUs while they are loaded, before they know their log level.
+    TensorFlow's libraries write notes about missing GPUs while they are loaded, before they read their log level.
+    They write from C++, so replacing `sys.stderr` would not catch them.
     """
     sys.stderr.flush()
     stderr = os.dup(2)
@@ -37,4 +41,4 @@ def _silent_stderr() -> Iterator[None]:
 
 
 with _silent_stderr():
-    import keras  # noqa: F401
+    import keras  # noqa: F401  imported for its side effects, before any module of this package needs it

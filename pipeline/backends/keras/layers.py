@@ -1,9 +1,8 @@
-"""The layers of a network as Keras has them, and the one that it has not."""
+"""The layers of a network in Keras, and the one layer that Keras does not have."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import pairwise
 from typing import Any
 
 import keras
@@ -14,23 +13,28 @@ from pipeline.config.schema import Config
 
 
 class DropConnect(keras.layers.Dense):  # type: ignore[misc]
-    """A dense layer whose product in training leaves out some weights, other ones at every update (Wan et al. 2013).
+    """A dense layer that leaves out some weights in training, a new choice at every update (Wan et al. 2013).
 
-    The others are divided by their share, so that for inference the layer is a dense one with the same weights.
+    The weights that are kept are divided by their share, so in inference the layer is a dense one with the same
+    weights.
 
     Args:
-        units: as of a dense layer; so are the `options`.
-        dropped: share of the weights that are left out.
-        seed: of their choice.
+        units: width of the layer.
+        dropped: share of the weights that is left out.
+        seed: of the random choice.
+        options: passed on to the dense layer.
     """
 
     def __init__(self, units: int, dropped: float, seed: int, **options: Any) -> None:
         super().__init__(units, **options)
-        self.dropped, self.seed_generator = dropped, keras.random.SeedGenerator(seed)
+        self.dropped = dropped
+        self.seed_generator = keras.random.SeedGenerator(seed)
 
     def call(self, inputs: Any, training: bool | None = None) -> Any:
+        """Return the outputs (rows, units); weights are left out only in training."""
         if not training:
             return super().call(inputs)
+        # One choice for the whole batch: dropping weights for each row would need a kernel for each row.
         sums = ops.matmul(inputs, keras.random.dropout(self.kernel, self.dropped, seed=self.seed_generator))
         if self.bias is not None:
             sums = ops.add(sums, self.bias)
@@ -38,52 +42,63 @@ class DropConnect(keras.layers.Dense):  # type: ignore[misc]
 
 
 def build_layers(config: Config, sizes: Sequence[int], last: str, training: bool) -> list[Any]:
-    """The layers of a network: of each hidden one sums, batch normalization, activation and dropout, then the outputs.
+    """Build the layers of a network: each hidden layer with its normalization and dropout, then the outputs.
 
     Args:
-        config: the point's.
+        config: config of the point.
         sizes: widths from the inputs to the outputs.
         last: activation of the last layer.
-        training: whether the network is to be trained; otherwise it has no penalty and nothing that is left out.
+        training: whether the network will be trained; otherwise it has no penalty and leaves nothing out.
     """
-    knobs, penalties, layers = config.model, config.training, list[Any]()
-    *hidden, outputs = range(len(sizes) - 1)
-    for place, (_, size) in enumerate(pairwise(sizes)):
-        normalized = place in hidden and knobs.batch_normalization
-        activation = knobs.hidden_activation if place in hidden else last
+    knobs = config.model
+    layers: list[Any] = []
+    widths = sizes[1:]
+    activations = [*(knobs.hidden_activation for _ in widths[1:]), last]
+    for index, (width, activation) in enumerate(zip(widths, activations, strict=True)):
+        hidden = index < len(widths) - 1
+        normalized = hidden and knobs.batch_normalization
         options: dict[str, Any] = {
-            "activation": None if normalized else activation,
-            "use_bias": knobs.bias and not normalized,  # the shift takes its part
+            "activation": activation,
+            "use_bias": knobs.bias,
+            # `network.build` assigns the weights that both backends share.
             "kernel_initializer": "zeros",
             "dtype": config.dtype,
         }
-        if training and penalties.penalised:
+        if normalized:
+            # The activation follows the normalization, whose shift takes the place of the bias.
+            options |= {"activation": None, "use_bias": False}
+        if training and config.training.penalised:
             options["kernel_regularizer"] = _penalty(config)
+        # Odd numbers seed the choice of weights, even ones the choice of units, so no two layers share a stream.
         if training and knobs.drop_connect:
-            layers.append(DropConnect(size, knobs.drop_connect, _seed(config.seed, 2 * place + 1), **options))
+            layers.append(DropConnect(width, knobs.drop_connect, _seed(config.seed, 2 * index + 1), **options))
         else:
-            layers.append(keras.layers.Dense(size, **options))
+            layers.append(keras.layers.Dense(width, **options))
         if normalized:
             layers += [keras.layers.BatchNormalization(dtype=config.dtype), keras.layers.Activation(activation)]
-        if training and place != outputs and knobs.dropout:
-            layers.append(keras.layers.Dropout(knobs.dropout, seed=_seed(config.seed, 2 * place + 2)))
+        if training and hidden and knobs.dropout:
+            layers.append(keras.layers.Dropout(knobs.dropout, seed=_seed(config.seed, 2 * index + 2)))
     return layers
 
 
 def _penalty(config: Config) -> Any:
-    """l1 * sum |w| + l2 * sum w^2, with factors that Keras does not round to float32 where weights are in float64."""
-    found = keras.regularizers.L1L2()
+    """Return the regularizer l1 * sum |w| + l2 * sum w^2."""
+    regularizer = keras.regularizers.L1L2()
+    # The constructor makes Python floats, which Keras rounds to float32 even for float64 weights. NumPy numbers,
+    # assigned afterwards, keep their digits.
     factor = np.dtype(config.dtype).type
-    found.l1, found.l2 = factor(config.training.l1), factor(config.training.l2)
-    return found
+    regularizer.l1 = factor(config.training.l1)
+    regularizer.l2 = factor(config.training.l2)
+    return regularizer
 
 
-def _seed(seed: int, place: int) -> int:
-    """A seed for one layer of a network."""
-    return int(np.random.SeedSequence([seed, place]).generate_state(1)[0] >> 1)
+def _seed(seed: int, stream: int) -> int:
+    """Derive the seed of one layer's random choices from the seed of the run."""
+    # Keras takes seeds of 31 bits: the shift drops the lowest of 32.
+    return int(np.random.SeedSequence([seed, stream]).generate_state(1)[0] >> 1)
 
 
 def variables(network: keras.Sequential) -> list[Any]:
-    """What a network holds, in the order of `initial_weights.array_names`: what is trained, then moving statistics."""
+    """Return a network's variables in the order of `initial_weights.array_names`: trained, then moving statistics."""
     moving = [variable for layer in network.layers for variable in layer.non_trainable_weights]
     return [*network.trainable_variables, *moving]

@@ -1,4 +1,4 @@
-"""A config as a compiled Keras model."""
+"""Build a compiled Keras model from a config."""
 
 from __future__ import annotations
 
@@ -18,79 +18,92 @@ from pipeline.data.arrays import Arrays
 
 
 class Network(keras.Sequential):  # type: ignore[misc]
-    """Dense layers that note at which update the training loss stops being finite.
+    """Dense layers that note the update at which the training loss stops being finite.
 
     Attributes:
-        names: of its arrays, as both backends call them.
-        updates_per_call: how many updates a LoopedNetwork makes in one call of its training step.
-        diverged_step: how many updates had been made when the loss first was inf or NaN, -1 where it never was.
-        last_finite_loss: NaN before the first.
+        names: names of its arrays, the same for both backends.
+        updates_per_call: number of updates that a LoopedNetwork makes in one call of its training step.
+        diverged_step: number of updates made when the loss was inf or NaN for the first time; -1 if it never was.
+        last_finite_loss: the last training loss before that; NaN before the first.
     """
 
     def __init__(self, layers: list[Any], dtype: str, names: list[str]) -> None:
         super().__init__(layers)
         self.names = names
-        self.updates_per_call = self._note("updates_per_call", 1, "int32")
-        self.diverged_step = self._note("diverged_step", -1, "int32")
-        self.last_finite_loss = self._note("last_finite_loss", float("nan"), dtype)
+        # Variables of the model rather than of Python: the compiled step can write them, and a checkpoint holds them.
+        self.updates_per_call = self._add_scalar("updates_per_call", 1, "int32")
+        self.diverged_step = self._add_scalar("diverged_step", -1, "int32")
+        self.last_finite_loss = self._add_scalar("last_finite_loss", float("nan"), dtype)
 
-    def _note(self, name: str, value: float, dtype: str) -> Any:
+    def _add_scalar(self, name: str, value: float, dtype: str) -> Any:
         initializer = keras.initializers.Constant(value)
         return self.add_weight(shape=(), initializer=initializer, dtype=dtype, trainable=False, name=name)
 
     def compute_loss(
         self, x: Any = None, y: Any = None, y_pred: Any = None, sample_weight: Any = None, training: bool = True
     ) -> Any:
-        """The loss; in training it is noted whether it is finite."""
+        """Return the loss; in training also note whether it is finite."""
         loss = super().compute_loss(x, y, y_pred, sample_weight, training)
         if training:
             self.see_loss(loss, self.optimizer.iterations)
         return loss
 
     def see_loss(self, loss: Any, updates: Any) -> None:
-        """Note a loss of the training rows, taken after `updates` updates."""
+        """Note a loss of the training rows that was computed after `updates` updates."""
+        # `ops.where` and not `if`: this is traced into the compiled step, where the loss has no value yet.
         step = self.diverged_step.value
-        finite, before = ops.isfinite(loss), ops.less(step, 0)
-        self.last_finite_loss.assign(ops.where(ops.logical_and(finite, before), loss, self.last_finite_loss.value))
-        first = ops.logical_and(ops.logical_not(finite), before)
-        self.diverged_step.assign(ops.where(first, ops.cast(updates, "int32"), step))
+        finite = ops.isfinite(loss)
+        not_diverged = ops.less(step, 0)
+        self.last_finite_loss.assign(
+            ops.where(ops.logical_and(finite, not_diverged), loss, self.last_finite_loss.value)
+        )
+        diverges_now = ops.logical_and(ops.logical_not(finite), not_diverged)
+        self.diverged_step.assign(ops.where(diverges_now, ops.cast(updates, "int32"), step))
 
     def weights_by_name(self) -> Weights:
-        """Copies of the arrays under the names that both backends use."""
+        """Return copies of the arrays under the names that both backends use."""
         return {name: variable.numpy() for name, variable in zip(self.names, variables(self), strict=True)}
 
     @property
     def seeds(self) -> list[Any]:
-        """The variables that say what is left out next by chance; Keras' own files do not hold them."""
-        return [v for layer in self.layers for v in layer.variables if v.name == "seed_generator_state"]
+        """The variables that determine what is left out next at random; Keras' own files do not hold them."""
+        held = [variable for layer in self.layers for variable in layer.variables]
+        return [variable for variable in held if variable.name == "seed_generator_state"]
 
 
 class LoopedNetwork(Network):
-    """A network for TensorFlow that makes many updates on the same rows in one call: 60,000 take seconds.
+    """A network for TensorFlow that makes many updates on the same rows in one call.
 
-    Its training step returns what the rows measure at the weights after the last update.
+    A call for every update would spend most of its time in Python; in a loop 60,000 updates of a small network take
+    seconds. The training step returns the measures of the rows at the weights after the last update.
     """
 
     _updating = False
 
     def compute_metrics(self, x: Any, y: Any, y_pred: Any, sample_weight: Any = None) -> Any:
-        """What `x` measures; nothing while the updates of the loop are traced, for nobody would see it."""
-        return {} if self._updating else super().compute_metrics(x, y, y_pred, sample_weight)
+        """Return the measures of the rows, or nothing during the loop, where nothing would read them."""
+        if self._updating:
+            return {}
+        return super().compute_metrics(x, y, y_pred, sample_weight)
 
     def train_step(self, data: Any) -> Any:
-        """Make `updates_per_call` updates, which may be 0, with the rows of `data`; then evaluate them."""
+        """Make `updates_per_call` updates (possibly 0) with the rows of `data`, then evaluate these rows."""
         update = super().train_step
 
         def once_more(made: Any) -> Any:
             update(data)
-            self.optimizer.end_epoch(self.last_finite_loss)  # an infinite loss would be no improvement on it either
+            # A schedule compares the loss with its best. The last finite loss can stand in for an infinite one:
+            # neither is an improvement.
+            self.optimizer.end_epoch(self.last_finite_loss)
             return made + 1
 
         self._updating = True
         ops.while_loop(lambda made: ops.less(made, self.updates_per_call), once_more, 0)
         self._updating = False
+        # The metrics have seen the rows at every update of the loop, and only the last weights count.
         self.reset_metrics()
         measured = self.test_step(data)
+        # `test_step` does not train, so `compute_loss` has not noted this loss.
         self.see_loss(measured["loss"], self.optimizer.iterations)
         return measured
 
@@ -102,54 +115,74 @@ class HalfSummedSquaredError(keras.losses.Loss):  # type: ignore[misc]
         super().__init__(reduction="sum")
 
     def call(self, y_true: Any, y_pred: Any) -> Any:
+        """Return the half sums of each row (rows,), which Keras adds up."""
         return ops.sum(ops.square(y_pred - y_true), axis=-1) / 2
 
 
 def same_side_of_half(y_true: Any, y_pred: Any) -> Any:
-    """The share of outputs on the target's side of 1/2: (rows,)."""
+    """Return the share of outputs on the same side of 1/2 as the target: (rows,)."""
     same = ops.equal(ops.greater(y_pred, 0.5), ops.greater(y_true, 0.5))
     return ops.mean(ops.cast(same, y_pred.dtype), axis=-1)
 
 
 def build(config: Config, arrays: Arrays) -> tuple[Network, optimizers.Watched]:
-    """The compiled model with the weights that both backends start from, and its optimizer.
+    """Build the compiled model with the initial weights that both backends share, and its optimizer.
 
     `keras.config.floatx()` must be the config's dtype: optimizer, loss and metrics compute in it.
     """
-    knobs = config.model
-    sizes = layer_sizes(knobs, arrays.features, arrays.outputs)
-    # Softmax is left to the loss, which computes its logarithm without overflow.
-    last = "linear" if knobs.output_activation in ("identity", "softmax") else knobs.output_activation
-    layers = build_layers(config, sizes, last, training=True)
     on_tensorflow = keras.backend.backend() == "tensorflow"
-    looped = on_tensorflow and config.training.batch_size is None
-    network = (LoopedNetwork if looped else Network)(
-        [keras.Input((sizes[0],), dtype=config.dtype), *layers], config.dtype, array_names(knobs)
-    )
-    drawn = draw(knobs, arrays.features, arrays.outputs, config.seed, config.dtype)
-    for variable, array in zip(variables(network), drawn.values(), strict=True):
-        variable.assign(array)
-    updates = config.training.epochs * updates_per_epoch(config.training, len(arrays.train_inputs))
-    optimizer = optimizers.build(config.optimizer, config.schedule, updates)
-    optimizer.limits = config.training
-    trained = [name for name in array_names(knobs) if is_trained(name)]
-    scales = rate_scales(knobs, config.optimizer.name, trained)
-    optimizer.scales = {trained.index(name): scale for name, scale in scales.items()}
-    optimizer.watch(network.trainable_variables, config.recording.direction_changes)
+    network = _network(config, arrays, on_tensorflow)
+    optimizer = _optimizer(config, arrays, network)
     loss, metrics = _loss_and_metrics(config)
     asked = isinstance(config.backend, KerasBackend) and config.backend.jit_compile
     # JAX always compiles ("auto"): step by step it takes 0.1 s an update, where TensorFlow's graph takes 1 ms.
-    network.compile(optimizer, loss, metrics=metrics, jit_compile=asked or (False if on_tensorflow else "auto"))
+    jit_compile: bool | str = "auto"
+    if asked or on_tensorflow:
+        jit_compile = asked
+    network.compile(optimizer, loss, metrics=metrics, jit_compile=jit_compile)
     return network, optimizer
 
 
+def _network(config: Config, arrays: Arrays, on_tensorflow: bool) -> Network:
+    """Build the network, not compiled yet, and give it the weights that both backends share."""
+    knobs = config.model
+    sizes = layer_sizes(knobs, arrays.features, arrays.outputs)
+    last: str = knobs.output_activation
+    # Softmax is left to the loss, which computes its logarithm without overflow.
+    if last in ("identity", "softmax"):
+        last = "linear"
+    layers = [keras.Input((sizes[0],), dtype=config.dtype), *build_layers(config, sizes, last, training=True)]
+    network_class: type[Network] = Network
+    # Minibatches differ from update to update, so there is nothing to loop over.
+    if on_tensorflow and config.training.batch_size is None:
+        network_class = LoopedNetwork
+    network = network_class(layers, config.dtype, array_names(knobs))
+    drawn = draw(knobs, arrays.features, arrays.outputs, config.seed, config.dtype)
+    for variable, array in zip(variables(network), drawn.values(), strict=True):
+        variable.assign(array)
+    return network
+
+
+def _optimizer(config: Config, arrays: Arrays, network: Network) -> optimizers.Watched:
+    """Build the optimizer for the variables of a network, with its limits and the scales of its rates."""
+    updates = config.training.epochs * updates_per_epoch(config.training, len(arrays.train_inputs))
+    optimizer = optimizers.build(config.optimizer, config.schedule, updates)
+    optimizer.limits = config.training
+    trained = [name for name in array_names(config.model) if is_trained(name)]
+    scales = rate_scales(config.model, config.optimizer.name, trained)
+    optimizer.scales = {trained.index(name): scale for name, scale in scales.items()}
+    optimizer.watch(network.trainable_variables, config.recording.direction_changes)
+    return optimizer
+
+
 def _loss_and_metrics(config: Config) -> tuple[Any, list[Any]]:
-    """The config's loss and what is measured beside it, under the names that both backends record."""
+    """Return the config's loss and the metrics besides it, under the names that both backends record."""
     if config.loss == "cross_entropy":
         accuracy = keras.metrics.SparseCategoricalAccuracy(name="accuracy")
         return keras.losses.SparseCategoricalCrossentropy(from_logits=True), [accuracy]
-    summed = config.loss == "half_summed_squared_error"
     metrics = [keras.metrics.MeanAbsoluteError(name="mean_absolute_error")]
     if config.model.output_activation == "sigmoid":
         metrics.insert(0, keras.metrics.MeanMetricWrapper(same_side_of_half, name="accuracy"))
-    return HalfSummedSquaredError() if summed else keras.losses.MeanSquaredError(), metrics
+    if config.loss == "half_summed_squared_error":
+        return HalfSummedSquaredError(), metrics
+    return keras.losses.MeanSquaredError(), metrics

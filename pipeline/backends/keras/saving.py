@@ -1,4 +1,4 @@
-"""A trained network as a Keras model that needs nothing of this package."""
+"""A trained network as a Keras model that can be loaded without this package."""
 
 from __future__ import annotations
 
@@ -10,18 +10,20 @@ from pipeline.config.schema import Config
 
 
 def plain_model(config: Config, weights: Weights) -> keras.Sequential:
-    """The layers with given arrays as they are for inference, and the last activation that training leaves to the loss.
+    """Build the layers for inference with given arrays, and with the last activation, which training left to the loss.
 
     Args:
-        config: the point's.
-        weights: of one network, by name, in the order of `initial_weights.array_names`.
+        config: config of the point.
+        weights: arrays of one network by name, in the order of `initial_weights.array_names`.
 
     Returns:
         A model from inputs (rows, features) to outputs (rows, outputs).
     """
-    knobs = config.model
+    last: str = config.model.output_activation
+    if last == "identity":
+        last = "linear"
+    # The widths come from the arrays: the config does not know how many inputs and outputs the data has.
     kernels = [array for name, array in weights.items() if name.endswith("weights")]
-    last = "linear" if knobs.output_activation == "identity" else knobs.output_activation
     sizes = [kernels[0].shape[0], *(kernel.shape[1] for kernel in kernels)]
     layers = build_layers(config, sizes, last, training=False)
     model = keras.Sequential([keras.Input((sizes[0],), dtype=config.dtype), *layers])
@@ -31,5 +33,5 @@ def plain_model(config: Config, weights: Weights) -> keras.Sequential:
 
 
 def engine() -> str:
-    """The package that Keras runs on here: tensorflow, jax or torch."""
+    """Return the package that Keras runs on here: tensorflow, jax or torch."""
     return str(keras.backend.backend())

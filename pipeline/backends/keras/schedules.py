@@ -17,26 +17,26 @@ class Scheduled(keras.optimizers.schedules.LearningRateSchedule):  # type: ignor
     """A rate that is multiplied by a factor.
 
     Args:
-        rate: the config's.
+        rate: the config's learning rate.
     """
 
     def __init__(self, rate: float) -> None:
         self._rate = rate
 
     def __call__(self, step: Any) -> Any:
-        """The rate of the update after `step` updates."""
+        """Return the rate of the update that follows `step` updates."""
         return self.scale(self._rate, step)
 
     def scale(self, rate: Any, step: Any) -> Any:
-        """A rate, the config's or that of the last layer, times the factor; in `keras.config.floatx()`."""
+        """Return a rate, the config's or that of the last layer, times the factor; in `keras.config.floatx()`."""
         return ops.multiply(ops.cast(self.factor(step), keras.config.floatx()), rate)
 
     def factor(self, step: Any) -> Any:
-        """What rates are multiplied by after `step` updates, float64."""
+        """Return what rates are multiplied by after `step` updates, as float64."""
         raise NotImplementedError
 
     def rate_of(self, update: int) -> float:
-        """The rate of the last update made, which is number `update` from 1."""
+        """Return the rate of the last update, number `update` counted from 1."""
         raise NotImplementedError
 
 
@@ -45,17 +45,21 @@ class FromTable(Scheduled):
 
     def __init__(self, rate: float, table: Any) -> None:
         super().__init__(rate)
-        self._table, self._factors = ops.convert_to_tensor(table, "float64"), table
+        # The compiled step reads the tensor; `rate_of` is called outside it, where NumPy is faster.
+        self._tensor = ops.convert_to_tensor(table, "float64")
+        self._table = table
 
     def factor(self, step: Any) -> Any:
-        return ops.take(self._table, step)
+        """Return the table's factor for the update that follows `step` updates."""
+        return ops.take(self._tensor, step)
 
     def rate_of(self, update: int) -> float:
-        return float(self._rate * self._factors[update - 1])
+        """Return the rate of an update, counted from 1."""
+        return float(self._rate * self._table[update - 1])
 
 
 class OnPlateau(Scheduled):
-    """A factor that falls where the loss does not, as Keras' ReduceLROnPlateau has it, but in the compiled step.
+    """A factor that falls when the loss stops falling, like Keras' ReduceLROnPlateau, but in the compiled step.
 
     `prepare` must be called once before training.
     """
@@ -65,34 +69,40 @@ class OnPlateau(Scheduled):
         self._schedule = schedule
 
     def prepare(self, add_variable: Callable[..., Any]) -> None:
-        """Make room for the best loss, the epochs since, the factor, and the factor of the last update."""
+        """Add variables for the best loss, the epochs since then, the factor, and the factor of the last update."""
 
-        def note(name: str, value: float, dtype: str) -> Any:
+        def add(name: str, value: float, dtype: str) -> Any:
             return add_variable((), keras.initializers.Constant(value), dtype, name=name)
 
-        self._best, self._waited = note("best", np.inf, "float64"), note("waited", 0, "int32")
-        self._factor, self._used = note("factor", 1, "float64"), note("used_factor", 1, "float64")
+        # Checkpoints hold the optimizer's variables in this order.
+        self._best = add("best", np.inf, "float64")
+        self._waited = add("waited", 0, "int32")
+        self._factor = add("factor", 1, "float64")
+        self._used = add("used_factor", 1, "float64")
 
     def factor(self, step: Any) -> Any:
+        """Return the current factor, whatever the number of updates."""
         return self._factor.value
 
     def rate_of(self, update: int) -> float:
+        """Return the rate of the last update; the rates of earlier ones are not kept."""
         return float(self._rate * self._used.numpy())
 
     def see(self, loss: Any) -> None:
-        """Look at the mean training loss of an epoch."""
+        """Take note of the mean training loss of an epoch, and lower the factor if it has not fallen for too long."""
         loss = ops.convert_to_tensor(loss, "float64")
         better = ops.less(loss, ops.subtract(self._best, self._schedule.min_delta))
         waited = ops.where(better, 0, self._waited + 1)
         over = ops.greater_equal(waited, self._schedule.patience)
         self._best.assign(ops.where(better, loss, self._best))
         self._waited.assign(ops.where(over, 0, waited))
+        # The update that has just been made used the factor from before it falls: `rate_of` reports that one.
         self._used.assign(self._factor)
         self._factor.assign(ops.where(over, ops.multiply(self._factor, self._schedule.factor), self._factor))
 
 
 def scheduled(rate: float, schedule: Schedule, updates: int) -> float | Scheduled:
-    """What Keras takes for a learning rate: the number where it is constant."""
+    """Return what Keras accepts as a learning rate: a number if it stays constant, otherwise a schedule."""
     if isinstance(schedule, Constant):
         return rate
     if isinstance(schedule, ReduceOnPlateau):

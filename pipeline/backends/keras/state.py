@@ -1,4 +1,4 @@
-"""A network in training as arrays, and back."""
+"""Save a network in training as arrays, and restore it."""
 
 from __future__ import annotations
 
@@ -15,24 +15,27 @@ from pipeline.backends.contract import State
 from pipeline.backends.keras.network import Network
 from pipeline.system.files import explained
 
-WEIGHTS, SEEDS = "weights.h5", "seeds"
+# Names of the arrays of a state. Keras recognises its own format by the end of the file's name, `.weights.h5`.
+WEIGHTS = "weights.h5"
+SEEDS = "seeds"
 
 
 def state_of(network: Network) -> State:
-    """The file that Keras' own checkpoint callback writes at the end of an epoch, as bytes.
+    """Return the file that Keras' own checkpoint callback writes at the end of an epoch, as an array of bytes.
 
-    It holds weights, the network's notes, and the optimizer's variables with those that `Watched` adds. It leaves out
-    metrics, which start at 0 with every batch, and seeds, which stand beside it.
+    It holds the weights, the network's scalars, and the optimizer's variables with those that `Watched` adds. It leaves
+    out metrics, which start at 0 with every batch, and the seeds, which are an array of their own.
 
     Raises:
-        LabError: there is no room for it.
+        LabError: the disk has no room for the file.
     """
     with _scratch_file() as file, explained(file):
         callback = keras.callbacks.ModelCheckpoint(file, save_weights_only=True, save_freq="epoch", verbose=0)
         callback.set_model(network)
         # Keras copies its variables in a way that NumPy 2 calls deprecated, with a warning for each.
         with warnings.catch_warnings(action="ignore", category=DeprecationWarning):
-            callback.on_epoch_end(0, logs={})  # it asks for the epoch, which the file's name does not have
+            # Any epoch will do: the callback only needs it for file names that contain one.
+            callback.on_epoch_end(0, logs={})
         state = {WEIGHTS: np.frombuffer(file.read_bytes(), np.uint8)}
     if network.seeds:
         state[SEEDS] = np.stack([seed.numpy() for seed in network.seeds])
@@ -40,21 +43,22 @@ def state_of(network: Network) -> State:
 
 
 def restore(network: Network, state: State) -> None:
-    """Give a fresh, compiled network of the same config the variables of a state.
+    """Assign the variables of a state to a new, compiled network of the same config.
 
     Raises:
-        ValueError: the state is not one of such a network.
-        LabError: there is no room for it, or the disk fails.
+        ValueError: the state does not fit the network, or is damaged.
+        LabError: the disk has no room for the file, or fails.
     """
     with _scratch_file() as file:
         with explained(file):
             file.write_bytes(state[WEIGHTS].tobytes())
-        # Keras would only warn of an optimizer with other variables, and leave the fresh one as it is.
+        # If the optimizer's variables differ, Keras only warns, and leaves the new optimizer as it is.
         with explained(file), warnings.catch_warnings(action="error", category=UserWarning):
             try:
                 network.load_weights(file)
             except OSError as error:
-                if error.errno is None:  # h5py's word for content that is not HDF5
+                # h5py raises an OSError without a number for content that is not HDF5; a failing disk sets the number.
+                if error.errno is None:
                     raise ValueError(str(error)) from None
                 raise
     for variable, seed in zip(network.seeds, state.get(SEEDS, ()), strict=True):
@@ -63,6 +67,7 @@ def restore(network: Network, state: State) -> None:
 
 @contextmanager
 def _scratch_file() -> Iterator[Path]:
+    """Give the path of a file in a temporary folder: Keras reads and writes weights only by a path."""
     with explained(Path(gettempdir())):
         folder = TemporaryDirectory(prefix="learning-rate-lab-")
     with folder:

@@ -1,4 +1,4 @@
-"""Training points one after the other."""
+"""Train points one after the other."""
 
 from __future__ import annotations
 
@@ -24,7 +24,9 @@ from pipeline.config.schema import Config
 from pipeline.data.arrays import Arrays, epoch_order
 from pipeline.system.errors import LabError
 
+# Test rows go through the network in blocks of this size, so that their hidden units fit into memory.
 EVALUATION_ROWS = 2048
+# What is recorded of the logs that Keras returns.
 MEASURED = ("loss", "accuracy", "mean_absolute_error")
 Measures = dict[str, float]
 
@@ -34,8 +36,12 @@ class Run:
     """One point in training.
 
     Attributes:
-        inputs, targets: the training rows as tensors of Keras' backend.
-        updates_per_epoch: how many batches an epoch has.
+        config: config of the point.
+        arrays: the data.
+        network: the compiled network.
+        optimizer: its optimizer.
+        inputs, targets: the training rows as tensors of the engine.
+        updates_per_epoch: number of batches in an epoch.
     """
 
     config: Config
@@ -54,16 +60,16 @@ def train(
     report: Report,
     checkpoints: Checkpoints | None = None,
 ) -> None:
-    """Train points, each from a clean Keras session.
+    """Train points, each in a clean Keras session.
 
     Args:
         points: their configs; with checkpoints a single one.
         arrays: the data.
-        histories: one for each point, filled here; that of a checkpoint holds what was recorded before it.
+        histories: one for each point, filled in here; with a checkpoint it holds what was recorded before.
         report: called at every recorded epoch with the epoch and the training loss.
-        checkpoints: where to begin, and what keeps the states: with minibatches at the end of any epoch, with a full
-            batch of a recorded one. On a CPU the result is the same, bit for bit, however often training was stopped
-            and begun again.
+        checkpoints: where to start, and where to leave checkpoints: with minibatches after any epoch, with a full batch
+            after a recorded one. On a CPU the result is the same, bit for bit, however often training was stopped and
+            continued.
 
     Raises:
         ValueError: there are checkpoints and several points.
@@ -71,6 +77,7 @@ def train(
     if checkpoints and len(points) != 1:
         raise ValueError(f"with checkpoints Keras trains one point at a time, not {len(points)}")
     for config, history in zip(points, histories, strict=True):
+        # Without this, graphs and names of the point before would stay in memory, and its random state in use.
         keras.utils.clear_session()
         keras.utils.set_random_seed(config.seed)
         with _floatx(config.dtype):
@@ -82,8 +89,9 @@ def train(
 
 @contextlib.contextmanager
 def _floatx(dtype: str) -> Iterator[None]:
-    """Let Keras compute in `dtype` where nothing else is said: a float32 rate in a float64 run would be rounded."""
-    floatx, policy = keras.config.floatx(), keras.config.dtype_policy()
+    """Make `dtype` Keras' default: with float32, the rate of a float64 run would be rounded."""
+    floatx = keras.config.floatx()
+    policy = keras.config.dtype_policy()
     keras.config.set_floatx(dtype)
     keras.config.set_dtype_policy(dtype)
     try:
@@ -102,7 +110,7 @@ def _start(config: Config, arrays: Arrays) -> Run:
 
 
 def _train_point(run: Run, recorder: Recorder) -> None:
-    (history,), training = recorder.histories, run.config.training
+    [history] = recorder.histories
     if recorder.begun:
         try:
             restore(run.network, recorder.states[0])
@@ -110,12 +118,16 @@ def _train_point(run: Run, recorder: Recorder) -> None:
             raise LabError(
                 "The checkpoint does not fit the network.",
                 received=str(error).splitlines()[0],
-                fix="another version of Keras may have written it: force=true begins anew",
+                fix="another version of Keras may have written it: use force=true to train again from the start",
             ) from error
     else:
         _record(0, run, recorder, _train_epochs(0, 0, run, history) | _evaluate(run))
-    # A full batch has nothing to be looked up for between two records.
-    for before, epoch in recorder.stops(training.epochs if training.batch_size is None else 1):
+    # Minibatches stop after every epoch for a new order of the rows. A full batch need not stop between two recorded
+    # epochs: a stride of all epochs reaches any of them.
+    stride = 1
+    if run.config.training.batch_size is None:
+        stride = run.config.training.epochs
+    for before, epoch in recorder.stops(stride):
         measures = _train_epochs(before, epoch, run, history)
         if recorder.due(epoch):
             _record(epoch, run, recorder, measures | _evaluate(run))
@@ -124,20 +136,23 @@ def _train_point(run: Run, recorder: Recorder) -> None:
 
 
 def _train_epochs(before: int, epoch: int, run: Run, history: History) -> Measures:
-    """Train from the end of one epoch to the end of another, and measure the training rows; at epoch 0 only measure.
+    """Train from the end of one epoch to the end of another, and measure the training rows.
 
-    A full batch is measured at the new weights. Minibatches, an epoch at a time, are measured on the way, at the
-    weights of each.
+    A full batch is measured at the new weights, also at epoch 0, where there is nothing to train. Minibatches, an epoch
+    at a time, are measured during the epoch, each at the weights before its update; at epoch 0 there are none.
     """
+    # The norms that `_last_update` records are those of the epoch's last update.
     run.optimizer.due.assign(epoch * run.updates_per_epoch)
     size = run.config.training.batch_size
     if size is None:
         return _repeat_full_batch(epoch - before, run.network, run.inputs, run.targets)
-    return _pass_over_minibatches(epoch, run, size, history) if epoch else {}
+    if not epoch:
+        return {}
+    return _pass_over_minibatches(epoch, run, size, history)
 
 
 def _repeat_full_batch(updates: int, network: Network, inputs: Any, targets: Any) -> Measures:
-    """Make updates on the whole training rows, then measure them."""
+    """Make updates on all training rows, then measure these rows."""
     measures: Measures = {}
     if isinstance(network, LoopedNetwork):
         network.updates_per_call.assign(updates)
@@ -147,21 +162,31 @@ def _repeat_full_batch(updates: int, network: Network, inputs: Any, targets: Any
         network.train_on_batch(inputs, targets)
         network.optimizer.end_epoch(network.last_finite_loss)
     _add(measures, "train", network.test_on_batch(inputs, targets, return_dict=True), share=1)
+    # `compute_loss` notes the losses before each update only, so the one after the last update is noted here.
     network.see_loss(measures["train/loss"], network.optimizer.iterations)
     return measures
 
 
 def _pass_over_minibatches(epoch: int, run: Run, size: int, history: History) -> Measures:
-    """One pass over the rows in the order that both backends use; means over the rows, each at its batch's weights."""
+    """Make one pass over the rows in the order that both backends use.
+
+    Returns:
+        Means over the rows, each measured at the weights before its batch's update.
+    """
     rows = len(run.arrays.train_inputs)
     order = epoch_order(run.config.seed, epoch, rows)
     totals: Measures = {}
     for start in range(0, rows, size):
         chosen = order[start : start + size]
-        # Taken by Keras' backend, the rows are not copied a second time out of NumPy's memory.
-        inputs, targets = ops.take(run.inputs, chosen, axis=0), ops.take(run.targets, chosen, axis=0)
-        penalty = _penalty(run) if run.config.recording.update_losses else None
+        # Selected by the engine, the rows are not copied out of NumPy's memory again.
+        inputs = ops.take(run.inputs, chosen, axis=0)
+        targets = ops.take(run.targets, chosen, axis=0)
+        penalty = None
+        # Like the loss of the batch, the penalty must be that of the weights before the update.
+        if run.config.recording.update_losses:
+            penalty = _penalty(run)
         logs = run.network.train_on_batch(inputs, targets, return_dict=True)
+        # The last batch may be smaller, so each counts with its share of the rows.
         _add(totals, "train", logs, len(chosen) / rows)
         if run.config.recording.update_losses:
             updates = (epoch - 1) * run.updates_per_epoch + start // size
@@ -172,15 +197,20 @@ def _pass_over_minibatches(epoch: int, run: Run, size: int, history: History) ->
 
 
 def _penalty(run: Run) -> float | None:
-    """What is added to the losses at the present weights; None where there is no penalty."""
-    return float(sum(run.network.losses)) if run.config.training.penalised else None
+    """Return what is added to the losses at the present weights; None if training has no penalty."""
+    if not run.config.training.penalised:
+        return None
+    return float(sum(run.network.losses))
 
 
 def _evaluate(run: Run) -> Measures:
-    """Measure the test rows, where there are some, and the penalty at the present weights."""
+    """Measure the test rows, if the data has any, and the penalty at the present weights."""
+    measures: Measures = {}
     penalty = _penalty(run)
-    measures: Measures = {} if penalty is None else {"weights/penalty": penalty}
-    inputs, targets = run.arrays.test_inputs, run.arrays.test_targets
+    if penalty is not None:
+        measures["weights/penalty"] = penalty
+    inputs = run.arrays.test_inputs
+    targets = run.arrays.test_targets
     if inputs is None or targets is None:
         return measures
     for start in range(0, len(inputs), EVALUATION_ROWS):
@@ -192,26 +222,39 @@ def _evaluate(run: Run) -> Measures:
 
 
 def _last_update(epoch: int, run: Run, weights: Weights) -> Measures:
-    """Norms of the weights, of the last gradient, of the last update as a share of the weights; its learning rate."""
+    """Return the norms of the gradient, of the weights and of the update relative to them, and the update's rate."""
     gradient, update = run.optimizer.norms.numpy().tolist()
     trained = [array for name, array in weights.items() if is_trained(name)]
     norm = math.sqrt(sum(float(np.square(array, dtype=np.float64).sum()) for array in trained))
-    ratio = update / norm if norm else math.nan
+    # A History leaves out what is not finite: a ratio to weights that are all 0 says nothing.
+    ratio = math.nan
+    if norm:
+        ratio = update / norm
     measures = {"gradient_norm": gradient, "weights/norm": norm, "weights/update_ratio": ratio}
     rate = run.optimizer.learning_rate_of(epoch * run.updates_per_epoch)
-    return measures if rate is None else measures | {"learning_rate": rate}
+    if rate is not None:
+        measures["learning_rate"] = rate
+    return measures
 
 
 def _add(totals: Measures, rows: str, logs: dict[str, Any], share: float) -> None:
-    """Add what Keras measured on a batch, `share` of the `rows`, under the names of both backends."""
+    """Add what Keras measured on a batch under the names of both backends, for instance `train/loss`.
+
+    Args:
+        totals: added to, in place.
+        rows: `train` or `test`.
+        logs: what Keras measured, by its own names.
+        share: the batch's share of these rows.
+    """
     for name in MEASURED:
         if name in logs:
             totals[f"{rows}/{name}"] = totals.get(f"{rows}/{name}", 0) + float(logs[name]) * share
 
 
 def _record(epoch: int, run: Run, recorder: Recorder, measures: Measures) -> None:
-    """Record what was measured and the last update; at the end of training the direction changes too."""
-    network, weights = run.network, run.network.weights_by_name()
+    """Record the measures and the last update, and at the end of training the direction changes."""
+    network = run.network
+    weights = network.weights_by_name()
     diverged_step = int(network.diverged_step)
     if epoch and diverged_step < 0:
         measures = measures | _last_update(epoch, run, weights)

@@ -1,4 +1,4 @@
-"""What a run leaves behind: metrics by step, weight snapshots, tables, outcome. No framework types."""
+"""The record of a run: metrics by step, weight snapshots, tables, outcome. It holds no types of a framework."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ class History:
     """The record of one point, filled by a backend while it trains.
 
     Attributes:
-        metrics: in the order they were recorded; finite values only.
+        metrics: in the order in which they were recorded; finite values only.
         snapshots: weights by epoch.
         tables: rows by table name, for instance `direction_changes`.
-        diverged_step: how many updates had been made when the loss first was inf or NaN; None: it never was.
+        diverged_step: number of updates made when the loss was inf or NaN for the first time; None if it never was.
         last_finite_loss: the training loss just before that, or the last one.
         seconds: training time. Points that train as one stack share its time evenly.
-        epochs: how many were trained.
-        points_in_stack: how many points trained in the same stack.
-        map_arrays: of a map, its axes and what is kept of each of its points; empty for every other point.
+        epochs: number of epochs trained; 0 until the training has ended.
+        points_in_stack: number of points that trained in the same stack.
+        map_arrays: for a map, its axes and what is kept of each of its points; empty for every other point.
     """
 
     metrics: list[Metric] = field(default_factory=list)
@@ -50,29 +50,34 @@ class History:
     map_arrays: dict[str, NDArray[Any]] = field(default_factory=dict)
 
     def record(self, step: int, values: Mapping[str, float]) -> None:
-        """Append the finite ones of `values` at an epoch."""
+        """Append those of `values` that are finite, at an epoch."""
+        # MLflow's clock: milliseconds since 1970.
         now = time.time_ns() // 1_000_000
-        self.metrics += [Metric(step, now, name, float(v)) for name, v in values.items() if math.isfinite(v)]
+        # inf and NaN are left out: JSON cannot hold them, and a figure cannot show them.
+        self.metrics += [
+            Metric(step, now, name, float(value)) for name, value in values.items() if math.isfinite(value)
+        ]
 
     def snapshot(self, step: int, weights: Mapping[str, NDArray[np.floating]]) -> None:
-        """Keep a copy of the weights at an epoch."""
+        """Keep a copy of the weights at an epoch: training goes on to change the arrays in place."""
         self.snapshots[step] = {name: np.array(array) for name, array in weights.items()}
 
     def series(self, name: str) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-        """Steps and values of one metric, each (records,)."""
+        """Return steps and values of one metric, each (records,)."""
         rows = [(metric.step, metric.value) for metric in self.metrics if metric.name == name]
         return np.array([step for step, _ in rows], dtype=np.int64), np.array([value for _, value in rows])
 
     def names(self) -> list[str]:
-        """Names of all metrics, in the order of their first record."""
+        """Return the names of all metrics, in the order of their first record."""
         return list(dict.fromkeys(metric.name for metric in self.metrics))
 
     def final(self) -> dict[str, float]:
-        """The last value of every metric."""
+        """Return the last value of every metric."""
+        # Later records overwrite earlier ones of the same name.
         return {metric.name: metric.value for metric in self.metrics}
 
     def best(self) -> dict[str, float]:
-        """The best value of every loss (smallest), error (smallest) and accuracy (largest)."""
+        """Return the best value of every loss (smallest), error (smallest) and accuracy (largest)."""
         best: dict[str, float] = {}
         for _, _, name, value in self.metrics:
             if name.endswith(("/loss", "/mean_absolute_error")):
@@ -83,54 +88,84 @@ class History:
 
 
 def record_epochs(epochs: int, every: int) -> list[int]:
-    """At which epochs metrics are recorded: 0, some early ones (log-spaced below `every`), multiples, the last."""
-    early = {round(step) for step in np.geomspace(1, every, 4 * len(str(every)))} if every > 1 else set()
-    steps = {0, epochs} | early | set(range(0, epochs + 1, every))
+    """Return the epochs at which metrics are recorded.
+
+    They are 0, the multiples of `every`, the last, and some early ones below `every`.
+
+    Example:
+        >>> record_epochs(25, every=10)
+        [0, 1, 2, 3, 4, 5, 7, 10, 20, 25]
+    """
+    steps = {0, epochs, *range(0, epochs + 1, every)}
+    if every > 1:
+        # A loss falls fastest at the start. Four log-spaced steps for each digit of `every` show how.
+        steps |= {round(step) for step in np.geomspace(1, every, 4 * len(str(every)))}
     return sorted(step for step in steps if step <= epochs)
 
 
 def snapshot_epochs(recorded: Sequence[int], count: int) -> set[int]:
-    """Choose `count` of the recorded epochs, log-spaced, first and last always."""
+    """Choose about `count` of the recorded epochs, log-spaced; the first and the last are always among them."""
     if count >= len(recorded):
         return set(recorded)
+    # From last to first: of two snapshots one is epoch 0, and `geomspace` must give the last epoch as its only value.
     wanted = [0.0, *np.geomspace(recorded[-1], max(recorded[1], 1), count - 1)]
     return {min(recorded, key=lambda step: abs(step - target)) for target in wanted}
 
 
 def weight_metrics(weights: Mapping[str, NDArray[np.floating]]) -> dict[str, float]:
-    """Every single weight as a metric: `weights/weight`, `weights/weight_0_1`, `weights/layer_1/bias_2` ...
+    """Return every single weight as a metric: `weights/weight`, `weights/weight_0_1`, `weights/layer_1/bias_2` ...
 
-    The layer's name is left out where there is one layer, the place where an array has one element.
+    Names leave out the layer if there is only one, and the index if an array has only one element.
     """
     one_layer = all(name.startswith("layer_0/") for name in weights)
     values = {}
     for name, array in weights.items():
         layer, kind = name.split("/")
-        short = "weight" if kind == "weights" else kind
-        prefix = "weights/" if one_layer else f"weights/{layer}/"
-        for place, value in np.ndenumerate(array):
-            suffix = "" if array.size == 1 else "_" + "_".join(map(str, place))
-            values[f"{prefix}{short}{suffix}"] = float(value)
+        single = kind.replace("weights", "weight")
+        prefix = f"weights/{layer}/{single}"
+        if one_layer:
+            prefix = f"weights/{single}"
+        for index, value in np.ndenumerate(array):
+            metric = prefix
+            if array.size > 1:
+                metric = "_".join([prefix, *map(str, index)])
+            values[metric] = float(value)
     return values
 
 
 def note_update(
     history: History, updates: int, learning_rate: float, loss: float, penalty: float | None = None
 ) -> None:
-    """Append to the table `updates`: how many were made before, the rate of this one, its loss where it is finite.
+    """Append an update to the table `updates`, unless its loss is inf or NaN.
 
-    `penalty` is what the loss has of it, where there is one.
+    Args:
+        history: the point's record.
+        updates: number of updates made before this one.
+        learning_rate: rate of this update.
+        loss: loss of its rows before the update.
+        penalty: the penalty's part of the loss; None if training has no penalty.
     """
-    if math.isfinite(loss):
-        row = {"update": float(updates), "learning_rate": learning_rate, "loss": loss}
-        history.tables.setdefault("updates", []).append(row | ({} if penalty is None else {"penalty": penalty}))
+    if not math.isfinite(loss):
+        return
+    row = {"update": float(updates), "learning_rate": learning_rate, "loss": loss}
+    # The column is missing rather than empty: a table has numbers only.
+    if penalty is not None:
+        row["penalty"] = penalty
+    history.tables.setdefault("updates", []).append(row)
 
 
 def direction_change_rows(counts: Mapping[str, NDArray[np.integer]]) -> list[dict[str, float]]:
-    """Counts per weight as rows of layer, row, column, count: the layout of the published table."""
-    return [
-        {"layer": int(name.split("/")[0].removeprefix("layer_")), "row": place[0], "column": place[1], "count": int(n)}
-        for name, array in counts.items()
-        if name.endswith("/weights")
-        for place, n in np.ndenumerate(array)
-    ]
+    """Return counts by weight as rows of layer, row, column and count: the layout of the published table.
+
+    Args:
+        counts: changes of direction of each weight, by the name of its array. Only `weights` are used, not biases.
+    """
+    rows: list[dict[str, float]] = []
+    for name, array in counts.items():
+        if name.endswith("/weights"):
+            layer = int(name.split("/")[0].removeprefix("layer_"))
+            rows += [
+                {"layer": layer, "row": row, "column": column, "count": int(count)}
+                for (row, column), count in np.ndenumerate(array)
+            ]
+    return rows

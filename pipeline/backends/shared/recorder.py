@@ -1,4 +1,4 @@
-"""The record of points in training, the same on both backends: metrics, snapshots, seconds, checkpoints."""
+"""Record points in training, the same way on both backends: metrics, snapshots, seconds, checkpoints."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ class Standing(NamedTuple):
     """A point at the end of an epoch.
 
     Attributes:
-        measures: by name; those of a point that has diverged are not recorded.
+        measures: metrics by name; those of a point that has diverged are not recorded.
         weights: its arrays by name.
-        diverged_step: how many updates had been made when the loss first was inf or NaN; -1: it never was.
-        last_finite_loss: the training loss just before that, or the last one; NaN: there was none.
+        diverged_step: number of updates made when the loss was inf or NaN for the first time; -1 if it never was.
+        last_finite_loss: the training loss just before that, or the last one; NaN if there was none.
     """
 
     measures: Mapping[str, float]
@@ -36,25 +36,26 @@ class Standing(NamedTuple):
 class Recorder:
     """Fills the histories of points that train together, and keeps their checkpoints.
 
-    A training loop goes from stop to stop, and leaves to the recorder what becomes of it:
+    A training loop goes from stop to stop, and the recorder decides when training ends.
 
-        for before, epoch in recorder.stops():
-            ...  # train from the end of epoch `before` to the end of `epoch`
-            if recorder.due(epoch):
-                for place in recorder.under_way():
-                    recorder.record(epoch, place, standing)
-            recorder.keep(epoch, states)
-        recorder.note_seconds()
+    Example:
+        >>> for before, epoch in recorder.stops():
+        ...     # Train from the end of epoch `before` to the end of `epoch` here.
+        ...     if recorder.due(epoch):
+        ...         for index in recorder.under_way():
+        ...             recorder.record(epoch, index, standing)
+        ...     recorder.keep(epoch, states)
+        >>> recorder.note_seconds()
 
     Args:
-        points: their configs; what is recorded when is the same for all of them.
-        histories: one for each point; those of a checkpoint hold what was recorded before it.
-        report: called by the loop where it has recorded.
-        checkpoints: where to begin, and what keeps the states.
+        points: their configs; all of them are recorded at the same epochs.
+        histories: one for each point; with a checkpoint they hold what was recorded before it.
+        report: called by the loop after it has recorded.
+        checkpoints: where to start, and where to leave checkpoints.
 
     Attributes:
-        begun: how many epochs the points have trained already.
-        states: their states after it, in the order of the points.
+        begun: number of epochs that the points have trained already.
+        states: their states after that epoch, in the order of the points.
     """
 
     def __init__(
@@ -64,11 +65,17 @@ class Recorder:
         report: Report,
         checkpoints: Checkpoints | None = None,
     ) -> None:
-        self.points, self.histories, self.report = points, histories, report
-        self.begun = checkpoints.epoch if checkpoints else 0
-        self.states: Sequence[State] = checkpoints.states if checkpoints else ()
+        self.points = points
+        self.histories = histories
+        self.report = report
+        self.begun = 0
+        self.states: Sequence[State] = ()
+        if checkpoints:
+            self.begun = checkpoints.epoch
+            self.states = checkpoints.states
         self._checkpoints = checkpoints
-        training, recording = points[0].training, points[0].recording
+        training = points[0].training
+        recording = points[0].recording
         self._recorded = record_epochs(training.epochs, recording.metrics_every)
         self._due = frozenset(self._recorded)
         self._snapshots = snapshot_epochs(self._recorded, recording.snapshots)
@@ -76,10 +83,13 @@ class Recorder:
         self._started = time.perf_counter()
 
     def stops(self, stride: int = 1) -> Iterator[tuple[int, int]]:
-        """The epochs after which training looks up, each with the stop before it.
+        """Yield the epochs after which training stops for a moment, each after the stop before it.
 
-        They are those that are recorded and, between them, one in `stride`. There are no more when all points have
-        ended.
+        Training stops at every recorded epoch and, between two of them, after every `stride` epochs. It has no further
+        stops once all points have ended.
+
+        Args:
+            stride: the largest number of epochs from one stop to the next.
         """
         before = self.begun
         for recorded in self._recorded:
@@ -92,57 +102,72 @@ class Recorder:
 
     @property
     def ended(self) -> bool:
-        """Whether all points have ended: at their last epoch, or before it where they have diverged."""
+        """Whether all points have ended: at their last epoch, or earlier if they have diverged."""
+        # `History.epochs` is 0 until `record` ends the point.
         return all(history.epochs for history in self.histories)
 
     def under_way(self) -> Iterator[int]:
-        """The places of the points that have not ended."""
-        for place, history in enumerate(self.histories):
+        """Yield the indices of the points that have not ended."""
+        for index, history in enumerate(self.histories):
             if not history.epochs:
-                yield place
+                yield index
 
     def due(self, epoch: int) -> bool:
-        """Whether an epoch is recorded."""
+        """Return whether an epoch is recorded."""
         return epoch in self._due
 
-    def record(self, epoch: int, place: int, standing: Standing, last: bool = False) -> bool:
-        """Record a point under way.
+    def record(self, epoch: int, index: int, standing: Standing, last: bool = False) -> bool:
+        """Record a point that has not ended.
 
         Args:
-            epoch: how many it has trained; metrics that an epoch has already are not recorded again.
-            place: of the point.
-            standing: how it stands.
-            last: whether it ends here though epochs are left; a point that has diverged after epoch 0 ends anyway.
+            epoch: number of epochs that it has trained. An epoch's metrics are recorded once, even if it comes again.
+            index: index of the point.
+            standing: the point at the end of the epoch.
+            last: whether it ends here although epochs are left; a point that has diverged ends anyway, but not before
+                its first update.
 
         Returns:
-            Whether it has ended, and its history with it.
+            Whether the point has ended, and its history is complete.
         """
-        point, history = self.points[place], self.histories[place]
+        point = self.points[index]
+        history = self.histories[index]
         diverged = standing.diverged_step >= 0
         if diverged or last or epoch in self._snapshots:
             history.snapshot(epoch, standing.weights)
-        if not diverged and not (history.metrics and history.metrics[-1].step == epoch):
-            single = weight_metrics(standing.weights) if point.recording.weight_metrics else {}
-            history.record(epoch, {**standing.measures, **single})
+        # A search that stops early records its last epoch a second time, to end the point.
+        recorded_already = bool(history.metrics) and history.metrics[-1].step == epoch
+        if not diverged and not recorded_already:
+            measures = dict(standing.measures)
+            if point.recording.weight_metrics:
+                measures |= weight_metrics(standing.weights)
+            history.record(epoch, measures)
+        # Epoch 0 cannot end a point: 0 epochs in a history mean that it has not ended.
         if not epoch or not (diverged or last or epoch == point.training.epochs):
             return False
-        history.diverged_step = standing.diverged_step if diverged else None
-        history.last_finite_loss = standing.last_finite_loss if math.isfinite(standing.last_finite_loss) else None
+        if diverged:
+            history.diverged_step = standing.diverged_step
+        if math.isfinite(standing.last_finite_loss):
+            history.last_finite_loss = standing.last_finite_loss
         history.epochs = epoch
         return True
 
     def keep(self, epoch: int, states: Callable[[], Sequence[State]]) -> None:
-        """Keep a checkpoint after an epoch where one is due; the states are asked for only then.
+        """Keep a checkpoint after an epoch if one is due.
+
+        Args:
+            epoch: number of epochs that the points have trained.
+            states: returns the points' states. It is called only when a checkpoint is due, as copying them takes time.
 
         Raises:
-            KeyboardInterrupt: the command was asked to stop; the states are kept.
+            KeyboardInterrupt: the command was asked to stop; the states have been kept.
         """
+        # After its last epoch a point is finished by its results, and a checkpoint would have no use.
         if self._checkpoints and self._checkpoints.due() and not self.ended:
             self.note_seconds()
             self._checkpoints.keep(epoch, states())
 
     def note_seconds(self) -> None:
-        """Note the training time, on top of what a checkpoint brought; the points share it evenly."""
+        """Note the training time, added to that before the checkpoint; the points share it evenly."""
         seconds = (time.perf_counter() - self._started) / len(self.histories)
         for history, before in zip(self.histories, self._seconds_before, strict=True):
             history.seconds = before + seconds
@@ -150,12 +175,12 @@ class Recorder:
 
 
 def of_one_point(train_one: Callable[[Config, Arrays, Recorder], None]) -> Train:
-    """Make a `Train` of a function that trains a single point, on data, and shows a recorder how it goes.
+    """Decorate a function that trains a single point and records it, so that it becomes a `Train`.
 
-    Begun again where a checkpoint ends, it must come to the same numbers, bit for bit.
+    If it continues from a checkpoint, the function must compute the same numbers, bit for bit.
 
     Returns:
-        What raises a ValueError when it is given several points.
+        A function that raises a ValueError if it is given several points.
     """
 
     @functools.wraps(train_one)
