@@ -10,11 +10,12 @@ from pydantic import Field, field_validator, model_validator
 from pipeline.config.expressions import parse
 from pipeline.config.fields import Number, Section, Whole
 
+# The ending of each ball is a row of a table, which a report must be able to show.
 MOST_BALLS = 100_000
 
 
 class CurveData(Section):
-    """A curve over one number x, which balls roll down: an expression, or points with a smooth curve through them."""
+    """A curve over one number x that balls roll down: an expression, or a smooth curve through given points."""
 
     kind: Literal["curve"]
     name: str
@@ -25,7 +26,8 @@ class CurveData(Section):
 
     @field_validator("expression")
     @classmethod
-    def expression_is_one(cls, value: str | None) -> str | None:
+    def is_an_expression(cls, value: str | None) -> str | None:
+        """Check that the text is an expression in x."""
         if value is not None:
             parse(value)
         return value
@@ -35,38 +37,47 @@ class CurveData(Section):
     def points_go_to_the_right(
         cls, value: tuple[tuple[float, float], ...] | None
     ) -> tuple[tuple[float, float], ...] | None:
+        """Check that x rises from point to point, and that there are enough points for a cubic spline."""
         if value is not None and (len(value) < 3 or not (np.diff([x for x, _ in value]) > 0).all()):
-            raise ValueError(f"expected three or more [x, height] with rising x, received {len(value)}")
+            raise ValueError(f"expected three or more points [x, height] with rising x, received {len(value)} points")
         return value
 
     @model_validator(mode="after")
     def is_a_curve(self) -> CurveData:
+        """Check that the curve is given once, and has a height everywhere between its ends."""
         if (self.expression is None) == (self.points is None):
             raise ValueError("expected either expression or points, and null for the other")
+        # Two finite numbers may be farther apart than the largest float.
         if not self.lowest < self.highest or not np.isfinite(self.highest - self.lowest):
             raise ValueError(f"highest: expected more than lowest={self.lowest:g}, received {self.highest:g}")
         if self.expression is not None:
-            places = np.linspace(self.lowest, self.highest, 1001)
+            # An odd number of samples includes the middle: the pole of 1 / x in a symmetric domain is found.
+            samples = np.linspace(self.lowest, self.highest, 1001)
             with np.errstate(all="ignore"):
-                gaps = places[~np.isfinite(parse(self.expression)(places).value)]
+                gaps = samples[~np.isfinite(parse(self.expression)(samples).value)]
             if len(gaps):
-                raise ValueError(f"expression: expected a height from lowest to highest, none at x={gaps[0]:g}")
+                raise ValueError(
+                    f"expression: expected a finite height from lowest to highest, received none at x={gaps[0]:g}"
+                )
         return self
 
 
 class Balls(Section):
-    """Where balls start: a list of places, or so many random ones between the ends of the curve."""
+    """Where balls start: a list of positions, or a number of random ones between the ends of the curve."""
 
     starts: Annotated[tuple[Number, ...], Field(min_length=1, max_length=MOST_BALLS)] | None
     random: Annotated[Whole, Field(ge=1, le=MOST_BALLS)] | None
 
     @model_validator(mode="after")
     def one_of_both(self) -> Balls:
+        """Check that the starts are given once."""
         if (self.starts is None) == (self.random is None):
             raise ValueError("expected either starts or random, and null for the other")
         return self
 
     @property
     def count(self) -> int:
-        """How many there are."""
-        return len(self.starts) if self.starts is not None else self.random or 0
+        """Number of balls."""
+        if self.starts is not None:
+            return len(self.starts)
+        return self.random or 0

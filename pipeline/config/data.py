@@ -1,4 +1,4 @@
-"""The `data` section of the config where it is a table or images; a curve is in `curve.py`."""
+"""The `data` section of the config for a table or images; a curve is in `curve.py`."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ from pydantic import Field, model_validator
 from pipeline.config.fields import Number, PositiveInt, Section
 
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+# What the four files of a data set are for.
 IDX_ROLES = ("train_images", "train_labels", "test_images", "test_labels")
 
 
 class TableData(Section):
-    """A data set small enough to be written in its conf/data file."""
+    """A data set that is small enough to stand in its conf/data file."""
 
     kind: Literal["table"]
     name: str
@@ -22,12 +23,16 @@ class TableData(Section):
 
     @model_validator(mode="after")
     def rows_match(self) -> TableData:
+        """Check that each row of inputs has its targets, and that inputs and targets are rectangles."""
         if len(self.inputs) != len(self.targets) or not self.inputs:
-            raise ValueError(f"{len(self.inputs)} rows of inputs and {len(self.targets)} rows of targets")
+            raise ValueError(
+                "expected as many rows of inputs as of targets, at least one, "
+                f"received {len(self.inputs)} rows of inputs and {len(self.targets)} rows of targets"
+            )
         if len({len(row) for row in self.inputs}) > 1 or len({len(row) for row in self.targets}) > 1:
-            raise ValueError("rows of different length")
+            raise ValueError("expected rows of one length, received rows of different length")
         if not self.inputs[0] or not self.targets[0]:
-            raise ValueError("rows without numbers")
+            raise ValueError("expected numbers in each row, received rows without numbers")
         return self
 
 
@@ -39,9 +44,9 @@ class IdxFile(Section):
 
 
 class Source(Section):
-    """A place that has the data: an .npz by URL, gzipped IDX files by URL, or a package of npm or Debian.
+    """A source of the data: an .npz file at a URL, gzipped IDX files below a URL, or a package of npm or Debian.
 
-    `members` names, for each role, the array (npz) or the path inside the package or below the URL.
+    `members` gives for each role the name of the array (npz), or the path inside the package or below the URL.
     """
 
     kind: Literal["npz", "gzip_files", "npm", "debian"]
@@ -51,8 +56,9 @@ class Source(Section):
 
     @model_validator(mode="after")
     def names_each_role(self) -> Source:
+        """Check that `members` has each role, and no other key."""
         if set(self.members) != set(IDX_ROLES):
-            raise ValueError(f"members must name {', '.join(IDX_ROLES)}; got {', '.join(sorted(self.members))}")
+            raise ValueError(f"members must name {', '.join(IDX_ROLES)}; received {', '.join(sorted(self.members))}")
         return self
 
 
@@ -68,6 +74,7 @@ class IdxData(Section):
 
     @model_validator(mode="after")
     def names_each_role(self) -> IdxData:
+        """Check that `files` has each role, and no other key."""
         if set(self.files) != set(IDX_ROLES):
-            raise ValueError(f"files must name {', '.join(IDX_ROLES)}; got {', '.join(sorted(self.files))}")
+            raise ValueError(f"files must name {', '.join(IDX_ROLES)}; received {', '.join(sorted(self.files))}")
         return self

@@ -1,7 +1,7 @@
-"""Expressions in x, such as `x**2 / 4 - cos(pi * x)`: from text to a function that gives value and slope.
+"""Expressions in x, such as `x**2 / 4 - cos(pi * x)`: from text to a function that returns value and slope.
 
-The text is parsed and never run: each part of it must be one of a short list, and becomes a NumPy call here. Slopes are
-exact, by forward differentiation: every part hands on its value and its derivative by x.
+The text is parsed and never run: each part of it must be on a short list, and becomes a NumPy call here. Slopes are
+exact. They are computed by forward differentiation: every part returns its value and its derivative by x.
 """
 
 from __future__ import annotations
@@ -16,13 +16,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[Any]
+# Long enough for any curve of a study, and short enough to parse at once and to show in a message.
 MOST_CHARACTERS = 200
+# Powers that are computed by products, which take a fifth of the time of `np.power`.
 PRODUCTS = range(1, 9)
 ALLOWED = "x, pi, numbers, + - * / **, and sin, cos, exp, log, sqrt, tanh or abs of one argument"
 
 
 class Dual(NamedTuple):
-    """A value and its derivative by x; of a constant two floats, else arrays (balls,)."""
+    """A value and its derivative by x: two floats for a constant, otherwise arrays (balls,)."""
 
     value: Any
     slope: Any
@@ -31,19 +33,22 @@ class Dual(NamedTuple):
 Function = Callable[[Array], Dual]
 
 
+# Each rule below is the chain rule: f(a) has the slope f'(a) * a'.
+
+
 def _sqrt(a: Dual) -> Dual:
     root = np.sqrt(a.value)
     return Dual(root, a.slope / (2 * root))
 
 
 def _exp(a: Dual) -> Dual:
-    grown = np.exp(a.value)
-    return Dual(grown, grown * a.slope)
+    value = np.exp(a.value)
+    return Dual(value, value * a.slope)
 
 
 def _tanh(a: Dual) -> Dual:
-    bent = np.tanh(a.value)
-    return Dual(bent, (1 - bent * bent) * a.slope)
+    value = np.tanh(a.value)
+    return Dual(value, (1 - value * value) * a.slope)
 
 
 FUNCTIONS: dict[str, Callable[[Dual], Dual]] = {
@@ -58,17 +63,21 @@ FUNCTIONS: dict[str, Callable[[Dual], Dual]] = {
 
 
 def _divide(a: Dual, b: Dual) -> Dual:
+    # (a / b)' = (a' b - a b') / b^2, divided by b in two steps: b^2 overflows where b does not.
     quotient = a.value / b.value
     return Dual(quotient, (a.slope - quotient * b.slope) / b.value)
 
 
 def _power(a: Dual, b: Dual) -> Dual:
-    """A constant power; a small whole one by products, which take a fifth of the time of `np.power`."""
+    """Raise to a constant power n: (a^n)' = n a^(n - 1) a'."""
     n = b.value
     if n in PRODUCTS:
         lower = math.prod([a.value] * (int(n) - 1))
         return Dual(lower * a.value, n * lower * a.slope)
-    return Dual(a.value**n, n * a.value ** (n - 1) * a.slope if n else 0.0)
+    # a^(n - 1) would be 1 / 0 at a = 0.
+    if not n:
+        return Dual(a.value**n, 0.0)
+    return Dual(a.value**n, n * a.value ** (n - 1) * a.slope)
 
 
 OPERATORS: dict[type[ast.operator], Callable[[Dual, Dual], Dual]] = {
@@ -82,24 +91,30 @@ SIGNS: dict[type[ast.unaryop], Callable[[Any], Any]] = {ast.USub: operator.neg, 
 
 
 def parse(text: str) -> Function:
-    """The function that a text describes: from positions (balls,) to values and slopes in their dtype.
+    """Return the function that a text describes, from positions (balls,) to values and slopes in their dtype.
 
     Raises:
-        ValueError: the text is too long, is no expression, holds what is not allowed, or has no x.
+        ValueError: the text is too long, is not an expression, contains something that is not allowed, or has no x.
+
+    Example:
+        >>> parse("x**2")(np.array([1.0, 3.0]))
+        Dual(value=array([1., 9.]), slope=array([2., 6.]))
     """
     if len(text) > MOST_CHARACTERS:
         raise ValueError(f"expected at most {MOST_CHARACTERS} characters, received {len(text)}")
     try:
         tree = ast.parse(text.strip(), mode="eval").body
     except SyntaxError as error:
-        raise ValueError(f"no expression from column {error.offset or 1} on, received {text!r}") from None
+        raise ValueError(f"not an expression from column {error.offset or 1} on, received {text!r}") from None
+    # Python refuses zero bytes, deep nesting and numbers of thousands of digits in ways of their own.
     except (ValueError, RecursionError, MemoryError) as error:
-        raise ValueError(f"no expression ({error}), received {text!r}") from None
+        raise ValueError(f"not an expression ({error}), received {text!r}") from None
     built = _build(tree)
     if isinstance(built, float):
-        raise ValueError(f"expected an expression in x, received {text!r}, the same number everywhere")
+        raise ValueError(f"expected an expression in x, received {text!r}, which is the same number everywhere")
 
     def function(x: Array) -> Dual:
+        # A slope may still be one number, as that of `2 * x` is, and constants are float64 whatever the dtype of x.
         found = built(x)
         return Dual(*(np.broadcast_to(np.asarray(part, x.dtype), x.shape) for part in found))
 
@@ -107,45 +122,56 @@ def parse(text: str) -> Function:
 
 
 def _build(node: ast.expr) -> Function | float:
-    """What a part of an expression computes; a part without x is a number at once."""
+    """Return the function that a part of an expression computes, or its value if it does not contain x."""
+    # `type` and not `isinstance`: True is an int.
     if isinstance(node, ast.Constant) and type(node.value) in (int, float):
         return _number(node, lambda: float(node.value))  # type: ignore[arg-type]
-    if isinstance(node, ast.Name) and node.id in ("x", "pi"):
-        return math.pi if node.id == "pi" else lambda x: Dual(x, 1.0)
+    if isinstance(node, ast.Name) and node.id == "pi":
+        return math.pi
+    if isinstance(node, ast.Name) and node.id == "x":
+        return lambda x: Dual(x, 1.0)
     if isinstance(node, ast.UnaryOp) and type(node.op) in SIGNS:
         sign = SIGNS[type(node.op)]
         return _applied(node, lambda a: Dual(sign(a.value), sign(a.slope)), _build(node.operand))
     if isinstance(node, ast.BinOp) and type(node.op) in OPERATORS:
-        left, right = _build(node.left), _build(node.right)
+        left = _build(node.left)
+        right = _build(node.right)
         if isinstance(node.op, ast.Pow) and not isinstance(right, float):
-            raise ValueError(f"column {node.right.col_offset + 1}: expected a number as exponent; a**b with x in b "
-                             "is exp(b * log(a))")  # fmt: skip
+            column = node.right.col_offset + 1
+            raise ValueError(f"column {column}: expected a number as exponent; a**b with x in b is exp(b * log(a))")
         return _applied(node, OPERATORS[type(node.op)], left, right)
-    if isinstance(node, ast.Call) and len(node.args) == 1 and not node.keywords:
-        name = node.func.id if isinstance(node.func, ast.Name) else ""
-        if name in FUNCTIONS:
-            return _applied(node, FUNCTIONS[name], _build(node.args[0]))
+    # None of the functions has a second argument or a keyword.
+    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and len(node.args) == 1 and not node.keywords:
+        rule = FUNCTIONS.get(node.func.id)
+        if rule is not None:
+            return _applied(node, rule, _build(node.args[0]))
     raise ValueError(f"column {node.col_offset + 1}: expected {ALLOWED}, received {ast.unparse(node)[:40]!r}")
 
 
 def _applied(node: ast.expr, rule: Callable[..., Dual], *parts: Function | float) -> Function | float:
+    """Apply a rule to the parts of a node: to their values now if none contains x, otherwise when it is called."""
     if all(isinstance(part, float) for part in parts):
         return _number(node, lambda: float(rule(*(Dual(part, 0.0) for part in parts)).value))
-    functions = [_constant(part) if isinstance(part, float) else part for part in parts]
+    functions = [_as_function(part) for part in parts]
     return lambda x: rule(*(function(x) for function in functions))
 
 
-def _constant(value: float) -> Function:
-    return lambda x: Dual(value, 0.0)
+def _as_function(part: Function | float) -> Function:
+    """Turn a number into a function that is the same everywhere."""
+    if isinstance(part, float):
+        constant = Dual(part, 0.0)
+        return lambda _: constant
+    return part
 
 
 def _number(node: ast.expr, compute: Callable[[], float]) -> float:
-    """A number that must be one: finite and real."""
+    """Compute the value of a node without x, and check that it is real and finite."""
     try:
         with np.errstate(all="ignore"):
             value = compute()
-    except (ArithmeticError, TypeError, ValueError):  # TypeError: a root of a negative number is complex
+    # A TypeError comes from a root of a negative number, which is complex.
+    except (ArithmeticError, TypeError, ValueError):
         value = math.nan
     if not math.isfinite(value):
-        raise ValueError(f"column {node.col_offset + 1}: {ast.unparse(node)[:40]!r} is no finite number")
+        raise ValueError(f"column {node.col_offset + 1}: {ast.unparse(node)[:40]!r} is not a finite number")
     return value

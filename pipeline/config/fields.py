@@ -1,4 +1,4 @@
-"""What every part of the config is made of: closed sections, and numbers with their limits."""
+"""The building blocks of the config: closed sections, and numbers with their limits."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pydantic_core import PydanticCustomError
 
 
 def _not_a_bool(value: object) -> object:
+    # Pydantic would take true for 1, so that `seed=yes` would train with seed 1.
     if isinstance(value, bool):
         raise PydanticCustomError("number_type", "Input should be a number")
     return value
@@ -17,11 +18,12 @@ def _not_a_bool(value: object) -> object:
 Number = Annotated[float, Field(allow_inf_nan=False), BeforeValidator(_not_a_bool)]
 Whole = Annotated[int, BeforeValidator(_not_a_bool)]
 PositiveFloat = Annotated[Number, Field(gt=0)]
+# Below 2**53 a whole number is exact as a float, and JSON readers that know only floats keep it.
 PositiveInt = Annotated[Whole, Field(gt=0, lt=2**53)]
 Fraction = Annotated[Number, Field(ge=0, lt=1)]
 
 
 class Section(BaseModel):
-    """A part of the config: frozen, and closed to keys it does not know."""
+    """A part of the config: it is frozen, and refuses unknown keys."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)

@@ -1,4 +1,4 @@
-"""The `grid` section: a map, which is one run that trains a network for every pair of two knobs' values."""
+"""The `grid` section: a map, which is one run that trains a network for each pair of the values of two knobs."""
 
 from __future__ import annotations
 
@@ -12,14 +12,15 @@ from pydantic import Field, model_validator
 from pipeline.config.fields import Number, PositiveFloat, Section, Whole
 
 Knob = Literal["optimizer.learning_rate", "optimizer.output_learning_rate", "model.hidden_size", "seed", "balls.start"]
+# Knobs that are whole numbers, with the smallest value of each. The others are above 0, except for `balls.start`.
 LEAST: dict[Knob, int] = {"model.hidden_size": 1, "seed": 0}
-"""Knobs that are whole numbers, and the smallest value of each; the others are above 0, but for `balls.start`."""
+# The same limits as in the sections of these knobs.
 MOST: dict[Knob, int] = {"model.hidden_size": 2**53 - 1, "seed": 2**32 - 1}
 Count = Annotated[Whole, Field(ge=2, le=100_000)]
 
 
 class LogRange(Section):
-    """`count` values from `start` to `stop`, both included, each the same number of times the one before."""
+    """`count` values from `start` to `stop`, both included, in equal ratios."""
 
     start: PositiveFloat
     stop: PositiveFloat
@@ -27,7 +28,7 @@ class LogRange(Section):
 
 
 class LinearRange(Section):
-    """`count` values from `start` to `stop`, both included, at equal distances."""
+    """`count` values from `start` to `stop`, both included, in equal steps."""
 
     start: Number
     stop: Number
@@ -35,7 +36,7 @@ class LinearRange(Section):
 
 
 class Axis(Section):
-    """One knob and its values, which rise: a range, logarithmic or linear, or a list."""
+    """One knob and its rising values: a logarithmic range, a linear range, or a list."""
 
     knob: Knob
     logspace: LogRange | None = None
@@ -44,6 +45,7 @@ class Axis(Section):
 
     @model_validator(mode="after")
     def values_fit_the_knob(self) -> Axis:
+        """Check that the values are given once, rise, and are allowed for the knob."""
         given = [name for name in ("logspace", "linspace", "list") if getattr(self, name) is not None]
         if len(given) != 1:
             raise ValueError(f"expected one of logspace, linspace and list, received {' and '.join(given) or 'none'}")
@@ -67,23 +69,26 @@ class Axis(Section):
 
     @property
     def count(self) -> int:
-        """How many values there are."""
+        """Number of values."""
         span = self.logspace or self.linspace
-        return span.count if span is not None else len(self.list or ())
+        if span is not None:
+            return span.count
+        return len(self.list or ())
 
     @property
     def logarithmic(self) -> bool:
-        """Whether a picture shows the values on a logarithmic scale."""
+        """Whether a figure shows the values on a logarithmic scale."""
         return self.logspace is not None or (self.list is not None and self.knob not in (*LEAST, "balls.start"))
 
     def values(self) -> NDArray[np.float64]:
-        """The values, (count,). Whole knobs that a range misses by rounding alone are whole."""
+        """Return the values, (count,)."""
         if self.logspace is not None:
             values = np.geomspace(self.logspace.start, self.logspace.stop, self.logspace.count)
         elif self.linspace is not None:
             values = np.linspace(self.linspace.start, self.linspace.stop, self.linspace.count)
         else:
             values = np.array(self.list, dtype=np.float64)
+        # A range may miss the whole numbers of a knob by rounding errors, as 2**k from geomspace.
         if self.knob in LEAST:
             values = np.where(np.isclose(values, np.rint(values), rtol=1e-12, atol=0), np.rint(values), values)
         return values
@@ -97,22 +102,25 @@ class GridAxes(Section):
 
     @model_validator(mode="after")
     def knobs_differ(self) -> GridAxes:
+        """Check that the two axes have different knobs."""
         if self.x.knob == self.y.knob:
-            raise ValueError(f"expected a knob of its own for each axis, received {self.x.knob} for both")
+            raise ValueError(f"expected a different knob for each axis, received {self.x.knob} for both")
         return self
 
     @property
     def axes(self) -> tuple[Axis, Axis]:
-        """Both axes."""
+        """Both axes, x first."""
         return self.x, self.y
 
     @property
     def points(self) -> int:
-        """How many points the map has."""
+        """Number of points in the map."""
         return math.prod(axis.count for axis in self.axes)
 
 
 def _some(values: NDArray[np.float64]) -> str:
-    """The first values, and how many there are."""
+    """Format the first values, and their number if there are more."""
     shown = ", ".join(f"{value:.6g}" for value in values[:4])
-    return shown if len(values) <= 4 else f"{shown}, ... ({len(values)} values)"
+    if len(values) > 4:
+        shown += f", ... ({len(values)} values)"
+    return shown

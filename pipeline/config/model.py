@@ -1,4 +1,4 @@
-"""The `model` and `training` sections of the config: what a network is made of, and how it is shown the rows."""
+"""The `model` and `training` sections of the config: the layers of a network, and how it is trained on the rows."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ NonNegative = Annotated[Number, Field(ge=0)]
 
 
 class Model(Section):
-    """A dense network; `hidden_size` null leaves the hidden layers out, `further_hidden_sizes` adds more of them."""
+    """A dense network. Without `hidden_size` it has no hidden layer; `further_hidden_sizes` adds more of them."""
 
     hidden_size: PositiveInt | None
     further_hidden_sizes: tuple[PositiveInt, ...]
@@ -39,9 +39,9 @@ class Model(Section):
 
     @property
     def plain(self) -> bool:
-        """Whether there is at most one hidden layer, of sigmoids or rectifiers, with nothing added to it.
+        """Whether the network has at most one hidden layer, of sigmoids or rectifiers, and no other feature.
 
-        Such networks have kernels of their own, `many_networks.py` and `one_network.py`.
+        Such networks have their own kernels, in `many_networks.py` and `one_network.py`.
         """
         common = self.hidden_size is None or self.hidden_activation in ("sigmoid", "relu")
         added = self.further_hidden_sizes or self.batch_normalization or self.dropout or self.drop_connect
@@ -49,6 +49,8 @@ class Model(Section):
 
 
 class Training(Section):
+    """How long and on which rows a network is trained, its penalties, and the limits of its gradient."""
+
     epochs: PositiveInt
     batch_size: PositiveInt | None
     rows: PositiveInt | None
@@ -59,16 +61,17 @@ class Training(Section):
 
     @property
     def penalised(self) -> bool:
-        """Whether something is added to the loss."""
+        """Whether a penalty is added to the loss."""
         return self.l1 > 0 or self.l2 > 0
 
     @property
     def clipped(self) -> bool:
-        """Whether the gradient is cut before it moves the weights."""
+        """Whether the gradient is limited before it changes the weights."""
         return self.clip_value is not None or self.clip_norm is not None
 
 
 def layer_sizes(model: Model, features: int, outputs: int) -> list[int]:
-    """Widths from the inputs to the outputs, for instance [784, 1000, 10]."""
-    hidden = [] if model.hidden_size is None else [model.hidden_size, *model.further_hidden_sizes]
-    return [features, *hidden, outputs]
+    """Return the widths from the inputs to the outputs, for instance [784, 1000, 10]."""
+    if model.hidden_size is None:
+        return [features, outputs]
+    return [features, model.hidden_size, *model.further_hidden_sizes, outputs]

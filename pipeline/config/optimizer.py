@@ -1,4 +1,4 @@
-"""The `optimizer` and `schedule` sections of the config: how weights move, and how the rate changes on the way."""
+"""The `optimizer` and `schedule` sections of the config: how weights change, and how the rate does during training."""
 
 from __future__ import annotations
 
@@ -13,18 +13,24 @@ Share = Annotated[Number, Field(gt=0, le=1)]
 
 
 class Sgd(Section):
+    """Gradient descent; the last layer may have a rate of its own."""
+
     name: Literal["sgd"]
     learning_rate: PositiveFloat
     output_learning_rate: PositiveFloat | None
 
 
 class Momentum(Section):
+    """Gradient descent with momentum, as Polyak or Nesterov define it."""
+
     name: Literal["momentum", "nesterov"]
     learning_rate: PositiveFloat
     momentum: Fraction
 
 
 class AdaGrad(Section):
+    """AdaGrad, whose steps shrink with the sum of all squared gradients."""
+
     name: Literal["adagrad"]
     learning_rate: PositiveFloat
     initial_accumulator_value: NonNegative
@@ -32,6 +38,8 @@ class AdaGrad(Section):
 
 
 class AdaDelta(Section):
+    """AdaDelta, which scales steps by the sizes of earlier steps; its rate is usually 1."""
+
     name: Literal["adadelta"]
     learning_rate: PositiveFloat
     rho: Fraction
@@ -39,6 +47,8 @@ class AdaDelta(Section):
 
 
 class RmsProp(Section):
+    """RMSprop; `rho` is the memory of the mean squared gradient."""
+
     name: Literal["rmsprop"]
     learning_rate: PositiveFloat
     rho: Fraction
@@ -47,6 +57,8 @@ class RmsProp(Section):
 
 
 class Adam(Section):
+    """Adam and its variants AMSGrad and Nadam; `beta_1` and `beta_2` are the memories of the two means."""
+
     name: Literal["adam", "amsgrad", "nadam"]
     learning_rate: PositiveFloat
     beta_1: Fraction
@@ -55,6 +67,8 @@ class Adam(Section):
 
 
 class AdamW(Section):
+    """Adam with a decay of the weights that is not part of the gradient."""
+
     name: Literal["adamw"]
     learning_rate: PositiveFloat
     weight_decay: NonNegative
@@ -64,6 +78,8 @@ class AdamW(Section):
 
 
 class Lion(Section):
+    """Lion, whose steps have the sign of a mean gradient, and the same size for each weight."""
+
     name: Literal["lion"]
     learning_rate: PositiveFloat
     beta_1: Annotated[Fraction, Field(gt=0)]
@@ -71,12 +87,16 @@ class Lion(Section):
 
 
 class Bfgs(Section):
+    """BFGS, which stops where no component of the gradient is larger than `gradient_tolerance`."""
+
     name: Literal["bfgs"]
     learning_rate: PositiveFloat
     gradient_tolerance: NonNegative
 
 
 class LBfgs(Section):
+    """L-BFGS; `memory` is the number of earlier steps that it uses."""
+
     name: Literal["lbfgs"]
     learning_rate: PositiveFloat
     memory: Annotated[Whole, Field(ge=1, le=1000)]
@@ -84,9 +104,12 @@ class LBfgs(Section):
 
 
 class Annealing(Section):
+    """Generalized simulated annealing in a box of half-width `bound`; `local_search` adds L-BFGS-B."""
+
     name: Literal["annealing"]
     learning_rate: PositiveFloat
     bound: Annotated[Number, Field(gt=0, le=1e100)]
+    # The limits of the next four are those of SciPy's `dual_annealing`.
     initial_temp: Annotated[Number, Field(gt=0.01, le=50_000)]
     restart_temp_ratio: Annotated[Number, Field(gt=0, lt=1)]
     visit: Annotated[Number, Field(gt=1, le=3)]
@@ -95,6 +118,8 @@ class Annealing(Section):
 
 
 class AwSgd(Section):
+    """Adaptive weighted SGD, which learns from which rows or targets it should draw."""
+
     name: Literal["aw_sgd"]
     learning_rate: PositiveFloat
     sampling_learning_rate: NonNegative
@@ -102,37 +127,47 @@ class AwSgd(Section):
     uniform_share: Share
 
 
+# Pydantic chooses a member by its `name`.
 Optimizer = (
     Sgd | Momentum | AdaGrad | AdaDelta | RmsProp | Adam | AdamW | Lion | Bfgs | LBfgs | Annealing | AwSgd
 )  # fmt: skip
-"""How weights move; a member by its `name`."""
 MINIMIZERS = ("bfgs", "lbfgs")
+# Optimizers whose points have a `train` of their own, and do not share a stack.
 ALONE = (*MINIMIZERS, "annealing", "aw_sgd")
-"""Optimizers whose points have a `train` of their own, and do not share a stack."""
 
 
 class Constant(Section):
+    """The same rate at every update."""
+
     name: Literal["constant"]
 
 
 class Step(Section):
+    """The rate times `factor` after each `every` share of the updates."""
+
     name: Literal["step"]
     every: Share
     factor: Fraction
 
 
 class Exponential(Section):
+    """A rate that changes by the same factor at each update, to `final` times its value."""
+
     name: Literal["exponential"]
     final: PositiveFloat
 
 
 class Cosine(Section):
+    """A linear warm-up over a share of the updates, then a fall along half a cosine to `final` times the rate."""
+
     name: Literal["cosine"]
     warm_up: Fraction
     final: Fraction
 
 
 class OneCycle(Section):
+    """A rise from `initial` times the rate over a share of the updates, then a fall to `final` times the rate."""
+
     name: Literal["one_cycle"]
     rising: Share
     initial: Share
@@ -140,11 +175,13 @@ class OneCycle(Section):
 
 
 class ReduceOnPlateau(Section):
+    """The rate times `factor` after `patience` epochs without a loss lower by `min_delta`."""
+
     name: Literal["reduce_on_plateau"]
     factor: Fraction
     patience: PositiveInt
     min_delta: NonNegative
 
 
+# Pydantic chooses a member by its `name`.
 Schedule = Constant | Step | Exponential | Cosine | OneCycle | ReduceOnPlateau
-"""How the rate changes over training; a member by its `name`."""

@@ -1,4 +1,4 @@
-"""From what Hydra composed to typed sections, or to one message that says all that is wrong with it.
+"""Turn what Hydra composed into typed sections, or into one message with all problems.
 
 A key that is misspelled, of the wrong type or out of range never reaches training.
 """
@@ -21,20 +21,25 @@ from pipeline.config.rules import problems
 from pipeline.config.schema import Config, Tracking
 from pipeline.system.errors import LabError
 
+# A key as the names that lead to it, for instance ("optimizer", "learning_rate").
 Key = tuple[str, ...]
-"""A key as the names on the way to it, for instance ("optimizer", "learning_rate")."""
 
 
 def read_config(composed: Mapping[str, Any]) -> Config:
-    """Validate a resolved config, given as plain containers.
+    """Validate a resolved config that is given as plain containers.
 
     Raises:
-        LabError: a line for each problem, which names the key, what it must be, what it was, and for an unknown key a
-            near one. What sections that cannot be read have to do with others is not looked at.
+        LabError: the message has a line for each problem, with the key, what was expected and received, and a similar
+            key for an unknown one. Rules that need a section with problems are not checked.
+
+    Example:
+        >>> read_config(OmegaConf.to_container(composed, resolve=True)).optimizer.learning_rate
+        0.1
     """
     try:
         config = Config.model_validate(composed)
     except ValidationError as error:
+        # Sections without problems are still checked against each other, so one message can name everything.
         unread = {str(problem["loc"][0]) for problem in error.errors() if problem["loc"]}
         found = [_described(problem, composed) for problem in error.errors()]
         if isinstance(composed, Mapping):
@@ -61,11 +66,15 @@ def read_data(composed: DictConfig, verb: str) -> IdxData:
     """
     data: TableData | IdxData | CurveData = _read_one(composed, "data", "fix its conf/data file")
     if not isinstance(data, IdxData):
-        study = "experiment=curve_restarts " if isinstance(data, CurveData) else ""
+        command = f"python -m pipeline.train data={data.name}"
+        # On its own a curve is refused: it needs balls, and the loss of a curve.
+        if isinstance(data, CurveData):
+            command = f"python -m pipeline.train experiment=curve_restarts data={data.name}"
         raise LabError(
             f"There is nothing to {verb} for {data.name}: its {data.kind} is in conf/data/{data.name}.yaml.",
-            fix=f"train on it at once: python -m pipeline.train {study}data={data.name}",
+            fix=f"train on it directly: {command}",
         )
+    # The stages make paths from these names, which must not lead out of the data folder.
     for name in (data.name, *(file.name for file in data.files.values())):
         if name != Path(name).name or name == "..":
             raise LabError("A name in the data set's conf file is a path.", expected="a plain name", received=name)
@@ -76,17 +85,17 @@ def read_tracking(composed: DictConfig) -> Tracking:
     """Validate the `tracking` section.
 
     Raises:
-        LabError: it names no store.
+        LabError: the section does not name a store.
     """
     tracking: Tracking = _read_one(composed, "tracking", "tracking=server tracking.uri=URL")
     return tracking
 
 
 def read_folder(composed: DictConfig, key: str, project: Path) -> Path:
-    """A folder that a key names, from the project's own when it is relative.
+    """Return the folder that a key names; a relative path starts at the project's folder.
 
     Raises:
-        LabError: the key holds no path.
+        LabError: the value is not a path.
     """
     value = composed[key]
     if not isinstance(value, str) or not value:
@@ -95,6 +104,7 @@ def read_folder(composed: DictConfig, key: str, project: Path) -> Path:
 
 
 def _read_one(composed: DictConfig, name: str, fix: str) -> Any:
+    """Validate one section of a config that has no others."""
     plain = {name: OmegaConf.to_container(composed[name], resolve=True, throw_on_missing=True)}
     try:
         return getattr(_read(plain, [name]), name)
@@ -103,7 +113,7 @@ def _read_one(composed: DictConfig, name: str, fix: str) -> Any:
 
 
 def _read(composed: Mapping[str, Any], names: Collection[str]) -> Section:
-    """Some sections of the config, without the others."""
+    """Validate some sections of the config without the others."""
     fields: dict[str, Any] = {name: (Config.model_fields[name].annotation, Config.model_fields[name]) for name in names}
     part = create_model("Part", __base__=Section, **fields)
     return part.model_validate({name: composed[name] for name in names})
@@ -114,32 +124,44 @@ def _refusal(found: Collection[str], fix: str) -> LabError:
 
 
 def _described(problem: Mapping[str, Any], composed: Mapping[str, Any]) -> str:
-    """One problem that pydantic found, in a line."""
+    """Describe a problem that pydantic found, in one line."""
     path = [str(part) for part in problem["loc"]]
+    # If a section is one of several, pydantic adds the name of the chosen one to the path; it is not a key.
     if len(path) > 1 and Config.model_fields[path[0]].discriminator:
-        del path[1]  # where a section is one of several, pydantic puts the name of the chosen one in the path
+        del path[1]
     key = ".".join(path) or "config"
     if problem["type"] == "value_error":
         return f"{key}: {problem['ctx']['error']}"
     if problem["type"] == "extra_forbidden":
         near = _near(tuple(path), composed)
-        return f"{key}: no such key" + (f"; did you mean {'.'.join(near)}?" if near else "")
+        if near is None:
+            return f"{key}: no such key"
+        return f"{key}: no such key; did you mean {'.'.join(near)}?"
     if problem["type"].startswith("union_tag"):
-        expected, received = problem["ctx"].get("expected_tags", "a name"), problem["ctx"].get("tag", "nothing")
-        return f"{key}.{problem['ctx']['discriminator'].strip(chr(39))}: expected {expected}, received {received!r}"
-    received = "nothing" if problem["type"] == "missing" else repr(problem["input"])
-    return f"{key}: {problem['msg'][0].lower()}{problem['msg'][1:]}, received {received}"
+        context = problem["ctx"]
+        # Pydantic puts the key that chooses a section in quotes.
+        tag = context["discriminator"].strip("'")
+        expected = context.get("expected_tags", "a name")
+        received = context.get("tag", "nothing")
+        return f"{key}.{tag}: expected {expected}, received {received!r}"
+    message = problem["msg"][0].lower() + problem["msg"][1:]
+    # The input of a missing key is the section around it.
+    if problem["type"] == "missing":
+        return f"{key}: {message}, received nothing"
+    return f"{key}: {message}, received {problem['input']!r}"
 
 
 def _near(unknown: Key, composed: Mapping[str, Any]) -> Key | None:
-    """A key that exists and was probably meant: one of that name elsewhere, or one of nearly that name."""
+    """Return the key that was probably meant: one of the same name elsewhere, or one of a similar name."""
     keys = list(_keys(Config, composed))
     here = [key for key in keys if key[:-1] == unknown[:-1]]
     same_name = [key for key in keys if key[-1] == unknown[-1]]
     if len(same_name) == 1:
         return same_name[0]
-    for candidates, cutoff in ((here, 0.6), (keys, 0.8)):  # in another section more of the name must be the same
+    # In another section more of the name must be the same.
+    for candidates, cutoff in ((here, 0.6), (keys, 0.8)):
         names = difflib.get_close_matches(unknown[-1], {key[-1] for key in candidates}, n=1, cutoff=cutoff)
+        # Several sections may have a key of this name; then any guess would be arbitrary.
         found = [key for key in candidates if key[-1:] == tuple(names)]
         if len(found) == 1:
             return found[0]
@@ -147,12 +169,12 @@ def _near(unknown: Key, composed: Mapping[str, Any]) -> Key | None:
 
 
 def _keys(section: type[Section], value: Mapping[str, Any], path: Key = ()) -> Iterator[Key]:
-    """Every key of a section and of the sections in it; one that is null or missing has none.
+    """Yield every key of a section and of the sections in it; a section that is null or missing has none.
 
     Args:
-        section: what it is.
-        value: what was composed, which chooses one of several sections by its kind or name.
-        path: the key of the section.
+        section: class of the section.
+        value: what Hydra composed for it. Its kind or name chooses among several sections.
+        path: key of the section.
     """
     for name, field in section.model_fields.items():
         yield (*path, name)
@@ -164,12 +186,14 @@ def _keys(section: type[Section], value: Mapping[str, Any], path: Key = ()) -> I
 
 
 def _members(kind: Any) -> list[type[Section]]:
-    """The sections that a key may hold; those in a list or a dict are left out."""
-    kinds = get_args(kind) if get_origin(kind) in (Union, UnionType) else (kind,)
+    """Return the classes of section that a key may hold, but not those inside a list or a dict."""
+    kinds: tuple[Any, ...] = (kind,)
+    if get_origin(kind) in (Union, UnionType):
+        kinds = get_args(kind)
     return [one for one in kinds if isinstance(one, type) and issubclass(one, Section)]
 
 
 def _tags(section: type[Section]) -> dict[str, Key]:
-    """The keys that choose a section among several, with the values that choose this one."""
+    """Return the keys that choose a section among several, each with the values that choose this one."""
     kinds = {name: section.model_fields[name].annotation for name in ("kind", "name") if name in section.model_fields}
     return {name: get_args(kind) for name, kind in kinds.items() if get_origin(kind) is Literal}

@@ -1,4 +1,4 @@
-"""What the sections of a config cannot be combined with: each rule gives the problems that it finds, a line each."""
+"""Rules on which sections of a config cannot be combined: each rule yields the problems that it finds, as lines."""
 
 from __future__ import annotations
 
@@ -11,13 +11,14 @@ from pipeline.config.model import layer_sizes
 from pipeline.config.optimizer import ALONE
 from pipeline.config.schema import Config
 
+# How often a run may be recorded; each record is about ten metrics in memory, in the journal and in MLflow.
 RECORDS = 100_000
-"""How often a run may be recorded; each record is some ten metrics in memory, in the journal and in MLflow."""
+# Weights that annealing accepts: an epoch computes two losses for each, and the number of epochs needed grows as well.
 ANNEALED = 1000
-"""Weights that annealing takes on: an epoch is two losses for each, and the places to look at grow with them."""
 
+# The values that each key may have. For a section with a `kind` or a `name`, the values are kinds or names.
 Needs = dict[str, Sequence[object]]
-"""Keys, and the values that each may have; of a section with a `kind` or a `name`, that."""
+Rule = Callable[[Config], Iterator[str]]
 NUMPY: Needs = {"backend": ["numpy"], "gradient": ["backpropagation"]}
 FULL_BATCH: Needs = {"training.batch_size": [None]}
 NO_PENALTY: Needs = {"training.l1": [0], "training.l2": [0]}
@@ -31,6 +32,7 @@ NO_RECORDS_OF_WEIGHTS: Needs = {
 METHOD: Needs = NUMPY | {"schedule": ["constant"]} | NO_CLIPPING | PLAIN_LAYERS
 MAP_OR_CURVE: Needs = NUMPY | FULL_BATCH | NO_PENALTY | NO_CLIPPING | PLAIN_LAYERS | NO_RECORDS_OF_WEIGHTS
 MAP: Needs = MAP_OR_CURVE | {"model.further_hidden_sizes": [()], "model.hidden_activation": ["sigmoid", "relu"]}
+# A curve reads no knob of `model`: they must be as in conf/model/linear.yaml, so that none seems to have an effect.
 CURVE: Needs = MAP_OR_CURVE | {
     "model.hidden_size": [None],
     "model.further_hidden_sizes": [()],
@@ -42,37 +44,41 @@ CURVE: Needs = MAP_OR_CURVE | {
     "model.initial_weight": [0],
     "model.initial_bias": [0],
 }
-"""The knobs of `model` are as conf/model/linear.yaml has them: no curve reads them, and another value is refused."""
 
 
 def problems(config: Config) -> list[str]:
-    """All that does not go together, one line each: the key, what it must be and what it was.
+    """Return everything that does not go together, one line each: the key, what it must be and what it was.
 
     Args:
-        config: a whole one, or one without the sections that could not be read, made by `Config.model_construct`. A
-            rule ends where it needs one of these.
+        config: a whole config, or one made by `Config.model_construct` without the sections that could not be read. A
+            rule ends where it needs one of those.
     """
-    found = []
-    for rule in RULES:
-        try:
-            for problem in rule(config):  # one by one: those before a missing section count
-                found.append(problem)
-        except AttributeError as error:
-            if error.obj is not config or error.name not in Config.model_fields:
-                raise
-    return found
+    return [problem for rule in RULES for problem in _until_unread(rule, config)]
+
+
+def _until_unread(rule: Rule, config: Config) -> Iterator[str]:
+    """Yield the problems that a rule finds before it needs a section that could not be read."""
+    try:
+        yield from rule(config)
+    except AttributeError as error:
+        # Any other missing attribute is a mistake in the rule.
+        if error.obj is not config or error.name not in Config.model_fields:
+            raise
 
 
 def _recording(config: Config) -> Iterator[str]:
-    epochs, every = config.training.epochs, config.recording.metrics_every
+    epochs = config.training.epochs
+    every = config.recording.metrics_every
     if epochs > RECORDS * every:
+        # Division that rounds up, exact for whole numbers that no float can hold.
+        enough = -(-epochs // RECORDS)
         yield (
-            f"recording.metrics_every: training.epochs={epochs} recorded every {every} are more than {RECORDS} "
-            f"records; use at least {-(-epochs // RECORDS)}"
+            f"recording.metrics_every: training.epochs={epochs} recorded every {every} makes more than {RECORDS} "
+            f"records; use at least {enough}"
         )
     if config.recording.update_losses and config.training.batch_size is None:
         yield (
-            "recording.update_losses: with a full batch an update is an epoch, and recording.metrics_every=1 keeps "
+            "recording.update_losses: with a full batch each update is an epoch, and recording.metrics_every=1 records "
             "its loss; use recording.update_losses=false, or training.batch_size=256"
         )
 
@@ -80,8 +86,8 @@ def _recording(config: Config) -> Iterator[str]:
 def _keras_gradient(config: Config) -> Iterator[str]:
     if config.backend.name == "keras" and config.gradient == "finite_difference":
         yield (
-            "gradient: forward differences have no meaning for the Keras backend, which differentiates the loss "
-            "itself; use gradient=backpropagation, or backend=numpy"
+            "gradient: the Keras backend differentiates the loss itself, and has no forward differences; "
+            "use gradient=backpropagation, or backend=numpy"
         )
 
 
@@ -105,16 +111,17 @@ def _loss_of_the_data(config: Config) -> Iterator[str]:
 
 
 def _table_rows(config: Config) -> Iterator[str]:
-    data, rows = config.data, config.training.rows
+    data = config.data
+    rows = config.training.rows
     if rows is not None and isinstance(data, TableData) and rows < len(data.inputs):
         yield (
             f"training.rows: a table is used whole, and {data.name} has {len(data.inputs)} rows; "
-            f"received {rows}; take rows out of its file in conf/data"
+            f"received {rows}; remove rows from its file in conf/data instead"
         )
 
 
 def _hidden_layers(config: Config) -> Iterator[str]:
-    """Features of hidden layers where there are none; a curve refuses them by itself."""
+    """Refuse features of hidden layers if there are none; a curve has its own rule about them."""
     model = config.model
     if model.hidden_size is not None or config.data.kind == "curve":
         return
@@ -122,8 +129,8 @@ def _hidden_layers(config: Config) -> Iterator[str]:
         value = getattr(model, name)
         if value:
             yield (
-                f"model.{name}: there is no hidden layer (model.hidden_size=null) that it could be of; "
-                f"use model.{name}={_typed(off)}, or give model.hidden_size; received {_typed(value)}"
+                f"model.{name}: there is no hidden layer (model.hidden_size=null) to apply it to; "
+                f"use model.{name}={_typed(off)}, or set model.hidden_size; received {_typed(value)}"
             )
 
 
@@ -134,52 +141,53 @@ def _one_network(config: Config) -> Iterator[str]:
         value = getattr(config.model, name)
         if value:
             yield (
-                f"model.{name}: forward differences compare losses of one network, and this is another one in "
-                f"training; use gradient=backpropagation; received {_typed(value)}"
+                f"model.{name}: forward differences compare two losses of the same network, and this changes the "
+                f"network from loss to loss; use gradient=backpropagation; received {_typed(value)}"
             )
 
 
 def _maximal_update(config: Config) -> Iterator[str]:
-    model, says = config.model, "model.parametrization: maximal_update"
+    model = config.model
+    subject = "model.parametrization: maximal_update"
     if model.parametrization != "maximal_update" or config.data.kind == "curve":
         return
     if model.hidden_size is None:
-        yield f"{says} goes by the width of hidden layers; give model.hidden_size, received null"
+        yield f"{subject} depends on the width of hidden layers; set model.hidden_size; received null"
     if not model.initializer.startswith(("he_", "lecun_")):
         yield (
-            f"{says} needs weights whose variance goes by the inputs of a layer alone; "
-            f"use model.initializer=lecun_normal, or he_normal, received {model.initializer}"
+            f"{subject} needs initial weights whose variance depends only on the inputs of a layer; "
+            f"use model.initializer=lecun_normal, or he_normal; received {model.initializer}"
         )
     if model.hidden_size is not None and set(model.further_hidden_sizes) - {model.hidden_size}:
         yield (
-            f"{says} is of hidden layers of one width; received model.hidden_size={model.hidden_size} and "
+            f"{subject} needs hidden layers of one width; received model.hidden_size={model.hidden_size} and "
             f"model.further_hidden_sizes={_typed(model.further_hidden_sizes)}"
         )
     if config.optimizer.name in ("bfgs", "lbfgs", "annealing"):
         yield (
-            f"{says} says by how much each layer's rate differs, and {config.optimizer.name} has one step for all; "
+            f"{subject} scales the rate of each layer, and {config.optimizer.name} has one step for all layers; "
             "use model.parametrization=standard"
         )
     if getattr(config.optimizer, "output_learning_rate", None) is not None:
-        yield f"{says} sets the last layer's rate; use optimizer.output_learning_rate=null"
+        yield f"{subject} sets the last layer's rate; use optimizer.output_learning_rate=null"
 
 
 def _method(config: Config) -> Iterator[str]:
-    """What BFGS, L-BFGS, annealing and AW-SGD cannot be combined with."""
+    """Refuse what BFGS, L-BFGS, annealing and AW-SGD cannot be combined with."""
     method = config.optimizer.name
     if method not in ALONE:
         return
-    says = f"optimizer={method}"
+    subject = f"optimizer={method}"
     if method == "aw_sgd":
-        yield from _needs(config, says, METHOD | NO_PENALTY)
+        yield from _needs(config, subject, METHOD | NO_PENALTY)
         if config.training.batch_size is None:
-            yield f"training.batch_size: {says} needs minibatches, training.batch_size=NUMBER; received null"
+            yield f"training.batch_size: {subject} needs minibatches, training.batch_size=NUMBER; received null"
         if config.model.hidden_activation == "gelu":
-            yield f"model.hidden_activation: {says} needs any but gelu; received gelu"
+            yield f"model.hidden_activation: {subject} needs an activation other than gelu; received gelu"
     else:
-        yield from _needs(config, says, METHOD | FULL_BATCH)
+        yield from _needs(config, subject, METHOD | FULL_BATCH)
     if config.grid is not None:
-        yield f"grid: {says} needs grid=null; received a map"
+        yield f"grid: {subject} needs grid=null; received a map"
     if method == "annealing":
         yield from _annealed_weights(config)
 
@@ -190,6 +198,7 @@ def _annealed_weights(config: Config) -> Iterator[str]:
         yield f"data: optimizer=annealing needs a table, data=three_bits or another in conf/data; received {data.name}"
         return
     sizes = layer_sizes(config.model, len(data.inputs[0]), len(data.targets[0]))
+    # `bias` counts as one more input of each layer.
     weights = sum((inputs + config.model.bias) * outputs for inputs, outputs in pairwise(sizes))
     if weights > ANNEALED:
         yield (
@@ -199,7 +208,8 @@ def _annealed_weights(config: Config) -> Iterator[str]:
 
 
 def _array_module(config: Config) -> Iterator[str]:
-    """What the NumPy backend computes in the memory of the CPU alone."""
+    """Refuse what the NumPy backend computes only in the memory of the CPU."""
+    # Keras has no array module.
     if getattr(config.backend, "array_module", "numpy") == "numpy":
         return
     refused: dict[str, tuple[Sequence[object], str]] = {
@@ -216,48 +226,53 @@ def _array_module(config: Config) -> Iterator[str]:
 
 
 def _map(config: Config) -> Iterator[str]:
-    """What a map cannot be of; of a curve it is what a curve needs."""
+    """Refuse what a map of networks cannot be made of; a map of balls has the rules of a curve."""
     if config.grid is None or config.data.kind == "curve":
         return
-    says, knobs = "a map (grid.x, grid.y)", [axis.knob for axis in config.grid.axes]
+    subject = "a map (grid.x, grid.y)"
+    knobs = [axis.knob for axis in config.grid.axes]
     if "balls.start" in knobs:
-        yield f"data: {says} of balls.start needs a curve, as data=curve_bowl; received {config.data.kind}"
+        yield f"data: {subject} of balls.start needs a curve, such as data=curve_bowl; received {config.data.kind}"
     elif config.data.kind != "table":
-        yield f"data: {says} needs a table, as data=three_bits; received {config.data.kind}"
+        yield f"data: {subject} needs a table, such as data=three_bits; received {config.data.kind}"
+    # Of all optimizers, only plain gradient descent has a rate for the last layer.
     if "optimizer.output_learning_rate" in knobs:
-        yield from _needs(config, says, {"optimizer": ["sgd"]})
-    yield from _needs(config, says, MAP)
-    yield from _schedule(config, says)
+        yield from _needs(config, subject, {"optimizer": ["sgd"]})
+    yield from _needs(config, subject, MAP)
+    yield from _schedule(config, subject)
 
 
 def _curve(config: Config) -> Iterator[str]:
-    """What has no meaning on a curve, and balls elsewhere."""
+    """Refuse what has no meaning on a curve, and balls without a curve."""
     if config.data.kind != "curve":
         if config.balls is not None:
-            yield f"balls: expected null, as balls roll on a curve only; received data={config.data.name}"
+            yield f"balls: expected null, as balls roll only on a curve; received data={config.data.name}"
         return
-    says = "a curve, which has no network,"
+    subject = "a curve, which has no network,"
     if (config.balls is None) != (config.grid is not None):
         yield (
-            "balls: a curve needs balls.starts or balls.random; of a map (grid.x, grid.y) balls is null, "
+            "balls: a curve needs balls.starts or balls.random; in a map (grid.x, grid.y) balls must be null, "
             "as balls.start is one of its knobs"
         )
     if config.grid and {axis.knob for axis in config.grid.axes} != {"optimizer.learning_rate", "balls.start"}:
-        yield "grid: a map of a curve has the knobs optimizer.learning_rate and balls.start"
-    yield from _needs(config, says, CURVE)
-    yield from _schedule(config, says)
+        yield "grid: a map of a curve needs the knobs optimizer.learning_rate and balls.start"
+    yield from _needs(config, subject, CURVE)
+    yield from _schedule(config, subject)
     if hasattr(config.optimizer, "output_learning_rate"):
-        yield from _needs(config, says, {"optimizer.output_learning_rate": [None]})
+        yield from _needs(config, subject, {"optimizer.output_learning_rate": [None]})
 
 
-def _schedule(config: Config, says: str) -> Iterator[str]:
+def _schedule(config: Config, subject: str) -> Iterator[str]:
+    # Many networks or balls have many losses, and one schedule.
     if config.schedule.name == "reduce_on_plateau":
         yield (
-            f"schedule: {says} needs one that does not go by the loss, as schedule=cosine; received reduce_on_plateau"
+            f"schedule: {subject} needs a schedule that does not depend on the loss, such as schedule=cosine; "
+            "received reduce_on_plateau"
         )
 
 
-RULES: Sequence[Callable[[Config], Iterator[str]]] = (
+# Problems are listed in this order.
+RULES: Sequence[Rule] = (
     _recording,
     _keras_gradient,
     _softmax,
@@ -273,27 +288,29 @@ RULES: Sequence[Callable[[Config], Iterator[str]]] = (
 )
 
 
-def _needs(config: Config, says: str, needs: Needs) -> Iterator[str]:
-    """The keys of a table with another value than it names; those of a section that could not be read are left out."""
+def _needs(config: Config, subject: str, needs: Needs) -> Iterator[str]:
+    """Yield the keys that have none of the accepted values; sections that could not be read are skipped."""
     for key, accepted in needs.items():
         if key.partition(".")[0] not in config.model_fields_set:
             continue
         received = _value(config, key)
         if received not in accepted:
             fix = ", or ".join(_typed(value) for value in accepted)
-            yield f"{key}: {says} needs {key}={fix}; received {_typed(received)}"
+            yield f"{key}: {subject} needs {key}={fix}; received {_typed(received)}"
 
 
 def _value(config: Config, key: str) -> object:
-    """The value of a key; of a section its kind, or else its name."""
+    """Return the value of a key; for a section its kind, or else its name."""
     value = attrgetter(key)(config)
     return getattr(value, "kind", getattr(value, "name", value))
 
 
 def _typed(value: object) -> str:
-    """A value as it is typed on the command line."""
+    """Format a value as it is typed on the command line."""
     if value is None:
         return "null"
     if isinstance(value, bool):
         return str(value).lower()
-    return str([*value]) if isinstance(value, tuple) else str(value)
+    if isinstance(value, tuple):
+        return str([*value])
+    return str(value)

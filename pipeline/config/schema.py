@@ -1,4 +1,4 @@
-"""The whole config of one grid point, typed and frozen: the only reader of key names. `reading.py` makes one."""
+"""The whole config of one grid point, typed and frozen: only here keys are named. `reading.py` validates one."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from pipeline.config.model import Model, Training
 from pipeline.config.optimizer import Exponential, Optimizer, Schedule
 
 NO_CREDENTIALS = (
-    "an address holds no user and no password; leave them and the @ out of tracking.uri, and set "
+    "an address must not contain a user or a password; leave them and the @ out of tracking.uri, and set "
     "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD in the environment"
 )
 
+# A network; a network whose rate rises over the run and whose losses are kept; a map of networks over two knobs; balls
+# on a curve; a map of balls over rate and start. Each kind has a row in studies/kinds.py, a judge in diagnosis/ and a
+# trainer in backends/choose.py.
 Kind = Literal["network", "range_test", "map", "balls", "basins"]
-"""What a point is; each kind has a row in studies/kinds.py, a judge in diagnosis/ and a trainer in backends/choose.py.
-
-A network; one whose rate rises over the run and whose losses are kept; a map of networks over two knobs; balls on a
-curve; a map of balls over rate and start.
-"""
 
 
 class Recording(Section):
+    """How often and how much of a training run is recorded."""
+
     metrics_every: PositiveInt
     snapshots: Annotated[Whole, Field(ge=2)]
     weight_metrics: bool
@@ -38,31 +38,39 @@ class Recording(Section):
 
 
 class NumpyBackend(Section):
+    """The NumPy backend; with CuPy as its array module it computes on a GPU."""
+
     name: Literal["numpy"]
     array_module: Literal["numpy", "cupy"]
     line_study_gradient: Literal["backpropagation", "finite_difference"]
 
 
 class KerasBackend(Section):
+    """The Keras backend; `jit_compile` compiles its training step with XLA."""
+
     name: Literal["keras"]
     line_study_gradient: Literal["backpropagation", "finite_difference"]
     jit_compile: bool
 
 
 class Tracking(Section):
+    """Where MLflow runs are stored: in a local database, or on a server at `uri`."""
+
     name: Literal["local", "server"]
     uri: str | None
 
     @model_validator(mode="after")
     def server_has_an_address(self) -> Tracking:
+        """Check that a server, and only a server, has an address, and that it contains no password."""
+        # First, and without repeating the address: logs would keep the password.
         if self.uri and "@" in self.uri:
-            raise ValueError(NO_CREDENTIALS)  # without the address: configs, logs and tags would keep the password
+            raise ValueError(NO_CREDENTIALS)
         if self.name == "server" and not self.uri:
-            raise ValueError("a server needs an address: tracking.uri=http://127.0.0.1:5000")
+            raise ValueError("a server needs an address, for instance tracking.uri=http://127.0.0.1:5000")
         if self.uri and "://" not in self.uri:
-            raise ValueError(f"an address begins with http:// or https://; got {self.uri}")
+            raise ValueError(f"expected an address that starts with http:// or https://, received {self.uri}")
         if self.name == "local" and self.uri:
-            raise ValueError(f"an address belongs to a server: tracking=server tracking.uri={self.uri}")
+            raise ValueError(f"only a server has an address: use tracking=server tracking.uri={self.uri}")
         return self
 
 
@@ -92,30 +100,36 @@ class Config(Section):
 
     @property
     def kind(self) -> Kind:
-        """What the point is. This is the one place that tells it from the keys."""
+        """What the point is. Only this property derives it from the keys; everything else asks for the kind."""
         if self.balls is not None:
             return "balls"
+        if self.grid is not None and self.data.kind == "curve":
+            return "basins"
         if self.grid is not None:
-            return "basins" if self.data.kind == "curve" else "map"
+            return "map"
         rises = isinstance(self.schedule, Exponential) and self.schedule.final > 1
-        return "range_test" if rises and self.recording.update_losses else "network"
+        # Without the losses of its updates, a run with a rising rate is a network like any other.
+        if rises and self.recording.update_losses:
+            return "range_test"
+        return "network"
 
     @field_validator("results")
     @classmethod
     def results_are_a_folder_of_their_own(cls, value: str | None) -> str | None:
+        """Check that the path names a folder that is neither the project nor outside it by way of `..`."""
         if value is not None and (not Path(value).parts or ".." in Path(value).parts or "\0" in value):
             raise ValueError(f"expected a folder below the project, or an absolute path, received {value!r}")
         return value
 
 
 def flatten(config: Config) -> Iterator[tuple[str, Any]]:
-    """Every leaf of the config under its Hydra name, for instance ("optimizer.learning_rate", 0.1)."""
+    """Yield every value of the config under its Hydra name, for instance ("optimizer.learning_rate", 0.1)."""
 
-    def walk(prefix: str, value: Any) -> Iterator[tuple[str, Any]]:
+    def walk(path: tuple[str, ...], value: Any) -> Iterator[tuple[str, Any]]:
         if isinstance(value, dict):
             for key, inner in value.items():
-                yield from walk(f"{prefix}.{key}" if prefix else key, inner)
+                yield from walk((*path, key), inner)
         else:
-            yield prefix, value
+            yield ".".join(path), value
 
-    yield from walk("", config.model_dump(mode="json"))
+    yield from walk((), config.model_dump(mode="json"))

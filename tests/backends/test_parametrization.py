@@ -115,7 +115,7 @@ def test_both_backends_scale_the_same_rates(both: tuple[Backend, Backend], optim
     ("override", "said"),
     [
         ("model.initializer=glorot_uniform", "use model.initializer=lecun_normal"),
-        ("model.hidden_size=null", "give model.hidden_size"),
+        ("model.hidden_size=null", "set model.hidden_size"),
         ("model.further_hidden_sizes=[3]", "hidden layers of one width"),
         ("optimizer.output_learning_rate=1", "optimizer.output_learning_rate=null"),
         ("optimizer=bfgs", "use model.parametrization=standard"),

@@ -26,7 +26,7 @@ TABLE = config("experiment=three_bits").model_dump(mode="json")
 
 
 def changed(plain: dict[str, Any], **values: Any) -> dict[str, Any]:
-    """A copy with keys replaced: changed(BASE, optimizer__learning_rate=1)."""
+    """A copy with keys replaced, for instance by `changed(BASE, optimizer__learning_rate=1)`."""
     result = copy.deepcopy(plain)
     for path, value in values.items():
         *sections, key = path.split("__")

@@ -14,7 +14,7 @@ CURVE, MAP, BITS, PAIRS = "curve_restarts", "curve_basins", "two_bits", "trainab
 ENDS = {"logspace": None, "linspace": {"start": 1, "stop": 2, "count": 2}, "list": None}
 REFUSED: dict[str, tuple[str, dict[str, Any], str]] = {
     "code": (CURVE, {"data.expression": "open(1)"}, "data.expression: column 1: expected x"),
-    "a gap": (CURVE, {"data.expression": "1 / x"}, "expression: expected a height from lowest"),
+    "a gap": (CURVE, {"data.expression": "1 / x"}, "expression: expected a finite height from lowest"),
     "no curve": (CURVE, {"data.expression": None}, "either expression or points"),
     "two curves": (CURVE, {"data.points": [[0, 1], [1, 0], [2, 1]]}, "either expression or points"),
     "points that go back": (CURVE, {"data.expression": None, "data.points": [[0, 1], [2, 0], [1, 1]]}, "rising x"),
@@ -33,13 +33,14 @@ REFUSED: dict[str, tuple[str, dict[str, Any], str]] = {
     "a penalty": (CURVE, {"training.l2": 0.1}, "training.l2=0; received 0.1"),
     "a schedule that goes by the loss": (
         CURVE, {"schedule": {"name": "reduce_on_plateau", "factor": 0.1, "patience": 2, "min_delta": 0.0}},
-        "schedule: a curve, which has no network, needs one that does not go by the loss",
+        "schedule: a curve, which has no network, needs a schedule that does not depend on the loss",
     ),
     "widths that scale rates": (CURVE, {"model.parametrization": "maximal_update"}, "parametrization=standard"),
     "metrics of weights": (CURVE, {"recording.weight_metrics": True}, "recording.weight_metrics=false"),
-    "a map with balls": (MAP, {"balls": {"starts": [1], "random": None}}, "of a map (grid.x, grid.y) balls is null"),
+    "a map with balls": (MAP, {"balls": {"starts": [1], "random": None}},
+                         "in a map (grid.x, grid.y) balls must be null"),
     "a map of other knobs": (MAP, {"grid.x": {"knob": "seed", **ENDS}},
-                             "the knobs optimizer.learning_rate and balls.start"),
+                             "needs the knobs optimizer.learning_rate and balls.start"),
     "starts of a network": (PAIRS, {"grid.y.knob": "balls.start"}, "data=curve_bowl"),
     "a rate below 0": (MAP, {"grid.x.linspace.start": -1}, "expected optimizer.learning_rate above 0"),
 }  # fmt: skip

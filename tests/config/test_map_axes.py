@@ -44,7 +44,7 @@ def test_whole_knobs_that_a_range_misses_by_rounding_are_whole() -> None:
 
 REFUSED = {
     "an unknown knob": (["grid.x.knob=optimizer.momentum"], "grid.x.knob: input should be 'optimizer.learning_rate'"),
-    "one knob twice": ([f"grid.y.knob={RATE}"], f"a knob of its own for each axis, received {RATE} for both"),
+    "one knob twice": ([f"grid.y.knob={RATE}"], f"a different knob for each axis, received {RATE} for both"),
     "one value": (["grid.x.logspace.count=1"], "grid.x.logspace.count: input should be greater than or equal to 2"),
     "a list of one": (listed("x", RATE, "[1]"), "grid.x.list: "),
     "a rate of 0": (["grid.x.logspace.start=0"], "grid.x.logspace.start: input should be greater than 0, received 0"),
@@ -61,7 +61,7 @@ REFUSED = {
     "Keras": (["backend=keras"], "backend: a map (grid.x, grid.y) needs backend=numpy; received keras"),
     "images": (
         ["data=mnist", "loss=cross_entropy", "model.output_activation=softmax"],
-        "data: a map (grid.x, grid.y) needs a table, as data=three_bits; received idx",
+        "data: a map (grid.x, grid.y) needs a table, such as data=three_bits; received idx",
     ),
     "minibatches": (["training.batch_size=2"], "training.batch_size: a map (grid.x, grid.y) needs"),
     "a second hidden layer": (
@@ -83,8 +83,8 @@ REFUSED = {
     "counts of turns": (["recording.direction_changes=true"], "recording.direction_changes: a map"),
     "a rate that goes by the loss": (
         ["schedule=reduce_on_plateau"],
-        "schedule: a map (grid.x, grid.y) needs one that does not go by the loss, as schedule=cosine; received "
-        "reduce_on_plateau",
+        "schedule: a map (grid.x, grid.y) needs a schedule that does not depend on the loss, such as schedule=cosine; "
+        "received reduce_on_plateau",
     ),
     "a last layer's rate under Adam": (["optimizer=adam"], "optimizer: a map (grid.x, grid.y) needs optimizer=sgd"),
 }

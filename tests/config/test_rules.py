@@ -74,7 +74,7 @@ def test_each_wants_its_batches(method: str) -> None:
     [
         ("training.l1=0.1", "training.l1=0; received 0.1"),
         ("training.l2=0.1", "training.l2=0; received 0.1"),
-        ("model.hidden_activation=gelu", "any but gelu; received gelu"),
+        ("model.hidden_activation=gelu", "an activation other than gelu; received gelu"),
     ],
 )
 def test_aw_sgd_refuses_what_its_gradient_has_not(override: str, words: str) -> None:
