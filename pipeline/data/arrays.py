@@ -1,4 +1,4 @@
-"""Arrays and the order of minibatches: what both backends are given, and the same for both."""
+"""A data set as arrays, and the order of its rows in each epoch, the same for both backends."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from pipeline.system.files import file_sha256, readable
 from pipeline.system.formats import read_array, read_json
 
 PREPARED = Path("data") / "prepared"
+# Floats, or grey values of one byte, which take a quarter of the memory of float32.
 Inputs = NDArray[Any]
-"""Floats, or bytes."""
 
 
 @dataclass(frozen=True)
@@ -27,12 +27,12 @@ class Arrays:
     """A data set in memory.
 
     Attributes:
-        train_inputs: (rows, features), floats, or grey values 0 to 255 in one byte each; `scaled` makes them numbers.
+        train_inputs: (rows, features), floats, or grey values from 0 to 255 in one byte each, which `scaled` converts.
         train_targets: (rows, outputs) floats, or (rows,) integer class labels.
-        test_inputs, test_targets: the same for the test rows; None where a data set has none.
-        outputs: how many outputs a network for it has.
+        test_inputs, test_targets: the same for the test rows; None if the data set has none.
+        outputs: number of outputs of a network for this data set.
         checksums: SHA-256 by array name.
-        dtype: of the numbers that a network is given.
+        dtype: dtype of a network's inputs.
     """
 
     train_inputs: Inputs
@@ -45,29 +45,31 @@ class Arrays:
 
     @property
     def features(self) -> int:
+        """Number of inputs of a network for this data set."""
         return int(self.train_inputs.shape[1])
 
     def first(self, rows: int | None) -> Arrays:
-        """The same data with at most so many training rows; None: all of them."""
+        """Return the same data with at most `rows` training rows; None keeps all of them."""
         if rows is None or rows >= len(self.train_inputs):
             return self
         return replace(self, train_inputs=self.train_inputs[:rows], train_targets=self.train_targets[:rows])
 
     def scaled(self, inputs: Inputs, out: NDArray[np.floating] | None = None) -> NDArray[np.floating]:
-        """Some rows as the numbers that a network is given: grey value / 255, rounded to float32 in either dtype.
+        """Return rows as a network's inputs: grey value / 255, rounded to float32 for either dtype.
 
         Args:
             inputs: rows of the inputs, of any shape.
-            out: where to write them, of the same shape and of `dtype`.
+            out: where to write the result, of the same shape and of `dtype`.
 
         Returns:
-            `out`; without it a new array, or `inputs` themselves where they are floats.
+            `out` if it is given; otherwise a new array, or `inputs` themselves if they are floats.
         """
         if out is None:
             if np.issubdtype(inputs.dtype, np.floating):
                 return inputs
             out = np.empty(inputs.shape, self.dtype)
         np.copyto(out, inputs)
+        # Divided in float32 for float64 as well, so that networks of both dtypes are trained on the same numbers.
         if inputs.dtype == np.uint8:
             np.divide(out, np.float32(255), out=out, dtype=np.float32, casting="same_kind")
         return out
@@ -77,9 +79,9 @@ def load(data: TableData | IdxData | CurveData, dtype: str, project: Path) -> Ar
     """Read a data set.
 
     Args:
-        data: its config; a table carries its rows itself, and a curve has none.
-        dtype: of the numbers that a network is given; inputs that are bytes stay so until they are `scaled`.
-        project: folder that holds data/prepared.
+        data: config of the data set; a table contains its rows, and a curve has none.
+        dtype: dtype of a network's inputs; inputs of bytes remain bytes until they are `scaled`.
+        project: folder that contains data/prepared.
 
     Raises:
         LabError: the data is not prepared, or a file is not the one that was prepared.
@@ -88,41 +90,31 @@ def load(data: TableData | IdxData | CurveData, dtype: str, project: Path) -> Ar
         inputs = np.array(data.inputs, dtype=dtype)
         targets = np.array(data.targets, dtype=dtype)
         rows = json.dumps([data.inputs, data.targets]).encode()
-        return Arrays(inputs, targets, None, None, targets.shape[1], {"table": hashlib.sha256(rows).hexdigest()}, dtype)
+        checksums = {"table": hashlib.sha256(rows).hexdigest()}
+        return Arrays(inputs, targets, None, None, targets.shape[1], checksums, dtype)
     if isinstance(data, CurveData):
-        sum_ = hashlib.sha256(data.model_dump_json(exclude={"name"}).encode()).hexdigest()
-        return Arrays(np.empty((0, 1), dtype), np.empty((0, 1), dtype), None, None, 1, {"curve": sum_}, dtype)
+        # The name does not count: a curve of another name is the same data.
+        curve = data.model_dump_json(exclude={"name"}).encode()
+        checksums = {"curve": hashlib.sha256(curve).hexdigest()}
+        return Arrays(np.empty((0, 1), dtype), np.empty((0, 1), dtype), None, None, 1, checksums, dtype)
     return _load_prepared(data, dtype, project / PREPARED / data.name)
 
 
 def _load_prepared(data: IdxData, dtype: str, folder: Path) -> Arrays:
-    again = f"python -m pipeline.fetch data={data.name} && python -m pipeline.prepare data={data.name}"
-    fix = f"delete {folder}, then {again}"
-    description = folder / "data.json"
-    if not description.exists():
-        raise LabError(
-            f"The data set {data.name} is not there yet.",
-            expected=f"prepared arrays in {folder}",
-            received="no such folder" if not folder.exists() else "a folder without data.json",
-            fix=again,
-        )
-    with readable(str(description), expected="the description that pipeline.prepare writes", fix=fix):
-        sums = read_json(description).get("sha256")
-        if not isinstance(sums, dict):
-            raise ValueError("no checksums under sha256")
-    checksums = {name: str(sum_) for name, sum_ in sums.items()}
-    arrays: dict[str, NDArray[Any]] = {}
-    for name in ("train_inputs", "train_targets", "test_inputs", "test_targets"):
-        file = folder / f"{name}.npy"
-        expected = checksums.get(f"{name}.npy", "a checksum in data.json")
-        with readable(str(file), expected="an array of numbers in NumPy's .npy format", fix=fix):
-            received = file_sha256(file) if file.exists() else "no such file"
-            if received == expected:
-                arrays[name] = read_array(file)
-        if received != expected:
-            raise LabError(f"{file} is not the file that was prepared.", expected=expected, received=received, fix=fix)
+    prepare = f"python -m pipeline.fetch data={data.name} && python -m pipeline.prepare data={data.name}"
+    fix = f"delete {folder}, then {prepare}"
+    if not folder.exists():
+        raise _not_prepared(data, folder, "no such folder", prepare)
+    if not (folder / "data.json").exists():
+        raise _not_prepared(data, folder, "a folder without data.json", prepare)
+    checksums = _checksums(folder / "data.json", fix)
+    arrays = {
+        name: _verified(folder / f"{name}.npy", checksums, fix)
+        for name in ("train_inputs", "train_targets", "test_inputs", "test_targets")
+    }
     for split in ("train", "test"):
-        inputs, targets = arrays[f"{split}_inputs"], arrays[f"{split}_targets"]
+        inputs = arrays[f"{split}_inputs"]
+        targets = arrays[f"{split}_targets"]
         if not _fit(inputs, targets, arrays["train_inputs"].shape[1:], data.classes):
             raise LabError(
                 f"The {split} arrays in {folder} do not fit {data.name}.",
@@ -136,8 +128,38 @@ def _load_prepared(data: IdxData, dtype: str, folder: Path) -> Arrays:
     return Arrays(**arrays, outputs=data.classes, checksums=checksums, dtype=dtype)
 
 
+def _not_prepared(data: IdxData, folder: Path, received: str, fix: str) -> LabError:
+    return LabError(
+        f"The data set {data.name} is not prepared yet.",
+        expected=f"prepared arrays in {folder}",
+        received=received,
+        fix=fix,
+    )
+
+
+def _checksums(description: Path, fix: str) -> dict[str, str]:
+    """Read the SHA-256 of each file from data.json."""
+    with readable(str(description), expected="the description that pipeline.prepare writes", fix=fix):
+        sums = read_json(description).get("sha256")
+        if not isinstance(sums, dict):
+            raise ValueError("no checksums under sha256")
+    return {name: str(checksum) for name, checksum in sums.items()}
+
+
+def _verified(file: Path, checksums: dict[str, str], fix: str) -> NDArray[Any]:
+    """Read an array whose file has the checksum that data.json gives; any other file is not even opened."""
+    expected = checksums.get(file.name, "a checksum in data.json")
+    received = "no such file"
+    with readable(str(file), expected="an array of numbers in NumPy's .npy format", fix=fix):
+        if file.exists():
+            received = file_sha256(file)
+        if received == expected:
+            return read_array(file)
+    raise LabError(f"{file} is not the file that was prepared.", expected=expected, received=received, fix=fix)
+
+
 def _fit(inputs: NDArray[Any], targets: NDArray[Any], features: tuple[int, ...], classes: int) -> bool:
-    """Whether these are the rows of a data set of so many features and classes."""
+    """Return whether these can be rows of a data set with these features (features,) and number of classes."""
     if inputs.ndim != 2 or inputs.shape[1:] != features or inputs.size == 0 or targets.shape != inputs.shape[:1]:
         return False
     if not (np.issubdtype(inputs.dtype, np.floating) or inputs.dtype == np.uint8):
@@ -148,11 +170,12 @@ def _fit(inputs: NDArray[Any], targets: NDArray[Any], features: tuple[int, ...],
 
 
 def epoch_order(seed: int, epoch: int, rows: int) -> NDArray[np.integer]:
-    """In which order the rows are visited in one epoch: a permutation of 0 ... rows - 1.
+    """Return the order in which the rows are visited in one epoch: a permutation of 0 ... rows - 1.
 
     Args:
         seed: the run's seed.
-        epoch: counted from 1. Every epoch has its own stream, so that epoch n can be had without n - 1.
+        epoch: counted from 1.
         rows: number of training rows.
     """
+    # Each epoch has its own stream: training that continues at epoch n need not draw the orders before it.
     return np.random.default_rng([seed, epoch]).permutation(rows)

@@ -147,7 +147,7 @@ def test_the_first_rows_are_learned_from_and_all_are_tested(tmp_path: Path, fold
 
 
 def test_data_that_is_not_prepared(tmp_path: Path) -> None:
-    assert "The data set mnist is not there yet" in refusal(tmp_path)
+    assert "The data set mnist is not prepared yet" in refusal(tmp_path)
 
 
 def test_a_folder_without_its_description(tmp_path: Path, folder: Path) -> None:

@@ -55,7 +55,7 @@ MISTAKES: dict[tuple[str, ...], tuple[str, ...]] = {
     ("optimizer.momentum=0.9",): ("optimizer.momentum", "belongs to optimizer=momentum"),
     ("backend=keras", "experiment=line_y2x", "gradient=finite_difference"): ("gradient", "backend=numpy"),
     ("experiment=mnist", "hydra.mode=RUN"): (
-        "The data set mnist is not there yet",
+        "The data set mnist is not prepared yet",
         "python -m pipeline.fetch data=mnist",
     ),
     ("tracking=server",): ("tracking.uri has no value",),

@@ -37,7 +37,7 @@ def initial_scale(model: Model, layer: int, layers: int) -> float:
     if not last_of_several:
         return 1.0
     # A variance that is divided by m.
-    return width_ratio(model) ** -0.5
+    return float(width_ratio(model) ** -0.5)
 
 
 def rate_scales(model: Model, optimizer: str, names: Sequence[str]) -> dict[str, float]:

@@ -1,4 +1,4 @@
-"""What the two data stages, fetch and prepare, share: their config, and the check of a raw file."""
+"""What the data stages fetch and prepare share: the folder of raw files, and the check of one."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ RAW = Path("data") / "raw"
 
 
 def mismatch(content: bytes, file: IdxFile) -> str:
-    """Why an unpacked file is not the one that conf names, in one line; empty when it is."""
+    """Return why an unpacked file is not the one that conf names, in one line; empty if it is the right one."""
     received = hashlib.sha256(content).hexdigest()
     if received == file.sha256:
         return ""
+    # The likely causes first: that a checksum differs says nothing about why.
     if looks_like_html(content):
         return f"an HTML page instead of {file.name}"
     try:
@@ -26,5 +27,5 @@ def mismatch(content: bytes, file: IdxFile) -> str:
 
 
 def looks_like_html(content: bytes) -> bool:
-    """Whether a download is a page: the answer of a captive portal, a proxy or a place that has moved."""
+    """Return whether a download is a web page, as a captive portal, a proxy or a moved site answers."""
     return content.lstrip()[:1] == b"<"

@@ -1,6 +1,6 @@
-"""The four kinds of places that a data set comes from. Each gives the unpacked files as bytes, not yet verified.
+"""The four kinds of sources of a data set. Each returns the unpacked files as bytes, not yet verified.
 
-Nothing is ever unpickled, extracted to disk by an archive's own paths, or read beyond MAX_BYTES.
+Nothing is ever unpickled, extracted to the paths that an archive names, or read beyond MAX_BYTES.
 """
 
 from __future__ import annotations
@@ -30,24 +30,27 @@ from pipeline.config.data import Source
 from pipeline.data.raw import idx
 from pipeline.data.raw.checks import looks_like_html
 
-MAX_BYTES = 256 * 2**20  # for a download and for what an archive unpacks to; the real sets have 55 MB
-REACH_SECONDS = 8.0  # for connecting to any of a host's addresses
-COMMAND_SECONDS = 300.0  # for npm and apt-get, which give up much earlier when nothing moves
+# For a download, and for the content of an archive. The real data sets have 55 MB.
+MAX_BYTES = 256 * 2**20
+# For connecting to any of a host's addresses.
+REACH_SECONDS = 8.0
+# For npm and apt-get, which give up much earlier when no data arrives.
+COMMAND_SECONDS = 300.0
 
 
 class SourceError(Exception):
-    """Why a source cannot be used, in one line."""
+    """A source cannot be used; the message says why, in one line."""
 
 
 def read_source(source: Source, folder: Path) -> dict[str, bytes]:
-    """The unpacked content of the four files, by role.
+    """Return the unpacked content of the four files, by role.
 
     Args:
-        source: what conf says of the place.
+        source: config of the source.
         folder: an empty folder for downloads, on a disk with room.
 
     Raises:
-        SourceError: the place cannot be reached, or what it gave cannot be read.
+        SourceError: the source cannot be reached, or its files cannot be read.
         OSError: the folder cannot be written.
     """
     readers = {"npz": _read_npz, "gzip_files": _read_gzip_files, "npm": _read_npm, "debian": _read_debian}
@@ -55,11 +58,12 @@ def read_source(source: Source, folder: Path) -> dict[str, bytes]:
 
 
 def unpacked(content: bytes) -> bytes:
-    """The content of a file that may be gzipped.
+    """Return the content of a file that may be gzipped.
 
     Raises:
-        SourceError: a damaged or truncated gzip file, or one that unpacks to more than MAX_BYTES.
+        SourceError: the gzip file is damaged or truncated, or unpacks to more than MAX_BYTES.
     """
+    # Every gzip file starts with these two bytes.
     if not content.startswith(b"\x1f\x8b"):
         return content
     try:
@@ -70,6 +74,7 @@ def unpacked(content: bytes) -> bytes:
 
 
 def _capped(stream: IO[bytes] | gzip.GzipFile, what: str) -> bytes:
+    """Read a stream to its end, but not beyond MAX_BYTES: a small archive may unpack to more than the memory."""
     content = stream.read(MAX_BYTES + 1)
     if len(content) > MAX_BYTES:
         raise SourceError(f"{what} is larger than {MAX_BYTES:,} bytes")
@@ -77,10 +82,10 @@ def _capped(stream: IO[bytes] | gzip.GzipFile, what: str) -> bytes:
 
 
 def read_file(file: Path) -> bytes:
-    """The content of a plain or gzipped file.
+    """Return the content of a plain or gzipped file.
 
     Raises:
-        SourceError: see `unpacked`.
+        SourceError: the file is damaged or too large, see `unpacked`.
         OSError: the file cannot be read.
     """
     with file.open("rb") as stream:
@@ -107,7 +112,9 @@ def _read_gzip_files(source: Source, folder: Path) -> dict[str, bytes]:
 
 
 def _read_npm(source: Source, folder: Path) -> dict[str, bytes]:
+    # Without these npm waits minutes for a registry that does not answer.
     waiting = ["--fetch-retries=1", "--fetch-retry-mintimeout=1000", "--fetch-timeout=15000"]
+    # A package's scripts would run its publisher's code.
     quiet = ["--ignore-scripts", "--no-update-notifier"]
     _command(["npm", "pack", source.location, "--pack-destination", str(folder), *waiting, *quiet], folder)
     archive = _only_file(folder, "*.tgz")
@@ -121,21 +128,26 @@ def _read_npm(source: Source, folder: Path) -> dict[str, bytes]:
 
 def _read_debian(source: Source, folder: Path) -> dict[str, bytes]:
     installed = {role: Path(path) for role, path in source.members.items()}
+    # If the package is installed, its files need not be downloaded.
     if all(file.is_file() and os.access(file, os.R_OK) for file in installed.values()):
         return {role: read_file(file) for role, file in installed.items()}
     waiting = [f"-oAcquire::{key}" for key in ("Retries=1", "http::Timeout=10", "https::Timeout=10")]
     _command(["apt-get", "download", *waiting, source.location], folder)
     file = _only_file(folder, "*.deb")
     unpack = [_program("dpkg-deb"), "--fsys-tarfile", str(file)]
+    content = b""
     with subprocess.Popen(unpack, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
-        content = _capped(process.stdout, file.name) if process.stdout else b""
+        # Popen's type allows for no pipe, which cannot happen with PIPE.
+        if process.stdout:
+            content = _capped(process.stdout, file.name)
     if process.returncode:
         raise SourceError(f"dpkg-deb cannot unpack {file.name}")
     return _tar_members(content, source.members)
 
 
 def _tar_members(content: bytes, wanted: Mapping[str, str]) -> dict[str, bytes]:
-    """The wanted members of an unpacked tar archive, which must be regular files. No other member is looked at."""
+    """Return the wanted members of an unpacked tar archive, which must be regular files; no other member is read."""
+    # Debian's paths in an archive start with "./", in conf with "/".
     roles = {path.lstrip("/"): role for role, path in wanted.items()}
     found: dict[str, bytes] = {}
     try:
@@ -144,10 +156,13 @@ def _tar_members(content: bytes, wanted: Mapping[str, str]) -> dict[str, bytes]:
                 role = roles.get(member.name.removeprefix("./"))
                 if role is None:
                     continue
-                stream = archive.extractfile(member) if member.isreg() else None
-                if stream is None:
+                # For a link, `extractfile` would return the content of its target.
+                if not member.isreg():
                     raise SourceError(f"{member.name} in the package is not a regular file")
-                found[role] = unpacked(_capped(stream, member.name))
+                stream = archive.extractfile(member)
+                # The type allows for None, which stands for members that are not regular.
+                if stream is not None:
+                    found[role] = unpacked(_capped(stream, member.name))
     except (tarfile.TarError, EOFError) as error:
         raise SourceError(f"not a tar archive ({error})") from None
     missing = [wanted[role] for role in wanted if role not in found]
@@ -157,14 +172,19 @@ def _tar_members(content: bytes, wanted: Mapping[str, str]) -> dict[str, bytes]:
 
 
 class _CappedDownload:
-    """What pooch calls to fetch a URL: stops at MAX_BYTES, and keeps the first bytes to tell what came."""
+    """A downloader for pooch that stops at MAX_BYTES, and keeps the first bytes to recognise a web page.
+
+    Pooch writes to the downloader as if it were the file.
+    """
 
     def __init__(self) -> None:
         self.size = 0
         self.head = b""
 
     def __call__(self, url: str, output_file: str, pooch_: object) -> None:
-        self.size, self.head = 0, b""
+        # A second try starts from the beginning.
+        self.size = 0
+        self.head = b""
         with Path(output_file).open("wb") as self.stream:
             download = pooch.HTTPDownloader(progressbar=sys.stderr.isatty(), chunk_size=2**16, timeout=(5, 30))
             try:
@@ -172,10 +192,16 @@ class _CappedDownload:
             except (requests.ConnectionError, requests.Timeout) as error:
                 if self.size:
                     raise
-                # pooch does not try this again: an answer that broke off deserves a second try, a dead place does not.
+                # Pooch retries after other errors than ours. An answer that broke off deserves a second try, a server
+                # that never answered does not.
                 raise SourceError(f"does not answer ({_cause(error)})") from None
 
     def write(self, chunk: bytes) -> int:
+        """Write a chunk to the file; return its length.
+
+        Raises:
+            SourceError: the download is larger than MAX_BYTES.
+        """
         self.head = self.head or chunk[:100]
         self.size += len(chunk)
         if self.size > MAX_BYTES:
@@ -183,33 +209,40 @@ class _CappedDownload:
         return self.stream.write(chunk)
 
     def flush(self) -> None:
-        """Pooch calls this after every chunk; closing the file is enough."""
+        """Do nothing: pooch calls this after every chunk, and closing the file is enough."""
 
 
 def _download(url: str, file: Path, sha256: str | None) -> Path:
     _check_reachable(url)
     pooch.get_logger().setLevel("WARNING")
-    place = pooch.create(file.parent, "", registry={file.name: sha256}, urls={file.name: url}, retry_if_failed=1)
+    downloads = pooch.create(file.parent, "", registry={file.name: sha256}, urls={file.name: url}, retry_if_failed=1)
     download = _CappedDownload()
     try:
-        place.fetch(file.name, downloader=download)
+        downloads.fetch(file.name, downloader=download)
     except requests.RequestException as error:
         raise SourceError(_cause(error)) from None
-    except ValueError as error:  # what pooch raises for a wrong checksum
-        html = looks_like_html(download.head)
-        raise SourceError(f"an HTML page instead of {url}" if html else " ".join(str(error).split())) from None
+    # Pooch raises a ValueError for a wrong checksum.
+    except ValueError as error:
+        if looks_like_html(download.head):
+            raise SourceError(f"an HTML page instead of {url}") from None
+        raise SourceError(" ".join(str(error).split())) from None
     return file
 
 
 def _check_reachable(url: str) -> None:
-    """Refuse a host of which no address answers in time. requests would spend its timeout on each of twenty."""
+    """Refuse a host if none of its addresses answers in time; requests would spend its timeout on each of them.
+
+    Raises:
+        SourceError: the host has no address, or cannot be connected to.
+    """
     parts = urlsplit(url)
+    # Behind a proxy the host itself may be out of reach.
     if not parts.hostname or requests.utils.get_environ_proxies(url, no_proxy=None):
         return
     reason: Exception = TimeoutError("no answer")
     end = time.monotonic() + REACH_SECONDS
     try:
-        port = parts.port or (80 if parts.scheme == "http" else 443)
+        port = parts.port or {"http": 80}.get(parts.scheme, 443)
         addresses = socket.getaddrinfo(parts.hostname, port, type=socket.SOCK_STREAM)
     except (OSError, ValueError) as error:
         raise SourceError(f"{parts.hostname} has no address ({error})") from None
@@ -219,6 +252,7 @@ def _check_reachable(url: str) -> None:
             break
         try:
             with socket.socket(family, kind, protocol) as probe:
+                # At most 2 s for one address, so that several have a turn.
                 probe.settimeout(min(2.0, left))
                 probe.connect(address)
                 return
@@ -228,12 +262,15 @@ def _check_reachable(url: str) -> None:
 
 
 def _cause(error: BaseException) -> str:
-    """Requests wraps urllib3's errors in its own; the innermost says what happened."""
-    inner = getattr(error.args[0], "reason", None) if error.args else None
+    """Return what happened, in one line: requests wraps urllib3's errors in its own, and the innermost says it best."""
+    inner = None
+    if error.args:
+        inner = getattr(error.args[0], "reason", None)
     return " ".join(str(inner or error).split())[:300]
 
 
 def _program(name: str) -> str:
+    """Return the path of a program."""
     found = shutil.which(name)
     if found is None:
         raise SourceError(f"{name} is not installed")
@@ -241,26 +278,35 @@ def _program(name: str) -> str:
 
 
 def _command(command: list[str], folder: Path) -> None:
-    """Run a package manager in `folder`; the longest of the first lines of its complaint becomes the reason."""
+    """Run a package manager in `folder`.
+
+    Raises:
+        SourceError: it cannot be run, takes too long, or fails. Of its first error messages the longest is the reason.
+    """
     program = _program(command[0])
     try:
+        # LC_ALL=C: the messages below are looked for in English.
         done = subprocess.run(
             [program, *command[1:]], cwd=folder, env=os.environ | {"LC_ALL": "C"}, stdin=subprocess.DEVNULL,
             capture_output=True, text=True, errors="replace", timeout=COMMAND_SECONDS, check=False,
         )  # fmt: skip
     except subprocess.TimeoutExpired:
-        raise SourceError(f"{command[0]} was not done after {COMMAND_SECONDS:.0f} s") from None
+        raise SourceError(f"{command[0]} did not finish within {COMMAND_SECONDS:.0f} s") from None
     except OSError as error:
         raise SourceError(f"{command[0]} cannot be run ({error.strerror})") from None
     if done.returncode:
         lines = [line.strip() for line in done.stderr.splitlines() if line.strip()]
         complaints = [line for line in lines if line.startswith(("npm error", "npm ERR!", "E:"))] or lines
+        # npm's first lines are short codes; the sentence that explains them is the longest.
         reason = max(complaints[:4], key=len, default=f"{command[0]} ended with code {done.returncode}")[:300]
-        raise SourceError(f"{reason} (try `apt-get update`)" if "locate package" in reason else reason)
+        if "locate package" in reason:
+            reason += " (try `apt-get update`)"
+        raise SourceError(reason)
 
 
 def _only_file(folder: Path, pattern: str) -> Path:
+    """Return the file that a package manager has put into the folder; its name contains a version."""
     files = list(folder.glob(pattern))
     if len(files) != 1 or not files[0].is_file():
-        raise SourceError(f"{len(files)} files {pattern} came, expected one")
+        raise SourceError(f"expected one file {pattern}, received {len(files)}")
     return files[0]
