@@ -1,1 +1,1 @@
-"""How a training went: judged from its config and its history alone."""
+"""How training went: judged from a point's config and history alone."""

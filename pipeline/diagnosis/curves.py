@@ -1,8 +1,9 @@
-"""How balls on a curve ended, and what that is called: settled, held by a local minimum, stuck, swinging, diverged."""
+"""How balls on a curve ended, and the verdict on it: settled, in a local minimum, stuck, swinging, diverged."""
 
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +21,8 @@ from pipeline.config.schema import Config
 from pipeline.diagnosis.verdicts import Diagnosis, Verdict
 
 Floats = NDArray[np.float64]
+# Verdict and cause of a point, by the outcome of most of its balls. If no ball has found the lowest minimum, settled
+# balls have stalled in a local one.
 VERDICTS: dict[str, tuple[Verdict, str]] = {
     "settled": ("converged", ""),
     "moving": ("too slow", "still moving"),
@@ -27,12 +30,11 @@ VERDICTS: dict[str, tuple[Verdict, str]] = {
     "swinging": ("oscillating", "to and fro"),
     "diverged": ("diverged", ""),
 }
-"""What a point is called whose balls end so; where the lowest minimum was not found, settled balls have stalled."""
-SAID = {
+# What balls of an outcome are, in a sentence. The two outcomes that are missing have sentences of their own.
+STATES = {
     "moving": "still moving",
     "stuck": "stuck on a slope too small for the rate",
     "swinging": "swinging to and fro",
-    "diverged": "diverged",
 }
 
 
@@ -41,11 +43,11 @@ class Ending:
     """How the balls of a point ended.
 
     Attributes:
-        curve: what they rolled on.
-        start, end: (balls,) places.
-        outcome: (balls,) places in `rolling.OUTCOMES`.
-        minimum: (balls,) in which minimum each rests, from the left; -1: in none.
-        updates: (balls,) after how many it settled or diverged, else how many there were.
+        curve: the curve that they rolled on.
+        start, end: (balls,) positions.
+        outcome: (balls,) indices into `rolling.OUTCOMES`.
+        minimum: (balls,) index of the minimum in which each rests, from the left; -1 if it rests in none.
+        updates: (balls,) number of updates until it settled or diverged; all updates if it did neither.
     """
 
     curve: Curve
@@ -57,8 +59,9 @@ class Ending:
 
     @property
     def counts(self) -> dict[str, int]:
-        """How many balls ended how, the most frequent outcome first."""
-        names = Counter(OUTCOMES[place] for place in self.outcome.tolist())
+        """Number of balls by outcome, the most frequent outcome first."""
+        names = Counter(OUTCOMES[index] for index in self.outcome.tolist())
+        # The sort is stable: of two outcomes that are equally frequent, that of the first ball comes first.
         return dict(sorted(names.items(), key=lambda item: -item[1]))
 
     @property
@@ -68,12 +71,12 @@ class Ending:
 
     @property
     def crossed(self) -> int:
-        """How many balls settled in another valley than the one they started in."""
+        """Number of balls that settled in another valley than the one they started in."""
         return int(((self.minimum >= 0) & (self.minimum != self.curve.valley(self.start))).sum())
 
 
 def ending(config: Config, history: History) -> Ending:
-    """How the balls of a trained point ended."""
+    """Read how the balls of a trained point ended."""
     rows = history.tables.get("balls", [])
     columns: dict[str, Any] = {
         name: np.array([row[name] for row in rows], dtype)
@@ -85,23 +88,27 @@ def ending(config: Config, history: History) -> Ending:
 
 
 def diagnose_balls(config: Config, history: History) -> Diagnosis:
-    """How the balls of a point ended: the verdict is that of most of them."""
+    """Return how the balls of a point ended; the verdict is that of most of them."""
     found = ending(config, history)
     balls = len(found.start)
     counts = found.counts
     if not balls:
-        return Diagnosis("too slow", "", "no ball has rolled to its end")
+        return Diagnosis("too slow", "", "no ball has reached the end of its run")
     values = {f"{name}_share": counts.get(name, 0) / balls for name in OUTCOMES}
     values |= {"minima_found": float(len(found.found)), "crossed_share": found.crossed / balls}
     most = next(iter(counts))
     verdict, cause = VERDICTS[most]
     if most == "settled" and found.curve.deepest not in found.found:
-        verdict, cause = "stalled", "local minimum"
-    return Diagnosis(verdict, cause, "; ".join(_told(found)), values)
+        verdict = "stalled"
+        cause = "local minimum"
+    describe = _one_ball
+    if balls > 1:
+        describe = _several_balls
+    return Diagnosis(verdict, cause, "; ".join(describe(found)), values)
 
 
 def diagnose_basins(config: Config, history: History) -> Diagnosis:
-    """In how many minima the balls of a map settle, and how many leave the valley of their start.
+    """Return in how many minima the balls of a map settle, and how many leave the valley of their start.
 
     Raises:
         ValueError: the config has no grid.
@@ -109,52 +116,80 @@ def diagnose_basins(config: Config, history: History) -> Diagnosis:
     return Diagnosis("map", "", _basins(config, map_axes(config), history))
 
 
-def _told(found: Ending) -> list[str]:
-    balls = len(found.start)
-    several = balls > 1
-    parts = []
-    for name, count in found.counts.items():
-        who = f"{count} of {balls} balls" if several else "the ball"
-        members = found.outcome == OUTCOMES.index(name)
-        last = int(found.updates[members].max())
-        if name == "settled":
-            every = "all " if len(found.found) == len(found.curve.minima) else ""
-            where = f"in {every}{len(found.found)} minima of the curve"
-            if len(found.found) == 1:
-                where = f"at x = {found.curve.label(found.end[members][0])}"
-            when = "by" if several else "after"
-            parts.append(f"{who} settled {where} {when} update {last:,}")
-        elif name == "diverged":
-            when = "by" if several else "at"
-            parts.append(f"{who} diverged {when} update {last:,}")
-        else:
-            verb = "are" if count > 1 else "is"
-            at = "" if several else f" at x = {found.curve.label(found.end[members][0])}"
-            parts.append(f"{who} {verb} {SAID[name]}{at} after {last:,} updates")
+def _one_ball(found: Ending) -> Iterator[str]:
+    """Describe the ending of a single ball."""
     curve = found.curve
+    position = curve.label(found.end[0])
+    last = int(found.updates[0])
+    [outcome] = found.counts
+    if outcome == "settled":
+        yield f"the ball settled at x = {position} after update {last:,}"
+        yield from _one_minimum(found)
+    elif outcome == "diverged":
+        yield f"the ball diverged at update {last:,}"
+    else:
+        yield f"the ball is {STATES[outcome]} at x = {position} after {last:,} updates"
+
+
+def _one_minimum(found: Ending) -> Iterator[str]:
+    """Describe the minimum in which a single ball has settled, if there are others."""
+    curve = found.curve
+    if len(curve.minima) < 2:
+        return
+    if found.minimum[0] == curve.deepest:
+        yield "the lowest minimum"
+    else:
+        yield f"a local minimum; the lowest is at x = {curve.label(curve.minima[curve.deepest])}"
+    if found.crossed:
+        yield "it left the valley of the start"
+
+
+def _several_balls(found: Ending) -> Iterator[str]:
+    """Describe the endings of several balls, by outcome."""
+    balls = len(found.start)
+    curve = found.curve
+    for outcome, count in found.counts.items():
+        some = f"{count} of {balls} balls"
+        last = int(found.updates[found.outcome == OUTCOMES.index(outcome)].max())
+        if outcome == "settled":
+            yield f"{some} settled {_minima(found)} by update {last:,}"
+        elif outcome == "diverged":
+            yield f"{some} diverged by update {last:,}"
+        elif count == 1:
+            yield f"{some} is {STATES[outcome]} after {last:,} updates"
+        else:
+            yield f"{some} are {STATES[outcome]} after {last:,} updates"
     if (found.outcome == SETTLED).any() and len(curve.minima) > 1:
         lowest = int((found.minimum == curve.deepest).sum())
-        if several:
-            parts.append(f"{lowest} of them in the lowest minimum, x = {curve.label(curve.minima[curve.deepest])}")
-        else:
-            at = curve.label(curve.minima[curve.deepest])
-            parts.append("the lowest minimum" if lowest else f"a local minimum; the lowest is at x = {at}")
+        yield f"{lowest} of them in the lowest minimum, x = {curve.label(curve.minima[curve.deepest])}"
         if found.crossed:
-            verb = f"{found.crossed} of {balls} balls" if several else "it"
-            parts.append(f"{verb} left the valley of the start")
-    return parts
+            yield f"{found.crossed} of {balls} balls left the valley of the start"
+
+
+def _minima(found: Ending) -> str:
+    """Say in which minima balls have settled."""
+    if len(found.found) == 1:
+        settled = found.outcome == SETTLED
+        return f"at x = {found.curve.label(found.end[settled][0])}"
+    if len(found.found) == len(found.curve.minima):
+        return f"in all {len(found.found)} minima of the curve"
+    return f"in {len(found.found)} minima of the curve"
 
 
 def _basins(config: Config, axes: GridAxes, history: History) -> str:
     values = basin_metrics(history.map_arrays)
     curve = curve_of(curve_data(config))
     if "map/converged_share" not in values:
-        return "no ball has rolled to its end"
+        return "no ball has reached the end of its run"
     arrays = history.map_arrays
-    own = curve.valley(arrays["y"])[:, None] if axes.y.knob == "balls.start" else curve.valley(arrays["x"])
-    crossed = float(np.mean((arrays["minimum"] >= 0) & (arrays["minimum"] != own)))
+    # One of the axes has the starts. The arrays of a map are (y, x), so starts on y are a column.
+    starts = arrays["x"]
+    if axes.y.knob == "balls.start":
+        starts = arrays["y"][:, None]
+    crossed = float(np.mean((arrays["minimum"] >= 0) & (arrays["minimum"] != curve.valley(starts))))
     return (
         f"{values['map/converged_share']:.1%} of {values['map/points']:,.0f} balls settle, in "
         f"{values['map/minima_found']:.0f} of the {len(curve.minima)} minima; "
-        f"{values['map/diverged_share']:.1%} diverge; {crossed:.1%} settle in another valley than that of their start"
+        f"{values['map/diverged_share']:.1%} diverge; "
+        f"{crossed:.1%} settle in another valley than the one they started in"
     )

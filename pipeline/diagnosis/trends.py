@@ -1,4 +1,4 @@
-"""How a curve goes: how rough it is, when it was low enough, how long it would need; how often weights turn round."""
+"""The course of a loss: its roughness, when it was low, how long it would need; how often weights change direction."""
 
 from __future__ import annotations
 
@@ -11,29 +11,41 @@ from pipeline.backends.shared.history import History
 
 Floats = NDArray[np.floating]
 
+# With fewer updates, swinging cannot be told from a start that goes to and fro.
 ENOUGH = 10
-"""So many updates can tell swinging from a start that goes to and fro."""
 
 
 def roughness(values: Floats) -> float:
-    """The share of a curve's way that goes up: 0 for one that only falls, 1 for one that only rises."""
+    """Return the share of a curve's path that goes up: 0 if it only falls, 1 if it only rises.
+
+    Example:
+        >>> roughness(np.array([5.0, 1.0, 2.0, 0.0]))  # down 4, up 1, down 2
+        0.14285714285714285
+    """
+    # Scaled to 1, so that no sum of large values overflows.
     largest = float(np.abs(values).max(initial=0))
-    steps = np.diff(values / largest) if largest else np.zeros(0)
+    if not largest:
+        return 0.0
+    steps = np.diff(values / largest)
     total = float(np.abs(steps).sum())
-    return float(steps[steps > 0].sum()) / total if total else 0.0
+    if not total:
+        return 0.0
+    return float(steps[steps > 0].sum()) / total
 
 
 def first_below(losses: Floats, goal: float) -> int:
-    """Index of the first loss (records,) that is at most `goal`; the number of losses where there is none."""
-    there = np.flatnonzero(losses <= goal)
-    return int(there[0]) if len(there) else len(losses)
+    """Return the index of the first loss (records,) that is at most `goal`; the number of losses if none is."""
+    low = np.flatnonzero(losses <= goal)
+    if not len(low):
+        return len(losses)
+    return int(low[0])
 
 
 def reversals(history: History) -> float | None:
-    """The largest share of updates, over all weights, that go the other way than the one before.
+    """Return the largest share, over all weights, of updates in which a weight changes direction.
 
-    From the counts of direction changes, else from weights that were recorded at every epoch; None without either, and
-    for fewer than `ENOUGH` updates.
+    It is computed from the counts of direction changes if they were recorded, otherwise from weights that were recorded
+    at every epoch. None if there are neither, or fewer than `ENOUGH` updates.
     """
     if history.epochs < ENOUGH:
         return None
@@ -41,23 +53,32 @@ def reversals(history: History) -> float | None:
         return max(row["count"] for row in history.tables["direction_changes"]) / (history.epochs - 1)
     shares = []
     for name in history.names():
-        steps, values = history.series(name) if name.startswith("weights/") else (np.empty(0), np.empty(0))
-        single = name.removeprefix("weights/").split("/")[-1].startswith(("weight", "bias"))
-        if single and len(steps) > ENOUGH and np.array_equal(steps, np.arange(len(steps))):
+        # Single weights, as `weight_metrics` names them, and not `weights/norm`.
+        kind = name.removeprefix("weights/").split("/")[-1]
+        if not (name.startswith("weights/") and kind.startswith(("weight", "bias"))):
+            continue
+        steps, values = history.series(name)
+        if len(steps) > ENOUGH and np.array_equal(steps, np.arange(len(steps))):
+            # Two moves of opposite signs have a negative product.
             moves = np.diff(values)
             shares.append(float(np.mean(moves[1:] * moves[:-1] < 0)))
     return max(shares, default=None)
 
 
 def epochs_needed(steps: NDArray[np.int64], losses: Floats, goal: float) -> float | None:
-    """How many epochs in all the loss would need to reach `goal` if it went on as in the second half of its records.
+    """Extrapolate from the second half of a loss's records how many epochs it would need in total to reach `goal`.
 
-    Two laws are fitted to log(loss) by least squares, exponential decay (by epoch) and a power law (by log(epoch)); the
-    one that fits better is taken. inf where the loss does not fall, None where there are too few records to tell.
+    Two laws are fitted by least squares: exponential decay, log(loss) = height + slope * epoch, and a power law,
+    log(loss) = height + slope * log(epoch). The one that fits better is extrapolated.
+
+    Returns:
+        Epochs counted from 0; inf if the loss does not fall; None if there are too few records to tell.
     """
-    there = (steps > 0) & (losses > 0)
-    steps, logs = steps[there].astype(np.float64), np.log(losses[there])
-    steps, logs = steps[len(steps) // 2 :], logs[len(logs) // 2 :]
+    positive = (steps > 0) & (losses > 0)
+    steps = steps[positive].astype(np.float64)
+    logs = np.log(losses[positive])
+    steps = steps[len(steps) // 2 :]
+    logs = logs[len(logs) // 2 :]
     if len(steps) < 2:
         return None
     fits = []
@@ -66,7 +87,13 @@ def epochs_needed(steps: NDArray[np.int64], losses: Floats, goal: float) -> floa
         fits.append((float(np.square(slope * axis + height - logs).sum()), float(slope)))
     (residual, decay), (other, power) = fits
     excess = logs[-1] - math.log(goal)
-    if residual <= other:
-        return float(steps[-1] - excess / decay) if decay < 0 else math.inf
-    exponent = -excess / power if power < 0 else math.inf
-    return float(steps[-1] * math.exp(exponent)) if exponent < 700 else math.inf
+    exponential = residual <= other
+    if exponential and decay < 0:
+        # excess + decay * (more epochs) = 0
+        return float(steps[-1] - excess / decay)
+    if not exponential and power < 0:
+        # excess + power * log(epochs / epochs so far) = 0, where exp overflows beyond 709.
+        exponent = -excess / power
+        if exponent < 700:
+            return float(steps[-1] * math.exp(exponent))
+    return math.inf

@@ -1,6 +1,6 @@
-"""The verdicts on how training ended, and which of the texts' three problems each is.
+"""The verdicts on how training ended, and the problem that each stands for.
 
-The texts name three problems: slopes too big, stuck in a minimum, slopes too small.
+The texts that the studies follow name three problems: slopes too big, stuck in a minimum, slopes too small.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from typing import Literal
 
 Verdict = Literal["converged", "too slow", "oscillating", "stalled", "diverged", "map", "range test"]
 
+# The problem of the texts that each verdict stands for. A map or a range test has none as a whole.
 PROBLEMS: dict[Verdict, str] = {
     "converged": "none",
     "too slow": "slopes too small",
@@ -17,7 +18,6 @@ PROBLEMS: dict[Verdict, str] = {
     "stalled": "stuck in a minimum",
     "diverged": "slopes too big",
 }
-"""Which of the texts' three problems a verdict is. A map or a range test has none as a whole."""
 
 
 @dataclass(frozen=True)
@@ -25,11 +25,12 @@ class Diagnosis:
     """How a run ended, and why.
 
     Attributes:
-        verdict: in one word or two.
-        cause: what stalled it: `saturation`, `rounding`, `flat`, `line search`; empty for the other verdicts.
-        evidence: a sentence of numbers.
-        values: the numbers, by name: `loss_over_baseline`; `epochs_to_low_loss`, or `epochs_needed` where it was not
-            reached; `roughness`, `reversals` and `saturated`, shares as the functions of these names give them.
+        verdict: one or two words.
+        cause: what stalled a network (`saturation`, `rounding`, `flat` or `line search`), or how balls ended (for
+            instance `local minimum`); empty for most other verdicts.
+        evidence: a sentence with the numbers.
+        values: the numbers by name: for a network `loss_over_baseline`; `epochs_to_low_loss`, or `epochs_needed` if the
+            loss was not low; `roughness`, `reversals` and `saturated`, as the functions of these names return them.
     """
 
     verdict: Verdict
@@ -40,7 +41,9 @@ class Diagnosis:
     @property
     def label(self) -> str:
         """Verdict and cause, for instance `stalled (rounding)`."""
-        return f"{self.verdict} ({self.cause})" if self.cause else self.verdict
+        if not self.cause:
+            return self.verdict
+        return f"{self.verdict} ({self.cause})"
 
     def __str__(self) -> str:
         """The label and the evidence, for instance `stalled (flat): loss 20, 34% of the baseline 58.7; ...`."""

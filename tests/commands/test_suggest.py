@@ -46,7 +46,7 @@ def test_a_point_says_what_it_suggests() -> None:
     point = range_point(FALLING)
     found = point.diagnosis
     assert found.verdict == "range test"
-    assert found.evidence.startswith("suggested rate 0.1, a third of where the mean loss is lowest")
+    assert found.evidence.startswith("suggested rate 0.1, a third of the rate where the mean loss is lowest")
     assert found.values["suggested_rate"] == pytest.approx(0.1, rel=0.05)
     assert headline([point]) == found.evidence
     assert list(answers([point])) == [f"range test: {found.evidence}."]

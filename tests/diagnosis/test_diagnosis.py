@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from pipeline.backends.shared.history import History, Metric
 from pipeline.config.schema import Config
 from pipeline.data.arrays import Arrays
-from pipeline.diagnosis.networks import GOAL, baseline_loss, diagnose, saturation
+from pipeline.diagnosis.networks import GOAL, baseline_loss, diagnose
+from pipeline.diagnosis.stalled import saturation
 from pipeline.diagnosis.trends import epochs_needed, first_below, reversals, roughness
 from pipeline.diagnosis.verdicts import PROBLEMS
 from tests.support.trained import config, trained
@@ -50,7 +51,7 @@ def written(
         (["optimizer.learning_rate=0.1", "training.epochs=300"], "converged", "2% of it first recorded at epoch 8"),
         (["optimizer.learning_rate=0.00001", "training.epochs=300"], "too slow", "300 were trained"),
         (["optimizer.learning_rate=0.1195", "training.epochs=200", "gradient=backpropagation"],
-         "oscillating", "a weight turns round in 100% of its updates"),
+         "oscillating", "a weight changes direction in 100% of its updates"),
         (["optimizer.learning_rate=1", "training.epochs=40"],
          "stalled (rounding)", "in float32 12,755 + 0.0001 is 12,755 again"),
         (["optimizer.learning_rate=1", "training.epochs=40", "dtype=float64"],
@@ -58,7 +59,7 @@ def written(
         (["optimizer.learning_rate=1", "training.epochs=8", "dtype=float64"],
          "diverged", "times the first one and still growing"),
         (["optimizer.learning_rate=1", "training.epochs=40", "gradient=backpropagation"],
-         "diverged", "the loss was no number after 16 updates, last finite loss 5.08e+37"),
+         "diverged", "the loss was not a finite number after 16 updates, last finite loss 5.08e+37"),
     ],
 )  # fmt: skip
 def test_a_line(overrides: list[str], label: str, evidence: str) -> None:
