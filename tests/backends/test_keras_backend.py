@@ -99,6 +99,7 @@ def test_three_bits_stays_the_numpy_run_for_60000_iterations() -> None:
     assert_same(by_keras, by_numpy, rtol=1e-9)
 
 
+# Keras' own optimizer by our name, and its arguments besides the knobs.
 STOCK: dict[str, tuple[str, dict[str, object]]] = {
     "sgd": ("SGD", {}),
     "momentum": ("SGD", {}),
@@ -112,9 +113,8 @@ STOCK: dict[str, tuple[str, dict[str, object]]] = {
     "nadam": ("Nadam", {}),
     "lion": ("Lion", {}),
 }
-"""Keras' own optimizer by our name, and what else it is told."""
+# Knobs that Keras rounds to float32 if they are Python floats.
 ROUNDED = ("learning_rate", "momentum", "beta_1", "beta_2", "weight_decay", "initial_accumulator_value")
-"""Knobs that Keras takes through float32 where they are Python floats."""
 
 
 @pytest.mark.parametrize("case", [case for case in OPTIMIZERS if "own" not in case])
@@ -123,11 +123,11 @@ def test_an_update_is_that_of_keras_own_optimizer(case: str) -> None:
     import keras
 
     section = section_of(case)
-    stock, told = STOCK[section.name]
+    stock, arguments = STOCK[section.name]
     for name, value in section.model_dump(exclude={"name", "output_learning_rate"}).items():
-        told = told | {name: np.float64(value) if name in ROUNDED else value}
+        arguments = arguments | {name: np.float64(value) if name in ROUNDED else value}
     with _floatx("float64"):
-        own = getattr(keras.optimizers, stock)(**told)
+        own = getattr(keras.optimizers, stock)(**arguments)
     random = np.random.default_rng(3)
     start, gradients = random.normal(size=(1, 2, 3)), random.normal(size=(30, 1, 2, 3))
     variable = keras.Variable(start[0], dtype="float64")
@@ -207,7 +207,7 @@ def test_full_batch_with_classes_and_test_rows(tiny_images: Arrays) -> None:
     assert {"train/accuracy", "test/loss"} <= set(by_keras.names())
 
 
-def test_divergence_with_a_full_batch_is_told_at_its_update() -> None:
+def test_divergence_with_a_full_batch_is_reported_at_its_update() -> None:
     by_keras, by_numpy = both("experiment=line_y2x", "optimizer.learning_rate=10", "recording.metrics_every=100")
     assert by_keras.diverged_step == by_numpy.diverged_step == 9
     assert values(by_keras).keys() == values(by_numpy).keys()
@@ -216,7 +216,7 @@ def test_divergence_with_a_full_batch_is_told_at_its_update() -> None:
     assert by_keras.epochs in by_keras.snapshots
 
 
-def test_divergence_with_minibatches_is_told_at_its_update(tiny_images: Arrays) -> None:
+def test_divergence_with_minibatches_is_reported_at_its_update(tiny_images: Arrays) -> None:
     by_keras, by_numpy = both(*IMAGES, "optimizer=sgd", "optimizer.learning_rate=1e30", arrays=tiny_images)
     assert by_keras.diverged_step == by_numpy.diverged_step
     assert by_keras.diverged_step in (1, 2, 3)
@@ -319,9 +319,7 @@ def test_a_failing_disk_is_not_a_damaged_state(tiny_images: Arrays, monkeypatch:
         restore(network, state)
 
 
-def test_a_state_for_which_there_is_no_room_is_one_message(
-    tiny_images: Arrays, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_full_disk_is_one_message(tiny_images: Arrays, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     network = build(config(*IMAGES, "backend=keras"), tiny_images)[0]
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "gone"))
     with pytest.raises(LabError, match="cannot be written"):
@@ -342,7 +340,7 @@ def test_checkpoints_are_for_one_point_at_a_time(tiny_images: Arrays) -> None:
 
 
 @pytest.mark.slow
-def test_what_one_process_began_without_a_word_another_ends(tmp_path: Path) -> None:
+def test_a_run_begun_silently_in_one_process_ends_in_another(tmp_path: Path) -> None:
     study = [*THREE_BITS, "optimizer=adam", "recording.metrics_every=1", "backend=keras", "training.epochs=40"]
     study.append("training.batch_size=3")
     file, rows_file = tmp_path / "checkpoint.npz", tmp_path / "metrics.json"

@@ -62,7 +62,7 @@ def test_dropout_and_drop_connect_keep_the_mean_of_the_sums(bits: Arrays) -> Non
     assert (np.abs(drawn.mean(axis=0) - expected) < 5 * deviation / math.sqrt(len(drawn))).all()
 
 
-def test_every_update_of_a_loop_draws_anew_and_inference_draws_nothing(bits: Arrays) -> None:
+def test_every_update_of_a_loop_draws_again_and_inference_draws_nothing(bits: Arrays) -> None:
     """The gradient of the loop's single updates; and the seeds count them."""
     model = network("model.dropout=0.5", "model.drop_connect=0.25", arrays=bits)
     assert isinstance(model, LoopedNetwork)
@@ -95,14 +95,14 @@ def test_a_step_with_what_is_left_out_is_the_slope_of_the_loss(bits: Arrays) -> 
     slopes = []
     for variable, value in zip(model.trainable_variables, begin, strict=True):
         slope = np.empty_like(value)
-        for place in np.ndindex(value.shape):
+        for index in np.ndindex(value.shape):
             found = []
             for step in (1e-6, -1e-6):
                 moved = value.copy()
-                moved[place] += step
+                moved[index] += step
                 variable.assign(moved)
                 found.append(loss())
-            slope[place] = (found[0] - found[1]) / 2e-6
+            slope[index] = (found[0] - found[1]) / 2e-6
         variable.assign(value)
         slopes.append(slope)
     loss()  # back to the statistics and the seeds of the beginning

@@ -46,10 +46,10 @@ def test_stops_lead_from_what_was_trained_to_the_last_epoch(begun: int, stride: 
 def test_a_point_that_has_diverged_ends_at_the_next_record_and_the_other_goes_on() -> None:
     both = recorder(2)
     one, other = both.histories
-    for place in both.under_way():
-        assert not both.record(0, place, standing(math.inf, 0) if place == 0 else standing())
+    for index in both.under_way():
+        assert not both.record(0, index, standing(math.inf, 0) if index == 0 else standing())
     assert list(both.under_way()) == [0, 1]  # a loss that is inf before the first update is seen after it
-    assert [both.record(1, place, standing(0.25, 0) if place == 0 else standing()) for place in (0, 1)] == [True, False]
+    assert [both.record(1, index, standing(0.25, 0) if index == 0 else standing()) for index in (0, 1)] == [True, False]
     assert list(both.under_way()) == [1]
     assert (one.epochs, one.diverged_step, one.last_finite_loss, list(one.snapshots)) == (1, 0, 0.25, [0, 1])
     assert one.metrics == []

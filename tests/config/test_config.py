@@ -30,10 +30,10 @@ def changed(plain: dict[str, Any], **values: Any) -> dict[str, Any]:
     result = copy.deepcopy(plain)
     for path, value in values.items():
         *sections, key = path.split("__")
-        place = result
+        inner = result
         for section in sections:
-            place = place[section]
-        place[key] = value
+            inner = inner[section]
+        inner[key] = value
     return result
 
 
@@ -229,17 +229,17 @@ def keys_refused(message: str) -> list[str]:
     return [line.partition(": ")[0].strip() for line in message.splitlines()[1:-1]]
 
 
-def test_all_wrong_values_are_told_at_once() -> None:
+def test_all_wrong_values_are_reported_together() -> None:
     message = refusal(changed(BASE, seed=-1, model__hidden_size=0, optimizer__learning_rate=-1))
     assert keys_refused(message) == ["seed", "model.hidden_size", "optimizer.learning_rate"]
 
 
-def test_all_values_that_do_not_go_together_are_told_at_once() -> None:
+def test_all_values_that_do_not_go_together_are_reported_together() -> None:
     plain = changed(TABLE, loss="cross_entropy", training__rows=3, model__hidden_size=None, model__dropout=0.5)
     assert keys_refused(refusal(plain)) == ["loss", "loss", "training.rows", "model.dropout"]
 
 
-def test_what_can_be_judged_without_the_sections_that_are_wrong_is_told_with_them() -> None:
+def test_wrong_sections_are_reported_with_the_problems_of_the_others() -> None:
     wrong = changed(TABLE, seed=-1, optimizer__learning_rate=-1)
     message = refusal(changed(wrong, training__rows=3, gradient="finite_difference", model__dropout=0.5))
     assert keys_refused(message) == ["seed", "optimizer.learning_rate", "training.rows", "model.dropout"]
@@ -283,7 +283,7 @@ def test_a_mistake_in_a_rule_is_not_taken_for_a_section_that_is_wrong(monkeypatc
         ("data.inputs", None),
     ],
 )
-def test_an_unknown_key_is_told_with_one_that_exists_where_it_is_said_to_be(path: str, near: str | None) -> None:
+def test_an_unknown_key_is_reported_with_a_similar_one_that_exists(path: str, near: str | None) -> None:
     message = refusal(changed(BASE, **{path.replace(".", "__"): 1}))
     guess = f"; did you mean {near}?" if near else ""
     assert f"  {path}: no such key{guess}\n" in message
@@ -296,20 +296,20 @@ def test_a_key_that_belongs_to_another_choice_is_not_its_own_guess() -> None:
     assert "did you mean optimizer.momentum" not in message
 
 
-def test_an_unknown_key_like_no_other_is_told_without_a_guess() -> None:
+def test_an_unknown_key_like_no_other_is_reported_without_a_guess() -> None:
     message = refusal(changed(BASE, zzzz=1))
     assert "zzzz: no such key" in message
     assert "did you mean" not in message
 
 
 @pytest.mark.parametrize("path", ["seed", "optimizer.learning_rate", "model", "data.files.test_labels.name"])
-def test_a_missing_key_is_told(path: str) -> None:
+def test_a_missing_key_is_reported(path: str) -> None:
     plain = copy.deepcopy(BASE)
     *sections, key = path.split(".")
-    place = plain
+    inner = plain
     for section in sections:
-        place = place[section]
-    del place[key]
+        inner = inner[section]
+    del inner[key]
     assert f"{path}: field required, received nothing" in refusal(plain)
 
 
@@ -350,7 +350,7 @@ def test_values_that_do_not_go_together(overrides: tuple[str, ...], words: tuple
 
 
 @pytest.mark.parametrize("plain", [None, [], "text", 3, {}])
-def test_what_is_no_config_at_all(plain: Any) -> None:
+def test_something_that_is_not_a_config_is_refused(plain: Any) -> None:
     assert "cannot be used" in refusal(plain)
 
 
@@ -438,7 +438,7 @@ def test_how_often_a_run_is_recorded_has_a_limit_and_the_message_names_an_interv
     assert read_config(changed(plain, recording__metrics_every=every)).training.epochs == epochs
 
 
-def test_a_command_that_says_what_it_would_do_or_does_it_again_is_no_default() -> None:
+def test_dry_run_and_force_are_off_by_default() -> None:
     assert (config().dry_run, config().force) == (False, False)
     assert (config("dry_run=true").dry_run, config("force=yes").force) == (True, True)
 

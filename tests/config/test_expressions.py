@@ -97,7 +97,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize(("text", "message"), REFUSED.items(), ids=[text[:20] for text in REFUSED])
-def test_what_is_no_expression_in_x_is_refused(text: str, message: str) -> None:
+def test_a_text_that_is_not_an_expression_in_x_is_refused(text: str, message: str) -> None:
     with pytest.raises(ValueError, match=r".") as error:
         parse(text)
     assert message in str(error.value)

@@ -91,7 +91,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize(("overrides", "message"), REFUSED.values(), ids=REFUSED)
-def test_what_no_map_can_be_of_is_told(overrides: list[str], message: str) -> None:
+def test_what_a_map_cannot_be_combined_with_is_refused(overrides: list[str], message: str) -> None:
     with pytest.raises(LabError) as error:
         map_config(*overrides)
     assert message in str(error.value)

@@ -117,20 +117,20 @@ def test_grey_values_stay_bytes_until_they_are_scaled(tmp_path: Path, folder: Pa
     assert loaded.train_inputs.dtype == np.uint8
     chosen = np.array([[3, 0], [6, 3]])
     by_hand = np.array([[np.float32(int(value)) / np.float32(255) for value in row] for row in grey])[chosen]
-    place = np.full((2, 2, 6), np.nan, dtype)
-    for scaled in (loaded.scaled(grey[chosen]), loaded.scaled(grey[chosen], out=place)):
+    out = np.full((2, 2, 6), np.nan, dtype)
+    for scaled in (loaded.scaled(grey[chosen]), loaded.scaled(grey[chosen], out=out)):
         assert scaled.dtype == dtype
         assert np.array_equal(scaled, by_hand)
-    assert np.array_equal(place, by_hand)
+    assert np.array_equal(out, by_hand)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_floats_are_numbers_already(dtype: str) -> None:
     bits = load(config("experiment=three_bits").data, dtype, Path())
-    place = np.full((4, 3), np.nan, dtype)
+    out = np.full((4, 3), np.nan, dtype)
     assert bits.scaled(bits.train_inputs) is bits.train_inputs
-    assert bits.scaled(bits.train_inputs, out=place) is place
-    assert np.array_equal(place, bits.train_inputs)
+    assert bits.scaled(bits.train_inputs, out=out) is out
+    assert np.array_equal(out, bits.train_inputs)
 
 
 # --- what is not there, or not what was prepared
@@ -218,7 +218,7 @@ def test_a_pickle_is_never_opened(tmp_path: Path, folder: Path, kind: int, descr
 
 
 @pytest.mark.parametrize("content", [b"", b"not an array", b"\x93NUMPY\x01\x00", b"PK\x03\x04"])
-def test_a_file_that_is_no_array_though_it_is_described(tmp_path: Path, folder: Path, content: bytes) -> None:
+def test_a_file_that_is_not_an_array_though_it_is_described(tmp_path: Path, folder: Path, content: bytes) -> None:
     (folder / "train_targets.npy").write_bytes(content)
     describe(folder)
     assert "train_targets.npy" in refusal(tmp_path)
@@ -244,9 +244,9 @@ def test_a_file_that_the_machine_does_not_let_be_read_is_not_said_to_be_damaged(
     tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch, name: str, error: OSError | MemoryError
 ) -> None:
     fail_at(monkeypatch, folder / name, error)
-    with pytest.raises(LabError) as told:
+    with pytest.raises(LabError) as caught:
         load(mnist(), "float32", tmp_path)
-    check_machine_error(told.value, error, folder / name)
+    check_machine_error(caught.value, error, folder / name)
 
 
 # --- the order of rows

@@ -72,12 +72,12 @@ def test_random_starts_end_in_exactly_the_minima_of_the_curve(restarts: Point) -
     said = " ".join(answers([restarts]))
     assert "the 100 random starts end in exactly the 5 minima of the curve, and nowhere else." in said
     assert "it takes 10 for 50%, 21 for 95%, 29 for 99%." in said
-    counts = [int((found.minimum == place).sum()) for place in range(5)]
+    counts = [int((found.minimum == index).sum()) for index in range(5)]
     assert all(f"({count} balls)" in said for count in counts)
     assert headline([restarts]).startswith("converged: 100 of 100 balls settled in all 5 minima of the curve by update")
 
 
-def test_what_is_not_so_is_not_said() -> None:
+def test_nothing_untrue_is_said_of_a_short_run_or_few_balls() -> None:
     said = " ".join(answers([ball_point("experiment=curve_restarts", "training.epochs=2", "balls.random=7")]))
     assert "exactly" not in said
     assert "of the 7 random starts " in said
@@ -85,7 +85,7 @@ def test_what_is_not_so_is_not_said() -> None:
     assert "exactly" not in few
 
 
-def test_a_map_tells_how_many_balls_settle_and_leave_their_valley() -> None:
+def test_a_map_says_how_many_balls_settle_and_leave_their_valley() -> None:
     point = ball_point(*BASINS)
     (sentence,) = answers([point])
     assert sentence.startswith("map: ")
@@ -93,7 +93,7 @@ def test_a_map_tells_how_many_balls_settle_and_leave_their_valley() -> None:
     assert study_metrics([point])["map/minima_found"] == 5
 
 
-def test_a_curve_without_minima_and_a_short_run_can_be_told() -> None:
+def test_a_curve_without_minima_and_a_short_run_have_a_diagnosis() -> None:
     point = ball_point(
         "experiment=curve_divergence", "data.expression=x", "training.epochs=2", "optimizer.learning_rate=1"
     )

@@ -32,7 +32,7 @@ def line() -> Config:
 def written(
     losses: Sequence[float], others: Mapping[str, Sequence[float]] | None = None, steps: Sequence[int] | None = None
 ) -> History:
-    """A history of these losses, at epochs 0, 1, ... unless told otherwise."""
+    """A history of these losses, at epochs 0, 1, ... unless `steps` are given."""
     at = steps or range(len(losses))
     history = History([Metric(step, 0, "train/loss", loss) for step, loss in zip(at, losses, strict=True)])
     history.metrics += [
@@ -101,7 +101,7 @@ def test_two_updates_are_no_trend() -> None:
     assert "reversals" not in found.values
 
 
-def test_too_few_records_are_told() -> None:
+def test_too_few_records_are_reported() -> None:
     found = diagnose(line(), written([60.0, 50.0], steps=[0, 1]))
     assert "after 1 epoch, too few records to see a trend" in found.evidence
 
@@ -145,14 +145,14 @@ def test_a_loss_that_stands_still_is_stalled_only_where_the_gradient_is_nearly_z
     assert diagnose(own, written([20.0] * 8, steep)).verdict == "too slow"
 
 
-def test_a_start_that_overshot_is_told() -> None:
+def test_a_start_that_overshot_is_reported() -> None:
     own = config()
     found = diagnose(own, written([4.9, 0.3, 0.25], steps=[1, 2, 3]))
     assert "the first epoch's 4.9 is above the baseline" in found.evidence
     assert "overshot" not in diagnose(own, written([2.2, 0.3, 0.25], steps=[1, 2, 3])).evidence
 
 
-def test_when_the_loss_was_low_first_is_told() -> None:
+def test_the_first_epoch_with_a_low_loss_is_reported() -> None:
     found = diagnose(config(*LINE), written([60, 30, LOW, 1, LOW], steps=[0, 10, 20, 30, 40]))
     assert found.values["epochs_to_low_loss"] == 20
 
@@ -227,7 +227,7 @@ def test_the_first_low_loss() -> None:
 
 
 def test_reversals_of_recorded_weights() -> None:
-    zigzag = [float(place % 2) for place in range(12)]
+    zigzag = [float(index % 2) for index in range(12)]
     turns_once = [*map(float, range(10)), 8.0, 7.0]
     both = written([1.0] * 12, {"weights/weight": zigzag, "weights/bias": turns_once})
     assert reversals(both) == 1
