@@ -12,6 +12,7 @@ import signal
 import sys
 import traceback
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import hydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -259,20 +260,19 @@ def _keys(config_name: str) -> dict[str, list[str]]:
     """Map every key of the root config and of the groups, by its full name, to the group options that have it."""
     keys: dict[str, list[str]] = {path.name: [] for path in CONF.iterdir() if path.is_dir() and path.name != "hydra"}
 
-    def walk(prefix: str, node: DictConfig, owner: list[str]) -> None:
-        for key in node:
+    def walk(prefix: str, node: dict[Any, Any], owner: list[str]) -> None:
+        for key, inner in node.items():
             # At the top of the root config these two belong to Hydra.
             if prefix or key not in ("defaults", "hydra"):
                 keys.setdefault(f"{prefix}{key!s}", []).extend(owner)
-                # Not node[key]: it would resolve interpolations, and fail for a value that is still missing.
-                inner = node._get_node(key)
-                if isinstance(inner, DictConfig):
+                if isinstance(inner, dict):
                     walk(f"{prefix}{key!s}.", inner, owner)
 
     for file in [CONF / f"{config_name}.yaml", *sorted(CONF.glob("*/*.yaml"))]:
-        loaded = OmegaConf.load(file)
+        # As plain Python, so that a value that is missing or refers to another one is not resolved.
+        loaded = OmegaConf.to_container(OmegaConf.load(file))
         # An experiment sets keys of other groups, and has none of its own.
-        if not isinstance(loaded, DictConfig) or file.parent.name == "experiment":
+        if not isinstance(loaded, dict) or file.parent.name == "experiment":
             continue
         if file.parent == CONF:
             walk("", loaded, [])

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import shutil
-from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -72,15 +71,6 @@ def log_models(client: MlflowClient, experiment_id: str, run_id: str, point: Poi
             params=_params(point, epoch, best),
         )
         _complete(client, run, model, point, epoch)
-
-
-def list_packages() -> None:
-    """Let MLflow list the installed packages, which it otherwise does when it writes its first model (0.5 s)."""
-    # A version of MLflow without this function lists them when it writes the first model.
-    with suppress(ImportError):
-        from mlflow.utils.requirements_utils import warn_dependency_requirement_mismatches
-
-        warn_dependency_requirement_mismatches(["numpy"])
 
 
 def chosen_epochs(point: Point) -> dict[str, int]:

@@ -17,6 +17,7 @@ from pipeline.backends.shared.history import Metric
 from pipeline.config.schema import Config, Tracking, flatten
 from pipeline.points.point import Outcome
 from pipeline.tracking.dataset import Dataset
+from pipeline.tracking.internals import delete_artifacts, hard_delete_model, hard_delete_run
 from pipeline.tracking.pages.views import LEAST_LOSS, LOG_LOSS
 from pipeline.tracking.store import open_store, store_call
 
@@ -135,19 +136,12 @@ class Tracker:
             for run_id in run_ids:
                 self.client.delete_run(run_id)
             return False
-        from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
-
-        # These are the steps of `mlflow gc`, which cannot be used: it also empties the bin of all other experiments.
         for run_id in run_ids:
-            artifacts = get_artifact_repository(self.client.get_run(run_id).info.artifact_uri)
-            artifacts.delete_artifacts()  # type: ignore[no-untyped-call]
-            self.client._tracking_client.store._hard_delete_run(run_id)
+            hard_delete_run(self.client, run_id)
         return True
 
     def _remove_models(self, run_ids: Sequence[str]) -> None:
         """Delete the models of runs, with their artifacts where the store is local."""
-        from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
-
         models = []
         token = None
         while True:
@@ -158,12 +152,10 @@ class Tracker:
                 break
         # Deleted only now, because a deletion would shift the models on the next page.
         for model in models:
-            if not self.local:
+            if self.local:
+                hard_delete_model(self.client, model.model_id, model.artifact_location)
+            else:
                 self.client.delete_logged_model(model.model_id)
-                continue
-            artifacts = get_artifact_repository(model.artifact_location)
-            artifacts.delete_artifacts()  # type: ignore[no-untyped-call]
-            self.client._tracking_client.store._hard_delete_logged_model(model.model_id)
 
     @store_call
     def log_config(self, run_id: str, config: Config, known: Collection[str] = ()) -> None:
@@ -283,11 +275,7 @@ class Tracker:
     @store_call
     def remove_artifacts(self, run_id: str, folder: str) -> None:
         """Delete a folder of a run's artifacts."""
-        from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
-
-        uri = self.client.get_run(run_id).info.artifact_uri
-        artifacts = get_artifact_repository(uri, tracking_uri=self.client.tracking_uri)
-        artifacts.delete_artifacts(folder)  # type: ignore[no-untyped-call]
+        delete_artifacts(self.client, self.client.get_run(run_id).info.artifact_uri, folder)
 
     @store_call
     def end_run(self, run_id: str, status: Status, ended: int | None = None) -> None:

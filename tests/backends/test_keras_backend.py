@@ -278,7 +278,8 @@ def test_a_state_holds_every_variable(case: str, tiny_images: Arrays) -> None:
     point = config(*IMAGES, "backend=keras", *STATES[case], "recording.direction_changes=true")
     network, fresh = (build(point, tiny_images)[0] for _ in range(2))
     if case == "nadam":
-        assert any(variable is network.optimizer._u_product for variable in network.optimizer.variables)
+        product = network.optimizer._u_product  # noqa: SLF001 - Keras' own; it has no other name
+        assert any(variable is product for variable in network.optimizer.variables)
     random = np.random.default_rng(1)
     for variable in all_variables(network):
         variable.assign(random.uniform(1, 9, variable.shape).astype(variable.dtype))

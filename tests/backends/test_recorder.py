@@ -53,7 +53,7 @@ def test_a_point_that_has_diverged_ends_at_the_next_record_and_the_other_goes_on
     assert list(both.under_way()) == [1]
     assert (one.epochs, one.diverged_step, one.last_finite_loss, list(one.snapshots)) == (1, 0, 0.25, [0, 1])
     assert one.metrics == []
-    assert not both.ended
+    assert [both.ended] == [False]
     assert both.record(40, 1, standing(0.125))
     assert (other.epochs, other.diverged_step, other.last_finite_loss) == (40, None, 0.125)
     assert other.series("train/loss")[0].tolist() == [0, 1, 40]

@@ -92,7 +92,7 @@ class DeviceArray(NDArrayOperatorsMixin):
 def _bare(given: Any) -> Any:
     """Arguments for NumPy; an array in memory among them is an error, as CuPy has it."""
     if isinstance(given, DeviceArray):
-        return given._values
+        return given._values  # noqa: SLF001 - of this module
     if isinstance(given, np.ndarray):
         raise TypeError("Unsupported type <class 'numpy.ndarray'>")
     if isinstance(given, tuple | list):
@@ -110,7 +110,7 @@ def _wrapped(found: Any) -> Any:
 def _upload(given: Any, *arguments: Any, **keywords: Any) -> Any:
     """`asarray`: another array's numbers, copied where it is one in memory."""
     if isinstance(given, DeviceArray):
-        return _wrapped(np.asarray(given._values, *arguments, **keywords))
+        return _wrapped(np.asarray(_bare(given), *arguments, **keywords))
     return DeviceArray(np.array(given, *arguments, **keywords))
 
 

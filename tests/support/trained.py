@@ -45,7 +45,8 @@ def _composed(conf: Path, overrides: tuple[str, ...]) -> Config:
     values = [one for one in overrides if one not in groups]
     try:
         composed = deepcopy(_of_groups(conf, groups))
-        ConfigLoaderImpl._apply_overrides_to_config([_parsed(value) for value in values], composed)
+        parsed = [_parsed(value) for value in values]
+        ConfigLoaderImpl._apply_overrides_to_config(parsed, composed)  # noqa: SLF001 - saves composing again
     except (HydraException, OmegaConfBaseException):  # said in Hydra's own words; and what only Hydra can set, as +key
         composed = composed_by_hydra(conf, overrides)
     return read_config(cast(dict[str, Any], OmegaConf.to_container(composed, resolve=True)))

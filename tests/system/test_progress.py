@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import sys
 
@@ -56,7 +57,7 @@ def test_a_message_has_a_line_of_its_own_above_the_bar(
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     shown = progress.TrainingProgress("it", 3)
     shown(1, 0.5)
-    progress.notice("MLflow is away.")
+    logging.getLogger("pipeline.tracking").warning("MLflow is away.")
     shown.close()
     lines = re.split(r"[\r\n]", capsys.readouterr().err)
     assert "MLflow is away." in lines

@@ -30,6 +30,7 @@ from pipeline.data.arrays import Arrays
 from pipeline.points.point import Point, outcome_of
 from pipeline.system.errors import LabError
 from pipeline.tracking import models
+from pipeline.tracking.internals import list_packages
 from pipeline.tracking.models import chosen_epochs, log_models, write_model
 from pipeline.tracking.store import open_store, store_uri
 from pipeline.tracking.tracker import Tracker
@@ -409,7 +410,7 @@ def test_installed_packages_are_listed_before_the_first_model(tmp_path: Path, mo
     for cache in ("_MODULES_TO_PACKAGES", "_PACKAGES_TO_MODULES"):
         monkeypatch.setattr(f"mlflow.utils.requirements_utils.{cache}", None)
     monkeypatch.setattr("importlib_metadata.packages_distributions", list_all)
-    models.list_packages()
+    list_packages()
     assert listed == [1]
     write_model(tmp_path / "model", TABLE, weights_of(TABLE, 3, 1))
     assert listed == [1]

@@ -16,6 +16,7 @@ from pipeline.points.folder import CHECKPOINT, PointFolder
 from pipeline.points.job import Job
 from pipeline.sweep import pacing
 from pipeline.sweep.sweep import Sweep
+from pipeline.sweep.training import StackTraining
 from pipeline.sweep.workers import distribution
 from pipeline.system.errors import DamagedError, LabError
 from pipeline.tracking import transfer
@@ -179,7 +180,9 @@ def test_a_checkpoint_of_another_point_is_ignored(apart: Apart, monkeypatch: pyt
 def test_a_folder_that_arrives_damaged_or_without_a_file_is_reported_and_not_used(apart: Apart) -> None:
     apart.command()
     tracker, client, before = apart.tracker(), MlflowClient(apart.uri), on_disk(apart.head)
-    damaged, cut_short = (Sweep(apart.head, one[0], 1)._training.job(*one) for one in apart.asked())
+    first, second = apart.asked()
+    damaged = StackTraining(apart.head, first[0], {}, str, print).job(*first)
+    cut_short = StackTraining(apart.head, second[0], {}, str, print).job(*second)
     runs = [tracker.runs(job.signature)[0].run_id for job in (damaged, cut_short)]
     (apart.folder / "metrics.csv").write_text("step,timestamp,name,value\n1,1,train/loss,0.5\n")
     client.log_artifact(runs[0], str(apart.folder / "metrics.csv"))

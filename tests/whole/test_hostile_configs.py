@@ -293,7 +293,7 @@ def test_any_other_results_are_a_folder_of_that_name(typed: Typed, place: Path, 
 def test_a_folder_with_other_things_is_not_taken_for_results(
     typed: Typed, place: Path, monkeypatch: pytest.MonkeyPatch, results: str
 ) -> None:
-    real = cli._check_grid
+    real = cli._check_grid  # noqa: SLF001 - the last check before a command begins
     other = place / results / "other"
 
     def put_there(arguments: Sequence[str]) -> None:

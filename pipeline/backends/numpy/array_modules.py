@@ -61,7 +61,7 @@ def array_module(config: Config) -> ModuleType:
     return module
 
 
-def to_host(array: NDArray[Any]) -> NDArray[Any]:
+def to_host(array: Any) -> NDArray[Any]:
     """Return an array in memory: the array itself, or a copy of an array on a GPU once that has been computed."""
     if isinstance(array, np.ndarray):
         return array

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 
 from pipeline.points.sweep_record import SweepRecord
 from pipeline.system.errors import LabError
-from pipeline.tracking.models import list_packages
+from pipeline.tracking.internals import list_packages
 from pipeline.tracking.sync.points import Attempt
 from pipeline.tracking.sync.process import incomplete
 from pipeline.tracking.sync.sweep import Sync
