@@ -53,7 +53,8 @@ class Message:
     def lines(self) -> list[str]:
         """As an entry of a list in Markdown."""
         parts = (("expected", self.expected), ("received", self.received), ("to do", self.fix))
-        return [f"- **{self.happened}**", *(f"  - {name}: {text}" for name, text in parts if text)]
+        happened = self.happened.replace("*", r"\*")  # which would end the bold text
+        return [f"- **{happened}**", *(f"  - {name}: {text}" for name, text in parts if text)]
 
 
 def messages() -> list[Message]:
