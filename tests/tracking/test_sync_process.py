@@ -198,7 +198,7 @@ def test_a_command_that_begins_nothing_leaves_no_process(
     process = launch(rates("0.1")[0][0])
     assert process is not None
     processes.append(process)
-    with pytest.raises(LabError, match="not there yet"):
+    with pytest.raises(LabError, match="not prepared yet"):
         Sweep(tmp_path, rates("0.1", common=["experiment=mnist"])[0][0], 1, process)
     end(process)
     assert process.returncode == -signal.SIGKILL

@@ -177,7 +177,7 @@ REFUSED = {
     "a group that is not there": (("model=nope",), "There is no model=nope"),
     "a group that leads elsewhere": (("experiment=../../x",), "experiment"),
     "a launcher that is a number": ((*MANY, "hydra.launcher=3"), "cannot be understood"),
-    "a job whose name is a path": (("hydra.job.name='a/b'",), "cannot be understood"),
+    "a job whose name is a path": (("hydra.job.name='a/b'", "hydra/job_logging=default"), "cannot be understood"),
     "a table without numbers": (("data.inputs=[[]]", "data.targets=[[]]"), "rows without numbers"),
     "a number that float64 has not": (("data.inputs=[[1e400]]", "data.targets=[[1]]"), "finite"),
     "more digits than Python reads": (("seed=" + "9" * 5000,), "digits"),

@@ -79,20 +79,20 @@ COVERED = {
                          "test_a_pickle_is_never_opened", "test_an_archive_in_the_place_of_an_array"],
     },
     "downloads": {
-        "test_fetch.py": ["test_wrong_npz_answers", "test_an_answer_that_breaks_off", "test_wrong_gzip_answers",
+        "test_fetch.py": ["test_wrong_npz_answers", "test_a_download_that_is_cut_short", "test_wrong_gzip_answers",
                           "test_oversize_answers", "test_nothing_is_unpickled", "test_wrong_packages",
                           "test_other_members_are_neither_extracted_nor_followed",
-                          "test_a_member_that_is_no_regular_file",
+                          "test_a_member_that_is_not_a_regular_file",
                           "test_a_package_is_not_unpacked_before_its_checksum"],
     },
     "data.local_dir": {"test_fetch.py": ["test_a_wrong_local_file_is_refused"]},
     "SHA256SUMS, *.npz": {
         "test_files.py": ["test_any_flipped_bit_is_refused", "test_a_list_that_is_empty_or_cut_short_is_refused",
                           "test_a_name_outside_the_folder_is_refused_though_its_checksum_holds"],
-        "test_formats.py": ["test_what_can_unfold_is_refused_unread", "test_objects_are_refused",
+        "test_formats.py": ["test_a_compressed_archive_is_refused_unread", "test_objects_are_refused",
                             "test_arrays_cut_anywhere_are_refused"],
     },
-    "mlruns/mlflow.db": {"test_store.py": ["test_a_store_that_is_no_database", "test_a_store_of_another_version"]},
+    "mlruns/mlflow.db": {"test_store.py": ["test_a_store_that_is_not_a_database", "test_a_store_of_another_version"]},
 }  # fmt: skip
 TESTS = PROJECT / "tests"
 
