@@ -1,4 +1,4 @@
-"""Stage 4: read all results and write the report.
+"""Stage 4: generate the report from all results.
 
 `python -m pipeline.compare [results=DIR] [published=DIR] [reports=DIR]`
 """
@@ -27,7 +27,7 @@ from pipeline.report.published.page import verdict_table
 from pipeline.report.published.reproduction import Cell, Results, cells, read_spreads
 from pipeline.report.published.statements import Statement, read_recorded, statements
 from pipeline.report.study_page import Commands, study_page
-from pipeline.studies.grids import Backends, cell_metric, recorded
+from pipeline.studies.grids import PointsByBackend, cell_metric, recorded
 from pipeline.studies.kinds import study_figure, study_kind
 from pipeline.studies.networks import best_point
 from pipeline.studies.questions import PAGES
@@ -37,7 +37,7 @@ from pipeline.system.files import explained, readable, write_file, written_whole
 from pipeline.system.project import PROJECT
 from pipeline.system.wording import aligned
 
-# The knobs in points.csv, by their names in the config.
+# Config keys that are columns of points.csv.
 CONFIG_COLUMNS = (
     "seed",
     "dtype",
@@ -49,7 +49,7 @@ CONFIG_COLUMNS = (
     "training.epochs",
     "training.batch_size",
 )
-# The columns of reproduction.csv. A printed number has no `seen`; a statement has only a few of the others.
+# The columns of reproduction.csv. Published numbers have no `seen`, and statements only a few of the other columns.
 REPRODUCTION_COLUMNS = (
     "study",
     "backend",
@@ -67,13 +67,13 @@ REPRODUCTION_COLUMNS = (
     "verdict",
     "seen",
 )
-# The metrics that `dvc plots show` draws over the epochs.
+# Metrics that `dvc plots show` plots over the epochs.
 CURVES = ("train/loss", "train/mean_absolute_error", "train/accuracy", "test/loss", "test/accuracy", "weights/weight")
 Rows = list[dict[str, Any]]
 
 
 def points_rows(results: Results) -> Rows:
-    """Return one row for each point: its name, its knobs, its outcome, and its best and final metrics."""
+    """Return one row for each point: its path, settings and outcome, and its best and final metrics."""
     return [
         {"study": study, "backend": backend, "name": point.name} | _point_columns(point)
         for study in ordered(results)
@@ -83,10 +83,10 @@ def points_rows(results: Results) -> Rows:
 
 
 def _point_columns(point: Point) -> dict[str, Any]:
-    knobs = dict(flatten(point.config))
-    columns: dict[str, Any] = {name: knobs[name] for name in CONFIG_COLUMNS}
+    settings = dict(flatten(point.config))
+    columns: dict[str, Any] = {name: settings[name] for name in CONFIG_COLUMNS}
     if point.config.grid is not None:
-        # A map has many values of these knobs; the one in the config is not used.
+        # A map has many values for these keys; the one in the config is not used.
         columns |= {axis.knob: None for axis in point.config.grid.axes}
     outcome = point.outcome
     diagnosis = point.diagnosis
@@ -101,18 +101,18 @@ def _point_columns(point: Point) -> dict[str, Any]:
         "points_in_stack": outcome.points_in_stack,
     }
     columns |= {f"diagnosis/{name}": value for name, value in diagnosis.values.items()}
-    # Sorted, as points record their metrics in different orders.
+    # Sorted, because points record their metrics in different orders.
     columns |= {f"best/{name}": value for name, value in sorted(outcome.best.items())}
     columns |= {f"final/{name}": value for name, value in sorted(outcome.final.items())}
     return columns
 
 
 def reproduction_rows(found: Sequence[Cell], said: Sequence[Statement]) -> Rows:
-    """Return printed numbers and statements as rows with common columns: see `REPRODUCTION_COLUMNS`."""
+    """Return published numbers and statements as rows with common columns: see `REPRODUCTION_COLUMNS`."""
     rows: Rows = []
     for cell in found:
         row = cell._asdict() | {"verdict": cell.verdict}
-        # In tables, a knob has the name that it has in the config.
+        # In tables, settings have the same names as in the config.
         row["model.hidden_size"] = row.pop("hidden_size")
         row["optimizer.learning_rate"] = row.pop("learning_rate")
         rows.append(row)
@@ -131,7 +131,7 @@ def reproduction_rows(found: Sequence[Cell], said: Sequence[Statement]) -> Rows:
 
 
 def study_metrics(points: Sequence[Point]) -> dict[str, Any]:
-    """Return what `dvc metrics show` reads: the best point, the numbers of the study's kind, the training time.
+    """Return the values for `dvc metrics show`: best values, kind-specific counts and training time.
 
     Args:
         points: the points of a study on one backend.
@@ -150,13 +150,13 @@ def study_metrics(points: Sequence[Point]) -> dict[str, Any]:
     return numbers | counted | {"seconds": seconds}
 
 
-def curve_rows(backends: Backends) -> Rows:
-    """Return the curves of a study: one row for each point and epoch, with the knobs under their config names."""
+def curve_rows(backends: PointsByBackend) -> Rows:
+    """Return the curves of a study: one row for each point and epoch, with the settings under their config names."""
     points = [point for members in backends.values() for point in members]
     names = [name for name in CURVES if recorded(points, name)]
     rows = []
     for point in points:
-        knobs = {
+        settings = {
             "backend": point.config.backend.name,
             "point": point.name,
             "optimizer.learning_rate": point.learning_rate,
@@ -166,30 +166,30 @@ def curve_rows(backends: Backends) -> Rows:
         for metric in point.history.metrics:
             if metric.name in names:
                 by_epoch.setdefault(metric.step, {})[metric.name] = metric.value
-        rows += [knobs | {"epoch": epoch} | {n: by_epoch[epoch].get(n) for n in names} for epoch in sorted(by_epoch)]
+        rows += [settings | {"epoch": epoch} | {n: by_epoch[epoch].get(n) for n in names} for epoch in sorted(by_epoch)]
     return rows
 
 
 def write_report(results: Results, published: Path, reports: Path, commands: Commands | None = None) -> list[Cell]:
     """Write the overview (README.md), a page and a picture for each study, and the tables.
 
-    The folder of the pages is replaced as a whole, so that no page of a deleted study is left.
+    The folder of pages is replaced completely, so that no page is left for a deleted study.
 
     Args:
         results: trained points by study and backend.
-        published: the folder of the printed numbers.
+        published: the folder with the published numbers.
         reports: the folder to write to; its `recorded` and `rounding.csv` are read.
-        commands: the command lines that trained the points, by study and backend.
+        commands: the commands that trained the points, by study and backend.
 
     Returns:
-        The printed numbers beside those computed here, for a summary.
+        The published numbers with the reproduced ones, for a summary.
 
     Raises:
-        LabError: the published numbers or a recorded run cannot be read, or the folder cannot be written.
+        LabError: the published numbers or a stored run cannot be read, or the folder cannot be written.
     """
     with explained(reports):
         reports.mkdir(parents=True, exist_ok=True)
-    # Everything is read and judged first, so that an unreadable file leaves the old report as it is.
+    # All inputs are read before anything is written, so that an unreadable file leaves the old report intact.
     runs = {file.stem: read_recorded(file) for file in sorted((reports / "recorded").glob("*.csv"))}
     long_mnist = next((run for stem, run in runs.items() if stem.startswith("mnist")), None)
     found = cells(results, published, read_spreads(reports / "rounding.csv"))
@@ -197,7 +197,7 @@ def write_report(results: Results, published: Path, reports: Path, commands: Com
     notes = {stem: _note(reports / "recorded" / f"{stem}.md") for stem in runs}
     with explained(reports):
         rows = points_rows(results)
-        # Points have different metrics; a table has the columns of all of them, in the order of their first row.
+        # Points have different metrics; the table has all of them as columns, in the order of first appearance.
         columns = list(dict.fromkeys(key for row in rows for key in row))
         write_file(reports / "points.csv", partial(_write_table, rows=rows, columns=columns))
         numbers = reproduction_rows(found, said)
@@ -217,7 +217,7 @@ def write_report(results: Results, published: Path, reports: Path, commands: Com
 
 
 def _write_dvc_files(results: Results, reports: Path) -> None:
-    """Write the curves and the metrics that `dvc plots show` and `dvc metrics show` read."""
+    """Write the files that `dvc plots show` and `dvc metrics show` read."""
     (reports / "curves").mkdir(exist_ok=True)
     (reports / "metrics").mkdir(exist_ok=True)
     for study, backends in results.items():
@@ -232,9 +232,9 @@ def _write_dvc_files(results: Results, reports: Path) -> None:
 
 
 def _note(file: Path) -> str:
-    """Read the note on a recorded run, which the report quotes."""
+    """Read the note on a stored run, which the report quotes."""
     if not file.exists():
-        return "There is no note on how it was run."
+        return "There are no notes on how this was run."
     with readable(str(file), expected="text in UTF-8", fix="restore the file from git, or delete it"):
         return file.read_text(encoding="utf-8")
 
@@ -251,7 +251,7 @@ def _write_table(file: Path, rows: Sequence[Mapping[str, Any]], columns: Sequenc
 
 
 def compare(config: DictConfig) -> None:
-    """Read the results, write the report, and print a summary and the path of the report."""
+    """Generate the report, and print a summary and its location."""
     results, published, reports = (read_folder(config, key, PROJECT) for key in ("results", "published", "reports"))
     trained = read_results(results)
     warn_about_missing(PROJECT, results)

@@ -1,10 +1,10 @@
-"""How much rounding decides: the numbers that do not agree, trained again from minimally different weights.
+"""Measure the effect of rounding on the published numbers that do not match.
 
 `python -m pipeline.rounding [results=DIR] [published=DIR] [reports=DIR] [networks=64] [seed=0]`
 
-Two correct programs may add the same numbers in a different order, and then differ in the last bit. To measure what
-becomes of such a difference in a printed number, its point is trained again many times, as one stack, with each initial
-weight moved up or down by one unit in the last place.
+Two correct programs may sum in a different order and then differ in the last bit. To measure how much that changes a
+published number, its point is retrained many times, as one stack, with each initial weight perturbed by one unit in the
+last place: the smallest possible amount, up or down.
 """
 
 from __future__ import annotations
@@ -34,19 +34,19 @@ from pipeline.system.project import PROJECT
 from pipeline.system.terminal import TrainingProgress
 from pipeline.system.wording import aligned
 
-# More networks do not widen the range much, and the memory of the stack grows with them.
+# More networks hardly widen the range, but the memory of the stack grows with their number.
 MOST_NETWORKS = 1000
 
 
 class Spread(NamedTuple):
-    """What rounding makes of one printed number. A row of rounding.csv.
+    """A row of rounding.csv: the effect of rounding on one published number.
 
     Attributes:
-        study, quantity, hidden_size, learning_rate, place: which number it is, as in `Key`.
-        networks: how many networks trained far enough to have it, including the one from unmoved weights.
-        smallest, largest, median: of the numbers of these networks.
+        study, quantity, hidden_size, learning_rate, place: identify the number, as in `Key`.
+        networks: number of networks that trained far enough to have a value, including the unperturbed one.
+        smallest, largest, median: of their values.
         relative_spread: (largest - smallest) / |median|.
-        control: the number from unmoved weights, which is that of the trained point; None if it did not get that far.
+        control: the value from unperturbed weights, which is the trained point's own; None if it did not get that far.
     """
 
     study: str
@@ -62,33 +62,33 @@ class Spread(NamedTuple):
     control: float | None
 
 
-def moved(weights: Weights, generator: np.random.Generator) -> Weights:
-    """Move each number by one unit in the last place of its dtype, up or down at random.
+def perturbed(weights: Weights, generator: np.random.Generator) -> Weights:
+    """Perturb each number by one unit in the last place of its dtype, up or down at random.
 
     Args:
         weights: arrays by name; they are not changed.
-        generator: draws a direction for each number, in the order of the arrays.
+        generator: source of the directions, drawn for each number in the order of the arrays.
     """
     return {
-        # The limits have the dtype of the weights: with those of float64, the next float64 would be computed.
+        # The limits must have the dtype of the weights: float64 limits would give the next float64 instead.
         name: np.nextafter(array, np.where(generator.random(array.shape) < 0.5, -np.inf, np.inf).astype(array.dtype))
         for name, array in weights.items()
     }
 
 
-def train_moved(point: Point, networks: int, seed: int, project: Path) -> list[Point]:
-    """Train a point again on NumPy, as one stack: once from its own initial weights, then from moved ones.
+def train_perturbed(point: Point, networks: int, seed: int, project: Path) -> list[Point]:
+    """Retrain a point on NumPy, as one stack: first from its own initial weights, then from perturbed weights.
 
     Args:
         point: the point.
-        networks: how many networks begin from moved weights.
-        seed: the seed of the directions in which weights are moved.
+        networks: number of networks with perturbed weights.
+        seed: seed for the perturbation directions.
         project: folder that holds data/prepared.
 
     Returns:
-        networks + 1 points, beginning with the one from unmoved weights.
+        networks + 1 points; the first has the unperturbed weights.
     """
-    # Imported here, so that `--help` and a missing folder are answered without loading what trains.
+    # Imported here, so that `--help` and missing folders are handled without loading the training code.
     from pipeline.backends.numpy.training import train
     from pipeline.data.arrays import load
 
@@ -96,7 +96,7 @@ def train_moved(point: Point, networks: int, seed: int, project: Path) -> list[P
     generator = np.random.default_rng(seed)
     arrays = load(config.data, config.dtype, project).first(config.training.rows)
     own = draw(config.model, arrays.features, arrays.outputs, config.seed, config.dtype)
-    initial = [own, *(moved(own, generator) for _ in range(networks))]
+    initial = [own, *(perturbed(own, generator) for _ in range(networks))]
     histories = [History() for _ in initial]
     progress = TrainingProgress(f"{config.study} {point.name}, {len(initial)} networks", config.training.epochs)
     try:
@@ -107,20 +107,20 @@ def train_moved(point: Point, networks: int, seed: int, project: Path) -> list[P
 
 
 def measure(results: Results, published: Path, networks: int, seed: int, project: Path) -> list[Spread]:
-    """Measure the spread of every printed number that does not agree on at least one backend.
+    """Measure the spread of every published number that does not match on at least one backend.
 
     Args:
-        results: trained points; a number whose point NumPy did not train is left out.
-        published: the folder of the printed numbers.
-        networks: how many networks begin from moved weights.
-        seed: the seed of the directions in which weights are moved.
+        results: trained points; numbers whose point was not trained on NumPy are skipped.
+        published: the folder with the published numbers.
+        networks: number of networks with perturbed weights.
+        seed: seed for the perturbation directions.
         project: folder that holds data/prepared.
 
     Raises:
-        LabError: the printed numbers cannot be read.
+        LabError: the published numbers cannot be read.
     """
     off = dict.fromkeys(cell.key for cell in cells(results, published) if cell.value is not None and not cell.agrees)
-    # A point has many printed numbers, for instance the errors after 10,000 and 20,000 iterations: it is trained once.
+    # Grouped by point: one training gives all its numbers, such as the errors after 10,000 and 20,000 iterations.
     by_point: dict[tuple[str, int | None, float], list[Key]] = {}
     for key in off:
         by_point.setdefault((key.study, key.hidden_size, key.learning_rate), []).append(key)
@@ -129,24 +129,24 @@ def measure(results: Results, published: Path, networks: int, seed: int, project
         point = find_point(results, study, "numpy", rate, size)
         if point is None:
             continue
-        found = [numbers(study, one, published) for one in train_moved(point, networks, seed, project)]
+        found = [numbers(study, one, published) for one in train_perturbed(point, networks, seed, project)]
         reached = [key for key in keys if any(key in each for each in found)]
         spreads += [spread(key, [each.get(key) for each in found]) for key in reached]
     return spreads
 
 
 def numbers(study: str, point: Point, published: Path) -> dict[Key, float]:
-    """Return those numbers of a NumPy point that the texts print."""
+    """Return the values of the published numbers that a NumPy point has."""
     found = cells({study: {"numpy": [point]}}, published)
     return {cell.key: cell.value for cell in found if cell.value is not None}
 
 
 def spread(key: Key, values: Sequence[float | None]) -> Spread:
-    """Sum up the values of one printed number.
+    """Summarize the values of one published number.
 
     Args:
-        key: which number.
-        values: one for each network, beginning with the control; None for a network that did not train far enough.
+        key: the number.
+        values: one value for each network, with the control's first; None for networks that did not train far enough.
     """
     reached = [value for value in values if value is not None]
     smallest = min(reached)
@@ -163,7 +163,7 @@ def spread(key: Key, values: Sequence[float | None]) -> Spread:
 
 
 def rounding(config: DictConfig) -> None:
-    """Read the results, measure the spreads, write rounding.csv, and print its main columns."""
+    """Measure the spreads of all published numbers that do not match, write rounding.csv, and print a summary."""
     results, published, reports = (read_folder(config, key, PROJECT) for key in ("results", "published", "reports"))
     networks = _whole(config, "networks", 1, MOST_NETWORKS)
     seed = _whole(config, "seed", 0, 2**32 - 1)
@@ -171,19 +171,19 @@ def rounding(config: DictConfig) -> None:
     file = reports / "rounding.csv"
     with explained(file):
         reports.mkdir(parents=True, exist_ok=True)
-        write_file(file, lambda beside: _write(beside, spreads))
+        write_file(file, lambda temporary: _write(temporary, spreads))
     print(_shown(spreads))
 
 
 def _whole(config: Mapping[str, object], key: str, least: int, most: int) -> int:
     value = config[key]
-    # `bool` is a kind of `int`: networks=true would train one network.
+    # `bool` is a subclass of `int`: networks=true would train one network.
     if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
         raise LabError(
-            f"{key} is not usable.",
+            f"Invalid {key}.",
             expected=f"a whole number from {least} to {most}",
             received=repr(value),
-            fix=f"leave {key} out, or set it to such a number",
+            fix=f"omit {key}, or set it to such a number",
         )
     return value
 
@@ -195,8 +195,8 @@ def _write(file: Path, spreads: Sequence[Spread]) -> None:
 
 def _shown(spreads: Sequence[Spread]) -> str:
     if not spreads:
-        return "every printed number that was computed agrees on every printed digit: there is nothing to measure"
-    rows = [["study", "quantity", "hidden size", "rate", "where", "smallest", "largest", "spread"]]
+        return "all published numbers that were computed match to every printed digit; nothing to measure"
+    rows = [["study", "quantity", "hidden size", "rate", "place", "smallest", "largest", "spread"]]
     for one in spreads:
         size = str(one.hidden_size or "")
         rate = f"{one.learning_rate:g}"

@@ -1,7 +1,7 @@
-"""Print the learning rates that verify the suggestion of a learning-rate range test.
+"""Print learning rates for checking the suggestion of a range test.
 
-`python -m pipeline.suggest [results=DIR] [factors=[0.1,1,10]]` prints them as a grid for `optimizer.learning_rate`,
-separated by commas.
+`python -m pipeline.suggest [results=DIR] [factors=[0.1,1,10]]` prints the suggested rate times each factor,
+separated by commas, as a grid for `optimizer.learning_rate`.
 """
 
 from __future__ import annotations
@@ -23,42 +23,42 @@ from pipeline.system.project import PROJECT
 
 
 def suggested_rates(results: Path, factors: Sequence[float]) -> list[float]:
-    """Return the rate that a range test suggests, times each factor, to two digits.
+    """Return the rate suggested by a range test times each factor, to two digits.
 
     Args:
-        results: a results folder, whose first point is the range test.
-        factors: what to multiply the suggested rate by.
+        results: a results folder; its first point is the range test.
+        factors: the multiples of the suggested rate.
 
     Raises:
-        LabError: there is no point, it is not a range test, or its loss never fell.
+        LabError: there is no point, the point is not a range test, or its loss never fell.
     """
     again = f"python -m pipeline.train experiment=lr_range_test results={results}"
     points: list[Point] = []
-    # A missing folder is not damage: `read_study` would advise to delete it.
+    # A missing folder is not damaged, but `read_study` would advise deleting it.
     if (results / "sweep.json").exists():
         points = read_study(results)
     if not points:
         raise LabError(
             f"There are no results in {results}.",
-            expected="the folder of a range test, as training writes it",
+            expected="the results folder of a range test",
             fix=again,
         )
     found = range_test(points[0].history)
     if found is None:
         raise LabError(
             f"`{points[0].name}` is not a range test.",
-            expected="a table of the loss of every update: recording.update_losses=true",
+            expected="the loss of every update, recorded with recording.update_losses=true",
             received="none",
             fix=again,
         )
     if found.suggested_rate is None:
         raise LabError(
             "The range test suggests no rate.",
-            expected="a loss that falls at some of the rates",
-            received=f"a loss that is lowest at the start, over rates {found.rates[0]:g} to {found.rates[-1]:g}",
-            fix="begin with a lower rate (optimizer.learning_rate) or train longer (training.epochs)",
+            expected="a loss that falls at some rate",
+            received=f"a loss that is lowest at the first rate, in the range {found.rates[0]:g} to {found.rates[-1]:g}",
+            fix="start at a lower rate (optimizer.learning_rate) or train longer (training.epochs)",
         )
-    # A range test is not exact to more than two digits, and short numbers make short names of points.
+    # A range test is accurate to two digits at most, and short numbers keep the names of points short.
     return [float(f"{found.suggested_rate * factor:.2g}") for factor in factors]
 
 
@@ -68,7 +68,7 @@ def suggest(config: DictConfig) -> None:
     usable = isinstance(factors, ListConfig) and len(factors) > 0 and all(map(_positive, factors))
     if not usable:
         raise LabError(
-            "factors cannot be used.",
+            "Invalid factors.",
             expected="a list of numbers above 0",
             received=repr(factors),
             fix="factors=[0.1,1,10]",
@@ -78,7 +78,7 @@ def suggest(config: DictConfig) -> None:
 
 
 def _positive(number: object) -> bool:
-    # `bool` is a kind of `int`.
+    # `bool` is a subclass of `int`.
     return isinstance(number, int | float) and not isinstance(number, bool) and number > 0 and math.isfinite(number)
 
 

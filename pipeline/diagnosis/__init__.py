@@ -1,1 +1,1 @@
-"""How training went: judged from a point's config and history alone."""
+"""Diagnose a run from its config and history only."""

@@ -1,4 +1,4 @@
-"""How balls on a curve ended, and the verdict on it: settled, in a local minimum, stuck, swinging, diverged."""
+"""Diagnose balls on a curve: settled, trapped in a local minimum, stuck, oscillating or diverged."""
 
 from __future__ import annotations
 
@@ -21,33 +21,33 @@ from pipeline.config.schema import Config
 from pipeline.diagnosis.verdicts import Diagnosis, Verdict
 
 Floats = NDArray[np.float64]
-# Verdict and cause of a point, by the outcome of most of its balls. If no ball has found the lowest minimum, settled
-# balls have stalled in a local one.
+# Verdict and cause of a point, by the most frequent outcome of its balls. Balls that settled but all missed the lowest
+# minimum count as stalled in a local one.
 VERDICTS: dict[str, tuple[Verdict, str]] = {
     "settled": ("converged", ""),
     "moving": ("too slow", "still moving"),
-    "stuck": ("too slow", "stuck on a slope"),
-    "swinging": ("oscillating", "to and fro"),
+    "stuck": ("too slow", "slope too shallow"),
+    "swinging": ("oscillating", "back and forth"),
     "diverged": ("diverged", ""),
 }
-# What balls of an outcome are, in a sentence. The two outcomes that are missing have sentences of their own.
+# The words for an outcome in the evidence. Settled and diverged balls have sentences of their own.
 STATES = {
     "moving": "still moving",
-    "stuck": "stuck on a slope too small for the rate",
-    "swinging": "swinging to and fro",
+    "stuck": "stuck on a slope too shallow for the rate",
+    "swinging": "oscillating back and forth",
 }
 
 
 @dataclass(frozen=True)
 class Ending:
-    """How the balls of a point ended.
+    """The final state of a point's balls.
 
     Attributes:
-        curve: the curve that they rolled on.
+        curve: the curve that they roll on.
         start, end: (balls,) positions.
         outcome: (balls,) indices into `rolling.OUTCOMES`.
-        minimum: (balls,) index of the minimum in which each rests, from the left; -1 if it rests in none.
-        updates: (balls,) number of updates until it settled or diverged; all updates if it did neither.
+        minimum: (balls,) index, from the left, of the minimum in which each ball settled; -1 if it did not settle.
+        updates: (balls,) number of updates until the ball settled or diverged; otherwise the total number.
     """
 
     curve: Curve
@@ -61,22 +61,22 @@ class Ending:
     def counts(self) -> dict[str, int]:
         """Number of balls by outcome, the most frequent outcome first."""
         names = Counter(OUTCOMES[index] for index in self.outcome.tolist())
-        # The sort is stable: of two outcomes that are equally frequent, that of the first ball comes first.
+        # The sort is stable: if two outcomes are equally frequent, the outcome of the earlier ball comes first.
         return dict(sorted(names.items(), key=lambda item: -item[1]))
 
     @property
     def found(self) -> NDArray[np.intp]:
-        """The minima in which a ball rests, ascending."""
+        """Indices of the minima in which at least one ball settled, ascending."""
         return np.unique(self.minimum[self.minimum >= 0])
 
     @property
     def crossed(self) -> int:
-        """Number of balls that settled in another valley than the one they started in."""
+        """Number of balls that settled in a different valley from the one they started in."""
         return int(((self.minimum >= 0) & (self.minimum != self.curve.valley(self.start))).sum())
 
 
 def ending(config: Config, history: History) -> Ending:
-    """Read how the balls of a trained point ended."""
+    """Read the final state of a trained point's balls."""
     rows = history.tables.get("balls", [])
     columns: dict[str, Any] = {
         name: np.array([row[name] for row in rows], dtype)
@@ -88,7 +88,7 @@ def ending(config: Config, history: History) -> Ending:
 
 
 def diagnose_balls(config: Config, history: History) -> Diagnosis:
-    """Return how the balls of a point ended; the verdict is that of most of them."""
+    """Diagnose a point with balls; the most frequent outcome decides the verdict."""
     found = ending(config, history)
     balls = len(found.start)
     counts = found.counts
@@ -108,7 +108,7 @@ def diagnose_balls(config: Config, history: History) -> Diagnosis:
 
 
 def diagnose_basins(config: Config, history: History) -> Diagnosis:
-    """Return in how many minima the balls of a map settle, and how many leave the valley of their start.
+    """Report the number of minima in which the balls of a map settle, and the share that leave their starting valley.
 
     Raises:
         ValueError: the config has no grid.
@@ -117,7 +117,7 @@ def diagnose_basins(config: Config, history: History) -> Diagnosis:
 
 
 def _one_ball(found: Ending) -> Iterator[str]:
-    """Describe the ending of a single ball."""
+    """Describe the final state of a single ball."""
     curve = found.curve
     position = curve.label(found.end[0])
     last = int(found.updates[0])
@@ -132,7 +132,7 @@ def _one_ball(found: Ending) -> Iterator[str]:
 
 
 def _one_minimum(found: Ending) -> Iterator[str]:
-    """Describe the minimum in which a single ball has settled, if there are others."""
+    """Compare the minimum in which a single ball settled with the lowest one; nothing if the curve has only one."""
     curve = found.curve
     if len(curve.minima) < 2:
         return
@@ -141,11 +141,11 @@ def _one_minimum(found: Ending) -> Iterator[str]:
     else:
         yield f"a local minimum; the lowest is at x = {curve.label(curve.minima[curve.deepest])}"
     if found.crossed:
-        yield "it left the valley of the start"
+        yield "it left its starting valley"
 
 
 def _several_balls(found: Ending) -> Iterator[str]:
-    """Describe the endings of several balls, by outcome."""
+    """Describe the final states of several balls, by outcome."""
     balls = len(found.start)
     curve = found.curve
     for outcome, count in found.counts.items():
@@ -163,11 +163,11 @@ def _several_balls(found: Ending) -> Iterator[str]:
         lowest = int((found.minimum == curve.deepest).sum())
         yield f"{lowest} of them in the lowest minimum, x = {curve.label(curve.minima[curve.deepest])}"
         if found.crossed:
-            yield f"{found.crossed} of {balls} balls left the valley of the start"
+            yield f"{found.crossed} of {balls} balls left their starting valley"
 
 
 def _minima(found: Ending) -> str:
-    """Say in which minima balls have settled."""
+    """Name the minimum in which the balls settled, or the number of minima if there are several."""
     if len(found.found) == 1:
         settled = found.outcome == SETTLED
         return f"at x = {found.curve.label(found.end[settled][0])}"
@@ -177,12 +177,13 @@ def _minima(found: Ending) -> str:
 
 
 def _basins(config: Config, axes: GridAxes, history: History) -> str:
+    """Describe where the balls of a map end."""
     values = basin_metrics(history.map_arrays)
     curve = curve_of(curve_data(config))
     if "map/converged_share" not in values:
         return "no ball has reached the end of its run"
     arrays = history.map_arrays
-    # One of the axes has the starts. The arrays of a map are (y, x), so starts on y are a column.
+    # One of the axes holds the starting positions. The arrays of a map are (y, x), so starts on y are a column.
     starts = arrays["x"]
     if axes.y.knob == "balls.start":
         starts = arrays["y"][:, None]
@@ -191,5 +192,5 @@ def _basins(config: Config, axes: GridAxes, history: History) -> str:
         f"{values['map/converged_share']:.1%} of {values['map/points']:,.0f} balls settle, in "
         f"{values['map/minima_found']:.0f} of the {len(curve.minima)} minima; "
         f"{values['map/diverged_share']:.1%} diverge; "
-        f"{crossed:.1%} settle in another valley than the one they started in"
+        f"{crossed:.1%} settle in a different valley from the one they started in"
     )

@@ -1,6 +1,6 @@
-"""Why a run ended where it did: converged, too slow, oscillating, stalled or diverged, each with its evidence.
+"""Diagnose a run: converged, too slow, oscillating, stalled or diverged, with the evidence for the verdict.
 
-Everything is computed from a point's config and history; the thresholds are defined here, each with its reason.
+Everything is computed from a point's config and history. The thresholds are defined here, each with its rationale.
 """
 
 from __future__ import annotations
@@ -26,30 +26,30 @@ from pipeline.system.wording import roughly
 
 Floats = NDArray[np.floating]
 
-# A loss of this share of the baseline is low: the network explains 98% of what a constant cannot.
+# A loss at or below this share of the baseline is low: the network explains 98% of what a constant cannot.
 GOAL = 0.02
-# Over the second half of the records, a loss that changes by a smaller share stands still.
+# A loss that changes by at most this share over the second half of the records no longer moves.
 TREND = 0.01
-# A loss that has grown to this many times its first value and the baseline, and still grows, has diverged although it
-# is finite.
+# A loss that exceeds this multiple of both its first value and the baseline, and is still growing, counts as diverged
+# although it is finite.
 GROWN = 10
-# From this roughness on, a loss swings instead of falling; at 0.5 it would go up as much as down.
+# A loss with at least this roughness oscillates instead of falling; at 0.5 it moves up as much as down.
 ROUGH = 0.25
-# From this share of updates in which a weight changes direction, the weight swings.
+# A weight that changes direction in at least this share of its updates oscillates.
 REVERSALS = 0.5
-# Below this d(log loss) / d(log weights) the gradient is nearly zero: weights 1% larger change the loss by 0.001%.
+# Up to this d(log loss) / d(log weights) the gradient is nearly zero: weights 1% larger change the loss by 0.001%.
 FLAT = 1e-3
-# An extrapolation to more than this many times the trained epochs is not worth a figure.
+# Extrapolations are reported as numbers only up to this multiple of the trained epochs.
 FORESEEABLE = 100
 
 
 @dataclass(frozen=True)
 class Run:
-    """The losses of a network that has not diverged to inf or NaN.
+    """A run whose losses are all finite.
 
     Attributes:
         config: config of the point.
-        history: its history.
+        history: history of the point.
         steps: (records,) the recorded epochs.
         losses: (records,) the training losses at these epochs.
         baseline: the loss of the best constant answer.
@@ -83,13 +83,13 @@ class Run:
         return 0.0
 
     @property
-    def where(self) -> str:
-        """The last loss beside the baseline, for instance `loss 20, 34% of the baseline 58.7`."""
+    def level(self) -> str:
+        """The last loss compared with the baseline, for instance `loss 20, 34% of the baseline 58.7`."""
         return f"loss {self.end:.3g}, {_times(self.share)} the baseline {self.baseline:.3g}"
 
     @property
-    def swings(self) -> bool:
-        """Whether the loss or a weight swings."""
+    def oscillates(self) -> bool:
+        """Whether the loss or a weight oscillates."""
         return self.values["roughness"] >= ROUGH or self.values.get("reversals", 0.0) >= REVERSALS
 
 
@@ -114,17 +114,17 @@ def baseline_loss(config: Config) -> float:
 
 
 def diagnose(config: Config, history: History) -> Diagnosis:
-    """Return the diagnosis of a point, by the judge of its kind.
+    """Diagnose a point with the function for its kind.
 
     Example:
         >>> diagnose(point.config, point.history).label
         'stalled (rounding)'
     """
-    return JUDGES[config.kind](config, history)
+    return DIAGNOSERS[config.kind](config, history)
 
 
 def diagnose_network(config: Config, history: History) -> Diagnosis:
-    """Return why the training of one network ended where it did."""
+    """Diagnose the training of one network."""
     steps, losses = history.series("train/loss")
     baseline = baseline_loss(config)
     if history.diverged_step is not None:
@@ -133,8 +133,8 @@ def diagnose_network(config: Config, history: History) -> Diagnosis:
         return Diagnosis("too slow", "", "no loss was recorded")
     run = Run(config, history, steps, losses, baseline, {})
     _measure(run)
-    # The order matters: a loss that is low has converged even if it swings, and a loss without a gradient can neither
-    # swing nor fall.
+    # The order matters: a low loss has converged even if it oscillates, and a loss without a gradient can neither
+    # oscillate nor fall.
     if run.end <= GOAL * baseline:
         return _converged(run)
     sensitivity = sensitivity_at_end(history, run.end)
@@ -144,16 +144,16 @@ def diagnose_network(config: Config, history: History) -> Diagnosis:
     if run.end:
         change = float(run.second_half[0]) / run.end - 1
     if sensitivity == 0 or (abs(change) <= TREND and sensitivity <= FLAT):
-        return _stalled(run, run.where)
+        return _stalled(run, run.level)
     if run.end > GROWN * max(float(losses[0]), baseline) and change < -TREND:
         return _growing(run)
-    if run.swings:
+    if run.oscillates:
         return _oscillating(run)
     return _too_slow(run)
 
 
 def diagnose_range_test(config: Config, history: History) -> Diagnosis:
-    """Return which rate a range test suggests."""
+    """Report the rate that a range test suggests."""
     values = {}
     found = range_test(history)
     if found is not None and found.suggested_rate is not None:
@@ -162,7 +162,7 @@ def diagnose_range_test(config: Config, history: History) -> Diagnosis:
 
 
 def diagnose_map(config: Config, history: History) -> Diagnosis:
-    """Return how many networks of a map converged, and which is the best.
+    """Report the share of networks that converged, and the best one.
 
     Raises:
         ValueError: the config has no grid.
@@ -178,8 +178,8 @@ def diagnose_map(config: Config, history: History) -> Diagnosis:
     return Diagnosis("map", "", evidence)
 
 
-# The function that diagnoses a point of each kind.
-JUDGES: dict[Kind, Callable[[Config, History], Diagnosis]] = {
+# The diagnosis function for each kind of point.
+DIAGNOSERS: dict[Kind, Callable[[Config, History], Diagnosis]] = {
     "network": diagnose_network,
     "range_test": diagnose_range_test,
     "map": diagnose_map,
@@ -189,11 +189,12 @@ JUDGES: dict[Kind, Callable[[Config, History], Diagnosis]] = {
 
 
 def _measure(run: Run) -> None:
-    """Fill in the values that every diagnosis of a network has."""
+    """Compute the values that every diagnosis of a network has."""
     if math.isfinite(run.share):
         run.values["loss_over_baseline"] = run.share
     run.values["roughness"] = roughness(run.second_half)
-    # Updates with minibatches are not counted here, and the best network of annealing moves anywhere.
+    # Not applicable to minibatches, whose updates are not counted here, or to annealing, whose best network can move
+    # anywhere.
     if run.config.training.batch_size is None and run.config.optimizer.name != "annealing":
         turns = reversals(run.history)
         if turns is not None:
@@ -221,16 +222,16 @@ def _not_finite(history: History) -> Diagnosis:
 def _converged(run: Run) -> Diagnosis:
     since = int(run.steps[first_below(run.losses, GOAL * run.baseline)])
     run.values["epochs_to_low_loss"] = float(since)
-    evidence = f"{run.where}; {GOAL:.0%} of it first recorded at epoch {since:,}"
-    if run.swings:
-        evidence += f"; it swings: {run.values['roughness']:.0%} of its path goes up in the second half"
+    evidence = f"{run.level}; {GOAL:.0%} of the baseline first reached at epoch {since:,}"
+    if run.oscillates:
+        evidence += f"; it oscillates: {run.values['roughness']:.0%} of its movement in the second half is upward"
     if "stopped" in run.history.tables:
         evidence += f"; {stopped(run.config, run.history)}"
     return Diagnosis("converged", "", evidence, run.values)
 
 
 def _stopped_early(run: Run, sensitivity: float) -> Diagnosis:
-    ended = f"{run.where}; {stopped(run.config, run.history)}"
+    ended = f"{run.level}; {stopped(run.config, run.history)}"
     if sensitivity <= FLAT:
         return _stalled(run, ended)
     evidence = f"{ended}, with a gradient of {final_gradient(run.history):.2g}"
@@ -238,7 +239,7 @@ def _stopped_early(run: Run, sensitivity: float) -> Diagnosis:
 
 
 def _stalled(run: Run, evidence: str) -> Diagnosis:
-    # Its gradient is small there, but it has got there by too large steps.
+    # The gradient is small at this loss, but steps that were too large have led to it.
     if run.values.get("loss_over_baseline", math.inf) > GROWN:
         evidence += "; it grew to this value"
     return stalled(run.config, run.history, evidence, run.values)
@@ -246,47 +247,52 @@ def _stalled(run: Run, evidence: str) -> Diagnosis:
 
 def _growing(run: Run) -> Diagnosis:
     first = float(run.losses[0])
-    grown = "up from a first one of 0"
+    grown = "up from an initial loss of 0"
     if first:
-        grown = f"{run.end / first:.3g} times the first one"
-    return Diagnosis("diverged", "", f"{run.where}, {grown} and still growing", run.values)
+        grown = f"{run.end / first:.3g} times the initial loss"
+    return Diagnosis("diverged", "", f"{run.level}, {grown} and still growing", run.values)
 
 
 def _oscillating(run: Run) -> Diagnosis:
-    evidence = f"{run.where}; {run.values['roughness']:.0%} of the loss's path goes up in the second half"
+    evidence = f"{run.level}; {run.values['roughness']:.0%} of the loss's movement in the second half is upward"
     if "reversals" in run.values:
-        evidence += f"; a weight changes direction in {run.values['reversals']:.0%} of its updates"
+        evidence += f"; one weight changes direction in {run.values['reversals']:.0%} of its updates"
     return Diagnosis("oscillating", "", evidence, run.values)
 
 
 def _too_slow(run: Run) -> Diagnosis:
-    """Diagnose a loss that still falls, and extrapolate how long it would need."""
+    """Diagnose a loss that is still falling, and extrapolate the number of epochs that it needs."""
     trained = int(run.steps[-1])
     needed: float | None = math.inf
-    # log(0) cannot be extrapolated to.
+    # A baseline of 0 would need the logarithm of 0.
     if run.baseline:
         needed = epochs_needed(run.steps, run.losses, GOAL * run.baseline)
     if needed is None:
         epochs = "1 epoch"
         if trained != 1:
             epochs = f"{trained:,} epochs"
-        how = f"after {epochs}, too few records to see a trend"
+        how = f"after {epochs}, too few data points for a trend"
     elif needed <= FORESEEABLE * trained:
         run.values["epochs_needed"] = needed
-        how = f"still falling; at this pace {GOAL:.0%} takes about {roughly(needed)} epochs, {trained:,} were trained"
+        how = (
+            f"still falling; at this pace, reaching {GOAL:.0%} would take about {roughly(needed)} epochs "
+            f"({trained:,} trained)"
+        )
     else:
-        how = f"at the pace of the second half {GOAL:.0%} takes more than {FORESEEABLE * trained:,} epochs"
-    return Diagnosis("too slow", "", f"{run.where}, {how}{_rise(run)}", run.values)
+        how = (
+            f"at the pace of the second half, reaching {GOAL:.0%} would take more than {FORESEEABLE * trained:,} epochs"
+        )
+    return Diagnosis("too slow", "", f"{run.level}, {how}{_rise(run)}", run.values)
 
 
 def _rise(run: Run) -> str:
-    """Say whether the loss rose before it fell; empty if it did not."""
+    """Describe the rise of the loss before it fell; empty if it did not rise."""
     first = float(run.losses[0])
     peak = float(run.losses.max())
-    # 1% above: less is rounding, or the noise of minibatches.
+    # At least 1% higher: smaller rises are rounding, or the noise of minibatches.
     if peak > 1.01 * max(first, run.baseline):
         return f"; it first rose to {peak:.3g}"
-    # Training by minibatches has no record at epoch 0, so the rise may lie before the first one.
+    # Training with minibatches has no record at epoch 0, so the rise may have happened before the first record.
     if run.steps[0] > 0 and first > 1.01 * run.baseline:
-        return f"; the first epoch's {first:.3g} is above the baseline: the first steps overshot"
+        return f"; the loss after the first epoch, {first:.3g}, is above the baseline: the first steps overshot"
     return ""

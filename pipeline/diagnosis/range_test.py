@@ -1,14 +1,14 @@
-"""A learning-rate range test: the rate that is suggested by one run in which the rate rises throughout.
+"""A learning-rate range test: the rate that a single run with a steadily rising rate suggests.
 
 Smith 2017, "Cyclical learning rates for training neural networks" (arXiv:1506.01186), section 3.3, with a rate that
-rises geometrically. The losses of the minibatches are averaged exponentially and without bias:
+rises geometrically. The losses of the minibatches are smoothed with a bias-corrected exponential moving average:
 
     s_t = beta * s_(t-1) + (1 - beta) * l_t,    mean_t = s_t / (1 - beta^t)
 
-The test ends when this mean has grown to `GROWN` times its smallest value so far. The rate at which the mean is lowest
-is about the largest rate that still trains. The suggested rate is a third of it, which that section uses as the lower
-end of a cycle of rates. The rate at which the mean falls fastest per decade is reported as well: some tools suggest
-that one, which is smaller.
+The test ends when this mean exceeds `GROWN` times its minimum so far. The rate at which the mean is lowest is about the
+largest rate that still trains. The suggested rate is a third of it, which the paper uses as the lower bound of the
+cyclical schedule. The rate at which the mean falls fastest per decade is also reported; some tools suggest that smaller
+rate instead.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from pipeline.backends.shared.history import History
 
 Floats = NDArray[np.float64]
 
-# Memory of the averaged loss: 1 / (1 - beta), the last 20 updates or so.
+# Smoothing factor: the mean covers about the last 1 / (1 - beta) = 20 updates.
 BETA = 0.95
-# A mean that has grown to this many times its smallest value has diverged.
+# The mean counts as diverged once it exceeds this multiple of its minimum so far.
 GROWN = 4.0
 # The suggested rate as a share of the rate at which the mean is lowest.
 SHARE = 1 / 3
-# Decades of rates over which a slope is fitted: over fewer, it would be a slope of the noise.
+# Slopes are fitted over a window of this many decades of rates; a narrower window would fit the noise.
 SPAN = 0.25
 
 
@@ -40,10 +40,10 @@ class RangeTest:
     Attributes:
         rates: (updates,) rising rates.
         losses: (updates,) losses of the minibatches, each at the weights before its update.
-        means: (updates,) averaged losses.
-        last: number of updates that belong to the test; after them the mean has diverged.
-        steepest: index at which the mean falls fastest before it is smallest; None if it does not fall.
-        lowest: index of the smallest mean.
+        means: (updates,) smoothed losses.
+        last: number of updates before the mean diverged; these are the test.
+        steepest: index at which the mean falls fastest, up to its minimum; None if it never falls.
+        lowest: index of the smallest mean within the test.
     """
 
     rates: Floats
@@ -55,7 +55,7 @@ class RangeTest:
 
     @property
     def suggested_rate(self) -> float | None:
-        """The suggested rate; None if the mean does not fall."""
+        """The suggested rate; None if the mean never falls."""
         if self.steepest is None:
             return None
         return SHARE * float(self.rates[self.lowest])
@@ -75,7 +75,7 @@ def range_test(history: History) -> RangeTest | None:
         last = int(grown[0])
     lowest = int(np.argmin(means[:last]))
     slopes = slopes_per_decade(rates[:last], means[:last])
-    # Beyond the lowest mean a slope is that of divergence, however it swings.
+    # After its minimum the mean diverges; a fall within that rise says nothing about training.
     falling = slopes[: lowest + 1]
     steepest = None
     if np.isfinite(falling).any():
@@ -86,13 +86,13 @@ def range_test(history: History) -> RangeTest | None:
 
 
 def averaged(losses: Floats) -> Floats:
-    """Return the exponential mean of the losses (updates,) up to each update, without bias."""
+    """Return the bias-corrected exponential moving average of the losses, (updates,)."""
     means = np.empty_like(losses)
     total = 0.0
     for index, loss in enumerate(losses):
         # s_t = beta * s_(t-1) + (1 - beta) * l_t
         total = BETA * total + (1 - BETA) * loss
-        # The weights of the terms of s_t add up to 1 - beta^t, which is divided by.
+        # The weights of the terms of s_t add up to 1 - beta^t, so dividing by it corrects the bias.
         means[index] = total / (1 - BETA ** (index + 1))
     return means
 
@@ -104,23 +104,23 @@ def slopes_per_decade(rates: Floats, means: Floats) -> Floats:
     inside = (logs - logs[0] >= SPAN / 2) & (logs[-1] - logs >= SPAN / 2)
     for index in np.flatnonzero(inside):
         near = np.abs(logs - logs[index]) <= SPAN / 2
-        # Rates that rise in large steps may leave one alone.
+        # If the rate rises in large steps, the window may contain a single point.
         if near.sum() > 1:
             slopes[index] = np.polyfit(logs[near], means[near], 1)[0]
     return slopes
 
 
 def suggestion(history: History) -> str:
-    """Say in a sentence which rate a range test suggests."""
+    """Describe the result of a range test in a sentence."""
     found = range_test(history)
     if found is None:
-        return "too few losses were finite"
-    span = f"over rates {found.rates[0]:.3g} to {found.rates[-1]:.3g}"
+        return "too few losses are finite"
+    span = f"in the range {found.rates[0]:.3g} to {found.rates[-1]:.3g}"
     if found.suggested_rate is None or found.steepest is None:
-        return f"the mean loss does not fall {span}"
-    lowest = f"the mean loss is lowest, {found.means[found.lowest]:.3g} at {found.rates[found.lowest]:.3g}"
-    falls = f"it falls fastest at {found.rates[found.steepest]:.2g}"
-    sentence = f"suggested rate {found.suggested_rate:.2g}, a third of the rate where {lowest}, {span}; {falls}"
+        return f"the smoothed loss never falls {span}"
+    lowest = f"{found.rates[found.lowest]:.3g}, where the smoothed loss is lowest ({found.means[found.lowest]:.3g})"
+    falls = f"the loss falls fastest at {found.rates[found.steepest]:.2g}"
+    sentence = f"suggested rate {found.suggested_rate:.2g}, one third of {lowest} {span}; {falls}"
     if found.last < len(found.rates):
-        sentence += f" and has diverged at {found.rates[found.last]:.3g}"
+        sentence += f" and diverges at {found.rates[found.last]:.3g}"
     return sentence

@@ -1,4 +1,4 @@
-"""Why a loss stands still: its gradient is lost in rounding, blocked by saturated sigmoids, or flat."""
+"""Find the cause of a stalled loss: its gradient is lost in rounding, blocked by saturated sigmoids, or flat."""
 
 from __future__ import annotations
 
@@ -13,14 +13,16 @@ from pipeline.config.data import TableData
 from pipeline.config.schema import Config
 from pipeline.diagnosis.verdicts import Diagnosis
 
-# A sigmoid a whose slope a (1 - a) is smaller passes on less than 0.4% of the largest possible gradient.
+# A sigmoid with output a is saturated if its slope a (1 - a) is below this: it passes on less than 0.4% of the maximum
+# gradient.
 SATURATED = 1e-3
 
 
 def sensitivity_at_end(history: History, loss: float) -> float:
     """Return d(log loss) / d(log weights) at the last record: gradient norm * weight norm / loss.
 
-    Weights close to 0 say nothing about their scale: a norm below 1 counts as 1. What was not recorded counts as large.
+    Weights close to 0 do not indicate their scale, so a norm below 1 counts as 1. A metric that was not recorded counts
+    as infinite.
     """
     final = history.final()
     gradient = final.get("gradient_norm", math.inf)
@@ -36,12 +38,12 @@ def final_gradient(history: History) -> float:
 
 
 def stalled(config: Config, history: History, evidence: str, values: dict[str, float]) -> Diagnosis:
-    """Diagnose a loss that stands still: lost in rounding, saturated, or flat for another reason.
+    """Diagnose a stalled loss: the gradient is lost in rounding, sigmoids are saturated, or the loss is flat otherwise.
 
     Args:
         config: config of the point.
-        history: its history.
-        evidence: the first part of the evidence, which says where the loss stands.
+        history: history of the point.
+        evidence: the first part of the evidence, which names the loss.
         values: numbers of the diagnosis; `saturated` is added if it can be computed.
     """
     gradient = final_gradient(history)
@@ -60,44 +62,44 @@ def stalled(config: Config, history: History, evidence: str, values: dict[str, f
     if saturated is not None:
         values["saturated"] = saturated
         if saturated >= 0.5:
-            why = f"{saturated:.0%} of a layer's sigmoids are saturated on the rows that are wrong"
+            why = f"{saturated:.0%} of a layer's sigmoids are saturated on the misclassified rows"
             return Diagnosis("stalled", "saturation", f"{evidence}: {why}", values)
-    moved = history.final().get("weights/update_ratio", 0.0)
-    return Diagnosis("stalled", "flat", f"{evidence}, the last update {moved:.2g} of the weights", values)
+    update_ratio = history.final().get("weights/update_ratio", 0.0)
+    return Diagnosis("stalled", "flat", f"{evidence}, the last update is {update_ratio:.2g} of the weights", values)
 
 
 def _rounded_away(config: Config, history: History, weights: Weights) -> str:
-    """Say how the small step of forward differences is lost in rounding; empty if it is not."""
+    """Return the evidence that the step of finite differences is lost in rounding; empty if it is not."""
     step = config.finite_difference_step
-    # Where the true gradient is used, it can be exactly 0 without rounding.
+    # A gradient from backpropagation can be exactly 0 without any rounding.
     if config.gradient != "finite_difference" or final_gradient(history) != 0:
         return ""
     if not any((array + array.dtype.type(step) == array).any() for array in weights.values()):
         return ""
     largest = max(float(np.abs(array).max()) for array in weights.values())
-    return f"in {config.dtype} {largest:,.0f} + {step:g} is {largest:,.0f} again, so every difference is 0"
+    return f"in {config.dtype} {largest:,.0f} + {step:g} rounds to {largest:,.0f}, so every finite difference is 0"
 
 
 def saturation(config: Config, weights: Weights) -> float | None:
-    """Return the share of sigmoids with a slope below `SATURATED`, over the rows that the network gets wrong.
+    """Return the share of saturated sigmoids on the rows that the network misclassifies.
 
-    It is computed for each layer, and the largest is returned: one saturated layer blocks the gradient.
+    Each layer is counted separately, and the largest share is returned: one saturated layer blocks the gradient.
 
     Args:
         config: config of the point.
         weights: weights of the network.
 
     Returns:
-        The share; None if the data is not a table, no row is wrong or the network has no sigmoids.
+        The share; None if the data is not a table, no row is misclassified or the network has no sigmoids.
     """
     if not isinstance(config.data, TableData):
         return None
-    # `forward` computes a stack of networks, here of one.
+    # `forward` computes a stack of networks, here a stack of one.
     stack = {name: np.atleast_2d(array)[None].astype(np.float64) for name, array in weights.items()}
     with np.errstate(over="ignore"):
         *hidden, sums = forward(config.model, stack, np.array(config.data.inputs))
         outputs = ACTIVATIONS[config.model.output_activation](sums)[0]
-    # Saturated sigmoids on the right side are what training should lead to.
+    # On rows with a correct output, saturated sigmoids are the aim of training.
     wrong = (np.abs(outputs - np.array(config.data.targets)) > 0.1).any(axis=1)
     if not wrong.any():
         return None
@@ -112,11 +114,11 @@ def saturation(config: Config, weights: Weights) -> float | None:
 
 
 def stopped(config: Config, history: History) -> str:
-    """Say why SciPy made fewer iterations than the config has epochs."""
+    """Name the reason why SciPy stopped before the requested number of epochs."""
     [row] = history.tables["stopped"]
     why = f"in {config.dtype} the line search found no lower loss"
     if row["largest_gradient"] == 0:
         why = "the gradient is 0"
     elif row["largest_gradient"] <= row["gradient_tolerance"]:
         why = "the gradient is within its tolerance"
-    return f"it ended at iteration {history.epochs:,} of {config.training.epochs:,}, where {why}"
+    return f"it stopped at iteration {history.epochs:,} of {config.training.epochs:,} because {why}"

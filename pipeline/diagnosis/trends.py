@@ -1,4 +1,4 @@
-"""The course of a loss: its roughness, when it was low, how long it would need; how often weights change direction."""
+"""Curve statistics: roughness, time to a target, extrapolated time to a target, and reversals of weights."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from pipeline.backends.shared.history import History
 
 Floats = NDArray[np.floating]
 
-# With fewer updates, swinging cannot be told from a start that goes to and fro.
+# The minimum number of updates that distinguishes oscillation from the first few irregular steps.
 ENOUGH = 10
 
 
 def roughness(values: Floats) -> float:
-    """Return the share of a curve's path that goes up: 0 if it only falls, 1 if it only rises.
+    """Return the upward share of a curve's total variation: 0 if it only falls, 1 if it only rises.
 
     Example:
         >>> roughness(np.array([5.0, 1.0, 2.0, 0.0]))  # down 4, up 1, down 2
         0.14285714285714285
     """
-    # Scaled to 1, so that no sum of large values overflows.
+    # Scaled to a maximum of 1, so that no sum of large values overflows.
     largest = float(np.abs(values).max(initial=0))
     if not largest:
         return 0.0
@@ -42,10 +42,10 @@ def first_below(losses: Floats, goal: float) -> int:
 
 
 def reversals(history: History) -> float | None:
-    """Return the largest share, over all weights, of updates in which a weight changes direction.
+    """Return the share of updates that reverse the direction of the previous one, for the weight with the most of them.
 
     It is computed from the counts of direction changes if they were recorded, otherwise from weights that were recorded
-    at every epoch. None if there are neither, or fewer than `ENOUGH` updates.
+    at every epoch. None if neither exists, or with fewer than `ENOUGH` updates.
     """
     if history.epochs < ENOUGH:
         return None
@@ -53,7 +53,7 @@ def reversals(history: History) -> float | None:
         return max(row["count"] for row in history.tables["direction_changes"]) / (history.epochs - 1)
     shares = []
     for name in history.names():
-        # Single weights, as `weight_metrics` names them, and not `weights/norm`.
+        # Metrics of single weights, as `weight_metrics` names them; `weights/norm` is not one of them.
         kind = name.removeprefix("weights/").split("/")[-1]
         if not (name.startswith("weights/") and kind.startswith(("weight", "bias"))):
             continue
@@ -66,13 +66,13 @@ def reversals(history: History) -> float | None:
 
 
 def epochs_needed(steps: NDArray[np.int64], losses: Floats, goal: float) -> float | None:
-    """Extrapolate from the second half of a loss's records how many epochs it would need in total to reach `goal`.
+    """Return the total number of epochs needed to reach `goal`, extrapolated from the second half of the records.
 
     Two laws are fitted by least squares: exponential decay, log(loss) = height + slope * epoch, and a power law,
-    log(loss) = height + slope * log(epoch). The one that fits better is extrapolated.
+    log(loss) = height + slope * log(epoch). The law that fits better is used.
 
     Returns:
-        Epochs counted from 0; inf if the loss does not fall; None if there are too few records to tell.
+        Epochs counted from 0; inf if the loss does not fall; None if there are fewer than two records to fit.
     """
     positive = (steps > 0) & (losses > 0)
     steps = steps[positive].astype(np.float64)
@@ -92,7 +92,7 @@ def epochs_needed(steps: NDArray[np.int64], losses: Floats, goal: float) -> floa
         # excess + decay * (more epochs) = 0
         return float(steps[-1] - excess / decay)
     if not exponential and power < 0:
-        # excess + power * log(epochs / epochs so far) = 0, where exp overflows beyond 709.
+        # excess + power * log(epochs / epochs so far) = 0. math.exp overflows beyond 709.
         exponent = -excess / power
         if exponent < 700:
             return float(steps[-1] * math.exp(exponent))

@@ -1,6 +1,7 @@
-"""The verdicts on how training ended, and the problem that each stands for.
+"""The verdicts on a run, and the problem in the source texts that each corresponds to.
 
-The texts that the studies follow name three problems: slopes too big, stuck in a minimum, slopes too small.
+The source texts, the four publications that README.md lists, name three problems: slopes too big, stuck in a minimum,
+slopes too small.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from typing import Literal
 
 Verdict = Literal["converged", "too slow", "oscillating", "stalled", "diverged", "map", "range test"]
 
-# The problem of the texts that each verdict stands for. A map or a range test has none as a whole.
+# The problem in the source texts that each verdict corresponds to. Not applicable to maps and range tests.
 PROBLEMS: dict[Verdict, str] = {
     "converged": "none",
     "too slow": "slopes too small",
@@ -22,15 +23,15 @@ PROBLEMS: dict[Verdict, str] = {
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """How a run ended, and why.
+    """The verdict on a run, with its cause and evidence.
 
     Attributes:
-        verdict: one or two words.
-        cause: what stalled a network (`saturation`, `rounding`, `flat` or `line search`), or how balls ended (for
-            instance `local minimum`); empty for most other verdicts.
-        evidence: a sentence with the numbers.
+        verdict: a verdict of one or two words.
+        cause: for a stalled network `saturation`, `rounding`, `flat` or `line search`; for balls their outcome, for
+            instance `local minimum`; empty for most other verdicts.
+        evidence: a sentence with the numbers behind the verdict.
         values: the numbers by name: for a network `loss_over_baseline`; `epochs_to_low_loss`, or `epochs_needed` if the
-            loss was not low; `roughness`, `reversals` and `saturated`, as the functions of these names return them.
+            loss did not become low; `roughness`, `reversals` and `saturated`, which trends.py and stalled.py compute.
     """
 
     verdict: Verdict

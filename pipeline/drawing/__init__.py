@@ -1,1 +1,1 @@
-"""Figures and images, without any knowledge of studies."""
+"""Plotting code that is independent of any study."""

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-# Figures, each with its name.
+# Figures, each with a name.
 Figures = Iterable[tuple[str, "Figure"]]
 Colour = tuple[float, float, float, float]
 
@@ -52,7 +52,7 @@ STYLE: dict[Any, Any] = {
 
 
 class Line(NamedTuple):
-    """A curve, its label and its appearance."""
+    """A curve with its label and appearance."""
 
     curve: Curve
     label: str
@@ -76,7 +76,7 @@ def axes_grid(
     Args:
         rows: number of rows of axes.
         columns: number of columns of axes.
-        title: title of the whole figure.
+        title: title of the figure.
         width: inches for each column.
         height: inches for each row.
 
@@ -97,8 +97,7 @@ def axes_grid(
 def epoch_axis(ax: Axes, epochs: int, full_batch: bool) -> None:
     """Set up the x axis for epochs from 0 on.
 
-    With a full batch the axis is logarithmic beyond 1, because the first iterations change the most. Otherwise it is
-    linear.
+    With a full batch it is logarithmic beyond 1, because the early iterations matter most; otherwise it is linear.
     """
     from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
 
@@ -115,7 +114,7 @@ def epoch_axis(ax: Axes, epochs: int, full_batch: bool) -> None:
 
 def name_axes(ax: Axes, name: str) -> None:
     """Write a name above the left end of the axes."""
-    # With y given, matplotlib does not search for a height at which the title overlaps nothing.
+    # A fixed height saves matplotlib from searching for one at which the title overlaps nothing.
     ax.set_title(name, loc="left", y=1, fontsize=TEXT, color=INK)
 
 
@@ -123,10 +122,10 @@ def draw_lines(ax: Axes, lines: Sequence[Line], *, log: bool, max_growth: float 
     """Draw curves, with a cross at the end of each curve that diverged.
 
     Args:
-        ax: where to draw.
-        lines: what to draw; empty curves are skipped.
+        ax: the axes to draw on.
+        lines: the curves to draw; empty curves are skipped.
         log: whether the values are on a logarithmic axis. Zeros are then drawn on its lower edge.
-        max_growth: a logarithmic axis ends at this multiple of the largest first value.
+        max_growth: upper limit of a logarithmic axis, as a multiple of the largest first value.
     """
     drawn = [line for line in lines if len(line.curve.steps)]
     floor = -np.inf
@@ -141,7 +140,7 @@ def draw_lines(ax: Axes, lines: Sequence[Line], *, log: bool, max_growth: float 
         # One or two records make a line that is too short to see.
         if len(curve.steps) < 3:
             artist.set_marker("o")
-    # Only now are the limits of a linear axis known: matplotlib derives them from what has been drawn.
+    # The limits of a linear axis are known only now: matplotlib derives them from the lines.
     low, high = ax.get_ylim()
     for curve, _, colour, _ in drawn:
         if curve.diverged:
@@ -151,13 +150,13 @@ def draw_lines(ax: Axes, lines: Sequence[Line], *, log: bool, max_growth: float 
 
 
 def label_ends(ax: Axes, lines: Sequence[Line], heading: str = "") -> None:
-    """Write each line's label to the right of the axes, at the height where the line ends.
+    """Write each line's label to the right of the axes, at the height of the line's end.
 
     Labels that would collide are moved apart and joined to their lines by thin strokes.
 
     Args:
         ax: axes of a grid of axes, with the lines already drawn.
-        lines: what was drawn; empty curves are skipped.
+        lines: the lines that were drawn; empty curves are skipped.
         heading: written above the labels.
 
     Raises:
@@ -189,7 +188,7 @@ def label_ends(ax: Axes, lines: Sequence[Line], heading: str = "") -> None:
 
 
 def _end_label(line: Line, highest: float) -> str:
-    """Return a line's label, extended where the line diverged or ends above the axes."""
+    """Return a line's label, with a note if the line diverged or ends above the axes."""
     last = float(line.curve.values[-1])
     if line.curve.diverged:
         return f"{line.label}, diverged"
@@ -199,10 +198,10 @@ def _end_label(line: Line, highest: float) -> str:
 
 
 def signed_log(ax: Axes) -> None:
-    """Make the y axis linear up to 10 and logarithmic beyond, for drawn values of both signs that explode."""
+    """Make the y axis linear up to 10 and logarithmic beyond, for exploding values of both signs that are on it."""
     from matplotlib.ticker import SymmetricalLogLocator
 
-    # The limits below are twice as large, and must not overflow.
+    # Clipped, so that doubling the limits below does not overflow.
     low, high = np.clip(ax.dataLim.intervaly, -1e300, 1e300)
     decades = np.log10(max(abs(low), abs(high), 100) / 10)
     # Each half of the linear part is as high as a fifth of the decades beyond it, and at least as high as one decade.

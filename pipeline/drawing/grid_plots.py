@@ -1,4 +1,4 @@
-"""Draw a grid of rates and hidden sizes: a line for each size, or a heat map."""
+"""Draw results over rates and hidden sizes: a line for each size, or a heat map."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pipeline.drawing.axes import FAINT, INK, SMALL, Line, label_ends, rate_axis, rate_colour
-from pipeline.drawing.plot_data import Curve, Grid
+from pipeline.drawing.plot_data import Curve, ResultGrid
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-# The marker of a hidden size in the plot, and the same shape as a character in its label.
+# The markers of hidden sizes: for the plot, and the same shape as a character for the label.
 SIZE_MARKERS = (("o", "●"), ("s", "■"), ("D", "◆"), ("^", "▲"), ("v", "▼"))
 
 
-def draw_by_rate(ax: Axes, grid: Grid, *, log: bool) -> None:
+def draw_by_rate(ax: Axes, grid: ResultGrid, *, log: bool) -> None:
     """Draw a final value against the rate: a line for each hidden size, points in the colour of their rate.
 
-    On a logarithmic axis zeros are drawn on the lower edge and labelled 0.
+    On a logarithmic axis zeros are at the lower edge and labelled 0.
     """
     floor = -np.inf
     if log:
@@ -50,8 +50,8 @@ def draw_by_rate(ax: Axes, grid: Grid, *, log: bool) -> None:
         label_ends(ax, lines)
 
 
-def _mark_failures(ax: Axes, grid: Grid) -> None:
-    """Mark on the upper edge the rates where training diverged (cross) or stalled (bar), and at which hidden sizes."""
+def _mark_failures(ax: Axes, grid: ResultGrid) -> None:
+    """Mark on the upper edge the rates at which training diverged (cross) or stalled (bar), with the hidden sizes."""
     # x is a rate, y a share of the height of the axes.
     edge = ax.get_xaxis_transform()
     for column, rate in enumerate(grid.rates):
@@ -71,14 +71,14 @@ def _mark_failures(ax: Axes, grid: Grid) -> None:
                         ha="center", fontsize=SMALL - 0.5, color=ink)  # fmt: skip
 
 
-def draw_heat(ax: Axes, grid: Grid, metric: str) -> None:
+def draw_heat(ax: Axes, grid: ResultGrid, metric: str) -> None:
     """Draw a heat map: rates across, hidden sizes up, the value printed in each cell. Darker is better."""
     from matplotlib import colormaps
     from matplotlib.colors import LogNorm, Normalize
 
     accuracy = metric.endswith("accuracy")
     finite = grid.values[np.isfinite(grid.values)]
-    # Without any finite value no cell is coloured, but the norm needs limits.
+    # If no value is finite, no cell is coloured, but the norm still needs limits.
     low = float(min(finite, default=0.1))
     high = float(max(finite, default=1.0))
     norm = Normalize(low, high)
@@ -105,7 +105,7 @@ def draw_heat(ax: Axes, grid: Grid, metric: str) -> None:
 
 
 def _cell_text(value: float, diverged: bool, digits: str) -> str:
-    """Return what a cell of a heat map says: its value, and whether points of the cell diverged."""
+    """Return the text of a cell of a heat map: its value, and a note if points of the cell diverged."""
     if not math.isfinite(value):
         # Neither a value nor a diverged point: the sweep has no point here.
         return "diverged" if diverged else ""

@@ -1,7 +1,7 @@
-"""Save figures as PNG files, with axes as large as the text around them allows.
+"""Save figures as PNG files, with margins sized to fit their text.
 
 matplotlib's constrained layout measures a figure twice and draws it once before it is saved. Here a figure is measured
-once and drawn once. The result is the same to a pixel or two.
+once and drawn once. The results differ by a pixel or two.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ PAD_INCHES = 3 / 72
 
 
 def write_png(file: Path, figure: Figure) -> None:
-    """Arrange a figure and write it as a PNG file, completely or not at all.
+    """Arrange a figure and write it atomically as a PNG file.
 
     Raises:
         OSError: the file cannot be written.
@@ -80,7 +80,7 @@ def arrange(figure: Figure, renderer: RendererBase) -> None:
     for title in figure.texts:
         title.set_y(1 - pad / size[1])
         top[0] += title.get_window_extent(renderer).height + 2 * pad
-    # However long the text is, the axes keep half an inch. The text is then cut off.
+    # The axes keep at least half an inch; if long text leaves no room, the text is cut off.
     least = figure.dpi / 2
     width = max((size[0] - left.sum() - right.sum()) / grid.ncols, least)
     height = max((size[1] - top.sum() - bottom.sum()) / grid.nrows, least)

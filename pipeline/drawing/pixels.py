@@ -1,6 +1,6 @@
 """Draw images with PIL: text, colour scales, heat maps, smooth lines. PIL is imported on first use.
 
-A figure of matplotlib takes a tenth of a second; an image made here takes a few thousandths.
+A matplotlib figure takes a tenth of a second, an image made here a few milliseconds.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from PIL.ImageFont import FreeTypeFont
 
 Bytes = NDArray[np.uint8]
-# Values, and their positions on an axis, 0 to 1.
+# Values with their positions on an axis, 0 to 1.
 Ticks = Sequence[tuple[float, float]]
 
 # All sizes are in pixels. Width of an image, and its margin:
@@ -39,7 +39,7 @@ BAR = 64
 GRID = "#e6e6e6"
 # Colour of the lines between the cells of a heat map.
 BETWEEN = "#c8c8c8"
-# PIL draws slanted lines with visible steps. They are drawn this many times larger, then reduced.
+# PIL does not antialias lines, so they are drawn this many times larger and then reduced.
 SMOOTH = 3
 
 
@@ -49,7 +49,7 @@ class Path2D(NamedTuple):
     Attributes:
         points: (points, 2) as shares of the plot's width and height, from the top left.
         colour: `#rrggbb`.
-        width: of the line, pixels; 0 draws only the dots.
+        width: width of the line, pixels; 0 draws only the dots.
         dot: radius of a dot on each point, pixels; 0 draws none.
     """
 
@@ -103,12 +103,12 @@ def write(
     """Write a line of text.
 
     Args:
-        image: where to write.
+        image: the image to write on.
         position: x and y, pixels.
-        text: what to write.
+        text: the line of text.
         size: height of the text, pixels.
         colour: `#rrggbb`.
-        anchor: the point of the text that is placed at the position, in PIL's notation.
+        anchor: the point of the text that is at the position, in PIL's notation.
     """
     from PIL import ImageDraw
 
@@ -120,13 +120,13 @@ def scale(image: Image, top: float, name: str, low: str, high: str) -> None:
     right = image.width - MARGIN
     write(image, (right, top + 7), high, anchor="rm")
     right -= round(font(TEXT).getlength(high)) + 6
-    # The first colour is the grey of missing values, which has no place on a scale.
+    # The first colour is the grey of missing values, which is not part of the scale.
     image.paste(enlarged(palette(name)[None, 1:], (BAR, 14)), (right - BAR, round(top)))
     write(image, (right - BAR - 6, top + 7), low, anchor="rm")
 
 
 def heat_map(colours: Bytes, values: NDArray[np.floating], size: tuple[int, int]) -> Image:
-    """Draw coloured cells, with lines between them and their values inside if there is room.
+    """Draw coloured cells with lines between them, and their values inside if there is room.
 
     Args:
         colours: (rows, columns, 3).
@@ -143,7 +143,7 @@ def heat_map(colours: Bytes, values: NDArray[np.floating], size: tuple[int, int]
     cell_height = height / rows
     # Lines around smaller cells would hide their colours.
     if min(cell_width, cell_height) >= 6:
-        # The last line would lie just outside the image, so it is moved to the last pixel.
+        # The last line would be just outside the image, so it is moved to the last pixel.
         for x in range(columns + 1):
             draw.line([min(x * cell_width, width - 1), 0, min(x * cell_width, width - 1), height], BETWEEN)
         for y in range(rows + 1):
@@ -151,7 +151,7 @@ def heat_map(colours: Bytes, values: NDArray[np.floating], size: tuple[int, int]
     if cell_width >= 56 and cell_height >= 20:
         for (row, column), value in np.ndenumerate(values):
             ink = "white"
-            # Red, green and blue together are at most 765: half of that is where black is easier to read than white.
+            # The sum of red, green and blue is at most 765; from half of that on, black is easier to read than white.
             if int(colours[row, column].sum()) > 380:
                 ink = INK
             centre = ((column + 0.5) * cell_width, (row + 0.5) * cell_height)
@@ -160,7 +160,7 @@ def heat_map(colours: Bytes, values: NDArray[np.floating], size: tuple[int, int]
 
 
 def with_lines(plot: Image, lines: Sequence[Path2D]) -> Image:
-    """Return a copy of a plot with lines drawn on it; what lies beyond its edges is cut off."""
+    """Return a copy of a plot with lines drawn on it; parts beyond its edges are cut off."""
     from PIL import Image as Images
     from PIL import ImageDraw
 
@@ -168,7 +168,7 @@ def with_lines(plot: Image, lines: Sequence[Path2D]) -> Image:
     large = plot.resize((int(size[0]), int(size[1])), Images.Resampling.NEAREST)
     draw = ImageDraw.Draw(large)
     for points, colour, width, dot in lines:
-        # PIL keeps positions as 32-bit numbers, so points far outside are moved nearer. They stay outside.
+        # PIL stores positions as 32-bit numbers, so distant points are moved closer to the plot, but remain outside.
         positions = [(float(x), float(y)) for x, y in np.clip(points, -1, 2) * size]
         if width:
             draw.line(positions, colour, round(width * SMOOTH), joint="curve")
@@ -185,7 +185,7 @@ def ruled(image: Image, box: tuple[int, int, int, int], across: Ticks, up: Ticks
     """Draw the grid lines of a plot and the labels around it.
 
     Args:
-        image: where to draw.
+        image: the image to draw on.
         box: left, top, right and bottom of the plot, pixels.
         across: ticks of the x axis.
         up: ticks of the y axis.

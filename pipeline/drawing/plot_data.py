@@ -1,4 +1,4 @@
-"""Compute what the plots show, as plain arrays that tests can compare by value. No matplotlib here."""
+"""Compute the numbers behind the plots, as arrays that tests compare by value. Does not import matplotlib."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ PALETTE_RATES = (1e-4, 1e3)
 
 
 class Curve(NamedTuple):
-    """A line of a plot: steps and values (records,), and whether training ended because the loss became inf or NaN."""
+    """A line of a plot: steps and values, both (records,), and whether the run diverged to inf or NaN."""
 
     steps: NDArray[np.int64]
     values: Floats
@@ -27,13 +27,13 @@ class Curve(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Grid:
-    """A metric over rates and hidden sizes.
+class ResultGrid:
+    """A final metric over rates (columns) and hidden sizes (rows).
 
     Attributes:
         rates: (columns,) ascending.
         sizes: (rows,) ascending; None is a network without a hidden layer.
-        values: (rows, columns) median over the finished points of a cell, NaN in a cell without any.
+        values: (rows, columns) median over the finished points of a cell; NaN if there are none.
         diverged: (rows, columns) whether a point of the cell diverged.
         stalled: (rows, columns) whether the diagnosis of a point of the cell is "stalled".
         points_per_cell: the largest number of points that share a cell.
@@ -57,15 +57,15 @@ def log_limits(curves: Sequence[Curve], max_growth: float = 1e4) -> tuple[float,
     """Return limits of a logarithmic axis that leave the curves readable even if one of them explodes.
 
     Args:
-        curves: what is drawn; values of zero and below are ignored.
-        max_growth: the upper limit is at most this multiple of the largest first value. A curve that climbs higher
+        curves: the curves to draw; values of zero and below are ignored.
+        max_growth: maximum of the upper limit, as a multiple of the largest first value. A curve that climbs higher
             leaves the axes.
     """
     positive = [c.values[c.values > 0] for c in curves]
     positive = [values for values in positive if len(values)]
     if not positive:
         return 0.1, 1.0
-    # A loss below 1e-16 is rounding; showing it would squeeze all that matters into the upper part.
+    # A loss below 1e-16 is rounding; showing it would squeeze the meaningful values into the upper part.
     low = max(min(float(values.min()) for values in positive), 1e-16)
     high = max(float(values.max()) for values in positive)
     high = min(high, max_growth * max(float(values[0]) for values in positive))
@@ -75,12 +75,12 @@ def log_limits(curves: Sequence[Curve], max_growth: float = 1e4) -> tuple[float,
 def quantile_bands(values: Floats, max_weights: int = 50_000) -> Floats:
     """Compute the smallest, 5 %, 25 %, median, 75 %, 95 % and largest of the weights at each snapshot.
 
-    With more than `max_weights` weights the five inner quantiles come from every n-th weight: quantiles sort, and the
-    difference cannot be seen.
+    With more than `max_weights` weights the five inner quantiles are computed from every n-th weight: sorting all of
+    them is slow, and the plot looks the same.
 
     Args:
         values: (snapshots, weights).
-        max_weights: the number of weights from which the inner quantiles are computed.
+        max_weights: maximum number of weights from which the inner quantiles are computed.
 
     Returns:
         (7, snapshots).
@@ -93,7 +93,7 @@ def quantile_bands(values: Floats, max_weights: int = 50_000) -> Floats:
 
 
 def spread(positions: Sequence[float], gap: float) -> list[float]:
-    """Move labels apart a little: at least `gap` between neighbours, order kept, all within 0 to 1.
+    """Spread labels with little movement: at least `gap` between neighbours, order kept, all within 0 to 1.
 
     The result is the mean of pushing all labels up and pushing all of them down. If there are too many labels, the gap
     shrinks to what fits.

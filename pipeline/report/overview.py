@@ -1,6 +1,6 @@
 """The overview of the report, which links to a page for each study: see `study_page.py`.
 
-Every sentence is computed. A study or a backend that was not run is reported as not run.
+Every sentence is computed. Studies and backends that were not run are marked as such.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from pipeline.system.wording import table
 
 
 def ordered(results: Results) -> list[str]:
-    """List the known studies in their own order, then all other trained studies by name."""
+    """List the known studies in the order of `QUESTIONS`, then all other trained studies by name."""
     return [*QUESTIONS, *sorted(set(results) - set(QUESTIONS))]
 
 
@@ -31,8 +31,8 @@ def render(
 
     Args:
         results: trained points by study and backend.
-        cells: the printed numbers, each with the number computed here.
-        statements: the printed statements and their verdicts.
+        cells: the published numbers, each with the reproduced one.
+        statements: the published statements with their verdicts.
         recorded_runs: notes of recorded runs by file stem.
     """
     lines = [
@@ -40,34 +40,36 @@ def render(
         "",
         "Written by `python -m pipeline.compare` from the trained points in the results folder. Every number and "
         "verdict is computed from them. The table links to a page for each study. [points.csv](points.csv) lists all "
-        "points, [reproduction.csv](reproduction.csv) every printed number beside the number computed here. "
-        "Seconds are training time; points that trained as one stack share its time evenly.",
+        "points, [reproduction.csv](reproduction.csv) every published number next to the reproduced one. Seconds are "
+        "training time; the time of a stack is divided evenly among its points. *The texts* are the four publications "
+        "that the README of this project lists.",
         "",
-        "## In short",
+        "## Summary",
         "",
-        *_in_short(results),
+        *_summary(results),
         "",
         # Each page links to this heading: `study_page`.
-        "## What the words mean",
+        "## Terminology",
         "",
         *_legend(),
         "",
     ]
     trained = {study: results[study] for study in ordered(results) if study in results}
-    lines += ["## NumPy beside Keras", "", *parity_lines(trained), ""]
-    lines += ["## Reproduction of the printed numbers", "", *reproduction_lines(cells)]
-    lines += ["## What the texts say in words", "", *statement_lines(statements), ""]
+    lines += ["## NumPy compared with Keras", "", *parity_lines(trained), ""]
+    lines += ["## Reproduction of the published numbers", "", *reproduction_lines(cells)]
+    lines += ["## Qualitative claims in the texts", "", *statement_lines(statements), ""]
     for stem, note in recorded_runs.items():
         lines += [f"## Recorded: {stem}", ""]
-        lines += ["A run that was recorded earlier, kept with the report; this pipeline run did not repeat it.", ""]
+        lines += ["A stored run, kept with the report; this pipeline run did not retrain it.", ""]
         lines += [f"![{stem}](recorded_{stem}.png)", ""]
-        # A quotation; an empty line of the note becomes `>`, without a space at the end.
+        # The note is quoted. An empty line becomes `>`, without a trailing space.
         lines += [f"> {line}".rstrip() for line in note.splitlines()]
         lines.append("")
     return "\n".join(lines).rstrip() + "\n"
 
 
-def _in_short(results: Results) -> list[str]:
+def _summary(results: Results) -> list[str]:
+    """Return the table of all studies: question, and the answer of each backend in a line."""
     rows = [["study", "question", *BACKENDS]]
     for study in ordered(results):
         backends = results.get(study, {})
@@ -82,12 +84,12 @@ def _in_short(results: Results) -> list[str]:
 
 
 def _legend() -> Iterator[str]:
-    """Explain the words of a diagnosis, and name the texts' problem that each diagnosis belongs to."""
+    """Define the terms of a diagnosis, and name the problem in the texts that each diagnosis corresponds to."""
     yield (
         "The **baseline** is the loss of the best constant answer, which ignores the inputs. A point has *converged* "
         f"if its loss is at most {GOAL:.0%} of the baseline. Otherwise it is *too slow* (the loss is still falling), "
-        "*oscillating* (the loss goes up and down), *stalled* (the gradient is nearly or exactly zero, by saturation, "
-        "by rounding, or because the loss is flat for another reason) or *diverged*. The texts name three problems:"
+        "*oscillating* (the loss goes up and down), *stalled* (the gradient is nearly or exactly zero because of "
+        "saturation, rounding or a flat region) or *diverged*. The texts name three problems:"
     )
     yield ""
     diagnoses: dict[str, list[str]] = {}

@@ -1,4 +1,4 @@
-"""NumPy beside Keras: how much the two backends differ in every metric and every weight, and what each costs."""
+"""NumPy compared with Keras: differences in every metric and weight, and training times."""
 
 from __future__ import annotations
 
@@ -15,25 +15,25 @@ from pipeline.points.point import Point
 from pipeline.report.published.reproduction import BACKENDS, Results
 from pipeline.system.wording import table
 
-# Knobs that always differ between the backends, and decide no number.
-OWN_KNOBS = ("backend.", "results", "tracking.")
-# Metrics of single weights. The table leaves them out, as the arrays that they belong to are compared as a whole.
+# Settings that differ between the backends but do not affect results.
+IRRELEVANT_KEYS = ("backend.", "results", "tracking.")
+# Metrics of single weights. The table omits them, because it compares entire arrays of weights.
 SINGLE_WEIGHTS = ("weights/weight", "weights/bias", "weights/layer_")
 Kind = Literal["absolute", "relative", "ratio"]
 
 
 class Parity(NamedTuple):
-    """One comparison of the two backends on a study. A row of parity.csv.
+    """A row of parity.csv: one comparison of the two backends on a study.
 
     Attributes:
-        study: the study; all of its points that both backends trained are compared.
+        study: the study, represented by all points that both backends trained.
         quantity: a metric, an array of weights, or `seconds`.
         kind: `absolute`, the largest |numpy - keras|; `relative`, the largest |numpy - keras| / max(|numpy|, |keras|);
             `ratio`, keras / numpy.
         value: that difference or ratio.
         point: the point with the largest difference; empty for a ratio.
         epoch: the epoch of the largest difference; None for a ratio.
-        numpy: NumPy's number at that point and epoch; for `seconds`, its training time over all points.
+        numpy: NumPy's value at that point and epoch; for `seconds`, its total training time.
         keras: the same for Keras.
     """
 
@@ -57,8 +57,8 @@ def pairs(results: Results, study: str) -> list[tuple[Point, Point]]:
 def parity(results: Results, study: str) -> list[Parity]:
     """Compare the two backends on a study.
 
-    Metrics are compared at every epoch at which both backends recorded them; a point that diverged has none after that.
-    Weights are compared at the last snapshot that both took while they were finite and neither had diverged.
+    Metrics are compared at every epoch at which both backends recorded them; diverged points have none after diverging.
+    Weights are compared at the last snapshot that both took before diverging.
 
     Returns:
         For each metric the largest absolute and the largest relative difference, for each array of weights the largest
@@ -82,6 +82,7 @@ def parity(results: Results, study: str) -> list[Parity]:
 
 
 def _metrics(study: str, one: Point, other: Point) -> Iterator[Parity]:
+    """Yield the largest absolute and the largest relative difference of each metric."""
     for name in one.history.names():
         epochs, mine, theirs = _at_common_epochs(one, other, name)
         if not len(epochs):
@@ -113,16 +114,17 @@ def _at_common_epochs(one: Point, other: Point, metric: str) -> tuple[NDArray[np
 
 
 def _relative_differences(mine: Floats, theirs: Floats) -> Floats:
-    """|mine - theirs| / max(|mine|, |theirs|), (epochs,): symmetric in the two, and at most 2; 0 where both are 0."""
+    """|mine - theirs| / max(|mine|, |theirs|), (epochs,): symmetric in the two, and at most 2; 0 if both are 0."""
     size = np.maximum(np.abs(mine), np.abs(theirs))
     differences: Floats = np.divide(np.abs(mine - theirs), size, out=np.zeros_like(size), where=size > 0)
     return differences
 
 
 def _weights(study: str, one: Point, other: Point) -> Iterator[Parity]:
+    """Yield the largest difference of each array of weights at the last comparable snapshot."""
     mine = one.history.snapshots
     theirs = other.history.snapshots
-    # The last snapshot of a point that diverged may be finite but meaningless: 1e30 beside 3.
+    # The last snapshot of a diverged point may be finite but meaningless, for instance 1e30 compared with 3.
     end = min((point.outcome.epochs for point in (one, other) if point.diverged), default=math.inf)
     common = [
         epoch for epoch in mine if epoch in theirs and epoch < end and _finite(mine[epoch]) and _finite(theirs[epoch])
@@ -156,23 +158,23 @@ def _finite(weights: Mapping[str, NDArray[np.floating]]) -> bool:
 
 
 def parity_lines(results: Results) -> list[str]:
-    """Write the section on the two backends as Markdown: differences, where the configs differ, and costs."""
+    """Write the section on the two backends as Markdown: differences, config differences, and training times."""
     compared = {study: rows for study in results if (rows := parity(results, study))}
     if not compared:
         return ["No point was trained by both backends."]
     both = {study: pairs(results, study) for study in compared}
-    # The size of a difference means nothing where the backends were told to compute different things, as the gradient
-    # by finite differences and by backpropagation. Such studies get a sentence instead of a column.
+    # Differences are meaningless if the configs ask for different computations, such as finite differences on one
+    # backend and backpropagation on the other. Such studies get a sentence instead of a column.
     comparable = {
         study: rows
         for study, rows in compared.items()
-        if any(not _different_knobs(one, other) for one, other in both[study])
+        if any(not _config_differences(one, other) for one, other in both[study])
     }
     lines = [
-        "The largest difference between the two backends over all points of a study and all recorded epochs. In "
-        "brackets, the largest difference relative to the larger of the two numbers. A point that diverged is compared "
-        "up to that epoch. Weights are compared in the last snapshot that both backends took. [parity.csv](parity.csv) "
-        "lists the point and the epoch of each difference.",
+        "The largest difference between the two backends over all points of a study and all recorded epochs; in "
+        "parentheses, the largest relative difference (relative to the larger value). Diverged points are compared "
+        "only up to the epoch at which they diverged, and weights at the last snapshot that both backends took. "
+        "[parity.csv](parity.csv) lists the point and the epoch of each difference.",
         "",
     ]
     if comparable:
@@ -181,7 +183,7 @@ def parity_lines(results: Results) -> list[str]:
     if sentences:
         lines += [*sentences, ""]
     lines += [
-        "Where the training loss differs most, and the training times in seconds, over the points that both backends "
+        "The largest difference in training loss, and the training times in seconds, for the points that both backends "
         "trained:",
         "",
     ]
@@ -213,30 +215,30 @@ def _difference_cell(absolute: float | None, relative: float | None) -> str:
     return f"{absolute:.2g} ({relative:.2g})"
 
 
-def _different_knobs(one: Point, other: Point) -> list[str]:
-    """Name the knobs that decide numbers and have different values on the two backends."""
+def _config_differences(one: Point, other: Point) -> list[str]:
+    """List the settings that affect results and differ between the two backends."""
     theirs = dict(flatten(other.config))
     return [
         f"{key} is {value} on NumPy and {theirs.get(key)} on Keras"
         for key, value in flatten(one.config)
-        if not key.startswith(OWN_KNOBS) and value != theirs.get(key)
+        if not key.startswith(IRRELEVANT_KEYS) and value != theirs.get(key)
     ]
 
 
 def _sentences(study: str, both: Sequence[tuple[Point, Point]]) -> Iterator[str]:
-    """Say which points are different computations on the two backends, and which diverged on only one of them."""
+    """Yield the points whose computations are not comparable, and the points that diverged on only one backend."""
     found: dict[str, list[str]] = {}
     for one, other in both:
-        for difference in _different_knobs(one, other):
+        for difference in _config_differences(one, other):
             found.setdefault(difference, []).append(f"`{one.name}`")
     subject = study
-    if all(_different_knobs(one, other) for one, other in both):
+    if all(_config_differences(one, other) for one, other in both):
         subject = f"{study} is not in the table"
     for difference, names in found.items():
-        where = "every point"
+        affected = "every point"
         if len(names) < len(both):
-            where = ", ".join(names)
-        yield f"{subject}: {difference}, at {where}, so the two backends compute different things."
+            affected = ", ".join(names)
+        yield f"{subject}: at {affected}, {difference}, so the computations are not comparable."
     for one, other in both:
         if one.diverged != other.diverged:
             yield f"{study}: `{one.name}` {_ended(one)} on NumPy and {_ended(other)} on Keras."
@@ -250,34 +252,41 @@ def _ended(point: Point) -> str:
 
 
 def _cost_rows(compared: Mapping[str, Sequence[Parity]], both: Mapping[str, Sequence[object]]) -> list[list[str]]:
-    """Return a header, and a row for each study: its largest difference of the loss, and the training times."""
+    """Return a header, and a row for each study: its largest difference in training loss, and the training times."""
     lines = [
-        ["study", "points", "differs most at", "training loss, numpy and keras", "seconds, numpy and keras", "ratio"]
+        [
+            "study",
+            "points",
+            "largest difference at",
+            "training loss, numpy and keras",
+            "seconds, numpy and keras",
+            "ratio",
+        ]
     ]
     for study, rows in compared.items():
         by_kind = {(row.quantity, row.kind): row for row in rows}
         loss = by_kind.get(("train/loss", "absolute"))
         seconds = by_kind["seconds", "ratio"]
-        where = ""
+        position = ""
         losses = ""
         if loss is not None and loss.value:
-            where = f"`{loss.point}`, epoch {loss.epoch:,}"
+            position = f"`{loss.point}`, epoch {loss.epoch:,}"
             losses = f"{loss.numpy:.4g} and {loss.keras:.4g}"
         times = f"{seconds.numpy:.2f} and {seconds.keras:.2f}"
-        lines.append([study, str(len(both[study])), where, losses, times, f"{seconds.value:.3g}"])
+        lines.append([study, str(len(both[study])), position, losses, times, f"{seconds.value:.3g}"])
     return lines
 
 
 def parity_table(results: Results, study: str) -> list[str]:
-    """Write how much the backends differ at each point of a study, as a Markdown table.
+    """Write the differences between the backends at each point of a study as a Markdown table.
 
-    Each row has the largest relative difference of the training loss over the epochs that both recorded, and the loss
-    of each backend at the last of these epochs.
+    Each row has the largest relative difference in training loss over the epochs that both recorded, and the loss of
+    each backend at the last of these epochs.
 
     Returns:
-        The lines of the table; none if no point was trained by both backends.
+        The lines of the table; empty if no point was trained by both backends.
     """
-    rows = [["point", "largest relative difference of the training loss", "at epoch", *BACKENDS]]
+    rows = [["point", "largest relative difference in training loss", "at epoch", *BACKENDS]]
     for one, other in pairs(results, study):
         epochs, mine, theirs = _at_common_epochs(one, other, "train/loss")
         if not len(epochs):

@@ -1,6 +1,6 @@
-"""A page of the report on one study: question, picture, sentences, tables, and how it is run.
+"""A page of the report on one study: question, picture, sentences, tables, and how to run it.
 
-Every sentence is computed. A backend that was not run is reported as not run.
+Every sentence is computed. Backends that were not run are marked as such.
 """
 
 from __future__ import annotations
@@ -10,29 +10,29 @@ from collections.abc import Iterator, Mapping, Sequence
 from pipeline.points.point import Point
 from pipeline.report.parity import parity_table
 from pipeline.report.published.reproduction import BACKENDS
-from pipeline.studies.grids import METRIC_NAMES, Backends, recorded
+from pipeline.studies.grids import METRIC_NAMES, PointsByBackend, recorded
 from pipeline.studies.kinds import NETWORKS, answers, study_kind
 from pipeline.studies.questions import QUESTIONS
 from pipeline.system.wording import table
 
 PARITY = (
-    "Each point that both backends trained, compared over its epochs. [The overview](../README.md#numpy-beside-keras) "
-    "lists the points at which the two compute different things."
+    "For each point trained on both backends, over all its epochs. [The overview]"
+    "(../README.md#numpy-compared-with-keras) lists the points where the two backends do not run the same computation."
 )
-# The command line that trained a study on a backend.
+# The command line that trained each study on each backend.
 Commands = Mapping[tuple[str, str], str]
 
 
-def study_page(study: str, backends: Backends, commands: Commands) -> str:
-    """Write the page of a study as Markdown. Its picture, STUDY.png, is beside it, and the overview a folder above.
+def study_page(study: str, backends: PointsByBackend, commands: Commands) -> str:
+    """Write the page of a study as Markdown. Its picture, STUDY.png, is next to it; the overview is one folder above.
 
     Args:
         study: the name of the study.
         backends: its points by backend; empty if it was not run.
-        commands: the command lines by study and backend. For a backend without one, the page names the command that
-            trains the study as `conf/experiment/` describes it.
+        commands: the command lines by study and backend. For a backend without one, the page shows the default
+            command, which trains the study in `conf/experiment/`.
     """
-    lines = [f"# {study}", "", "[All studies](../README.md), [what the words mean](../README.md#what-the-words-mean)"]
+    lines = [f"# {study}", "", "[All studies](../README.md), [terminology](../README.md#terminology)"]
     if study in QUESTIONS:
         lines += ["", QUESTIONS[study]]
     lines.append("")
@@ -44,32 +44,38 @@ def study_page(study: str, backends: Backends, commands: Commands) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _findings(study: str, backends: Backends) -> Iterator[str]:
-    """The picture, the sentences, the tables of the study's kind, and all points."""
+def _findings(study: str, backends: PointsByBackend) -> Iterator[str]:
+    """Write the picture, the sentences, the tables of the study's kind, and all points."""
     yield f"![{study}]({study}.png)"
     yield ""
     for sentence in _sentences(backends):
         yield f"- {sentence}"
     first = next(iter(backends.values()))
     kind = study_kind(first)
-    # The sentences of such a kind, for instance of maps, say all there is to say of each point: it needs no table.
+    # The sentences of such a kind, for instance maps, describe each point completely, so there is no table of points.
     if kind.single:
         return
     differences = parity_table({study: backends}, study)
     parity_section = []
     if differences:
         parity_section = [PARITY, "", *differences]
-    for heading, section in (*kind.sections(first), ("NumPy beside Keras", parity_section)):
+    for heading, section in (*kind.sections(first), ("NumPy compared with Keras", parity_section)):
         if section:
             yield from ("", f"## {heading}", "", *section)
     count = sum(map(len, backends.values()))
-    # Folded, as a grid has hundreds of points. Markdown inside of HTML needs the empty lines.
+    # Collapsed, because a grid has hundreds of points. Markdown inside HTML needs the empty lines.
     yield ""
-    yield f"<details><summary>The {_counted(count, 'point')}</summary>"
+    yield f"<details><summary>{_all_points(count)}</summary>"
     yield ""
     yield from _points_table(backends)
     yield ""
     yield "</details>"
+
+
+def _all_points(count: int) -> str:
+    if count == 1:
+        return "The point"
+    return f"All {count} points"
 
 
 def _counted(number: int, noun: str) -> str:
@@ -82,8 +88,8 @@ def _plural(noun: str, number: int) -> str:
     return f"{noun}s"
 
 
-def _how_to_run(study: str, backends: Backends, commands: Commands) -> Iterator[str]:
-    """The commands that trained the points on the page, and the command that writes the page."""
+def _how_to_run(study: str, backends: PointsByBackend, commands: Commands) -> Iterator[str]:
+    """Write the commands that trained the points on this page, and the command that generates it."""
     yield "```sh"
     # A study that was not run is shown with the command for the first backend only.
     for backend in backends or BACKENDS[:1]:
@@ -96,16 +102,16 @@ def _how_to_run(study: str, backends: Backends, commands: Commands) -> Iterator[
         yield f"The grid is defined in `conf/experiment/{study}.yaml`."
 
 
-def untrained_words(backends: Backends) -> str:
-    """Return what the report says of a backend that has not trained a study.
+def untrained_words(backends: PointsByBackend) -> str:
+    """Return the text shown if a backend has not trained a study.
 
     Args:
-        backends: the study's points on the other backends, if any: their kind may run on NumPy only.
+        backends: the study's points on the other backends, if any; their kind decides the text.
     """
     return next((study_kind(points).untrained for points in backends.values()), NETWORKS.untrained)
 
 
-def _points_table(backends: Backends) -> list[str]:
+def _points_table(backends: PointsByBackend) -> list[str]:
     points = [point for members in backends.values() for point in members]
     metrics = [name for name in METRIC_NAMES if recorded(points, name)]
     sized = any(point.hidden_size is not None for point in points)
@@ -116,7 +122,7 @@ def _points_table(backends: Backends) -> list[str]:
     headings += [METRIC_NAMES[name] for name in metrics]
     rows = [[*headings, "seconds", "evidence"]]
     rows += [_point_row(point, metrics, sized) for point in points]
-    # A name that holds no more knobs than these columns show repeats them, and is left out.
+    # Names that hold only the settings in these columns would repeat them, so their column is omitted.
     if all(len(point.name.split()) <= len(rate_and_size) for point in points):
         rows = [row[1:] for row in rows]
     return table(rows)
@@ -128,7 +134,7 @@ def _point_row(point: Point, metrics: Sequence[str], sized: bool) -> list[str]:
         row.append(str(point.hidden_size or ""))
     row.append(point.diagnosis.label)
     for name in metrics:
-        # The last finite metrics of a point that diverged are no result; its diagnosis says what happened.
+        # The last finite metrics of a diverged point are not a result; its diagnosis describes it.
         if point.diverged or name not in point.outcome.final:
             row.append("")
         else:
@@ -136,8 +142,8 @@ def _point_row(point: Point, metrics: Sequence[str], sized: bool) -> list[str]:
     return [*row, f"{point.outcome.seconds:.2f}", point.diagnosis.evidence]
 
 
-def _sentences(backends: Backends) -> Iterator[str]:
-    """Say what was trained and what it shows. A sentence that is the same on both backends is written once."""
+def _sentences(backends: PointsByBackend) -> Iterator[str]:
+    """Describe the trained points and their results. Sentences common to both backends are given once."""
     for backend in BACKENDS:
         # A kind that only NumPy trains is not missing on Keras.
         if backend not in backends and untrained_words(backends) == NETWORKS.untrained:
@@ -146,7 +152,7 @@ def _sentences(backends: Backends) -> Iterator[str]:
     for backend, points in backends.items():
         epochs = sorted({point.config.training.epochs for point in points})
         listed = ", ".join(f"{number:,}" for number in epochs)
-        trained = f"{_counted(len(points), 'point')}, {listed} {_plural('epoch', epochs[-1])}."
+        trained = f"{_counted(len(points), 'point')}, trained for {listed} {_plural('epoch', epochs[-1])}."
         for sentence in (trained, *answers(points)):
             by_sentence.setdefault(sentence, []).append(backend)
     for sentence, names in by_sentence.items():

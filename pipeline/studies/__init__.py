@@ -1,1 +1,1 @@
-"""Answer each study's question from its trained points: in sentences, tables and pictures."""
+"""Analysis of trained points: each study's question answered in sentences, tables and figures."""

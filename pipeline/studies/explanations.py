@@ -1,6 +1,6 @@
-"""Explain what a study's numbers alone do not: the formula of each method, each feature, how a rate is suggested.
+"""Background text for the report: methods, features, range tests and parametrizations.
 
-Where a docstring already has the equations, it is printed instead of being repeated here.
+If a docstring already has the equations, its text is used.
 """
 
 from __future__ import annotations
@@ -18,27 +18,27 @@ from pipeline.studies.variants.table import variant_table
 from pipeline.studies.variants.variants import knob
 from pipeline.system.wording import table
 
-# A heading, and the lines of Markdown below it.
+# A heading with the lines of Markdown below it.
 Section = tuple[str, list[str]]
 
-# Formula and source of each `optimizer.name`. The methods in OPTIMIZERS turn a gradient into an update, and have both
-# in the docstrings of their classes. The others have training loops of their own.
+# Formula and source of each `optimizer.name`. For methods that turn a gradient into an update (OPTIMIZERS), they are in
+# the docstrings of the classes. The other methods have training loops of their own.
 METHODS = {name: " ".join((inspect.getdoc(optimizer) or "").split()) for name, optimizer in OPTIMIZERS.items()} | {
     "bfgs": (
         "BFGS (Nocedal and Wright 2006, algorithm 6.1), through SciPy: u = -step * H g, where a line search finds a "
         "step that satisfies the strong Wolfe conditions. H begins as learning_rate * I. With s the last change of the "
-        "weights, y that of g and r = 1 / (y^T s), it becomes (I - r s y^T) H (I - r y s^T) + r s s^T."
+        "weights, y the last change of g and r = 1 / (y^T s), it becomes (I - r s y^T) H (I - r y s^T) + r s s^T."
     ),
     "lbfgs": (
-        "L-BFGS (Nocedal and Wright 2006, algorithms 7.4 and 7.5), through SciPy: as BFGS, but at each step H is "
-        "computed from the last few s and y, starting from (s^T y) / (y^T y) * I, or from learning_rate * I as long "
-        "as there are none."
+        "L-BFGS (Nocedal and Wright 2006, algorithms 7.4 and 7.5), through SciPy: like BFGS, but at each step H is "
+        "rebuilt from the last few s and y, starting from (s^T y) / (y^T y) * I, or from learning_rate * I if there "
+        "are none yet."
     ),
     "annealing": (
         "Generalized simulated annealing (Tsallis and Stariolo 1996; Xiang et al. 1997), through SciPy: w = start + "
-        "learning_rate * z, and z takes random steps in a box, which shrink as a temperature falls. A step to a loss "
-        "that is higher by d is accepted with probability max(0, 1 - (1 - accept) * d / T)^(1 / (1 - accept)), where T "
-        "is the temperature divided by the number of the iteration. No gradient is used."
+        "learning_rate * z, where z makes random steps in a box, which shrink as a temperature falls. A step that "
+        "raises the loss by d is accepted with probability max(0, 1 - (1 - accept) * d / T)^(1 / (1 - accept)), where "
+        "T is the temperature divided by the iteration number. No gradient is used."
     ),
     "aw_sgd": (
         "Adaptive weighted SGD (Bouchard, Trouillon, Perez and Gaidon 2016): u = -learning_rate * mean(c_i g_i) over "
@@ -49,56 +49,54 @@ METHODS = {name: " ".join((inspect.getdoc(optimizer) or "").split()) for name, o
 
 # What each file in `conf/feature/` changes, and its source.
 FEATURES = {
-    "plain": "The network of `conf/model/mlp.yaml`, from which the others differ in one setting: one hidden layer of "
+    "plain": "The network of `conf/model/mlp.yaml`, which each of the others changes in one way: one hidden layer of "
     "max(z, 0), biases, initial weights as in Glorot and Bengio 2010.",
     "no_bias": "No biases: sums = inputs W.",
-    "clip_norm": "The gradient g of all weights together is made no longer than clip_norm: "
+    "clip_norm": "The norm of the gradient g of all weights together is limited to clip_norm: "
     "g * min(1, clip_norm / |g|) (Pascanu, Mikolov and Bengio 2013, algorithm 1).",
-    "clip_value": "Every component of the gradient is clipped to between -clip_value and clip_value: the delta "
-    "trimming of one of the texts.",
+    "clip_value": "Every component of the gradient is limited to the range -clip_value to clip_value; one of the "
+    "source texts calls it delta trimming.",
     "two_hidden_layers": "A second hidden layer, as wide as the first.",
     "l1": "l1 * sum |w| over the weights, not the biases, is added to the loss (Tibshirani 1996).",
     "l2": "l2 * sum w^2 over the weights, not the biases, is added to the loss (Krogh and Hertz 1992).",
-    "dropout": "Every update leaves out a share of the hidden units, chosen at random for each row, and multiplies the "
+    "dropout": "Each update drops a random share of the hidden units, chosen separately for each row, and scales the "
     "rest by 1 / (1 - share) (Srivastava et al. 2014).",
-    "drop_connect": "Every update leaves out a share of the weights, chosen at random and the same for all its rows, "
-    "and multiplies the rest by 1 / (1 - share); tests use all weights (after Wan et al. 2013, who choose for each "
-    "row).",
+    "drop_connect": "Each update drops a random share of the weights, the same for all its rows, and scales the rest "
+    "by 1 / (1 - share); evaluation uses all weights (after Wan et al. 2013, who choose separately for each row).",
     "batch_normalization": "Hidden sums become scale * n + shift, n = (sums - mean) / sqrt(variance + epsilon) over "
     "the batch (Ioffe and Szegedy 2015, algorithm 1).",
     "he": "Initial weights of variance 2 / inputs (He et al. 2015).",
     "lecun": "Initial weights of variance 1 / inputs (LeCun et al. 1998).",
-    "uniform": "Initial weights between -1 and 1, whatever the width of the layer, as in the 13-line network.",
+    "uniform": "Initial weights between -1 and 1, regardless of layer width, as in the 13-line network.",
     "tanh": "Hidden units tanh(z) (LeCun et al. 1998).",
     "gelu": "Hidden units z * P(z), where P(z) is the probability that a standard normal number is below z (Hendrycks "
     "and Gimpel 2016).",
-    "leaky_relu": f"Hidden units z where z is above 0, and {LEAK:g} z elsewhere, as in Keras (Maas, Hannun and Ng "
-    "2013).",
+    "leaky_relu": f"Hidden units z if z is above 0, otherwise {LEAK:g} z, as in Keras (Maas, Hannun and Ng 2013).",
     "softplus": "Hidden units log(1 + exp(z)) (Dugas et al. 2001).",
 }
 
 
 def range_sections(points: Sequence[Point]) -> list[Section]:
-    """Explain how a range test suggests its rate."""
+    """Return the explanation of the suggested rate."""
     values = f"Here beta = {range_test.BETA:g}, `GROWN` = {range_test.GROWN:g}."
     return [("How the rate is suggested", [*_after_title(range_test.__doc__), "", values])]
 
 
 def transfer_sections(points: Sequence[Point]) -> list[Section]:
-    """Explain what each parametrization scales."""
+    """Return the explanation of the scaling in each parametrization."""
     first = points[0].config
     base = f"Here base_width is {first.model.base_hidden_size}, and the optimizer `{first.optimizer.name}`."
     return [("What the parametrizations scale", [*_after_title(parametrization.__doc__), "", base])]
 
 
 def variant_sections(points: Sequence[Point]) -> list[Section]:
-    """List each variant's usable rates, and the formula of each method or the meaning of each feature."""
+    """Return the usable rates of each variant, with the formula of each method or the description of each feature."""
     key = knob(points)
     sections = [("Usable rates", list(variant_table(points)))]
     if key == "optimizer.name":
         note = (
-            "g is the gradient, w the weights, u what is added to them, t the number of the update, counted from 1; "
-            "the other long names are settings, whose values are in `conf/optimizer/`."
+            "g is the gradient, w the weights, u the update added to them, t the 1-based update number; the remaining "
+            "long names are settings, whose values are in `conf/optimizer/`."
         )
         sections.append(("The methods", [note, "", *_explained(METHODS, "method", key, points)]))
     if key == "feature":
@@ -108,14 +106,12 @@ def variant_sections(points: Sequence[Point]) -> list[Section]:
 
 
 def _explained(texts: Mapping[str, str], called: str, key: str, points: Sequence[Point]) -> list[str]:
-    """Return a table of the texts on the variants of a study, in their order.
+    """Return a table that describes the variants of a study, in their order.
 
-    A feature or method that a user has added has no text, and is left out.
+    Features and methods that a user has added have no description and are skipped.
     """
     names = dict.fromkeys(str(dict(flatten(point.config)).get(key)) for point in points)
-    return table(
-        [[called, "what it does, and its source"], *([f"`{name}`", texts[name]] for name in names if name in texts)]
-    )
+    return table([[called, "description and source"], *([f"`{name}`", texts[name]] for name in names if name in texts)])
 
 
 def _after_title(docstring: str | None) -> list[str]:

@@ -1,4 +1,4 @@
-"""Arrange the points of a sweep as a grid over rates and hidden sizes, and choose the metric that it is judged by."""
+"""Arrange the points of a sweep over rates and hidden sizes: the axes, the metric to compare, and the values."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from pipeline.drawing.plot_data import Grid
+from pipeline.drawing.plot_data import ResultGrid
 from pipeline.points.point import Point
 
-# The points of each backend.
-Backends = Mapping[str, Sequence[Point]]
+# Points by the name of their backend.
+PointsByBackend = Mapping[str, Sequence[Point]]
 METRIC_NAMES = {
     "train/loss": "training loss",
     "test/loss": "test loss",
@@ -19,8 +19,8 @@ METRIC_NAMES = {
     "test/accuracy": "test accuracy",
     "train/mean_absolute_error": "mean absolute error",
 }
-# A sweep is judged by the first of these that was recorded. Accuracy on rows that were not trained comes first; the
-# mean absolute error is the number that the texts print.
+# The metrics to compare points by; the first one that was recorded is used. Accuracy on rows that were not trained on
+# comes first; the mean absolute error is the number that the source texts print.
 CELL_METRICS = ("test/accuracy", "train/mean_absolute_error", "train/loss")
 
 
@@ -41,19 +41,19 @@ def with_size(points: Sequence[Point], size: int | None) -> list[Point]:
 
 
 def recorded(points: Sequence[Point], metric: str) -> bool:
-    """Whether any of the points has a final value of the metric."""
+    """Whether at least one of the points has a final value of the metric."""
     return any(metric in point.outcome.final for point in points)
 
 
 def cell_metric(points: Sequence[Point]) -> str:
-    """Return the metric that a sweep is judged by: test accuracy, else the mean absolute error, else the loss."""
+    """Return the metric for comparing points: test accuracy, otherwise the mean absolute error, otherwise the loss."""
     return next((name for name in CELL_METRICS if recorded(points, name)), CELL_METRICS[-1])
 
 
-def grid(points: Sequence[Point], metric: str) -> Grid:
+def result_grid(points: Sequence[Point], metric: str) -> ResultGrid:
     """Arrange the final values of a metric over rates and hidden sizes.
 
-    A diverged point has no final value. Points that share a cell are represented by their median.
+    Diverged points have no final value. Points that share a cell are represented by their median.
     """
     columns = rates(points)
     rows = hidden_sizes(points)
@@ -64,7 +64,7 @@ def grid(points: Sequence[Point], metric: str) -> Grid:
     for point in points:
         cell = (rows.index(point.hidden_size), columns.index(point.learning_rate))
         value = point.outcome.final.get(metric, math.nan)
-        # The last metrics before the loss became inf or NaN say nothing about the rate.
+        # The last metrics before divergence do not describe the rate.
         if point.diverged:
             value = math.nan
         cells.setdefault(cell, []).append(value)
@@ -75,4 +75,11 @@ def grid(points: Sequence[Point], metric: str) -> Grid:
         finished = [value for value in members if math.isfinite(value)]
         if finished:
             values[cell] = np.median(finished)
-    return Grid(columns, rows, values, diverged, stalled, max(map(len, cells.values()), default=0))
+    return ResultGrid(
+        rates=columns,
+        sizes=rows,
+        values=values,
+        diverged=diverged,
+        stalled=stalled,
+        points_per_cell=max(map(len, cells.values()), default=0),
+    )

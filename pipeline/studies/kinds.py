@@ -1,11 +1,15 @@
-"""List the kinds of study. A kind says how its points are described, drawn, counted and shown in MLflow.
+"""The kinds of study, one entry each: how points of a kind are summarized, plotted, counted and shown in MLflow.
 
-`Config.kind` names the kind of a single point. Under that name diagnosis/networks.py has the function that judges it,
-and backends/choose.py the one that trains it. Some kinds are recognized only from several points: networks that differ
-in method or feature, and networks of several parametrizations.
+Two things are called a kind. `Config.kind` is the kind of a single point; diagnosis/networks.py and backends/choose.py
+look up its diagnosis function and its trainer by that name. A `Kind` is the kind of an entire study. Most have the name
+of their points' kind. Some can only be recognized from several points: networks that differ in method or feature
+(`variants`), and networks of several parametrizations (`widths`).
 
-To add a kind, write a module with its functions and add it to `KINDS`. If its points are new too, also add a name to
-`Config.kind`.
+Three things are drawn. Figures show a point or a sweep after training (matplotlib); the study figure is the only one on
+a study's page. Images show a point at a single epoch, for MLflow's slider (PIL).
+
+To add a kind, write a module with its functions and add an entry to `KINDS`. If a single point is also of a new kind,
+add its name to `Config.kind`.
 """
 
 from __future__ import annotations
@@ -20,7 +24,7 @@ from pipeline.points.point import Point
 from pipeline.studies.curves.answers import curve_answers, curve_headline
 from pipeline.studies.curves.pictures import balls_by_rate, balls_figure, basin_figure
 from pipeline.studies.explanations import Section, range_sections, transfer_sections, variant_sections
-from pipeline.studies.grids import Backends
+from pipeline.studies.grids import PointsByBackend
 from pipeline.studies.images.curves import balls_images
 from pipeline.studies.images.data import Draw
 from pipeline.studies.images.networks import network_images
@@ -43,14 +47,14 @@ Points = Sequence[Point]
 
 @dataclass(frozen=True)
 class Charts:
-    """What MLflow's page of a study shows, by names of metrics.
+    """The metrics on MLflow's page of a study.
 
     Attributes:
-        columns: the metrics in its table.
-        prefixes: of the metrics whose charts are collapsed.
-        judged: the final metric by which points are compared.
-        second: the metric that is drawn beside the training loss, and whether its axis is logarithmic.
-        question: the heading above the picture of a map.
+        columns: the metrics in the table of runs.
+        prefixes: prefixes of metrics whose charts are collapsed.
+        judged: the metric used to compare final results.
+        second: the metric that is plotted next to the training loss, and whether its axis is logarithmic.
+        question: the heading above the figure of a map.
     """
 
     columns: Sequence[str]
@@ -65,21 +69,21 @@ class Kind:
     """A kind of study.
 
     Attributes:
-        name: for a kind that a single point shows, the name in `Config.kind`.
-        matches: whether the points of a backend are of this kind. They are either all maps or all not maps.
-        sentences: describes the points.
-        headline: describes them in a line.
-        numbers: counts for `dvc metrics show`.
-        sections: further sections of the study's page, with their headings.
-        point_figures: draws one point; figures by name.
-        sweep_figures: draws all points together; figures by name.
-        study_figure: draws the one picture of the study from its name and the points of each backend.
-        images: by key, the functions that draw a point's stepped images.
-        charts: what MLflow shows of the study of a point.
-        figure: name of the point's figure that MLflow shows instead of stepped images.
-        single: whether each point is described on its own, apart from points of other kinds, without a table.
+        name: for kinds recognizable from a single point, the name in `Config.kind`.
+        matches: whether points of one backend are of this kind; called with maps only, or without any maps (`parts`).
+        sentences: generates the summary sentences.
+        headline: generates a one-line summary.
+        numbers: generates the numbers for `dvc metrics show`.
+        sections: generates additional sections of the study's page, with their headings.
+        point_figures: draws the figures of one point, each with a name.
+        sweep_figures: draws the figures of all points together, each with a name.
+        study_figure: draws the study figure, given the study's name and the points of each backend.
+        images: returns the functions that draw the images of a point, by image key.
+        charts: returns the metrics on MLflow's page of a point's study.
+        figure: name of the point's figure that MLflow shows instead of images.
+        single: whether each point is reported separately: apart from points of other kinds, and without a table.
         networks: whether the snapshots of a point are weights of a network.
-        untrained: what the report says of a backend that has not trained the study.
+        untrained: text shown if a backend has not trained the study.
     """
 
     name: str
@@ -90,7 +94,7 @@ class Kind:
     sections: Callable[[Points], Sequence[Section]]
     point_figures: Callable[[Point], Figures]
     sweep_figures: Callable[[Points], Figures]
-    study_figure: Callable[[str, Backends], Figure]
+    study_figure: Callable[[str, PointsByBackend], Figure]
     images: Callable[[Config], Mapping[str, Draw]]
     charts: Callable[[Config], Charts]
     figure: str | None = None
@@ -100,43 +104,43 @@ class Kind:
 
 
 # Networks that predict numbers.
-NUMBERS = Charts(columns=("final/train/loss", "final/train/mean_absolute_error"), prefixes=("train",))
-# Networks that sort images into classes.
-CLASSES = Charts(
+REGRESSION_CHARTS = Charts(columns=("final/train/loss", "final/train/mean_absolute_error"), prefixes=("train",))
+# Networks that classify images.
+CLASSIFICATION_CHARTS = Charts(
     columns=("final/train/loss", "final/test/accuracy"),
     prefixes=("train", "test"),
     judged="test/accuracy",
     second=("test/accuracy", False),
 )
 # Balls on a curve: the training loss is their mean height.
-ROLLED = Charts(
+BALL_CHARTS = Charts(
     columns=("final/train/loss", "final/balls/settled_share"),
     prefixes=("train", "balls"),
     second=("balls/settled_share", False),
 )
 # Maps, of networks or of curves.
-MAPPED = Charts(
+MAP_CHARTS = Charts(
     columns=("map/converged_share", "map/best_loss"),
     prefixes=("map",),
     question="Which pairs converge (blue)?",
 )
 
 
-def _of_one(kind: str) -> Callable[[Points], bool]:
-    """Return a function that recognizes points by the kind of the first of them."""
+def _first_point_is(kind: str) -> Callable[[Points], bool]:
+    """Return a function for `Kind.matches`: whether the first of the points has this `Config.kind`."""
     return lambda points: points[0].config.kind == kind
 
 
-def _first(backends: Backends) -> Points:
+def _first(backends: PointsByBackend) -> Points:
     """Return the points of the first backend."""
     return next(iter(backends.values()))
 
 
 def _network_charts(config: Config) -> Charts:
-    """Return the charts of a network: with accuracies if it sorts images into classes."""
+    """Return the charts of a network: with accuracies if it classifies images."""
     if config.data.kind == "idx":
-        return CLASSES
-    return NUMBERS
+        return CLASSIFICATION_CHARTS
+    return REGRESSION_CHARTS
 
 
 def _map_figure(points: Points) -> Figure:
@@ -146,6 +150,7 @@ def _map_figure(points: Points) -> Figure:
 
 NETWORKS = Kind(
     name="network",
+    # The fallback: it comes last in `KINDS`.
     matches=lambda points: True,
     sentences=network_sentences,
     headline=network_headline,
@@ -160,7 +165,7 @@ NETWORKS = Kind(
 RANGE_TESTS = replace(
     NETWORKS,
     name="range_test",
-    matches=_of_one("range_test"),
+    matches=_first_point_is("range_test"),
     headline=lambda points: points[0].diagnosis.evidence,
     sections=range_sections,
     point_figures=range_figures,
@@ -186,7 +191,7 @@ VARIANTS = replace(
 )
 MAPS = Kind(
     name="map",
-    matches=_of_one("map"),
+    matches=_first_point_is("map"),
     sentences=map_sentences,
     headline=map_headline,
     numbers=map_numbers,
@@ -195,23 +200,23 @@ MAPS = Kind(
     sweep_figures=lambda points: [],
     study_figure=lambda study, backends: _map_figure(_first(backends)),
     images=lambda config: {},
-    charts=lambda config: MAPPED,
+    charts=lambda config: MAP_CHARTS,
     figure="map",
     single=True,
     networks=False,
-    untrained="a map, NumPy only",
+    untrained="NumPy only (map study)",
 )
 BASINS = replace(
     MAPS,
     name="basins",
-    matches=_of_one("basins"),
+    matches=_first_point_is("basins"),
     point_figures=lambda point: [("map", basin_figure([point]))],
     study_figure=lambda study, backends: basin_figure(_first(backends)),
-    charts=lambda config: replace(MAPPED, question="In which minimum does each ball end?"),
+    charts=lambda config: replace(MAP_CHARTS, question="In which minimum does each ball end?"),
 )
 BALLS = Kind(
     name="balls",
-    matches=_of_one("balls"),
+    matches=_first_point_is("balls"),
     sentences=curve_answers,
     headline=curve_headline,
     numbers=verdict_counts,
@@ -220,12 +225,12 @@ BALLS = Kind(
     sweep_figures=lambda points: [("balls_by_rate", balls_by_rate(points))],
     study_figure=lambda study, backends: balls_by_rate(_first(backends)),
     images=balls_images,
-    charts=lambda config: ROLLED,
+    charts=lambda config: BALL_CHARTS,
     networks=False,
     untrained="NumPy only",
 )
-# Points are of the first kind that matches. NETWORKS matches all points, so it comes last. Range tests, widths and
-# variants are networks as well, so they come before it.
+# In order: the first match wins. NETWORKS matches all points and is the fallback, so it must be last. Range tests,
+# widths and variants are networks as well, so they come before it.
 KINDS = (BALLS, BASINS, MAPS, RANGE_TESTS, WIDTHS, VARIANTS, NETWORKS)
 BY_NAME = {kind.name: kind for kind in KINDS}
 
@@ -236,7 +241,7 @@ def kind_of(config: Config) -> Kind:
 
 
 def study_kind(points: Points) -> Kind:
-    """Return the kind of the points of one backend, at least one point.
+    """Return the kind of study of the points of one backend, at least one point.
 
     Example:
         study_kind(points).headline(points)
@@ -245,39 +250,39 @@ def study_kind(points: Points) -> Kind:
 
 
 def parts(points: Points) -> list[tuple[Kind, Points]]:
-    """Split the points of one backend into maps, each of which is described on its own, and all others."""
+    """Split the points of one backend into maps, which are reported separately, and all others; add their kinds."""
     single = [point for point in points if kind_of(point.config).single]
     others = [point for point in points if not kind_of(point.config).single]
     return [(study_kind(members), members) for members in (single, others) if members]
 
 
 def answers(points: Points) -> Iterator[str]:
-    """Yield sentences that describe one backend's points, with numbers computed from them."""
+    """Yield the summary sentences of one backend's points, computed from these points."""
     for kind, members in parts(points):
         yield from kind.sentences(members)
 
 
 def headline(points: Points) -> str:
-    """Describe one backend's points in a line."""
+    """Return a one-line summary of one backend's points."""
     return "; ".join(kind.headline(members) for kind, members in parts(points))
 
 
 def point_figures(point: Point) -> Figures:
-    """Draw the figures of one point, each with its name. Nothing here writes files."""
+    """Draw the figures of one point, each with a name. Nothing here writes files."""
     return kind_of(point.config).point_figures(point)
 
 
 def sweep_figures(points: Points) -> Figures:
-    """Draw the figures of a sweep, each with its name; maps are not part of them."""
+    """Draw the figures of a sweep, each with a name; maps are excluded."""
     for kind, members in parts(points):
         yield from kind.sweep_figures(members)
 
 
-def study_figure(study: str, backends: Backends) -> Figure:
-    """Draw the one picture of a study that answers its question.
+def study_figure(study: str, backends: PointsByBackend) -> Figure:
+    """Draw the figure that answers a study's question.
 
     Args:
-        study: its name, for the title.
-        backends: the points of each backend; at least one point of one backend.
+        study: the study's name, for the title.
+        backends: the points of each backend; at least one backend with at least one point.
     """
     return study_kind(_first(backends)).study_figure(study, backends)

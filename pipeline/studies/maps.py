@@ -1,4 +1,4 @@
-"""Describe and draw maps: the signed number of every point, over the two axes."""
+"""A map's summary and figure: the signed measure of every point over the two axes."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     from matplotlib.axis import Axis as DrawnAxis
     from matplotlib.figure import Figure
 
-# A picture shows at most this many points along an axis. Of more, every second is drawn, or every third and so on.
+# Maximum number of points along an axis of the figure; larger maps are subsampled.
 MOST = 1024
-# Each side has colours from 0 to 1. The palest is this far from 0, so that the two sides still look different.
+# Minimum colour intensity on a scale of 0 to 1, so that the two signs can be distinguished.
 PALEST = 0.12
 COLOURS = "RdBu"
 LABELS = {
@@ -35,7 +35,7 @@ LABELS = {
 
 
 def map_sentences(points: Sequence[Point]) -> Iterator[str]:
-    """Say how many points of each map converge, and which is the best."""
+    """Yield the share of points of each map that converge, and the best point."""
     if len(points) == 1:
         yield f"map: {points[0].diagnosis.evidence}."
         return
@@ -44,38 +44,38 @@ def map_sentences(points: Sequence[Point]) -> Iterator[str]:
 
 
 def map_headline(points: Sequence[Point]) -> str:
-    """Return the same in a line."""
+    """Return the same as one line."""
     return "; ".join(point.diagnosis.evidence for point in points)
 
 
 def map_numbers(points: Sequence[Point]) -> dict[str, float]:
-    """Return the final numbers of the first map, by metric."""
+    """Return the summary metrics of the first map."""
     return {name: value for name, value in points[0].outcome.final.items() if name.startswith("map/")}
 
 
 def ranked(measures: Floats) -> Floats:
-    """Turn the signed numbers of a map into colours, in the same shape: the sign is kept, the size becomes a rank.
+    """Turn the signed measures of a map into colour values of the same shape: signed ranks of the magnitudes.
 
-    The largest number of a side becomes 1 or -1, the smallest `PALEST` or -`PALEST`; equal numbers get equal colours.
-    With ranks a side uses all of its shades, however many decades its numbers span.
+    The largest magnitude of each sign becomes 1 or -1, the smallest `PALEST` or -`PALEST`; equal values get equal
+    colours. Ranking uses the full range of shades regardless of the values' magnitudes.
     """
     colours = np.zeros(measures.shape)
     for side in (measures > 0, measures < 0):
         if side.any():
             values, ranks = np.unique(np.abs(measures[side]), return_inverse=True)
             shades = np.linspace(PALEST, 1, len(values))
-            # A single number is the largest as well as the smallest, and gets the full colour.
+            # A single value is both the largest and the smallest; it gets the full colour.
             shades[-1] = 1
             colours[side] = np.sign(measures[side]) * shades[ranks]
     return colours
 
 
 def map_figure(config: Config, arrays: Mapping[str, NDArray[Any]]) -> Figure:
-    """Draw the signed number over both axes: blue where training converged, red where not, paler the sooner.
+    """Draw the signed measure over both axes: blue if training converged, red if not; paler means sooner.
 
     Args:
-        config: of a map.
-        arrays: what the trained map keeps: `x`, `y` and `measure` (rows, columns) among others.
+        config: the config of a map.
+        arrays: the arrays of the trained map, with `x`, `y` and `measure` (rows, columns) among them.
 
     Raises:
         ValueError: the config has no grid.
@@ -105,7 +105,7 @@ def map_figure(config: Config, arrays: Mapping[str, NDArray[Any]]) -> Figure:
     best = best_position(arrays)
     if best is not None:
         _mark_best(ax, arrays, best)
-    # Inset axes count as part of the axes, so that the layout leaves room for the bar.
+    # Inset axes are part of the axes for layout purposes, so there is room for the bar.
     bar = figure.colorbar(mesh, cax=ax.inset_axes((1.03, 0.05, 0.04, 0.9)))
     ticks, names = colour_ticks(measures)
     bar.set_ticks(ticks, labels=names)
@@ -118,7 +118,7 @@ def map_figure(config: Config, arrays: Mapping[str, NDArray[Any]]) -> Figure:
 
 
 def edges(values: Floats, logarithmic: bool) -> Floats:
-    """Return where the cells of ascending values (n,) begin and end, (n + 1,): half way to the neighbours."""
+    """Return the cell boundaries (n + 1,) of ascending values (n,): half way to the neighbours."""
     if logarithmic:
         # Half way on a logarithmic axis.
         return np.exp(edges(np.log(values), False))
@@ -128,7 +128,7 @@ def edges(values: Floats, logarithmic: bool) -> Floats:
 
 
 def colour_ticks(measures: Floats) -> tuple[list[float], list[str]]:
-    """Return the ticks of the colour bar, -1 to 1, and their labels: smallest, median and largest of each side."""
+    """Return the ticks of the colour bar, -1 to 1, with labels: the smallest, median and largest value of each sign."""
     ticks = []
     names = []
     for sign in (-1, 1):
@@ -143,8 +143,8 @@ def colour_ticks(measures: Floats) -> tuple[list[float], list[str]]:
 def _set_ticks(axis: Axis, drawn: DrawnAxis, values: Floats) -> None:
     """Set the ticks of an axis of a map.
 
-    A logarithmic axis has ticks at powers of ten, and also at 2 and 5 if it spans less than three decades. An axis that
-    is not logarithmic, or spans too little, gets plain numbers.
+    A logarithmic axis has ticks at powers of ten; if it spans less than three decades, also at 2 and 5 times these.
+    Linear axes, and axes that span too little for that, have evenly spaced ticks.
     """
     from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
@@ -162,7 +162,7 @@ def _set_ticks(axis: Axis, drawn: DrawnAxis, values: Floats) -> None:
 
 
 def _label(axis: Axis, other: Axis) -> str:
-    """Return the label of an axis; the rate is that of the first layer if the last one has its own."""
+    """Return the label of an axis; the rate is labelled "of the first layer" if the last layer has its own."""
     label = LABELS[axis.knob]
     if other.knob == "optimizer.output_learning_rate":
         label = label.replace("learning rate (", "learning rate of the first layer (")

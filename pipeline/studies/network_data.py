@@ -1,4 +1,4 @@
-"""Compute what the figures of networks show, as plain arrays: weights, the error surface, the best slope."""
+"""Compute the numbers behind the figures of networks, as arrays: weights, error surface, best-fitting slope."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from pipeline.drawing.plot_data import Floats
 def weight_lines(snapshots: Mapping[int, Weights]) -> dict[str, tuple[NDArray[np.int64], Floats]]:
     """Return every weight over the snapshots: for each array its steps (snapshots,) and values (snapshots, weights).
 
-    Snapshots with inf or NaN in any array are left out.
+    Snapshots with inf or NaN in any array are skipped.
     """
     steps = [step for step, arrays in sorted(snapshots.items()) if all(np.isfinite(a).all() for a in arrays.values())]
     if not steps:
@@ -33,7 +33,7 @@ def weight_lines(snapshots: Mapping[int, Weights]) -> dict[str, tuple[NDArray[np
 
 
 def has_two_weights(snapshots: Mapping[int, Weights]) -> bool:
-    """Whether the network has two weights and nothing else, so that its whole error surface can be drawn."""
+    """Whether the network has only two weights, so that its entire error surface can be drawn."""
     first = snapshots.get(0, {})
     return list(first) == ["layer_0/weights"] and first["layer_0/weights"].shape == (2, 1)
 
@@ -42,18 +42,18 @@ def loss_at(config: Config, weights: Floats) -> Floats:
     """Compute the training loss of a two-weight network at many pairs of weights.
 
     Args:
-        config: of the network; its data must be a table.
-        weights: (pairs, 2).
+        config: the network's config; its data must be a table.
+        weights: pairs of weights, (pairs, 2).
 
     Returns:
-        (pairs,).
+        The loss of each pair, (pairs,).
 
     Raises:
         TypeError: the data is not a table.
     """
     if not isinstance(config.data, TableData):
-        raise TypeError("an error surface is for data written in a table")
-    # (pairs, 2, 1): the network code takes a stack of networks, here one for each pair.
+        raise TypeError("an error surface requires data in a table")
+    # (pairs, 2, 1): the network code computes a stack of networks; the pairs are the stack's first axis.
     parameters = {"layer_0/weights": weights[..., None]}
     sums = forward(config.model, parameters, np.array(config.data.inputs))[-1]
     losses, _ = loss_and_slope(config.loss, config.model.output_activation, sums, np.array(config.data.targets))
@@ -78,7 +78,7 @@ def target_slope(config: Config) -> float | None:
         return None
     x = np.array(data.inputs)[:, 0]
     y = np.array(data.targets)[:, 0]
-    # Through points above each other there is no line y = slope * x + intercept.
+    # If all inputs are equal, no line y = slope * x + intercept fits best.
     if np.ptp(x) == 0:
         return None
     return float(np.polyfit(x, y, 1)[0])

@@ -30,7 +30,7 @@ from pipeline.drawing.axes import (
 from pipeline.drawing.grid_plots import draw_by_rate, draw_heat
 from pipeline.drawing.plot_data import Curve, Floats
 from pipeline.points.point import Point
-from pipeline.studies.grids import METRIC_NAMES, cell_metric, grid, hidden_sizes, rates, recorded, with_size
+from pipeline.studies.grids import METRIC_NAMES, cell_metric, hidden_sizes, rates, recorded, result_grid, with_size
 from pipeline.studies.network_data import has_two_weights, loss_at, loss_surface, target_slope, weight_lines
 from pipeline.system.wording import short
 
@@ -38,18 +38,18 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-# Up to this many weights each one gets its own line; of more, the spread is drawn.
+# Maximum number of weights drawn as one line each; for more, the spread is drawn.
 LINES_UP_TO = 200
-# Up to this many lines can be labelled without labels running into each other.
+# Maximum number of lines whose labels do not overlap.
 NAMES_UP_TO = 12
-# Weights beyond this are drawn on a logarithmic axis.
+# Weights with a larger magnitude are drawn on a logarithmic axis.
 EXPLODED = 1000
-# Colour of the path over an error surface.
+# Colour of the descent path over an error surface.
 PATH = "#ff5a5f"
 
 
 def title_of(config: Config) -> str:
-    """Return a point's name above its figures."""
+    """Return the title of a point's figures."""
     title = f"{config.study} ({config.backend.name}): rate {config.optimizer.learning_rate:g}"
     if config.model.hidden_size is not None:
         title += f", hidden size {config.model.hidden_size}"
@@ -57,7 +57,7 @@ def title_of(config: Config) -> str:
 
 
 def network_figures(point: Point) -> Figures:
-    """Draw the figures of one network: `curves`, `weights`, and `error_surface` if there are just two weights."""
+    """Draw the figures of one network: `curves`, `weights`, and `error_surface` if there are only two weights."""
     yield "curves", curves(point)
     yield "weights", weights_over_time(point)
     if has_two_weights(point.history.snapshots):
@@ -82,9 +82,9 @@ def curve(point: Point, metric: str) -> Curve:
 
 
 def curves(point: Point) -> Figure:
-    """Draw the loss, and the accuracy if there is one, of the training and the test rows over the epochs."""
+    """Draw the loss over the epochs, and the accuracy if there is one, for training and test rows."""
     colour = rate_colour(point.learning_rate)
-    # A point that diverged at once has recorded nothing, but still gets a figure.
+    # A point that diverged immediately has recorded nothing, but still gets a figure.
     names = [name for name in ("loss", "accuracy") if len(point.history.series(f"train/{name}")[0])] or ["loss"]
     title = title_of(point.config)
     if point.history.diverged_step is not None:
@@ -103,7 +103,7 @@ def curves(point: Point) -> Figure:
 
 
 def weights_over_time(point: Point) -> Figure:
-    """Draw every weight over the snapshots, or for a large network the spread of each array's weights."""
+    """Draw every weight over the snapshots; for a large network, the spread of each array's weights."""
     arrays = weight_lines(point.history.snapshots)
     small = sum(values.shape[1] for _, values in arrays.values()) <= LINES_UP_TO
     figure_title = f"{title_of(point.config)}, weights"
@@ -111,7 +111,7 @@ def weights_over_time(point: Point) -> Figure:
         figure_title += " (bands: all, 90 %, half of them; line: median)"
     figure, axes = axes_grid(1, max(len(arrays), 1), figure_title, width=3.7)
     colour = rate_colour(point.learning_rate)
-    # Without any finite snapshot there are no arrays, and the only axes stay empty.
+    # Without finite snapshots there are no arrays, and the only axes stay empty.
     for ax, (name, (steps, values)) in zip(axes, arrays.items(), strict=False):
         if small:
             draw_bundle(ax, steps, values, colour)
@@ -135,7 +135,7 @@ def weights_over_time(point: Point) -> Figure:
 
 
 def error_surface(point: Point) -> Figure:
-    """Draw the loss of a two-weight network over both weights, as a surface and as contours, with the path of training.
+    """Draw the loss of a two-weight network over both weights, as a surface and as contours, with the descent path.
 
     Only the part of the path within the surface is drawn.
     """
@@ -148,7 +148,7 @@ def error_surface(point: Point) -> Figure:
     with rc_context(STYLE):
         figure = Figure(figsize=(9.6, 4.4), dpi=DPI)
         figure.suptitle(f"{title_of(point.config)}, error surface", x=0.01, ha="left", fontsize=TEXT + 1, color=INK)
-        # Placed by hand: a surface in three dimensions has wide empty corners that a grid of axes would keep free.
+        # Placed by hand: a surface in three dimensions has wide empty corners that a grid of axes would not use.
         solid = figure.add_axes((-0.01, 0.04, 0.46, 0.9), projection="3d", computed_zorder=False)
         flat = figure.add_axes((0.55, 0.13, 0.345, 0.76))
         scale = figure.add_axes((0.915, 0.13, 0.018, 0.76))
@@ -176,9 +176,9 @@ def _name_end(ax: Axes, weights: Floats, above: float, name: str) -> None:
 
 
 def curves_by_rate(points: Sequence[Point]) -> Figure:
-    """Draw the training loss of every point, and below it the test accuracy, coloured by rate.
+    """Draw the training loss of every point, with the test accuracy below it, coloured by rate.
 
-    Each hidden size gets a column. With a single size the two metrics are side by side instead.
+    Each hidden size gets a column. With a single size the two metrics are next to each other instead.
     """
     sizes = hidden_sizes(points)
     metrics = [name for name in ("train/loss", "test/accuracy") if recorded(points, name)] or ["train/loss"]
@@ -198,7 +198,7 @@ def curves_by_rate(points: Sequence[Point]) -> Figure:
 
 
 def draw_curves_by_rate(ax: Axes, points: Sequence[Point], metric: str) -> None:
-    """Draw one metric of several points over the epochs, coloured by rate; accuracies with their last value."""
+    """Draw one metric of several points over the epochs, coloured by rate; labels of accuracies have the last value."""
     accuracy = metric.endswith("accuracy")
     lines = []
     for point in points:
@@ -214,23 +214,23 @@ def draw_curves_by_rate(ax: Axes, points: Sequence[Point], metric: str) -> None:
 
 
 def loss_by_rate(points: Sequence[Point]) -> Figure:
-    """Draw the final training loss against the rate, and the test accuracy beside it, a line for each hidden size."""
+    """Draw final training loss, and next to it test accuracy, versus learning rate, with one line per hidden size."""
     metrics = [name for name in ("train/loss", "test/accuracy") if recorded(points, name)] or ["train/loss"]
-    figure, axes = axes_grid(1, len(metrics), f"{sweep_title(points)}: the end of training by learning rate")
+    figure, axes = axes_grid(1, len(metrics), f"{sweep_title(points)}: final results by learning rate")
     for ax, metric in zip(axes, metrics, strict=True):
-        draw_by_rate(ax, grid(points, metric), log=not metric.endswith("accuracy"))
+        draw_by_rate(ax, result_grid(points, metric), log=not metric.endswith("accuracy"))
         name_axes(ax, f"final {METRIC_NAMES[metric]}")
     return figure
 
 
 def heat_map(points: Sequence[Point]) -> Figure:
-    """Draw the metric that a sweep is judged by over rates and hidden sizes, with the values in the cells."""
+    """Draw the sweep's comparison metric over rates and hidden sizes, with the values in the cells."""
     metric = cell_metric(points)
-    cells = grid(points, metric)
+    cells = result_grid(points, metric)
     title = f"{sweep_title(points)}: final {METRIC_NAMES[metric]}"
     if cells.points_per_cell > 1:
-        title += " (median where points share a cell)"
-    # Inches: a cell must hold its value in print.
+        title += " (median if points share a cell)"
+    # Inches; a cell must be large enough for its printed value.
     width = max(4.3, 0.85 * len(cells.rates) + 1)
     height = max(2.2, 0.55 * len(cells.sizes) + 1)
     figure, axes = axes_grid(1, 1, title, width=width, height=height)
@@ -239,7 +239,7 @@ def heat_map(points: Sequence[Point]) -> Figure:
 
 
 def weight_by_rate(points: Sequence[Point]) -> Figure:
-    """Draw the weight of a line over the epochs, one plot for each rate, as the texts draw it."""
+    """Draw the weight of a line over the epochs, one plot for each rate, as in the source texts."""
     chosen = sorted(points, key=lambda point: point.learning_rate)
     columns = min(len(chosen), 4)
     # -(-a // b) is a / b rounded up.
@@ -253,7 +253,7 @@ def weight_by_rate(points: Sequence[Point]) -> Figure:
 
 
 def draw_weight(ax: Axes, point: Point) -> None:
-    """Draw the weight of a line over the epochs, and the slope that fits the data best."""
+    """Draw the weight of a line over the epochs, with the best-fitting slope."""
     config = point.config
     line = curve(point, "weights/weight")
     slope = target_slope(config)
@@ -272,6 +272,6 @@ def draw_weight(ax: Axes, point: Point) -> None:
 
 
 def sweep_title(points: Sequence[Point]) -> str:
-    """Return the study and the backends of a sweep."""
+    """Return the title of a sweep's figures: its study and backends."""
     backends = dict.fromkeys(point.config.backend.name for point in points)
     return f"{points[0].config.study} ({', '.join(backends)})"

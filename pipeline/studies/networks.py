@@ -1,4 +1,4 @@
-"""Say in sentences what networks over rates and hidden sizes show. Every number is computed from their points."""
+"""Summaries of networks over rates and hidden sizes, computed from their points."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from pipeline.studies.grids import METRIC_NAMES, cell_metric, hidden_sizes, rate
 from pipeline.studies.variants.variants import final_loss
 from pipeline.system.wording import listed, roughly
 
-# The study that trains with the rate that a range test suggests, with a smaller one and with a larger one.
-VERIFIED = "lr_range_check"
+# The study that checks the rate suggested by a range test against a smaller and a larger one.
+RANGE_CHECK = "lr_range_check"
 
 
 def network_sentences(points: Sequence[Point]) -> Iterator[str]:
-    """Yield the best rates, the rates that are too large and what rates that are too small cost.
+    """Yield the best rates, the rates that are too large, and the cost of rates that are too small.
 
-    A single point only gets its diagnosis.
+    For a single point, yield only its diagnosis.
     """
     if len(points) == 1:
         yield f"{points[0].diagnosis}."
         return
     best = best_points(points)
-    yield from _verified(points)
+    yield from _range_check(points)
     yield from _best(points, best)
-    if len(rates(points)) > 1 and not any(_ran_away(point.diagnosis) for point in points):
+    if len(rates(points)) > 1 and not any(_exploded(point.diagnosis) for point in points):
         yield f"no rate up to {rates(points)[-1]:g} diverges."
     for size in hidden_sizes(points):
         members = with_size(points, size)
@@ -39,7 +39,7 @@ def network_sentences(points: Sequence[Point]) -> Iterator[str]:
 
 
 def network_headline(points: Sequence[Point]) -> str:
-    """Return the answer in a line: the best point, and which rates ended with which diagnosis.
+    """Return a one-line summary: the best point, and the diagnosis of each rate.
 
     Example:
         "best: rate 10 with hidden size 4, mean absolute error 0.00119; converged: 1, 10; stalled (saturation): 100"
@@ -50,18 +50,18 @@ def network_headline(points: Sequence[Point]) -> str:
         parts.append(_best_in_short(best, points))
     if len(points) == 1:
         return "; ".join([*parts, points[0].diagnosis.label])
-    # For each diagnosis the points of each rate.
+    # The points of each rate, for each diagnosis.
     labels: dict[str, dict[float, list[Point]]] = {}
     for point in points:
         labels.setdefault(point.diagnosis.label, {}).setdefault(point.learning_rate, []).append(point)
-    # The diagnoses are ordered by their smallest rate, which mostly is from too slow to diverged.
+    # Ordered by the smallest rate of each diagnosis, which usually goes from too slow to diverged.
     for label, members in sorted(labels.items(), key=lambda item: min(item[1])):
         parts.append(f"{label}: {', '.join(_rate_in_short(members[rate], points) for rate in sorted(members))}")
     return "; ".join(parts)
 
 
 def _best_in_short(best: Point, points: Sequence[Point]) -> str:
-    """Return the best point and its final value."""
+    """Describe the best point with its final value."""
     metric = cell_metric(points)
     text = f"rate {best.learning_rate:g}"
     if _share_cells(points):
@@ -74,31 +74,31 @@ def _best_in_short(best: Point, points: Sequence[Point]) -> str:
 
 
 def _rate_in_short(members: Sequence[Point], points: Sequence[Point]) -> str:
-    """Return a rate, and which of its points are meant if not all of them are.
+    """Return a rate; if only some of its points have the diagnosis, also which ones.
 
     Args:
         members: points of one rate with the same diagnosis.
         points: all points.
     """
     rate = members[0].learning_rate
-    whole = sum(point.learning_rate == rate for point in points)
+    total = sum(point.learning_rate == rate for point in points)
     if _share_cells(points):
-        if len(members) == whole:
+        if len(members) == total:
             return f"{rate:g}"
-        return f"{rate:g} ({len(members)} of {whole})"
-    if len(members) == whole == len(hidden_sizes(points)):
+        return f"{rate:g} ({len(members)} of {total})"
+    if len(members) == total == len(hidden_sizes(points)):
         return f"{rate:g}"
     return f"{rate:g} ({', '.join(str(point.hidden_size) for point in members)})"
 
 
 def verdict_counts(points: Sequence[Point]) -> dict[str, float]:
-    """Count the points with each verdict, by its name with `_` for a space."""
+    """Return the number of points with each verdict, by the verdict's name with `_` for spaces."""
     counts = Counter(point.diagnosis.verdict for point in points)
     return {verdict.replace(" ", "_"): counts[verdict] for verdict in PROBLEMS}
 
 
 def best_point(points: Sequence[Point]) -> Point | None:
-    """Return the point with the best final value of the metric that the sweep is judged by; None if all diverged."""
+    """Return the point with the best final value of the sweep's comparison metric; None if all diverged."""
     metric = cell_metric(points)
     ends = [point for point in points if not point.diverged and metric in point.outcome.final]
     choose = max if metric.endswith("accuracy") else min
@@ -106,34 +106,34 @@ def best_point(points: Sequence[Point]) -> Point | None:
 
 
 def best_points(points: Sequence[Point]) -> dict[int | None, Point]:
-    """Return the best point of each hidden size, without the sizes whose points all diverged."""
+    """Return the best point of each hidden size; sizes whose points all diverged are skipped."""
     chosen = {size: best_point(with_size(points, size)) for size in hidden_sizes(points)}
     return {size: point for size, point in chosen.items() if point is not None}
 
 
 def _share_cells(points: Sequence[Point]) -> bool:
-    """Whether points differ in more than rate and hidden size, so that these two do not identify a point."""
+    """Whether some points share rate and hidden size, so that these two do not identify a point."""
     return len({(point.learning_rate, point.hidden_size) for point in points}) < len(points)
 
 
-def _ran_away(diagnosis: Diagnosis) -> bool:
-    """Whether the loss became inf or NaN, or was far above the baseline and may have come back."""
+def _exploded(diagnosis: Diagnosis) -> bool:
+    """Whether the run diverged, or ended with a loss far above the baseline."""
     return diagnosis.verdict == "diverged" or diagnosis.values.get("loss_over_baseline", 0.0) > GROWN
 
 
-def _verified(points: Sequence[Point]) -> Iterator[str]:
-    """Say whether the suggested rate, which is between a smaller and a larger one, ends with the lowest loss."""
-    if points[0].config.study != VERIFIED or len(rates(points)) != 3:
+def _range_check(points: Sequence[Point]) -> Iterator[str]:
+    """Yield whether the suggested rate, the middle one of three, gives the lowest final loss."""
+    if points[0].config.study != RANGE_CHECK or len(rates(points)) != 3:
         return
     by_rate = sorted(points, key=lambda point: point.learning_rate)
     losses = [final_loss(point) for point in by_rate]
     ends = [f"{loss:.4g} at {point.learning_rate:g}" for point, loss in zip(by_rate, losses, strict=True)]
-    verdict = "is verified" if min(losses) == losses[1] else "is not the best of the three"
-    yield f"the suggested rate, {by_rate[1].learning_rate:g}, {verdict}: the loss ends at {', '.join(ends)}."
+    verdict = "is confirmed" if min(losses) == losses[1] else "is not the best of the three"
+    yield f"the suggested rate, {by_rate[1].learning_rate:g}, {verdict}: the final loss is {listed(ends)}."
 
 
 def _best(points: Sequence[Point], best: Mapping[int | None, Point]) -> Iterator[str]:
-    """Say which rate is best at each hidden size, or which point if points share a rate and a size."""
+    """Yield the best rate for each hidden size; if points share rate and size, the best point."""
     shared = _share_cells(points)
     if len(rates(points)) < 2 and not shared:
         return
@@ -156,29 +156,29 @@ def _best(points: Sequence[Point], best: Mapping[int | None, Point]) -> Iterator
 
 
 def _failing(points: Sequence[Point]) -> Iterator[str]:
-    """Say which rate is the first that diverges, and which rates stall or oscillate."""
+    """Yield the first rate that diverges, and the rates that stall or oscillate."""
     diverged = [point for point in points if point.diagnosis.verdict == "diverged"]
     if diverged:
         first = diverged[0]
         sentence = f"{first.learning_rate:g} is the first rate that diverges: {first.diagnosis.evidence}"
         others = [point for point in diverged[1:] if point.learning_rate > first.learning_rate]
         if others:
-            verb = _agreeing(others, "does", "do")
-            sentence += f"; so {verb} {_listed(others, points)}"
+            verb = _agreeing(others, "diverges", "diverge")
+            sentence += f"; {_listed(others, points)} also {verb}"
         yield f"{sentence}."
     failed = [point for point in points if point.diagnosis.verdict in ("stalled", "oscillating")]
     for label in dict.fromkeys(point.diagnosis.label for point in failed):
         members = [point for point in points if point.diagnosis.label == label]
         first = members[0]
-        where = _agreeing(members, "rate", "rates")
+        noun = _agreeing(members, "rate", "rates")
         at = f"at {first.learning_rate:g}: {first.diagnosis.evidence}"
-        yield f"{label} at {where} {_listed(members, points)}; {at}."
+        yield f"{label} at {noun} {_listed(members, points)}; {at}."
 
 
 def _costs(points: Sequence[Point]) -> Iterator[str]:
-    """Say when each rate first recorded a low loss, from the fastest rate down to the smallest.
+    """Yield the epochs at which each rate first reached a low loss, from the fastest rate down to the smallest.
 
-    Nothing is said of points that share a rate, or if no rate reached a low loss.
+    Nothing is yielded if points share a rate, or if no rate reached a low loss.
     """
     if len(rates(points)) < max(len(points), 2):
         return
@@ -189,54 +189,56 @@ def _costs(points: Sequence[Point]) -> Iterator[str]:
     }
     if not reached:
         return
-    # Of rates that are equally fast, the largest.
+    # If several rates are equally fast, the largest of them.
     fastest = min(reached, key=lambda rate: (reached[rate], -rate))
-    parts = [f"{reached[fastest]:,.0f} at rate {fastest:g}"]
+    reached_at = [f"{reached[fastest]:,.0f} (rate {fastest:g})"]
+    not_reached = []
     for point in reversed(points):
         rate = point.learning_rate
         if rate >= fastest:
             continue
         if rate in reached:
-            parts.append(f"{reached[rate]:,.0f} at {rate:g}")
+            reached_at.append(f"{reached[rate]:,.0f} (rate {rate:g})")
         elif point.diagnosis.verdict == "too slow":
             needed = point.diagnosis.values.get("epochs_needed")
-            # There is no number if the records show no trend, or one that is too slow to extrapolate.
-            estimate = "no end is in sight"
+            # There is no number if the records show no trend, or a trend that is too slow to extrapolate.
+            estimate = "it is not on track to get there"
             if needed:
-                estimate = f"about {roughly(needed)} would be needed"
-            parts.append(f"{estimate} at {rate:g}")
-    if len(parts) > 1:
-        yield f"a loss of {GOAL:.0%} of the baseline is first recorded at epoch {', '.join(parts)}."
+                estimate = f"it would take about {roughly(needed)} epochs"
+            not_reached.append(f"at rate {rate:g}, {estimate}")
+    if len(reached_at) + len(not_reached) > 1:
+        sentence = f"the loss first drops to {GOAL:.0%} of the baseline at epoch {', '.join(reached_at)}"
+        yield f"{'; '.join([sentence, *not_reached])}."
 
 
 def _beyond(points: Sequence[Point], best: Point | None) -> Iterator[str]:
-    """Say which rates are slow because they are too large, not too small."""
+    """Yield the rates that are slow because they are too large, not too small."""
     if best is None:
         return
     rate = best.learning_rate
     slow = [point for point in points if point.diagnosis.verdict == "too slow" and point.learning_rate > rate]
     if slow:
         noun = _agreeing(slow, "rate", "rates")
-        verb = _agreeing(slow, "ends", "end")
+        verb = _agreeing(slow, "is", "are")
         yield (
-            f"{noun} {_listed(slow, points)} {verb} behind {rate:g} after the same number of epochs: "
-            "a rate that is too large is slow, too."
+            f"after the same number of epochs, {noun} {_listed(slow, points)} {verb} behind {rate:g}: "
+            "too large a rate is also slow."
         )
 
 
 def _agreeing(points: Sequence[Point], one: str, several: str) -> str:
-    """Choose the form of a word that agrees with the number of different rates."""
+    """Return the form of a word, singular or plural, that agrees with the number of different rates."""
     return one if len(rates(points)) == 1 else several
 
 
 def _listed(some: Sequence[Point], points: Sequence[Point]) -> str:
-    """List the rates of some of the points; if not all points of a rate are meant, with their number."""
+    """List the rates of some of the points, with the number of affected points if a rate has others as well."""
     names = []
     for rate in dict.fromkeys(point.learning_rate for point in some):
         mine = sum(point.learning_rate == rate for point in some)
-        whole = sum(point.learning_rate == rate for point in points)
+        total = sum(point.learning_rate == rate for point in points)
         name = f"{rate:g}"
-        if mine < whole:
-            name += f" ({mine} of {whole})"
+        if mine < total:
+            name += f" ({mine} of {total})"
         names.append(name)
     return listed(names)

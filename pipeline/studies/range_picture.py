@@ -1,4 +1,4 @@
-"""Draw a learning-rate range test: loss against rate, with the suggested rate marked."""
+"""Draw a learning-rate range test: loss versus rate, with the suggested rate marked."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 from pipeline.diagnosis.range_test import RangeTest, range_test
 from pipeline.drawing.axes import FAINT, INK, SMALL, Figures, axes_grid, rate_colour
 from pipeline.points.point import Point
-from pipeline.studies.grids import Backends
+from pipeline.studies.grids import PointsByBackend
 from pipeline.studies.network_figures import network_figures, title_of
 from pipeline.studies.study_pictures import network_study
 
@@ -19,15 +19,15 @@ if TYPE_CHECKING:
 
 
 def range_figures(point: Point) -> Figures:
-    """Draw the figures of one range test: those of a network, and `range_test`."""
+    """Draw the figures of one range test: the figures of a network, and `range_test`."""
     yield from network_figures(point)
     test = range_test(point.history)
     if test is not None:
         yield "range_test", range_figure(title_of(point.config), test)
 
 
-def range_study(study: str, backends: Backends) -> Figure:
-    """Draw the first range test of a study, or its curves if the test has too few finite losses."""
+def range_study(study: str, backends: PointsByBackend) -> Figure:
+    """Draw the first range test of a study, or its curves if it has too little data."""
     points = next(iter(backends.values()))
     backend = points[0].config.backend.name
     test = range_test(points[0].history)
@@ -37,14 +37,14 @@ def range_study(study: str, backends: Backends) -> Figure:
 
 
 def range_figure(title: str, test: RangeTest) -> Figure:
-    """Draw the loss of each minibatch and its mean against the rate; both are pale after the end of the test."""
+    """Draw the loss of each minibatch and its mean versus rate; both are faded after the end of the test."""
     figure, (ax,) = axes_grid(1, 1, f"{title}: range test", width=5.6, height=3.4)
     inside = slice(0, test.last)
     ax.plot(test.rates, test.losses, color="#d8d8d8", linewidth=0.8)
     ax.plot(test.rates, test.means, color="#b5b5b5", linewidth=1.2)
     ax.plot(test.rates[inside], test.means[inside], color=INK, linewidth=1.8)
     low = test.means[inside].min()
-    # The losses of the second half may explode and would flatten the rest.
+    # The losses of the second half may explode; showing them would flatten the rest.
     high = max(test.means[0], test.losses[: max(test.last // 2, 1)].max())
     ax.set_xscale("log")
     ax.set_xlim(test.rates[0], test.rates[-1])
@@ -59,7 +59,7 @@ def _mark_rates(ax: Axes, test: RangeTest) -> None:
     """Mark the suggested rate, the rate at which the mean falls fastest, and the rate at which it is lowest."""
     if test.suggested_rate is not None and test.steepest is not None:
         rate = test.suggested_rate
-        # The suggested rate lies between two updates.
+        # The suggested rate is between the rates of two updates.
         mean = float(np.interp(test.suggested_rate, test.rates, test.means))
         ax.axvline(rate, color=rate_colour(rate), linewidth=1.2, linestyle="--")
         ax.plot([rate], [mean], marker="o", markersize=8, color=rate_colour(rate), zorder=5)

@@ -1,4 +1,4 @@
-"""Draw the one picture that answers the question of a study of networks, with both backends if that adds something."""
+"""Draw the figure that answers the question of a study of networks, showing both backends if that is informative."""
 
 from __future__ import annotations
 
@@ -20,7 +20,15 @@ from pipeline.drawing.axes import (
 from pipeline.drawing.grid_plots import draw_by_rate, draw_heat
 from pipeline.drawing.plot_data import Curve, Series
 from pipeline.points.point import Point
-from pipeline.studies.grids import METRIC_NAMES, Backends, cell_metric, grid, hidden_sizes, recorded, with_size
+from pipeline.studies.grids import (
+    METRIC_NAMES,
+    PointsByBackend,
+    cell_metric,
+    hidden_sizes,
+    recorded,
+    result_grid,
+    with_size,
+)
 from pipeline.studies.network_data import has_two_weights
 from pipeline.studies.network_figures import curves_by_rate, draw_curves_by_rate, draw_weight, error_surface
 
@@ -28,20 +36,20 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-def network_study(study: str, backends: Backends) -> Figure:
+def network_study(study: str, backends: PointsByBackend) -> Figure:
     """Draw a study of networks over rates and hidden sizes.
 
-    What is drawn depends on the study:
+    The content depends on the study:
 
     - fitting a line: the weight for each rate;
     - two weights: the error surface;
-    - several hidden sizes: heat maps of the final value over rate and size if there is a test accuracy, otherwise
-      lines beside the curves;
-    - everything else: curves by rate.
+    - several hidden sizes: heat maps of the final value over rate and size if there is a test accuracy, otherwise lines
+      next to the curves;
+    - otherwise: curves by rate.
 
     Args:
-        study: its name, for the title.
-        backends: the points of each backend; at least one point of one backend.
+        study: the study's name, for the title.
+        backends: the points of each backend; at least one backend with at least one point.
     """
     points = next(iter(backends.values()))
     if recorded(points, "weights/weight"):
@@ -60,7 +68,7 @@ def network_study(study: str, backends: Backends) -> Figure:
 
 
 def recorded_figure(title: str, by_rate: Mapping[float, Mapping[str, Series]]) -> Figure:
-    """Draw the curves by rate of a run that is kept with the report, in the style of the other figures."""
+    """Draw the curves by rate of a stored run, in the same style as the other figures."""
     metrics = [name for name in METRIC_NAMES if any(name in metrics for metrics in by_rate.values())]
     figure, axes = axes_grid(1, len(metrics), title, width=4.2, height=2.9)
     for ax, metric in zip(axes, metrics, strict=True):
@@ -82,7 +90,7 @@ def _by_rate(points: Sequence[Point]) -> list[Point]:
     return sorted(points, key=lambda point: point.learning_rate)
 
 
-def _weights(study: str, backends: Backends) -> Figure:
+def _weights(study: str, backends: PointsByBackend) -> Figure:
     """Draw the weight over the epochs: a row for each backend, a column for each rate."""
     columns = max(len(points) for points in backends.values())
     figure, axes = axes_grid(len(backends), columns, f"{study}: the weight by learning rate", width=3.6, height=2.7)
@@ -91,13 +99,13 @@ def _weights(study: str, backends: Backends) -> Figure:
         for ax, point in zip(axes[row * columns :], chosen, strict=False):
             draw_weight(ax, point)
             name_axes(ax, f"{backend}, rate {point.learning_rate:g}: {point.diagnosis.label}")
-        # A backend may have trained fewer rates than the other one.
+        # One backend may have trained fewer rates than the other.
         for ax in axes[row * columns + len(chosen) : (row + 1) * columns]:
             ax.set_visible(False)
     return figure
 
 
-def _curves(study: str, backends: Backends) -> Figure:
+def _curves(study: str, backends: PointsByBackend) -> Figure:
     """Draw losses and test accuracy over the epochs: a row for each backend, a column for each metric."""
     metrics = ("train/loss", "test/loss", "test/accuracy")
     figure, axes = axes_grid(len(backends), len(metrics), f"{study}: curves by learning rate", width=4.2, height=2.9)
@@ -108,12 +116,12 @@ def _curves(study: str, backends: Backends) -> Figure:
     return figure
 
 
-def _heat_maps(study: str, backends: Backends) -> Figure:
-    """Draw the first backend's final value against the rate, and every backend's over rate and size."""
+def _heat_maps(study: str, backends: PointsByBackend) -> Figure:
+    """Draw the first backend's final value versus rate, and a heat map over rate and size for each backend."""
     first, points = next(iter(backends.items()))
     metric = cell_metric(points)
-    cells = grid(points, metric)
-    # Inches: a cell must hold its value in print.
+    cells = result_grid(points, metric)
+    # Inches; a cell must be large enough for its printed value.
     width = max(4.3, 0.85 * len(cells.rates) + 1)
     height = max(2.6, 0.55 * len(cells.sizes) + 1)
     title = f"{study}: final {METRIC_NAMES[metric]}"
@@ -121,13 +129,13 @@ def _heat_maps(study: str, backends: Backends) -> Figure:
     draw_by_rate(axes[0], cells, log=not metric.endswith("accuracy"))
     name_axes(axes[0], first)
     for ax, (backend, members) in zip(axes[1:], backends.items(), strict=True):
-        draw_heat(ax, grid(members, metric), metric)
+        draw_heat(ax, result_grid(members, metric), metric)
         name_axes(ax, backend)
     return figure
 
 
-def _ends_and_curves(study: str, backends: Backends) -> Figure:
-    """Draw the final value against the rate, with rings for a second backend, and the first backend's curves."""
+def _ends_and_curves(study: str, backends: PointsByBackend) -> Figure:
+    """Draw the final value versus rate, with rings for the second backend's values, and the first backend's curves."""
     (first, points), *others = backends.items()
     metric = cell_metric(points)
     sizes = hidden_sizes(points)
@@ -135,12 +143,12 @@ def _ends_and_curves(study: str, backends: Backends) -> Figure:
     if others:
         drawn = f"{first}; rings: {others[0][0]}"
     figure, axes = axes_grid(1, 1 + len(sizes), f"{study}: {METRIC_NAMES[metric]} ({drawn})", width=4.4)
-    draw_by_rate(axes[0], grid(points, metric), log=True)
+    draw_by_rate(axes[0], result_grid(points, metric), log=True)
     name_axes(axes[0], f"final {METRIC_NAMES[metric]}")
     for _, other in others[:1]:
-        ends = grid(other, metric)
+        ends = result_grid(other, metric)
         for values in ends.values:
-            # A logarithmic axis has no room for zeros; NaN is not drawn.
+            # Zeros are not on a logarithmic axis; as NaN they are not drawn.
             axes[0].plot(ends.rates, np.where(values > 0, values, np.nan), linestyle="none", marker="o", markersize=11,
                          markerfacecolor="none", markeredgecolor=INK, markeredgewidth=0.9)  # fmt: skip
     for ax, size in zip(axes[1:], sizes, strict=True):

@@ -1,7 +1,7 @@
-"""Does the best rate stay the same as a network grows? Loss over rates and hidden sizes, by parametrization.
+"""Does the best rate stay constant as a network gets wider? Loss over rates and hidden sizes, by parametrization.
 
 Networks are compared by the training loss of the last epoch, as in Yang et al. 2022 (arXiv:2203.03466, figure 3). The
-study trains for a single epoch: its loss is the mean over minibatches of rows that the network has not seen before.
+study trains for only one epoch, so the loss is the mean over minibatches of rows that the network has not seen before.
 """
 
 from __future__ import annotations
@@ -15,25 +15,26 @@ import numpy as np
 from pipeline.drawing.axes import INK, Line, axes_grid, label_ends, name_axes, rate_axis, rate_colour
 from pipeline.drawing.plot_data import Curve, Floats
 from pipeline.points.point import Point
-from pipeline.studies.grids import Backends
+from pipeline.studies.grids import PointsByBackend
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-# Decades. A best rate that moves by less counts as unmoved: this is half a step of the study's grid of rates.
-STAYS = 0.25
+# If the best rate shifts by less than this many decades, half a step of the study's grid, it counts as unchanged.
+UNCHANGED = 0.25
 
 
 class Best(NamedTuple):
-    """The loss of one hidden size over the rates, and where it is smallest.
+    """The losses of one hidden size over the rates, and the best rate.
 
     Attributes:
         size: the hidden size.
         rates: (rates,) ascending.
-        losses: (rates,) of the training rows in the last epoch; inf where training diverged.
-        rate: the vertex of the parabola through the smallest loss and its two neighbours, over log(rate) and log(loss);
-            the rate of the smallest loss if it does not have two finite neighbours; NaN if all rates diverged.
+        losses: (rates,) training loss of the last epoch; inf if training diverged.
+        rate: the best rate: the vertex of the parabola through the smallest loss and its two neighbours, over log(rate)
+            and log(loss); the rate of the smallest loss if it does not have two finite neighbours; NaN if all rates
+            diverged.
     """
 
     size: int
@@ -43,10 +44,11 @@ class Best(NamedTuple):
 
 
 def parametrizations(points: Sequence[Point]) -> dict[str, list[Best]]:
-    """Return the best rate of each hidden size, ascending, for each parametrization.
+    """Find the best rate of each hidden size for each parametrization.
 
     Returns:
-        By name of the parametrization; empty if there is only one, or fewer than three rates.
+        By name of the parametrization, in ascending order of hidden size; empty if there is only one parametrization
+        or there are fewer than three rates.
     """
     found: dict[str, dict[int, dict[float, float]]] = {}
     for point in points:
@@ -73,7 +75,7 @@ def _best(size: int, by_rate: dict[float, float]) -> Best:
         return Best(size, rates, losses, math.nan)
     lowest = int(np.argmin(losses))
     near = slice(lowest - 1, lowest + 2)
-    # The logarithm of a loss of 0 does not exist, and a parabola needs three points.
+    # The parabola needs three points, and the logarithm of a loss of 0 does not exist.
     if 0 < lowest < len(rates) - 1 and np.isfinite(losses[near]).all() and losses[lowest] > 0:
         # log(loss) = bend * log(rate)^2 + slope * log(rate) + constant
         bend, slope, _ = np.polyfit(np.log(rates[near]), np.log(losses[near]), 2)
@@ -83,29 +85,36 @@ def _best(size: int, by_rate: dict[float, float]) -> Best:
     return Best(size, rates, losses, float(rates[lowest]))
 
 
-def moved(sizes: Sequence[Best]) -> float:
-    """Return by how many decades the best rate moves from the smallest to the largest size; NaN if one has none."""
+def shift_in_decades(sizes: Sequence[Best]) -> float:
+    """Return the shift of the best rate from the smallest to the largest size, in decades; NaN if either has none."""
     return math.log10(sizes[-1].rate / sizes[0].rate)
 
 
 def transfer_sentences(points: Sequence[Point]) -> list[str]:
-    """Say where the best rate is at each size, and whether it moves."""
+    """Return the best rate at each size, and whether it shifts, in a sentence for each parametrization."""
     sentences = []
     for name, sizes in parametrizations(points).items():
-        decades = moved(sizes)
+        decades = shift_in_decades(sizes)
         if not math.isfinite(decades):
-            what = "cannot be determined"
-        elif abs(decades) < STAYS:
-            what = f"hardly moves ({decades:+.1f} decades)"
+            result = "cannot be compared"
+        elif abs(decades) < UNCHANGED:
+            result = f"hardly shifts ({decades:+.1f} decades)"
         else:
-            what = f"moves ({decades:+.1f} decades)"
-        at = ", ".join(f"{best.rate:.2g} at {best.size:,}" for best in sizes)
-        sentences.append(f"{name.replace('_', '-')} parametrization: the best rate {what}: {at}.")
+            result = f"shifts ({decades:+.1f} decades)"
+        at = ", ".join(_best_rate(best) for best in sizes)
+        sentences.append(f"{name.replace('_', '-')} parametrization: the best rate {result}: {at}.")
     return sentences
 
 
-def transfer_study(study: str, backends: Backends) -> Figure:
-    """Draw training loss against rate for each parametrization: a line for each size, with its best rate marked."""
+def _best_rate(best: Best) -> str:
+    """Return the best rate of a hidden size, which does not exist if every rate diverged."""
+    if math.isnan(best.rate):
+        return f"none at {best.size:,} (every rate diverged)"
+    return f"{best.rate:.2g} at {best.size:,}"
+
+
+def transfer_study(study: str, backends: PointsByBackend) -> Figure:
+    """Draw training loss versus rate for each parametrization: a line for each size, with its best rate marked."""
     points = next(iter(backends.values()))
     backend = points[0].config.backend.name
     found = parametrizations(points)
@@ -124,7 +133,7 @@ def transfer_study(study: str, backends: Backends) -> Figure:
 
 
 def _loss_limits(found: Iterable[Sequence[Best]]) -> tuple[float, float]:
-    """Return the lowest and the highest loss that is drawn: explosions would flatten the rest."""
+    """Return the plot limits of the loss; exploding losses are cut off, because they would flatten the rest."""
     losses = np.concatenate([best.losses for sizes in found for best in sizes])
     finite = losses[np.isfinite(losses)]
     if not len(finite):
@@ -133,14 +142,14 @@ def _loss_limits(found: Iterable[Sequence[Best]]) -> tuple[float, float]:
 
 
 def _draw_sizes(ax: Axes, sizes: Sequence[Best], high: float) -> None:
-    """Draw the losses of each hidden size below the upper edge `high`, the larger the size the darker."""
+    """Draw the losses of each hidden size below the upper limit `high`; larger sizes are darker."""
     lines = []
     for rank, best in enumerate(sizes):
         grey = 0.75 - 0.7 * rank / max(len(sizes) - 1, 1)
         inside = best.losses < high
         ax.plot(best.rates[inside], best.losses[inside], color=(grey, grey, grey), linewidth=1.5, zorder=2)
         if math.isfinite(best.rate):
-            # The vertex lies a little below the smallest loss, but the circle should be on the line.
+            # The vertex is slightly below the smallest loss, but the circle should be on the line.
             ax.plot([best.rate], [best.losses.min()], marker="o", markersize=8, color=rate_colour(best.rate),
                     markeredgecolor=INK, zorder=3)  # fmt: skip
         ends = Curve(np.arange(int(inside.sum())), best.losses[inside], False)

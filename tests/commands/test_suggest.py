@@ -46,7 +46,8 @@ def test_a_point_says_what_it_suggests() -> None:
     point = range_point(FALLING)
     found = point.diagnosis
     assert found.verdict == "range test"
-    assert found.evidence.startswith("suggested rate 0.1, a third of the rate where the mean loss is lowest")
+    assert found.evidence.startswith("suggested rate 0.1, one third of 0.3")
+    assert ", where the smoothed loss is lowest (" in found.evidence
     assert found.values["suggested_rate"] == pytest.approx(0.1, rel=0.05)
     assert headline([point]) == found.evidence
     assert list(answers([point])) == [f"range test: {found.evidence}."]
@@ -70,7 +71,7 @@ def test_a_folder_that_suggests_nothing_says_so(tmp_path: Path, points: list[Poi
 
 @pytest.mark.parametrize("factors", [[], 3, ["a"], [-1], [True]])
 def test_factors_that_are_not_positive_numbers_are_refused(factors: object) -> None:
-    with pytest.raises(LabError, match="factors cannot be used"):
+    with pytest.raises(LabError, match="Invalid factors"):
         suggest(OmegaConf.create({"results": "results", "factors": factors}))
 
 
@@ -79,7 +80,7 @@ def test_entry_point_refuses_without_a_traceback(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("losses", "verdict"), [((0.5, 0.1, 0.9), "is verified"), ((0.1, 0.5, 0.9), "is not the best")]
+    ("losses", "verdict"), [((0.5, 0.1, 0.9), "is confirmed"), ((0.1, 0.5, 0.9), "is not the best")]
 )
 def test_the_check_says_whether_the_suggested_rate_ends_lowest(losses: tuple[float, ...], verdict: str) -> None:
     points: list[Point] = []

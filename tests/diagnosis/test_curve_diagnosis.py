@@ -33,19 +33,20 @@ def label(point: Point) -> str:
 
 
 def test_rates_around_the_limit_settle_swing_and_diverge(divergence: list[Point]) -> None:
-    assert [label(p) for p in divergence] == ["converged", "converged", "oscillating (to and fro)", "diverged"]
+    assert [label(p) for p in divergence] == ["converged", "converged", "oscillating (back and forth)", "diverged"]
     said = list(answers(divergence))
     assert said[0] == "the curve has 1 minimum, at x = 0."
-    assert "rate 1: oscillating (to and fro): 3 of 3 balls are swinging to and fro after 200 updates." in said
-    assert any("is above 2 / 2 = 1." in sentence for sentence in said)
-    assert "rate 1.05: each step ends 1.1 times as far from the minimum as the one before." in said
-    assert headline(divergence) == "converged: 0.1, 0.5; oscillating (to and fro): 1; diverged: 1.05"
+    evidence = "3 of 3 balls are oscillating back and forth after 200 updates"
+    assert f"rate 1: oscillating (back and forth): {evidence}." in said
+    assert any("rates above 2 / 2 = 1 diverge there" in sentence for sentence in said)
+    assert "rate 1.05: each step lands 1.1 times as far from the minimum as the previous one." in said
+    assert headline(divergence) == "converged: 0.1, 0.5; oscillating (back and forth): 1; diverged: 1.05"
 
 
 def test_a_slope_too_small_holds_a_ball_and_a_larger_rate_frees_it() -> None:
     points = study("curve_stuck", *(f"optimizer.learning_rate={rate}" for rate in ("0.1", "0.3", "1", "4")))
     assert [label(p) for p in points] == [
-        "too slow (stuck on a slope)", "too slow (stuck on a slope)", "too slow (still moving)", "converged"
+        "too slow (slope too shallow)", "too slow (slope too shallow)", "too slow (still moving)", "converged"
     ]  # fmt: skip
     assert PROBLEMS["too slow"] == "slopes too small"
 
@@ -61,7 +62,7 @@ def test_a_local_minimum_holds_a_ball_until_rate_or_momentum_gets_it_out() -> No
     assert PROBLEMS["stalled"] == "stuck in a minimum"
     said = " ".join(answers(points))
     assert "rate 0.05 (momentum 0.9): converged: the ball settled at x = -2.06" in said
-    assert "the lowest minimum; it left the valley of the start." in said
+    assert "the lowest minimum; it left its starting valley." in said
     assert "0.01 (momentum 0), 0.01 (momentum 0.9)" in headline(points)
 
 
@@ -70,8 +71,8 @@ def test_random_starts_end_in_exactly_the_minima_of_the_curve(restarts: Point) -
     np.testing.assert_allclose(np.unique(found.end.round(9)), found.curve.minima.round(9), atol=2e-9)
     assert found.crossed == 0
     said = " ".join(answers([restarts]))
-    assert "the 100 random starts end in exactly the 5 minima of the curve, and nowhere else." in said
-    assert "it takes 10 for 50%, 21 for 95%, 29 for 99%." in said
+    assert "the 100 random starts all end in the curve's 5 minima, and each minimum is found." in said
+    assert "the number of starts needed is 10 for 50%, 21 for 95%, 29 for 99%." in said
     counts = [int((found.minimum == index).sum()) for index in range(5)]
     assert all(f"({count} balls)" in said for count in counts)
     assert headline([restarts]).startswith("converged: 100 of 100 balls settled in all 5 minima of the curve by update")
@@ -79,17 +80,19 @@ def test_random_starts_end_in_exactly_the_minima_of_the_curve(restarts: Point) -
 
 def test_nothing_untrue_is_said_of_a_short_run_or_few_balls() -> None:
     said = " ".join(answers([ball_point("experiment=curve_restarts", "training.epochs=2", "balls.random=7")]))
-    assert "exactly" not in said
-    assert "of the 7 random starts " in said
+    assert "each minimum is found" not in said
+    assert " of the 7 random starts end in a minimum, and " in said
     few = " ".join(answers([ball_point("experiment=curve_restarts", "balls.random=3")]))
-    assert "exactly" not in few
+    assert "each minimum is found" not in few
+    assert "(1 ball)" in few
+    assert "1 balls" not in few
 
 
 def test_a_map_says_how_many_balls_settle_and_leave_their_valley() -> None:
     point = ball_point(*BASINS)
     (sentence,) = answers([point])
     assert sentence.startswith("map: ")
-    assert "of 90 balls settle, in 5 of the 5 minima; 0.0% diverge; 0.0% settle in another valley" in sentence
+    assert "of 90 balls settle, in 5 of the 5 minima; 0.0% diverge; 0.0% settle in a different valley" in sentence
     assert study_metrics([point])["map/minima_found"] == 5
 
 
@@ -109,7 +112,7 @@ def test_a_curve_has_no_baseline(restarts: Point) -> None:
 def test_the_report_has_a_page_for_a_study_of_balls(divergence: list[Point]) -> None:
     page = study_page("curve_divergence", {"numpy": divergence}, {})
     assert "![curve_divergence](curve_divergence.png)" in page
-    assert "numpy: rate 1.05: each step ends 1.1 times as far from the minimum" in page
+    assert "numpy: rate 1.05: each step lands 1.1 times as far from the minimum" in page
     assert "keras" not in page
     assert "| NumPy only |" in render({"curve_divergence": {"numpy": divergence}}, [], [], {})
     assert {row["point"] for row in curve_rows({"numpy": divergence})} == {point.name for point in divergence}

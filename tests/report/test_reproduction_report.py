@@ -34,18 +34,18 @@ def test_verdicts_are_counted_by_quantity_and_backend_in_the_order_of_merit() ->
 
 def test_where_everything_agrees_rounding_is_not_mentioned() -> None:
     section = section_of(AGREES, NOT_RUN)
-    assert "- numpy: 1 of 1 numbers agree: counts exactly, the others on every printed digit." in section
+    assert "- numpy: 1 of 1 numbers match (to every printed digit, or exactly for counts)." in section
     assert "- keras: not run." in section
-    assert "not agree" not in section
+    assert "not match" not in section
     assert "| point |" not in section
 
 
 def test_a_number_within_its_spread_is_said_to_be_decided_by_rounding() -> None:
     keras = OFF._replace(backend="keras", value=0.995, **SPREAD)
     section = section_of(OFF._replace(**SPREAD), keras, AGREES)
-    assert "1 printed number does not agree on every backend." in section
-    assert "spreads it by 3% of the printed number." in section
-    explained = "this range contains the printed number and those computed here: rounding decides them."
+    assert "1 published number does not match on every backend." in section
+    assert "changes it by 3% of the published number." in section
+    explained = "this range includes both the published and the reproduced values, so rounding explains the difference."
     assert f"- In 1 of 1 cases, {explained}" in section
     assert "does not explain" not in section
     assert "not measured" not in section
@@ -56,12 +56,12 @@ def test_a_number_within_its_spread_is_said_to_be_decided_by_rounding() -> None:
 def test_a_number_outside_of_its_spread_is_not_excused() -> None:
     other = OFF._replace(place="iteration 20000")
     section = section_of(OFF._replace(**SPREAD), other._replace(**NARROW))
-    assert "2 printed numbers do not agree on every backend." in section
-    assert "spreads them by 0.001% to 3% of the printed number." in section
-    assert "- In 1 of 2 cases, this range contains" in section
-    assert "- In 1 of 2 cases, it does not: rounding does not explain the difference." in section
+    assert "2 published numbers do not match on every backend." in section
+    assert "changes them by 0.001% to 3% of the published number." in section
+    assert "- In 1 of 2 cases, this range includes" in section
+    assert "- In 1 of 2 cases, it does not, so rounding does not explain the difference." in section
     alone = section_of(OFF._replace(**NARROW))
-    assert "rounding decides" not in alone
+    assert "rounding explains" not in alone
     assert "- In 1 of 1 cases, it does not" in alone
     assert "| 1 to 1.00001 | differs |" in alone
 
@@ -74,10 +74,10 @@ def test_a_number_that_only_one_backend_keeps_within_its_spread_is_a_difference(
 
 def test_a_spread_that_was_not_measured_is_said_to_be_missing() -> None:
     section = section_of(OFF, OFF._replace(backend="keras"), OFF._replace(place="iteration 20000", **SPREAD))
-    assert "1 printed number does not agree, and the range that rounding gives was not measured: " in section
-    assert "`python -m pipeline.rounding` measures it." in section
+    assert "1 published number does not match, and the effect of rounding has not been measured; " in section
+    assert "run `python -m pipeline.rounding`." in section
     assert "| not measured | differs |" in section
-    assert "In 1 of 1 cases, this range contains" in section
+    assert "In 1 of 1 cases, this range includes" in section
 
 
 def test_a_backend_that_agrees_stands_beside_the_one_that_does_not() -> None:
@@ -85,7 +85,7 @@ def test_a_backend_that_agrees_stands_beside_the_one_that_does_not() -> None:
     section = section_of(OFF._replace(**SPREAD), right)
     assert "| numpy: within rounding, keras: reproduced |" in section
     assert "| 1 | 1.01 | 1 |" in section
-    assert "- In 1 of 1 cases, this range contains" in section
+    assert "- In 1 of 1 cases, this range includes" in section
 
 
 @pytest.mark.parametrize(("digits", "shown"), [("2", "0.123457"), ("6", "0.12345679"), ("11", "0.123456789012")])
@@ -97,9 +97,9 @@ def test_the_furthest_off_are_shown_in_the_order_of_the_text() -> None:
     off = [OFF._replace(place=f"iteration {n}", relative_difference=0.001 * (n % 7 + 1)) for n in range(12)]
     section = section_of(*off)
     shown = [line.split(" | ")[1] for line in section.splitlines() if line.startswith("| three_bits")]
-    assert f"The {WORST} numbers that differ most:" in section
+    assert f"The {WORST} numbers with the largest differences:" in section
     assert shown == [f"error, iteration {n}" for n in (2, 3, 4, 5, 6, 9, 10, 11)]
-    assert "The numbers that do not agree:" in section_of(*off[:WORST])
+    assert "Numbers that do not match:" in section_of(*off[:WORST])
 
 
 def test_statements_keep_their_order_and_their_backends_together() -> None:

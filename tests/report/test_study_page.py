@@ -37,19 +37,19 @@ def test_a_page_has_everything_on_its_study_in_order(both: dict[str, list[Point]
             QUESTIONS["line_y3x"],
             "![line_y3x](line_y3x.png)",
             *(f": {sentence}" for sentence in answers(both["numpy"])),
-            "\n## NumPy beside Keras\n",
-            "<details><summary>The 4 points</summary>",
+            "\n## NumPy compared with Keras\n",
+            "<details><summary>All 4 points</summary>",
             "\n## How to run it\n",
         )
     ]
     assert positions == sorted(positions)
-    assert headings(page) == ["line_y3x", "NumPy beside Keras", "How to run it"]
+    assert headings(page) == ["line_y3x", "NumPy compared with Keras", "How to run it"]
     assert page.endswith("`conf/experiment/line_y3x.yaml`.\n")
 
 
 def test_what_is_said_of_both_backends_is_said_once(both: dict[str, list[Point]]) -> None:
     page = study_page("line_y3x", {"numpy": both["numpy"], "keras": both["numpy"]}, {})
-    assert "- numpy, keras: 2 points, 20 epochs." in page
+    assert "- numpy, keras: 2 points, trained for 20 epochs." in page
     for sentence in answers(both["numpy"]):
         assert page.count(sentence) == 1
 
@@ -78,7 +78,7 @@ def test_a_backend_that_is_missing_is_reported() -> None:
     page = study_page("three_bits", {"numpy": sweep(["experiment=three_bits", "training.epochs=5"], RATES)}, {})
     assert "- keras: not run." in page
     assert "- numpy: no rate up to 0.1 diverges." in page
-    assert "NumPy beside Keras" not in headings(page)
+    assert "NumPy compared with Keras" not in headings(page)
 
 
 def test_a_study_of_ones_own_has_no_question_and_no_file(both: dict[str, list[Point]]) -> None:

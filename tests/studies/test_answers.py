@@ -43,8 +43,8 @@ def test_a_line_of_four_rates(line: list[Point]) -> None:
     assert said[0] == f"the best rate is 0.1, mean absolute error {error:.4g}."
     assert said[1].startswith("stalled (rounding) at rate 1; at 1: loss 1.47e+09")
     assert "; it grew to this value; " in said[1]  # so that nothing says that no rate diverges
-    low = "a loss of 2% of the baseline is first recorded at epoch 8 at rate 0.1, 18 at 0.01"
-    assert said[2] == f"{low}, no end is in sight at 1e-05."
+    low = "the loss first drops to 2% of the baseline at epoch 8 (rate 0.1), 18 (rate 0.01)"
+    assert said[2] == f"{low}; at rate 1e-05, it is not on track to get there."
     assert len(said) == 3
 
 
@@ -57,7 +57,7 @@ def test_the_first_rate_that_diverges_is_reported_with_its_step() -> None:
     steps = {point.learning_rate: point.outcome.diverged_step for point in points}
     said = list(answers(points))
     start = f"0.5 is the first rate that diverges: the loss was not a finite number after {steps[0.5]} updates"
-    assert any(sentence.startswith(start) and sentence.endswith("; so does 1.") for sentence in said)
+    assert any(sentence.startswith(start) and sentence.endswith("; 1 also diverges.") for sentence in said)
     assert not any("no rate" in sentence for sentence in said)
     assert headline(points).endswith("converged: 0.1; diverged: 0.5, 1")
 
@@ -78,7 +78,7 @@ def test_a_rate_beyond_the_best_is_not_called_too_small(bits: list[Point]) -> No
     beyond = replace(small, name="beyond", config=small.config.model_copy(update={"optimizer": optimizer}))
     said = list(answers([good, beyond]))
     assert said[-1] == (
-        "hidden size 4: rate 500 ends behind 10 after the same number of epochs: a rate that is too large is slow, too."
+        "hidden size 4: after the same number of epochs, rate 500 is behind 10: too large a rate is also slow."
     )
 
 
@@ -115,7 +115,7 @@ def test_points_that_differ_in_more_than_rate_and_size_are_named_and_counted() -
     assert said[0].startswith(f"the best point is `{best.name}`, mean absolute error ")
     assert any(sentence.startswith("0.2 is the first rate that diverges: ") for sentence in said)
     assert any(sentence.startswith("oscillating at rate 0.2 (1 of 2); at 0.2: ") for sentence in said)
-    assert not any("first recorded" in sentence for sentence in said)
+    assert not any("first drops" in sentence for sentence in said)
     assert headline(points) == (
         f"best: `{best.name}`, mean absolute error {best.outcome.final['train/mean_absolute_error']:.4g}; "
         "converged: 0.01; diverged: 0.2 (1 of 2); oscillating: 0.2 (1 of 2)"

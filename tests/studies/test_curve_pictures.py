@@ -64,7 +64,7 @@ def test_a_study_has_axes_for_each_rate(points: list[Point]) -> None:
     figure = study_figure("curve_divergence", {"numpy": points})
     assert name == "balls_by_rate"
     titles = [ax.get_title(loc="left") for ax in figure.axes]
-    assert titles == ["rate 0.1: converged", "rate 1: oscillating (to and fro)", "rate 1.05: diverged"]
+    assert titles == ["rate 0.1: converged", "rate 1: oscillating (back and forth)", "rate 1.05: diverged"]
     drawn(figure)
 
 
@@ -75,7 +75,7 @@ def test_random_starts_are_counted_at_their_minima() -> None:
     found = ending(point.config, point.history)
     counts = [text.get_text() for text in figure.axes[0].texts]
     assert counts == [str(int((found.minimum == index).sum())) for index in range(5)]
-    assert "probability to find all" in words
+    assert "chance of finding all minima" in words
 
 
 def test_the_map_has_a_colour_for_each_minimum() -> None:

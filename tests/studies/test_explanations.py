@@ -77,7 +77,7 @@ def test_a_range_test_says_how_its_suggestion_is_made() -> None:
     text = " ".join(lines)
     assert heading == "How the rate is suggested"
     assert "Smith 2017" in text
-    assert "the suggested rate is a third of it" in text
+    assert "The suggested rate is a third of it" in text
     assert lines[-1] == "Here beta = 0.95, `GROWN` = 4."
 
 
@@ -98,7 +98,7 @@ def test_the_table_of_scales_is_what_the_parametrization_does(optimizer: str, co
     model = deep("maximal_update").model
     arrays = [f"layer_{layer}/{kind}" for layer in range(3) for kind in ("weights", "bias")]
     scales = rate_scales(model, optimizer, arrays)
-    scale = {"* m": 4.0, "/ m": 0.25, "as it is": 1.0}
+    scale = {"* m": 4.0, "/ m": 0.25, "unchanged": 1.0}
     for name in ("layer_0/weights", "layer_0/bias", "layer_1/bias"):
         assert scales.get(name, 1.0) == scale[printed["first, hidden biases"][column]]
     assert scales.get("layer_1/weights", 1.0) == scale[printed["hidden"][column]]

@@ -1,4 +1,4 @@
-"""Each kind of study has an entry, a judge and a trainer, and is recognized from its points."""
+"""Each kind of study has an entry, a diagnosis function and a trainer, and is recognized from its points."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from pipeline.backends.choose import TRAINERS
 from pipeline.backends.shared.history import History
 from pipeline.config.schema import Kind
-from pipeline.diagnosis.networks import JUDGES
+from pipeline.diagnosis.networks import DIAGNOSERS
 from pipeline.points.point import Point, outcome_of
 from pipeline.studies.kinds import BY_NAME, KINDS, answers, headline, kind_of, parts, study_kind
 from tests.support.maps import map_point
@@ -23,9 +23,9 @@ def asked(*overrides: str) -> Point:
     return Point(" ".join(overrides[1:]), Path(), config(*overrides), history, outcome_of(history))
 
 
-def test_every_kind_of_point_has_an_entry_a_judge_and_a_trainer() -> None:
+def test_every_kind_of_point_has_an_entry_a_diagnosis_function_and_a_trainer() -> None:
     names = set(get_args(Kind))
-    assert names == set(JUDGES) == set(TRAINERS)
+    assert names == set(DIAGNOSERS) == set(TRAINERS)
     assert names <= set(BY_NAME)
     assert len(BY_NAME) == len(KINDS)
 

@@ -105,7 +105,7 @@ def test_grid_has_medians_of_finished_points_and_marks_diverged_ones() -> None:
         made_point(10, 4, 7.0, diverged=True),
         made_point(10, 32, 5.0),
     ]
-    found = grids.grid(points, "train/loss")
+    found = grids.result_grid(points, "train/loss")
     assert found.rates == [0.1, 10.0]
     assert found.sizes == [4, 32]
     np.testing.assert_array_equal(found.values, [[2.5, np.nan], [np.nan, 5.0]])
@@ -299,7 +299,7 @@ def test_study_pictures(
 def test_a_stalled_point_is_marked_on_the_axis() -> None:
     rates = [["optimizer.learning_rate=0.1"], ["optimizer.learning_rate=1"]]
     points = sweep(["experiment=line_y3x", "recording.snapshots=2", "training.epochs=40"], rates)
-    np.testing.assert_array_equal(grids.grid(points, "train/loss").stalled, [[False, True]])
+    np.testing.assert_array_equal(grids.result_grid(points, "train/loss").stalled, [[False, True]])
     assert "stalled" in texts(plots.loss_by_rate(points))
     assert "stalled" not in texts(plots.loss_by_rate(points[:1]))
 

@@ -131,7 +131,7 @@ def test_caption(monkeypatch: pytest.MonkeyPatch) -> None:
                                                    "layer_1/weights": np.ones((100, 10))}  # fmt: skip
     texts = written(monkeypatch, one, history_of({0: network, 1: network, 2: network}))
     assert texts.count("rate 0.01, hidden 100, epoch 1") == 2
-    assert "hidden units: the 64 of 100 largest in the end" in texts
+    assert "the 64 of 100 hidden units with largest final weights" in texts
     assert "layer 0: 784 x 100 weights" in texts
     assert not [text for text in texts if "diverged" in text]
     assert "rate 0.1, iteration 0" in written(monkeypatch, LINE, trained(LINE)[0])
@@ -210,7 +210,7 @@ def test_heat_maps_say_which_units_they_show(monkeypatch: pytest.MonkeyPatch) ->
     def network(units: int) -> Weights:
         return {"layer_0/weights": np.ones((3, units)), "layer_1/weights": np.ones((units, 1))}
 
-    note = "hidden units: the 64 of 1,000 largest in the end"
+    note = "the 64 of 1,000 hidden units with largest final weights"
     assert note in written(monkeypatch, THREE_BITS, history_of({0: network(1000)}))
     assert not [text for text in written(monkeypatch, THREE_BITS, history_of({0: network(64)})) if "largest" in text]
 

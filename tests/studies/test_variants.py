@@ -131,13 +131,13 @@ def test_the_test_rows_decide_where_there_are_some() -> None:
 def test_sentences_and_table(points: Sequence[Point]) -> None:
     assert comparison(points) == [
         "the widest range of usable rates: sgd, 1.0 decades.",
-        "the narrowest: adam, one rate of the grid.",
+        "the narrowest: adam, a single rate.",
         "the lowest loss: adam, 0.0001 at rate 0.1.",
         "the fewest steps to the target: adam, 20 at rate 0.1.",
-        "the target is not reached by momentum at any rate of the grid.",
+        "the target is not reached by momentum at any rate.",
     ]
     rows = [line for line in variant_table(points) if line.startswith("| ")]
-    assert rows[0].startswith("| method | best rate | loss there | usable rates | decades |")
+    assert rows[0].startswith("| method | best rate | loss at best rate | usable rates | decades |")
     assert rows[2:] == [
         "| sgd | 10 | 0.001 | 1 to 10 | 1.0 | 40 | 10 |",
         "| adam | 0.1 | 0.0001 | 0.1 | 0.0+ | 20 | 0.1 |",
@@ -148,8 +148,8 @@ def test_sentences_and_table(points: Sequence[Point]) -> None:
 def test_nothing_is_said_of_ranges_at_a_single_rate(points: Sequence[Point]) -> None:
     single = [one for one in points if one.learning_rate == 0.1]
     assert comparison(single)[0].startswith("the lowest loss: adam")
-    assert comparison(single)[-1] == "the target is not reached by sgd and momentum at the only rate, 0.1."
-    assert comparison([points[1], points[8]]) == ["none reaches the target at the only rate, 0.1."]
+    assert comparison(single)[-1] == "the target is not reached by sgd and momentum at rate 0.1 (the only rate tested)."
+    assert comparison([points[1], points[8]]) == ["none reaches the target at rate 0.1 (the only rate tested)."]
 
 
 def test_backends_are_compared_point_by_point(points: Sequence[Point]) -> None:

@@ -9,19 +9,19 @@ import pytest
 from pipeline.backends.shared.history import History
 from pipeline.points.point import Point, outcome_of
 from pipeline.studies.kinds import answers, headline
-from pipeline.studies.width_transfer import moved, parametrizations, transfer_sentences, transfer_study
+from pipeline.studies.width_transfer import parametrizations, shift_in_decades, transfer_sentences, transfer_study
 from tests.support.trained import config
 
 RATES = (0.001, 0.01, 0.1, 1.0)
 
 
-def point(parametrization: str, size: int, rate: float, best: float) -> Point:
-    """A point whose loss is a parabola of log(rate) over log(loss), lowest at the best rate; beyond 0.5 it diverges."""
+def point(parametrization: str, size: int, rate: float, best: float, largest: float = 0.5) -> Point:
+    """A point whose loss is a parabola of log(rate) over log(loss), lowest at the best rate; larger rates diverge."""
     chosen = config(
         "experiment=width_transfer", f"model.parametrization={parametrization}", f"model.hidden_size={size}",
         f"optimizer.learning_rate={rate}",
     )  # fmt: skip
-    history = History(epochs=1, diverged_step=3 if rate > 0.5 else None)
+    history = History(epochs=1, diverged_step=3 if rate > largest else None)
     loss = 0.1 * math.exp(0.3 * math.log(rate / best) ** 2)
     history.record(1, {"train/loss": loss, "test/loss": 1.0})
     return Point(f"{parametrization} {size} {rate:g}", Path(), chosen, history, outcome_of(history))
@@ -42,7 +42,7 @@ def test_the_best_rate_is_the_vertex_of_a_parabola(points: list[Point]) -> None:
     assert [best.rate for best in found["standard"]] == pytest.approx([0.02, 0.005])
     assert [best.rate for best in found["maximal_update"]] == pytest.approx([0.02, 0.02])
     assert found["standard"][0].losses.tolist()[-1] == math.inf
-    assert moved(found["standard"]) == pytest.approx(-math.log10(4))
+    assert shift_in_decades(found["standard"]) == pytest.approx(-math.log10(4))
 
 
 def test_at_the_edge_the_best_rate_is_one_of_the_grid() -> None:
@@ -52,11 +52,22 @@ def test_at_the_edge_the_best_rate_is_one_of_the_grid() -> None:
 
 def test_sentences_say_where_it_moves_and_where_it_stays(points: list[Point]) -> None:
     assert transfer_sentences(points) == [
-        "standard parametrization: the best rate moves (-0.6 decades): 0.02 at 64, 0.005 at 256.",
-        "maximal-update parametrization: the best rate hardly moves (+0.0 decades): 0.02 at 64, 0.02 at 256.",
+        "standard parametrization: the best rate shifts (-0.6 decades): 0.02 at 64, 0.005 at 256.",
+        "maximal-update parametrization: the best rate hardly shifts (+0.0 decades): 0.02 at 64, 0.02 at 256.",
     ]
     assert list(answers(points)) == transfer_sentences(points)
-    assert headline(points).startswith("Standard parametrization: the best rate moves")
+    assert headline(points).startswith("Standard parametrization: the best rate shifts")
+
+
+def test_a_size_at_which_every_rate_diverged_has_no_best_rate() -> None:
+    names = ("standard", "maximal_update")
+    points = [point(name, 64, rate, 0.02, largest=0) for name in names for rate in RATES]
+    points += [point(name, 256, rate, 0.02) for name in names for rate in RATES]
+    at = "none at 64 (every rate diverged), 0.02 at 256"
+    assert transfer_sentences(points) == [
+        f"standard parametrization: the best rate cannot be compared: {at}.",
+        f"maximal-update parametrization: the best rate cannot be compared: {at}.",
+    ]
 
 
 def test_points_of_one_parametrization_are_another_study(points: list[Point]) -> None:

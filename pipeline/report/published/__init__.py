@@ -1,1 +1,1 @@
-"""The published numbers, and ours beside them."""
+"""Comparison of the published numbers and statements with ours."""

@@ -1,4 +1,8 @@
-"""The numbers that the texts print, each beside the number computed here, the digits that agree, and a verdict."""
+"""Published numbers compared with the reproduced ones: digits that match, and a verdict.
+
+The numbers are in the source texts, the four publications that README.md lists: "the texts" in this package. A count
+matches if it is equal; any other number matches if it rounds to all digits that the text prints.
+"""
 
 from __future__ import annotations
 
@@ -18,9 +22,9 @@ Results = Mapping[str, Mapping[str, Sequence[Point]]]
 Verdict = Literal["reproduced", "within rounding", "differs", "not run"]
 
 BACKENDS = ("numpy", "keras")
-# The seed that the texts use.
+# The seed used in the texts.
 SEED = 1
-# How many digits or decimals the texts print, and after how many epochs they print the weights.
+# The digits or decimals that the texts print, and the number of epochs after which they print the weights.
 ERROR_DIGITS = 12
 WEIGHT_DECIMALS = 8
 FINAL_WEIGHTS_AFTER = 60_000
@@ -32,7 +36,7 @@ FILES = {
     "three_bits_final_weights.csv": ("learning_rate", "layer", "row", "column", "weight"),
     "three_bits_direction_changes.csv": ("learning_rate", "layer", "row", "column", "count"),
 }
-# The columns of these files that hold whole numbers.
+# Columns of these files that hold whole numbers.
 WHOLE = {"hidden_size", "iteration", "layer", "row", "column", "count"}
 # The columns of rounding.csv, which pipeline.rounding writes.
 ROUNDING_COLUMNS = ("study", "quantity", "model.hidden_size", "optimizer.learning_rate", "place", "networks",
@@ -40,14 +44,14 @@ ROUNDING_COLUMNS = ("study", "quantity", "model.hidden_size", "optimizer.learnin
 
 
 class Key(NamedTuple):
-    """What identifies a printed number, whichever backend it is compared with.
+    """Identifies a published number across backends.
 
     Attributes:
         study: the study of the point.
         quantity: `error`, `final weight`, `direction changes` or `weight after one epoch`.
-        hidden_size: of the point; None without a hidden layer.
-        learning_rate: of the point.
-        place: which of the point's numbers it is, for instance `iteration 10000` or `layer 0, row 1, column 2`.
+        hidden_size: the point's hidden size; None without a hidden layer.
+        learning_rate: the point's rate.
+        place: position among the point's numbers, for instance `iteration 10000` or `layer 0, row 1, column 2`.
     """
 
     study: str
@@ -57,23 +61,23 @@ class Key(NamedTuple):
     place: str
 
 
-# The smallest and the largest number that rounding made of a printed one.
+# The range of each published number under rounding perturbations: smallest and largest.
 Spreads = Mapping[Key, tuple[float, float]]
 
 
 class Cell(NamedTuple):
-    """One printed number beside the number computed here. A row of reproduction.csv.
+    """A row of reproduction.csv: one published number and the reproduced one.
 
     Attributes:
         study, quantity, hidden_size, learning_rate, place: as in `Key`.
         backend: the backend that computed the number.
-        value: the number computed here; None if there is no such point, or if it did not train that far.
-        published: the printed number.
+        value: the reproduced number; None if there is no such point, or if it was not trained that far.
+        published: the published number.
         relative_difference: |value - published| / |published|.
-        digits: on how many digits the two agree; `exact` or `not exact` for a count; `not run` without a value.
-        printed_digits: how many significant digits the text prints; None for a count.
-        rounding_smallest, rounding_largest: the range in which the number lies when the initial weights are moved by
-            one unit in the last place (pipeline.rounding); None if it was not measured.
+        digits: the number of digits that match; `exact` or `not exact` for a count; `not run` without a value.
+        printed_digits: the number of significant digits that the text prints; None for a count.
+        rounding_smallest, rounding_largest: the range of the number when the initial weights are perturbed by one unit
+            in the last place (pipeline.rounding); None if it was not measured.
     """
 
     study: str
@@ -92,17 +96,17 @@ class Cell(NamedTuple):
 
     @property
     def key(self) -> Key:
-        """Which printed number this is; the cell of the other backend has the same key."""
+        """The published number's key, which is the same on both backends."""
         return Key(self.study, self.quantity, self.hidden_size, self.learning_rate, self.place)
 
     @property
     def agrees(self) -> bool:
-        """Whether a count is exact, or a number agrees on every printed digit."""
+        """Whether the number matches to every printed digit, or exactly if it is a count."""
         return self.digits in ("exact", str(self.printed_digits))
 
     @property
     def verdict(self) -> Verdict:
-        """`reproduced` if the two numbers agree; otherwise `within rounding` if both lie in the measured range."""
+        """`reproduced` if the two numbers match; otherwise `within rounding` if both are within the measured range."""
         if self.value is None:
             return "not run"
         if self.agrees:
@@ -126,31 +130,31 @@ def relative_difference(value: float, published: float) -> float:
 
 
 def digits_that_agree(value: float, published: float, printed: int) -> int:
-    """Count the significant digits on which two numbers agree: floor(-log10(relative difference)), 0 to `printed`.
+    """Return the number of significant digits that match: floor(-log10(relative difference)), 0 to `printed`.
 
-    A value that rounds to the printed number agrees on all of its digits.
+    A value that rounds to the published number matches it to all digits.
 
     Args:
-        value: the number computed here.
-        published: the number that the text prints.
-        printed: how many significant digits the text prints.
+        value: the reproduced number.
+        published: the published number.
+        printed: the number of significant digits that the text prints.
 
     Example:
         >>> digits_that_agree(0.00225381368217, 0.00224922117381, printed=12)
         2
     """
-    # Rounding comes first: 0.4549 is printed as 0.45, but the formula alone finds that only one digit agrees.
+    # Rounding is checked first: 0.4549 is printed as 0.45, but the formula on its own finds only one matching digit.
     if f"{value:.{printed - 1}e}" == f"{published:.{printed - 1}e}":
         return printed
     difference = relative_difference(value, published)
-    # NaN too ends here: no comparison with it is true.
+    # Negated, rather than `>=`, so that NaN is included: every comparison with it is false.
     if not difference < 1:
         return 0
     return min(math.floor(-math.log10(difference)), printed)
 
 
 def significant(published: float, decimals: int) -> int:
-    """Return how many significant digits a number has that is printed with `decimals` decimals; at least 1."""
+    """Return the number of significant digits of a number printed with `decimals` decimals; at least 1."""
     if published == 0:
         return 1
     # floor(log10) + 1 is the number of digits before the decimal point; it is negative for 0.00123.
@@ -158,7 +162,7 @@ def significant(published: float, decimals: int) -> int:
 
 
 def find_point(results: Results, study: str, backend: str, rate: float, size: int | None) -> Point | None:
-    """Find the point of a study with this rate and hidden size, and with the texts' seed and optimizer."""
+    """Find the point of a study with this rate and hidden size that has the seed and the optimizer of the texts."""
     for point in results.get(study, {}).get(backend, []):
         config = point.config
         same = math.isclose(point.learning_rate, rate) and point.hidden_size == size
@@ -168,15 +172,15 @@ def find_point(results: Results, study: str, backend: str, rate: float, size: in
 
 
 def cells(results: Results, published: Path, spreads: Spreads | None = None) -> list[Cell]:
-    """Compare every number that the texts print with each backend.
+    """Compare every published number with each backend.
 
     Args:
         results: trained points.
-        published: the folder of the tables of printed numbers.
-        spreads: what rounding makes of the numbers, from `read_spreads`.
+        published: the folder with the tables of published numbers.
+        spreads: the measured rounding ranges, from `read_spreads`.
 
     Raises:
-        LabError: a table of printed numbers is missing or has other columns.
+        LabError: a table of published numbers is missing, or its columns are wrong.
     """
     tables = {name: _read_table(published / name, columns) for name, columns in FILES.items()}
     found: list[Cell] = []
@@ -197,14 +201,14 @@ def read_spreads(file: Path) -> Spreads:
     """Read rounding.csv, which pipeline.rounding writes; empty if the file does not exist.
 
     Raises:
-        LabError: the file is another table, or cannot be read.
+        LabError: the file is the wrong table, or cannot be read.
     """
     if not file.exists():
         return {}
     with readable(
         f"The measured rounding in {file}",
         expected=f"a CSV file with the columns {', '.join(ROUNDING_COLUMNS)}",
-        fix="python -m pipeline.rounding writes it again",
+        fix="run python -m pipeline.rounding, which rewrites it",
     ):
         spreads = {}
         for row in read_rows(file.read_bytes(), ROUNDING_COLUMNS):
@@ -220,7 +224,7 @@ def read_spreads(file: Path) -> Spreads:
 
 
 def metric_at(point: Point | None, metric: str, step: int) -> float | None:
-    """Return a metric's value at an epoch; None without a point, or if it was not recorded then."""
+    """Return a metric's value at an epoch; None without a point, or if it was not recorded at that epoch."""
     if point is None:
         return None
     steps, values = point.history.series(metric)
@@ -258,7 +262,7 @@ def _direction_changes(results: Results, backend: str, rows: Sequence[Mapping[st
         key = Key("three_bits", "direction changes", 4, row["learning_rate"], f"layer {layer}, row {i}, column {j}")
         point = find_point(results, "three_bits", backend, key.learning_rate, key.hidden_size)
         value = None
-        # Counts of a shorter or longer training are other numbers than the printed ones.
+        # Counts from shorter or longer training cannot be compared with the published ones.
         if point is not None and point.outcome.epochs == FINAL_WEIGHTS_AFTER:
             counts = point.history.tables.get("direction_changes", [])
             of_weight = (c["count"] for c in counts if (c["layer"], c["row"], c["column"]) == (layer, i, j))
@@ -274,7 +278,7 @@ def _first_weights(results: Results, backend: str) -> Iterator[Cell]:
 
 
 def _cell(key: Key, backend: str, value: float | None, published: float, printed: int | None) -> Cell:
-    """Compare a number with the printed one, which has `printed` significant digits, or None for a count."""
+    """Compare a number with the published one, which has `printed` significant digits, or None for a count."""
     difference = None
     digits = "not run"
     if value is not None:

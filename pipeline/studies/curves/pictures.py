@@ -1,4 +1,4 @@
-"""Draw balls on a curve: their paths on it, their positions over the steps, and the map of where they end."""
+"""Draw balls on a curve: their paths, their positions over the steps, and a map of the minima that they reach."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from pipeline.diagnosis.curves import Ending, ending
 from pipeline.drawing.axes import FAINT, INK, SMALL, axes_grid, draw_lines, epoch_axis, name_axes, rate_colour
 from pipeline.drawing.axes import Line as NamedLine
 from pipeline.points.point import Point
-from pipeline.studies.curves.answers import varied
+from pipeline.studies.curves.answers import point_labels
 from pipeline.studies.curves.restarts import chance_of_all, countable
 from pipeline.studies.maps import edges
 from pipeline.studies.network_figures import curve as metric_curve
@@ -34,20 +34,20 @@ if TYPE_CHECKING:
 BASINS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#7a5195", "#b8a100")
 UNSETTLED_COLOUR = "#b0b0b0"
 LOST_COLOUR = "#222222"
-# A path is not drawn beyond this many widths of the domain from its middle.
+# Paths are cut off at this distance from the middle of the domain, in domain widths.
 BEYOND = 3
 Floats = NDArray[np.float64]
 
 
 def basin_colour(minimum: int) -> str:
-    """Return the colour of the minimum in which a ball ends; grey if it has not settled (-1)."""
+    """Return the colour of the minimum reached by a ball; grey if it has not settled (-1)."""
     if minimum < 0:
         return UNSETTLED_COLOUR
     return BASINS[minimum % len(BASINS)]
 
 
 def ball_colours(found: Ending) -> list[str]:
-    """Return the colour of each ball: that of its minimum, or of what happened to it."""
+    """Return the colour of each ball: the colour of its minimum, or of its outcome."""
     colours = [basin_colour(minimum) for minimum in found.minimum.tolist()]
     for ball in np.flatnonzero(found.outcome == DIVERGED):
         colours[ball] = LOST_COLOUR
@@ -55,17 +55,17 @@ def ball_colours(found: Ending) -> list[str]:
 
 
 def ball_positions(history: History) -> tuple[NDArray[np.int64], Floats]:
-    """Return the steps of the snapshots, and the positions of the balls at each, (snapshots, balls)."""
+    """Return the steps of the snapshots, and the positions of the balls (snapshots, balls)."""
     steps = sorted(history.snapshots)
     return np.array(steps), np.stack([history.snapshots[step][POSITIONS] for step in steps]).astype(np.float64)
 
 
 def height_limits(curve: Curve) -> tuple[float, float]:
-    """Return the lowest and the highest height that is drawn of a curve, with some space around it."""
+    """Return the plot limits of a curve's height, with some margin."""
     heights = curve.at(np.linspace(curve.lowest, curve.highest, 1001)).value
     low = float(heights.min())
     high = float(heights.max())
-    # A level curve still needs an axis of some height.
+    # A constant curve still needs an axis of some height.
     room = 0.06 * ((high - low) or 1.0)
     return low - room, high + room
 
@@ -73,7 +73,7 @@ def height_limits(curve: Curve) -> tuple[float, float]:
 def balls_figure(point: Point) -> Figure:
     """Draw the balls of one point: paths on the curve, positions over the steps, and the mean height.
 
-    Random starts get the probability to find all minima instead of the mean height.
+    For random starts, the mean height is replaced by the chance of finding all minima.
     """
     config = point.config
     history = point.history
@@ -83,11 +83,11 @@ def balls_figure(point: Point) -> Figure:
     draw_path(on_curve, point)
     name_axes(on_curve, "the curve and the balls")
     draw_positions(over_steps, history, found)
-    name_axes(over_steps, "where the balls are")
+    name_axes(over_steps, "positions of the balls")
     random = config.balls is not None and config.balls.random is not None
     if random and len(found.curve.minima) > 1 and countable(found.curve.shares()):
         _draw_chance(third, found)
-        name_axes(third, "starts that find all minima")
+        name_axes(third, "chance of finding all minima")
     else:
         _draw_height(third, point)
         name_axes(third, "mean height")
@@ -103,7 +103,7 @@ def _draw_height(ax: Axes, point: Point) -> None:
 
 
 def draw_path(ax: Axes, point: Point) -> None:
-    """Draw the curve with the balls on it: few balls with their paths, many only where they start and end."""
+    """Draw the curve with each ball's path if there are few balls, or only start and end points if there are many."""
     found = ending(point.config, point.history)
     curve = found.curve
     _, positions = ball_positions(point.history)
@@ -118,7 +118,7 @@ def draw_path(ax: Axes, point: Point) -> None:
         path = _inside(positions[:, ball], curve)
         heights = curve.at(path).value
         ax.plot(path, heights, color=colour, linewidth=0.9, marker="o", markersize=2.6, alpha=0.85, zorder=2)
-        # A ring where the ball starts, a dot where it ends.
+        # A ring at the start, a dot at the end.
         ax.plot(path[:1], heights[:1], marker="o", markersize=8, markerfacecolor="white", markeredgecolor=colour,
                 markeredgewidth=1.6, zorder=3, clip_on=False)  # fmt: skip
         end = positions[-1:, ball]
@@ -127,7 +127,7 @@ def draw_path(ax: Axes, point: Point) -> None:
 
 
 def _inside(path: Floats, curve: Curve) -> Floats:
-    """Return a path up to the step at which it is far outside the picture; later, heights may overflow."""
+    """Return a path, cut off where it goes far outside the plot: the heights there may overflow."""
     far = np.abs(path - (curve.lowest + curve.highest) / 2) > BEYOND * curve.width
     if not far.any():
         return path
@@ -137,7 +137,7 @@ def _inside(path: Floats, curve: Curve) -> Floats:
 def _draw_ends(ax: Axes, found: Ending, low: float) -> None:
     """Draw the starts as ticks at the lower edge and as small dots on the curve; large dots are the minima.
 
-    Starts have the colour of the minimum in which the ball ends. Each minimum has the number of its balls.
+    Starts have the colour of the minimum that the ball reaches. Each minimum is labelled with its number of balls.
     """
     heights = found.curve.at(found.start).value
     for minimum in np.unique(found.minimum).tolist():
@@ -145,7 +145,7 @@ def _draw_ends(ax: Axes, found: Ending, low: float) -> None:
         colour = basin_colour(minimum)
         ax.vlines(found.start[mine], low, low + 0.08 * (ax.get_ylim()[1] - low), color=colour, linewidth=1.1)
         ax.plot(found.start[mine], heights[mine], linestyle="none", marker="o", markersize=3.6, color=colour, zorder=2)
-        # -1 stands for balls that have not settled.
+        # -1 marks balls that have not settled.
         if minimum >= 0:
             at = found.curve.minima[minimum : minimum + 1]
             ax.plot(at, found.curve.at(at).value, marker="o", markersize=9, color=colour, markeredgecolor="white",
@@ -155,7 +155,7 @@ def _draw_ends(ax: Axes, found: Ending, low: float) -> None:
 
 
 def draw_positions(ax: Axes, history: History, found: Ending) -> None:
-    """Draw x over the steps, in the colour of the minimum that each ball ends in; dashed lines mark the minima."""
+    """Draw x over the steps, in the colour of the minimum that each ball reaches; dashed lines mark the minima."""
     steps, positions = ball_positions(history)
     curve = found.curve
     for x in curve.minima:
@@ -167,24 +167,24 @@ def draw_positions(ax: Axes, history: History, found: Ending) -> None:
 
 
 def _draw_chance(ax: Axes, found: Ending) -> None:
-    """Draw the probability to find all minima against the number of random starts."""
+    """Draw the chance of finding all minima against the number of random starts."""
     from matplotlib.ticker import PercentFormatter
 
     counts = np.arange(1, 41)
     chances = [chance_of_all(found.curve.shares(), int(count)) for count in counts]
     ax.plot(counts, chances, color=BASINS[0], linewidth=1.6)
-    ax.set(xlim=(1, counts[-1]), ylim=(0, 1.02), xlabel="random starts", ylabel="probability to find all")
+    ax.set(xlim=(1, counts[-1]), ylim=(0, 1.02), xlabel="random starts", ylabel="probability")
     ax.yaxis.set_major_formatter(PercentFormatter(1.0))
 
 
 def balls_by_rate(points: Sequence[Point]) -> Figure:
     """Draw the paths of the balls of several points, one plot for each; a single point gets its own figure."""
     chosen = sorted(points, key=lambda point: (point.learning_rate, point.name))
-    names = varied(chosen)
+    names = point_labels(chosen)
     if len(chosen) == 1:
         return balls_figure(chosen[0])
     columns = min(len(chosen), 3)
-    # Two rows of two leave no hole.
+    # Two rows of two leave no gap.
     if len(chosen) == 4:
         columns = 2
     rows = -(-len(chosen) // columns)
@@ -200,17 +200,17 @@ def balls_by_rate(points: Sequence[Point]) -> Figure:
 
 
 def basin_figure(maps: Sequence[Point]) -> Figure:
-    """Draw the minimum that each ball ends in, over rate and start, for each map of one curve."""
+    """Draw the minimum that each ball reaches, over rate and start, for each map of one curve."""
     width = 8.2 if len(maps) == 1 else 6.6
-    figure, axes = axes_grid(1, len(maps), f"{maps[0].config.study}: where balls settle, by rate and start", width, 5.2)
+    figure, axes = axes_grid(1, len(maps), f"{maps[0].config.study}: minimum reached, by rate and start", width, 5.2)
     for ax, point in zip(axes, maps, strict=True):
-        # One bar is enough, because all maps have the same colours.
+        # One colour bar is enough, because all maps use the same colours.
         _draw_basins(ax, point.config, point.history.map_arrays, bar=ax is axes[-1])
     return figure
 
 
 def _draw_basins(ax: Axes, config: Config, arrays: Mapping[str, NDArray[Any]], bar: bool) -> None:
-    """Draw one map of a curve, with a colour bar beside it if `bar` is set."""
+    """Draw one map of a curve, with a colour bar next to it if `bar` is set."""
     from matplotlib.colors import BoundaryNorm, ListedColormap
 
     curve = curve_of(curve_data(config))
@@ -220,7 +220,7 @@ def _draw_basins(ax: Axes, config: Config, arrays: Mapping[str, NDArray[Any]], b
         name = f"{name} {config.optimizer.momentum:g}"
     share = basin_metrics(arrays)["map/converged_share"]
     name_axes(ax, f"{name}: {share:.1%} of {grid.points:,} balls settle")
-    # The map holds -2 for diverged, -1 for not settled, and then the number of the minimum.
+    # The map holds -2 for diverged, -1 for not settled, and otherwise the index of the minimum.
     colours = [LOST_COLOUR, UNSETTLED_COLOUR, *map(basin_colour, range(len(curve.minima)))]
     norm = BoundaryNorm(np.arange(LOST, len(curve.minima) + 1) - 0.5, len(colours))
     mesh = ax.pcolormesh(
@@ -240,4 +240,4 @@ def _draw_basins(ax: Axes, config: Config, arrays: Mapping[str, NDArray[Any]], b
     names = ["diverged", "not settled", *(f"x = {curve.label(x)}" for x in curve.minima)]
     colour_bar.set_ticks(list(range(LOST, len(curve.minima))), labels=names)
     colour_bar.ax.tick_params(labelsize=SMALL, length=0)
-    colour_bar.set_label("the minimum in which the ball rests", fontsize=SMALL)
+    colour_bar.set_label("minimum reached by the ball", fontsize=SMALL)

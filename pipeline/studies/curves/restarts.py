@@ -1,4 +1,4 @@
-"""Compute how many random starts find all minima of a curve, and how probably."""
+"""Compute the number of random starts needed to find all minima of a curve, and the chance of finding them."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
-# The probability is computed for up to this many minima: its terms double with each.
+# Maximum number of minima for which the probability is computed; the number of terms doubles with each.
 MOST_MINIMA = 12
 
 
 def countable(shares: Floats) -> bool:
-    """Whether the probability can be computed: there are minima, not too many, and each can be found."""
+    """Whether there are minima, few enough of them, and each is reachable."""
     return 1 <= len(shares) <= MOST_MINIMA and float(shares.min()) > 0
 
 
 def chance_of_all(shares: Floats, starts: int) -> float:
-    """Compute the probability that random starts find all minima.
+    """Compute the probability that `starts` random starts find all minima.
 
     By inclusion and exclusion it is the sum over all subsets S of the minima of
 
@@ -26,7 +26,7 @@ def chance_of_all(shares: Floats, starts: int) -> float:
 
     Args:
         shares: (minima,) the probability that a start finds each minimum.
-        starts: number of starts, which are independent.
+        starts: number of independent starts.
     """
     total = 0.0
     for size in range(len(shares) + 1):

@@ -1,1 +1,1 @@
-"""Images of a point at some epochs, for the slider in MLflow."""
+"""Images of a point at selected epochs, for the slider in MLflow."""

@@ -1,4 +1,4 @@
-"""Draw images of balls on their curve at some steps, for MLflow's slider: the balls roll as it moves."""
+"""Draw images of balls on their curve, one per step of MLflow's slider: the balls roll as the slider moves."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from pipeline.studies.images.data import Draw, weight_ticks
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-# Height of the plot, pixels.
+# Height of the plot in pixels.
 HIGH = 320
 
 
 def balls_images(config: Config) -> Mapping[str, Draw]:
-    """Return what draws the images of balls on a curve, by key."""
+    """Return the drawing functions for balls on a curve, by image key."""
     return {"balls": draw_balls}
 
 
 def draw_balls(config: Config, history: History, epochs: Sequence[int]) -> Iterator[Image]:
-    """Draw the curve and its balls, one image for each epoch; few balls also get their paths so far."""
+    """Draw the curve and its balls, one image for each epoch; with few balls, also the path so far of each."""
     found = ending(config, history)
     curve = found.curve
     colours = ball_colours(found)
@@ -36,7 +36,7 @@ def draw_balls(config: Config, history: History, epochs: Sequence[int]) -> Itera
     width = WIDTH - MARGIN - AXIS
 
     def on_plot(x: Floats) -> Floats:
-        """Return points of the curve as shares of the plot's width and height, from the top left: (points, 2)."""
+        """Return points of the curve as shares of the plot's width and height, from the top left, (points, 2)."""
         return np.stack([(x - curve.lowest) / curve.width, (high - curve.at(x).value) / (high - low)], axis=1)
 
     background = blank(TOP + HIGH + 32)
@@ -67,5 +67,5 @@ def _heading(lowest: float, highest: float, now: Floats, heights: Floats) -> str
         return f"x {now[0]:.4g}, height {heights[0]:.4g}"
     outside = int(((now < lowest) | (now > highest)).sum())
     if outside:
-        return f"{len(now)} balls, {outside} outside the picture"
+        return f"{len(now)} balls, {outside} outside the plot"
     return f"{len(now)} balls"

@@ -1,4 +1,4 @@
-"""Compute what the stepped images show, as plain arrays that tests can compare by value. No PIL here."""
+"""Compute the numbers behind the images, as arrays that tests compare by value. Does not import PIL."""
 
 from __future__ import annotations
 
@@ -19,25 +19,25 @@ from pipeline.drawing.plot_data import Floats
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-# Draws the images of one key of a point: one for each of some epochs.
+# Draws the images of a point under one key, one for each of the given epochs.
 Draw = Callable[[Config, History, Sequence[int]], Iterator["Image"]]
-# MLflow's slider takes this many images under one key.
+# Maximum number of images per key in MLflow's slider.
 STEPS = 10
-# A surface of losses is drawn in this many bands of colour.
+# Number of colour bands of an error surface.
 BANDS = 16
-# The weights of at most this many hidden units are shown.
+# Maximum number of hidden units whose weights are shown.
 UNITS = 64
-# Weights beyond this are shown on a logarithmic scale.
+# Weights with a larger magnitude are shown on a logarithmic scale.
 EXPLOSION = 1000.0
-# Up to this many weights, counts are shown on a linear axis.
+# Maximum number of weights for a linear axis of counts.
 FEW = 200
 
 
 class Bars(NamedTuple):
-    """A histogram that changes over the steps, with the same bins and axes at all of them.
+    """A histogram for each step, all with the same bins and axes.
 
     Attributes:
-        low, high: the ends of the bins, weights.
+        low, high: the smallest and the largest weight in the bins.
         counts: (steps, bins).
         signed_log: whether the bins are equally wide in arcsinh(weight) instead of in the weight.
     """
@@ -49,14 +49,14 @@ class Bars(NamedTuple):
 
 
 def image_steps(config: Config, history: History) -> dict[int, int]:
-    """Choose the steps of the slider, and the epoch whose weights are shown at each.
+    """Choose the positions of the slider, and the epoch shown at each.
 
-    The steps are at most `STEPS` of the epochs of the snapshots, equally spaced on a logarithmic scale, always with the
-    first and the last. They depend only on how long and how densely a point records, so that all runs of a sweep have
-    an image wherever the slider is.
+    The steps are at most `STEPS` of the epochs with snapshots, evenly spaced on a logarithmic scale, including the
+    first and the last. They depend only on the recording settings and the length of training, so that all runs of a
+    sweep have an image at every slider position.
 
     Returns:
-        Epoch by step: the epoch of the step, or the last one before it with finite weights. Empty without any.
+        The epoch of each step: the step itself, or the last epoch before it with finite weights. Empty if none has any.
     """
     finite = [
         step for step, arrays in sorted(history.snapshots.items()) if all(np.isfinite(a).all() for a in arrays.values())
@@ -72,14 +72,14 @@ def image_steps(config: Config, history: History) -> dict[int, int]:
 def largest_units(weights: NDArray[np.floating], count: int = UNITS) -> NDArray[np.intp]:
     """Return the indices, ascending, of the units whose weights (inputs, units) have the largest Euclidean norm."""
     largest = np.abs(weights).max(axis=0).astype(np.float64)
-    # The square of an exploded weight would overflow, so the weights are scaled first.
+    # The square of a very large weight would overflow, so the weights are scaled first.
     scale = max(float(largest.max()), np.finfo(np.float64).tiny)
     norms = np.linalg.norm(weights / scale, axis=0)
     return np.sort(np.argsort(-norms, kind="stable")[:count])
 
 
 def tile_columns(units: int) -> int:
-    """Return how many tiles are side by side, 1, 2, 4 or 8: the fewest that need no more rows than columns."""
+    """Return the number of columns: the smallest of 1, 2, 4 and 8 that gives no more rows than columns, otherwise 8."""
     return next((columns for columns in (1, 2, 4) if columns**2 >= units), 8)
 
 
@@ -90,7 +90,7 @@ def tiles(weights: NDArray[np.floating]) -> Floats:
         weights: (inputs, units), where inputs are the pixels of square images, row by row.
 
     Returns:
-        (rows * (side + 1) - 1, columns * (side + 1) - 1): NaN between the tiles and where there is no unit.
+        (rows * (side + 1) - 1, columns * (side + 1) - 1): NaN between the tiles and in empty tiles.
     """
     inputs, units = weights.shape
     side = math.isqrt(inputs)
@@ -100,12 +100,12 @@ def tiles(weights: NDArray[np.floating]) -> Floats:
     framed = np.full((rows * columns, side + 1, side + 1), np.nan)
     framed[:units, :-1, :-1] = weights.T.reshape(units, side, side)
     sheet = framed.reshape(rows, columns, side + 1, side + 1).swapaxes(1, 2)
-    # The frames at the lower and the right edge of the sheet are cut off.
+    # The frame at the lower and the right edge of the sheet is not needed.
     return sheet.reshape(rows * (side + 1), columns * (side + 1))[:-1, :-1]
 
 
 def colour_limit(arrays: Sequence[NDArray[np.floating]]) -> float:
-    """Return the weight that gets the full colour at all steps: the largest after leaving out 0.5 %, and never 0."""
+    """Return the weight with the full colour: the largest at any step, ignoring the top 0.5 % as outliers; never 0."""
     largest = [np.quantile(np.abs(array), 0.995, method="higher") for array in arrays]
     return float(max(largest)) or 1.0
 
@@ -124,7 +124,7 @@ def colour_indices(weights: NDArray[np.floating], limit: float) -> NDArray[np.ui
 
 
 def bars(arrays: Sequence[NDArray[np.floating]]) -> Bars:
-    """Count the weights of one layer at each step, in bins that hold all of them at all steps."""
+    """Count the weights of one layer at each step, in bins that cover all steps."""
     low = float(min(array.min() for array in arrays))
     high = float(max(array.max() for array in arrays))
     widest = max(abs(low), abs(high))
@@ -152,7 +152,7 @@ def bars(arrays: Sequence[NDArray[np.floating]]) -> Bars:
 
 
 def bar_heights(counts: NDArray[np.int64], weights: int) -> Floats:
-    """Return the heights of counts, 0 to 1, on one axis for all steps: log(1 + count) if there are many weights."""
+    """Return the heights of bars, 0 to 1, on the same axis at all steps: log(1 + count) if there are many weights."""
     heights: Floats = counts / counts.max()
     if weights > FEW:
         heights = np.log1p(counts) / math.log1p(counts.max())
@@ -160,7 +160,7 @@ def bar_heights(counts: NDArray[np.int64], weights: int) -> Floats:
 
 
 def weight_ticks(low: float, high: float, signed_log: bool = False) -> list[tuple[float, float]]:
-    """Return some round values between two ends, and their positions between them, 0 to 1.
+    """Return round tick values between two ends, with their positions, 0 to 1.
 
     On a logarithmic axis: 0, and powers of ten of both signs.
     """
@@ -174,7 +174,7 @@ def weight_ticks(low: float, high: float, signed_log: bool = False) -> list[tupl
 
 
 def _logarithmic_ticks(low: float, high: float) -> list[tuple[float, float]]:
-    """Return the ticks of an axis that is arcsinh(weight): about four, or two on each side of zero."""
+    """Return the ticks of an arcsinh(weight) axis: about four, or two on each side of zero."""
     left = math.asinh(low)
     right = math.asinh(high)
     decades = math.log10(max(abs(low), abs(high)))
@@ -186,7 +186,7 @@ def _logarithmic_ticks(low: float, high: float) -> list[tuple[float, float]]:
 
 
 def count_ticks(largest: int, weights: int) -> list[tuple[float, float]]:
-    """Return some round counts up to the largest one, and the heights of their bars as `bar_heights` computes them."""
+    """Return round tick values up to the largest count, with the heights of such bars in `bar_heights`."""
     if weights <= FEW:
         counts = [int(count) for count, _ in weight_ticks(0, largest) if count == int(count)]
     else:
@@ -194,18 +194,18 @@ def count_ticks(largest: int, weights: int) -> list[tuple[float, float]]:
         # More than four powers of ten would be too close together.
         every = 1 if digits <= 4 else 2
         counts = [10**power for power in range(0, digits, every)]
-    # The largest count is the height 1 of the axis; it gets no tick of its own.
+    # The largest count defines the height 1 of the axis, but gets no tick of its own.
     heights = bar_heights(np.array([*counts, largest]), weights)
     return list(zip(counts, heights.tolist(), strict=False))
 
 
 def shows_tiles(config: Config, inputs: int) -> bool:
-    """Whether the inputs of a network are the pixels of images that can be square."""
+    """Whether the inputs of a network are pixels of images, which are assumed to be square."""
     return isinstance(config.data, IdxData) and math.isqrt(inputs) ** 2 == inputs and inputs >= 16
 
 
 def fitted(config: Config, history: History, steps: Sequence[int], inputs: Floats) -> Floats:
-    """Compute the outputs of a network of one input and one output at some steps: inputs (count,) to (steps, count)."""
+    """Compute the outputs of a one-input, one-output network at the given steps: inputs (count,) to (steps, count)."""
     networks: list[Weights] = [
         {name: array.astype(np.float64) for name, array in history.snapshots[step].items()} for step in steps
     ]
@@ -219,7 +219,7 @@ def fitted(config: Config, history: History, steps: Sequence[int], inputs: Float
 def fit_limits(data: TableData) -> tuple[tuple[float, float], tuple[float, float]]:
     """Return the axes of a table of one input and one output: lowest and highest input, lowest and highest output.
 
-    They hold the data, the origin and some space, and do not depend on training, so that a line may leave them.
+    They include the data, the origin and a margin. They do not depend on training, so a line may extend outside them.
     """
     inputs = np.array([*(row[0] for row in data.inputs), 0.0])
     targets = np.array([*(row[0] for row in data.targets), 0.0])
@@ -237,6 +237,6 @@ def loss_indices(surface: Floats) -> NDArray[np.uint8]:
     low = float(surface.min())
     high = float(surface.max())
     share = (surface - low) / (high - low or 1.0)
-    # The largest loss would be alone in a band of its own.
+    # Otherwise the largest loss would have a band of its own.
     band = np.minimum(np.floor(share * BANDS), BANDS - 1)
     return np.rint(1 + 254 * band / (BANDS - 1)).astype(np.uint8)

@@ -1,6 +1,6 @@
-"""Draw images of the weights of a network at some epochs.
+"""Draw images of the weights of a network at selected epochs.
 
-All images under one key of a run have the same colours and axes, so that the slider shows how the weights grow.
+All images of a run under one key have the same colours and axes, so that the slider shows the growth of the weights.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ from pipeline.system.wording import short
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-# Colour maps: from blue over white at zero to red, and from dark to bright.
+# Colour maps: blue to red with white at zero, and dark to bright.
 WEIGHTS = "RdBu_r"
 LOSSES = "cividis"
 # Pixels between the histograms of two layers: labels below one and the heading above the next.
@@ -64,12 +64,12 @@ GAP = 64
 
 
 def network_images(config: Config) -> Mapping[str, Draw]:
-    """Return what draws the images of a network, by key, the most telling first.
+    """Return the drawing functions for a network, by image key, in order of importance.
 
     - `first_layer`: if there is a hidden layer;
-    - `error_surface`: if there are two weights and nothing else;
+    - `error_surface`: if the network has only two weights;
     - `fit`: for a network of one weight, with or without a bias;
-    - `weight_histograms`: for all networks but those with a `fit`.
+    - `weight_histograms`: for all other networks, including those with the first two keys.
     """
     histograms: dict[str, Draw] = {"weight_histograms": draw_histograms}
     if config.model.hidden_size is not None:
@@ -86,7 +86,7 @@ def network_images(config: Config) -> Mapping[str, Draw]:
 
 
 def draw_first_layer(config: Config, history: History, epochs: Sequence[int]) -> Iterator[Image]:
-    """Draw the weights of the hidden units: as pictures if the inputs are pixels, else as heat maps."""
+    """Draw the weights of the hidden units: as tiles if the inputs are pixels, otherwise as heat maps."""
     features = len(history.snapshots[epochs[0]]["layer_0/weights"])
     if shows_tiles(config, features):
         return draw_tiles(config, history, epochs)
@@ -94,10 +94,10 @@ def draw_first_layer(config: Config, history: History, epochs: Sequence[int]) ->
 
 
 def _units_heading(shown: int, units: int) -> str:
-    """Return the heading for hidden units, which says which are shown if not all are."""
+    """Return the heading for hidden units, with a note if only some are shown."""
     if shown == units:
         return "hidden units"
-    return f"hidden units: the {shown} of {units:,} largest in the end"
+    return f"the {shown} of {units:,} hidden units with largest final weights"
 
 
 def _weight_scale(image: Image, top: int, limit: float) -> None:
@@ -109,14 +109,14 @@ def _weight_scale(image: Image, top: int, limit: float) -> None:
 
 
 def draw_tiles(config: Config, history: History, epochs: Sequence[int]) -> Iterator[Image]:
-    """Draw the weights from the pixels of a picture to each hidden unit, as a picture; one image for each epoch."""
+    """Draw each hidden unit's weights as a tile with one pixel per input; one image for each epoch."""
     final = history.snapshots[epochs[-1]]["layer_0/weights"]
-    # The units are chosen by their final weights, so that all images show the same ones.
+    # The units are chosen by their final weights, so that all images show the same units.
     units = largest_units(final)
     arrays = [history.snapshots[epoch]["layer_0/weights"][:, units] for epoch in epochs]
     limit = colour_limit(arrays)
     rows, columns = tiles(arrays[0]).shape
-    # Whole multiples keep all pixels equally large.
+    # Integer multiples keep all pixels the same size.
     times = max(1, WIDTH // columns)
     size = (columns * times, rows * times)
     background = blank(TOP + size[1] + 30, max(WIDTH, size[0]))
@@ -133,10 +133,10 @@ class _HeatMap(NamedTuple):
     """The heat map of one layer, at the same position in all images.
 
     Attributes:
-        arrays: for each epoch (rows, units).
-        names: of the rows.
+        arrays: the weights at each epoch, (rows, units).
+        names: names of the rows.
         limit: the weight with the full colour.
-        top: pixels.
+        top: position of the upper edge, pixels.
         size: width and height, pixels.
     """
 
@@ -148,7 +148,7 @@ class _HeatMap(NamedTuple):
 
 
 def _heat_map(arrays: Sequence[NDArray[np.floating]], names: Sequence[str], top: int) -> _HeatMap:
-    """Plan the heat map of a layer: cells of at most 44 pixels, whole numbers of pixels if all rows fit into 240."""
+    """Plan the heat map of a layer: cells of at most 44 pixels, with integer sizes if all rows fit into 240 pixels."""
     rows, units = arrays[0].shape
     width = (WIDTH - AXIS - 2 * MARGIN) // units * units
     height = min(44, 240 // rows) * rows or 240
@@ -159,7 +159,7 @@ def draw_heat_maps(config: Config, history: History, epochs: Sequence[int]) -> I
     """Draw the first two layers of a small network: a column is a hidden unit, a row an input, a bias or an output."""
     final = history.snapshots[epochs[-1]]
     inputs, all_units = final["layer_0/weights"].shape
-    # The units are chosen by their final weights, so that all images show the same ones.
+    # The units are chosen by their final weights, so that all images show the same units.
     units = largest_units(final["layer_0/weights"])
     # The biases of the hidden units are the last row of the first layer.
     into = [name for name in ("layer_0/weights", "layer_0/bias") if name in final]
@@ -172,7 +172,7 @@ def draw_heat_maps(config: Config, history: History, epochs: Sequence[int]) -> I
     second = _heat_map(after, names, first.top + first.size[1] + 40)
     bottom = second.top + second.size[1]
     chosen = len(units) < all_units
-    # The line at the bottom is needed only to say which units are shown.
+    # The line at the bottom is needed only if some units are not shown.
     background = blank(bottom + (36 if chosen else 12))
     if chosen:
         write(background, (MARGIN, bottom + 10), _units_heading(len(units), all_units))
@@ -180,7 +180,7 @@ def draw_heat_maps(config: Config, history: History, epochs: Sequence[int]) -> I
         write(background, (MARGIN, drawn.top - 30), f"layer {layer}")
         _weight_scale(background, drawn.top - 28, drawn.limit)
         cell = drawn.size[1] / len(drawn.names)
-        # Names of lower rows would run into each other.
+        # Names of rows with less height would overlap.
         if cell >= 14:
             for row, name in enumerate(drawn.names):
                 write(background, (AXIS + 6, drawn.top + (row + 0.5) * cell), name, anchor="rm")
@@ -194,7 +194,7 @@ def draw_heat_maps(config: Config, history: History, epochs: Sequence[int]) -> I
 
 
 def draw_histograms(config: Config, history: History, epochs: Sequence[int]) -> Iterator[Image]:
-    """Draw histograms of the weights of each layer; biases are left out."""
+    """Draw histograms of the weights of each layer; biases are skipped."""
     from PIL import ImageDraw
 
     colour = hexadecimal(rate_colour(config.optimizer.learning_rate))
@@ -203,7 +203,7 @@ def draw_histograms(config: Config, history: History, epochs: Sequence[int]) -> 
     height = 140 if len(names) > 1 else 280
     right = WIDTH - MARGIN
     background = blank(TOP + len(names) * (height + GAP) - 32)
-    # For each layer the lower edge of its histogram and the heights of the bars (steps, bins), pixels.
+    # For each layer, in pixels: the lower edge of its histogram, and the heights of the bars (steps, bins).
     layers = []
     for layer, name in enumerate(names):
         arrays = [history.snapshots[epoch][name] for epoch in epochs]
@@ -222,20 +222,20 @@ def draw_histograms(config: Config, history: History, epochs: Sequence[int]) -> 
         for bottom, heights in layers:
             edges = np.rint(np.linspace(AXIS, right, heights.shape[1] + 1)).tolist()
             for (left, end), bar in zip(pairwise(edges), heights[step].tolist(), strict=True):
-                # PIL includes both corners, so one pixel stays free between the bars.
+                # PIL includes both corners of a rectangle; this leaves one pixel between the bars.
                 if bar:
                     draw.rectangle([left, bottom - bar, end - 2, bottom - 1], colour)
         yield image
 
 
 def draw_fit(config: Config, history: History, epochs: Sequence[int]) -> Iterator[Image]:
-    """Draw the data of a line and the outputs of the network; the outputs of earlier epochs are fainter.
+    """Draw the data of a line and the outputs of the network, with earlier outputs in a fainter colour.
 
     Raises:
         TypeError: the data is not a table.
     """
     if not isinstance(config.data, TableData):
-        raise TypeError("a fit is drawn through data written in a table")
+        raise TypeError("a fit can only be drawn for data in a table")
     colour = hexadecimal(rate_colour(config.optimizer.learning_rate))
     (left, right), (low, high) = fit_limits(config.data)
     width = WIDTH - MARGIN - AXIS
@@ -253,7 +253,7 @@ def draw_fit(config: Config, history: History, epochs: Sequence[int]) -> Iterato
         image = background.copy()
         faint = [line._replace(colour="#c4c4c4", width=1) for line in lines]
         lines.append(Path2D(np.stack([across, output], axis=1), colour, 3))
-        # The data is drawn last, so that no line covers it.
+        # The data is drawn last, so that no line hides it.
         image.paste(with_lines(plot, [*faint, lines[-1], Path2D(data, INK, 0, 6)]), (AXIS, TOP))
         values = history.snapshots[epoch]
         text = f"weight {short(float(values['layer_0/weights'][0, 0]))}"
@@ -264,14 +264,14 @@ def draw_fit(config: Config, history: History, epochs: Sequence[int]) -> Iterato
 
 
 def draw_surface(config: Config, history: History, epochs: Sequence[int]) -> Iterator[Image]:
-    """Draw the loss over both weights, dark where it is small, and the path of training so far."""
+    """Draw the loss over both weights, darker for smaller losses, and the descent path so far."""
     axis, surface = loss_surface(config, count=191)
     span = float(axis[-1])
     side = 2 * len(axis)
     background = blank(TOP + side + 56)
     ticks = weight_ticks(-span, span)
     ruled(background, (AXIS, TOP, AXIS + side, TOP + side), ticks, ticks)
-    # Rows of an image count from the top, those of the surface from the smallest second weight.
+    # The rows of an image are counted from the top, the rows of the surface from the smallest second weight.
     plot = enlarged(palette(LOSSES)[loss_indices(surface[::-1])], (side, side))
     write(background, (MARGIN, TOP + side + 30), "first weight across, second up")
     scale(background, TOP + side + 32, LOSSES, f"loss {surface.min():.1g}", f"{surface.max():.2g}")
@@ -284,7 +284,7 @@ def draw_surface(config: Config, history: History, epochs: Sequence[int]) -> Ite
         image.paste(with_lines(plot, lines), (AXIS, TOP))
         weights = path[recorded == epoch]
         first, second = weights[0].tolist()
-        # Weights may be so large that the loss overflows.
+        # Very large weights make the loss overflow.
         with np.errstate(over="ignore", invalid="ignore"):
             loss = float(loss_at(config, weights)[0])
         write(image, (MARGIN, HEADING), f"weights {short(first)} and {short(second)}, loss {loss:.3g}")

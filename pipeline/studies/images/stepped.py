@@ -1,4 +1,4 @@
-"""Make images of a point at some epochs. MLflow shows them side by side for several runs, with a slider over epochs."""
+"""Make images of a point at selected epochs; MLflow shows those of several runs together, with a slider over epochs."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from pipeline.studies.kinds import kind_of
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-# Sizes of a caption in pixels, of which the first that fits is used.
+# Caption sizes to try, in pixels; the first that fits is used.
 CAPTION = (21, 18, 15)
 
 
 def image_keys(config: Config) -> list[str]:
-    """Return the keys under which a point has images, the most telling first; a map has the figure of its training."""
+    """Return the keys of a point's images, in order of importance; for a map, the name of its training figure."""
     kind = kind_of(config)
     if kind.figure:
         return [kind.figure]
@@ -29,8 +29,8 @@ def image_keys(config: Config) -> list[str]:
 def stepped_images(config: Config, history: History) -> Iterator[tuple[str, int, Image]]:
     """Yield the images of one point: key, step, image.
 
-    The steps are those of `image_steps`: the same for all points that record alike. A map, which keeps no weights, has
-    no images here.
+    The steps come from `image_steps`: the same for all points with the same recording settings. Maps keep no weights,
+    so they have no images here.
 
     Example:
         for key, step, image in stepped_images(point.config, point.history):
@@ -39,7 +39,7 @@ def stepped_images(config: Config, history: History) -> Iterator[tuple[str, int,
     shown = image_steps(config, history)
     if not shown:
         return
-    # A run that ended early shows its last epoch at several steps, but it is drawn only once.
+    # The last epoch of a run that ended early is shown at several steps, but drawn only once.
     epochs = list(dict.fromkeys(shown.values()))
     for key, draw in kind_of(config).images(config).items():
         images = dict(zip(epochs, draw(config, history, epochs), strict=True))
@@ -47,14 +47,14 @@ def stepped_images(config: Config, history: History) -> Iterator[tuple[str, int,
             text = _caption(config, epoch)
             if history.diverged_step is not None and epoch == epochs[-1]:
                 text += ", diverged"
-            # The smallest size is below TEXT, and is used even if it does not fit.
+            # The smallest size is below TEXT, so it is used even if the caption does not fit.
             size = next(size for size in CAPTION if font(size).getlength(text) < WIDTH - 2 * MARGIN or size < TEXT)
             write(image, (MARGIN, 8), text, size)
         yield from ((key, step, images[epoch]) for step, epoch in shown.items())
 
 
 def _caption(config: Config, epoch: int) -> str:
-    """Return the line above an image: rate, hidden size and epoch."""
+    """Return the caption of an image: rate, hidden size and epoch."""
     parts = [f"rate {config.optimizer.learning_rate:g}"]
     if config.model.hidden_size is not None:
         parts.append(f"hidden {config.model.hidden_size}")

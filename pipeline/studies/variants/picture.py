@@ -1,4 +1,4 @@
-"""Draw a study that compares methods or features: for each the loss against the rate, with the others behind it."""
+"""Draw a study that compares methods or features: loss versus rate for each of them, with the others in grey."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pipeline.drawing.axes import FAINT, INK, SMALL, axes_grid, name_axes, rate_axis, rate_colour
-from pipeline.studies.grids import Backends
+from pipeline.studies.grids import PointsByBackend
 from pipeline.studies.variants.variants import TARGET, Variant, target, variants
 
 if TYPE_CHECKING:
@@ -17,16 +17,16 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 COLUMNS = 4
-# The upper edge of all axes, as a multiple of the baseline loss.
+# Upper limit of all axes, as a multiple of the baseline loss.
 MOST = 3.0
 
 
-def variants_study(study: str, backends: Backends) -> Figure:
-    """Draw each variant: its final loss against the rate, its usable range shaded, all the others in grey.
+def variants_study(study: str, backends: PointsByBackend) -> Figure:
+    """Draw each variant: its final loss versus rate, with its usable range shaded and all other variants in grey.
 
     Args:
-        study: its name, for the title.
-        backends: the points of each backend; the first one's are drawn.
+        study: the study's name, for the title.
+        backends: the points of each backend; only the first backend is drawn.
     """
     points = next(iter(backends.values()))
     backend = points[0].config.backend.name
@@ -39,7 +39,7 @@ def variants_study(study: str, backends: Backends) -> Figure:
     positive = finite[finite > 0]
     # The target is TARGET times the baseline.
     ceiling = MOST * wanted / TARGET
-    # A method may reach a loss of 1e-30, which would squeeze all others into the top of the picture.
+    # A method may reach a loss of 1e-30; showing it would squeeze all others into the top of the figure.
     floor = max(min(positive.min(initial=wanted), wanted) / 2, 1e-12 * ceiling)
     for ax, variant in zip(axes, found, strict=False):
         for other in found:
@@ -61,7 +61,7 @@ def variants_study(study: str, backends: Backends) -> Figure:
 
 
 def _label_outer_axes(axes: Sequence[Axes], columns: int, used: int) -> None:
-    """Hide the axes that are not used, and keep labels only at the left and below the last row of each column."""
+    """Hide unused axes, and keep labels only at the left and at the bottom of each column."""
     for index, ax in enumerate(axes):
         if index >= used:
             ax.set_visible(False)
@@ -79,7 +79,7 @@ def _draw_behind(ax: Axes, variant: Variant, floor: float, ceiling: float) -> No
 
 
 def _draw_own(ax: Axes, variant: Variant, floor: float, ceiling: float) -> None:
-    """Draw the losses of a variant, with a cross on the upper edge for each loss beyond it."""
+    """Draw the losses of a variant; values beyond the axes are marked with a cross at the upper edge."""
     shown = np.clip(variant.losses, floor, None)
     inside = shown < ceiling
     ax.plot(variant.rates[inside], shown[inside], color=INK, linewidth=1.4, zorder=3)
@@ -93,7 +93,7 @@ def _draw_own(ax: Axes, variant: Variant, floor: float, ceiling: float) -> None:
 
 
 def _width(variant: Variant) -> str:
-    """Return the width of a variant's usable range in a few characters."""
+    """Return the width of a variant's usable range as a short label."""
     if variant.decades is None:
         return "none"
     if variant.decades == 0:

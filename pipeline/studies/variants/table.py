@@ -15,33 +15,33 @@ SEARCHES = (*MINIMIZERS, "annealing")
 
 
 def variant_table(points: Sequence[Point]) -> Iterator[str]:
-    """Yield a table in Markdown with a row for each variant of one backend's points; nothing if there are none."""
+    """Yield a Markdown table with a row for each variant of one backend's points; empty if there are no variants."""
     key = knob(points)
     if key is None:
         return
     yield (
-        f"Target: a loss of {target(points[0]):.3g}, {TARGET:.0%} of the baseline. A rate is usable if training with "
-        "it ends at or below the target. The range is the widest without a gap; + means that it ends where the grid "
-        f"ends, and may be wider. Steps: updates until the training loss{_smoothed(points)} was first at or below the "
-        f"target, at the usable rate that needed the fewest{_own_steps(points)}."
+        f"Target: a loss of {target(points[0]):.3g}, {TARGET:.0%} of the baseline. A rate is usable if the final loss "
+        "is at or below the target. The range is the widest run of usable rates; + means that it reaches the edge of "
+        f"the grid and may be wider. Steps: updates until the training loss{_smoothed(points)} first reached the "
+        f"target, at the fastest usable rate{_own_steps(points)}."
     )
     yield ""
-    rows = [[CALLED[key], "best rate", "loss there", "usable rates", "decades", "steps to the target", "at rate"]]
-    yield from table(rows + [_row(variant) for variant in variants(points)])
+    head = [CALLED[key], "best rate", "loss at best rate", "usable rates", "decades", "steps to the target", "at rate"]
+    yield from table([head] + [_row(variant) for variant in variants(points)])
 
 
 def comparison(points: Sequence[Point]) -> list[str]:
-    """Say which variants have the widest usable range, the lowest loss and the fewest steps, and which fail."""
+    """Return sentences on the widest usable range, the lowest loss, the fewest steps, and the variants that fail."""
     found = variants(points)
     if not found:
         return []
     rates = {float(rate) for variant in found for rate in variant.rates}
-    where = "at any rate of the grid"
+    tested = "at any rate"
     if len(rates) == 1:
-        where = f"at the only rate, {rates.pop():g}"
+        tested = f"at rate {rates.pop():g} (the only rate tested)"
     usable = [variant for variant in found if variant.decades is not None]
     if not usable:
-        return [f"none reaches the target {where}."]
+        return [f"none reaches the target {tested}."]
     sentences = _ranges(usable)
     lowest = min(usable, key=lambda variant: variant.losses[variant.best or 0])
     sentences.append(f"the lowest loss: {lowest.name}, {_best(lowest)}.")
@@ -53,12 +53,12 @@ def comparison(points: Sequence[Point]) -> list[str]:
         )
     never = [variant.name for variant in found if variant.decades is None]
     if never:
-        sentences.append(f"the target is not reached by {listed(never)} {where}.")
+        sentences.append(f"the target is not reached by {listed(never)} {tested}.")
     return sentences
 
 
 def _ranges(usable: Sequence[Variant]) -> list[str]:
-    """Say which variants have the widest and the narrowest range of usable rates."""
+    """Return sentences on the widest and the narrowest range of usable rates."""
     widths = {variant.name: variant.decades or 0.0 for variant in usable}
     widest = max(widths.values())
     narrowest = min(widths.values())
@@ -66,8 +66,8 @@ def _ranges(usable: Sequence[Variant]) -> list[str]:
     if widest:
         sentences.append(f"the widest range of usable rates: {_with(widths, widest)}, {widest:.1f} decades.")
     if narrowest < widest:
-        # A range without any width has its lower end at its upper end.
-        width = f"{narrowest:.1f} decades" if narrowest else "one rate of the grid"
+        # A range of a single rate has no width.
+        width = f"{narrowest:.1f} decades" if narrowest else "a single rate"
         sentences.append(f"the narrowest: {_with(widths, narrowest)}, {width}.")
     return sentences
 
@@ -109,20 +109,20 @@ def _fastest_rate(variant: Variant) -> str:
 
 
 def _own_steps(points: Sequence[Point]) -> str:
-    """Say what a step is for the methods whose steps are not single updates."""
+    """Define a step for the methods whose steps are not single updates."""
     own = [name for name in dict.fromkeys(point.config.optimizer.name for point in points) if name in SEARCHES]
     if not own:
         return ""
-    return f"; a step of {listed(own)} is an iteration, which computes the loss several times"
+    return f"; a step of {listed(own)} is an iteration, which evaluates the loss several times"
 
 
 def _smoothed(points: Sequence[Point]) -> str:
-    """Say that losses are averaged, if the losses of minibatches were kept."""
+    """Name the number of minibatches whose losses are averaged, if these losses were kept."""
     if "updates" not in points[0].history.tables:
         return ""
     return f" (mean of {SMOOTHED} minibatches)"
 
 
 def _with(widths: Mapping[str, float], width: float) -> str:
-    """List the variants whose range has this width."""
+    """List the variants whose usable range has this width."""
     return listed([name for name, own in widths.items() if own == width])

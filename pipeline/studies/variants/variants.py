@@ -1,8 +1,8 @@
-"""Measure which rates a method or a feature can use: loss against rate, usable range, steps to a target.
+"""Measure how methods and features affect the range of usable rates, the final loss and the steps to a target.
 
 The points of a study differ in their rate and in one more setting: the optimizer, the schedule or the feature. Each of
-its values is a variant. The target is a loss of `TARGET` of the baseline. A rate is *usable* for a variant if training
-with it ends at or below the target. Losses are compared without the penalty of L1 or L2, which only these features add.
+its values is a variant. The target is a loss of `TARGET` times the baseline. A rate is *usable* for a variant if the
+final loss is at or below the target. Losses are compared without the penalties that the features L1 and L2 add.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from pipeline.diagnosis.trends import first_below
 from pipeline.drawing.plot_data import Floats
 from pipeline.points.point import Point
 
-# The setting that makes variants is the first of these that differs among the points.
+# The setting that defines the variants is the first of these that differs between points.
 KNOBS = ("optimizer.name", "schedule.name", "feature")
-# The target, as a share of the baseline loss: 0.46 on MNIST, 0.1 on three_bits.
+# Target loss as a share of the baseline: a loss of 0.46 on MNIST, 0.1 on three_bits.
 TARGET = 0.2
-# The losses of this many minibatches are averaged before they are compared with the target: a single one is too noisy.
+# Number of minibatches whose losses are averaged before comparing them with the target; a single one is too noisy.
 SMOOTHED = 20
 
 
@@ -33,12 +33,11 @@ class Variant:
     """One method or feature over the rates.
 
     Attributes:
-        name: of the optimizer, schedule or feature.
+        name: name of the optimizer, schedule or feature.
         rates: (rates,) ascending.
-        losses: (rates,) at the end of training without penalties, on the test rows if there are any; inf where
-            training diverged.
-        usable: (rates,) whether the loss is at most the target.
-        steps: (rates,) updates until the training loss first was at most the target; NaN where it never was.
+        losses: (rates,) final losses without penalties, on the test rows if there are any; inf if training diverged.
+        usable: (rates,) whether the final loss is at most the target.
+        steps: (rates,) updates until the training loss first reached the target; NaN if it never did.
     """
 
     name: str
@@ -58,12 +57,12 @@ class Variant:
     def range(self) -> tuple[float, float] | None:
         """The ends of the widest range of usable rates without a gap; None if no rate is usable.
 
-        Of several ranges that are equally wide, to a tenth of a decade, it is the one with the lowest loss.
+        If several ranges have the same width, to a tenth of a decade, it is the one with the lowest loss.
         """
-        # A run of usable rates begins where the padded flags rise and ends before they fall.
+        # A run of usable rates starts where the padded flags rise, and ends before they fall.
         edges = np.diff(self.usable.astype(np.int8), prepend=0, append=0)
         runs = zip(np.flatnonzero(edges > 0), np.flatnonzero(edges < 0) - 1, strict=True)
-        # Grids such as 0.1, 0.3, 1 have steps of not quite half a decade, so widths are compared after rounding.
+        # Grids such as 0.1, 0.3, 1 have steps of roughly half a decade, so widths are compared after rounding.
         found = [
             (
                 round(math.log10(self.rates[high] / self.rates[low]), 1),
@@ -80,20 +79,20 @@ class Variant:
 
     @property
     def decades(self) -> float | None:
-        """The width of the range, log10(highest / lowest), to a tenth: 1 to 3 is half a decade; None without one."""
+        """Width of the range, log10(highest / lowest), to a tenth: 0.5 for 1 to 3; None if no rate is usable."""
         if self.range is None:
             return None
         return round(math.log10(self.range[1] / self.range[0]), 1)
 
     @property
     def at_the_edge(self) -> bool:
-        """Whether the range ends at an end of the grid, so that it may be wider."""
+        """Whether the range reaches the edge of the grid, so that it may be wider."""
         return self.range is not None and bool(self.range[0] == self.rates[0] or self.range[1] == self.rates[-1])
 
     @property
     def fastest(self) -> int | None:
         """Index of the usable rate that reached the target in the fewest updates; None if no rate did."""
-        # A rate may reach the target and still end above it.
+        # A run may reach the target and still end above it.
         steps = np.where(self.usable, self.steps, np.nan)
         if not np.isfinite(steps).any():
             return None
@@ -101,15 +100,15 @@ class Variant:
 
 
 def knob(points: Sequence[Point]) -> str | None:
-    """Return the setting that makes the variants of a study; None if the points differ in none of `KNOBS`."""
+    """Return the setting that defines the variants of a study; None if the points do not differ in any of `KNOBS`."""
     found = [dict(flatten(point.config)) for point in points]
     return next((key for key in KNOBS if len({str(values.get(key)) for values in found}) > 1), None)
 
 
 def variants(points: Sequence[Point]) -> list[Variant]:
-    """Return the variants of one backend's points, in the order in which they first appear.
+    """Return the variants of one backend's points, in order of first appearance.
 
-    If several points of a variant share a rate, the last one counts.
+    If several points of a variant share a rate, the last one is used.
     """
     key = knob(points)
     if key is None:
@@ -129,15 +128,15 @@ def variants(points: Sequence[Point]) -> list[Variant]:
 
 
 def target(point: Point) -> float:
-    """Return the loss that training should reach: `TARGET` times the baseline."""
+    """Return the target loss: `TARGET` times the baseline."""
     return TARGET * baseline_loss(point.config)
 
 
 def final_loss(point: Point) -> float:
-    """Return the loss at the end without the penalty, on the test rows if there are any; inf if training diverged.
+    """Return the final loss without the penalty, on the test rows if there are any; inf if training diverged.
 
-    With minibatches and without test rows it is the mean of the last epoch minus the penalty at its end. The mean of
-    the penalty over that epoch is not recorded, but it is close to that.
+    With minibatches and no test rows, it is approximated by the last epoch's mean loss minus the final penalty, because
+    the mean penalty of that epoch is not recorded.
     """
     if point.diverged:
         return math.inf
@@ -146,22 +145,22 @@ def final_loss(point: Point) -> float:
 
 
 def steps_to_target(point: Point) -> float:
-    """Return the updates until the training loss without the penalty first was at most the target; NaN if it never was.
+    """Return the updates until the training loss without the penalty first reached the target; NaN if it never did.
 
-    With minibatches whose losses were kept, the mean of the last `SMOOTHED` of them counts. Otherwise the recorded
-    epochs count, which are updates only with a full batch.
+    If the losses of minibatches were kept, the mean of the last `SMOOTHED` of them is used. Otherwise the losses of the
+    recorded epochs are used, which are single updates only with a full batch.
     """
     rows = point.history.tables.get("updates", [])
     if rows:
         losses = np.array([row["loss"] - row.get("penalty", 0.0) for row in rows])
         width = min(SMOOTHED, len(losses))
-        # means[i] is the mean of the losses i to i + width - 1, and is known at the last of these updates.
+        # means[i] is the mean of the losses i to i + width - 1, so it is known at the last of these updates.
         means = np.convolve(losses, np.ones(width) / width, mode="valid")
         index = first_below(means, target(point))
         if index == len(means):
             return math.nan
         return float(rows[index + width - 1]["update"])
-    # With minibatches an epoch is many updates, and the record does not say in which of them the target was reached.
+    # With minibatches an epoch is many updates, and its record does not show the update that reached the target.
     if point.config.training.batch_size is not None:
         return math.nan
     epochs, losses = point.history.series("train/loss")
