@@ -1,1 +1,1 @@
-"""One contract, two ways to train."""
+"""Training backends, NumPy and Keras, behind one interface."""

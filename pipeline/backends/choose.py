@@ -18,8 +18,8 @@ def trainer(config: Config) -> Train:
     return TRAINERS[config.kind](config)
 
 
-# Each function below imports what it returns when it is called: TensorFlow takes seconds to load, SciPy a good part of
-# one, and a command that trains with neither should not wait for them.
+# Each function below imports its module only when it is called: TensorFlow takes seconds to load and SciPy most of a
+# second, and a command that uses neither should not wait for them.
 
 
 def _of_balls(config: Config) -> Train:

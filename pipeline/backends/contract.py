@@ -1,4 +1,4 @@
-"""The contract between the backends and their callers: how points are trained, stopped and continued."""
+"""The interface between backends and their callers: training, stopping and resuming points."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from pipeline.backends.shared.history import History
 from pipeline.config.schema import Config
 from pipeline.data.arrays import Arrays
 
-# Everything that a backend needs to continue the training of one point, as arrays by name.
+# The state that a backend needs to resume the training of one point, as arrays by name.
 State = dict[str, NDArray[Any]]
 # Called with a recorded epoch and the training loss; for several points, with the smallest of their losses.
 Report = Callable[[int, float], None]
 
 
 class Checkpoints(Protocol):
-    """Where a backend's `train` starts, and where it leaves checkpoints.
+    """The checkpoint that a backend's `train` resumes from, and a way to keep new ones.
 
     Attributes:
-        epoch: number of epochs that the points have trained; 0 for a fresh start.
+        epoch: number of epochs that the points have been trained for; 0 for a fresh start.
         states: the points' states after that epoch, in the order of the points; empty if the epoch is 0.
     """
 
@@ -29,7 +29,7 @@ class Checkpoints(Protocol):
     states: Sequence[State]
 
     def due(self) -> bool:
-        """Return whether `keep` should be called at the end of this epoch; cheap enough to call after each one."""
+        """Return whether to call `keep` after this epoch; cheap enough to be called after every epoch."""
 
     def keep(self, epoch: int, states: Sequence[State]) -> None:
         """Keep the points' states after an epoch. `history.seconds` must be up to date.
@@ -55,7 +55,8 @@ class Train(Protocol):
         Args:
             points: their configs.
             arrays: the data.
-            histories: one for each point. With a checkpoint they already hold what was recorded before it.
+            histories: one for each point. When resuming, they already contain the records up to the checkpoint.
             report: called during training with each recorded epoch and the training loss.
-            checkpoints: where to start, and where to leave checkpoints; None: train from epoch 0 and leave none.
+            checkpoints: the checkpoint to resume from, and where to keep new ones; None: train from epoch 0 and keep
+                none.
         """

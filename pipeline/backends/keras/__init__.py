@@ -12,7 +12,7 @@ from collections.abc import Iterator
 
 # Only fatal errors: otherwise every command would print TensorFlow's notes on the CPU and on missing GPUs.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-# Without oneDNN the terms of a sum keep their order, and training is as fast.
+# Without oneDNN the order of summation is fixed, and training is no slower.
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
 # By default JAX rounds float64 arrays to float32.
 os.environ.setdefault("JAX_ENABLE_X64", "1")
@@ -20,7 +20,7 @@ os.environ.setdefault("JAX_ENABLE_X64", "1")
 
 @contextlib.contextmanager
 def _silent_stderr() -> Iterator[None]:
-    """Hold back what is written to file descriptor 2, and release it if the block fails.
+    """Suppress output to file descriptor 2, unless the block fails.
 
     TensorFlow's libraries write notes about missing GPUs while they are loaded, before they read their log level.
     They write from C++, so replacing `sys.stderr` would not catch them.

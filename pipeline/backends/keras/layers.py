@@ -1,4 +1,4 @@
-"""The layers of a network in Keras, and the one layer that Keras does not have."""
+"""The layers of a network in Keras, and DropConnect, which Keras does not have."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from pipeline.config.schema import Config
 
 
 class DropConnect(keras.layers.Dense):  # type: ignore[misc]
-    """A dense layer that leaves out some weights in training, a new choice at every update (Wan et al. 2013).
+    """A dense layer that drops random weights in training, redrawn at every update (Wan et al. 2013).
 
-    The weights that are kept are divided by their share, so in inference the layer is a dense one with the same
-    weights.
+    The remaining weights are divided by the share that remains, so in inference the layer is a dense layer with the
+    same weights.
 
     Args:
         units: width of the layer.
-        dropped: share of the weights that is left out.
-        seed: of the random choice.
+        dropped: share of the weights that is dropped.
+        seed: seed of the random draws.
         options: passed on to the dense layer.
     """
 
@@ -31,10 +31,10 @@ class DropConnect(keras.layers.Dense):  # type: ignore[misc]
         self.seed_generator = keras.random.SeedGenerator(seed)
 
     def call(self, inputs: Any, training: bool | None = None) -> Any:
-        """Return the outputs (rows, units); weights are left out only in training."""
+        """Return the outputs (rows, units); weights are dropped only in training."""
         if not training:
             return super().call(inputs)
-        # One choice for the whole batch: dropping weights for each row would need a kernel for each row.
+        # One mask for the whole batch: dropping weights for each row would need a kernel for each row.
         sums = ops.matmul(inputs, keras.random.dropout(self.kernel, self.dropped, seed=self.seed_generator))
         if self.bias is not None:
             sums = ops.add(sums, self.bias)
@@ -42,13 +42,13 @@ class DropConnect(keras.layers.Dense):  # type: ignore[misc]
 
 
 def build_layers(config: Config, sizes: Sequence[int], last: str, training: bool) -> list[Any]:
-    """Build the layers of a network: each hidden layer with its normalization and dropout, then the outputs.
+    """Build the layers of a network: each hidden layer with its normalization and dropout, then the output layer.
 
     Args:
         config: config of the point.
         sizes: widths from the inputs to the outputs.
         last: activation of the last layer.
-        training: whether the network will be trained; otherwise it has no penalty and leaves nothing out.
+        training: whether the network will be trained; otherwise it has no penalty, dropout or DropConnect.
     """
     knobs = config.model
     layers: list[Any] = []
@@ -65,11 +65,11 @@ def build_layers(config: Config, sizes: Sequence[int], last: str, training: bool
             "dtype": config.dtype,
         }
         if normalized:
-            # The activation follows the normalization, whose shift takes the place of the bias.
+            # The activation follows the normalization, whose shift replaces the bias.
             options |= {"activation": None, "use_bias": False}
         if training and config.training.penalised:
             options["kernel_regularizer"] = _penalty(config)
-        # Odd numbers seed the choice of weights, even ones the choice of units, so no two layers share a stream.
+        # Odd numbers seed DropConnect, even ones dropout, so no two layers share a random stream.
         if training and knobs.drop_connect:
             layers.append(DropConnect(width, knobs.drop_connect, _seed(config.seed, 2 * index + 1), **options))
         else:
@@ -84,8 +84,8 @@ def build_layers(config: Config, sizes: Sequence[int], last: str, training: bool
 def _penalty(config: Config) -> Any:
     """Return the regularizer l1 * sum |w| + l2 * sum w^2."""
     regularizer = keras.regularizers.L1L2()
-    # The constructor makes Python floats, which Keras rounds to float32 even for float64 weights. NumPy numbers,
-    # assigned afterwards, keep their digits.
+    # The constructor converts to Python floats, which Keras rounds to float32 even for float64 weights. NumPy numbers,
+    # assigned afterwards, keep their precision.
     factor = np.dtype(config.dtype).type
     regularizer.l1 = factor(config.training.l1)
     regularizer.l2 = factor(config.training.l2)
@@ -94,7 +94,7 @@ def _penalty(config: Config) -> Any:
 
 def _seed(seed: int, stream: int) -> int:
     """Derive the seed of one layer's random choices from the seed of the run."""
-    # Keras takes seeds of 31 bits: the shift drops the lowest of 32.
+    # Keras accepts seeds of 31 bits: the shift drops the lowest of 32.
     return int(np.random.SeedSequence([seed, stream]).generate_state(1)[0] >> 1)
 
 

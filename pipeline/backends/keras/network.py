@@ -18,7 +18,7 @@ from pipeline.data.arrays import Arrays
 
 
 class Network(keras.Sequential):  # type: ignore[misc]
-    """Dense layers that note the update at which the training loss stops being finite.
+    """A dense network that notes the update at which its training loss stops being finite.
 
     Attributes:
         names: names of its arrays, the same for both backends.
@@ -30,7 +30,7 @@ class Network(keras.Sequential):  # type: ignore[misc]
     def __init__(self, layers: list[Any], dtype: str, names: list[str]) -> None:
         super().__init__(layers)
         self.names = names
-        # Variables of the model rather than of Python: the compiled step can write them, and a checkpoint holds them.
+        # Variables of the model, not of Python: the compiled step can assign them, and checkpoints contain them.
         self.updates_per_call = self._add_scalar("updates_per_call", 1, "int32")
         self.diverged_step = self._add_scalar("diverged_step", -1, "int32")
         self.last_finite_loss = self._add_scalar("last_finite_loss", float("nan"), dtype)
@@ -49,7 +49,7 @@ class Network(keras.Sequential):  # type: ignore[misc]
         return loss
 
     def see_loss(self, loss: Any, updates: Any) -> None:
-        """Note a loss of the training rows that was computed after `updates` updates."""
+        """Update `last_finite_loss` and `diverged_step` with a training loss measured after `updates` updates."""
         # `ops.where` and not `if`: this is traced into the compiled step, where the loss has no value yet.
         step = self.diverged_step.value
         finite = ops.isfinite(loss)
@@ -66,7 +66,7 @@ class Network(keras.Sequential):  # type: ignore[misc]
 
     @property
     def seeds(self) -> list[Any]:
-        """The variables that determine what is left out next at random; Keras' own files do not hold them."""
+        """The states of the random generators of dropout and DropConnect; Keras' own files do not contain them."""
         held = [variable for layer in self.layers for variable in layer.variables]
         return [variable for variable in held if variable.name == "seed_generator_state"]
 
@@ -75,13 +75,13 @@ class LoopedNetwork(Network):
     """A network for TensorFlow that makes many updates on the same rows in one call.
 
     A call for every update would spend most of its time in Python; in a loop 60,000 updates of a small network take
-    seconds. The training step returns the measures of the rows at the weights after the last update.
+    seconds. The training step returns the metrics of the rows, measured with the weights after the last update.
     """
 
     _updating = False
 
     def compute_metrics(self, x: Any, y: Any, y_pred: Any, sample_weight: Any = None) -> Any:
-        """Return the measures of the rows, or nothing during the loop, where nothing would read them."""
+        """Return the metrics of the rows; nothing during the update loop, because they would not be used."""
         if self._updating:
             return {}
         return super().compute_metrics(x, y, y_pred, sample_weight)
@@ -100,7 +100,7 @@ class LoopedNetwork(Network):
         self._updating = True
         ops.while_loop(lambda made: ops.less(made, self.updates_per_call), once_more, 0)
         self._updating = False
-        # The metrics have seen the rows at every update of the loop, and only the last weights count.
+        # The metrics have accumulated values at every update of the loop; only those at the last weights are wanted.
         self.reset_metrics()
         measured = self.test_step(data)
         # `test_step` does not train, so `compute_loss` has not noted this loss.
@@ -135,7 +135,7 @@ def build(config: Config, arrays: Arrays) -> tuple[Network, optimizers.Watched]:
     optimizer = _optimizer(config, arrays, network)
     loss, metrics = _loss_and_metrics(config)
     asked = isinstance(config.backend, KerasBackend) and config.backend.jit_compile
-    # JAX always compiles ("auto"): step by step it takes 0.1 s an update, where TensorFlow's graph takes 1 ms.
+    # JAX always compiles ("auto"): otherwise an update takes 0.1 s, compared with 1 ms in TensorFlow's graph.
     jit_compile: bool | str = "auto"
     if asked or on_tensorflow:
         jit_compile = asked
@@ -176,7 +176,7 @@ def _optimizer(config: Config, arrays: Arrays, network: Network) -> optimizers.W
 
 
 def _loss_and_metrics(config: Config) -> tuple[Any, list[Any]]:
-    """Return the config's loss and the metrics besides it, under the names that both backends record."""
+    """Return the config's loss, and the metrics that go with it under the names that both backends record."""
     if config.loss == "cross_entropy":
         accuracy = keras.metrics.SparseCategoricalAccuracy(name="accuracy")
         return keras.losses.SparseCategoricalCrossentropy(from_logits=True), [accuracy]

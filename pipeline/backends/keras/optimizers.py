@@ -1,4 +1,4 @@
-"""Keras' optimizers, extended to report norms of gradient and update, and changes of direction."""
+"""Keras' optimizers, extended to record norms of gradient and update, and changes of direction."""
 
 from __future__ import annotations
 
@@ -30,28 +30,28 @@ from pipeline.config.optimizer import (
     Sgd,
 )
 
-# By the sign with which a value is added to a weight: whether the value moves the weight upwards.
+# The comparison with 0 that says whether a value increases a weight, if it is added (1) or subtracted (-1).
 MOVES_UP = {1: ops.greater, -1: ops.less}
 
 
 class Watched(keras.optimizers.Optimizer):  # type: ignore[misc]
-    """Mixin that keeps what a History records of updates, inside the compiled training step.
+    """Mixin that measures updates for a History, inside the compiled training step.
 
-    An update is observed where the optimizer adds it to the weight: there it has its own size and sign, even if the
-    rounded weight does not move. `watch` must be called once before training.
+    An update is observed when the optimizer adds it to the weight: its size and sign are exact there, even if the
+    rounded weight does not change. `watch` must be called once before training.
 
     Attributes:
-        scales: factor of a variable's rate, by the variable's index among the trainable ones; 1 if it is missing.
-        limits: has clip_value and clip_norm; None leaves the gradient as it is. The norms are those before clipping.
+        scales: factors of the learning rate, by index of the trainable variable; 1 for an index that is missing.
+        limits: has clip_value and clip_norm; None: no clipping. Norms are measured before clipping.
         due: number of the update, counted from 1, whose norms are wanted.
-        norms: (2,) float64, Euclidean norms over all weights: of the gradient and of the update, at `due`.
+        norms: (2,) float64, the Euclidean norms of the gradient and of the update numbered `due`, over all weights.
     """
 
     limits: Training | None = None
     scales: Mapping[int, float] = MappingProxyType({})
 
     def watch(self, variables: Sequence[Any], count_directions: bool) -> None:
-        """Build the optimizer for the trainable `variables`, and count their changes of direction if asked to."""
+        """Build the optimizer for the trainable `variables`; with `count_directions` it counts changes of direction."""
         self.build(list(variables))
         last_layer = variables[-1].path.rpartition("/")[0]
         self._of_last_layer = {self._var_key(v) for v in variables if v.path.rpartition("/")[0] == last_layer}
@@ -70,11 +70,11 @@ class Watched(keras.optimizers.Optimizer):  # type: ignore[misc]
             self._learning_rate.prepare(self.add_variable)
 
     def direction_changes(self) -> list[NDArray[np.integer]]:
-        """Return how often each weight's update changed between above 0 and not above 0, in the variables' order."""
+        """Return each weight's number of changes between positive and non-positive updates, in variable order."""
         return [changes.numpy() for changes in self._changes]
 
     def end_epoch(self, loss: Any) -> None:
-        """Show the schedule the mean training loss of an epoch."""
+        """Pass the mean training loss of an epoch to a schedule that depends on it."""
         if isinstance(self._learning_rate, OnPlateau):
             self._learning_rate.see(loss)
 
@@ -85,7 +85,7 @@ class Watched(keras.optimizers.Optimizer):  # type: ignore[misc]
         return self._learning_rate.rate_of(update)
 
     def scale_of(self, variable: Any) -> float:
-        """Return what the rate of a trainable variable is multiplied by."""
+        """Return the factor of a trainable variable's learning rate."""
         return self.scales.get(self._trainable_variables_indices[self._var_key(variable)], 1.0)
 
     def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
@@ -112,7 +112,7 @@ class Watched(keras.optimizers.Optimizer):  # type: ignore[misc]
             self._seen[key] = (value, sign)
 
     def apply(self, grads: Sequence[Any], trainable_variables: Sequence[Any] | None = None) -> None:
-        """Make an update, and keep its norms and changes of direction where they are wanted."""
+        """Make an update, and keep its norms and changes of direction if they are wanted."""
         super().apply(grads, trainable_variables)
         updates = [self._seen.pop(self._var_key(variable)) for variable in self._trainable_variables]
         # Both branches are traced, and only one is computed: norms cost a pass over all weights.
@@ -143,7 +143,7 @@ class Watched(keras.optimizers.Optimizer):  # type: ignore[misc]
         return grads
 
     def _count(self, updates: Sequence[tuple[Any, int]]) -> None:
-        # The first update has none before it that it could differ from.
+        # The first update has no predecessor to differ from.
         has_one_before = ops.greater(self._iterations.value, 1)
         for (value, sign), before, changes in zip(updates, self._upwards, self._changes, strict=True):
             upwards = MOVES_UP[sign](value, 0)
@@ -156,13 +156,13 @@ class WatchedSGD(Watched, keras.optimizers.SGD):  # type: ignore[misc]
     """Keras' SGD, with or without momentum.
 
     Attributes:
-        output_rate: learning rate of the last layer; None for that of the other layers.
+        output_rate: learning rate of the last layer; None: the same as for the other layers.
     """
 
     output_rate: np.floating | float | None = None
 
     def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
-        """Update a variable, one of the last layer at its own rate where it has one."""
+        """Update a variable; the last layer uses its own rate, if it has one."""
         if self.output_rate is not None and self._var_key(variable) in self._of_last_layer:
             learning_rate = self.output_rate
             if isinstance(self._learning_rate, Scheduled):
@@ -201,7 +201,7 @@ class WatchedAdamW(Watched, keras.optimizers.AdamW):  # type: ignore[misc]
 
 
 class WatchedNadam(Watched, keras.optimizers.Nadam):  # type: ignore[misc]
-    """Keras' Nadam. Even in float64 it uses its constant 0.96 as float32 rounds it, in places."""
+    """Keras' Nadam. Even in float64, some of its code uses 0.96 rounded to float32."""
 
 
 class WatchedLion(Watched, keras.optimizers.Lion):  # type: ignore[misc]
@@ -217,9 +217,9 @@ def build(knobs: Optimizer, schedule: Schedule, updates: int) -> Watched:
     """Build the optimizer that the config names, for weights in `keras.config.floatx()`.
 
     Args:
-        knobs: name and knobs of the optimizer.
-        schedule: of its learning rate.
-        updates: number of updates in the whole training.
+        knobs: name and settings of the optimizer.
+        schedule: schedule of its learning rate.
+        updates: total number of updates of the training run.
 
     Raises:
         ValueError: only the NumPy backend has this optimizer.
@@ -232,20 +232,20 @@ def build(knobs: Optimizer, schedule: Schedule, updates: int) -> Watched:
     return _adaptive(knobs, rate)
 
 
-# Where Keras casts a knob to the weights' dtype, a Python float is rounded to float32 first, and a NumPy float64 keeps
-# its digits: such knobs go through `_exact`. Where Keras multiplies a variable by a knob, a Python float is exact and a
-# NumPy float64 is refused: such knobs go through `float`.
+# If Keras casts a setting to the weights' dtype, it first rounds a Python float to float32, but keeps the precision of
+# a NumPy float64: such settings go through `_exact`. If Keras multiplies a variable by a setting, a Python float is
+# exact, and a NumPy float64 is rejected: such settings go through `float`.
 
 
 def _exact(knob: float) -> np.floating | float:
-    """Return a knob as a number that Keras casts to the weights' dtype without loss."""
+    """Return a setting as a number that Keras casts to the weights' dtype without loss of precision."""
     if keras.config.floatx() == "float64":
         return np.float64(knob)
     return float(knob)
 
 
 def _descent(knobs: Sgd | Momentum, rate: float | Scheduled) -> WatchedSGD:
-    """Build an optimizer whose step goes along the gradient or its running mean."""
+    """Build an optimizer whose step follows the gradient or its running mean."""
     if isinstance(knobs, Momentum):
         return WatchedSGD(rate, _exact(knobs.momentum), nesterov=knobs.name == "nesterov")
     optimizer = WatchedSGD(rate)

@@ -10,7 +10,7 @@ from pipeline.config.schema import Config
 
 
 def plain_model(config: Config, weights: Weights) -> keras.Sequential:
-    """Build the layers for inference with given arrays, and with the last activation, which training left to the loss.
+    """Build a network for inference from its arrays, including a softmax, which is part of the loss in training.
 
     Args:
         config: config of the point.
@@ -22,7 +22,7 @@ def plain_model(config: Config, weights: Weights) -> keras.Sequential:
     last: str = config.model.output_activation
     if last == "identity":
         last = "linear"
-    # The widths come from the arrays: the config does not know how many inputs and outputs the data has.
+    # The widths come from the arrays: the config does not contain the numbers of inputs and outputs of the data.
     kernels = [array for name, array in weights.items() if name.endswith("weights")]
     sizes = [kernels[0].shape[0], *(kernel.shape[1] for kernel in kernels)]
     layers = build_layers(config, sizes, last, training=False)
@@ -33,5 +33,5 @@ def plain_model(config: Config, weights: Weights) -> keras.Sequential:
 
 
 def engine() -> str:
-    """Return the package that Keras runs on here: tensorflow, jax or torch."""
+    """Return the name of the package that Keras runs on: tensorflow, jax or torch."""
     return str(keras.backend.backend())

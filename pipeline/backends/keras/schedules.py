@@ -28,11 +28,11 @@ class Scheduled(keras.optimizers.schedules.LearningRateSchedule):  # type: ignor
         return self.scale(self._rate, step)
 
     def scale(self, rate: Any, step: Any) -> Any:
-        """Return a rate, the config's or that of the last layer, times the factor; in `keras.config.floatx()`."""
+        """Return a rate, the config's or the last layer's, times the factor; in `keras.config.floatx()`."""
         return ops.multiply(ops.cast(self.factor(step), keras.config.floatx()), rate)
 
     def factor(self, step: Any) -> Any:
-        """Return what rates are multiplied by after `step` updates, as float64."""
+        """Return the factor of learning rates after `step` updates, as float64."""
         raise NotImplementedError
 
     def rate_of(self, update: int) -> float:
@@ -89,20 +89,20 @@ class OnPlateau(Scheduled):
         return float(self._rate * self._used.numpy())
 
     def see(self, loss: Any) -> None:
-        """Take note of the mean training loss of an epoch, and lower the factor if it has not fallen for too long."""
+        """Lower the factor if the mean training loss of an epoch has not improved for `patience` epochs."""
         loss = ops.convert_to_tensor(loss, "float64")
         better = ops.less(loss, ops.subtract(self._best, self._schedule.min_delta))
         waited = ops.where(better, 0, self._waited + 1)
         over = ops.greater_equal(waited, self._schedule.patience)
         self._best.assign(ops.where(better, loss, self._best))
         self._waited.assign(ops.where(over, 0, waited))
-        # The update that has just been made used the factor from before it falls: `rate_of` reports that one.
+        # The last update used the factor before this reduction, which is the one that `rate_of` reports.
         self._used.assign(self._factor)
         self._factor.assign(ops.where(over, ops.multiply(self._factor, self._schedule.factor), self._factor))
 
 
 def scheduled(rate: float, schedule: Schedule, updates: int) -> float | Scheduled:
-    """Return what Keras accepts as a learning rate: a number if it stays constant, otherwise a schedule."""
+    """Return a learning rate that Keras accepts: a number if it is constant, otherwise a schedule."""
     if isinstance(schedule, Constant):
         return rate
     if isinstance(schedule, ReduceOnPlateau):

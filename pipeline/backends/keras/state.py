@@ -23,8 +23,8 @@ SEEDS = "seeds"
 def state_of(network: Network) -> State:
     """Return the file that Keras' own checkpoint callback writes at the end of an epoch, as an array of bytes.
 
-    It holds the weights, the network's scalars, and the optimizer's variables with those that `Watched` adds. It leaves
-    out metrics, which start at 0 with every batch, and the seeds, which are an array of their own.
+    It contains the weights, the network's scalars, and the optimizer's variables, including those that `Watched` adds.
+    It does not contain metrics, which start at 0 with every batch, or the seeds, which are a separate array.
 
     Raises:
         LabError: the disk has no room for the file.
@@ -32,7 +32,7 @@ def state_of(network: Network) -> State:
     with _scratch_file() as file, explained(file):
         callback = keras.callbacks.ModelCheckpoint(file, save_weights_only=True, save_freq="epoch", verbose=0)
         callback.set_model(network)
-        # Keras copies its variables in a way that NumPy 2 calls deprecated, with a warning for each.
+        # Keras copies its variables in a way that NumPy 2 reports as deprecated, with a warning for each.
         with warnings.catch_warnings(action="ignore", category=DeprecationWarning):
             # Any epoch will do: the callback only needs it for file names that contain one.
             callback.on_epoch_end(0, logs={})
@@ -52,7 +52,7 @@ def restore(network: Network, state: State) -> None:
     with _scratch_file() as file:
         with explained(file):
             file.write_bytes(state[WEIGHTS].tobytes())
-        # If the optimizer's variables differ, Keras only warns, and leaves the new optimizer as it is.
+        # If the optimizer's variables differ, Keras only warns, and leaves the new optimizer unchanged.
         with explained(file), warnings.catch_warnings(action="error", category=UserWarning):
             try:
                 network.load_weights(file)
@@ -67,7 +67,7 @@ def restore(network: Network, state: State) -> None:
 
 @contextmanager
 def _scratch_file() -> Iterator[Path]:
-    """Give the path of a file in a temporary folder: Keras reads and writes weights only by a path."""
+    """Yield the path of a file in a temporary folder, because Keras reads and writes weights only by path."""
     with explained(Path(gettempdir())):
         folder = TemporaryDirectory(prefix="learning-rate-lab-")
     with folder:

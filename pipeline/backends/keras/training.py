@@ -26,7 +26,7 @@ from pipeline.system.errors import LabError
 
 # Test rows go through the network in blocks of this size, so that their hidden units fit into memory.
 EVALUATION_ROWS = 2048
-# What is recorded of the logs that Keras returns.
+# The entries of Keras' logs that are recorded.
 MEASURED = ("loss", "accuracy", "mean_absolute_error")
 Measures = dict[str, float]
 
@@ -65,11 +65,12 @@ def train(
     Args:
         points: their configs; with checkpoints a single one.
         arrays: the data.
-        histories: one for each point, filled in here; with a checkpoint it holds what was recorded before.
+        histories: one for each point, filled in here; when resuming, it already contains the records up to the
+            checkpoint.
         report: called at every recorded epoch with the epoch and the training loss.
-        checkpoints: where to start, and where to leave checkpoints: with minibatches after any epoch, with a full batch
-            after a recorded one. On a CPU the result is the same, bit for bit, however often training was stopped and
-            continued.
+        checkpoints: the checkpoint to resume from, and where to keep new ones: with minibatches after any epoch, with a
+            full batch after recorded epochs. On a CPU the result is bit-identical, no matter how often training was
+            stopped and resumed.
 
     Raises:
         ValueError: there are checkpoints and several points.
@@ -77,7 +78,7 @@ def train(
     if checkpoints and len(points) != 1:
         raise ValueError(f"with checkpoints Keras trains one point at a time, not {len(points)}")
     for config, history in zip(points, histories, strict=True):
-        # Without this, graphs and names of the point before would stay in memory, and its random state in use.
+        # Otherwise graphs and names of the previous point would stay in memory, and its random state in use.
         keras.utils.clear_session()
         keras.utils.set_random_seed(config.seed)
         with _floatx(config.dtype):
@@ -89,7 +90,7 @@ def train(
 
 @contextlib.contextmanager
 def _floatx(dtype: str) -> Iterator[None]:
-    """Make `dtype` Keras' default: with float32, the rate of a float64 run would be rounded."""
+    """Set Keras' default dtype: with float32, the rate of a float64 run would be rounded."""
     floatx = keras.config.floatx()
     policy = keras.config.dtype_policy()
     keras.config.set_floatx(dtype)
@@ -122,8 +123,8 @@ def _train_point(run: Run, recorder: Recorder) -> None:
             ) from error
     else:
         _record(0, run, recorder, _train_epochs(0, 0, run, history) | _evaluate(run))
-    # Minibatches stop after every epoch for a new order of the rows. A full batch need not stop between two recorded
-    # epochs: a stride of all epochs reaches any of them.
+    # With minibatches, training pauses after every epoch to reorder the rows. With a full batch it pauses only at
+    # recorded epochs: no two of them are further apart than a stride of all epochs.
     stride = 1
     if run.config.training.batch_size is None:
         stride = run.config.training.epochs
@@ -178,11 +179,11 @@ def _pass_over_minibatches(epoch: int, run: Run, size: int, history: History) ->
     totals: Measures = {}
     for start in range(0, rows, size):
         chosen = order[start : start + size]
-        # Selected by the engine, the rows are not copied out of NumPy's memory again.
+        # The engine selects the rows, which avoids another copy out of NumPy's memory.
         inputs = ops.take(run.inputs, chosen, axis=0)
         targets = ops.take(run.targets, chosen, axis=0)
         penalty = None
-        # Like the loss of the batch, the penalty must be that of the weights before the update.
+        # Like the loss of the batch, the penalty is computed from the weights before the update.
         if run.config.recording.update_losses:
             penalty = _penalty(run)
         logs = run.network.train_on_batch(inputs, targets, return_dict=True)
@@ -197,7 +198,7 @@ def _pass_over_minibatches(epoch: int, run: Run, size: int, history: History) ->
 
 
 def _penalty(run: Run) -> float | None:
-    """Return what is added to the losses at the present weights; None if training has no penalty."""
+    """Return the penalty that the losses include at the present weights; None if training has no penalty."""
     if not run.config.training.penalised:
         return None
     return float(sum(run.network.losses))
@@ -226,7 +227,7 @@ def _last_update(epoch: int, run: Run, weights: Weights) -> Measures:
     gradient, update = run.optimizer.norms.numpy().tolist()
     trained = [array for name, array in weights.items() if is_trained(name)]
     norm = math.sqrt(sum(float(np.square(array, dtype=np.float64).sum()) for array in trained))
-    # A History leaves out what is not finite: a ratio to weights that are all 0 says nothing.
+    # A History skips values that are not finite: the ratio has no meaning if all weights are 0.
     ratio = math.nan
     if norm:
         ratio = update / norm
@@ -238,12 +239,12 @@ def _last_update(epoch: int, run: Run, weights: Weights) -> Measures:
 
 
 def _add(totals: Measures, rows: str, logs: dict[str, Any], share: float) -> None:
-    """Add what Keras measured on a batch under the names of both backends, for instance `train/loss`.
+    """Add Keras' metrics of a batch to totals, under the names that both backends use, for instance `train/loss`.
 
     Args:
-        totals: added to, in place.
+        totals: changed in place.
         rows: `train` or `test`.
-        logs: what Keras measured, by its own names.
+        logs: metrics by Keras' own names.
         share: the batch's share of these rows.
     """
     for name in MEASURED:

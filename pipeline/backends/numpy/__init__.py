@@ -1,1 +1,1 @@
-"""Training in NumPy: a stack of networks at once, with the grid axis first."""
+"""Training implemented in NumPy: a stack of points at once, along a leading grid axis."""

@@ -22,12 +22,12 @@ INSTALL = "`uv pip install -r pyproject.toml --extra cuda`, or use backend.array
 
 
 def on_gpu(config: Config) -> bool:
-    """Return whether the config asks for arrays on a GPU."""
+    """Return whether the config selects arrays on a GPU."""
     return isinstance(config.backend, NumpyBackend) and config.backend.array_module == "cupy"
 
 
 def array_module(config: Config) -> ModuleType:
-    """Return NumPy, or CuPy if the config asks for it. CuPy is imported only then.
+    """Return NumPy, or CuPy if the config selects it. CuPy is imported only then.
 
     Raises:
         LabError: CuPy, a library that it needs, or a GPU is missing.
@@ -49,7 +49,7 @@ def array_module(config: Config) -> ModuleType:
             received=str(error),
             fix=INSTALL,
         ) from None
-    # CuPy's errors have no base class in common: no driver, no device, no free memory, no compiler.
+    # CuPy's errors have no common base class: no driver, no device, no free memory, no compiler.
     except Exception as error:  # noqa: BLE001
         raise LabError(
             f"{asked}, but CuPy finds no GPU that it can use.",
@@ -62,7 +62,7 @@ def array_module(config: Config) -> ModuleType:
 
 
 def to_host(array: Any) -> NDArray[Any]:
-    """Return an array in memory: the array itself, or a copy of an array on a GPU once that has been computed."""
+    """Return an array in memory: the array itself or, after waiting for its computation, a copy of one on a GPU."""
     if isinstance(array, np.ndarray):
         return array
     copy: NDArray[Any] = array.get()

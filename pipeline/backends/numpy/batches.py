@@ -1,7 +1,7 @@
 """Batches: rows of the training data in the form that the first layer multiplies.
 
-For images most of the time of an update goes into the first layer's product. Pixels that are zero in every row of a
-batch are left out of it, and in a plain network the bias of the first layer is the weight of an input that is always 1.
+For images, most of the time of an update goes into the first layer's product. It skips pixels that are zero in every
+row of a batch, and in a plain network the bias of the first layer is the weight of an input that is always 1.
 """
 
 from __future__ import annotations
@@ -28,9 +28,10 @@ class Batch(NamedTuple):
 
     Attributes:
         inputs: (rows, used); if the first layer's bias is one of its weights, the last column is 1.
-        used: the rows of the first layer's weights, and of the bias below them, that take part; None: all.
-        idle: the other rows.
-        targets: as `losses.loss_and_slope` takes them.
+        used: indices of the rows of the first layer's weights, with the bias as the last row, that are multiplied;
+            None: all.
+        idle: indices of the other rows.
+        targets: in the form that `losses.loss_and_slope` accepts.
     """
 
     inputs: NDArray[np.floating]
@@ -45,7 +46,7 @@ def batch(arrays: Arrays, inputs: NDArray[Any], targets: Targets, bias: bool) ->
     Args:
         arrays: the data set, which scales the rows.
         inputs: (rows, features), as in the data set.
-        targets: as `losses.loss_and_slope` takes them.
+        targets: in the form that `losses.loss_and_slope` accepts.
         bias: whether to append the column of ones.
     """
     used = None
@@ -55,7 +56,7 @@ def batch(arrays: Arrays, inputs: NDArray[Any], targets: Targets, bias: bool) ->
         seen = inputs.max(axis=0) > 0 if inputs.dtype == np.uint8 else inputs.any(axis=0)
         if not seen.all():
             idle = np.flatnonzero(~seen)
-            # The column of ones takes part in every batch.
+            # Every batch uses the column of ones.
             used = np.flatnonzero(np.append(seen, True) if bias else seen)
             inputs = inputs[:, seen]
     if not bias:
@@ -76,8 +77,8 @@ class Batches:
     Args:
         size: the number of rows in a batch; None: all rows.
         arrays: the data set as arrays of `module`.
-        seeds: of the points; they decide the order of the rows in each epoch.
-        trimmed: whether features that are zero in a whole batch are left out.
+        seeds: the points' seeds, which determine the order of the rows in each epoch.
+        trimmed: whether features that are zero in a whole batch are skipped.
         extended: whether a batch has the column of ones.
         module: NumPy or CuPy; see array_modules.py.
     """
@@ -93,7 +94,7 @@ class Batches:
     ) -> None:
         self._size = size
         self._arrays = arrays
-        # Points with one seed see the rows in one order, and share their batches.
+        # Points with the same seed see the rows in the same order, and share their batches.
         self._seeds = seeds
         if len(set(seeds)) == 1:
             self._seeds = seeds[:1]

@@ -1,4 +1,4 @@
-"""How a stack of points moves: optimizer and schedule turn the gradient of each update into a change of the weights."""
+"""Weight updates of a stack of points: optimizer and schedule turn each gradient into a change of the weights."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from pipeline.backends.shared.schedules import Factors, factors
 from pipeline.config.model import Model, Training
 from pipeline.config.optimizer import Constant, Optimizer, ReduceOnPlateau, Schedule
 
-# Keys of the `optimizer` section that `Optimizer.update` does not read as knobs.
+# Keys of the `optimizer` section that are not hyperparameters of the formulas in optimizers.py.
 NOT_IN_FORMULA = {"name", "learning_rate", "output_learning_rate", "initial_accumulator_value"}
 
 
@@ -29,7 +29,7 @@ class Plateau:
     Attributes:
         best: the smallest loss that counted as an improvement.
         waited: epochs since then, or since the rate was last reduced.
-        factor: of the learning rate.
+        factor: the factor of the learning rate.
     """
 
     best: NDArray[np.float64]
@@ -50,16 +50,16 @@ class Descent:
     """Turns the gradient of a stack into the change of its weights; buffers are allocated once.
 
     Args:
-        points: the optimizers of the points, all of one name.
-        model: of all points; its parametrization decides the factor of the learning rate of each array.
-        schedule: of all points.
-        updates: how many will be made.
-        parameters: the stack; read at every step.
-        gradient: of the same shapes; read at every step.
+        points: the optimizers of the points, all of the same name.
+        model: the model of all points; its parametrization determines the factor of the learning rate of each array.
+        schedule: the schedule of all points.
+        updates: the total number of updates.
+        parameters: the weights of the stack; read at every step.
+        gradient: the gradient of the stack, in the same shapes; read at every step.
 
     Attributes:
         step: writes the change of update `t`, counted from 1, to `change`.
-        change: added to the weights; in shapes and dtype of the gradient.
+        change: the values to add to the weights, in the shapes and dtype of the gradient.
         slots: the optimizer's state by name, in shapes and dtype of the gradient.
         plateau: None if the schedule does not depend on the losses.
     """
@@ -91,8 +91,8 @@ class Descent:
         own_knobs = formula_knobs(points, parameters.flat.dtype)
         knobs = {name: _spread(values, parameters) for name, values in own_knobs.items()}
         self._together = parameters.grid_last
-        # If the points are contiguous for each weight, one optimizer moves all of them. Else each point has its own:
-        # its weights and state then stay in the cache for the whole formula.
+        # If each weight of all points is contiguous in memory, one optimizer updates all points. Otherwise each point
+        # has its own, so that its weights and state stay in the cache for the whole formula.
         parts: Sequence[int | slice] = range(len(points))
         if self._together:
             parts = [slice(None)]
@@ -115,7 +115,7 @@ class Descent:
         if self._constant:
             self.step = self._step
             if self._together:
-                # Without a method between: in a small network every call counts.
+                # Called directly: for small networks the overhead of one more method matters.
                 self.step = self._updates[0]
 
     def _step(self, t: int) -> None:
@@ -162,7 +162,7 @@ def clip(training: Training, gradient: Packed, clipped: Packed) -> None:
     Args:
         training: has the limits; None: no limit.
         gradient: only read.
-        clipped: of the same shapes; receives the clipped gradient.
+        clipped: in the same shapes; receives the clipped gradient.
     """
     value = training.clip_value
     length = training.clip_norm
@@ -178,7 +178,7 @@ def clip(training: Training, gradient: Packed, clipped: Packed) -> None:
 
 
 def formula_knobs(points: Sequence[Optimizer], dtype: DTypeLike) -> dict[str, Array]:
-    """Return the knobs of the optimizers' formula by name, each (points,), without the learning rate."""
+    """Return the hyperparameters of the optimizers' formula by name, each (points,), without the learning rate."""
     names = type(points[0]).model_fields.keys() - NOT_IN_FORMULA
     return {name: np.array([getattr(point, name) for point in points], dtype) for name in names}
 
@@ -209,7 +209,7 @@ def learning_rates(points: Sequence[Optimizer], parameters: Packed, scales: Mapp
     Args:
         points: their optimizers.
         parameters: the stack.
-        scales: factors of the rate by the name of the array; an array that is missing has the factor 1.
+        scales: factors of the rate by name of the array; 1 for an array that is missing.
     """
     dtype = parameters.flat.dtype
     last_rates = [getattr(point, "output_learning_rate", None) for point in points]
@@ -234,7 +234,7 @@ def _spread(values: Array, stack: Packed) -> Array:
     if not stack.grid_last:
         values = values[:, None]
     elif len(values) < SPREAD:
-        # Repeated once here: for few points broadcasting along an axis at every update costs more than the memory.
+        # Repeated once here: for few points, broadcasting along an axis at every update is slower.
         values = np.tile(values, (len(stack.flat), 1))
     uploaded: Array = stack.module.asarray(values)
     return uploaded

@@ -17,14 +17,14 @@ def forward_differences(
     """Compute loss and gradient as (loss(w + h) - loss(w)) / h, one weight after the other, all at the old weights.
 
     The sum w + h is rounded to the dtype of the weights, and the losses are computed in float64. A script that keeps
-    its weights in float32 arrays and its data in Python lists does the same. It is why a large weight stops moving: in
-    float32 a weight above about 2,000 does not change when 0.0001 is added, and the difference is exactly 0.
+    its weights in float32 arrays and its data in Python lists does the same. This is why a large weight stops changing:
+    in float32 a weight above about 2,000 does not change when 0.0001 is added, and the difference is exactly 0.
 
     Args:
         config: model, loss, penalty and `finite_difference_step`, the h above.
         parameters: the stack.
         inputs: (rows, features).
-        targets: as `loss_and_slope` takes them.
+        targets: in the form that `loss_and_slope` accepts.
 
     Returns:
         Loss (grid,), the gradient in the shapes of `parameters`, float64, and the last layer's sums (grid, rows,

@@ -1,4 +1,4 @@
-"""The layers of one network in training: what each layer computes, and how a derivative goes back through it.
+"""The layers of one network in training: the forward pass of each, and its backward pass.
 
 Shapes: `inputs` (rows, inputs), `sums` and `values` (rows, units), `weights` (inputs, units), `bias`, `scale` and
 `shift` (1, units). A `delta` is the derivative of the loss with respect to a layer's output, in the shape of that
@@ -40,13 +40,13 @@ def activation(name: str, sums: Array) -> Array:
 
 
 def activation_slope(name: str, sums: Array, values: Array) -> Array | NDArray[np.bool_] | float:
-    """Compute f'(sums), the factor of a delta on its way back.
+    """Compute f'(sums), the factor of a delta in the backward pass.
 
     The slope of a GELU z P(z) is P(z) + z p(z), where p is the standard normal density. The other slopes can be
-    computed from the values alone; see `SLOPES`.
+    computed from only the values; see `SLOPES`.
     """
     if name == "relu":
-        # Booleans: a product takes them as they are, without a copy as numbers.
+        # Booleans can be multiplied directly, without a cast to numbers.
         return values > 0
     if name == "gelu":
         # p(z) = exp(-z^2 / 2) / sqrt(2 pi), with the constant in the dtype of the sums, so that float32 stays float32.
@@ -60,8 +60,8 @@ class Normalized(NamedTuple):
 
     Attributes:
         values: (rows, units), the sums minus their mean, divided by their deviation.
-        mean: of the sums over the rows, (1, units).
-        variance: of the sums over the rows, (1, units).
+        mean: the mean of the sums over the rows, (1, units).
+        variance: the variance of the sums over the rows, (1, units).
         share: 1 / sqrt(variance + epsilon), (1, units).
     """
 
@@ -114,11 +114,11 @@ def mask(shape: Sequence[int], dropped: float, key: Sequence[int], dtype: DTypeL
     correction. Backwards the delta is multiplied by the same factors.
 
     Args:
-        shape: of the values or the weights.
-        dropped: the share that is left out.
-        key: the seed of the generator. The same key gives the same mask, whatever was drawn before.
-        dtype: of the mask.
+        shape: the shape of the values or weights.
+        dropped: the share that is dropped.
+        key: the seed of the generator. The same key gives the same mask, regardless of earlier draws.
+        dtype: the dtype of the mask.
     """
-    # Drawn as float32 for every dtype, so that a point leaves out the same units in float32 and in float64.
+    # Drawn as float32 for every dtype, so that a point drops the same units in float32 and in float64.
     drawn = np.random.default_rng(key).random(tuple(shape), np.float32)
     return np.where(drawn >= dropped, 1 / (1 - dropped), 0).astype(dtype)

@@ -1,6 +1,6 @@
 """Losses of a stack, and their derivatives with respect to the last layer's sums.
 
-Every function takes `sums`, the last layer's values before its activation: (grid, rows, outputs).
+The argument `sums` holds the last layer's values before its activation: (grid, rows, outputs).
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def loss_and_slope(loss: str, activation: str, sums: Array, targets: Targets) ->
 
     Args:
         loss: its name in the config.
-        activation: of the last layer, its name in the config.
+        activation: the name in the config of the last layer's activation.
         sums: (grid, rows, outputs).
         targets: (rows, outputs) or (grid, rows, outputs) numbers; for cross-entropy (rows,) or (grid, rows) labels.
 
@@ -81,7 +81,7 @@ def penalty_slope(training: Training, weights: Array) -> Array:
 
 
 def measure(loss: str, activation: str, sums: Array, targets: Targets) -> dict[str, Array]:
-    """Compute the loss, and the accuracy and mean absolute error where the task has them; each (grid,).
+    """Compute the loss, and the accuracy and mean absolute error if the task has them; each (grid,).
 
     Accuracy is the share of rows whose largest output is that of the label; for sigmoid outputs it is the share of
     outputs on the target's side of 1/2. The mean absolute error, mean |y - out|, is the number that the 13-line

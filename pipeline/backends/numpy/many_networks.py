@@ -1,7 +1,7 @@
-"""Backpropagation of many small networks at once, the points of the grid side by side in memory.
+"""Backpropagation of many small networks at once, with the points of the grid side by side in memory.
 
-Each NumPy call then works on whole vectors of points, which share the fixed cost of the call. The networks see the same
-few rows. `tests/support/plain_network.py` is the same computation in its simplest form.
+Each NumPy call then works on whole vectors of points, which share the fixed cost of the call. All networks see the same
+few rows. `tests/support/plain_network.py` is a plain reference implementation.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from pipeline.data.arrays import Arrays
 
 # Largest product of rows and widest layer: for larger networks one network at a time is faster.
 NUMBERS = 8192
-# For fewer points, copying what is repeated along an axis costs less than broadcasting it in each call.
+# For fewer points, repeating an array along an axis by a copy is faster than broadcasting it in each call.
 SPREAD = 256
 
 
 def suits(config: Config, arrays: Arrays) -> bool:
-    """Return whether points with this config are networks for `GridLast`."""
+    """Return whether `GridLast` can train points with this config."""
     sizes = layer_sizes(config.model, arrays.features, arrays.outputs)
     return (
         config.model.plain
@@ -39,8 +39,8 @@ def suits(config: Config, arrays: Arrays) -> bool:
 class GridLast:
     """Errors and gradient of a stack of at least two points; all buffers are allocated once.
 
-    With a single point NumPy would add along rows and units in another order, and the point's numbers would differ in
-    the last bits from those that it has in a stack.
+    For a single point NumPy would sum along rows and units in a different order, and the point's results would differ
+    in the last bits from its results in a stack.
 
     The computation is prepared once, as a list of calls whose arguments stay the same. Running all of them computes
     errors and gradient from the present weights.
@@ -49,8 +49,8 @@ class GridLast:
         config: model and loss.
         inputs: (rows, features), the same for all points.
         targets: (rows, outputs), the same for all points.
-        parameters: the stack, grid axis last in memory; read by the program.
-        gradient: of the same shapes; written by the program.
+        parameters: the stack, with the grid axis last in memory; read by the program.
+        gradient: in the same shapes; written by the program.
 
     Attributes:
         program: the calls.
@@ -137,7 +137,7 @@ class GridLast:
             self._call(np.negative, sums, sums)
 
     def _spread(self, array: Array, shape: tuple[int, ...]) -> Array:
-        """Return an array, with the numbers that it has when the program gets here, repeated to a shape."""
+        """Return an array repeated to a shape, with the values that it has when the program reaches this call."""
         view = np.broadcast_to(array, shape)
         if not self._spread_out:
             return view
@@ -174,7 +174,7 @@ class GridLast:
         weights = self._weights[1]
         product = np.empty_like(minus_hidden)
         outputs = np.empty_like(self.errors)
-        # One output at a time, (rows, units, grid): there is no matrix product over the points side by side.
+        # One output at a time, (rows, units, grid): NumPy has no matrix product with the points as the last axis.
         spread = [self._spread(weights[:, output], product.shape) for output in range(outputs.shape[1])]
         for output, own in enumerate(spread):
             self._call(np.multiply, minus_hidden, own, product)

@@ -1,6 +1,6 @@
 """The loader of a NumPy model in MLflow. Each model contains a copy of this module and of the forward pass.
 
-A model therefore loads and predicts with NumPy alone, on any machine, and with the code that it was trained with.
+A model therefore loads and predicts with only NumPy, on any machine, and with the code that it was trained with.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-# Relative, so that it finds the copy beside this module, not the installed package.
+# Relative, so that it finds the copy next to this module, not the installed package.
 from .network import Array, Parameters, predict, stack
 
 

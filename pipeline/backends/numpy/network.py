@@ -1,8 +1,8 @@
 """The forward pass of a stack of dense networks, one for each point of the grid.
 
 The grid axis of the parameters comes first: weights (grid, inputs, outputs), biases (grid, 1, outputs). A single
-network is a stack of one. `matmul` multiplies slice by slice, so that a network in a stack computes exactly what it
-computes alone.
+network is a stack of one. `matmul` multiplies slice by slice, so that a network gives exactly the same results in a
+stack as on its own.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ LEAK = 0.2
 
 
 def stack(networks: Sequence[Weights]) -> Parameters:
-    """Join networks of one shape to a stack: weights (grid, inputs, outputs), biases (grid, 1, outputs)."""
+    """Join networks of the same shape into a stack: weights (grid, inputs, outputs), biases (grid, 1, outputs)."""
     return {name: np.stack([np.atleast_2d(network[name]) for network in networks]) for name in networks[0]}
 
 
@@ -96,8 +96,8 @@ ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
     "softmax": softmax,
 }
 
-# Derivative of each activation as a function of its own output `a`, which backpropagation has stored. The output of a
-# GELU does not determine its input, so that its slope is computed from the sums; see `layers.activation_slope`.
+# Derivative of each activation as a function of its own output `a`, which backpropagation has stored. The input of a
+# GELU cannot be recovered from its output, so its slope is computed from the sums; see `layers.activation_slope`.
 SLOPES: dict[str, Callable[[Array], Array | float]] = {
     "identity": lambda _: 1.0,
     "sigmoid": lambda a: a * (1 - a),

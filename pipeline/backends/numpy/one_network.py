@@ -30,9 +30,9 @@ class LayerValues(NamedTuple):
 
     Attributes:
         inputs: (rows, inputs).
-        weights: (inputs, units), as they were multiplied: those left out by DropConnect are 0.
+        weights: (inputs, units), as they were multiplied: those that DropConnect drops are 0.
         connected: DropConnect's mask of the weights, in their shape.
-        normalized: the sums over the batch.
+        normalized: the sums, normalized over the batch.
         sums: before the activation, (rows, units); overwritten by the values if the activation is a rectifier.
         values: after the activation, before dropout, (rows, units).
         kept: dropout's mask of the values, in their shape.
@@ -54,11 +54,11 @@ class OneNetwork:
 
     Args:
         config: model and loss.
-        seeds: of the points.
-        rows: the largest number of rows that a batch in training can have.
-        progress: of the stack, each point's numbers contiguous in memory. Every call reads the weights and the number
-            of the update, and updates the moving statistics.
-        gradient: of the same shapes; written by every call.
+        seeds: the points' seeds.
+        rows: the largest number of rows of a training batch.
+        progress: the state of the stack, with each point's arrays contiguous in memory. Every call reads the weights
+            and the number of updates, and updates the moving statistics.
+        gradient: in the same shapes; written by every call.
 
     Attributes:
         extended: whether batches must have the column of ones.
@@ -70,8 +70,8 @@ class OneNetwork:
         self._seeds = seeds
         self._progress = progress
         module = gradient.module
-        # Only plain networks in memory have the bias as a row of the weights. The others add it after the product,
-        # as they did when the published numbers were computed; rounding would differ.
+        # Only plain networks in memory have the bias as a row of the weights. The others add it after the product, as
+        # when the published numbers were computed: otherwise rounding would differ.
         self.extended = config.model.bias and config.model.plain and module is np
         self._last = sum(name.endswith("weights") for name in gradient.shapes) - 1
         # Views of each point's arrays, made once: in a small network making them would cost as much as its products.
@@ -122,7 +122,7 @@ class OneNetwork:
             layers.append(found)
             values = found.values
             if found.kept is not None:
-                # A new array: the way back needs the values without the mask, for the slope of the activation.
+                # A new array: the backward pass needs the values without the mask, for the slope of the activation.
                 values = values * found.kept
         sums = layers[-1].sums
         losses, slopes = loss_and_slope(self._config.loss, self._model.output_activation, sums[None], rows.targets)
@@ -135,15 +135,15 @@ class OneNetwork:
         return float(losses[0]), sums
 
     def _first(self, index: int, rows: Batch) -> tuple[Array, Array | None]:
-        """Return weights and bias of the first layer; of the weights a copy of the rows that take part."""
+        """Return weights and bias of the first layer; if the batch skips inputs, a copy of the other weight rows."""
         weights, bias = self._dense[index][0]
         if rows.used is None:
             return weights, bias
-        # The indices are in range. With mode="clip" NumPy writes to `out` directly, else through another buffer.
+        # The indices are in range. Only with mode="clip" does NumPy write to `out` without another buffer.
         return np.take(weights, rows.used, axis=0, out=self._used[: len(rows.used)], mode="clip"), bias
 
     def _forward(self, index: int, layer: int, inputs: Array, weights: Array, bias: Array | None) -> LayerValues:
-        """Compute one layer. The last one has no activation here, because the loss takes its sums."""
+        """Compute one layer. The last one has no activation here, because the loss is computed from its sums."""
         model = self._model
         connected = None
         if model.drop_connect:
@@ -172,8 +172,8 @@ class OneNetwork:
     def _backward(self, index: int, layer: int, delta: Array, values: LayerValues, rows: Batch) -> None:
         """Write the gradient of one layer.
 
-        `delta` is the derivative with respect to the layer's output; it is overwritten by that with respect to its
-        sums, which the caller needs for the layer before.
+        `delta` is the derivative with respect to the layer's output. It is overwritten by the derivative with respect
+        to the layer's sums, which the caller needs for the previous layer.
         """
         # The steps of `_forward` in reverse order: mask, activation, normalization, product.
         if values.kept is not None:
@@ -208,9 +208,9 @@ class OneNetwork:
             delta.sum(axis=0, keepdims=True, out=by_bias)
 
     def _mask(self, index: int, array: Array, dropped: float, number: int) -> Array:
-        """Draw the mask of an array, which is the one with this number in the present update.
+        """Draw the mask of an array; `number` identifies the mask within the present update.
 
-        Numbers begin at 1: zeros at the end of a key do not change what its generator draws.
+        Numbers start at 1, because a generator ignores zeros at the end of its key.
         """
         key = (self._seeds[index], self._progress.updates, number)
         drawn: Array = self._progress.parameters.module.asarray(mask(array.shape, dropped, key, array.dtype))

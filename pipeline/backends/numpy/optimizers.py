@@ -1,10 +1,10 @@
 """Optimizers: formulas that turn the gradient into the change of the weights.
 
 The formulas are Keras'. In the docstrings g is the gradient, w are the weights, u is the change that is added to them,
-and t is the number of the update, counted from 1. Long names are knobs. Report pages print the docstrings.
+and t is the number of the update, counted from 1. Long names are hyperparameters. Report pages print the docstrings.
 
-The formulas are computed in place, one ufunc at a time and without temporary arrays: in a small network every
-allocation counts. The order of the operations decides the last bits of the results.
+The formulas are computed in place, one ufunc at a time and without temporary arrays: for small networks every
+allocation matters. The order of the operations determines the last bits of the results.
 """
 
 from __future__ import annotations
@@ -22,9 +22,10 @@ NADAM_PRODUCTS = np.cumprod(1 - 0.96 ** np.arange(1, 1001) / 2)
 
 
 class Optimizer(ABC):
-    """One optimizer, with the state and the buffers of the weights that it moves.
+    """One optimizer, with the state and the buffers of the weights that it updates.
 
-    Arrays may have any shape. Knobs and rate broadcast against the gradient, so that each point of a stack has its own.
+    Arrays may have any shape. Hyperparameters and rate broadcast against the gradient, so that each point of a stack
+    has its own.
 
     Args:
         knobs: the hyperparameters by name, without the learning rate.
@@ -35,7 +36,7 @@ class Optimizer(ABC):
 
     Attributes:
         slots: names of the arrays that are kept from one update to the next.
-        initial_knob: the knob whose value the state has before the first update; None: the state is 0.
+        initial_knob: the hyperparameter that is the state's value before the first update; None: the state is 0.
         minus_rate: the negative learning rate of the next update. Formulas multiply by it, so that the change points
             downhill without a subtraction.
     """
@@ -101,7 +102,7 @@ class Nesterov(Optimizer):
         np.multiply(gradient, self.minus_rate, out=self.change)
         velocity *= self.knobs["momentum"]
         velocity += self.change
-        # With the new v. The weights that Keras keeps are those at which the next gradient is taken.
+        # With the new v. The weights that Keras stores are those at which the next gradient is computed.
         np.multiply(velocity, self.knobs["momentum"], out=self.scratch)
         np.add(self.scratch, self.change, out=self.change)
 
@@ -122,7 +123,7 @@ class AdaGrad(Optimizer):
 
 
 class AdaDelta(Optimizer):
-    """AdaDelta (Zeiler 2012, algorithm 1), with a rate as Keras has it.
+    """AdaDelta (Zeiler 2012, algorithm 1), with a learning rate as in Keras.
 
     a = rho * a + (1 - rho) * g^2; s = -sqrt(d + epsilon) / sqrt(a + epsilon) * g; d = rho * d + (1 - rho) * s^2;
     u = learning_rate * s.
@@ -137,7 +138,7 @@ class AdaDelta(Optimizer):
         rho = self.knobs["rho"]
         epsilon = self.knobs["epsilon"]
         _average_square(gradient, squares, rho, self.scratch)
-        # `change` is -s here. The square of s needs no sign, and `minus_rate` turns it at the end.
+        # `change` is -s here. The square of s does not depend on the sign, and `minus_rate` corrects it at the end.
         np.multiply(_root(steps, epsilon, self.change), gradient, out=self.change)
         self.change /= _root(squares, epsilon, self.scratch)
         _average_square(self.change, steps, rho, self.scratch)
@@ -145,7 +146,7 @@ class AdaDelta(Optimizer):
 
 
 class RmsProp(Optimizer):
-    """RMSprop (Tieleman and Hinton 2012, lecture 6.5), with momentum as Keras has it.
+    """RMSprop (Tieleman and Hinton 2012, lecture 6.5), with momentum as in Keras.
 
     a = rho * a + (1 - rho) * g^2; v = momentum * v - learning_rate * g / sqrt(a + epsilon); u = v.
     """
@@ -183,7 +184,7 @@ class Adam(Optimizer):
         m = self.state["m"]
         v = self.state["v"]
         difference = self.scratch
-        # m += (g - m) * (1 - beta_1), as Keras; beta_1 * m + (1 - beta_1) * g would round differently.
+        # m += (g - m) * (1 - beta_1), as in Keras; beta_1 * m + (1 - beta_1) * g would round differently.
         np.subtract(gradient, m, out=difference)
         difference *= 1 - self.knobs["beta_1"]
         m += difference
@@ -206,7 +207,7 @@ class Adam(Optimizer):
 class AdamW(Adam):
     """Adam with decoupled weight decay (Loshchilov and Hutter 2019): u = Adam's - learning_rate * weight_decay * w.
 
-    Biases decay too, as in Keras where nothing is left out.
+    Biases decay too, as in Keras by default.
     """
 
     def update(self, gradient: Array, weights: Array, t: int) -> None:
@@ -217,7 +218,7 @@ class AdamW(Adam):
 
 
 class AmsGrad(Adam):
-    """AMSGrad (Reddi, Kale and Kumar 2018), as Keras computes it: Adam with the largest v so far in the place of v."""
+    """AMSGrad (Reddi, Kale and Kumar 2018), as Keras computes it: Adam with the largest v so far instead of v."""
 
     slots = ("m", "v", "largest_v")
 
@@ -287,7 +288,7 @@ def _average_square(values: Array, squares: Array, rho: Array, scratch: Array) -
 
 
 def _root(squares: Array, epsilon: Array, out: Array) -> Array:
-    """Compute sqrt(a + epsilon) in `out`. The epsilon is below the root, as Keras has it for these optimizers."""
+    """Compute sqrt(a + epsilon) in `out`. The epsilon is inside the root, as in Keras for these optimizers."""
     np.add(squares, epsilon, out=out)
     result: Array = np.sqrt(out, out=out)
     return result

@@ -19,9 +19,9 @@ class Packed:
     Args:
         shapes: (inputs, outputs) by name; all arrays but weights are (1, outputs).
         grid: the number of points.
-        dtype: of all arrays.
-        grid_last: whether the grid axis is last in memory, so that the same weight of all points is contiguous; else
-            all weights of a point are.
+        dtype: the dtype of all arrays.
+        grid_last: whether the grid axis is last in memory, so that the same weight of all points is contiguous;
+            otherwise all weights of a point are.
         module: NumPy or CuPy; see array_modules.py.
 
     Attributes:
@@ -95,14 +95,14 @@ class Packed:
         return {name: to_host(array[index].copy()) for name, array in self.arrays.items()}
 
     def by_point(self) -> Parameters:
-        """Return the arrays with each point's own numbers contiguous, as a product over the points reads them."""
+        """Return the arrays with each point's own numbers contiguous in memory, as `matmul` needs them."""
         return {name: self.module.ascontiguousarray(array) for name, array in self.arrays.items()}
 
     def norm(self) -> Array:
         """Compute the Euclidean norm over all arrays of each point: (grid,), float64, in memory."""
         squares = [np.square(array, dtype=np.float64).sum(axis=(1, 2)) for array in self.by_point().values()]
-        # Python's sum adds one array after the other. np.sum adds eight or more in another order if there is one
-        # point, and the norm of a point would depend on its stack.
+        # Python's sum adds one array after the other. For a single point, np.sum adds eight or more in a different
+        # order, and the norm of a point would depend on its stack.
         total = sum(squares)
         return to_host(np.sqrt(total))
 

@@ -1,9 +1,9 @@
-"""A stack of points of one shape: their weights, how one update moves them, and their measures on given rows.
+"""A stack of points of the same shape: their weights, one update of them, and their metrics on given rows.
 
-There are three ways to the gradient. Small networks that see a whole table are computed together, the grid axis last
-in memory. Other networks are computed one at a time, minibatch by minibatch. If the config asks for forward
-differences, the gradient is computed weight by weight. In all of them a penalty may be added to the loss, and the
-gradient may be clipped before it moves the weights.
+There are three ways to compute the gradient. Small networks that see a whole table are computed together, with the grid
+axis last in memory. Other networks are computed one at a time, minibatch by minibatch. If the config selects forward
+differences, the gradient is computed weight by weight. In all three a penalty may be added to the loss, and the
+gradient may be clipped before the weights are updated.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ from pipeline.backends.shared.schedules import updates_per_epoch
 from pipeline.config.schema import Config
 from pipeline.data.arrays import Arrays
 
-# Full-batch epochs in one call of `advance`: enough that checking the losses costs next to nothing, few enough that
-# repeating them, if a loss is not finite, costs little.
+# Full-batch epochs in one call of `advance`: enough to make the check of the losses negligible, few enough to repeat
+# cheaply if a loss is not finite.
 STRIDE = 256
 Measures = dict[str, Array]
 
 
 class Stack:
-    """Points that differ only in values that fit on the grid axis: optimizer knobs, seed, initial values.
+    """Points that differ only in values that can vary along the grid axis: optimizer settings, seed, initial weights.
 
     Args:
         points: their configs.
@@ -45,11 +45,12 @@ class Stack:
 
     Attributes:
         progress: the state of training.
-        gradient: of the last update.
-        change: of the last update.
-        penalties: the part of the last update's losses that is a penalty, (points,); None without a penalty.
-        descent: turns the gradient into the change.
-        stride: how many epochs are best trained in one call of `advance`; 1: they are trained batch by batch.
+        gradient: the gradient of the last update.
+        change: the change of the weights by the last update.
+        penalties: the penalty part of the last update's losses, (points,); None without a penalty.
+        descent: computes the change from the gradient.
+        stride: the largest number of epochs to train in one call of `advance`; 1: `advance` cannot be used, and epochs
+            are trained batch by batch.
     """
 
     def __init__(self, points: Sequence[Config], arrays: Arrays, initial: Sequence[Weights]) -> None:
@@ -59,7 +60,7 @@ class Stack:
         training = self.config.training
         together = suits(self.config, self.arrays)
         if together and len(points) == 1:
-            # A single point trains beside a copy of itself, because `GridLast` needs two.
+            # A single point is trained alongside a copy of itself, because `GridLast` needs two.
             points = [*points, *points]
             initial = [*initial, *initial]
         self._points = len(points)
@@ -91,13 +92,13 @@ class Stack:
             inputs = self.arrays.scaled(self.arrays.train_inputs)
             targets = self.arrays.train_targets
             self._together = GridLast(self.config, inputs, targets, parameters, self.gradient)
-            # `advance` knows neither penalties nor clipping, and a rate that depends on the losses needs every epoch's.
+            # `advance` supports neither penalties nor clipping, nor a schedule that needs the loss of every epoch.
             if not (training.penalised or training.clipped or self.descent.plateau is not None):
                 self.stride = STRIDE
         elif not differences:
             most = min(training.batch_size or rows, rows)
             self._single = OneNetwork(self.config, seeds, most, self.progress, self.gradient)
-        # Only the kernel for single networks can leave features out, and only in memory.
+        # Only the kernel for single networks can skip features, and only in memory.
         trimmed = self._single is not None and self._module is np
         extended = self._single is not None and self._single.extended
         self._batches = Batches(training.batch_size, self.arrays, seeds, trimmed, extended, self._module)
@@ -108,7 +109,7 @@ class Stack:
         return Packed(shapes, len(initial), self.config.dtype, grid_last, self._module).fill(initial)
 
     def restore(self, states: Sequence[State]) -> None:
-        """Continue from the states of the points."""
+        """Resume from the states of the points."""
         # The copy of a single point has no state of its own: the index wraps around.
         self.progress.restore([states[index % len(states)] for index in range(self._points)])
 
@@ -133,7 +134,7 @@ class Stack:
         if "loss" in measures:
             measures["loss"] = measures["loss"] + self.penalties
         if self.config.gradient == "finite_difference":
-            # Forward differences have the penalty in losses and gradient already.
+            # With forward differences, losses and gradient already include the penalty.
             return losses, measures
         weights = self.progress.parameters.arrays
         for name, gradient in self.gradient.arrays.items():
@@ -149,7 +150,7 @@ class Stack:
         return to_host(penalty(training, self.progress.parameters.by_point()))
 
     def _differentiate(self, batches: Sequence[Batch], measured: bool) -> tuple[Array, Measures]:
-        """Compute losses and gradient, without the penalty unless the gradient is by forward differences."""
+        """Compute losses and gradient, without the penalty unless forward differences are used."""
         if self._together is not None:
             for call in self._together.program:
                 call()
@@ -189,10 +190,10 @@ class Stack:
         np.add(parameters, change.astype(parameters.dtype, copy=False), out=parameters)
 
     def advance(self, updates: int) -> None:
-        """Make updates on the whole training rows; only for points whose `stride` is above 1.
+        """Make updates on all training rows; only for points whose `stride` is above 1.
 
-        The losses are checked afterwards. Only if one of them was inf or NaN, all updates are made again one by one,
-        to note which update was the first with such a loss.
+        The losses are checked afterwards. Only if one of them was inf or NaN, all updates are repeated one by one, to
+        note the first update with such a loss.
 
         Raises:
             ValueError: the points are not computed together.
@@ -206,7 +207,7 @@ class Stack:
         if progress.upwards is not None:
             signs = self._module.empty((updates, *self.change.flat.shape), np.bool_)
         losses, finite = self._run(self._together, updates, signs)
-        # A point whose divergence has been noted already changes nothing.
+        # A point that had already diverged does not matter.
         if (finite | (progress.diverged_step >= 0)).all():
             progress.see_losses(losses)
             if signs is not None:
@@ -223,17 +224,17 @@ class Stack:
     def _run(
         self, together: GridLast, updates: int, signs: NDArray[np.bool_] | None
     ) -> tuple[Array, NDArray[np.bool_]]:
-        """Make updates without looking at any loss.
+        """Make updates without checking any loss in between.
 
         Args:
             together: the networks.
-            updates: how many.
-            signs: receives, for each update, which components of the change are above 0.
+            updates: the number of updates.
+            signs: receives, for each update and component of the change, whether it is above 0.
 
         Returns:
             The losses of the last update (points,), and whether all losses of a point were finite (points,).
         """
-        # Local names: in a small network the loop's own cost counts.
+        # Local variables: for small networks the overhead of the loop matters.
         program = together.program
         step = self.descent.step
         parameters = self.progress.parameters.flat

@@ -25,9 +25,9 @@ class Progress:
         slots: the optimizer's state, by name.
         updates: the number of updates made.
         diverged_step: (grid,) the number of updates made when the loss first was inf or NaN, -1 if it never was.
-        last_finite_loss: (grid,).
+        last_finite_loss: (grid,) the training loss just before that, or the last one; NaN if there was none.
         upwards: for each weight, whether its last update was above 0; None if changes of direction are not counted.
-        direction_changes: for each weight, how often the sign of its update changed.
+        direction_changes: for each weight, the number of sign changes of its update.
         statistics: the moving statistics of batch normalization; None without batch normalization.
         plateau: the state of a schedule that depends on the losses.
     """
@@ -50,7 +50,7 @@ class Progress:
         return arrays
 
     def see_losses(self, losses: Array) -> None:
-        """Note at which update the loss of a point stops being finite."""
+        """Note the update at which the loss of a point stops being finite."""
         # A sum is finite only if all losses are: the usual case costs one call, because this runs at every update.
         if math.isfinite(losses.sum()) and self.diverged_step.max() < 0:
             self.last_finite_loss = losses
@@ -61,14 +61,14 @@ class Progress:
         self.diverged_step[not_yet & ~going] = self.updates
 
     def see_signs(self, upwards: NDArray[np.bool_]) -> None:
-        """Count the weights whose update has another sign than the update before.
+        """Count, for each weight, the updates whose sign differs from the previous update.
 
         Args:
             upwards: (updates, *parameters.flat.shape), whether each of the updates after `updates` was above 0.
         """
         if self.upwards is None or self.direction_changes is None:
             return
-        # The first update of all has none before it.
+        # The very first update has no predecessor.
         if self.updates:
             self.direction_changes.flat += upwards[0] != self.upwards.flat
         if len(upwards) > 1:
@@ -89,7 +89,7 @@ class Progress:
         return state
 
     def restore(self, states: Sequence[State]) -> None:
-        """Continue from the states of single points."""
+        """Resume from the states of single points."""
         # All points of a stack have made the same number of updates.
         self.updates = int(states[0]["updates"])
         self.diverged_step = np.array([state["diverged_step"] for state in states])

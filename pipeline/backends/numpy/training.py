@@ -1,4 +1,8 @@
-"""Training of a stack of points."""
+"""Training of a stack of points.
+
+A stack is a set of points that are trained together. The leading axis of its arrays, the grid axis, has one entry for
+each point. `Stack` computes gradients and updates, `Progress` is its state, `Recorder` keeps the record of each point.
+"""
 
 from __future__ import annotations
 
@@ -26,16 +30,17 @@ def train(
     checkpoints: Checkpoints | None = None,
     initial: Sequence[Weights] | None = None,
 ) -> None:
-    """Train points that differ only in values that fit on the grid axis: optimizer knobs, seed, initial values.
+    """Train points that differ only in values that can vary along the grid axis: optimizer settings, seed, weights.
 
     Args:
         points: their configs.
         arrays: the data.
-        histories: one for each point, filled here; those of a checkpoint contain the records before it.
+        histories: one for each point, filled in here; when resuming, they already contain the records up to the
+            checkpoint.
         report: called at every recorded epoch with the epoch and the smallest training loss.
-        checkpoints: the epoch and states to start from, and where states are kept. The result is the same, bit for
-            bit, however often training is stopped and continued.
-        initial: the weights that each point starts from; None: the weights that its seed draws.
+        checkpoints: the checkpoint to resume from, and where to keep new ones. The result is bit-identical, no matter
+            how often training is stopped and resumed.
+        initial: the weights that each point starts from; None: weights drawn with its seed.
 
     Example:
         Train one point and print its last metrics::
@@ -57,6 +62,8 @@ def train(
             record(0, recorder, progress, stack.evaluate())
         for before, epoch in recorder.stops(stack.stride):
             due = recorder.due(epoch)
+            # Measured during the epoch; `evaluate` measures the weights at its end. With a stride above 1, `advance`
+            # makes full-batch updates without checking each loss; otherwise epochs are trained one at a time.
             running: Measures = {}
             if stack.stride > 1:
                 stack.advance(epoch - before)
@@ -82,7 +89,7 @@ def _train_epoch(epoch: int, stack: Stack, histories: Sequence[History], measure
     progress = stack.progress
     totals: Measures = {}
     mean_losses = np.zeros(len(progress.diverged_step))
-    # A full batch is measured by `evaluate`, after the update and not before it.
+    # With a full batch, `evaluate` measures the training rows after the update, so they are not measured before it.
     in_batches = measured and config.training.batch_size is not None
     for batches in stack.batches(epoch):
         losses, values = stack.differentiate(batches, in_batches)
@@ -94,6 +101,7 @@ def _train_epoch(epoch: int, stack: Stack, histories: Sequence[History], measure
         mean_losses += losses * share
         for name, value in values.items():
             totals[f"train/{name}"] = totals.get(f"train/{name}", 0) + value * share
+        # One weight of each point, copied for the table below because `move` changes it.
         first_weights = progress.parameters.arrays["layer_0/weights"][:, 0, 0].copy()
         stack.move()
         if epoch <= config.recording.table_epochs:
@@ -102,6 +110,7 @@ def _train_epoch(epoch: int, stack: Stack, histories: Sequence[History], measure
     if measured:
         # Before the end of the epoch, which may reduce the learning rate: the metric is the rate of the last update.
         measures = totals | last_update(stack)
+    # A schedule such as reduce_on_plateau depends on these losses.
     stack.descent.end_epoch(mean_losses)
     return measures
 
@@ -120,11 +129,11 @@ def last_update(stack: Stack) -> Measures:
 
 
 def record(epoch: int, recorder: Recorder, progress: Progress, measures: Measures, last: bool = False) -> None:
-    """Record each point's own values. A point that has diverged ends here; the others of its stack continue.
+    """Record each point's own values. A point that has diverged is finished; the rest of the stack continues.
 
     Args:
         epoch: the number of epochs trained.
-        recorder: of the points.
+        recorder: the recorder of the points.
         progress: their state.
         measures: (points,) each.
         last: whether the points end here although epochs are left.
@@ -136,6 +145,7 @@ def record(epoch: int, recorder: Recorder, progress: Progress, measures: Measure
             int(progress.diverged_step[index]),
             float(progress.last_finite_loss[index]),
         )
+        # `record` returns whether the point has ended, and only then are its counts complete.
         if recorder.record(epoch, index, standing, last) and progress.direction_changes is not None:
             counts = progress.direction_changes.at(index)
             recorder.histories[index].tables["direction_changes"] = direction_change_rows(counts)
@@ -156,16 +166,17 @@ def _note_update(stack: Stack, histories: Sequence[History], losses: Array) -> N
 
 
 def _note_first_epochs(epoch: int, stack: Stack, histories: Sequence[History], weights: Array, losses: Array) -> None:
-    """Note a row of the text's table for the first weight: value, loss, loss after the small step, gradient, new value.
+    """Add a row to the table `first_epochs`, which reproduces a table that the source text prints for its one weight.
 
     Args:
         epoch: counted from 1.
-        stack: after the update.
-        histories: of the points.
+        stack: the stack after the update.
+        histories: the histories of the points.
         weights: the first weight of each point before the update, (points,).
-        losses: at these weights, (points,).
+        losses: the losses at these weights, (points,).
     """
     config = stack.config
+    # The column `loss_after_step` exists only for forward differences: it is the loss at weight + step.
     if config.gradient != "finite_difference":
         return
     name = "layer_0/weights"

@@ -1,1 +1,1 @@
-"""What both backends share: initial weights, schedules, and what a training records."""
+"""Code that both backends share: initial weights, schedules, and the record of a training run."""

@@ -1,4 +1,4 @@
-"""The record of a run: metrics by step, weight snapshots, tables, outcome. It holds no types of a framework."""
+"""The record of a run: metrics by step, weight snapshots, tables, outcome. It contains no framework types."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class History:
         seconds: training time. Points that train as one stack share its time evenly.
         epochs: number of epochs trained; 0 until the training has ended.
         points_in_stack: number of points that trained in the same stack.
-        map_arrays: for a map, its axes and what is kept of each of its points; empty for every other point.
+        map_arrays: for a map, its axes and the numbers of each of its points; empty for every other point.
     """
 
     metrics: list[Metric] = field(default_factory=list)
@@ -50,16 +50,16 @@ class History:
     map_arrays: dict[str, NDArray[Any]] = field(default_factory=dict)
 
     def record(self, step: int, values: Mapping[str, float]) -> None:
-        """Append those of `values` that are finite, at an epoch."""
+        """Append the finite ones of `values`, at an epoch."""
         # MLflow's clock: milliseconds since 1970.
         now = time.time_ns() // 1_000_000
-        # inf and NaN are left out: JSON cannot hold them, and a figure cannot show them.
+        # inf and NaN are skipped: JSON cannot represent them, and a figure cannot show them.
         self.metrics += [
             Metric(step, now, name, float(value)) for name, value in values.items() if math.isfinite(value)
         ]
 
     def snapshot(self, step: int, weights: Mapping[str, NDArray[np.floating]]) -> None:
-        """Keep a copy of the weights at an epoch: training goes on to change the arrays in place."""
+        """Keep a copy of the weights at an epoch, because training continues to change the arrays in place."""
         self.snapshots[step] = {name: np.array(array) for name, array in weights.items()}
 
     def series(self, name: str) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
@@ -98,7 +98,7 @@ def record_epochs(epochs: int, every: int) -> list[int]:
     """
     steps = {0, epochs, *range(0, epochs + 1, every)}
     if every > 1:
-        # A loss falls fastest at the start. Four log-spaced steps for each digit of `every` show how.
+        # A loss falls fastest at the start, so record four log-spaced steps there for each digit of `every`.
         steps |= {round(step) for step in np.geomspace(1, every, 4 * len(str(every)))}
     return sorted(step for step in steps if step <= epochs)
 
@@ -107,7 +107,7 @@ def snapshot_epochs(recorded: Sequence[int], count: int) -> set[int]:
     """Choose about `count` of the recorded epochs, log-spaced; the first and the last are always among them."""
     if count >= len(recorded):
         return set(recorded)
-    # From last to first: of two snapshots one is epoch 0, and `geomspace` must give the last epoch as its only value.
+    # From last to first: with `count` 2, `geomspace` gives a single value, which must be the last epoch.
     wanted = [0.0, *np.geomspace(recorded[-1], max(recorded[1], 1), count - 1)]
     return {min(recorded, key=lambda step: abs(step - target)) for target in wanted}
 
@@ -115,7 +115,7 @@ def snapshot_epochs(recorded: Sequence[int], count: int) -> set[int]:
 def weight_metrics(weights: Mapping[str, NDArray[np.floating]]) -> dict[str, float]:
     """Return every single weight as a metric: `weights/weight`, `weights/weight_0_1`, `weights/layer_1/bias_2` ...
 
-    Names leave out the layer if there is only one, and the index if an array has only one element.
+    Names omit the layer if there is only one, and the index if an array has only one element.
     """
     one_layer = all(name.startswith("layer_0/") for name in weights)
     values = {}

@@ -12,13 +12,14 @@ from pipeline.config.model import Model, layer_sizes
 
 # Arrays of one network by name: `layer_0/weights` (inputs, outputs), `layer_0/bias` (outputs,), `layer_1/...`.
 #
-# A hidden layer with batch normalization has `layer_0/scale` and `layer_0/shift` (outputs,) instead of a bias, as the
-# shift does the same. After the arrays of all layers follow `layer_0/moving_mean` and `layer_0/moving_variance`
-# (outputs,), which training keeps up to date and no gradient moves.
+# A hidden layer with batch normalization has `layer_0/scale` and `layer_0/shift` (outputs,) instead of a bias, because
+# the shift has the same effect. After the arrays of all layers follow `layer_0/moving_mean` and
+# `layer_0/moving_variance` (outputs,), which are updated during training, but not by gradients.
 Weights = dict[str, NDArray[np.floating]]
 
 MOVING = ("moving_mean", "moving_variance")
-# The variance of the weights is this scale over the inputs; for Glorot, over the mean of inputs and outputs.
+# The variance of the weights is this scale over the number of inputs; for Glorot, over the mean of the numbers of
+# inputs and outputs.
 SCALES = {"glorot": 1.0, "he": 2.0, "lecun": 1.0}
 # Standard deviation of a standard normal distribution that is cut off at -2 and 2.
 TRUNCATED_DEVIATION = 0.87962566103423978
@@ -61,7 +62,7 @@ def draw(model: Model, features: int, outputs: int, seed: int, dtype: str) -> We
 
     The other five give weights a variance v: `glorot` 2 / (inputs + outputs), `he` 2 / inputs (He et al. 2015), `lecun`
     1 / inputs (LeCun et al. 1998). `*_uniform` draws between -sqrt(3 v) and sqrt(3 v). `*_normal` draws like the
-    truncated normal of Keras' VarianceScaling: values beyond two standard deviations are drawn again, and all are then
+    truncated normal of Keras' VarianceScaling: values beyond two standard deviations are redrawn, and all are then
     widened to variance v. In the maximal-update parametrization the last layer starts smaller; see parametrization.py.
 
     Args:
@@ -75,7 +76,7 @@ def draw(model: Model, features: int, outputs: int, seed: int, dtype: str) -> We
         Arrays by name. Each bias is `initial_bias` everywhere; a batch normalization starts with scale 1, shift 0,
         mean 0 and variance 1.
     """
-    # The published numbers come from this stream.
+    # The published numbers come from this random stream.
     legacy = np.random.RandomState(seed)
     generator = np.random.default_rng(seed)
     sizes = layer_sizes(model, features, outputs)
@@ -111,6 +112,6 @@ def _scaled(initializer: str, generator: np.random.Generator, fan_in: int, fan_o
     drawn = generator.standard_normal((fan_in, fan_out))
     while (outside := np.abs(drawn) > 2).any():
         drawn[outside] = generator.standard_normal(np.count_nonzero(outside))
-    # Cutting off the tails has made the deviation smaller than 1, which the division makes up for.
+    # Cutting off the tails has made the deviation smaller than 1, which the division corrects.
     drawn *= np.sqrt(SCALES[name] / fan) / TRUNCATED_DEVIATION
     return drawn

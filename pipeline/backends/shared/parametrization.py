@@ -1,4 +1,4 @@
-"""How initial weights and rates depend on the width of the hidden layers.
+"""The dependence of initial weights and learning rates on the width of the hidden layers.
 
 With m = width / base_width, the maximal-update parametrization (Yang and Hu 2021, "Feature learning in
 infinite-width neural networks", arXiv:2011.14522; in the form of Yang et al. 2022, arXiv:2203.03466, table 3) makes
@@ -10,8 +10,8 @@ infinite-width neural networks", arXiv:2011.14522; in the form of Yang et al. 20
     last bias            | unchanged        | unchanged   | unchanged
 
 The first updates then change the output of every layer by the same amount at any width, and the best rate stays the
-same. An unchanged variance is that of an initializer that depends on fan_in alone: He's or LeCun's. Nothing changes at
-the base width, nor at any width in the standard parametrization.
+same. An unchanged variance requires an initializer that depends only on fan_in: He's or LeCun's. Nothing changes at the
+base width, nor at any width in the standard parametrization.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from collections.abc import Sequence
 
 from pipeline.config.model import Model
 
-# Optimizers whose step is proportional to the gradient. The step of the others depends on the rate alone.
+# Optimizers whose step scales with the gradient. The step of the others scales only with the rate.
 DESCENT = ("sgd", "momentum", "nesterov", "aw_sgd")
 
 
@@ -36,7 +36,7 @@ def initial_scale(model: Model, layer: int, layers: int) -> float:
     last_of_several = layer == layers - 1 > 0
     if not last_of_several:
         return 1.0
-    # A variance that is divided by m.
+    # This divides the variance by m.
     return float(width_ratio(model) ** -0.5)
 
 

@@ -18,11 +18,11 @@ from pipeline.data.arrays import Arrays
 
 
 class Standing(NamedTuple):
-    """A point at the end of an epoch.
+    """The state of a point at the end of an epoch, as a training loop passes it to the recorder.
 
     Attributes:
         measures: metrics by name; those of a point that has diverged are not recorded.
-        weights: its arrays by name.
+        weights: arrays by name.
         diverged_step: number of updates made when the loss was inf or NaN for the first time; -1 if it never was.
         last_finite_loss: the training loss just before that, or the last one; NaN if there was none.
     """
@@ -36,7 +36,8 @@ class Standing(NamedTuple):
 class Recorder:
     """Fills the histories of points that train together, and keeps their checkpoints.
 
-    A training loop goes from stop to stop, and the recorder decides when training ends.
+    A training loop advances from stop to stop, and leaves the records and the end of training to the recorder. A stop
+    is an epoch after which training pauses: to record, to keep a checkpoint, or because the command must end.
 
     Example:
         >>> for before, epoch in recorder.stops():
@@ -49,12 +50,12 @@ class Recorder:
 
     Args:
         points: their configs; all of them are recorded at the same epochs.
-        histories: one for each point; with a checkpoint they hold what was recorded before it.
-        report: called by the loop after it has recorded.
-        checkpoints: where to start, and where to leave checkpoints.
+        histories: one for each point; when resuming, they already contain the records up to the checkpoint.
+        report: called by the training loop after each recorded epoch.
+        checkpoints: the checkpoint to resume from, and where to keep new ones.
 
     Attributes:
-        begun: number of epochs that the points have trained already.
+        begun: number of epochs that the points have already been trained for.
         states: their states after that epoch, in the order of the points.
     """
 
@@ -83,10 +84,10 @@ class Recorder:
         self._started = time.perf_counter()
 
     def stops(self, stride: int = 1) -> Iterator[tuple[int, int]]:
-        """Yield the epochs after which training stops for a moment, each after the stop before it.
+        """Yield the epochs after which training pauses, each as a pair (previous stop, this stop).
 
-        Training stops at every recorded epoch and, between two of them, after every `stride` epochs. It has no further
-        stops once all points have ended.
+        Training pauses at every recorded epoch and, between two of them, after every `stride` epochs. There are no
+        further stops once all points have ended.
 
         Args:
             stride: the largest number of epochs from one stop to the next.
@@ -120,14 +121,14 @@ class Recorder:
         """Record a point that has not ended.
 
         Args:
-            epoch: number of epochs that it has trained. An epoch's metrics are recorded once, even if it comes again.
+            epoch: number of epochs that it has been trained for. A second call for an epoch records no metrics.
             index: index of the point.
-            standing: the point at the end of the epoch.
-            last: whether it ends here although epochs are left; a point that has diverged ends anyway, but not before
-                its first update.
+            standing: state of the point at the end of the epoch.
+            last: whether the point ends here although epochs are left. A point that has diverged ends in any case, but
+                not before its first update.
 
         Returns:
-            Whether the point has ended, and its history is complete.
+            Whether the point has ended, so that its history is complete.
         """
         point = self.points[index]
         history = self.histories[index]
@@ -155,19 +156,19 @@ class Recorder:
         """Keep a checkpoint after an epoch if one is due.
 
         Args:
-            epoch: number of epochs that the points have trained.
-            states: returns the points' states. It is called only when a checkpoint is due, as copying them takes time.
+            epoch: number of epochs that the points have been trained for.
+            states: returns the points' states. It is called only if a checkpoint is due, because copying takes time.
 
         Raises:
             KeyboardInterrupt: the command was asked to stop; the states have been kept.
         """
-        # After its last epoch a point is finished by its results, and a checkpoint would have no use.
+        # After the last epoch the results are written, and a checkpoint would not be used.
         if self._checkpoints and self._checkpoints.due() and not self.ended:
             self.note_seconds()
             self._checkpoints.keep(epoch, states())
 
     def note_seconds(self) -> None:
-        """Note the training time, added to that before the checkpoint; the points share it evenly."""
+        """Note the training time, including the time before the checkpoint; the points share it evenly."""
         seconds = (time.perf_counter() - self._started) / len(self.histories)
         for history, before in zip(self.histories, self._seconds_before, strict=True):
             history.seconds = before + seconds
@@ -177,10 +178,10 @@ class Recorder:
 def of_one_point(train_one: Callable[[Config, Arrays, Recorder], None]) -> Train:
     """Decorate a function that trains a single point and records it, so that it becomes a `Train`.
 
-    If it continues from a checkpoint, the function must compute the same numbers, bit for bit.
+    Resumed from a checkpoint, the function must give bit-identical results.
 
     Returns:
-        A function that raises a ValueError if it is given several points.
+        A `Train` that raises a ValueError if it is given more than one point.
     """
 
     @functools.wraps(train_one)

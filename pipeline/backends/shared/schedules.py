@@ -1,4 +1,4 @@
-"""The factors by which a schedule multiplies the learning rate, for each update of a training run.
+"""Learning-rate schedules: the factor of the learning rate at each update of a training run.
 
 Both backends read the same table. Only `reduce_on_plateau` has no table: it depends on the losses during training.
 """
@@ -48,12 +48,12 @@ def factors(schedule: Schedule, updates: int) -> Factors:
 
 
 def _cosine(schedule: Cosine, t: NDArray[np.int_]) -> Factors:
-    """Rise in a straight line from 0, then fall along half a cosine (Loshchilov and Hutter 2017); Keras' CosineDecay.
+    """Rise linearly from 0, then fall along half a cosine (Loshchilov and Hutter 2017); Keras' CosineDecay.
 
     The warm-up is a whole number of updates.
     """
     rising = round(schedule.warm_up * len(t))
-    # A phase that has no updates is divided by 1: its shares are not used.
+    # A phase without updates is divided by 1 instead of 0: its shares are not used.
     up = t / max(rising, 1)
     down = (t - rising) / ((len(t) - rising) or 1)
     return np.where(t < rising, up, _between(1, schedule.final, down))
@@ -66,7 +66,7 @@ def _one_cycle(schedule: OneCycle, t: NDArray[np.int_]) -> Factors:
     last.
     """
     last = len(t) - 1
-    # Like PyTorch's, the peak may lie between two updates.
+    # As in PyTorch, the peak may be between two updates.
     peak = schedule.rising * len(t) - 1
     up = t / (peak or 1)
     down = (t - peak) / ((last - peak) or 1)

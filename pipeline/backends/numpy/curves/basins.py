@@ -15,7 +15,7 @@ from pipeline.backends.numpy.curves.shape import curve_of
 from pipeline.config.map_axes import GridAxes
 from pipeline.config.schema import Config
 
-# The number of balls that roll together: few enough for the cache.
+# The largest number of balls that roll together: small enough for their arrays to fit in the cache.
 BLOCK_BALLS = 8192
 # Values of `minimum` for a ball that rests in no minimum, and for one that has diverged.
 UNSETTLED = -1
@@ -47,8 +47,8 @@ def roll_block(config: Config, values: Mapping[str, NDArray[np.float64]], stop: 
     """Let the balls of one block roll from their first to their last update.
 
     Args:
-        config: of the map.
-        values: the learning rate and the start of each ball, by knob, (balls,).
+        config: the map's config.
+        values: the learning rate and the start of each ball, by config key, (balls,).
         stop: set when the block is no longer needed.
 
     Returns:

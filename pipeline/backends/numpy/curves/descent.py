@@ -1,7 +1,7 @@
 """Training of a point whose data is a curve: all its balls roll at once, with one learning rate.
 
-The run continues until all balls have diverged, which is the divergence of the point. Its loss is the mean height of
-the balls that have not diverged, and the other means are over the same balls.
+The run continues while any ball has not diverged; when all have, the point counts as diverged. Its loss is the mean
+height of the balls that have not diverged, and the other means are over the same balls.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pipeline.config.expressions import Array
 from pipeline.config.schema import Config
 from pipeline.data.arrays import Arrays
 
-# Up to this many balls, each has metrics of its own.
+# The largest number of balls for which each has metrics of its own.
 FEW = 12
 # The name of the only array of a snapshot: the positions of the balls, (balls,).
 POSITIONS = "balls/x"

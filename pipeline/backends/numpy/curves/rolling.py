@@ -2,11 +2,11 @@
 
 A ball has diverged, and no longer moves, if its position is inf or NaN or further from the middle of the curve than
 `FAR` times the curve's width. It rests in a minimum while its distance from the minimum and its last step are at most
-`NEAR` times the width. The outcome of any other ball depends on its last step:
+`NEAR` times the width. The outcome of any other ball is inferred from its last step:
 
-    swinging    it has overshot: it is uphill of its position before, and turns round at the next update
-    stuck       as many updates again at this pace would move it by less than `PACE` times the width; if a schedule
-                has reduced the rate, at the pace of the full rate
+    swinging    it has overshot: the curve rises in the direction of its last step, so it reverses at the next update
+    stuck       the same number of updates again, at the pace of its last step, would move it by less than `PACE` times
+                the width; if a schedule has reduced the rate, at the pace of the full rate
     moving      all others
 """
 
@@ -29,7 +29,7 @@ from pipeline.config.optimizer import Constant, Optimizer, Schedule
 FAR = 1e6
 NEAR = 1e-3
 PACE = 5e-2
-# The outcomes of a ball. Tables contain the index in this list, so that its order stays as it is.
+# The outcomes of a ball. Tables contain the index in this list, so its order must not change.
 OUTCOMES = ("settled", "swinging", "moving", "stuck", "diverged")
 SETTLED, SWINGING, MOVING, STUCK, DIVERGED = range(len(OUTCOMES))
 CONSTANT = Constant(name="constant")
@@ -41,13 +41,13 @@ class Rolling:
     Args:
         curve: the curve.
         starts: (balls,), in the dtype of all computations.
-        optimizer: its name and its knobs.
-        rates: the learning rate of each ball, (balls,); None: that of the optimizer.
+        optimizer: its name and its settings.
+        rates: the learning rate of each ball, (balls,); None: the optimizer's learning rate.
         schedule: gives the factor of the rates at each update; it must not depend on the loss.
         planned: the number of updates that the schedule is spread over.
 
     Attributes:
-        factors: of the rates, (planned,); None if the schedule is constant.
+        factors: the factors of the rates, (planned,); None if the schedule is constant.
         x: the positions, (balls,).
         change: the last step, (balls,).
         updates: the number of updates made.
@@ -97,7 +97,7 @@ class Rolling:
         self.lost[gone & (self.lost < 0)] = self.updates
         np.copyto(self.x, moved, where=np.isfinite(moved))
         resting = self._resting()
-        # A ball that leaves a minimum again starts from -1 if it comes back.
+        # A ball that leaves its minimum is no longer settled; if it comes back, it settles anew.
         self.settled[~resting] = -1
         self.settled[resting & (self.settled < 0)] = self.updates
 
@@ -138,7 +138,7 @@ class Rolling:
         return state | {"updates": np.asarray(self.updates)}
 
     def restore(self, state: State) -> None:
-        """Continue from a state."""
+        """Resume from a state."""
         self.updates = int(state["updates"])
         for name, array in self._arrays().items():
             np.copyto(array, state[name])

@@ -54,7 +54,7 @@ class Curve:
     def label(self, x: float) -> str:
         """Format a position, to about a thousandth of the width."""
         digits = max(0, 3 - math.floor(math.log10(self.width)))
-        # Adding 0.0 turns -0.0 into 0.0, which has no sign as text.
+        # Adding 0.0 turns -0.0 into 0.0, which is printed without a sign.
         return f"{round(x, digits) + 0.0:.{max(3, 1 + digits)}g}"
 
     def nearest(self, x: Array) -> NDArray[np.intp]:
@@ -78,7 +78,7 @@ class Curve:
 
     def curvatures(self) -> Floats:
         """Return the second derivative at each minimum, (minima,), as a central difference of slopes."""
-        # Small against the width, large against the rounding of float64.
+        # Small compared with the width, large compared with the rounding of float64.
         step = self.width * 1e-6
         result: Floats = (self.at(self.minima + step).slope - self.at(self.minima - step).slope) / (2 * step)
         return result
@@ -100,7 +100,7 @@ def curve_of(data: CurveData) -> Curve:
 
 def _through(data: CurveData) -> Callable[[Array], Dual]:
     """Return a natural cubic spline through points, which continues straight beyond the first and the last point."""
-    # Imported here because SciPy takes long to import, and few studies have such a curve.
+    # Imported here because SciPy takes long to import, and few studies need such a curve.
     from scipy.interpolate import CubicSpline
 
     x, heights = np.array(data.points or (), np.float64).T

@@ -1,1 +1,1 @@
-"""Maps: every pair of values of two knobs, trained in one run."""
+"""Maps: every pair of values of two settings, trained in one run."""

@@ -1,13 +1,13 @@
-"""The numbers that a map has of each of its points, and the metrics of a whole map.
+"""The numbers that are stored for each point of a map, and the metrics of the whole map.
 
 With l_t the loss before update t over the first loss, a point has *converged* if all its losses are finite and the
-mean of the last `LAST` values of l is below 1. One signed number says both whether and how fast, after Sohl-Dickstein
-2024, "The boundary of neural network trainability is fractal" (arXiv:2402.06184):
+mean of the last `LAST` values of l is below 1. One signed number encodes both whether and how fast it converged, after
+Sohl-Dickstein 2024, "The boundary of neural network trainability is fractal" (arXiv:2402.06184):
 
     measure = + sum over t of l_t      converged: small if the loss fell early
-    measure = - sum over t of 1 / l_t  not converged: small in size if the loss rose early, or became inf or NaN
+    measure = - sum over t of 1 / l_t  not converged: small in magnitude if the loss rose early, or became inf or NaN
 
-Terms that are not finite count as 0. As l_0 is 1, no measure is between -1 and 1.
+Terms that are not finite count as 0. Because l_0 is 1, no measure is between -1 and 1.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ STEP = "diverged_step"
 # - `measure`: the signed number;
 # - `diverged_step`: the number of updates made when the loss first was inf or NaN, -1 if it never was.
 #
-# Points of a map in training that have not been trained yet are NaN, and -1.
+# During training, points that have not been trained yet hold NaN, and a `diverged_step` of -1.
 MapArrays = dict[str, NDArray[Any]]
 
 
@@ -60,7 +60,7 @@ class Tally:
 
     def __init__(self, grid: int, losses: int, module: ModuleType = np) -> None:
         self._grid = grid
-        # A single column would be added in another order by NumPy, and a point's sums would depend on its block.
+        # NumPy would sum a single column in a different order, and a point's sums would depend on its block.
         wide = max(grid, 2)
         self._last_from = max(losses - LAST, 0)
         self._added = 0
@@ -74,14 +74,14 @@ class Tally:
         self._last = module.zeros(wide)
 
     def see(self, losses: Array) -> None:
-        """Take the next loss of each point, (grid,)."""
+        """Add the next loss of each point, (grid,)."""
         self._rows[self._waiting, : self._grid] = losses
         self._waiting += 1
         if self._waiting == TOGETHER:
             self._add_waiting()
 
     def _add_waiting(self) -> None:
-        """Add the losses that wait to the sums."""
+        """Add the waiting losses to the sums."""
         rows = self._rows[: self._waiting]
         if not len(rows):
             return
@@ -140,7 +140,7 @@ def check_map_arrays(arrays: Mapping[str, NDArray[Any]], axes: GridAxes) -> None
 def map_metrics(arrays: Mapping[str, NDArray[Any]]) -> dict[str, float]:
     """Return the metrics of a map: points trained, shares converged and not finite, and the best point.
 
-    The best point has the smallest final loss of those that converged; without any, its metrics are left out.
+    The best point has the smallest final loss of those that converged; if none did, its metrics are omitted.
     """
     trained = ~np.isnan(arrays["measure"])
     count = int(trained.sum())

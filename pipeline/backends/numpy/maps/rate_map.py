@@ -1,8 +1,8 @@
-"""Training of a map: a network for every pair of values of two knobs, in blocks of points.
+"""Training of a map: one network for every pair of values of two settings, in blocks of points.
 
-A block has as many points as fit in the cache, and as many blocks train at once as there are cores. The memory in use
-is that of these blocks, whatever the size of the map. The numbers of a point do not depend on its block. On a GPU one
-block trains at a time, with as many points as keep the GPU busy.
+A block holds as many points as fit in the cache, and one block trains on each core. Only these blocks use memory,
+regardless of the size of the map. The results of a point do not depend on its block. On a GPU one block trains at a
+time, with enough points to keep the GPU busy.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ from pipeline.system.processes import cores
 
 # The approximate size of one block's buffers: small enough for the cache, large enough that calls cost little.
 BLOCK_BYTES = 2**22
-# The same on a GPU, where a call costs as much for any block that does not fill the GPU. Ten thousand networks of four
-# hidden units are one block; larger maps have a checkpoint between their blocks.
+# The same on a GPU, where a call takes the same time for any block that does not fill the GPU. Ten thousand networks of
+# four hidden units are one block; larger maps can have a checkpoint between their blocks.
 GPU_BLOCK_BYTES = 2**24
-# The largest number of times that the state of the map is recorded.
+# The largest number of records of a map's state.
 RECORDS = 200
 Positions = NDArray[np.intp]
 
@@ -46,7 +46,7 @@ def map_axes(config: Config) -> GridAxes:
     """Return the axes of a map's config.
 
     Raises:
-        ValueError: the config is not of a map.
+        ValueError: the config is not a map's.
     """
     if config.grid is None:
         raise ValueError("expected a config with a grid")
@@ -68,14 +68,14 @@ def blocks(config: Config, arrays: Arrays) -> list[Positions]:
         # One point has weights, gradient, change and scratch, and about three buffers for the rows of each layer.
         weights = sum((inputs + 1) * outputs for inputs, outputs in pairwise(widths))
         numbers = 4 * weights + 3 * len(arrays.train_inputs) * (max(widths[1:]) + widths[-1])
-        # At least two points: with one NumPy would add in another order; see `GridLast`.
+        # At least two points: for one NumPy would sum in a different order; see `GridLast`.
         most = max(2, room // (numbers * np.dtype(config.dtype).itemsize))
         found += np.array_split(members, max(1, len(members) // most))
     return found
 
 
 def knob_values(axes: GridAxes, positions: Positions) -> dict[str, NDArray[np.float64]]:
-    """Return the values of the two knobs at positions of a map, (positions,) each."""
+    """Return the values of the map's two settings at some positions, by config key, (positions,) each."""
     rows, columns = np.divmod(positions, axes.x.count)
     return {axes.x.knob: axes.x.values()[columns], axes.y.knob: axes.y.values()[rows]}
 
@@ -85,7 +85,7 @@ def train_map(config: Config, arrays: Arrays, recorder: Recorder) -> None:
     """Train the map of one config. The history receives its arrays, and metrics by the number of completed blocks.
 
     Raises:
-        ValueError: the config is not of a map.
+        ValueError: the config is not a map's.
     """
     (history,) = recorder.histories
     todo = blocks(config, arrays)
@@ -102,7 +102,7 @@ def train_map(config: Config, arrays: Arrays, recorder: Recorder) -> None:
     stop = threading.Event()
     pool = ThreadPoolExecutor(1 if on_gpu(config) else cores(), thread_name_prefix="block")
     try:
-        # Collected in their order, so that the number of completed blocks says which blocks are complete.
+        # Collected in order, so that the number of completed blocks identifies them.
         futures = [pool.submit(train_block, config, arrays, positions, stop) for positions in todo[done:]]
         for number, (positions, future) in enumerate(zip(todo[done:], futures, strict=True), done + 1):
             _fill(history.map_arrays, positions, future)
@@ -130,10 +130,11 @@ def train_block(config: Config, arrays: Arrays, positions: Positions, stop: thre
     """Train the networks of one block from their first to their last update.
 
     Args:
-        config: of the map.
+        config: the map's config.
         arrays: the data.
-        positions: of the block's points in the map, counted row by row; all points have one hidden size.
-        stop: set when the block is no longer needed; the numbers that are returned then have no meaning.
+        positions: the positions of the block's points in the map, counted row by row; all points have the same hidden
+            size.
+        stop: set when the block is no longer needed; the result is then incomplete, and must be discarded.
 
     Returns:
         The numbers of each point, (positions,) each.
@@ -168,9 +169,9 @@ def train_block(config: Config, arrays: Arrays, positions: Positions, stop: thre
 
 
 def _initial(config: Config, arrays: Arrays, seeds: NDArray[np.float64] | None, grid: int) -> Packed:
-    """Return the initial weights of a block, those of each point drawn by its seed."""
+    """Return the initial weights of a block, drawn with each point's seed."""
 
-    # Most maps have few seeds, or one, for many points.
+    # In most maps many points share a seed.
     @cache
     def drawn(seed: int) -> Weights:
         return draw(config.model, arrays.features, arrays.outputs, seed, config.dtype)
@@ -183,7 +184,7 @@ def _initial(config: Config, arrays: Arrays, seeds: NDArray[np.float64] | None, 
 
 
 def _optimizers(config: Config, values: Mapping[str, NDArray[np.float64]], grid: int) -> list[Optimizer]:
-    """Return the optimizer of each point, with its own values of the knobs that are axes."""
+    """Return the optimizer of each point, with its own values of the settings that are axes."""
     own = {knob.removeprefix("optimizer."): at for knob, at in values.items() if knob.startswith("optimizer.")}
     optimizers = []
     for index in range(grid):

@@ -1,1 +1,1 @@
-"""Methods with a training loop of their own."""
+"""Training methods with a loop of their own."""

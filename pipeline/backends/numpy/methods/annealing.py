@@ -1,8 +1,8 @@
 """Simulated annealing of small networks, through SciPy.
 
 `dual_annealing` is the generalized simulated annealing of Tsallis and Stariolo (1996) in the efficient form of Xiang et
-al. (1997). At temperature T all weights, and then each weight alone, are moved by steps from a distribution whose tail
-is as heavy as `visit` says. A step to a loss that is higher by d is accepted with probability
+al. (1997). At temperature T first all weights and then each weight on its own are moved by random steps; `visit` sets
+how heavy the tail of their distribution is. A step to a loss that is higher by d is accepted with probability
 max(0, 1 - (1 - accept) * d / T')^(1 / (1 - accept)), where T' is T over the number of the iteration. The temperature
 falls as T = initial_temp * (2^(visit - 1) - 1) / ((1 + t)^(visit - 1) - 1). When it is below restart_temp_ratio *
 initial_temp, the search starts again at the initial temperature, from a random position in the box.
@@ -28,8 +28,8 @@ def train(config: Config, arrays: Arrays, recorder: Recorder) -> None:
     """Train the network of one point, in the box w = start + learning_rate * z, |z| <= bound.
 
     An epoch is two steps for each weight. That is an iteration of SciPy, which has one more step at each restart. SciPy
-    reports only new minima, so the steps are counted here. A local search belongs to the steps before it. The best
-    network so far is recorded. The seed decides the start and the steps.
+    reports only new minima, so the steps are counted here. A local search counts towards the preceding steps. The best
+    network so far is recorded. The seed determines the start and the steps.
 
     Raises:
         ValueError: the optimizer is not `annealing`.
@@ -79,7 +79,7 @@ def _anneal(search: Search, optimizer: Annealing, epochs: int, seed: int) -> Non
         return loss(z), rate * search.gradient()
 
     def descend(_step: object, z: Vector, **_: object) -> OptimizeResult:
-        """Run SciPy's local search with the gradient, which counts its losses as evaluations, not as steps."""
+        """Run SciPy's local search with the gradient; its losses count as evaluations, not as steps."""
         return minimize(loss_and_gradient, z, jac=True, method="L-BFGS-B", bounds=box)
 
     dual_annealing(

@@ -29,8 +29,8 @@ FEW_ROWS = 1000
 def train(config: Config, arrays: Arrays, recorder: Recorder) -> None:
     """Train the network of one point. An epoch draws as many rows as there are, with replacement.
 
-    The random stream [seed, epoch] gives one number for each draw. The number and the distribution at that time decide
-    the row.
+    The random stream [seed, epoch] gives one number for each draw. The number and the distribution at that time
+    determine the row.
 
     Raises:
         ValueError: the optimizer is not `aw_sgd`.
@@ -39,7 +39,7 @@ def train(config: Config, arrays: Arrays, recorder: Recorder) -> None:
     optimizer = config.optimizer
     if not isinstance(optimizer, AwSgd):
         raise ValueError(f"expected aw_sgd, received {optimizer.name}")
-    # The weighted gradient moves the weights as in plain SGD.
+    # The weighted gradient updates the weights as in plain SGD.
     sgd = Sgd(name="sgd", learning_rate=optimizer.learning_rate, output_learning_rate=None)
     initial = draw(config.model, arrays.features, arrays.outputs, config.seed, config.dtype)
     stack = Stack([config.model_copy(update={"optimizer": sgd})], arrays, [initial])
@@ -108,7 +108,7 @@ def _train_epoch(epoch: int, stack: Stack, sampling: RowSampling, point: Config,
                 total = len(drawn) * total
             mean = total / counts.sum() * (len(drawn) / rows)
             totals[f"train/{name}"] = totals.get(f"train/{name}", np.zeros(1)) + mean
-        # Sums over the draws estimate both moments: c^2 |g|^2 that of c g under q, c |g|^2 that of g under p.
+        # Sums over the draws estimate both moments: of c g under q by c^2 |g|^2, and of g under p by c |g|^2.
         moments[0] += counts * counts @ found.squares
         moments[1] += counts @ found.squares
         stack.move()
@@ -132,7 +132,7 @@ class RowGradients(NamedTuple):
     """Losses and gradients of some rows, for one network.
 
     Attributes:
-        losses: of each row alone, (rows,).
+        losses: the loss of each row, (rows,).
         squares: |g_i|^2, the squared norm of each row's gradient, (rows,) in float64.
         gradients: sum_i share_i g_i, by name.
         sums: the last layer's sums, (rows, outputs).
@@ -160,10 +160,10 @@ def weighted_gradient(
 
     Args:
         loss: its name in the config.
-        model: of the network.
+        model: the network's model.
         parameters: a stack of one network.
         inputs: (rows, features).
-        targets: as `losses.loss_and_slope` takes them.
+        targets: in the form that `losses.loss_and_slope` accepts.
         shares: the weight of each row's gradient, (rows,).
     """
     first, *others = forward(model, parameters, inputs)
@@ -180,7 +180,7 @@ def weighted_gradient(
         gradients[f"layer_{layer}/weights"] = values.T @ scaled
         if model.bias:
             gradients[f"layer_{layer}/bias"] = scaled.sum(axis=0)
-        # `bias` is 1 or 0: without a bias there is no |d_i|^2 of its own.
+        # `bias` is 1 or 0: without a bias the term |d_i|^2 is missing.
         squares += (_squared(values) + model.bias) * _squared(delta)
         if layer:
             delta = delta @ parameters[f"layer_{layer}/weights"][0].T * SLOPES[model.hidden_activation](values)

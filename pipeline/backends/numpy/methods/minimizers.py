@@ -69,7 +69,7 @@ def _minimize(search: Search, optimizer: Bfgs | LBfgs, iterations: int) -> None:
     def reach(intermediate_result: OptimizeResult) -> None:
         search.reach(start + length * intermediate_result.x)
 
-    # The scaled gradient is g / |g(start)|, and so is the tolerance.
+    # The scaled gradient is g / |g(start)|, so the tolerance is divided by |g(start)| too.
     options = {"maxiter": iterations, "gtol": optimizer.gradient_tolerance / norm}
     method = "BFGS"
     if isinstance(optimizer, LBfgs):

@@ -1,10 +1,10 @@
 """The distribution that AW-SGD draws rows from, and how it is learned (Bouchard, Trouillon, Perez and Gaidon 2016).
 
 Row i is drawn with probability q_i, and its gradient g_i is weighted by c_i = p_i / q_i with p_i = 1 / rows. On average
-this is the full gradient, whatever q is: sum_i q_i c_i g_i = sum_i p_i g_i. Its variance depends on q through
-V = sum_i q_i |c_i g_i|^2, which is smallest where q_i is proportional to |g_i|. The derivative of V with respect to
-tau, the parameters of q, is -sum_i q_i |c_i g_i|^2 d log q_i / d tau: a mean over drawn rows, so that the rows that are
-drawn for the training estimate it too.
+this is the full gradient for any q: sum_i q_i c_i g_i = sum_i p_i g_i. Its variance depends on q through
+V = sum_i q_i |c_i g_i|^2, which is smallest when q_i is proportional to |g_i|. The derivative of V with respect to
+tau, the parameters of q, is -sum_i q_i |c_i g_i|^2 d log q_i / d tau: a mean over drawn rows, which can be estimated
+from the rows that training draws anyway.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ class RowSampling:
     and q is uniform.
 
     Args:
-        optimizer: its knobs. `sampled_by` row makes each row a bin, target makes a bin of all rows with one target.
-        targets: of all rows.
+        optimizer: its settings. With `sampled_by` row each row is a bin, with target all rows with the same target are.
+        targets: the targets of all rows.
 
     Attributes:
-        tau: (bins,).
+        tau: the parameters of the softmax, (bins,).
     """
 
     def __init__(self, optimizer: AwSgd, targets: Targets) -> None:
@@ -38,7 +38,7 @@ class RowSampling:
         if optimizer.sampled_by == "row":
             self._bin = np.arange(self._rows)
         else:
-            # NumPy 2.0 returns the inverse of rows with an axis more than other versions.
+            # NumPy 2.0 returns the inverse of rows with one more axis than other versions.
             self._bin = np.unique(targets, axis=0, return_inverse=True)[1].reshape(-1)
         self._sizes = np.bincount(self._bin)
         self.tau: Vector = np.log(self._sizes)
@@ -75,7 +75,7 @@ class RowSampling:
         share = self._optimizer.uniform_share
         learned = self._learned()
         bins = self._bin[drawn]
-        # |c_i g_i|^2 r_i of each drawn row: added to its own bin, and taken from all bins in proportion to their
+        # |c_i g_i|^2 r_i of each drawn row: added to its own bin, and subtracted from all bins in proportion to their
         # softmax, which is `learned * sizes`.
         pulls = squares * (1 - share) * learned[bins] / self.probabilities()[drawn]
         step = np.bincount(bins, pulls, len(self.tau)) - learned * self._sizes * pulls.sum()

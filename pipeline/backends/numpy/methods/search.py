@@ -20,11 +20,11 @@ Vector = NDArray[np.float64]
 class Search:
     """A network in training by SciPy, and its record.
 
-    SciPy's own state cannot be restored. A search that was stopped is repeated from its start, which gives the same
-    numbers, and records continue where the checkpoint ends. A checkpoint therefore contains no state.
+    SciPy's own state cannot be restored. A search that was stopped is rerun from its start, which gives the same
+    numbers, and records continue after the checkpoint. A checkpoint therefore contains no state.
 
     Args:
-        config: of the point.
+        config: the point's config.
         arrays: the data.
         recorder: receives the state at the end of each epoch.
 
@@ -116,7 +116,7 @@ class Search:
     def _put(self, packed: Packed, weights: Vector) -> None:
         """Copy the vector to a stack's weights."""
         if packed.grid_last:
-            # The stack has a copy of its single point beside it; both get the same weights.
+            # The stack contains a copy of its single point; both get the same weights.
             weights = weights[:, None]
         packed.flat[...] = weights
 
