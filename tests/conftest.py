@@ -1,4 +1,4 @@
-"""What the tests share: an environment without windows and remote stores, a tiny data set, a project to run in."""
+"""Shared fixtures: an environment without windows and remote stores, a tiny data set, a project to run in."""
 
 from __future__ import annotations
 

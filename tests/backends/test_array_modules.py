@@ -1,4 +1,4 @@
-"""The NumPy backend with arrays that are not NumPy's: everywhere with a stand-in, and on a GPU where there is one."""
+"""The NumPy backend with arrays that are not NumPy's: always with a stand-in, and on a GPU if there is one."""
 
 from __future__ import annotations
 

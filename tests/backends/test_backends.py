@@ -1,4 +1,4 @@
-"""What both backends promise, tested on each; and that the two compute the same."""
+"""The properties that both backends must have, and that both give the same numbers."""
 
 from __future__ import annotations
 
@@ -127,7 +127,7 @@ def loss_by_hand(
     targets: NDArray[np.generic],
     in_training: bool = False,
 ) -> float:
-    """The loss in the plainest words, for the test alone; nothing is left out of the network by chance."""
+    """The loss in its simplest form, only for the test; dropout and DropConnect are not applied."""
     values = inputs
     added = sum(
         point.training.l1 * np.abs(array).sum() + point.training.l2 * (array**2).sum()

@@ -1,4 +1,4 @@
-"""The map of a curve: each of its balls is what it is alone, in any block."""
+"""The map of a curve: each ball gives the same results in any block as on its own."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Training balls on a curve: what is recorded, how it is stopped and gone on with, what its folder holds."""
+"""Training balls on a curve: its records, stopping and resuming, the content of its folder."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Curves: where their minima, their maxima and their valleys are."""
+"""Curves: the positions of their minima, maxima and valleys."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The record of a run: which epochs, which names, what is best, what is left out."""
+"""The record of a run: epochs, names, best values, and the values that are skipped."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One drawing of weights: the stream of the 13-line network, Glorot's limits, constants."""
+"""Initial weights: the random stream of the 13-line network, Glorot's limits, constants."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The Keras backend against the NumPy one, and what is Keras' own: tracing, compilation, global settings."""
+"""The Keras backend against the NumPy backend, and features of Keras: tracing, compilation, global settings."""
 
 from __future__ import annotations
 

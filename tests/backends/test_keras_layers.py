@@ -1,4 +1,4 @@
-"""What Keras leaves out by chance, and its gradient; its batch normalization and initializers beside our own."""
+"""Keras' dropout and DropConnect with their gradients; its batch normalization and initializers against ours."""
 
 from __future__ import annotations
 

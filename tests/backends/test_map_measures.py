@@ -1,4 +1,4 @@
-"""The signed number of a point, and what a map comes to."""
+"""The signed number of a point, and the metrics of a map."""
 
 from __future__ import annotations
 

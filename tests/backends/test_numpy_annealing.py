@@ -1,4 +1,4 @@
-"""Simulated annealing: it leaves the minimum that descent sticks in, and the seed decides its way."""
+"""Simulated annealing: it leaves a minimum in which descent gets stuck, and the seed determines its steps."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""AW-SGD: its gradient is the full one on average, varies less than uniform draws', and goes on where it stopped."""
+"""AW-SGD: its mean gradient is the full gradient, varies less than with uniform draws, and training resumes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Plain backpropagation against central differences; forward differences against the numbers of the text."""
+"""Plain backpropagation against central differences; forward differences against the source text's numbers."""
 
 from __future__ import annotations
 

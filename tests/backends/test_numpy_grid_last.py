@@ -1,4 +1,4 @@
-"""Many small networks at once, against the plain twin."""
+"""Many small networks at once, against the plain reference."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Losses, their slopes and what is measured beside them, against the formulas written out."""
+"""Losses, their slopes and the other metrics, against formulas written out."""
 
 from __future__ import annotations
 

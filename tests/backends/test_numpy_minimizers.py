@@ -1,4 +1,4 @@
-"""BFGS and L-BFGS: they reach what can be computed otherwise, end where SciPy ends, and say why."""
+"""BFGS and L-BFGS: they reach minima known from elsewhere, end when SciPy ends, and give the reason."""
 
 from __future__ import annotations
 

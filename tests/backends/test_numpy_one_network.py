@@ -1,6 +1,6 @@
-"""One network at a time: against the plain twin, against differences, alone and in a stack.
+"""One network at a time: against the plain reference, against differences, on its own and in a stack.
 
-Short cuts for pixels and biases change nothing.
+Shortcuts for pixels and biases change no result.
 """
 
 from __future__ import annotations

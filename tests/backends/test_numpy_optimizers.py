@@ -1,4 +1,4 @@
-"""Optimizers against scalar loops of the published formulas, and properties that hold for any of them."""
+"""Optimizers against scalar loops of the published formulas, and properties that all of them have."""
 
 from __future__ import annotations
 

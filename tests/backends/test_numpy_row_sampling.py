@@ -1,4 +1,4 @@
-"""The distribution that AW-SGD draws rows from: unbiased whatever it is, and it learns to vary less."""
+"""The distribution that AW-SGD draws rows from: any distribution is unbiased, and learning reduces the variance."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What SciPy is given of a network, and the record of where it goes."""
+"""The loss and gradient that SciPy gets for a network, and the record of its search."""
 
 from __future__ import annotations
 

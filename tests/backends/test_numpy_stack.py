@@ -1,4 +1,4 @@
-"""A stack of points: many updates in one call are the same updates one by one."""
+"""A stack of points: many updates in one call equal the same updates one by one."""
 
 from __future__ import annotations
 

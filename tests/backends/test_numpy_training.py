@@ -1,4 +1,4 @@
-"""Training on the NumPy backend: the numbers that the texts print, stacks that equal single runs, divergence."""
+"""Training on the NumPy backend: numbers from the source texts, stacks that equal single runs, divergence."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The engine of a map: against a plain loop, against itself in other blocks, stopped and gone on with."""
+"""Training a map: against a plain loop, with other blocks, stopped and resumed."""
 
 from __future__ import annotations
 

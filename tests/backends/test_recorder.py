@@ -1,4 +1,4 @@
-"""What becomes of points in training: when they are looked at, what is recorded, when they end, what is kept."""
+"""The recorder of points in training: stops, records, ends, checkpoints."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Balls on their way: against the formula of the bowl, and how they end."""
+"""Rolling balls: against the formula of the bowl, and their outcomes."""
 
 from __future__ import annotations
 

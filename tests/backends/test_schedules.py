@@ -1,4 +1,4 @@
-"""Tables of factors against formulas written down by hand, and properties that hold for any of them."""
+"""Tables of factors against formulas written by hand, and properties that all schedules have."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What DVC's metrics and plots read."""
+"""The files that DVC's metrics and plots read."""
 
 from __future__ import annotations
 

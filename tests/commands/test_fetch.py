@@ -1,4 +1,4 @@
-"""Raw files arrive verified, from whichever source has them, or not at all. No test uses the network."""
+"""Raw files arrive verified, from any source that has them, or not at all. No test uses the network."""
 
 from __future__ import annotations
 

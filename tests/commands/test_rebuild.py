@@ -1,4 +1,4 @@
-"""Rebuilding MLflow from disk: everything once, with its original times, and nothing that was tampered with."""
+"""Rebuilding MLflow from disk: everything once, with its original times, but no point that was tampered with."""
 
 from __future__ import annotations
 

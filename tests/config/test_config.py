@@ -1,4 +1,4 @@
-"""The typed config: every experiment composes; what cannot be trained is refused with its key and value."""
+"""The typed config: every experiment composes; a config that cannot be trained is refused with its key and value."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the config says of curves and balls, and what it refuses."""
+"""The config of curves and balls, and the values that it refuses."""
 
 from __future__ import annotations
 

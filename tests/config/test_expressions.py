@@ -1,4 +1,4 @@
-"""Expressions: what they compute, against sympy, and what is refused."""
+"""Expressions: their values against sympy, and the expressions that are refused."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The axes of a map, and what is refused."""
+"""The axes of a map, and the axes that are refused."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What BFGS, L-BFGS, annealing and AW-SGD cannot be combined with is refused in one message."""
+"""Settings that BFGS, L-BFGS, annealing or AW-SGD do not support are refused in one message."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Data in memory: tables, prepared arrays that must be the ones that were prepared, the order of minibatches."""
+"""Data in memory: tables, the check that prepared arrays are unchanged, the order of minibatches."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The IDX format: what it encodes it decodes, and nothing else."""
+"""The IDX format: encoded arrays are decoded, and other content is refused."""
 
 from __future__ import annotations
 

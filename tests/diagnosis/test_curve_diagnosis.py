@@ -1,4 +1,4 @@
-"""What balls on a curve are called, and what is said of them."""
+"""Verdicts on balls on a curve, and their evidence."""
 
 from __future__ import annotations
 

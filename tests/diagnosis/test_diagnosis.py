@@ -1,4 +1,4 @@
-"""Why a run ended where it did: seen on runs that are known to end so, and on histories written by hand."""
+"""The diagnosis of runs: on runs with a known outcome, and on histories written by hand."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Checkpoints are kept bit for bit, and are refused when they are damaged."""
+"""Checkpoints are kept bit for bit, and damaged ones are refused."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What makes two points the same. One of the tests finds knobs that change nothing."""
+"""The identity of points. One of the tests finds settings that change nothing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an earlier command left of a point decides what becomes of it now."""
+"""The state that an earlier command left of a point determines its job in this one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a trained point is called."""
+"""The names of trained points."""
 
 from __future__ import annotations
 

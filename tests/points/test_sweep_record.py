@@ -1,4 +1,4 @@
-"""What a command leaves behind: found again by the same points, and believed only when it leads nowhere else."""
+"""The record of a command: found again for the same points, and trusted only if its paths stay in its folder."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The sentences of a sweep say what its numbers say."""
+"""The sentences about a sweep agree with its numbers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What pages say about methods, features, range tests and parametrizations agrees with the code."""
+"""The explanations of methods, features, range tests and parametrizations agree with the code."""
 
 from __future__ import annotations
 

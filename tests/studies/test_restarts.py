@@ -1,4 +1,4 @@
-"""How many random starts find all minima, compared with drawing starts."""
+"""The number of random starts that find all minima, checked by drawing starts."""
 
 from __future__ import annotations
 

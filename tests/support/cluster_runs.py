@@ -1,4 +1,4 @@
-"""Commands whose points are trained by workers: started, disturbed, and compared with a command that was left alone."""
+"""Commands whose points are trained by workers: started, disturbed, and compared with an undisturbed command."""
 
 from __future__ import annotations
 
@@ -41,17 +41,17 @@ def _keep_and_wait(self, epoch, states):
 
 StackCheckpoints.keep = _keep_and_wait
 """
-"""What a lab has at the end of pacing.py: who trains keeps a checkpoint and trains no further while there is a
-file called hold. So workers are met while they train, however fast or slow this machine is."""
+"""Code appended to a lab's pacing.py: after each checkpoint, training pauses while a file called hold exists. Tests can
+then meet workers in training, regardless of the speed of this machine."""
 
 
 def make_lab(folder: Path, store: Path, held: bool = False) -> Path:
-    """A project, without points.
+    """Make a project without points.
 
     Args:
-        folder: for it.
-        store: an MLflow store without runs, which no command has to make then.
-        held: whether who trains waits at a checkpoint until the file `hold` is gone.
+        folder: the project's folder.
+        store: an MLflow store without runs, which saves each command from creating one.
+        held: whether training waits at each checkpoint until the file `hold` is gone.
     """
     copy_of_the_project(folder)
     (folder / "mlruns").mkdir()
@@ -64,27 +64,27 @@ def make_lab(folder: Path, store: Path, held: bool = False) -> Path:
 
 
 def left_alone(factory: pytest.TempPathFactory, store: Path) -> Path:
-    """The lab that all others must come to: the study as Hydra's basic launcher trains it, point by point."""
+    """Return the lab that all others must match: the study as Hydra's basic launcher trains it, point by point."""
     return made_once(factory, "left_alone", lambda lab: run(make_lab(lab, store), "hydra/launcher=basic"))
 
 
 def go_on(lab: Path) -> None:
-    """Let who trains go on."""
+    """Let training continue."""
     (lab / "hold").unlink()
 
 
 def start(lab: Path, *overrides: str, study: tuple[str, ...] = STUDY) -> subprocess.Popen[bytes]:
-    """The command, in a process group of its own; what it says goes to command.log."""
+    """Start the command in a process group of its own; its output goes to command.log."""
     with (lab / "command.log").open("ab") as log:
         typed = [sys.executable, "-m", "pipeline.train", *study, *overrides]
         return subprocess.Popen(typed, cwd=lab, stdout=log, stderr=log, start_new_session=True)
 
 
 def finish(lab: Path, process: subprocess.Popen[bytes]) -> str:
-    """Wait for a command that must end well; returns all that commands of the lab have said.
+    """Wait for a command, which must succeed, and return the output of all commands of the lab.
 
     Raises:
-        RuntimeError: it did not; with what was said.
+        RuntimeError: the command failed; the message has the end of the output.
     """
     code = process.wait(SECONDS)
     told = (lab / "command.log").read_text()
@@ -94,7 +94,7 @@ def finish(lab: Path, process: subprocess.Popen[bytes]) -> str:
 
 
 def run(lab: Path, *overrides: str, study: tuple[str, ...] = STUDY) -> str:
-    """A whole command."""
+    """Run a command to its end."""
     return finish(lab, start(lab, *overrides, study=study))
 
 
@@ -102,7 +102,7 @@ def until(condition: Callable[[], object]) -> None:
     """Wait for a condition.
 
     Raises:
-        TimeoutError: it does not come.
+        TimeoutError: it does not become true.
     """
     give_up = time.monotonic() + SECONDS
     while not condition():
@@ -112,12 +112,12 @@ def until(condition: Callable[[], object]) -> None:
 
 
 def checkpoints(lab: Path) -> list[Path]:
-    """Those of points in training."""
+    """Return the checkpoints of points in training."""
     return list((lab / ".points").glob("*.training/checkpoint.npz"))
 
 
 def processes_in(lab: Path) -> list[psutil.Process]:
-    """What runs in a lab's folder."""
+    """Return the processes that run in a lab's folder."""
     found = []
     for process in psutil.process_iter():
         with suppress(psutil.Error):
@@ -127,7 +127,7 @@ def processes_in(lab: Path) -> list[psutil.Process]:
 
 
 def training_processes(lab: Path) -> list[psutil.Process]:
-    """The processes that hold the locks of points in training."""
+    """Return the processes that hold the locks of points in training."""
     locks = {str(lab / ".points" / ".locks" / path.stem) for path in (lab / ".points").glob("*.training")}
     found = []
     for process in psutil.process_iter():
@@ -138,14 +138,14 @@ def training_processes(lab: Path) -> list[psutil.Process]:
 
 
 def _target(link: Path) -> str:
-    """What a process has open, or nothing where it has closed it in the meantime."""
+    """Return the path of an open file, or an empty string if the process has closed it in the meantime."""
     with suppress(OSError):
         return str(link.readlink())
     return ""
 
 
 def the_same(lab: Path, other: Path, uri: str | None = None) -> None:
-    """Two labs have the same numbers, on disk and in MLflow: one finished run for each point, and one for the sweep."""
+    """Check that two labs have the same numbers on disk and in MLflow: a finished run for each point and the sweep."""
     assert on_disk(lab) == on_disk(other)
     assert in_mlflow(lab, "three_bits", uri) == in_mlflow(other, "three_bits")
     runs = by_name(lab, "three_bits", uri)
@@ -157,7 +157,7 @@ def the_same(lab: Path, other: Path, uri: str | None = None) -> None:
 
 @contextmanager
 def ended_with(process: subprocess.Popen[bytes]) -> Iterator[None]:
-    """Whatever happens in the block, the process is gone after it."""
+    """Kill the process at the end of the block, however the block ends."""
     try:
         yield
     finally:

@@ -20,7 +20,7 @@ from tests.support.trained import config
 
 
 def curve(expression: str, lowest: float = -5, highest: float = 5) -> Curve:
-    """A curve by its expression."""
+    """Return a curve by its expression."""
     data = CurveData(
         kind="curve", name="c", expression=expression, points=None, lowest=lowest, highest=highest
     )  # fmt: skip
@@ -28,7 +28,7 @@ def curve(expression: str, lowest: float = -5, highest: float = 5) -> Curve:
 
 
 def changed(experiment: str, changes: dict[str, Any]) -> Config:
-    """The config of an experiment with some keys replaced; the conf folder is read once."""
+    """Return the config of an experiment with some keys replaced; the conf folder is read only once."""
     plain: dict[str, Any] = config(f"experiment={experiment}").model_dump(mode="json")
     for key, value in changes.items():
         *sections, last = key.split(".")
@@ -40,14 +40,14 @@ def changed(experiment: str, changes: dict[str, Any]) -> Config:
 
 
 def rolled(one: Config, checkpoints: Checkpoints | None = None, history: History | None = None) -> History:
-    """Let the balls of a config roll; of a map, all of its."""
+    """Let the balls of a config roll; for a map, all of its balls."""
     filled = history or History()
     trainer(one)([one], load(one.data, one.dtype, Path()), [filled], lambda step, loss: None, checkpoints)
     return filled
 
 
 def ball_point(experiment: str, *overrides: str) -> Point:
-    """A point whose balls have rolled; overrides of an experiment are plain `key=value`."""
+    """Return a point whose balls have rolled; overrides of an experiment are plain `key=value`."""
     pairs = [override.split("=", 1) for override in overrides]
     one = changed(experiment.removeprefix("experiment="), {key: yaml.safe_load(value) for key, value in pairs})
     history = rolled(one)
@@ -55,7 +55,7 @@ def ball_point(experiment: str, *overrides: str) -> Point:
 
 
 def study(name: str, *grid: str) -> list[Point]:
-    """The points of a study, one for each override."""
+    """Return the points of a study, one for each override."""
     return [ball_point(name, *own.split()) for own in grid]
 
 

@@ -1,4 +1,4 @@
-"""Files damaged in every way, and what must come of reading them."""
+"""Ways to damage files, and the errors that reading them must raise."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from pipeline.system.files import readable
 
 @contextmanager
 def refused() -> Iterator[None]:
-    """The block must fail as a reader does at damaged content."""
+    """Check that the block fails as a reader does for damaged content."""
     with pytest.raises(DamagedError, match="It cannot be read"), readable("It", expected="", fix=""):
         yield
 
@@ -55,13 +55,13 @@ MACHINE: list[OSError | MemoryError] = [
     *(OSError(number, os.strerror(number)) for number in (errno.EACCES, errno.EIO, errno.ENOSPC, errno.EMFILE)),
     MemoryError("Unable to allocate 7 GiB"),
 ]
-"""What a machine raises that does not let a whole file be read."""
+"""Errors that a machine raises when it cannot read an undamaged file."""
 
 
 def fail_at(
     monkeypatch: pytest.MonkeyPatch, file: Path, error: OSError | MemoryError, opening: int | None = None
 ) -> None:
-    """Let `file` fail to open: the first time (0), the second, ...; None: always."""
+    """Make opening `file` fail: the first time (0), the second (1), ...; None: always."""
     opened, count = Path.open, itertools.count()
 
     def open_(self: Path, *arguments: Any, **more: Any) -> Any:
@@ -73,7 +73,7 @@ def fail_at(
 
 
 def check_machine_error(told: LabError, error: OSError | MemoryError, path: Path) -> None:
-    """The message must name the path and the cause, and must not take the file for damaged."""
+    """Check that the message names the path and the cause, and does not treat the file as damaged."""
     assert not isinstance(told, DamagedError)
     assert str(path) in str(told)
     assert str(error.args[-1]) in str(told)

@@ -1,8 +1,8 @@
-"""A stand-in for CuPy: arrays that keep apart from NumPy's as CuPy's do, computed by NumPy.
+"""A stand-in for CuPy: arrays that do not mix with NumPy's, just like CuPy's, but are computed by NumPy.
 
-It has what the NumPy backend uses, and no more; `tests/backends/test_array_modules.py` compares it with CuPy where
-that is installed. Like CuPy's arrays these are not turned into NumPy's unless `get` is called, take no NumPy array as
-an operand, and dispatch calls of ufuncs, but of their other methods `numpy.add.reduce` alone.
+It has only what the NumPy backend uses; `tests/backends/test_array_modules.py` compares it with CuPy if that is
+installed. Like CuPy's arrays, these are not converted to NumPy's unless `get` is called, do not accept a NumPy array as
+an operand, and dispatch calls of ufuncs, but of the other methods of ufuncs only `numpy.add.reduce`.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ FUNCTIONS = {
     "broadcast_to", "clip", "concatenate", "copyto", "count_nonzero", "dot", "empty_like", "moveaxis",
     "put_along_axis", "repeat", "take_along_axis", "where", "zeros_like", "atleast_2d", "min",
 }  # fmt: skip
-"""Functions that NumPy hands on to arrays of another kind."""
+"""Functions that NumPy dispatches to arrays of another type."""
 UFUNCS = {
     "absolute", "add", "divide", "equal", "exp", "erf", "expm1", "greater", "greater_equal", "invert", "isfinite",
     "bitwise_and", "bitwise_or", "less", "log", "logaddexp", "matmul", "maximum", "minimum", "multiply", "negative",
@@ -32,13 +32,13 @@ METHODS = ("all", "any", "argmax", "argmin", "astype", "copy", "max", "mean", "r
 
 
 class DeviceArray(NDArrayOperatorsMixin):
-    """An array that only meets arrays of its kind, and numbers."""
+    """An array that can be combined only with arrays of its own type, and with numbers."""
 
     def __init__(self, values: np.ndarray[Any, Any]) -> None:
         self._values = values
 
     def get(self) -> np.ndarray[Any, Any]:
-        """A copy in memory."""
+        """Return a copy in memory."""
         return self._values.copy()
 
     def __array__(self, *arguments: object, **keywords: object) -> np.ndarray[Any, Any]:
@@ -90,7 +90,7 @@ class DeviceArray(NDArrayOperatorsMixin):
 
 
 def _bare(given: Any) -> Any:
-    """Arguments for NumPy; an array in memory among them is an error, as CuPy has it."""
+    """Return arguments for NumPy; an array in memory among them is an error, as in CuPy."""
     if isinstance(given, DeviceArray):
         return given._values  # noqa: SLF001 - of this module
     if isinstance(given, np.ndarray):
@@ -103,19 +103,19 @@ def _bare(given: Any) -> Any:
 
 
 def _wrapped(found: Any) -> Any:
-    """Arrays and the numbers that NumPy makes of arrays without axes, as arrays of the device."""
+    """Return arrays, and the numbers that NumPy returns for arrays without axes, as arrays of the device."""
     return DeviceArray(np.asarray(found)) if isinstance(found, np.ndarray | np.generic) else found
 
 
 def _upload(given: Any, *arguments: Any, **keywords: Any) -> Any:
-    """`asarray`: another array's numbers, copied where it is one in memory."""
+    """Implement `asarray`: an array in memory is copied."""
     if isinstance(given, DeviceArray):
         return _wrapped(np.asarray(_bare(given), *arguments, **keywords))
     return DeviceArray(np.array(given, *arguments, **keywords))
 
 
 def install(patch: pytest.MonkeyPatch) -> None:
-    """Let `import cupy` find the stand-in."""
+    """Make `import cupy` find the stand-in."""
     cupy = ModuleType("cupy")
 
     def own(name: str) -> Callable[..., Any]:

@@ -1,4 +1,4 @@
-"""An engine without workers: it calls the task in this process, and loses what it is told to lose."""
+"""An engine without workers: it calls the task in this process, and loses units on request."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from pipeline.system.errors import EngineError
 
 
 class HereEngine:
-    """See the module.
+    """An engine that runs all units in this process.
 
     Args:
-        shared_disk: as a launcher says it.
-        lose: gets the number of the call and of the unit; whether that unit is lost before it is begun.
+        shared_disk: the launcher's setting of this name.
+        lose: receives the number of the call and of the unit; returns whether that unit is lost before it starts.
     """
 
     name = "here"

@@ -1,4 +1,4 @@
-"""A real MLflow server in a thread of the tests, and a proxy before it that fails as it is told."""
+"""A real MLflow server in a thread of the tests, and a proxy in front of it that fails on request."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from typing import Any, Literal
 import pytest
 
 Fault = Literal["none", "error", "drop", "lose", "delay"]
-"""Answer 500; hang up at once; hang up after the server has done what was asked; answer late."""
+"""Faults: none; answer 500; hang up at once; hang up after the server has handled the request; answer late."""
 DELAY_SECONDS = 0.04
 
 
@@ -28,10 +28,10 @@ def free_port() -> int:
 
 @contextmanager
 def server_thread(folder: Path, empty_store: Path) -> Iterator[int]:
-    """What `mlflow server` serves, on a copy of `empty_store` in a folder, by a thread of this process; gives its port.
+    """Run the app of `mlflow server` on a copy of `empty_store`, in a thread of this process, and yield its port.
 
-    A process of its own imports MLflow twice and makes its database anew, which takes ten seconds. MLflow holds its
-    stores in variables of a module: there is one such server in a process at a time.
+    A separate process imports MLflow twice and creates its database from scratch, which takes ten seconds. MLflow keeps
+    its stores in variables of a module, so a process can have only one such server at a time.
     """
     shutil.copy(empty_store, folder / "server.db")
     place = {
@@ -63,8 +63,8 @@ def server_thread(folder: Path, empty_store: Path) -> Iterator[int]:
         finally:
             server.should_exit = server.force_exit = True
             thread.join(60)
-            # The server has made its store that of this process, and of all that it starts.
-            mlflow.set_tracking_uri(None)  # type: ignore[arg-type]  # what MLFLOW_TRACKING_URI says counts again
+            # The server has set its store for this process and its child processes.
+            mlflow.set_tracking_uri(None)  # type: ignore[arg-type]  # so MLFLOW_TRACKING_URI is read again
             mlflow.set_registry_uri(None)  # type: ignore[arg-type]
 
 
@@ -72,12 +72,12 @@ class FlakyProxy:
     """A proxy on 127.0.0.1.
 
     Args:
-        port: of the server behind it.
+        port: port of the server behind it.
 
     Attributes:
-        faults: gets the number of a request, from 1, and says how it fails.
-        asked, done: how many requests came, and how many were answered as the server did.
-        logged: how often metrics got through.
+        faults: receives the number of a request, counted from 1, and returns its fault.
+        asked, done: number of requests received, and of those answered with the server's answer.
+        logged: number of those that logged metrics.
     """
 
     def __init__(self, port: int) -> None:

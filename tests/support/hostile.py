@@ -1,4 +1,4 @@
-"""Commands typed in the tests' own process, and what each of them may write."""
+"""Run commands in the tests' own process, and check the paths that each of them writes."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from pipeline.train import TrainCommand
 
 
 class NoSync:
-    """In the place of MLflow's."""
+    """Replaces the sync to MLflow, and does nothing."""
 
     def __init__(self, sync: Any) -> None: ...
 
@@ -40,7 +40,7 @@ class NoSync:
 
 
 class Watch:
-    """Notes, while it is open, every path that this process writes, makes, renames or removes."""
+    """Records, while it is open, every path that this process writes, creates, renames or removes."""
 
     def __init__(self) -> None:
         self.open, self.paths = False, set[str]()
@@ -64,7 +64,7 @@ class Watch:
             self.paths.add(os.path.realpath(path))
 
     def outside(self, *folders: Path) -> list[str]:
-        """What was written neither in one of these folders nor in the caches of Python and Matplotlib."""
+        """Return the paths written outside these folders and outside the caches of Python and Matplotlib."""
         return [
             path
             for path in sorted(self.paths)
@@ -76,13 +76,13 @@ class Watch:
 
 @functools.cache
 def watch() -> Watch:
-    """One for the process: such a hook cannot be taken away again."""
+    """Return the only watch of this process: an audit hook cannot be removed."""
     return Watch()
 
 
 @dataclass
 class Ended:
-    """What came of a command."""
+    """The exit code and the output of a command."""
 
     code: object
     out: str
@@ -94,11 +94,11 @@ class Ended:
 
 
 class Terminal:
-    """Types commands in a project, in this process: MLflow and figures left out, all that is global put back.
+    """Runs commands in a project, in this process, without MLflow and figures; global state is restored.
 
     Args:
-        project: where they are typed.
-        monkeypatch, capsys: pytest's.
+        project: the folder that commands run in.
+        monkeypatch, capsys: pytest's fixtures.
     """
 
     def __init__(self, project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
@@ -110,17 +110,17 @@ class Terminal:
         monkeypatch.setattr(sweep_module, "code_state", lambda project: {})
         for module, figures in ((training_module, "point_figures"), (sweep_module, "sweep_figures")):
             monkeypatch.setattr(module, figures, lambda *arguments: [])
-        monkeypatch.setenv("HYDRA_FULL_ERROR", "1")  # so that it is taken away again
+        monkeypatch.setenv("HYDRA_FULL_ERROR", "1")  # so that it is removed afterwards
 
     def train(self, *arguments: str) -> Ended:
-        """`python -m pipeline.train ARGUMENTS`."""
+        """Run `python -m pipeline.train ARGUMENTS`."""
         command = TrainCommand()
         return self.type(command.train_point, "config", command.finish, *arguments)
 
     def type(
         self, task: Callable[[DictConfig], object], name: str, finish: Callable[[], None], *arguments: str
     ) -> Ended:
-        """Run an entry point; what holds for every command is checked here."""
+        """Run an entry point, and check the properties that every command must have."""
         self.monkeypatch.chdir(self.project)
         self.monkeypatch.setattr(sys, "argv", [f"{name}.py", *arguments])
         GlobalHydra.instance().clear()
@@ -146,7 +146,7 @@ class Terminal:
 
 
 def refuses_without_results(stage: str, empty: Path) -> None:
-    """A stage that reads results says in one message that there are none, and has loaded nothing heavy by then."""
+    """Check that a stage that reads results reports in one message that there are none, before any slow import."""
     program = (
         f"import sys; from pipeline import {stage}; from pipeline.system import cli; "
         f"code = cli.run({stage}.{stage}, '{stage}'); "

@@ -1,11 +1,11 @@
-"""A real pipeline, killed again and again, must end as one that was left alone.
+"""A real pipeline that is killed repeatedly must give the same results as an undisturbed one.
 
     python -m tests.support.kills [--kills 25] [--seed 1]
 
 In a project of its own (a small image data set behind a slow web server, one study on both backends, `dvc repro`) the
 whole process group is killed with SIGKILL at random moments of a chosen phase: while data is fetched or prepared, while
-NumPy or Keras trains, while plots are drawn, while MLflow is written. The same command follows each time. What is there
-in the end is compared with a project that was never disturbed: weights, histories, tables, outcomes, MLflow's runs.
+NumPy or Keras trains, while plots are drawn, while MLflow is written. The same command is run again each time. The
+final results are compared with an undisturbed project's: weights, histories, tables, outcomes, MLflow's runs.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ Content = dict[str, bytes]
 
 
 def image_files(rows: int = 5000) -> Content:
-    """Four IDX files of images that can be told apart, but for a fifth of them, so that training has work to do."""
+    """Return four IDX files of images that are easy to classify; a fifth of the labels are random, to keep errors."""
     generator = np.random.default_rng(0)
     centres = generator.integers(0, 200, (10, 12, 12))
     files = {}
@@ -98,7 +98,7 @@ def image_files(rows: int = 5000) -> Content:
 
 @contextmanager
 def slow_server(files: Content) -> Iterator[str]:
-    """The files on 127.0.0.1, each gzipped, each taking a quarter of a second; gives the address."""
+    """Serve the files on 127.0.0.1, gzipped, each in a quarter of a second, and yield the address."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -126,7 +126,7 @@ def slow_server(files: Content) -> Iterator[str]:
 
 
 def make_lab(folder: Path, files: Content, address: str) -> Path:
-    """A project with the study, DVC, and checkpoints every tenth of a second, so that there are some to go on from."""
+    """Make a project with the study, DVC, and a checkpoint every tenth of a second, so that training can resume."""
     copy_of_the_project(folder)
     module = folder / "pipeline" / "sweep" / "pacing.py"
     patched = module.read_text().replace("FIRST_SECONDS = 2.0", "FIRST_SECONDS = 0.1").replace("= 60\n", "= 3\n")
@@ -150,7 +150,7 @@ def make_lab(folder: Path, files: Content, address: str) -> Path:
 
 
 def repro(lab: Path) -> subprocess.Popen[bytes]:
-    """`dvc repro` in a process group of its own; what it says goes to repro.log."""
+    """Start `dvc repro` in a process group of its own; its output goes to repro.log."""
     with (lab / "repro.log").open("ab") as log:
         return subprocess.Popen(
             [sys.executable, "-m", "dvc", "repro"], cwd=lab, stdout=log, stderr=log, start_new_session=True
@@ -158,7 +158,7 @@ def repro(lab: Path) -> subprocess.Popen[bytes]:
 
 
 def _training(lab: Path, backend: str, file: str) -> bool:
-    """Whether some point of a backend is in training and has come to a file."""
+    """Return whether some point of a backend is in training and has already written a file."""
     for config in (lab / ".points").glob("*.training/config.json"):
         try:
             if json.loads(config.read_text())["backend"]["name"] == backend and (config.parent / file).exists():
@@ -170,7 +170,7 @@ def _training(lab: Path, backend: str, file: str) -> bool:
 
 @dataclass(frozen=True)
 class Phase:
-    """A part of the pipeline: how to tell that it has begun, and for how long it is worth to wait then, in seconds."""
+    """A part of the pipeline: a check that it has begun, and the longest useful wait before a kill, in seconds."""
 
     name: str
     begun: Callable[[Path], bool]
@@ -190,10 +190,10 @@ PHASES = (
 
 
 def disturb(lab: Path, kills: int, chance: random.Random) -> Counter[str]:
-    """Run `dvc repro` so often, killing it each time, in one phase after the other, unless it gets to its end.
+    """Run `dvc repro` this many times, and kill it each time, in one phase after the other, unless it ends before.
 
     Returns:
-        How often it was killed in which phase.
+        The number of kills by phase.
     """
     done: Counter[str] = Counter()
     for place in sorted(number * len(PHASES) // kills for number in range(kills)):
@@ -212,14 +212,14 @@ def finish(lab: Path) -> None:
     """Let `dvc repro` run to its end.
 
     Raises:
-        RuntimeError: it failed; with what it said.
+        RuntimeError: it failed; the message has the end of its output.
     """
     if repro(lab).wait() != 0:
         raise RuntimeError((lab / "repro.log").read_text()[-3000:])
 
 
 def differences(lab: Path, other: Path) -> list[str]:
-    """What two projects do not have in common, in words; times do not count."""
+    """Describe all differences between two projects, except times."""
     found = []
     for backend in ("numpy", "keras"):
         here, there = (_points(folder / "results" / "small_images" / backend) for folder in (lab, other))
@@ -235,11 +235,11 @@ def differences(lab: Path, other: Path) -> list[str]:
 
 
 def _points(results: Path) -> dict[str, dict[str, Any]]:
-    """The points of a results folder as what can be compared."""
+    """Return the comparable content of the points of a results folder."""
     points = {}
     for row in json.loads((results / "sweep.json").read_text())["points"]:
         point = read_point(results / row["folder"], row["name"])
-        # Seconds differ, and so may the stack: members of a stack that was killed while it was kept go on one by one.
+        # Seconds differ, and so may the stack: if it was killed while it kept a checkpoint, its points resume singly.
         outcome = {key: value for key, value in vars(point.outcome).items() if key not in HOW_IT_WENT}
         points[row["name"]] = {
             "signature": row["signature"],
@@ -252,7 +252,7 @@ def _points(results: Path) -> dict[str, dict[str, Any]]:
 
 
 def _mlflow(lab: Path) -> dict[str, dict[str, Any]]:
-    """All runs of the study as what can be compared; a name that comes twice is told apart."""
+    """Return the comparable content of all runs of the study; a repeated name gets a suffix."""
     client = MlflowClient(store_uri(lab))
     experiment = client.get_experiment_by_name("small_images")
     if experiment is None:
@@ -280,10 +280,10 @@ def _mlflow(lab: Path) -> dict[str, dict[str, Any]]:
 
 
 def trial(folder: Path, kills: int, seed: int) -> tuple[Counter[str], int, list[str]]:
-    """Compare projects that are killed, so often altogether, with one that is not.
+    """Compare projects that are killed, with this many kills in total, with an undisturbed one.
 
     Returns:
-        Kills by phase, how often something went on from where it was, and all differences.
+        The number of kills by phase, the number of times that training resumed, and all differences.
     """
     files, chance = image_files(), random.Random(seed)
     done: Counter[str] = Counter()
@@ -301,7 +301,7 @@ def trial(folder: Path, kills: int, seed: int) -> tuple[Counter[str], int, list[
 
 
 def main() -> int:
-    """Print how often what was killed, and what differs."""
+    """Print the number of kills by phase, and all differences."""
     parser = argparse.ArgumentParser(description="Kill the pipeline again and again; it must end as if nothing was.")
     parser.add_argument("--kills", type=int, default=25)
     parser.add_argument("--seed", type=int, default=1)

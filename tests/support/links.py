@@ -7,13 +7,13 @@ from pathlib import Path
 
 
 def links(file: Path) -> list[str]:
-    """The relative links and pictures of a Markdown file."""
+    """Return the relative links and pictures of a Markdown file."""
     text = re.sub(r"```.*?```|`[^`\n]*`", "", file.read_text(encoding="utf-8"), flags=re.DOTALL)
     return [link for link in re.findall(r"\]\(([^)\s]+)\)", text) if "://" not in link]
 
 
 def broken_links(file: Path) -> list[str]:
-    """Those of them that lead nowhere: to no file, or to no heading of one."""
+    """Return the links of a Markdown file to a file or a heading that does not exist."""
     broken = []
     for link in links(file):
         path, _, anchor = link.partition("#")
@@ -24,6 +24,6 @@ def broken_links(file: Path) -> list[str]:
 
 
 def _anchors(file: Path) -> set[str]:
-    """Of the headings: in lower case, without punctuation, with hyphens for spaces."""
+    """Return the anchors of the headings: in lower case, without punctuation, with hyphens for spaces."""
     headings = re.findall(r"^#+ (.*)$", file.read_text(encoding="utf-8"), re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}

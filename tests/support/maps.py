@@ -1,4 +1,4 @@
-"""Small maps for the tests: of the three-bit network over the rates of its two layers."""
+"""Small maps for the tests: the three-bit network over the learning rates of its two layers."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ SMALL = ("experiment=trainability_map", "training.epochs=60", "grid.x.logspace.c
 
 
 def map_config(*overrides: str) -> Config:
-    """9 x 7 points, 60 updates, unless the overrides say otherwise."""
+    """Return the config of a map: 9 x 7 points and 60 updates, unless overridden."""
     return config(*SMALL, *overrides)
 
 
 def listed(axis: str, knob: str, values: str) -> tuple[str, ...]:
-    """Overrides that give an axis a list of values."""
+    """Return the overrides that give an axis a list of values."""
     return f"grid.{axis}.knob={knob}", f"grid.{axis}.logspace=null", f"grid.{axis}.list={values}"
 
 
@@ -33,7 +33,7 @@ def trained_map(one: Config, checkpoints: Checkpoints | None = None, history: Hi
 
 
 def map_point(*overrides: str) -> Point:
-    """A trained map; not on disk."""
+    """Return a trained map; not on disk."""
     one = map_config(*overrides)
     history = trained_map(one)
     return Point(point_name(one, overrides), Path(), one, history, outcome_of(history))

@@ -1,7 +1,7 @@
-"""Every message that a user can cause, read from the code: `python -m tests.support.messages > docs/messages.md`.
+"""All messages that a user can cause, read from the code: `python -m tests.support.messages > docs/messages.md`.
 
 They are found in the syntax tree, so that none can be missing: each `LabError` and its subclasses, each `readable`,
-which turns a damaged file into one, and what the checks of a config yield or raise.
+which turns a damaged file into one, and each message that the checks of a config yield or raise.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ Written by `python -m tests.support.messages`.
 
 @dataclass(frozen=True, order=True)
 class Message:
-    """One message: where it belongs, what happened, and the rest of it."""
+    """One message: its section in the list, and its parts."""
 
     section: str
     happened: str
@@ -51,20 +51,20 @@ class Message:
     fix: str = ""
 
     def lines(self) -> list[str]:
-        """As an entry of a list in Markdown."""
+        """Return the message as an entry of a list in Markdown."""
         parts = (("expected", self.expected), ("received", self.received), ("to do", self.fix))
         happened = self.happened.replace("*", r"\*")  # which would end the bold text
         return [f"- **{happened}**", *(f"  - {name}: {text}" for name, text in parts if text)]
 
 
 def messages() -> list[Message]:
-    """All of them, sorted by section and text."""
+    """Return all messages, sorted by section and text."""
     files = [*(PROJECT / "pipeline").rglob("*.py"), *(PROJECT / "hydra_plugins").rglob("*.py")]
     return sorted({message for file in files for message in _of_file(file)})
 
 
 def page() -> str:
-    """The page docs/messages.md."""
+    """Return the page docs/messages.md."""
     sections: dict[str, list[str]] = {}
     for message in messages():
         sections.setdefault(message.section, []).extend(message.lines())
@@ -86,12 +86,12 @@ def _of_file(file: Path) -> Iterator[Message]:
     for node in ast.walk(tree):
         for message in _of_node(node, section, path):
             filled = {name: _text(part, constants) for name, part in message.items()}
-            if re.sub(r"{[^}]*}", "", filled["happened"]).strip(" ."):  # it says more than what is filled in
+            if re.sub(r"{[^}]*}", "", filled["happened"]).strip(" ."):  # it has text of its own
                 yield Message(section, **filled)
 
 
 def _of_node(node: ast.AST, section: str, path: Path) -> Iterator[dict[str, ast.expr]]:
-    """The parts of the messages that a node of a syntax tree makes."""
+    """Yield the parts of the messages that a node of a syntax tree creates."""
     if isinstance(node, ast.Yield) and path.name == "rules.py" and node.value is not None and _is_text(node.value):
         yield {"happened": node.value}
     if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Name) or not node.args:
@@ -110,7 +110,7 @@ def _is_text(node: ast.expr) -> bool:
 
 
 def _text(node: ast.expr, constants: dict[str, ast.expr]) -> str:
-    """What an expression says: what is filled in stands in braces, by a short name."""
+    """Return the text of an expression; values that are filled in become a short name in braces."""
     text = functools.partial(_text, constants=constants)
     match node:
         case ast.Constant():

@@ -1,4 +1,4 @@
-"""One table of optimizers, and one of schedules, for all tests that go through them."""
+"""A table of optimizers and a table of schedules, for all tests that iterate over them."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ SCHEDULES: dict[str, tuple[str, ...]] = {
     "one_cycle": ("schedule=one_cycle",),
     "reduce_on_plateau": ("schedule=reduce_on_plateau", "schedule.patience=2", "schedule.min_delta=0.003"),
 }
-"""Overrides by name; `constant` is what every other test has."""
+"""Overrides by name, without `constant`, which every other test uses."""
 
 
 def optimizer(case: str) -> Optimizer:
-    """The section of a case."""
+    """Return the optimizer section of a case."""
     return config(*OPTIMIZERS[case]).optimizer

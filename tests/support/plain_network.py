@@ -1,4 +1,4 @@
-"""Backpropagation of a stack in the plainest words: the twin of the kernels, which have buffers and short cuts."""
+"""Backpropagation of a stack in its simplest form: a reference for the kernels, which use buffers and shortcuts."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ NO_FEATURES: dict[str, Any] = {
     "parametrization": "standard",
     "base_hidden_size": 64,
 }
-"""Of a `Model`: one hidden layer with nothing added to it."""
+"""Fields of a `Model` with one hidden layer and no further features."""
 
 
 def backpropagation(
     loss: str, model: Model, parameters: Mapping[str, Array], inputs: Array, targets: Targets
 ) -> tuple[Array, Parameters, Array]:
-    """Loss and gradient by the chain rule (Rumelhart, Hinton and Williams 1986).
+    """Compute loss and gradient by the chain rule (Rumelhart, Hinton and Williams 1986).
 
-    With a_l what layer l gets and d_l the loss's derivative by its sums: dW_l = a_l^T d_l, db_l = sum over rows of d_l,
-    d_(l-1) = (d_l W_l^T) * slope(a_l). All layers use the weights before the update.
+    With a_l the input of layer l, and d_l the derivative of the loss with respect to its sums: dW_l = a_l^T d_l,
+    db_l = sum over rows of d_l, d_(l-1) = (d_l W_l^T) * slope(a_l). All layers use the weights before the update.
 
     Returns:
         Loss (grid,), the gradient in the shapes of `parameters`, and the last layer's sums (grid, rows, outputs).

@@ -19,16 +19,16 @@ from tests.support.services import missing
 
 START_SECONDS = 60.0
 NAME = "lab"
-"""Of the role that the tests use, which is no superuser, and of its database."""
+"""Name of the role that the tests use, which is not a superuser, and of its database."""
 NEEDED = "PostgreSQL's server (Debian: postgresql)"
 FAST = ("fsync=off", "synchronous_commit=off", "full_page_writes=off")
-"""Settings for tests, which outlive no power cut."""
+"""Settings for tests, whose data does not have to survive a power cut."""
 
 
 def programs() -> Path | None:
-    """The folder of PostgreSQL's own programs, of the newest version; None where they cannot be used.
+    """Return the folder of the programs of the newest PostgreSQL; None if they cannot be used.
 
-    They refuse to be run by root, who needs the account that Debian's package makes.
+    They refuse to run as root, which needs the account that Debian's package creates.
     """
     found = [path.parent for path in Path("/usr/lib/postgresql").glob("*/bin/initdb")]
     on_path = shutil.which("initdb")
@@ -44,15 +44,15 @@ def programs() -> Path | None:
 
 @contextmanager
 def postgres(settings: Sequence[str] = FAST) -> Iterator[str]:
-    """Run a server; gives the address of an empty database, with a user and a random password in it.
+    """Run a server, and yield the address of an empty database, including a user and a random password.
 
     Args:
-        settings: of the server, like "max_connections=200".
+        settings: settings of the server, like "max_connections=200".
     """
     folder_of_programs = programs()
     if folder_of_programs is None:
         missing(NEEDED)
-    # Not below pytest's folder, which only its own user may enter.
+    # Not below pytest's folder, which only the user of the tests may enter.
     with tempfile.TemporaryDirectory(prefix="postgres-", ignore_cleanup_errors=True) as folder:
         if os.geteuid() == 0:
             shutil.chown(folder, "postgres", "postgres")
@@ -72,13 +72,13 @@ def postgres(settings: Sequence[str] = FAST) -> Iterator[str]:
 
 
 def _as_owner(command: Sequence[str], folder: Path, **streams: object) -> subprocess.Popen[bytes]:
-    """Start a program of PostgreSQL's, as somebody who may, in a session of its own: Ctrl-C is for the tests."""
+    """Start a program of PostgreSQL with an account that may, in its own session: Ctrl-C must reach only the tests."""
     account = {"user": "postgres", "group": "postgres", "extra_groups": []} if os.geteuid() == 0 else {}
     return subprocess.Popen(command, cwd=folder, start_new_session=True, **account, **streams)  # type: ignore[call-overload, no-any-return]
 
 
 def _make(programs: Path, folder: Path, password: str) -> None:
-    """Make a cluster whose superuser `postgres` has a password."""
+    """Create a cluster whose superuser `postgres` has a password."""
     secret = folder / "password"
     secret.touch(0o600)
     secret.write_text(password)
@@ -98,7 +98,7 @@ def _make(programs: Path, folder: Path, password: str) -> None:
 
 
 def _make_database(programs: Path, folder: Path, server: subprocess.Popen[bytes], port: int, password: str) -> None:
-    """Wait until the server answers, and make the role and its database."""
+    """Wait until the server answers, and create the role and its database."""
     environment = os.environ | {"PGPASSWORD": password, "PGCONNECT_TIMEOUT": "5"}
     ask = [str(programs / "psql"), "-h", "127.0.0.1", "-p", str(port), "-U", "postgres", "-qXd", "postgres"]
     ask += ["-c", f"CREATE ROLE {NAME} LOGIN PASSWORD '{password}'", "-c", f"CREATE DATABASE {NAME} OWNER {NAME}"]
@@ -113,7 +113,7 @@ def _make_database(programs: Path, folder: Path, server: subprocess.Popen[bytes]
 
 
 def _end(server: subprocess.Popen[bytes]) -> None:
-    """End it at once: nobody needs what it would write."""
+    """End the server at once: its data is not needed any more."""
     server.send_signal(signal.SIGQUIT)
     try:
         server.wait(30)

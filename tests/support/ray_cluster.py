@@ -23,22 +23,22 @@ QUIET = {
     "RAY_AUTH_MODE": "disabled",
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_gcs_rpc_server_reconnect_timeout_s": "2",
-    "RAY_health_check_period_ms": "500",  # a node that is gone is noticed after two seconds
+    "RAY_health_check_period_ms": "500",  # a lost node is noticed after two seconds
     "RAY_health_check_timeout_ms": "2000",
     "RAY_health_check_failure_threshold": "3",
 }
-"""What Ray's processes and commands are started with: no token in the home folder, and less patience."""
+"""Environment of Ray's processes and commands: no token in the home folder, and shorter timeouts."""
 
 
 class RayCluster:
     """Nodes of one processor each; the first is the head.
 
     Args:
-        folder: for what Ray writes.
+        folder: folder for Ray's files.
 
     Attributes:
-        address: of the head node.
-        nodes: their processes.
+        address: address of the head node.
+        nodes: processes of the nodes.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -50,7 +50,7 @@ class RayCluster:
         """Start one more node, and wait until it has joined.
 
         Args:
-            own_disk: folders that it sees in the place of others, under their paths; takes root.
+            own_disk: folders that it sees instead of others, by the paths of those; needs root.
         """
         place = ["--address", self.address] if self.nodes else ["--head", "--port", str(self.port)]
         place += [] if self.nodes else ["--include-dashboard=false", f"--temp-dir={self.folder}"]
@@ -71,7 +71,7 @@ class RayCluster:
             raise RuntimeError(log.read_text()[-3000:])
 
     def kill_node(self, number: int) -> None:
-        """Kill all that belongs to a node, as when its machine goes."""
+        """Kill all processes of a node, as if its machine were lost."""
         node = self.nodes[number]
         with suppress(psutil.NoSuchProcess):
             family = [psutil.Process(node.pid), *psutil.Process(node.pid).children(recursive=True)]
@@ -84,7 +84,7 @@ class RayCluster:
 
 @contextmanager
 def ray_cluster() -> Iterator[RayCluster]:
-    """A cluster without nodes; those that are started end with it. Its folder has a short path, for Ray's sockets."""
+    """Yield a cluster without nodes, and end its nodes afterwards. Its folder has a short path, for Ray's sockets."""
     if find_spec("ray") is None or find_spec("hydra_plugins.hydra_ray_launcher") is None:
         missing("the packages of the extra cluster (make cluster)")
     folder = Path(tempfile.mkdtemp(prefix="ray"))

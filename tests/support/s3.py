@@ -1,4 +1,4 @@
-"""A real S3 endpoint on 127.0.0.1, moto's server, which checks keys and signatures as S3 does."""
+"""An S3 endpoint on 127.0.0.1: moto's server, which checks keys and signatures as S3 does."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Endpoint:
     Attributes:
         url: its address.
         bucket: the bucket's name.
-        credentials: what the environment of a program that may use it holds.
+        credentials: environment variables of a program that may use it.
     """
 
     url: str
@@ -39,20 +39,20 @@ class Endpoint:
     credentials: dict[str, str]
 
     def client(self) -> Any:
-        """A client of boto3 that may use it."""
+        """Return a client of boto3 with these credentials."""
         return _client("s3", self.url, self.credentials)
 
     def keys(self) -> list[str]:
-        """The names of all objects in the bucket."""
+        """Return the names of all objects in the bucket."""
         pages = self.client().get_paginator("list_objects_v2").paginate(Bucket=self.bucket)
         return [entry["Key"] for page in pages for entry in page.get("Contents", [])]
 
 
 @contextmanager
 def s3_endpoint(folder: Path) -> Iterator[Endpoint]:
-    """Start the server with an empty bucket, and end it. What it prints goes to a file in a folder.
+    """Start the server with an empty bucket, and end it afterwards. Its output goes to a file in a folder.
 
-    A key is made for it, and from then on no other is let in.
+    A key is created for it; from then on no other key is accepted.
     """
     for module, package in (("moto", "moto[server]"), ("s3fs", "dvc[s3]")):
         if importlib.util.find_spec(module) is None:
@@ -82,7 +82,7 @@ def _answers(address: str) -> bool:
 
 
 def _open_bucket(url: str, bucket: str) -> dict[str, str]:
-    """Make the bucket and a user with a key, and shut the door: at first the server lets everybody in."""
+    """Create the bucket and a user with a key, then require a key: at first the server accepts everybody."""
     anybody = {"AWS_ACCESS_KEY_ID": "anybody", "AWS_SECRET_ACCESS_KEY": "anybody", "AWS_DEFAULT_REGION": "us-east-1"}
     _client("s3", url, anybody).create_bucket(Bucket=bucket)
     users = _client("iam", url, anybody)

@@ -1,4 +1,4 @@
-"""What the tests do where a part is missing that they need."""
+"""Skip or fail tests that need a service that is missing."""
 
 from __future__ import annotations
 
@@ -9,5 +9,5 @@ import pytest
 
 
 def missing(what: str) -> NoReturn:
-    """Skip a test that needs something this machine lacks; where all services are promised, fail."""
+    """Skip a test that needs something this machine lacks; with LAB_SERVICES=required, fail."""
     (pytest.fail if os.environ.get("LAB_SERVICES") == "required" else pytest.skip)(f"needs {what}")

@@ -1,4 +1,4 @@
-"""SLURM on this machine alone: munged, slurmctld and slurmd in a temporary folder, without cgroups and accounting."""
+"""SLURM on only this machine: munged, slurmctld and slurmd in a temporary folder, without cgroups and accounting."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "srun", "squeue", "sinfo"
 PATH = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
 """Debian has the daemons in /usr/sbin, which is not on every user's path."""
 CPUS, MEGABYTES = 4, 32_000
-"""What the node says that it has, whatever this machine has."""
+"""Resources that the node reports, regardless of this machine's."""
 START_SECONDS, JOB_SECONDS = 60.0, 180.0
 CONFIG = """\
 ClusterName=lab
@@ -57,8 +57,8 @@ JobRequeue=1
 NodeName={host} NodeAddr=127.0.0.1 CPUs={cpus} RealMemory={megabytes} State=UNKNOWN
 PartitionName=lab Nodes={host} Default=YES MaxTime=INFINITE State=UP
 """
-"""cred_expire is how long a requeued job waits before it starts, KillWait how long one has between SIGTERM and
-SIGKILL: seconds instead of two minutes and half a minute."""
+"""cred_expire is the time that a requeued job waits before it starts, KillWait the time between SIGTERM and SIGKILL:
+seconds instead of two minutes and half a minute."""
 
 
 class SlurmError(Exception):
@@ -69,10 +69,10 @@ class Slurm:
     """A cluster of one node.
 
     Args:
-        folder: of its files; every user can look into it.
+        folder: folder of its files, which every user can read.
 
     Attributes:
-        environment: variables that sbatch, squeue and the like need to find it.
+        environment: variables that sbatch, squeue and other commands need to find it.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -81,7 +81,7 @@ class Slurm:
         self._daemons: dict[str, subprocess.Popen[bytes]] = {}
 
     def start(self) -> None:
-        """Start the daemons, and wait until the node takes jobs.
+        """Start the daemons, and wait until the node accepts jobs.
 
         Raises:
             SlurmError: one of them ended, or did not answer.
@@ -111,7 +111,7 @@ class Slurm:
         self._until(lambda: self.typed("sinfo", "--noheader", "--format=%T", check=False).strip() == "idle")
 
     def typed(self, *command: str, check: bool = True) -> str:
-        """What a command of SLURM's prints."""
+        """Run a command of SLURM, and return its output."""
         done = subprocess.run(
             command, env=os.environ | self.environment, check=False, capture_output=True, text=True, timeout=60
         )
@@ -120,47 +120,47 @@ class Slurm:
         return done.stdout
 
     def states(self) -> dict[str, str]:
-        """The state of every job that the controller knows, by its id; an element of an array is called 3_0."""
+        """Return the state of every job that the controller knows, by id; the id of an array's element is like 3_0."""
         told = self.typed("squeue", "--noheader", "--array", "--states=all", "--format=%i|%T").split()
         return dict(line.split("|") for line in told)
 
     def unfinished(self) -> list[str]:
-        """Ids of the jobs that wait or run."""
+        """Return the ids of the jobs that wait or run."""
         return sorted(self.typed("squeue", "--noheader", "--array", "--format=%i").split())
 
     def wait_for(self, condition: Callable[[], bool]) -> None:
-        """Wait until jobs have come to something.
+        """Wait until a condition on jobs is true.
 
         Raises:
-            SlurmError: they do not.
+            SlurmError: it does not become true.
         """
         self._until(condition, JOB_SECONDS)
 
     def end_controller(self, number: signal.Signals) -> None:
-        """End slurmctld. By SIGKILL it loses what it has not written down: it does so every five seconds or so."""
+        """End slurmctld. After SIGKILL it loses all changes since its last save, which it does about every 5 s."""
         self._end("slurmctld", number)
 
     def saved(self) -> float:
-        """When the controller last wrote down the state of its jobs, in seconds since 1970."""
+        """Return the time at which the controller last saved the state of its jobs, in seconds since 1970."""
         return (self.folder / "state" / "job_state").stat().st_mtime
 
     def start_controller(self) -> None:
-        """Start slurmctld again, which goes on from the state that it wrote down; wait until it answers."""
+        """Start slurmctld again, which resumes from its saved state, and wait until it answers."""
         self._launch("slurmctld", "-D")
         self._until(lambda: bool(self.typed("sinfo", "--noheader", check=False)))
 
     def processes(self) -> dict[psutil.Process, list[str]]:
-        """All processes with this cluster's environment, its daemons among them, and those that serve its jobs.
+        """Return all processes with this cluster's environment, including its daemons, and those that serve its jobs.
 
         Returns:
-            For each its name and what was typed.
+            The name and the command line of each process.
         """
         found = {}
         for process in psutil.process_iter():
             with suppress(psutil.Error):
                 if process.pid == os.getpid() or process.status() == psutil.STATUS_ZOMBIE:
                     continue
-                if process.name() == "slurmstepd":  # has no environment, but a socket for each step of a job
+                if process.name() == "slurmstepd":  # it has no environment, but a socket for each step of a job
                     ours = any(
                         str(held.laddr).startswith(f"{self.folder}/") for held in process.net_connections("unix")
                     )
@@ -174,13 +174,13 @@ class Slurm:
         """Cancel all jobs, and wait until they have ended.
 
         Raises:
-            SlurmError: they do not.
+            SlurmError: they do not end.
         """
         self.typed("scancel", "--quiet", f"--user={psutil.Process().username()}")
         self._until(lambda: not self.unfinished())
 
     def stop(self) -> None:
-        """Cancel all jobs and end the daemons; whatever is left then is killed."""
+        """Cancel all jobs and end the daemons; kill all remaining processes."""
         controller = self._daemons.get("slurmctld")
         if controller is not None and controller.poll() is None:
             with suppress(SlurmError, subprocess.TimeoutExpired):
@@ -201,7 +201,7 @@ class Slurm:
                 stdin=subprocess.DEVNULL,
                 cwd=self.folder,
                 env=os.environ | self.environment,
-                start_new_session=True,  # Ctrl-C ends the tests, which end the daemons
+                start_new_session=True,  # Ctrl-C must reach only the tests, which end the daemons
             )
 
     def _end(self, name: str, number: signal.Signals) -> None:
@@ -235,13 +235,13 @@ class Slurm:
 
 @contextmanager
 def one_node() -> Iterator[Slurm]:
-    """A cluster of one node that takes jobs; nothing is left of it afterwards. Skips where there can be none."""
+    """Yield a cluster of one node that accepts jobs, and remove it afterwards. Skip the test if SLURM cannot run."""
     absent = [name for name in PROGRAMS if shutil.which(name, path=PATH) is None]
     if absent:
         missing(f"{', '.join(absent)} (Debian: slurm-wlm, munge)")
-    with tempfile.TemporaryDirectory(prefix="slurm-") as name:  # short, as a socket's path must be
+    with tempfile.TemporaryDirectory(prefix="slurm-") as name:  # a socket's path must be short
         folder = Path(name)
-        folder.chmod(0o755)  # munged wants its socket where everybody could reach it
+        folder.chmod(0o755)  # munged requires a socket that every user can reach
         slurm = Slurm(folder)
         try:
             try:

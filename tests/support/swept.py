@@ -1,4 +1,4 @@
-"""Small sweeps for the tests of what a command does: made, stopped, and read back from the disk and from MLflow."""
+"""Small sweeps for the tests of commands: run, stopped, and read back from disk and from MLflow."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ from tests.support.trained import config
 
 STUDY = ("experiment=line_y2x", "gradient=backpropagation", "training.epochs=30")
 ELSEWHERE = ("study", "results", "tracking.name", "tracking.uri")
-"""Parameters that say where a point is, not what."""
+"""Parameters that say where a point is stored, not what it is."""
 Request = tuple[Config, list[str]]
 Content = dict[str, dict[str, Any]]
 
 
 def sketch_figures(patch: pytest.MonkeyPatch) -> None:
-    """Let the figures of sweeps, one of each point and one of all, take no time."""
+    """Replace the figures of sweeps by one tiny file for each point and one for the sweep."""
 
     def sketch(file: Path, _: object) -> None:
         write_file(file, lambda new: new.write_bytes(b"\x89PNG\r\n\x1a\n"))
@@ -51,10 +51,10 @@ def sketch_figures(patch: pytest.MonkeyPatch) -> None:
 
 
 def make_plain(patch: pytest.MonkeyPatch) -> None:
-    """Let sweeps draw no figures, and put one small image and models without weights into MLflow.
+    """Let sweeps draw no figures, and log only one small image and models without weights to MLflow.
 
-    Images of each snapshot, and models, are most of what writing a point to MLflow takes. A tenth is MLflow looking,
-    at every request to a server, for packages of Databricks that are not installed.
+    Most of the time of logging a point to MLflow goes into the images of each snapshot and the models. A tenth goes
+    into the search for packages of Databricks that are not installed, at every request to a server.
     """
 
     def sketch_of_a_model(folder: Path, *_: object) -> None:
@@ -73,26 +73,26 @@ def request(*overrides: str, common: Sequence[str] = STUDY) -> Request:
 
 
 def rates(*values: str, more: Sequence[str] = (), common: Sequence[str] = STUDY) -> list[Request]:
-    """A grid over the rate; `more` holds for all its points and is not part of their names."""
+    """Return a grid over the learning rate; `more` applies to all its points and is not part of their names."""
     return [request(f"optimizer.learning_rate={value}", common=(*common, *more)) for value in values]
 
 
 def begun(project: Path, requests: Sequence[Request]) -> Sweep:
-    """A command that has trained but not finished."""
+    """Run a command that has trained but not finished."""
     sweep = Sweep(project, requests[0][0], len(requests))
     sweep.train_all(requests)
     return sweep
 
 
 def swept(project: Path, requests: Sequence[Request]) -> Sweep:
-    """A whole command."""
+    """Run a command to its end."""
     sweep = begun(project, requests)
     sweep.finish()
     return sweep
 
 
 def killed(project: Path, requests: Sequence[Request]) -> Sweep:
-    """A whole command that is interrupted while it trains."""
+    """Run a command that is interrupted while it trains, to its end."""
     sweep = Sweep(project, requests[0][0], len(requests))
     with pytest.raises(KeyboardInterrupt):
         sweep.train_all(requests)
@@ -101,7 +101,7 @@ def killed(project: Path, requests: Sequence[Request]) -> Sweep:
 
 
 def at_epoch(monkeypatch: pytest.MonkeyPatch, wanted: int, act: Callable[[], None], times: int = 1) -> None:
-    """In the first `times` stacks, keep a checkpoint at one epoch only, and act then; they go on unless it raises."""
+    """Let the first `times` stacks keep a checkpoint only at one epoch, and call `act` then, which may raise."""
     left = [times]
 
     class Acting(StackCheckpoints):
@@ -144,7 +144,7 @@ def statuses(project: Path, study: str = "line_y2x", uri: str | None = None) -> 
 
 
 def in_mlflow(project: Path, study: str = "line_y2x", uri: str | None = None, when: bool = False) -> Content:
-    """Everything that a study's runs say, by their names, but when and how long, unless that is asked for."""
+    """Return the content of a study's runs by name; times and durations only with `when`."""
     client = MlflowClient(uri or store_uri(project))
     runs = by_name(project, study, uri)
     names = {run.info.run_id: name for name, run in runs.items()}
@@ -155,7 +155,7 @@ def in_mlflow(project: Path, study: str = "line_y2x", uri: str | None = None, wh
             key: sorted(client.get_metric_history(run.info.run_id, key), key=lambda metric: int(metric.timestamp))
             for key in run.data.metrics
         }
-        rows = {  # what a sweep came to is said again when it is summed up again
+        rows = {  # a sweep's metrics are logged again whenever it is summarized: only the last values count
             key: sorted((m.step, m.value, *([m.timestamp] if when else [])) for m in history[-1 if is_sweep else 0 :])
             for key, history in histories.items()
             if when or not key.startswith("time/")
@@ -174,7 +174,7 @@ def in_mlflow(project: Path, study: str = "line_y2x", uri: str | None = None, wh
 
 
 def artifacts(client: MlflowClient, run_id: str, path: str | None = None) -> Iterator[str]:
-    """Paths of all artifact files of a run."""
+    """Yield the paths of all artifact files of a run."""
     for file in client.list_artifacts(run_id, path):
         if file.is_dir:
             yield from artifacts(client, run_id, file.path)
@@ -183,12 +183,12 @@ def artifacts(client: MlflowClient, run_id: str, path: str | None = None) -> Ite
 
 
 def artifact_names(client: MlflowClient, run_id: str) -> list[str]:
-    """Paths of all artifact files of a run, without the time that stands in the names of images."""
+    """Return the paths of all artifact files of a run, without the timestamps in the names of images."""
     return sorted(re.sub(r"\+timestamp\+\d+", "", path) for path in artifacts(client, run_id))
 
 
 def told_once(project: Path, point: Point, run_id: str, uri: str | None = None) -> None:
-    """MLflow has exactly the rows of a point's journal, each once."""
+    """Check that MLflow has exactly the rows of a point's journal, each once."""
     client = MlflowClient(uri or store_uri(project))
     for name in {metric.name for metric in point.history.metrics}:
         kept = [(m.step, m.timestamp, m.value) for m in client.get_metric_history(run_id, name)]
@@ -196,7 +196,7 @@ def told_once(project: Path, point: Point, run_id: str, uri: str | None = None) 
 
 
 def numbers(point: Point) -> dict[str, Any]:
-    """All that training decided: not how long it took, nor with whom."""
+    """Return everything that training determines, without the time it took and the size of the stack."""
     shared = ("seconds", "seconds_per_epoch", "points_in_stack")
     return {
         "metrics": [(m.step, m.name, m.value) for m in point.history.metrics],
@@ -207,7 +207,7 @@ def numbers(point: Point) -> dict[str, Any]:
 
 
 def on_disk(project: Path) -> dict[str, dict[str, Any]]:
-    """The numbers of every complete point, by signature; each can be read."""
+    """Return the numbers of every complete point by signature, and check that each can be read."""
     folders = [path for path in (project / ".points").glob("*") if not path.name.startswith(".")]
     assert [path for path in folders if path.suffix == ".training"] == []
     return {path.name: numbers(read_point(path, path.name)) for path in folders}
@@ -218,7 +218,7 @@ def left_in_points(project: Path) -> list[str]:
 
 
 def helper(code: str, *arguments: str) -> subprocess.Popen[str]:
-    """A process of Python that says on its output what it has come to, and ends with its input."""
+    """Start a Python process that reports its progress on stdout, and ends when its stdin is closed."""
     return subprocess.Popen(
         [sys.executable, "-c", code, *arguments],
         cwd=PROJECT,

@@ -1,4 +1,4 @@
-"""A project as a team has it: this repository's own stages, cut to three, in git, with a place to push to."""
+"""A project as a team uses it: some of this repository's own stages, cut down, in git, with a remote to push to."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ from tests.support.swept import artifact_names
 STAGES = ("shared", "train", "train_numpy", "rounding", "compare")
 ID = r"[0-9a-f]{32}|(?<=/experiments/)\d+"
 OWN_TAGS = ("lab.owner", "lab.heartbeat", "mlflow.parentRunId", "mlflow.user")
-"""What a run says of who wrote it, and of its place among others."""
+"""Tags about the writer of a run, and about its parent run."""
 
 
 def team_environment(folder: Path) -> dict[str, str]:
-    """For the programs of one machine: no keys, a name for git, and DVC's notes on what is where below a folder."""
+    """Return the environment of one machine's programs: no keys, a name for git, and DVC's site cache in a folder."""
     foreign = ("AWS_", "DVC_", "GIT_")
     kept = {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
     (folder / "home").mkdir(exist_ok=True)
     return kept | {
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
-        "HOME": str(folder / "home"),  # no keys, and no settings of git, but those from here
+        "HOME": str(folder / "home"),  # no keys, and only the settings of git from here
         "DVC_SITE_CACHE_DIR": str(folder / "dvc_notes"),
         "GIT_AUTHOR_NAME": "team",
         "GIT_AUTHOR_EMAIL": "team@localhost",
@@ -43,7 +43,7 @@ def team_environment(folder: Path) -> dict[str, str]:
 def typed(
     script: str, where: Path, environment: dict[str, str], fails: bool = False
 ) -> subprocess.CompletedProcess[str]:
-    """Run a script as it is typed, up to the first command that fails; whether one does is part of the test."""
+    """Run a script in a shell up to the first command that fails, and check whether one fails as expected."""
     done = subprocess.run(
         ["bash", "-euo", "pipefail", "-c", script], cwd=where, env=environment, capture_output=True, text=True
     )
@@ -53,7 +53,7 @@ def typed(
 
 
 def make_team(folder: Path, environment: dict[str, str]) -> Path:
-    """A project in git, whose origin is beside it, before anything is trained. Returns its folder."""
+    """Make a project in git before any training, with its origin next to it, and return its folder."""
     lab = folder / "trained"
     copy_of_the_project(lab, "published", "reports/recorded")
     for name in (".gitignore", ".dvcignore", ".dvc/.gitignore", "mlruns/.gitkeep"):
@@ -73,7 +73,7 @@ def make_team(folder: Path, environment: dict[str, str]) -> Path:
 
 
 def _cut(text: str) -> str:
-    """The stages of this repository, cut to a single point and two sweeps of three, one of them Keras'."""
+    """Return the stages of this repository, cut down to a single point and two sweeps of three, one with Keras."""
     everything = yaml.safe_load(text)
     stages = {name: everything["stages"][name] for name in STAGES}
     stages["train"]["matrix"]["study"] = ["line_y2x"]
@@ -82,13 +82,13 @@ def _cut(text: str) -> str:
 
 
 def clone(origin: Path, lab: Path, environment: dict[str, str]) -> Path:
-    """Another clone, without results."""
+    """Make another clone, without results, and return its folder."""
     typed(f"git clone --quiet {origin} {lab}", origin.parent, environment)
     return lab
 
 
 def all_runs(lab: Path) -> dict[tuple[str, str, str], dict[str, Any]]:
-    """Everything that MLflow says of all studies, times included, by study, backend and name; ids aside."""
+    """Return the content of all runs in MLflow, including times but without ids, by study, backend and name."""
     client = MlflowClient(store_uri(lab))
     told: dict[tuple[str, str, str], dict[str, Any]] = {}
     for experiment in client.search_experiments():

@@ -1,4 +1,4 @@
-"""The tracking server of a team as a person starts it, on a PostgreSQL of its own, for tests and benchmarks."""
+"""The tracking server of a team, started like a user does, with its own PostgreSQL, for tests and benchmarks."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ SECRETS = ("LAB_DATABASE_URI", "MLFLOW_AUTH_ADMIN_PASSWORD", "MLFLOW_TRACKING_US
 
 @dataclass(frozen=True)
 class TeamServer:
-    """Where a server is, who may use it, and what only its host sees."""
+    """A running server: its address, its users, and its database, artifacts and process."""
 
     uri: str
     user: str
@@ -42,11 +42,11 @@ class TeamServer:
 
     @property
     def credentials(self) -> dict[str, str]:
-        """The variables in which a client has them."""
+        """The environment variables that give a client the user's name and password."""
         return {"MLFLOW_TRACKING_USERNAME": self.user, "MLFLOW_TRACKING_PASSWORD": self.password}
 
     def make_user(self, user: str, password: str) -> None:
-        """Let one more in."""
+        """Create one more user."""
         made = {"username": user, "password": password}
         address = f"{self.uri}/api/2.0/mlflow/users/create"
         requests.post(address, json=made, auth=self.administrator, timeout=60).raise_for_status()
@@ -54,7 +54,7 @@ class TeamServer:
 
 @contextmanager
 def started_again(server: TeamServer) -> Iterator[None]:
-    """The same server after it has ended: its port, database and artifacts, and no password of an administrator."""
+    """Start a server that has ended again, with its port, database and artifacts, without the admin's password."""
     port = server.uri.rpartition(":")[2]
     process = subprocess.Popen(
         [sys.executable, "-m", "pipeline.server", "--port", port, "--artifacts", str(server.artifacts)],
@@ -73,7 +73,7 @@ def started_again(server: TeamServer) -> Iterator[None]:
 
 
 def end(process: subprocess.Popen[str]) -> None:
-    """Let a server end its processes; kill it where it does not."""
+    """Let a server end its processes; kill it if it does not end."""
     process.terminate()
     try:
         process.wait(60)
@@ -82,12 +82,12 @@ def end(process: subprocess.Popen[str]) -> None:
 
 
 def without_secrets() -> dict[str, str]:
-    """This process's environment, without what servers and clients are let in by."""
+    """Return this process's environment without the credentials of servers and clients."""
     return {name: value for name, value in os.environ.items() if name not in SECRETS}
 
 
 def needs_packages() -> None:
-    """Skip a test where the packages of a tracking server are not installed."""
+    """Skip a test if the packages of a tracking server are not installed."""
     try:
         check_packages("a folder")
     except LabError:
@@ -95,7 +95,7 @@ def needs_packages() -> None:
 
 
 def await_end(processes: Sequence[psutil.Process]) -> None:
-    """Wait until processes have ended; one whose exit code nobody has asked for has."""
+    """Wait until processes have ended; one whose parent has not read its exit code counts as ended."""
     give_up = time.monotonic() + 60
     while any(lives(process.pid) for process in processes):
         assert time.monotonic() < give_up, processes
@@ -104,12 +104,12 @@ def await_end(processes: Sequence[psutil.Process]) -> None:
 
 @contextmanager
 def team_server(workers: int = 1, settings: Sequence[str] = FAST, database: str | None = None) -> Iterator[TeamServer]:
-    """Start PostgreSQL and `python -m pipeline.server`, and make a user who is no administrator.
+    """Start PostgreSQL and `python -m pipeline.server`, and create a user who is not an administrator.
 
     Args:
-        workers: processes of the server.
-        settings: of PostgreSQL.
-        database: one that is there, in the place of a PostgreSQL of its own.
+        workers: number of processes of the server.
+        settings: settings of PostgreSQL.
+        database: address of an existing database to use instead of a new PostgreSQL.
     """
     needs_packages()
     user, password, first = (f"{name}-{secrets.token_urlsafe(18)}" for name in ("somebody", "secret", "first"))

@@ -34,20 +34,20 @@ from pipeline.system.project import CONF
 
 
 def config(*overrides: str) -> Config:
-    """Compose a config without running Hydra; the same overrides give the same frozen object."""
+    """Compose a config without running an application; the same overrides give the same frozen object."""
     return _composed(CONF, overrides)
 
 
 @cache
 def _composed(conf: Path, overrides: tuple[str, ...]) -> Config:
-    """Hydra composes each choice of groups once, which takes 0.1 s, and sets the values in a copy of that."""
+    """Let Hydra compose each choice of groups only once, which takes 0.1 s, and set the values in a copy of that."""
     groups = tuple(one for one in overrides if (conf / one.partition("=")[0]).is_dir())
     values = [one for one in overrides if one not in groups]
     try:
         composed = deepcopy(_of_groups(conf, groups))
         parsed = [_parsed(value) for value in values]
         ConfigLoaderImpl._apply_overrides_to_config(parsed, composed)  # noqa: SLF001 - saves composing again
-    except (HydraException, OmegaConfBaseException):  # said in Hydra's own words; and what only Hydra can set, as +key
+    except (HydraException, OmegaConfBaseException):  # for Hydra's own message, and for overrides like +key
         composed = composed_by_hydra(conf, overrides)
     return read_config(cast(dict[str, Any], OmegaConf.to_container(composed, resolve=True)))
 
@@ -63,7 +63,7 @@ def _parsed(override: str) -> Override:
 
 
 def composed_by_hydra(conf: Path, overrides: Sequence[str]) -> DictConfig:
-    """What Hydra makes of overrides, all of them given to it."""
+    """Return the config that Hydra composes from all overrides."""
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(conf), version_base="1.3"):
         return compose("config", list(overrides))
@@ -79,7 +79,7 @@ def trained(*points: Config, arrays: Arrays | None = None) -> list[History]:
 
 
 def sweep(common: Sequence[str], grid: Sequence[Sequence[str]], arrays: Arrays | None = None) -> list[Point]:
-    """Train points one by one; each of `grid` holds a point's own overrides. They are not on disk."""
+    """Train points one by one; each item of `grid` has a point's own overrides. They are not on disk."""
     points = []
     for own in grid:
         one = config(*common, *own)

@@ -1,4 +1,4 @@
-"""The launcher with joblib: real processes on this machine, real signals."""
+"""The launcher with joblib: real processes on this machine, and real signals."""
 
 from __future__ import annotations
 

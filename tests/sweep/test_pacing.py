@@ -1,4 +1,4 @@
-"""How often checkpoints are kept: the first one soon, and all of them together take less than 2 % of the time."""
+"""The times of checkpoints: the first one is soon, and all of them together take less than 2 % of the time."""
 
 from __future__ import annotations
 

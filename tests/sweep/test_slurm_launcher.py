@@ -1,4 +1,4 @@
-"""A grid on a real SLURM: whatever is killed on the way, the results are those of Hydra's basic launcher."""
+"""A grid on a real SLURM: whatever is killed, the results equal those of Hydra's basic launcher."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What submitit learns about jobs from the queue of a real SLURM without accounting."""
+"""The states of jobs that submitit reads from the queue of a real SLURM without accounting."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Training in this process, as a command and a worker call it. Whole commands are in test_sweep.py."""
+"""Training in this process, as a command and a worker call it. test_sweep.py tests complete commands."""
 
 from __future__ import annotations
 

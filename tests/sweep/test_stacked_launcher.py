@@ -1,4 +1,4 @@
-"""The launcher: Hydra's own test suites for launchers, and what it does beyond the basic one."""
+"""The launcher: Hydra's own test suites for launchers, and its additional features."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which points train as one stack."""
+"""The grouping of points into stacks."""
 
 from __future__ import annotations
 

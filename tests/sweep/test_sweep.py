@@ -1,4 +1,4 @@
-"""One command's points in a real MLflow store: what is trained, skipped or continued; runs, folders, results."""
+"""One command's points in a real MLflow store: points trained, skipped or resumed; runs, folders, results."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a worker does with a unit, and that it ends with its parent process. Whole sweeps: test_distribution.py."""
+"""A worker trains a unit, and ends with its parent process. Complete sweeps: test_distribution.py."""
 
 from __future__ import annotations
 

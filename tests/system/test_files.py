@@ -1,4 +1,4 @@
-"""Files are whole or absent, whatever ends the writing."""
+"""Files are complete or absent, however writing ends."""
 
 from __future__ import annotations
 

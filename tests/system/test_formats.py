@@ -1,4 +1,4 @@
-"""Only what this program has written is read."""
+"""Only files that this program has written are read."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How this process was started, how it is identified, and whether another one still runs."""
+"""The command line and the identity of this process, and whether another process still runs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where the project is, and which version of the code it holds."""
+"""The project's folder, and the version of its code."""
 
 from __future__ import annotations
 

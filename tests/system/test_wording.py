@@ -1,4 +1,4 @@
-"""How numbers, lists and tables are written."""
+"""The wording of numbers, lists and tables."""
 
 from __future__ import annotations
 

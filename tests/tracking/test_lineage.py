@@ -1,4 +1,4 @@
-"""The data set of a point: what is logged about it, and that MLflow can read it."""
+"""The data set of a point: its record in MLflow, which MLflow can read."""
 
 from __future__ import annotations
 

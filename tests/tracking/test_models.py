@@ -1,4 +1,4 @@
-"""Models in MLflow: which weights they hold, what they predict, and that each is logged once."""
+"""Models in MLflow: their weights and predictions, and that each is logged once."""
 
 from __future__ import annotations
 

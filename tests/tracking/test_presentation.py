@@ -1,4 +1,4 @@
-"""What a person looks at in MLflow: each thing exists once, and agrees with the folder of the point."""
+"""The content that a person sees in MLflow: each item exists once, and agrees with the folder of the point."""
 
 from __future__ import annotations
 

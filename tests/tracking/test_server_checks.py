@@ -1,4 +1,4 @@
-"""The requirements of a tracking server: whatever is missing or wrong is one message, which repeats no password."""
+"""The requirements of a tracking server: anything missing or wrong is one message, which repeats no password."""
 
 from __future__ import annotations
 

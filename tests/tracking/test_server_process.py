@@ -1,4 +1,4 @@
-"""The server ends with the process that started it, whatever ends that. test_ui.py tests the rest."""
+"""The server ends with the process that started it, however that ends. test_ui.py tests the rest."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The MLflow store: created once, waited for while it is locked, and one message where it cannot be opened."""
+"""The MLflow store: created once, waited for while it is locked, and one message if it cannot be opened."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a sync reads in the folder of a point, and what it sends to MLflow: rows first, then how the attempt ended."""
+"""A sync reads the folder of a point and sends it to MLflow: rows first, then the outcome of the attempt."""
 
 from __future__ import annotations
 

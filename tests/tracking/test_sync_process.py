@@ -1,4 +1,4 @@
-"""A sync in a separate process: its messages arrive, and whichever of the two processes ends, nothing is lost."""
+"""A sync in a separate process: its messages arrive, and nothing is lost if either process ends."""
 
 from __future__ import annotations
 

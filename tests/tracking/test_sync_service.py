@@ -1,4 +1,4 @@
-"""How the process of a sync reads its messages. test_sync_process.py tests whole commands."""
+"""The process of a sync reads its messages. test_sync_process.py tests complete commands."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""MLflow beside training: whatever its server or store does, no point is lost and nothing is stored twice."""
+"""MLflow during training: whatever its server or store does, no point is lost and nothing is stored twice."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Runs in MLflow: written in batches, found again, closed as what they were."""
+"""Runs in MLflow: written in batches, found again, closed with the right status."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""The load on a tracking server: that what fails is counted, and that a loss would be seen.
+"""The load on a tracking server: failed requests are counted, and a loss would be detected.
 
-That nothing is lost of what several processes write: test_load_command.py.
+test_load_command.py tests that nothing is lost when several processes write.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The tracking server of a team, which takes ten seconds to start: one for all tests of this folder."""
+"""The tracking server of a team, which takes ten seconds to start: a single one for all tests of this folder."""
 
 from __future__ import annotations
 

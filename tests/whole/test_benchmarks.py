@@ -1,4 +1,4 @@
-"""The benchmarks: their arithmetic, what they print, and that two that are compared compute the same."""
+"""The benchmarks: their arithmetic and output, and that programs that are compared give the same results."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""What a person sees after `make ui`: the saved views in a real browser, which is what pins their format.
+"""The pages after `make ui`: the saved views in a real browser, which checks their format.
 
-LAB_SCREENSHOTS=reports/ui pytest tests/whole/test_browser.py trains the study in full and saves what it sees there.
+LAB_SCREENSHOTS=reports/ui pytest tests/whole/test_browser.py trains the full study and saves screenshots there.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What lets a client in at a tracking server is written nowhere, whatever a command does with it."""
+"""The credentials for a tracking server are written nowhere, whatever a command does with them."""
 
 from __future__ import annotations
 

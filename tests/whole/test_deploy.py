@@ -1,4 +1,4 @@
-"""What deploy/ says to type works on a server of our own, and systemd understands the unit."""
+"""The commands in deploy/ work on a server of our own, and systemd accepts the unit."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whole commands, disturbed from outside: stopped, started twice. Killed: kills.py."""
+"""Complete commands, disturbed from outside: stopped or started twice. kills.py kills them."""
 
 from __future__ import annotations
 

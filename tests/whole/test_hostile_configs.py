@@ -1,4 +1,4 @@
-"""Whatever is typed ends in a run or in one clear message; nothing is written outside the project's own folders."""
+"""Any input ends in a run or in one clear message; nothing is written outside the project's own folders."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Every kind of file that the pipeline reads, damaged: told, never executed, never silently used.
+"""Every kind of file that the pipeline reads, damaged: reported, never executed, never silently used.
 
-What fetch downloads, raw IDX files and the arrays of fetch's archives are damaged in the tests that COVERED names.
+Downloads, raw IDX files and the arrays of fetch's archives are damaged in the tests that COVERED names.
 """
 
 from __future__ import annotations

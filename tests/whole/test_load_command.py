@@ -1,4 +1,4 @@
-"""python -m benchmarks.tracking_load on a server of its own, which is here the one of all tests of this folder."""
+"""python -m benchmarks.tracking_load with a server, which is here the one that all tests of this folder share."""
 
 from __future__ import annotations
 

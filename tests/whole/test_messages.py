@@ -1,4 +1,4 @@
-"""The messages that a user can cause: all in one list, in plain words."""
+"""The messages that a user can cause: all of them are in one list, in plain words."""
 
 from __future__ import annotations
 

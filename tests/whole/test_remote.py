@@ -1,4 +1,4 @@
-"""Results that go through a DVC remote, as deploy/remote.md says: its commands are what is typed here."""
+"""Results shared through a DVC remote: runs the commands of deploy/remote.md."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The SLURM that tests start: it runs jobs, tells how they ended, outlives its controller, and leaves nothing."""
+"""The SLURM that tests start: it runs jobs, reports their ends, survives its controller, and leaves nothing behind."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The layout shows the architecture: few entries, each explained, no circles; DVC depends on all that a stage runs."""
+"""The layout shows the architecture: few entries, each explained, no cycles; DVC depends on all code of a stage."""
 
 from __future__ import annotations
 
