@@ -1,9 +1,9 @@
-"""Write to MLflow what is on disk but not in MLflow.
+"""Send results to MLflow that are on disk but missing from MLflow.
 
     python -m pipeline.rebuild [tracking=server tracking.uri=http://127.0.0.1:5000]
 
 These are points that a server did not accept while they were trained, and points that DVC restored from its cache or
-pulled from a remote. Points that MLflow has are left as they are. Runs of processes that have ended are closed as
+pulled from a remote. Points that MLflow already has are not changed. Runs of processes that have exited get the status
 KILLED.
 """
 
@@ -34,15 +34,15 @@ from pipeline.tracking.sync.sweep import Sync
 # Run as a command, __name__ is __main__, which is not below `pipeline`.
 log = logging.getLogger("pipeline.rebuild")
 
-# How many of the points that cannot be read a message names.
+# Maximum number of unreadable points to list in a message.
 SOME = 10
 
 
 def rebuild(tracking: Tracking, project: Path, results: Path) -> list[tuple[str, int, int]]:
     """Bring an MLflow store up to date with .points/ and the results folders.
 
-    Points in .points/ that cannot be read are reported and left out: an earlier version wrote them, or they are
-    damaged.
+    Points in .points/ that cannot be read are reported and skipped: they are damaged, or were written by an earlier
+    version.
 
     Args:
         tracking: the store.
@@ -50,7 +50,7 @@ def rebuild(tracking: Tracking, project: Path, results: Path) -> list[tuple[str,
         results: folder whose STUDY/BACKEND folders are copied to .points/ first.
 
     Returns:
-        For each sweep its name, how many points it has, and how many of them were written now.
+        For each sweep its name, the number of its points, and the number of points written now.
 
     Raises:
         LabError: a results folder cannot be read, or MLflow does not accept the points.
@@ -61,16 +61,16 @@ def rebuild(tracking: Tracking, project: Path, results: Path) -> list[tuple[str,
     """
     root = store_root(project)
     for file in sorted(results.glob("*/*/sweep.json")):
-        # A hidden folder was left by a process that was killed while it wrote results.
+        # A hidden folder is left if a process is killed while it writes results.
         if not file.parent.name.startswith("."):
             restore(file.parent, root, tracking)
     sweeps = [sweep for _, sweep in all_sweeps(root) if sweep.tracking == tracking]
-    # Oldest first: of several sweeps with the same point, the last one in the dicts below is the newest.
+    # Oldest first, so that in the dicts below the newest sweep with a point replaces the others.
     sweeps.sort(key=lambda sweep: sweep.when)
     found = _complete_points(root, {point.signature: point for sweep in sweeps for point in sweep.points})
-    # A point has one run in MLflow, which belongs to the newest sweep that contains it.
+    # A point has only one MLflow run per study, which belongs to the newest sweep with this point.
     newest = {(sweep.study, point.signature): sweep.key for sweep in sweeps for point in sweep.points}
-    # When each study and backend was last swept: the views show that sweep. A single point does not replace one.
+    # The time of the last sweep of each study and backend, which the views show. A single point does not replace it.
     latest = {
         (sweep.study, found[point.signature].backend): sweep.when
         for sweep in sweeps
@@ -89,7 +89,7 @@ def rebuild(tracking: Tracking, project: Path, results: Path) -> list[tuple[str,
         sync = Sync(root, sweep, owner(), newest=shown)
         sync.add(Attempt(point.name, point.signature, found[point.signature].attempt) for point in own)
         ended = sweep
-        # A sweep that is RUNNING on disk was killed before it could record its end.
+        # A sweep that is still RUNNING on disk was killed before it could record its end.
         if sweep.status == "RUNNING":
             ended = replace(sweep, status="KILLED")
         sync.send(ended=ended)
@@ -99,18 +99,18 @@ def rebuild(tracking: Tracking, project: Path, results: Path) -> list[tuple[str,
 
 @dataclass(frozen=True)
 class _Found:
-    """A complete point: the id of its attempt, and the backend that trained it."""
+    """A complete point: the id of its attempt, and its backend."""
 
     attempt: str
     backend: str
 
 
 def _complete_points(root: Path, points: Mapping[str, SweepPoint]) -> dict[str, _Found]:
-    """Return the complete points by signature; those that cannot be read are reported."""
+    """Return the complete points, by signature; unreadable points are reported."""
     found: dict[str, _Found] = {}
     unread: dict[str, LabError] = {}
     for signature, point in points.items():
-        # A missing folder is normal: the point was not trained to its end.
+        # A missing folder is normal: training of the point has not ended.
         folder = root / POINTS / signature
         if not folder.exists():
             continue
@@ -124,22 +124,22 @@ def _complete_points(root: Path, points: Mapping[str, SweepPoint]) -> dict[str, 
             found[signature] = _Found(attempt, backend)
     if unread:
         names = some([*unread], SOME)
-        log.warning(f"left out: {len(unread)} points of .points/ that cannot be read: {names}")
-        log.warning(f"the first: {next(iter(unread.values()))}")
+        log.warning(f"skipped: {len(unread)} unreadable points in .points/: {names}")
+        log.warning(f"the first error: {next(iter(unread.values()))}")
     return found
 
 
 def task(composed: DictConfig) -> None:
-    """Rebuild the store; Hydra calls this with the composed config."""
+    """Rebuild the store. Hydra calls this with the composed config."""
     results = PROJECT / str(composed["results"])
     sweeps = rebuild(read_tracking(composed), PROJECT, results)
     for name, points, sent in sweeps:
-        written = "all in MLflow already"
+        written = "up to date"
         if sent:
             written = f"{sent} written"
         print(f"{name}: {points} points, {written}")
     if not sweeps:
-        print("there is nothing to write: no readable points for this store")
+        print("nothing to write: no readable points for this store")
     warn_about_missing(PROJECT, results)
 
 

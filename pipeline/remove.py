@@ -1,9 +1,9 @@
-"""Delete the trained points of a study, with their results and MLflow runs.
+"""Delete a study's trained points and everything that depends on them.
 
     python -m pipeline.remove study=NAME [backend=numpy] [confirm=true]
 
-Without `confirm=true` the command only lists what it would delete: folders of points, results, and in MLflow the runs
-of sweeps and points with their models and artifacts. Points that belong to another study too are kept.
+These are the folders of its sweeps, points and results, and its MLflow runs with their models and artifacts. Without
+`confirm=true` the command only lists them. Points shared with another study are kept.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from pipeline.tracking.tracker import Tracker
 
 @dataclass(frozen=True)
 class Removal:
-    """What to delete: the folders of sweeps, points and results, and the ids of MLflow runs."""
+    """Everything that will be deleted: the folders of sweeps, points and results, and the ids of MLflow runs."""
 
     sweeps: list[Path]
     points: list[Path]
@@ -39,7 +39,7 @@ class Removal:
     runs: list[str]
 
     def rows(self) -> list[list[str]]:
-        """Return a table of it: how many of each, and how much space they take."""
+        """Return a table with the number and the size of each."""
         folders = (("sweeps", self.sweeps), ("points", self.points), ("results", self.results))
         rows = [["what", "number", "MiB"]]
         rows += [[name, str(len(paths)), f"{sum(map(_bytes, paths)) / 2**20:.1f}"] for name, paths in folders]
@@ -47,7 +47,7 @@ class Removal:
 
 
 def find(study: str, backend: str | None, project: Path, tracker: Tracker) -> Removal:
-    """Find what belongs to a study.
+    """Find everything that belongs to a study, on one backend or on all.
 
     Args:
         study: name of the study.
@@ -61,15 +61,17 @@ def find(study: str, backend: str | None, project: Path, tracker: Tracker) -> Re
     root = store_root(project)
     sweeps = list(all_sweeps(root))
     chosen = [(f, sweep) for f, sweep in sweeps if sweep.study == study and backend in (None, sweep.backend)]
-    # A point is known by its config and data, not by its study, so other sweeps may need the same one.
+    # A signature does not include the study, so sweeps of other studies may need the same points.
     kept = referenced([sweep for folder, sweep in sweeps if (folder, sweep) not in chosen])
     points = []
     for signature in sorted(referenced([sweep for _, sweep in chosen]) - kept):
         folder = PointFolder(root, signature)
-        # Training holds the lock of a point, so a lock that can be taken means that the point is not being trained.
+        # A point in training is locked.
         if not folder.lock():
             raise LabError(
-                f"{study} is being trained.", received=f"point {signature} is in use", fix="stop that command first"
+                f"{study} is being trained.",
+                received=f"point {signature} is in use",
+                fix="stop the command that is training it first",
             )
         folder.unlock()
         points += [path for path in (folder.final, folder.path) if path.exists()]
@@ -79,15 +81,15 @@ def find(study: str, backend: str | None, project: Path, tracker: Tracker) -> Re
 
 
 def carry_out(removal: Removal, tracker: Tracker) -> bool:
-    """Delete what `find` has found.
+    """Delete everything that `find` has found.
 
     Returns:
-        Whether the MLflow runs are gone for good; those on a server are in its bin.
+        Whether the MLflow runs were deleted permanently; on a server they are only soft-deleted.
 
     Raises:
         LabError: MLflow does not answer, or a folder cannot be deleted.
     """
-    # MLflow first and the sweeps last: after a failure, the same command finds what is left by the sweeps.
+    # MLflow runs first and sweeps last: after a failure, the same command finds the rest through the sweeps.
     gone = tracker.remove_runs(removal.runs)
     for path in [*removal.results, *removal.points, *removal.sweeps]:
         with explained(path):
@@ -106,7 +108,7 @@ def _studies(root: Path) -> Sequence[str]:
 
 
 def task(composed: DictConfig) -> None:
-    """List or delete the points of a study; Hydra calls this with the composed config."""
+    """List or delete the points of a study. Hydra calls this with the composed config."""
     study = str(composed["study"])
     root = store_root(PROJECT)
     # Checked first, because opening the store would create an MLflow experiment with this name.
@@ -125,12 +127,12 @@ def task(composed: DictConfig) -> None:
     removal = find(study, composed["backend"], PROJECT, tracker)
     print(aligned(removal.rows()))
     if composed["confirm"] is not True:
-        print("\nnothing is deleted yet; to delete all of this, add confirm=true")
+        print("\nnothing deleted yet; add confirm=true to delete all of this")
         return
     gone = carry_out(removal, tracker)
-    print("\ndeleted; `dvc repro` restores results from DVC's cache, which `dvc gc -w` empties")
+    print("\ndeleted; `dvc repro` may restore results from DVC's cache, and `dvc gc -w` empties the cache")
     if not gone:
-        print("the runs are in the server's bin; `mlflow gc` on its host empties it")
+        print("the runs are only soft-deleted; run `mlflow gc` on the server's host to delete them permanently")
 
 
 if __name__ == "__main__":

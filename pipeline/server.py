@@ -3,8 +3,8 @@ r"""The tracking server of a team: MLflow on PostgreSQL, with users and password
     LAB_DATABASE_URI=postgresql://lab:PASSWORD@127.0.0.1/lab MLFLOW_AUTH_ADMIN_PASSWORD=... \
         python -m pipeline.server [--port 5000] [--workers 2] [--artifacts FOLDER]
 
-Passwords come from the environment and go to MLflow in the environment: never on a command line, which everyone on the
-machine can read, and never in a file. deploy/README.md describes the setup, and how to run the server as a service.
+Passwords are read from the environment and passed to MLflow in the environment: never on a command line, which other
+users of the machine can read, and never in a file. See deploy/README.md for the setup and for running it as a service.
 """
 
 from __future__ import annotations
@@ -41,14 +41,14 @@ from pipeline.tracking.server.checks import (
 )
 from pipeline.tracking.server.process import END_SECONDS, HOST, PAUSE, SCHEMA, await_answer, mlflow_server
 
-# How long MLflow caches a password that it has checked. A check takes more than 0.2 s of a core, by design, and every
-# request carries a password; the rest of a request takes 0.01 s. The price: a password that was changed, or a user who
-# was deleted, is accepted for a minute more.
+# How long MLflow caches a password that it has checked. By design, a check takes more than 0.2 s of a core; every
+# request sends a password, and the rest of a request takes only 0.01 s. The downside of caching: changed passwords and
+# deleted users keep working for up to a minute.
 CACHE_SECONDS = 60
-# How many lines of the server's output an error message shows.
+# Number of lines of the server's output that an error message shows.
 LINES = 12
-# Where this machine reaches a server that listens on all of its addresses.
-REACHED_AT = {"0.0.0.0": HOST, "::": "::1"}  # noqa: S104 - these are looked up, not bound
+# The addresses at which this machine can connect to a server that listens on all addresses.
+REACHED_AT = {"0.0.0.0": HOST, "::": "::1"}  # noqa: S104 - used to connect, not to bind
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ class Settings:
         port: the port to listen on.
         workers: number of processes.
         artifacts: folder or s3://BUCKET/PATH that only the server reads and writes.
-        permission: what users may do with the experiments of others.
+        permission: default permission on the experiments of other users.
     """
 
     host: str
@@ -71,7 +71,7 @@ class Settings:
 
 
 class Output:
-    """The output of the server: keeps its last lines, and after `show` prints all lines to stderr."""
+    """The output of the server: keeps the last lines and, once `show` is called, forwards all output to stderr."""
 
     def __init__(self, server: subprocess.Popen[bytes]) -> None:
         self._last: deque[str] = deque(maxlen=LINES)
@@ -80,11 +80,11 @@ class Output:
         self._reader.start()
 
     def show(self) -> None:
-        """Print all lines from now on."""
+        """Forward all output from now on."""
         self._shown.set()
 
     def last(self, wait: float = 0) -> str:
-        """Return the last lines, after waiting up to `wait` seconds for the end of the output."""
+        """Return the last lines, after waiting up to `wait` seconds for the output of a server that exits."""
         self._reader.join(wait)
         return "\n".join(self._last) or "nothing"
 
@@ -101,10 +101,10 @@ def serve(settings: Settings, environment: Mapping[str, str]) -> None:
 
     Args:
         settings: the settings of the server.
-        environment: the environment variables, which hold the secrets.
+        environment: the environment variables, including the secrets.
 
     Raises:
-        LabError: a requirement is not met, or the server does not answer or ends by itself.
+        LabError: a requirement is missing, invalid or in use (checks.py), or the server does not answer or exits.
     """
     uri = database(environment)
     check_packages(settings.artifacts)
@@ -116,7 +116,7 @@ def serve(settings: Settings, environment: Mapping[str, str]) -> None:
             Path(settings.artifacts).mkdir(parents=True, exist_ok=True)
     options = ["--host", settings.host, "--port", str(settings.port), "--workers", str(settings.workers)]
     options += ["--artifacts-destination", settings.artifacts, "--app-name", "basic-auth"]
-    # No access log: the proxy in front of the server writes one.
+    # No access log: the reverse proxy logs requests.
     options += ["--uvicorn-opts", "--log-level warning --no-access-log"]
     with noted_signals() as signals, tempfile.TemporaryDirectory(prefix="server-") as folder:
         variables = _variables(uri, environment, pool, settings.permission, Path(folder))
@@ -124,34 +124,34 @@ def serve(settings: Settings, environment: Mapping[str, str]) -> None:
             output = Output(server)
             address = _address(settings.host, settings.port)
             if not await_answer(server, address, output.last, signals):
-                raise _ended(output)
+                raise _exited(output)
             if not signals:
                 print(f"the tracking server is at {address}; press Ctrl-C to stop it", flush=True)
             output.show()
             while not signals:
                 if server.poll() is not None:
-                    raise _ended(output)
+                    raise _exited(output)
                 time.sleep(PAUSE)
 
 
 def _address(host: str, port: int) -> str:
-    """Return the address at which this machine reaches the server."""
+    """Return the address at which this machine can connect to the server."""
     reached = REACHED_AT.get(host, host)
-    # In a URL, an IPv6 address stands in brackets.
+    # An IPv6 address in a URL has brackets.
     if ":" in reached:
         reached = f"[{reached}]"
     return f"http://{reached}:{port}"
 
 
 def _variables(uri: str, environment: Mapping[str, str], pool: int, permission: str, folder: Path) -> dict[str, str]:
-    """Return the environment variables for MLflow, and write its settings for users to a file in `folder`.
+    """Return the environment variables for MLflow, and write its authentication settings to a file in `folder`.
 
-    The password of the database is passed in libpq's variable, so that the address does not contain it: neither in the
-    settings file, nor in MLflow's error messages.
+    The password of the database is passed in libpq's environment variable and removed from the address, so that it is
+    neither in the settings file nor in MLflow's error messages.
     """
     address, password = without_password(uri)
     users = folder / "users.ini"
-    # Created before it is written, so that no other user can ever read it.
+    # The permissions are set before anything is written, so that other users can never read the file.
     users.touch(0o600)
     # MLflow reads the file with configparser, where a % must be doubled.
     lines = ["[mlflow]", f"default_permission = {permission}", f"database_uri = {address.replace('%', '%%')}"]
@@ -160,12 +160,12 @@ def _variables(uri: str, environment: Mapping[str, str], pool: int, permission: 
         "MLFLOW_BACKEND_STORE_URI": address,
         "MLFLOW_AUTH_CONFIG_PATH": str(users),
         "MLFLOW_AUTH_ADMIN_USERNAME": environment.get("MLFLOW_AUTH_ADMIN_USERNAME", "admin"),
-        # Signs the page on which a browser creates a user. Several servers behind one address must share it.
+        # Signs the web form that creates users. Several servers behind one address must have the same key.
         "MLFLOW_FLASK_SERVER_SECRET_KEY": environment.get("MLFLOW_FLASK_SERVER_SECRET_KEY") or secrets.token_hex(32),
-        # MLflow ignores an overflow of 0 and uses SQLAlchemy's default, 10. So one connection of the pool is overflow.
+        # MLflow treats an overflow of 0 as unset, which means 10. So one connection of the pool is overflow.
         "MLFLOW_SQLALCHEMYSTORE_POOL_SIZE": str(pool - 1),
         "MLFLOW_SQLALCHEMYSTORE_MAX_OVERFLOW": "1",
-        # Our own variable contains the password, and MLflow does not need it.
+        # Our own variable, which contains the password; MLflow does not need it.
         DATABASE: "",
     }
     if password is not None:
@@ -173,12 +173,12 @@ def _variables(uri: str, environment: Mapping[str, str], pool: int, permission: 
     return variables
 
 
-def _ended(output: Output) -> LabError:
-    """Return the message on why the server ended by itself."""
+def _exited(output: Output) -> LabError:
+    """Return an error that says why the server exited."""
     said = output.last(END_SECONDS)
     if "needs a password to create the admin user" in said:
         return LabError(
-            "The server has no administrator yet, and no password to create one.",
+            "No administrator account exists yet, and no password is set for one.",
             expected=f"{ADMIN_PASSWORD} in the environment at the first start",
             received="nothing",
             fix=f"export {ADMIN_PASSWORD} with at least {SHORTEST} characters: openssl rand -base64 24",
@@ -186,19 +186,19 @@ def _ended(output: Output) -> LabError:
     schema = SCHEMA.search(said)
     if schema:
         return LabError(
-            "The database belongs to another version of MLflow.",
+            "The database was created by a different version of MLflow.",
             expected="the schema of the installed version",
             received=schema[0],
-            fix="back it up, then run mlflow db upgrade as described in deploy/README.md",
+            fix="back it up, then run mlflow db upgrade (see deploy/README.md)",
         )
-    return LabError("The tracking server has ended.", received=said, fix="fix the cause, and start the server again")
+    return LabError("The tracking server has exited.", received=said, fix="fix the cause and restart the server")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command, and return its exit code."""
     parser = argparse.ArgumentParser(prog="python -m pipeline.server", description="Serve MLflow to a team.")
     parser.add_argument(
-        "--host", default=HOST, help=f"the address to listen on; with {HOST}, only this machine can connect"
+        "--host", default=HOST, help=f"the address to listen on (default {HOST}: only local connections)"
     )
     parser.add_argument("--port", type=int, default=5000, help="the port to listen on (5000)")
     parser.add_argument("--workers", type=positive, default=cores(), help="number of processes (one for each core)")
@@ -207,11 +207,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--default-permission",
         choices=["NO_PERMISSIONS", "READ", "EDIT", "MANAGE"],
         default="EDIT",
-        help="what users may do with the studies of others (EDIT: also train points of them)",
+        help="default permission on studies started by other users (EDIT also allows training their points)",
     )
     given = parser.parse_args(arguments)
     artifacts = given.artifacts or str(store_root(PROJECT) / "mlruns" / "server")
-    # MLflow runs in another folder, where a relative path would mean something else.
+    # MLflow runs in a different folder, so a relative path would not work.
     if "://" not in artifacts:
         artifacts = str(Path(artifacts).resolve())
     try:

@@ -1,8 +1,8 @@
-"""Open the runs in MLflow: start its server on this machine, and print a link to the comparison page of each study.
+"""Open the runs in MLflow: start its server on this machine, and print a link to each study's comparison page.
 
     python -m pipeline.ui [--port 5000]
 
-The server ends with this process. This module does not import mlflow, which takes seconds: it asks the server instead.
+The server ends with this process. This module does not import mlflow, which takes seconds; it queries the server.
 """
 
 from __future__ import annotations
@@ -38,9 +38,9 @@ from pipeline.tracking.server.process import (
 )
 from pipeline.tracking.store import store_uri
 
-# How many ports to try, one after the other.
+# Number of consecutive ports to try.
 PORTS = 20
-# How many lines of the server's output an error message shows.
+# Number of lines of the server's output that an error message shows.
 LINES = 12
 HIGHEST_PORT = 65535
 # The experiment that MLflow creates in every store; it holds no study.
@@ -52,19 +52,18 @@ def serve(project: Path, port: int, open_link: Callable[[str], object]) -> None:
 
     Args:
         project: folder that holds mlruns/.
-        port: the port to listen on; if it is taken, the next free one is used; 0 for any.
-        open_link: called with the link to the study that was trained last, once the server answers.
+        port: the port to listen on, or the next free one if it is in use; 0 for any free port.
+        open_link: called with the link to the most recently trained study, once the server answers.
 
     Raises:
-        LabError: there are no runs or no free port, the store cannot be read, or the server does not answer or ends by
-            itself.
+        LabError: there are no runs or no free port, the store cannot be read, or the server does not answer or exits.
     """
     store = project / "mlruns" / "mlflow.db"
     if not store.is_file() or not store.stat().st_size:
         raise _no_runs(store)
     free = free_port(port)
     if port not in (free, 0):
-        print(f"port {port} is taken, so the server uses {free}", flush=True)
+        print(f"port {port} is in use; using {free} instead", flush=True)
     options = ["--host", HOST, "--port", str(free), "--workers", "1", "--backend-store-uri", store_uri(project)]
     with (
         noted_signals() as signals,
@@ -73,7 +72,7 @@ def serve(project: Path, port: int, open_link: Callable[[str], object]) -> None:
     ):
         address = f"http://{HOST}:{free}"
         if not await_answer(server, address, lambda: _last_lines(log), signals):
-            raise _ended(log)
+            raise _exited(log)
         if signals:
             return
         links = study_links(address)
@@ -86,15 +85,15 @@ def serve(project: Path, port: int, open_link: Callable[[str], object]) -> None:
         open_link(next(iter(links.values())))
         while not signals:
             if server.poll() is not None:
-                raise _ended(log)
+                raise _exited(log)
             time.sleep(PAUSE)
 
 
 def free_port(wanted: int) -> int:
-    """Return a free port: `wanted`, or the next one that is not taken; any port for 0.
+    """Return a free port: `wanted`, or the next one that is not in use; for 0, any free port.
 
     Raises:
-        LabError: it is not a port number, it is not allowed, or all ports that were tried are taken.
+        LabError: the port is invalid or not permitted, or all ports tried are in use.
     """
     last = 0
     if wanted:
@@ -103,20 +102,20 @@ def free_port(wanted: int) -> int:
         try:
             return bound_port(HOST, port)
         except OSError as error:
-            # With a port below 1024, the next ones are not allowed either.
+            # A port below 1024 is not permitted, and neither are the next ones.
             if not is_taken(error):
                 raise _no_port(wanted, error.strerror or str(error)) from None
         except OverflowError:
             break
     if 0 <= wanted <= HIGHEST_PORT:
-        raise _no_port(wanted, f"{wanted} to {last} are taken")
+        raise _no_port(wanted, f"{wanted} to {last} are in use")
     raise _no_port(wanted, str(wanted))
 
 
 def study_links(address: str) -> dict[str, str]:
-    """Return a link to the comparison page of each study, the one that was trained last first.
+    """Return a link to the comparison page of each study, most recently trained first.
 
-    The link opens the saved view `grid` (tracking/pages/views.py), or plain charts for a study without that view.
+    The link opens the saved view `grid` (tracking/pages/views.py), or MLflow's default charts if there is no such view.
 
     Raises:
         LabError: the server does not answer, or its answer cannot be read.
@@ -127,10 +126,10 @@ def study_links(address: str) -> dict[str, str]:
         if experiment["experiment_id"] == DEFAULT_EXPERIMENT:
             continue
         tags = {tag["key"]: tag["value"] for tag in experiment.get("tags", [])}
-        # The view says when the study was last trained. MLflow's own time is the one of its first training.
+        # The view has the time of the last training. MLflow's `creation_time` is the time of the first.
         when = experiment["creation_time"]
         parameters = {"orderByKey": "metrics.`hp/learning_rate`", "orderByAsc": "true"}
-        # Searched instead of parsed: the value ends with the state of a page, up to 20,000 characters.
+        # A search instead of parsing the JSON, because the value contains up to 20,000 characters of page state.
         created = re.search(r'"createdAt": ?(\d+)', tags.get(f"{TAG}grid", ""))
         if created:
             when = created[1]
@@ -142,15 +141,15 @@ def study_links(address: str) -> dict[str, str]:
 
 
 def has_screen() -> bool:
-    """Return whether a browser would open in front of the person who typed the command."""
-    # X and Wayland, which ssh may forward. On macOS and Windows, a browser opens on the machine itself.
+    """Return whether a browser would open on the screen of the user who typed the command."""
+    # X or Wayland, which ssh may forward. On macOS and Windows, a browser always opens on the machine itself.
     if os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"):
         return True
     return sys.platform in ("darwin", "win32") and "SSH_CONNECTION" not in os.environ
 
 
 def _leave_closed(_link: str) -> None:
-    """Open nothing: the person opens one of the printed links."""
+    """Open nothing: without a screen, the user opens one of the printed links elsewhere."""
 
 
 def _ask(address: str, method: str, body: dict[str, Any]) -> dict[str, Any]:
@@ -163,33 +162,34 @@ def _ask(address: str, method: str, body: dict[str, Any]) -> dict[str, Any]:
             return read
     except (OSError, ValueError) as error:
         raise LabError(
-            "The MLflow server does not list its studies.",
+            "The studies on the MLflow server could not be listed.",
             expected=f"an answer from {address}",
             received=str(error),
-            fix="try again; if that does not help, move mlruns/mlflow.db away, and make rebuild writes a new one",
+            fix="try again; if that does not help, move mlruns/mlflow.db aside and run make rebuild to create a new "
+            "one",
         ) from None
 
 
-def _ended(log: IO[bytes]) -> LabError:
-    """Return the message on why the server ended by itself."""
+def _exited(log: IO[bytes]) -> LabError:
+    """Return an error that says why the server exited."""
     said = _last_lines(log)
     schema = SCHEMA.search(said)
     if schema:
         return LabError(
-            "The MLflow store belongs to another version of MLflow.",
+            "The MLflow store was created by a different version of MLflow.",
             expected="the schema of the installed version",
             received=schema[0],
-            fix="copy mlruns/mlflow.db away, then mlflow db upgrade sqlite:///mlruns/mlflow.db; "
-            "or move it away, and make rebuild writes a new one",
+            fix="back up mlruns/mlflow.db, then run mlflow db upgrade sqlite:///mlruns/mlflow.db; "
+            "or move it aside and run make rebuild to create a new one",
         )
     if "file is not a database" in said:
         return LabError(
             "mlruns/mlflow.db is not an MLflow store.",
             expected="an SQLite database",
-            received="another kind of file",
-            fix="move it away, and make rebuild writes a new one",
+            received="a different kind of file",
+            fix="move it aside and run make rebuild to create a new one",
         )
-    return LabError("The MLflow server has ended.", received=said, fix="try again; see also mlflow server --help")
+    return LabError("The MLflow server has exited.", received=said, fix="try again; see also mlflow server --help")
 
 
 def _last_lines(log: IO[bytes]) -> str:
@@ -213,7 +213,7 @@ def _no_port(wanted: int, received: str) -> LabError:
     if wanted == other:
         other = 8080
     return LabError(
-        "There is no port to listen on.",
+        "No port to listen on is available.",
         expected=f"a free port on {HOST}, 1024 to {HIGHEST_PORT}",
         received=received,
         fix=f"use another port: make ui PORT={other}",
@@ -224,7 +224,7 @@ def main() -> int:
     """Run the command, and return its exit code."""
     parser = argparse.ArgumentParser(prog="python -m pipeline.ui", description="Open the runs in MLflow.")
     parser.add_argument(
-        "--port", type=int, default=5000, help="the port to listen on; if it is taken, the next free one"
+        "--port", type=int, default=5000, help="the port to listen on, or the next free one if it is in use"
     )
     port = parser.parse_args().port
     open_link: Callable[[str], object] = _leave_closed

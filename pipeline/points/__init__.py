@@ -1,1 +1,1 @@
-"""What a point is, and all its files."""
+"""The definition of a point, and its files on disk."""

@@ -1,8 +1,8 @@
-"""Checkpoints: all that a training needs on disk to continue after its process has ended.
+"""Checkpoints: everything that training needs on disk to resume after its process has ended.
 
-A checkpoint is one .npz file, so that it exists as a whole or not at all. It holds the backend's own state (weights,
-optimizer, counters), the snapshots so far, the results of a map so far, and, as JSON, the epoch, the rest of the
-history and how much of the journal belongs to the checkpoint.
+A checkpoint is one .npz file that is replaced by a rename, so it is always complete. It holds the state of the backend
+(weights, optimizer, counters), the snapshots and map results so far and, as JSON, the epoch, the rest of the history
+and the length of the journal that the checkpoint covers.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ class Checkpoint:
     """The state of one point after an epoch.
 
     Attributes:
-        epoch: how many epochs the point has trained; for a map, how many blocks.
-        state: the backend's own arrays, by name.
-        history: what has been recorded so far; its metrics are in the journal, not in the checkpoint.
-        journal_rows, journal_bytes, journal_sha256: the beginning of the journal that belongs to the checkpoint: its
-            number of metrics, its length and its checksum.
+        epoch: number of epochs that the point has trained; for a map, the number of blocks.
+        state: arrays of the backend, by name, from which only this backend can resume.
+        history: everything recorded so far; its metrics are in the journal, not in the checkpoint.
+        journal_rows, journal_bytes, journal_sha256: number of metrics, length and checksum of the part of the journal
+            that the checkpoint covers. Later rows are written again when training resumes.
     """
 
     epoch: int
@@ -46,7 +46,10 @@ class Checkpoint:
 
 @dataclass(frozen=True)
 class _Record:
-    """The JSON part of a checkpoint; its fields are those of `Checkpoint` and `History` that are not arrays."""
+    """The JSON part of a checkpoint: the fields of `Checkpoint` and `History` that are not arrays.
+
+    `epoch` is the epoch of the checkpoint; `epochs` is `History.epochs`, which stays 0 until the point has ended.
+    """
 
     epoch: int
     epochs: int
@@ -60,14 +63,14 @@ class _Record:
     journal_sha256: str
 
 
-RECORD = TypeAdapter(_Record)
+_RECORD = TypeAdapter(_Record)
 
 
 def write_checkpoint(file: Path, checkpoint: Checkpoint) -> None:
-    """Write a checkpoint, replacing the one before.
+    """Write a checkpoint, replacing the previous one.
 
     Raises:
-        OSError: the file cannot be written, for instance to a full disk.
+        OSError: the file cannot be written, for instance because the disk is full.
     """
     history = checkpoint.history
     record = _Record(
@@ -82,23 +85,23 @@ def write_checkpoint(file: Path, checkpoint: Checkpoint) -> None:
         journal_bytes=checkpoint.journal_bytes,
         journal_sha256=checkpoint.journal_sha256,
     )
-    # JSON inside the .npz, as bytes: in a second file it could belong to another epoch than the arrays.
+    # JSON inside the .npz, as bytes: a second file could be from a different epoch than the arrays.
     arrays = {"record": np.frombuffer(json.dumps(vars(record)).encode(), np.uint8)}
     arrays |= {f"state/{name}": array for name, array in checkpoint.state.items()}
     arrays |= {f"snapshots/{name}": array for name, array in stack_snapshots(history.snapshots).items()}
     arrays |= {f"map/{name}": array for name, array in history.map_arrays.items()}
-    # Written durably: after a power cut, a rename without it can leave an empty file in the place of a good checkpoint.
+    # `durable`: otherwise a power cut after the rename could leave an empty file instead of the previous checkpoint.
     write_file(file, lambda path: np.savez(path, allow_pickle=False, **arrays), durable=True)
 
 
-def counted_rows(file: Path) -> int:
-    """Return how many rows of the journal belong to a checkpoint, without reading its other arrays.
+def covered_rows(file: Path) -> int:
+    """Return the number of journal rows that a checkpoint covers, without reading its other arrays.
 
     Raises:
         OSError: the file is missing, or cannot be read.
-        ValueError: the file is cut short, changed or of another kind.
+        ValueError: the file is truncated, was changed, or is not a checkpoint.
     """
-    return RECORD.validate_json(read_one_array(file, "record").tobytes(), strict=True).journal_rows
+    return _RECORD.validate_json(read_one_array(file, "record").tobytes(), strict=True).journal_rows
 
 
 def read_checkpoint(file: Path) -> Checkpoint:
@@ -106,9 +109,9 @@ def read_checkpoint(file: Path) -> Checkpoint:
 
     Raises:
         OSError: the file is missing, or cannot be read.
-        ValueError: the file is cut short, changed or of another kind.
+        ValueError: the file is truncated, was changed, or is not a checkpoint.
     """
-    # Names are SECTION/NAME; `record` is an array of its own and has no second part.
+    # Names are SECTION/NAME. The array `record` has no second part, so its key in its section is "".
     sections: dict[str, State] = {"record": {}, "state": {}, "snapshots": {}, "map": {}}
     for name, array in read_arrays(file).items():
         section, _, key = name.partition("/")
@@ -117,7 +120,7 @@ def read_checkpoint(file: Path) -> Checkpoint:
         sections[section][key] = array
     if list(sections["record"]) != [""]:
         raise ValueError(f"{file.name} has no record")
-    record = RECORD.validate_json(sections["record"][""].tobytes(), strict=True)
+    record = _RECORD.validate_json(sections["record"][""].tobytes(), strict=True)
     history = History(
         tables=record.tables,
         diverged_step=record.diverged_step,
@@ -147,7 +150,7 @@ def stack_snapshots(snapshots: Mapping[int, Weights]) -> State:
     steps = sorted(snapshots)
     stacked: State = {"steps": np.array(steps, dtype=np.int64)}
     if steps:
-        # All snapshots are of one network, so the first one names the arrays of all.
+        # All snapshots are of one network, so all have the arrays of the first one.
         for name in snapshots[steps[0]]:
             stacked[name] = np.stack([snapshots[step][name] for step in steps])
     return stacked
@@ -159,7 +162,7 @@ def unstack_snapshots(arrays: Mapping[str, NDArray[Any]], history: History) -> N
     Raises:
         ValueError: `steps` is missing or not a list of integers, or another array has a different number of snapshots.
     """
-    # A missing array becomes one of no dimension, which the next check refuses.
+    # A missing array is replaced by one without dimensions, which the next check rejects.
     steps = arrays.get("steps", np.empty(()))
     if steps.ndim != 1 or steps.dtype.kind != "i":
         raise ValueError("the snapshots have no array of integers `steps` (snapshots,)")

@@ -1,8 +1,9 @@
-"""The folder of a point while it trains: `.points/SIGNATURE.training`, which becomes `.points/SIGNATURE`.
+"""The folder of a point in training, in three stages.
 
-A training that is killed at any moment can continue from what the folder holds: the journal is only appended to, the
-checkpoint is replaced by a rename, and SHA256SUMS, which makes the folder complete, is written last. error.txt says why
-an attempt failed.
+- Training: `.points/SIGNATURE.training`. At any moment its contents are enough to resume from, because the journal is
+  only appended to and the checkpoint is replaced by a rename. error.txt says why an attempt failed.
+- Sealed: the same folder with all results and, written last, SHA256SUMS. It only has to be renamed.
+- Complete: `.points/SIGNATURE`, the final path.
 """
 
 from __future__ import annotations
@@ -30,27 +31,25 @@ from pipeline.system.files import SUMS, explained, write_file, write_sums
 
 JOURNAL = "metrics.csv"
 CHECKPOINT = "checkpoint.npz"
-# The message of the error that ended the attempt.
+# Holds the message of the error that ended the attempt.
 ERROR = "error.txt"
 HEADER = b"step,timestamp,name,value\n"
 
 
 class PointFolder:
-    """The folder of one point in training. Only the holder of its lock may change it.
+    """The folder of one point in training. Only the process that holds its lock may change it.
 
     Args:
         root: folder that holds .points/.
         signature: the point's signature.
 
     Attributes:
-        path: the folder while the point trains.
-        final: its path once the point is complete.
-        rows: how many metrics the journal holds.
-        kept: how many of them belong to the checkpoint. A restart keeps these; it writes later ones again, with other
-            times.
+        path: path of the folder while the point trains.
+        final: path of the folder once the point is complete.
+        rows: number of metrics in the journal.
 
     Raises:
-        LabError: from every method that writes, when the folder cannot be written.
+        LabError: from every method that writes, if the folder cannot be written.
 
     Example:
         A training that may have been interrupted::
@@ -69,23 +68,22 @@ class PointFolder:
     def __init__(self, root: Path, signature: str) -> None:
         self.final = root / POINTS / signature
         self.path = self.final.with_name(f"{signature}.training")
-        # Not a singleton: two folders of one point in one process must exclude each other too.
+        # As a singleton, one lock would be shared by all folders of this point in this process.
         self._lock = FileLock(root / POINTS / ".locks" / signature, is_singleton=False)
         self._journal = self.path / JOURNAL
         self._forget_journal()
 
     def _forget_journal(self) -> None:
         self.rows = 0
-        self.kept = 0
         self._bytes = 0
         # Updated with each row, so that a checkpoint never has to read the whole journal.
         self._digest = hashlib.sha256()
 
     def lock(self) -> bool:
-        """Try to lock the point; the lock ends with the process, however the process ends.
+        """Try to lock the point; the lock is released when the process exits, even if it is killed.
 
         Returns:
-            Whether this folder now holds the lock; False if another process, or another folder in this one, holds it.
+            True if the lock was acquired; False if another process, or another `PointFolder` in this one, holds it.
         """
         with explained(self.final):
             Path(self._lock.lock_file).parent.mkdir(parents=True, exist_ok=True)
@@ -100,7 +98,7 @@ class PointFolder:
         self._lock.release()
 
     def begin(self) -> None:
-        """Create the folder with nothing but the header of its journal, deleting what an earlier attempt left."""
+        """Create the folder with only the header of the journal in it, deleting the files of an earlier attempt."""
         with explained(self.path):
             if self.path.exists():
                 shutil.rmtree(self.path)
@@ -109,53 +107,52 @@ class PointFolder:
             self._write_journal(HEADER, "xb")
 
     def resume(self) -> Checkpoint | None:
-        """Read the checkpoint and its metrics, and cut off what the journal holds beyond it.
+        """Load the checkpoint with its metrics, and truncate the journal to the rows that it covers.
 
         Returns:
-            The checkpoint to continue from, or None if there is none.
+            The checkpoint to resume from, or None if there is none.
 
         Raises:
             OSError: a file is missing, or cannot be read.
-            ValueError: the checkpoint is damaged, or the journal is not the one it was written with.
+            ValueError: the checkpoint is damaged, or does not match the journal.
             LabError: the folder cannot be written.
         """
         if not (self.path / CHECKPOINT).exists():
             return None
         checkpoint = read_checkpoint(self.path / CHECKPOINT)
-        # Rows behind these bytes were written after the checkpoint: training computes them again.
+        # Rows after these bytes were written after the checkpoint: training computes them again.
         content = self._journal.read_bytes()[: checkpoint.journal_bytes]
         if hashlib.sha256(content).hexdigest() != checkpoint.journal_sha256:
-            raise ValueError(f"{JOURNAL} is not the one that {CHECKPOINT} was written with")
+            raise ValueError(f"{JOURNAL} does not match {CHECKPOINT}")
         checkpoint.history.metrics = read_journal(content)
         if len(checkpoint.history.metrics) != checkpoint.journal_rows:
             raise ValueError(f"{JOURNAL} has {len(checkpoint.history.metrics)} rows, not {checkpoint.journal_rows}")
-        # Everything is checked by now; only from here on is the folder changed.
+        # All checks are done. The folder is changed only from here on.
         with explained(self._journal):
-            # The checksums go first, so that a kill in the middle of these lines leaves no folder that looks sealed.
+            # Checksums first: after a kill between these lines, the folder must not look sealed.
             (self.path / SUMS).unlink(missing_ok=True)
             (self.path / ERROR).unlink(missing_ok=True)
             os.truncate(self._journal, len(content))
             shutil.rmtree(self.path / "plots", ignore_errors=True)
             (self.path / "plots").mkdir()
         self.rows = checkpoint.journal_rows
-        self.kept = checkpoint.journal_rows
         self._bytes = len(content)
         self._digest = hashlib.sha256(content)
         return checkpoint
 
     def write_json(self, name: str, content: object) -> None:
-        """Write one JSON file of the folder, replacing an earlier one as a whole."""
+        """Write a JSON file to the folder, replacing an earlier one atomically."""
         self.write_text(name, json.dumps(content, indent=2, sort_keys=True) + "\n")
 
     def write_text(self, name: str, content: str) -> None:
-        """Write one text file of the folder, replacing an earlier one as a whole."""
+        """Write a text file to the folder, replacing an earlier one atomically."""
         with explained(self.path / name):
             write_file(self.path / name, lambda file: file.write_text(content, encoding="utf-8"))
 
     def append(self, metrics: Iterable[Metric]) -> None:
         """Append metrics to the journal."""
         text = io.StringIO(newline="")
-        # `repr` writes as many digits as it takes to read back the same float.
+        # `repr` writes enough digits to read back the same float.
         csv.writer(text, lineterminator="\n").writerows((m.step, m.timestamp, m.name, repr(m.value)) for m in metrics)
         with explained(self._journal):
             self._write_journal(text.getvalue().encode(), "ab")
@@ -165,21 +162,20 @@ class PointFolder:
         with self._journal.open(mode) as stream:
             stream.write(content)
             stream.flush()
-            # On the disk before the checkpoint that counts on it, or a power cut would leave a checkpoint without rows.
+            # On disk before the checkpoint that covers it: a power cut must not leave a checkpoint without its rows.
             os.fsync(stream.fileno())
         self._digest.update(content)
         self._bytes += len(content)
 
     def keep(self, epoch: int, state: State, history: History) -> None:
-        """Write new metrics to the journal, then a checkpoint that they belong to."""
+        """Append new metrics to the journal, then write a checkpoint that covers them."""
         self.append(history.metrics[self.rows :])
         checkpoint = Checkpoint(epoch, state, history, self.rows, self._bytes, self._digest.hexdigest())
         with explained(self.path / CHECKPOINT):
             write_checkpoint(self.path / CHECKPOINT, checkpoint)
-        self.kept = self.rows
 
     def write_history(self, history: History) -> Outcome:
-        """Write what is only known at the end: the last metrics, the weights, the tables and the outcome."""
+        """Write the results that are known only at the end: the last metrics, the weights, tables and outcome."""
         self.append(history.metrics[self.rows :])
         with explained(self.path):
             weights = stack_snapshots(history.snapshots)
@@ -200,7 +196,7 @@ class PointFolder:
             The final path.
         """
         with explained(self.final):
-            # The checkpoint is deleted a moment later; a checksum of it would make the complete folder look damaged.
+            # Without the checkpoint: it is deleted below, and a missing file would make the folder look damaged.
             write_sums(self.path, but=CHECKPOINT)
         self.put_in_place()
         return self.final
@@ -208,14 +204,14 @@ class PointFolder:
     def put_in_place(self) -> None:
         """Rename a sealed folder to its final path."""
         with explained(self.final):
-            # The rename comes last: after a kill before it, the next command finds a sealed folder and moves it.
+            # The rename comes last: if we are killed before it, the next command finds a sealed folder and renames it.
             (self.path / CHECKPOINT).unlink(missing_ok=True)
             (self.path / ERROR).unlink(missing_ok=True)
             shutil.rmtree(self.final, ignore_errors=True)
             self.path.rename(self.final)
 
     def write_error(self, attempt: str, text: str) -> None:
-        """Write why an attempt failed, unless its folder is gone or another process or attempt trains the point."""
+        """Record why an attempt failed, unless its folder was deleted or another attempt is training the point."""
         if not self.lock():
             return
         try:
@@ -224,12 +220,12 @@ class PointFolder:
         finally:
             self.unlock()
 
-    def has_begun(self) -> bool:
-        """Whether the folder holds something that training can continue from."""
+    def can_resume(self) -> bool:
+        """Whether there is a checkpoint to resume from, or a sealed folder that only has to be renamed."""
         return (self.path / CHECKPOINT).exists() or self.is_sealed()
 
     def is_sealed(self) -> bool:
-        """Whether the folder only has to be moved to its final path: its process was killed just before that."""
+        """Whether the folder only has to be renamed to its final path: its process was killed just before that."""
         return (self.path / SUMS).exists()
 
     def discard(self) -> None:

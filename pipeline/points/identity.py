@@ -1,6 +1,6 @@
-"""The signature of a point: a hash of everything that decides its numbers, written as one canonical text.
+"""Point identity. The signature of a point is a hash of everything that affects its results, as one canonical text.
 
-Two points with the same signature are the same point, and are trained once.
+Two points with the same signature are the same point, and are trained only once.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from pipeline.config.schema import Config
 from pipeline.system.files import short_hash
 
 PACKAGE = Path(__file__).resolve().parent.parent
-# Config keys that do not decide numbers: names and paths, and `line_study_gradient`, whose value `gradient` holds once
-# the config is composed. Of the data, the checksums of its arrays are signed instead, wherever the files came from.
+# Config keys that do not affect results: names, paths, and `line_study_gradient`, which Hydra has already resolved into
+# `gradient`. For the data, the signature covers the checksums of the arrays, regardless of their source.
 NOT_SIGNED: dict[str, Any] = {
     "study": True,
     "feature": True,
@@ -31,39 +31,40 @@ NOT_SIGNED: dict[str, Any] = {
     "backend": {"line_study_gradient"},
     "data": {"name", "local_dir", "sources", "files"},
 }
-# Modules and folders that decide numbers on either backend. The backend's own package is added to them.
-DECIDING = (
+# Modules and folders whose code affects the results of both backends; the package of the backend is added to them.
+# config/expressions.py and config/model.py compute; other config modules only hold values, which are signed themselves.
+SIGNED_CODE = (
     "backends/choose.py",
     "backends/shared",
     "data/arrays.py",
     "config/expressions.py",
     "config/model.py",
 )
-# Modules in those folders that decide no numbers: they convert trained weights to another format, or read it.
-NOT_DECIDING = ("saving.py", "model_loader.py")
+# Modules in those folders that do not affect results: they convert trained weights to another format, or read it.
+NOT_SIGNED_MODULES = ("saving.py", "model_loader.py")
 
 
 def signed_text(config: Config, checksums: Mapping[str, str]) -> str:
-    """Return, as canonical JSON, the config, data, code and library versions that decide a point's numbers.
+    """Return canonical JSON of everything that affects a point's results: config, data, code and library versions.
 
-    For a map, the values of its axes are included. Neither the order of keys nor writing 1 for 1.0 changes the text:
-    keys are sorted, and the config has typed its values.
+    For a map, the axis values are included too. Neither key order nor 1 instead of 1.0 changes the text, because keys
+    are sorted and the config has converted each value to its type.
 
     Args:
         config: the point's config.
         checksums: SHA-256 of each array of the data, by name.
     """
-    decides: dict[str, Any] = {
+    signed: dict[str, Any] = {
         "config": config.model_dump(mode="json", exclude=NOT_SIGNED),
         "data": dict(checksums),
         "source": source_checksums(config.backend.name),
         "versions": {package: version(package) for package in computed_by(config)},
     }
     if config.grid is not None:
-        # The config names an axis by its ends and count. The values are signed too, so that a change of the code that
-        # spaces them, which is not signed itself, makes a different map.
-        decides["axes"] = {axis.knob: axis.values().tolist() for axis in config.grid.axes}
-    return json.dumps(decides, sort_keys=True, indent=1, allow_nan=False) + "\n"
+        # The config has only the ends and the length of an axis. The code that computes the values in between is not
+        # signed, so the values are.
+        signed["axes"] = {axis.knob: axis.values().tolist() for axis in config.grid.axes}
+    return json.dumps(signed, sort_keys=True, indent=1, allow_nan=False) + "\n"
 
 
 def signature(config: Config, checksums: Mapping[str, str]) -> str:
@@ -73,15 +74,15 @@ def signature(config: Config, checksums: Mapping[str, str]) -> str:
 
 def computed_by(config: Config) -> list[str]:
     """List the packages whose code computes a point's numbers, by import name."""
-    # NumPy draws the initial weights and the order of minibatches for both backends.
+    # Both backends use NumPy to draw initial weights and minibatch order.
     packages = ["numpy"]
     if config.backend.name == "keras":
-        # Keras reads this variable when it is imported; importing it here, only to ask, would take seconds.
-        engine = os.environ.get("KERAS_BACKEND") or "tensorflow"
-        return [*packages, "keras", engine]
+        # The variable that Keras itself reads when it is imported. Importing Keras to ask it would take seconds.
+        keras_backend = os.environ.get("KERAS_BACKEND") or "tensorflow"
+        return [*packages, "keras", keras_backend]
     if getattr(config.backend, "array_module", None) == "cupy":
         packages.append("cupy")
-    # SciPy is signed only where the NumPy backend calls it: a new SciPy must not train every other point again.
+    # SciPy is listed only for points that use it, so that a new version of SciPy does not retrain all others.
     searches = config.optimizer.name in ("bfgs", "lbfgs", "annealing")
     splines = config.data.kind == "curve"
     error_function = config.model.hidden_activation == "gelu"
@@ -94,7 +95,7 @@ def computed_by(config: Config) -> list[str]:
 def version(package: str) -> str:
     """Return the major and minor version of an installed package, for instance 2.4.
 
-    A patch release is taken to compute the same numbers.
+    The patch version is ignored: we assume that patch releases compute the same numbers.
 
     Args:
         package: its import name; the distribution may have another name, as cupy-cuda12x has.
@@ -104,7 +105,7 @@ def version(package: str) -> str:
     except metadata.PackageNotFoundError:
         distributions = metadata.packages_distributions().get(package)
         if not distributions:
-            # No error here: the code that needs the package reports it when it imports the package.
+            # No error here: the code that imports the package will report it.
             return "not installed"
         installed = metadata.version(distributions[0])
     return ".".join(installed.split(".")[:2])
@@ -112,23 +113,23 @@ def version(package: str) -> str:
 
 @functools.cache
 def source_checksums(backend: str) -> dict[str, str]:
-    """Return the SHA-256 of the code of each module that decides a backend's numbers, by its path in the package."""
+    """Return the SHA-256 of the code of each module that affects a backend's results, by module path."""
     files: set[Path] = set()
-    for entry in (*DECIDING, f"backends/{backend}"):
+    for entry in (*SIGNED_CODE, f"backends/{backend}"):
         path = PACKAGE / entry
         if path.suffix == ".py":
             files.add(path)
         else:
             files.update(path.rglob("*.py"))
-    deciding = sorted(file for file in files if file.name not in NOT_DECIDING)
-    return {file.relative_to(PACKAGE).as_posix(): code_sha256(file.read_text("utf-8")) for file in deciding}
+    signed = sorted(file for file in files if file.name not in NOT_SIGNED_MODULES)
+    return {file.relative_to(PACKAGE).as_posix(): code_sha256(file.read_text("utf-8")) for file in signed}
 
 
 @functools.cache
 def code_sha256(source: str) -> str:
-    """Return the SHA-256 of what a module does: of its syntax tree without docstrings.
+    """Return the SHA-256 of a module's syntax tree without docstrings.
 
-    Comments, docstrings and layout therefore do not count.
+    Comments, docstrings and layout therefore do not change the checksum.
 
     Raises:
         SyntaxError: the source is not valid Python.
@@ -137,10 +138,9 @@ def code_sha256(source: str) -> str:
 
 
 def _canonical(node: object) -> object:
-    """Turn a syntax tree into lists and strings that are the same for every version of Python that runs the code.
+    """Convert a syntax tree to lists and strings that are identical across all supported Python versions.
 
-    The text of `ast.dump` differs between versions: newer ones leave out empty fields, and add fields that are empty
-    here.
+    The output of `ast.dump` is not: newer versions omit empty fields, and have additional fields that are empty here.
     """
     if isinstance(node, list):
         return [_canonical(item) for item in node if not _is_docstring(item)]
@@ -148,13 +148,13 @@ def _canonical(node: object) -> object:
         return repr(node)
     if isinstance(node, ast.JoinedStr):
         return ["JoinedStr", _joined(node.values)]
-    # Missing and empty fields are left out, so that a version of Python with more fields gives the same result.
+    # Missing and empty fields are omitted, so that a Python version with additional fields gives the same result.
     fields = {name: _canonical(value) for name, value in ast.iter_fields(node) if value is not None}
     return [type(node).__name__, {name: value for name, value in fields.items() if value != []}]
 
 
 def _joined(parts: list[ast.expr]) -> list[object]:
-    """Return the parts of an f-string, with neighbouring texts joined: Python 3.12 splits them at doubled braces."""
+    """Return the parts of an f-string, with adjacent literals joined: Python 3.12 splits them at doubled braces."""
     joined: list[object] = []
     text = ""
     for part in parts:
@@ -167,5 +167,5 @@ def _joined(parts: list[ast.expr]) -> list[object]:
 
 
 def _is_docstring(node: object) -> bool:
-    """Whether a statement is a bare string, which documents the code above it and does nothing."""
+    """Whether a statement is a bare string literal, that is, documentation."""
     return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)

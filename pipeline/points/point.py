@@ -1,17 +1,19 @@
-"""A trained point on disk, from which its MLflow run, its plots and the report are written.
+"""A trained point on disk, the source of its MLflow run, its plots and the report.
 
 A point is identified by its signature (identity.py). Its folder `.points/SIGNATURE/` holds
 
     signed.json             the signed text: config, checksums of data and code, versions of libraries
     config.json             the typed config
-    run.json                name, overrides, command, git commit, when and where training started
+    run.json                name, overrides, command, git commit, start time and process
     metrics.csv             the journal: step (epoch), timestamp (ms), name, value
     weights.npz             `steps` (snapshots,), and each array of the network as (snapshots, ...)
-    map.npz                 for a map: its axes and the results of each of its points; a map has no snapshots
-    TABLE.csv               direction_changes and first_epochs; for a curve, balls
+    map.npz                 maps only: the axes, and the results for each pair of values; maps have no snapshots
+    TABLE.csv               tables of some kinds of points: direction_changes (sign changes of the updates of each
+                            weight), first_epochs (the first epochs of a single weight), stopped (how a minimizer
+                            ended), balls (start, end and outcome of each ball on a curve)
     outcome.json            how training ended; best and final metrics
     plots/                  figures
-    SHA256SUMS              checksums of all of these files; the folder is complete once it exists
+    SHA256SUMS              checksums of all these files; marks the folder as complete
 """
 
 from __future__ import annotations
@@ -32,24 +34,26 @@ from pipeline.diagnosis.networks import diagnose
 from pipeline.diagnosis.verdicts import Diagnosis
 
 POINTS = Path(".points")
-# Overrides that a name leaves out: they do not distinguish the points of one sweep.
+# Overrides that are not part of a point's name, by key and by prefix: they are equal for all points of a sweep, or do
+# not affect training. A map's name has the ends of its axes instead of the `grid.` keys.
 NOT_IN_NAMES = {"experiment", "backend", "profile", "study", "results", "dry_run", "force"}
+NOT_IN_NAMES_PREFIXES = ("hydra", "tracking", "grid.")
 
 
-# Forbidding extra keys makes reading an outcome.json with unknown keys an error.
+# An outcome.json with unknown keys is an error.
 @with_config(ConfigDict(extra="forbid"))
 @dataclass(frozen=True)
 class Outcome:
-    """How a point ended.
+    """The result of training a point.
 
     Attributes:
         outcome: `finished` or `diverged`.
-        diverged_step: how many updates had been made when the loss first was inf or NaN; None if it never was.
-        last_finite_loss: the training loss before that, or the last one.
-        epochs: how many epochs the point trained.
-        seconds: training time in seconds; points that train as one stack share its time evenly.
+        diverged_step: number of updates before the loss first became inf or NaN; None if it never did.
+        last_finite_loss: the training loss before divergence, or at the end if the point did not diverge.
+        epochs: number of epochs trained.
+        seconds: training time in seconds; the time of a stack is divided evenly among its points.
         seconds_per_epoch: seconds / epochs.
-        points_in_stack: how many points trained in the same stack.
+        points_in_stack: number of points in the same stack.
         best: the best value of every loss, error and accuracy, by metric name.
         final: the last value of every metric, by name.
     """
@@ -67,7 +71,7 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Point:
-    """A trained point: its name, folder, config, history and outcome, and shortcuts to some of their values."""
+    """A trained point: its name, folder, config, history and outcome, and their most used values as properties."""
 
     name: str
     folder: Path
@@ -77,17 +81,17 @@ class Point:
 
     @cached_property
     def diagnosis(self) -> Diagnosis:
-        """How training ended, and why; computed once, as it reads the whole history."""
+        """How training went, with evidence; computed only once, because that takes the whole history."""
         return diagnose(self.config, self.history)
 
     @property
     def learning_rate(self) -> float:
-        """The learning rate of the config; a map has other rates on its axis."""
+        """The configured learning rate. For a map with a rate axis, the rates of its points are on the axis."""
         return self.config.optimizer.learning_rate
 
     @property
     def hidden_size(self) -> int | None:
-        """The number of units of the first hidden layer, or None for a network without one."""
+        """The number of units in the first hidden layer, or None for a network without one."""
         return self.config.model.hidden_size
 
     @property
@@ -97,7 +101,7 @@ class Point:
 
 
 def outcome_of(history: History) -> Outcome:
-    """Sum up a history."""
+    """Return the outcome recorded in a history."""
     outcome: Literal["finished", "diverged"] = "finished"
     if history.diverged_step is not None:
         outcome = "diverged"
@@ -115,15 +119,15 @@ def outcome_of(history: History) -> Outcome:
 
 
 def knobs(config: Config, overrides: Sequence[str]) -> dict[str, str]:
-    """Return what distinguishes a point: its rate, its hidden size and other overrides, by short names.
+    """Return the settings that distinguish a point: its rate, its hidden size and other overrides, by short name.
 
     Example:
-        `{"learning_rate": "10", "hidden_size": "4", "seed": "2"}`. A map has the ends of its axes:
+        `{"learning_rate": "10", "hidden_size": "4", "seed": "2"}`; for a map, the ends of its axes:
         `{"learning_rate": "0.1..1000", "output_learning_rate": "0.1..1000", "hidden_size": "4", "points": "256x256"}`.
     """
     rate = config.optimizer.learning_rate
     rate_text = f"{rate:g}"
-    # Six digits are easy to read, but two different rates must not have the same name.
+    # Six digits are easy to read, but different rates must not get the same name.
     if float(rate_text) != rate:
         rate_text = repr(rate)
     values = {"learning_rate": rate_text}
@@ -135,29 +139,35 @@ def knobs(config: Config, overrides: Sequence[str]) -> dict[str, str]:
     for override in overrides:
         # Hydra's `+` adds a key and `~` deletes one; neither is part of the key.
         key, _, value = override.lstrip("+~").partition("=")
-        if key not in NOT_IN_NAMES and not key.startswith(("hydra", "tracking", "grid.")):
-            # The last part of the key is enough. `setdefault`: what the config says of a knob above comes first.
-            values.setdefault(key.rsplit(".", 1)[-1].rsplit("/", 1)[-1], value)
+        if key not in NOT_IN_NAMES and not key.startswith(NOT_IN_NAMES_PREFIXES):
+            # A key is a path with dots, or a config group, whose path has slashes.
+            short_name = re.split("[./]", key)[-1]
+            # The first value stays: the settings above are formatted. Names are labels, so that two keys with the same
+            # short name do no harm; points are identified by their signatures.
+            values.setdefault(short_name, value)
     return values
 
 
 def point_name(config: Config, overrides: Sequence[str]) -> str:
-    """Return a point's knobs in a line, for instance `learning_rate=10 hidden_size=4 seed=2`."""
+    """Return a point's settings on one line, for instance `learning_rate=10 hidden_size=4 seed=2`."""
     return name_of(knobs(config, overrides))
 
 
 def name_of(knobs: Mapping[str, str]) -> str:
-    """Return knobs in a line, as `point_name` does."""
+    """Return settings on one line, as `point_name` does."""
     return " ".join(f"{key}={value}" for key, value in knobs.items())
 
 
 def folder_name(name: str) -> str:
-    """Turn a point's name into a file name: only letters, digits and `=_.,-`, at most 100 characters.
+    """Convert a point's name to a file name: only letters, digits and `=_.,-`, at most 100 characters.
 
-    Different names give different file names.
+    Different names have different file names.
     """
-    safe = re.sub(r"[^A-Za-z0-9=_.,-]", "_", name.replace(" ", ","))
-    if safe == name.replace(" ", ",") and "," not in name and len(safe) <= 100 and safe.strip("."):
+    readable = name.replace(" ", ",")
+    safe = re.sub(r"[^A-Za-z0-9=_.,-]", "_", readable)
+    reversible = safe == readable and "," not in name
+    # `.` and `..` are folders.
+    if reversible and len(safe) <= 100 and safe.strip("."):
         return safe
-    # Replacing or cutting characters can make two names equal; a hash of the whole name tells them apart again.
+    # After replacing or cutting characters, two names could be equal; a hash of the original name distinguishes them.
     return f"{safe[:90]}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"

@@ -1,8 +1,8 @@
-"""Reading the files of a point. Their content is always checked, and damage is distinguished from other failures.
+"""Reads points from disk. Their files are always checked, and damage is distinguished from other errors.
 
-The functions raise `DamagedError` if a file is missing, cut short, changed or of another kind, and another `LabError`
-if this machine cannot read it, in which case the file may be intact (files.readable). The exceptions, which raise
-OSError and ValueError, say so.
+The functions raise `DamagedError` if a file is missing, truncated, changed or of the wrong type, and a plain `LabError`
+if this machine cannot read it, in which case the file may be intact (`files.readable`). A few functions raise OSError
+or ValueError instead, as their docstrings say.
 """
 
 from __future__ import annotations
@@ -31,16 +31,16 @@ FILES = {"config.json", "metrics.csv", "weights.npz", "outcome.json"}
 
 
 @dataclass(frozen=True)
-class Run:
-    """The content of run.json: how a point was asked for, and which attempt at it this is.
+class RunRecord:
+    """The content of run.json: the name of a point, the command that trained it, and the attempt.
 
     Attributes:
-        name: the point's knobs in a line.
+        name: the point's settings on one line.
         overrides: the part of the command line that its config was composed from.
         tags: command, git commit, data checksums.
-        attempt: a random id, the same for as long as training continues from checkpoints.
-        started: when the attempt began, in milliseconds since 1970.
-        owner: the process that trains it.
+        attempt: random id of the attempt; stays the same when training resumes, changes when it restarts.
+        started: start time of the attempt, in milliseconds since 1970.
+        owner: the process that trains it, from `processes.owner`.
     """
 
     name: str
@@ -51,7 +51,7 @@ class Run:
     owner: str
 
 
-RUN = TypeAdapter(Run)
+RUN_RECORD = TypeAdapter(RunRecord)
 OUTCOME = TypeAdapter(Outcome)
 
 
@@ -59,11 +59,11 @@ def read_point(folder: Path, name: str) -> Point:
     """Read a trained point.
 
     Raises:
-        DamagedError: a file is missing, cut short, changed or of the wrong kind.
+        DamagedError: a file is missing, truncated, changed or of the wrong type.
         LabError: a file cannot be read for another reason.
     """
     with _point_readable(folder):
-        # Checksums first: what they do not vouch for is never parsed.
+        # Checksums first: a file that does not match is never parsed.
         files = checked_files(folder)
         if not FILES.issubset(files):
             raise ValueError(f"{SUMS} does not name {', '.join(sorted(FILES.difference(files)))}")
@@ -101,7 +101,7 @@ def _read_table(file: Path) -> list[dict[str, float]]:
 
 def _read_snapshots(folder: Path, config: Config, history: History) -> None:
     arrays = read_arrays(folder / "weights.npz")
-    # A map keeps no weights, and balls on a curve have positions instead.
+    # A map has no weights, and balls on a curve have positions instead.
     names = array_names(config.model)
     if config.grid is not None:
         names = []
@@ -114,7 +114,7 @@ def _read_snapshots(folder: Path, config: Config, history: History) -> None:
 
 
 def read_own_point(folder: Path, name: str, signature: str) -> Point:
-    """Read a trained point, and check that it has the expected signature and a run.json.
+    """Read a trained point, and check that it is the expected one and has a run.json.
 
     Raises:
         DamagedError: the folder holds a different point, or is damaged.
@@ -126,22 +126,22 @@ def read_own_point(folder: Path, name: str, signature: str) -> Point:
     if received != signature:
         raise DamagedError(
             f"{folder} holds a different point.",
-            expected=f"a signed.json whose SHA-256 begins with {signature}",
+            expected=f"a signed.json whose SHA-256 starts with {signature}",
             received=received,
-            fix=f"delete {folder} and train it again",
+            fix=f"delete {folder} and retrain the point",
         )
     if not read_run(folder):
         raise DamagedError(
-            f"The point in {folder} does not say how it was trained.",
+            f"The point in {folder} has no record of how it was trained.",
             expected="a run.json as training writes it",
-            received="no run.json, or one with different content",
-            fix=f"delete {folder} and train it again",
+            received="a missing or invalid run.json",
+            fix=f"delete {folder} and retrain the point",
         )
     return point
 
 
 def read_own_config(folder: Path) -> Config:
-    """Read only the config of a point, whose other files may be missing or damaged.
+    """Read only the config of a point; its other files may be missing or damaged.
 
     Raises:
         DamagedError: config.json is missing or damaged.
@@ -156,7 +156,7 @@ def _config_in(folder: Path) -> Config:
     try:
         return read_config(composed)
     except LabError as error:
-        # `read_config` speaks to whoever typed a config; here its message is one detail of a damaged file.
+        # The message is for users who typed a config. Here it only explains how the file is damaged.
         raise ValueError(str(error)) from None
 
 
@@ -164,7 +164,7 @@ def _point_readable(folder: Path) -> AbstractContextManager[None]:
     return readable(
         f"The trained point in {folder}",
         expected="config.json, metrics.csv, weights.npz and outcome.json as training writes them",
-        fix=f"delete {folder} and train it again",
+        fix=f"delete {folder} and retrain the point",
     )
 
 
@@ -172,7 +172,7 @@ def read_journal(content: bytes) -> list[Metric]:
     """Parse the content of a journal.
 
     Raises:
-        ValueError: the content is cut short or changed.
+        ValueError: the content is truncated or was changed.
     """
     return [
         Metric(int(row["step"]), int(row["timestamp"]), row["name"], float(row["value"]))
@@ -180,11 +180,11 @@ def read_journal(content: bytes) -> list[Metric]:
     ]
 
 
-def read_run(folder: Path) -> Run | None:
+def read_run(folder: Path) -> RunRecord | None:
     """Read the run.json of a point's folder.
 
     Returns:
-        None if it is missing or damaged: a point can be trained without it.
+        Its content, or None if it is missing or damaged, because a point can be trained without it.
 
     Raises:
         LabError: run.json exists, but cannot be read.
@@ -192,13 +192,13 @@ def read_run(folder: Path) -> Run | None:
     file = folder / "run.json"
     try:
         with readable(str(file), expected="a run.json as training writes it", fix=f"delete {folder}"):
-            return RUN.validate_json(file.read_bytes(), strict=True)
+            return RUN_RECORD.validate_json(file.read_bytes(), strict=True)
     except DamagedError:
         return None
 
 
 def read_attempt(folder: Path) -> str | None:
-    """Return the id of the attempt that a folder holds, or None without a readable run.json.
+    """Return the id of the attempt in a point's folder, or None if its run.json is missing or damaged.
 
     Raises:
         LabError: run.json exists, but cannot be read.
@@ -210,7 +210,7 @@ def read_attempt(folder: Path) -> str | None:
 
 
 def signed_in(folder: Path) -> str:
-    """Return the signature of the signed text in a point's folder, or an empty string if there is no such text.
+    """Return the signature of the signed.json in a point's folder, or an empty string if there is none.
 
     Raises:
         OSError: signed.json exists, but cannot be read.

@@ -1,10 +1,10 @@
-"""Results folders: copies of all points of a command in one folder, which DVC stores and restores.
+"""Results folders: all points of a command in one place for DVC to track. Points can also be restored from them.
 
 sweep.json, plots/      as in .points/.sweeps/ID/
 POINT/                  as in .points/SIGNATURE/
 
-DVC records in dvc.lock which results belong to a commit, and restores them from its cache or from a remote. A pull that
-was cut short, or that named only some of the stages, leaves the other results out.
+dvc.lock lists the results that belong to a commit; DVC restores them from its cache or a remote. After an interrupted
+pull, or a pull of only some stages, the other results are missing.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from pydantic import TypeAdapter
 from pipeline.config.schema import Tracking
 from pipeline.points.folder import PointFolder
 from pipeline.points.job import Job
-from pipeline.points.point import POINTS, Point
+from pipeline.points.point import Point
 from pipeline.points.reading import read_own_point, read_point
 from pipeline.points.sweep_record import SweepRecord, read_sweep, sweep_folder, sweep_key, write_sweep
 from pipeline.system.errors import DamagedError, LabError
@@ -33,9 +33,9 @@ from pipeline.system.wording import some
 log = logging.getLogger(__name__)
 
 LOCK = "dvc.lock"
-# How many missing folders a message names.
+# Maximum number of missing folders to list in a message.
 SOME = 5
-# The C loader is ten times as fast, but not every build of PyYAML has it.
+# The C loader is ten times as fast, but some builds of PyYAML lack it.
 LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
@@ -51,7 +51,7 @@ class _Stage:
 
 @dataclass
 class _Lock:
-    """The part of dvc.lock that is read here: the outputs of each stage."""
+    """The part of dvc.lock that we use: the outputs of each stage."""
 
     stages: dict[str, _Stage]
 
@@ -66,12 +66,12 @@ def gather(destination: Path, jobs: Sequence[Job], sweep: SweepRecord, folder: P
         destination: the results folder.
         jobs: the points of the command, in the order of `sweep.points`.
         sweep: the record of the command.
-        folder: the folder of the sweep's own files, with its plots.
+        folder: the folder of the sweep (sweep_record.py), with its plots.
 
     Raises:
-        LabError: the destination holds something other than results, or cannot be written.
+        LabError: the destination is not a results folder, or cannot be written.
     """
-    # The destination is replaced as a whole, so a mistyped path must not delete a folder of the user's.
+    # The whole destination is replaced, so a mistyped path must not delete another folder of the user.
     if destination.exists() and any(destination.iterdir()) and not (destination / "sweep.json").exists():
         raise LabError(
             f"{destination} is not a results folder.",
@@ -83,69 +83,69 @@ def gather(destination: Path, jobs: Sequence[Job], sweep: SweepRecord, folder: P
         for job, member in zip(jobs, sweep.points, strict=True):
             copy = new / member.folder
             shutil.copytree(job.folder.final, copy)
-            # The point may have been trained for another study with the same numbers: it gets the config of this study.
+            # A signature does not include the study, so one point can belong to several studies. Its config names the
+            # study that it was trained for; the copy gets the config of this study.
             if job.point is not None and job.point.config != job.config:
                 (copy / "config.json").write_text(json.dumps(job.config.model_dump(mode="json"), indent=2) + "\n")
                 write_sums(copy)
-        # Without the time of the request: DVC would take each repetition of the command for a change of the results.
+        # Without the time of the request: otherwise repeating a command would change DVC's output.
         write_sweep(new, replace(sweep, asked=0))
         shutil.copytree(folder / "plots", new / "plots", dirs_exist_ok=True)
 
 
 def restore(results: Path, root: Path, tracking: Tracking) -> None:
-    """Copy a results folder into .points/, as if its points had been trained here.
+    """Copy the points of a results folder to .points/, as if they had been trained here for the given store.
 
     Args:
         results: the results folder.
         root: folder that holds .points/.
-        tracking: the MLflow store that the points are for now; they may have been trained for another one.
+        tracking: the MLflow store, which may differ from the one that the points were trained for.
 
     Raises:
         LabError: a file is damaged or cannot be read, or .points/ cannot be written.
     """
-    with _or_pulled():
+    with _suggesting_dvc_pull():
         sweep = read_sweep(results)
     for member in sweep.points:
-        with _or_pulled():
+        with _suggesting_dvc_pull():
             point = read_own_point(results / member.folder, member.name, member.signature)
-        _copy(point, root / POINTS / member.signature)
-    # The key first: `_key` compares it with what the store that the sweep was trained for gives.
-    sweep.key = _key(sweep, tracking)
+        _copy(point, PointFolder(root, member.signature))
+    # The key before the store, because `_key_for` needs the store that the sweep was trained for.
+    sweep.key = _key_for(sweep, tracking)
     sweep.tracking = tracking
     folder = sweep_folder(root, sweep.key)
     if not (folder / "sweep.json").exists():
-        # A single point and a map have no plots over all points, and DVC does not store the empty folder.
+        # Single points and maps have no plots of the sweep, and DVC does not track empty folders.
         if (results / "plots").exists():
             with explained(folder):
                 shutil.copytree(results / "plots", folder / "plots", dirs_exist_ok=True)
         write_sweep(folder, sweep)
 
 
-def _key(sweep: SweepRecord, tracking: Tracking) -> str:
-    """Return the key that the same command has for another store."""
-    # A key is made from the signatures of the points, or from the command where they were not known yet. Whichever of
-    # the two gives the present key is also used for the new one.
+def _key_for(sweep: SweepRecord, tracking: Tracking) -> str:
+    """Return the key that the same command has with a different store."""
+    # A key is computed from the signatures of the points or, if these were not known yet, from the command. The new
+    # key is computed from whichever results in the present key.
     for members in ([point.signature for point in sweep.points], [sweep.command]):
         if sweep_key(sweep.study, sweep.backend, sweep.tracking, members) == sweep.key:
             return sweep_key(sweep.study, sweep.backend, tracking, members)
-    # An earlier version of the pipeline made the key in another way; such a key stays as it is.
+    # An earlier version of this program computed the key in another way; such a key is not changed.
     return sweep.key
 
 
-def _copy(point: Point, destination: Path) -> None:
-    target = PointFolder(destination.parent.parent, destination.name)
-    # A point that exists, or that another process trains at the moment, is left alone.
-    if destination.exists() or not target.lock():
+def _copy(point: Point, target: PointFolder) -> None:
+    # A point that exists already, or that another process is training, is skipped.
+    if target.final.exists() or not target.lock():
         return
     try:
-        with explained(destination), written_whole(destination) as new:
+        with explained(target.final), written_whole(target.final) as new:
             shutil.copytree(point.folder, new, dirs_exist_ok=True)
     finally:
         target.unlock()
 
 
 def read_results(results: Path) -> dict[str, dict[str, list[Point]]]:
-    """Read every results/STUDY/BACKEND that a sweep wrote.
+    """Read all results folders STUDY/BACKEND.
 
     Returns:
         Points by study and backend.
@@ -178,7 +178,7 @@ def read_study(folder: Path) -> list[Point]:
     Raises:
         LabError: sweep.json, or one of the points, cannot be read.
     """
-    with _or_pulled():
+    with _suggesting_dvc_pull():
         return [read_point(folder / member.folder, member.name) for member in read_sweep(folder).points]
 
 
@@ -192,21 +192,21 @@ def read_commands(results: Path) -> dict[tuple[str, str], str]:
 
 
 def _folders(results: Path) -> list[Path]:
-    """List the folders STUDY/BACKEND, sorted by study, with NumPy before the other backends."""
-    # A copy that a killed process has not finished is a folder whose name begins with a dot.
+    """List the results folders STUDY/BACKEND, sorted by study, with NumPy before the other backends."""
+    # If the name of a folder begins with a dot, a process was killed while it was writing the folder.
     folders = [file.parent for file in results.glob("*/*/sweep.json") if not file.parent.name.startswith(".")]
     return sorted(folders, key=lambda folder: (folder.parent.name, folder.name != "numpy"))
 
 
 def locked_results(project: Path, results: Path) -> list[Path]:
-    """List the folders STUDY/BACKEND that dvc.lock names.
+    """List the results folders STUDY/BACKEND that are in dvc.lock.
 
     Args:
         project: folder that holds dvc.lock.
-        results: the folder that the listed ones must lie in.
+        results: the parent folder of the studies.
 
     Returns:
-        An empty list if dvc.lock is missing, or damaged, as during a merge: DVC itself reports that.
+        Their paths; empty if dvc.lock is missing or damaged, e.g. during a merge conflict, which DVC itself reports.
 
     Raises:
         LabError: dvc.lock cannot be read for another reason.
@@ -223,30 +223,30 @@ def locked_results(project: Path, results: Path) -> list[Path]:
 def _read_lock(file: Path) -> _Lock:
     content = file.read_bytes()
     try:
-        lock = yaml.load(content, LOADER)  # noqa: S506 - both loaders are safe ones
+        lock = yaml.load(content, LOADER)  # noqa: S506 - both loaders are safe
     except (yaml.YAMLError, RecursionError) as error:
         raise ValueError(str(error)) from None
     return LOCKED.validate_python(lock)
 
 
 def warn_about_missing(project: Path, results: Path) -> None:
-    """Print which of the results that dvc.lock names are missing from the results folder, if any are."""
+    """Warn about results that are listed in dvc.lock but missing from the results folder, if there are any."""
     locked = locked_results(project, results)
     missing = [folder.relative_to(project).as_posix() for folder in locked if not (folder / "sweep.json").exists()]
     if missing:
         names = some(missing, SOME)
-        # Printed, not raised: a report on part of the results is useful too.
+        # Not raised, because a report on part of the results is useful too.
         warning = LabError(
-            f"left out: {len(missing)} of {len(locked)} results folders that {LOCK} names are missing: {names}",
-            fix="dvc pull fetches those that a remote has; dvc repro trains the others",
+            f"skipped: {len(missing)} of {len(locked)} results folders listed in {LOCK} are missing: {names}",
+            fix="run dvc pull if a remote has them, or dvc repro to train them",
         )
         log.warning(warning)
 
 
 @contextmanager
-def _or_pulled() -> Iterator[None]:
-    """Add `dvc pull` to the message about damaged results, whose last line says what to do."""
+def _suggesting_dvc_pull() -> Iterator[None]:
+    """Add to the message about damaged results, which ends with the fix, that a remote may have a good copy."""
     try:
         yield
     except DamagedError as error:
-        raise DamagedError(f"{error}, or bring it back with dvc pull (deploy/remote.md)") from None
+        raise DamagedError(f"{error}, or restore it with dvc pull (deploy/remote.md)") from None

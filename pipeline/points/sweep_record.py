@@ -1,4 +1,4 @@
-"""The record of a command and its points, in `.points/.sweeps/ID/`, from which its MLflow run can be written.
+"""The record of a command and its points, in `.points/.sweeps/ID/`: the source of the sweep's MLflow run.
 
 sweep.json      study, backend, command, tracking, tags, times, status, and the points by name
 plots/          figures over all points
@@ -24,8 +24,8 @@ from pipeline.system.files import explained, readable, short_hash, write_file
 log = logging.getLogger(__name__)
 
 SWEEPS = POINTS / ".sweeps"
-# A name that is safe to join to a path: it cannot lead out of the parent folder, which `pipeline.remove` relies on.
-PLAIN = r"(?!\.{1,2}$)[A-Za-z0-9=_.,-]{1,100}"
+# A name that is safe to join to a path, because it cannot escape the parent folder. `pipeline.remove` relies on that.
+SAFE_NAME = r"(?!\.{1,2}$)[A-Za-z0-9=_.,-]{1,100}"
 
 
 @dataclass(frozen=True)
@@ -42,19 +42,19 @@ class SweepRecord:
     """A command and its points.
 
     Attributes:
-        key: the same for commands that ask for the same points in the same store.
+        key: the same for all commands that request the same points in the same store (`sweep_key`).
         study: the name of the study.
         backend: the name of the backend.
-        parent: whether the runs of the points are below an MLflow run of the sweep; that of a single point is not.
+        parent: whether the sweep has an MLflow run of its own, the parent of its points' runs; not for a single point.
         command: the command line.
         tracking: the MLflow store that the sweep is for.
-        tags: git commit and others.
+        tags: git commit and other tags of its MLflow run.
         started, ended: milliseconds since 1970.
-        status: MLflow's word for how the sweep ended, or RUNNING.
-        values: metrics of the sweep: the number of points and the best values among them.
-        asked: when the command was last given, whether or not that trained anything, in milliseconds since 1970; 0 in
-            a results folder, which must not change with every repetition.
-        points: in the order in which the command names them.
+        status: an MLflow run status.
+        values: metrics of the sweep: the number of points, and their best values.
+        asked: when the command was last run, even if nothing was trained, in milliseconds since 1970; always 0 in a
+            results folder, so that running the command again does not change DVC's output.
+        points: in the order of the command.
     """
 
     key: str
@@ -78,14 +78,14 @@ class SweepRecord:
 
     @property
     def when(self) -> int:
-        """When the command was last given, as far as is known, in milliseconds since 1970."""
-        # A results folder, and a record of an earlier version, have no `asked`.
+        """When the command was last run, if known, otherwise when it first was; in milliseconds since 1970."""
+        # `asked` is 0 in a results folder and in a record of an earlier version.
         return self.asked or self.started
 
-    def plain(self) -> dict[str, Any]:
-        """Return the record as plain values, as in sweep.json and in messages between processes.
+    def to_dict(self) -> dict[str, Any]:
+        """Return the record as a dict that JSON can hold, for sweep.json and for messages between processes.
 
-        `RECORD.validate_python` turns them into a record again.
+        `RECORD.validate_python` converts it back.
         """
         content: dict[str, Any] = RECORD.dump_python(self)
         return content
@@ -95,31 +95,31 @@ RECORD = TypeAdapter(SweepRecord)
 
 
 def sweep_key(study: str, backend: str, tracking: Tracking, members: Iterable[str]) -> str:
-    """Return a short hash that is the same for all commands that ask for the same points in the same store.
+    """Return a short hash that is the same for all commands that request the same points in the same store.
 
     Args:
         study: the name of the study.
         backend: the name of the backend.
         tracking: the MLflow store.
-        members: the signatures of the points, in any order, or the command line while they are not known yet.
+        members: the signatures of the points, in any order; the command line if the signatures are not known yet.
     """
     store = tracking.model_dump(mode="json")
-    # As a sorted set: a sweep that names its points in another order, or one of them twice, is the same sweep.
+    # A sorted set, because neither the order of the points nor duplicates make a different sweep.
     text = json.dumps([study, backend, store, sorted(set(members))], sort_keys=True)
     return short_hash(text.encode())
 
 
 def list_points(named: Iterable[tuple[str, str]]) -> list[SweepPoint]:
-    """Turn names and signatures into `SweepRecord.points`, each with a folder of its own.
+    """Return `SweepRecord.points` for pairs of name and signature, each with a folder name of its own.
 
-    Points of two studies in one grid may have the same name; the later one gets its signature in its folder name.
+    Points of two studies in one grid may have the same name; the second one gets its signature in its folder name.
     """
     points: list[SweepPoint] = []
     taken: set[str] = set()
     for name, signature in named:
         folder = folder_name(name)
         if folder in taken:
-            # 83 characters, a hyphen and 16 digits make 100, the longest name that `PLAIN` allows.
+            # 83 characters, a hyphen and 16 digits make 100, the longest name that `SAFE_NAME` allows.
             folder = f"{folder[:83]}-{signature}"
         taken.add(folder)
         points.append(SweepPoint(name, signature, folder))
@@ -127,7 +127,7 @@ def list_points(named: Iterable[tuple[str, str]]) -> list[SweepPoint]:
 
 
 def extremes(points: Sequence[Point]) -> dict[str, float]:
-    """Return the best final value of every loss, error and accuracy among the points that did not diverge."""
+    """Return the best final value of each loss, error and accuracy among the points that did not diverge."""
     finals = [point.outcome.final for point in points if not point.diverged]
     best = {}
     for name in sorted({name for final in finals for name in final}):
@@ -140,17 +140,17 @@ def extremes(points: Sequence[Point]) -> dict[str, float]:
 
 
 def sweep_folder(root: Path, key: str) -> Path:
-    """Return the folder of a sweep's own files: its record and its plots."""
+    """Return the folder of a sweep, which holds its record and its plots."""
     return root / SWEEPS / key
 
 
 def write_sweep(folder: Path, sweep: SweepRecord) -> None:
-    """Write sweep.json, and create the folder of the plots beside it.
+    """Write sweep.json, and create the folder for the plots.
 
     Raises:
         LabError: the folder cannot be written.
     """
-    text = json.dumps(sweep.plain(), indent=2) + "\n"
+    text = json.dumps(sweep.to_dict(), indent=2) + "\n"
     with explained(folder):
         (folder / "plots").mkdir(parents=True, exist_ok=True)
         write_file(folder / "sweep.json", lambda file: file.write_text(text, encoding="utf-8"))
@@ -160,26 +160,26 @@ def read_sweep(folder: Path) -> SweepRecord:
     """Read sweep.json.
 
     Raises:
-        DamagedError: the file is missing, or not as `write_sweep` writes it.
+        DamagedError: the file is missing, truncated, changed or of the wrong type.
         LabError: the file cannot be read for another reason.
     """
     file = folder / "sweep.json"
     with readable(
         f"The list of points {file}",
         expected="the sweep.json that training writes",
-        fix=f"delete {folder} and train it again",
+        fix=f"delete {folder} and retrain its points",
     ):
         sweep = RECORD.validate_json(file.read_bytes(), strict=True)
-        # All of these are joined to paths, some of which are deleted: none may lead out of its folder.
+        # All these names are joined to paths, some of which are deleted: none may escape its folder.
         for point in sweep.points:
-            if not re.fullmatch(PLAIN, point.folder):
-                raise ValueError(f"not a plain name for the folder of a point: {point.folder}")
+            if not re.fullmatch(SAFE_NAME, point.folder):
+                raise ValueError(f"not a safe folder name for a point: {point.folder}")
         for key in (sweep.key, *(point.signature for point in sweep.points)):
             if not re.fullmatch("[0-9a-f]{16}", key):
                 raise ValueError(f"not 16 hexadecimal digits: {key}")
         for name in (sweep.study, sweep.backend):
-            if not re.fullmatch(PLAIN, name):
-                raise ValueError(f"not a plain name: {name}")
+            if not re.fullmatch(SAFE_NAME, name):
+                raise ValueError(f"not a safe name: {name}")
     return sweep
 
 
@@ -187,7 +187,7 @@ def earlier_sweep(folder: Path) -> SweepRecord | None:
     """Read the record that an earlier command left, if any.
 
     Returns:
-        None if there is no record, or if it is damaged, which is printed.
+        The record; None if there is none, or if it is damaged, which is reported.
 
     Raises:
         LabError: the record cannot be read for another reason.
@@ -197,12 +197,12 @@ def earlier_sweep(folder: Path) -> SweepRecord | None:
     try:
         return read_sweep(folder)
     except DamagedError as error:
-        log.warning(f"left out: {error}")
+        log.warning(f"skipped: {error}")
         return None
 
 
 def all_sweeps(root: Path) -> Iterator[tuple[Path, SweepRecord]]:
-    """Yield the folder and the record of every sweep; a damaged record is left out, which is printed."""
+    """Yield the folder and record of each sweep; damaged records are skipped with a warning."""
     for file in sorted((root / SWEEPS).glob("*/sweep.json")):
         sweep = earlier_sweep(file.parent)
         if sweep is not None:
@@ -210,5 +210,5 @@ def all_sweeps(root: Path) -> Iterator[tuple[Path, SweepRecord]]:
 
 
 def referenced(sweeps: Sequence[SweepRecord]) -> set[str]:
-    """Return the signatures of all points that at least one of the sweeps has."""
+    """Return the signatures of all points of the sweeps."""
     return {point.signature for sweep in sweeps for point in sweep.points}

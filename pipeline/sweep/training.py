@@ -161,7 +161,7 @@ class StackTraining:
         tags = dict(self.tags)
         tags |= {f"data.{name}": checksum for name, checksum in arrays.checksums.items()}
         # With `force`, the checkpoint of an earlier command is ignored, but not one of this command's own attempts.
-        restart = self.first.force and not job.goes_on
+        restart = self.first.force and not job.begun_by_command
         job.open(signed_text(job.config, arrays.checksums), tags, self.owner, restart=restart)
 
     def _train_stack(self, jobs: Sequence[Job]) -> None:

@@ -1,6 +1,6 @@
-"""The data set of a point as an MLflow dataset, made of the config and the checksums of the arrays.
+"""The data set of a point as an MLflow dataset, made from the config and the checksums of the arrays.
 
-The arrays themselves are not needed, so a run that is written again from a point's folder names its data set too.
+It does not need the arrays themselves, so a run rebuilt from a point's folder also has its data set.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ class Dataset:
 
     Attributes:
         name: the name of the data set in conf/data.
-        digest: 16 hexadecimal digits. `cd data/prepared/NAME && sha256sum *.npy | sha256sum` begins with them.
-        source_type: how to read `source`: `http`, `local`, or the kind of a package, `npm` or `debian`.
-        source: where the data comes from: `url` or `uri`.
+        digest: the first 16 hexadecimal digits printed by `cd data/prepared/NAME && sha256sum *.npy | sha256sum`.
+        source_type: the type of `source`: `http`, `local`, or the kind of a package, `npm` or `debian`.
+        source: location of the data, as `url` or `uri`.
         schema: columns with their types, in the format of MLflow's `Schema.to_dict`.
-        profile: number of rows, inputs and outputs (of a table) or classes, and the first digits of each SHA-256.
+        profile: numbers of rows, inputs and outputs for a table, or of classes, and the first digits of each SHA-256.
     """
 
     name: str
@@ -47,18 +47,18 @@ class Dataset:
 
 
 def dataset_of(config: Config, checksums: Mapping[str, str]) -> Dataset:
-    """Describe the data that a point was trained on.
+    """Return the data set that a point was trained on.
 
     Args:
         config: the config of the point.
-        checksums: SHA-256 by array name.
+        checksums: SHA-256 of each array, by name.
     """
     data = config.data
-    # The output format of `sha256sum`, in the order in which a shell expands `*.npy`: anyone can check the digest.
+    # The output of `sha256sum`, with the files in the order in which a shell expands `*.npy`; see `Dataset.digest`.
     listed = "".join(f"{checksums[name]}  {name}\n" for name in sorted(checksums))
     source_type, source = _source(data)
     columns, profile = _columns_and_profile(data, FLOATS[config.dtype])
-    # The first digits are enough to compare data sets on MLflow's page. The tags of the run hold the whole sums.
+    # The first digits are enough to compare data sets on MLflow's page. The run's tags have the full checksums.
     sums = {f"sha256 of {name}": f"{checksums[name][:16]}..." for name in sorted(checksums)}
     return Dataset(
         name=data.name,
@@ -76,18 +76,18 @@ def checksums_in(tags: Mapping[str, str]) -> dict[str, str]:
 
 
 def _source(data: TableData | IdxData | CurveData) -> tuple[str, dict[str, str]]:
-    """Return the type and location of the first configured source; for a table or a curve, its config file."""
+    """Return the type and location of the first configured source or, for a table or curve, of its config file."""
     if isinstance(data, TableData | CurveData) or not data.sources:
         return "local", {"uri": f"conf/data/{data.name}.yaml"}
     first = data.sources[0]
-    # `http` is a type that MLflow can load. It has none for package registries, and shows those sources as text.
+    # MLflow can load data of the type `http`. It has no type for package registries, and shows those sources as text.
     if first.kind in ("npz", "gzip_files"):
         return "http", {"url": first.location}
     return first.kind, {"uri": first.location}
 
 
 def _columns_and_profile(data: TableData | IdxData | CurveData, number: str) -> tuple[Columns, Profile]:
-    """Return the columns of a data set and what MLflow shows beside them; `number` is the type of its floats."""
+    """Return the columns of a data set and its profile; `number` is MLflow's type for its floats."""
     if isinstance(data, CurveData):
         return _curve(data, number)
     if isinstance(data, TableData):

@@ -1,4 +1,4 @@
-"""What MLflow can do, but has no public name for. All of its private names are used here and nowhere else.
+"""Functions for which MLflow has no public API. Its private names are used only in this module.
 
 docs/architecture.md lists them; tests/whole/test_private_names.py fails when an upgrade moves one.
 """
@@ -13,20 +13,20 @@ if TYPE_CHECKING:
 
 
 def hard_delete_run(client: MlflowClient, run_id: str) -> None:
-    """Delete a run of the local store with its artifacts, for good.
+    """Permanently delete a run of the local store with its artifacts.
 
-    `MlflowClient.delete_run` only moves it to the bin, and `mlflow gc` also empties the bin of all other experiments.
-    These are the steps of `mlflow gc`.
+    `MlflowClient.delete_run` is only a soft delete, and `mlflow gc` would also purge deleted runs of all other
+    experiments. This function does the same as `mlflow gc` for one run.
     """
     delete_artifacts(client, client.get_run(run_id).info.artifact_uri)
     client._tracking_client.store._hard_delete_run(run_id)
 
 
 def hard_delete_model(client: MlflowClient, model_id: str, artifacts: str) -> None:
-    """Delete a model of the local store with its artifacts, for good.
+    """Permanently delete a model of the local store with its artifacts.
 
     Args:
-        client: of the local store.
+        client: the client of the local store.
         model_id: the logged model.
         artifacts: the address of its artifacts.
     """
@@ -43,8 +43,8 @@ def delete_artifacts(client: MlflowClient, address: str, folder: str | None = No
 
 
 def list_packages() -> None:
-    """Let MLflow list the installed packages, which it otherwise does when it writes its first model (0.5 s)."""
-    # A version of MLflow without this function lists them when it writes the first model.
+    """Have MLflow list the installed packages now (0.5 s), which it otherwise does when it writes its first model."""
+    # A version of MLflow without this function lists them later, when it writes its first model.
     with suppress(ImportError):
         from mlflow.utils.requirements_utils import warn_dependency_requirement_mismatches
 

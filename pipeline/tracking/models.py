@@ -1,7 +1,7 @@
-"""The weights of a point as MLflow models, which `mlflow.pyfunc.load_model` loads and which predict as in training.
+"""The weights of a point as MLflow models for `mlflow.pyfunc.load_model`. Their predictions match those in training.
 
-A NumPy model holds its weights and a copy of the forward pass, and needs only NumPy (with gelu, SciPy too); a Keras
-model is a .keras file. Everything is written with explicit ids through a client, independent of MLflow's global state.
+A NumPy model contains its weights and a copy of the forward pass, and needs only NumPy (with gelu, also SciPy); a Keras
+model is a .keras file. Everything is written through a client with explicit ids, independent of MLflow's global state.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 PACKAGE = Path(__file__).resolve().parent.parent / "backends" / "numpy"
 LOADER = "model_loader"
-# The modules of PACKAGE that a NumPy model holds a copy of.
+# The modules of PACKAGE that are copied into a NumPy model.
 FORWARD_PASS = (f"{LOADER}.py", "network.py")
 
 
@@ -41,8 +41,8 @@ FORWARD_PASS = (f"{LOADER}.py", "network.py")
 def log_models(client: MlflowClient, experiment_id: str, run_id: str, point: Point) -> None:
     """Log the final and the best weights of a point as models of its run, named `final` and `best`.
 
-    Where the best weights are the final ones there is only `final`, whose parameter `best` is `true`. Models that
-    MLflow has are not logged again; those that were begun are completed.
+    If the best weights are the final ones, there is only `final`, and its parameter `best` is `true`. Models that are
+    already logged are skipped, and incomplete ones are completed.
 
     Args:
         client: the client of the store.
@@ -51,12 +51,12 @@ def log_models(client: MlflowClient, experiment_id: str, run_id: str, point: Poi
         point: the trained point.
 
     Raises:
-        LabError: MLflow does not accept them.
+        LabError: MLflow rejects them, or does not answer.
     """
     chosen = chosen_epochs(point)
     found = client.search_logged_models([experiment_id], f"source_run_id = '{run_id}'")
     existing = {model.name: model for model in found}
-    # A model that is not READY was begun by a process that died, or for which the server went away.
+    # A model that is not READY is incomplete: a process was killed, or the server became unavailable.
     left = {name: epoch for name, epoch in chosen.items() if name not in existing or existing[name].status != "READY"}
     if not left:
         return
@@ -74,14 +74,14 @@ def log_models(client: MlflowClient, experiment_id: str, run_id: str, point: Poi
 
 
 def chosen_epochs(point: Point) -> dict[str, int]:
-    """Choose the snapshots that become models.
+    """Choose the snapshots to log as models.
 
-    `final` is the last snapshot. `best` is the one with the smallest test loss, or training loss where there are no
-    test rows, and is left out where it is the last one. A snapshot with an inf or NaN among its weights, or without a
-    finite loss, does not become a model. Maps and curves have no models.
+    `final` is the last snapshot. `best` is the one with the smallest test loss (training loss if there are no test
+    rows), and is omitted if it is the last one. Snapshots with inf or NaN in their weights, or without a finite loss,
+    are not logged. Maps and curves have no models.
 
     Returns:
-        The epoch of each model, by name.
+        The epoch of each model's weights, by the model's name.
     """
     history = point.history
     if not history.snapshots or not kind_of(point.config).networks:
@@ -100,7 +100,7 @@ def chosen_epochs(point: Point) -> dict[str, int]:
     last = max(history.snapshots)
     if last in usable:
         chosen["final"] = last
-    # Of equal losses the latest epoch counts, so that `best` is left out wherever the final weights are as good.
+    # If losses are equal, the latest epoch counts, so that `best` is omitted if the final weights are equally good.
     best = min(usable, key=lambda epoch: (losses[epoch], -epoch))
     if best != last:
         chosen["best"] = best
@@ -108,14 +108,14 @@ def chosen_epochs(point: Point) -> dict[str, int]:
 
 
 def _loss_name(history: History) -> str:
-    """Return the name of the loss that decides which weights are best."""
+    """Return the name of the loss by which the best weights are chosen."""
     if "test/loss" in history.names():
         return "test/loss"
     return "train/loss"
 
 
 def _params(point: Point, epoch: int, best: bool) -> dict[str, str]:
-    """Return the parameters that tell models apart; they are columns in MLflow's table of models."""
+    """Return the parameters that distinguish models, which are columns in MLflow's table of models."""
     return knobs(point.config, []) | {
         "backend": point.config.backend.name,
         "epoch": str(epoch),
@@ -124,17 +124,17 @@ def _params(point: Point, epoch: int, best: bool) -> dict[str, str]:
 
 
 def _description(point: Point, epoch: int, best: bool) -> str:
-    """Return the text on the page of the model, in Markdown."""
+    """Return the description for the model's page, in Markdown."""
     sentences = [f"The weights after epoch {epoch} of {point.outcome.epochs}."]
     if best:
-        sentences.append(f"Of all saved weights, they have the smallest {_loss_name(point.history)}.")
+        sentences.append(f"Of all saved snapshots, they have the lowest {_loss_name(point.history)}.")
     sentences.append("Load them and predict with")
     call = 'mlflow.pyfunc.load_model("models:/MODEL_ID").predict(inputs)'
     return f"{' '.join(sentences)}\n\n    {call}"
 
 
 def _complete(client: MlflowClient, run: Run, model: LoggedModel, point: Point, epoch: int) -> None:
-    """Log the files and metrics of a model, and link it to the page of its run."""
+    """Log the files and metrics of a model, link it to its run and, last, set its status to READY."""
     from mlflow.entities import LoggedModelOutput, Metric
     from mlflow.models import Model
 
@@ -148,15 +148,15 @@ def _complete(client: MlflowClient, run: Run, model: LoggedModel, point: Point, 
     metrics = [
         Metric(m.name, m.value, m.timestamp, m.step, model.model_id, dataset.name, dataset.digest) for m in measured
     ]
-    # These link the metrics to the model. The run has them already: logged again with the same step and timestamp,
-    # they are not stored twice.
+    # Links the metrics to the model. The run already has these metrics; with the same step and timestamp, MLflow does
+    # not store duplicates.
     client.log_batch(run.info.run_id, metrics=metrics)
     linked = []
     if run.outputs:
         linked = [output.model_id for output in run.outputs.model_outputs]
     if model.model_id not in linked:
         client.log_outputs(run.info.run_id, [LoggedModelOutput(model.model_id, epoch)])
-    # Last, because `log_models` takes READY to mean that all of the above is done.
+    # Last, because `log_models` skips READY models.
     client.finalize_logged_model(model.model_id, "READY")
 
 
@@ -164,10 +164,10 @@ def write_model(folder: Path, config: Config, weights: Weights, mlmodel: Model |
     """Write a network as an MLflow model.
 
     Args:
-        folder: where to write it; missing, or empty.
+        folder: the target folder; must be missing or empty.
         config: the config of the point.
         weights: the arrays of one network, by name.
-        mlmodel: the description to fill in and write as the file MLmodel; None for a new one.
+        mlmodel: MLflow's metadata to complete and write to the file MLmodel; None for new metadata.
 
     Example:
         >>> write_model(Path("model"), point.config, point.history.snapshots[100])
@@ -195,9 +195,9 @@ def write_model(folder: Path, config: Config, weights: Weights, mlmodel: Model |
 
 
 def input_example(config: Config, features: int) -> NDArray[np.floating]:
-    """Return inputs that a model accepts: (rows, features).
+    """Return example inputs for a model: (rows, features).
 
-    For a table these are its own rows. For images they are a black and a white one, as the images are not loaded here.
+    For a table, its own rows; for images, one black and one white image, because no real image is available here.
     """
     if isinstance(config.data, TableData):
         return np.array(config.data.inputs, config.dtype)
@@ -208,11 +208,11 @@ def _write_numpy(folder: Path, config: Config, weights: Weights, options: dict[s
     import mlflow.pyfunc
 
     needed = ["numpy"]
-    # The forward pass imports SciPy for gelu alone.
+    # The forward pass imports SciPy only for gelu.
     if config.model.hidden_activation == "gelu":
         needed.append("scipy")
-    # Python loads one module per name. With a hash of its content as its name, a process that loads models of two
-    # versions gets both, instead of using the first forward pass for the second model.
+    # Named after its content hash: Python keeps one module per name, so a process that loads models of two versions
+    # would otherwise use the first forward pass for both.
     sums = "".join(file_sha256(PACKAGE / name) for name in FORWARD_PASS)
     package = f"forward_{short_hash(sums.encode())}"
     with TemporaryDirectory() as scratch:
@@ -239,7 +239,7 @@ def _write_keras(folder: Path, config: Config, weights: Weights, options: dict[s
     from pipeline.backends.keras.saving import engine, plain_model
 
     needed = [f"{name}=={version(name)}" for name in ("keras", engine(), "numpy")]
-    # After our package: this imports keras, which must be configured before its first import.
+    # After our package, which configures keras: this imports keras.
     import mlflow.keras
 
     mlflow.keras.save_model(plain_model(config, weights), str(folder), pip_requirements=needed, **options)

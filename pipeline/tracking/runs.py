@@ -1,4 +1,4 @@
-"""The MLflow runs of sweeps: how they are found or created, filled, and closed. For those of points: sync/points.py."""
+"""The MLflow runs of sweeps: found or created, filled, and closed. For the runs of points, see sync/points.py."""
 
 from __future__ import annotations
 
@@ -10,31 +10,31 @@ from pipeline.points.sweep_record import SweepRecord
 from pipeline.system.processes import is_gone
 from pipeline.tracking.tracker import Status, Tracker
 
-# MLflow's status for the status of a sweep; any other one is a failure.
+# The MLflow status for each status of a sweep; FAILED for any other.
 ENDED: dict[str, Status] = {"FINISHED": "FINISHED", "KILLED": "KILLED"}
 
 
 @dataclass
 class SweepRun:
-    """The MLflow run of a sweep; `settled` once MLflow has everything about it."""
+    """The MLflow run of a sweep; `settled` once it is complete."""
 
     run_id: str
     settled: bool = False
 
 
 def kill_orphans(tracker: Tracker) -> None:
-    """Close runs of an experiment as KILLED that are RUNNING although their process has ended."""
+    """Set the status of runs to KILLED that are still RUNNING but whose process has exited."""
     runs = tracker.runs()
     beats = {run.run_id: run.tags.get("lab.heartbeat") for run in runs}
     for run in runs:
-        # The run of a worker has a heartbeat of its own. Other points share the one of their sweep.
+        # Runs of workers have their own heartbeat. Other points use the heartbeat of their sweep.
         beat = beats.get(run.run_id) or beats.get(run.tags.get("mlflow.parentRunId", ""))
         if run.status == "RUNNING" and is_gone(run.tags.get("lab.owner", ""), beat):
             tracker.end_run(run.run_id, "KILLED")
 
 
 def find_sweep(tracker: Tracker, sweep: SweepRecord) -> SweepRun | None:
-    """Return the run of a sweep that another process keeps up to date; None where it does not exist yet."""
+    """Return the run of a sweep that belongs to another process, or None if it does not exist yet."""
     for run in tracker.runs(sweep=sweep.key):
         if run.tags["lab.role"] == "sweep":
             return SweepRun(run.run_id)
@@ -42,12 +42,12 @@ def find_sweep(tracker: Tracker, sweep: SweepRecord) -> SweepRun | None:
 
 
 def open_sweep(tracker: Tracker, sweep: SweepRecord, process: str) -> SweepRun:
-    """Return the run of a sweep: an existing one, set to RUNNING again, or a new one.
+    """Return the run of a sweep: the existing one, set back to RUNNING unless it is complete, or a new one.
 
     Args:
         tracker: the tracker of the experiment.
         sweep: the record of the command.
-        process: the process that trains the sweep; see `Sync`.
+        process: the process that trains the sweep, from `processes.owner`.
     """
     tags = sweep.tags | {
         "lab.role": "sweep",
@@ -60,8 +60,8 @@ def open_sweep(tracker: Tracker, sweep: SweepRecord, process: str) -> SweepRun:
     }
     for run in tracker.runs():
         if run.tags["lab.role"] == "sweep" and run.tags.get("lab.sweep") == sweep.key:
-            # `send_sweep` tags a run with the end of its command. If the sweep has ended at another time since, the
-            # run is out of date and is written again.
+            # `send_sweep` tags a run with the end time of its command. If the sweep has run again since, the end time
+            # differs, and the run is rewritten.
             if run.status == "FINISHED" and run.tags.get("lab.complete") == str(sweep.ended):
                 return SweepRun(run.run_id, settled=True)
             tracker.reopen_run(run.run_id, tags)
@@ -70,15 +70,15 @@ def open_sweep(tracker: Tracker, sweep: SweepRecord, process: str) -> SweepRun:
 
 
 def send_sweep(tracker: Tracker, run: SweepRun, sweep: SweepRecord, folder: Path) -> None:
-    """Write the values and figures of a sweep as a whole, and close its run.
+    """Write the metrics and figures of a sweep to its run, and close the run.
 
     Args:
         tracker: the tracker of the experiment.
         run: the run of the sweep.
-        sweep: the record of the command after its end.
+        sweep: the final record of the command.
         folder: the folder of the sweep, which holds its figures.
     """
-    # A sweep without a complete point has neither values nor figures.
+    # A sweep without a complete point has neither metrics nor figures.
     if sweep.values:
         tracker.log_values(run.run_id, sweep.values, sweep.ended or sweep.started)
         tracker.log_folder(run.run_id, folder)

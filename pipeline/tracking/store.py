@@ -1,8 +1,8 @@
-"""The MLflow store: where it is, how it is opened, and how calls to it deal with locks and errors.
+"""The MLflow store: its location, how to open it, and how calls handle locks and errors.
 
 It is an SQLite database at mlruns/mlflow.db with artifacts in mlruns/artifacts, or a tracking server. All access goes
-through one client, independent of MLflow's global state. Calls wait for a store that another program has locked; any
-other failure becomes one `LabError`.
+through one client, independent of MLflow's global state. If another program has locked the store, calls wait; any
+other error becomes a `LabError`.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 R = TypeVar("R")
 DATABASE = "mlflow.db"
-# The environment variables in which MLflow's client finds the user and password of a server. They are never written to
-# a file.
+# The environment variables from which MLflow's client reads the credentials for a server. They are never written to a
+# file.
 CREDENTIALS = ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD")
-# How long to wait for a store that another program has locked, and how long between two tries. A try takes up to 20 s,
-# MLflow's own timeout, but no time at all where two transactions block each other: SQLite then rejects one at once.
+# Timeout and retry interval for a store that another program has locked. A try takes up to 20 s, MLflow's own timeout,
+# or fails immediately if two transactions block each other, because SQLite then rejects one of them at once.
 LOCK_SECONDS = 90.0
 LOCK_PAUSE = 0.1
-# SQLite's messages for problems of the machine: the database itself may be whole.
+# SQLite's messages for problems of the machine (disk, permissions, memory); the database itself may be intact.
 REFUSED = ("disk is full", "disk I/O error", "unable to open database file", "readonly database", "out of memory")
 
 
@@ -49,9 +49,9 @@ def load(local: bool) -> None:
     """Import MLflow, which takes about two seconds of one core.
 
     Args:
-        local: whether to import the modules for SQLite too.
+        local: whether to import the SQLite store too.
     """
-    # MLflow reads these when it is imported. Values that the user has set take precedence.
+    # MLflow reads these when it is imported. Values set by the user take precedence.
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
@@ -59,10 +59,10 @@ def load(local: bool) -> None:
     os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
     os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
     logging.getLogger("alembic").setLevel(logging.WARNING)
-    # These log every failed try, and the first also what it raises. We report the last failure ourselves.
+    # These log every failed try; the first also logs errors that it raises. We report only the last failure.
     logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
     logging.getLogger("urllib3").setLevel(logging.ERROR)
-    # Garbage collection among the many new objects would take a quarter of the import time, and find nothing.
+    # Garbage collection would take a quarter of the import time, and would find nothing to free.
     collects = gc.isenabled()
     gc.disable()
     try:
@@ -76,7 +76,7 @@ def load(local: bool) -> None:
 
 
 def open_store(tracking: Tracking, experiment: str, project: Path) -> tuple[MlflowClient, str]:
-    """Open the store, and create it and the experiment where they do not exist.
+    """Open the store and an experiment in it, creating them if necessary.
 
     Args:
         tracking: which store to open.
@@ -116,14 +116,14 @@ def open_store(tracking: Tracking, experiment: str, project: Path) -> tuple[Mlfl
 def _fix(error: Exception, local: bool) -> str:
     if not local:
         return "start the server, or fix tracking.uri or the credentials"
-    # Never suggest to replace a database that may be whole.
+    # Never suggest to replace a database that may be intact.
     if isinstance(error, OSError) or any(reason in str(error) for reason in REFUSED):
-        return "make room or fix the permissions, then run the same command again; the store may be whole"
-    return "move mlruns/mlflow.db away and run python -m pipeline.rebuild"
+        return "free some disk space or fix the permissions, then run the same command again; the store may be intact"
+    return "move mlruns/mlflow.db aside and run python -m pipeline.rebuild"
 
 
 def store_call(method: Callable[P, R]) -> Callable[P, R]:
-    """Wrap a function that calls the store: wait while the store is locked, and raise other errors as `LabError`."""
+    """Wrap a function that calls the store: retry while the store is locked, and raise other errors as `LabError`."""
 
     @functools.wraps(method)
     def call(*args: P.args, **kwargs: P.kwargs) -> R:
@@ -134,7 +134,7 @@ def store_call(method: Callable[P, R]) -> Callable[P, R]:
             return _retry_while_locked(lambda: method(*args, **kwargs))
         except (MlflowException, SQLAlchemyError, OSError) as error:
             raise LabError(
-                "MLflow did not accept the data.",
+                "A call to MLflow failed.",
                 expected="a writable store, or a tracking server that answers",
                 received=_reason(error),
             ) from None
@@ -143,7 +143,7 @@ def store_call(method: Callable[P, R]) -> Callable[P, R]:
 
 
 def _retry_while_locked(action: Callable[[], R]) -> R:
-    """Repeat an action while another program has the store locked, and once after a collision."""
+    """Repeat an action while another program has the store locked, and once after a uniqueness conflict."""
     from mlflow.exceptions import MlflowException
     from sqlalchemy.exc import SQLAlchemyError
 
@@ -153,7 +153,7 @@ def _retry_while_locked(action: Callable[[], R]) -> R:
         try:
             return action()
         except (MlflowException, SQLAlchemyError) as error:
-            # Two processes created the same row. The one that came second finds it when it tries again.
+            # Two processes inserted the same row. On retry, the second one finds that it already exists.
             again = not collided and "UNIQUE constraint failed" in str(error)
             collided |= again
             if not again and ("database is locked" not in str(error) or time.monotonic() >= give_up):
@@ -162,16 +162,16 @@ def _retry_while_locked(action: Callable[[], R]) -> R:
 
 
 def _open(uri: str, experiment: str, folder: Path | None) -> tuple[MlflowClient, str]:
-    """Open a store; `folder` is the one of the local store, or None for a server."""
+    """Open a store; `folder` is the folder of a local store, or None for a server."""
     from mlflow import MlflowClient
 
     if folder is None:
         client = MlflowClient(uri)
         return client, _experiment(client, experiment, None)
     folder.mkdir(exist_ok=True)
-    # MLflow fails where two processes create the tables of a new database at the same time.
+    # MLflow fails if two processes create the tables of a new database at the same time.
     with FileLock(folder / ".lock"):
-        # A database whose creation was killed cannot be opened ever after, so it gets its name when it is whole.
+        # MLflow could never open a half-created database, so the file is renamed to its name only once it is complete.
         if not (folder / DATABASE).exists():
             write_file(
                 folder / DATABASE, lambda file: MlflowClient(f"sqlite:///{file}").search_experiments(max_results=1)
@@ -181,7 +181,7 @@ def _open(uri: str, experiment: str, folder: Path | None) -> tuple[MlflowClient,
 
 
 def _experiment(client: MlflowClient, name: str, artifact_location: str | None) -> str:
-    """Return the id of an experiment, which is created if it does not exist."""
+    """Return the id of an experiment, creating it if necessary."""
     found = client.get_experiment_by_name(name)
     if found is not None:
         return str(found.experiment_id)
@@ -189,16 +189,16 @@ def _experiment(client: MlflowClient, name: str, artifact_location: str | None) 
 
 
 def _reason(error: Exception) -> str:
-    """Summarize an error of MLflow in one line: its own text repeats the whole request."""
+    """Summarize an error of MLflow in one line, because its own text repeats the whole request."""
     text = str(error).strip()
-    # MLflow has no exception types for these; the status is only in the text.
+    # MLflow has no exception types for these; the status code is only in the text.
     if re.search(r"error code 401\b|\b401 Client Error", text):
-        unset = " and no ".join(name for name in CREDENTIALS if not os.environ.get(name))
+        unset = " or ".join(name for name in CREDENTIALS if not os.environ.get(name))
         if unset:
-            return f"the server asks for a user and a password (401), but the environment has no {unset}"
-        return f"the server rejects the user and password of {' and '.join(CREDENTIALS)} (401)"
+            return f"the server requires a user and a password (401), but the environment does not set {unset}"
+        return f"the server rejected the user and password in {' and '.join(CREDENTIALS)} (401)"
     if re.search(r"error code 403\b|\b403 Client Error", text):
-        return f"the server does not allow this to the user of {CREDENTIALS[0]} (403)"
+        return f"the user in {CREDENTIALS[0]} does not have permission (403)"
     request = re.search(r"API request to (\w+://[^/]+)\S* failed", text)
     if not request:
         return text.splitlines()[0]

@@ -1,6 +1,6 @@
-"""The runs of an MLflow experiment. Every call names its run, so MLFLOW_RUN_ID in the environment has no effect.
+"""The runs of an MLflow experiment. Every call has an explicit run id, so MLFLOW_RUN_ID in the environment is ignored.
 
-Besides this module, only store.py and models.py import mlflow.
+Only this module, store.py, models.py and internals.py import mlflow.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from pipeline.tracking.pages.views import LEAST_LOSS, LOG_LOSS
 from pipeline.tracking.store import open_store, store_call
 
 Status = Literal["FINISHED", "FAILED", "KILLED"]
-# MLflow's limits: metrics and parameters in one call, and characters in a parameter and in a tag.
+# MLflow's limits: metrics and parameters per call, and characters of a parameter and of a tag.
 BATCH = 1000
 PARAMS_BATCH = 100
 LONGEST_PARAM = 6000
 LONGEST_TAG = 8000
-# Options of a command that say nothing about a point.
+# Config keys that are options of the command, not settings of a point.
 NOT_PARAMS = {"dry_run", "force"}
 
 
@@ -64,12 +64,12 @@ class Tracker:
 
     @store_call
     def runs(self, signature: str | None = None, sweep: str | None = None, deleted: bool = False) -> list[TrackedRun]:
-        """Return the runs of the experiment that this program wrote, oldest first.
+        """Return the runs of the experiment that were created by this program, oldest first.
 
         Args:
-            signature: only the runs of one point.
-            sweep: only the run of a sweep, by its key.
-            deleted: whether to include the runs in MLflow's bin.
+            signature: return only the runs of the point with this signature.
+            sweep: return only the run of the sweep with this key.
+            deleted: whether to include soft-deleted runs.
         """
         from mlflow.entities import ViewType
 
@@ -85,7 +85,7 @@ class Tracker:
             page = self.client.search_runs(
                 [self.experiment_id], query, view, 1000, order_by=["attributes.start_time"], page_token=token
             )
-            # All of our runs have a role. Users may have added others to the experiment.
+            # All our runs have a role. Users may have added other runs to the experiment.
             found += [
                 TrackedRun(run.info.run_id, run.info.status, dict(run.data.tags), frozenset(run.data.params))
                 for run in page
@@ -102,7 +102,7 @@ class Tracker:
         Args:
             name: name of the run.
             tags: its tags; `mlflow.parentRunId` makes it the child of another run.
-            started: milliseconds since 1970; None for now.
+            started: start time, in milliseconds since 1970; None for now.
         """
         run = self.client.create_run(
             self.experiment_id,
@@ -114,13 +114,13 @@ class Tracker:
 
     @store_call
     def reopen_run(self, run_id: str, tags: Mapping[str, str]) -> None:
-        """Set the status of a run to RUNNING again, and add tags."""
+        """Set the status of a run back to RUNNING, and add tags."""
         self.client.update_run(run_id, "RUNNING")
         self.tag(run_id, tags)
 
     @store_call
     def delete_run(self, run_id: str) -> None:
-        """Move a run to MLflow's bin, and delete its models, which MLflow would still list."""
+        """Soft-delete a run, and delete its models, which would otherwise still be listed."""
         self._remove_models([run_id])
         self.client.delete_run(run_id)
 
@@ -129,7 +129,8 @@ class Tracker:
         """Delete runs with their models and artifacts.
 
         Returns:
-            Whether they are gone for good. Those of a server are in its bin, which only its host can empty.
+            Whether they were deleted permanently. On a server they are only soft-deleted; purging must be done on its
+            host.
         """
         self._remove_models(run_ids)
         if not self.local:
@@ -141,7 +142,7 @@ class Tracker:
         return True
 
     def _remove_models(self, run_ids: Sequence[str]) -> None:
-        """Delete the models of runs, with their artifacts where the store is local."""
+        """Delete the models of runs; in a local store, also their artifacts."""
         models = []
         token = None
         while True:
@@ -150,7 +151,7 @@ class Tracker:
             token = page.token
             if not token:
                 break
-        # Deleted only now, because a deletion would shift the models on the next page.
+        # After the last page, because a deletion would shift the models on the following pages.
         for model in models:
             if self.local:
                 hard_delete_model(self.client, model.model_id, model.artifact_location)
@@ -164,12 +165,12 @@ class Tracker:
         Args:
             run_id: the run.
             config: the config of the point.
-            known: names of parameters that the run has already; MLflow refuses to change their values.
+            known: names of parameters that the run already has; MLflow does not allow changing their values.
         """
         from mlflow.entities import Param
 
         values = {key: value if isinstance(value, str) else json.dumps(value) for key, value in flatten(config)}
-        # MLflow's charts put parameters on linear axes only, so they show the logarithm instead.
+        # For use as a chart axis: MLflow has only linear axes for parameters.
         values["log10_learning_rate"] = f"{math.log10(config.optimizer.learning_rate):g}"
         left = {key: value for key, value in values.items() if key not in known and key not in NOT_PARAMS}
         params = [Param(key, value[:LONGEST_PARAM]) for key, value in left.items()]
@@ -178,7 +179,7 @@ class Tracker:
 
     @store_call
     def log_metrics(self, run_id: str, metrics: Sequence[Metric]) -> None:
-        """Log metrics with their own steps and timestamps; a metric that the run has already changes nothing."""
+        """Log metrics with their own steps and timestamps; metrics that the run already has are not duplicated."""
         from mlflow.entities import Metric as MlflowMetric
 
         for start in range(0, len(metrics), BATCH):
@@ -186,13 +187,14 @@ class Tracker:
             self.client.log_batch(run_id, metrics=batch)
 
     def log_values(self, run_id: str, values: Mapping[str, float], timestamp: int) -> None:
-        """Log single values as metrics of step 0; `timestamp` in milliseconds since 1970."""
+        """Log single values as metrics at step 0; `timestamp` in milliseconds since 1970."""
         self.log_metrics(run_id, [Metric(0, timestamp, name, value) for name, value in values.items()])
 
     def log_outcome(self, run_id: str, config: Config, outcome: Outcome, timestamp: int) -> None:
-        """Log how a run ended: best/..., final/..., time, divergence, and its learning rate and size as numbers.
+        """Log the outcome of a run: best/..., final/..., time, divergence, and its learning rate and size as numbers.
 
-        Call it after all metrics of training, because MLflow's comparison page opens with the metric logged first.
+        Call this after all training metrics are logged, because MLflow's comparison page opens with the metric that was
+        logged first.
         """
         values = {f"best/{name}": value for name, value in outcome.best.items()}
         values |= {f"final/{name}": value for name, value in outcome.final.items()}
@@ -203,9 +205,9 @@ class Tracker:
         if outcome.last_finite_loss is not None:
             values["last_finite_loss"] = outcome.last_finite_loss
         if outcome.outcome == "finished" and "train/loss" in outcome.final:
-            # A loss of exactly 0 has no logarithm, and is drawn at the bottom of the chart.
+            # A loss of 0 has no logarithm; it is drawn at the bottom of the chart.
             values[LOG_LOSS] = math.log10(max(outcome.final["train/loss"], LEAST_LOSS))
-        # A map trains many rates and sizes, so it has no single value for either.
+        # A map has many rates or sizes.
         if config.grid is None:
             values["hp/learning_rate"] = config.optimizer.learning_rate
         if config.grid is None and config.model.hidden_size is not None:
@@ -214,7 +216,7 @@ class Tracker:
 
     @store_call
     def tag(self, run_id: str, tags: Mapping[str, str]) -> None:
-        """Set tags of a run; values that are longer than MLflow allows are cut."""
+        """Set tags of a run; values longer than MLflow allows are truncated."""
         from mlflow.entities import RunTag
 
         self.client.log_batch(run_id, tags=[RunTag(key, value[:LONGEST_TAG]) for key, value in tags.items()])
@@ -238,36 +240,36 @@ class Tracker:
     def tag_experiment(self, tags: Mapping[str, str]) -> None:
         """Set tags of the experiment."""
         existing = self.experiment_tags()
-        # One call per tag, so tags that have their value already are skipped.
+        # One call per tag, so tags that already have the value are skipped.
         for key, value in tags.items():
             if existing.get(key) != value:
                 self.client.set_experiment_tag(self.experiment_id, key, value)
 
     def address(self, run_id: str) -> str:
-        """Return a link to the artifacts of a run, relative to the address of MLflow's UI."""
+        """Return a link to the artifacts of a run, for use within MLflow's UI."""
         return f"#/experiments/{self.experiment_id}/runs/{run_id}/artifacts"
 
     @store_call
     def log_folder(self, run_id: str, folder: Path) -> None:
-        """Copy the content of a folder to the artifacts of a run."""
+        """Upload the content of a folder to the artifacts of a run."""
         self.client.log_artifacts(run_id, str(folder))
 
     @store_call
     def log_file(self, run_id: str, file: Path, folder: str) -> None:
-        """Copy a file into a folder among the artifacts of a run, and replace an existing one."""
+        """Upload a file to a folder of a run's artifacts, replacing an existing file."""
         self.client.log_artifact(run_id, str(file), folder)
 
     @store_call
     def artifacts(self, run_id: str, folder: str) -> list[str]:
-        """Return the paths of the artifacts in a folder, relative to the root of the run's artifacts."""
+        """List a folder of a run's artifacts; paths are relative to the root of the artifacts."""
         return [str(file.path) for file in self.client.list_artifacts(run_id, folder)]
 
     @store_call
     def download(self, run_id: str, path: str, destination: Path) -> None:
-        """Copy an artifact of a run to the same relative path below a folder."""
+        """Download an artifact of a run to the same relative path in a folder."""
         written = Path(self.client.download_artifacts(run_id, path, str(destination)))
         wanted = destination / path
-        # A server's artifact is written to the destination itself, without the folders in its path.
+        # Artifacts of a server are written directly to the destination, without their parent folders.
         if written != wanted:
             wanted.parent.mkdir(parents=True, exist_ok=True)
             written.rename(wanted)
@@ -279,12 +281,12 @@ class Tracker:
 
     @store_call
     def end_run(self, run_id: str, status: Status, ended: int | None = None) -> None:
-        """Close a run with a status; `ended` in milliseconds since 1970, None for now."""
+        """Close a run with its final status; `ended` in milliseconds since 1970, None for now."""
         self.client.set_terminated(run_id, status, ended)
 
 
 def _user() -> str:
-    """Return the name of the user, which MLflow shows beside a run."""
+    """Return the name of the user, which MLflow shows for a run."""
     try:
         return getpass.getuser()
     except (KeyError, OSError):  # no passwd entry, as in some containers

@@ -1,9 +1,9 @@
 """Transfers the folders of points through MLflow's artifact store, for nodes that do not share a disk.
 
-The folder of a complete point is among the artifacts of its run anyway (sync/points.py); `fetch_point` downloads it to
-the machine that started the sweep. While a point trains, its worker sends the newest checkpoint from time to time,
-alternating between `checkpoint/0.zip` and `checkpoint/1.zip`, so that one of them is whole whenever the worker dies;
-`fetch_checkpoint` lets another worker continue from there.
+The folder of a complete point is already among the artifacts of its run (sync/points.py); `fetch_point` downloads it to
+the machine that started the sweep. While a point trains, its worker uploads the latest checkpoint from time to time,
+alternating between `checkpoint/0.zip` and `checkpoint/1.zip`, so that one of them is always intact if the worker dies;
+`fetch_checkpoint` lets another worker resume from it.
 """
 
 from __future__ import annotations
@@ -30,29 +30,30 @@ log = logging.getLogger(__name__)
 
 # The folder of checkpoints among the artifacts of a run.
 FOLDER = "checkpoint"
-# A checkpoint is sent at most this often, and pauses last 20 times as long as sending takes: about 5 % of the time.
+# Minimum interval between two checkpoints of a run, and minimum pause after sending one, as a multiple of the time that
+# sending took: sending takes at most about 5 % of the time.
 SEND_SECONDS = 30.0
 PAUSE_PER_SEND = 20
-# What another node needs to continue. The checkpoint is copied first, because training may append to the journal
-# meanwhile: rows that the checkpoint does not count are ignored, but rows that it counts must not be missing.
+# The files that another node needs to resume. The checkpoint is copied first, because training may append to the
+# journal meanwhile: the journal may have more rows than the checkpoint covers, but not fewer.
 SENT = (CHECKPOINT, JOURNAL, "signed.json", "config.json", "run.json")
 
 
 def fetch_point(tracker: Tracker, job: Job, excluded_attempt: str | None = None) -> bool:
-    """Download a point that is complete in MLflow, and replace the local one.
+    """Download a point that is complete in MLflow, replacing the local one.
 
     Args:
         tracker: the tracker of its experiment.
         job: the point.
-        excluded_attempt: an attempt that does not count, because the point is to be trained again.
+        excluded_attempt: an attempt to ignore, because the point is being retrained.
 
     Returns:
-        Whether MLflow has the point.
+        Whether MLflow has the complete point.
 
     Raises:
-        LabError: MLflow does not answer, the files differ from those that were sent, or the disk cannot be written.
+        LabError: MLflow does not answer, the files do not match what was sent, or the disk cannot be written.
     """
-    # The newest run first: reruns of a point keep its signature.
+    # The newest run first, because all runs of a point have the same signature.
     for run in reversed(tracker.runs(job.signature)):
         complete = run.status == "FINISHED" and "lab.complete" in run.tags
         if not complete or run.tags.get("lab.attempt") == excluded_attempt:
@@ -62,11 +63,11 @@ def fetch_point(tracker: Tracker, job: Job, excluded_attempt: str | None = None)
                 _download_point(tracker, run.run_id, job, new)
             except DamagedError as error:
                 raise DamagedError(
-                    f"{job.name} was not returned.",
+                    f"{job.name} could not be fetched from MLflow.",
                     expected=f"the files of the point {job.signature} among the artifacts of its run {run.run_id}",
                     received=error.received or str(error),
-                    fix="run the same command again; if that does not help, delete that run in MLflow, and the point "
-                    "is trained again",
+                    fix="run the same command again; if that does not help, delete that run in MLflow so that the "
+                    "point is retrained",
                 ) from None
         return True
     return False
@@ -76,10 +77,10 @@ def _download_point(tracker: Tracker, run_id: str, job: Job, folder: Path) -> No
     """Download a complete point and check it.
 
     Raises:
-        DamagedError: a file is missing in MLflow, or differs from the one that was sent.
+        DamagedError: a file is missing in MLflow, or does not match what was sent.
         LabError: MLflow does not answer, or a file cannot be read for another reason.
     """
-    # The list of checksums names all other files.
+    # The checksums list all other files.
     _download(tracker, run_id, SUMS, folder)
     with readable(f"{SUMS} of the run {run_id}", expected="the checksums of a point", fix=""):
         names = named_files((folder / SUMS).read_bytes())
@@ -89,11 +90,16 @@ def _download_point(tracker: Tracker, run_id: str, job: Job, folder: Path) -> No
 
 
 def _download(tracker: Tracker, run_id: str, name: str, folder: Path) -> None:
-    """Download an artifact, and tell a missing one from a server that does not answer."""
+    """Download an artifact.
+
+    Raises:
+        DamagedError: MLflow does not have the artifact.
+        LabError: MLflow does not answer.
+    """
     try:
         tracker.download(run_id, name, folder)
     except LabError:
-        # MLflow reports both in the same way, so look whether the artifact is listed.
+        # MLflow reports both in the same way, so check whether the artifact is listed.
         parent = str(PurePosixPath(name).parent)
         if parent == ".":
             parent = ""
@@ -104,12 +110,12 @@ def _download(tracker: Tracker, run_id: str, name: str, folder: Path) -> None:
 
 @dataclass(frozen=True)
 class _Sent:
-    """The checkpoint of a run that was sent last.
+    """The last checkpoint sent to a run.
 
     Attributes:
-        written: when it was written, nanoseconds since 1970.
-        due: when the next one may be sent, in the seconds of `time.monotonic`.
-        rows: how many rows of the journal it counts on.
+        written: modification time of its file, in nanoseconds since 1970, by which a new checkpoint is recognized.
+        due: the earliest time to send the next one, in seconds of `time.monotonic`.
+        rows: number of journal rows that it covers.
     """
 
     written: int = 0
@@ -118,18 +124,18 @@ class _Sent:
 
 
 class CheckpointSender:
-    """Sends the checkpoints of points that train, at most every 30 s, using about 5 % of the time."""
+    """Sends the checkpoints of points in training, at most every 30 s, taking up about 5 % of the time."""
 
     def __init__(self) -> None:
         self._sent: dict[str, _Sent] = {}
         self._slots: dict[str, int] = {}
 
     def send(self, tracker: Tracker, run_id: str, folder: PointFolder) -> int:
-        """Send the checkpoint of a point if it is a new one and the last was sent long enough ago.
+        """Send the checkpoint of a point if it is new and the previous one was sent long enough ago.
 
         Returns:
-            How many rows of the journal the checkpoint that was sent last counts on. Only the metrics in these rows may
-            be sent: a worker that continues from there trains what follows again, with other timestamps.
+            Number of journal rows covered by the last checkpoint sent. Only the metrics in these rows may be sent,
+            because a worker that resumes from it repeats everything later, and records new timestamps.
         """
         last = self._sent.get(run_id, _Sent())
         newest = written(folder.path / CHECKPOINT)
@@ -148,13 +154,13 @@ class CheckpointSender:
 
 
 def send_checkpoint(tracker: Tracker, run_id: str, folder: PointFolder, slot: int) -> int | None:
-    """Send the checkpoint of a point that trains; `slot`, 0 or 1, chooses the archive to replace.
+    """Send the checkpoint of a point in training; `slot`, 0 or 1, selects the archive to replace.
 
     Returns:
-        How many rows of the journal it counts on; None where the point has no checkpoint, or has become complete.
+        Number of journal rows that it covers; None if the point has no checkpoint, or has just been completed.
 
     Raises:
-        LabError: MLflow does not accept it, it cannot be read, or there is no room for a copy.
+        LabError: MLflow rejects the checkpoint, it cannot be read, or there is not enough disk space for a copy.
     """
     with explained(Path(tempfile.gettempdir())), tempfile.TemporaryDirectory() as scratch:
         try:
@@ -162,7 +168,7 @@ def send_checkpoint(tracker: Tracker, run_id: str, folder: PointFolder, slot: in
                 shutil.copy(folder.path / name, scratch)
         except FileNotFoundError:
             return None
-        with readable(f"The checkpoint in {folder.path}", expected="one that training wrote", fix="train it again"):
+        with readable(f"The checkpoint in {folder.path}", expected="one that training wrote", fix="retrain the point"):
             rows = read_checkpoint(Path(scratch) / CHECKPOINT).journal_rows
         packed = Path(scratch) / f"{slot}.zip"
         with zipfile.ZipFile(packed, "w") as archive:
@@ -174,21 +180,21 @@ def send_checkpoint(tracker: Tracker, run_id: str, folder: PointFolder, slot: in
 
 def drop_checkpoints(tracker: Tracker, run_id: str) -> None:
     """Delete the checkpoints of a complete point."""
-    # Users of a server may not be allowed to delete artifacts, and leftovers do no harm.
+    # Users of a server may not have permission to delete artifacts. Leftovers are harmless, as the point is complete.
     with suppress(LabError):
         if tracker.artifacts(run_id, FOLDER):
             tracker.remove_artifacts(run_id, FOLDER)
 
 
 def fetch_checkpoint(tracker: Tracker, job: Job) -> bool:
-    """Continue a point that another node began: download its newest checkpoint that is whole.
+    """Download the latest intact checkpoint of a point that another node began, to resume from it.
 
     Args:
         tracker: the tracker of its experiment.
         job: the point, whose lock this process holds.
 
     Returns:
-        Whether there was one of a later epoch than the local one.
+        Whether a checkpoint with a later epoch than the local one was found.
     """
     local_epoch = _epoch(job.folder.path)
     for run in reversed(tracker.runs(job.signature)):
@@ -208,20 +214,20 @@ def fetch_checkpoint(tracker: Tracker, job: Job) -> bool:
 
 
 def _unpack(packed: Path, signature: str) -> tuple[int, Path] | None:
-    """Unpack an archive of `send_checkpoint`.
+    """Unpack an archive written by `send_checkpoint`.
 
     Returns:
-        The epoch of the checkpoint, and its folder; None where it is damaged, which is reported, or of another point.
+        The epoch of the checkpoint, and its folder; None if it is damaged (which is reported) or of another point.
     """
     folder = packed.with_suffix("")
     try:
         with readable(f"The checkpoint {packed.name} in MLflow", expected=", ".join(SENT), fix=""):
             contents = dict(stored_members(packed))
-            # Names are compared before anything is written: none of SENT leads out of the folder.
+            # Checked before anything is written: none of the names in SENT escapes the folder.
             if sorted(contents) != sorted(SENT):
                 raise ValueError(f"it holds {', '.join(contents)}")
     except DamagedError as error:
-        log.warning(f"left out: {error}")
+        log.warning(f"skipped: {error}")
         return None
     with explained(folder):
         folder.mkdir(exist_ok=True)
@@ -234,10 +240,10 @@ def _unpack(packed: Path, signature: str) -> tuple[int, Path] | None:
 
 
 def _epoch(folder: Path) -> int:
-    """Return the epoch of the checkpoint in a folder; 0 where there is none, or a damaged one, which is reported.
+    """Return the epoch of the checkpoint in a folder; 0 if there is none, or it is damaged (which is reported).
 
     Raises:
-        LabError: it cannot be read for another reason.
+        LabError: the checkpoint cannot be read for another reason.
     """
     file = folder / CHECKPOINT
     if not file.exists():
@@ -246,5 +252,5 @@ def _epoch(folder: Path) -> int:
         with readable(f"The checkpoint {file}", expected="one that training wrote", fix=""):
             return read_checkpoint(file).epoch
     except DamagedError as error:
-        log.warning(f"left out: {error}")
+        log.warning(f"skipped: {error}")
         return 0

@@ -170,7 +170,7 @@ def test_points_that_cannot_be_read_are_reported_and_left_out(
     assert rebuild(LOCAL, other, other / "results") == [("line_y2x numpy", 1, 1)] * 2
     printed = capsys.readouterr().err
     assert printed.startswith(
-        f"left out: 1 points of .points/ that cannot be read: {signature}\nthe first: The trained point"
+        f"skipped: 1 unreadable points in .points/: {signature}\nthe first error: The trained point"
     )
     assert f"delete {other / '.points' / signature}" in printed
 
@@ -270,11 +270,11 @@ def test_where_there_is_nothing_to_write_it_says_so(
     monkeypatch.setattr("pipeline.rebuild.PROJECT", project)
     asked = OmegaConf.create({"tracking": {"name": "local", "uri": None}, "results": "results"})
     task(asked)
-    assert capsys.readouterr().out.startswith("there is nothing to write")
+    assert capsys.readouterr().out.startswith("nothing to write: no readable points")
     swept(project, rates("0.1"))
     capsys.readouterr()
     task(asked)
-    assert capsys.readouterr().out == "line_y2x numpy: 1 points, all in MLflow already\n"
+    assert capsys.readouterr().out == "line_y2x numpy: 1 points, up to date\n"
 
 
 def test_a_password_in_an_address_is_refused_and_not_repeated() -> None:

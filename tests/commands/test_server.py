@@ -70,7 +70,7 @@ def test_a_server_from_its_first_start_to_its_last(tmp_path: Path, monkeypatch: 
 def asks_for_a_first_password(database: str, artifacts: Path) -> None:
     done = started(*options(artifacts), LAB_DATABASE_URI=database)
     assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr.startswith("error: The server has no administrator yet, and no password to create one.\n")
+    assert done.stderr.startswith("error: No administrator account exists yet, and no password is set for one.\n")
     assert "Traceback" not in done.stderr
 
 
@@ -156,7 +156,7 @@ def refuses_a_database_of_another_version(database: str, artifacts: Path) -> Non
     engine.dispose()
     done = started(*options(artifacts), LAB_DATABASE_URI=database)
     assert done.returncode == 1
-    assert done.stderr.startswith("error: The database belongs to another version of MLflow.\n")
+    assert done.stderr.startswith("error: The database was created by a different version of MLflow.\n")
     assert "found version deadbeef" in done.stderr
     assert "mlflow db upgrade" in done.stderr
 
@@ -164,5 +164,5 @@ def refuses_a_database_of_another_version(database: str, artifacts: Path) -> Non
 def test_without_a_database_one_message_says_what_to_set() -> None:
     done = started()
     assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr.startswith("error: LAB_DATABASE_URI is not the address of a PostgreSQL database.\n")
+    assert done.stderr.startswith("error: LAB_DATABASE_URI is not set to a PostgreSQL database.\n")
     assert "received: nothing\n" in done.stderr

@@ -257,17 +257,17 @@ def test_links(folder: Path) -> None:
     [
         (
             {"dies": "MlflowException: Detected out-of-date database schema (found version a1, but expected b2). Take"},
-            r"another version(.|\n)*found version a1, but expected b2(.|\n)*mlflow db upgrade(.|\n)*make rebuild",
+            r"a different version(.|\n)*found version a1, but expected b2(.|\n)*mlflow db upgrade(.|\n)*make rebuild",
         ),
         (
             {"dies": "sqlalchemy.exc.DatabaseError: (sqlite3.DatabaseError) file is not a database\n[SQL: SELECT]"},
-            r"not an MLflow store(.|\n)*move it away",
+            r"not an MLflow store(.|\n)*move it aside",
         ),
-        ({"dies": "a\nlast words"}, r"has ended(.|\n)*last words"),
-        ({"dies": ""}, r"has ended(.|\n)*nothing"),
-        ({"experiments": STUDIES, "dies later": "all of a sudden"}, r"has ended(.|\n)*all of a sudden"),
+        ({"dies": "a\nlast words"}, r"has exited(.|\n)*last words"),
+        ({"dies": ""}, r"has exited(.|\n)*nothing"),
+        ({"experiments": STUDIES, "dies later": "all of a sudden"}, r"has exited(.|\n)*all of a sudden"),
         ({"experiments": [experiment(0, "Default")]}, r"no runs yet(.|\n)*make reproduce"),
-        ({}, r"does not list its studies(.|\n)*500"),
+        ({}, r"could not be listed(.|\n)*500"),
     ],
 )
 def test_what_goes_wrong_with_the_server(folder: Path, does: dict[str, object], message: str) -> None:
@@ -321,7 +321,7 @@ def test_a_port_that_is_taken(folder: Path, capsys: pytest.CaptureFixture[str]) 
     port = urlsplit(links[0]).port
     assert port is not None
     assert taken < port < taken + ui.PORTS
-    assert f"port {taken} is taken, so the server uses {port}" in capsys.readouterr().out
+    assert f"port {taken} is in use; using {port} instead" in capsys.readouterr().out
 
 
 def test_every_port_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -330,13 +330,13 @@ def test_every_port_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
         other.bind(("127.0.0.1", 0))
         other.listen()
         taken = other.getsockname()[1]
-        with pytest.raises(LabError, match=rf"no port(.|\n)*{taken} to {taken} are taken(.|\n)*PORT="):
+        with pytest.raises(LabError, match=rf"No port(.|\n)*{taken} to {taken} are in use(.|\n)*PORT="):
             ui.free_port(taken)
 
 
 @pytest.mark.parametrize("port", [-1, 65536, 10**30])
 def test_a_number_that_is_not_a_port(port: int) -> None:
-    with pytest.raises(LabError, match=rf"no port(.|\n)*received: {port}\n"):
+    with pytest.raises(LabError, match=rf"No port(.|\n)*received: {port}\n"):
         ui.free_port(port)
 
 
@@ -345,7 +345,7 @@ def test_a_port_that_is_not_allowed(monkeypatch: pytest.MonkeyPatch) -> None:
         raise PermissionError(errno.EACCES, "Permission denied")
 
     monkeypatch.setattr(socket.socket, "bind", refuse)
-    with pytest.raises(LabError, match=r"no port(.|\n)*Permission denied(.|\n)*PORT=5000"):
+    with pytest.raises(LabError, match=r"No port(.|\n)*Permission denied(.|\n)*PORT=5000"):
         ui.free_port(80)
 
 

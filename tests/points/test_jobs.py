@@ -16,8 +16,7 @@ from pipeline.backends.shared.history import History
 from pipeline.points import checkpoint as checkpoints
 from pipeline.points.folder import CHECKPOINT, JOURNAL, PointFolder
 from pipeline.points.identity import signature, signed_text
-from pipeline.points.job import Job, summary
-from pipeline.points.job import State as Where
+from pipeline.points.job import Job, JobState, summary
 from pipeline.points.reading import read_point
 from pipeline.system.errors import LabError
 from pipeline.system.files import SUMS, write_sums
@@ -116,7 +115,7 @@ def test_a_point_that_does_not_say_how_it_was_trained_runs_again(tmp_path: Path,
     one = job(tmp_path)
     one.look()
     assert (one.state, one.point) == ("to run", None)
-    assert "does not say how it was trained" in str(one.error)
+    assert "has no record of how it was trained" in str(one.error)
 
 
 def test_a_damaged_point_with_a_checkpoint_of_a_later_try_goes_on(tmp_path: Path) -> None:
@@ -250,7 +249,7 @@ def test_a_point_whose_checkpoint_is_damaged_starts_again_and_says_so(
     (left.folder.path / name).write_bytes(b"step")
     one = opened(tmp_path)
     (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith("mine starts again: its checkpoint cannot be read (")
+    assert line.startswith("mine restarts from scratch: its checkpoint cannot be read (")
     assert (one.begun, one.history, one.state) == (0, History(), "training")
     assert attempt_of(one) != attempt_of(left)
     assert not (one.folder.path / CHECKPOINT).exists()
@@ -290,7 +289,7 @@ def test_a_folder_that_cannot_be_written_is_one_message(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("state", ["to run", "to continue", "training", "killed"])
-def test_a_point_fails_with_its_message(tmp_path: Path, state: Where) -> None:
+def test_a_point_fails_with_its_message(tmp_path: Path, state: JobState) -> None:
     one, error = job(tmp_path), LabError("no room")
     one.state = state
     one.fail(error)
@@ -298,7 +297,7 @@ def test_a_point_fails_with_its_message(tmp_path: Path, state: Where) -> None:
 
 
 @pytest.mark.parametrize("state", ["done", "complete"])
-def test_a_point_that_is_complete_does_not_fail_any_more(tmp_path: Path, state: Where) -> None:
+def test_a_point_that_is_complete_does_not_fail_any_more(tmp_path: Path, state: JobState) -> None:
     one = job(tmp_path)
     one.state = state
     one.fail(LabError("too late"))
@@ -314,10 +313,10 @@ def test_a_point_that_is_complete_does_not_fail_any_more(tmp_path: Path, state: 
         (["to run"], 0, "1 point: 1 to run"),
         (["done"] * 2, 0, "2 points: 2 done"),
         (["to run"] * 5 + ["done"] * 7 + ["to continue"] * 2, 0, "14 points: 7 done, 2 to continue, 5 to run"),
-        (["to run", "done"], 3, "2 points (3 more asked for twice): 1 done, 1 to run"),
+        (["to run", "done"], 3, "2 points (3 duplicates skipped): 1 done, 1 to run"),
     ],
 )
-def test_a_command_says_what_it_will_do(tmp_path: Path, states: Sequence[Where], repeated: int, text: str) -> None:
+def test_a_command_says_what_it_will_do(tmp_path: Path, states: Sequence[JobState], repeated: int, text: str) -> None:
     jobs = [job(tmp_path) for _ in states]
     for one, state in zip(jobs, states, strict=True):
         one.state = state

@@ -23,7 +23,7 @@ from pipeline.backends.contract import State
 from pipeline.backends.shared.history import History, Metric
 from pipeline.points.folder import CHECKPOINT, JOURNAL, PointFolder
 from pipeline.points.point import POINTS
-from pipeline.points.reading import Run, read_point, read_run
+from pipeline.points.reading import RunRecord, read_point, read_run
 from pipeline.system.errors import LabError
 from pipeline.system.files import SUMS
 from pipeline.system.project import PROJECT
@@ -55,7 +55,7 @@ def content(folder: Path) -> dict[str, bytes]:
 
 def test_nothing_is_written_before_it_begins(tmp_path: Path) -> None:
     folder = PointFolder(tmp_path, SIGN)
-    assert not folder.has_begun()
+    assert not folder.can_resume()
     assert folder.resume() is None
     assert read_run(folder.path) is None
     assert list(tmp_path.iterdir()) == []
@@ -93,7 +93,7 @@ def test_to_begin_deletes_what_was_begun(tmp_path: Path) -> None:
     folder = kept(tmp_path)
     folder.begin()
     assert content(folder.path) == {JOURNAL: b"step,timestamp,name,value\n"}
-    assert (folder.rows, folder.has_begun()) == (0, False)
+    assert (folder.rows, folder.can_resume()) == (0, False)
 
 
 def test_a_discarded_folder_is_gone_and_may_be_discarded_again(tmp_path: Path) -> None:
@@ -143,7 +143,7 @@ def test_where_nothing_can_be_written(tmp_path: Path, call: str) -> None:
 def test_a_folder_goes_on_where_its_checkpoint_is(tmp_path: Path) -> None:
     kept(tmp_path)
     again = PointFolder(tmp_path, SIGN)
-    assert again.has_begun()
+    assert again.can_resume()
     checkpoint = again.resume()
     assert checkpoint is not None
     assert checkpoint.epoch == 4
@@ -198,7 +198,7 @@ def test_a_folder_that_goes_on_is_no_longer_sealed(tmp_path: Path) -> None:
     assert folder.is_sealed()
     folder.resume()
     assert not folder.is_sealed()
-    assert folder.has_begun()
+    assert folder.can_resume()
 
 
 @given(
@@ -299,7 +299,7 @@ def test_a_run_json_that_cannot_be_read_counts_as_missing(tmp_path: Path, text: 
 def test_a_run_json_is_read_back(tmp_path: Path) -> None:
     folder = kept(tmp_path)
     folder.write_json("run.json", RUN_JSON)
-    assert read_run(folder.path) == Run(**RUN_JSON)
+    assert read_run(folder.path) == RunRecord(**RUN_JSON)
 
 
 # --- the lock

@@ -127,7 +127,7 @@ def refusal(folder: Path) -> str:
 
 
 def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
-    assert "train it again" in refusal(tmp_path / "nothing")
+    assert "retrain the point" in refusal(tmp_path / "nothing")
 
 
 def test_a_folder_holds_these_files_and_sha256sum_agrees(written: Path) -> None:
@@ -313,7 +313,7 @@ def test_damage_is_reported_as_damage(own: Path, name: str, damage: Callable[[Pa
     with pytest.raises(DamagedError) as raised:
         read_own_point(own, "mine", own.name)
     assert str(raised.value).startswith(f"The trained point in {own} cannot be read.\n")
-    assert str(raised.value).endswith(f"delete {own} and train it again")
+    assert str(raised.value).endswith(f"delete {own} and retrain the point")
 
 
 @pytest.mark.parametrize("name", ["config.json", "outcome.json", "metrics.csv", "weights.npz", *TABLES])
@@ -344,7 +344,7 @@ def test_a_different_point_and_one_that_does_not_say_how_it_was_trained(own: Pat
         read_own_point(own, "mine", "0" * 16)
     (own / "run.json").write_text("{}")
     write_sums(own)
-    with pytest.raises(DamagedError, match="does not say how it was trained"):
+    with pytest.raises(DamagedError, match="has no record of how it was trained"):
         read_own_point(own, "mine", own.name)
 
 

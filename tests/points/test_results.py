@@ -48,7 +48,7 @@ def test_what_is_missing_is_named_once(tmp_path: Path, capsys: pytest.CaptureFix
     for number in range(SOME + 2):
         warn_about_missing(tmp_path, results)
         message = capsys.readouterr().err
-        assert message.startswith(f"left out: {SOME + 2 - number} of {SOME + 2} results folders")
+        assert message.startswith(f"skipped: {SOME + 2 - number} of {SOME + 2} results folders")
         assert message.count("results/study_") == min(SOME, SOME + 2 - number)
         assert message.count(" more") == (SOME + 2 - number > SOME)
         folder = results / f"study_{number}" / "numpy"
@@ -62,15 +62,15 @@ def test_a_folder_without_its_list_of_points_is_missing(tmp_path: Path, capsys: 
     results = lock(tmp_path, "results/a/numpy")
     (results / "a" / "numpy" / "learning_rate=1").mkdir(parents=True)
     warn_about_missing(tmp_path, results)
-    assert "1 of 1 results folders that dvc.lock names are missing: results/a/numpy\n" in capsys.readouterr().err
+    assert "1 of 1 results folders listed in dvc.lock are missing: results/a/numpy\n" in capsys.readouterr().err
 
 
 def test_the_message_about_damage_names_dvc_pull_too(tmp_path: Path) -> None:
     with pytest.raises(DamagedError) as raised:
         read_study(tmp_path / "results" / "a" / "numpy")
     assert str(raised.value).splitlines()[-1] == (
-        f"  to do:    delete {tmp_path}/results/a/numpy and train it again, "
-        "or bring it back with dvc pull (deploy/remote.md)"
+        f"  to do:    delete {tmp_path}/results/a/numpy and retrain its points, "
+        "or restore it with dvc pull (deploy/remote.md)"
     )
 
 

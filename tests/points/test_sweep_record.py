@@ -50,7 +50,7 @@ RECORD = SweepRecord(
         SweepPoint("größe=2", "b" * 16, folder_name("größe=2")),
     ],
 )
-PLAIN: dict[str, Any] = RECORD.plain()
+PLAIN: dict[str, Any] = RECORD.to_dict()
 
 
 def put(folder: Path, content: str | bytes) -> Path:

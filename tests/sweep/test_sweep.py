@@ -333,7 +333,7 @@ def test_a_point_that_is_asked_for_twice_trains_once(
     assert trained == [(0, [5, 0.1])]
     assert sorted(by_name(project)) == ["learning_rate=0.1", "learning_rate=5", "line_y2x numpy"]
     shown = capsys.readouterr()
-    assert "2 points (2 more asked for twice): 2 to run" in shown.err
+    assert "2 points (2 duplicates skipped): 2 to run" in shown.err
     table = [line.split("  ") for line in shown.out.splitlines()]
     assert [line[0].strip() for line in table] == ["learning_rate", "5", "0.1"]
     assert outcomes[0] is not None
@@ -501,7 +501,7 @@ def test_a_damaged_checkpoint_is_reported_and_its_point_starts_from_the_beginnin
     for folder, name in zip(folders, ("checkpoint.npz", "metrics.csv", "checkpoint.npz"), strict=True):
         damage(folder / name)
     swept(project, rates(*THREE))
-    assert capsys.readouterr().err.count("starts again: its checkpoint cannot be read") == 3
+    assert capsys.readouterr().err.count("restarts from scratch: its checkpoint cannot be read") == 3
     assert on_disk(project) == on_disk(calm)
     # The runs of the attempts that were given up are gone.
     assert in_mlflow(project) == in_mlflow(calm)

@@ -10,7 +10,7 @@ import pytest
 
 from pipeline.backends.shared.history import History
 from pipeline.points.folder import PointFolder
-from pipeline.points.job import Job, State
+from pipeline.points.job import Job, JobState
 from pipeline.points.point import Point, name_of, outcome_of
 from pipeline.sweep.tables import plan_table, points_table
 from pipeline.system.errors import LabError
@@ -28,7 +28,7 @@ def ended(loss: float, diverged: int | None = None, seconds: float = 1.25) -> Po
 
 @pytest.fixture
 def make(tmp_path: Path) -> Make:
-    def job(knobs: dict[str, str], state: State, point: Point | None = None, sign: str = "a" * 16) -> Job:
+    def job(knobs: dict[str, str], state: JobState, point: Point | None = None, sign: str = "a" * 16) -> Job:
         return Job(ONE, [], name_of(knobs), sign, PointFolder(tmp_path, sign), knobs, state, point=point)
 
     return job
@@ -71,7 +71,7 @@ def test_the_points_of_a_command_with_outcome_metrics_and_seconds(make: Make) ->
 
 
 @pytest.mark.parametrize("state", ["failed", "killed"])
-def test_a_failed_point_is_shown_without_the_numbers_of_an_earlier_one(make: Make, state: State) -> None:
+def test_a_failed_point_is_shown_without_the_numbers_of_an_earlier_one(make: Make, state: JobState) -> None:
     job = make({"learning_rate": "1"}, state, ended(0.5))
     job.error = LabError("no room")
     assert "0.5" not in points_table([job])

@@ -18,7 +18,7 @@ from pipeline.backends.shared.history import History
 from pipeline.config.schema import Tracking
 from pipeline.drawing.layout import write_png
 from pipeline.points.point import POINTS, Point
-from pipeline.points.reading import Run
+from pipeline.points.reading import RunRecord
 from pipeline.points.sweep_record import SweepPoint, SweepRecord, sweep_folder, write_sweep
 from pipeline.studies.images.stepped import image_keys, stepped_images
 from pipeline.studies.kinds import headline, point_figures
@@ -43,7 +43,7 @@ ENDED = 1_700_000_000_123
 THREE_BITS = config("experiment=three_bits", "optimizer.learning_rate=10", "model.hidden_size=4", "training.epochs=300")
 TWO_BITS = config("experiment=two_bits", "training.epochs=200")
 LINE = config("experiment=line_y3x", "optimizer.learning_rate=0.1", "training.epochs=40")
-HOW = Run("a", ["experiment=line_y3x", "seed=1"], {"data.table": "ab" * 32}, "attempt", 17, "owner")
+HOW = RunRecord("a", ["experiment=line_y3x", "seed=1"], {"data.table": "ab" * 32}, "attempt", 17, "owner")
 
 
 @pytest.fixture(scope="module")

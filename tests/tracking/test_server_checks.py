@@ -38,7 +38,7 @@ def cluster() -> Iterator[str]:
     ],
 )  # fmt: skip
 def test_an_address_that_is_not_a_database_is_not_repeated(uri: str) -> None:
-    with pytest.raises(LabError, match="is not the address of a PostgreSQL database") as refusal:
+    with pytest.raises(LabError, match="is not set to a PostgreSQL database") as refusal:
         database({"LAB_DATABASE_URI": uri})
     assert "sec" not in str(refusal.value)
 
@@ -47,7 +47,7 @@ def test_a_database_that_does_not_answer() -> None:
     needs_packages()
     port = free_port()
     with pytest.raises(
-        LabError, match=rf"connection to the database failed(.|\n)*127\.0\.0\.1:{port}(.|\n)*refused"
+        LabError, match=rf"Cannot connect to the database(.|\n)*127\.0\.0\.1:{port}(.|\n)*refused"
     ) as refusal:
         pool_size(f"postgresql://lab:sesame@127.0.0.1:{port}/lab", 1)
     assert "sesame" not in str(refusal.value)
@@ -57,7 +57,7 @@ def test_a_wrong_password_of_the_database(cluster: str) -> None:
     parts = urlsplit(cluster)
     wrong = cluster.replace(str(parts.password), "sesame")
     with pytest.raises(
-        LabError, match=r"connection to the database failed(.|\n)*password authentication failed"
+        LabError, match=r"Cannot connect to the database(.|\n)*password authentication failed"
     ) as refusal:
         pool_size(wrong, 1)
     assert "sesame" not in str(refusal.value)
@@ -71,7 +71,7 @@ def test_workers_share_the_connections_of_the_database(cluster: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("password", "received"), [("password1234", "the default password of MLflow"), ("short", "5 characters"), ("", "0")]
+    ("password", "received"), [("password1234", "MLflow's default password"), ("short", "5 characters"), ("", "0")]
 )
 def test_a_first_password_that_is_too_weak(password: str, received: str) -> None:
     with pytest.raises(LabError, match=rf"too weak for a server(.|\n)*received: .*{received}"):
@@ -90,7 +90,7 @@ def test_a_port_that_is_taken() -> None:
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))
         other.listen()
-        with pytest.raises(LabError, match=r"cannot listen(.|\n)*another program listens there(.|\n)*--port"):
+        with pytest.raises(LabError, match=r"cannot listen(.|\n)*the port is already in use(.|\n)*--port"):
             check_port("127.0.0.1", other.getsockname()[1])
 
 

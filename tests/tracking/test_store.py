@@ -99,7 +99,7 @@ def test_a_store_that_the_machine_cannot_open_is_not_reported_as_damaged(
         raise error
 
     monkeypatch.setattr(store, "_open", fail)
-    with pytest.raises(LabError, match="the store may be whole") as refusal:
+    with pytest.raises(LabError, match="the store may be intact") as refusal:
         open_store(LOCAL, "study", project)
     assert "away" not in str(refusal.value)
 
@@ -135,10 +135,14 @@ def test_a_store_whose_creation_was_killed_is_created_again(tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("status", "given", "reason"),
     [
-        (401, (), "asks for a user and a password (401), but the environment has no MLFLOW_TRACKING_USERNAME and no "),
-        (401, ("MLFLOW_TRACKING_USERNAME",), "(401), but the environment has no MLFLOW_TRACKING_PASSWORD\n"),
-        (401, CREDENTIALS, "rejects the user and password of MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"),
-        (403, CREDENTIALS, "does not allow this to the user of MLFLOW_TRACKING_USERNAME (403)"),
+        (
+            401,
+            (),
+            "requires a user and a password (401), but the environment does not set MLFLOW_TRACKING_USERNAME or ",
+        ),
+        (401, ("MLFLOW_TRACKING_USERNAME",), "(401), but the environment does not set MLFLOW_TRACKING_PASSWORD\n"),
+        (401, CREDENTIALS, "rejected the user and password in MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"),
+        (403, CREDENTIALS, "the user in MLFLOW_TRACKING_USERNAME does not have permission (403)"),
     ],
 )
 def test_a_server_that_rejects_the_user(

@@ -190,7 +190,7 @@ def test_a_damaged_config_is_reported(training: Training) -> None:
 
 
 def test_a_run_that_exists_is_continued_or_left_as_it_is(training: Training) -> None:
-    attempt = training.sync.attempt.attempt
+    attempt = training.sync.attempt.attempt_id
     begun = TrackedRun("begun", "KILLED", {"lab.attempt": attempt}, frozenset())
     complete = TrackedRun("complete", "FINISHED", {"lab.attempt": attempt, "lab.complete": "true"}, frozenset())
     given_up = TrackedRun("given up", "KILLED", {"lab.attempt": "another"}, frozenset())

@@ -135,7 +135,7 @@ def test_a_refusal_of_the_server_is_shown_once_while_training_continues(
     def wait() -> None:
         while not notices:
             time.sleep(0.05)
-            notices.extend(line for line in capsys.readouterr().err.splitlines() if "without MLflow for now" in line)
+            notices.extend(line for line in capsys.readouterr().err.splitlines() if "MLflow is unavailable" in line)
 
     at_epoch(monkeypatch, 9, wait)
     command.run()
@@ -143,7 +143,7 @@ def test_a_refusal_of_the_server_is_shown_once_while_training_continues(
     assert "MLflow sync is incomplete: 2 of 2 points are pending." in shown
     assert f"{uri} does not answer" in shown
     assert f"python -m pipeline.rebuild tracking=server tracking.uri={uri}\n" in shown
-    assert "without MLflow for now" not in shown
+    assert "MLflow is unavailable" not in shown
     assert len(on_disk(tmp_path)) == 2
 
 

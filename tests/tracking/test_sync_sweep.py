@@ -162,7 +162,7 @@ def test_a_server_that_fails_costs_no_point_and_gets_all_of_them_later(
     assert on_disk(tmp_path) == undisturbed[1]
     shown = capsys.readouterr()
     assert shown.err.count(PENDING) == 1
-    assert shown.err.count("training continues without MLflow for now.") <= 1
+    assert shown.err.count("MLflow is unavailable; training continues and will sync later.") <= 1
     assert f"python -m pipeline.rebuild tracking=server tracking.uri={proxy.uri}\n" in shown.err
     assert "Traceback" not in shown.err
     proxy.faults = until(1, "none")
@@ -219,7 +219,7 @@ def test_a_server_that_comes_back_while_training_gets_everything(
     at_epoch(monkeypatch, 9, wait_for_metrics)
     swept(tmp_path, on_server(proxy, "back"))
     shown = capsys.readouterr().err
-    assert shown.count("training continues without MLflow for now.") == 1
+    assert shown.count("MLflow is unavailable; training continues and will sync later.") == 1
     assert "pending" not in shown
     assert renamed(in_mlflow(tmp_path, "back", proxy.uri), "back") == undisturbed[0]
     assert on_disk(tmp_path) == undisturbed[1]

@@ -157,7 +157,7 @@ def test_the_newest_checkpoint_that_is_whole_is_used(
     job.folder = PointFolder(apart.node, job.signature)
     capsys.readouterr()
     assert fetch_checkpoint(tracker, job)
-    assert capsys.readouterr().err.startswith("left out: The checkpoint 1.zip in MLflow cannot be read.")
+    assert capsys.readouterr().err.startswith("skipped: The checkpoint 1.zip in MLflow cannot be read.")
     found = job.folder.resume()
     assert found is not None
     assert found.epoch == 7
@@ -189,7 +189,9 @@ def test_a_folder_that_arrives_damaged_or_without_a_file_is_reported_and_not_use
     with pytest.raises(LabError, match=r"metrics.csv is not the file that was written"):
         fetch_point(tracker, damaged)
     tracker.remove_artifacts(runs[1], "weights.npz")
-    with pytest.raises(DamagedError, match=r"(?s)was not returned.*no weights.npz among them.*delete that run"):
+    with pytest.raises(
+        DamagedError, match=r"(?s)could not be fetched from MLflow.*no weights.npz among them.*delete that run"
+    ):
         fetch_point(tracker, cut_short)
     assert on_disk(apart.head) == before
 
@@ -249,7 +251,7 @@ def test_a_damaged_checkpoint_is_reported_and_not_used(
     file = tmp_path / "shelf" / FOLDER / "0.zip"
     file.write_bytes(damage(file.read_bytes(), position, 6, b"PK"))
     taken = fetch_checkpoint(tracker, wanted)
-    assert taken or "left out: The checkpoint 0.zip in MLflow cannot be read." in capsys.readouterr().err
+    assert taken or "skipped: The checkpoint 0.zip in MLflow cannot be read." in capsys.readouterr().err
     assert taken <= (damage == flipped)  # some bytes of a zip mean nothing, such as times
 
 
@@ -260,7 +262,7 @@ def test_a_damaged_checkpoint_of_this_node_is_reported_and_replaced(
     wanted.folder.path.mkdir(parents=True)
     (wanted.folder.path / CHECKPOINT).write_bytes(b"half")
     assert fetch_checkpoint(tracker, wanted)
-    assert f"left out: The checkpoint {wanted.folder.path / CHECKPOINT} cannot be read." in capsys.readouterr().err
+    assert f"skipped: The checkpoint {wanted.folder.path / CHECKPOINT} cannot be read." in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("error", MACHINE, ids=repr)

@@ -95,7 +95,7 @@ def test_a_wrong_password_costs_nothing_but_a_command(
     swept(project, rates("0.1", "0.5", more=["study=wrong", "tracking=server", f"tracking.uri={server.uri}"]))
     told = capsys.readouterr().err
     assert "2 of 2 points are pending" in told
-    assert "rejects the user and password" in told
+    assert "rejected the user and password" in told
     assert "Traceback" not in told
     assert WRONG not in told
     assert files_with(project, [WRONG]) == [] != files_with(project, ["wrong"])

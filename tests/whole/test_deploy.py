@@ -93,7 +93,7 @@ def test_the_unit_is_understood_and_starts_what_there_is(tmp_path: Path) -> None
         [sys.executable, *arguments], cwd=PROJECT, env=without_secrets(), capture_output=True, text=True, check=False
     )
     # It has understood its options.
-    assert "LAB_DATABASE_URI is not the address of a PostgreSQL database" in done.stderr
+    assert "LAB_DATABASE_URI is not set to a PostgreSQL database" in done.stderr
     if shutil.which("systemd-analyze") is None:
         pytest.skip("needs systemd-analyze (Debian: systemd)")
     unit = tmp_path / "learning-rate-lab-server.service"

@@ -320,7 +320,7 @@ def test_what_is_asked_for_twice_trains_once(typed: Typed, place: Path) -> None:
     ended = typed(*MANY, "optimizer.learning_rate=0.1,0.10,1e-1,choice(0.1)")
     assert ended.code in (0, 1)
     ended = typed(*MANY, "optimizer.learning_rate=0.1,0.10,1e-1,0.2")
-    assert "2 points (2 more asked for twice): 2 to run" in ended.err
+    assert "2 points (2 duplicates skipped): 2 to run" in ended.err
     assert len(signatures(place)) == 2
 
 

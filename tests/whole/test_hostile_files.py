@@ -243,7 +243,7 @@ def test_a_point_in_training_that_is_damaged_is_told_and_begun_anew(
 ) -> None:
     damage(the(stopped, "*.training") / name, trap)
     swept(stopped, GRID)
-    told = "starts again: its checkpoint cannot be read" in capsys.readouterr().err
+    told = "restarts from scratch: its checkpoint cannot be read" in capsys.readouterr().err
     assert told or (damage, name) == (flipped, "checkpoint.npz")  # where the bit may belong to no array
     assert on_disk(stopped) == on_disk(calm)
 
@@ -302,9 +302,9 @@ def test_a_sweeps_own_file_is_told_and_written_again(
     before = read_sweep(sweep_file(calm).parent)
     damage(sweep_file(calm), trap)
     assert list(all_sweeps(calm)) == []
-    assert "left out: The list of points" in capsys.readouterr().err
+    assert "skipped: The list of points" in capsys.readouterr().err
     swept(calm, GRID)
-    assert "left out: The list of points" in capsys.readouterr().err
+    assert "skipped: The list of points" in capsys.readouterr().err
     after = read_sweep(sweep_file(calm).parent)
     assert (after.points, after.key, after.status) == (before.points, before.key, before.status)
 

@@ -156,8 +156,8 @@ def test_what_can_be_done_with_trained_points(project: Path) -> None:
         done = subprocess.run(shlex.split(command), cwd=project, env=environment(), capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
         told.append(done.stdout)
-    assert told[0] == "three_bits numpy: 2 points, all in MLflow already\n"
-    assert re.search(r"points +2 .*\n.*MLflow runs +3\n\nnothing is deleted yet", told[1], re.DOTALL)
+    assert told[0] == "three_bits numpy: 2 points, up to date\n"
+    assert re.search(r"points +2 .*\n.*MLflow runs +3\n\nnothing deleted yet", told[1], re.DOTALL)
     assert len(list((project / ".points").glob("*/outcome.json"))) == 2
 
 

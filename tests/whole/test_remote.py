@@ -144,7 +144,7 @@ def test_a_colleague_has_trained_nothing(trained: Trained, shared: Shared) -> No
     assert "Data and pipelines are up to date." in shared.told
     done = typed("dvc repro; python -m pipeline.rebuild", shared.colleague, shared.environment)
     assert "Running stage" not in done.stdout
-    assert re.findall(r"(\d) points, all in MLflow already", done.stdout) == ["3", "3", "1"]
+    assert re.findall(r"(\d) points, up to date", done.stdout) == ["3", "3", "1"]
     assert attempts(shared.colleague, ".points/*/run.json") == begun
 
 
@@ -158,7 +158,7 @@ def test_a_colleague_who_trains_what_is_there_gets_no_other_runs(shared: Shared)
 def test_the_report_is_the_same_to_the_byte(trained: Trained, shared: Shared) -> None:
     for file in ("reports/README.md", "reports/points.csv", "reports/studies/line_y2x.png"):
         (shared.colleague / file).unlink()
-    assert "left out" not in typed("python -m pipeline.compare", shared.colleague, shared.environment).stderr
+    assert "skipped:" not in typed("python -m pipeline.compare", shared.colleague, shared.environment).stderr
     assert typed("git status --porcelain", shared.colleague, shared.environment).stdout == ""
     for file in ("points.csv", "parity.csv", "README.md", "studies/line_y2x.png", "curves/line_y2x.csv"):
         assert (shared.colleague / "reports" / file).read_bytes() == (trained.lab / "reports" / file).read_bytes()
@@ -184,7 +184,7 @@ def test_one_study_alone_gives_its_runs_and_says_what_is_not_there(
     shutil.copy(empty_store, colleague / "mlruns" / "mlflow.db")
     done = typed(ONE_STUDY + "python -m pipeline.compare", colleague, trained.environment)
     assert "line_y2x numpy: 3 points, 3 written" in done.stdout
-    missing = "2 of 3 results folders that dvc.lock names are missing: results/curve_restarts/numpy, results/line_y2x/k"
+    missing = "2 of 3 results folders listed in dvc.lock are missing: results/curve_restarts/numpy, results/line_y2x/k"
     assert done.stderr.count(missing) == 2
     everything = all_runs(trained.lab)
     assert all_runs(colleague) == {key: run for key, run in everything.items() if key[:2] == ("line_y2x", "numpy")}
@@ -194,14 +194,14 @@ def test_one_study_alone_gives_its_runs_and_says_what_is_not_there(
     typed(THE_REST, colleague, trained.environment)
     (colleague / "results" / "line_y2x" / "keras" / "sweep.json").unlink()
     done = typed("python -m pipeline.rebuild", colleague, trained.environment)
-    assert re.findall(r"\d points, .*", done.stdout) == ["3 points, all in MLflow already", "1 points, 1 written"]
-    assert "1 of 3 results folders that dvc.lock names are missing: results/line_y2x/keras\n" in done.stderr
+    assert re.findall(r"\d points, .*", done.stdout) == ["3 points, up to date", "1 points, 1 written"]
+    assert "1 of 3 results folders listed in dvc.lock are missing: results/line_y2x/keras\n" in done.stderr
     assert all_runs(colleague) == {key: run for key, run in everything.items() if key[1] == "numpy"}
     (colleague / "results" / "line_y2x" / "numpy" / "learning_rate=0.1" / "run.json").unlink()
     told = typed("python -m pipeline.rebuild", colleague, trained.environment, fails=True).stderr
     assert told.count("error: ") == 1
     assert "learning_rate=0.1 cannot be read" in told
-    assert "train it again, or bring it back with dvc pull (deploy/remote.md)" in told
+    assert "retrain the point, or restore it with dvc pull (deploy/remote.md)" in told
     shutil.rmtree(colleague / "results" / "line_y2x" / "numpy" / "learning_rate=0.1")
     typed("dvc pull", colleague, trained.environment)
     assert attempts(colleague, "results/*/*/*/run.json") == attempts(owner, "results/*/*/*/run.json")
@@ -219,8 +219,8 @@ def test_where_nothing_comes_our_commands_say_what_is_missing(shared: Shared, tm
         assert said in told
         assert said in PAGE.read_text()
     done = typed("python -m pipeline.rebuild", lab, shared.environment)
-    assert "there is nothing to write" in done.stdout
-    assert "3 of 3 results folders that dvc.lock names are missing" in done.stderr
+    assert "nothing to write: no readable points" in done.stdout
+    assert "3 of 3 results folders listed in dvc.lock are missing" in done.stderr
     told = typed("python -m pipeline.compare", lab, shared.environment, fails=True).stderr
     assert told.startswith("error: There are no results in ")
     assert told.count("error: ") == 1
@@ -275,11 +275,11 @@ def test_a_damaged_object_that_dvc_refuses_is_pulled_from_another_place(
         ("line_y2x numpy", "3"),
         ("curve_restarts numpy", "1"),
     ]
-    assert "1 of 3 results folders that dvc.lock names are missing: results/line_y2x/keras" in done.stderr
+    assert "1 of 3 results folders listed in dvc.lock are missing: results/line_y2x/keras" in done.stderr
     typed(shared.fill_in(ANOTHER_PLACE), shared.owner, shared.keys)
     typed(FROM_THERE, lab, shared.keys)
     assert attempts(lab, "results/*/*/*/run.json") == attempts(shared.owner, "results/*/*/*/run.json")
-    assert "left out" not in typed("python -m pipeline.compare", lab, shared.environment).stderr
+    assert "skipped:" not in typed("python -m pipeline.compare", lab, shared.environment).stderr
     assert typed("git status --porcelain", lab, shared.environment).stdout == ""
     client.put_object(Bucket=bucket, Key=key, Body=content)
 

@@ -129,7 +129,7 @@ class _Worker:
         begun = read_attempt(job.folder.path)
         before = self._replaced[job.signature]
         # Attempts that did not exist before the command are attempts of the command.
-        job.goes_on = begun not in (None, *before)
+        job.begun_by_command = begun not in (None, *before)
         if complete not in (None, *before):
             job.look()
             if job.state == "done":

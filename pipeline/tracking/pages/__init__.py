@@ -1,1 +1,1 @@
-"""What MLflow shows of a run and of an experiment: descriptions, images and saved views."""
+"""The content of MLflow's pages for runs and experiments: descriptions, images and saved views."""

@@ -1,6 +1,6 @@
-"""The state that MLflow keeps of an experiment page: its charts, their sections, and the page as a whole.
+"""The saved state of an experiment page in MLflow: its charts, its sections, and the whole page.
 
-The keys are those that MLflow's own page writes when a person arranges the charts by hand and shares the view.
+The keys are those that MLflow itself writes when a user arranges charts by hand and shares the view.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ State = dict[str, Any]
 
 # Width of the column with the names of runs, in pixels.
 NAME_WIDTH = 240
-# How many runs a chart shows; MLflow's default is 10.
+# Maximum number of runs in a chart; MLflow's default is 10.
 RUNS_IN_CHART = 100
 
 
 @dataclass(frozen=True)
 class Section:
-    """Charts below a heading: `columns` of them side by side, each `height` pixels high."""
+    """Charts under a heading, in a number of columns; each chart is `height` pixels high."""
 
     heading: str
     charts: Sequence[Chart]
@@ -29,7 +29,7 @@ class Section:
 
 
 def parallel(params: Sequence[str], metrics: Sequence[str]) -> Chart:
-    """Return parallel coordinates: a line per run, coloured by the last metric."""
+    """Return parallel coordinates: one line per run, coloured by the last metric."""
     return {"type": "PARALLEL", "selectedParams": params, "selectedMetrics": metrics, "showAllRuns": False}
 
 
@@ -45,7 +45,7 @@ def scatter(x: str, y: str) -> Chart:
 
 
 def line(metric: str, log: bool = False, limits: tuple[float, float] | None = None) -> Chart:
-    """Return the curve of a metric over the epochs; `limits` are those of its y axis."""
+    """Return the curve of a metric over the epochs; `limits` are the limits of the y axis."""
     visible = {}
     if limits is not None:
         visible = {"yMin": limits[0], "yMax": limits[1]}
@@ -65,12 +65,12 @@ def line(metric: str, log: bool = False, limits: tuple[float, float] | None = No
 
 
 def bar(metric: str) -> Chart:
-    """Return bars with the last value of a metric in each run."""
+    """Return a bar chart of the last value of a metric in each run."""
     return {"type": "BAR", "metricKey": metric}
 
 
 def image(key: str, step: int) -> Chart:
-    """Return the image with a key at a step, and a slider for the other steps."""
+    """Return the images with a key: the one at `step`, and a slider for the other steps."""
     return {"type": "IMAGE", "imageKeys": [key], "step": step, "showRunParams": False}
 
 
@@ -82,11 +82,11 @@ def page_state(
     Args:
         query: which runs to show, in MLflow's search language.
         columns: the columns of its table.
-        sections: the sections that are open.
-        folded: names of the sections that MLflow adds for all other metrics, closed.
-        means_over: parameters by whose values runs are grouped, to draw means; empty for single runs.
+        sections: the expanded sections.
+        folded: names of the sections that MLflow adds for all other metrics; these are collapsed.
+        means_over: parameters by which runs are grouped to show their means; empty to show each run.
     """
-    # A header shows the key without its prefix, at about 6 pixels per character.
+    # The header of a column shows the key without its prefix, at about 6 pixels per character.
     widths = {"attributes.`Run Name`": NAME_WIDTH} | {key: max(100, 6 * len(key) - 45) for key in columns}
     headings, charts = _open_sections(sections)
     headings += [{"uuid": name, "name": name, "display": False, "isGenerated": True} for name in folded]
@@ -118,7 +118,7 @@ def page_state(
 
 
 def _open_sections(sections: Sequence[Section]) -> tuple[list[State], list[Chart]]:
-    """Return the headings of sections and all of their charts, which refer to their heading by its id."""
+    """Return the headings of sections, and their charts, which refer to a heading by its id."""
     headings: list[State] = []
     charts: list[Chart] = []
     for index, section in enumerate(sections):

@@ -1,4 +1,4 @@
-"""The descriptions of runs and experiments in MLflow, in Markdown: the answer, how to run it again, the report."""
+"""The descriptions of runs and experiments in MLflow, in Markdown: the answer, the rerun command, the report."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from pipeline.points.point import Point
 from pipeline.studies.kinds import answers
 from pipeline.studies.questions import PAGES, QUESTIONS
 
-# Options that do not belong in the command that runs a point again.
+# Overrides to omit from the rerun command.
 NOT_REPEATED = {"results", "dry_run", "force"}
 
 
 def point_note(study: str, found: Diagnosis, overrides: Sequence[str], figures: str | None) -> str:
-    """Describe a point: its diagnosis with the evidence, and how to run it again.
+    """Return the description of a point: its diagnosis, the evidence and the rerun command.
 
     Args:
         study: name of the experiment.
         found: the diagnosis of the point.
-        overrides: Hydra's overrides that the point was trained with.
+        overrides: the point's Hydra overrides.
         figures: link to the figures of its sweep in the UI; None for a single point.
     """
     diagnosis = f"**{found.label}**: {found.evidence}."
@@ -34,21 +34,21 @@ def point_note(study: str, found: Diagnosis, overrides: Sequence[str], figures: 
 
 
 def sweep_note(study: str, answer: str, points: Sequence[Point], command: str, figures: str) -> str:
-    """Describe a sweep: the answer in one line, then sentence by sentence, and how to run it again."""
+    """Return the description of a sweep: a one-line answer, then the details, and the rerun command."""
     sentences = "\n".join(f"- {sentence}" for sentence in answers(points))
     return "\n\n".join([f"**{answer}**", sentences, f"Run it again: `{command}`", _links(study, figures)])
 
 
 def experiment_note(study: str, headlines: Mapping[str, str]) -> str:
-    """Describe an experiment: the question, the answer of each backend, and how to run it.
+    """Return the description of an experiment: the question, each backend's answer, and how to run it.
 
     Args:
         study: name of the experiment.
-        headlines: answers in one line, by backend.
+        headlines: one-line answers, by backend.
     """
-    # In reverse, so that NumPy comes before Keras as everywhere else.
+    # In reverse order, so that NumPy comes before Keras as everywhere else.
     listed = "\n".join(f"- {backend}: {answer}" for backend, answer in sorted(headlines.items(), reverse=True))
-    # A study of a user's own has neither a question nor a page in the report.
+    # A study added by a user has neither a question nor a page in the report.
     if study not in QUESTIONS:
         return listed
     run = f"Run it: `python -m pipeline.train experiment={study}`"
@@ -56,7 +56,7 @@ def experiment_note(study: str, headlines: Mapping[str, str]) -> str:
 
 
 def _links(study: str, figures: str | None) -> str:
-    """Return the last line of a description: where to find the figures and the report, if there are any."""
+    """Return the last line of a description: links to the figures and the report, if there are any."""
     links = []
     if figures:
         links.append(f"[Figures of all points]({figures}).")

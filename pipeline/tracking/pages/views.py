@@ -1,9 +1,10 @@
-"""Saved views: the charts that MLflow opens a study with. They are tags of its experiment.
+"""Saved views: the charts shown when a study is opened in MLflow. They are stored as tags of its experiment.
 
-MLflow 3.15 and later reads a tag `mlflow.sharedViewState.ID` as a view: its name, when it was created, and the state of
-the experiment page as JSON (charts.py). MLflow does not document this format; tests/whole/test_browser.py checks it in
-a real browser. A view shows the runs with the tag NEWEST, which are the points in the newest sweep of their backend.
-Clear the search field, or change its `true` to `false`, to see earlier ones. This module does not import mlflow.
+MLflow 3.15 and later reads a tag `mlflow.sharedViewState.ID` as a view: its name, its creation time, and the state of
+the experiment page as JSON (charts.py). This format is internal to MLflow and undocumented;
+tests/whole/test_browser.py checks it in a real browser. A view shows the runs with the tag NEWEST, which are the points
+of the newest sweep of each backend. To see earlier runs, clear the search field or change its `true` to `false`. This
+module does not import mlflow.
 """
 
 from __future__ import annotations
@@ -34,34 +35,34 @@ from pipeline.tracking.pages.charts import (
 )
 
 TAG = "mlflow.sharedViewState."
-# MLflow's limit for the value of an experiment's tag.
+# MLflow's maximum size of an experiment tag.
 TAG_BYTES = 20_000
-# Tag of a point's run, `true` or `false`: whether the newest sweep of its backend contains the point.
+# Tag of a point's run, `true` or `false`: whether the newest sweep of its backend requested the point.
 NEWEST = "lab.newest"
 # Metric of a finished run: log10 of its final training loss, because only MLflow's line charts have logarithmic axes.
 LOG_LOSS = "final/log10_loss"
-# The loss that is drawn for a loss of 0.
+# The value plotted for a loss of 0.
 LEAST_LOSS = 1e-16
 RATE = "optimizer.learning_rate"
 LOG_RATE = "log10_learning_rate"
 SIZE = "model.hidden_size"
 # The order of the axes and columns; other keys follow.
 FIRST = [RATE, SIZE, "optimizer.name", "schedule.name", "feature"]
-# Keys that say nothing about how a point trains, or that differ between backends only.
+# Keys that do not affect training, or that differ only between backends.
 NOT_COMPARED = ("study", "results", "dry_run", "force", "tracking.", "backend.", "data.")
-# More axes, curves of weights or columns of differences than these cannot be read on a screen.
+# Maximum number of axes, of weight curves, and of columns in the table of differences that fit on a screen.
 MOST_AXES = 5
 MOST_WEIGHTS = 4
 MOST_RUNS = 8
 BACKENDS = {"numpy": "NumPy", "keras": "Keras"}
 
-# Returns the keys of the images in the run of a point, in the order in which to show them.
+# Returns the keys of the images in a point's run, in display order.
 Images = Callable[[Config], list[str]]
 
 
 @dataclass(frozen=True)
 class View:
-    """A saved view: its id, which is part of its address, its title, and the state of the page."""
+    """A saved view: its id, which is part of its URL, its title, and the state of the page."""
 
     identifier: str
     title: str
@@ -71,22 +72,22 @@ class View:
 def view_tags(points: Sequence[Config], images: Images, created: int) -> dict[str, str]:
     """Return the saved views of a study, as tags of its MLflow experiment.
 
-    There is always `grid`; `divergence` unless all points are maps; `seeds` where points differ in their seed. With
-    points of both backends, these show NumPy's, and `grid_keras` and so on those of Keras. Then `backends` shows the
-    means of both, and `difference` all numbers side by side if there are only a few runs.
+    The views are `grid`; `divergence`, unless all points are maps; and `seeds`, if points differ in their seed. If both
+    backends have points, these views show NumPy's points, and `grid_keras` etc. show Keras's. Then `backends` shows the
+    means of both and, if there are only a few runs, `difference` shows all their numbers side by side.
 
     Args:
         points: configs of the newest sweep of each backend, at least one.
-        images: returns the keys of the images in the run of a point.
-        created: when the views were created, milliseconds since 1970.
+        images: returns the keys of the images in a point's run.
+        created: creation time of the first view, in milliseconds since 1970; the others get slightly earlier times.
 
     Returns:
-        Tags by name, for example `mlflow.sharedViewState.grid`; a view of more than TAG_BYTES is left out.
+        Tags by name, for example `mlflow.sharedViewState.grid`; views larger than TAG_BYTES are omitted.
     """
     tags: dict[str, str] = {}
     for view in _views(points, images):
         text = json.dumps(view.state, separators=(",", ":"))
-        # MLflow lists the newest view first, so each one is a millisecond older than the one before.
+        # MLflow lists the newest view first, so each is a millisecond older than the previous one.
         value = json.dumps({"name": view.title, "createdAt": created - len(tags), "state": text})
         if len(value.encode()) <= TAG_BYTES:
             tags[f"{TAG}{view.identifier}"] = value
@@ -96,7 +97,7 @@ def view_tags(points: Sequence[Config], images: Images, created: int) -> dict[st
 def _views(points: Sequence[Config], images: Images) -> Iterator[View]:
     backends = [name for name in BACKENDS if any(point.backend.name == name for point in points)]
     for backend in backends:
-        # The views of the first backend have no suffix, so that `make ui` finds `grid` whichever backend trained.
+        # The views of the first backend have no suffix, so that `make ui` finds `grid` for either backend.
         suffix = ""
         if backend != backends[0]:
             suffix = f"_{backend}"
@@ -113,7 +114,7 @@ def _backend_views(points: Sequence[Config], suffix: str, images: Images) -> Ite
     backend = points[0].backend.name
     maps = [point for point in points if kind_of(point).single]
     others = [point for point in points if not kind_of(point).single]
-    # A map has many rates in one run, so it is compared with other points only where there are just maps.
+    # A map has many rates in one run, so maps are compared only if there are no other points.
     compared = others or maps
     varied = _varied_keys(compared)
 
@@ -125,19 +126,19 @@ def _backend_views(points: Sequence[Config], suffix: str, images: Images) -> Ite
     if maps:
         grid += _map(maps, images(maps[0]))
     if others:
-        # A dict keeps the order of the keys, which a set would lose.
+        # A dict keeps the order of the keys; a set would not.
         keys = dict.fromkeys(key for point in others for key in images(point))
         grid += _grid(others, varied, keys)
     yield view("grid", grid)
     if others:
         yield view("divergence", _divergence())
     if "seed" in varied:
-        # MLflow needs a parameter to group by; one rate groups all seeds.
+        # MLflow needs a parameter to group by. If nothing else varies, all points have the same rate.
         yield view("seeds", _seeds(compared), [key for key in varied if key != "seed"] or [RATE])
 
 
 def _varied_keys(points: Sequence[Config]) -> list[str]:
-    """Return the keys with more than one value among the points of a backend: those in FIRST, then the others."""
+    """Return the keys that have more than one value among the points of a backend: those in FIRST, then the others."""
     values: dict[tuple[str, str], set[str]] = {}
     for point in points:
         for key, value in flatten(point):
@@ -149,12 +150,12 @@ def _varied_keys(points: Sequence[Config]) -> list[str]:
 
 
 def _charts(points: Sequence[Config]) -> Charts:
-    """Return what to show for the kind of the first point."""
+    """Return the charts for the kind of the first point."""
     return kind_of(points[0]).charts(points[0])
 
 
 def _judged_by(points: Sequence[Config]) -> str:
-    """Return the final metric that decides which point is best."""
+    """Return the final metric by which points are compared."""
     judged = _charts(points).judged
     if judged == "train/loss":
         return LOG_LOSS
@@ -162,7 +163,7 @@ def _judged_by(points: Sequence[Config]) -> str:
 
 
 def _curves(points: Sequence[Config]) -> list[Chart]:
-    """Return the curves of the loss and of the second metric of the kind."""
+    """Return the training curves: the loss, and the second metric that this kind of study plots."""
     metric, log = _charts(points).second
     return [line("train/loss", log=True), line(metric, log=log)]
 
@@ -172,7 +173,7 @@ def _map(points: Sequence[Config], images: Collection[str]) -> list[Section]:
     progress = [line("map/converged_share"), line("map/best_loss", log=True)]
     return [
         Section(_charts(points).question, pictures, columns=1, height=900),
-        Section("How did the map fill, block by block?", progress),
+        Section("Map progress, block by block", progress),
     ]
 
 
@@ -184,14 +185,14 @@ def _grid(points: Sequence[Config], varied: Sequence[str], images: Collection[st
         if _judged_by(points) == LOG_LOSS:
             best = "smallest loss"
         sections.append(Section(f"Which point ends with the {best}?", answer))
-    sections.append(Section("How did it get there?", _curves(points)))
+    sections.append(Section("Training curves", _curves(points)))
     weights = _single_weights(points)
     if weights:
-        sections.append(Section("Where did the weights go?", weights))
+        sections.append(Section("Weights over time", weights))
     if images:
         charts = [image(key, points[0].training.epochs) for key in images]
         size = {"columns": 2, "height": 400}
-        # A card shows one image per run. Three or more runs need its full width.
+        # A card shows one image per run. For three or more runs, it needs the full width.
         if len(points) >= 3:
             size = {"columns": 1, "height": 600}
         sections.append(Section("Step by step: move the slider", charts, **size))
@@ -199,11 +200,11 @@ def _grid(points: Sequence[Config], varied: Sequence[str], images: Collection[st
 
 
 def _answer(points: Sequence[Config], varied: Sequence[str]) -> list[Chart]:
-    """Return the charts that show the best point along the axes that vary; none for a single point."""
-    # A line in parallel coordinates crosses every axis, so MLflow leaves out runs that lack one of the parameters.
+    """Return charts of the final results over the axes that vary; none for a single point."""
+    # Parallel coordinates need every run to have every parameter: MLflow omits runs that lack one.
     shared = set.intersection(*({key for key, _ in flatten(point)} for point in points))
     if "feature" in varied:
-        # The other keys that vary are what a feature consists of.
+        # The rest are the settings that a feature changes.
         shared &= {*FIRST}
     axes = [LOG_RATE if key == RATE else key for key in varied if key in shared][:MOST_AXES]
     if not axes:
@@ -224,50 +225,50 @@ def _divergence() -> list[Section]:
     outcome = [scatter(LOG_RATE, "diverged"), bar("diverged_step"), bar("last_finite_loss")]
     curves = [line(name, log=True) for name in ("train/loss", "gradient_norm", "weights/update_ratio")]
     return [
-        Section("Which points diverged (1), when, and from which loss?", outcome, columns=3),
-        Section("Loss, gradient, and update relative to the weights", curves),
+        Section("Diverged points (1): when, and at what loss", outcome, columns=3),
+        Section("Loss, gradient norm and relative update size", curves),
     ]
 
 
 def _seeds(points: Sequence[Config]) -> list[Section]:
     return [
-        Section("Mean over seeds, with its range", _curves(points)),
+        Section("Mean and range over seeds", _curves(points)),
         Section("Mean at the end", [bar(_judged_by(points)), bar("diverged")]),
     ]
 
 
 def _backends(points: Sequence[Config]) -> list[Section]:
     return [
-        Section("Mean over points, with its range", _curves(points)),
+        Section("Mean and range over points", _curves(points)),
         Section("Mean at the end, and mean training time", [bar(_judged_by(points)), bar("time/seconds")]),
     ]
 
 
 def _difference(points: Sequence[Config]) -> list[Section]:
-    # No means in this view: MLflow's chart of differences shows no numbers for groups of runs.
+    # Not grouped: MLflow's chart of differences does not support grouped runs.
     groups = {"compareGroups": ["Parameters", "Model metrics"], "baselineColumnUuid": "", "showDifferencesOnly": True}
-    # The change from a baseline can only be read with a single run beside it.
+    # The change from a baseline is readable only if there is one other run.
     change = {"showChangeFromBaseline": len(points) == 2}
     chart = {"type": "DIFFERENCE", "chartName": "NumPy and Keras", **groups, **change}
     return [Section("What differs, and by how much?", [chart], columns=1, height=800)]
 
 
 def _single_weights(points: Sequence[Config]) -> list[Chart]:
-    """Return the curves of single weights, for networks that record them and have only a few."""
+    """Return the curves of single weights for small networks that record them; otherwise none."""
     config = points[0]
     recorded = all(point.recording.weight_metrics and point.model.hidden_size is None for point in points)
     if not recorded or not isinstance(config.data, TableData):
         return []
     features = len(config.data.inputs[0])
     outputs = len(config.data.targets[0])
-    # The names of the metrics depend on the shapes only, so zeros stand for the weights.
+    # The names of the metrics depend only on the shapes, so the arrays may be zeros.
     arrays: dict[str, NDArray[np.floating]] = {"layer_0/weights": np.zeros((features, outputs))}
     if config.model.bias:
         arrays["layer_0/bias"] = np.zeros(outputs)
     limits: tuple[float, float] | None = None
     slope = target_slope(config)
     if slope:
-        # Diverging weights leave the chart instead of flattening all others.
+        # Diverging weights are clipped by the chart instead of flattening all others.
         limits = (slope - 3 * abs(slope), slope + 3 * abs(slope))
     charts = [line(name, limits=limits) | {"xAxisScaleType": "log"} for name in weight_metrics(arrays)]
     if len(charts) > MOST_WEIGHTS:
@@ -285,16 +286,16 @@ def _state(
     """Return the state of an experiment page.
 
     Args:
-        points: the points that it shows.
-        varied: the keys that vary; they are columns of the table.
-        sections: the open sections.
-        means_over: parameters by whose values runs are grouped; empty for single runs.
-        only: a condition that narrows the search.
+        points: the points to show.
+        varied: the keys that vary, which become columns of the table.
+        sections: the expanded sections.
+        means_over: parameters by which runs are grouped to show their means; empty to show each run.
+        only: an additional search condition.
     """
     charts = _charts(points)
     columns = [f"params.`{key}`" for key in varied] + [f"tags.`{key}`" for key in ("outcome", "diagnosis")]
     columns += [f"metrics.`{name}`" for name in charts.columns]
-    # MLflow adds a section for each prefix of metrics, and opens those that the state does not name.
+    # MLflow adds a section for each metric prefix, and expands it unless the state lists it as collapsed.
     ends = [f"{end}/{prefix}" for end in ("best", "final") for prefix in charts.prefixes]
     folded = [*charts.prefixes, "weights", *ends]
     sized = [p.model for p in points if p.recording.weight_metrics and p.model.hidden_size is not None]

@@ -1,4 +1,4 @@
-"""The requirements of a tracking server, checked before it starts: packages, database, password and port."""
+"""The requirements of a tracking server, each checked before startup: packages, database, password and port."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from pipeline.tracking.server.process import bound_port, is_taken
 
 DATABASE = "LAB_DATABASE_URI"
 ADMIN_PASSWORD = "MLFLOW_AUTH_ADMIN_PASSWORD"  # noqa: S105 - the name of a variable, not a password
-# MLflow's limit, and the default password of earlier versions, which everybody can look up.
+# MLflow's minimum password length, and the default password of earlier versions, which is public.
 SHORTEST = 12
 SHIPPED = "password1234"
-# Pools of connections in each worker: one each for runs, models and users.
+# Connection pools in each worker: for runs, for models, and for users.
 POOLS = 3
-# Connections left to other clients of the database, such as backups and psql.
+# Connections reserved for other clients of the database, such as backups and psql.
 RESERVED = 10
-# A worker never needs more connections per pool than this.
+# Maximum size of a pool. A worker never needs more connections.
 LARGEST_POOL = 20
 CONNECT_SECONDS = 5
 
 
 def check_packages(artifacts: str) -> None:
-    """Check that the packages that the server needs are installed.
+    """Check that the packages needed by the server are installed.
 
     Raises:
         LabError: a package is missing.
@@ -43,17 +43,17 @@ def check_packages(artifacts: str) -> None:
 
 
 def database(environment: Mapping[str, str]) -> str:
-    """Return the address of the database in the environment.
+    """Return the address of the database from the environment.
 
     Raises:
-        LabError: there is none, or it is not the address of a PostgreSQL database. The message does not repeat it,
-            because a password in a malformed address cannot be recognized.
+        LabError: it is missing or not a PostgreSQL address. The message does not show it, because it may contain a
+            password, which cannot be located in a malformed address.
     """
     uri = environment.get(DATABASE, "")
     try:
         parts = urlsplit(uri)
         usable = parts.scheme == "postgresql" and bool(parts.hostname and parts.path.strip("/"))
-        # A password in the query would stay in the address, which MLflow logs and writes to a file.
+        # A password in the query would not be removed from the address, which MLflow logs and writes to a file.
         usable = usable and (parts.port or 1) > 0 and "password" not in parts.query.lower()
     except ValueError:  # the port is not a number, or a bracket is not closed
         usable = False
@@ -61,13 +61,13 @@ def database(environment: Mapping[str, str]) -> str:
         return uri
     received = "nothing"
     if uri:
-        received = "something else, which is not shown because it may contain a password"
+        received = "something else (not shown, because it may contain a password)"
     raise LabError(
-        f"{DATABASE} is not the address of a PostgreSQL database.",
-        expected=f"{DATABASE}=postgresql://USER:PASSWORD@HOST/DATABASE in the environment; with characters such as / "
-        "or @ in the password written as %2F and %40, and no password after a question mark",
+        f"{DATABASE} is not set to a PostgreSQL database.",
+        expected=f"{DATABASE}=postgresql://USER:PASSWORD@HOST/DATABASE in the environment; percent-encode special "
+        "characters in the password (/ as %2F, @ as %40); the password must not be a query parameter",
         received=received,
-        fix="create a database and its user as described in deploy/README.md",
+        fix="see deploy/README.md for how to create the database and its user",
     )
 
 
@@ -90,20 +90,20 @@ def without_password(uri: str) -> tuple[str, str | None]:
 
 
 def pool_size(uri: str, workers: int) -> int:
-    """Return how many connections each pool of a worker may have, so that the database has enough for all of them.
+    """Return the maximum number of connections per pool such that the database has enough for all pools.
 
-    MLflow's own pools grow to 15 connections. Four workers with three pools each would ask PostgreSQL, whose default is
-    100 connections, for 180; it refuses those above its limit.
+    MLflow's own pools grow to 15 connections. Four workers with three pools each could request 180 connections;
+    PostgreSQL's default limit is 100, and it rejects the rest.
 
     Raises:
         LabError: the database does not answer, or has too few connections.
     """
     available = _max_connections(uri)
     size = (available - RESERVED) // (POOLS * workers)
-    # The server splits a pool into a fixed part and one connection of overflow, so that it needs at least two.
+    # A pool has a fixed part and an overflow of one connection (server.py), so it needs at least two.
     if size < 2:
         raise LabError(
-            "The database has too few connections for the number of workers.",
+            "The database allows too few connections for the number of workers.",
             expected=f"max_connections of at least {RESERVED + 2 * POOLS * workers} for {workers} workers",
             received=str(available),
             fix="start fewer workers, or raise max_connections in postgresql.conf",
@@ -112,7 +112,7 @@ def pool_size(uri: str, workers: int) -> int:
 
 
 def _max_connections(uri: str) -> int:
-    """Ask the database how many connections it accepts."""
+    """Return the maximum number of connections of the database."""
     from sqlalchemy import create_engine, text
     from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
@@ -133,51 +133,51 @@ def _max_connections(uri: str) -> int:
         if password is not None:
             received = received.replace(password, "...")
         raise LabError(
-            "The connection to the database failed.",
+            "Cannot connect to the database.",
             expected=f"PostgreSQL at {urlsplit(uri).netloc.rpartition('@')[2]}, with the user and password of "
             f"{DATABASE}",
             received=received,
-            fix=f"start the database, or fix {DATABASE}",
+            fix=f"start the database, or correct {DATABASE}",
         ) from None
     finally:
         engine.dispose()
 
 
 def check_password(environment: Mapping[str, str]) -> None:
-    """Check the administrator's first password, if there is one; later starts do not need it.
+    """Check the administrator's initial password, if it is set; later starts do not need it.
 
     Raises:
-        LabError: it is too short, or the default of earlier versions of MLflow.
+        LabError: it is too short, or the default password of earlier versions of MLflow.
     """
     password = environment.get(ADMIN_PASSWORD)
     if password is None or (len(password) >= SHORTEST and password != SHIPPED):
         return
     received = f"{len(password)} characters"
     if password == SHIPPED:
-        received = "the default password of MLflow"
+        received = "MLflow's default password"
     raise LabError(
         f"{ADMIN_PASSWORD} is too weak for a server.",
-        expected=f"at least {SHORTEST} characters, and not a default password of MLflow",
+        expected=f"at least {SHORTEST} characters, and not MLflow's default password",
         received=received,
-        fix="choose another one: openssl rand -base64 24",
+        fix="choose another: openssl rand -base64 24",
     )
 
 
 def check_port(host: str, port: int) -> None:
-    """Check that the server can listen on a port.
+    """Check that a port is available.
 
     Raises:
-        LabError: the port is taken, not allowed, or not a port number.
+        LabError: the port is in use, not permitted, or invalid.
     """
     try:
         bound_port(host, port)
     except (OSError, OverflowError) as error:
         received = str(error)
         if isinstance(error, OSError) and is_taken(error):
-            received = "another program listens there"
+            received = "the port is already in use"
         raise LabError(
             f"The server cannot listen on {host} port {port}.",
             expected="a free port of this machine, 1024 to 65535",
             received=received,
-            fix="stop that program, or use another port: --port 5001",
+            fix="stop the program that uses it, or use another port: --port 5001",
         ) from None

@@ -1,6 +1,6 @@
-"""MLflow's server as a process group that ends with this process, even if this process is killed.
+"""MLflow's server as a process group that is terminated when this process ends, even if this process is killed.
 
-`ui` starts one for a single person, `server` one for a team. This module does not import mlflow.
+`pipeline.ui` starts one for a single user, `pipeline.server` for a team. This module does not import mlflow.
 """
 
 from __future__ import annotations
@@ -25,38 +25,39 @@ from pipeline.system.errors import LabError
 from pipeline.system.processes import lives
 
 HOST = "127.0.0.1"
-# How long the server may take to answer and to end, and how long to wait between two checks.
+# Startup timeout, shutdown timeout and polling interval.
 START_SECONDS = 120.0
 END_SECONDS = 5.0
 PAUSE = 0.1
-# MLflow's message where a store belongs to another version.
+# MLflow's error message if a store was created by a different version.
 SCHEMA = re.compile(r"found version \w+, but expected \w+")
-# Opens addresses of this machine: without the proxy that the environment may name.
+# Opens addresses of this machine, bypassing any proxy in the environment.
 LOCAL = build_opener(ProxyHandler({}))
-# The script of a guard. Its input is a pipe from this process, which the kernel closes when this process ends, after
-# kill -9 too. The guard then ends its process group, which is the one of the server, and ignores its own SIGTERM.
+# The script of a guard in the process group of the server. It waits for the end of its input, a pipe from this process,
+# which the kernel closes when this process ends, even by kill -9. Then it terminates the group; its trap lets the guard
+# itself survive SIGTERM until it sends SIGKILL.
 GUARD = "trap '' TERM; read -r nothing; kill -TERM 0; sleep 5; kill -KILL 0"
 
 
 def bound_port(host: str, port: int) -> int:
-    """Bind a port for a moment, and return its number; 0 stands for any free port.
+    """Bind a port briefly to check it, and return its number; 0 selects any free port.
 
     Raises:
-        OSError: the port is taken, or not allowed.
-        OverflowError: it is not a port number.
+        OSError: the port is in use, or not permitted.
+        OverflowError: the port is invalid.
     """
     family = socket.AF_INET
     if ":" in host:
         family = socket.AF_INET6
     with socket.socket(family) as probe:
-        # The server sets this option too: without it, lingering connections of an earlier server block the port.
+        # The same option as the server's: without it, lingering connections of an earlier server block the port.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         probe.bind((host, port))
         return int(probe.getsockname()[1])
 
 
 def is_taken(error: OSError) -> bool:
-    """Return whether binding a port failed because another program uses it."""
+    """Return whether binding a port failed because the port is in use."""
     return error.errno == errno.EADDRINUSE
 
 
@@ -64,13 +65,13 @@ def is_taken(error: OSError) -> bool:
 def mlflow_server(
     options: Sequence[str], environment: dict[str, str], folder: Path, log: IO[bytes] | int
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """Run `mlflow server`; after the block, no process of its group is left.
+    """Run `mlflow server`, and terminate all processes of its group at the end of the block.
 
     Args:
         options: command-line options.
-        environment: variables in addition to those of this process.
+        environment: additional environment variables.
         folder: working directory.
-        log: file or pipe for the output.
+        log: file or pipe that receives its output.
     """
     quiet = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
     server = subprocess.Popen(
@@ -80,12 +81,12 @@ def mlflow_server(
         stdin=subprocess.DEVNULL,
         stdout=log,
         stderr=subprocess.STDOUT,
-        # A new group, but in this session: a process cannot join a group in another session, as the guard does below.
+        # A new group in this session, otherwise the guard below could not join the group.
         process_group=0,
     )
     guard = None
     try:
-        # The group no longer exists if the server has ended already.
+        # If the server has already exited, its group no longer exists.
         with suppress(PermissionError, ProcessLookupError):
             guard = subprocess.Popen(
                 ["/bin/sh", "-c", GUARD],
@@ -96,7 +97,7 @@ def mlflow_server(
             )
         yield server
     finally:
-        # The guard first, or it would end the group by itself.
+        # The guard first, otherwise it would terminate the group itself.
         if guard is not None:
             guard.kill()
             guard.communicate()
@@ -104,7 +105,7 @@ def mlflow_server(
 
 
 def _end(server: subprocess.Popen[bytes]) -> None:
-    """End all processes in the group of a server: with SIGTERM, and with SIGKILL those that are left."""
+    """End the process group of a server, first with SIGTERM, then with SIGKILL."""
     for number in (signal.SIGTERM, signal.SIGKILL):
         give_up = time.monotonic() + END_SECONDS
         with suppress(ProcessLookupError):
@@ -117,9 +118,9 @@ def _end(server: subprocess.Popen[bytes]) -> None:
 
 
 def _is_left(group: int) -> bool:
-    """Return whether a process of a group is alive; a zombie does not count."""
+    """Return whether any process of a group is running; zombies do not count."""
     for number in psutil.pids():
-        # It may have ended since, or belong to another user.
+        # The process may have exited since, or belong to another user.
         with suppress(OSError):
             if os.getpgid(number) == group and lives(number):
                 return True
@@ -129,25 +130,25 @@ def _is_left(group: int) -> bool:
 def await_answer(
     server: subprocess.Popen[bytes], address: str, last_lines: Callable[[], str], signals: Sequence[int]
 ) -> bool:
-    """Wait until the server answers, has ended, or a signal arrived.
+    """Wait until the server answers, the server exits, or a signal arrives.
 
     Args:
         server: the process, from `mlflow_server`.
-        address: where it should answer.
-        last_lines: returns the last lines of its output.
-        signals: the signals that arrived, from `noted_signals`.
+        address: the address of the server.
+        last_lines: returns the last lines of the server's output.
+        signals: the signals that have arrived, from `noted_signals`.
 
     Returns:
-        Whether the server is alive.
+        Whether the server is running.
 
     Raises:
-        LabError: it does not answer.
+        LabError: the server is running but does not answer.
     """
     give_up = time.monotonic() + START_SECONDS
     while not signals:
         if server.poll() is not None:
             return False
-        # Nothing listens yet. URLError and TimeoutError are both an OSError.
+        # OSError: nothing listens yet. It includes URLError and TimeoutError.
         with suppress(OSError), LOCAL.open(f"{address}/health", timeout=END_SECONDS):
             return True
         if time.monotonic() > give_up:

@@ -1,4 +1,4 @@
-"""Keeps the MLflow run of one attempt at a point up to date with its folder: rows first, then how it ended.
+"""Syncs one attempt at a point from its folder to its MLflow run: metrics first, then the outcome.
 
 Everything is read from disk, so it makes no difference which process trains the point, or when.
 """
@@ -11,11 +11,11 @@ from itertools import islice
 
 from pipeline.backends.shared.history import Metric
 from pipeline.config.schema import Config
-from pipeline.points.checkpoint import counted_rows
+from pipeline.points.checkpoint import covered_rows
 from pipeline.points.folder import CHECKPOINT, ERROR, HEADER, JOURNAL, PointFolder
 from pipeline.points.job import Job
 from pipeline.points.point import Point
-from pipeline.points.reading import Run, read_attempt, read_journal, read_own_config, read_own_point, read_run
+from pipeline.points.reading import RunRecord, read_attempt, read_journal, read_own_config, read_own_point, read_run
 from pipeline.points.sweep_record import SweepRecord
 from pipeline.system.errors import DamagedError
 from pipeline.system.files import MISSING, written
@@ -26,31 +26,31 @@ from pipeline.tracking.transfer import CheckpointSender, drop_checkpoints
 
 @dataclass(frozen=True)
 class Attempt:
-    """An attempt at a point that a sync keeps up to date: name and signature of the point, id of the attempt."""
+    """An attempt to sync: the name and signature of its point, and the id of the attempt (see points/job.py)."""
 
     name: str
     signature: str
-    attempt: str
+    attempt_id: str
 
 
 def attempts(jobs: Iterable[Job]) -> list[Attempt]:
-    """Return the attempts that a command makes or has found complete; jobs that have not begun are left out."""
+    """Return the attempts that a command is making or has found complete; points without an attempt are skipped."""
     return [Attempt(job.name, job.signature, job.run.attempt) for job in jobs if job.run is not None]
 
 
 class PointSync:
-    """Keeps the MLflow run of one attempt up to date with its folder.
+    """Syncs one attempt at a point from its folder to its MLflow run.
 
     Args:
         folder: the folder of the point.
-        attempt: the attempt; a folder that holds another attempt is ignored.
-        sweep: the record of the command, whose study and store the run is for.
-        checkpoints: sends checkpoints to MLflow, for a worker that does not share a disk; None to send none.
+        attempt: the attempt to sync; a folder with a different attempt is treated as missing.
+        sweep: the record of the command, with the study and the store.
+        checkpoints: sends checkpoints to MLflow, for a worker without a shared disk; None to keep them local.
 
     Attributes:
-        config: the config of the point, once its folder was found.
-        run_id: its MLflow run, once it was found or created.
-        settled: whether MLflow has everything, and nothing more will come.
+        config: the config of the point, once its folder is found.
+        run_id: its MLflow run, once it is found or created.
+        settled: whether everything is sent; nothing more will follow.
     """
 
     def __init__(
@@ -63,31 +63,32 @@ class PointSync:
         self._folder = folder
         self._sweep = sweep
         self._checkpoints = checkpoints
-        self._run: Run | None = None
+        self._run: RunRecord | None = None
         self._point: Point | None = None
-        # How far the journal was sent, in rows and in bytes, and when the checkpoint was written that counted on it.
+        # The part of the journal that was sent, in rows and in bytes, and the modification time of the checkpoint that
+        # covers it. The same time means that there are no new rows to send.
         self._rows = 0
         self._bytes = len(HEADER)
-        self._seen = 0
+        self._checkpoint_time = 0
 
     def look(self) -> bool:
-        """Look for the folder of the attempt, and read how it was started; returns whether the folder exists.
+        """Look for the folder of the attempt, read its run.json and config, and return whether the folder was found.
 
         Raises:
             LabError: the folder exists, but its config cannot be read.
         """
         for folder in (self._folder.path, self._folder.final):
             run = read_run(folder)
-            if run is None or run.attempt != self.attempt.attempt:
+            if run is None or run.attempt != self.attempt.attempt_id:
                 continue
             try:
                 config = read_own_config(folder)
             except DamagedError:
                 if folder.exists():
                     raise
-                # The point has become complete since `read_run`, and its folder was moved to the final path.
+                # The point was completed after `read_run`, and its folder was renamed to the final path.
                 continue
-            # The point may have been trained for another study, or for another store.
+            # The point may have been trained for another study or another store.
             target = {"study": self._sweep.study, "tracking": self._sweep.tracking}
             self._run = run
             self.config = config.model_copy(update=target)
@@ -95,42 +96,42 @@ class PointSync:
         return False
 
     def is_complete(self) -> bool:
-        """Return whether the attempt has become a trained point."""
-        return read_attempt(self._folder.final) == self.attempt.attempt
+        """Return whether the attempt has completed the point."""
+        return read_attempt(self._folder.final) == self.attempt.attempt_id
 
     def read(self) -> Point:
-        """Return the trained point, which is read once.
+        """Return the trained point, reading it on the first call.
 
         Raises:
-            LabError: it cannot be read.
+            LabError: the point cannot be read.
         """
         if self._point is None:
             self._point = read_own_point(self._folder.final, self.attempt.name, self.attempt.signature)
         return self._point
 
-    def open(self, tracker: Tracker, runs: Sequence[TrackedRun], belongs: Mapping[str, str], owner: str) -> None:
+    def open(self, tracker: Tracker, runs: Sequence[TrackedRun], placement_tags: Mapping[str, str], owner: str) -> None:
         """Find the MLflow run of the attempt, or create it.
 
         Args:
             tracker: the tracker of its experiment.
             runs: the existing runs with the signature of the point.
-            belongs: tags that say where the run belongs: its sweep and parent run, colour, views.
-            owner: the process that trains; see `Sync`.
+            placement_tags: tags for its sweep, parent run, colour and views.
+            owner: the process that trains, from `processes.owner`.
         """
         run, config = self._started()
         for existing in runs:
-            if existing.tags.get("lab.attempt") != self.attempt.attempt:
+            if existing.tags.get("lab.attempt") != self.attempt.attempt_id:
                 continue
             if "lab.complete" in existing.tags and existing.status == "FINISHED":
-                self._take_over(tracker, existing, runs, belongs)
+                self._take_over(tracker, existing, runs, placement_tags)
             else:
-                tracker.reopen_run(existing.run_id, {**belongs, "lab.owner": owner})
+                tracker.reopen_run(existing.run_id, {**placement_tags, "lab.owner": owner})
                 tracker.log_config(existing.run_id, config, existing.params)
             self.run_id = existing.run_id
             return
-        tags = run.tags | dict(belongs) | {
+        tags = run.tags | dict(placement_tags) | {
             "lab.role": "point",
-            "lab.attempt": self.attempt.attempt,
+            "lab.attempt": self.attempt.attempt_id,
             "lab.owner": owner,
             "signature": self.attempt.signature,
             "study": config.study,
@@ -139,28 +140,28 @@ class PointSync:
         }  # fmt: skip
         run_id = tracker.start_run(self.attempt.name, tags, run.started)
         tracker.log_config(run_id, config)
-        # Set only now: if MLflow rejects the config, the next call finds the new run and completes it.
+        # Set only now: if logging the config fails, the next call finds the new run and completes it.
         self.run_id = run_id
 
     def _take_over(
-        self, tracker: Tracker, complete: TrackedRun, runs: Sequence[TrackedRun], belongs: Mapping[str, str]
+        self, tracker: Tracker, complete: TrackedRun, runs: Sequence[TrackedRun], placement_tags: Mapping[str, str]
     ) -> None:
-        """Use a complete run: update where it belongs, and delete the runs of attempts that were abandoned."""
-        if any(complete.tags.get(key) != value for key, value in belongs.items()):
-            tracker.tag(complete.run_id, belongs)
+        """Use the complete run that MLflow already has: update its tags, and delete the runs of abandoned attempts."""
+        if any(complete.tags.get(key) != value for key, value in placement_tags.items()):
+            tracker.tag(complete.run_id, placement_tags)
         for other in runs:
-            # A run that is RUNNING belongs to another command, which trains the point again.
+            # A RUNNING run belongs to another command, which is training the point again.
             if other.run_id != complete.run_id and other.status != "RUNNING":
                 tracker.delete_run(other.run_id)
         self.settled = True
 
-    def send(self, tracker: Tracker, parent: str | None, ended: Status | None = None) -> bool:
-        """Send what is new: rows first, then how the attempt ended.
+    def send(self, tracker: Tracker, parent: str | None, final_status: Status | None = None) -> bool:
+        """Send everything new: metrics first, then the outcome.
 
         Args:
             tracker: the tracker of its experiment.
             parent: the run of its sweep.
-            ended: the status for an attempt that is neither complete nor failed; None while it continues.
+            final_status: the status of an attempt that neither completed nor failed; None if it is still running.
 
         Returns:
             Whether the attempt is complete.
@@ -170,75 +171,77 @@ class PointSync:
             self._send_complete(tracker, run_id, parent)
             return True
         error = None
-        if read_attempt(self._folder.path) == self.attempt.attempt:
-            # The error before the rows: a point with an error gets no more rows, so all of them are sent.
+        status = final_status
+        if read_attempt(self._folder.path) == self.attempt.attempt_id:
+            # Check for an error before sending rows: a failed attempt gets no more rows, so that all of them are sent.
             error = self._read_error()
             self._send_rows(tracker, run_id)
         if error is not None:
             tracker.tag(run_id, {"error": error})
-            ended = "FAILED"
-        if ended is not None:
-            tracker.end_run(run_id, ended)
+            status = "FAILED"
+        if status is not None:
+            tracker.end_run(run_id, status)
             self.settled = True
         return False
 
     def _send_rows(self, tracker: Tracker, run_id: str) -> None:
-        """Send new rows that a checkpoint counts on.
+        """Send new rows that are covered by a checkpoint.
 
-        Training that continues from the checkpoint writes the rows behind it again, with other timestamps.
+        Later rows are not sent, because training that resumes from the checkpoint writes them again, with new
+        timestamps.
         """
-        changed = written(self._folder.path / CHECKPOINT)
+        checkpoint_time = written(self._folder.path / CHECKPOINT)
         limit = None
         if self._checkpoints is not None:
             limit = self._checkpoints.send(tracker, run_id, self._folder)
-        elif changed == self._seen:
+        elif checkpoint_time == self._checkpoint_time:
             return
         found = self._new_rows(limit)
         if found is None:
             return
         metrics, length = found
         tracker.log_metrics(run_id, metrics)
-        # After the call: rows that MLflow did not accept are sent again.
+        # After the call, so that rows that MLflow did not accept are sent again.
         self._rows += len(metrics)
         self._bytes += length
-        self._seen = changed
+        self._checkpoint_time = checkpoint_time
 
     def _new_rows(self, limit: int | None) -> tuple[list[Metric], int] | None:
-        """Return new rows of the journal, and their length in bytes; None where they cannot be read now.
+        """Return new rows of the journal, and their length in bytes; None if they cannot be read now.
 
-        `limit` is the number of rows in the checkpoint that was sent, if checkpoints are sent.
+        `limit` is the number of rows covered by the last checkpoint sent, if checkpoints are sent.
         """
         try:
-            rows = counted_rows(self._folder.path / CHECKPOINT)
+            rows = covered_rows(self._folder.path / CHECKPOINT)
             if limit is not None:
                 rows = min(rows, limit)
             new = max(rows - self._rows, 0)
             with (self._folder.path / JOURNAL).open("rb") as journal:
                 journal.seek(self._bytes)
                 text = b"".join(islice(journal, new))
-            # A journal that was cut short is found by training when it continues.
+            # The journal is truncated; training will detect this when it resumes.
             if text.count(b"\n") < new:
                 return None
             return read_journal(HEADER + text), len(text)
         except (*MISSING, ValueError):
-            # The folder does not have its files yet, or the point has become complete.
+            # The files do not exist yet, or the point has just been completed.
             return None
 
     def _send_complete(self, tracker: Tracker, run_id: str, parent: str | None) -> None:
-        """Send the rest of a complete point, close its run, and delete the runs of attempts that it replaces."""
+        """Send the rest of a complete point, close its run, and delete the runs of other attempts at the point."""
         run, config = self._started()
         point = self.read()
         history = point.history
         tracker.log_metrics(run_id, history.metrics[self._rows :])
         self._rows = len(history.metrics)
-        # Times come from the point itself, so that `rebuild` writes the same run.
+        # Times are taken from the point, so that `rebuild` writes the same run.
         ended = run.started
         if history.metrics:
             ended = history.metrics[-1].timestamp
         tracker.log_outcome(run_id, config, point.outcome, ended)
         tracker.log_folder(run_id, point.folder)
         present_point(tracker, run_id, parent, point, run)
-        # Near the end, because `open` and `fetch_point` take this tag to mean that MLflow has all of the above.
+        # After all of the above, because for `open` and `fetch_point` this tag marks the run as complete.
         tracker.tag(run_id, {"outcome": point.outcome.outcome, "lab.complete": "true"})
         tracker.end_run(run_id, "FINISHED", ended)
         for other in tracker.runs(self.attempt.signature):
@@ -249,20 +252,20 @@ class PointSync:
         self.settled = True
 
     def _read_error(self) -> str | None:
-        """Return why the attempt failed; None where it has not failed."""
+        """Return why the attempt failed; None if it has not failed."""
         try:
             return (self._folder.path / ERROR).read_text(encoding="utf-8")
         except FileNotFoundError:
             return None
 
-    def _started(self) -> tuple[Run, Config]:
-        """Return what `look` has read."""
+    def _started(self) -> tuple[RunRecord, Config]:
+        """Return the run.json and the config that `look` has read."""
         if self._run is None or self.config is None:
             raise RuntimeError("`look` has not found the attempt")
         return self._run, self.config
 
     def _opened(self) -> str:
-        """Return the run that `open` has found or created."""
+        """Return the run id that `open` has found or created."""
         if self.run_id is None:
             raise RuntimeError("`open` has not found or created the run")
         return self.run_id

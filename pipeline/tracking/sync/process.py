@@ -1,7 +1,7 @@
-"""A sync in a separate process, so that training shares neither its interpreter nor its memory with MLflow.
+"""Runs the sync in a separate process, so that training shares neither its interpreter nor its memory with MLflow.
 
-The process (service.py) receives the attempts to keep up with as lines of JSON, and reads their folders. It runs at low
-priority, and ends as soon as its input is closed.
+The process (service.py) receives the attempts to send as lines of JSON, and reads their folders. It runs at low
+priority, and exits when its input is closed.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from pipeline.system.processes import owner
 from pipeline.system.project import PROJECT
 from pipeline.system.signals import SIGNALS
 
-# These import everything that training needs, and the process must start before that.
+# Not imported at run time: these import everything that training needs, and the process must be launched before that.
 if TYPE_CHECKING:
     from pipeline.points.sweep_record import SweepRecord
     from pipeline.tracking.sync.points import Attempt
@@ -34,18 +34,18 @@ log = logging.getLogger(__name__)
 
 
 def launch(first: Config) -> subprocess.Popen[bytes] | None:
-    """Start the process, which imports MLflow while the data is read, and then waits.
+    """Start the process, which imports MLflow while the command reads its data, and then waits for messages.
 
     Args:
         first: config of the first point of the command.
 
     Returns:
-        The process. None where it cannot be started, in a dry run, and for Keras, whose models can only be written by a
-        process with TensorFlow.
+        The process. None if it cannot be started or is not needed (in a dry run), and for Keras, whose models can only
+        be written by a process with TensorFlow.
     """
     if first.dry_run or first.backend.name == "keras":
         return None
-    # Ctrl-C reaches every process of a terminal. This one must survive it, to record that the command was stopped.
+    # Ctrl-C reaches all processes in a terminal. The new one must survive it, to record that the command was stopped.
     before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
     try:
         return subprocess.Popen(
@@ -54,7 +54,7 @@ def launch(first: Config) -> subprocess.Popen[bytes] | None:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
         )
-    except OSError:  # not enough memory, or too many processes
+    except OSError:  # out of memory, or too many processes
         return None
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
@@ -66,16 +66,16 @@ def end(process: subprocess.Popen[bytes]) -> None:
     process.wait()
     for pipe in (process.stdin, process.stdout):
         if pipe is not None:
-            # Closing a pipe writes what is buffered, which fails because its reader has ended.
+            # Closing a pipe flushes its buffer, which fails because the reader has exited.
             with suppress(OSError):
                 pipe.close()
 
 
 class SyncProcess:
-    """The counterpart of `SyncThread` for a process that `launch` has started.
+    """Like `SyncThread`, but uses a process started by `launch`.
 
     Args:
-        process: the process.
+        process: the process from `launch`.
         root: folder that holds .points/ and mlruns/.
         sweep: the record of the command.
     """
@@ -88,28 +88,28 @@ class SyncProcess:
         self._opening: dict[str, Any] | None = None
         self._answer: dict[str, Any] | None = None
         self._messages: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()
-        # Threads, because a full pipe must not block training, and Ctrl-C must not cut a line in two.
+        # Threads, because a full pipe would block training, and Ctrl-C could interrupt a write in the middle of a line.
         self._writer = threading.Thread(target=self._write, name="sync writer", daemon=True)
         self._listener = threading.Thread(target=self._listen, name="sync listener", daemon=True)
 
     def add(self, attempts: Iterable[Attempt]) -> None:
-        """Keep up with more attempts; see `Sync.add`."""
+        """Add attempts to send; see `Sync.add`."""
         new = [attempt for attempt in attempts if attempt not in self._known]
         if new:
             self._known.update(new)
             self._messages.put({"points": [asdict(attempt) for attempt in new]})
 
     def start(self) -> None:
-        """Begin to send; a second call does nothing."""
+        """Start sending; a second call does nothing."""
         if self._writer.ident is None:
-            # Not in `__init__`: by now the record includes how an earlier command with the same points ended.
-            self._opening = {"root": str(self._root), "sweep": self._sweep.plain(), "owner": owner()}
+            # Not in `__init__`: only now does the record contain the results of earlier commands with the same points.
+            self._opening = {"root": str(self._root), "sweep": self._sweep.to_dict(), "owner": owner()}
             self._writer.start()
             self._listener.start()
 
     def close(self, ended: SweepRecord) -> None:
-        """Let the process send everything that is left and how the sweep ended, and wait for its end."""
-        self._messages.put({"end": ended.plain()})
+        """Have the process send everything that remains, including the sweep's outcome, and wait for it to exit."""
+        self._messages.put({"end": ended.to_dict()})
         self._messages.put(None)
         try:
             self.start()
@@ -119,31 +119,31 @@ class SyncProcess:
             end(self._process)
 
     def unsent(self) -> LabError | None:
-        """Return what MLflow lacks, as a message; see `SyncThread.unsent`."""
+        """Return an error if results are missing from MLflow; see `SyncThread.unsent`."""
         if self._answer is not None:
             text = self._answer["unsent"]
             return None if text is None else LabError(text)
-        # No answer: the process died. A negative code is the signal that killed it.
+        # No answer: the process died. A negative exit code is the signal that killed it.
         code = self._process.returncode
-        received = "an error in this program, see above"
+        received = "an internal error, shown above"
         if code < 0:
             received = signal.strsignal(-code) or f"signal {-code}"
         return incomplete("the process that writes to MLflow ended early", received, self._sweep.tracking)
 
     def _write(self) -> None:
-        """Write messages to the process, until there are no more."""
+        """Send queued messages to the process until the end of the queue."""
         pipe = self._process.stdin
         message: dict[str, Any] | None = self._opening
         while pipe is not None and message is not None:
             try:
                 pipe.write(json.dumps(message).encode() + b"\n")
                 pipe.flush()
-            except OSError:  # it has ended, which `unsent` reports
+            except OSError:  # the process has exited, which `unsent` reports
                 return
             message = self._messages.get()
 
     def _listen(self) -> None:
-        """Show the notices of the process, until its last message arrives."""
+        """Display the notices of the process until its final message arrives."""
         for line in self._process.stdout or ():
             message = json.loads(line)
             if "notice" in message:
@@ -154,11 +154,11 @@ class SyncProcess:
 
 
 def incomplete(problem: str, received: str, tracking: Tracking) -> LabError:
-    """Return the message that MLflow lacks something, and how to send it.
+    """Return an error that MLflow is missing some results, with instructions for sending them.
 
     Args:
-        problem: what it lacks, or why.
-        received: what went wrong.
+        problem: the missing results, or the reason.
+        received: the error that occurred.
         tracking: the store.
     """
     where = ""
@@ -167,5 +167,5 @@ def incomplete(problem: str, received: str, tracking: Tracking) -> LabError:
     return LabError(
         f"MLflow sync is incomplete: {problem}.",
         received=received,
-        fix=f"the points are kept in .points/; fix the cause, then python -m pipeline.rebuild{where}",
+        fix=f"the points are kept in .points/; fix the cause, then run python -m pipeline.rebuild{where}",
     )

@@ -1,9 +1,10 @@
-"""The process of a sync, which `process.launch` starts. It ends with its input, whatever it is doing.
+"""The process of a sync, started by `process.launch`. It exits when its input is closed.
 
 Input: lines of JSON. First `root`, `sweep` and `owner`, as for `Sync`; then, any number of times, `points`: attempts to
-keep up with, each with `name`, `signature` and `attempt`; finally `end`: the record of the sweep after the command.
+send, each with `name`, `signature` and `attempt_id`; finally `end`: the final record of the sweep.
 
-Output: `notice`, a message to show; finally `unsent`, a message about what MLflow lacks, or null.
+Output: lines of JSON. `notice`: a message to show; finally `unsent`: a message about results that are missing from
+MLflow, or null.
 """
 
 from __future__ import annotations
@@ -26,19 +27,19 @@ from pipeline.tracking.sync.points import Attempt
 from pipeline.tracking.sync.sweep import Sync
 from pipeline.tracking.sync.thread import SyncThread
 
-# Leaves the sync a tenth of a core while training uses all of them. With 19 it would get a seventieth, and on a machine
-# that others use too, the command would wait for it in the end: a thread cannot raise its priority again.
+# Niceness that gives the sync about a tenth of a core while training uses all cores. 19 would give it only a seventieth
+# and delay the end of a command on a busy machine: the thread cannot raise its priority again to finish its last send.
 NICENESS = 10
-# New objects before Python collects garbage. MLflow creates and drops thousands for each batch.
+# Garbage-collection threshold: MLflow allocates and frees thousands of objects per batch.
 GARBAGE = 50_000
 Message = dict[str, Any]
 
 
 def serve(messages: Callable[[], Message], answer: Callable[[Message], None]) -> None:
-    """Keep MLflow up to date until the last message has arrived and everything is sent.
+    """Sync to MLflow as messages arrive, until the last message is handled and everything is sent.
 
     Args:
-        messages: waits for the next message, and returns it.
+        messages: waits for the next message and returns it.
         answer: sends a message back.
     """
     first = messages()
@@ -50,7 +51,8 @@ def serve(messages: Callable[[], Message], answer: Callable[[Message], None]) ->
     while "end" not in message:
         thread.add([Attempt(**fields) for fields in message["points"]])
         message = messages()
-    # Training has ended, and the command waits. Only root may raise the priority; `close` uses a new thread.
+    # Training has ended, and the command is waiting. Without permission to raise priorities this has no effect on the
+    # existing threads, so `close` uses a new one.
     set_priority(0)
     thread.close(RECORD.validate_python(message["end"]))
     unsent = thread.unsent()
@@ -58,35 +60,35 @@ def serve(messages: Callable[[], Message], answer: Callable[[Message], None]) ->
 
 
 def set_priority(niceness: int) -> None:
-    """Set the niceness of all threads but the main one; does nothing where threads share one, as outside Linux."""
+    """Set the niceness of all threads except the main one; only Linux has a niceness per thread."""
     if sys.platform != "linux":
         return
     for thread in threading.enumerate():
         if thread is not threading.main_thread() and thread.native_id is not None:
-            # The user may not be allowed to raise the priority, or the thread may have ended.
+            # The user may not have permission to raise the priority, or the thread may have ended.
             with suppress(PermissionError, ProcessLookupError):
                 os.setpriority(os.PRIO_PROCESS, thread.native_id, niceness)
 
 
 def listen(take: Callable[[Message], None]) -> None:
-    """Pass messages on until the input ends, and then end the process."""
+    """Forward messages until the input is closed, then exit the process."""
     for line in sys.stdin.buffer:
-        # The last line has no end if the command was killed while it wrote.
+        # Otherwise the command was killed in the middle of a line.
         if line.endswith(b"\n"):
             take(json.loads(line))
     os._exit(1)
 
 
 def main() -> None:
-    """Serve the process that has started this one."""
+    """Serve the parent process."""
     gc.set_threshold(GARBAGE)
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     lock = threading.Lock()
-    # Whatever a library prints must not be mistaken for an answer, so stdout becomes stderr.
+    # Output of libraries must not be mistaken for a message, so stdout becomes stderr.
     os.dup2(2, 1)
 
     def answer(message: Message) -> None:
-        # If no one reads the answers, the input has ended too, and `listen` ends the process.
+        # If the output cannot be written, the command has exited. Then the input is closed too, and `listen` exits.
         with lock, suppress(OSError):
             print(json.dumps(message), file=answers, flush=True)
 
@@ -98,7 +100,7 @@ def main() -> None:
     try:
         serve(inbox.get, answer)
         code = 0
-    except Exception:  # noqa: BLE001 - printed as Python prints it, but Python would then wait for all threads
+    except Exception:  # noqa: BLE001 - printed here, because Python would then wait for the threads
         traceback.print_exc()
     sys.stderr.flush()
     os._exit(code)

@@ -1,7 +1,7 @@
-"""Brings MLflow up to date with the folders of points: again and again while they train, and once to rebuild a store.
+"""Brings MLflow up to date with the folders of points: repeatedly while they train, and once to rebuild a store.
 
-Metrics that a checkpoint counts on, and the folders of complete points, are sent as they are on disk, with the
-timestamps of the journal, so that sending them twice changes nothing. The next call sends what MLflow did not accept.
+Metrics covered by a checkpoint and the folders of complete points are sent as stored on disk, with the timestamps of
+the journal, so that sending is idempotent. Anything that MLflow does not accept is sent again by the next call.
 """
 
 from __future__ import annotations
@@ -28,34 +28,35 @@ from pipeline.tracking.tracker import Status, Tracker
 from pipeline.tracking.transfer import CheckpointSender
 
 LOCK_SECONDS = 60.0
-# How long a worker waits at its end for the run of its sweep, which the command that started the worker creates, and
-# how long between two looks.
-SWEEP_SECONDS = 30.0
-SWEEP_PAUSE = 2.0
+# How long the last `send` of a worker waits for the run of the sweep, which is created by the command that started the
+# worker, and the polling interval.
+PARENT_SECONDS = 30.0
+PARENT_PAUSE = 2.0
 WorkerDisk = Literal["shared", "own"]
 
 
 class Sync:
-    """Brings MLflow up to date with a sweep.
+    """Brings MLflow up to date with the points of a command, and with the sweep itself.
 
     Args:
         root: folder that holds .points/ and mlruns/.
         sweep: the record of the command.
-        owner: the process that trains, from `processes.owner`; while it is alive, its runs stay RUNNING.
-        newest: whether no later command contains points of its study and backend; the views show such points.
-        worker: None for the sync of a command. A worker sends its points only, because the command that started it
-            sends the sweep as a whole; `own` means that the worker does not share a disk with the command, so that
-            checkpoints go through MLflow too.
+        owner: the process that trains, from `processes.owner`; while it is alive, its runs have the status RUNNING.
+        newest: True if this is the last command with points of its study and backend, so that the views show its
+            points.
+        worker: None for the sync of a command. The sync of a worker handles only points, because the command that
+            started the worker sends the sweep itself. `shared` or `own` is the disk of the worker: with its own disk,
+            checkpoints are sent through MLflow too.
 
     Attributes:
-        points: the points to keep up to date, by signature.
-        completed: how many points were completed in MLflow.
-        stop: once set, a `send` that is not the last one ends after the current point.
+        points: the points to send, by signature.
+        completed: number of points that this sync has completed in MLflow.
+        stop: if set, a `send` that is not the last one returns after the current point.
 
     Example:
         >>> sync = Sync(root, sweep, owner())
         >>> sync.add(attempts(jobs))
-        >>> sync.send()  # again and again while the points train
+        >>> sync.send()  # repeatedly while the points train
         >>> sync.send(ended=sweep)
     """
 
@@ -74,12 +75,12 @@ class Sync:
         if worker == "own":
             self._checkpoints = CheckpointSender()
         self._tracker: Tracker | None = None
-        self._parent: SweepRun | None = None
+        self._parent_run: SweepRun | None = None
         self._beat = 0.0
         self._presented = False
 
     def add(self, attempts: Iterable[Attempt]) -> None:
-        """Keep up with more attempts; a new attempt at a point replaces the earlier one, known ones are ignored."""
+        """Add attempts to send; a new attempt at a known point replaces the old one, known attempts are ignored."""
         for attempt in attempts:
             known = self.points.get(attempt.signature)
             if known is None or known.attempt != attempt:
@@ -87,21 +88,21 @@ class Sync:
                 self.points[attempt.signature] = PointSync(folder, attempt, self.sweep, self._checkpoints)
 
     def pending(self) -> list[str]:
-        """Return the names of the points that are not complete in MLflow."""
+        """Return the names of the points that MLflow does not have completely yet."""
         return [point.attempt.name for point in self.points.values() if not point.settled]
 
     def send(self, ended: SweepRecord | None = None) -> None:
         """Send everything that is on disk but not in MLflow.
 
         Args:
-            ended: the record of the sweep after its end, to close the points that are not complete and to send the
-                results of the sweep; None while it continues.
+            ended: the final record of the sweep, for the last call: it also closes the runs of points that are not
+                complete, and sends the results of the sweep. None while the command is running.
 
         Raises:
-            LabError: MLflow does not accept it, or a complete point cannot be read.
+            LabError: MLflow rejects the data, or a complete point cannot be read.
         """
         tracker = self._open_tracker()
-        if self.worker is not None and self.sweep.parent and not self._found_parent(tracker, ended is not None):
+        if self.worker is not None and self.sweep.parent and not self._wait_for_parent(tracker, ended is not None):
             return
         self._open_runs(tracker)
         if time.monotonic() - self._beat > HEARTBEAT_SECONDS:
@@ -111,7 +112,7 @@ class Sync:
             self._sum_up(tracker, ended)
 
     def _open_tracker(self) -> Tracker:
-        """Return the tracker, which is opened by the first call that succeeds."""
+        """Return the tracker, opening it on the first call."""
         if self._tracker is None:
             tracker = Tracker(self.sweep.tracking, self.sweep.study, self.root)
             if self.worker is None:
@@ -125,71 +126,79 @@ class Sync:
             status = "KILLED"
             if ended.status == "FAILED":
                 status = "FAILED"
-        # A copy, because the thread that trains adds points.
+        # A copy, because the training thread adds points.
         for point in list(self.points.values()):
             if self.stop.is_set() and ended is None:
                 return
             if point.run_id is None:
-                # Its folder does not exist, and in the end that means that there is nothing to send.
+                # Its folder does not exist. If that is still so in the last call, there is nothing to send.
                 point.settled = ended is not None
             elif not point.settled:
                 self.completed += point.send(tracker, self._parent_id(), status)
 
     def _parent_id(self) -> str | None:
-        """Return the run of the sweep; None for a single point, and before the run exists."""
-        if self._parent is None:
+        """Return the run id of the sweep; None for a single point, and until the run exists."""
+        if self._parent_run is None:
             return None
-        return self._parent.run_id
+        return self._parent_run.run_id
 
-    def _found_parent(self, tracker: Tracker, last: bool) -> bool:
-        """Return whether the run of the sweep exists; a worker's last call waits for it."""
-        give_up = time.monotonic() + SWEEP_SECONDS
-        while self._parent is None:
-            self._parent = find_sweep(tracker, self.sweep)
-            if self._parent is None and not last:
+    def _wait_for_parent(self, tracker: Tracker, last: bool) -> bool:
+        """Find the run of the sweep for a worker, and return whether it exists.
+
+        The last call of a worker waits for the run; earlier calls do not, because there will be another one.
+
+        Raises:
+            LabError: the last call has waited too long.
+        """
+        give_up = time.monotonic() + PARENT_SECONDS
+        while self._parent_run is None:
+            self._parent_run = find_sweep(tracker, self.sweep)
+            if self._parent_run is None and not last:
                 return False
-            if self._parent is None:
+            if self._parent_run is None:
                 if time.monotonic() > give_up:
-                    raise LabError("MLflow has no run for the sweep.", received=f"none within {SWEEP_SECONDS:.0f} s")
-                time.sleep(SWEEP_PAUSE)
+                    raise LabError("MLflow has no run for the sweep.", received=f"none within {PARENT_SECONDS:.0f} s")
+                time.sleep(PARENT_PAUSE)
         return True
 
     def _open_runs(self, tracker: Tracker) -> None:
         """Find or create the runs that are needed now."""
         needed = [point for point in list(self.points.values()) if point.run_id is None and point.look()]
-        if not needed and self._presented and (self._parent or not self.sweep.parent):
+        parent_is_missing = self.sweep.parent and self._parent_run is None
+        if not needed and self._presented and not parent_is_missing:
             return
         # Stays False if a call below fails, so that the next `send` writes the views.
         self._presented = False
-        # MLflow accepts any number of runs of the same name: without the lock, two commands could create the same run.
+        # The lock prevents two commands from creating the same run; to MLflow these would be two different runs.
         lock = self.root / POINTS / ".locks" / f"mlflow-{self.sweep.study}"
         with explained(lock):
             lock.parent.mkdir(parents=True, exist_ok=True)
             with FileLock(lock, timeout=LOCK_SECONDS):
-                if self.sweep.parent and self._parent is None:
-                    self._parent = open_sweep(tracker, self.sweep, self.owner)
+                if parent_is_missing:
+                    self._parent_run = open_sweep(tracker, self.sweep, self.owner)
                 self._open_points(tracker, needed)
                 self._present(tracker)
 
     def _open_points(self, tracker: Tracker, needed: Collection[PointSync]) -> None:
         """Find or create the runs of points."""
-        # One search for all points of a command. A single point, or a worker's few ones, are searched one by one.
-        few = len(needed) == 1 or self.worker is not None
-        runs = [] if few else tracker.runs()
+        # One search returns all runs of the experiment, which is best for all points of a command. A worker has only a
+        # few of them, so it searches for each point, as does a command for a single point.
+        one_by_one = len(needed) == 1 or self.worker is not None
+        runs = [] if one_by_one else tracker.runs()
         for point in needed:
             if point.config is None:
                 continue
             signature = point.attempt.signature
-            if few:
+            if one_by_one:
                 runs = tracker.runs(signature)
             own = [run for run in runs if run.tags.get("signature") == signature]
-            belongs = point_tags(point.config, self.newest)
-            if self._parent:
-                belongs |= {"mlflow.parentRunId": self._parent.run_id, "lab.sweep": self.sweep.key}
-            point.open(tracker, own, belongs, self.owner)
+            placement_tags = point_tags(point.config, self.newest)
+            if self._parent_run:
+                placement_tags |= {"mlflow.parentRunId": self._parent_run.run_id, "lab.sweep": self.sweep.key}
+            point.open(tracker, own, placement_tags, self.owner)
 
     def _present(self, tracker: Tracker) -> None:
-        """Write the saved views of the study."""
+        """Write the saved views of the study, if the configs of points are known."""
         configs = [point.config for point in list(self.points.values()) if point.config is not None]
         if configs and self.newest and self.worker is None:
             present_study(tracker, self.root, self.sweep, configs)
@@ -197,9 +206,9 @@ class Sync:
         self._presented = bool(configs)
 
     def _hide_earlier(self, tracker: Tracker, backends: Collection[str]) -> None:
-        """Hide points from the views that earlier sweeps of the same backends contain and this one does not."""
+        """Hide points from the views that earlier sweeps on the same backends requested but this one did not."""
         # A single point does not replace a sweep in the views.
-        if self._parent is None:
+        if self._parent_run is None:
             return
         for run in tracker.runs():
             earlier = run.tags.get(NEWEST) == "true" and run.tags.get("lab.sweep") != self.sweep.key
@@ -207,25 +216,25 @@ class Sync:
                 tracker.tag(run.run_id, {NEWEST: "false"})
 
     def _sum_up(self, tracker: Tracker, sweep: SweepRecord) -> None:
-        """Send the results of the sweep as a whole, unless MLflow has them."""
-        if self._parent and self._parent.settled:
+        """Send the results of the sweep itself, unless MLflow already has them."""
+        if self._parent_run and self._parent_run.settled:
             return
         points = [point.read() for point in self.points.values() if point.is_complete()]
         if points:
             present_sweep(tracker, self._parent_id(), sweep, points, self.newest)
-        if self._parent:
-            send_sweep(tracker, self._parent, sweep, sweep_folder(self.root, sweep.key))
+        if self._parent_run:
+            send_sweep(tracker, self._parent_run, sweep, sweep_folder(self.root, sweep.key))
 
     def _show_life(self, tracker: Tracker) -> None:
-        """Tag runs with the current time, the only sign of life that another machine can see.
+        """Tag runs with the current time, the only sign of life visible to other machines.
 
         A command tags the run of its sweep. Workers and single points tag the runs of their points.
         """
         self._beat = time.monotonic()
         heartbeat = {"lab.heartbeat": str(time.time_ns() // 1_000_000)}
-        if self.worker is None and self._parent is not None:
-            if not self._parent.settled:
-                tracker.tag(self._parent.run_id, heartbeat)
+        if self.worker is None and self._parent_run is not None:
+            if not self._parent_run.settled:
+                tracker.tag(self._parent_run.run_id, heartbeat)
             return
         for point in list(self.points.values()):
             if point.run_id is not None and not point.settled:

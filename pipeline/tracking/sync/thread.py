@@ -1,4 +1,4 @@
-"""A thread that keeps MLflow up to date while points train, without holding up their training."""
+"""A thread that keeps MLflow up to date while points train, and never blocks their training."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ from pipeline.tracking.sync.sweep import Sync
 
 log = logging.getLogger(__name__)
 
-# How long between two looks at the disk, and how long until the next try after MLflow has failed.
+# Interval between disk scans, and retry delay after an MLflow failure.
 SYNC_SECONDS = 2.0
 RETRY_SECONDS = 20.0
-# How long a worker that does not share a disk waits at its end for a server that does not answer.
+# How long a worker without a shared disk finally waits for an unavailable server.
 PATIENCE_SECONDS = 120.0
 
 
 class SyncThread:
-    """Calls a sync again and again.
+    """Runs a sync repeatedly.
 
     Args:
-        sync: the sync to call.
-        notify: shows a message while training continues.
+        sync: the sync to run.
+        notify: shows a message during training.
 
     Attributes:
-        error: why the last try failed; None where it succeeded.
+        error: why the last try failed; None if it succeeded.
     """
 
     def __init__(self, sync: Sync, notify: Callable[[str], None] = log.warning) -> None:
@@ -43,26 +43,27 @@ class SyncThread:
         self._thread = threading.Thread(target=self._run, name="sync", daemon=True)
 
     def add(self, attempts: Iterable[Attempt]) -> None:
-        """Keep up with more attempts; see `Sync.add`."""
+        """Add attempts to send; see `Sync.add`."""
         self.sync.add(attempts)
 
     def start(self) -> None:
-        """Begin to send; a second call does nothing."""
+        """Start sending; a second call does nothing."""
         if self._thread.ident is None:
             self._thread.start()
 
     def close(self, ended: SweepRecord) -> None:
-        """Send everything that is left and how the sweep ended, and stop."""
+        """Send everything that remains, including the sweep's outcome, and stop."""
         self.sync.stop.set()
         if self._thread.ident is not None:
             self._thread.join()
-        # A new thread has the priority of this one. The other thread's may be lower, and cannot be raised again.
+        # A new thread inherits this thread's priority. The old thread's may be lower (see service.set_priority), and
+        # cannot be raised.
         last = threading.Thread(target=self._end, args=[ended], name="sync end", daemon=True)
         last.start()
         last.join()
 
     def unsent(self) -> LabError | None:
-        """Return, after `close`, what MLflow lacks and how to send it; None where it has everything."""
+        """Return, after `close`, an error if results are missing from MLflow, with instructions for sending them."""
         pending = len(self.sync.pending())
         if not pending and self.error is None and self._ended:
             return None
@@ -70,7 +71,7 @@ class SyncThread:
         if self.error is not None:
             received = self.error.received
         elif not self._ended:
-            received = "an error in this program, see above"
+            received = "an internal error, shown above"
         problem = f"{pending} of {len(self.sync.points)} points are pending"
         return incomplete(problem, received, self.sync.sweep.tracking)
 
@@ -83,36 +84,36 @@ class SyncThread:
             if not self._try():
                 wait = RETRY_SECONDS
                 continue
-            # Now rather than with the first model, while no complete point waits to be sent.
+            # MLflow would otherwise do this while it writes the first model. Do it now, while nothing is waiting.
             if not listed:
                 listed = True
                 list_packages()
             wait = SYNC_SECONDS
-            # Sending a complete point takes a while, in which others may have become complete.
+            # Sending a complete point takes a while; more points may have been completed in the meantime.
             if self.sync.completed > completed:
                 wait = 0.0
 
     def _end(self, ended: SweepRecord) -> None:
         """Send for the last time."""
         patience = 0.0
-        # The points of such a worker reach the command only through MLflow.
+        # There is no other way to return the points of such a worker.
         if self.sync.worker == "own":
             patience = PATIENCE_SECONDS
         give_up = time.monotonic() + patience
         while not self._try(ended) and time.monotonic() < give_up:
             time.sleep(SYNC_SECONDS)
-        # Stays False if an error of our own ends the thread, which `unsent` reports.
+        # Not reached if the thread dies from an internal error, which `unsent` then reports.
         self._ended = True
 
     def _try(self, ended: SweepRecord | None = None) -> bool:
-        """Send what there is; returns whether MLflow accepted it."""
+        """Send everything available, and return whether MLflow accepted it."""
         try:
             self.sync.send(ended)
             self.error = None
         except LabError as error:
             self.error = error
-            # One warning is enough while training continues; `unsent` reports how it ended.
+            # One warning during training is enough; `unsent` reports whether everything was sent in the end.
             if ended is None and not self._warned:
                 self._warned = True
-                self.notify(f"training continues without MLflow for now. {error}")
+                self.notify(f"MLflow is unavailable; training continues and will sync later. {error}")
         return self.error is None
