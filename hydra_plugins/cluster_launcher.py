@@ -1,9 +1,13 @@
 """A Hydra launcher that distributes a sweep with another launcher, in units that train as one stack.
 
-The other launcher is the engine: Hydra's launcher for joblib, Ray or SLURM. As with the stacked launcher, `train_all`
-gets the configs of all points in one call. It also gets an `engine`, whose method `run` calls a function on workers.
-For the engine's launcher each such call is one Hydra job. A task without a method `train_all` is handed to the engine
-point by point.
+The other launcher is the engine: Hydra's launcher for joblib, Ray or SLURM. Control passes back and forth:
+
+1. `launch` of this launcher calls `train_all` of the command with the configs of all points, as the stacked launcher
+   does, and with itself as `engine`.
+2. The command (`pipeline.sweep.workers.distribution`) splits the points into units and calls `run` of this launcher.
+3. `run` calls `launch` of the engine's launcher, for which each unit is one Hydra job on a worker.
+
+A command without a method `train_all` has its points run by the engine, one Hydra job for each.
 """
 
 import json
@@ -31,10 +35,10 @@ from pipeline.system.processes import cores
 from pipeline.system.signals import SIGNALS
 
 log = logging.getLogger(__name__)
-# How long to wait for an answer of the Ray cluster.
+# How long to wait for an answer from the Ray cluster.
 REACH_SECONDS = 10.0
-# Launchers whose plugins store a config under the name of our file. Hydra would use it as the schema of our file.
-OWN = ("joblib", "ray")
+# Launchers whose plugins store a config with the name of our file. Hydra would use it as the schema of our file.
+LAUNCHERS_WITH_SCHEMA = ("joblib", "ray")
 # The variables by which NumPy's libraries and TensorFlow limit their threads.
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "TF_NUM_INTRAOP_THREADS")
 
@@ -46,19 +50,19 @@ class OwnConfigs(SearchPathPlugin):
         """Remove the plugins' configs from Hydra's store, and leave the search path as it is."""
         # Hydra calls this when it has imported all plugins, so their configs are in the store by now.
         launchers = ConfigStore.instance().repo.get("hydra", {}).get("launcher", {})
-        for name in OWN:
+        for name in LAUNCHERS_WITH_SCHEMA:
             launchers.pop(f"{name}.yaml", None)
 
 
 class ClusterLauncher(StackedLauncher):
-    """Hands the points of a sweep to the task together with an engine; see the module.
+    """Passes the points of a sweep to the command together with an engine, which is this object; see the module.
 
     Args:
         name: the name of the engine: joblib, ray or slurm.
         engine: config of the engine's launcher, with its `_target_`.
-        workers: how many units run at the same time; null: as many as this machine has cores.
+        workers: number of units that run at the same time; null: the number of cores of this machine.
         shared_disk: whether workers see this project's folder under the same path.
-        threads: how many threads each worker on this machine uses; null: its share of the cores. On other machines the
+        threads: number of threads of each worker on this machine; null: its share of the cores. On other machines the
             engine decides.
 
     Raises:
@@ -84,16 +88,16 @@ class ClusterLauncher(StackedLauncher):
         self.threads = threads or max(cores() // self.workers, 1)
         self.engine: DictConfig | ListConfig = engine
         if name == "joblib":
-            # `workers` may be null in conf/, which joblib itself would take for one process.
+            # `workers` may be null in conf/, which joblib itself would treat as one process.
             self.engine = OmegaConf.merge(engine, {"n_jobs": self.workers})
 
     def train(self, train_all: Callable[..., Sequence[Any]], configs: Sequence[DictConfig]) -> Sequence[Any]:
-        """Call `train_all`, which hands units of these points back to `run`, and return a result for each point.
+        """Call `train_all`, which passes units of these points to `run`, and return a result for each point.
 
         Raises:
             LabError: the engine's packages are not installed, or the engine cannot be reached.
         """
-        # All of this is checked before `train_all` writes anything.
+        # Before `train_all` writes anything, these calls check that the engine can be used.
         self._launcher(self.task_function)
         if self.name == "slurm":
             _find_programs()
@@ -103,7 +107,8 @@ class ClusterLauncher(StackedLauncher):
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         """Run a batch of points, and return a JobReturn for each, in order."""
-        # A unit's job is composed with the overrides of the first point; its points have configs of their own.
+        # Hydra composes a unit's job from overrides. Those of the first point serve for all units, because the points
+        # in a unit have their own configs.
         self._overrides: list[str] = []
         if job_overrides:
             self._overrides = list(job_overrides[0])
@@ -113,7 +118,7 @@ class ClusterLauncher(StackedLauncher):
         return returns
 
     def run(self, task: Callable[[DictConfig], Any], units: Sequence[str]) -> list[Any]:
-        """Call a task on workers once for each unit; see `pipeline.sweep.workers.unit.Engine`.
+        """Call a task on workers, once for each unit; see `pipeline.sweep.workers.unit.Engine`.
 
         Raises:
             EngineError: the engine did not return every unit.
@@ -128,7 +133,7 @@ class ClusterLauncher(StackedLauncher):
 
             watch_queue()
         if not self.config.hydra.verbose:
-            # The engines' launchers log each unit with the overrides of one point, which would be misleading.
+            # The engines' launchers log each unit with the overrides of the first point, which would be misleading.
             logging.getLogger("hydra_plugins").setLevel(logging.WARNING)
         jobs = self._job_overrides(units)
         handlers = {number: signal.getsignal(number) for number in SIGNALS}
@@ -149,21 +154,21 @@ class ClusterLauncher(StackedLauncher):
             log.debug("%s", traceback.format_exc())
             self._clean_up()
             raise EngineError(
-                f"{self.name} did not bring back every unit.",
+                f"{self.name} did not return every unit.",
                 received=" ".join([f"{type(error).__name__}:", *str(error).split("\n")[:2]]),
-                fix="the same command goes on from the last checkpoints; hydra.verbose=true shows the traceback",
+                fix="run the same command to resume from the last checkpoints; hydra.verbose=true shows the traceback",
             ) from error
 
     def _job_overrides(self, units: Sequence[str]) -> list[list[str]]:
         """Return the overrides of a Hydra job for each unit."""
-        # The path is absolute, because a worker has a working directory of its own, and quoted, because it may contain
-        # characters that Hydra would parse.
+        # The path is absolute, because a worker has its own working directory, and quoted, because it may contain
+        # characters that Hydra would parse. A unit needs no folder .hydra.
         folder = json.dumps(str(Path(str(self.config.hydra.sweep.dir)).absolute()))
         common = [*self._overrides, f"hydra.sweep.dir={folder}", "hydra.output_subdir=null"]
         return [[*common, f"hydra.sweep.subdir=unit_{number}", f'+unit="{text}"'] for number, text in enumerate(units)]
 
     def _start_ray(self) -> None:
-        """Connect to the cluster, or start one on this machine, as the engine's launcher would do it."""
+        """Connect to the cluster, or start one on this machine, as the engine's launcher would do."""
         # Not left to that launcher: the signal handlers have to be restored between this and the first unit.
         import ray
 
@@ -172,7 +177,7 @@ class ClusterLauncher(StackedLauncher):
             ray.init(**options)
 
     def _clean_up(self) -> None:
-        """End what still runs after an interruption or lost units, so that it cannot run beside the next attempt."""
+        """End workers that still run after an interruption or a loss, so that none runs during the next attempt."""
         if self.name == "ray":
             import ray
 
@@ -227,7 +232,7 @@ def _reach(address: str | None) -> None:
     """Check that a Ray cluster answers.
 
     Raises:
-        LabError: it does not.
+        LabError: the cluster does not answer.
     """
     # Ray itself would try for a quarter of an hour. Other forms of an address, such as `auto`, are left to it.
     host, _, port = (address or "").rpartition(":")

@@ -1,12 +1,15 @@
-"""A Hydra launcher that hands a whole sweep to the task at once, and the sweeper that goes with it.
+"""A Hydra launcher that passes all points of a sweep in one call, and the sweeper that goes with it.
 
-If the task is a method of an object that also has a method `train_all`, the launcher does not call the task. It calls
-`train_all` once with the configs of all points, so that points can train as one stack. `train_all` returns for each
-point its result, or the exception that ended it. Each point still becomes a Hydra job of its own, with its folder, its
-config and its callbacks. A method `begin` of the same object gets the config of the first point before the others are
-composed. Any other task is run point by point, as Hydra's basic launcher does.
+The command is the object whose bound method is Hydra's task. It may have two more methods:
 
-Both are outside pipeline/ because Hydra looks for plugins only in the namespace package hydra_plugins.
+- `train_all` is called once instead of the task, with the configs of all points, so that points can train as one stack.
+  It returns for each point a result, or the exception that ended it.
+- `begin` is called with the config of the first point, before the other points are composed.
+
+Without `train_all`, the task is called for each point, as by Hydra's basic launcher. In both cases each point is a
+Hydra job, with its own folder, config and callbacks; after `train_all` the jobs only replay the results.
+
+Both classes are outside pipeline/ because Hydra looks for plugins only in the namespace package hydra_plugins.
 """
 
 import inspect
@@ -29,10 +32,10 @@ log = logging.getLogger(__name__)
 
 
 class StackedLauncher(Launcher):
-    """Hands all points of a sweep to the task in one call; see the module."""
+    """Passes all points of a sweep to the command in one call; see the module."""
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
-        """Keep what Hydra gives to every launcher, and find the object whose method the task is."""
+        """Keep what Hydra passes to every launcher, and find the command: the object whose method the task is."""
         self.hydra_context = hydra_context
         self.task_function = task_function
         self.config = config
@@ -49,17 +52,17 @@ class StackedLauncher(Launcher):
         begin = getattr(self.command, "begin", None)
         for index, overrides in enumerate(job_overrides):
             configs.append(self._compose(overrides, initial_job_idx + index))
-            # Composing a point takes some 0.07 s. What `begin` starts in the background has that time for all others.
+            # Composing a point takes about 0.07 s. Meanwhile a process that `begin` has started can import MLflow.
             if index == 0 and begin is not None:
                 begin(configs[0])
         train_all = getattr(self.command, "train_all", None)
         tasks: Sequence[TaskFunction] = [self.task_function] * len(configs)
         if train_all is not None:
-            # Hydra sets up the log of a job when it starts; here all points are trained before their jobs start.
+            # Hydra sets up the log of a job when the job starts, but here all points are trained before that.
             with read_write(self.config.hydra.runtime), open_dict(self.config.hydra.runtime):
                 self.config.hydra.runtime.output_dir = str(self.config.hydra.sweep.dir)
             configure_log(self.config.hydra.job_logging, self.config.hydra.verbose)
-            # The jobs below only return what is known already.
+            # The jobs below only return these results, so that Hydra writes their folders and calls their callbacks.
             tasks = [_replay(result) for result in self.train(train_all, configs)]
         returns = []
         for config, task, overrides in zip(configs, tasks, job_overrides, strict=True):
@@ -73,7 +76,7 @@ class StackedLauncher(Launcher):
                     job_subdir_key="hydra.sweep.subdir",
                 )
             )
-            # `run_job` has set up the log of its own job.
+            # `run_job` has set up the log of its job.
             configure_log(self.config.hydra.hydra_logging, self.config.hydra.verbose)
         return returns
 
@@ -82,7 +85,7 @@ class StackedLauncher(Launcher):
         return train_all(configs)
 
     def _compose(self, overrides: Sequence[str], number: int) -> DictConfig:
-        """Compose the config of one point, with the number of its job as Hydra's basic launcher sets it."""
+        """Compose the config of one point, and set the number of its job as Hydra's basic launcher does."""
         config = self.hydra_context.config_loader.load_sweep_config(self.config, list(overrides))
         with open_dict(config):
             config.hydra.job.id = number
@@ -91,13 +94,13 @@ class StackedLauncher(Launcher):
 
 
 class StackedSweeper(BasicSweeper):
-    """Hydra's basic sweeper, but it can thin a grid, and it leaves composing the points to the launcher above.
+    """Hydra's basic sweeper, which can also thin a grid, and leaves composing the points to the launcher above.
 
     Args:
         max_batch_size: as in Hydra's basic sweeper.
-        params: the axes of the config: keys, and their values as they would be typed.
-        values_per_axis: how many values of each of these axes are kept at most: the first, the last, and others that
-            are evenly spread between them. None: all values. Axes that were typed keep all their values.
+        params: the axes in the config: keys, and their values as typed.
+        values_per_axis: maximum number of values to keep of each of these axes: the first, the last, and others that
+            are evenly spread between them. None: all values. Axes on the command line keep all their values.
     """
 
     def __init__(
@@ -108,13 +111,13 @@ class StackedSweeper(BasicSweeper):
 
     def validate_batch_is_legal(self, batch: Sequence[Sequence[str]]) -> None:
         """Check the points of a batch, unless the launcher does so."""
-        # Hydra's basic sweeper composes all points once, only to check them. The launcher above composes them all
-        # before it runs any, so with it this would be done twice.
+        # Hydra's basic sweeper composes all points to check them. The launcher above composes all points before it runs
+        # the first one, so they would be composed twice.
         if not isinstance(self.launcher, StackedLauncher):
             super().validate_batch_is_legal(batch)
 
     def _parse_config(self) -> list[str]:
-        """Return the axes of the config as overrides, thinned. What was typed is added later, by Hydra.
+        """Return the axes in the config as thinned overrides. Hydra adds those of the command line later.
 
         Raises:
             LabError: `values_per_axis` is not a whole number from 2.
@@ -131,7 +134,7 @@ class StackedSweeper(BasicSweeper):
                 received=repr(most),
                 fix="hydra.sweeper.values_per_axis=2",
             )
-        # The loader finds what a glob in an axis matches.
+        # The loader resolves a glob in an axis.
         loader = self.hydra_context.config_loader if self.hydra_context else None
         parser = OverridesParser.create(config_loader=loader)
         return [
@@ -152,7 +155,7 @@ def _thinned(axis: str, override: Override, most: int) -> str:
 
 
 def _replay(result: Any) -> Callable[[Any], Any]:
-    """Make a task that returns the result of a point that has been trained, or raises its exception."""
+    """Make a task that returns the result of a trained point, or raises its exception."""
 
     def task(_config: DictConfig) -> Any:
         if isinstance(result, Exception):

@@ -33,7 +33,7 @@ from pipeline.studies.networks import best_point
 from pipeline.studies.questions import PAGES
 from pipeline.studies.study_pictures import recorded_figure
 from pipeline.system import cli
-from pipeline.system.files import explained, readable, write_file, written_whole
+from pipeline.system.files import atomic_folder, explained, readable, write_file
 from pipeline.system.project import PROJECT
 from pipeline.system.wording import aligned
 
@@ -207,7 +207,7 @@ def write_report(results: Results, published: Path, reports: Path, commands: Com
         _write_dvc_files(results, reports)
         for stem, run in runs.items():
             write_png(reports / f"recorded_{stem}.png", recorded_figure(f"{stem} (recorded)", run))
-        with written_whole(reports / PAGES) as pages:
+        with atomic_folder(reports / PAGES) as pages:
             for study in ordered(results):
                 _write_text(pages / f"{study}.md", study_page(study, results.get(study, {}), commands or {}))
                 if study in results:

@@ -22,10 +22,10 @@ from pipeline.data.raw.checks import RAW, mismatch
 from pipeline.data.raw.sources import SourceError, read_file, read_source
 from pipeline.system import cli
 from pipeline.system.errors import LabError
-from pipeline.system.files import explained, file_sha256, scratch_beside, written_whole
+from pipeline.system.files import atomic_folder, explained, file_sha256, scratch_beside
 from pipeline.system.project import PROJECT
 
-# Run as a command, __name__ is __main__, which is not below `pipeline`.
+# When this runs as a command, __name__ is __main__, which is not below `pipeline`.
 log = logging.getLogger("pipeline.fetch")
 
 
@@ -34,10 +34,10 @@ def fetch(data: IdxData, project: Path) -> Path:
 
     Args:
         data: names, checksums and sources.
-        project: folder that holds data/.
+        project: folder that contains data/.
 
     Returns:
-        The folder, which then holds the four verified files.
+        The folder with the four verified files.
 
     Raises:
         LabError: no source has the files, a local file has another checksum, or the folder cannot be written.
@@ -45,9 +45,9 @@ def fetch(data: IdxData, project: Path) -> Path:
     folder = project / RAW / data.name
     started = time.monotonic()
     with explained(folder):
-        # A file that was damaged since it was fetched is not right either, and makes all four be fetched again.
-        if all(_is_right(folder / file.name, file) for file in data.files.values()):
-            print(f"{data.name}: already in {folder}, checksums right")
+        # A file that was damaged later does not match either; then all four are fetched again.
+        if all(_matches(folder / file.name, file) for file in data.files.values()):
+            print(f"{data.name}: already in {folder}, checksums OK")
             return folder
         folder.parent.mkdir(parents=True, exist_ok=True)
         if data.local_dir:
@@ -55,26 +55,26 @@ def fetch(data: IdxData, project: Path) -> Path:
         else:
             contents = _from_sources(data, folder.parent)
         # All four files are in memory and verified by now, so the folder appears with all of them or not at all.
-        with written_whole(folder) as new:
+        with atomic_folder(folder) as new:
             for role, file in data.files.items():
                 (new / file.name).write_bytes(contents[role])
     for role, file in data.files.items():
         print(f"  {file.name}: {len(contents[role]):,} bytes")
-    print(f"{data.name}: in {folder}, checksums right, {time.monotonic() - started:.1f} s")
+    print(f"{data.name}: in {folder}, checksums OK, {time.monotonic() - started:.1f} s")
     return folder
 
 
-def _is_right(path: Path, file: IdxFile) -> bool:
+def _matches(path: Path, file: IdxFile) -> bool:
     return path.is_file() and file_sha256(path) == file.sha256
 
 
 def _from_local_dir(data: IdxData, folder: Path) -> dict[str, bytes]:
-    """Read the four files, plain or gzipped, from a folder of the user, and return their contents by role.
+    """Read the four files, plain or gzipped, from the user's folder, and return their contents by role.
 
     Raises:
         LabError: a file is missing, cannot be read or has another checksum.
     """
-    print(f"taking {data.name} from {folder}", flush=True)
+    print(f"reading {data.name} from {folder}", flush=True)
     contents = {}
     for role, file in data.files.items():
         path = folder / file.name
@@ -86,8 +86,10 @@ def _from_local_dir(data: IdxData, folder: Path) -> dict[str, bytes]:
         except FileNotFoundError:
             raise _not_all_four(data, folder, file) from None
         except OSError as error:
-            # `explained` around all of this would report it as an error of writing.
-            raise LabError(f"{path} cannot be read: {error.strerror}.", fix="make it a readable file") from None
+            # Otherwise `explained`, around all of this, would report that the folder cannot be written.
+            raise LabError(
+                f"{path} cannot be read: {error.strerror}.", fix="check the file and its permissions"
+            ) from None
         except SourceError as error:
             # A damaged gzip file has no content that could be compared.
             problem = str(error)
@@ -99,7 +101,7 @@ def _from_local_dir(data: IdxData, folder: Path) -> dict[str, bytes]:
                 f"{path} is not the file that conf/data/{data.name}.yaml names ({problem.split(': SHA-256')[0]}).",
                 expected=f"SHA-256 {file.sha256} of the unpacked file",
                 received=received,
-                fix="get the file again, or leave data.local_dir out to download it",
+                fix="download the file again, or omit data.local_dir to fetch it from its sources",
             )
     return contents
 
@@ -109,18 +111,18 @@ def _not_all_four(data: IdxData, folder: Path, missing: IdxFile) -> LabError:
     if not folder.is_dir():
         received = "no such folder"
     return LabError(
-        f"data.local_dir={folder} does not hold all four files.",
+        f"data.local_dir={folder} does not contain all four files.",
         expected=f"{missing.name} or {missing.name}.gz",
         received=received,
-        fix="give the folder that holds " + ", ".join(file.name for file in data.files.values()),
+        fix="give the folder that contains " + ", ".join(file.name for file in data.files.values()),
     )
 
 
 def _from_sources(data: IdxData, parent: Path) -> dict[str, bytes]:
-    """Read the four files from the first source that has the right ones, and return their contents by role.
+    """Read the four files from the first source whose files match, and return their contents by role.
 
     Raises:
-        LabError: no source has them; the message gives the reason of each.
+        LabError: no source has them; the message gives the reason for each.
     """
     reasons = []
     for source in data.sources:
@@ -128,7 +130,7 @@ def _from_sources(data: IdxData, parent: Path) -> dict[str, bytes]:
         try:
             with scratch_beside(parent / f"{data.name}.download") as scratch:
                 contents = read_source(source, scratch)
-            # An outdated mirror or a login page of a network must not end the search, so this counts as unreachable.
+            # An outdated mirror or the login page of a network must not end the search, so it counts as an error too.
             for role, file in data.files.items():
                 problem = mismatch(contents[role], file)
                 if problem:
@@ -141,13 +143,13 @@ def _from_sources(data: IdxData, parent: Path) -> dict[str, bytes]:
     files = ", ".join(file.name for file in data.files.values())
     raise LabError(
         "\n".join([f"{data.name} could not be fetched from any of its {len(data.sources)} sources.", *reasons]),
-        fix=f"check the network, or get {files} (plain or .gz) elsewhere and give their folder: "
+        fix=f"check the network, or download {files} (plain or .gz) yourself and give their folder: "
         f"python -m pipeline.fetch data={data.name} data.local_dir=PATH",
     )
 
 
 def task(config: DictConfig) -> None:
-    """Fetch the chosen data set into the project's folder; the task that Hydra calls."""
+    """Fetch the selected data set into the project folder: the task that Hydra calls."""
     fetch(read_data(config, "fetch"), PROJECT)
 
 

@@ -2,7 +2,7 @@
 
     python -m pipeline.prepare [data=NAME]
 
-The same raw files always give the same bytes. The split into train and test rows is the published one.
+The output depends only on the raw files. The split into train and test rows is the published one.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from pipeline.data.raw import idx
 from pipeline.data.raw.checks import RAW, mismatch
 from pipeline.system import cli
 from pipeline.system.errors import LabError
-from pipeline.system.files import explained, file_sha256, readable, written_whole
+from pipeline.system.files import atomic_folder, explained, file_sha256, readable
 from pipeline.system.project import PROJECT
 
 Split = tuple[NDArray[np.uint8], NDArray[np.int64]]
@@ -36,20 +36,20 @@ def prepare(data: IdxData, project: Path) -> Path:
 
     Args:
         data: names and checksums.
-        project: folder that holds data/.
+        project: folder that contains data/.
 
     Returns:
         The folder data/prepared/NAME.
 
     Raises:
-        LabError: raw files are missing or have other checksums than in conf/, their contents do not fit together, or
+        LabError: raw files are missing or have other checksums than in conf/, their contents are inconsistent, or
             the folder cannot be written.
     """
     # All raw files are checked before anything is written.
     raw = {role: _read_raw(data, role, project) for role in data.files}
     folder = project / PREPARED / data.name
     description: dict[str, Any] = {"name": data.name, "classes": data.classes, "shapes": {}, "dtypes": {}, "sha256": {}}
-    with explained(folder), written_whole(folder) as new:
+    with explained(folder), atomic_folder(folder) as new:
         for split in ("train", "test"):
             inputs, targets = flatten(data, split, raw[f"{split}_images"], raw[f"{split}_labels"])
             for name, array in ((f"{split}_inputs", inputs), (f"{split}_targets", targets)):
@@ -82,7 +82,7 @@ def _read_raw(data: IdxData, role: str, project: Path) -> NDArray[np.uint8]:
         if data.name == "mnist":
             fix += ", or `dvc repro prepare`"
         raise LabError(
-            f"The data set {data.name} is not fetched yet.",
+            f"The data set {data.name} has not been fetched yet.",
             expected=f"{file.name} in {path.parent}",
             received="no such file",
             fix=fix,
@@ -100,7 +100,7 @@ def _read_raw(data: IdxData, role: str, project: Path) -> NDArray[np.uint8]:
     try:
         return idx.decode(content)
     except ValueError as error:
-        raise _unfit(data, f"{file.name}: {error}") from None
+        raise _inconsistent(data, f"{file.name}: {error}") from None
 
 
 def flatten(data: IdxData, split: str, images: NDArray[np.uint8], labels: NDArray[np.uint8]) -> Split:
@@ -113,15 +113,16 @@ def flatten(data: IdxData, split: str, images: NDArray[np.uint8], labels: NDArra
         labels: (rows,), 0 to classes - 1.
 
     Raises:
-        LabError: images and labels do not fit each other or the number of classes.
+        LabError: images, labels and the number of classes are inconsistent.
     """
     if images.ndim != 3 or labels.ndim != 1:
-        raise _unfit(data, f"{split}: images of {images.ndim} and labels of {labels.ndim} dimensions, expected 3 and 1")
+        received = f"{split}: images of {images.ndim} and labels of {labels.ndim} dimensions, expected 3 and 1"
+        raise _inconsistent(data, received)
     if len(images) != len(labels) or images.size == 0:
-        raise _unfit(data, f"{split}: images of shape {images.shape} with {len(labels)} labels")
+        raise _inconsistent(data, f"{split}: images of shape {images.shape} with {len(labels)} labels")
     if int(labels.max()) >= data.classes:
-        raise _unfit(data, f"{split}: label {labels.max()}, expected 0 to {data.classes - 1}")
-    # Inputs stay bytes, an eighth of their size as float64. `Arrays.scaled` converts them where they are used.
+        raise _inconsistent(data, f"{split}: label {labels.max()}, expected 0 to {data.classes - 1}")
+    # Inputs stay bytes, an eighth of their size as float64. `Arrays.scaled` converts them when they are used.
     return images.reshape(len(images), -1), labels.astype(np.int64)
 
 
@@ -129,19 +130,19 @@ def _check_features(data: IdxData, shapes: dict[str, list[int]]) -> None:
     train = shapes["train_inputs"][1]
     test = shapes["test_inputs"][1]
     if train != test:
-        raise _unfit(data, f"train images of {train} pixels, test images of {test}")
+        raise _inconsistent(data, f"train images of {train} pixels, test images of {test}")
 
 
-def _unfit(data: IdxData, received: str) -> LabError:
+def _inconsistent(data: IdxData, received: str) -> LabError:
     return LabError(
-        f"The files of {data.name} do not fit together.",
+        f"The files of {data.name} are inconsistent.",
         received=received,
-        fix=f"fix names, checksums or classes in conf/data/{data.name}.yaml",
+        fix=f"correct names, checksums or classes in conf/data/{data.name}.yaml",
     )
 
 
 def task(config: DictConfig) -> None:
-    """Prepare the chosen data set in the project's folder; the task that Hydra calls."""
+    """Prepare the selected data set in the project folder: the task that Hydra calls."""
     prepare(read_data(config, "prepare"), PROJECT)
 
 

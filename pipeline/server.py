@@ -27,7 +27,7 @@ from pipeline.system.errors import LabError
 from pipeline.system.files import explained
 from pipeline.system.processes import cores
 from pipeline.system.project import PROJECT, store_root
-from pipeline.system.signals import noted_signals
+from pipeline.system.signals import collect_signals
 from pipeline.tracking.server.checks import (
     ADMIN_PASSWORD,
     DATABASE,
@@ -118,7 +118,7 @@ def serve(settings: Settings, environment: Mapping[str, str]) -> None:
     options += ["--artifacts-destination", settings.artifacts, "--app-name", "basic-auth"]
     # No access log: the reverse proxy logs requests.
     options += ["--uvicorn-opts", "--log-level warning --no-access-log"]
-    with noted_signals() as signals, tempfile.TemporaryDirectory(prefix="server-") as folder:
+    with collect_signals() as signals, tempfile.TemporaryDirectory(prefix="server-") as folder:
         variables = _variables(uri, environment, pool, settings.permission, Path(folder))
         with mlflow_server(options, variables, Path(folder), subprocess.PIPE) as server:
             output = Output(server)

@@ -1,4 +1,4 @@
-"""Stage 3: train one point, or a grid of them.
+"""Stage 3: train one point, or a grid of points.
 
 python -m pipeline.train experiment=three_bits
 python -m pipeline.train -m optimizer.learning_rate=0.001,0.01 model.hidden_size=32,128
@@ -28,9 +28,10 @@ if TYPE_CHECKING:
 
 
 class TrainCommand:
-    """One command, from its first point to its end: its sweep, and the process that writes to MLflow.
+    """The lifetime of one training command: its sweep, and the process that writes to MLflow.
 
-    `train_point` is Hydra's task. Our launchers call `begin` and `train_all` instead of it.
+    `train_point` is Hydra's task. Our launchers find this object through that bound method, and call `begin` and
+    `train_all` instead of it; see hydra_plugins/stacked_launcher.py.
 
     Example:
         command = TrainCommand()
@@ -38,7 +39,7 @@ class TrainCommand:
     """
 
     def __init__(self) -> None:
-        self._process: subprocess.Popen[bytes] | None = None
+        self._mlflow_process: subprocess.Popen[bytes] | None = None
         self._sweep: Sweep | None = None
 
     def train_point(self, composed: DictConfig) -> Outcome | None:
@@ -51,14 +52,14 @@ class TrainCommand:
     def begin(self, composed: DictConfig) -> None:
         """Start the process that writes to MLflow with the config of a sweep's first point."""
         # The process imports MLflow while Hydra composes the other points.
-        self._launch(_read(_without_hydra(composed)))
+        self._start_mlflow_process(_read(_without_hydra(composed)))
 
     def train_all(self, composed: Sequence[DictConfig], engine: Engine | None = None) -> Sequence[Outcome | None]:
         """Train all points of a sweep.
 
         Args:
-            composed: a config for each point, with Hydra's own section.
-            engine: trains the points on workers, if the launcher has any.
+            composed: a config for each point, including Hydra's own section.
+            engine: trains the points on workers; None: they are trained in this process.
 
         Returns:
             Outcomes in the order of the points; None in a dry run and for a point that failed.
@@ -70,23 +71,24 @@ class TrainCommand:
         """Close the sweep, and end the process that writes to MLflow.
 
         Raises:
-            LabError: some points failed; the message names them.
+            LabError: some points failed; the message lists them.
         """
         try:
             if self._sweep is not None:
                 self._sweep.finish()
         finally:
-            if self._process is not None:
+            if self._mlflow_process is not None:
                 from pipeline.tracking.sync.process import end
 
-                end(self._process)
+                end(self._mlflow_process)
 
-    def _launch(self, first: Config) -> None:
-        """Start the process that writes to MLflow, unless it was started."""
+    def _start_mlflow_process(self, first: Config) -> None:
+        """Start the process that writes to MLflow, unless it has been started."""
         from pipeline.tracking.sync.process import launch
 
-        if self._process is None:
-            self._process = launch(first)
+        # `launch` returns None when no process is needed, as in a dry run or for Keras; then it is simply asked again.
+        if self._mlflow_process is None:
+            self._mlflow_process = launch(first)
 
     def _train(
         self, requests: Sequence[tuple[DictConfig, list[str]]], total: int | None, engine: Engine | None = None
@@ -95,17 +97,17 @@ class TrainCommand:
             raise LabError("The grid has no points.", received="a glob that nothing matches", fix="see --help")
         points = [(_read(composed), overrides) for composed, overrides in requests]
         first = points[0][0]
-        self._launch(first)
-        # After the launch: while this import and reading the data take their time, the process imports MLflow.
+        self._start_mlflow_process(first)
+        # After the launch: this import and reading the data are slow, and meanwhile the process imports MLflow.
         from pipeline.sweep.sweep import Sweep
 
         if self._sweep is None:
-            self._sweep = Sweep(PROJECT, first, total, self._process, engine)
+            self._sweep = Sweep(PROJECT, first, total, self._mlflow_process, engine)
         return self._sweep.train_all(points)
 
 
 def _without_hydra(config: DictConfig) -> DictConfig:
-    # A launcher passes whole configs, while Hydra removes its section before it calls a task.
+    # A launcher passes complete configs, while Hydra removes its section before it calls a task.
     with open_dict(config):
         return OmegaConf.masked_copy(config, [key for key in map(str, config) if key != "hydra"])
 

@@ -23,7 +23,7 @@ from urllib.request import Request
 
 from pipeline.system.errors import LabError
 from pipeline.system.project import PROJECT, store_root
-from pipeline.system.signals import noted_signals
+from pipeline.system.signals import collect_signals
 from pipeline.tracking.pages.views import TAG
 from pipeline.tracking.server.process import (
     HOST,
@@ -66,7 +66,7 @@ def serve(project: Path, port: int, open_link: Callable[[str], object]) -> None:
         print(f"port {port} is in use; using {free} instead", flush=True)
     options = ["--host", HOST, "--port", str(free), "--workers", "1", "--backend-store-uri", store_uri(project)]
     with (
-        noted_signals() as signals,
+        collect_signals() as signals,
         tempfile.TemporaryFile() as log,
         mlflow_server(options, {}, project, log) as server,
     ):

@@ -1,1 +1,1 @@
-"""The config of one grid point: typed sections, the rules between them, and the one reader of what Hydra composed."""
+"""The config of one grid point: typed sections, the rules across them, and the parser for Hydra's composed config."""

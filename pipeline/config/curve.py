@@ -10,12 +10,12 @@ from pydantic import Field, field_validator, model_validator
 from pipeline.config.expressions import parse
 from pipeline.config.fields import Number, Section, Whole
 
-# The ending of each ball is a row of a table, which a report must be able to show.
+# Each ball is a row of a table, which a report must be able to show.
 MOST_BALLS = 100_000
 
 
 class CurveData(Section):
-    """A curve over one number x that balls roll down: an expression, or a smooth curve through given points."""
+    """A function of one variable x that balls roll down: an expression, or a smooth curve through given points."""
 
     kind: Literal["curve"]
     name: str
@@ -34,19 +34,17 @@ class CurveData(Section):
 
     @field_validator("points")
     @classmethod
-    def points_go_to_the_right(
-        cls, value: tuple[tuple[float, float], ...] | None
-    ) -> tuple[tuple[float, float], ...] | None:
-        """Check that x rises from point to point, and that there are enough points for a cubic spline."""
+    def x_increases(cls, value: tuple[tuple[float, float], ...] | None) -> tuple[tuple[float, float], ...] | None:
+        """Check that x increases from point to point, and that there are enough points for a cubic spline."""
         if value is not None and (len(value) < 3 or not (np.diff([x for x, _ in value]) > 0).all()):
-            raise ValueError(f"expected three or more points [x, height] with rising x, received {len(value)} points")
+            raise ValueError(f"expected three or more points [x, height] in increasing x, received {len(value)} points")
         return value
 
     @model_validator(mode="after")
     def is_a_curve(self) -> CurveData:
-        """Check that the curve is given once, and has a height everywhere between its ends."""
+        """Check that the curve is given in exactly one form, and is finite from `lowest` to `highest`."""
         if (self.expression is None) == (self.points is None):
-            raise ValueError("expected either expression or points, and null for the other")
+            raise ValueError("expected exactly one of expression and points, and null for the other")
         # Two finite numbers may be farther apart than the largest float.
         if not self.lowest < self.highest or not np.isfinite(self.highest - self.lowest):
             raise ValueError(f"highest: expected more than lowest={self.lowest:g}, received {self.highest:g}")
@@ -63,16 +61,16 @@ class CurveData(Section):
 
 
 class Balls(Section):
-    """Where balls start: a list of positions, or a number of random ones between the ends of the curve."""
+    """The starts of the balls: a list of positions, or a number of random ones within the limits of the curve."""
 
     starts: Annotated[tuple[Number, ...], Field(min_length=1, max_length=MOST_BALLS)] | None
     random: Annotated[Whole, Field(ge=1, le=MOST_BALLS)] | None
 
     @model_validator(mode="after")
-    def one_of_both(self) -> Balls:
-        """Check that the starts are given once."""
+    def starts_are_given_once(self) -> Balls:
+        """Check that the starts are given in exactly one form."""
         if (self.starts is None) == (self.random is None):
-            raise ValueError("expected either starts or random, and null for the other")
+            raise ValueError("expected exactly one of starts and random, and null for the other")
         return self
 
     @property

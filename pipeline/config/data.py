@@ -9,12 +9,12 @@ from pydantic import Field, model_validator
 from pipeline.config.fields import Number, PositiveInt, Section
 
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-# What the four files of a data set are for.
+# The roles of the four files of a data set.
 IDX_ROLES = ("train_images", "train_labels", "test_images", "test_labels")
 
 
 class TableData(Section):
-    """A data set that is small enough to stand in its conf/data file."""
+    """A data set that is small enough to be part of its conf/data file."""
 
     kind: Literal["table"]
     name: str
@@ -23,14 +23,14 @@ class TableData(Section):
 
     @model_validator(mode="after")
     def rows_match(self) -> TableData:
-        """Check that each row of inputs has its targets, and that inputs and targets are rectangles."""
+        """Check that inputs and targets have the same number of rows, and each of them rows of one length."""
         if len(self.inputs) != len(self.targets) or not self.inputs:
             raise ValueError(
-                "expected as many rows of inputs as of targets, at least one, "
+                "expected the same number of rows of inputs and of targets, at least one, "
                 f"received {len(self.inputs)} rows of inputs and {len(self.targets)} rows of targets"
             )
         if len({len(row) for row in self.inputs}) > 1 or len({len(row) for row in self.targets}) > 1:
-            raise ValueError("expected rows of one length, received rows of different length")
+            raise ValueError("expected rows of the same length, received rows of different lengths")
         if not self.inputs[0] or not self.targets[0]:
             raise ValueError("expected numbers in each row, received rows without numbers")
         return self
@@ -46,7 +46,7 @@ class IdxFile(Section):
 class Source(Section):
     """A source of the data: an .npz file at a URL, gzipped IDX files below a URL, or a package of npm or Debian.
 
-    `members` gives for each role the name of the array (npz), or the path inside the package or below the URL.
+    `members` maps each role to the name of the array (npz), or to the path inside the package or relative to the URL.
     """
 
     kind: Literal["npz", "gzip_files", "npm", "debian"]

@@ -1,4 +1,4 @@
-"""The building blocks of the config: closed sections, and numbers with their limits."""
+"""The building blocks of the config: sections that refuse unknown keys, and bounded numbers."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pydantic_core import PydanticCustomError
 
 
 def _not_a_bool(value: object) -> object:
-    # Pydantic would take true for 1, so that `seed=yes` would train with seed 1.
+    # Pydantic would accept true as 1, so that `seed=yes` would train with seed 1.
     if isinstance(value, bool):
         raise PydanticCustomError("number_type", "Input should be a number")
     return value
@@ -24,6 +24,6 @@ Fraction = Annotated[Number, Field(ge=0, lt=1)]
 
 
 class Section(BaseModel):
-    """A part of the config: it is frozen, and refuses unknown keys."""
+    """A part of the config, which is frozen and refuses unknown keys."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)

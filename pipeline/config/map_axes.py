@@ -12,15 +12,15 @@ from pydantic import Field, model_validator
 from pipeline.config.fields import Number, PositiveFloat, Section, Whole
 
 Knob = Literal["optimizer.learning_rate", "optimizer.output_learning_rate", "model.hidden_size", "seed", "balls.start"]
-# Knobs that are whole numbers, with the smallest value of each. The others are above 0, except for `balls.start`.
+# Knobs that are whole numbers, with the smallest value of each. All others must be positive, except for `balls.start`.
 LEAST: dict[Knob, int] = {"model.hidden_size": 1, "seed": 0}
-# The same limits as in the sections of these knobs.
+# The largest values, as in the sections of these knobs.
 MOST: dict[Knob, int] = {"model.hidden_size": 2**53 - 1, "seed": 2**32 - 1}
 Count = Annotated[Whole, Field(ge=2, le=100_000)]
 
 
 class LogRange(Section):
-    """`count` values from `start` to `stop`, both included, in equal ratios."""
+    """`count` geometrically spaced values from `start` to `stop`, both included."""
 
     start: PositiveFloat
     stop: PositiveFloat
@@ -28,7 +28,7 @@ class LogRange(Section):
 
 
 class LinearRange(Section):
-    """`count` values from `start` to `stop`, both included, in equal steps."""
+    """`count` evenly spaced values from `start` to `stop`, both included."""
 
     start: Number
     stop: Number
@@ -36,7 +36,7 @@ class LinearRange(Section):
 
 
 class Axis(Section):
-    """One knob and its rising values: a logarithmic range, a linear range, or a list."""
+    """One knob and its increasing values: a logarithmic range, a linear range, or a list."""
 
     knob: Knob
     logspace: LogRange | None = None
@@ -45,20 +45,20 @@ class Axis(Section):
 
     @model_validator(mode="after")
     def values_fit_the_knob(self) -> Axis:
-        """Check that the values are given once, rise, and are allowed for the knob."""
+        """Check that the values are given in exactly one form, increase, and are allowed for the knob."""
         given = [name for name in ("logspace", "linspace", "list") if getattr(self, name) is not None]
         if len(given) != 1:
             raise ValueError(f"expected one of logspace, linspace and list, received {' and '.join(given) or 'none'}")
         values = self.values()
         if not (np.diff(values) > 0).all():
-            raise ValueError(f"expected {self.knob} in rising order, received {_some(values)}")
+            raise ValueError(f"expected {self.knob} in increasing order, received {_some(values)}")
         least = LEAST.get(self.knob)
         if least is None:
             if values[0] <= 0 and self.knob != "balls.start":
                 raise ValueError(f"expected {self.knob} above 0, received {_some(values)}")
         elif not (np.rint(values) == values).all() or values[0] < least or values[-1] > MOST[self.knob]:
             raise ValueError(
-                f"expected whole numbers from {least} for {self.knob}, received {_some(values)}; a list can name them"
+                f"expected whole numbers from {least} for {self.knob}, received {_some(values)}; use a list"
             )
         return self
 
@@ -88,14 +88,14 @@ class Axis(Section):
             values = np.linspace(self.linspace.start, self.linspace.stop, self.linspace.count)
         else:
             values = np.array(self.list, dtype=np.float64)
-        # A range may miss the whole numbers of a knob by rounding errors, as 2**k from geomspace.
+        # Values that miss a whole number only by floating-point errors are rounded, for instance 2**k from geomspace.
         if self.knob in LEAST:
             values = np.where(np.isclose(values, np.rint(values), rtol=1e-12, atol=0), np.rint(values), values)
         return values
 
 
 class GridAxes(Section):
-    """A map's axes: `x` across, `y` up."""
+    """The axes of a map: `x` is horizontal, `y` vertical."""
 
     x: Axis
     y: Axis

@@ -49,7 +49,7 @@ class Model(Section):
 
 
 class Training(Section):
-    """How long and on which rows a network is trained, its penalties, and the limits of its gradient."""
+    """The length of a training and its rows, the penalties on weights, and the clipping of the gradient."""
 
     epochs: PositiveInt
     batch_size: PositiveInt | None
@@ -66,7 +66,7 @@ class Training(Section):
 
     @property
     def clipped(self) -> bool:
-        """Whether the gradient is limited before it changes the weights."""
+        """Whether gradient clipping is enabled."""
         return self.clip_value is not None or self.clip_norm is not None
 
 

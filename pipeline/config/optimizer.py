@@ -1,4 +1,4 @@
-"""The `optimizer` and `schedule` sections of the config: how weights change, and how the rate does during training."""
+"""The `optimizer` and `schedule` sections of the config: optimizer settings, and learning-rate schedules."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Share = Annotated[Number, Field(gt=0, le=1)]
 
 
 class Sgd(Section):
-    """Gradient descent; the last layer may have a rate of its own."""
+    """Gradient descent; the last layer may have its own rate."""
 
     name: Literal["sgd"]
     learning_rate: PositiveFloat
@@ -87,7 +87,7 @@ class Lion(Section):
 
 
 class Bfgs(Section):
-    """BFGS, which stops where no component of the gradient is larger than `gradient_tolerance`."""
+    """BFGS, which stops when no component of the gradient is larger than `gradient_tolerance`."""
 
     name: Literal["bfgs"]
     learning_rate: PositiveFloat
@@ -109,7 +109,7 @@ class Annealing(Section):
     name: Literal["annealing"]
     learning_rate: PositiveFloat
     bound: Annotated[Number, Field(gt=0, le=1e100)]
-    # The limits of the next four are those of SciPy's `dual_annealing`.
+    # The next four have the limits of SciPy's `dual_annealing`.
     initial_temp: Annotated[Number, Field(gt=0.01, le=50_000)]
     restart_temp_ratio: Annotated[Number, Field(gt=0, lt=1)]
     visit: Annotated[Number, Field(gt=1, le=3)]
@@ -118,7 +118,7 @@ class Annealing(Section):
 
 
 class AwSgd(Section):
-    """Adaptive weighted SGD, which learns from which rows or targets it should draw."""
+    """Adaptive weighted SGD, which learns the distribution that it draws rows or targets from."""
 
     name: Literal["aw_sgd"]
     learning_rate: PositiveFloat
@@ -132,7 +132,7 @@ Optimizer = (
     Sgd | Momentum | AdaGrad | AdaDelta | RmsProp | Adam | AdamW | Lion | Bfgs | LBfgs | Annealing | AwSgd
 )  # fmt: skip
 MINIMIZERS = ("bfgs", "lbfgs")
-# Optimizers whose points have a `train` of their own, and do not share a stack.
+# Optimizers with their own `train` function, whose points are trained one at a time.
 ALONE = (*MINIMIZERS, "annealing", "aw_sgd")
 
 
@@ -143,7 +143,7 @@ class Constant(Section):
 
 
 class Step(Section):
-    """The rate times `factor` after each `every` share of the updates."""
+    """The rate is multiplied by `factor` after each `every` share of the updates."""
 
     name: Literal["step"]
     every: Share
@@ -175,7 +175,7 @@ class OneCycle(Section):
 
 
 class ReduceOnPlateau(Section):
-    """The rate times `factor` after `patience` epochs without a loss lower by `min_delta`."""
+    """The rate is multiplied by `factor` after `patience` epochs without a loss lower by `min_delta`."""
 
     name: Literal["reduce_on_plateau"]
     factor: Fraction

@@ -1,4 +1,4 @@
-"""Turn what Hydra composed into typed sections, or into one message with all problems.
+"""Validate the config that Hydra composed: return typed sections, or raise one message with all problems.
 
 A key that is misspelled, of the wrong type or out of range never reaches training.
 """
@@ -21,7 +21,7 @@ from pipeline.config.rules import problems
 from pipeline.config.schema import Config, Tracking
 from pipeline.system.errors import LabError
 
-# A key as the names that lead to it, for instance ("optimizer", "learning_rate").
+# The path of a key, for instance ("optimizer", "learning_rate").
 Key = tuple[str, ...]
 
 
@@ -29,8 +29,8 @@ def read_config(composed: Mapping[str, Any]) -> Config:
     """Validate a resolved config that is given as plain containers.
 
     Raises:
-        LabError: the message has a line for each problem, with the key, what was expected and received, and a similar
-            key for an unknown one. Rules that need a section with problems are not checked.
+        LabError: the config is invalid. The message has a line for each problem: the key, what was expected and
+            received, and for an unknown key a suggestion. Rules that need an invalid section are not checked.
 
     Example:
         >>> read_config(OmegaConf.to_container(composed, resolve=True)).optimizer.learning_rate
@@ -50,7 +50,7 @@ def read_config(composed: Mapping[str, Any]) -> Config:
         if not found:
             return config
     raise _refusal(
-        found, "fix the override or the conf/ file; `python -m pipeline.train --cfg job` prints the whole config"
+        found, "fix the override or the conf/ file; `python -m pipeline.train --cfg job` prints the complete config"
     )
 
 
@@ -58,16 +58,16 @@ def read_data(composed: DictConfig, verb: str) -> IdxData:
     """Validate the `data` section of conf/data_stages.yaml.
 
     Args:
-        composed: what Hydra composed.
-        verb: what the stage does, for the message about a data set that needs no stage.
+        composed: the config that Hydra composed.
+        verb: the name of the stage, fetch or prepare, for the message about a data set that does not need it.
 
     Raises:
-        LabError: a key is unknown, missing or wrong, or the data set is a table or a curve in its conf file.
+        LabError: a key is unknown, missing or wrong, or the data set is a table or a curve, which has no files.
     """
     data: TableData | IdxData | CurveData = _read_one(composed, "data", "fix its conf/data file")
     if not isinstance(data, IdxData):
         command = f"python -m pipeline.train data={data.name}"
-        # On its own a curve is refused: it needs balls, and the loss of a curve.
+        # `data=NAME` is not enough for a curve, which also needs balls and its own loss.
         if isinstance(data, CurveData):
             command = f"python -m pipeline.train experiment=curve_restarts data={data.name}"
         raise LabError(
@@ -77,7 +77,7 @@ def read_data(composed: DictConfig, verb: str) -> IdxData:
     # The stages make paths from these names, which must not lead out of the data folder.
     for name in (data.name, *(file.name for file in data.files.values())):
         if name != Path(name).name or name == "..":
-            raise LabError("A name in the data set's conf file is a path.", expected="a plain name", received=name)
+            raise LabError("A name in the data set's config is a path.", expected="a plain name", received=name)
     return data
 
 
@@ -92,7 +92,7 @@ def read_tracking(composed: DictConfig) -> Tracking:
 
 
 def read_folder(composed: DictConfig, key: str, project: Path) -> Path:
-    """Return the folder that a key names; a relative path starts at the project's folder.
+    """Return the folder that a key names; a relative path is resolved against the project folder.
 
     Raises:
         LabError: the value is not a path.
@@ -104,7 +104,7 @@ def read_folder(composed: DictConfig, key: str, project: Path) -> Path:
 
 
 def _read_one(composed: DictConfig, name: str, fix: str) -> Any:
-    """Validate one section of a config that has no others."""
+    """Validate one section of a config that lacks the others."""
     plain = {name: OmegaConf.to_container(composed[name], resolve=True, throw_on_missing=True)}
     try:
         return getattr(_read(plain, [name]), name)
@@ -120,13 +120,13 @@ def _read(composed: Mapping[str, Any], names: Collection[str]) -> Section:
 
 
 def _refusal(found: Collection[str], fix: str) -> LabError:
-    return LabError("\n".join(["The config cannot be used.", *(f"  {problem}" for problem in found)]), fix=fix)
+    return LabError("\n".join(["The config is invalid.", *(f"  {problem}" for problem in found)]), fix=fix)
 
 
 def _described(problem: Mapping[str, Any], composed: Mapping[str, Any]) -> str:
     """Describe a problem that pydantic found, in one line."""
     path = [str(part) for part in problem["loc"]]
-    # If a section is one of several, pydantic adds the name of the chosen one to the path; it is not a key.
+    # For a section that is a union, pydantic adds the name of the chosen member to the path; it is not a key.
     if len(path) > 1 and Config.model_fields[path[0]].discriminator:
         del path[1]
     key = ".".join(path) or "config"
@@ -158,7 +158,7 @@ def _near(unknown: Key, composed: Mapping[str, Any]) -> Key | None:
     same_name = [key for key in keys if key[-1] == unknown[-1]]
     if len(same_name) == 1:
         return same_name[0]
-    # In another section more of the name must be the same.
+    # A key of another section has to be more similar.
     for candidates, cutoff in ((here, 0.6), (keys, 0.8)):
         names = difflib.get_close_matches(unknown[-1], {key[-1] for key in candidates}, n=1, cutoff=cutoff)
         # Several sections may have a key of this name; then any guess would be arbitrary.
@@ -173,7 +173,7 @@ def _keys(section: type[Section], value: Mapping[str, Any], path: Key = ()) -> I
 
     Args:
         section: class of the section.
-        value: what Hydra composed for it. Its kind or name chooses among several sections.
+        value: the composed values. Their kind or name chooses among several sections.
         path: key of the section.
     """
     for name, field in section.model_fields.items():
@@ -186,7 +186,7 @@ def _keys(section: type[Section], value: Mapping[str, Any], path: Key = ()) -> I
 
 
 def _members(kind: Any) -> list[type[Section]]:
-    """Return the classes of section that a key may hold, but not those inside a list or a dict."""
+    """Return the section classes that a key accepts; those inside a list or a dict are skipped."""
     kinds: tuple[Any, ...] = (kind,)
     if get_origin(kind) in (Union, UnionType):
         kinds = get_args(kind)

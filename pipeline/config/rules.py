@@ -1,4 +1,4 @@
-"""Rules on which sections of a config cannot be combined: each rule yields the problems that it finds, as lines."""
+"""Rules across the sections of a config; each rule yields one line for each problem that it finds."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from pipeline.config.model import layer_sizes
 from pipeline.config.optimizer import ALONE
 from pipeline.config.schema import Config
 
-# How often a run may be recorded; each record is about ten metrics in memory, in the journal and in MLflow.
+# Maximum number of records of a run; each record is about ten metrics in memory, in the journal and in MLflow.
 RECORDS = 100_000
-# Weights that annealing accepts: an epoch computes two losses for each, and the number of epochs needed grows as well.
+# Maximum number of weights for annealing: an epoch computes two losses for each, and more weights need more epochs.
 ANNEALED = 1000
 
-# The values that each key may have. For a section with a `kind` or a `name`, the values are kinds or names.
+# The accepted values of each key. For a section with a `kind` or a `name`, they are kinds or names.
 Needs = dict[str, Sequence[object]]
 Rule = Callable[[Config], Iterator[str]]
 NUMPY: Needs = {"backend": ["numpy"], "gradient": ["backpropagation"]}
@@ -32,7 +32,7 @@ NO_RECORDS_OF_WEIGHTS: Needs = {
 METHOD: Needs = NUMPY | {"schedule": ["constant"]} | NO_CLIPPING | PLAIN_LAYERS
 MAP_OR_CURVE: Needs = NUMPY | FULL_BATCH | NO_PENALTY | NO_CLIPPING | PLAIN_LAYERS | NO_RECORDS_OF_WEIGHTS
 MAP: Needs = MAP_OR_CURVE | {"model.further_hidden_sizes": [()], "model.hidden_activation": ["sigmoid", "relu"]}
-# A curve reads no knob of `model`: they must be as in conf/model/linear.yaml, so that none seems to have an effect.
+# A curve reads no key of `model`: they must be as in conf/model/linear.yaml, so that none seems to have an effect.
 CURVE: Needs = MAP_OR_CURVE | {
     "model.hidden_size": [None],
     "model.further_hidden_sizes": [()],
@@ -47,17 +47,17 @@ CURVE: Needs = MAP_OR_CURVE | {
 
 
 def problems(config: Config) -> list[str]:
-    """Return everything that does not go together, one line each: the key, what it must be and what it was.
+    """Return all inconsistencies, one line each: the key, what it must be and what it was.
 
     Args:
-        config: a whole config, or one made by `Config.model_construct` without the sections that could not be read. A
-            rule ends where it needs one of those.
+        config: a complete config, or one made by `Config.model_construct` without the sections that are invalid. A rule
+            that needs one of those stops there.
     """
     return [problem for rule in RULES for problem in _until_unread(rule, config)]
 
 
 def _until_unread(rule: Rule, config: Config) -> Iterator[str]:
-    """Yield the problems that a rule finds before it needs a section that could not be read."""
+    """Yield the problems that a rule finds before it needs a missing section."""
     try:
         yield from rule(config)
     except AttributeError as error:
@@ -86,7 +86,7 @@ def _recording(config: Config) -> Iterator[str]:
 def _keras_gradient(config: Config) -> Iterator[str]:
     if config.backend.name == "keras" and config.gradient == "finite_difference":
         yield (
-            "gradient: the Keras backend differentiates the loss itself, and has no forward differences; "
+            "gradient: the Keras backend uses automatic differentiation, and does not support finite differences; "
             "use gradient=backpropagation, or backend=numpy"
         )
 
@@ -94,7 +94,7 @@ def _keras_gradient(config: Config) -> Iterator[str]:
 def _softmax(config: Config) -> Iterator[str]:
     if (config.loss == "cross_entropy") != (config.model.output_activation == "softmax"):
         yield (
-            "loss: cross_entropy and model.output_activation=softmax belong together; "
+            "loss: cross_entropy and model.output_activation=softmax must be used together; "
             f"received loss={config.loss} with output_activation={config.model.output_activation}"
         )
 
@@ -107,7 +107,7 @@ def _loss_of_the_data(config: Config) -> Iterator[str]:
             f"curve_height for curves; {received}"
         )
     elif (config.loss == "curve_height") != (config.data.kind == "curve"):
-        yield f"loss: curve_height and a curve as data belong together; {received}"
+        yield f"loss: curve_height and a curve as data must be used together; {received}"
 
 
 def _table_rows(config: Config) -> Iterator[str]:
@@ -115,7 +115,7 @@ def _table_rows(config: Config) -> Iterator[str]:
     rows = config.training.rows
     if rows is not None and isinstance(data, TableData) and rows < len(data.inputs):
         yield (
-            f"training.rows: a table is used whole, and {data.name} has {len(data.inputs)} rows; "
+            f"training.rows: a table is always used in full, and {data.name} has {len(data.inputs)} rows; "
             f"received {rows}; remove rows from its file in conf/data instead"
         )
 
@@ -141,8 +141,8 @@ def _one_network(config: Config) -> Iterator[str]:
         value = getattr(config.model, name)
         if value:
             yield (
-                f"model.{name}: forward differences compare two losses of the same network, and this changes the "
-                f"network from loss to loss; use gradient=backpropagation; received {_typed(value)}"
+                f"model.{name}: forward differences compare two losses of the same network, and this setting makes the "
+                f"network differ between them; use gradient=backpropagation; received {_typed(value)}"
             )
 
 
@@ -173,7 +173,7 @@ def _maximal_update(config: Config) -> Iterator[str]:
 
 
 def _method(config: Config) -> Iterator[str]:
-    """Refuse what BFGS, L-BFGS, annealing and AW-SGD cannot be combined with."""
+    """Refuse settings that BFGS, L-BFGS, annealing and AW-SGD do not support."""
     method = config.optimizer.name
     if method not in ALONE:
         return
@@ -208,7 +208,7 @@ def _annealed_weights(config: Config) -> Iterator[str]:
 
 
 def _array_module(config: Config) -> Iterator[str]:
-    """Refuse what the NumPy backend computes only in the memory of the CPU."""
+    """Refuse features that the NumPy backend supports only on the CPU."""
     # Keras has no array module.
     if getattr(config.backend, "array_module", "numpy") == "numpy":
         return
@@ -226,7 +226,7 @@ def _array_module(config: Config) -> Iterator[str]:
 
 
 def _map(config: Config) -> Iterator[str]:
-    """Refuse what a map of networks cannot be made of; a map of balls has the rules of a curve."""
+    """Refuse settings that a map of networks does not support; a map of balls has the rules of a curve."""
     if config.grid is None or config.data.kind == "curve":
         return
     subject = "a map (grid.x, grid.y)"
@@ -235,7 +235,7 @@ def _map(config: Config) -> Iterator[str]:
         yield f"data: {subject} of balls.start needs a curve, such as data=curve_bowl; received {config.data.kind}"
     elif config.data.kind != "table":
         yield f"data: {subject} needs a table, such as data=three_bits; received {config.data.kind}"
-    # Of all optimizers, only plain gradient descent has a rate for the last layer.
+    # Only plain gradient descent has a rate for the last layer.
     if "optimizer.output_learning_rate" in knobs:
         yield from _needs(config, subject, {"optimizer": ["sgd"]})
     yield from _needs(config, subject, MAP)
@@ -243,16 +243,16 @@ def _map(config: Config) -> Iterator[str]:
 
 
 def _curve(config: Config) -> Iterator[str]:
-    """Refuse what has no meaning on a curve, and balls without a curve."""
+    """Refuse settings that have no meaning on a curve, and balls without a curve."""
     if config.data.kind != "curve":
         if config.balls is not None:
-            yield f"balls: expected null, as balls roll only on a curve; received data={config.data.name}"
+            yield f"balls: must be null unless the data is a curve; received data={config.data.name}"
         return
     subject = "a curve, which has no network,"
     if (config.balls is None) != (config.grid is not None):
         yield (
-            "balls: a curve needs balls.starts or balls.random; in a map (grid.x, grid.y) balls must be null, "
-            "as balls.start is one of its knobs"
+            "balls: a curve needs balls.starts or balls.random; for a map (grid.x, grid.y) balls must be null, "
+            "because balls.start is one of its axes"
         )
     if config.grid and {axis.knob for axis in config.grid.axes} != {"optimizer.learning_rate", "balls.start"}:
         yield "grid: a map of a curve needs the knobs optimizer.learning_rate and balls.start"
@@ -263,7 +263,7 @@ def _curve(config: Config) -> Iterator[str]:
 
 
 def _schedule(config: Config, subject: str) -> Iterator[str]:
-    # Many networks or balls have many losses, and one schedule.
+    # Many networks or balls have many losses, but only one schedule.
     if config.schedule.name == "reduce_on_plateau":
         yield (
             f"schedule: {subject} needs a schedule that does not depend on the loss, such as schedule=cosine; "
@@ -289,7 +289,7 @@ RULES: Sequence[Rule] = (
 
 
 def _needs(config: Config, subject: str, needs: Needs) -> Iterator[str]:
-    """Yield the keys that have none of the accepted values; sections that could not be read are skipped."""
+    """Yield the keys that have none of the accepted values; missing sections are skipped."""
     for key, accepted in needs.items():
         if key.partition(".")[0] not in config.model_fields_set:
             continue
@@ -300,7 +300,7 @@ def _needs(config: Config, subject: str, needs: Needs) -> Iterator[str]:
 
 
 def _value(config: Config, key: str) -> object:
-    """Return the value of a key; for a section its kind, or else its name."""
+    """Return the value of a key; for a section, return its kind or its name."""
     value = attrgetter(key)(config)
     return getattr(value, "kind", getattr(value, "name", value))
 

@@ -1,4 +1,4 @@
-"""The whole config of one grid point, typed and frozen: only here keys are named. `reading.py` validates one."""
+"""The complete config of one grid point, typed and frozen; the only place that names its keys. See `reading.py`."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from pipeline.config.model import Model, Training
 from pipeline.config.optimizer import Exponential, Optimizer, Schedule
 
 NO_CREDENTIALS = (
-    "an address must not contain a user or a password; leave them and the @ out of tracking.uri, and set "
+    "an address must not contain a user or a password; remove them and the @ from tracking.uri, and set "
     "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD in the environment"
 )
 
-# A network; a network whose rate rises over the run and whose losses are kept; a map of networks over two knobs; balls
-# on a curve; a map of balls over rate and start. Each kind has a row in studies/kinds.py, a judge in diagnosis/ and a
-# trainer in backends/choose.py.
+# A network; a network whose rate rises during the run and whose losses are recorded; a map of networks over two knobs;
+# balls on a curve; a map of balls over rate and start. Each kind has an entry in studies/kinds.py, a module in
+# diagnosis/ that judges it, and a trainer in backends/choose.py.
 Kind = Literal["network", "range_test", "map", "balls", "basins"]
 
 
 class Recording(Section):
-    """How often and how much of a training run is recorded."""
+    """The values of a training run that are recorded, and how often."""
 
     metrics_every: PositiveInt
     snapshots: Annotated[Whole, Field(ge=2)]
@@ -54,7 +54,7 @@ class KerasBackend(Section):
 
 
 class Tracking(Section):
-    """Where MLflow runs are stored: in a local database, or on a server at `uri`."""
+    """The store of MLflow runs: a local database, or a server at `uri`."""
 
     name: Literal["local", "server"]
     uri: str | None
@@ -75,7 +75,7 @@ class Tracking(Section):
 
 
 class Config(Section):
-    """Every knob of one grid point. `conf/config.yaml` gives each its unit and reason."""
+    """All settings of one grid point. `conf/config.yaml` documents the unit and the reason of each."""
 
     study: Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}$")]
     feature: Annotated[str, Field(pattern=r"^[a-z0-9_]{1,99}$")] | None
@@ -100,7 +100,7 @@ class Config(Section):
 
     @property
     def kind(self) -> Kind:
-        """What the point is. Only this property derives it from the keys; everything else asks for the kind."""
+        """The kind of the point. Only this property derives it from the keys; all other code reads the kind."""
         if self.balls is not None:
             return "balls"
         if self.grid is not None and self.data.kind == "curve":
@@ -116,7 +116,7 @@ class Config(Section):
     @field_validator("results")
     @classmethod
     def results_are_a_folder_of_their_own(cls, value: str | None) -> str | None:
-        """Check that the path names a folder that is neither the project nor outside it by way of `..`."""
+        """Check that the path is not the project folder itself, and does not lead out of it with `..`."""
         if value is not None and (not Path(value).parts or ".." in Path(value).parts or "\0" in value):
             raise ValueError(f"expected a folder below the project, or an absolute path, received {value!r}")
         return value

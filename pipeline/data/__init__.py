@@ -1,1 +1,1 @@
-"""From a source to arrays."""
+"""Data sets: from their source on the network to arrays in memory."""

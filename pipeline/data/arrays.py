@@ -79,7 +79,7 @@ def load(data: TableData | IdxData | CurveData, dtype: str, project: Path) -> Ar
     """Read a data set.
 
     Args:
-        data: config of the data set; a table contains its rows, and a curve has none.
+        data: config of the data set. The config of a table contains the rows; a curve has none.
         dtype: dtype of a network's inputs; inputs of bytes remain bytes until they are `scaled`.
         project: folder that contains data/prepared.
 
@@ -159,7 +159,7 @@ def _verified(file: Path, checksums: dict[str, str], fix: str) -> NDArray[Any]:
 
 
 def _fit(inputs: NDArray[Any], targets: NDArray[Any], features: tuple[int, ...], classes: int) -> bool:
-    """Return whether these can be rows of a data set with these features (features,) and number of classes."""
+    """Return whether the arrays fit a data set with this shape of a row, (features,), and this number of classes."""
     if inputs.ndim != 2 or inputs.shape[1:] != features or inputs.size == 0 or targets.shape != inputs.shape[:1]:
         return False
     if not (np.issubdtype(inputs.dtype, np.floating) or inputs.dtype == np.uint8):
@@ -177,5 +177,5 @@ def epoch_order(seed: int, epoch: int, rows: int) -> NDArray[np.integer]:
         epoch: counted from 1.
         rows: number of training rows.
     """
-    # Each epoch has its own stream: training that continues at epoch n need not draw the orders before it.
+    # Each epoch has its own stream, so that the order of epoch n can be generated without the orders before it.
     return np.random.default_rng([seed, epoch]).permutation(rows)

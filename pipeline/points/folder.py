@@ -196,8 +196,8 @@ class PointFolder:
             The final path.
         """
         with explained(self.final):
-            # Without the checkpoint: it is deleted below, and a missing file would make the folder look damaged.
-            write_sums(self.path, but=CHECKPOINT)
+            # The checkpoint is deleted a moment later; a checksum of it would make the complete folder look damaged.
+            write_sums(self.path, excluded=CHECKPOINT)
         self.put_in_place()
         return self.final
 

@@ -23,7 +23,7 @@ from pipeline.config.schema import Config
 from pipeline.points.checkpoint import unstack_snapshots
 from pipeline.points.point import Outcome, Point
 from pipeline.system.errors import DamagedError, LabError
-from pipeline.system.files import MISSING, SUMS, checked_files, readable, short_hash
+from pipeline.system.files import MISSING, SUMS, readable, short_hash, verify_sums
 from pipeline.system.formats import read_arrays, read_json, read_rows
 
 # The files that every complete point has.
@@ -64,7 +64,7 @@ def read_point(folder: Path, name: str) -> Point:
     """
     with _point_readable(folder):
         # Checksums first: a file that does not match is never parsed.
-        files = checked_files(folder)
+        files = verify_sums(folder)
         if not FILES.issubset(files):
             raise ValueError(f"{SUMS} does not name {', '.join(sorted(FILES.difference(files)))}")
         config = _config_in(folder)

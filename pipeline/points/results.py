@@ -27,7 +27,7 @@ from pipeline.points.point import Point
 from pipeline.points.reading import read_own_point, read_point
 from pipeline.points.sweep_record import SweepRecord, read_sweep, sweep_folder, sweep_key, write_sweep
 from pipeline.system.errors import DamagedError, LabError
-from pipeline.system.files import explained, readable, write_sums, written_whole
+from pipeline.system.files import atomic_folder, explained, readable, write_sums
 from pipeline.system.wording import some
 
 log = logging.getLogger(__name__)
@@ -79,7 +79,7 @@ def gather(destination: Path, jobs: Sequence[Job], sweep: SweepRecord, folder: P
             received="a folder with other files in it",
             fix="name another folder: results=results/STUDY/BACKEND",
         )
-    with explained(destination), written_whole(destination) as new:
+    with explained(destination), atomic_folder(destination) as new:
         for job, member in zip(jobs, sweep.points, strict=True):
             copy = new / member.folder
             shutil.copytree(job.folder.final, copy)
@@ -138,7 +138,7 @@ def _copy(point: Point, target: PointFolder) -> None:
     if target.final.exists() or not target.lock():
         return
     try:
-        with explained(target.final), written_whole(target.final) as new:
+        with explained(target.final), atomic_folder(target.final) as new:
             shutil.copytree(point.folder, new, dirs_exist_ok=True)
     finally:
         target.unlock()

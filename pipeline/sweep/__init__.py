@@ -1,1 +1,1 @@
-"""A command's points: what to train, in which stacks, and the table that says how it went."""
+"""Train the points of a command: choose, stack or distribute them, and show their results in a table."""

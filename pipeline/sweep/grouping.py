@@ -1,4 +1,8 @@
-"""Group points into stacks, which train together, and into units, which are given to workers."""
+"""Group points into stacks, which train together, and into units, which are given to workers.
+
+A stack is a group of points of one shape that train together, along the first axis of every array. A unit is what one
+worker trains at a time: a stack, or a part of one if there would be too few units to keep all workers busy.
+"""
 
 from __future__ import annotations
 
@@ -18,18 +22,18 @@ from pipeline.config.schema import Config
 from pipeline.data.arrays import Arrays
 from pipeline.system.errors import LabError
 
-# Roughly the memory that the arrays of one stack may take. A larger stack is split.
+# Approximate limit for the memory of the arrays of one stack. A larger stack is split.
 STACK_BYTES = 2**30
-# What each point of a map takes while the map is written and drawn.
+# Memory for each point of a map while the map is written and drawn.
 MAP_BYTES = 400
-# What one recorded value takes as a Python object.
+# Memory for one recorded value as a Python object.
 METRIC_BYTES = 200
 
 
 def stacks(points: Sequence[tuple[Config, Arrays]]) -> list[list[int]]:
     """Group points that can train as one stack, in blocks that fit in memory.
 
-    Points on Keras, maps, balls on a curve, and points of a method with a `train` function of its own train alone.
+    Points on Keras, maps, balls on a curve, and points of an optimizer with its own `train` function train alone.
 
     Args:
         points: configs with their data.
@@ -52,17 +56,17 @@ def stacks(points: Sequence[tuple[Config, Arrays]]) -> list[list[int]]:
 
 
 def _trains_alone(config: Config) -> bool:
-    """Whether the code that trains a point takes one point at a time."""
-    of_its_own_kind = config.grid is not None or config.balls is not None
-    return of_its_own_kind or config.backend.name == "keras" or config.optimizer.name in ALONE
+    """Whether a point cannot be in a stack with others."""
+    map_or_balls = config.grid is not None or config.balls is not None
+    return map_or_balls or config.backend.name == "keras" or config.optimizer.name in ALONE
 
 
 def units(points: Sequence[tuple[Config, Arrays]], workers: int) -> list[list[int]]:
-    """Cut stacks until there are two units for each worker, as far as there are points for that.
+    """Split stacks into units until there are two for each worker, if there are enough points.
 
     Args:
         points: configs with their data.
-        workers: how many units train at the same time.
+        workers: number of units that train at the same time.
 
     Returns:
         Indices into `points`, grouped; largest unit first.
@@ -75,8 +79,8 @@ def units(points: Sequence[tuple[Config, Arrays]], workers: int) -> list[list[in
     def work(group: Sequence[int]) -> int:
         return sum(memory(*points[index]) * points[index][0].training.epochs for index in group)
 
-    # With two units for each, a worker that is done early takes over a part of the rest. More units would be smaller
-    # stacks, which train more slowly.
+    # With two units for each, a worker that finishes early takes over some of the remaining work. More units would mean
+    # smaller stacks, which train more slowly.
     while len(groups) < 2 * workers and any(len(group) > 1 for group in groups):
         largest = max((group for group in groups if len(group) > 1), key=work)
         groups.remove(largest)
@@ -91,16 +95,16 @@ def stack_key(config: Config) -> str:
 
     Such points differ only in settings of the optimizer, the seed or the initial values.
     """
-    shape: dict[str, Any] = config.model_dump(
+    settings: dict[str, Any] = config.model_dump(
         mode="json", exclude={"seed": True, "model": {"initial_weight", "initial_bias"}}
     )
     # Settings of an optimizer are arrays over the grid axis. Only the method itself has to be the same.
-    shape["optimizer"] = config.optimizer.name
-    return json.dumps(shape, sort_keys=True)
+    settings["optimizer"] = config.optimizer.name
+    return json.dumps(settings, sort_keys=True)
 
 
 def steps(config: Config, arrays: Arrays) -> tuple[int, str]:
-    """Return how many steps the progress of a stack has, and their name: epochs, or the blocks of a map."""
+    """Return the number of progress steps of a stack, and their name: epochs, or the blocks of a map."""
     if config.grid is not None:
         return len(blocks(config, arrays)), "block"
     return config.training.epochs, "epoch"
@@ -109,8 +113,9 @@ def steps(config: Config, arrays: Arrays) -> tuple[int, str]:
 def memory(config: Config, arrays: Arrays) -> int:
     """Estimate the bytes that a point needs while it trains.
 
-    This counts the parameters and all arrays of their size, the activations of one batch, recorded metrics where every
-    weight is one, and the vectors that SciPy keeps. For a map it counts what is kept of all its points.
+    This counts the parameters and all arrays of their size, the activations of one batch, the recorded metrics if each
+    weight is recorded, and the vectors of SciPy's optimizers. For a map it counts only the memory to store and draw all
+    its points.
     """
     if config.grid is not None:
         return config.grid.points * MAP_BYTES
@@ -124,14 +129,15 @@ def memory(config: Config, arrays: Arrays) -> int:
     snapshots = min(recording.snapshots, records)
     # Arrays as large as the weights: parameters, gradient, two moments, update, and one temporary array.
     weight_copies = 6
-    # Arrays of one value per row and unit: the activations, forward and back.
+    # Arrays of one value per row and unit: the activations, forward and backward.
     unit_copies = 4
     if not config.model.plain:
-        # Masks of dropped weights and units, and what each further kind of layer keeps for the way back.
+        # Masks of dropped weights and units, and the arrays that other kinds of layers keep for the backward pass.
         weight_copies = 8
         unit_copies = 8
     numbers = (weight_copies + snapshots) * weights + unit_copies * rows * sum(sizes[1:])
-    # SciPy computes in float64, 8 bytes, whatever the dtype of the point. BFGS keeps square matrices of the weights.
+    # SciPy computes in float64, 8 bytes, whatever the dtype of the point. BFGS holds about five square matrices at
+    # once: the inverse Hessian, and those that update it. L-BFGS keeps two vectors for each step that it remembers.
     vectors = {"bfgs": 5 * weights, "lbfgs": 2 * getattr(config.optimizer, "memory", 0) + 12}
     needed = 8 * weights * vectors.get(config.optimizer.name, 0) + np.dtype(config.dtype).itemsize * numbers
     if recording.weight_metrics:
@@ -143,7 +149,7 @@ def check_memory(config: Config, arrays: Arrays) -> None:
     """Refuse a point that this machine cannot hold.
 
     Raises:
-        LabError: the point needs more than the whole memory.
+        LabError: the point needs more memory than this machine has.
     """
     needed = memory(config, arrays)
     # All the memory, not what is free now: other programs may end before this point trains.
@@ -157,7 +163,7 @@ def check_memory(config: Config, arrays: Arrays) -> None:
         settings = "grid.x or grid.y"
     raise LabError(
         f"The {subject} does not fit in memory.",
-        expected=f"at most {installed / 2**30:.3g} GiB, what this machine has",
+        expected=f"at most {installed / 2**30:.3g} GiB, the memory of this machine",
         received=f"about {needed / 2**30:.3g} GiB",
         fix=f"choose a smaller {settings}",
     )

@@ -13,8 +13,8 @@ from pipeline.points.folder import PointFolder
 
 # A shorter training than this is not worth a checkpoint.
 FIRST_SECONDS = 2.0
-# A checkpoint that takes c seconds is followed by at least 60 c without one. Checkpoints so take at most 1 / (1 + 60)
-# of the time, 1.7 %, and one that takes a second comes at most once a minute.
+# After a checkpoint that takes c seconds, at least 60 c pass before the next one. So checkpoints take at most
+# 1 / (1 + 60) of the time, 1.7 %, and one that takes a second is written at most once a minute.
 COST_FACTOR = 60
 
 
@@ -24,7 +24,7 @@ class StackCheckpoints:
     Args:
         folders: one for each point.
         histories: one for each point.
-        start: the checkpoints to go on from, all of the same epoch; empty: start from the beginning.
+        start: the checkpoints to resume from, all of the same epoch; empty: train from the beginning.
         stop: set when the command is to stop.
     """
 
@@ -43,9 +43,11 @@ class StackCheckpoints:
         self._histories = histories
         self._stop = stop
         self._ended: set[int] = set()
+        # Times of time.monotonic(): when training started, when `due` was last called, and when a checkpoint is due.
         self._started = time.monotonic()
         self._asked = self._started
         self._next = self._started + FIRST_SECONDS
+        # Seconds that all checkpoints have taken so far.
         self._spent = 0.0
 
     def due(self) -> bool:
@@ -64,6 +66,7 @@ class StackCheckpoints:
         for index, (folder, history, state) in enumerate(zip(self._folders, self._histories, states, strict=True)):
             if index not in self._ended:
                 folder.keep(epoch, state, history)
+            # The history has no number of epochs until its point has ended.
             if history.epochs:
                 self._ended.add(index)
         now = time.monotonic()
@@ -71,7 +74,7 @@ class StackCheckpoints:
         self._spent += cost
         # This checkpoint must have become 1/60 of the time that follows it, ...
         rest = now + max(FIRST_SECONDS, COST_FACTOR * cost)
-        # ... and all so far, with a next one as expensive as this, 1/60 of the whole training: costs may grow.
+        # ... and all so far, with another as expensive as this one, 1/60 of the time since the start: costs may grow.
         self._next = max(rest, self._started + COST_FACTOR * (self._spent + cost))
         if self._stop.is_set():
             raise KeyboardInterrupt

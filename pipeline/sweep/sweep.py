@@ -1,4 +1,4 @@
-"""Run the points of one command: skip those that are done, go on with those that were begun, train the others."""
+"""Run the points of one command: skip finished points, resume interrupted ones, and train the others."""
 
 from __future__ import annotations
 
@@ -40,17 +40,17 @@ from pipeline.tracking.sync.thread import SyncThread
 
 log = logging.getLogger(__name__)
 
-# How many of the points that failed with the same error are named.
+# Maximum number of points to name with each error.
 MOST_NAMED = 3
 
 
 class Sweep:
-    """Trains the points of one command, records the command itself, and lets MLflow follow.
+    """Trains the points of one command, records the command on disk, and sends both to MLflow.
 
     Args:
         project: folder that holds data/ and results/.
-        first: config of the first point, which decides on study, backend, tracking, results, dry_run and force.
-        total: how many points the command has; None: unknown, because they come one by one. A single point has no
+        first: config of the first point. Its study, backend, tracking, results, dry_run and force apply to all points.
+        total: number of points of the command; None: unknown, because they come one by one. A single point has no
             parent run in MLflow.
         process: the process that writes to MLflow, from `sync.process.launch`; None: a thread of this process writes.
         engine: trains the points on workers; None: they are trained in this process.
@@ -79,7 +79,7 @@ class Sweep:
         self.total = total
         self.root = store_root(project)
         self.code = code_state(project)
-        # All points of the command so far, by signature, in the order in which they were asked for.
+        # All points requested so far, by signature, in the order of the requests.
         self.jobs: dict[str, Job] = {}
         self.interrupted = False
         tags = self.code | {"command": command()}
@@ -91,41 +91,41 @@ class Sweep:
 
     @property
     def name(self) -> str:
-        """Study and backend, for instance `three_bits numpy`: what messages and the parent run call the sweep."""
+        """Study and backend, for instance `three_bits numpy`, as a name for messages and the parent run."""
         return f"{self.first.study} {self.first.backend.name}"
 
     def train_all(self, requests: Sequence[tuple[Config, list[str]]]) -> list[Outcome | None]:
-        """Train points, those of one shape as one stack. Points with the same signature train once.
+        """Train points, those of one shape as one stack. Points with the same signature are trained once.
 
         Args:
-            requests: for each point its config, and the overrides that were typed for it.
+            requests: the config of each point, and the overrides typed for it.
 
         Returns:
             Outcomes in the order of the requests. None in a dry run, and for a point that failed; `finish` reports why.
 
         Raises:
-            KeyboardInterrupt: the command was interrupted; what was trained is kept.
+            KeyboardInterrupt: the command was interrupted; finished work is kept.
         """
-        asked = [self._training.job(config, overrides) for config, overrides in requests]
-        # `setdefault` returns the first job of a signature, so a repeated point is not fresh.
-        fresh = [job for job in asked if self.jobs.setdefault(job.signature, job) is job]
-        for job in fresh:
-            self._look(job)
-        if fresh:
-            log.info(f"{self.name}: {summary(fresh, len(asked) - len(fresh))}")
+        requested = [self._training.job(config, overrides) for config, overrides in requests]
+        # `setdefault` returns the first job with a signature, so a repeated point is not new.
+        new = [job for job in requested if self.jobs.setdefault(job.signature, job) is job]
+        for job in new:
+            self._read_state(job)
+        if new:
+            log.info(f"{self.name}: {summary(new, len(requested) - len(new))}")
         if not self.first.dry_run:
-            left = [job for job in fresh if job.state not in ("done", "failed")]
+            left = [job for job in new if job.state not in ("done", "failed")]
             if self._engine is None:
-                # A missing GPU is reported now, before anything is written. Workers look for their own.
+                # This reports a missing GPU, before anything is written. Workers look for their own.
                 for job in left:
                     array_module(job.config)
             try:
-                self._open_record(fresh)
+                self._open_record(new)
                 self._train(left)
             except KeyboardInterrupt:
                 self.interrupted = True
                 raise
-        points = [self.jobs[job.signature].point for job in asked]
+        points = [self.jobs[job.signature].point for job in requested]
         return [None if point is None or self.first.dry_run else point.outcome for point in points]
 
     def finish(self) -> None:
@@ -156,46 +156,47 @@ class Sweep:
         if problems:
             raise LabError("\n".join(dict.fromkeys(problems)))
 
-    def _look(self, job: Job) -> None:
-        """Find out what an earlier command left of a point, and report what cannot be used."""
+    def _read_state(self, job: Job) -> None:
+        """Read from disk what an earlier command has done for a point, and report a result that cannot be used."""
         job.look()
         if job.error is not None and job.state != "failed":
-            log.warning(f"{job.name} is trained again. {job.error}")
+            log.warning(f"{job.name} is retrained. {job.error}")
+        # With `force` no earlier result counts, not even one that this machine cannot read.
         if self.first.force and job.state != "to run":
             job.state = "to run"
 
     def _end_jobs(self) -> None:
-        """Give points that still count as in training the state in which they ended."""
+        """Set the final state of points whose training has not ended normally."""
         for job in self.jobs.values():
             if job.state == "training":
-                # Either a signal ended the training, or a bug of ours did, which is not the error of a single point.
+                # A signal ended the training, or a bug of ours, which is not the error of a single point.
                 job.state = "failed"
                 if self.interrupted:
                     job.state = "killed"
 
-    def _end_record(self, sweep: SweepRecord, points: Sequence[Point]) -> list[str]:
-        """Write how the sweep ended, and gather its results if all points are complete; return what went wrong."""
-        folder = sweep_folder(self.root, sweep.key)
-        complete = len(points) == len(self.jobs) > 0
-        sweep.status = "FAILED"
+    def _end_record(self, record: SweepRecord, points: Sequence[Point]) -> list[str]:
+        """Record the status of the sweep, and gather its results if all points are complete; return error messages."""
+        folder = sweep_folder(self.root, record.key)
+        complete = bool(points) and len(points) == len(self.jobs)
+        record.status = "FAILED"
         if complete:
-            sweep.status = "FINISHED"
+            record.status = "FINISHED"
         elif self.interrupted:
-            sweep.status = "KILLED"
+            record.status = "KILLED"
         try:
-            self._sum_up(sweep, folder, points)
+            self._sum_up(record, folder, points)
             if complete and self.first.results is not None:
-                gather(self.project / self.first.results, list(self.jobs.values()), sweep, folder)
+                gather(self.project / self.first.results, list(self.jobs.values()), record, folder)
         except LabError as error:
-            # MLflow still has to hear how the command ended, so `finish` raises this only afterwards.
-            sweep.status = "FAILED"
+            # The status has to reach MLflow first, so `finish` raises this only afterwards.
+            record.status = "FAILED"
             return [str(error)]
         return []
 
-    def _new_sync(self, sweep: SweepRecord) -> SyncThread | SyncProcess:
+    def _new_sync(self, record: SweepRecord) -> SyncThread | SyncProcess:
         if self._process is None:
-            return SyncThread(Sync(self.root, sweep, owner()))
-        return SyncProcess(self._process, self.root, sweep)
+            return SyncThread(Sync(self.root, record, owner()))
+        return SyncProcess(self._process, self.root, record)
 
     def _start_sync(self) -> None:
         if self._sync is not None:
@@ -205,15 +206,16 @@ class Sweep:
     def _train(self, jobs: Sequence[Job]) -> None:
         if self._engine is None or not jobs:
             self._training.train(jobs)
+        # The record is always open by now; only its type allows for None.
         elif self._record is not None:
-            # This makes the parent run, below which the workers put theirs.
+            # The sync creates the parent run, below which the workers put theirs.
             self._start_sync()
             Distribution(self._engine, self._record, self._training).train(jobs)
 
-    def _open_record(self, fresh: Sequence[Job]) -> None:
-        """Record the command on disk, and prepare to send to MLflow what earlier commands have done."""
+    def _open_record(self, new: Sequence[Job]) -> None:
+        """Record the command on disk, and take over points that earlier commands have completed, for MLflow."""
         jobs = list(self.jobs.values())
-        # Where the points come one by one, the others are not known yet: the command line identifies the sweep.
+        # If the points come one by one, the others are not known yet, and the command line identifies the sweep.
         members = [command()]
         if self.total is not None:
             members = [job.signature for job in jobs]
@@ -224,25 +226,34 @@ class Sweep:
         key = sweep_key(study, backend, tracking, members)
         folder = sweep_folder(self.root, key)
         if self._record is None:
-            self._record = SweepRecord(key, study, backend, self.total != 1, command(), tracking, self.code, now)
+            self._record = SweepRecord(
+                key=key,
+                study=study,
+                backend=backend,
+                parent=self.total != 1,
+                command=command(),
+                tracking=tracking,
+                tags=self.code,
+                started=now,
+            )
             self._sync = self._new_sync(self._record)
-        sweep = self._record
-        sweep.asked = now
-        sweep.points = list_points((job.name, job.signature) for job in jobs)
+        record = self._record
+        record.asked = now
+        record.points = list_points((job.name, job.signature) for job in jobs)
         before = earlier_sweep(folder)
         if before is not None and before.status == "FINISHED" and all(job.state == "done" for job in jobs):
-            # The same command, repeated with nothing left to do, changes nothing: neither times nor values.
-            sweep.started = before.started
-            sweep.ended = before.ended
-            sweep.values = before.values
-            sweep.status = before.status
-        write_sweep(folder, sweep)
-        for job in fresh:
+            # A repeated command with nothing left to do changes neither times nor values.
+            record.started = before.started
+            record.ended = before.ended
+            record.values = before.values
+            record.status = before.status
+        write_sweep(folder, record)
+        for job in new:
             if job.state == "done":
                 take_over(job)
 
     def _label(self, jobs: Sequence[Job]) -> str:
-        """Return what the progress calls a stack, for instance `three_bits numpy: points 1-7 of 14`."""
+        """Return the progress label of a stack, for instance `three_bits numpy: points 1-7 of 14`."""
         if len(self.jobs) == 1 and self.total == 1:
             return f"{self.name}: {jobs[0].name}"
         numbers = [number for number, job in enumerate(self.jobs.values(), 1) if job in jobs]
@@ -254,23 +265,23 @@ class Sweep:
             which = f"{numbers[0]}-{numbers[-1]}"
         return f"{self.name}: points {which}{total}"
 
-    def _sum_up(self, sweep: SweepRecord, folder: Path, points: Sequence[Point]) -> None:
-        """Write the sweep's own figures and values."""
-        # They are there already if an earlier command ended this sweep and this one had nothing to do.
-        if sweep.ended is not None and all(job.state == "done" for job in self.jobs.values()):
+    def _sum_up(self, record: SweepRecord, folder: Path, points: Sequence[Point]) -> None:
+        """Write the figures and the values of the sweep as a whole."""
+        # An earlier command has written them if it ended this sweep and this one had nothing to do.
+        if record.ended is not None and all(job.state == "done" for job in self.jobs.values()):
             return
-        sweep.ended = time.time_ns() // 1_000_000
+        record.ended = time.time_ns() // 1_000_000
         if points and not self.interrupted:
-            sweep.values = {"points": float(len(points))} | extremes(points)
-            if sweep.parent:
+            record.values = {"points": float(len(points))} | extremes(points)
+            if record.parent:
                 with explained(folder):
                     for name, figure in sweep_figures(points):
                         write_png(folder / "plots" / f"{name}.png", figure)
-        write_sweep(folder, sweep)
+        write_sweep(folder, record)
 
 
 def _failure_messages(failed: Sequence[Job]) -> list[str]:
-    """Return each error once, with the points that have it."""
+    """Return each error once, with the points that it affects."""
     names: dict[str, list[str]] = {}
     for job in failed:
         names.setdefault(str(job.error), []).append(job.name)

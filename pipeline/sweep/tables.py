@@ -1,4 +1,4 @@
-"""Tables for the terminal: what a command is going to do, and what it has done."""
+"""Format tables for the terminal: the plan of a command, and its results."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from pipeline.points.job import Job
 from pipeline.points.point import Outcome
 from pipeline.system.wording import aligned
 
-# The final metrics that get a column, in this order, where any point has them.
+# The final metrics that get a column, in this order, if any point has them.
 METRICS = ("train/loss", "train/accuracy", "test/loss", "test/accuracy", "map/converged_share", "map/best_loss")
-# What the table says of points that this command did not complete. Numbers of an earlier command are not shown then.
-ENDED = {"failed": "failed", "killed": "stopped", "to run": "not trained", "to continue": "not trained"}
+# The outcome to show for points that this command did not complete; then numbers of an earlier command are not shown.
+INCOMPLETE = {"failed": "failed", "killed": "stopped", "to run": "not trained", "to continue": "not trained"}
 
 
 def plan_table(jobs: Sequence[Job]) -> str:
@@ -30,8 +30,8 @@ def points_table(jobs: Sequence[Job]) -> str:
     rows = [[*names, "outcome", *metrics, "seconds"]]
     for job in jobs:
         knobs = [job.knobs.get(name, "") for name in names]
-        if job.point is None or job.state in ENDED:
-            rows.append([*knobs, ENDED.get(job.state, job.state)])
+        if job.point is None or job.state in INCOMPLETE:
+            rows.append([*knobs, INCOMPLETE.get(job.state, job.state)])
         else:
             rows.append([*knobs, *_outcome_cells(job.point.outcome, metrics)])
     # The rows of points without numbers are shorter, while `aligned` needs rows of one length.
@@ -40,7 +40,7 @@ def points_table(jobs: Sequence[Job]) -> str:
 
 
 def _outcome_cells(outcome: Outcome, metrics: Sequence[str]) -> list[str]:
-    """Format how a point ended, some of its final metrics, and its seconds."""
+    """Format the outcome of a point, some of its final metrics, and its seconds."""
     ended: str = outcome.outcome
     if ended != "finished":
         ended = f"diverged at update {outcome.diverged_step}"

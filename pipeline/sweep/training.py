@@ -1,4 +1,4 @@
-"""Train the points of a command in this process: lock them, train them in stacks, move them into the store."""
+"""Train the points of a command in this process: lock them, train them in stacks, move them to their final folders."""
 
 from __future__ import annotations
 
@@ -25,34 +25,34 @@ from pipeline.system.errors import LabError
 from pipeline.system.files import explained
 from pipeline.system.processes import owner
 from pipeline.system.project import store_root
-from pipeline.system.signals import put_off
+from pipeline.system.signals import postpone_signals
 from pipeline.system.terminal import TrainingProgress
 from pipeline.system.wording import some
 
 log = logging.getLogger(__name__)
 
-# How long to wait before looking again whether another command has released a point.
+# How long to wait before trying again to lock a point that another command holds.
 POLL_SECONDS = 0.5
-# How many of the points that a command waits for are named.
+# Maximum number of points to name in the message about waiting.
 MOST_NAMED = 3
 
 
 class StackTraining:
-    """Trains points that no other process trains, those of one shape as one stack.
+    """Trains points that no other process is training, those of one shape as one stack.
 
     Args:
-        project: folder that holds data/; the points are in .points/ of its `store_root`.
-        first: config of the first point, which decides on backend and `force` for all.
+        project: folder that contains data/; the points are in .points/ of its `store_root`.
+        first: config of the first point. Its `force` applies to all; points on another backend are named after that.
         tags: tags of every point: git commit, command.
-        label: returns what a stack is called while it trains.
-        start: called before each stack trains, after its backend has been imported.
-        bar: whether a bar may show the progress of a stack; otherwise lines are printed.
+        label: returns the progress label of a stack.
+        before_stack: called before each stack trains, after its backend has been imported.
+        bar: whether a bar may show progress; otherwise lines are printed.
 
     Raises:
         LabError: the data of the first point is missing.
 
     Example:
-        training = StackTraining(project, config, {}, label=lambda jobs: "a stack", start=lambda: None)
+        training = StackTraining(project, config, {}, label=lambda jobs: "a stack", before_stack=lambda: None)
         job = training.job(config, ["optimizer.learning_rate=0.1"])
         training.train([job])
     """
@@ -63,7 +63,7 @@ class StackTraining:
         first: Config,
         tags: Mapping[str, str],
         label: Callable[[Sequence[Job]], str],
-        start: Callable[[], None],
+        before_stack: Callable[[], None],
         bar: bool = True,
     ) -> None:
         self.project = project
@@ -72,14 +72,14 @@ class StackTraining:
         self.tags = tags
         self.owner = owner()
         self._label = label
-        self._start = start
+        self._before_stack = before_stack
         self._bar = bar
         self._arrays: dict[str, Arrays] = {}
-        # Missing data is reported now, before anything is written.
+        # This reports missing data, before anything is written.
         self.load(first)
 
     def job(self, config: Config, overrides: list[str]) -> Job:
-        """Make the job of a point from its config and the overrides that were typed for it.
+        """Make the job of a point from its config and the overrides typed for it.
 
         Raises:
             LabError: the data of the point is missing.
@@ -93,7 +93,7 @@ class StackTraining:
         return Job(config, overrides, name_of(named), sign, PointFolder(self.root, sign), named)
 
     def load(self, config: Config) -> Arrays:
-        """Load the data of a point, or return it again if the last point had the same.
+        """Load the data of a point; data that the previous point had too is returned from memory.
 
         Raises:
             LabError: the data is missing.
@@ -105,12 +105,12 @@ class StackTraining:
         return self._arrays[key].first(config.training.rows)
 
     def train(self, jobs: Sequence[Job]) -> None:
-        """Train points. For those that another process trains, wait, and train them if it did not complete them.
+        """Lock and train the points that no other process holds; wait for the others, and train those left incomplete.
 
-        An error of one point is kept in its job.
+        The error of a point is stored in its job.
 
         Raises:
-            KeyboardInterrupt: the command was interrupted; what was trained is kept.
+            KeyboardInterrupt: the command was interrupted; finished work is kept.
         """
         left = list(jobs)
         reported = False
@@ -118,7 +118,7 @@ class StackTraining:
             mine: list[Job] = []
             try:
                 for job in left:
-                    _attempt(job, partial(_lock, into=mine))
+                    _try(partial(_lock, into=mine), job)
                 self._train_mine(mine)
             finally:
                 # This also covers an interruption between two locks.
@@ -129,55 +129,60 @@ class StackTraining:
                 if not reported:
                     reported = True
                     names = some([job.name for job in left], MOST_NAMED)
-                    log.info(f"waiting for {len(left)} points that another command trains: {names}")
+                    log.info(f"waiting for {len(left)} points that another command is training: {names}")
                 time.sleep(POLL_SECONDS)
 
     def _train_mine(self, jobs: Sequence[Job]) -> None:
-        """Train points that this process has locked, except those that another one has completed by now."""
+        """Train points that this process has locked, except those that another one has completed in the meantime."""
         left = []
         for job in jobs:
             # The state of a job was read before it was locked, and may be out of date.
             if not self.first.force:
-                _attempt(job, Job.adopt)
+                _try(Job.adopt, job)
             if job.state == "done":
                 take_over(job)
             elif job.state != "failed":
                 left.append(job)
         for members in stacks([(job.config, self.load(job.config)) for job in left]):
-            opened = [left[index] for index in members if _attempt(left[index], self._open)]
+            stack = [left[index] for index in members]
+            # A point whose folder cannot be opened fails; the others train without it.
+            opened = [job for job in stack if _try(self._open, job)]
             for job in opened:
-                # An earlier command trained this point, and was killed before it had completed the folder.
+                # The history has a number of epochs once training has ended. Then an earlier command trained this
+                # point, and was killed before it had completed the folder.
                 if job.history.epochs:
-                    _attempt(job, _complete)
-            under_way = [job for job in opened if job.state == "training"]
-            # A stack has one epoch for all its points, so those of different checkpoints train one after the other.
-            for epoch in sorted({job.begun for job in under_way}, reverse=True):
-                self._train_stack([job for job in under_way if job.begun == epoch])
+                    _try(_complete, job)
+            unfinished = [job for job in opened if job.state == "training"]
+            # The points of a stack are always at the same epoch, so those with different checkpoints train one after
+            # the other, the most advanced first.
+            for epoch in sorted({job.begun for job in unfinished}, reverse=True):
+                self._train_stack([job for job in unfinished if job.begun == epoch])
 
     def _open(self, job: Job) -> None:
-        """Go on with the folder of a point, or start a new one."""
+        """Continue in the folder of a point, or begin a new one."""
         arrays = self.load(job.config)
         check_memory(job.config, arrays)
         tags = dict(self.tags)
         tags |= {f"data.{name}": checksum for name, checksum in arrays.checksums.items()}
-        # With `force`, the checkpoint of an earlier command is ignored, but not one of this command's own attempts.
+        # `force` ignores the checkpoint of an earlier command, but not one of this command's own attempts.
         restart = self.first.force and not job.begun_by_command
         job.open(signed_text(job.config, arrays.checksums), tags, self.owner, restart=restart)
 
     def _train_stack(self, jobs: Sequence[Job]) -> None:
-        """Train points of one shape that have trained equally many epochs, and complete their folders."""
+        """Train points of one shape that are at the same epoch, and complete their folders."""
         config = jobs[0].config
         total, unit = steps(config, self.load(config))
         progress = TrainingProgress(self._label(jobs), total, jobs[0].begun, unit, self._bar)
         try:
             stop = self._train_to_the_end(jobs, progress)
             progress.close()
-            # All are kept before the first is completed: from here on nothing has to be trained again.
+            # All histories are saved before the first folder is completed: after this, nothing has to be retrained. The
+            # state in these checkpoints is empty, because no training continues from it.
             for job in jobs:
-                _attempt(job, lambda job: job.folder.keep(job.history.epochs, {}, job.history))
+                _try(lambda job: job.folder.keep(job.history.epochs, {}, job.history), job)
             for job in jobs:
                 if job.state == "training":
-                    _attempt(job, _complete)
+                    _try(_complete, job)
             if stop:
                 raise KeyboardInterrupt
         except LabError as error:
@@ -186,7 +191,7 @@ class StackTraining:
         except MemoryError as error:
             fix = "choose a smaller model.hidden_size, training.batch_size or grid"
             for job in jobs:
-                job.fail(LabError("The memory was not enough.", received=str(error), fix=fix))
+                job.fail(LabError("Out of memory.", received=str(error), fix=fix))
         finally:
             progress.close()
 
@@ -198,19 +203,20 @@ class StackTraining:
         """
         config = jobs[0].config
         train = trainer(config)
-        # After `trainer`: `start` may import MLflow in a thread, which should not happen while TensorFlow is imported.
-        self._start()
+        # After `trainer`, which may import TensorFlow: `before_stack` may import MLflow in a thread, and the two
+        # imports should not overlap.
+        self._before_stack()
         configs = [job.config for job in jobs]
         folders = [job.folder for job in jobs]
         histories = [job.history for job in jobs]
         begun = [job.checkpoint for job in jobs if job.checkpoint is not None]
-        with put_off() as stop:
+        with postpone_signals() as stop:
             train(configs, self.load(config), histories, progress, StackCheckpoints(folders, histories, begun, stop))
         return stop.is_set()
 
 
 def take_over(job: Job) -> None:
-    """Read how a point that is already complete was trained, and delete a rerun of it that was given up."""
+    """Take over a point that is already complete: read its run, and delete an abandoned rerun of it."""
     job.run = read_run(job.folder.final)
     # A rerun that cannot be locked or deleted stays. It does no harm, so it is not an error.
     with suppress(LabError):
@@ -219,8 +225,8 @@ def take_over(job: Job) -> None:
             job.folder.unlock()
 
 
-def _attempt(job: Job, step: Callable[[Job], None]) -> bool:
-    """Do one step for a point, keep its error in the job, and return whether it succeeded."""
+def _try(step: Callable[[Job], None], job: Job) -> bool:
+    """Do one step for a point, store its error in the job, and return whether it succeeded."""
     try:
         step(job)
     except LabError as error:
@@ -231,13 +237,13 @@ def _attempt(job: Job, step: Callable[[Job], None]) -> bool:
 
 def _lock(job: Job, into: list[Job]) -> None:
     """Lock a point and add it to `into`, unless another process holds it."""
-    # The list, because `_attempt` returns whether there was an error and not what its step returns.
+    # A list, because `_try` does not return the result of the step.
     if job.folder.lock():
         into.append(job)
 
 
 def _complete(job: Job) -> None:
-    """Write the rest of a point's folder, and move it into the store."""
+    """Write the rest of a point's folder, and move it to its final path."""
     outcome = job.folder.write_history(job.history)
     point = Point(job.name, job.folder.final, job.config, job.history, outcome)
     with explained(job.folder.path):

@@ -1,1 +1,1 @@
-"""Files, processes, signals, the terminal and the command line: what knows nothing of training."""
+"""Utilities for files, processes, signals, the terminal and the command line, independent of what is trained."""

@@ -1,4 +1,4 @@
-"""Run an entry point: Hydra composes the config, every error becomes one message, the exit code says how it ended."""
+"""Run an entry point: let Hydra compose the config, turn errors into messages, and return the exit code."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ from yaml import YAMLError
 from pipeline.system import completion
 from pipeline.system.errors import LabError
 from pipeline.system.project import CONF
-from pipeline.system.signals import end_at_once
+from pipeline.system.signals import raise_interrupt
 
-# Limit on the points of one command. Hydra composes them all before the first trains, at about 0.07 s each.
-GRID = 10_000
-# What Hydra raises, besides its own exceptions, for overrides that it cannot use.
+# Maximum number of points of one command. Hydra composes them all, in about 0.07 s each, before the first trains.
+MAX_GRID_POINTS = 10_000
+# The exceptions, besides its own, that Hydra raises for overrides that it cannot use.
 HYDRA_ERRORS = (ValueError, TypeError, LookupError, AttributeError, AssertionError, RuntimeError, YAMLError)
 
 
@@ -37,9 +37,9 @@ def run(task: Callable[[DictConfig], object], config_name: str, finish: Callable
     """Run a Hydra task and return the exit code: 0 for success, 1 for an error, 130 for an interruption.
 
     Args:
-        task: gets the composed config.
+        task: called with the composed config.
         config_name: root config in conf/.
-        finish: called after Hydra has returned or raised; may raise LabError too.
+        finish: called after Hydra has returned or raised; may also raise LabError.
 
     Example:
         if __name__ == "__main__":
@@ -52,17 +52,17 @@ def run(task: Callable[[DictConfig], object], config_name: str, finish: Callable
         completion.translate_line()
     # Makes Hydra raise exceptions; otherwise it would print them and exit.
     os.environ["HYDRA_FULL_ERROR"] = "1"
-    signal.signal(signal.SIGTERM, end_at_once)
-    OmegaConf.register_new_resolver("plain", _plain, replace=True)
+    signal.signal(signal.SIGTERM, raise_interrupt)
+    OmegaConf.register_new_resolver("plain", _safe_folder_name, replace=True)
     failures: list[LabError] = []
     try:
         _call_hydra(task, config_name, finish, failures)
     except KeyboardInterrupt:
         _print_errors(failures)
-        print("interrupted: what was finished is kept; the same command goes on from there", file=sys.stderr)
+        print("interrupted: finished work is kept; run the same command again to resume", file=sys.stderr)
         return 130
     except BrokenPipeError:
-        # The reader of `... --help | head` has ended. Python would fail once more when it flushes stdout at exit.
+        # The reader of `... --help | head` has exited. Python would fail again when it flushes stdout at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except Exception as error:
         failure = _as_message(error, config_name)
@@ -76,11 +76,11 @@ def run(task: Callable[[DictConfig], object], config_name: str, finish: Callable
 def _call_hydra(
     task: Callable[[DictConfig], object], config_name: str, finish: Callable[[], None], failures: list[LabError]
 ) -> None:
-    """Check what was typed, let Hydra call the task for each point, and finish; LabErrors of both go to `failures`."""
+    """Check the command line, let Hydra call the task for each point, and finish; LabErrors are added to `failures`."""
 
     @functools.wraps(task)
     def guarded(config: DictConfig) -> object:
-        # Hydra would print a line of its own about an error, and would not call the task for the points after it.
+        # Hydra would print its own line about an error, and would not call the task for the points after it.
         try:
             return task(config)
         except LabError as error:
@@ -90,7 +90,7 @@ def _call_hydra(
         return None
 
     main = hydra.main(version_base="1.3", config_path=str(CONF), config_name=config_name)(guarded)
-    # Before Hydra starts: it writes what was typed to disk, and it composes all points of a grid.
+    # Before Hydra starts, because it writes the command line to disk, and composes all points of a grid.
     _check_secrets(sys.argv[1:])
     _check_grid(sys.argv[1:])
     try:
@@ -103,18 +103,18 @@ def _call_hydra(
 
 
 def _as_message(error: Exception, config_name: str) -> LabError | None:
-    """Turn an exception that the user can do something about into a message; None for a bug of ours."""
+    """Turn an exception that the user can fix into a message; None for a bug of ours."""
     if isinstance(error, LabError):
         return error
     # Before OSError, because Hydra's exception for a missing config is both.
     if isinstance(error, (HydraException, OmegaConfBaseException)):
         return _explain(error, config_name)
-    # This comes from Hydra's own folders: our code explains its errors where it writes.
+    # This comes from Hydra's own folders; our code reports such errors where it writes, with `files.explained`.
     if isinstance(error, OSError):
         return LabError(
             f"{error.filename or 'A file'} cannot be read or written.",
             received=error.strerror or str(error),
-            fix="make room or fix the permissions, then run the same command again",
+            fix="free some disk space or fix the permissions, then run the same command again",
         )
     if isinstance(error, HYDRA_ERRORS) and _comes_from_hydra(error):
         return _explain(error, config_name)
@@ -124,13 +124,13 @@ def _as_message(error: Exception, config_name: str) -> LabError | None:
 def _print_errors(failures: Sequence[LabError]) -> None:
     """Print each message once, on stderr."""
     for message in dict.fromkeys(map(str, failures)):
-        # A message may repeat what was typed, which need not be valid UTF-8.
+        # A message may quote the command line, which need not be valid UTF-8.
         text = message.encode("utf-8", "backslashreplace").decode()
         print(f"error: {text}", file=sys.stderr)
 
 
 def positive(text: str) -> int:
-    """Convert an argument of argparse to a whole number from 1.
+    """Convert an argument of argparse to a positive whole number.
 
     Raises:
         argparse.ArgumentTypeError: the number is less than 1.
@@ -142,9 +142,9 @@ def positive(text: str) -> int:
     return number
 
 
-def _plain(name: object) -> str:
-    """Turn a study's name into the name of a folder; the resolver `plain` of conf/."""
-    # Hydra makes its folders before the config is checked, so the name must not lead out of them.
+def _safe_folder_name(name: object) -> str:
+    """Turn the name of a study into a folder name without a path; the resolver `plain` in conf/."""
+    # Hydra makes its folders before the config is validated, so a name must not lead out of them.
     return re.sub(r"[^A-Za-z0-9_.-]", "_", str(name)).strip(".")[:100] or "_"
 
 
@@ -158,17 +158,17 @@ def _check_secrets(arguments: Sequence[str]) -> None:
         raise LabError(
             "The address of a tracking server must not contain a user or a password.",
             expected="tracking.uri=https://HOST, without an @",
-            received="an address with an @, which is not shown because it may contain a password",
+            received="an address with an @ (not shown, because it may contain a password)",
             fix="set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD in the environment; change that password, "
-            "because what was typed is in the history of the shell",
+            "because it is now in the history of the shell",
         )
 
 
 def _check_grid(arguments: Sequence[str]) -> None:
-    """Refuse a grid whose configs would fill the memory, or which has no end.
+    """Refuse a grid that is infinite, or whose configs would fill the memory.
 
     Raises:
-        LabError: the grid has more than GRID points.
+        LabError: the grid has more than MAX_GRID_POINTS points.
     """
     # A float, because a range may have infinitely many values.
     points = 1.0
@@ -183,13 +183,15 @@ def _check_grid(arguments: Sequence[str]) -> None:
             points *= len(value.list)
         elif isinstance(value, RangeSweep):
             points *= _length(value)
-    # Not `points > GRID`, which is false for nan.
-    if not points <= GRID:
-        raise LabError("The grid is too large.", expected=f"at most {GRID} points", received=f"{points:.7g} points")
+    # Not `points > MAX_GRID_POINTS`, which is false for nan.
+    if not points <= MAX_GRID_POINTS:
+        raise LabError(
+            "The grid is too large.", expected=f"at most {MAX_GRID_POINTS} points", received=f"{points:.7g} points"
+        )
 
 
 def _length(value: RangeSweep) -> float:
-    """Count the values of a range: inf for one without an end, nan for one whose limits are not numbers."""
+    """Return the number of values in a range: inf if it has no end, nan if its limits are not numbers."""
     # Hydra refuses a step of 0 itself.
     if not value.step:
         return 1
@@ -202,14 +204,14 @@ def _length(value: RangeSweep) -> float:
 
 
 def _comes_from_hydra(error: BaseException) -> bool:
-    """Whether none of our code was running: Hydra could not use what was typed, for instance optimizer=null."""
+    """Whether Hydra and not our code raised an error, as it does for an override like optimizer=null."""
     modules = {str(frame.f_globals.get("__name__", "")) for frame, _ in traceback.walk_tb(error.__traceback__)}
     # This module calls Hydra, so its own frames are always there.
     return not any(name == "__main__" or name.startswith("pipeline.") for name in modules - {__name__})
 
 
 def _explain(error: Exception, config_name: str) -> LabError:
-    """Reword an exception of Hydra or OmegaConf for someone who typed an override."""
+    """Reword an exception of Hydra or OmegaConf for a user who typed an override."""
     text = str(error)
     if error.__cause__:
         text += f"\n{error.__cause__}"
@@ -223,7 +225,7 @@ def _explain(error: Exception, config_name: str) -> LabError:
     if key and ("is not in struct" in text or "No match in the defaults list" in text):
         return _unknown_key(key.group(1), config_name)
     return LabError(
-        "The command cannot be understood.",
+        "The command is invalid.",
         expected="overrides like optimizer.learning_rate=0.1, or optimizer.learning_rate=0.1,1 to sweep with -m",
         received=(text.splitlines() or [type(error).__name__])[0],
         fix="see --help",
@@ -232,11 +234,13 @@ def _explain(error: Exception, config_name: str) -> LabError:
 
 def _unknown_option(group: str, option: str) -> LabError:
     options = sorted(path.stem for path in (CONF / group).glob("*.yaml"))
-    fix = f"choose one of them, or write conf/{group}/{option}.yaml"
+    fix = f"use one of these, or create conf/{group}/{option}.yaml"
     near = difflib.get_close_matches(option, options, n=1)
     if near:
         fix = f"did you mean {group}={near[0]}?"
-    return LabError(f"There is no {group}={option}.", expected=f"one of {', '.join(options)}", received=option, fix=fix)
+    return LabError(
+        f"Unknown option: {group}={option}.", expected=f"one of {', '.join(options)}", received=option, fix=fix
+    )
 
 
 def _unknown_key(key: str, config_name: str) -> LabError:
@@ -245,19 +249,21 @@ def _unknown_key(key: str, config_name: str) -> LabError:
         group = key.split(".")[0]
         owners = [f"{group}={keys[key][0]}", *keys[key][1:]]
         return LabError(
-            f"The key {key} belongs to {' or '.join(owners)}.", received="another choice", fix=f"add {owners[0]}"
+            f"The key {key} is available only with {' or '.join(owners)}.",
+            received=f"another choice for {group}",
+            fix=f"add {owners[0]}",
         )
     fix = "`--cfg job` prints every key"
     near = difflib.get_close_matches(key, keys, n=1, cutoff=0.5)
     if near:
         fix = f"did you mean {near[0]}?"
     return LabError(
-        f"There is no key {key}.", expected="a key of conf/config.yaml or of its groups", received=key, fix=fix
+        f"Unknown key: {key}.", expected="a key of conf/config.yaml or of its groups", received=key, fix=fix
     )
 
 
 def _keys(config_name: str) -> dict[str, list[str]]:
-    """Map every key of the root config and of the groups, by its full name, to the group options that have it."""
+    """Map the full name of every key of the root config and of the groups to the group options that define it."""
     keys: dict[str, list[str]] = {path.name: [] for path in CONF.iterdir() if path.is_dir() and path.name != "hydra"}
 
     def walk(prefix: str, node: dict[Any, Any], owner: list[str]) -> None:
@@ -271,7 +277,7 @@ def _keys(config_name: str) -> dict[str, list[str]]:
     for file in [CONF / f"{config_name}.yaml", *sorted(CONF.glob("*/*.yaml"))]:
         # As plain Python, so that a value that is missing or refers to another one is not resolved.
         loaded = OmegaConf.to_container(OmegaConf.load(file))
-        # An experiment sets keys of other groups, and has none of its own.
+        # An experiment sets keys of other groups, and defines none.
         if not isinstance(loaded, dict) or file.parent.name == "experiment":
             continue
         if file.parent == CONF:

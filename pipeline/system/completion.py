@@ -31,7 +31,7 @@ def translate_line() -> None:
     cursor = os.environ.get("COMP_POINT", "0")
     module = re.match(r"\S+ +-m +(pipeline\.\w+)", line)
     if module:
-        # Hydra drops the first two words of the line, as in `python FILE`. The cursor moves by what the line loses.
+        # Hydra drops the first two words of the line, as in `python FILE`. The cursor moves with the text that follows.
         program = f"python {module.group(1)}"
         os.environ["COMP_LINE"] = program + line[module.end() :]
         os.environ["COMP_POINT"] = str(int(cursor) - module.end() + len(program))

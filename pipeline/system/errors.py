@@ -2,21 +2,21 @@
 
 import re
 
-# The user and password in an address. An address should not contain them, but an error may be about one that does.
+# The user and password in an address. No address should contain them, but an error message may be about one that does.
 CREDENTIALS = re.compile(r"://[^/\s@]+@")
 
 
 class LabError(Exception):
-    """Something that a user can cause and can fix.
+    """An error that the user has caused and can fix.
 
     Entry points print it as one message, without a traceback, and exit with 1. Users and passwords in addresses are
     removed from the message.
 
     Args:
-        happened: what went wrong, as a sentence.
-        expected: what would have been right.
-        received: what was found instead.
-        fix: what to do now.
+        happened: the problem, as a sentence.
+        expected: the value or state that was expected.
+        received: the value or state that was found instead.
+        fix: the next step for the user.
 
     Example:
         >>> print(LabError("The port is taken.", received="5000", fix="add PORT=5001"))
@@ -34,8 +34,8 @@ class LabError(Exception):
 
 
 class DamagedError(LabError):
-    """A file is missing, cut short, changed or of another kind: it has to be made or fetched again."""
+    """A file is missing, truncated, changed or of the wrong type: it has to be made or downloaded again."""
 
 
 class EngineError(LabError):
-    """The engine of a launcher did not return every unit: a worker was lost, or the engine cannot be reached."""
+    """The engine of a launcher did not return every unit: a worker was lost, or the engine is unreachable."""

@@ -1,4 +1,4 @@
-"""Write files and folders that are either whole or absent: they are written beside their path, then renamed to it."""
+"""Write files and folders that are either complete or absent: to a temporary path next to their own, then renamed."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from pipeline.system.errors import DamagedError, LabError
-from pipeline.system.processes import lives
+from pipeline.system.processes import is_running
 
 SUMS = "SHA256SUMS"
-# What opening a path raises where there is no file.
+# The exceptions raised when opening a path that is not a file.
 MISSING = (FileNotFoundError, IsADirectoryError, NotADirectoryError)
 # The longest name of a file or folder that common file systems accept, in bytes.
 LONGEST_NAME = 255
@@ -23,7 +23,7 @@ LONGEST_NAME = 255
 
 @contextmanager
 def explained(path: Path) -> Iterator[None]:
-    """Turn an OSError within the block, such as a full disk, into one message about a path.
+    """Turn an OSError within the block, such as a full disk, into the message that a path cannot be written.
 
     Raises:
         LabError: something within the block raised an OSError.
@@ -36,27 +36,27 @@ def explained(path: Path) -> Iterator[None]:
             received += f": {error.filename}"
         raise LabError(
             f"{path} cannot be written.",
-            expected="a writable folder with room in it",
+            expected="a writable folder with free space",
             received=received,
-            fix="make room or fix the permissions, then run the same command again; nothing half-written was left",
+            fix="free some disk space or fix the permissions, then run the same command again; no partial file remains",
         ) from error
 
 
 @contextmanager
 def readable(what: str, *, expected: str, fix: str) -> Iterator[None]:
-    """Turn errors of reading a file within the block into one message.
+    """Turn errors that reading a file raises within the block into one message.
 
     Readers raise ValueError for wrong content, whatever their libraries raise. Any other error, such as a TypeError,
-    is a bug of ours and passes through.
+    is a bug of ours and is not caught.
 
     Args:
-        what: what is read, with its path, for instance `The trained point in .points/0123456789abcdef`.
-        expected: what the message about damage expects.
-        fix: what the message about damage advises.
+        what: the subject of the message, for instance `The trained point in .points/0123456789abcdef`.
+        expected: the expected content, for the message about a damaged file.
+        fix: the next step, for the message about a damaged file.
 
     Raises:
-        DamagedError: a file is missing, cut short, changed or of another kind.
-        LabError: this machine prevents reading: permissions, a disk, the memory. The file itself may be whole.
+        DamagedError: a file is missing, truncated, changed or of the wrong type.
+        LabError: permissions, a disk error or lack of memory prevent reading; the file itself may be intact.
     """
     try:
         yield
@@ -64,38 +64,38 @@ def readable(what: str, *, expected: str, fix: str) -> Iterator[None]:
         received = f"{type(error).__name__}: {error}"
         raise DamagedError(f"{what} cannot be read.", expected=expected, received=received, fix=fix) from None
     except (OSError, MemoryError) as error:
-        # Not `fix`, which may advise to delete the file: its content may be whole.
+        # Not `fix`, which may advise deleting the file: its content may be intact.
         raise LabError(
             f"{what} cannot be read.",
-            expected="permission to read it, a disk that answers, and enough memory",
+            expected="permission to read it, a working disk, and enough memory",
             received=f"{type(error).__name__}: {error}",
-            fix="it may be whole, so leave it there: fix what was received, then run the same command again",
+            fix="it may be intact, so keep it: fix the error above, then run the same command again",
         ) from error
 
 
 @contextmanager
 def scratch_beside(destination: Path) -> Iterator[Path]:
-    """Make an empty folder beside `destination` for the block, and delete it afterwards."""
+    """Make an empty folder next to `destination` for the block, and delete it afterwards."""
     destination.parent.mkdir(parents=True, exist_ok=True)
     remove_leftovers(destination)
-    with TemporaryDirectory(prefix=_beside(destination, os.getpid()), dir=destination.parent) as folder:
+    with TemporaryDirectory(prefix=_temporary_prefix(destination, os.getpid()), dir=destination.parent) as folder:
         yield Path(folder)
 
 
-def _beside(destination: Path, process: int | str) -> str:
+def _temporary_prefix(destination: Path, process: int | str) -> str:
     """Return the start of the hidden name under which a process writes `destination`."""
-    # Machine and process id tell whether the writer still runs, so that its leftovers can be removed.
+    # Machine and process id show whether the writer still runs; if not, the next one can remove its leftovers.
     return f".{destination.name}.partial-{platform.node()}-{process}-"
 
 
 def remove_leftovers(destination: Path) -> None:
-    """Remove what killed processes of this machine left beside a file or folder that they were writing."""
-    # A leftover that cannot be removed does no harm.
+    """Remove temporary files that killed processes of this machine left next to a file or folder."""
+    # A leftover that cannot be removed is harmless.
     with suppress(OSError):
-        prefix = _beside(destination, "").removesuffix("-")
+        prefix = _temporary_prefix(destination, "").removesuffix("-")
         for path in destination.parent.iterdir():
             owner = path.name.removeprefix(prefix).partition("-")[0]
-            if not path.name.startswith(prefix) or not owner.isdigit() or lives(int(owner)):
+            if not path.name.startswith(prefix) or not owner.isdigit() or is_running(int(owner)):
                 continue
             if path.is_dir():
                 shutil.rmtree(path, ignore_errors=True)
@@ -104,17 +104,18 @@ def remove_leftovers(destination: Path) -> None:
 
 
 @contextmanager
-def written_whole(destination: Path) -> Iterator[Path]:
-    """Make an empty folder for the block to fill; when the block ends well, it becomes `destination`.
+def atomic_folder(destination: Path) -> Iterator[Path]:
+    """Make an empty folder for the block to fill; if the block succeeds, rename it to `destination`.
 
-    An existing `destination` is replaced. When the block fails or is interrupted, nothing changes.
+    An existing `destination` is replaced. If the block fails or is interrupted, nothing changes. A process that is
+    killed between moving the old folder away and renaming the new one leaves no `destination`.
 
     Example:
-        with written_whole(Path("data/prepared/mnist")) as new:
+        with atomic_folder(Path("data/prepared/mnist")) as new:
             (new / "data.json").write_text("{}")
     """
     with scratch_beside(destination) as scratch:
-        # Not the scratch folder itself: TemporaryDirectory lets no other user enter that.
+        # Not the scratch folder itself, because TemporaryDirectory gives no other user access to it.
         new = scratch / "new"
         new.mkdir()
         yield new
@@ -125,32 +126,32 @@ def written_whole(destination: Path) -> Iterator[Path]:
 
 
 def write_file(file: Path, write: Callable[[Path], object], durable: bool = False) -> None:
-    """Let `write` write a file beside `file`, and rename it to `file`.
+    """Let `write` write a temporary file next to `file`, and rename it to `file`.
 
     Args:
         file: the path of the finished file; an existing file is replaced.
-        write: gets the path to write to, which has the suffix of `file`.
-        durable: whether the file must survive a power failure too.
+        write: called with the path to write to, which has the suffix of `file`.
+        durable: whether the file must also survive a power failure.
 
     Example:
         write_file(folder / "outcome.json", lambda file: file.write_text(text, encoding="utf-8"))
     """
     remove_leftovers(file)
-    # NumPy and Matplotlib choose a format by the suffix, so the temporary name has to end like the final one.
-    beside = file.with_name(f"{_beside(file, os.getpid())}{file.suffix}")
+    # NumPy and Matplotlib choose a format by the suffix, so the temporary name has the suffix of the final one.
+    temporary = file.with_name(f"{_temporary_prefix(file, os.getpid())}{file.suffix}")
     try:
-        write(beside)
+        write(temporary)
         if durable:
-            # Before the rename: else the new name could survive a power failure, and the content not.
-            with beside.open("rb") as stream:
+            # Before the rename; otherwise the new name could survive a power failure without the content.
+            with temporary.open("rb") as stream:
                 os.fsync(stream.fileno())
-        beside.replace(file)
+        temporary.replace(file)
     finally:
-        beside.unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
 
 
-def written(file: Path) -> int:
-    """Return when a file was written, in nanoseconds since 1970; 0 where it does not exist."""
+def modified_ns(file: Path) -> int:
+    """Return the modification time of a file, in nanoseconds since 1970; 0 if the file does not exist."""
     try:
         return file.stat().st_mtime_ns
     except FileNotFoundError:
@@ -168,21 +169,21 @@ def short_hash(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()[:16]
 
 
-def write_sums(folder: Path, but: str = "") -> None:
+def write_sums(folder: Path, excluded: str = "") -> None:
     """Write SHA256SUMS with the checksums of all files below a folder, in the format of `sha256sum --check`.
 
     Args:
-        folder: where the files are, and SHA256SUMS will be.
-        but: the name of files to leave out.
+        folder: the folder of the files, and of SHA256SUMS.
+        excluded: the name of files to skip.
     """
-    # Hidden files are left out: a killed process may have left one, which the next write removes.
-    files = sorted(path for path in folder.rglob("[!.]*") if path.is_file() and path.name not in (SUMS, but))
+    # Hidden files are skipped: a killed process may have left one, which the next write removes.
+    files = sorted(path for path in folder.rglob("[!.]*") if path.is_file() and path.name not in (SUMS, excluded))
     lines = [f"{file_sha256(path)}  {path.relative_to(folder).as_posix()}\n" for path in files]
     write_file(folder / SUMS, lambda file: file.write_text("".join(lines), encoding="utf-8"))
 
 
-def checked_files(folder: Path) -> list[str]:
-    """Check the files that a folder's SHA256SUMS names, and return their names.
+def verify_sums(folder: Path) -> list[str]:
+    """Verify the checksums of the files that a folder's SHA256SUMS names, and return the names.
 
     Raises:
         OSError: a file does not exist or cannot be read.
@@ -199,21 +200,21 @@ def named_files(sums: bytes) -> dict[str, str]:
     """Return the files that the text of a SHA256SUMS names, with their checksums.
 
     Raises:
-        ValueError: the text is cut short, or names a file outside its folder or one that no disk can hold.
+        ValueError: the text is truncated, or names a file outside its folder, or with too long a name.
     """
     named = {}
-    # Not splitlines: it also splits at characters that a file name may contain.
+    # Not splitlines, which also splits at other characters that a file name may contain.
     *lines, rest = sums.decode().split("\n")
-    # A whole text ends with a newline, after which nothing is left.
+    # A complete text ends with a newline, after which nothing is left.
     if rest or not lines:
-        raise ValueError(f"{SUMS} is empty or cut short")
+        raise ValueError(f"{SUMS} is empty or truncated")
     for line in lines:
         expected, _, name = line.partition("  ")
         parts = Path(name).parts
-        # The text may come from another machine, and must not lead to files that it has no business with.
+        # The text may come from another machine, and must not give access to files outside the folder.
         if Path(name).is_absolute() or ".." in parts:
             raise ValueError(f"{SUMS} names a file outside its folder: {name}")
         if any(len(part.encode()) > LONGEST_NAME for part in parts):
-            raise ValueError(f"{SUMS} names a file with a longer name than a disk takes: {name[:LONGEST_NAME]}")
+            raise ValueError(f"{SUMS} names a file with too long a name: {name[:LONGEST_NAME]}")
         named[name] = expected
     return named

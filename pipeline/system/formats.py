@@ -1,7 +1,7 @@
 """Read files in the formats that this program writes: JSON, CSV, .npy, .npz and zip.
 
 These functions raise ValueError for damaged content, whatever the libraries raise for it. An OSError is always an
-error of the disk, which `files.readable` reports in other words.
+error of the disk. `files.readable` turns each into a message of its own.
 """
 
 from __future__ import annotations
@@ -52,14 +52,14 @@ def read_json(file: Path) -> dict[str, Any]:
 
 
 def read_rows(content: bytes, columns: Sequence[str] | None = None) -> Iterator[dict[str, str]]:
-    """Yield the rows of a CSV file with a header, each as a text for every column.
+    """Yield the rows of a CSV file with a header, each as a map from columns to strings.
 
     Args:
-        content: the bytes of the file.
-        columns: what the header must name, in any order; None: anything.
+        content: the content of the file.
+        columns: the columns that the header must have, in any order; None: any columns.
 
     Raises:
-        ValueError: the header is missing or names other columns, or a row has more or fewer fields than it.
+        ValueError: the header is missing or has other columns, or a row has more or fewer fields than the header.
     """
     reader = csv.reader(io.StringIO(content.decode(), newline=""))
     try:
@@ -82,25 +82,25 @@ def stored_members(file: Path) -> Iterator[tuple[str, bytes]]:
 
     Raises:
         OSError: the file does not exist or cannot be read.
-        ValueError: the content is cut short, changed or of another kind.
+        ValueError: the content is truncated, changed or of the wrong type.
     """
-    # The whole file is read first, so that no later error can be one of the disk.
+    # The whole file is read first, so that no later error can come from the disk.
     content = io.BytesIO(file.read_bytes())
     try:
         with zipfile.ZipFile(content) as archive:
             for member in archive.infolist():
-                # A compressed member could unpack to more than the memory holds.
+                # A compressed member could be a zip bomb, which unpacks to more than the memory.
                 if member.compress_type != zipfile.ZIP_STORED:
                     raise ValueError(f"{file.name} is compressed, which this program never does")
                 # Bit 0 of the flags marks encryption. zipfile would ask for a password, with a RuntimeError.
                 if member.flag_bits & 1:
                     raise ValueError(f"{file.name} is encrypted, which this program never does")
-                # A damaged length makes the entry of the next member look like the comment of this one.
+                # A damaged length can make the entry of the next member look like the comment of this one.
                 if member.comment:
                     raise ValueError(f"{member.filename} in {file.name} has a comment, which this program never writes")
                 yield member.filename, archive.read(member)
     except ZIP_ERRORS as error:
-        raise ValueError(f"{file.name} is not a whole zip archive: {error}") from None
+        raise ValueError(f"{file.name} is not a complete zip archive: {error}") from None
 
 
 def read_array(file: Path) -> NDArray[np.generic]:
@@ -108,7 +108,7 @@ def read_array(file: Path) -> NDArray[np.generic]:
 
     Raises:
         OSError: the file does not exist or cannot be read.
-        ValueError: the content is cut short, changed or of another kind.
+        ValueError: the content is truncated, changed or of the wrong type.
     """
     return _array(file.read_bytes(), file.name)
 
@@ -118,7 +118,7 @@ def read_arrays(file: Path) -> dict[str, NDArray[np.generic]]:
 
     Raises:
         OSError: the file does not exist or cannot be read.
-        ValueError: the content is cut short, changed or of another kind.
+        ValueError: the content is truncated, changed or of the wrong type.
     """
     return {
         name.removesuffix(".npy"): _array(content, f"{name} in {file.name}") for name, content in stored_members(file)
@@ -130,13 +130,13 @@ def read_one_array(file: Path, name: str) -> NDArray[np.generic]:
 
     Raises:
         OSError: the file does not exist or cannot be read.
-        ValueError: the content is cut short, changed or of another kind, or has no array of this name.
+        ValueError: the content is truncated, changed or of the wrong type, or has no array of this name.
     """
     try:
         with zipfile.ZipFile(file) as archive:
             content = archive.read(f"{name}.npy")
     except (*ZIP_ERRORS, KeyError) as error:
-        raise ValueError(f"{file.name} is not a whole zip archive: {error}") from None
+        raise ValueError(f"{file.name} is not a complete zip archive: {error}") from None
     return _array(content, f"{name} in {file.name}")
 
 
@@ -144,21 +144,21 @@ def _array(content: bytes, what: str) -> NDArray[np.generic]:
     """Read the bytes of an .npy file.
 
     Raises:
-        ValueError: they are not one whole array of numbers.
+        ValueError: the content is not exactly one array of numbers.
     """
     stream = io.BytesIO(content)
     try:
         # NumPy writes version 1.0 of the format for every array of numbers.
         if np.lib.format.read_magic(stream) != (1, 0):
-            raise ValueError("another version of the format than arrays of numbers have")
+            raise ValueError("unsupported version of the .npy format")
         shape, _, dtype = np.lib.format.read_array_header_1_0(stream)
     except HEADER_ERRORS as error:
         raise ValueError(f"{what} is not an array: {error}") from None
     length = stream.tell() + math.prod(shape) * dtype.itemsize
-    # Checked before NumPy allocates memory, because a damaged shape may ask for terabytes. Arrays of objects have a
-    # length of their own, and are refused below.
+    # Checked before NumPy allocates memory, because a damaged shape may ask for terabytes. For arrays of objects the
+    # length is not known from the header; they are refused below.
     if length != len(content) and not dtype.hasobject:
-        raise ValueError(f"{what} has {len(content)} bytes, and its array {length}")
+        raise ValueError(f"{what} has {len(content)} bytes, but its header implies {length}")
     stream.seek(0)
     array: NDArray[np.generic] = np.lib.format.read_array(stream, allow_pickle=False)
     return array

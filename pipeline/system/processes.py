@@ -1,4 +1,4 @@
-"""This process and others: how it was started, how it is identified, whether it still runs, its share of the cores."""
+"""Utilities for processes: their command line, their identity, whether they still run, and the cores they may use."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from pathlib import Path
 import psutil
 
 HEARTBEAT_SECONDS = 30.0
-# A process on another machine counts as gone after this long without a heartbeat. Ten heartbeats may be missed: a slow
-# tracking server must not make a running process look dead.
+# Seconds without a heartbeat after which a process on another machine counts as ended. Ten heartbeats may be missed, so
+# that a slow tracking server does not make a running process look dead.
 STALE_SECONDS = 300.0
 
 
 def command() -> str:
-    """Return the command line of this process in a form that can be typed again."""
-    # The specification is that of `python -m MODULE`; it is None for a file that was run by its path.
+    """Return the command line of this process, quoted so that it can be run again."""
+    # `__spec__` belongs to MODULE in `python -m MODULE`; it is None for a file that was run by its path.
     spec = sys.modules["__main__"].__spec__
     program = [Path(sys.argv[0]).name]
     if spec is not None:
@@ -29,7 +29,7 @@ def command() -> str:
 
 
 def cores() -> int:
-    """Count the cores that this process may use."""
+    """Return the number of cores that this process may use."""
     # A container or SLURM may allow fewer cores than the machine has. macOS does not have this function.
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
@@ -38,22 +38,22 @@ def cores() -> int:
 
 def owner() -> str:
     """Identify this process as JSON: its machine, its process id, and when it started."""
-    # The start time is needed because the system gives the id of an ended process to another one.
+    # The start time is needed because the system reuses process ids.
     return json.dumps({"host": platform.node(), "process": os.getpid(), "started": psutil.Process().create_time()})
 
 
-def lives(process: int, started: float | None = None) -> bool:
+def is_running(process: int, started: float | None = None) -> bool:
     """Whether a process of this machine still runs.
 
     Args:
         process: its id.
-        started: when it started, in seconds since 1970; another process may have its id now. None: not checked.
+        started: its start time in seconds since 1970, because another process may have its id now. None: not checked.
     """
     try:
         found = psutil.Process(process)
         # psutil derives a start from the system clock, so two readings of it can differ slightly.
         same = started is None or abs(found.create_time() - started) < 1
-        # A zombie has ended; only its parent has not yet asked for the exit code.
+        # A zombie has exited; only its parent has not read the exit code yet.
         return bool(same and found.status() != psutil.STATUS_ZOMBIE)
     except psutil.NoSuchProcess:
         return False
@@ -63,25 +63,25 @@ def is_gone(owner: str, heartbeat: str | None) -> bool:
     """Whether a process has ended. One on another machine counts as ended when its heartbeat is stale.
 
     Args:
-        owner: what `owner` returned in that process.
-        heartbeat: its last heartbeat, in milliseconds since 1970; None: it has sent none.
+        owner: the result of `owner` in that process.
+        heartbeat: the time of its last heartbeat, in milliseconds since 1970; None: it has sent none.
     """
     read = _read_owner(owner)
     if read is None:
         return False
     host, process, started = read
     if host == platform.node():
-        return not lives(process, started)
+        return not is_running(process, started)
     try:
         return time.time() - int(heartbeat or 0) / 1000 > STALE_SECONDS
     except ValueError:
-        # Some other program wrote this value, so nothing is known about the process.
+        # Another program wrote this value, so nothing is known about the process.
         return False
 
 
 def _read_owner(text: str) -> tuple[str, int, float] | None:
-    """Read machine, process id and start from what `owner` returned; None: some other program wrote the text."""
-    # Checked by hand: the command line imports this module, and importing pydantic takes longer than all of it.
+    """Read machine, process id and start time from a result of `owner`; None: another program wrote the text."""
+    # Checked by hand, because importing pydantic takes longer than everything else that the command line imports.
     try:
         content = json.loads(text)
     except (ValueError, RecursionError):

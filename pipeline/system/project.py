@@ -1,4 +1,4 @@
-"""Where the project is, and which version of the code it holds."""
+"""The project folder, and the version of the code in it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ CONF = PROJECT / "conf"
 
 
 def store_root(project: Path) -> Path:
-    """Return the folder that holds .points/ and mlruns/: the project's own, or that of the project it is a copy of."""
+    """Return the folder that contains .points/ and mlruns/: the project, or the original of a temporary copy by DVC."""
     # `dvc exp run --temp` and `--queue` train in a temporary checkout below .dvc/tmp/exps, which is deleted afterwards.
     # Points that were stored in it would be lost.
     for folder in project.parents:
@@ -24,9 +24,9 @@ def store_root(project: Path) -> Path:
 
 
 def code_state(project: Path) -> dict[str, str]:
-    """Describe the code as tags: commit, whether the working tree differs from it, and the SHA-256 of dvc.lock.
+    """Describe the code as tags: the commit, whether the working tree differs from it, and the SHA-256 of dvc.lock.
 
-    What does not exist has no tag: a project may be without git or DVC.
+    A project without git or DVC has only some of the tags.
     """
 
     def git(*arguments: str) -> str | None:

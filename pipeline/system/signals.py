@@ -1,4 +1,4 @@
-"""Handle signals: end a command at once, stop training at the next checkpoint, or only record that a signal came."""
+"""Handle signals: end a command at once, stop training at the next checkpoint, or only collect them."""
 
 from __future__ import annotations
 
@@ -14,16 +14,18 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 SERVER_SIGNALS = (*SIGNALS, signal.SIGHUP)
 
 
-def end_at_once(_number: int, _frame: FrameType | None) -> None:
+def raise_interrupt(_number: int, _frame: FrameType | None) -> None:
     """Raise KeyboardInterrupt; a signal handler."""
     raise KeyboardInterrupt
 
 
 @contextmanager
-def handled(handler: Callable[[int, FrameType | None], object], numbers: Sequence[int] = SIGNALS) -> Iterator[None]:
-    """Let `handler` receive signals within the block, and restore the earlier handlers after it.
+def handle_signals(
+    handler: Callable[[int, FrameType | None], object], numbers: Sequence[int] = SIGNALS
+) -> Iterator[None]:
+    """Handle signals with `handler` within the block, and restore the earlier handlers after it.
 
-    Outside the main thread nothing changes.
+    Outside the main thread, handlers are left unchanged.
     """
     # Python allows only the main thread to set handlers.
     if threading.current_thread() is not threading.main_thread():
@@ -38,11 +40,11 @@ def handled(handler: Callable[[int, FrameType | None], object], numbers: Sequenc
 
 
 @contextmanager
-def put_off() -> Iterator[threading.Event]:
-    """Postpone the first signal within the block: it only sets the event that the block gets.
+def postpone_signals() -> Iterator[threading.Event]:
+    """Postpone the first signal within the block: it only sets the event that is yielded.
 
     Raises:
-        KeyboardInterrupt: a second signal came within the block.
+        KeyboardInterrupt: a second signal arrived within the block.
     """
     asked = threading.Event()
 
@@ -52,22 +54,22 @@ def put_off() -> Iterator[threading.Event]:
             raise KeyboardInterrupt
         asked.set()
         print(
-            "stopping after this epoch (of a map: this block), to keep what is trained; once more stops at once",
+            "stopping after this epoch (for a map: this block) to save progress; press Ctrl-C again to stop at once",
             file=sys.stderr,
         )
 
-    with handled(note):
+    with handle_signals(note):
         yield asked
 
 
 @contextmanager
-def noted_signals() -> Iterator[list[int]]:
-    """Collect the signals that come within the block in the list that it gets, instead of acting on them.
+def collect_signals() -> Iterator[list[int]]:
+    """Collect the signals that arrive within the block in the list that is yielded, instead of acting on them.
 
-    So no signal is lost between the start of a server process and the code that watches it.
+    So no signal is lost between the start of a server and the loop that watches it.
     """
     noted: list[int] = []
     # Under nohup SIGHUP is ignored, and it has to stay ignored.
     numbers = [number for number in SERVER_SIGNALS if signal.getsignal(number) != signal.SIG_IGN]
-    with handled(lambda number, _frame: noted.append(number), numbers):
+    with handle_signals(lambda number, _frame: noted.append(number), numbers):
         yield noted

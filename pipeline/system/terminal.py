@@ -1,4 +1,4 @@
-"""Show progress while training: a bar on a terminal, plain lines in a pipe or a log."""
+"""Show the progress of training: a bar on a terminal, plain lines otherwise."""
 
 from __future__ import annotations
 
@@ -10,39 +10,39 @@ from tqdm import tqdm
 
 log = logging.getLogger(__name__)
 
-# A log of a night's training stays readable, and a short training still shows that it moves.
+# Short enough to show progress in a short training, and long enough to keep the log of a long one readable.
 SECONDS_BETWEEN_LINES = 5.0
 
 
 class TrainingProgress:
-    """Shows epoch and loss of one stack.
+    """Shows the epoch and the loss of one stack.
 
     Args:
-        label: what is trained, for instance `three_bits numpy: points 1-7 of 14`.
-        epochs: how many epochs the stack trains in all.
-        begun: how many of these an earlier command trained.
-        unit: what is counted instead of epochs.
-        bar: whether a bar may be shown on a terminal; otherwise lines are printed.
+        label: name of the stack, for instance `three_bits numpy: points 1-7 of 14`.
+        total: number of epochs, or of the units that are counted instead.
+        begun: number of these that an earlier command trained.
+        unit: name of what is counted, in the singular.
+        bar: whether a terminal gets a bar; otherwise lines are printed.
     """
 
-    def __init__(self, label: str, epochs: int, begun: int = 0, unit: str = "epoch", bar: bool = True) -> None:
+    def __init__(self, label: str, total: int, begun: int = 0, unit: str = "epoch", bar: bool = True) -> None:
         self.label = label
-        self.epochs = epochs
+        self.total = total
         self.unit = unit
         self.started = time.monotonic()
         self.last_line = self.started
         self.closed = False
         self.bar = None
         if bar and sys.stderr.isatty():
-            self.bar = tqdm(total=epochs, initial=begun, desc=label, unit=unit, dynamic_ncols=True)
+            self.bar = tqdm(total=total, initial=begun, desc=label, unit=unit, dynamic_ncols=True)
             return
-        start = f"{label}: {epochs} {unit}s"
+        start = f"{label}: {total} {unit}s"
         if begun:
-            start += f", going on after {begun}"
+            start += f", resuming after {begun}"
         log.info(start)
 
     def __call__(self, epoch: int, loss: float | None = None) -> None:
-        """Show that `epoch` is done, with the smallest training loss of the points where there is one."""
+        """Show that `epoch` is done, with the smallest training loss of the points if it is known."""
         if self.bar is not None:
             if loss is not None:
                 # Without refresh=False the bar would be drawn twice per epoch: here and in `update`.
@@ -54,13 +54,13 @@ class TrainingProgress:
         if now - self.last_line < SECONDS_BETWEEN_LINES:
             return
         self.last_line = now
-        line = f"{self.label}: {self.unit} {epoch}/{self.epochs}"
+        line = f"{self.label}: {self.unit} {epoch}/{self.total}"
         if loss is not None:
             line += f" loss {loss:.4g}"
         log.info(line)
 
     def close(self) -> None:
-        """End the bar, or print how long the stack took. Only the first call has an effect."""
+        """End the bar, or print the elapsed time. Only the first call has an effect."""
         if self.closed:
             return
         self.closed = True

@@ -1,4 +1,4 @@
-"""How numbers, lists and tables are written in messages, on pages and in figures."""
+"""Format numbers, lists and tables for messages, pages and figures."""
 
 from __future__ import annotations
 

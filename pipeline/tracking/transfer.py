@@ -22,7 +22,7 @@ from pipeline.points.folder import CHECKPOINT, JOURNAL, PointFolder
 from pipeline.points.job import Job
 from pipeline.points.reading import read_own_point, signed_in
 from pipeline.system.errors import DamagedError, LabError
-from pipeline.system.files import SUMS, explained, named_files, readable, written, written_whole
+from pipeline.system.files import SUMS, atomic_folder, explained, modified_ns, named_files, readable
 from pipeline.system.formats import stored_members
 from pipeline.tracking.tracker import Tracker
 
@@ -58,7 +58,7 @@ def fetch_point(tracker: Tracker, job: Job, excluded_attempt: str | None = None)
         complete = run.status == "FINISHED" and "lab.complete" in run.tags
         if not complete or run.tags.get("lab.attempt") == excluded_attempt:
             continue
-        with explained(job.folder.final), written_whole(job.folder.final) as new:
+        with explained(job.folder.final), atomic_folder(job.folder.final) as new:
             try:
                 _download_point(tracker, run.run_id, job, new)
             except DamagedError as error:
@@ -138,7 +138,7 @@ class CheckpointSender:
             because a worker that resumes from it repeats everything later, and records new timestamps.
         """
         last = self._sent.get(run_id, _Sent())
-        newest = written(folder.path / CHECKPOINT)
+        newest = modified_ns(folder.path / CHECKPOINT)
         if newest in (0, last.written) or time.monotonic() < last.due:
             return last.rows
         begun = time.monotonic()
@@ -207,7 +207,7 @@ def fetch_checkpoint(tracker: Tracker, job: Job) -> bool:
                     found.append(unpacked)
             if found and max(found)[0] > local_epoch:
                 _, folder = max(found)
-                with explained(job.folder.path), written_whole(job.folder.path) as new:
+                with explained(job.folder.path), atomic_folder(job.folder.path) as new:
                     shutil.copytree(folder, new, dirs_exist_ok=True)
                 return True
     return False

@@ -227,7 +227,7 @@ def test_a_damaged_map_is_reported_and_trained_again(
     for damaged in (b"", whole[: len(whole) // 2], whole.replace(b"measure", b"nonsens")):
         file.write_bytes(damaged)
         swept(tmp_path, requests)
-        assert "is trained again. The trained point in" in capsys.readouterr().err
+        assert "is retrained. The trained point in" in capsys.readouterr().err
         assert file.read_bytes() == whole
 
 

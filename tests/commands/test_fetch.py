@@ -27,7 +27,7 @@ from pipeline.config.reading import read_data
 from pipeline.data.raw import idx, sources
 from pipeline.fetch import fetch
 from pipeline.system.errors import LabError
-from pipeline.system.files import written_whole
+from pipeline.system.files import atomic_folder
 from pipeline.system.project import CONF, PROJECT
 
 RANDOM = np.random.default_rng(1)
@@ -306,7 +306,7 @@ def test_oversize_answers(tmp_path: Path, server: Server, monkeypatch: pytest.Mo
     server.bodies["/bomb.npz"] = npz_bytes(**{**ARRAYS, "train_images": np.zeros((1000, 50, 50), np.uint8)})
     large = [npz_source(f"{server.url}/{name}.npz", None) for name in ("large", "bomb")]
     message = refused(tiny(*large, gzip_source(server.url)), tmp_path).splitlines()
-    assert "the answer is larger than 100,000 bytes" in message[1]
+    assert "the download is larger than 100,000 bytes" in message[1]
     assert "train_images is larger" in message[2]
     assert "the unpacked gzip file is larger" in message[3]
 
@@ -388,7 +388,7 @@ def test_npm_that_fails_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 def test_npm_that_gives_nothing_or_hangs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     install(tmp_path / "bin", "npm", "exit 0", monkeypatch)
-    assert "expected one file *.tgz, received 0" in refused(tiny(npm_source()), tmp_path)
+    assert "expected one file that matches *.tgz, received 0" in refused(tiny(npm_source()), tmp_path)
     monkeypatch.setattr(sources, "COMMAND_SECONDS", 0.2)
     install(tmp_path / "bin", "npm", "exec sleep 60", monkeypatch)
     assert "npm did not finish within" in refused(tiny(npm_source()), tmp_path)
@@ -440,8 +440,8 @@ def test_without_network_one_message_has_all_reasons(tmp_path: Path, monkeypatch
     assert time.monotonic() - started < 30
     lines = message.splitlines()
     assert "any of its 4 sources" in lines[0]
-    assert "host.invalid has no address" in lines[1]
-    assert "127.0.0.1 cannot be connected to" in lines[2]
+    assert "host.invalid cannot be resolved" in lines[1]
+    assert "127.0.0.1 is unreachable" in lines[2]
     assert "npm is not installed" in lines[3]
     assert "apt-get is not installed" in lines[4]
     assert "data.local_dir=PATH" in lines[5]
@@ -518,7 +518,7 @@ def test_an_interrupted_write_keeps_what_was_there(tmp_path: Path) -> None:
     (folder / "old").write_text("kept")
 
     def interrupted() -> None:
-        with written_whole(folder) as new:
+        with atomic_folder(folder) as new:
             (new / "half").write_text("writ")
             raise KeyboardInterrupt
 

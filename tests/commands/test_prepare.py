@@ -112,7 +112,7 @@ def test_training_reads_what_was_prepared(tmp_path: Path) -> None:
 def test_data_not_fetched(tmp_path: Path) -> None:
     data = fetched(tiny_arrays(), tmp_path)
     (tmp_path / "data" / "raw" / "tiny" / "test_labels-idx").unlink()
-    with pytest.raises(LabError, match="not fetched yet") as refusal:
+    with pytest.raises(LabError, match="has not been fetched yet") as refusal:
         prepare(data, tmp_path)
     assert "python -m pipeline.fetch data=tiny" in str(refusal.value)
     assert "test_labels-idx" in str(refusal.value)

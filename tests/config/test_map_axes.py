@@ -49,7 +49,7 @@ REFUSED = {
     "a list of one": (listed("x", RATE, "[1]"), "grid.x.list: "),
     "a rate of 0": (["grid.x.logspace.start=0"], "grid.x.logspace.start: input should be greater than 0, received 0"),
     "a negative rate": (listed("x", RATE, "[-1,1]"), f"grid.x: expected {RATE} above 0, received -1, 1"),
-    "backwards": (["grid.x.logspace.stop=0.01"], f"grid.x: expected {RATE} in rising order, received 0.1"),
+    "backwards": (["grid.x.logspace.stop=0.01"], f"grid.x: expected {RATE} in increasing order, received 0.1"),
     "half a unit": (listed("x", SIZE, "[2,2.5]"), f"expected whole numbers from 1 for {SIZE}, received 2, 2.5"),
     "no units": (listed("x", SIZE, "[0,2]"), f"expected whole numbers from 1 for {SIZE}, received 0, 2"),
     "a seed below 0": (listed("x", "seed", "[-1,2]"), "expected whole numbers from 0 for seed, received -1, 2"),

@@ -51,7 +51,7 @@ def sealed(root: Path) -> Job:
     one = opened(root)
     one.folder.keep(HISTORY.epochs, {}, HISTORY)
     one.folder.write_history(HISTORY)
-    write_sums(one.folder.path, but=CHECKPOINT)
+    write_sums(one.folder.path, excluded=CHECKPOINT)
     return one
 
 

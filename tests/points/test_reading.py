@@ -271,7 +271,7 @@ def test_weights_that_can_unfold(written: Path) -> None:
 def test_a_list_of_checksums_that_leaves_a_file_out(written: Path) -> None:
     """Then nothing would vouch for it."""
     for name in sorted(FILES):
-        write_sums(written, but=name)
+        write_sums(written, excluded=name)
         assert f"{SUMS} does not name {name}" in refusal(written)
 
 
@@ -384,7 +384,7 @@ def test_neither_is_a_config_or_a_run(own: Path, monkeypatch: pytest.MonkeyPatch
 BUGS: list[Exception] = [TypeError("ours"), RuntimeError("ours"), KeyError("ours"), AttributeError("ours")]
 
 
-@pytest.mark.parametrize("part", ["checked_files", "read_journal", "read_config", "unstack_snapshots", "Point"])
+@pytest.mark.parametrize("part", ["verify_sums", "read_journal", "read_config", "unstack_snapshots", "Point"])
 @pytest.mark.parametrize("error", BUGS, ids=repr)
 def test_a_bug_of_ours_passes_through(own: Path, monkeypatch: pytest.MonkeyPatch, part: str, error: Exception) -> None:
     def fail(*arguments: object, **more: object) -> None:

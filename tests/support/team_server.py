@@ -18,7 +18,7 @@ import psutil
 import requests
 
 from pipeline.system.errors import LabError
-from pipeline.system.processes import lives
+from pipeline.system.processes import is_running
 from pipeline.system.project import PROJECT
 from pipeline.tracking.server.checks import check_packages
 from tests.support.flaky_server import free_port
@@ -97,7 +97,7 @@ def needs_packages() -> None:
 def await_end(processes: Sequence[psutil.Process]) -> None:
     """Wait until processes have ended; one whose parent has not read its exit code counts as ended."""
     give_up = time.monotonic() + 60
-    while any(lives(process.pid) for process in processes):
+    while any(is_running(process.pid) for process in processes):
         assert time.monotonic() < give_up, processes
         time.sleep(0.05)
 

@@ -110,7 +110,7 @@ def test_what_an_engine_loses_is_handed_out_again(project: Path, calm: Path, cap
     engine = HereEngine(lose=lambda call, unit: call == 1 and unit != 1)
     distributed(project, rates(*GRID), engine)
     assert engine.calls == [3, 2]
-    assert "2 points are handed out again. 2 units were lost." in capfd.readouterr().err
+    assert "2 points are being resubmitted. 2 units were lost." in capfd.readouterr().err
     assert on_disk(project) == on_disk(calm)
 
 
@@ -149,19 +149,19 @@ def test_a_worker_with_other_code_says_so(project: Path, monkeypatch: pytest.Mon
         return signature(*arguments) if len(calls) <= len(GRID) else "0" * 16
 
     monkeypatch.setattr(stack_training, "signature", other)
-    with pytest.raises(LabError, match=r"(?s)learning_rate=5 is a different point on .*received: 0{16}.*git pull"):
+    with pytest.raises(LabError, match=r"(?s)learning_rate=5 has a different signature on .*received: 0{16}.*git pull"):
         distributed(project, rates(*GRID), HereEngine())
     assert left_in_points(project) == []
 
 
 def test_points_that_were_not_brought_back_have_failed(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(distribution, "train_unit", lambda composed: [])
-    with pytest.raises(LabError, match=r"(?s)learning_rate=0.1 was not brought back.*shared_disk=false"):
+    with pytest.raises(LabError, match=r"(?s)learning_rate=0.1 was not returned.*shared_disk=false"):
         distributed(project, rates(*GRID), HereEngine())
 
 
 def test_nodes_without_a_shared_disk_need_a_server(project: Path) -> None:
-    with pytest.raises(LabError, match=r"(?s)Points cannot be returned.*tracking=server"):
+    with pytest.raises(LabError, match=r"(?s)Workers have no way to return their points.*tracking=server"):
         distributed(project, rates(*GRID), HereEngine(shared_disk=False))
     assert left_in_points(project) == []
 
@@ -180,8 +180,8 @@ def test_points_of_workers_that_were_stopped_are_handed_out_again(
     distributed(project, rates(*GRID), engine)
     assert engine.calls == [3, 1]
     printed = capfd.readouterr().err
-    assert "1 points are handed out again. Their workers were stopped." in printed
-    assert "going on after 7" in printed
+    assert "1 points are being resubmitted. The workers were stopped." in printed
+    assert "resuming after 7" in printed
     assert on_disk(project) == on_disk(calm)
 
 
@@ -256,7 +256,7 @@ def test_a_worker_that_is_lost_in_the_middle_costs_an_interval(
         distributed(project, rates(*GRID), HereEngine())
     at_epoch(monkeypatch, 7, lose)
     distributed(project, rates(*GRID, more=[f"force={force}"]), Losing())
-    assert "going on after 7" in capfd.readouterr().err
+    assert "resuming after 7" in capfd.readouterr().err
     assert on_disk(project) == on_disk(calm)
     assert in_mlflow(project) == in_mlflow(calm)
 

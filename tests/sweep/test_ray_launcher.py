@@ -85,7 +85,7 @@ def test_a_worker_the_command_and_the_whole_cluster_are_killed_and_the_same_comm
     go_on(lab)
     # Without the cluster, on this machine alone.
     output = run(lab)
-    assert "going on after" in output
+    assert "resuming after" in output
     the_same(lab, calm)
     until(lambda: processes_in(lab) == [])
 
@@ -113,7 +113,7 @@ def test_nodes_share_no_disk_and_one_is_killed(
             go_on(nodes[0])
             output = finish(lab, command)
         the_same(lab, calm, uri)
-    assert "going on after" in output
+    assert "resuming after" in output
     assert not any((tmp_path / "server" / "a").glob("**/checkpoint/*.zip"))
 
 

@@ -517,7 +517,7 @@ def test_damaged_points_are_reported_and_trained_again(
     swept(project, rates(*THREE))
     printed = capsys.readouterr().err
     for rate in ("5", "0.1"):
-        assert f"learning_rate={rate} is trained again. The trained point in" in printed
+        assert f"learning_rate={rate} is retrained. The trained point in" in printed
     assert [points for _, points in trained] == [[0.01, 5, 0.1], [5, 0.1]]
     assert on_disk(project) == on_disk(calm)
     assert in_mlflow(project) == in_mlflow(calm)
@@ -608,7 +608,7 @@ def test_an_interruption_before_the_first_checkpoint_leaves_killed_runs_that_go_
     ("error", "message"),
     [
         (LabError("No room.", fix="make room"), r"learning_rate=0.1 failed. No room.\n.*make room"),
-        (MemoryError(), r"learning_rate=0.1 failed. The memory was not enough"),
+        (MemoryError(), r"learning_rate=0.1 failed. Out of memory"),
     ],
 )
 def test_a_point_that_fails_leaves_the_others_and_is_tried_again(
@@ -798,7 +798,7 @@ def test_a_point_that_another_process_trains_is_waited_for(
     sweep.finish()
     assert len(polls) == 2
     assert [points for _, points in trained] == [[0.01, 0.1]] + ([[5]] if ends == "killed" else [])
-    assert "waiting for 1 points that another command trains: learning_rate=5" in capsys.readouterr().err
+    assert "waiting for 1 points that another command is training: learning_rate=5" in capsys.readouterr().err
     assert on_disk(project) == on_disk(calm)
     assert in_mlflow(project) == in_mlflow(calm)
 

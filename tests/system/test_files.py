@@ -21,15 +21,15 @@ from hypothesis import strategies as st
 from pipeline.system.errors import DamagedError, LabError
 from pipeline.system.files import (
     SUMS,
-    checked_files,
+    atomic_folder,
     explained,
     file_sha256,
     named_files,
     readable,
     scratch_beside,
+    verify_sums,
     write_file,
     write_sums,
-    written_whole,
 )
 from pipeline.system.project import PROJECT
 from tests.support.damage import MACHINE
@@ -61,7 +61,7 @@ def test_a_file_that_cannot_be_finished_leaves_the_old_one(tmp_path: Path, endin
 def test_a_folder_replaces_an_older_one(tmp_path: Path) -> None:
     folder = tmp_path / "results"
     for content in ("old", "new"):
-        with written_whole(folder) as new:
+        with atomic_folder(folder) as new:
             (new / content).write_text(content)
     assert [file.name for file in folder.iterdir()] == ["new"]
     assert list(tmp_path.iterdir()) == [folder]
@@ -69,7 +69,7 @@ def test_a_folder_replaces_an_older_one(tmp_path: Path) -> None:
 
 def test_an_error_of_the_system_becomes_one_message(tmp_path: Path) -> None:
     missing = tmp_path / "no" / "folder"
-    message = r"folder cannot be written(.|\n)*No such file or directory(.|\n)*make room"
+    message = r"folder cannot be written(.|\n)*No such file or directory(.|\n)*free some disk space"
     with pytest.raises(LabError, match=message), explained(missing):
         missing.write_text("")
 
@@ -77,11 +77,11 @@ def test_an_error_of_the_system_becomes_one_message(tmp_path: Path) -> None:
 @pytest.mark.parametrize("ending", [OSError("disk full"), KeyboardInterrupt(), LabError("no")])
 def test_a_folder_that_cannot_be_finished_leaves_the_old_one(tmp_path: Path, ending: BaseException) -> None:
     folder = tmp_path / "results"
-    with written_whole(folder) as new:
+    with atomic_folder(folder) as new:
         (new / "old").write_text("old")
 
     def half() -> None:
-        with written_whole(folder) as new:
+        with atomic_folder(folder) as new:
             (new / "new").write_text("ne")
             raise ending
 
@@ -114,8 +114,8 @@ write_file(Path(sys.argv[1]), half)
     "folder": """\
 import sys, time
 from pathlib import Path
-from pipeline.system.files import written_whole
-with written_whole(Path(sys.argv[1])) as new:
+from pipeline.system.files import atomic_folder
+with atomic_folder(Path(sys.argv[1])) as new:
     (new / "content").write_text("ne")
     print("half", flush=True)
     time.sleep(600)
@@ -128,7 +128,7 @@ def write_whole_file(path: Path) -> None:
 
 
 def write_whole_folder(path: Path) -> None:
-    with written_whole(path) as new:
+    with atomic_folder(path) as new:
         (new / "content").write_text("new")
 
 
@@ -222,8 +222,8 @@ def test_the_files_named_are_those_that_are_there(names: list[tuple[str, str]], 
         (folder / "plots").mkdir()
         for name in {*expected, "left_out"}:
             (folder / name).write_bytes(content)
-        write_sums(folder, but="left_out")
-        assert set(checked_files(folder)) == expected
+        write_sums(folder, excluded="left_out")
+        assert set(verify_sums(folder)) == expected
 
 
 def test_a_leftover_is_not_named(summed: Path) -> None:
@@ -231,7 +231,7 @@ def test_a_leftover_is_not_named(summed: Path) -> None:
     leftover = summed / f".{SUMS}.partial-{platform.node()}-{max(psutil.pids()) + 100_000}-"
     leftover.write_text("half")
     write_sums(summed)
-    assert len(checked_files(summed)) == 4
+    assert len(verify_sums(summed)) == 4
     assert not leftover.exists()
 
 
@@ -244,22 +244,22 @@ def test_any_flipped_bit_is_refused(summed: Path) -> None:
                 broken[index] ^= 1 << bit
                 file.write_bytes(broken)
                 with pytest.raises((OSError, ValueError)):
-                    checked_files(summed)
+                    verify_sums(summed)
         file.write_bytes(content)
-    assert len(checked_files(summed)) == 4
+    assert len(verify_sums(summed)) == 4
 
 
 def test_a_missing_file_is_refused(summed: Path) -> None:
     (summed / "a.csv").unlink()
     with pytest.raises(FileNotFoundError):
-        checked_files(summed)
+        verify_sums(summed)
 
 
 @pytest.mark.parametrize("content", ["", "\n", "abc", "  \n", "{sum}  a.csv", "{sum}  a.csv\n\n"])
 def test_a_list_that_is_empty_or_cut_short_is_refused(summed: Path, content: str) -> None:
     (summed / SUMS).write_text(content.format(sum=file_sha256(summed / "a.csv")))
     with pytest.raises((OSError, ValueError)):
-        checked_files(summed)
+        verify_sums(summed)
 
 
 @pytest.mark.parametrize("name", ["{outside}", "../outside", "plots/../../outside", "./../outside"])
@@ -269,7 +269,7 @@ def test_a_name_outside_the_folder_is_refused_though_its_checksum_holds(tmp_path
     outside.write_text("secret")
     (folder / SUMS).write_text(f"{file_sha256(outside)}  {name.format(outside=outside)}\n")
     with pytest.raises(ValueError, match="names a file outside"):
-        checked_files(folder)
+        verify_sums(folder)
 
 
 # --- what cannot be read
@@ -315,5 +315,5 @@ def test_other_errors_pass_through(error: Exception) -> None:
 
 @pytest.mark.parametrize("name", ["a" * 256, "plots/" + "ä" * 128])
 def test_a_name_that_no_disk_takes_is_refused(name: str) -> None:
-    with pytest.raises(ValueError, match="a longer name than a disk takes"):
+    with pytest.raises(ValueError, match="a file with too long a name"):
         named_files(f"{'0' * 64}  {name}\n".encode())

@@ -12,13 +12,13 @@ from typing import Any
 
 import pytest
 
-from pipeline.system.signals import SERVER_SIGNALS, SIGNALS, end_at_once, noted_signals, put_off
+from pipeline.system.signals import SERVER_SIGNALS, SIGNALS, collect_signals, postpone_signals, raise_interrupt
 
 
 @pytest.fixture(autouse=True)
 def handlers() -> Iterator[list[Any]]:
     """Set handlers of our own, so that a signal that is not caught fails the test and does not end the session."""
-    before = {number: signal.signal(number, end_at_once) for number in SIGNALS}
+    before = {number: signal.signal(number, raise_interrupt) for number in SIGNALS}
     yield [signal.getsignal(number) for number in SIGNALS]
     for number, handler in before.items():
         signal.signal(number, handler)
@@ -36,13 +36,13 @@ def now() -> list[Any]:
 
 @pytest.mark.parametrize("number", SIGNALS)
 def test_the_first_only_sets_the_event(number: int, handlers: list[Any], capfd: pytest.CaptureFixture[str]) -> None:
-    with put_off() as asked:
+    with postpone_signals() as asked:
         assert not asked.is_set()
         send(number)
         assert asked.is_set()
     assert asked.is_set()
     assert now() == handlers
-    assert "once more stops at once" in capfd.readouterr().err
+    assert "press Ctrl-C again to stop at once" in capfd.readouterr().err
 
 
 @pytest.mark.parametrize("first", SIGNALS)
@@ -51,7 +51,7 @@ def test_the_second_ends_the_block_at_once(first: int, second: int, handlers: li
     reached = []
 
     def block() -> None:
-        with put_off() as asked:
+        with postpone_signals() as asked:
             send(first)
             reached.append(asked)
             send(second)
@@ -64,7 +64,7 @@ def test_the_second_ends_the_block_at_once(first: int, second: int, handlers: li
 
 
 def _fail(error: BaseException) -> None:
-    with put_off():
+    with postpone_signals():
         raise error
 
 
@@ -77,14 +77,14 @@ def test_handlers_are_restored_however_the_block_ends(error: BaseException, hand
 
 @pytest.mark.parametrize("number", SIGNALS)
 def test_outside_the_block_a_signal_ends_at_once(number: int) -> None:
-    with put_off():
+    with postpone_signals():
         pass
     with pytest.raises(KeyboardInterrupt):
         send(number)
 
 
 def test_without_a_signal_the_event_is_not_set() -> None:
-    with put_off() as asked:
+    with postpone_signals() as asked:
         pass
     assert not asked.is_set()
 
@@ -93,7 +93,7 @@ def test_in_another_thread_nothing_is_changed(handlers: list[Any]) -> None:
     seen = []
 
     def block() -> None:
-        with put_off() as asked:
+        with postpone_signals() as asked:
             seen.append((asked.is_set(), now()))
 
     thread = threading.Thread(target=block)
@@ -105,7 +105,7 @@ def test_in_another_thread_nothing_is_changed(handlers: list[Any]) -> None:
 @pytest.mark.parametrize("number", SERVER_SIGNALS)
 def test_a_server_only_records_a_signal(number: int) -> None:
     before = signal.getsignal(number)
-    with noted_signals() as noted:
+    with collect_signals() as noted:
         send(number)
         assert noted == [number]
     assert signal.getsignal(number) == before
@@ -114,7 +114,7 @@ def test_a_server_only_records_a_signal(number: int) -> None:
 def test_what_nohup_ignores_stays_ignored() -> None:
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
-        with noted_signals() as noted:
+        with collect_signals() as noted:
             send(signal.SIGHUP)
             assert noted == []
         assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN

@@ -16,7 +16,7 @@ from typing import Any
 import psutil
 import pytest
 
-from pipeline.system.processes import HEARTBEAT_SECONDS, STALE_SECONDS, is_gone, lives, owner
+from pipeline.system.processes import HEARTBEAT_SECONDS, STALE_SECONDS, is_gone, is_running, owner
 from pipeline.system.project import PROJECT
 
 PRINT_COMMAND = "from pipeline.system.processes import command; print(command())\n"
@@ -58,23 +58,23 @@ def test_a_killed_process_is_gone_before_and_after_its_parent_has_asked_for_its_
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as child:
         theirs = other(process=child.pid, started=psutil.Process(child.pid).create_time())
         assert not is_gone(theirs, None)
-        assert lives(child.pid)
+        assert is_running(child.pid)
         child.send_signal(signal.SIGKILL)
         while psutil.Process(child.pid).status() != psutil.STATUS_ZOMBIE:
             time.sleep(0.01)
         assert is_gone(theirs, milliseconds(0))
-        assert not lives(child.pid)
+        assert not is_running(child.pid)
         child.wait()
         assert is_gone(theirs, milliseconds(0))
-        assert not lives(child.pid)
+        assert not is_running(child.pid)
 
 
 def test_a_process_that_got_the_id_of_another_is_not_that_one() -> None:
     started = json.loads(owner())["started"]
     assert is_gone(other(started=started - 60), milliseconds(0))
-    assert not lives(os.getpid(), started - 60)
-    assert lives(os.getpid(), started)
-    assert lives(os.getpid())
+    assert not is_running(os.getpid(), started - 60)
+    assert is_running(os.getpid(), started)
+    assert is_running(os.getpid())
 
 
 @pytest.mark.parametrize(

@@ -31,7 +31,7 @@ def test_a_stack_that_goes_on_says_after_how_many_epochs(capsys: pytest.CaptureF
     shown.close()
     shown.close()
     first, last = capsys.readouterr().err.splitlines()
-    assert first == "mnist numpy: 20 epochs, going on after 7"
+    assert first == "mnist numpy: 20 epochs, resuming after 7"
     assert last.endswith(" s")
 
 
@@ -48,7 +48,7 @@ def test_a_bar_goes_on_where_training_does(monkeypatch: pytest.MonkeyPatch, caps
 
 def test_it_counts_blocks_too(capsys: pytest.CaptureFixture[str]) -> None:
     progress.TrainingProgress("a map", 7, 2, unit="block").close()
-    assert capsys.readouterr().err.startswith("a map: 7 blocks, going on after 2\n")
+    assert capsys.readouterr().err.startswith("a map: 7 blocks, resuming after 2\n")
 
 
 def test_a_message_has_a_line_of_its_own_above_the_bar(

@@ -120,13 +120,13 @@ def test_another_node_continues_where_a_lost_one_was(
     apart.new_node()
     capfd.readouterr()
     apart.command()
-    assert capfd.readouterr().err.count("going on after 7") == len(GRID)
+    assert capfd.readouterr().err.count("resuming after 7") == len(GRID)
     finished(apart, calm)
 
 
 def test_a_worker_in_the_folder_of_the_command_is_refused(apart: Apart, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pipeline.sweep.workers.worker.PROJECT", apart.head)
-    with pytest.raises(LabError, match=r"(?s)works in the folder of the command itself.*--num-cpus 0"):
+    with pytest.raises(LabError, match=r"(?s)is running in the command's own folder.*--num-cpus 0"):
         apart.command()
 
 

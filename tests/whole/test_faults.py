@@ -86,10 +86,10 @@ def test_a_pipeline_that_is_stopped_by_ctrl_c_goes_on(tmp_path: Path, empty_stor
             go_on(ready)
             assert process.wait(100) != 0
     said = (ready / "log").read_text()
-    assert "the same command goes on from there" in said
+    assert "run the same command again to resume" in said
     assert {run.info.status for run in runs_of(ready)} == {"KILLED"}
     done = subprocess.run(command, cwd=ready, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert "going on after" in done.stderr
+    assert "resuming after" in done.stderr
     assert {run.info.status for run in runs_of(ready)} == {"FINISHED"}
     assert len(runs_of(ready)) == 3

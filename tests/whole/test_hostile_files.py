@@ -232,7 +232,7 @@ def test_a_complete_point_that_is_damaged_is_told_and_made_again(
     before = on_disk(calm)
     damage(the(calm, "*") / name, trap)
     swept(calm, GRID)
-    assert "is trained again. The trained point in" in capsys.readouterr().err
+    assert "is retrained. The trained point in" in capsys.readouterr().err
     assert on_disk(calm) == before
 
 

@@ -1,1 +1,1 @@
-"""The files of a data set as their publisher has them: fetched, checked, decoded."""
+"""The raw files of a data set, as published: download, check and decode them."""

@@ -1,4 +1,4 @@
-"""What the data stages fetch and prepare share: the folder of raw files, and the check of one."""
+"""Code shared by the stages fetch and prepare: the folder of raw files, and the check of one file."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ RAW = Path("data") / "raw"
 
 
 def mismatch(content: bytes, file: IdxFile) -> str:
-    """Return why an unpacked file is not the one that conf names, in one line; empty if it is the right one."""
+    """Describe in one line why an unpacked file does not match its config; empty if it does."""
     received = hashlib.sha256(content).hexdigest()
     if received == file.sha256:
         return ""
-    # The likely causes first: that a checksum differs says nothing about why.
+    # The likely causes first: a different checksum alone says nothing about the cause.
     if looks_like_html(content):
         return f"an HTML page instead of {file.name}"
     try:
@@ -27,5 +27,5 @@ def mismatch(content: bytes, file: IdxFile) -> str:
 
 
 def looks_like_html(content: bytes) -> bool:
-    """Return whether a download is a web page, as a captive portal, a proxy or a moved site answers."""
+    """Return whether a download is a web page, for instance from a captive portal, a proxy or a moved site."""
     return content.lstrip()[:1] == b"<"

@@ -30,11 +30,11 @@ from pipeline.config.data import Source
 from pipeline.data.raw import idx
 from pipeline.data.raw.checks import looks_like_html
 
-# For a download, and for the content of an archive. The real data sets have 55 MB.
+# Limit for a download, and for the content of an archive. The real data sets have 55 MB.
 MAX_BYTES = 256 * 2**20
-# For connecting to any of a host's addresses.
+# Limit for connecting to any of a host's addresses.
 REACH_SECONDS = 8.0
-# For npm and apt-get, which give up much earlier when no data arrives.
+# Limit for npm and apt-get, which give up much earlier when no data arrives.
 COMMAND_SECONDS = 300.0
 
 
@@ -47,7 +47,7 @@ def read_source(source: Source, folder: Path) -> dict[str, bytes]:
 
     Args:
         source: config of the source.
-        folder: an empty folder for downloads, on a disk with room.
+        folder: an empty folder for downloads, on a disk with enough free space.
 
     Raises:
         SourceError: the source cannot be reached, or its files cannot be read.
@@ -160,7 +160,7 @@ def _tar_members(content: bytes, wanted: Mapping[str, str]) -> dict[str, bytes]:
                 if not member.isreg():
                     raise SourceError(f"{member.name} in the package is not a regular file")
                 stream = archive.extractfile(member)
-                # The type allows for None, which stands for members that are not regular.
+                # `extractfile` returns None for members that are not regular; they were refused above.
                 if stream is not None:
                     found[role] = unpacked(_capped(stream, member.name))
     except (tarfile.TarError, EOFError) as error:
@@ -192,8 +192,8 @@ class _CappedDownload:
             except (requests.ConnectionError, requests.Timeout) as error:
                 if self.size:
                     raise
-                # Pooch retries after other errors than ours. An answer that broke off deserves a second try, a server
-                # that never answered does not.
+                # Pooch does not retry after our own errors. An interrupted download is worth a second try, which a
+                # server that never answered is not.
                 raise SourceError(f"does not answer ({_cause(error)})") from None
 
     def write(self, chunk: bytes) -> int:
@@ -205,7 +205,7 @@ class _CappedDownload:
         self.head = self.head or chunk[:100]
         self.size += len(chunk)
         if self.size > MAX_BYTES:
-            raise SourceError(f"the answer is larger than {MAX_BYTES:,} bytes")
+            raise SourceError(f"the download is larger than {MAX_BYTES:,} bytes")
         return self.stream.write(chunk)
 
     def flush(self) -> None:
@@ -233,7 +233,7 @@ def _check_reachable(url: str) -> None:
     """Refuse a host if none of its addresses answers in time; requests would spend its timeout on each of them.
 
     Raises:
-        SourceError: the host has no address, or cannot be connected to.
+        SourceError: the host cannot be resolved, or is unreachable.
     """
     parts = urlsplit(url)
     # Behind a proxy the host itself may be out of reach.
@@ -245,7 +245,7 @@ def _check_reachable(url: str) -> None:
         port = parts.port or {"http": 80}.get(parts.scheme, 443)
         addresses = socket.getaddrinfo(parts.hostname, port, type=socket.SOCK_STREAM)
     except (OSError, ValueError) as error:
-        raise SourceError(f"{parts.hostname} has no address ({error})") from None
+        raise SourceError(f"{parts.hostname} cannot be resolved ({error})") from None
     for family, kind, protocol, _, address in addresses:
         left = end - time.monotonic()
         if left <= 0:
@@ -258,11 +258,11 @@ def _check_reachable(url: str) -> None:
                 return
         except OSError as error:
             reason = error
-    raise SourceError(f"{parts.hostname} cannot be connected to ({reason})")
+    raise SourceError(f"{parts.hostname} is unreachable ({reason})")
 
 
 def _cause(error: BaseException) -> str:
-    """Return what happened, in one line: requests wraps urllib3's errors in its own, and the innermost says it best."""
+    """Describe an error in one line: requests wraps urllib3's errors in its own, and the innermost is the clearest."""
     inner = None
     if error.args:
         inner = getattr(error.args[0], "reason", None)
@@ -281,11 +281,11 @@ def _command(command: list[str], folder: Path) -> None:
     """Run a package manager in `folder`.
 
     Raises:
-        SourceError: it cannot be run, takes too long, or fails. Of its first error messages the longest is the reason.
+        SourceError: it cannot be run, takes too long, or fails. The reason is the longest of its first error messages.
     """
     program = _program(command[0])
     try:
-        # LC_ALL=C: the messages below are looked for in English.
+        # LC_ALL=C: the code below expects messages in English.
         done = subprocess.run(
             [program, *command[1:]], cwd=folder, env=os.environ | {"LC_ALL": "C"}, stdin=subprocess.DEVNULL,
             capture_output=True, text=True, errors="replace", timeout=COMMAND_SECONDS, check=False,
@@ -308,5 +308,5 @@ def _only_file(folder: Path, pattern: str) -> Path:
     """Return the file that a package manager has put into the folder; its name contains a version."""
     files = list(folder.glob(pattern))
     if len(files) != 1 or not files[0].is_file():
-        raise SourceError(f"expected one file {pattern}, received {len(files)}")
+        raise SourceError(f"expected one file that matches {pattern}, received {len(files)}")
     return files[0]

@@ -1,7 +1,11 @@
-"""Train a sweep's points on workers: cut them into units, hand these to an engine, and collect what becomes of them.
+"""Train the points of a sweep on workers: split them into units, submit these to an engine, and collect the results.
 
 The engine is a Hydra launcher: joblib, Ray or SLURM distributes the units, and a worker (worker.py) trains each of
 them. Workers write points to a disk that all machines share, or return them through MLflow.
+
+With `force=true`, points are retrained. If the engine loses a worker, its units are submitted again, and then results
+of this command must be told from those of earlier ones: the ids of all attempts that existed before are remembered. An
+attempt that is not among them is one of this command.
 """
 
 from __future__ import annotations
@@ -23,53 +27,53 @@ from pipeline.sweep.workers.watching import await_folder, counting, locked
 from pipeline.sweep.workers.worker import identity_of, train_unit
 from pipeline.system.errors import EngineError, LabError
 
-# It imports MLflow, which is needed here only for nodes without a shared disk.
+# This module imports MLflow, which is needed here only for nodes without a shared disk.
 if TYPE_CHECKING:
     from pipeline.tracking.tracker import Tracker
 
 log = logging.getLogger(__name__)
 
-# How often units are handed out in all, where the engine loses some of them.
+# Maximum number of times to submit a unit, if the engine loses it.
 ATTEMPTS = 3
-# How long to wait for a folder that a worker has written: a network disk shows it to other machines some time later.
+# How long to wait for a folder that a worker has written: a network disk shows it to other machines with a delay.
 NETWORK_SECONDS = 60.0
 
 
 class Distribution:
-    """Trains one sweep's points on the workers of an engine. How each point ends is kept in its job.
+    """Trains the points of one sweep on the workers of an engine. The outcome of each point is stored in its job.
 
     Args:
-        engine: distributes the units.
+        engine: runs the units; see `Engine`.
         sweep: the record of the command.
-        training: the training of this process, which has loaded the data.
+        training: the `StackTraining` of this process, which has loaded the data.
     """
 
     def __init__(self, engine: Engine, sweep: SweepRecord, training: StackTraining) -> None:
         self._engine = engine
         self._sweep = sweep
         self._training = training
-        # For points that are to be trained again, by signature: the attempts that existed before.
+        # For points to retrain, by signature: the ids of the attempts that existed before this command.
         self._replaced: dict[str, list[str | None]] = {}
 
     def train(self, jobs: Sequence[Job]) -> None:
-        """Let the workers train points that are not done yet.
+        """Train points that are not done yet on the workers.
 
         Raises:
-            LabError: the nodes share no disk, and there is no tracking server through which they could return points.
+            LabError: there is neither a shared disk nor a tracking server through which workers could return points.
         """
         if self._engine.shared_disk:
-            self._note_replaced(jobs)
-            self._hand_out(jobs)
+            self._remember_earlier_attempts(jobs)
+            self._submit(jobs)
             return
         self._check_server()
         # With a shared disk the workers lock the points. Without one, this process has to.
         with locked(jobs):
             left = [job for job in jobs if job.state not in ("done", "failed")]
-            self._note_replaced(left)
+            self._remember_earlier_attempts(left)
             self._fetch_earlier(left)
             left = [job for job in left if job.state not in ("complete", "failed")]
             try:
-                self._hand_out(left)
+                self._submit(left)
             finally:
                 self._close_runs([job for job in left if job.state != "complete"])
 
@@ -77,24 +81,24 @@ class Distribution:
         tracking = self._sweep.tracking.name
         if tracking != "server":
             raise LabError(
-                "Points cannot be returned.",
-                expected="tracking=server, through which nodes without a shared disk send what they have trained",
+                "Workers have no way to return their points.",
+                expected="tracking=server, through which nodes without a shared disk return trained points",
                 received=f"hydra.launcher.shared_disk=false with tracking={tracking}",
                 fix="add tracking=server tracking.uri=ADDRESS, or hydra.launcher.shared_disk=true",
             )
 
-    def _note_replaced(self, jobs: Sequence[Job]) -> None:
-        self._replaced = {job.signature: _attempts(job) for job in jobs if job.config.force}
+    def _remember_earlier_attempts(self, jobs: Sequence[Job]) -> None:
+        self._replaced = {job.signature: list(_attempts(job)) for job in jobs if job.config.force}
 
     def _fetch_earlier(self, jobs: Sequence[Job]) -> None:
-        """Fetch what workers have sent to MLflow whose command was killed."""
+        """Fetch points that workers have sent to MLflow for an earlier command, which was killed before it got them."""
         for error in self._fetch([job for job in jobs if not job.config.force]).values():
             log.warning(error)
         for job in jobs:
-            self._settle(job, {})
+            self._update_state(job, {})
 
-    def _hand_out(self, jobs: Sequence[Job]) -> None:
-        """Hand out points in units, and hand out again those that the engine lost."""
+    def _submit(self, jobs: Sequence[Job]) -> None:
+        """Submit points to the engine in units, and resubmit those that it loses."""
         left = list(jobs)
         problem = None
         for attempt in range(ATTEMPTS):
@@ -103,16 +107,16 @@ class Distribution:
             problem = self._run(left)
             left = [job for job in left if job.state not in ("complete", "failed")]
             if left and attempt + 1 < ATTEMPTS:
-                why = problem or "Their workers were stopped."
-                log.warning(f"{len(left)} points are handed out again. {why}")
+                why = problem or "The workers were stopped."
+                log.warning(f"{len(left)} points are being resubmitted. {why}")
         for job in left:
             job.fail(problem or _lost(job, self._engine))
 
     def _run(self, jobs: Sequence[Job]) -> EngineError | None:
-        """Cut points into units, and let the engine run each of them once.
+        """Split points into units, and let the engine run each of them once.
 
         Returns:
-            The engine's error, if it lost some units.
+            The error of the engine, if it lost some units.
         """
         packed = self._pack(jobs)
         plural = "s" if len(packed) > 1 else ""
@@ -127,15 +131,15 @@ class Distribution:
         except EngineError as error:
             problem = error
         finally:
-            # After an interruption too: what workers have completed by then counts.
+            # Also after an interruption, because points that workers have completed by then still count.
             self._collect(jobs, reports, lost=problem is not None)
         return problem
 
     def _pack(self, jobs: Sequence[Job]) -> list[str]:
-        """Cut points into units, and pack these."""
+        """Split points into units, and serialize these."""
         numbers = {point.signature: number for number, point in enumerate(self._sweep.points, 1)}
         unit = Unit(
-            # A unit is part of a command line, and a sweep may have many points: each unit names only its own.
+            # A unit is part of a command line, which must not contain all points of a long sweep.
             sweep=replace(self._sweep, points=[]),
             total=len(self._sweep.points),
             project=str(self._training.project) if self._engine.shared_disk else None,
@@ -159,11 +163,11 @@ class Distribution:
         return packed
 
     def _collect(self, jobs: Sequence[Job], reports: dict[str, dict[str, Any]], lost: bool) -> None:
-        """Find out how points ended that were handed out.
+        """Set the state of points that were submitted.
 
         Args:
-            jobs: all of these points.
-            reports: what the workers report of them, by signature.
+            jobs: the submitted points.
+            reports: the reports of the workers, by signature.
             lost: whether the engine lost some units.
         """
         ready = [job for job in jobs if reports.get(job.signature, {}).get("state") in ("done", "complete")]
@@ -172,37 +176,42 @@ class Distribution:
             for job in ready:
                 await_folder(job, give_up)
         else:
-            # Points of lost units may be in MLflow without a report of their worker.
+            # Points of lost units may be in MLflow although their worker has sent no report.
             wanted = ready
             if lost:
                 wanted = list(jobs)
             for signature, reason in self._fetch(wanted).items():
                 reports.setdefault(signature, {})["error"] = str(reason)
         for job in jobs:
-            self._settle(job, reports.get(job.signature, {}))
+            self._update_state(job, reports.get(job.signature, {}))
 
-    def _settle(self, job: Job, report: dict[str, Any]) -> None:
-        """Set the state of a point from what is on disk and what its worker reports."""
+    def _update_state(self, job: Job, report: dict[str, Any]) -> None:
+        """Set the state of a point from its folders on disk and the report of its worker, which may be empty.
+
+        - `failed`: its complete folder is not readable, or the worker reports an error.
+        - `complete`: its complete folder is there, and not from an attempt that this command is to replace.
+        - `training`: the worker was killed or lost after it began the point. When the command ends, `Sweep` turns this
+          into `killed` or `failed`.
+        - `to run` or `to continue`: no worker has begun the point, or not for this command.
+        """
         error = report.get("error")
         job.look()
-        # The folder is there and cannot be read, which the job says itself.
         if job.state == "failed":
             return
-        if job.state == "done" and _attempts(job)[0] in self._replaced.get(job.signature, []):
-            # This is still the point that the command is to replace.
+        complete, _ = _attempts(job)
+        if job.state == "done" and complete in self._replaced.get(job.signature, []):
             job.state = "to run"
             job.point = None
         if error is None and job.state == "done":
             job.run = read_run(job.folder.final)
             job.state = "complete"
             return
-        # MLflow has to hear how an attempt ended that was begun.
+        # An attempt that was begun has a run in MLflow, which has to get a final status.
         job.run = read_run(job.folder.path)
         if error is not None:
             job.error = LabError(error)
             job.state = "failed"
         elif report.get("state") == "killed" or job.run:
-            # The end of the command turns this into killed or failed.
             job.state = "training"
 
     def _tracker(self) -> Tracker:
@@ -216,7 +225,7 @@ class Distribution:
         return Tracker(self._sweep.tracking, self._sweep.study, self._training.root)
 
     def _fetch(self, jobs: Sequence[Job]) -> dict[str, LabError]:
-        """Fetch points from MLflow as far as it has them; return by signature why some could not be fetched."""
+        """Fetch points that MLflow has; return the errors of those that could not be fetched, by signature."""
         from pipeline.tracking.transfer import fetch_point
 
         errors: dict[str, LabError] = {}
@@ -226,7 +235,7 @@ class Distribution:
             except LabError as error:
                 return {job.signature: error for job in jobs}
             for job in jobs:
-                # With `force`, the complete attempt from before must not come back from the server.
+                # With `force`, the complete attempt from before this command must not be fetched.
                 try:
                     fetch_point(tracker, job, excluded_attempt=self._replaced.get(job.signature, [None])[0])
                 except LabError as error:
@@ -234,9 +243,9 @@ class Distribution:
         return errors
 
     def _close_runs(self, jobs: Sequence[Job]) -> None:
-        """Set runs to KILLED whose workers were lost."""
-        # This machine has no folder of these points, so the sync of the command does not know their runs. If MLflow
-        # does not answer, they stay as they are.
+        """Set the runs of lost workers to KILLED."""
+        # This machine has no folders of these points, so the command's sync does not know their runs. If MLflow does
+        # not answer, their status stays as it is.
         if jobs:
             with suppress(LabError):
                 tracker = self._tracker()
@@ -244,18 +253,18 @@ class Distribution:
                     tracker.end_run(run.run_id, "KILLED")
 
 
-def _attempts(job: Job) -> list[str | None]:
-    """Return the ids of the attempts at a point: the complete one, and the one that was begun; None where missing."""
-    return [read_attempt(folder) for folder in (job.folder.final, job.folder.path)]
+def _attempts(job: Job) -> tuple[str | None, str | None]:
+    """Return the ids of two attempts at a point: the complete one, and the one under way; None if there is none."""
+    return read_attempt(job.folder.final), read_attempt(job.folder.path)
 
 
 def _lost(job: Job, engine: Engine) -> LabError:
     received = "none"
     if engine.shared_disk:
-        received = "none, though the worker is done"
+        received = "none, although the worker has finished"
     return LabError(
-        f"{job.name} was not brought back.",
+        f"{job.name} was not returned.",
         expected=f"its folder {job.folder.final}, which a worker of {engine.name} writes",
         received=received,
-        fix="run the same command again; where nodes have disks of their own, hydra.launcher.shared_disk=false",
+        fix="run the same command again; if the nodes have no shared disk, set hydra.launcher.shared_disk=false",
     )

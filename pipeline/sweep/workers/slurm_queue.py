@@ -1,4 +1,4 @@
-"""Ask the queue of SLURM for the states of jobs.
+"""Query the states of SLURM jobs with `squeue`.
 
 submitit asks `sacct`, which needs accounting. On a cluster without it, submitit never learns that a job was killed, and
 waits for it forever. `squeue` answers on every cluster. It forgets jobs some minutes after their end, so a job that it
@@ -15,8 +15,8 @@ from submitit.slurm.slurm import SlurmInfoWatcher, SlurmJob
 
 log = logging.getLogger(__name__)
 
-# The longest time between two questions. Apart from this, submitit looks for the results of jobs each second.
-SECONDS = 15
+# Maximum time between two calls of squeue. Independently of it, submitit looks for the results of jobs every second.
+QUERY_SECONDS = 15
 # How long to wait for jobs that were cancelled. SLURM kills them after its KillWait, 30 s by default.
 END_SECONDS = 60.0
 # The states in which a job does not run any more and will not run again.
@@ -26,7 +26,7 @@ ENDED = frozenset(
 
 
 class QueueWatcher(SlurmInfoWatcher):
-    """Reads the states of jobs from `squeue`. While the controller does not answer, the last states remain."""
+    """Reads the states of jobs from `squeue`. If the controller does not answer, the last states are kept."""
 
     def _make_command(self) -> list[str] | None:
         if not self._registered - self._finished:
@@ -40,23 +40,23 @@ class QueueWatcher(SlurmInfoWatcher):
         listed = dict(line.strip().split("|", 1) for line in string.splitlines() if "|" in line)
         # COMPLETED stands for any end: submitit then looks for the result, and finds out if there is none.
         found = {job: listed.get(job, "COMPLETED") for job in self._registered - self._finished}
-        # submitit takes every state that it does not know, such as SUSPENDED, for an end.
+        # submitit treats every state that it does not know, such as SUSPENDED, as an end.
         return {job: {"JobID": job, "State": state if state in ENDED else "RUNNING"} for job, state in found.items()}
 
 
 def watch_queue() -> None:
-    """Make submitit ask the queue from now on."""
-    SlurmJob.watcher = QueueWatcher(delay_s=SECONDS)
+    """Make submitit query the queue from now on."""
+    SlurmJob.watcher = QueueWatcher(delay_s=QUERY_SECONDS)
 
 
 def cancel_jobs() -> None:
-    """Cancel the jobs that have been submitted and have not ended, and wait for them to keep a checkpoint and end."""
+    """Cancel the jobs of this process that have not ended, and wait until they have saved a checkpoint and ended."""
     open_jobs = sorted(SlurmJob.watcher._registered - SlurmJob.watcher._finished)
     if not open_jobs:
         return
     done = subprocess.run(["scancel", "--quiet", *open_jobs], check=False)  # noqa: S607 - the cluster's own
     if done.returncode == 0:
-        log.info(f"waiting for {len(open_jobs)} jobs to keep a checkpoint and end")
+        log.info(f"waiting for {len(open_jobs)} jobs to save a checkpoint and end")
         # Until they end, the jobs write to MLflow. What this command writes there about the end of their runs must
         # come after that.
         give_up = time.monotonic() + END_SECONDS
@@ -65,6 +65,6 @@ def cancel_jobs() -> None:
 
 
 def _listed() -> set[str]:
-    """Return the jobs of this user that wait, run or end, as the queue lists them; none while it does not answer."""
+    """Return the user's jobs that the queue lists as pending, running or ending; none if it does not answer."""
     queue = ["squeue", "--me", "--noheader", "--array", "--format=%i"]
     return set(subprocess.run(queue, check=False, capture_output=True, text=True).stdout.split())

@@ -1,4 +1,4 @@
-"""Units of work: points that train as one stack, packed as a text for a worker; and the interface of an engine."""
+"""Units of work for workers, serialized to text, and the interface of the engine that runs them."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from pipeline.points.sweep_record import SweepRecord
 
 @dataclass(frozen=True)
 class UnitPoint:
-    """One point of a unit.
+    """One point of a unit, from which a worker makes the point's `Job` again.
 
     Attributes:
         number: its position in the sweep, from 1.
         config: the typed config as JSON.
         overrides: the overrides as typed.
-        signature: the signature that it has on the machine that sent it.
-        replaced: the earlier attempts at a point that is to be trained again; otherwise empty.
+        signature: its signature on the machine that sent it.
+        replaced: ids of the earlier attempts that a retrained point replaces; empty without `force`.
     """
 
     number: int
@@ -36,13 +36,13 @@ class UnitPoint:
 
 @dataclass(frozen=True)
 class Unit:
-    """Points for one worker, and what they have in common.
+    """Points for one worker, and the settings that they share.
 
     Attributes:
         sweep: the record of the sweep, without its points.
-        total: how many points the sweep has.
-        project: the folder of the project, where the worker shares the disk; None: the worker has a folder of its own.
-        sender: identifies the folder that sent the unit: machine, device and inode.
+        total: number of points of the sweep.
+        project: the project folder, if the worker shares the disk; None: the worker uses its own project folder.
+        sender: machine, device and inode of the sender's folder, which identify it.
         tags: command and git commit.
         points: the points to train.
     """
@@ -56,11 +56,11 @@ class Unit:
 
 
 class Engine(Protocol):
-    """What runs units on workers; see hydra_plugins/cluster_launcher.py.
+    """Runs units on workers; implemented in hydra_plugins/cluster_launcher.py.
 
     Attributes:
         name: joblib, ray or slurm.
-        workers: how many units it runs at the same time.
+        workers: number of units that run at the same time.
         shared_disk: whether the workers see this project's folder under the same path.
     """
 
@@ -69,7 +69,7 @@ class Engine(Protocol):
     shared_disk: bool
 
     def run(self, task: Callable[[DictConfig], Any], units: Sequence[str]) -> list[Any]:
-        """Call a task on the workers once for each unit, and return what the calls return, in the order of the units.
+        """Call a task on the workers, once for each unit, and return the results in the order of the units.
 
         Args:
             task: gets a config with the unit under the key `unit`.
@@ -84,12 +84,12 @@ UNIT = TypeAdapter(Unit)
 
 
 def pack(unit: Unit) -> str:
-    """Pack a unit as a text of plain letters: compressed JSON in base64."""
+    """Serialize a unit to compressed JSON in base64."""
     # The text travels as a Hydra override on a command line, so it has to be short and without special characters.
     text = json.dumps(UNIT.dump_python(unit))
     return base64.b64encode(zlib.compress(text.encode())).decode()
 
 
 def unpack(packed: str) -> Unit:
-    """Unpack what `pack` has packed."""
+    """Restore a unit that `pack` has serialized."""
     return UNIT.validate_python(json.loads(zlib.decompress(base64.b64decode(packed))))

@@ -1,4 +1,4 @@
-"""What the command does while workers train: hold their points, count the complete ones, wait for their folders."""
+"""Tasks of the command while workers train: lock the points, count the complete ones, and wait for their folders."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pipeline.points.job import Job
 from pipeline.points.reading import read_run
 from pipeline.sweep.training import POLL_SECONDS
 from pipeline.system.errors import LabError
-from pipeline.system.files import written
+from pipeline.system.files import modified_ns
 from pipeline.system.terminal import TrainingProgress
 
 log = logging.getLogger(__name__)
@@ -20,17 +20,17 @@ log = logging.getLogger(__name__)
 
 @contextmanager
 def locked(jobs: Sequence[Job]) -> Iterator[None]:
-    """Lock points while workers train them. Those that another command completes in the meantime are done."""
+    """Lock points while workers train them. Those that another command completes in the meantime are marked done."""
     held: list[Job] = []
     waiting = False
     try:
-        # All commands lock in one order, so that no two of them wait for each other.
+        # All commands lock in the same order, so that two of them cannot deadlock.
         for job in sorted(jobs, key=lambda job: job.signature):
             try:
                 while not job.folder.lock():
                     if not waiting:
                         waiting = True
-                        log.info(f"waiting for points that another command trains: {job.name} ...")
+                        log.info(f"waiting for points that another command is training: {job.name} ...")
                     time.sleep(POLL_SECONDS)
                 held.append(job)
                 # The state of the job was read before it was locked, and may be out of date.
@@ -52,12 +52,12 @@ def counting(label: str, jobs: Sequence[Job]) -> Iterator[None]:
     progress = TrainingProgress(label, len(jobs), unit="point")
     files = [job.folder.final / "run.json" for job in jobs]
     # With `force` the files exist already, so a point is complete when its file has changed.
-    before = [written(file) for file in files]
+    before = [modified_ns(file) for file in files]
     over = threading.Event()
 
     def count() -> None:
         while not over.wait(1.0):
-            progress(sum(written(file) != time for file, time in zip(files, before, strict=True)))
+            progress(sum(modified_ns(file) != earlier for file, earlier in zip(files, before, strict=True)))
 
     # A thread, because `run` of an engine returns only when all units are done.
     watcher = threading.Thread(target=count, name="points", daemon=True)
@@ -71,8 +71,8 @@ def counting(label: str, jobs: Sequence[Job]) -> Iterator[None]:
 
 
 def await_folder(job: Job, give_up: float) -> None:
-    """Wait until a folder that a worker has written appears, or until `give_up`, a time of time.monotonic()."""
+    """Wait until a folder that a worker has written is visible here, or until `give_up`, a time of time.monotonic()."""
     while not job.folder.final.exists() and time.monotonic() < give_up:
-        # NFS caches the content of a folder, and reads it again when it is listed.
+        # Listing the parent folder makes NFS refresh its cache of it.
         list(job.folder.final.parent.iterdir())
         time.sleep(POLL_SECONDS)

@@ -1,4 +1,4 @@
-"""Train a unit on a worker, as a single machine would train its points, and write their runs to MLflow.
+"""Train a unit on a worker, exactly as a single machine would, and write the runs of its points to MLflow.
 
 This runs in a process that an engine has started, on this machine or another one; see distribution.py.
 """
@@ -27,7 +27,7 @@ from pipeline.sweep.workers.unit import Unit, unpack
 from pipeline.system.errors import LabError
 from pipeline.system.processes import owner
 from pipeline.system.project import PROJECT, store_root
-from pipeline.system.signals import end_at_once, handled
+from pipeline.system.signals import handle_signals, raise_interrupt
 from pipeline.tracking.sync.points import attempts
 from pipeline.tracking.sync.sweep import Sync
 from pipeline.tracking.sync.thread import SyncThread
@@ -36,7 +36,7 @@ from pipeline.tracking.transfer import fetch_checkpoint
 
 log = logging.getLogger(__name__)
 
-# How often a worker looks whether the process that started it still runs.
+# How often a worker checks whether the process that started it still runs.
 PARENT_SECONDS = 1.0
 Report = list[dict[str, Any]]
 
@@ -45,20 +45,20 @@ def train_unit(composed: DictConfig) -> Report:
     """Train one unit: the Hydra task of a worker.
 
     Args:
-        composed: its key `unit` is what `distribution` has packed. Each point in it has a config of its own.
+        composed: its key `unit` contains the unit that `distribution` has packed. Each point has its own config in it.
 
     Returns:
-        For each point its `signature`, its `state` as in `Job`, and `error`: what went wrong in words, or None.
+        For each point its `signature`, its `state` as in `Job`, and `error`: a message, or None.
     """
     unit = unpack(composed["unit"])
     _end_with_parent()
-    # TensorFlow does not read the variable that the engines set to limit threads.
+    # TensorFlow has its own variables for the limit of threads that the engines set for others.
     if "OMP_NUM_THREADS" in os.environ:
         os.environ.setdefault("TF_NUM_INTRAOP_THREADS", os.environ["OMP_NUM_THREADS"])
         os.environ.setdefault("TF_NUM_INTEROP_THREADS", "1")
-    # Both are reported and not raised: for an engine an exception is a lost unit, which would be handed out again.
+    # Both are reported and not raised: after an exception the engine counts the unit as lost, and it is resubmitted.
     try:
-        with handled(end_at_once):
+        with handle_signals(raise_interrupt):
             return _Worker(unit).run()
     except KeyboardInterrupt:
         return [{"signature": point.signature, "state": "killed", "error": None} for point in unit.points]
@@ -70,22 +70,22 @@ class _Worker:
     """One unit, from unpacking it to the report."""
 
     def __init__(self, unit: Unit) -> None:
-        # Apart from the sender's disk, in a folder of its own.
-        self.apart = unit.project is None
+        # Whether this worker has its own project folder, on a disk that it does not share with the sender.
+        self.own_disk = unit.project is None
         project = Path(unit.project or PROJECT)
         self.root = store_root(project)
         self.sweep = unit.sweep
         self.points = [(read_config(point.config), point) for point in unit.points]
         first = self.points[0][0]
-        # A missing GPU is reported before anything is written.
+        # This reports a missing GPU, before anything is written.
         array_module(first)
-        if self.apart and identity_of(self.root) == unit.sender:
+        if self.own_disk and identity_of(self.root) == unit.sender:
             raise _in_the_senders_folder(self.root)
         self.jobs: list[Job] = []
-        # A thread of this process writes to MLflow. An engine uses the process again and again, so MLflow is imported
-        # once, while a process for each unit would import it every time.
-        self.sync = SyncThread(Sync(self.root, self.sweep, owner(), worker="own" if self.apart else "shared"))
-        self.training = StackTraining(project, first, unit.tags, self._label, self._start, bar=False)
+        # A thread writes to MLflow, not a process: an engine reuses this process, which then imports MLflow only once,
+        # while a new process for each unit would import it every time.
+        self.sync = SyncThread(Sync(self.root, self.sweep, owner(), worker="own" if self.own_disk else "shared"))
+        self.training = StackTraining(project, first, unit.tags, self._label, self._start_sync, bar=False)
         self._total = unit.total
         self._numbers = {point.signature: point.number for _, point in self.points}
         self._replaced = {point.signature: point.replaced for _, point in self.points}
@@ -94,22 +94,22 @@ class _Worker:
         """Train the points, send their runs to MLflow, and report how each point ended.
 
         Raises:
-            LabError: this machine has other code or data, or the data is missing.
+            LabError: the code or the data on this machine differs from the sender's, or the data is missing.
         """
         for config, point in self.points:
             job = self.training.job(config, point.overrides)
-            # Equal signatures mean that code, packages and data agree with those of the sender.
+            # With equal signatures, code, packages and data are the same as on the sender.
             if job.signature != point.signature:
                 raise _different_point(job, point.signature)
             self.jobs.append(job)
         try:
             # After an interruption the report is still sent: it says which points were killed.
             with suppress(KeyboardInterrupt):
-                if self.apart:
+                if self.own_disk:
                     self._fetch_checkpoints()
-                self.training.train([job for job in self.jobs if not self._is_replaced(job)])
+                self.training.train(self._jobs_to_train())
         finally:
-            # After a bug of ours too: the engine uses this process again, and the thread must not go on.
+            # Also after a bug of ours: the engine reuses this process, and the thread must not keep running.
             for job in self.jobs:
                 if job.state == "training":
                     job.state = "killed"
@@ -117,24 +117,32 @@ class _Worker:
             self.sync.close(self.sweep)
         return self._report(self.sync.unsent())
 
-    def _is_replaced(self, job: Job) -> bool:
-        """Whether this command has already trained a point again, before the unit was handed out once more.
+    def _jobs_to_train(self) -> list[Job]:
+        """Return the jobs without those that this command has already retrained, on a worker that was lost later."""
+        jobs = []
+        for job in self.jobs:
+            # The command does not know the earlier attempts on a worker's own disk, so there every point is retrained.
+            if job.config.force and not self.own_disk:
+                self._use_attempts_of_this_command(job)
+                if job.state == "done":
+                    continue
+            jobs.append(job)
+        return jobs
 
-        If the command has only begun the point, the job is marked to go on from there.
+    def _use_attempts_of_this_command(self, job: Job) -> None:
+        """Use this command's earlier attempts at a point that is to be retrained, after its unit was resubmitted.
+
+        If the command has completed the point, take it over. If it has only begun it, mark the job to continue.
         """
-        # A folder on another disk says nothing about this command, which does not know what was there before.
-        if not job.config.force or self.apart:
-            return False
         complete = read_attempt(job.folder.final)
         begun = read_attempt(job.folder.path)
-        before = self._replaced[job.signature]
         # Attempts that did not exist before the command are attempts of the command.
-        job.begun_by_command = begun not in (None, *before)
-        if complete not in (None, *before):
+        others = (None, *self._replaced[job.signature])
+        job.begun_by_command = begun not in others
+        if complete not in others:
             job.look()
             if job.state == "done":
                 take_over(job)
-        return job.state == "done"
 
     def _report(self, unsent: LabError | None) -> Report:
         """Describe how each point ended."""
@@ -142,8 +150,8 @@ class _Worker:
         for job in self.jobs:
             error = job.error
             # Without a shared disk a point returns only through MLflow.
-            if self.apart and unsent is not None and error is None:
-                error = LabError(f"It is trained on {platform.node()} and cannot be returned. {unsent}")
+            if self.own_disk and unsent is not None and error is None:
+                error = LabError(f"It was trained on {platform.node()} but could not be returned. {unsent}")
             message = None
             if error is not None and job.state != "killed":
                 message = str(error)
@@ -151,7 +159,7 @@ class _Worker:
         return report
 
     def _fetch_checkpoints(self) -> None:
-        """Fetch from MLflow the checkpoints that other nodes have sent of these points."""
+        """Fetch the checkpoints of these points that other nodes have sent to MLflow."""
         try:
             tracker = Tracker(self.sweep.tracking, self.sweep.study, self.root)
             for job in self.jobs:
@@ -163,9 +171,9 @@ class _Worker:
                         job.folder.unlock()
         except LabError as error:
             # Without a checkpoint a point trains from the beginning, which costs only time.
-            log.warning(f"the checkpoints of other nodes cannot be fetched. {error}")
+            log.warning(f"could not fetch the checkpoints of other nodes. {error}")
 
-    def _start(self) -> None:
+    def _start_sync(self) -> None:
         self.sync.add(attempts(self.jobs))
         self.sync.start()
 
@@ -186,8 +194,8 @@ def identity_of(root: Path) -> tuple[str, int, int]:
 
 def _in_the_senders_folder(root: Path) -> LabError:
     return LabError(
-        f"A worker on {platform.node()} works in the folder of the command itself.",
-        expected="with hydra.launcher.shared_disk=false, nodes with a folder of their own",
+        f"A worker on {platform.node()} is running in the command's own folder.",
+        expected="with hydra.launcher.shared_disk=false, nodes with their own project folder",
         received=str(root),
         fix="start Ray there with --num-cpus 0, or use hydra.launcher.shared_disk=true",
     )
@@ -195,16 +203,16 @@ def _in_the_senders_folder(root: Path) -> LabError:
 
 def _different_point(job: Job, expected: str) -> LabError:
     return LabError(
-        f"{job.name} is a different point on {platform.node()}.",
-        expected=f"the signature {expected}: the code, the packages and the data of the machine that sent it",
+        f"{job.name} has a different signature on {platform.node()}.",
+        expected=f"{expected}, from the code, the packages and the data of the sending machine",
         received=job.signature,
-        fix="bring code and data up to date there (git pull; dvc pull, or fetch and prepare), then the same command",
+        fix="update code and data there (git pull; dvc pull, or fetch and prepare), then run the same command again",
     )
 
 
 @functools.cache
 def _end_with_parent() -> None:
-    """End this process when the one that started it has ended, because its results would be lost."""
+    """End this process when its parent has ended, because nothing would receive its results."""
     parent = os.getppid()
 
     def watch() -> None:

@@ -18,7 +18,7 @@ from pipeline.points.sweep_record import SweepRecord, all_sweeps
 from pipeline.studies.images.stepped import image_keys, stepped_images
 from pipeline.studies.kinds import headline, kind_of
 from pipeline.system.errors import DamagedError
-from pipeline.system.files import explained, written_whole
+from pipeline.system.files import atomic_folder, explained
 from pipeline.tracking.dataset import checksums_in, dataset_of
 from pipeline.tracking.models import log_models
 from pipeline.tracking.pages.descriptions import experiment_note, point_note, sweep_note
@@ -96,7 +96,7 @@ def image_files(folder: Path, images: Iterable[tuple[str, int, Image.Image]], en
     Raises:
         OSError: the files cannot be written.
     """
-    with written_whole(folder / "images") as new:
+    with atomic_folder(folder / "images") as new:
         for key, step, image in images:
             # MLflow's pages read key, step and time from the name. MLflow itself appends a random id; here the id is
             # derived from key and step, so that writing twice gives the same names.

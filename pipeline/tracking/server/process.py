@@ -22,7 +22,7 @@ from urllib.request import ProxyHandler, build_opener
 import psutil
 
 from pipeline.system.errors import LabError
-from pipeline.system.processes import lives
+from pipeline.system.processes import is_running
 
 HOST = "127.0.0.1"
 # Startup timeout, shutdown timeout and polling interval.
@@ -122,7 +122,7 @@ def _is_left(group: int) -> bool:
     for number in psutil.pids():
         # The process may have exited since, or belong to another user.
         with suppress(OSError):
-            if os.getpgid(number) == group and lives(number):
+            if os.getpgid(number) == group and is_running(number):
                 return True
     return False
 
@@ -136,7 +136,7 @@ def await_answer(
         server: the process, from `mlflow_server`.
         address: the address of the server.
         last_lines: returns the last lines of the server's output.
-        signals: the signals that have arrived, from `noted_signals`.
+        signals: the signals that have arrived, from `collect_signals`.
 
     Returns:
         Whether the server is running.

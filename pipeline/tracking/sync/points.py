@@ -18,7 +18,7 @@ from pipeline.points.point import Point
 from pipeline.points.reading import RunRecord, read_attempt, read_journal, read_own_config, read_own_point, read_run
 from pipeline.points.sweep_record import SweepRecord
 from pipeline.system.errors import DamagedError
-from pipeline.system.files import MISSING, written
+from pipeline.system.files import MISSING, modified_ns
 from pipeline.tracking.pages.presentation import present_point
 from pipeline.tracking.tracker import Status, TrackedRun, Tracker
 from pipeline.tracking.transfer import CheckpointSender, drop_checkpoints
@@ -190,7 +190,7 @@ class PointSync:
         Later rows are not sent, because training that resumes from the checkpoint writes them again, with new
         timestamps.
         """
-        checkpoint_time = written(self._folder.path / CHECKPOINT)
+        checkpoint_time = modified_ns(self._folder.path / CHECKPOINT)
         limit = None
         if self._checkpoints is not None:
             limit = self._checkpoints.send(tracker, run_id, self._folder)
