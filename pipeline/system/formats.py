@@ -126,18 +126,16 @@ def read_arrays(file: Path) -> dict[str, NDArray[np.generic]]:
 
 
 def read_one_array(file: Path, name: str) -> NDArray[np.generic]:
-    """Read one array of an .npz file, without reading the others.
+    """Read one array of an .npz file, without parsing the others.
 
     Raises:
         OSError: the file does not exist or cannot be read.
         ValueError: the content is truncated, changed or of the wrong type, or has no array of this name.
     """
-    try:
-        with zipfile.ZipFile(file) as archive:
-            content = archive.read(f"{name}.npy")
-    except (*ZIP_ERRORS, KeyError) as error:
-        raise ValueError(f"{file.name} is not a complete zip archive: {error}") from None
-    return _array(content, f"{name} in {file.name}")
+    for member, content in stored_members(file):
+        if member == f"{name}.npy":
+            return _array(content, f"{name} in {file.name}")
+    raise ValueError(f"{file.name} has no array {name}")
 
 
 def _array(content: bytes, what: str) -> NDArray[np.generic]:

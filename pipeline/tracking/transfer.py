@@ -143,10 +143,11 @@ class CheckpointSender:
             return last.rows
         begun = time.monotonic()
         slot = 1 - self._slots.get(run_id, 1)
-        self._slots[run_id] = slot
         rows = send_checkpoint(tracker, run_id, folder, slot)
         if rows is None:
             return last.rows
+        # Only now: after a send that failed, the next one must replace the same archive, not the only intact one.
+        self._slots[run_id] = slot
         now = time.monotonic()
         due = now + max(SEND_SECONDS, PAUSE_PER_SEND * (now - begun))
         self._sent[run_id] = _Sent(newest, due, rows)

@@ -311,6 +311,29 @@ def test_a_point_that_became_complete_meanwhile_sends_no_checkpoint(shelf: tuple
     assert send_checkpoint(tracker, "r", wanted.folder, 1) is None
 
 
+def test_a_send_that_fails_is_repeated_into_the_same_archive_and_the_intact_one_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(transfer, "SEND_SECONDS", 0.0)
+    monkeypatch.setattr(transfer, "PAUSE_PER_SEND", 0.0)
+    left = in_training(tmp_path / "left")
+    shelf = Shelf(tmp_path / "shelf", left.signature)
+    sender = transfer.CheckpointSender()
+    assert sender.send(cast(Tracker, shelf), "r", left.folder) == 3
+    written = []
+
+    def fail(run_id: str, file: Path, folder: str) -> None:
+        written.append(file.name)
+        raise LabError("MLflow does not answer.")
+
+    monkeypatch.setattr(shelf, "log_file", fail)
+    for _ in range(2):
+        (left.folder.path / CHECKPOINT).touch()
+        with pytest.raises(LabError):
+            sender.send(cast(Tracker, shelf), "r", left.folder)
+    assert written == ["1.zip", "1.zip"]
+
+
 def test_a_server_that_does_not_answer_is_not_a_damaged_point(
     tmp_path: Path, shelf: tuple[Tracker, Job], monkeypatch: pytest.MonkeyPatch
 ) -> None:
