@@ -304,8 +304,8 @@ def test_final_and_best_are_on_the_page_of_the_run_with_their_metrics(store: Sto
         inputs = rows(trained.config, FEATURES)
         expected = predict(trained.config.model, stack([weights]), inputs)[0]
         assert loaded(model).predict(inputs).tobytes() == expected.tobytes()
-    assert "smallest test/loss" in found["best"].tags["mlflow.note.content"]
-    assert "smallest" not in found["final"].tags["mlflow.note.content"]
+    assert "lowest test/loss" in found["best"].tags["mlflow.note.content"]
+    assert "lowest" not in found["final"].tags["mlflow.note.content"]
     assert store.client.get_run(run_id).data.metrics == before
     for name in {metric.name for metric in trained.history.metrics}:
         kept = [(m.step, m.timestamp, m.value) for m in store.client.get_metric_history(run_id, name)]

@@ -115,7 +115,7 @@ def test_a_process_that_is_killed_costs_no_point(
     shown = capsys.readouterr()
     assert shown.err.count("MLflow sync is incomplete") == 1
     assert "Killed" in shown.err
-    assert "then python -m pipeline.rebuild\n" in shown.err
+    assert "then run python -m pipeline.rebuild\n" in shown.err
     assert "Traceback" not in shown.err
     assert "finished" in shown.out
     assert command.process.returncode == -signal.SIGKILL
