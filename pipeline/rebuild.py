@@ -27,7 +27,7 @@ from pipeline.system import cli
 from pipeline.system.errors import LabError
 from pipeline.system.processes import owner
 from pipeline.system.project import PROJECT, store_root
-from pipeline.system.wording import some
+from pipeline.system.wording import counted, some
 from pipeline.tracking.sync.points import Attempt
 from pipeline.tracking.sync.sweep import Sync
 
@@ -124,7 +124,7 @@ def _complete_points(root: Path, points: Mapping[str, SweepPoint]) -> dict[str, 
             found[signature] = _Found(attempt, backend)
     if unread:
         names = some([*unread], SOME)
-        log.warning(f"skipped: {len(unread)} unreadable points in .points/: {names}")
+        log.warning(f"skipped: {counted(len(unread), 'unreadable point')} in .points/: {names}")
         log.warning(f"the first error: {next(iter(unread.values()))}")
     return found
 
@@ -137,7 +137,7 @@ def task(composed: DictConfig) -> None:
         written = "up to date"
         if sent:
             written = f"{sent} written"
-        print(f"{name}: {points} points, {written}")
+        print(f"{name}: {counted(points, 'point')}, {written}")
     if not sweeps:
         print("nothing to write: no readable points for this store")
     warn_about_missing(PROJECT, results)

@@ -35,6 +35,7 @@ from pipeline.points.point import Point
 from pipeline.points.reading import RunRecord, read_own_point, read_run, signed_in
 from pipeline.system.errors import DamagedError, LabError
 from pipeline.system.files import readable
+from pipeline.system.wording import counted
 
 log = logging.getLogger(__name__)
 
@@ -195,9 +196,7 @@ def summary(jobs: Sequence[Job], repeated: int) -> str:
     counts = Counter(job.state for job in jobs)
     states: tuple[JobState, ...] = ("done", "to continue", "to run")
     parts = [f"{counts[state]} {state}" for state in states if counts[state]]
-    points = "1 point"
-    if len(jobs) != 1:
-        points = f"{len(jobs)} points"
+    points = counted(len(jobs), "point")
     if repeated:
         points += f" ({repeated} duplicates skipped)"
     return f"{points}: {', '.join(parts)}"

@@ -27,7 +27,7 @@ from pipeline.system.processes import owner
 from pipeline.system.project import store_root
 from pipeline.system.signals import postpone_signals
 from pipeline.system.terminal import TrainingProgress
-from pipeline.system.wording import some
+from pipeline.system.wording import counted, some
 
 log = logging.getLogger(__name__)
 
@@ -129,7 +129,7 @@ class StackTraining:
                 if not reported:
                     reported = True
                     names = some([job.name for job in left], MOST_NAMED)
-                    log.info(f"waiting for {len(left)} points that another command is training: {names}")
+                    log.info(f"waiting for {counted(len(left), 'point')} that another command is training: {names}")
                 time.sleep(POLL_SECONDS)
 
     def _train_mine(self, jobs: Sequence[Job]) -> None:

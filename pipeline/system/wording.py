@@ -18,6 +18,13 @@ def roughly(value: float) -> str:
     return f"{float(f'{value:.2g}'):,.0f}"
 
 
+def counted(number: int, noun: str) -> str:
+    """Return a number with its noun, such as `1 point` or `1,000 points`."""
+    if number == 1:
+        return f"1 {noun}"
+    return f"{number:,} {noun}s"
+
+
 def some(names: Sequence[str], most: int) -> str:
     """Name the first `most` of these names and count the rest, for instance `a, b and 3 more`."""
     named = ", ".join(names[:most])

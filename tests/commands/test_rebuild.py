@@ -170,7 +170,7 @@ def test_points_that_cannot_be_read_are_reported_and_left_out(
     assert rebuild(LOCAL, other, other / "results") == [("line_y2x numpy", 1, 1)] * 2
     printed = capsys.readouterr().err
     assert printed.startswith(
-        f"skipped: 1 unreadable points in .points/: {signature}\nthe first error: The trained point"
+        f"skipped: 1 unreadable point in .points/: {signature}\nthe first error: The trained point"
     )
     assert f"delete {other / '.points' / signature}" in printed
 
@@ -274,7 +274,7 @@ def test_where_there_is_nothing_to_write_it_says_so(
     swept(project, rates("0.1"))
     capsys.readouterr()
     task(asked)
-    assert capsys.readouterr().out == "line_y2x numpy: 1 points, up to date\n"
+    assert capsys.readouterr().out == "line_y2x numpy: 1 point, up to date\n"
 
 
 def test_a_password_in_an_address_is_refused_and_not_repeated() -> None:

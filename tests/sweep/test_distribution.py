@@ -110,7 +110,7 @@ def test_what_an_engine_loses_is_handed_out_again(project: Path, calm: Path, cap
     engine = HereEngine(lose=lambda call, unit: call == 1 and unit != 1)
     distributed(project, rates(*GRID), engine)
     assert engine.calls == [3, 2]
-    assert "2 points are being resubmitted. 2 units were lost." in capfd.readouterr().err
+    assert "resubmitting 2 points. 2 units were lost." in capfd.readouterr().err
     assert on_disk(project) == on_disk(calm)
 
 
@@ -180,7 +180,7 @@ def test_points_of_workers_that_were_stopped_are_handed_out_again(
     distributed(project, rates(*GRID), engine)
     assert engine.calls == [3, 1]
     printed = capfd.readouterr().err
-    assert "1 points are being resubmitted. The workers were stopped." in printed
+    assert "resubmitting 1 point. The workers were stopped." in printed
     assert "resuming after 7" in printed
     assert on_disk(project) == on_disk(calm)
 

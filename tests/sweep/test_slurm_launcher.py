@@ -117,7 +117,7 @@ def test_the_head_and_the_controller_are_killed_and_the_same_command_waits_for_t
         slurm.start_controller()
         output = completed(slurm, lab, command, calm)
     assert "2 points: 2 to continue" in output
-    assert "being resubmitted" not in output
+    assert "resubmitting" not in output
     assert [slurm.states()[job] for job in jobs] == ["COMPLETED", "COMPLETED"]
 
 
@@ -139,7 +139,7 @@ def test_ctrl_c_ends_the_jobs_and_those_that_are_cancelled_or_killed_are_handed_
         while_running(command, lambda: slurm.unfinished() == [])
         go_on(lab)
         output = completed(slurm, lab, command, calm)
-    assert output.count("2 points are being resubmitted. ") == output.count("being resubmitted") == 1
+    assert output.count("resubmitting 2 points. ") == output.count("resubmitting") == 1
     assert (slurm.states()[cancelled], slurm.states()[killed]) == ("CANCELLED", "FAILED")
 
 

@@ -798,7 +798,7 @@ def test_a_point_that_another_process_trains_is_waited_for(
     sweep.finish()
     assert len(polls) == 2
     assert [points for _, points in trained] == [[0.01, 0.1]] + ([[5]] if ends == "killed" else [])
-    assert "waiting for 1 points that another command is training: learning_rate=5" in capsys.readouterr().err
+    assert "waiting for 1 point that another command is training: learning_rate=5" in capsys.readouterr().err
     assert on_disk(project) == on_disk(calm)
     assert in_mlflow(project) == in_mlflow(calm)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pipeline.system.wording import aligned, roughly, short, some, table
+from pipeline.system.wording import aligned, counted, roughly, short, some, table
 
 
 def test_short_numbers() -> None:
@@ -11,6 +11,15 @@ def test_short_numbers() -> None:
 
 def test_an_extrapolation_has_two_digits() -> None:
     assert [roughly(value) for value in (1234.0, 96.4, 0.0)] == ["1,200", "96", "0"]
+
+
+def test_a_number_has_its_noun() -> None:
+    assert [counted(number, "point") for number in (0, 1, 2, 1000)] == [
+        "0 points",
+        "1 point",
+        "2 points",
+        "1,000 points",
+    ]
 
 
 def test_names_beyond_the_first_are_counted() -> None:

@@ -26,6 +26,7 @@ from pipeline.sweep.workers.unit import Engine, Unit, UnitPoint, pack
 from pipeline.sweep.workers.watching import await_folder, counting, locked
 from pipeline.sweep.workers.worker import identity_of, train_unit
 from pipeline.system.errors import EngineError, LabError
+from pipeline.system.wording import counted
 
 # This module imports MLflow, which is needed here only for nodes without a shared disk.
 if TYPE_CHECKING:
@@ -108,7 +109,7 @@ class Distribution:
             left = [job for job in left if job.state not in ("complete", "failed")]
             if left and attempt + 1 < ATTEMPTS:
                 why = problem or "The workers were stopped."
-                log.warning(f"{len(left)} points are being resubmitted. {why}")
+                log.warning(f"resubmitting {counted(len(left), 'point')}. {why}")
         for job in left:
             job.fail(problem or _lost(job, self._engine))
 
@@ -119,9 +120,10 @@ class Distribution:
             The error of the engine, if it lost some units.
         """
         packed = self._pack(jobs)
-        plural = "s" if len(packed) > 1 else ""
-        which = f"{len(packed)} unit{plural} for {self._engine.workers} workers"
-        log.info(f"{self._sweep.name}: {len(jobs)} points in {which}, by {self._engine.name}")
+        points = counted(len(jobs), "point")
+        units = counted(len(packed), "unit")
+        workers = counted(self._engine.workers, "worker")
+        log.info(f"{self._sweep.name}: {points} in {units} for {workers}, by {self._engine.name}")
         reports: dict[str, dict[str, Any]] = {}
         problem = None
         try:

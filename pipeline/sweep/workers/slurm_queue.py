@@ -13,6 +13,8 @@ import time
 
 from submitit.slurm.slurm import SlurmInfoWatcher, SlurmJob
 
+from pipeline.system.wording import counted
+
 log = logging.getLogger(__name__)
 
 # Maximum time between two calls of squeue. Independently of it, submitit looks for the results of jobs every second.
@@ -56,7 +58,7 @@ def cancel_jobs() -> None:
         return
     done = subprocess.run(["scancel", "--quiet", *open_jobs], check=False)  # noqa: S607 - the cluster's own
     if done.returncode == 0:
-        log.info(f"waiting for {len(open_jobs)} jobs to save a checkpoint and end")
+        log.info(f"waiting for {counted(len(open_jobs), 'job')} to save a checkpoint and end")
         # Until they end, the jobs write to MLflow. What this command writes there about the end of their runs must
         # come after that.
         give_up = time.monotonic() + END_SECONDS
