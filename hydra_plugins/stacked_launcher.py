@@ -3,7 +3,8 @@
 The command is the object whose bound method is Hydra's task. It may have two more methods:
 
 - `train_all` is called once instead of the task, with the configs of all points, so that points can train as one stack.
-  It returns for each point a result, or the exception that ended it.
+  It returns a result for each point. An exception instead of a result is raised in that point's job; `TrainCommand`
+  returns None instead, and reports failed points at its end.
 - `begin` is called with the config of the first point, before the other points are composed.
 
 Without `train_all`, the task is called for each point, as by Hydra's basic launcher. In both cases each point is a

@@ -1,4 +1,4 @@
-"""Stage 4: generate the report from all results.
+"""Generate the report from all results.
 
 `python -m pipeline.compare [results=DIR] [published=DIR] [reports=DIR]`
 """

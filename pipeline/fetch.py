@@ -1,4 +1,4 @@
-"""Stage 1: download the raw IDX files of a data set to data/raw/NAME, and verify them.
+"""Download the raw IDX files of a data set to data/raw/NAME, and verify them.
 
     python -m pipeline.fetch [data=NAME] [data.local_dir=PATH]
 

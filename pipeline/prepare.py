@@ -1,4 +1,4 @@
-"""Stage 2: convert the raw IDX files of a data set to the arrays that training reads, in data/prepared/NAME.
+"""Convert the raw IDX files of a data set to the arrays that training reads, in data/prepared/NAME.
 
     python -m pipeline.prepare [data=NAME]
 

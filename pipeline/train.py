@@ -1,4 +1,4 @@
-"""Stage 3: train one point, or a grid of points.
+"""Train one point, or a grid of points.
 
 python -m pipeline.train experiment=three_bits
 python -m pipeline.train -m optimizer.learning_rate=0.001,0.01 model.hidden_size=32,128

@@ -72,9 +72,10 @@ class StackCheckpoints:
         now = time.monotonic()
         cost = now - self._asked
         self._spent += cost
-        # This checkpoint must have become 1/60 of the time that follows it, ...
+        # Wait at least COST_FACTOR times as long as this checkpoint took.
         rest = now + max(FIRST_SECONDS, COST_FACTOR * cost)
-        # ... and all so far, with another as expensive as this one, 1/60 of the time since the start: costs may grow.
+        # Costs may grow. So also wait until all checkpoints so far, and one more as expensive as this one, have that
+        # share of the time since the start.
         self._next = max(rest, self._started + COST_FACTOR * (self._spent + cost))
         if self._stop.is_set():
             raise KeyboardInterrupt

@@ -56,7 +56,8 @@ def train_unit(composed: DictConfig) -> Report:
     if "OMP_NUM_THREADS" in os.environ:
         os.environ.setdefault("TF_NUM_INTRAOP_THREADS", os.environ["OMP_NUM_THREADS"])
         os.environ.setdefault("TF_NUM_INTEROP_THREADS", "1")
-    # Both are reported and not raised: after an exception the engine counts the unit as lost, and it is resubmitted.
+    # An interruption and a LabError are reported, not raised: after an exception the engine counts the unit as lost, and
+    # it is resubmitted.
     try:
         with handle_signals(raise_interrupt):
             return _Worker(unit).run()
@@ -121,7 +122,8 @@ class _Worker:
         """Return the jobs without those that this command has already retrained, on a worker that was lost later."""
         jobs = []
         for job in self.jobs:
-            # The command does not know the earlier attempts on a worker's own disk, so there every point is retrained.
+            # Only on a shared disk. The command has not seen the attempts on a worker's own disk, so there `force`
+            # retrains every point.
             if job.config.force and not self.own_disk:
                 self._use_attempts_of_this_command(job)
                 if job.state == "done":

@@ -173,7 +173,7 @@ class PointSync:
         error = None
         status = final_status
         if read_attempt(self._folder.path) == self.attempt.attempt_id:
-            # Check for an error before sending rows: a failed attempt gets no more rows, so that all of them are sent.
+            # Read the error before the rows. If there is one, training has ended, so the rows read after it are all.
             error = self._read_error()
             self._send_rows(tracker, run_id)
         if error is not None:
