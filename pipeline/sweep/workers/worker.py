@@ -56,8 +56,8 @@ def train_unit(composed: DictConfig) -> Report:
     if "OMP_NUM_THREADS" in os.environ:
         os.environ.setdefault("TF_NUM_INTRAOP_THREADS", os.environ["OMP_NUM_THREADS"])
         os.environ.setdefault("TF_NUM_INTEROP_THREADS", "1")
-    # An interruption and a LabError are reported, not raised: after an exception the engine counts the unit as lost, and
-    # it is resubmitted.
+    # An interruption and a LabError are reported, not raised: after an exception the engine counts the unit as lost,
+    # and it is resubmitted.
     try:
         with handle_signals(raise_interrupt):
             return _Worker(unit).run()
