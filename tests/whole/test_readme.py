@@ -113,6 +113,13 @@ def test_every_link_of_the_report_leads_somewhere() -> None:
     assert {str(page.relative_to(PROJECT)): found for page in pages if (found := broken_links(page))} == {}
 
 
+def test_the_glossary_explains_at_most_fifteen_terms() -> None:
+    section = (PROJECT / "docs" / "architecture.md").read_text().partition("## Glossary")[2].partition("\n## ")[0]
+    terms = re.findall(r"^\| (\w+) \| (.+) \|$", section, re.MULTILINE)[1:]
+    assert 10 <= len(terms) <= 15
+    assert all(len(meaning) > 30 for _, meaning in terms)
+
+
 def test_links_that_lead_nowhere_are_found(tmp_path: Path) -> None:
     (tmp_path / "page.md").write_text(
         "# What it is, and why\n[a](page.md#what-it-is-and-why) [b](#nothing) ![c](no.png)\n"
