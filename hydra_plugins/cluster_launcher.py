@@ -31,7 +31,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from hydra_plugins.stacked_launcher import StackedLauncher
 from pipeline.system.errors import EngineError, LabError
-from pipeline.system.processes import cores
+from pipeline.system.processes import COMMAND_PROCESS, cores
 from pipeline.system.signals import SIGNALS
 
 log = logging.getLogger(__name__)
@@ -127,6 +127,7 @@ class ClusterLauncher(StackedLauncher):
             # joblib starts its processes with the environment of this one.
             for variable in THREADS:
                 os.environ.setdefault(variable, str(self.threads))
+            os.environ[COMMAND_PROCESS] = str(os.getpid())
         launcher = self._launcher(task)
         if self.name == "slurm":
             from pipeline.sweep.workers.slurm_queue import watch_queue

@@ -28,6 +28,10 @@ def command() -> str:
     return shlex.join([*program, *sys.argv[1:]])
 
 
+# The environment variable by which joblib's workers know the process that they must not outlive.
+COMMAND_PROCESS = "LAB_COMMAND_PROCESS"
+
+
 def cores() -> int:
     """Return the number of cores that this process may use."""
     # A container or SLURM may allow fewer cores than the machine has. macOS does not have this function.

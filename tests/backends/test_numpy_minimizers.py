@@ -91,7 +91,7 @@ def test_where_no_step_lowers_the_loss_the_history_ends_and_says_so(method: str,
     assert row["gradient_tolerance"] == 0 < row["largest_gradient"] < 1e-5
     found = diagnose(config(*study), history)
     assert found.verdict == "stalled"
-    assert f"it ended at iteration {history.epochs} of 60,000, where in {dtype} the line search" in found.evidence
+    assert f"it stopped at iteration {history.epochs} of 60,000 because in {dtype} the line search" in found.evidence
 
 
 @both
@@ -102,7 +102,7 @@ def test_the_gradient_tolerance_ends_it_at_the_first_gradient_within(method: str
     assert short.series("train/loss")[1].tolist() == whole.series("train/loss")[1][: short.epochs + 1].tolist()
     assert short.tables["stopped"][0]["largest_gradient"] <= 1e-3 < whole.series("gradient_norm")[1][short.epochs - 2]
     evidence = diagnose(config(*study), short).evidence
-    assert f"it ended at iteration {short.epochs} of 60, where the gradient is within its tolerance" in evidence
+    assert f"it stopped at iteration {short.epochs} of 60 because the gradient is within its tolerance" in evidence
 
 
 @both
@@ -110,7 +110,7 @@ def test_a_start_without_a_slope_ends_at_once(method: str) -> None:
     study = (*LINE, f"optimizer={method}", "model.initial_weight=2")
     (history,) = trained(config(*study))
     assert (history.epochs, history.final()["train/loss"]) == (1, 0)
-    assert diagnose(config(*study), history).evidence.endswith("where the gradient is 0")
+    assert diagnose(config(*study), history).evidence.endswith("because the gradient is 0")
 
 
 @both

@@ -18,6 +18,7 @@ from pipeline.sweep.workers import worker
 from pipeline.sweep.workers.unit import Unit, UnitPoint, pack
 from pipeline.sweep.workers.worker import Report, train_unit
 from pipeline.system.errors import LabError
+from pipeline.system.processes import COMMAND_PROCESS
 from pipeline.system.project import PROJECT
 
 
@@ -117,3 +118,14 @@ def test_a_worker_ends_with_its_parent_process(tmp_path: Path) -> None:
     finally:
         if child.is_running():
             child.kill()
+
+
+def test_a_worker_whose_parent_ended_while_it_was_starting_ends_too() -> None:
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    environment = os.environ | {COMMAND_PROCESS: str(gone.pid)}
+    worker = subprocess.Popen([sys.executable, "-c", CHILD], cwd=PROJECT, env=environment, stdout=subprocess.DEVNULL)
+    try:
+        assert worker.wait(timeout=60) == 1
+    finally:
+        worker.kill()

@@ -25,7 +25,7 @@ from pipeline.points.reading import read_attempt
 from pipeline.sweep.training import StackTraining, take_over
 from pipeline.sweep.workers.unit import Unit, unpack
 from pipeline.system.errors import LabError
-from pipeline.system.processes import owner
+from pipeline.system.processes import COMMAND_PROCESS, owner
 from pipeline.system.project import PROJECT, store_root
 from pipeline.system.signals import handle_signals, raise_interrupt
 from pipeline.tracking.sync.points import attempts
@@ -215,7 +215,8 @@ def _different_point(job: Job, expected: str) -> LabError:
 @functools.cache
 def _end_with_parent() -> None:
     """End this process when its parent has ended, because nothing would receive its results."""
-    parent = os.getppid()
+    # A parent that was killed while this process was starting is not its parent any more.
+    parent = int(os.environ.get(COMMAND_PROCESS, os.getppid()))
 
     def watch() -> None:
         # The system gives a process whose parent has ended another parent.
