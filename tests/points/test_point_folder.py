@@ -28,7 +28,7 @@ from pipeline.system.errors import LabError
 from pipeline.system.files import SUMS
 from pipeline.system.project import PROJECT
 from tests.points.test_reading import HISTORY, ONE
-from tests.support.damage import Trap, cut, flipped, lengthened, refused, replaced
+from tests.support.damage import RUN_JSON, Trap, cut, flipped, lengthened, refused, replaced
 
 SIGN = "a" * 16
 STATE: State = {"updates": np.array(3), "parameters/layer_0/weights": np.array([[0.5], [np.nan]])}
@@ -272,16 +272,6 @@ def test_a_pickle_is_never_opened(tmp_path: Path) -> None:
         with refused():
             folder.resume()
     assert not trap.exists()
-
-
-RUN_JSON: dict[str, Any] = {
-    "name": "it",
-    "overrides": ["seed=2"],
-    "tags": {"command": "x"},
-    "attempt": "1",
-    "started": 2,
-    "owner": "me",
-}
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,17 @@ from pipeline.points.point import outcome_of
 from pipeline.points.reading import FILES, read_own_config, read_own_point, read_point, read_run
 from pipeline.system.errors import DamagedError, LabError
 from pipeline.system.files import SUMS, write_sums
-from tests.support.damage import MACHINE, Trap, check_machine_error, cut, fail_at, flipped, lengthened, replaced
+from tests.support.damage import (
+    MACHINE,
+    RUN_JSON,
+    Trap,
+    check_machine_error,
+    cut,
+    fail_at,
+    flipped,
+    lengthened,
+    replaced,
+)
 from tests.support.trained import config, trained
 
 ONE = config("experiment=line_y3x", "training.epochs=4", "recording.direction_changes=true", "model.hidden_size=null")
@@ -33,16 +43,6 @@ ONE = config("experiment=line_y3x", "training.epochs=4", "recording.direction_ch
 CHECKSUMS = {"table": "0" * 64}
 TABLES = ("direction_changes.csv", "first_epochs.csv")
 ALL = sorted([*FILES, *TABLES, "signed.json", "run.json", "plots/loss.png", SUMS])
-
-
-RUN_JSON = {
-    "name": "it",
-    "overrides": ["seed=2"],
-    "tags": {"command": "x"},
-    "attempt": "1",
-    "started": 2,
-    "owner": "me",
-}
 
 
 def write(project: Path, history: History = HISTORY, point: Config = ONE, with_run: bool = False) -> Path:

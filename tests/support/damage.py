@@ -15,6 +15,16 @@ import pytest
 from pipeline.system.errors import DamagedError, LabError
 from pipeline.system.files import readable
 
+# A run.json as training writes it.
+RUN_JSON: dict[str, Any] = {
+    "name": "it",
+    "overrides": ["seed=2"],
+    "tags": {"command": "x"},
+    "attempt": "1",
+    "started": 2,
+    "owner": "me",
+}
+
 
 @contextmanager
 def refused() -> Iterator[None]:
