@@ -24,8 +24,9 @@ from pipeline.points.results import read_commands, read_results, warn_about_miss
 from pipeline.report.overview import ordered, render
 from pipeline.report.parity import Parity, parity
 from pipeline.report.published.page import verdict_table
-from pipeline.report.published.reproduction import Cell, Results, cells, read_spreads
+from pipeline.report.published.reproduction import Cell, Results, cells
 from pipeline.report.published.statements import Statement, read_recorded, statements
+from pipeline.report.published.tables import read_spreads
 from pipeline.report.study_page import Commands, study_page
 from pipeline.studies.grids import PointsByBackend, cell_metric, recorded
 from pipeline.studies.kinds import study_figure, study_kind

@@ -19,7 +19,8 @@ from omegaconf import DictConfig
 from pipeline.config.data import IdxData, IdxFile
 from pipeline.config.reading import read_data
 from pipeline.data.raw.checks import RAW, mismatch
-from pipeline.data.raw.sources import SourceError, read_file, read_source
+from pipeline.data.raw.download import SourceError
+from pipeline.data.raw.sources import read_file, read_source
 from pipeline.system import cli
 from pipeline.system.errors import LabError
 from pipeline.system.files import atomic_folder, explained, file_sha256, scratch_beside

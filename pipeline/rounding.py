@@ -26,7 +26,8 @@ from pipeline.backends.shared.initial_weights import Weights, draw
 from pipeline.config.reading import read_folder
 from pipeline.points.point import Point, outcome_of
 from pipeline.points.results import read_results
-from pipeline.report.published.reproduction import ROUNDING_COLUMNS, Key, Results, cells, find_point
+from pipeline.report.published.reproduction import Results, cells, find_point
+from pipeline.report.published.tables import ROUNDING_COLUMNS, Key
 from pipeline.system import cli
 from pipeline.system.errors import LabError
 from pipeline.system.files import explained, write_file

@@ -4,10 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
-from operator import attrgetter
 
 from pipeline.config.data import TableData
 from pipeline.config.model import layer_sizes
+from pipeline.config.needs import (
+    CURVE,
+    FULL_BATCH,
+    MAP,
+    METHOD,
+    NO_PENALTY,
+    typed,
+    unmet,
+    value_of,
+)
 from pipeline.config.optimizer import ALONE
 from pipeline.config.schema import Config
 
@@ -16,34 +25,7 @@ RECORDS = 100_000
 # Maximum number of weights for annealing: an epoch computes two losses for each, and more weights need more epochs.
 ANNEALED = 1000
 
-# The accepted values of each key. For a section with a `kind` or a `name`, they are kinds or names.
-Needs = dict[str, Sequence[object]]
 Rule = Callable[[Config], Iterator[str]]
-NUMPY: Needs = {"backend": ["numpy"], "gradient": ["backpropagation"]}
-FULL_BATCH: Needs = {"training.batch_size": [None]}
-NO_PENALTY: Needs = {"training.l1": [0], "training.l2": [0]}
-NO_CLIPPING: Needs = {"training.clip_value": [None], "training.clip_norm": [None]}
-PLAIN_LAYERS: Needs = {"model.batch_normalization": [False], "model.dropout": [0], "model.drop_connect": [0]}
-NO_RECORDS_OF_WEIGHTS: Needs = {
-    "recording.weight_metrics": [False],
-    "recording.direction_changes": [False],
-    "recording.table_epochs": [0],
-}
-METHOD: Needs = NUMPY | {"schedule": ["constant"]} | NO_CLIPPING | PLAIN_LAYERS
-MAP_OR_CURVE: Needs = NUMPY | FULL_BATCH | NO_PENALTY | NO_CLIPPING | PLAIN_LAYERS | NO_RECORDS_OF_WEIGHTS
-MAP: Needs = MAP_OR_CURVE | {"model.further_hidden_sizes": [()], "model.hidden_activation": ["sigmoid", "relu"]}
-# A curve reads no key of `model`: they must be as in conf/model/linear.yaml, so that none seems to have an effect.
-CURVE: Needs = MAP_OR_CURVE | {
-    "model.hidden_size": [None],
-    "model.further_hidden_sizes": [()],
-    "model.hidden_activation": ["sigmoid"],
-    "model.output_activation": ["identity"],
-    "model.bias": [True],
-    "model.initializer": ["constant"],
-    "model.parametrization": ["standard"],
-    "model.initial_weight": [0],
-    "model.initial_bias": [0],
-}
 
 
 def problems(config: Config) -> list[str]:
@@ -130,7 +112,7 @@ def _hidden_layers(config: Config) -> Iterator[str]:
         if value:
             yield (
                 f"model.{name}: there is no hidden layer (model.hidden_size=null) to apply it to; "
-                f"use model.{name}={_typed(off)}, or set model.hidden_size; received {_typed(value)}"
+                f"use model.{name}={typed(off)}, or set model.hidden_size; received {typed(value)}"
             )
 
 
@@ -142,7 +124,7 @@ def _one_network(config: Config) -> Iterator[str]:
         if value:
             yield (
                 f"model.{name}: forward differences compare two losses of the same network, and this setting makes the "
-                f"network differ between them; use gradient=backpropagation; received {_typed(value)}"
+                f"network differ between them; use gradient=backpropagation; received {typed(value)}"
             )
 
 
@@ -161,7 +143,7 @@ def _maximal_update(config: Config) -> Iterator[str]:
     if model.hidden_size is not None and set(model.further_hidden_sizes) - {model.hidden_size}:
         yield (
             f"{subject} needs hidden layers of one width; received model.hidden_size={model.hidden_size} and "
-            f"model.further_hidden_sizes={_typed(model.further_hidden_sizes)}"
+            f"model.further_hidden_sizes={typed(model.further_hidden_sizes)}"
         )
     if config.optimizer.name in ("bfgs", "lbfgs", "annealing"):
         yield (
@@ -179,13 +161,13 @@ def _method(config: Config) -> Iterator[str]:
         return
     subject = f"optimizer={method}"
     if method == "aw_sgd":
-        yield from _needs(config, subject, METHOD | NO_PENALTY)
+        yield from unmet(config, subject, METHOD | NO_PENALTY)
         if config.training.batch_size is None:
             yield f"training.batch_size: {subject} needs minibatches, training.batch_size=NUMBER; received null"
         if config.model.hidden_activation == "gelu":
             yield f"model.hidden_activation: {subject} needs an activation other than gelu; received gelu"
     else:
-        yield from _needs(config, subject, METHOD | FULL_BATCH)
+        yield from unmet(config, subject, METHOD | FULL_BATCH)
     if config.grid is not None:
         yield f"grid: {subject} needs grid=null; received a map"
     if method == "annealing":
@@ -218,7 +200,7 @@ def _array_module(config: Config) -> Iterator[str]:
         "data": (["curve"], "a table or images, data=three_bits or data=mnist"),
     }
     for key, (values, fix) in refused.items():
-        received = _value(config, key)
+        received = value_of(config, key)
         if received in values:
             yield (
                 f"{key}: backend.array_module=cupy needs {fix}, or use backend.array_module=numpy; received {received}"
@@ -237,8 +219,8 @@ def _map(config: Config) -> Iterator[str]:
         yield f"data: {subject} needs a table, such as data=three_bits; received {config.data.kind}"
     # Only plain gradient descent has a rate for the last layer.
     if "optimizer.output_learning_rate" in knobs:
-        yield from _needs(config, subject, {"optimizer": ["sgd"]})
-    yield from _needs(config, subject, MAP)
+        yield from unmet(config, subject, {"optimizer": ["sgd"]})
+    yield from unmet(config, subject, MAP)
     yield from _schedule(config, subject)
 
 
@@ -256,10 +238,10 @@ def _curve(config: Config) -> Iterator[str]:
         )
     if config.grid and {axis.knob for axis in config.grid.axes} != {"optimizer.learning_rate", "balls.start"}:
         yield "grid: a map of a curve needs the knobs optimizer.learning_rate and balls.start"
-    yield from _needs(config, subject, CURVE)
+    yield from unmet(config, subject, CURVE)
     yield from _schedule(config, subject)
     if hasattr(config.optimizer, "output_learning_rate"):
-        yield from _needs(config, subject, {"optimizer.output_learning_rate": [None]})
+        yield from unmet(config, subject, {"optimizer.output_learning_rate": [None]})
 
 
 def _schedule(config: Config, subject: str) -> Iterator[str]:
@@ -286,31 +268,3 @@ RULES: Sequence[Rule] = (
     _map,
     _curve,
 )
-
-
-def _needs(config: Config, subject: str, needs: Needs) -> Iterator[str]:
-    """Yield the keys that have none of the accepted values; missing sections are skipped."""
-    for key, accepted in needs.items():
-        if key.partition(".")[0] not in config.model_fields_set:
-            continue
-        received = _value(config, key)
-        if received not in accepted:
-            fix = ", or ".join(_typed(value) for value in accepted)
-            yield f"{key}: {subject} needs {key}={fix}; received {_typed(received)}"
-
-
-def _value(config: Config, key: str) -> object:
-    """Return the value of a key; for a section, return its kind or its name."""
-    value = attrgetter(key)(config)
-    return getattr(value, "kind", getattr(value, "name", value))
-
-
-def _typed(value: object) -> str:
-    """Format a value as it is typed on the command line."""
-    if value is None:
-        return "null"
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, tuple):
-        return str([*value])
-    return str(value)

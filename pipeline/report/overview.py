@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from pipeline.diagnosis.networks import GOAL
 from pipeline.diagnosis.verdicts import PROBLEMS
-from pipeline.report.parity import parity_lines
+from pipeline.report.parity_page import parity_lines
 from pipeline.report.published.page import reproduction_lines, statement_lines
 from pipeline.report.published.reproduction import BACKENDS, Cell, Results
 from pipeline.report.published.statements import Statement

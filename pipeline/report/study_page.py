@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 
 from pipeline.points.point import Point
-from pipeline.report.parity import parity_table
+from pipeline.report.parity_page import parity_table
 from pipeline.report.published.reproduction import BACKENDS
 from pipeline.studies.grids import METRIC_NAMES, PointsByBackend, recorded
 from pipeline.studies.kinds import NETWORKS, answers, study_kind

@@ -24,7 +24,7 @@ from omegaconf import OmegaConf
 
 from pipeline.config.data import IdxData
 from pipeline.config.reading import read_data
-from pipeline.data.raw import idx, sources
+from pipeline.data.raw import download, idx, sources
 from pipeline.fetch import fetch
 from pipeline.system.errors import LabError
 from pipeline.system.files import atomic_folder
@@ -299,7 +299,8 @@ def test_wrong_gzip_answers(tmp_path: Path, server: Server, body: bytes | None, 
 
 
 def test_oversize_answers(tmp_path: Path, server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sources, "MAX_BYTES", 100_000)
+    for module in (download, sources):
+        monkeypatch.setattr(module, "MAX_BYTES", 100_000)
     server.bodies = {f"/{name}.gz": gzip.compress(content) for name, content in FILES.items()}
     server.bodies["/train_images-idx.gz"] = gzip.compress(bytes(20_000_000))
     server.bodies["/large.npz"] = bytes(200_000)
@@ -370,7 +371,8 @@ def test_a_member_that_is_not_a_regular_file(tmp_path: Path, monkeypatch: pytest
     ids=["without data", "no archive", "cut short", "too large", "a page"],
 )
 def test_wrong_packages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, archive: bytes, reason: str) -> None:
-    monkeypatch.setattr(sources, "MAX_BYTES", 100_000)
+    for module in (download, sources):
+        monkeypatch.setattr(module, "MAX_BYTES", 100_000)
     install_npm(tmp_path, archive, monkeypatch)
     assert reason in refused(tiny(npm_source()), tmp_path)
 

@@ -17,7 +17,8 @@ from omegaconf import DictConfig, OmegaConf
 
 from pipeline.backends.shared.history import History
 from pipeline.points.point import Point, outcome_of
-from pipeline.report.published.reproduction import Key, Results, cells, read_spreads
+from pipeline.report.published.reproduction import Results, cells
+from pipeline.report.published.tables import Key, read_spreads
 from pipeline.rounding import measure, numbers, perturbed, rounding, spread, train_perturbed
 from pipeline.system.errors import LabError
 from pipeline.system.project import PROJECT

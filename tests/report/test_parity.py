@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from pipeline.backends.shared.history import History
 from pipeline.points.point import Point, outcome_of
-from pipeline.report.parity import Parity, pairs, parity, parity_lines
+from pipeline.report.parity import Parity, pairs, parity
+from pipeline.report.parity_page import parity_lines
 from tests.support.trained import config, sweep
 
 Series = Mapping[str, Mapping[int, float]]

@@ -13,17 +13,15 @@ from hypothesis import strategies as st
 from pipeline.backends.shared.history import History
 from pipeline.points.point import Point, outcome_of
 from pipeline.report.published.reproduction import (
-    ROUNDING_COLUMNS,
     Cell,
-    Key,
     cells,
     digits_that_agree,
     find_point,
-    read_spreads,
     relative_difference,
     significant,
 )
 from pipeline.report.published.statements import Statement, read_recorded, statements
+from pipeline.report.published.tables import ROUNDING_COLUMNS, Key, read_spreads
 from pipeline.system.errors import LabError
 from pipeline.system.project import PROJECT
 from tests.support.trained import config, sweep

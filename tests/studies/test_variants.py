@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from pipeline.backends.shared.history import History
 from pipeline.points.point import Point, outcome_of
-from pipeline.report.parity import parity_table
+from pipeline.report.parity_page import parity_table
 from pipeline.studies.variants.picture import variants_study
 from pipeline.studies.variants.table import comparison, variant_table
 from pipeline.studies.variants.variants import SMOOTHED, Variant, final_loss, knob, steps_to_target, target, variants

@@ -24,7 +24,7 @@ from pipeline.compare import compare, write_report
 from pipeline.config.schema import Tracking
 from pipeline.points.results import read_results, restore
 from pipeline.points.sweep_record import all_sweeps, read_sweep
-from pipeline.report.published.reproduction import ROUNDING_COLUMNS
+from pipeline.report.published.tables import ROUNDING_COLUMNS
 from pipeline.sweep import sweep as sweep_module
 from pipeline.sweep import training as training_module
 from pipeline.system.errors import LabError
@@ -53,7 +53,7 @@ READERS = {
     "points/results.py": "results/*/*/sweep.json; dvc.lock: test_results.py",
     "prepare.py": "data/raw/*",
     "system/project.py": "dvc.lock",
-    "report/published/reproduction.py": "published/*.csv, reports/rounding.csv",
+    "report/published/tables.py": "published/*.csv, reports/rounding.csv",
     "data/raw/sources.py": "downloads: npz, gz, tgz, deb",
     "report/published/statements.py": "reports/recorded/*.csv",
     "tracking/store.py": "mlruns/mlflow.db",

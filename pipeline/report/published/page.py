@@ -7,8 +7,9 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import get_args
 
-from pipeline.report.published.reproduction import BACKENDS, Cell, Key, Verdict
+from pipeline.report.published.reproduction import BACKENDS, Cell, Verdict
 from pipeline.report.published.statements import Statement
+from pipeline.report.published.tables import Key
 from pipeline.system.wording import table
 
 # The maximum number of mismatches in the table; reproduction.csv has all of them.
