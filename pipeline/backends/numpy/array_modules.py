@@ -50,7 +50,7 @@ def array_module(config: Config) -> ModuleType:
             fix=INSTALL,
         ) from None
     # CuPy's errors have no common base class: no driver, no device, no free memory, no compiler.
-    except Exception as error:  # noqa: BLE001
+    except Exception as error:  # noqa: BLE001 - see above
         raise LabError(
             f"{asked}, but CuPy finds no GPU that it can use.",
             expected="an NVIDIA GPU with free memory, and a driver for CUDA 12 or later",

@@ -97,7 +97,7 @@ class Rolling:
         self.lost[gone & (self.lost < 0)] = self.updates
         np.copyto(self.x, moved, where=np.isfinite(moved))
         resting = self._resting()
-        # A ball that leaves its minimum is no longer settled; if it comes back, it settles anew.
+        # A ball that leaves its minimum is no longer settled; if it comes back, it settles again.
         self.settled[~resting] = -1
         self.settled[resting & (self.settled < 0)] = self.updates
 
