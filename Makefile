@@ -3,14 +3,17 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(abspath $(VENV))/bin
 PORT ?= 5000
+SEED := $(shell od -An -N4 -tu4 /dev/urandom | tr -d ' ')
 WORKERS ?= $(shell $(PYTHON) -c 'import os; print((os.cpu_count() or 1) + 1)')
 COMPILE := uv pip compile pyproject.toml --group dev --universal --python-version 3.11 --fork-strategy fewest \
 	--generate-hashes --no-emit-index-url --no-annotate --no-header --quiet
+PYTEST = OMP_NUM_THREADS=1 TF_NUM_INTRAOP_THREADS=1 TF_NUM_INTEROP_THREADS=1 \
+	pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 export PATH := $(BIN):$(PATH)
 export MLFLOW_DISABLE_TELEMETRY := true
 
 .DEFAULT_GOAL := help
-.PHONY: reproduce test check ui rebuild clean faults bench cluster server load lock help
+.PHONY: reproduce test examples check ui rebuild clean faults bench cluster server load lock help
 
 reproduce: $(VENV)/.installed ## fetch MNIST, train every study on both backends, write the report
 	@dvc repro
@@ -18,8 +21,12 @@ reproduce: $(VENV)/.installed ## fetch MNIST, train every study on both backends
 	@echo
 	@echo "The report is reports/README.md. To look at the runs: make ui"
 
-test: $(VENV)/.installed ## run the tests
-	@OMP_NUM_THREADS=1 TF_NUM_INTRAOP_THREADS=1 TF_NUM_INTEROP_THREADS=1 pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
+test: $(VENV)/.installed ## run the tests (TESTS=tests/points, or any option of pytest)
+	@$(PYTEST) $(TESTS)
+
+examples: $(VENV)/.installed ## run the property tests on new examples (SEED=1234)
+	@echo "New examples for the property tests. To try the same ones again: make examples SEED=$(SEED)"
+	@$(PYTEST) -m hypothesis --hypothesis-profile=new --hypothesis-seed=$(SEED) $(TESTS)
 
 check: $(VENV)/.installed ## lint, format, types, and which module imports which
 	@ruff check .

@@ -25,14 +25,56 @@ os.environ["MPLCONFIGDIR"] = get_cachedir()  # for commands with a home of their
 os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
 for name in ("MLFLOW_TRACKING_URI", "MLFLOW_RUN_ID", "HYDRA_FULL_ERROR"):
     os.environ.pop(name, None)
-# A busy machine is no failure. New examples are looked for at home; what CI says must not depend on luck.
+# A busy machine is no failure. At home new examples are tried each time. In CI the tests of a change use fixed ones, so
+# that the result does not depend on luck; `make examples` tries new ones, in a step of its own.
 settings.register_profile("lab", deadline=None, derandomize="CI" in os.environ)
+settings.register_profile("new", deadline=None, derandomize=False, print_blob=True)
 settings.load_profile("lab")
+# The tests that the last run skipped, in pytest's cache.
+SKIPPED = "lab/skipped"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add --only-skipped, for a run after what the skipped tests need was installed."""
+    parser.addoption("--only-skipped", action="store_true", help="run only the tests that the last run skipped")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Collect the names of skipped tests in the process that starts the others."""
+    if not hasattr(config, "workerinput"):
+        config.pluginmanager.register(SkippedTests(config), "skipped-tests")
+
+
+class SkippedTests:
+    """Writes the names of the skipped tests into pytest's cache when the run ends.
+
+    Args:
+        config: the configuration of the run.
+    """
+
+    def __init__(self, config: pytest.Config) -> None:
+        self.cache = config.cache
+        self.names: set[str] = set()
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Note a test that was skipped."""
+        if report.skipped:
+            self.names.add(report.nodeid)
+
+    def pytest_sessionfinish(self) -> None:
+        """Replace the names of the run before."""
+        if self.cache is not None:
+            self.cache.set(SKIPPED, sorted(self.names))
 
 
 @pytest.hookimpl(trylast=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Put files with the most slow tests first: a worker takes a whole file, and none should begin the longest last."""
+    if config.getoption("only_skipped"):
+        if config.cache is None:
+            raise pytest.UsageError("--only-skipped needs pytest's cache")
+        wanted = set(config.cache.get(SKIPPED, []))
+        items[:] = [item for item in items if item.nodeid in wanted]
     slow = Counter(item.path for item in items if item.get_closest_marker("slow"))
     items.sort(key=lambda item: -slow[item.path])
 

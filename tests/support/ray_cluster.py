@@ -82,11 +82,16 @@ class RayCluster:
         node.wait()
 
 
+def require_ray() -> None:
+    """Skip or fail the test where Ray or Hydra's launcher for it is not installed."""
+    if find_spec("ray") is None or find_spec("hydra_plugins.hydra_ray_launcher") is None:
+        missing("the packages of the extra cluster (make cluster)")
+
+
 @contextmanager
 def ray_cluster() -> Iterator[RayCluster]:
     """Yield a cluster without nodes, and end its nodes afterwards. Its folder has a short path, for Ray's sockets."""
-    if find_spec("ray") is None or find_spec("hydra_plugins.hydra_ray_launcher") is None:
-        missing("the packages of the extra cluster (make cluster)")
+    require_ray()
     folder = Path(tempfile.mkdtemp(prefix="ray"))
     cluster = RayCluster(folder)
     try:

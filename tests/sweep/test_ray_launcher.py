@@ -24,7 +24,7 @@ from tests.support.cluster_runs import (
     until,
 )
 from tests.support.flaky_server import server_thread
-from tests.support.ray_cluster import QUIET, RayCluster, ray_cluster
+from tests.support.ray_cluster import QUIET, RayCluster, ray_cluster, require_ray
 from tests.support.swept import statuses
 
 pytestmark = pytest.mark.slow
@@ -118,6 +118,7 @@ def test_nodes_share_no_disk_and_one_is_killed(
 
 
 def test_a_cluster_that_does_not_answer_is_one_message(tmp_path: Path, empty_store: Path) -> None:
+    require_ray()
     lab = make_lab(tmp_path, empty_store)
     command = start(lab, *RAY, "hydra.launcher.engine.ray.init.address=127.0.0.1:1")
     assert command.wait() == 1
