@@ -25,8 +25,13 @@ from pipeline.system.errors import LabError
 Key = tuple[str, ...]
 
 
-def read_config(composed: Mapping[str, Any]) -> Config:
+def read_config(composed: Mapping[str, Any], trained: bool = False) -> Config:
     """Validate a resolved config that is given as plain containers.
+
+    Args:
+        composed: the config.
+        trained: whether it is the config of a trained point. Only a point that is still to be trained has to follow the
+            rules of the present version about what can be trained.
 
     Raises:
         LabError: the config is invalid. The message has a line for each problem: the key, what was expected and
@@ -44,9 +49,9 @@ def read_config(composed: Mapping[str, Any]) -> Config:
         found = [_described(problem, composed) for problem in error.errors()]
         if isinstance(composed, Mapping):
             sections = _read(composed, [name for name in Config.model_fields if name not in unread])
-            found += problems(Config.model_construct(None, **dict(sections)))
+            found += problems(Config.model_construct(None, **dict(sections)), trained)
     else:
-        found = problems(config)
+        found = problems(config, trained)
         if not found:
             return config
     raise _refusal(

@@ -18,6 +18,7 @@ from pipeline.config.needs import (
     value_of,
 )
 from pipeline.config.optimizer import ALONE
+from pipeline.config.precision import lost_numbers
 from pipeline.config.schema import Config
 
 # Maximum number of records of a run; each record is about ten metrics in memory, in the journal and in MLflow.
@@ -28,14 +29,18 @@ ANNEALED = 1000
 Rule = Callable[[Config], Iterator[str]]
 
 
-def problems(config: Config) -> list[str]:
+def problems(config: Config, trained: bool = False) -> list[str]:
     """Return all inconsistencies, one line each: the key, what it must be and what it was.
 
     Args:
         config: a complete config, or one made by `Config.model_construct` without the sections that are invalid. A rule
             that needs one of those stops there.
+        trained: whether the config is that of a trained point, which only has to be consistent.
     """
-    return [problem for rule in RULES for problem in _until_unread(rule, config)]
+    rules = RULES
+    if not trained:
+        rules = (*RULES, *RULES_TO_TRAIN)
+    return [problem for rule in rules for problem in _until_unread(rule, config)]
 
 
 def _until_unread(rule: Rule, config: Config) -> Iterator[str]:
@@ -253,6 +258,17 @@ def _schedule(config: Config, subject: str) -> Iterator[str]:
         )
 
 
+def _precision(config: Config) -> Iterator[str]:
+    """Refuse numbers that become 0, 1 or infinite in the dtype of the training."""
+    for lost in lost_numbers(config):
+        fix = "a smaller number"
+        if lost.becomes == 0:
+            fix = "a number further from 0"
+        if lost.kept_by_float64:
+            fix = f"dtype=float64, or {fix}"
+        yield f"{lost.key}: {lost.value!r} becomes {lost.becomes:g} in {lost.dtype}; use {fix}"
+
+
 # Problems are listed in this order.
 RULES: Sequence[Rule] = (
     _recording,
@@ -268,3 +284,5 @@ RULES: Sequence[Rule] = (
     _map,
     _curve,
 )
+# Earlier versions have trained points that do not follow these. They can still be read.
+RULES_TO_TRAIN: Sequence[Rule] = (_precision,)

@@ -154,7 +154,7 @@ def read_own_config(folder: Path) -> Config:
 def _config_in(folder: Path) -> Config:
     composed = read_json(folder / "config.json")
     try:
-        return read_config(composed)
+        return read_config(composed, trained=True)
     except LabError as error:
         # The message is for users who typed a config. Here it only explains how the file is damaged.
         raise ValueError(str(error)) from None

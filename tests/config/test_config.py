@@ -386,7 +386,7 @@ def test_any_value_anywhere_gives_a_config_or_one_message(path: tuple[str, ...],
 
 @given(st.floats(), st.integers())
 def test_rates_and_sizes_are_taken_exactly_where_they_make_sense(rate: float, size: int) -> None:
-    plain = changed(BASE, optimizer__learning_rate=rate, model__hidden_size=size)
+    plain = changed(BASE, dtype="float64", optimizer__learning_rate=rate, model__hidden_size=size)
     if 0 < rate < float("inf") and 0 < size < 2**53:
         composed = read_config(plain)
         assert (composed.optimizer.learning_rate, composed.model.hidden_size) == (rate, size)

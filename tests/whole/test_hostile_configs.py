@@ -225,7 +225,7 @@ def test_what_cannot_be_done_is_one_message(typed: Typed, place: Path, name: str
         ("annealing", "optimizer.bound=1e100", "optimizer.learning_rate=1e308"),
         ("annealing", "optimizer.visit=1.0000000001", "optimizer.restart_temp_ratio=5e-324"),
         ("aw_sgd", "training.batch_size=3", "optimizer.sampling_learning_rate=1e308"),
-        ("aw_sgd", "training.batch_size=3", "optimizer.uniform_share=5e-324", "optimizer.learning_rate=1e308"),
+        ("aw_sgd", "training.batch_size=3", "optimizer.uniform_share=5e-324", "optimizer.learning_rate=1e38"),
     ],
 )
 def test_methods_at_the_end_of_the_range_of_their_knobs_do_no_harm(
@@ -238,7 +238,7 @@ def test_methods_at_the_end_of_the_range_of_their_knobs_do_no_harm(
 @pytest.mark.parametrize(
     "override",
     ["training.batch_size=1000000000000", "recording.snapshots=1" + "0" * 30, "recording.metrics_every=1" + "0" * 12,
-     "recording.table_epochs=1" + "0" * 20, "optimizer.learning_rate=5e-324", "optimizer.learning_rate=1e308"],
+     "recording.table_epochs=1" + "0" * 20, "optimizer.learning_rate=1e-45", "optimizer.learning_rate=3e38"],
 )  # fmt: skip
 def test_what_is_larger_than_needed_does_no_harm(typed: Typed, place: Path, override: str) -> None:
     assert typed(*ONE, override).code == 0
