@@ -24,7 +24,7 @@ from pipeline.data.raw.sources import read_file, read_source
 from pipeline.system import cli
 from pipeline.system.errors import LabError
 from pipeline.system.files import atomic_folder, explained, file_sha256, scratch_beside
-from pipeline.system.project import PROJECT
+from pipeline.system.project import PROJECT, expanded
 
 # When this runs as a command, __name__ is __main__, which is not below `pipeline`.
 log = logging.getLogger("pipeline.fetch")
@@ -52,7 +52,7 @@ def fetch(data: IdxData, project: Path) -> Path:
             return folder
         folder.parent.mkdir(parents=True, exist_ok=True)
         if data.local_dir:
-            contents = _from_local_dir(data, Path(data.local_dir).expanduser())
+            contents = _from_local_dir(data, expanded(data.local_dir, "data.local_dir"))
         else:
             contents = _from_sources(data, folder.parent)
         # All four files are in memory and verified by now, so the folder appears with all of them or not at all.

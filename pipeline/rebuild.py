@@ -17,7 +17,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from pipeline.config.reading import read_tracking
+from pipeline.config.reading import read_folder, read_tracking
 from pipeline.config.schema import Tracking
 from pipeline.points.point import POINTS
 from pipeline.points.reading import read_attempt, read_own_point
@@ -131,7 +131,7 @@ def _complete_points(root: Path, points: Mapping[str, SweepPoint]) -> dict[str, 
 
 def task(composed: DictConfig) -> None:
     """Rebuild the store. Hydra calls this with the composed config."""
-    results = PROJECT / str(composed["results"])
+    results = read_folder(composed, "results", PROJECT)
     sweeps = rebuild(read_tracking(composed), PROJECT, results)
     for name, points, sent in sweeps:
         written = "up to date"

@@ -26,7 +26,7 @@ from pipeline.system.cli import positive
 from pipeline.system.errors import LabError
 from pipeline.system.files import explained
 from pipeline.system.processes import cores
-from pipeline.system.project import PROJECT, store_root
+from pipeline.system.project import PROJECT, expanded, store_root
 from pipeline.system.signals import collect_signals
 from pipeline.tracking.server.checks import (
     ADMIN_PASSWORD,
@@ -211,10 +211,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     given = parser.parse_args(arguments)
     artifacts = given.artifacts or str(store_root(PROJECT) / "mlruns" / "server")
-    # MLflow runs in a different folder, so a relative path would not work.
-    if "://" not in artifacts:
-        artifacts = str(Path(artifacts).resolve())
     try:
+        # MLflow runs in a different folder, so a relative path would not work.
+        if "://" not in artifacts:
+            artifacts = str(expanded(artifacts, "--artifacts").resolve())
         serve(Settings(given.host, given.port, given.workers, artifacts, given.default_permission), os.environ)
     except LabError as error:
         print(f"error: {error}", file=sys.stderr)

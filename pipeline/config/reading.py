@@ -20,6 +20,7 @@ from pipeline.config.fields import Section
 from pipeline.config.rules import problems
 from pipeline.config.schema import Config, Tracking
 from pipeline.system.errors import LabError
+from pipeline.system.project import expanded
 
 # The path of a key, for instance ("optimizer", "learning_rate").
 Key = tuple[str, ...]
@@ -103,9 +104,9 @@ def read_folder(composed: DictConfig, key: str, project: Path) -> Path:
         LabError: the value is not a path.
     """
     value = composed[key]
-    if not isinstance(value, str) or not value:
+    if not isinstance(value, str) or not value or "\0" in value:
         raise LabError(f"{key} is not a folder.", expected="a path", received=repr(value), fix=f"{key}=PATH")
-    return project / value
+    return project / expanded(value, key)
 
 
 def _read_one(composed: DictConfig, name: str, fix: str) -> Any:

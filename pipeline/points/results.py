@@ -21,6 +21,7 @@ import yaml
 from pydantic import TypeAdapter
 
 from pipeline.config.schema import Tracking
+from pipeline.points.destination import check_replaceable
 from pipeline.points.folder import PointFolder
 from pipeline.points.job import Job
 from pipeline.points.point import Point
@@ -71,14 +72,8 @@ def gather(destination: Path, jobs: Sequence[Job], sweep: SweepRecord, folder: P
     Raises:
         LabError: the destination is not a results folder, or cannot be written.
     """
-    # The whole destination is replaced, so a mistyped path must not delete another folder of the user.
-    if destination.exists() and any(destination.iterdir()) and not (destination / "sweep.json").exists():
-        raise LabError(
-            f"{destination} is not a results folder.",
-            expected="a folder that an earlier sweep wrote, or one that does not exist",
-            received="a folder with other files in it",
-            fix="name another folder: results=results/STUDY/BACKEND",
-        )
+    # Again: training may have taken hours.
+    check_replaceable(destination)
     with explained(destination), atomic_folder(destination) as new:
         for job, member in zip(jobs, sweep.points, strict=True):
             copy = new / member.folder

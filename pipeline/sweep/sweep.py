@@ -11,6 +11,7 @@ from pathlib import Path
 from pipeline.backends.numpy.array_modules import array_module
 from pipeline.config.schema import Config
 from pipeline.drawing.layout import write_png
+from pipeline.points.destination import results_folder
 from pipeline.points.job import Job, summary
 from pipeline.points.point import Outcome, Point
 from pipeline.points.results import gather
@@ -56,7 +57,7 @@ class Sweep:
         engine: trains the points on workers; None: they are trained in this process.
 
     Raises:
-        LabError: the data of the first point is missing.
+        LabError: the data of the first point is missing, or the results folder cannot be used.
 
     Example:
         sweep = Sweep(project, config, total=1)
@@ -82,6 +83,10 @@ class Sweep:
         # All points requested so far, by signature, in the order of the requests.
         self.jobs: dict[str, Job] = {}
         self.interrupted = False
+        # Checked now, and not only when it is written: training may take hours.
+        self._results: Path | None = None
+        if first.results is not None:
+            self._results = results_folder(first.results, project)
         tags = self.code | {"command": command()}
         self._training = StackTraining(project, first, tags, self._label, self._start_sync)
         self._process = process
@@ -185,8 +190,8 @@ class Sweep:
             record.status = "KILLED"
         try:
             self._sum_up(record, folder, points)
-            if complete and self.first.results is not None:
-                gather(self.project / self.first.results, list(self.jobs.values()), record, folder)
+            if complete and self._results is not None:
+                gather(self._results, list(self.jobs.values()), record, folder)
         except LabError as error:
             # The status has to reach MLflow first, so `finish` raises this only afterwards.
             record.status = "FAILED"

@@ -4,13 +4,37 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import os
 import subprocess
 from pathlib import Path
 
 import pipeline
+from pipeline.system.errors import LabError
 
 PROJECT = Path(pipeline.__file__).resolve().parent.parent
 CONF = PROJECT / "conf"
+
+
+def expanded(path: str, key: str) -> Path:
+    """Return a path of the user with the home folder in place of `~`, which no shell replaces within quotes.
+
+    Args:
+        path: as typed.
+        key: the key that it was typed for.
+
+    Raises:
+        LabError: there is no such user, or the user has no home folder.
+    """
+    # Not `Path.expanduser`, which also replaces the ~ of `./~`.
+    found = os.path.expanduser(path)  # noqa: PTH111
+    if found.startswith("~"):
+        raise LabError(
+            f"{key} begins with ~, but there is no such home folder.",
+            expected="a path, or ~/ and a path",
+            received=path,
+            fix="write the full path, or ./ before a folder whose name begins with ~",
+        )
+    return Path(found)
 
 
 def store_root(project: Path) -> Path:

@@ -693,10 +693,10 @@ def test_missing_data_opens_no_run(project: Path) -> None:
 # --- results folders
 
 
-def test_a_folder_without_results_is_left_alone(project: Path) -> None:
+def test_a_folder_that_was_filled_during_training_is_left_alone(project: Path) -> None:
+    sweep = begun(project, rates("0.1", "0.01", more=["results=thesis"]))
     (project / "thesis").mkdir()
     (project / "thesis" / "chapter.tex").write_text("years of work")
-    sweep = begun(project, rates("0.1", "0.01", more=["results=thesis"]))
     with pytest.raises(LabError, match="thesis is not a results folder"):
         sweep.finish()
     assert [(file.name, file.read_text()) for file in (project / "thesis").iterdir()] == [
