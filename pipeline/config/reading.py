@@ -18,12 +18,14 @@ from pipeline.config.curve import CurveData
 from pipeline.config.data import IdxData, TableData
 from pipeline.config.fields import Section
 from pipeline.config.rules import problems
-from pipeline.config.schema import Config, Tracking
+from pipeline.config.schema import Config, Tracking, is_server_address, not_a_server
 from pipeline.system.errors import LabError
 from pipeline.system.project import expanded
 
 # The path of a key, for instance ("optimizer", "learning_rate").
 Key = tuple[str, ...]
+# How to name a tracking server.
+SERVER = "tracking=server tracking.uri=URL"
 
 
 def read_config(composed: Mapping[str, Any], trained: bool = False) -> Config:
@@ -93,7 +95,9 @@ def read_tracking(composed: DictConfig) -> Tracking:
     Raises:
         LabError: the section does not name a store.
     """
-    tracking: Tracking = _read_one(composed, "tracking", "tracking=server tracking.uri=URL")
+    tracking: Tracking = _read_one(composed, "tracking", SERVER)
+    if tracking.uri is not None and not is_server_address(tracking.uri):
+        raise _refusal([f"tracking.uri: {not_a_server(tracking.uri)}"], SERVER)
     return tracking
 
 

@@ -19,7 +19,7 @@ from pipeline.config.needs import (
 )
 from pipeline.config.optimizer import ALONE
 from pipeline.config.precision import lost_numbers
-from pipeline.config.schema import Config
+from pipeline.config.schema import Config, is_server_address, not_a_server
 
 # Maximum number of records of a run; each record is about ten metrics in memory, in the journal and in MLflow.
 RECORDS = 100_000
@@ -269,6 +269,13 @@ def _precision(config: Config) -> Iterator[str]:
         yield f"{lost.key}: {lost.value!r} becomes {lost.becomes:g} in {lost.dtype}; use {fix}"
 
 
+def _server_address(config: Config) -> Iterator[str]:
+    """Refuse an address that is not one of a server, such as a database that two clones would change at once."""
+    uri = config.tracking.uri
+    if uri is not None and not is_server_address(uri):
+        yield f"tracking.uri: {not_a_server(uri)}"
+
+
 # Problems are listed in this order.
 RULES: Sequence[Rule] = (
     _recording,
@@ -285,4 +292,4 @@ RULES: Sequence[Rule] = (
     _curve,
 )
 # Earlier versions have trained points that do not follow these. They can still be read.
-RULES_TO_TRAIN: Sequence[Rule] = (_precision,)
+RULES_TO_TRAIN: Sequence[Rule] = (_precision, _server_address)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -19,6 +20,9 @@ NO_CREDENTIALS = (
     "an address must not contain a user or a password; remove them and the @ from tracking.uri, and set "
     "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD in the environment"
 )
+
+# A host, and perhaps a port and a path.
+SERVER_ADDRESS = re.compile(r"https?://(\[[0-9a-f:.]+\]|[^\s/?#:\[\]]+)(:\d{1,5})?([/?#]\S*)?", re.IGNORECASE)
 
 # A network; a network whose rate rises during the run and whose losses are recorded; a map of networks over two knobs;
 # balls on a curve; a map of balls over rate and start. Each kind has an entry in studies/kinds.py, a module in
@@ -68,10 +72,25 @@ class Tracking(Section):
         if self.name == "server" and not self.uri:
             raise ValueError("a server needs an address, for instance tracking.uri=http://127.0.0.1:5000")
         if self.uri and "://" not in self.uri:
-            raise ValueError(f"expected an address that starts with http:// or https://, received {self.uri}")
+            raise ValueError(not_a_server(self.uri))
         if self.name == "local" and self.uri:
+            if not is_server_address(self.uri):
+                raise ValueError(not_a_server(self.uri))
             raise ValueError(f"only a server has an address: use tracking=server tracking.uri={self.uri}")
         return self
+
+
+def is_server_address(uri: str) -> bool:
+    """Whether a text is the address of a tracking server."""
+    return SERVER_ADDRESS.fullmatch(uri) is not None
+
+
+def not_a_server(uri: str) -> str:
+    """Return the message about a text that is not the address of a tracking server."""
+    return (
+        f"expected the address of an MLflow server, such as http://127.0.0.1:5000, received {uri}; "
+        "python -m pipeline.server starts one for several users or projects (deploy/README.md)"
+    )
 
 
 class Config(Section):

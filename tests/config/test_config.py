@@ -14,7 +14,7 @@ from omegaconf import OmegaConf
 from pydantic import ValidationError
 
 from pipeline.config import rules
-from pipeline.config.reading import read_config
+from pipeline.config.reading import read_config, read_tracking
 from pipeline.config.schema import Config, flatten
 from pipeline.system.errors import LabError
 from pipeline.system.project import CONF
@@ -447,6 +447,28 @@ def test_dry_run_and_force_are_off_by_default() -> None:
 def test_an_address_without_a_server_is_refused() -> None:
     with pytest.raises(LabError, match=r"tracking=server tracking\.uri=http://127\.0\.0\.1:5000"):
         config("tracking.uri=http://127.0.0.1:5000")
+
+
+@pytest.mark.parametrize(
+    "uri",
+    ["sqlite:///SHARED.db", "ftp://host/x", "file:///tmp/x", "postgresql://host/lab", "databricks://x", "http://", "x",
+     "http:///runs", "https://host:port", "http://a b", "https:/host", "http://host\n"],
+)  # fmt: skip
+@pytest.mark.parametrize("store", ["local", "server"])
+def test_an_address_that_is_not_one_of_a_server_is_refused(store: str, uri: str) -> None:
+    with pytest.raises(LabError, match=r"expected the address of an MLflow server, such as http://") as refused:
+        config(f"tracking={store}", f"tracking.uri='{uri}'")
+    assert f"received {uri}; python -m pipeline.server starts one" in str(refused.value)
+    tracking = OmegaConf.create({"tracking": {"name": store, "uri": uri}})
+    with pytest.raises(LabError, match=r"expected the address of an MLflow server, such as http://"):
+        read_tracking(tracking)
+
+
+@pytest.mark.parametrize(
+    "uri", ["http://127.0.0.1:5000", "https://lab.example.org/mlflow/", "HTTP://[::1]:80", "http://h"]
+)
+def test_an_address_of_a_server_is_taken(uri: str) -> None:
+    assert config("tracking=server", f"tracking.uri='{uri}'").tracking.uri == uri
 
 
 @pytest.mark.parametrize(

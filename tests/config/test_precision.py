@@ -140,8 +140,11 @@ def test_a_number_is_named_together_with_other_mistakes() -> None:
 
 def test_a_point_that_was_trained_before_can_still_be_read() -> None:
     plain = with_number(config(*BITS, "optimizer=adam").model_dump(), "optimizer.beta_2", 0.99999999)
+    plain["tracking"] = {"name": "server", "uri": "sqlite:///SHARED.db"}
     assert isinstance(read_config(plain, trained=True), Config)
-    assert "optimizer.beta_2" in refusal(plain)
+    text = refusal(plain)
+    assert "optimizer.beta_2" in text
+    assert "tracking.uri" in text
 
 
 @given(
