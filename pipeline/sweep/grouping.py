@@ -12,7 +12,6 @@ from itertools import pairwise
 from typing import Any
 
 import numpy as np
-import psutil
 
 from pipeline.backends.numpy.maps.rate_map import blocks
 from pipeline.backends.shared.history import record_epochs
@@ -20,23 +19,27 @@ from pipeline.config.model import layer_sizes
 from pipeline.config.optimizer import ALONE
 from pipeline.config.schema import Config
 from pipeline.data.arrays import Arrays
+from pipeline.system import limits
 from pipeline.system.errors import LabError
 
 # Approximate limit for the memory of the arrays of one stack. A larger stack is split.
 STACK_BYTES = 2**30
+# A stack takes at most one part in this many of the memory of a small machine or container.
+STACK_SHARE = 4
 # Memory for each point of a map while the map is written and drawn.
 MAP_BYTES = 400
 # Memory for one recorded value as a Python object.
 METRIC_BYTES = 200
 
 
-def stacks(points: Sequence[tuple[Config, Arrays]]) -> list[list[int]]:
+def stacks(points: Sequence[tuple[Config, Arrays]], most: int | None = None) -> list[list[int]]:
     """Group points that can train as one stack, in blocks that fit in memory.
 
     Points on Keras, maps, balls on a curve, and points of an optimizer with its own `train` function train alone.
 
     Args:
-        points: configs with their data.
+        points: configs with their data, of which only the shapes are used.
+        most: maximum number of points in a stack; None: as many as fit in memory.
 
     Returns:
         Indices into `points`, grouped.
@@ -48,9 +51,11 @@ def stacks(points: Sequence[tuple[Config, Arrays]]) -> list[list[int]]:
             key = stack_key(config)
         by_shape.setdefault(key, []).append(index)
     groups = []
+    room = min(STACK_BYTES, limits.memory() // STACK_SHARE)
     for members in by_shape.values():
         # All members have the same shape, so each takes as much memory as the first.
-        size = max(1, STACK_BYTES // memory(*points[members[0]]))
+        size = room // memory(*points[members[0]])
+        size = max(1, min(size, most or size))
         groups += [members[start : start + size] for start in range(0, len(members), size)]
     return groups
 
@@ -146,15 +151,14 @@ def memory(config: Config, arrays: Arrays) -> int:
 
 
 def check_memory(config: Config, arrays: Arrays) -> None:
-    """Refuse a point that this machine cannot hold.
+    """Refuse a point that does not fit in memory.
 
     Raises:
-        LabError: the point needs more memory than this machine has.
+        LabError: the point needs more memory than this machine, or the container, has.
     """
     needed = memory(config, arrays)
-    # All the memory, not what is free now: other programs may end before this point trains.
-    installed = psutil.virtual_memory().total
-    if needed <= installed:
+    allowed = limits.memory()
+    if needed <= allowed:
         return
     subject = "network"
     settings = "model.hidden_size, training.batch_size or recording.snapshots"
@@ -163,7 +167,7 @@ def check_memory(config: Config, arrays: Arrays) -> None:
         settings = "grid.x or grid.y"
     raise LabError(
         f"The {subject} does not fit in memory.",
-        expected=f"at most {installed / 2**30:.3g} GiB, the memory of this machine",
+        expected=f"at most {allowed / 2**30:.3g} GiB, the memory of this machine or container",
         received=f"about {needed / 2**30:.3g} GiB",
         fix=f"choose a smaller {settings}",
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import platform
 import shlex
@@ -11,6 +12,8 @@ import time
 from pathlib import Path
 
 import psutil
+
+from pipeline.system.limits import cpu_quota
 
 HEARTBEAT_SECONDS = 30.0
 # Seconds without a heartbeat after which a process on another machine counts as ended. Ten heartbeats may be missed, so
@@ -34,10 +37,11 @@ COMMAND_PROCESS = "LAB_COMMAND_PROCESS"
 
 def cores() -> int:
     """Return the number of cores that this process may use."""
-    # A container or SLURM may allow fewer cores than the machine has. macOS does not have this function.
+    # SLURM or a container may allow fewer cores than the machine has. macOS does not have this function.
+    available = os.cpu_count() or 1
     if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+        available = len(os.sched_getaffinity(0))
+    return max(1, math.ceil(min(available, cpu_quota())))
 
 
 def owner() -> str:
