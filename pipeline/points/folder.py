@@ -9,6 +9,7 @@
 from __future__ import annotations
 
 import csv
+import errno
 import hashlib
 import io
 import json
@@ -27,7 +28,9 @@ from pipeline.backends.shared.history import History, Metric
 from pipeline.points.checkpoint import Checkpoint, read_checkpoint, stack_snapshots, write_checkpoint
 from pipeline.points.point import POINTS, Outcome, outcome_of
 from pipeline.points.reading import read_attempt, read_journal
+from pipeline.system.errors import LabError
 from pipeline.system.files import SUMS, explained, write_file, write_sums
+from pipeline.system.limits import open_files
 
 JOURNAL = "metrics.csv"
 CHECKPOINT = "checkpoint.npz"
@@ -84,6 +87,9 @@ class PointFolder:
 
         Returns:
             True if the lock was acquired; False if another process, or another `PointFolder` in this one, holds it.
+
+        Raises:
+            LabError: the lock cannot be written, or too many files are open.
         """
         with explained(self.final):
             Path(self._lock.lock_file).parent.mkdir(parents=True, exist_ok=True)
@@ -91,6 +97,10 @@ class PointFolder:
                 self._lock.acquire(timeout=0)
             except Timeout:
                 return False
+            except OSError as error:
+                if error.errno == errno.EMFILE:
+                    raise _too_many_files() from None
+                raise
         return True
 
     def unlock(self) -> None:
@@ -231,6 +241,15 @@ class PointFolder:
     def discard(self) -> None:
         """Delete the folder; a folder that does not exist is not an error."""
         shutil.rmtree(self.path, ignore_errors=True)
+
+
+def _too_many_files() -> LabError:
+    return LabError(
+        "Too many files are open to lock another point.",
+        expected="a limit of open files above the number of points that train together",
+        received=f"a limit of {open_files()}",
+        fix="raise the limit of this shell with `ulimit -n NUMBER`, or train fewer points with one command",
+    )
 
 
 def _write_table(rows: list[dict[str, float]], file: Path) -> None:

@@ -7,11 +7,11 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
+from itertools import chain
 from pathlib import Path
 
 from pipeline.backends.choose import trainer
 from pipeline.config.schema import Config
-from pipeline.data.arrays import Arrays, load
 from pipeline.drawing.layout import write_png
 from pipeline.points.folder import PointFolder
 from pipeline.points.identity import signature, signed_text
@@ -21,8 +21,10 @@ from pipeline.points.reading import read_run
 from pipeline.studies.kinds import point_figures
 from pipeline.sweep.grouping import check_memory, stacks, steps
 from pipeline.sweep.pacing import StackCheckpoints
+from pipeline.sweep.shared_arrays import RowsKey, SharedArrays, rows_key
 from pipeline.system.errors import LabError
 from pipeline.system.files import explained
+from pipeline.system.limits import open_files
 from pipeline.system.processes import owner
 from pipeline.system.project import store_root
 from pipeline.system.signals import postpone_signals
@@ -33,6 +35,8 @@ log = logging.getLogger(__name__)
 
 # How long to wait before trying again to lock a point that another command holds.
 POLL_SECONDS = 0.5
+# Files that this process has open besides the locks of a stack: libraries, pipes, the database, what is being written.
+RESERVED_FILES = 40
 # Maximum number of points to name in the message about waiting.
 MOST_NAMED = 3
 
@@ -74,9 +78,11 @@ class StackTraining:
         self._label = label
         self._before_stack = before_stack
         self._bar = bar
-        self._arrays: dict[str, Arrays] = {}
+        # Each point that is locked has a file open.
+        self._most = max(1, open_files() - RESERVED_FILES)
+        self.data = SharedArrays(project)
         # This reports missing data, before anything is written.
-        self.load(first)
+        self.data.load(first)
 
     def job(self, config: Config, overrides: list[str]) -> Job:
         """Make the job of a point from its config and the overrides typed for it.
@@ -84,25 +90,13 @@ class StackTraining:
         Raises:
             LabError: the data of the point is missing.
         """
-        arrays = self.load(config)
+        checksums = self.data.outline(config).checksums
         named = knobs(config, overrides)
         if config.backend.name != self.first.backend.name:
             # Otherwise the same point on two backends would have one name.
             named["backend"] = config.backend.name
-        sign = signature(config, arrays.checksums)
+        sign = signature(config, checksums)
         return Job(config, overrides, name_of(named), sign, PointFolder(self.root, sign), named)
-
-    def load(self, config: Config) -> Arrays:
-        """Load the data of a point; data that the previous point had too is returned from memory.
-
-        Raises:
-            LabError: the data is missing.
-        """
-        key = config.data.model_dump_json() + config.dtype
-        if key not in self._arrays:
-            # Only one data set is kept: a sweep over data sets must not hold them all in memory.
-            self._arrays = {key: load(config.data, config.dtype, self.project)}
-        return self._arrays[key].first(config.training.rows)
 
     def train(self, jobs: Sequence[Job]) -> None:
         """Lock and train the points that no other process holds; wait for the others, and train those left incomplete.
@@ -115,25 +109,41 @@ class StackTraining:
         left = list(jobs)
         reported = False
         while left:
-            mine: list[Job] = []
-            try:
-                for job in left:
-                    _try(partial(_lock, into=mine), job)
-                self._train_mine(mine)
-            finally:
-                # This also covers an interruption between two locks.
-                for job in mine:
-                    job.folder.unlock()
-            left = [job for job in left if job not in mine and job.state != "failed"]
-            if left and not mine:
+            taken: set[Job] = set()
+            for stack in self._stacks(left):
+                taken.update(self._train_unlocked(stack))
+            left = [job for job in left if job not in taken and job.state != "failed"]
+            if left and not taken:
                 if not reported:
                     reported = True
                     names = some([job.name for job in left], MOST_NAMED)
                     log.info(f"waiting for {counted(len(left), 'point')} that another command is training: {names}")
                 time.sleep(POLL_SECONDS)
 
+    def _stacks(self, jobs: Sequence[Job]) -> list[list[Job]]:
+        """Group points into stacks; those on the same rows follow each other, so that these are read once."""
+        groups = stacks([(job.config, self.data.outline(job.config)) for job in jobs], self._most)
+        # A dictionary keeps the order, in which the data of the first point comes first.
+        by_rows: dict[RowsKey, list[list[Job]]] = {}
+        for members in groups:
+            by_rows.setdefault(rows_key(jobs[members[0]].config), []).append([jobs[index] for index in members])
+        return list(chain.from_iterable(by_rows.values()))
+
+    def _train_unlocked(self, stack: Sequence[Job]) -> list[Job]:
+        """Lock the points of a stack that no other process holds, train them, and return them."""
+        mine: list[Job] = []
+        try:
+            for job in stack:
+                _try(partial(_lock, into=mine), job)
+            self._train_mine(mine)
+        finally:
+            # This also covers an interruption between two locks.
+            for job in mine:
+                job.folder.unlock()
+        return mine
+
     def _train_mine(self, jobs: Sequence[Job]) -> None:
-        """Train points that this process has locked, except those that another one has completed in the meantime."""
+        """Train points of one shape that this process has locked, except those that another one has completed."""
         left = []
         for job in jobs:
             # The state of a job was read before it was locked, and may be out of date.
@@ -143,24 +153,22 @@ class StackTraining:
                 take_over(job)
             elif job.state != "failed":
                 left.append(job)
-        for members in stacks([(job.config, self.load(job.config)) for job in left]):
-            stack = [left[index] for index in members]
-            # A point whose folder cannot be opened fails; the others train without it.
-            opened = [job for job in stack if _try(self._open, job)]
-            for job in opened:
-                # The history has a number of epochs once training has ended. Then an earlier command trained this
-                # point, and was killed before it had completed the folder.
-                if job.history.epochs:
-                    _try(_complete, job)
-            unfinished = [job for job in opened if job.state == "training"]
-            # The points of a stack are always at the same epoch, so those with different checkpoints train one after
-            # the other, the most advanced first.
-            for epoch in sorted({job.begun for job in unfinished}, reverse=True):
-                self._train_stack([job for job in unfinished if job.begun == epoch])
+        # A point whose folder cannot be opened fails; the others train without it.
+        opened = [job for job in left if _try(self._open, job)]
+        for job in opened:
+            # The history has a number of epochs once training has ended. Then an earlier command trained this
+            # point, and was killed before it had completed the folder.
+            if job.history.epochs:
+                _try(_complete, job)
+        unfinished = [job for job in opened if job.state == "training"]
+        # The points of a stack are always at the same epoch, so those with different checkpoints train one after
+        # the other, the most advanced first.
+        for epoch in sorted({job.begun for job in unfinished}, reverse=True):
+            self._train_stack([job for job in unfinished if job.begun == epoch])
 
     def _open(self, job: Job) -> None:
         """Continue in the folder of a point, or begin a new one."""
-        arrays = self.load(job.config)
+        arrays = self.data.outline(job.config)
         check_memory(job.config, arrays)
         tags = dict(self.tags)
         tags |= {f"data.{name}": checksum for name, checksum in arrays.checksums.items()}
@@ -171,7 +179,7 @@ class StackTraining:
     def _train_stack(self, jobs: Sequence[Job]) -> None:
         """Train points of one shape that are at the same epoch, and complete their folders."""
         config = jobs[0].config
-        total, unit = steps(config, self.load(config))
+        total, unit = steps(config, self.data.outline(config))
         progress = TrainingProgress(self._label(jobs), total, jobs[0].begun, unit, self._bar)
         try:
             stop = self._train_to_the_end(jobs, progress)
@@ -211,7 +219,8 @@ class StackTraining:
         histories = [job.history for job in jobs]
         begun = [job.checkpoint for job in jobs if job.checkpoint is not None]
         with postpone_signals() as stop:
-            train(configs, self.load(config), histories, progress, StackCheckpoints(folders, histories, begun, stop))
+            checkpoints = StackCheckpoints(folders, histories, begun, stop)
+            train(configs, self.data.load(config), histories, progress, checkpoints)
         return stop.is_set()
 
 

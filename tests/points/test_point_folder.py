@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import errno
 import json
 import pickle
 import shutil
@@ -16,6 +17,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from filelock import FileLock
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -345,3 +347,15 @@ def test_two_holders_in_one_process_shut_each_other_out(tmp_path: Path) -> None:
     assert not other.lock()
     one.unlock()
     assert other.lock()
+
+
+def test_a_limit_of_open_files_is_named_and_not_taken_for_a_full_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(lock: FileLock, timeout: float) -> None:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr(FileLock, "acquire", refused)
+    with pytest.raises(LabError, match=r"Too many files are open.*\n.*\n.*a limit of \d+\n.*ulimit -n") as refusal:
+        PointFolder(tmp_path, "a" * 16).lock()
+    assert "disk" not in str(refusal.value)

@@ -10,7 +10,7 @@ import pytest
 from pipeline.points.folder import PointFolder
 from pipeline.points.job import Job
 from pipeline.points.reading import read_run
-from pipeline.sweep.training import StackTraining, take_over
+from pipeline.sweep.training import RESERVED_FILES, StackTraining, take_over
 from pipeline.system.errors import LabError
 from pipeline.system.processes import owner
 from tests.support.swept import STUDY, Request, rates, request
@@ -101,9 +101,9 @@ def test_what_goes_wrong_stays_with_its_point(tmp_path: Path, monkeypatch: pytes
 def test_data_is_kept_for_the_points_that_share_it(tmp_path: Path) -> None:
     first = request("optimizer.learning_rate=0.1")
     training = Called(tmp_path, first).training
-    assert training.load(first[0]).train_inputs is training.load(first[0]).train_inputs
+    assert training.data.load(first[0]).train_inputs is training.data.load(first[0]).train_inputs
     other = request("data=line_y3x", common=STUDY)
-    assert training.load(other[0]).checksums != training.load(first[0]).checksums
+    assert training.data.load(other[0]).checksums != training.data.load(first[0]).checksums
 
 
 def test_a_name_contains_the_backend_where_it_differs_from_the_first(tmp_path: Path) -> None:
@@ -152,3 +152,52 @@ def test_an_interruption_between_two_locks_releases_the_first(tmp_path: Path, mo
     # The frames of the traceback still hold the jobs, so the lock did not end with them.
     assert interruption.tb is not None
     assert PointFolder(tmp_path, first).lock()
+
+
+def test_a_limit_of_open_files_makes_stacks_smaller_and_costs_no_point(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each point that is locked has a file open."""
+    held: set[PointFolder] = set()
+    most = 0
+    lock, unlock = PointFolder.lock, PointFolder.unlock
+
+    def counted_lock(folder: PointFolder) -> bool:
+        nonlocal most
+        held.add(folder)
+        most = max(most, len(held))
+        return lock(folder)
+
+    def counted_unlock(folder: PointFolder) -> None:
+        held.discard(folder)
+        unlock(folder)
+
+    monkeypatch.setattr(PointFolder, "lock", counted_lock)
+    monkeypatch.setattr(PointFolder, "unlock", counted_unlock)
+    monkeypatch.setattr("pipeline.sweep.training.open_files", lambda: RESERVED_FILES + 2)
+    requests = rates("0.01", "0.02", "0.03", "0.1", "0.5")
+    called = Called(tmp_path, requests[0])
+    jobs = called.train(requests)
+    assert [job.state for job in jobs] == ["complete"] * 5
+    assert called.order == ["label 2", "start", "label 2", "start", "label 1", "start"]
+    assert most == 2
+
+
+def test_points_of_another_stack_are_left_to_other_commands_until_it_is_their_turn(tmp_path: Path) -> None:
+    """Two commands with the same points share the work, stack by stack."""
+    grid = [request(f"optimizer={name}", "optimizer.learning_rate=0.1") for name in ("sgd", "momentum")]
+    others: list[PointFolder] = []
+    free: list[bool] = []
+
+    def label(jobs: Sequence[Job]) -> str:
+        others.extend(PointFolder(tmp_path, job.signature) for job in made)
+        free.extend(other.lock() for other in others)
+        for other in others:
+            other.unlock()
+        return "a stack"
+
+    training = StackTraining(tmp_path, grid[0][0], {}, label, lambda: None)
+    made = [training.job(*one) for one in grid]
+    training.train(made)
+    assert [job.state for job in made] == ["complete", "complete"]
+    assert free[:2] == [False, True]

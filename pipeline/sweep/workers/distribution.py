@@ -150,7 +150,8 @@ class Distribution:
             points=[],
         )
         packed = []
-        for members in units([(job.config, self._training.load(job.config)) for job in jobs], self._engine.workers):
+        points_and_data = [(job.config, self._training.data.outline(job.config)) for job in jobs]
+        for members in units(points_and_data, self._engine.workers):
             points = [
                 UnitPoint(
                     number=numbers[job.signature],
