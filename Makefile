@@ -1,22 +1,21 @@
 # make reproduce | test | ui | help
 PYTHON ?= python3
 VENV ?= .venv
-BIN := $(abspath $(VENV))/bin
 PORT ?= 5000
 SEED := $(shell od -An -N4 -tu4 /dev/urandom | tr -d ' ')
 WORKERS ?= $(shell $(PYTHON) -c 'import os; print((os.cpu_count() or 1) + 1)')
 COMPILE := uv pip compile pyproject.toml --group dev --universal --python-version 3.11 --fork-strategy fewest \
 	--generate-hashes --no-emit-index-url --no-annotate --no-header --quiet
 PYTEST = OMP_NUM_THREADS=1 TF_NUM_INTRAOP_THREADS=1 TF_NUM_INTEROP_THREADS=1 \
-	pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
-export PATH := $(BIN):$(PATH)
+	python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
+export PATH := $(abspath $(VENV))/bin:$(PATH)
 export MLFLOW_DISABLE_TELEMETRY := true
 
 .DEFAULT_GOAL := help
 .PHONY: reproduce test examples check ui rebuild clean faults bench cluster server load lock help
 
 reproduce: $(VENV)/.installed ## fetch MNIST, train every study on both backends, write the report
-	@dvc repro
+	@python -m dvc repro
 	@python -m pipeline.rebuild
 	@echo
 	@echo "The report is reports/README.md. To look at the runs: make ui"
@@ -29,9 +28,9 @@ examples: $(VENV)/.installed ## run the property tests on new examples (SEED=123
 	@$(PYTEST) -m hypothesis --hypothesis-profile=new --hypothesis-seed=$(SEED) $(TESTS)
 
 check: $(VENV)/.installed ## lint, format, types, and which module imports which
-	@ruff check .
-	@ruff format --check .
-	@mypy
+	@python -m ruff check .
+	@python -m ruff format --check .
+	@python -m mypy
 	@lint-imports --no-logo
 
 ui: $(VENV)/.installed ## open the runs in MLflow on 127.0.0.1 (PORT=5000)
@@ -67,7 +66,7 @@ cluster: $(VENV)/.cluster ## install what other launchers, a tracking server and
 
 $(VENV)/.cluster: $(VENV)/.installed requirements-cluster.lock
 	@echo "Installing the locked packages of the extras cluster, server and s3 into $(VENV)"
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-cluster.lock
+	@$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-cluster.lock
 	@touch $@
 
 $(VENV)/.installed: requirements.lock
@@ -75,5 +74,5 @@ $(VENV)/.installed: requirements.lock
 		f"error: this needs Python 3.11 to 3.13, {sys.executable} is {sys.version.split()[0]}; try make PYTHON=python3.12 ...")'
 	@echo "Installing the locked packages into $(VENV): two minutes, 3 GB"
 	@$(PYTHON) -m venv $(VENV)
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	@$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
 	@touch $@

@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
+from urllib.parse import quote
 
 from filelock import FileLock
 
@@ -42,7 +43,14 @@ REFUSED = ("disk is full", "disk I/O error", "unable to open database file", "re
 
 def store_uri(project: Path) -> str:
     """Return the address of the local store of a project."""
-    return f"sqlite:///{project / 'mlruns' / DATABASE}"
+    return _database_uri(project / "mlruns" / DATABASE)
+
+
+def _database_uri(file: Path) -> str:
+    """Return the address of an SQLite database."""
+    # SQLAlchemy decodes the path, in which a ? would otherwise begin the options. The driver is named because MLflow
+    # takes the path of an address that begins with sqlite:/// as it is, and would create folders with encoded names.
+    return f"sqlite+pysqlite:///{quote(str(file))}"
 
 
 def load(local: bool) -> None:
@@ -102,12 +110,13 @@ def open_store(tracking: Tracking, experiment: str, project: Path) -> tuple[Mlfl
     if tracking.name == "local":
         folder = project / "mlruns"
     uri = tracking.uri or store_uri(project)
+    place = tracking.uri or str(project / "mlruns" / DATABASE)
     try:
         return _retry_while_locked(lambda: _open(uri, experiment, folder))
     except (MlflowException, SQLAlchemyError, CommandError, OSError) as error:
         raise LabError(
             "The MLflow store cannot be opened.",
-            expected=f"a store for the installed version of MLflow at {uri}",
+            expected=f"a store for the installed version of MLflow at {place}",
             received=_reason(error),
             fix=_fix(error, local=folder is not None),
         ) from None
@@ -174,7 +183,7 @@ def _open(uri: str, experiment: str, folder: Path | None) -> tuple[MlflowClient,
         # MLflow could never open a half-created database, so the file is renamed to its name only once it is complete.
         if not (folder / DATABASE).exists():
             write_file(
-                folder / DATABASE, lambda file: MlflowClient(f"sqlite:///{file}").search_experiments(max_results=1)
+                folder / DATABASE, lambda file: MlflowClient(_database_uri(file)).search_experiments(max_results=1)
             )
         client = MlflowClient(uri)
         return client, _experiment(client, experiment, (folder / "artifacts" / experiment).as_uri())

@@ -27,7 +27,7 @@ from pipeline.system.project import PROJECT
 from pipeline.system.signals import SERVER_SIGNALS
 from pipeline.tracking.pages.views import TAG
 from pipeline.tracking.server import process as server_process
-from pipeline.tracking.store import open_store
+from pipeline.tracking.store import open_store, store_uri
 
 STAND_IN = """
 import json, os, signal, subprocess, sys, time
@@ -224,7 +224,7 @@ def test_how_the_server_is_started(folder: Path, capfd: pytest.CaptureFixture[st
     options = dict(zip(argv[1::2], argv[2::2], strict=True))
     assert int(options.pop("--port")) > 0
     assert options == {
-        "--host": "127.0.0.1", "--workers": "1", "--backend-store-uri": f"sqlite:///{folder}/mlruns/mlflow.db"
+        "--host": "127.0.0.1", "--workers": "1", "--backend-store-uri": store_uri(folder)
     }  # fmt: skip
     assert environment["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] == "false"
     assert "chatter" not in "".join(capfd.readouterr())

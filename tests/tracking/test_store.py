@@ -12,7 +12,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
-from sqlalchemy import event
+from hypothesis import given
+from hypothesis import strategies as st
+from sqlalchemy import event, make_url
 from sqlalchemy.engine import Engine
 from sqlalchemy.exc import OperationalError
 
@@ -20,7 +22,7 @@ from pipeline.config.schema import Tracking
 from pipeline.system.errors import LabError
 from pipeline.system.project import PROJECT
 from pipeline.tracking import store
-from pipeline.tracking.store import CREDENTIALS, open_store, store_call
+from pipeline.tracking.store import CREDENTIALS, open_store, store_call, store_uri
 from tests.support.flaky_server import free_port
 
 LOCAL = Tracking(name="local", uri=None)
@@ -31,6 +33,14 @@ def test_an_experiment_is_created_once_with_its_artifacts_in_the_project(project
     assert first == second
     experiment = client.get_experiment(first)
     assert experiment.artifact_location == (project / "mlruns" / "artifacts" / "study").as_uri()
+
+
+@given(st.text(st.characters(exclude_characters="\0", codec="utf-8"), min_size=1))
+def test_the_address_of_a_store_names_its_file(name: str) -> None:
+    project = Path("/") / name.lstrip("/")
+    address = make_url(store_uri(project))
+    assert address.database == str(project / "mlruns" / "mlflow.db")
+    assert not address.query
 
 
 def test_a_store_that_rejects_a_writer_is_asked_again_without_a_message(project: Path) -> None:

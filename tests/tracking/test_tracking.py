@@ -27,7 +27,7 @@ def client(project: Path) -> MlflowClient:
 
 
 def test_a_project_whose_path_has_blanks_and_letters_of_all_kinds(tmp_path: Path, empty_store: Path) -> None:
-    project = tmp_path / "größe & 50 % ü"
+    project = tmp_path / "größe? & 50 % of%20it #1"
     (project / "mlruns").mkdir(parents=True)
     (project / "mlruns" / "mlflow.db").write_bytes(empty_store.read_bytes())
     tracker = Tracker(LOCAL, "study", project)
@@ -36,6 +36,8 @@ def test_a_project_whose_path_has_blanks_and_letters_of_all_kinds(tmp_path: Path
     (tmp_path / "folder" / "note.txt").write_text("note")
     tracker.log_folder(run_id, tmp_path / "folder")
     assert (project / "mlruns" / "artifacts" / "study" / run_id / "artifacts" / "note.txt").read_text() == "note"
+    assert {path.name for path in tmp_path.iterdir()} == {"folder", project.name}
+    assert [path.name for path in project.iterdir()] == ["mlruns"]
 
 
 def test_runs_start_running_with_their_parent_and_tags(project: Path, tracker: Tracker) -> None:
