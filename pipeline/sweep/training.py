@@ -194,14 +194,17 @@ class StackTraining:
             if stop:
                 raise KeyboardInterrupt
         except LabError as error:
+            progress.close("failed after ")
             for job in jobs:
                 job.fail(error)
         except MemoryError as error:
+            progress.close("failed after ")
             fix = "choose a smaller model.hidden_size, training.batch_size or grid"
             for job in jobs:
                 job.fail(LabError("Out of memory.", received=str(error), fix=fix))
         finally:
-            progress.close()
+            # For any other exception, such as an interruption.
+            progress.close("stopped after ")
 
     def _train_to_the_end(self, jobs: Sequence[Job], progress: TrainingProgress) -> bool:
         """Train a stack and fill its histories; return whether the command is to stop now.

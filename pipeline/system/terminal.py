@@ -59,8 +59,12 @@ class TrainingProgress:
             line += f" loss {loss:.4g}"
         log.info(line)
 
-    def close(self) -> None:
-        """End the bar, or print the elapsed time. Only the first call has an effect."""
+    def close(self, ended: str = "") -> None:
+        """End the bar, or print the elapsed time. Only the first call has an effect.
+
+        Args:
+            ended: how training ended, for instance `failed after `, if it did not reach its end.
+        """
         if self.closed:
             return
         self.closed = True
@@ -68,7 +72,7 @@ class TrainingProgress:
             self.bar.close()
         else:
             seconds = time.monotonic() - self.started
-            log.info(f"{self.label}: {seconds:.1f} s")
+            log.info(f"{self.label}: {ended}{seconds:.1f} s")
 
 
 class TerminalHandler(logging.Handler):

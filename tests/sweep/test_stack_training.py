@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -10,6 +12,7 @@ import pytest
 from pipeline.points.folder import PointFolder
 from pipeline.points.job import Job
 from pipeline.points.reading import read_run
+from pipeline.sweep import training as training_module
 from pipeline.sweep.training import RESERVED_FILES, StackTraining, take_over
 from pipeline.system.errors import LabError
 from pipeline.system.processes import owner
@@ -96,6 +99,34 @@ def test_what_goes_wrong_stays_with_its_point(tmp_path: Path, monkeypatch: pytes
     # The lock of the point that failed was released.
     assert jobs[0].folder.lock()
     jobs[0].folder.unlock()
+
+
+@pytest.mark.parametrize(
+    ("raised", "ended"),
+    [
+        (LabError("There is no GPU."), "failed after"),
+        (MemoryError(), "failed after"),
+        (KeyboardInterrupt(), "stopped after"),
+        (None, r"a stack:"),
+    ],
+)
+def test_only_a_stack_that_has_trained_shows_its_seconds_alone(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    raised: BaseException | None,
+    ended: str,
+) -> None:
+    def train(*_: object) -> None:
+        raise raised or AssertionError
+
+    requests = rates("0.01")
+    called = Called(tmp_path, requests[0])
+    if raised is not None:
+        monkeypatch.setattr(training_module, "trainer", lambda config: train)
+    with suppress(KeyboardInterrupt):
+        called.train(requests)
+    assert re.search(rf"{ended} \d+\.\d s\n", capsys.readouterr().err)
 
 
 def test_data_is_kept_for_the_points_that_share_it(tmp_path: Path) -> None:

@@ -35,6 +35,13 @@ def test_a_stack_that_goes_on_says_after_how_many_epochs(capsys: pytest.CaptureF
     assert last.endswith(" s")
 
 
+def test_training_that_fails_does_not_look_like_one_that_ended(capsys: pytest.CaptureFixture[str]) -> None:
+    shown = progress.TrainingProgress("mnist numpy", 20)
+    shown.close("failed after ")
+    shown.close()
+    assert re.fullmatch(r"mnist numpy: 20 epochs\nmnist numpy: failed after \d+\.\d s\n", capsys.readouterr().err)
+
+
 def test_a_bar_goes_on_where_training_does(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr("sys.stderr.isatty", lambda: True)
     shown = progress.TrainingProgress("mnist numpy", 20, 7)
