@@ -24,11 +24,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import ConfigDict, with_config
 
 from pipeline.backends.shared.history import History
+from pipeline.config.needs import typed
 from pipeline.config.schema import Config
 from pipeline.diagnosis.networks import diagnose
 from pipeline.diagnosis.verdicts import Diagnosis
@@ -144,8 +145,22 @@ def knobs(config: Config, overrides: Sequence[str]) -> dict[str, str]:
             short_name = re.split("[./]", key)[-1]
             # The first value stays: the settings above are formatted. Names are labels, so that two keys with the same
             # short name do no harm; points are identified by their signatures.
-            values.setdefault(short_name, value)
+            values.setdefault(short_name, _by_value(value, key, config))
     return values
+
+
+def _by_value(text: str, key: str, config: Config) -> str:
+    """Return the value of an override as it was typed, or the value that an interpolation in it has."""
+    # With `${...}` in their names, points of different values would have the same name.
+    if "${" not in text:
+        return text
+    value: Any = config.model_dump(mode="json")
+    for part in re.split("[./]", key):
+        if isinstance(value, dict):
+            value = value.get(part)
+    if isinstance(value, dict):
+        value = value.get("name", text)
+    return typed(value)
 
 
 def point_name(config: Config, overrides: Sequence[str]) -> str:

@@ -33,6 +33,16 @@ def test_a_name_tells_what_varies() -> None:
     assert point_name(config("experiment=line_y2x", "optimizer.learning_rate=1e-05"), []) == "learning_rate=1e-05"
 
 
+def test_an_interpolation_is_named_by_its_value() -> None:
+    overrides = ["training.l2='${optimizer.learning_rate}'", "training.rows=${seed}", "model.bias=${dry_run}"]
+    overrides += ["training.clip_norm=${results}", "optimizer=${oc.env:X}"]
+    point = config("experiment=three_bits", "optimizer.learning_rate=10", "training.l2=10")
+    point = point.model_copy(update={"training": point.training.model_copy(update={"rows": 4})})
+    assert point_name(point, overrides) == (
+        "learning_rate=10 hidden_size=128 l2=10.0 rows=4 bias=false clip_norm=null optimizer=sgd"
+    )
+
+
 @given(st.floats(1e-300, 1e300), st.floats(1e-300, 1e300))
 def test_other_rates_have_other_names(one: float, other: float) -> None:
     def named(rate: float) -> str:
