@@ -5,7 +5,6 @@ A key that is misspelled, of the wrong type or out of range never reaches traini
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from types import UnionType
@@ -20,10 +19,9 @@ from pipeline.config.fields import Section
 from pipeline.config.rules import problems
 from pipeline.config.schema import Config, Tracking, is_server_address, not_a_server
 from pipeline.system.errors import LabError
+from pipeline.system.hints import nearest_key
 from pipeline.system.project import expanded
 
-# The path of a key, for instance ("optimizer", "learning_rate").
-Key = tuple[str, ...]
 # How to name a tracking server.
 SERVER = "tracking=server tracking.uri=URL"
 
@@ -143,10 +141,10 @@ def _described(problem: Mapping[str, Any], composed: Mapping[str, Any]) -> str:
     if problem["type"] == "value_error":
         return f"{key}: {problem['ctx']['error']}"
     if problem["type"] == "extra_forbidden":
-        near = _near(tuple(path), composed)
+        near = nearest_key(key, list(_keys(Config, composed)))
         if near is None:
             return f"{key}: no such key"
-        return f"{key}: no such key; did you mean {'.'.join(near)}?"
+        return f"{key}: no such key; did you mean {near}?"
     if problem["type"].startswith("union_tag"):
         context = problem["ctx"]
         # Pydantic puts the key that chooses a section in quotes.
@@ -161,38 +159,21 @@ def _described(problem: Mapping[str, Any], composed: Mapping[str, Any]) -> str:
     return f"{key}: {message}, received {problem['input']!r}"
 
 
-def _near(unknown: Key, composed: Mapping[str, Any]) -> Key | None:
-    """Return the key that was probably meant: one of the same name elsewhere, or one of a similar name."""
-    keys = list(_keys(Config, composed))
-    here = [key for key in keys if key[:-1] == unknown[:-1]]
-    same_name = [key for key in keys if key[-1] == unknown[-1]]
-    if len(same_name) == 1:
-        return same_name[0]
-    # A key of another section has to be more similar.
-    for candidates, cutoff in ((here, 0.6), (keys, 0.8)):
-        names = difflib.get_close_matches(unknown[-1], {key[-1] for key in candidates}, n=1, cutoff=cutoff)
-        # Several sections may have a key of this name; then any guess would be arbitrary.
-        found = [key for key in candidates if key[-1:] == tuple(names)]
-        if len(found) == 1:
-            return found[0]
-    return None
-
-
-def _keys(section: type[Section], value: Mapping[str, Any], path: Key = ()) -> Iterator[Key]:
+def _keys(section: type[Section], value: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
     """Yield every key of a section and of the sections in it; a section that is null or missing has none.
 
     Args:
         section: class of the section.
         value: the composed values. Their kind or name chooses among several sections.
-        path: key of the section.
+        prefix: the key of the section and a dot.
     """
     for name, field in section.model_fields.items():
-        yield (*path, name)
+        yield f"{prefix}{name}"
         inner = value.get(name)
         if isinstance(inner, Mapping):
             for member in _members(field.annotation):
                 if all(inner.get(tag) in choices for tag, choices in _tags(member).items()):
-                    yield from _keys(member, inner, (*path, name))
+                    yield from _keys(member, inner, f"{prefix}{name}.")
 
 
 def _members(kind: Any) -> list[type[Section]]:
@@ -203,7 +184,7 @@ def _members(kind: Any) -> list[type[Section]]:
     return [one for one in kinds if isinstance(one, type) and issubclass(one, Section)]
 
 
-def _tags(section: type[Section]) -> dict[str, Key]:
+def _tags(section: type[Section]) -> dict[str, tuple[str, ...]]:
     """Return the keys that choose a section among several, each with the values that choose this one."""
     kinds = {name: section.model_fields[name].annotation for name in ("kind", "name") if name in section.model_fields}
     return {name: get_args(kind) for name, kind in kinds.items() if get_origin(kind) is Literal}

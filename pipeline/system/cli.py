@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import difflib
 import functools
 import math
 import os
@@ -12,12 +11,11 @@ import signal
 import sys
 import traceback
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import hydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import ChoiceSweep, RangeSweep
-from hydra.errors import HydraException
+from hydra.errors import HydraException, MissingConfigException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 from yaml import YAMLError
@@ -26,6 +24,7 @@ from pipeline.system import completion
 from pipeline.system.errors import LabError
 from pipeline.system.project import CONF
 from pipeline.system.signals import raise_interrupt
+from pipeline.system.unknown import unknown_key, unknown_option
 
 # Maximum number of points of one command. Hydra composes them all, in about 0.07 s each, before the first trains.
 MAX_GRID_POINTS = 10_000
@@ -215,73 +214,26 @@ def _explain(error: Exception, config_name: str) -> LabError:
     text = str(error)
     if error.__cause__:
         text += f"\n{error.__cause__}"
-    # Neither library gives the key or the group as an attribute, so they are read from the message.
-    group_option = re.search(r"(?:Could not find|Could not override) '([^']+)/([^'/]+)'", text)
-    if group_option:
-        return _unknown_option(*group_option.groups())
+    if isinstance(error, MissingConfigException):
+        unknown = unknown_option(error)
+        if unknown is not None:
+            return unknown
+    # Neither library gives the key as an attribute, so it is read from the message.
     key = re.search(r"full_key: (\S+)", text) or re.search(r"Could not (?:override|append to) '([^']+)'", text)
     if isinstance(error, MissingMandatoryValue) and key:
         return LabError(f"{key.group(1)} has no value.", fix=f"give it one: {key.group(1)}=VALUE")
-    if key and ("is not in struct" in text or "No match in the defaults list" in text):
-        return _unknown_key(key.group(1), config_name)
+    if key and re.search(r"is not in struct|' not in '|No match in the defaults list", text):
+        return unknown_key(key.group(1), config_name, sys.argv[1:])
+    if text.startswith("Ambiguous value"):
+        return LabError(
+            "Several values for one key are a sweep.",
+            expected="one value, or -m to run with each of them",
+            received=text.splitlines()[0],
+            fix="add -m; a text that contains a comma needs quotes: \"KEY='A,B'\"",
+        )
     return LabError(
         "The command is invalid.",
         expected="overrides like optimizer.learning_rate=0.1, or optimizer.learning_rate=0.1,1 to sweep with -m",
         received=(text.splitlines() or [type(error).__name__])[0],
         fix="see --help",
     )
-
-
-def _unknown_option(group: str, option: str) -> LabError:
-    options = sorted(path.stem for path in (CONF / group).glob("*.yaml"))
-    fix = f"use one of these, or create conf/{group}/{option}.yaml"
-    near = difflib.get_close_matches(option, options, n=1)
-    if near:
-        fix = f"did you mean {group}={near[0]}?"
-    return LabError(
-        f"Unknown option: {group}={option}.", expected=f"one of {', '.join(options)}", received=option, fix=fix
-    )
-
-
-def _unknown_key(key: str, config_name: str) -> LabError:
-    keys = _keys(config_name)
-    if keys.get(key):
-        group = key.split(".")[0]
-        owners = [f"{group}={keys[key][0]}", *keys[key][1:]]
-        return LabError(
-            f"The key {key} is available only with {' or '.join(owners)}.",
-            received=f"another choice for {group}",
-            fix=f"add {owners[0]}",
-        )
-    fix = "`--cfg job` prints every key"
-    near = difflib.get_close_matches(key, keys, n=1, cutoff=0.5)
-    if near:
-        fix = f"did you mean {near[0]}?"
-    return LabError(
-        f"Unknown key: {key}.", expected="a key of conf/config.yaml or of its groups", received=key, fix=fix
-    )
-
-
-def _keys(config_name: str) -> dict[str, list[str]]:
-    """Map the full name of every key of the root config and of the groups to the group options that define it."""
-    keys: dict[str, list[str]] = {path.name: [] for path in CONF.iterdir() if path.is_dir() and path.name != "hydra"}
-
-    def walk(prefix: str, node: dict[Any, Any], owner: list[str]) -> None:
-        for key, inner in node.items():
-            # At the top of the root config these two belong to Hydra.
-            if prefix or key not in ("defaults", "hydra"):
-                keys.setdefault(f"{prefix}{key!s}", []).extend(owner)
-                if isinstance(inner, dict):
-                    walk(f"{prefix}{key!s}.", inner, owner)
-
-    for file in [CONF / f"{config_name}.yaml", *sorted(CONF.glob("*/*.yaml"))]:
-        # As plain Python, so that a value that is missing or refers to another one is not resolved.
-        loaded = OmegaConf.to_container(OmegaConf.load(file))
-        # An experiment sets keys of other groups, and defines none.
-        if not isinstance(loaded, dict) or file.parent.name == "experiment":
-            continue
-        if file.parent == CONF:
-            walk("", loaded, [])
-        else:
-            walk(f"{file.parent.name}.", loaded, [file.stem])
-    return keys
