@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -13,6 +15,7 @@ from pipeline.system.wording import short
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.colors import Colormap
     from matplotlib.figure import Figure
 
 # Figures, each with a name.
@@ -60,6 +63,32 @@ class Line(NamedTuple):
     style: str = "-"
 
 
+def styled() -> AbstractContextManager[None]:
+    """Return a context in which to make a figure, so that it gets our style.
+
+    Matplotlib reads a file `matplotlibrc` in the current folder, and no variable of the environment prevents that. So
+    its settings are also set to its defaults, which stay, because drawing on a figure uses them too.
+    """
+    from matplotlib import rc_context
+
+    _undo_matplotlibrc()
+    return rc_context(STYLE)
+
+
+@functools.cache
+def _undo_matplotlibrc() -> None:
+    from matplotlib import rcdefaults
+
+    rcdefaults()
+
+
+def colour_map(name: str) -> Colormap:
+    """Return a colour map of matplotlib with 256 colours, its default; a matplotlibrc may have set another number."""
+    from matplotlib import colormaps
+
+    return colormaps[name].resampled(256)
+
+
 def rate_colour(rate: float) -> Colour:
     """Return the colour of a learning rate, the same in every plot: dark blue is small, yellow is large."""
     from matplotlib.colors import LinearSegmentedColormap
@@ -83,10 +112,9 @@ def axes_grid(
     Example:
         figure, (loss, accuracy) = axes_grid(1, 2, "mnist: curves")
     """
-    from matplotlib import rc_context
     from matplotlib.figure import Figure
 
-    with rc_context(STYLE):
+    with styled():
         # Figure instead of pyplot: pyplot keeps every figure alive until it is closed.
         figure = Figure(figsize=(width * columns, height * rows + 0.4), dpi=DPI)
         axes = figure.subplots(rows, columns, squeeze=False)

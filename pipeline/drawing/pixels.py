@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.drawing.axes import FAINT, INK, Colour
+from pipeline.drawing.axes import FAINT, INK, Colour, colour_map
 from pipeline.drawing.plot_data import Floats
 
 if TYPE_CHECKING:
@@ -72,9 +72,7 @@ def font(size: int) -> FreeTypeFont:
 @functools.cache
 def palette(name: str) -> Bytes:
     """Return a colour map of matplotlib as 255 colours, preceded by a grey for missing values: (256, 3)."""
-    from matplotlib import colormaps
-
-    colours = np.rint(colormaps[name](np.linspace(0, 1, 255))[:, :3] * 255).astype(np.uint8)
+    colours = np.rint(colour_map(name)(np.linspace(0, 1, 255))[:, :3] * 255).astype(np.uint8)
     return np.vstack([np.full((1, 3), 200, np.uint8), colours])
 
 

@@ -12,7 +12,7 @@ from pipeline.backends.numpy.maps.measures import LAST, best_position, map_metri
 from pipeline.backends.numpy.maps.rate_map import map_axes
 from pipeline.config.map_axes import Axis
 from pipeline.config.schema import Config
-from pipeline.drawing.axes import INK, SMALL, axes_grid
+from pipeline.drawing.axes import INK, SMALL, axes_grid, colour_map
 from pipeline.drawing.plot_data import Floats
 from pipeline.points.point import Point
 
@@ -92,7 +92,7 @@ def map_figure(config: Config, arrays: Mapping[str, NDArray[Any]]) -> Figure:
     figure, (ax,) = axes_grid(1, 1, title, width=7.6, height=6.0)
     mesh = ax.pcolormesh(
         edges(x, grid.x.logarithmic), edges(y, grid.y.logarithmic), ranked(measures),
-        cmap=COLOURS, vmin=-1, vmax=1, rasterized=True,
+        cmap=colour_map(COLOURS), vmin=-1, vmax=1, rasterized=True,
     )  # fmt: skip
     ax.grid(False)
     if grid.x.logarithmic:

@@ -13,7 +13,6 @@ from pipeline.drawing.axes import (
     FAINT,
     INK,
     SMALL,
-    STYLE,
     TEXT,
     Figures,
     Line,
@@ -26,6 +25,7 @@ from pipeline.drawing.axes import (
     name_axes,
     rate_colour,
     signed_log,
+    styled,
 )
 from pipeline.drawing.grid_plots import draw_by_rate, draw_heat
 from pipeline.drawing.plot_data import Curve, Floats
@@ -139,13 +139,12 @@ def error_surface(point: Point) -> Figure:
 
     Only the part of the path within the surface is drawn.
     """
-    from matplotlib import rc_context
     from matplotlib.figure import Figure
 
     axis, surface = loss_surface(point.config)
     _, path = weight_lines(point.history.snapshots)["layer_0/weights"]
     inside = path[(np.abs(path) <= axis[-1]).all(axis=1)]
-    with rc_context(STYLE):
+    with styled():
         figure = Figure(figsize=(9.6, 4.4), dpi=DPI)
         figure.suptitle(f"{title_of(point.config)}, error surface", x=0.01, ha="left", fontsize=TEXT + 1, color=INK)
         # Placed by hand: a surface in three dimensions has wide empty corners that a grid of axes would not use.

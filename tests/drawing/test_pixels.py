@@ -1,5 +1,10 @@
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -12,6 +17,7 @@ from PIL.ImageColor import getrgb
 from pipeline.drawing import pixels
 from pipeline.drawing.axes import INK, rate_colour
 from pipeline.drawing.plot_data import Floats
+from pipeline.system.project import PROJECT
 
 RED = (255, 0, 0)
 BLUE = (0, 0, 255)
@@ -27,6 +33,24 @@ def lightness(colours: NDArray[np.uint8]) -> Floats:
     luminance = (colours / 255) ** 2.2 @ np.array([0.2126, 0.7152, 0.0722])
     light: Floats = np.where(luminance > 0.008856, 116 * np.cbrt(luminance) - 16, 903.3 * luminance)
     return light
+
+
+def test_the_settings_of_a_user_change_no_colour_and_no_style(tmp_path: Path) -> None:
+    """Those that cannot be kept from being read: in a matplotlibrc in the folder where a command is typed."""
+    (tmp_path / "matplotlibrc").write_text("image.lut: 4\nlines.linewidth: 9\naxes.facecolor: red\n")
+    code = """
+import sys
+from pipeline.drawing.axes import axes_grid
+from pipeline.drawing.pixels import palette
+_, (ax,) = axes_grid(1, 1, "")
+line, = ax.plot([0, 1])
+sys.stdout.buffer.write(palette("RdBu_r").tobytes())
+assert (line.get_linewidth(), ax.get_facecolor()) == (1.5, (1, 1, 1, 1))
+"""
+    environment = os.environ | {"PYTHONPATH": str(PROJECT)}
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, check=False)
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert done.stdout == pixels.palette("RdBu_r").tobytes()
 
 
 def test_palette_of_weights_is_neutral_at_zero_and_darker_to_both_sides() -> None:
