@@ -58,7 +58,9 @@ def code_state(project: Path) -> dict[str, str]:
             done = subprocess.run(
                 ["git", "-C", str(project), *arguments],  # noqa: S607 - the user's own git
                 capture_output=True,
-                text=True,
+                # Not the encoding of the locale, which may lack the letters of a file name.
+                encoding="utf-8",
+                errors="replace",
                 timeout=30,
                 check=False,
             )

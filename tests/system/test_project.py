@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import subprocess
 from pathlib import Path
 
@@ -29,6 +30,13 @@ def test_git_gives_commit_and_whether_files_have_changed(tmp_path: Path) -> None
     assert code_state(tmp_path) == {"mlflow.source.git.commit": head, "git.dirty": "false"}
     (tmp_path / "file").write_text("2")
     assert code_state(tmp_path)["git.dirty"] == "true"
+
+
+def test_the_name_of_a_changed_file_may_have_another_encoding(tmp_path: Path) -> None:
+    for arguments in (["init", "-q"], ["config", "core.quotePath", "false"]):
+        subprocess.run(["git", "-C", str(tmp_path), *arguments], check=True)
+    (tmp_path / os.fsdecode(b"gr\xf6\xdfe")).touch()
+    assert code_state(tmp_path) == {"git.dirty": "true"}
 
 
 def test_the_lock_file_of_dvc_is_named_by_its_checksum(tmp_path: Path) -> None:
