@@ -139,11 +139,20 @@ def test_a_single_run(project: Path, here: Here) -> None:
     assert [path.name for path in (project / "outputs").iterdir()] == ["two_bits"]
 
 
+def test_hydras_own_log_is_not_on_stdout(lab: Path) -> None:
+    done = run(lab, "-m", "experiment=three_bits", "model.hidden_size=2,3", "dry_run=true", "hydra.verbose=true")
+    lines = done.stdout.splitlines()
+    assert lines[0].endswith("signature         state")
+    assert all(line.endswith("to run") for line in lines[1:])
+
+
 @pytest.mark.usefixtures("plain_runs")
 def test_the_basic_launcher_gives_the_same_numbers(project: Path, here: Here) -> None:
     common = ("-m", "experiment=three_bits", "optimizer.learning_rate=0.1,10", "training.epochs=60")
     _, stacked = here(*common, "model.hidden_size=2,3", "results=a")
-    _, basic = here(*common, "model.hidden_size=3", "results=b", "force=true", "hydra/launcher=basic")
+    out, basic = here(*common, "model.hidden_size=3", "results=b", "force=true", "hydra/launcher=basic")
+    # Only results: Hydra's own log would be the first lines.
+    assert [line.split()[0] for line in out.splitlines()] == ["learning_rate", "0.1", "10"]
     points_a, points_b = (json.loads((project / name / "sweep.json").read_text())["points"] for name in ("a", "b"))
     assert [row["name"] for row in points_a] == [
         "learning_rate=0.1 hidden_size=2 epochs=60",
