@@ -15,7 +15,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from pipeline.system import cli
+from pipeline.system import cli, environment
 from pipeline.system.errors import LabError
 from pipeline.system.project import PROJECT
 
@@ -45,6 +45,7 @@ class TrainCommand:
     def train_point(self, composed: DictConfig) -> Outcome | None:
         """Train one point: the only one of the command, or the next of a sweep with Hydra's basic launcher."""
         hydra = HydraConfig.get()
+        environment.refuse_fixed(hydra.job.env_set)
         # The basic launcher does not say how many points it will run.
         total = 1 if hydra.mode == RunMode.RUN else None
         return self._train([(composed, list(hydra.overrides.task))], total)[0]
@@ -64,6 +65,8 @@ class TrainCommand:
         Returns:
             Outcomes in the order of the points; None in a dry run and for a point that failed.
         """
+        for config in composed:
+            environment.refuse_fixed(config.hydra.job.env_set)
         requests = [(_without_hydra(config), list(config.hydra.overrides.task)) for config in composed]
         return self._train(requests, len(requests), engine)
 

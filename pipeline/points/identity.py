@@ -9,7 +9,6 @@ import ast
 import functools
 import hashlib
 import json
-import os
 from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
@@ -77,9 +76,8 @@ def computed_by(config: Config) -> list[str]:
     # Both backends use NumPy to draw initial weights and minibatch order.
     packages = ["numpy"]
     if config.backend.name == "keras":
-        # The variable that Keras itself reads when it is imported. Importing Keras to ask it would take seconds.
-        keras_backend = os.environ.get("KERAS_BACKEND") or "tensorflow"
-        return [*packages, "keras", keras_backend]
+        # Keras always runs on TensorFlow here: system/environment.py.
+        return [*packages, "keras", "tensorflow"]
     if getattr(config.backend, "array_module", None) == "cupy":
         packages.append("cupy")
     # SciPy is listed only for points that use it, so that a new version of SciPy does not retrain all others.

@@ -59,13 +59,6 @@ def load(local: bool) -> None:
     Args:
         local: whether to import the SQLite store too.
     """
-    # MLflow reads these when it is imported. Values set by the user take precedence.
-    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
-    os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
-    os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
     logging.getLogger("alembic").setLevel(logging.WARNING)
     # These log every failed try; the first also logs errors that it raises. We report only the last failure.
     logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
@@ -113,7 +106,8 @@ def open_store(tracking: Tracking, experiment: str, project: Path) -> tuple[Mlfl
     place = tracking.uri or str(project / "mlruns" / DATABASE)
     try:
         return _retry_while_locked(lambda: _open(uri, experiment, folder))
-    except (MlflowException, SQLAlchemyError, CommandError, OSError) as error:
+    # MLflow raises ValueError for a variable that it cannot read, such as MLFLOW_HTTP_REQUEST_TIMEOUT=abc.
+    except (MlflowException, SQLAlchemyError, CommandError, OSError, ValueError) as error:
         raise LabError(
             "The MLflow store cannot be opened.",
             expected=f"a store for the installed version of MLflow at {place}",
@@ -123,6 +117,8 @@ def open_store(tracking: Tracking, experiment: str, project: Path) -> tuple[Mlfl
 
 
 def _fix(error: Exception, local: bool) -> str:
+    if "Failed to convert" in str(error):
+        return "unset this variable, or correct it (docs/machines.md)"
     if not local:
         return "start the server, or fix tracking.uri or the credentials"
     # Never suggest to replace a database that may be intact.

@@ -146,6 +146,21 @@ def test_hydras_own_log_is_not_on_stdout(lab: Path) -> None:
     assert all(line.endswith("to run") for line in lines[1:])
 
 
+@pytest.mark.parametrize("mode", [(), ("-m",), ("-m", "hydra/launcher=basic")], ids=" ".join)
+def test_variables_of_a_job_must_not_change_what_is_signed(
+    project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], mode: tuple[str, ...]
+) -> None:
+    monkeypatch.chdir(project)
+    variables = "+hydra.job.env_set={KERAS_BACKEND: jax, MLFLOW_RUN_ID: another, MY_OWN: fine}"
+    monkeypatch.setattr(sys, "argv", ["train", *mode, "experiment=two_bits", "dry_run=true", variables])
+    command = TrainCommand()
+    assert cli.run(command.train_point, "config", command.finish) == 1
+    said = capsys.readouterr()
+    assert "hydra.job.env_set contains variables that have no effect here" in said.err
+    assert "received: KERAS_BACKEND, MLFLOW_RUN_ID\n" in said.err
+    assert said.out == ""
+
+
 @pytest.mark.usefixtures("plain_runs")
 def test_the_basic_launcher_gives_the_same_numbers(project: Path, here: Here) -> None:
     common = ("-m", "experiment=three_bits", "optimizer.learning_rate=0.1,10", "training.epochs=60")

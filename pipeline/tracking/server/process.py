@@ -73,7 +73,7 @@ def mlflow_server(
         folder: working directory.
         log: file or pipe that receives its output.
     """
-    quiet = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
+    quiet = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
     server = subprocess.Popen(
         [sys.executable, "-m", "mlflow", "server", *options],
         cwd=folder,
