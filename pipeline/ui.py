@@ -1,6 +1,6 @@
 """Open the runs in MLflow: start its server on this machine, and print a link to each study's comparison page.
 
-    python -m pipeline.ui [--port 5000]
+    python -m pipeline.ui [--port 5000] [--proxy URL [--strips-path]]
 
 The server ends with this process. This module does not import mlflow, which takes seconds; it queries the server.
 """
@@ -36,6 +36,7 @@ from pipeline.tracking.server.process import (
     is_taken,
     mlflow_server,
 )
+from pipeline.tracking.server.proxy import Proxy, read_proxy
 from pipeline.tracking.store import store_uri
 
 # Number of consecutive ports to try.
@@ -43,17 +44,21 @@ PORTS = 20
 # Number of lines of the server's output that an error message shows.
 LINES = 12
 HIGHEST_PORT = 65535
+# The variables of `pipeline.server` that this server must not follow; MLflow treats an empty one as unset.
+UNSET = dict.fromkeys(("MLFLOW_SERVER_ALLOWED_HOSTS", "MLFLOW_SERVER_CORS_ALLOWED_ORIGINS"), "")
 # The experiment that MLflow creates in every store; it holds no study.
 DEFAULT_EXPERIMENT = "0"
 
 
-def serve(project: Path, port: int, open_link: Callable[[str], object]) -> None:
+def serve(project: Path, port: int, open_link: Callable[[str], object], proxy: Proxy | None = None) -> None:
     """Serve the store of a project until a signal arrives.
 
     Args:
         project: folder that holds mlruns/.
-        port: the port to listen on, or the next free one if it is in use; 0 for any free port.
+        port: the port to listen on, or the next free one if it is in use; 0 for any free port. Behind a proxy only this
+            port will do, because the proxy knows no other.
         open_link: called with the link to the most recently trained study, once the server answers.
+        proxy: the proxy through which browsers reach the server; None: they reach it at 127.0.0.1.
 
     Raises:
         LabError: there are no runs or no free port, the store cannot be read, or the server does not answer or exits.
@@ -63,14 +68,21 @@ def serve(project: Path, port: int, open_link: Callable[[str], object]) -> None:
         raise _no_runs(store)
     free = free_port(port)
     if port not in (free, 0):
+        if proxy is not None:
+            raise _no_port(port, f"{port} is in use, and the proxy knows no other")
         print(f"port {port} is in use; using {free} instead", flush=True)
     options = ["--host", HOST, "--port", str(free), "--workers", "1", "--backend-store-uri", store_uri(project)]
+    address = f"http://{HOST}:{free}"
+    shown = address
+    if proxy is not None:
+        options += proxy.options()
+        address += proxy.path
+        shown = proxy.address
     with (
         collect_signals() as signals,
         tempfile.TemporaryFile() as log,
-        mlflow_server(options, {}, project, log) as server,
+        mlflow_server(options, UNSET, project, log) as server,
     ):
-        address = f"http://{HOST}:{free}"
         if not await_answer(server, address, lambda: _last_lines(log), signals):
             raise _exited(log)
         if signals:
@@ -78,15 +90,20 @@ def serve(project: Path, port: int, open_link: Callable[[str], object]) -> None:
         links = study_links(address)
         if not links:
             raise _no_runs(store)
-        print(f"MLflow is at {address}; press Ctrl-C to stop it\n", flush=True)
-        width = max(map(len, [*links, "all studies"]))
-        for name, link in {**links, "all studies": f"{address}/#/experiments"}.items():
-            print(f"{name:{width}}  {link}", flush=True)
-        open_link(next(iter(links.values())))
+        _print_links(shown, links)
+        open_link(shown + next(iter(links.values())))
         while not signals:
             if server.poll() is not None:
                 raise _exited(log)
             time.sleep(PAUSE)
+
+
+def _print_links(shown: str, links: dict[str, str]) -> None:
+    """Print the address of the server, and a link to each study."""
+    print(f"MLflow is at {shown}; press Ctrl-C to stop it\n", flush=True)
+    width = max(map(len, [*links, "all studies"]))
+    for name, link in {**links, "all studies": "/#/experiments"}.items():
+        print(f"{name:{width}}  {shown}{link}", flush=True)
 
 
 def free_port(wanted: int) -> int:
@@ -113,7 +130,7 @@ def free_port(wanted: int) -> int:
 
 
 def study_links(address: str) -> dict[str, str]:
-    """Return a link to the comparison page of each study, most recently trained first.
+    """Return a link to the comparison page of each study, most recently trained first, relative to the address.
 
     The link opens the saved view `grid` (tracking/pages/views.py), or MLflow's default charts if there is no such view.
 
@@ -135,7 +152,7 @@ def study_links(address: str) -> dict[str, str]:
             when = created[1]
             parameters = {"viewStateShareKey": "grid"}
         query = urlencode({**parameters, "compareRunsMode": "CHART", "workflowType": "machine_learning"})
-        link = f"{address}/#/experiments/{experiment['experiment_id']}/runs?{query}"
+        link = f"/#/experiments/{experiment['experiment_id']}/runs?{query}"
         links.append((int(when), experiment["name"], link))
     return {name: link for _, name, link in sorted(links, reverse=True)}
 
@@ -226,12 +243,21 @@ def main() -> int:
     parser.add_argument(
         "--port", type=int, default=5000, help="the port to listen on, or the next free one if it is in use"
     )
-    port = parser.parse_args().port
+    parser.add_argument(
+        "--proxy", metavar="URL", help="the address at which a proxy shows this page, as in https://HOST/PATH"
+    )
+    parser.add_argument(
+        "--strips-path", action="store_true", help="the proxy removes the path of this address from requests"
+    )
+    given = parser.parse_args()
+    proxy: Proxy | None = None
     open_link: Callable[[str], object] = _leave_closed
     if has_screen():
         open_link = webbrowser.open
     try:
-        serve(store_root(PROJECT), port, open_link)
+        if given.proxy is not None:
+            proxy = read_proxy(given.proxy, given.strips_path)
+        serve(store_root(PROJECT), given.port, open_link, proxy)
     except LabError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

@@ -240,6 +240,7 @@ def test_links(folder: Path) -> None:
 
     ui.serve(folder, 0, opened)
     (links,) = seen
+    assert all(link.startswith("/#/") for link in links.values())
     pages = {name: urlsplit(link).fragment.partition("?") for name, link in links.items()}
     common = {"compareRunsMode": ["CHART"], "workflowType": ["machine_learning"]}
     assert {name: (path, parse_qs(query)) for name, (path, _, query) in pages.items()} == {
@@ -383,7 +384,11 @@ def test_the_command(lab: Path) -> None:
     assert imported & {"mlflow", "keras", "tensorflow", "matplotlib", "hydra", "sqlalchemy"} == set()
 
 
-def test_make_passes_the_port() -> None:
+def test_make_passes_the_port_and_the_proxy() -> None:
     dry = ["make", "-n", "--no-print-directory", "ui", "PORT=5123", f"VENV={Path(sys.executable).parent.parent}"]
     done = subprocess.run(dry, cwd=PROJECT, capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1].endswith("python -m pipeline.ui --port 5123")
+    done = subprocess.run(
+        [*dry, "PROXY=https://hub/x", "STRIPS_PATH=true"], cwd=PROJECT, capture_output=True, text=True
+    )
+    assert done.stdout.splitlines()[-1].endswith("--port 5123 --proxy 'https://hub/x' --strips-path")
