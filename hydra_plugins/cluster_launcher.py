@@ -32,7 +32,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from hydra_plugins.stacked_launcher import StackedLauncher
 from pipeline.system.errors import EngineError, LabError
 from pipeline.system.processes import COMMAND_PROCESS, cores
-from pipeline.system.signals import SIGNALS
+from pipeline.system.signals import NOTICES, SIGNALS
 
 log = logging.getLogger(__name__)
 # How long to wait for an answer from the Ray cluster.
@@ -137,7 +137,7 @@ class ClusterLauncher(StackedLauncher):
             # The engines' launchers log each unit with the overrides of the first point, which would be misleading.
             logging.getLogger("hydra_plugins").setLevel(logging.WARNING)
         jobs = self._job_overrides(units)
-        handlers = {number: signal.getsignal(number) for number in SIGNALS}
+        handlers = {number: signal.getsignal(number) for number in (*SIGNALS, *NOTICES)}
         try:
             if self.name == "ray":
                 self._start_ray()

@@ -7,7 +7,6 @@ import functools
 import math
 import os
 import re
-import signal
 import sys
 import traceback
 from collections.abc import Callable, Sequence
@@ -23,7 +22,7 @@ from yaml import YAMLError
 from pipeline.system import completion
 from pipeline.system.errors import LabError
 from pipeline.system.project import CONF
-from pipeline.system.signals import raise_interrupt
+from pipeline.system.signals import ignore_notices, interrupt_on_signals
 from pipeline.system.unknown import unknown_key, unknown_option
 
 # Maximum number of points of one command. Hydra composes them all, in about 0.07 s each, before the first trains.
@@ -51,7 +50,7 @@ def run(task: Callable[[DictConfig], object], config_name: str, finish: Callable
         completion.translate_line()
     # Makes Hydra raise exceptions; otherwise it would print them and exit.
     os.environ["HYDRA_FULL_ERROR"] = "1"
-    signal.signal(signal.SIGTERM, raise_interrupt)
+    interrupt_on_signals()
     OmegaConf.register_new_resolver("plain", _safe_folder_name, replace=True)
     failures: list[LabError] = []
     try:
@@ -95,6 +94,8 @@ def _call_hydra(
     try:
         main()
     finally:
+        # The command is ending: another notice must not keep it from closing its runs.
+        ignore_notices()
         try:
             finish()
         except LabError as error:

@@ -10,27 +10,57 @@ from contextlib import contextmanager
 from types import FrameType
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
+# Signals that announce an end: a terminal was closed, or a cluster's time limit is near (SLURM with --signal). Each
+# may arrive several times: when a terminal is closed, the system and the shell both send SIGHUP.
+NOTICES = (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 # A server has nothing to finish, so closing its terminal ends it too.
 SERVER_SIGNALS = (*SIGNALS, signal.SIGHUP)
 
 
-def raise_interrupt(_number: int, _frame: FrameType | None) -> None:
+def raise_interrupt(number: int, _frame: FrameType | None) -> None:
     """Raise KeyboardInterrupt; a signal handler."""
+    if number in NOTICES:
+        # The same notice again must not interrupt what follows an interruption.
+        signal.signal(number, signal.SIG_IGN)
     raise KeyboardInterrupt
+
+
+def interrupt_on_signals() -> None:
+    """Let SIGTERM and the notices raise KeyboardInterrupt from now on, as Python does for SIGINT."""
+    for number in (signal.SIGTERM, *_heeded_notices()):
+        signal.signal(number, raise_interrupt)
+
+
+def ignore_notices() -> None:
+    """Ignore the notices from now on."""
+    for number in _heeded_notices():
+        signal.signal(number, signal.SIG_IGN)
+
+
+def _heeded_notices() -> list[int]:
+    """Return the notices that would end this process or interrupt it."""
+    # Under nohup SIGHUP is ignored, and it has to stay ignored. submitit handles SIGUSR2 in the jobs that it starts.
+    return [number for number in NOTICES if signal.getsignal(number) in (signal.SIG_DFL, raise_interrupt)]
 
 
 @contextmanager
 def handle_signals(
-    handler: Callable[[int, FrameType | None], object], numbers: Sequence[int] = SIGNALS
+    handler: Callable[[int, FrameType | None], object], numbers: Sequence[int] | None = None
 ) -> Iterator[None]:
     """Handle signals with `handler` within the block, and restore the earlier handlers after it.
 
     Outside the main thread, handlers are left unchanged.
+
+    Args:
+        handler: called with the number of the signal and the current frame.
+        numbers: the signals; None: SIGINT, SIGTERM and the notices that are not ignored.
     """
     # Python allows only the main thread to set handlers.
     if threading.current_thread() is not threading.main_thread():
         yield
         return
+    if numbers is None:
+        numbers = [*SIGNALS, *_heeded_notices()]
     before = {number: signal.signal(number, handler) for number in numbers}
     try:
         yield
@@ -41,17 +71,22 @@ def handle_signals(
 
 @contextmanager
 def postpone_signals() -> Iterator[threading.Event]:
-    """Postpone the first signal within the block: it only sets the event that is yielded.
+    """Postpone signals within the block: they only set the event that is yielded.
 
     Raises:
-        KeyboardInterrupt: a second signal arrived within the block.
+        KeyboardInterrupt: a second SIGINT or SIGTERM arrived within the block.
     """
     asked = threading.Event()
+    pressed = False
 
-    def note(_number: int, _frame: FrameType | None) -> None:
+    def note(number: int, _frame: FrameType | None) -> None:
+        nonlocal pressed
         # A user who presses Ctrl-C again does not want to wait for the checkpoint.
-        if asked.is_set():
+        if pressed and number in SIGNALS:
             raise KeyboardInterrupt
+        pressed = pressed or number in SIGNALS
+        if asked.is_set():
+            return
         asked.set()
         print(
             "stopping after this epoch (for a map: this block) to save progress; press Ctrl-C again to stop at once",

@@ -212,15 +212,21 @@ def wait_for(condition: Callable[[], bool], process: subprocess.Popen[str]) -> N
 
 
 @pytest.mark.slow
-def test_a_grid_that_is_stopped_by_a_signal_is_killed_in_mlflow_and_can_go_on(lab: Path, empty_store: Path) -> None:
-    """The signal is SIGTERM. SIGINT has the same handler, and is sent in test_faults and to the launchers."""
+def test_a_grid_that_is_stopped_by_signals_is_killed_in_mlflow_and_can_go_on(lab: Path, empty_store: Path) -> None:
+    """The signals are those of a closed terminal and of SLURM before its limit, which end it as SIGTERM does.
+
+    They reach all processes of the group, and more than once. SIGINT is sent in test_faults and to the launchers.
+    """
     (lab / "mlruns").mkdir()
     shutil.copy(empty_store, lab / "mlruns" / "mlflow.db")
     typed = command("-m", "experiment=three_bits", "optimizer.learning_rate=0.1,1", "model.hidden_size=4,5")
     typed += ["training.epochs=900000", "results=results/mine"]
-    with subprocess.Popen(typed, cwd=lab, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        typed, cwd=lab, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    ) as process:
         wait_for(lambda: len(list(lab.glob(".points/*.training/checkpoint.npz"))) == 2, process)
-        process.send_signal(signal.SIGTERM)
+        for number in (signal.SIGUSR1, signal.SIGHUP, signal.SIGHUP, signal.SIGTERM):
+            os.killpg(process.pid, number)
         out, printed = process.communicate(timeout=120)
     assert process.returncode == 130
     assert "Traceback" not in printed

@@ -1,4 +1,7 @@
-"""Ctrl-C and SIGTERM: the first is postponed, the second is not, and afterwards the handlers are restored."""
+"""Signals while points train: the first is postponed, and afterwards the handlers are restored.
+
+A second Ctrl-C or SIGTERM ends at once. A notice that the end is near does not, however often it arrives.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,17 @@ from typing import Any
 
 import pytest
 
-from pipeline.system.signals import SERVER_SIGNALS, SIGNALS, collect_signals, postpone_signals, raise_interrupt
+from pipeline.system.signals import (
+    NOTICES,
+    SERVER_SIGNALS,
+    SIGNALS,
+    collect_signals,
+    handle_signals,
+    ignore_notices,
+    interrupt_on_signals,
+    postpone_signals,
+    raise_interrupt,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -120,3 +133,69 @@ def test_what_nohup_ignores_stays_ignored() -> None:
         assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
     finally:
         signal.signal(signal.SIGHUP, before)
+
+
+# --- notices: a closed terminal, and a cluster before its time limit
+
+
+@pytest.fixture
+def noticed() -> Iterator[None]:
+    """Let notices raise KeyboardInterrupt, as a command does at its start."""
+    before = {number: signal.signal(number, signal.SIG_DFL) for number in NOTICES}
+    interrupt_on_signals()
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+@pytest.mark.usefixtures("noticed")
+@pytest.mark.parametrize("number", NOTICES)
+def test_a_notice_is_postponed_however_often_it_arrives(number: int) -> None:
+    with postpone_signals() as asked:
+        send(number)
+        assert asked.is_set()
+        send(number)
+        send(signal.SIGTERM)
+        send(number)
+        with pytest.raises(KeyboardInterrupt):
+            send(signal.SIGTERM)
+
+
+@pytest.mark.usefixtures("noticed")
+@pytest.mark.parametrize("number", NOTICES)
+def test_a_notice_outside_the_block_interrupts_once(number: int) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        send(number)
+    # What follows, such as closing the runs in MLflow, is not interrupted by the same notice.
+    send(number)
+
+
+@pytest.mark.usefixtures("noticed")
+@pytest.mark.parametrize("number", NOTICES)
+def test_a_command_that_is_ending_ignores_notices(number: int) -> None:
+    ignore_notices()
+    send(number)
+
+
+@pytest.mark.usefixtures("noticed")
+def test_under_nohup_training_goes_on() -> None:
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    interrupt_on_signals()
+    send(signal.SIGHUP)
+    with postpone_signals() as asked, handle_signals(raise_interrupt):
+        send(signal.SIGHUP)
+        assert not asked.is_set()
+    assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+
+
+@pytest.mark.usefixtures("noticed")
+def test_a_notice_that_submitit_handles_is_left_to_it() -> None:
+    heard = []
+    signal.signal(signal.SIGUSR2, lambda number, _frame: heard.append(number))
+    interrupt_on_signals()
+    with handle_signals(raise_interrupt), postpone_signals() as asked:
+        send(signal.SIGUSR2)
+        assert not asked.is_set()
+    ignore_notices()
+    send(signal.SIGUSR2)
+    assert heard == [signal.SIGUSR2] * 2

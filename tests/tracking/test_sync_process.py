@@ -92,7 +92,7 @@ def test_a_signal_to_all_processes_of_a_terminal_leaves_killed_runs(
     command = Apart(project, GRID)
 
     def stop() -> None:
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
             command.process.send_signal(number)
         interrupt()
 

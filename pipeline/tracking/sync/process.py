@@ -23,7 +23,7 @@ from pipeline.config.schema import Config, Tracking
 from pipeline.system.errors import LabError
 from pipeline.system.processes import owner
 from pipeline.system.project import PROJECT
-from pipeline.system.signals import SIGNALS
+from pipeline.system.signals import NOTICES, SIGNALS
 
 # Not imported at run time: these import everything that training needs, and the process must be launched before that.
 if TYPE_CHECKING:
@@ -45,8 +45,9 @@ def launch(first: Config) -> subprocess.Popen[bytes] | None:
     """
     if first.dry_run or first.backend.name == "keras":
         return None
-    # Ctrl-C reaches all processes in a terminal. The new one must survive it, to record that the command was stopped.
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+    # Ctrl-C and the end of a terminal reach all processes in it. The new one must survive them, to record that the
+    # command was stopped.
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, (*SIGNALS, *NOTICES))
     try:
         return subprocess.Popen(
             [sys.executable, "-m", "pipeline.tracking.sync.service", first.tracking.name],
