@@ -30,7 +30,7 @@ from pipeline.sweep.training import StackTraining, take_over
 from pipeline.sweep.workers.distribution import Distribution
 from pipeline.sweep.workers.unit import Engine
 from pipeline.system.environment import ASKED_ENGINE
-from pipeline.system.errors import LabError
+from pipeline.system.errors import LabError, unexpected
 from pipeline.system.files import explained
 from pipeline.system.processes import command, owner
 from pipeline.system.project import code_state, store_root
@@ -88,6 +88,8 @@ class Sweep:
         self._results: Path | None = None
         if first.results is not None:
             self._results = results_folder(first.results, project)
+        # What ended the command early, other than an interruption or an error that has a message: a bug of ours.
+        self._bug: BaseException | None = None
         tags = self.code | {"command": command()}
         self._training = StackTraining(project, first, tags, self._label, self._start_sync)
         self._process = process
@@ -130,8 +132,11 @@ class Sweep:
             try:
                 self._open_record(new)
                 self._train(left)
-            except KeyboardInterrupt:
-                self.interrupted = True
+            except (KeyboardInterrupt, LabError) as error:
+                self.interrupted = isinstance(error, KeyboardInterrupt)
+                raise
+            except BaseException as error:
+                self._bug = error
                 raise
         points = [self.jobs[job.signature].point for job in requested]
         return [None if point is None or self.first.dry_run else point.outcome for point in points]
@@ -152,9 +157,12 @@ class Sweep:
         self._end_jobs()
         points = [job.point for job in jobs if job.point is not None and job.state in ("done", "complete")]
         problems = _failure_messages([job for job in jobs if job.state == "failed"])
-        problems += self._end_record(self._record, points)
-        self._sync.add(attempts(jobs))
-        self._sync.close(self._record)
+        try:
+            problems += self._end_record(self._record, points)
+        finally:
+            # Also after a bug of ours: no run must keep the status RUNNING.
+            self._sync.add(attempts(jobs))
+            self._sync.close(self._record)
         if points:
             print(points_table(jobs), flush=True)
         unsent = self._sync.unsent()
@@ -176,11 +184,10 @@ class Sweep:
     def _end_jobs(self) -> None:
         """Set the final state of points whose training has not ended normally."""
         for job in self.jobs.values():
-            if job.state == "training":
-                # A signal ended the training, or a bug of ours, which is not the error of a single point.
-                job.state = "failed"
-                if self.interrupted:
-                    job.state = "killed"
+            if job.state == "training" and self._bug is not None:
+                job.fail(unexpected(self._bug))
+            elif job.state == "training":
+                job.state = "killed"
 
     def _end_record(self, record: SweepRecord, points: Sequence[Point]) -> list[str]:
         """Record the status of the sweep, and gather its results if all points are complete; return error messages."""
@@ -191,14 +198,20 @@ class Sweep:
             record.status = "FINISHED"
         elif self.interrupted:
             record.status = "KILLED"
+        if self._bug is not None:
+            record.tags = {**record.tags, "error": str(unexpected(self._bug))}
         try:
             self._sum_up(record, folder, points)
             if complete and self._results is not None:
                 gather(self._results, list(self.jobs.values()), record, folder)
-        except LabError as error:
-            # The status has to reach MLflow first, so `finish` raises this only afterwards.
+        except Exception as error:
             record.status = "FAILED"
-            return [str(error)]
+            if isinstance(error, LabError):
+                # The status has to reach MLflow first, so `finish` raises this only afterwards.
+                return [str(error)]
+            record.tags = {**record.tags, "error": str(unexpected(error))}
+            write_sweep(folder, record)
+            raise
         return []
 
     def _new_sync(self, record: SweepRecord) -> SyncThread | SyncProcess:

@@ -39,3 +39,12 @@ class DamagedError(LabError):
 
 class EngineError(LabError):
     """The engine of a launcher did not return every unit: a worker was lost, or the engine is unreachable."""
+
+
+def unexpected(error: BaseException) -> LabError:
+    """Describe an exception without a message of its own, such as a bug of ours, for the record of what it ended."""
+    return LabError(
+        "An unexpected error ended it.",
+        received=f"{type(error).__name__}: {error}".rstrip(": "),
+        fix="run the same command again; if that does not help, report the traceback",
+    )

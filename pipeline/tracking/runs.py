@@ -82,6 +82,9 @@ def send_sweep(tracker: Tracker, run: SweepRun, sweep: SweepRecord, folder: Path
     if sweep.values:
         tracker.log_values(run.run_id, sweep.values, sweep.ended or sweep.started)
         tracker.log_folder(run.run_id, folder)
-    tracker.tag(run.run_id, {"lab.complete": str(sweep.ended)})
+    tags = {"lab.complete": str(sweep.ended)}
+    if "error" in sweep.tags:
+        tags["error"] = sweep.tags["error"]
+    tracker.tag(run.run_id, tags)
     tracker.end_run(run.run_id, ENDED.get(sweep.status, "FAILED"), sweep.ended)
     run.settled = True

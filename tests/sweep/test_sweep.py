@@ -28,6 +28,7 @@ from pipeline.points.folder import PointFolder
 from pipeline.points.identity import signature
 from pipeline.points.point import Outcome
 from pipeline.points.reading import read_point
+from pipeline.points.sweep_record import all_sweeps
 from pipeline.sweep import pacing
 from pipeline.sweep import sweep as sweep_module
 from pipeline.sweep import training as training_module
@@ -657,9 +658,28 @@ def test_a_bug_of_ours_is_not_swallowed(project: Path, failing: Callable[[BaseEx
     sweep = Sweep(project, requests[0][0], 2)
     with pytest.raises(ZeroDivisionError):
         sweep.train_all(requests)
-    with pytest.raises(LabError, match=NAMES[1]):
+    with pytest.raises(
+        LabError, match=rf"{NAMES[1]} failed\. An unexpected error ended it\.\n.*ZeroDivisionError: a bug"
+    ):
         sweep.finish()
     assert statuses(project) == {"line_y2x numpy": "FAILED", NAMES[0]: "FINISHED", NAMES[1]: "FAILED"}
+    for name in ("line_y2x numpy", NAMES[1]):
+        assert "ZeroDivisionError: a bug" in by_name(project)[name].data.tags["error"]
+
+
+def test_a_bug_at_the_end_of_a_sweep_leaves_no_run_open(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def sweep_figures(*_: object) -> None:
+        raise ZeroDivisionError("a bug")
+
+    monkeypatch.setattr(sweep_module, "sweep_figures", sweep_figures)
+    sweep = begun(project, rates("0.1", "0.2"))
+    with pytest.raises(ZeroDivisionError):
+        sweep.finish()
+    assert statuses(project) == dict.fromkeys(["learning_rate=0.1", "learning_rate=0.2"], "FINISHED") | {
+        "line_y2x numpy": "FAILED"
+    }
+    assert "ZeroDivisionError: a bug" in by_name(project)["line_y2x numpy"].data.tags["error"]
+    assert [sweep.status for _, sweep in all_sweeps(project)] == ["FAILED"]
 
 
 def test_a_network_that_does_not_fit_in_memory_is_refused_before_it_is_made(project: Path) -> None:

@@ -24,7 +24,7 @@ from pipeline.points.job import Job
 from pipeline.points.reading import read_attempt
 from pipeline.sweep.training import StackTraining, take_over
 from pipeline.sweep.workers.unit import Unit, unpack
-from pipeline.system.errors import LabError
+from pipeline.system.errors import LabError, unexpected
 from pipeline.system.processes import COMMAND_PROCESS, owner
 from pipeline.system.project import PROJECT, store_root
 from pipeline.system.signals import handle_signals, raise_interrupt
@@ -109,6 +109,11 @@ class _Worker:
                 if self.own_disk:
                     self._fetch_checkpoints()
                 self.training.train(self._jobs_to_train())
+        except Exception as error:
+            for job in self.jobs:
+                if job.state == "training":
+                    job.fail(unexpected(error))
+            raise
         finally:
             # Also after a bug of ours: the engine reuses this process, and the thread must not keep running.
             for job in self.jobs:
