@@ -28,6 +28,7 @@ from pipeline.system.files import explained
 from pipeline.system.processes import cores
 from pipeline.system.project import PROJECT, expanded, store_root
 from pipeline.system.signals import collect_signals
+from pipeline.system.streams import keep_streams
 from pipeline.tracking.server.checks import (
     ADMIN_PASSWORD,
     DATABASE,
@@ -196,6 +197,7 @@ def _exited(output: Output) -> LabError:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command, and return its exit code."""
+    keep_streams()
     parser = argparse.ArgumentParser(prog="python -m pipeline.server", description="Serve MLflow to a team.")
     parser.add_argument(
         "--host", default=HOST, help=f"the address to listen on (default {HOST}: only local connections)"

@@ -83,4 +83,4 @@ def _positive(number: object) -> bool:
 
 
 if __name__ == "__main__":
-    sys.exit(cli.run(suggest, "suggest"))
+    sys.exit(cli.run(suggest, "suggest", answers=True))

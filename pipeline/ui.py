@@ -24,6 +24,7 @@ from urllib.request import Request
 from pipeline.system.errors import LabError
 from pipeline.system.project import PROJECT, store_root
 from pipeline.system.signals import collect_signals
+from pipeline.system.streams import keep_streams
 from pipeline.tracking.pages.views import TAG
 from pipeline.tracking.server.process import (
     HOST,
@@ -239,6 +240,7 @@ def _no_port(wanted: int, received: str) -> LabError:
 
 def main() -> int:
     """Run the command, and return its exit code."""
+    keep_streams()
     parser = argparse.ArgumentParser(prog="python -m pipeline.ui", description="Open the runs in MLflow.")
     parser.add_argument(
         "--port", type=int, default=5000, help="the port to listen on, or the next free one if it is in use"

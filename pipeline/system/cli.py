@@ -23,30 +23,43 @@ from pipeline.system import completion
 from pipeline.system.errors import LabError
 from pipeline.system.project import CONF
 from pipeline.system.signals import ignore_notices, interrupt_on_signals
+from pipeline.system.streams import keep_streams, output_error
 from pipeline.system.unknown import unknown_key, unknown_option
 
 # Maximum number of points of one command. Hydra composes them all, in about 0.07 s each, before the first trains.
 MAX_GRID_POINTS = 10_000
+# What a shell reports for a program that SIGPIPE has ended, such as `ls | true`.
+UNREAD = 141
 # The exceptions, besides its own, that Hydra raises for overrides that it cannot use.
 HYDRA_ERRORS = (ValueError, TypeError, LookupError, AttributeError, AssertionError, RuntimeError, YAMLError)
 
 
-def run(task: Callable[[DictConfig], object], config_name: str, finish: Callable[[], None] = lambda: None) -> int:
-    """Run a Hydra task and return the exit code: 0 for success, 1 for an error, 130 for an interruption.
+def run(
+    task: Callable[[DictConfig], object],
+    config_name: str,
+    finish: Callable[[], None] = lambda: None,
+    answers: bool = False,
+) -> int:
+    """Run a Hydra task and return the exit code.
+
+    This is 0 for success, 1 for an error, 130 for an interruption, and 141 if nobody has read the answer. Work does not
+    depend on readers: a command that trains ends with 0 even if nobody has read its table.
 
     Args:
         task: called with the composed config.
         config_name: root config in conf/.
         finish: called after Hydra has returned or raised; may also raise LabError.
+        answers: whether the output of the task is all that it does.
 
     Example:
         if __name__ == "__main__":
             sys.exit(cli.run(task, "config"))
     """
+    keep_streams()
     if completion.wanted(sys.argv):
         if "install=bash" in sys.argv:
             print(completion.INSTALL_BASH)
-            return 0
+            return _exit_code([], answers=True)
         completion.translate_line()
     # Makes Hydra raise exceptions; otherwise it would print them and exit.
     os.environ["HYDRA_FULL_ERROR"] = "1"
@@ -59,16 +72,33 @@ def run(task: Callable[[DictConfig], object], config_name: str, finish: Callable
         _print_errors(failures)
         print("interrupted: finished work is kept; run the same command again to resume", file=sys.stderr)
         return 130
-    except BrokenPipeError:
-        # The reader of `... --help | head` has exited. Python would fail again when it flushes stdout at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except Exception as error:
         failure = _as_message(error, config_name)
         if failure is None:
+            _print_errors(failures)
             raise
         failures.append(failure)
+    return _exit_code(failures, answers)
+
+
+def _exit_code(failures: Sequence[LabError], answers: bool) -> int:
+    """Print the errors of a command that has ended, also if its output could not be written; return its exit code."""
+    lost = output_error()
+    # Without a reader, as in `... | true` and `... >&-`, nobody wanted the output.
+    if lost is not None and not isinstance(lost, BrokenPipeError):
+        unwritten = LabError(
+            "The output of the command could not be written.",
+            expected="a standard output that can be written",
+            received=lost.strerror or str(lost),
+            fix="free some disk space or write it elsewhere, then run the same command again; finished work is kept",
+        )
+        failures = [*failures, unwritten]
     _print_errors(failures)
-    return int(bool(failures))
+    if failures:
+        return 1
+    if lost is not None and answers:
+        return UNREAD
+    return 0
 
 
 def _call_hydra(

@@ -28,6 +28,7 @@ from pipeline.system.errors import LabError, unexpected
 from pipeline.system.processes import COMMAND_PROCESS, owner
 from pipeline.system.project import PROJECT, store_root
 from pipeline.system.signals import handle_signals, raise_interrupt
+from pipeline.system.streams import keep_streams
 from pipeline.tracking.sync.points import attempts
 from pipeline.tracking.sync.sweep import Sync
 from pipeline.tracking.sync.thread import SyncThread
@@ -50,6 +51,7 @@ def train_unit(composed: DictConfig) -> Report:
     Returns:
         For each point its `signature`, its `state` as in `Job`, and `error`: a message, or None.
     """
+    keep_streams()
     unit = unpack(composed["unit"])
     _end_with_parent()
     # TensorFlow has its own variables for the limit of threads that the engines set for others.

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.points.sweep_record import RECORD
+from pipeline.system.streams import keep_streams
 from pipeline.tracking import store
 from pipeline.tracking.sync.points import Attempt
 from pipeline.tracking.sync.sweep import Sync
@@ -81,6 +82,7 @@ def listen(take: Callable[[Message], None]) -> None:
 
 def main() -> None:
     """Serve the parent process."""
+    keep_streams()
     gc.set_threshold(GARBAGE)
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     lock = threading.Lock()
