@@ -20,7 +20,7 @@ from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 from yaml import YAMLError
 
 from pipeline.system import completion
-from pipeline.system.errors import LabError
+from pipeline.system.errors import LabError, remedy
 from pipeline.system.project import CONF
 from pipeline.system.signals import ignore_notices, interrupt_on_signals
 from pipeline.system.streams import keep_streams, output_error
@@ -120,6 +120,7 @@ def _call_hydra(
     main = hydra.main(version_base="1.3", config_path=str(CONF), config_name=config_name)(guarded)
     # Before Hydra starts, because it writes the command line to disk, and composes all points of a grid.
     _check_secrets(sys.argv[1:])
+    _check_folders(sys.argv[1:])
     _check_grid(sys.argv[1:])
     try:
         main()
@@ -144,7 +145,7 @@ def _as_message(error: Exception, config_name: str) -> LabError | None:
         return LabError(
             f"{error.filename or 'A file'} cannot be read or written.",
             received=error.strerror or str(error),
-            fix="free some disk space or fix the permissions, then run the same command again",
+            fix=remedy(error),
         )
     if isinstance(error, HYDRA_ERRORS) and _comes_from_hydra(error):
         return _explain(error, config_name)
@@ -192,6 +193,22 @@ def _check_secrets(arguments: Sequence[str]) -> None:
             fix="set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD in the environment; change that password, "
             "because it is now in the history of the shell",
         )
+
+
+def _check_folders(arguments: Sequence[str]) -> None:
+    """Refuse a ~ in a folder of Hydra, which would make a folder with that name.
+
+    Raises:
+        LabError: an override of a folder begins with ~.
+    """
+    for argument in arguments:
+        folder = re.match(r"[+]*(hydra\.(?:run|sweep)\.dir)=['\"]?(~.*)", argument)
+        if folder:
+            raise LabError(
+                f"{folder[1]} begins with ~, which Hydra does not replace by the home folder.",
+                received=argument,
+                fix=f"write the full path: {folder[1]}='${{oc.env:HOME}}/FOLDER'",
+            )
 
 
 def _check_grid(arguments: Sequence[str]) -> None:

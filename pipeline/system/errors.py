@@ -1,5 +1,6 @@
 """The exceptions that end as a message to the user, without a traceback."""
 
+import errno
 import re
 
 # The user and password in an address. No address should contain them, but an error message may be about one that does.
@@ -48,3 +49,12 @@ def unexpected(error: BaseException) -> LabError:
         received=f"{type(error).__name__}: {error}".rstrip(": "),
         fix="run the same command again; if that does not help, report the traceback",
     )
+
+
+def remedy(error: OSError) -> str:
+    """Return what to do about a file or folder that cannot be written."""
+    if isinstance(error, FileExistsError | NotADirectoryError | IsADirectoryError):
+        return "name another place: there is already a file, or a folder, of this name"
+    if error.errno == errno.ENAMETOOLONG:
+        return "choose a shorter name"
+    return "free some disk space or fix the permissions, then run the same command again"

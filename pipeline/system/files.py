@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from pipeline.system.errors import DamagedError, LabError
+from pipeline.system.errors import DamagedError, LabError, remedy
 from pipeline.system.processes import is_running
 
 SUMS = "SHA256SUMS"
@@ -38,7 +38,7 @@ def explained(path: Path) -> Iterator[None]:
             f"{path} cannot be written.",
             expected="a writable folder with free space",
             received=received,
-            fix="free some disk space or fix the permissions, then run the same command again; no partial file remains",
+            fix=f"{remedy(error)}; no partial file remains",
         ) from error
 
 

@@ -277,6 +277,13 @@ def test_where_there_is_nothing_to_write_it_says_so(
     assert capsys.readouterr().out == "line_y2x numpy: 1 point, up to date\n"
 
 
+@pytest.mark.parametrize("results", [None, "", "~no-such-user/x"])
+def test_results_that_are_no_folder_are_refused(results: str | None) -> None:
+    asked = OmegaConf.create({"tracking": {"name": "local", "uri": None}, "results": results})
+    with pytest.raises(LabError, match=r"results (is not a folder|begins with ~)"):
+        task(asked)
+
+
 def test_a_password_in_an_address_is_refused_and_not_repeated() -> None:
     asked = OmegaConf.create(
         {"tracking": {"name": "server", "uri": "http://anna:sesame@127.0.0.1"}, "results": "results"}

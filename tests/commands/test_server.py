@@ -14,6 +14,7 @@ import requests
 import sqlalchemy
 from mlflow import MlflowClient
 
+from pipeline.server import main
 from pipeline.system.project import PROJECT
 from pipeline.tracking.server.checks import without_password
 from tests.support.flaky_server import free_port
@@ -159,6 +160,11 @@ def refuses_a_database_of_another_version(database: str, artifacts: Path) -> Non
     assert done.stderr.startswith("error: The database was created by a different version of MLflow.\n")
     assert "found version deadbeef" in done.stderr
     assert "mlflow db upgrade" in done.stderr
+
+
+def test_a_tilde_without_a_home_folder_is_one_message(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--artifacts=~no-such-user/x"]) == 1
+    assert capsys.readouterr().err.startswith("error: --artifacts begins with ~, but there is no such home folder.\n")
 
 
 def test_without_a_database_one_message_says_what_to_set() -> None:

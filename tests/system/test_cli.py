@@ -60,6 +60,8 @@ MISTAKES: dict[tuple[str, ...], tuple[str, ...]] = {
     ("optimizer.beta_2=0.99999999",): ("0.99999999 becomes 1 in float32", "dtype=float64"),
     ("experiment=line_y2x", "results=conf/x"): ("conf/x cannot be a results folder", "results=results/STUDY/BACKEND"),
     ("tracking=server", "tracking.uri=sqlite:///SHARED.db"): ("http://127.0.0.1:5000", "python -m pipeline.server"),
+    ("experiment=line_y2x", "hydra.sweep.dir='~/x'"): ("hydra.sweep.dir begins with ~", "${oc.env:HOME}/FOLDER"),
+    ("hydra.run.dir=pipeline/train.py",): ("pipeline/train.py cannot be read or written", "name another place"),
     ("optimizer.momentum=0.9",): ("optimizer.momentum", "is available only with optimizer=momentum"),
     ("backend=keras", "experiment=line_y2x", "gradient=finite_difference"): ("gradient", "backend=numpy"),
     ("experiment=mnist", "hydra.mode=RUN"): (
@@ -119,6 +121,7 @@ def test_a_mistake_is_one_message(refused: tuple[Path, dict[tuple[str, ...], Don
 def test_mistakes_leave_nothing_to_train_behind(refused: tuple[Path, dict[tuple[str, ...], Done]]) -> None:
     assert list((refused[0] / ".points").glob("*")) == []
     assert not (refused[0] / "results").exists()
+    assert not (refused[0] / "~").exists()
 
 
 @pytest.mark.parametrize(

@@ -72,6 +72,11 @@ def test_an_error_of_the_system_becomes_one_message(tmp_path: Path) -> None:
     message = r"folder cannot be written(.|\n)*No such file or directory(.|\n)*free some disk space"
     with pytest.raises(LabError, match=message), explained(missing):
         missing.write_text("")
+    (tmp_path / "file").write_text("")
+    for path, fix in (("file/x", "name another place"), ("x" * 300, "choose a shorter name")):
+        with pytest.raises(LabError, match=fix) as caught, explained(tmp_path / path):
+            (tmp_path / path).write_text("")
+        assert "free some disk space" not in str(caught.value)
 
 
 @pytest.mark.parametrize("ending", [OSError("disk full"), KeyboardInterrupt(), LabError("no")])
