@@ -11,6 +11,7 @@ import argparse
 import json
 import os
 import re
+import sqlite3
 import sys
 import tempfile
 import time
@@ -25,6 +26,7 @@ from pipeline.system.errors import LabError
 from pipeline.system.project import PROJECT, store_root
 from pipeline.system.signals import collect_signals
 from pipeline.system.streams import keep_streams
+from pipeline.tracking.location import DATABASE, follow_project
 from pipeline.tracking.pages.views import TAG
 from pipeline.tracking.server.process import (
     HOST,
@@ -64,7 +66,7 @@ def serve(project: Path, port: int, open_link: Callable[[str], object], proxy: P
     Raises:
         LabError: there are no runs or no free port, the store cannot be read, or the server does not answer or exits.
     """
-    store = project / "mlruns" / "mlflow.db"
+    store = project / "mlruns" / DATABASE
     if not store.is_file() or not store.stat().st_size:
         raise _no_runs(store)
     free = free_port(port)
@@ -72,6 +74,7 @@ def serve(project: Path, port: int, open_link: Callable[[str], object], proxy: P
         if proxy is not None:
             raise _no_port(port, f"{port} is in use, and the proxy knows no other")
         print(f"port {port} is in use; using {free} instead", flush=True)
+    _follow_project(project)
     options = ["--host", HOST, "--port", str(free), "--workers", "1", "--backend-store-uri", store_uri(project)]
     address = f"http://{HOST}:{free}"
     shown = address
@@ -105,6 +108,17 @@ def _print_links(shown: str, links: dict[str, str]) -> None:
     width = max(map(len, [*links, "all studies"]))
     for name, link in {**links, "all studies": "/#/experiments"}.items():
         print(f"{name:{width}}  {shown}{link}", flush=True)
+
+
+def _follow_project(project: Path) -> None:
+    """Update the artifact locations if the project has moved; a warning if that fails, as the rest can be shown."""
+    try:
+        follow_project(project / "mlruns")
+    except LabError as error:
+        print(f"warning: artifacts will be missing. {error}", file=sys.stderr, flush=True)
+    except sqlite3.Error:
+        # The server also opens the store, and says what is wrong with it.
+        return
 
 
 def free_port(wanted: int) -> int:

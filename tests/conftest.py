@@ -6,9 +6,11 @@ import gc
 import logging
 import os
 import shutil
+import sqlite3
 import sys
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -128,6 +130,9 @@ def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     def make(project: Path) -> None:
         Tracker(Tracking(name="local", uri=None), "unused", project)
+        # With an experiment, each copy would be a store that was copied from here.
+        with closing(sqlite3.connect(project / "mlruns" / "mlflow.db")) as database, database:
+            database.execute("DELETE FROM experiments WHERE name = 'unused'")
 
     return made_once(tmp_path_factory, "store", make) / "mlruns" / "mlflow.db"
 

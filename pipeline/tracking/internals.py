@@ -13,29 +13,24 @@ if TYPE_CHECKING:
 
 
 def hard_delete_run(client: MlflowClient, run_id: str) -> None:
-    """Permanently delete a run of the local store with its artifacts.
+    """Permanently delete a run of the local store, whose artifacts are already deleted.
 
     `MlflowClient.delete_run` is only a soft delete, and `mlflow gc` would also purge deleted runs of all other
     experiments. This function does the same as `mlflow gc` for one run.
     """
-    delete_artifacts(client, client.get_run(run_id).info.artifact_uri)
     client._tracking_client.store._hard_delete_run(run_id)
 
 
-def hard_delete_model(client: MlflowClient, model_id: str, artifacts: str) -> None:
-    """Permanently delete a model of the local store with its artifacts.
-
-    Args:
-        client: the client of the local store.
-        model_id: the logged model.
-        artifacts: the address of its artifacts.
-    """
-    delete_artifacts(client, artifacts)
+def hard_delete_model(client: MlflowClient, model_id: str) -> None:
+    """Permanently delete a model of the local store, whose artifacts are already deleted."""
     client._tracking_client.store._hard_delete_logged_model(model_id)
 
 
-def delete_artifacts(client: MlflowClient, address: str, folder: str | None = None) -> None:
-    """Delete the artifacts at an address, or one folder of them."""
+def delete_on_server(client: MlflowClient, address: str, folder: str) -> None:
+    """Delete a folder of the artifacts at an address on a server.
+
+    Not for artifacts on this machine: MLflow decodes their path twice, and would delete another one if it contains %20.
+    """
     from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
     repository = get_artifact_repository(address, tracking_uri=client.tracking_uri)

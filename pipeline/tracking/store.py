@@ -12,6 +12,7 @@ import gc
 import logging
 import os
 import re
+import sqlite3
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -23,13 +24,13 @@ from filelock import FileLock
 from pipeline.config.schema import Tracking
 from pipeline.system.errors import LabError
 from pipeline.system.files import write_file
+from pipeline.tracking.location import DATABASE, follow_project
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 P = ParamSpec("P")
 R = TypeVar("R")
-DATABASE = "mlflow.db"
 # The environment variables from which MLflow's client reads the credentials for a server. They are never written to a
 # file.
 CREDENTIALS = ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD")
@@ -107,7 +108,7 @@ def open_store(tracking: Tracking, experiment: str, project: Path) -> tuple[Mlfl
     try:
         return _retry_while_locked(lambda: _open(uri, experiment, folder))
     # MLflow raises ValueError for a variable that it cannot read, such as MLFLOW_HTTP_REQUEST_TIMEOUT=abc.
-    except (MlflowException, SQLAlchemyError, CommandError, OSError, ValueError) as error:
+    except (MlflowException, SQLAlchemyError, CommandError, OSError, ValueError, sqlite3.Error) as error:
         raise LabError(
             "The MLflow store cannot be opened.",
             expected=f"a store for the installed version of MLflow at {place}",
@@ -157,7 +158,7 @@ def _retry_while_locked(action: Callable[[], R]) -> R:
     while True:
         try:
             return action()
-        except (MlflowException, SQLAlchemyError) as error:
+        except (MlflowException, SQLAlchemyError, sqlite3.Error) as error:
             # Two processes inserted the same row. On retry, the second one finds that it already exists.
             again = not collided and "UNIQUE constraint failed" in str(error)
             collided |= again
@@ -181,6 +182,7 @@ def _open(uri: str, experiment: str, folder: Path | None) -> tuple[MlflowClient,
             write_file(
                 folder / DATABASE, lambda file: MlflowClient(_database_uri(file)).search_experiments(max_results=1)
             )
+        follow_project(folder)
         client = MlflowClient(uri)
         return client, _experiment(client, experiment, (folder / "artifacts" / experiment).as_uri())
 

@@ -8,18 +8,22 @@ from __future__ import annotations
 import getpass
 import json
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from pipeline.backends.shared.history import Metric
 from pipeline.config.schema import Config, Tracking, flatten
 from pipeline.points.point import Outcome
 from pipeline.tracking.dataset import Dataset
-from pipeline.tracking.internals import delete_artifacts, hard_delete_model, hard_delete_run
+from pipeline.tracking.deletion import delete_artifacts, delete_models, delete_runs
+from pipeline.tracking.location import local_path
 from pipeline.tracking.pages.views import LEAST_LOSS, LOG_LOSS
 from pipeline.tracking.store import open_store, store_call
+
+if TYPE_CHECKING:
+    from mlflow.entities import Run
 
 Status = Literal["FINISHED", "FAILED", "KILLED"]
 # MLflow's limits: metrics and parameters per call, and characters of a parameter and of a tag.
@@ -33,12 +37,33 @@ NOT_PARAMS = {"dry_run", "force"}
 
 @dataclass(frozen=True)
 class TrackedRun:
-    """A run in MLflow: its id, status, tags, and the names of its parameters."""
+    """A run in MLflow: its id, status, tags, and the names of its parameters.
+
+    Attributes:
+        folder: the folder of its artifacts; None if a server keeps them.
+        models: the ids of its models.
+    """
 
     run_id: str
     status: str
     tags: dict[str, str]
     params: frozenset[str]
+    folder: Path | None = None
+    models: tuple[str, ...] = ()
+
+    def has_artifacts(self, names: Iterable[str]) -> bool:
+        """Return whether these artifacts, and those of its models, exist.
+
+        Files can be deleted, or be missing in a copy of the project. A server is not asked: it would take a request for
+        each folder.
+        """
+        if self.folder is None:
+            return True
+        # MLflow puts the models of an experiment next to the folders of its runs.
+        models = self.folder.parent.parent / "models"
+        files = [self.folder / name for name in names]
+        files += [models / model / "artifacts" / "MLmodel" for model in self.models]
+        return all(file.exists() for file in files)
 
 
 class Tracker:
@@ -59,8 +84,10 @@ class Tracker:
     """
 
     def __init__(self, tracking: Tracking, experiment: str, project: Path) -> None:
-        self.local = tracking.name == "local"
         self.client, self.experiment_id = open_store(tracking, experiment, project)
+        self._root: Path | None = None
+        if tracking.name == "local":
+            self._root = project / "mlruns" / "artifacts"
 
     @store_call
     def runs(self, signature: str | None = None, sweep: str | None = None, deleted: bool = False) -> list[TrackedRun]:
@@ -86,11 +113,7 @@ class Tracker:
                 [self.experiment_id], query, view, 1000, order_by=["attributes.start_time"], page_token=token
             )
             # All our runs have a role. Users may have added other runs to the experiment.
-            found += [
-                TrackedRun(run.info.run_id, run.info.status, dict(run.data.tags), frozenset(run.data.params))
-                for run in page
-                if "lab.role" in run.data.tags
-            ]
+            found += [_tracked(run) for run in page if "lab.role" in run.data.tags]
             token = page.token
             if not token:
                 return found
@@ -121,42 +144,13 @@ class Tracker:
     @store_call
     def delete_run(self, run_id: str) -> None:
         """Soft-delete a run, and delete its models, which would otherwise still be listed."""
-        self._remove_models([run_id])
+        delete_models(self.client, self.experiment_id, [run_id], self._root)
         self.client.delete_run(run_id)
 
     @store_call
     def remove_runs(self, run_ids: Sequence[str]) -> bool:
-        """Delete runs with their models and artifacts.
-
-        Returns:
-            Whether they were deleted permanently. On a server they are only soft-deleted; purging must be done on its
-            host.
-        """
-        self._remove_models(run_ids)
-        if not self.local:
-            for run_id in run_ids:
-                self.client.delete_run(run_id)
-            return False
-        for run_id in run_ids:
-            hard_delete_run(self.client, run_id)
-        return True
-
-    def _remove_models(self, run_ids: Sequence[str]) -> None:
-        """Delete the models of runs; in a local store, also their artifacts."""
-        models = []
-        token = None
-        while True:
-            page = self.client.search_logged_models([self.experiment_id], page_token=token)
-            models += [model for model in page if model.source_run_id in run_ids]
-            token = page.token
-            if not token:
-                break
-        # After the last page, because a deletion would shift the models on the following pages.
-        for model in models:
-            if self.local:
-                hard_delete_model(self.client, model.model_id, model.artifact_location)
-            else:
-                self.client.delete_logged_model(model.model_id)
+        """Delete runs with their models and artifacts; see `deletion.delete_runs`."""
+        return delete_runs(self.client, self.experiment_id, run_ids, self._root)
 
     @store_call
     def log_config(self, run_id: str, config: Config, known: Collection[str] = ()) -> None:
@@ -277,12 +271,21 @@ class Tracker:
     @store_call
     def remove_artifacts(self, run_id: str, folder: str) -> None:
         """Delete a folder of a run's artifacts."""
-        delete_artifacts(self.client, self.client.get_run(run_id).info.artifact_uri, folder)
+        delete_artifacts(self.client, run_id, folder, self._root)
 
     @store_call
     def end_run(self, run_id: str, status: Status, ended: int | None = None) -> None:
         """Close a run with its final status; `ended` in milliseconds since 1970, None for now."""
         self.client.set_terminated(run_id, status, ended)
+
+
+def _tracked(run: Run) -> TrackedRun:
+    models: tuple[str, ...] = ()
+    if run.outputs:
+        models = tuple(output.model_id for output in run.outputs.model_outputs)
+    info, data = run.info, run.data
+    folder = local_path(info.artifact_uri)
+    return TrackedRun(info.run_id, info.status, dict(data.tags), frozenset(data.params), folder, models)
 
 
 def _user() -> str:

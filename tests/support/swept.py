@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Run
+from mlflow.tracking._tracking_service.utils import _artifact_repos_cache
 from mlflow.tracking.request_header.databricks_request_header_provider import DatabricksRequestHeaderProvider
 from PIL import Image
 
@@ -204,6 +205,11 @@ def numbers(point: Point) -> dict[str, Any]:
         "tables": point.history.tables,
         "outcome": {name: value for name, value in vars(point.outcome).items() if name not in shared},
     }
+
+
+def forget_locations() -> None:
+    """Let the next calls find artifacts as a new process does; MLflow remembers where those of each run are."""
+    _artifact_repos_cache.clear()
 
 
 def on_disk(project: Path) -> dict[str, dict[str, Any]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import logging
 import os
 import sys
 from typing import Any
@@ -22,3 +23,16 @@ def test_a_message_that_is_cut_short_is_ignored_and_the_process_ends(monkeypatch
     monkeypatch.setattr(os, "_exit", ended)
     sync_service.listen(taken.append)
     assert taken == [{"a": 1}, {"ended": 1}]
+
+
+def test_warnings_are_shown_by_the_command() -> None:
+    sent: list[dict[str, Any]] = []
+    logger = logging.getLogger("pipeline.any")
+    notices = sync_service.Notices(sent.append)
+    logger.addHandler(notices)
+    try:
+        logger.warning("The store was %s.", "moved")
+        logger.info("not shown")
+    finally:
+        logger.removeHandler(notices)
+    assert sent == [{"notice": "The store was moved."}]

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import gc
 import json
+import logging
 import os
 import queue
 import sys
@@ -60,6 +61,18 @@ def serve(messages: Callable[[], Message], answer: Callable[[Message], None]) ->
     answer({"unsent": None if unsent is None else str(unsent)})
 
 
+class Notices(logging.Handler):
+    """Sends warnings to the command, which shows them above its progress."""
+
+    def __init__(self, answer: Callable[[Message], None]) -> None:
+        super().__init__(logging.WARNING)
+        self._answer = answer
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Send one record."""
+        self._answer({"notice": record.getMessage()})
+
+
 def set_priority(niceness: int) -> None:
     """Set the niceness of all threads except the main one; only Linux has a niceness per thread."""
     if sys.platform != "linux":
@@ -94,6 +107,7 @@ def main() -> None:
         with lock, suppress(OSError):
             print(json.dumps(message), file=answers, flush=True)
 
+    logging.getLogger("pipeline").addHandler(Notices(answer))
     inbox: queue.SimpleQueue[Message] = queue.SimpleQueue()
     threading.Thread(target=listen, args=[inbox.put], daemon=True).start()
     # MLflow is imported while the command reads its data.
