@@ -24,6 +24,7 @@ from pipeline.points.point import Point, knobs
 from pipeline.studies.kinds import kind_of
 from pipeline.system.files import file_sha256, short_hash
 from pipeline.tracking import dataset as lineage
+from pipeline.tracking.location import local_path
 from pipeline.tracking.store import store_call
 
 if TYPE_CHECKING:
@@ -56,8 +57,7 @@ def log_models(client: MlflowClient, experiment_id: str, run_id: str, point: Poi
     chosen = chosen_epochs(point)
     found = client.search_logged_models([experiment_id], f"source_run_id = '{run_id}'")
     existing = {model.name: model for model in found}
-    # A model that is not READY is incomplete: a process was killed, or the server became unavailable.
-    left = {name: epoch for name, epoch in chosen.items() if name not in existing or existing[name].status != "READY"}
+    left = {name: epoch for name, epoch in chosen.items() if name not in existing or not _is_complete(existing[name])}
     if not left:
         return
     run = client.get_run(run_id)
@@ -71,6 +71,15 @@ def log_models(client: MlflowClient, experiment_id: str, run_id: str, point: Poi
             params=_params(point, epoch, best),
         )
         _complete(client, run, model, point, epoch)
+
+
+def _is_complete(model: LoggedModel) -> bool:
+    """Return whether a model is logged and its files, if they are on this machine, exist."""
+    # A model that is not READY is incomplete: a process was killed, or the server became unavailable.
+    if model.status != "READY":
+        return False
+    folder = local_path(model.artifact_location)
+    return folder is None or (folder / "MLmodel").exists()
 
 
 def chosen_epochs(point: Point) -> dict[str, int]:

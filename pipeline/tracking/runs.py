@@ -41,13 +41,14 @@ def find_sweep(tracker: Tracker, sweep: SweepRecord) -> SweepRun | None:
     return None
 
 
-def open_sweep(tracker: Tracker, sweep: SweepRecord, process: str) -> SweepRun:
+def open_sweep(tracker: Tracker, sweep: SweepRecord, process: str, folder: Path) -> SweepRun:
     """Return the run of a sweep: the existing one, set back to RUNNING unless it is complete, or a new one.
 
     Args:
         tracker: the tracker of the experiment.
         sweep: the record of the command.
         process: the process that trains the sweep, from `processes.owner`.
+        folder: the folder of the sweep, which holds its figures.
     """
     tags = sweep.tags | {
         "lab.role": "sweep",
@@ -62,7 +63,8 @@ def open_sweep(tracker: Tracker, sweep: SweepRecord, process: str) -> SweepRun:
         if run.tags["lab.role"] == "sweep" and run.tags.get("lab.sweep") == sweep.key:
             # `send_sweep` tags a run with the end time of its command. If the sweep has run again since, the end time
             # differs, and the run is rewritten.
-            if run.status == "FINISHED" and run.tags.get("lab.complete") == str(sweep.ended):
+            complete = run.status == "FINISHED" and run.tags.get("lab.complete") == str(sweep.ended)
+            if complete and run.has_artifacts(_names(sweep, folder)):
                 return SweepRun(run.run_id, settled=True)
             tracker.reopen_run(run.run_id, tags)
             return SweepRun(run.run_id)
@@ -88,3 +90,11 @@ def send_sweep(tracker: Tracker, run: SweepRun, sweep: SweepRecord, folder: Path
     tracker.tag(run.run_id, tags)
     tracker.end_run(run.run_id, ENDED.get(sweep.status, "FAILED"), sweep.ended)
     run.settled = True
+
+
+def _names(sweep: SweepRecord, folder: Path) -> list[str]:
+    """Return the names of the files that `send_sweep` uploads."""
+    if not sweep.values:
+        return []
+    # Hidden files are skipped: a killed process may have left one.
+    return [path.relative_to(folder).as_posix() for path in folder.rglob("[!.]*") if path.is_file()]

@@ -15,7 +15,18 @@ from omegaconf import OmegaConf
 from pipeline.config.schema import Tracking
 from pipeline.rebuild import rebuild, task
 from pipeline.system.errors import LabError
-from tests.support.swept import at_epoch, in_mlflow, interrupt, killed, on_disk, rates, runs_of, statuses, swept
+from tests.support.swept import (
+    at_epoch,
+    forget_locations,
+    in_mlflow,
+    interrupt,
+    killed,
+    on_disk,
+    rates,
+    runs_of,
+    statuses,
+    swept,
+)
 
 pytestmark = pytest.mark.usefixtures("plain_runs")
 LOCAL = Tracking(name="local", uri=None)
@@ -60,6 +71,51 @@ def test_a_store_that_was_deleted_is_written_again(
     assert rebuild(LOCAL, other, other / "results") == [("line_y2x numpy", 2, 0)]
     swept(other, GRID)  # the points are known: nothing is trained, nothing is written again
     assert in_mlflow(other, when=True) == content
+
+
+def artifacts_of(project: Path) -> dict[str, bytes]:
+    folder = project / "mlruns" / "artifacts" / "line_y2x"
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.fixture
+def copied(grid: Path, tmp_path: Path) -> Path:
+    """A copy of the project, opened as by a new process."""
+    forget_locations()
+    return shutil.copytree(grid, tmp_path / "copied")
+
+
+@pytest.mark.parametrize("lost", ["*", "models/*/artifacts/MLmodel", "*/artifacts/outcome.json"])
+def test_artifacts_that_are_lost_are_written_again(grid: Path, copied: Path, lost: str) -> None:
+    """They were deleted, or the project was copied in part. The point and its metrics are all there."""
+    content = in_mlflow(grid, when=True)
+    forget_locations()
+    for path in (copied / "mlruns" / "artifacts" / "line_y2x").glob(lost):
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+    assert artifacts_of(copied) != artifacts_of(grid)
+    assert rebuild(LOCAL, copied, copied / "results") == [("line_y2x numpy", 2, 2)]
+    assert artifacts_of(copied) == artifacts_of(grid)
+    assert in_mlflow(copied, when=True) == content
+    assert rebuild(LOCAL, copied, copied / "results") == [("line_y2x numpy", 2, 0)]
+
+
+def test_training_again_writes_artifacts_that_are_lost(grid: Path, copied: Path) -> None:
+    shutil.rmtree(copied / "mlruns" / "artifacts")
+    swept(copied, GRID)
+    assert artifacts_of(copied).keys() == artifacts_of(grid).keys()
+
+
+def test_figures_of_a_sweep_that_are_lost_are_written_again(
+    grid: Path, copied: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (figure,) = (copied / "mlruns" / "artifacts" / "line_y2x").glob("*/*/plots/curves_by_rate.png")
+    figure.unlink()
+    assert rebuild(LOCAL, copied, copied / "results") == [("line_y2x numpy", 2, 0)]
+    assert artifacts_of(copied) == artifacts_of(grid)
+    assert f"copied from {grid} to {copied}; " in capsys.readouterr().err
 
 
 def test_a_single_point_is_written_again_from_what_dvc_keeps(project: Path, empty_store: Path) -> None:

@@ -18,7 +18,7 @@ from pipeline.points.point import Point
 from pipeline.points.reading import RunRecord, read_attempt, read_journal, read_own_config, read_own_point, read_run
 from pipeline.points.sweep_record import SweepRecord
 from pipeline.system.errors import DamagedError
-from pipeline.system.files import MISSING, modified_ns
+from pipeline.system.files import MISSING, SUMS, modified_ns, named_files
 from pipeline.tracking.pages.presentation import present_point
 from pipeline.tracking.tracker import Status, TrackedRun, Tracker
 from pipeline.tracking.transfer import CheckpointSender, drop_checkpoints
@@ -122,7 +122,9 @@ class PointSync:
         for existing in runs:
             if existing.tags.get("lab.attempt") != self.attempt.attempt_id:
                 continue
-            if "lab.complete" in existing.tags and existing.status == "FINISHED":
+            complete = "lab.complete" in existing.tags and existing.status == "FINISHED"
+            # A run whose artifacts are lost is written again, if the point is still on disk.
+            if complete and (not self.is_complete() or existing.has_artifacts(self._names())):
                 self._take_over(tracker, existing, runs, placement_tags)
             else:
                 tracker.reopen_run(existing.run_id, {**placement_tags, "lab.owner": owner})
@@ -250,6 +252,13 @@ class PointSync:
         if self._checkpoints is not None:
             drop_checkpoints(tracker, run_id)
         self.settled = True
+
+    def _names(self) -> list[str]:
+        """Return the names of the files of a complete point; none if its checksums are damaged."""
+        try:
+            return [SUMS, *named_files((self._folder.final / SUMS).read_bytes())]
+        except (*MISSING, ValueError):
+            return []
 
     def _read_error(self) -> str | None:
         """Return why the attempt failed; None if it has not failed."""

@@ -175,7 +175,8 @@ class Sync:
             lock.parent.mkdir(parents=True, exist_ok=True)
             with FileLock(lock, timeout=LOCK_SECONDS):
                 if parent_is_missing:
-                    self._parent_run = open_sweep(tracker, self.sweep, self.owner)
+                    folder = sweep_folder(self.root, self.sweep.key)
+                    self._parent_run = open_sweep(tracker, self.sweep, self.owner, folder)
                 self._open_points(tracker, needed)
                 self._present(tracker)
 
