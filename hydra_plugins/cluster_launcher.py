@@ -103,7 +103,7 @@ class ClusterLauncher(StackedLauncher):
             _find_programs()
         if self.name == "ray":
             _reach(OmegaConf.select(self.engine, "ray.init.address"))
-        return train_all(configs, engine=self)
+        return train_all(configs, total=self.total, engine=self)
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         """Run a batch of points, and return a JobReturn for each, in order."""

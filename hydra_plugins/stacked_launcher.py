@@ -4,7 +4,8 @@ The command is the object whose bound method is Hydra's task. It may have two mo
 
 - `train_all` is called once instead of the task, with the configs of all points, so that points can train as one stack.
   It returns a result for each point. An exception instead of a result is raised in that point's job; `TrainCommand`
-  returns None instead, and reports failed points at its end.
+  returns NaN instead, and reports failed points at its end. Its argument `total` is the number of points of the
+  command; None: the sweeper may pass further points later, as one that chooses them by earlier results does.
 - `begin` is called with the config of the first point, before the other points are composed.
 
 Without `train_all`, the task is called for each point, as by Hydra's basic launcher. In both cases each point is a
@@ -15,10 +16,13 @@ Both classes are outside pipeline/ because Hydra looks for plugins only in the n
 
 import inspect
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
+from hydra._internal.core_plugins.basic_launcher import BasicLauncher
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
@@ -43,6 +47,8 @@ class StackedLauncher(Launcher):
         # `cli.run` has wrapped the task to catch its errors.
         task: Any = inspect.unwrap(task_function)
         self.command = getattr(task, "__self__", task)
+        # The number of points of the command, which only the sweeper below tells.
+        self.total: int | None = None
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         """Run a batch of points, and return a JobReturn for each, in order."""
@@ -83,7 +89,7 @@ class StackedLauncher(Launcher):
 
     def train(self, train_all: Callable[..., Sequence[Any]], configs: Sequence[DictConfig]) -> Sequence[Any]:
         """Call `train_all`, which trains the points in this process, and return a result for each."""
-        return train_all(configs)
+        return train_all(configs, total=self.total)
 
     def _compose(self, overrides: Sequence[str], number: int) -> DictConfig:
         """Compose the config of one point, and set the number of its job as Hydra's basic launcher does."""
@@ -95,52 +101,153 @@ class StackedLauncher(Launcher):
 
 
 class StackedSweeper(BasicSweeper):
-    """Hydra's basic sweeper, which can also thin a grid, and leaves composing the points to the launcher above.
+    """Hydra's basic sweeper with these differences.
+
+    - Composing the points is left to the launcher above, which gets them all at once.
+    - A grid can be thinned.
+    - In a sweep over files that have axes of their own, such as `experiment=three_bits,mnist`, each keeps its axes.
 
     Args:
-        max_batch_size: as in Hydra's basic sweeper.
+        max_batch_size: maximum number of points to train at the same time; None: no limit. The launcher passes it on.
         params: the axes in the config: keys, and their values as typed.
         values_per_axis: maximum number of values to keep of each of these axes: the first, the last, and others that
             are evenly spread between them. None: all values. Axes on the command line keep all their values.
+        groups_with_axes: the config groups whose files may set `params` or `values_per_axis`.
     """
 
     def __init__(
-        self, max_batch_size: int | None, params: dict[str, str] | None = None, values_per_axis: int | None = None
+        self,
+        max_batch_size: int | None,
+        params: dict[str, str] | None = None,
+        values_per_axis: int | None = None,
+        groups_with_axes: Sequence[str] = (),
     ) -> None:
-        super().__init__(max_batch_size, params)
+        super().__init__(None, params)
+        self.batch_size = max_batch_size
         self.values_per_axis = values_per_axis
+        self.groups_with_axes = groups_with_axes
+        self._points: list[list[str]] = []
+
+    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        """Make the launcher.
+
+        Raises:
+            LabError: it runs points in other processes, where nothing of them would be recorded; or `max_batch_size` is
+                not a whole number from 1.
+        """
+        # Not in `__init__`, whose errors Hydra turns into another one.
+        _check_number("max_batch_size", self.batch_size, 1, "all points")
+        super().setup(hydra_context=hydra_context, task_function=task_function, config=config)
+        self._compose = partial(hydra_context.config_loader.load_sweep_config, config)
+        if not (_is_stacked(self.launcher) or isinstance(self.launcher, BasicLauncher)):
+            raise refused_launcher(config.hydra)
+
+    def sweep(self, arguments: list[str]) -> Any:
+        """Run all points, and return their jobs.
+
+        Args:
+            arguments: the overrides as typed.
+
+        Raises:
+            LabError: `values_per_axis` is not a whole number from 2.
+        """
+        self._points = self._points_of_choices(arguments)
+        return super().sweep(arguments)
+
+    def get_job_batch(self) -> Sequence[Sequence[str]]:
+        """Return all points, each as a list of overrides."""
+        batch: Sequence[Sequence[str]] = super().get_job_batch()
+        return self._points or batch
 
     def validate_batch_is_legal(self, batch: Sequence[Sequence[str]]) -> None:
         """Check the points of a batch, unless the launcher does so."""
         # Hydra's basic sweeper composes all points to check them. The launcher above composes all points before it runs
         # the first one, so they would be composed twice.
-        if not isinstance(self.launcher, StackedLauncher):
+        if _is_stacked(self.launcher):
+            self.launcher.total = len(batch)
+        else:
             super().validate_batch_is_legal(batch)
 
     def _parse_config(self) -> list[str]:
-        """Return the axes in the config as thinned overrides. Hydra adds those of the command line later.
+        """Return the axes in the config as thinned overrides. Hydra adds those of the command line later."""
+        return self._axes(self.params, self.values_per_axis)
 
-        Raises:
-            LabError: `values_per_axis` is not a whole number from 2.
-        """
-        axes: list[str] = super()._parse_config()
-        most = self.values_per_axis
+    def _points_of_choices(self, arguments: list[str]) -> list[list[str]]:
+        """Return the points of a sweep over files with axes of their own; none for any other sweep."""
+        chosen = self._parsed(arguments)
+        groups = [override for override in chosen if _group(override) in self.groups_with_axes]
+        if not any(override.is_discrete_sweep() for override in groups):
+            return []
+        points: list[list[str]] = []
+        others = [str(override.input_line) for override in chosen if override not in groups]
+        for choices in product(*(_values(override) for override in groups)):
+            sweeper = self._compose(list(choices)).hydra.sweeper
+            axes = self._axes(sweeper.params or {}, sweeper.values_per_axis)
+            points += self.split_arguments(self._parsed([*axes, *choices, *others]), None)[0]
+        return points
+
+    def _axes(self, params: Mapping[str, str], most: int | None) -> list[str]:
+        """Return axes as overrides, each with at most this many values; None: all of them."""
+        axes = [f"{key}={values}" for key, values in params.items()]
+        _check_number("values_per_axis", most, 2, "all values of an axis")
         if most is None:
             return axes
-        # In Python True is an int too.
-        if not isinstance(most, int) or isinstance(most, bool) or most < 2:
-            raise LabError(
-                "hydra.sweeper.values_per_axis cannot be used.",
-                expected="a whole number from 2, for the two ends of an axis, or null for all values",
-                received=repr(most),
-                fix="hydra.sweeper.values_per_axis=2",
-            )
-        # The loader resolves a glob in an axis.
+        return [_thinned(axis, override, most) for axis, override in zip(axes, self._parsed(axes), strict=True)]
+
+    def _parsed(self, overrides: list[str]) -> list[Override]:
+        # The loader resolves a glob.
         loader = self.hydra_context.config_loader if self.hydra_context else None
-        parser = OverridesParser.create(config_loader=loader)
-        return [
-            _thinned(axis, override, most) for axis, override in zip(axes, parser.parse_overrides(axes), strict=True)
-        ]
+        parsed: list[Override] = OverridesParser.create(config_loader=loader).parse_overrides(overrides)
+        return parsed
+
+
+def _is_stacked(launcher: object) -> TypeGuard[StackedLauncher]:
+    """Whether a launcher is the one above, or derived from it."""
+    # Not isinstance: Hydra executes each module of plugins anew, also one that another of them has imported.
+    return hasattr(launcher, "total")
+
+
+def refused_launcher(hydra: Any) -> LabError:
+    """Return the error for a launcher that runs points in processes where nothing of them would be recorded.
+
+    Args:
+        hydra: Hydra's section of the composed config.
+    """
+    return LabError(
+        f"hydra/launcher={hydra.runtime.choices.get('hydra/launcher')} cannot be used here.",
+        expected="stacked (the default), basic, joblib, ray or slurm, which record what they train",
+        received=str(hydra.launcher.get("_target_")),
+        fix="hydra/launcher=joblib for processes on this machine, ray or slurm for a cluster: docs/machines.md",
+    )
+
+
+def _check_number(key: str, value: object, least: int, null: str) -> None:
+    """Check a key of the sweeper.
+
+    Raises:
+        LabError: the value is neither null nor a whole number from `least`.
+    """
+    # In Python True is an int too.
+    if value is None or (isinstance(value, int) and not isinstance(value, bool) and value >= least):
+        return
+    raise LabError(
+        f"hydra.sweeper.{key} cannot be used.",
+        expected=f"a whole number from {least}, or null for {null}",
+        received=repr(value),
+        fix=f"hydra.sweeper.{key}={least}",
+    )
+
+
+def _group(override: Override) -> str:
+    """Return the key of an override without the `+` by which Hydra adds one."""
+    return str(override.get_key_element()).lstrip("+")
+
+
+def _values(override: Override) -> list[str]:
+    """Return an override for each of its values."""
+    if override.is_discrete_sweep():
+        return [f"{override.get_key_element()}={value}" for value in override.sweep_string_iterator()]
+    return [str(override.input_line)]
 
 
 def _thinned(axis: str, override: Override, most: int) -> str:

@@ -6,32 +6,46 @@ python -m pipeline.train -m optimizer.learning_rate=0.001,0.01 model.hidden_size
 
 from __future__ import annotations
 
+import math
+import os
 import subprocess
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.utils import env_override
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
 
+from hydra_plugins.stacked_launcher import refused_launcher
 from pipeline.system import cli, environment
 from pipeline.system.errors import LabError
 from pipeline.system.project import PROJECT
 
 # NumPy and the code that trains are imported with the first point: --help and completion must answer at once.
 if TYPE_CHECKING:
-    from pipeline.config.schema import Config
-    from pipeline.points.point import Outcome
+    from pipeline.config.schema import Config, Tracking
     from pipeline.sweep.sweep import Sweep
     from pipeline.sweep.workers.unit import Engine
 
+    # The study, the store, the results folder, dry_run and force.
+    Agreed = tuple[str, Tracking, str | None, bool, bool]
+
+# Overrides that only a sweep uses.
+FOR_SWEEPS = ("hydra/launcher", "hydra.launcher", "hydra/sweeper", "hydra.sweeper")
+
 
 class TrainCommand:
-    """The lifetime of one training command: its sweep, and the process that writes to MLflow.
+    """The lifetime of one training command: its sweeps, and the processes that write to MLflow.
 
     `train_point` is Hydra's task. Our launchers find this object through that bound method, and call `begin` and
-    `train_all` instead of it; see hydra_plugins/stacked_launcher.py.
+    `train_all` instead of it; see hydra_plugins/stacked_launcher.py. They return the loss that judges each
+    point (`Outcome.score`), as sweepers that search for the best point expect; NaN in a dry run and for a point that
+    failed.
+
+    Points that differ in what a whole sweep has only once, such as the study, are trained as separate sweeps.
 
     Example:
         command = TrainCommand()
@@ -39,74 +53,230 @@ class TrainCommand:
     """
 
     def __init__(self) -> None:
-        self._mlflow_process: subprocess.Popen[bytes] | None = None
-        self._sweep: Sweep | None = None
+        self._process = os.getpid()
+        self._mlflow_processes: list[subprocess.Popen[bytes]] = []
+        # The process for the first sweep, which has not begun yet.
+        self._waiting: subprocess.Popen[bytes] | None = None
+        # Sweeps that may get further points, by what all points of a sweep agree on.
+        self._sweeps: dict[Agreed, Sweep] = {}
+        # The results folder of each sweep so far, by the same.
+        self._results: dict[Agreed, Path | None] = {}
+        # The variables that `hydra.job.env_set` sets; None: no point has been read yet.
+        self._environment: dict[str, str] | None = None
+        self._errors: list[LabError] = []
 
-    def train_point(self, composed: DictConfig) -> Outcome | None:
-        """Train one point: the only one of the command, or the next of a sweep with Hydra's basic launcher."""
+    def train_point(self, composed: DictConfig) -> float:
+        """Train one point: the only one of the command, or the next of a sweep with Hydra's basic launcher.
+
+        Raises:
+            LabError: the config is invalid, or the launcher or an override of Hydra cannot be used.
+        """
         hydra = HydraConfig.get()
-        environment.refuse_fixed(hydra.job.env_set)
+        if os.getpid() != self._process:
+            raise refused_launcher(hydra)
         # The basic launcher does not say how many points it will run.
-        total = 1 if hydra.mode == RunMode.RUN else None
+        total = None
+        if hydra.mode == RunMode.RUN:
+            total = 1
+            _check_one_point(hydra.overrides.hydra)
+        self._set_environment([_environment(hydra)])
         return self._train([(composed, list(hydra.overrides.task))], total)[0]
 
     def begin(self, composed: DictConfig) -> None:
         """Start the process that writes to MLflow with the config of a sweep's first point."""
         # The process imports MLflow while Hydra composes the other points.
-        self._start_mlflow_process(_read(_without_hydra(composed)))
+        self._set_environment([_environment(_hydra_alone(composed))])
+        if self._waiting is None and not self._sweeps:
+            with env_override(self._environment or {}):
+                self._waiting = self._launch([_read(_without_hydra(composed))])
 
-    def train_all(self, composed: Sequence[DictConfig], engine: Engine | None = None) -> Sequence[Outcome | None]:
-        """Train all points of a sweep.
+    def train_all(
+        self, composed: Sequence[DictConfig], total: int | None, engine: Engine | None = None
+    ) -> Sequence[float]:
+        """Train points of a sweep: all of them, or some of those that a sweeper chooses one after the other.
 
         Args:
             composed: a config for each point, including Hydra's own section.
+            total: number of points of the command; None: unknown, because further ones may follow.
             engine: trains the points on workers; None: they are trained in this process.
 
         Returns:
-            Outcomes in the order of the points; None in a dry run and for a point that failed.
+            The scores in the order of the points.
+
+        Raises:
+            LabError: the points cannot be trained by one command; nothing is trained.
         """
-        for config in composed:
-            environment.refuse_fixed(config.hydra.job.env_set)
+        if not composed:
+            raise LabError("The grid has no points.", received="a glob that nothing matches", fix="see --help")
+        self._set_environment([_environment(_hydra_alone(config)) for config in composed])
         requests = [(_without_hydra(config), list(config.hydra.overrides.task)) for config in composed]
-        return self._train(requests, len(requests), engine)
+        batch_size = composed[0].hydra.sweeper.get("max_batch_size")
+        return self._train(requests, total, batch_size, engine)
 
     def finish(self) -> None:
-        """Close the sweep, and end the process that writes to MLflow.
+        """Close all sweeps, and end the processes that write to MLflow.
 
         Raises:
             LabError: some points failed; the message lists them.
         """
         try:
-            if self._sweep is not None:
-                self._sweep.finish()
+            with env_override(self._environment or {}):
+                for key in list(self._sweeps):
+                    self._finish_sweep(key)
         finally:
-            if self._mlflow_process is not None:
+            if self._mlflow_processes:
                 from pipeline.tracking.sync.process import end
 
-                end(self._mlflow_process)
+                for process in self._mlflow_processes:
+                    end(process)
+        if self._errors:
+            raise LabError("\n".join(dict.fromkeys(map(str, self._errors))))
 
-    def _start_mlflow_process(self, first: Config) -> None:
-        """Start the process that writes to MLflow, unless it has been started."""
+    def _set_environment(self, environments: Sequence[dict[str, str]]) -> None:
+        """Use the variables that `hydra.job.env_set` sets, which have to be the same for all points.
+
+        Raises:
+            LabError: the points have different ones, or one is fixed in system/environment.py.
+        """
+        for wanted in environments:
+            environment.refuse_fixed(wanted)
+            if self._environment not in (None, wanted):
+                raise LabError(
+                    "The points of one command share one process, and so its environment.",
+                    expected=f"the same hydra.job.env_set for all points, {self._environment}",
+                    received=str(wanted),
+                    fix="run one command for each environment",
+                )
+            self._environment = wanted
+
+    def _launch(self, configs: Sequence[Config]) -> subprocess.Popen[bytes] | None:
+        """Start a process that writes a sweep to MLflow, unless the sweep needs none."""
         from pipeline.tracking.sync.process import launch
 
-        # `launch` returns None when no process is needed, as in a dry run or for Keras; then it is simply asked again.
-        if self._mlflow_process is None:
-            self._mlflow_process = launch(first)
+        # Keras models can only be written by this process, so one point on Keras decides.
+        deciding = next((config for config in configs if config.backend.name == "keras"), configs[0])
+        process = launch(deciding)
+        if process is not None:
+            self._mlflow_processes.append(process)
+        return process
 
     def _train(
-        self, requests: Sequence[tuple[DictConfig, list[str]]], total: int | None, engine: Engine | None = None
-    ) -> Sequence[Outcome | None]:
-        if not requests:
-            raise LabError("The grid has no points.", received="a glob that nothing matches", fix="see --help")
+        self,
+        requests: Sequence[tuple[DictConfig, list[str]]],
+        total: int | None,
+        batch_size: int | None = None,
+        engine: Engine | None = None,
+    ) -> list[float]:
         points = [(_read(composed), overrides) for composed, overrides in requests]
-        first = points[0][0]
-        self._start_mlflow_process(first)
+        groups: dict[Agreed, list[int]] = {}
+        for index, (config, _) in enumerate(points):
+            groups.setdefault(_agreed(config), []).append(index)
+        for key, members in groups.items():
+            self._check_new_sweep(key, points[members[0]][0], total)
+        scores = [math.nan] * len(points)
+        with env_override(self._environment or {}):
+            for key, members in groups.items():
+                chosen = [points[index] for index in members]
+                # An error that affects a whole sweep does not keep the others from being trained.
+                try:
+                    self._begin_sweep(key, [config for config, _ in chosen], total, engine)
+                    outcomes = self._sweeps[key].train_all(chosen, batch_size)
+                except LabError as error:
+                    self._errors.append(error)
+                    continue
+                for index, outcome in zip(members, outcomes, strict=True):
+                    if outcome is not None:
+                        scores[index] = outcome.score
+                if total is not None:
+                    self._finish_sweep(key)
+        return scores
+
+    def _check_new_sweep(self, key: Agreed, config: Config, total: int | None) -> None:
+        """Check that a sweep and the earlier ones of this command do not replace each other.
+
+        Raises:
+            LabError: they would.
+        """
+        if key in self._results:
+            return
+        # While further points may follow, a sweep is known by its study and its store only.
+        if total is None and any(other[:2] == key[:2] for other in self._results):
+            raise LabError(
+                "These points cannot share one sweep.",
+                expected="the same results, dry_run and force for all points that come one after the other",
+                received=f"results={config.results} dry_run={config.dry_run} force={config.force} after others",
+                fix="run one command for each",
+            )
+        folder = None
+        if config.results is not None and not config.dry_run:
+            folder = PROJECT / config.results
+        if folder is not None and folder in self._results.values():
+            raise LabError(
+                "Two sweeps of one command have the same results folder: the second would replace the first.",
+                expected="a folder for each study, tracking store and value of force",
+                received=f"results={config.results} for both",
+                fix="name the folder by the study, results='results/${study}', or run one command for each",
+            )
+        self._results[key] = folder
+
+    def _begin_sweep(self, key: Agreed, configs: Sequence[Config], total: int | None, engine: Engine | None) -> None:
+        """Begin the sweep of some points, unless earlier points of the command have begun it."""
+        if key in self._sweeps:
+            return
+        process = self._waiting
+        self._waiting = None
+        if process is None or any(config.backend.name == "keras" for config in configs):
+            process = self._launch(configs)
         # After the launch: this import and reading the data are slow, and meanwhile the process imports MLflow.
         from pipeline.sweep.sweep import Sweep
 
-        if self._sweep is None:
-            self._sweep = Sweep(PROJECT, first, total, self._mlflow_process, engine)
-        return self._sweep.train_all(points)
+        number = None
+        if total is not None:
+            number = len(configs)
+        self._sweeps[key] = Sweep(PROJECT, configs[0], number, process, engine)
+
+    def _finish_sweep(self, key: Agreed) -> None:
+        """Close a sweep, and keep the error that says which of its points failed."""
+        try:
+            self._sweeps.pop(key).finish()
+        except LabError as error:
+            self._errors.append(error)
+
+
+def _agreed(config: Config) -> Agreed:
+    """Return what all points of a sweep agree on, because the sweep has it only once."""
+    return config.study, config.tracking, config.results, config.dry_run, config.force
+
+
+def _check_one_point(overrides: Sequence[str]) -> None:
+    """Refuse overrides that have no effect on the training of a single point.
+
+    Args:
+        overrides: those of Hydra's section, as typed.
+
+    Raises:
+        LabError: a launcher, or a key of the sweeper, is among them.
+    """
+    ignored = [override for override in overrides if override.lstrip("+~").startswith(FOR_SWEEPS)]
+    # These two train a point in this process, as happens here.
+    ignored = [override for override in ignored if override not in ("hydra/launcher=stacked", "hydra/launcher=basic")]
+    if ignored:
+        raise LabError(
+            "This command trains one point in this process; launchers and sweepers are for sweeps.",
+            expected="no hydra.launcher or hydra.sweeper, or -m",
+            received=" ".join(ignored),
+            fix="add -m",
+        )
+
+
+def _environment(hydra: Any) -> dict[str, str]:
+    """Return the variables that Hydra sets for a job."""
+    return {str(name): str(value) for name, value in hydra.job.env_set.items()}
+
+
+def _hydra_alone(config: DictConfig) -> Any:
+    # As Hydra reads its section for a job: a value in it cannot refer to a key of the point.
+    return OmegaConf.masked_copy(config, ["hydra"]).hydra
 
 
 def _without_hydra(config: DictConfig) -> DictConfig:

@@ -19,6 +19,7 @@ A point is identified by its signature (identity.py). Its folder `.points/SIGNAT
 from __future__ import annotations
 
 import hashlib
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -68,6 +69,18 @@ class Outcome:
     points_in_stack: int
     best: dict[str, float]
     final: dict[str, float]
+
+    @property
+    def score(self) -> float:
+        """The loss that judges a point against others, the smaller the better.
+
+        That of the test rows, or of the training rows without any; for a map, its best. inf if the point diverged, NaN
+        if it has no loss.
+        """
+        if self.outcome == "diverged":
+            return math.inf
+        losses = [self.final[name] for name in ("test/loss", "train/loss", "map/best_loss") if name in self.final]
+        return next(iter(losses), math.nan)
 
 
 @dataclass(frozen=True)

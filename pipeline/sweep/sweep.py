@@ -51,7 +51,8 @@ class Sweep:
 
     Args:
         project: folder that holds data/ and results/.
-        first: config of the first point. Its study, backend, tracking, results, dry_run and force apply to all points.
+        first: config of the first point. All points have its study, tracking, results, dry_run and force; its backend
+            names the sweep.
         total: number of points of the command; None: unknown, because they come one by one. A single point has no
             parent run in MLflow.
         process: the process that writes to MLflow, from `sync.process.launch`; None: a thread of this process writes.
@@ -102,11 +103,14 @@ class Sweep:
         """Study and backend, for instance `three_bits numpy`, as a name for messages and the parent run."""
         return f"{self.first.study} {self.first.backend.name}"
 
-    def train_all(self, requests: Sequence[tuple[Config, list[str]]]) -> list[Outcome | None]:
+    def train_all(
+        self, requests: Sequence[tuple[Config, list[str]]], batch_size: int | None = None
+    ) -> list[Outcome | None]:
         """Train points, those of one shape as one stack. Points with the same signature are trained once.
 
         Args:
             requests: the config of each point, and the overrides typed for it.
+            batch_size: maximum number of points to train at the same time; None: no limit.
 
         Returns:
             Outcomes in the order of the requests. None in a dry run, and for a point that failed; `finish` reports why.
@@ -131,7 +135,9 @@ class Sweep:
                     array_module(job.config)
             try:
                 self._open_record(new)
-                self._train(left)
+                size = batch_size or max(1, len(left))
+                for start in range(0, len(left), size):
+                    self._train(left[start : start + size])
             except (KeyboardInterrupt, LabError) as error:
                 self.interrupted = isinstance(error, KeyboardInterrupt)
                 raise

@@ -105,6 +105,7 @@ def _call_hydra(
     task: Callable[[DictConfig], object], config_name: str, finish: Callable[[], None], failures: list[LabError]
 ) -> None:
     """Check the command line, let Hydra call the task for each point, and finish; LabErrors are added to `failures`."""
+    process = os.getpid()
 
     @functools.wraps(task)
     def guarded(config: DictConfig) -> object:
@@ -112,9 +113,13 @@ def _call_hydra(
         try:
             return task(config)
         except LabError as error:
-            failures.append(error)
+            failure = error
         except OmegaConfBaseException as error:
-            failures.append(_explain(error, config_name))
+            failure = _explain(error, config_name)
+        # A launcher that calls the task in another process passes on what is raised there, but not this list.
+        if os.getpid() != process:
+            raise failure
+        failures.append(failure)
         return None
 
     main = hydra.main(version_base="1.3", config_path=str(CONF), config_name=config_name)(guarded)
@@ -137,6 +142,9 @@ def _as_message(error: Exception, config_name: str) -> LabError | None:
     """Turn an exception that the user can fix into a message; None for a bug of ours."""
     if isinstance(error, LabError):
         return error
+    # Hydra wraps what the constructor of a launcher or a sweeper raises.
+    if isinstance(error.__cause__, LabError):
+        return error.__cause__
     # Before OSError, because Hydra's exception for a missing config is both.
     if isinstance(error, (HydraException, OmegaConfBaseException)):
         return _explain(error, config_name)

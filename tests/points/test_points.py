@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from pathlib import Path
 
@@ -10,7 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.points.point import folder_name, point_name
+from pipeline.backends.shared.history import History, Metric
+from pipeline.points.point import folder_name, outcome_of, point_name
 from tests.points.test_reading import ONE
 from tests.support.trained import config
 
@@ -79,3 +81,23 @@ def test_a_folder_of_that_name_can_be_made_below_its_parent(tmp_path: Path, name
 
 def test_a_plain_name_stays_readable() -> None:
     assert folder_name("learning_rate=0.001 hidden_size=4") == "learning_rate=0.001,hidden_size=4"
+
+
+# --- the loss that judges a point
+
+
+@pytest.mark.parametrize(
+    ("final", "diverged_step", "score"),
+    [
+        ({"train/loss": 0.1, "test/loss": 0.2, "test/accuracy": 0.9}, None, 0.2),
+        ({"train/loss": 0.1, "train/accuracy": 0.9}, None, 0.1),
+        ({"map/best_loss": 0.3, "map/converged_share": 0.5}, None, 0.3),
+        ({"train/loss": 0.1, "test/loss": 0.2}, 7, math.inf),
+        ({}, None, math.nan),
+    ],
+    ids=["test rows", "no test rows", "map", "diverged", "nothing recorded"],
+)
+def test_the_score_is_the_loss_that_judges(final: dict[str, float], diverged_step: int | None, score: float) -> None:
+    metrics = [Metric(1, 0, name, value) for name, value in final.items()]
+    found = outcome_of(History(metrics=metrics, diverged_step=diverged_step)).score
+    assert found == score or (math.isnan(found) and math.isnan(score))

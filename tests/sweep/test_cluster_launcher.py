@@ -108,8 +108,9 @@ def test_a_machine_without_slurm_is_refused(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setattr(ClusterLauncher, "_launcher", lambda self, task: None)
     launcher = ClusterLauncher("slurm", OmegaConf.create(), 2)
     launcher.task_function = lambda config: None
+    launcher.total = None
     with pytest.raises(LabError, match=r"(?s)SLURM is not available on this machine.*no sbatch, srun, squeue, scancel"):
-        launcher.train(lambda configs, engine: [], [])
+        launcher.train(lambda configs, total, engine: [], [])
 
 
 @pytest.mark.parametrize(("workers", "threads"), [(0, None), (True, None), (2, 0)])

@@ -53,7 +53,7 @@ class TestLikeAnyLauncher(LauncherTestSuite):
     """Hydra's conformance suite, task by task."""
 
 
-def stack_of(configs: Sequence[DictConfig]) -> list[int]:
+def stack_of(configs: Sequence[DictConfig], total: int | None) -> list[int]:
     return [100 for _ in configs]
 
 
@@ -126,7 +126,7 @@ class Task:
     def __call__(self, config: DictConfig) -> Any:
         self.single.append(config.a)
 
-    def train_all(self, configs: Sequence[DictConfig]) -> list[Any]:
+    def train_all(self, configs: Sequence[DictConfig], total: int | None) -> list[Any]:
         self.calls.append([(config.a, config.b) for config in configs])
         assert [config.hydra.job.num for config in configs] == list(range(len(configs)))
         return [self.answer(config) for config in configs]
@@ -182,7 +182,7 @@ def test_an_exception_of_the_whole_call_goes_through(launch: Launch) -> None:
 
 def test_too_few_results_are_an_error(launch: Launch) -> None:
     task = Task(lambda config: 1)
-    task.train_all = lambda configs: [1]  # type: ignore[method-assign]
+    task.train_all = lambda configs, total: [1]  # type: ignore[method-assign]
     with pytest.raises(ValueError, match="zip"):
         launch(task, [["a=1"], ["a=2"]])
 

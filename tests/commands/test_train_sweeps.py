@@ -1,0 +1,350 @@
+"""Sweeps from the command line: over keys that a sweep has only once, in batches, with other launchers and sweepers.
+
+Other sweepers are those that choose points by the results of earlier ones, such as Optuna's.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import pytest
+from mlflow import MlflowClient
+
+from pipeline.backends import choose
+from pipeline.points.results import read_study
+from pipeline.points.sweep_record import all_sweeps
+from pipeline.system import cli
+from pipeline.tracking.store import store_uri
+from pipeline.train import TrainCommand
+
+pytestmark = pytest.mark.usefixtures("plain_runs")
+LINE = ("experiment=line_y2x", "gradient=backpropagation", "training.epochs=3")
+
+Here = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def here(project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Here:
+    """Return a function that runs the command in this process, and returns its exit code and what it printed."""
+    monkeypatch.chdir(project)
+    monkeypatch.setattr("pipeline.train.PROJECT", project)
+    monkeypatch.setattr("pipeline.tracking.sync.process.launch", lambda first: None)
+
+    def train(*arguments: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["train", *arguments])
+        command = TrainCommand()
+        code = cli.run(command.train_point, "config", command.finish)
+        said = capsys.readouterr()
+        return code, said.out, said.err
+
+    return train
+
+
+def tracked(project: Path) -> dict[str, tuple[list[str], list[str]]]:
+    """Return the names of the parent runs and of their points for each study; every run is finished."""
+    client = MlflowClient(store_uri(project))
+    found: dict[str, tuple[list[str], list[str]]] = {}
+    for experiment in client.search_experiments():
+        runs = client.search_runs([experiment.experiment_id])
+        assert {run.info.status for run in runs} <= {"FINISHED"}
+        parents = [str(run.info.run_name) for run in runs if "mlflow.parentRunId" not in run.data.tags]
+        points = [str(run.info.run_name) for run in runs if "mlflow.parentRunId" in run.data.tags]
+        if runs:
+            found[experiment.name] = sorted(parents), sorted(points)
+    return found
+
+
+def recorded(project: Path) -> dict[str, tuple[str, int]]:
+    """Return the status and the number of points of each sweep by its study; no study has two."""
+    sweeps = [sweep for _, sweep in all_sweeps(project)]
+    assert len({sweep.study for sweep in sweeps}) == len(sweeps)
+    return {sweep.study: (sweep.status, len(sweep.points)) for sweep in sweeps}
+
+
+def trained(project: Path) -> int:
+    return sum(not folder.name.startswith(".") for folder in (project / ".points").glob("*"))
+
+
+# --- what a sweep has only once
+
+
+def test_two_studies_are_two_sweeps_with_their_own_grids_and_results(project: Path, here: Here) -> None:
+    typed = ("experiment=line_y2x,line_y3x", "gradient=backpropagation", "training.epochs=3", "results=out/${study}")
+    code, out, err = here("-m", *typed)
+    assert code == 0, err
+    assert recorded(project) == {"line_y2x": ("FINISHED", 3), "line_y3x": ("FINISHED", 3)}
+    rates = {
+        study: [point.learning_rate for point in read_study(project / "out" / study)] for study in recorded(project)
+    }
+    assert rates == {"line_y2x": [0.01, 0.1, 0.5], "line_y3x": [0.01, 0.1, 1]}
+    assert {study: len(points) for study, (_, points) in tracked(project).items()} == {"line_y2x": 3, "line_y3x": 3}
+    assert sum(line.startswith("learning_rate") for line in out.splitlines()) == 2
+
+
+def test_keys_that_a_sweep_has_only_once_are_used_for_each_point(project: Path, here: Here) -> None:
+    code, out, err = here("-m", *LINE, "study=one,other", "optimizer.learning_rate=0.01,0.1", "results=r/${study}")
+    assert code == 0, err
+    assert trained(project) == 2
+    assert recorded(project) == {"one": ("FINISHED", 2), "other": ("FINISHED", 2)}
+    assert {study: len(points) for study, (_, points) in tracked(project).items()} == {"one": 2, "other": 2}
+    assert [point.config.study for name in ("one", "other") for point in read_study(project / "r" / name)] == [
+        *["one"] * 2,
+        *["other"] * 2,
+    ]
+    # Nothing is trained again in the first sweep, and everything in the second.
+    code, out, err = here("-m", *LINE, "optimizer.learning_rate=0.1", "results=x,y", "force=false,true", "dry_run=true")
+    assert code == 0, err
+    assert [line.split()[-2:] for line in out.splitlines() if "0.1" in line] == [["done"], ["to", "run"]] * 2 or (
+        [line.split()[-1] for line in out.splitlines() if "0.1" in line] == ["done", "run", "done", "run"]
+    )
+
+
+@pytest.mark.parametrize("launcher", ["stacked", "basic"])
+def test_two_sweeps_that_would_replace_each_other_are_refused_before_the_second_trains(
+    project: Path, here: Here, launcher: str
+) -> None:
+    typed = ("-m", f"hydra/launcher={launcher}", *LINE, "optimizer.learning_rate=0.1")
+    code, _, err = here(*typed, "study=one,other", "results=x")
+    assert code == 1
+    assert err.count("error:") == 1
+    assert "the second would replace the first" in err
+    assert "results='results/${study}'" in err
+    assert trained(project) == (launcher == "basic")
+
+
+def test_points_that_come_one_by_one_have_one_sweep_for_each_study(project: Path, here: Here) -> None:
+    basic = ("-m", "hydra/launcher=basic", *LINE, "optimizer.learning_rate=0.1")
+    code, _, err = here(*basic, "study=one,other", "seed=1,2")
+    assert code == 0, err
+    assert recorded(project) == {"one": ("FINISHED", 2), "other": ("FINISHED", 2)}
+    code, _, err = here(*basic, "study=third", "results=x,y")
+    assert code == 1
+    assert "These points cannot share one sweep" in err
+    assert recorded(project)["third"] == ("FINISHED", 1)
+
+
+def test_a_study_that_cannot_begin_does_not_keep_the_others_from_being_trained(project: Path, here: Here) -> None:
+    code, _, err = here("-m", "experiment=mnist,two_bits", "training.epochs=3")
+    assert code == 1
+    assert err.count("error:") == 1
+    assert "The data set mnist is not prepared yet" in err
+    assert recorded(project) == {"two_bits": ("FINISHED", 1)}
+
+
+def test_each_profile_thins_its_own_grid(project: Path, here: Here) -> None:
+    code, _, err = here("-m", "experiment=three_bits", "profile=full,small", "dry_run=true")
+    assert code == 0, err
+    assert "22 points" in err
+
+
+# --- batches
+
+
+@pytest.mark.parametrize("size", ["1", "2", "7"])
+def test_batches_limit_what_trains_together_and_are_one_sweep(project: Path, here: Here, size: str) -> None:
+    rates = "optimizer.learning_rate=0.01,0.1,0.2"
+    code, out, err = here("-m", *LINE, rates, f"hydra.sweeper.max_batch_size={size}", "results=x")
+    assert code == 0, err
+    assert recorded(project) == {"line_y2x": ("FINISHED", 3)}
+    (parents, points) = tracked(project)["line_y2x"]
+    assert (len(parents), len(points)) == (1, 3)
+    stacks = [point.outcome.points_in_stack for point in read_study(project / "x")]
+    assert stacks == {"1": [1, 1, 1], "2": [2, 2, 1], "7": [3, 3, 3]}[size]
+    assert len(out.splitlines()) == 4
+    # The same points without batches are the same sweep, of which nothing is left to do.
+    code, _, err = here("-m", *LINE, rates, "results=x")
+    assert "3 points: 3 done" in err
+    assert recorded(project) == {"line_y2x": ("FINISHED", 3)}
+
+
+@pytest.mark.parametrize("size", ["0", "-1", "true", "few"])
+def test_a_batch_has_a_point_at_least(project: Path, here: Here, size: str) -> None:
+    code, _, err = here("-m", *LINE, f"hydra.sweeper.max_batch_size={size}")
+    assert code == 1
+    assert err.startswith(
+        "error: hydra.sweeper.max_batch_size cannot be used.\n  expected: a whole number from 1, or null"
+    )
+    assert trained(project) == 0
+
+
+# --- the environment of the points
+
+
+@pytest.mark.parametrize("mode", [(), ("-m",), ("-m", "hydra/launcher=basic")], ids=["one", "stacked", "basic"])
+def test_variables_are_set_while_points_train_and_are_sent(
+    here: Here, monkeypatch: pytest.MonkeyPatch, mode: tuple[str, ...]
+) -> None:
+    seen: list[str | None] = []
+    monkeypatch.setattr("pipeline.sweep.training.trainer", observed(choose.trainer, seen))
+    monkeypatch.setattr("pipeline.sweep.sweep.attempts", observed(sweep_attempts(), seen))
+    code, _, err = here(*mode, "experiment=two_bits", "training.epochs=3", "+hydra.job.env_set.OF_THE_POINTS=yes")
+    assert code == 0, err
+    assert len(seen) > 1
+    assert set(seen) == {"yes"}
+    assert "OF_THE_POINTS" not in os.environ
+
+
+def observed(function: Callable[..., Any], seen: list[str | None]) -> Callable[..., Any]:
+    def call(*given: Any) -> Any:
+        seen.append(os.environ.get("OF_THE_POINTS"))
+        return function(*given)
+
+    return call
+
+
+def sweep_attempts() -> Callable[..., Any]:
+    from pipeline.tracking.sync.points import attempts
+
+    return attempts
+
+
+@pytest.mark.parametrize("launcher", ["stacked", "basic"])
+def test_points_with_other_variables_are_refused(project: Path, here: Here, launcher: str, tmp_path: Path) -> None:
+    for name in ("yes", "no"):
+        file = tmp_path / "conf" / "experiment" / f"{name}.yaml"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        text = "defaults: [override /data: two_bits, override /model: linear]\nloss: mean_squared_error\n"
+        file.write_text(f"# @package _global_\n{text}hydra: {{job: {{env_set: {{OF_THE_POINTS: '{name}'}}}}}}\n")
+    typed = ("-m", f"hydra/launcher={launcher}", "experiment=yes,no", "training.epochs=3", "training.batch_size=null")
+    code, _, err = here(*typed, f"hydra.searchpath=[file://{tmp_path / 'conf'}]")
+    assert code == 1
+    assert err.count("error:") == 1
+    assert "{'OF_THE_POINTS': 'yes'}\n  received: {'OF_THE_POINTS': 'no'}" in err
+    assert trained(project) == (launcher == "basic")
+
+
+def test_a_variable_that_hydra_could_not_set_is_refused_before_training(project: Path, here: Here) -> None:
+    code, _, err = here("-m", *LINE, "seed=1,2", "+hydra.job.env_set={SEED: '${seed}'}")
+    assert code == 1
+    assert "Interpolation key 'seed' not found" in err
+    assert trained(project) == 0
+
+
+# --- launchers and sweepers
+
+
+@pytest.mark.parametrize(
+    "typed",
+    [
+        "hydra/launcher=joblib",
+        "hydra/launcher=slurm",
+        "hydra/sweeper=basic",
+        "hydra.sweeper.params={seed: '1,2'}",
+        "hydra.sweeper.max_batch_size=2",
+    ],
+)
+def test_what_only_a_sweep_uses_is_refused_for_one_point(project: Path, here: Here, typed: str) -> None:
+    code, _, err = here("experiment=two_bits", "training.epochs=3", typed)
+    assert code == 1
+    assert err.startswith("error: This command trains one point in this process")
+    assert "add -m" in err
+    assert trained(project) == 0
+
+
+def test_the_launchers_of_this_process_may_be_named_for_one_point(project: Path, here: Here) -> None:
+    code, _, err = here("experiment=two_bits", "training.epochs=3", "hydra/launcher=basic")
+    assert code == 0, err
+    assert trained(project) == 1
+
+
+def test_a_value_that_a_launcher_refuses_is_told_in_its_words(project: Path, here: Here) -> None:
+    code, _, err = here("-m", *LINE, "hydra/launcher=joblib", "hydra.launcher.workers=0")
+    assert code == 1
+    assert err.startswith("error: hydra.launcher.workers cannot be used.\n  expected: a whole number from 1")
+    assert trained(project) == 0
+
+
+@pytest.mark.skipif(find_spec("submitit") is None, reason="needs the packages of `make cluster`")
+def test_a_launcher_whose_points_would_not_be_recorded_is_refused(project: Path, here: Here) -> None:
+    code, _, err = here("-m", *LINE, "hydra/launcher=submitit_local")
+    assert code == 1
+    assert err.startswith("error: hydra/launcher=submitit_local cannot be used here.")
+    assert "joblib" in err
+    assert trained(project) == 0
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(find_spec("submitit") is None, reason="needs the packages of `make cluster`")
+def test_so_is_one_that_the_sweeper_does_not_check(lab: Path) -> None:
+    typed = ("-m", *LINE, "optimizer.learning_rate=0.1", "hydra/launcher=submitit_local", "hydra/sweeper=basic")
+    done = command(lab, *typed)
+    assert done.returncode == 1
+    assert "error: hydra/launcher=submitit_local cannot be used here." in done.stderr
+    assert "Traceback" not in done.stderr
+    assert trained(lab) == 0
+
+
+def command(lab: Path, *typed: str, path: Path | None = None) -> subprocess.CompletedProcess[str]:
+    environment = os.environ | {"PYTHONPATH": str(path or "")}
+    return subprocess.run(
+        [sys.executable, "-m", "pipeline.train", *typed],
+        cwd=lab,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=250,
+        check=False,
+    )
+
+
+SEARCH = '''
+"""A sweeper that asks for points by the scores of earlier ones, as Optuna's does."""
+from pathlib import Path
+from hydra.core.config_store import ConfigStore
+from hydra.core.plugins import Plugins
+from hydra.plugins.sweeper import Sweeper
+
+ConfigStore.instance().store("search", {"_target_": "hydra_plugins.search.Search"}, group="hydra/sweeper")
+
+
+class Search(Sweeper):
+    def __init__(self, params):
+        self.params = params
+
+    def setup(self, *, hydra_context, task_function, config):
+        self.config = config
+        self.launcher = Plugins.instance().instantiate_launcher(
+            hydra_context=hydra_context, task_function=task_function, config=config
+        )
+
+    def sweep(self, arguments):
+        scores = {}
+        batch = [0.01, 0.1, 10.0]
+        for _ in range(2):
+            jobs = self.launcher.launch(
+                [[*arguments, f"optimizer.learning_rate={rate}"] for rate in batch], initial_job_idx=len(scores)
+            )
+            scores |= {rate: float(job.return_value) for rate, job in zip(batch, jobs)}
+            best = min(scores, key=scores.get)
+            batch = [best / 2, best * 2]
+        Path("scores.txt").write_text(repr(scores))
+'''
+
+
+@pytest.mark.slow
+def test_a_sweeper_chooses_points_by_the_losses_of_earlier_ones_and_all_are_one_sweep(
+    lab: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "plugins" / "hydra_plugins").mkdir(parents=True)
+    (tmp_path / "plugins" / "hydra_plugins" / "search.py").write_text(SEARCH)
+    typed = ("-m", *LINE, "training.epochs=200", "hydra/sweeper=search", "results=x")
+    done = command(lab, *typed, path=tmp_path / "plugins")
+    assert done.returncode == 0, done.stderr
+    scores = eval((lab / "scores.txt").read_text(), {"inf": math.inf})
+    assert list(scores) == [0.01, 0.1, 10.0, 0.05, 0.2]
+    assert scores[10.0] == math.inf
+    for point in read_study(lab / "x"):
+        loss = math.inf
+        if not point.diverged:
+            loss = point.outcome.final["train/loss"]
+        assert scores[point.learning_rate] == loss
+    assert recorded(lab) == {"line_y2x": ("FINISHED", 5)}
+    (parents, names) = tracked(lab)["line_y2x"]
+    assert (len(parents), len(names)) == (1, 5)
