@@ -5,6 +5,9 @@
 
 from __future__ import annotations
 
+if not __package__:
+    raise SystemExit("error: this is a module; in the project's folder, type: python -m pipeline.compare")
+
 import csv
 import json
 import os

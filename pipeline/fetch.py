@@ -8,6 +8,9 @@ whichever source they come from.
 
 from __future__ import annotations
 
+if not __package__:
+    raise SystemExit("error: this is a module; in the project's folder, type: python -m pipeline.fetch")
+
 import hashlib
 import logging
 import sys

@@ -7,6 +7,9 @@ The output depends only on the raw files. The split into train and test rows is 
 
 from __future__ import annotations
 
+if not __package__:
+    raise SystemExit("error: this is a module; in the project's folder, type: python -m pipeline.prepare")
+
 import json
 import sys
 from pathlib import Path

@@ -9,6 +9,9 @@ KILLED.
 
 from __future__ import annotations
 
+if not __package__:
+    raise SystemExit("error: this is a module; in the project's folder, type: python -m pipeline.rebuild")
+
 import logging
 import sys
 from collections.abc import Mapping

@@ -8,6 +8,9 @@ These are the folders of its sweeps, points and results, and its MLflow runs wit
 
 from __future__ import annotations
 
+if not __package__:
+    raise SystemExit("error: this is a module; in the project's folder, type: python -m pipeline.remove")
+
 import shutil
 import sys
 from collections.abc import Sequence

@@ -9,6 +9,9 @@ last place: the smallest possible amount, up or down.
 
 from __future__ import annotations
 
+if not __package__:
+    raise SystemExit("error: this is a module; in the project's folder, type: python -m pipeline.rounding")
+
 import csv
 import math
 import statistics

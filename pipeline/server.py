@@ -9,6 +9,9 @@ users of the machine can read, and never in a file. See deploy/README.md for the
 
 from __future__ import annotations
 
+if not __package__:
+    raise SystemExit("error: this is a module; in the project's folder, type: python -m pipeline.server")
+
 import argparse
 import os
 import secrets

@@ -6,6 +6,9 @@ separated by commas, as a grid for `optimizer.learning_rate`.
 
 from __future__ import annotations
 
+if not __package__:
+    raise SystemExit("error: this is a module; in the project's folder, type: python -m pipeline.suggest")
+
 import math
 import sys
 from collections.abc import Sequence

@@ -6,6 +6,9 @@ python -m pipeline.train -m optimizer.learning_rate=0.001,0.01 model.hidden_size
 
 from __future__ import annotations
 
+if not __package__:
+    raise SystemExit("error: this is a module; in the project's folder, type: python -m pipeline.train")
+
 import math
 import os
 import subprocess

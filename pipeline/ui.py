@@ -7,6 +7,9 @@ The server ends with this process. This module does not import mlflow, which tak
 
 from __future__ import annotations
 
+if not __package__:
+    raise SystemExit("error: this is a module; in the project's folder, type: python -m pipeline.ui")
+
 import argparse
 import json
 import os
