@@ -15,6 +15,7 @@ export MLFLOW_DISABLE_TELEMETRY := true
 .PHONY: reproduce test examples check ui rebuild clean faults bench cluster server load lock help
 
 reproduce: $(VENV)/.installed ## fetch MNIST, train every study on both backends, write the report
+	@test -e .git || python -m dvc config --local core.no_scm true # a zip of the sources has no .git
 	@python -m dvc repro
 	@python -m pipeline.rebuild
 	@echo
