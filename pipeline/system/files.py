@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import hashlib
 import os
-import platform
 import shutil
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from pipeline.system.errors import DamagedError, LabError, remedy
-from pipeline.system.processes import is_running
+from pipeline.system.processes import is_running, place
 
 SUMS = "SHA256SUMS"
 # The exceptions raised when opening a path that is not a file.
 MISSING = (FileNotFoundError, IsADirectoryError, NotADirectoryError)
 # The longest name of a file or folder that common file systems accept, in bytes.
 LONGEST_NAME = 255
+# Age after which a temporary file is removed whose writer cannot be seen from here.
+LEFT_SECONDS = 24 * 3600.0
 
 
 @contextmanager
@@ -84,23 +86,37 @@ def scratch_beside(destination: Path) -> Iterator[Path]:
 
 def _temporary_prefix(destination: Path, process: int | str) -> str:
     """Return the start of the hidden name under which a process writes `destination`."""
-    # Machine and process id show whether the writer still runs; if not, the next one can remove its leftovers.
-    return f".{destination.name}.partial-{platform.node()}-{process}-"
+    # Place and process id show whether the writer still runs; if not, the next one can remove its leftovers.
+    return f".{destination.name}.partial-{short_hash(place().encode())}-{process}-"
 
 
 def remove_leftovers(destination: Path) -> None:
-    """Remove temporary files that killed processes of this machine left next to a file or folder."""
+    """Remove temporary files that killed processes left next to a file or folder.
+
+    Whether a process in another container or on another machine still writes cannot be seen from here. Its files are
+    removed once they have not changed for a day.
+    """
     # A leftover that cannot be removed is harmless.
     with suppress(OSError):
-        prefix = _temporary_prefix(destination, "").removesuffix("-")
+        own = _temporary_prefix(destination, "").removesuffix("-")
+        any_place = f".{destination.name}.partial-"
         for path in destination.parent.iterdir():
-            owner = path.name.removeprefix(prefix).partition("-")[0]
-            if not path.name.startswith(prefix) or not owner.isdigit() or is_running(int(owner)):
+            if not path.name.startswith(any_place):
                 continue
-            if path.is_dir():
-                shutil.rmtree(path, ignore_errors=True)
+            process = path.name.removeprefix(own).partition("-")[0]
+            if path.name.startswith(own) and process.isdigit():
+                left = not is_running(int(process))
             else:
+                left = time.time() - _last_change(path) > LEFT_SECONDS
+            if left and path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
+            elif left:
                 path.unlink(missing_ok=True)
+
+
+def _last_change(path: Path) -> float:
+    """Return when a file, or anything in a folder, was last modified, in seconds since 1970."""
+    return max(inner.stat().st_mtime for inner in (path, *path.rglob("*")))
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import math
 import os
@@ -9,6 +10,8 @@ import platform
 import shlex
 import sys
 import time
+import uuid
+from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
@@ -16,8 +19,8 @@ import psutil
 from pipeline.system.limits import cpu_quota
 
 HEARTBEAT_SECONDS = 30.0
-# Seconds without a heartbeat after which a process on another machine counts as ended. Ten heartbeats may be missed, so
-# that a slow tracking server does not make a running process look dead.
+# Seconds without a heartbeat after which a process that cannot be seen from here counts as ended. Ten heartbeats may be
+# missed, so that a slow tracking server does not make a running process look dead.
 STALE_SECONDS = 300.0
 
 
@@ -45,30 +48,85 @@ def cores() -> int:
 
 
 def owner() -> str:
-    """Identify this process as JSON: its machine, its process id, and when it started."""
-    # The start time is needed because the system reuses process ids.
-    return json.dumps({"host": platform.node(), "process": os.getpid(), "started": psutil.Process().create_time()})
+    """Identify this process as JSON: its machine, its process id, when it started, and where its id is unique."""
+    process = psutil.Process()
+    return json.dumps(
+        {
+            "host": platform.node(),
+            "process": process.pid,
+            # The start is needed because the system reuses process ids.
+            "started": process.create_time(),
+            "ticks": _start_ticks(process.pid),
+            "place": place(),
+        }
+    )
 
 
-def is_running(process: int, started: float | None = None) -> bool:
-    """Whether a process of this machine still runs.
+@functools.cache
+def place() -> str:
+    """Identify where process ids are unique: this boot of this machine and, on Linux, the PID namespace.
+
+    The name of the machine does not suffice: containers may share it, and each counts its processes from 1.
+
+    Returns:
+        A text without hyphens that is the same for all processes that see each other; empty if that is unknown.
+    """
+    if sys.platform != "linux":
+        return f"{uuid.getnode():x}"
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip().replace("-", "")
+        return f"{boot}.{Path('/proc/self/ns/pid').stat().st_ino}"
+    except OSError:
+        return ""
+
+
+def is_running(process: int, started: float | None = None, ticks: int | None = None) -> bool:
+    """Whether a process of this place still runs.
 
     Args:
         process: its id.
         started: its start time in seconds since 1970, because another process may have its id now. None: not checked.
+        ticks: its start in clock ticks since the boot, which replaces `started` where it is known.
     """
     try:
         found = psutil.Process(process)
-        # psutil derives a start from the system clock, so two readings of it can differ slightly.
-        same = started is None or abs(found.create_time() - started) < 1
         # A zombie has exited; only its parent has not read the exit code yet.
-        return bool(same and found.status() != psutil.STATUS_ZOMBIE)
+        if found.status() == psutil.STATUS_ZOMBIE:
+            return False
+        if ticks is not None:
+            return ticks == _start_ticks(process)
+        # psutil derives a start from the system clock, so two readings of it can differ slightly.
+        return started is None or abs(found.create_time() - started) < 1
     except psutil.NoSuchProcess:
-        return False
+        return _is_hidden(process)
+
+
+def _is_hidden(process: int) -> bool:
+    """Whether a process runs that the system does not show to this user, as with the mount option `hidepid`."""
+    try:
+        os.kill(process, 0)
+    except PermissionError:
+        return True
+    except (ProcessLookupError, OverflowError):
+        pass
+    return False
+
+
+def _start_ticks(process: int) -> int | None:
+    """Return when a process started, in clock ticks since the boot; None if the system does not say.
+
+    Unlike a time since 1970, this does not change when the clock of the machine is set.
+    """
+    try:
+        # The name of the program, in parentheses, may contain blanks and parentheses.
+        fields = Path(f"/proc/{process}/stat").read_text(errors="replace").rpartition(")")[2].split()
+        return int(fields[19])
+    except (OSError, IndexError, ValueError):
+        return None
 
 
 def is_gone(owner: str, heartbeat: str | None) -> bool:
-    """Whether a process has ended. One on another machine counts as ended when its heartbeat is stale.
+    """Whether a process has ended. One that this process cannot see counts as ended when its heartbeat is stale.
 
     Args:
         owner: the result of `owner` in that process.
@@ -77,9 +135,9 @@ def is_gone(owner: str, heartbeat: str | None) -> bool:
     read = _read_owner(owner)
     if read is None:
         return False
-    host, process, started = read
-    if host == platform.node():
-        return not is_running(process, started)
+    # An earlier version has recorded no place: only the name of its machine, which others may have too.
+    if read.place and read.place == place():
+        return not is_running(read.process, read.started, read.ticks)
     try:
         return time.time() - int(heartbeat or 0) / 1000 > STALE_SECONDS
     except ValueError:
@@ -87,8 +145,18 @@ def is_gone(owner: str, heartbeat: str | None) -> bool:
         return False
 
 
-def _read_owner(text: str) -> tuple[str, int, float] | None:
-    """Read machine, process id and start time from a result of `owner`; None: another program wrote the text."""
+@dataclass(frozen=True)
+class _Owner:
+    """The part of `owner` that `is_gone` needs; in a text of an earlier version `place` is empty, and `ticks` None."""
+
+    process: int
+    started: float
+    ticks: int | None
+    place: str
+
+
+def _read_owner(text: str) -> _Owner | None:
+    """Read a result of `owner`; None: another program wrote the text."""
     # Checked by hand, because importing pydantic takes longer than everything else that the command line imports.
     try:
         content = json.loads(text)
@@ -96,7 +164,9 @@ def _read_owner(text: str) -> tuple[str, int, float] | None:
         return None
     if not isinstance(content, dict):
         return None
-    host, process, started = (content.get(key) for key in ("host", "process", "started"))
-    if isinstance(host, str) and isinstance(process, int) and process >= 0 and isinstance(started, int | float):
-        return host, process, float(started)
-    return None
+    process, started, ticks, place = (content.get(key) for key in ("process", "started", "ticks", "place"))
+    if not isinstance(process, int) or process < 0 or not isinstance(started, int | float):
+        return None
+    if not isinstance(ticks, int | None):
+        return None
+    return _Owner(process, float(started), ticks, str(place or ""))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import platform
 import signal
 import subprocess
 import sys
@@ -27,10 +26,12 @@ from pipeline.system.files import (
     named_files,
     readable,
     scratch_beside,
+    short_hash,
     verify_sums,
     write_file,
     write_sums,
 )
+from pipeline.system.processes import place
 from pipeline.system.project import PROJECT
 from tests.support.damage import MACHINE
 
@@ -176,25 +177,59 @@ def test_what_a_killed_process_left_goes_with_the_next_write_and_what_a_living_o
     assert (path if kind == "file" else path / "content").read_text() == "new"
 
 
-def test_only_the_leftovers_of_the_same_path_and_machine_are_removed(tmp_path: Path) -> None:
-    def left(name: str, machine: str, process: object) -> Path:
-        path = tmp_path / f".{name}.partial-{machine}-{process}-.csv"
-        path.write_text("")
-        return path
+HERE = short_hash(place().encode())
 
+
+def left(folder: Path, name: str, where: str, process: object, hours: float = 0.0) -> Path:
+    """Leave a temporary file that a process of a place last changed some hours ago."""
+    path = folder / f".{name}.partial-{where}-{process}-.csv"
+    path.write_text("")
+    os.utime(path, (time.time() - hours * 3600, time.time() - hours * 3600))
+    return path
+
+
+def test_only_the_leftovers_of_the_same_path_and_place_are_removed_at_once(tmp_path: Path) -> None:
     unused = max(psutil.pids()) + 100_000
-    here = platform.node()
     stay = [
-        left("table.csv", here, os.getppid()),
-        left("table.csv", f"not-{here}", unused),
-        left("other.csv", here, unused),
-        left("table.csv", here, ""),
-        left("table.csv", here, "x1"),
+        left(tmp_path, "table.csv", HERE, os.getppid(), hours=100),
+        left(tmp_path, "table.csv", f"not{HERE}", unused),
+        left(tmp_path, "other.csv", HERE, unused, hours=100),
+        left(tmp_path, "table.csv", HERE, ""),
+        left(tmp_path, "table.csv", HERE, "x1"),
     ]
-    goes = left("table.csv", here, unused)
+    goes = left(tmp_path, "table.csv", HERE, unused)
     write_whole_file(tmp_path / "table.csv")
     assert not goes.exists()
     assert all(path.exists() for path in stay)
+
+
+def test_another_container_of_the_same_name_keeps_what_it_writes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its process ids are its own: the id of a living process may be one that nothing has here."""
+    destination = tmp_path / "results"
+    with monkeypatch.context() as patch:
+        patch.setattr("pipeline.system.files.place", lambda: "another PID namespace")
+        patch.setattr(os, "getpid", lambda: max(psutil.pids()) + 100_000)
+        theirs = scratch_beside(destination)
+        folder = theirs.__enter__()
+    (folder / "half").write_text("")
+    write_whole_folder(destination)
+    assert (folder / "half").exists()
+    theirs.__exit__(None, None, None)
+    assert list(tmp_path.iterdir()) == [destination]
+
+
+def test_what_nobody_here_can_know_about_goes_after_a_day_without_a_change(tmp_path: Path) -> None:
+    """Names of an earlier version hold the name of the machine instead of a place."""
+    old = [left(tmp_path, "table.csv", where, 7, hours=25) for where in ("0123", "my-machine")]
+    new = [left(tmp_path, "table.csv", where, 8, hours=23) for where in ("0123", "my-machine")]
+    folder = tmp_path / ".table.csv.partial-0123-9-"
+    folder.mkdir()
+    (folder / "written now").write_text("")
+    os.utime(folder, (0, 0))
+    write_whole_file(tmp_path / "table.csv")
+    assert [path.exists() for path in (*old, *new, folder)] == [False, False, True, True, True]
 
 
 # --- checksums
@@ -233,7 +268,7 @@ def test_the_files_named_are_those_that_are_there(names: list[tuple[str, str]], 
 
 def test_a_leftover_is_not_named(summed: Path) -> None:
     """The next write may delete it, and the folder must not be damaged then."""
-    leftover = summed / f".{SUMS}.partial-{platform.node()}-{max(psutil.pids()) + 100_000}-"
+    leftover = summed / f".{SUMS}.partial-{HERE}-{max(psutil.pids()) + 100_000}-"
     leftover.write_text("half")
     write_sums(summed)
     assert len(verify_sums(summed)) == 4

@@ -16,7 +16,7 @@ from typing import Any
 import psutil
 import pytest
 
-from pipeline.system.processes import HEARTBEAT_SECONDS, STALE_SECONDS, is_gone, is_running, owner
+from pipeline.system.processes import HEARTBEAT_SECONDS, STALE_SECONDS, is_gone, is_running, owner, place
 from pipeline.system.project import PROJECT
 
 PRINT_COMMAND = "from pipeline.system.processes import command; print(command())\n"
@@ -55,8 +55,12 @@ def test_this_process_is_not_gone_whatever_its_heartbeat(heartbeat: str | None) 
 
 def test_a_killed_process_is_gone_before_and_after_its_parent_has_asked_for_its_exit_code() -> None:
     """In a container the parent may never ask."""
-    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as child:
-        theirs = other(process=child.pid, started=psutil.Process(child.pid).create_time())
+    code = "from pipeline.system.processes import owner; print(owner(), flush=True); input()"
+    with subprocess.Popen(
+        [sys.executable, "-c", code], cwd=PROJECT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as child:
+        assert child.stdout is not None
+        theirs = child.stdout.readline()
         assert not is_gone(theirs, None)
         assert is_running(child.pid)
         child.send_signal(signal.SIGKILL)
@@ -70,22 +74,64 @@ def test_a_killed_process_is_gone_before_and_after_its_parent_has_asked_for_its_
 
 
 def test_a_process_that_got_the_id_of_another_is_not_that_one() -> None:
-    started = json.loads(owner())["started"]
-    assert is_gone(other(started=started - 60), milliseconds(0))
-    assert not is_running(os.getpid(), started - 60)
-    assert is_running(os.getpid(), started)
+    mine = json.loads(owner())
+    assert is_gone(other(ticks=mine["ticks"] - 6000), milliseconds(0))
+    assert is_gone(other(started=mine["started"] - 60, ticks=None), milliseconds(0))
+    assert not is_running(os.getpid(), mine["started"] - 60)
+    assert is_running(os.getpid(), mine["started"])
     assert is_running(os.getpid())
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems do not count from the boot")
+def test_a_clock_that_was_set_makes_no_process_gone() -> None:
+    """The start since 1970 is computed from the clock; virtual machines set theirs when they resume."""
+    assert not is_gone(other(started=json.loads(owner())["started"] - 3600), milliseconds(0))
+
+
+def test_a_process_that_this_user_may_not_see_is_running(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Systems with many users hide the processes of others: `mount -o hidepid=2 /proc`."""
+
+    def not_listed(process: int) -> psutil.Process:
+        raise psutil.NoSuchProcess(process)
+
+    def not_permitted(process: int, number: int) -> None:
+        raise PermissionError(process)
+
+    monkeypatch.setattr(psutil, "Process", not_listed)
+    monkeypatch.setattr(os, "kill", not_permitted)
+    assert is_running(1)
+
+
+ELSEWHERE = [{"place": "another boot or PID namespace"}, {"place": ""}, {"place": None}]
+
+
+@pytest.mark.parametrize("elsewhere", ELSEWHERE, ids=["another place", "an unknown place", "an earlier version"])
 @pytest.mark.parametrize(
     ("seconds_ago", "gone"), [(0, False), (4 * HEARTBEAT_SECONDS, False), (STALE_SECONDS + 60, True)]
 )
-def test_a_process_of_another_machine_is_gone_when_its_heartbeat_is_stale(seconds_ago: float, gone: bool) -> None:
-    assert is_gone(other(host=f"not-{platform.node()}"), milliseconds(seconds_ago)) is gone
+def test_only_its_heartbeat_decides_about_a_process_that_cannot_be_seen(
+    elsewhere: dict[str, Any], seconds_ago: float, gone: bool
+) -> None:
+    """Two containers may have the same host name, and use the same ids for other processes."""
+    for process in (os.getpid(), 2**40):
+        assert is_gone(other(process=process, **elsewhere), milliseconds(seconds_ago)) is gone
 
 
-def test_a_process_of_another_machine_that_never_showed_itself_is_gone() -> None:
-    assert is_gone(other(host=f"not-{platform.node()}"), None)
+def test_a_process_elsewhere_that_never_showed_itself_is_gone() -> None:
+    assert is_gone(other(place="elsewhere"), None)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs PID namespaces")
+def test_a_process_in_another_pid_namespace_is_elsewhere() -> None:
+    command = ["unshare", "--user", "--pid", "--fork", "--mount-proc", sys.executable, "-c"]
+    code = "from pipeline.system.processes import owner; print(owner())"
+    done = subprocess.run([*command, code], cwd=PROJECT, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        pytest.skip("this system does not allow PID namespaces")
+    theirs = json.loads(done.stdout)
+    assert (theirs["host"], theirs["process"]) == (platform.node(), 1)
+    assert theirs["place"] != place()
+    assert not is_gone(done.stdout, milliseconds(0))
 
 
 @pytest.mark.parametrize(
@@ -104,16 +150,17 @@ def test_a_process_of_another_machine_that_never_showed_itself_is_gone() -> None
         other(process=-1),
         other(process=1.5),
         other(started="noon"),
+        other(ticks="1"),
     ],
     # Not the texts themselves: they contain process ids, and would differ from run to run.
-    ids=[f"case {number}" for number in range(13)],
+    ids=[f"case {number}" for number in range(14)],
 )
 def test_an_owner_that_this_program_did_not_write_is_not_gone(text: str) -> None:
     assert not is_gone(text, None)
 
 
 def test_a_heartbeat_that_is_not_a_number_does_not_make_a_process_gone() -> None:
-    assert not is_gone(other(host=f"not-{platform.node()}"), "noon")
+    assert not is_gone(other(place="elsewhere"), "noon")
 
 
 def test_an_id_that_no_process_can_have_is_gone() -> None:

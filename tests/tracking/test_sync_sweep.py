@@ -476,20 +476,31 @@ def test_runs_of_a_dead_process_are_taken_over_and_those_of_a_living_one_are_not
 
 
 OTHER_MACHINE = json.dumps({"host": "elsewhere", "process": 1, "started": 0.0})
+OTHER_CONTAINER = json.dumps({**json.loads(owner()), "process": 2**22 + 1, "place": "another PID namespace"})
 
 
 @pytest.mark.parametrize(
     ("process", "beat", "status"),
     [
         (owner(), None, "RUNNING"),
-        (json.dumps({**json.loads(owner()), "started": 0.0}), None, "KILLED"),  # the id is used again
+        (json.dumps({**json.loads(owner()), "started": 0.0, "ticks": 0}), None, "KILLED"),  # the id is used again
         (json.dumps({**json.loads(owner()), "process": 2**22 + 1}), None, "KILLED"),
         (OTHER_MACHINE, 0, "RUNNING"),
         (OTHER_MACHINE, 10_000, "KILLED"),
         (OTHER_MACHINE, None, "KILLED"),
+        (OTHER_CONTAINER, 0, "RUNNING"),
         ("somebody else's", None, "RUNNING"),
     ],
-    ids=["this", "its id used again", "no such", "elsewhere", "elsewhere, stale", "elsewhere, silent", "no owner"],
+    ids=[
+        "this",
+        "its id used again",
+        "no such",
+        "elsewhere",
+        "elsewhere, stale",
+        "elsewhere, silent",
+        "container",
+        "no owner",
+    ],
 )
 def test_which_process_counts_as_dead(project: Path, process: str, beat: int | None, status: str) -> None:
     tracker = Tracker(LOCAL, "line_y2x", project)
