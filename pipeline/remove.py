@@ -3,7 +3,8 @@
     python -m pipeline.remove study=NAME [backend=numpy] [confirm=true]
 
 These are the folders of its sweeps, points and results, and its MLflow runs with their models and artifacts. Without
-`confirm=true` the command only lists them. Points shared with another study are kept.
+`confirm=true` the command only lists them. Points shared with another study are kept, and so are runs on a shared
+server that other clones of this project have written.
 """
 
 from __future__ import annotations
@@ -21,25 +22,32 @@ from omegaconf import DictConfig
 
 from pipeline.config.reading import read_tracking
 from pipeline.config.schema import Tracking
+from pipeline.points.clone import clone_id
 from pipeline.points.folder import PointFolder
 from pipeline.points.point import POINTS
+from pipeline.points.reading import read_attempt
 from pipeline.points.sweep_record import all_sweeps, referenced
 from pipeline.system import cli
 from pipeline.system.errors import LabError
 from pipeline.system.files import explained
 from pipeline.system.project import PROJECT, store_root
-from pipeline.system.wording import aligned
+from pipeline.system.wording import aligned, counted
+from pipeline.tracking.ownership import is_ours
 from pipeline.tracking.tracker import Tracker
 
 
 @dataclass(frozen=True)
 class Removal:
-    """Everything that will be deleted: the folders of sweeps, points and results, and the ids of MLflow runs."""
+    """Everything that will be deleted: the folders of sweeps, points and results, and the ids of MLflow runs.
+
+    `kept` is the number of runs that stay, because other clones of a shared server have written them.
+    """
 
     sweeps: list[Path]
     points: list[Path]
     results: list[Path]
     runs: list[str]
+    kept: int
 
     def rows(self) -> list[list[str]]:
         """Return a table with the number and the size of each."""
@@ -79,8 +87,15 @@ def find(study: str, backend: str | None, project: Path, tracker: Tracker) -> Re
         folder.unlock()
         points += [path for path in (folder.final, folder.path) if path.exists()]
     results = [path for path in sorted((project / "results" / study).glob("*")) if backend in (None, path.name)]
-    runs = [run.run_id for run in tracker.runs(deleted=True) if backend in (None, run.tags.get("backend"))]
-    return Removal([folder for folder, _ in chosen], points, results, runs)
+    runs = [run for run in tracker.runs(deleted=True) if backend in (None, run.tags.get("backend"))]
+    clone = clone_id(root)
+    attempts = {read_attempt(path) for path in points}
+    ours = []
+    for run in runs:
+        attempt = run.tags.get("lab.attempt")
+        if is_ours(tracker, run, clone, attempt if attempt in attempts else None):
+            ours.append(run.run_id)
+    return Removal([folder for folder, _ in chosen], points, results, ours, len(runs) - len(ours))
 
 
 def carry_out(removal: Removal, tracker: Tracker) -> bool:
@@ -129,6 +144,8 @@ def task(composed: DictConfig) -> None:
     tracker = Tracker(tracking, study, root)
     removal = find(study, composed["backend"], PROJECT, tracker)
     print(aligned(removal.rows()))
+    if removal.kept:
+        print(f"kept: {counted(removal.kept, 'MLflow run')} of other clones of this project")
     if composed["confirm"] is not True:
         print("\nnothing deleted yet; add confirm=true to delete all of this")
         return

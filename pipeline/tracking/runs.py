@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.points.sweep_record import SweepRecord
-from pipeline.system.processes import is_gone
+from pipeline.tracking.ownership import CLONE, OWNER, heartbeat, is_ours
 from pipeline.tracking.tracker import Status, Tracker
 
 # The MLflow status for each status of a sweep; FAILED for any other.
@@ -22,53 +21,48 @@ class SweepRun:
     settled: bool = False
 
 
-def kill_orphans(tracker: Tracker) -> None:
-    """Set the status of runs to KILLED that are still RUNNING but whose process has exited."""
-    runs = tracker.runs()
-    beats = {run.run_id: run.tags.get("lab.heartbeat") for run in runs}
-    for run in runs:
-        # Runs of workers have their own heartbeat. Other points use the heartbeat of their sweep.
-        beat = beats.get(run.run_id) or beats.get(run.tags.get("mlflow.parentRunId", ""))
-        if run.status == "RUNNING" and is_gone(run.tags.get("lab.owner", ""), beat):
-            tracker.end_run(run.run_id, "KILLED")
-
-
-def find_sweep(tracker: Tracker, sweep: SweepRecord) -> SweepRun | None:
-    """Return the run of a sweep that belongs to another process, or None if it does not exist yet."""
+def find_sweep(tracker: Tracker, sweep: SweepRecord, clone: str) -> SweepRun | None:
+    """Return the run that a clone has for a sweep, or None if it does not exist yet."""
     for run in tracker.runs(sweep=sweep.key):
-        if run.tags["lab.role"] == "sweep":
+        # An earlier version recorded no clone. A run without one that is RUNNING may be of another clone.
+        unknown = CLONE not in run.tags and run.status != "RUNNING"
+        if unknown or is_ours(tracker, run, clone):
             return SweepRun(run.run_id)
     return None
 
 
-def open_sweep(tracker: Tracker, sweep: SweepRecord, process: str, folder: Path) -> SweepRun:
+def open_sweep(tracker: Tracker, sweep: SweepRecord, process: str, clone: str, folder: Path) -> SweepRun:
     """Return the run of a sweep: the existing one, set back to RUNNING unless it is complete, or a new one.
 
     Args:
         tracker: the tracker of the experiment.
         sweep: the record of the command.
         process: the process that trains the sweep, from `processes.owner`.
+        clone: the id of this clone.
         folder: the folder of the sweep, which holds its figures.
     """
-    tags = sweep.tags | {
+    for run in tracker.runs(sweep=sweep.key):
+        # `send_sweep` tags a run with the end time of its command. If the sweep has run again since, the end time
+        # differs, and the run is rewritten. With the same end time another clone's run is of this command too: its
+        # results were restored here.
+        complete = run.status == "FINISHED" and run.tags.get("lab.complete") == str(sweep.ended)
+        if complete and run.has_artifacts(_names(sweep, folder)):
+            return SweepRun(run.run_id, settled=True)
+    tags = sweep.tags | heartbeat()
+    tags |= {
         "lab.role": "sweep",
         "lab.sweep": sweep.key,
-        "lab.owner": process,
-        "lab.heartbeat": str(time.time_ns() // 1_000_000),
+        CLONE: clone,
+        OWNER: process,
         "study": sweep.study,
         "backend": sweep.backend,
         "command": sweep.command,
     }
-    for run in tracker.runs():
-        if run.tags["lab.role"] == "sweep" and run.tags.get("lab.sweep") == sweep.key:
-            # `send_sweep` tags a run with the end time of its command. If the sweep has run again since, the end time
-            # differs, and the run is rewritten.
-            complete = run.status == "FINISHED" and run.tags.get("lab.complete") == str(sweep.ended)
-            if complete and run.has_artifacts(_names(sweep, folder)):
-                return SweepRun(run.run_id, settled=True)
-            tracker.reopen_run(run.run_id, tags)
-            return SweepRun(run.run_id)
-    return SweepRun(tracker.start_run(sweep.name, tags, sweep.started))
+    found = find_sweep(tracker, sweep, clone)
+    if found is None:
+        return SweepRun(tracker.start_run(sweep.name, tags, sweep.started))
+    tracker.reopen_run(found.run_id, tags)
+    return found
 
 
 def send_sweep(tracker: Tracker, run: SweepRun, sweep: SweepRecord, folder: Path) -> None:

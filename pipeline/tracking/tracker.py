@@ -138,8 +138,9 @@ class Tracker:
     @store_call
     def reopen_run(self, run_id: str, tags: Mapping[str, str]) -> None:
         """Set the status of a run back to RUNNING, and add tags."""
-        self.client.update_run(run_id, "RUNNING")
+        # Tags first: a run that is RUNNING with its last heartbeat would count as one whose process has exited.
         self.tag(run_id, tags)
+        self.client.update_run(run_id, "RUNNING")
 
     @store_call
     def delete_run(self, run_id: str) -> None:

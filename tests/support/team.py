@@ -20,7 +20,7 @@ from tests.support.swept import artifact_names
 
 STAGES = ("shared", "train", "train_numpy", "rounding", "compare")
 ID = r"[0-9a-f]{32}|(?<=/experiments/)\d+"
-OWN_TAGS = ("lab.owner", "lab.heartbeat", "mlflow.parentRunId", "mlflow.user")
+OWN_TAGS = ("lab.clone", "lab.owner", "lab.heartbeat", "mlflow.parentRunId", "mlflow.user")
 """Tags about the writer of a run, and about its parent run."""
 
 

@@ -36,6 +36,7 @@ def report_of(monkeypatch: pytest.MonkeyPatch, ends: BaseException | Report) -> 
         total=2,
         project=None,
         sender=("somewhere", 1, 2),
+        clone="a clone",
         tags={"command": "typed"},
         points=[UnitPoint(number, {"seed": 1}, ["seed=1"], name, [None]) for number, name in enumerate("ab", 1)],
     )

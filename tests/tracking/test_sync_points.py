@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any, cast
 
@@ -15,6 +16,7 @@ from pipeline.points.identity import signature, signed_text
 from pipeline.points.job import Job
 from pipeline.points.sweep_record import SweepRecord
 from pipeline.system.errors import LabError
+from pipeline.system.processes import owner
 from pipeline.tracking.sync.points import Attempt, PointSync, attempts
 from pipeline.tracking.tracker import TrackedRun, Tracker
 from tests.points.test_reading import CHECKSUMS, ONE
@@ -30,6 +32,8 @@ class Calls:
         self.made: list[tuple[Any, ...]] = []
         self.metrics: list[Metric] = []
         self.away = False
+        self.local = False
+        self.refused = False
 
     def start_run(self, name: str, tags: dict[str, str], started: int) -> str:
         self.made.append(("start", name, tags["study"], tags["lab.attempt"]))
@@ -52,6 +56,8 @@ class Calls:
         self.made.append(("end", status))
 
     def delete_run(self, run_id: str) -> None:
+        if self.refused:
+            raise LabError("A call to MLflow failed.", received="no permission (403)")
         self.made.append(("delete", run_id))
 
 
@@ -69,7 +75,7 @@ class Training:
         (attempt,) = attempts([self.job])
         sync = PointSync(PointFolder(self.root, self.job.signature), attempt, SWEEP)
         assert sync.look()
-        sync.open(self.tracker, list(runs), {}, "owner")
+        sync.open(self.tracker, list(runs), {"lab.clone": "here"}, "owner")
         return sync
 
     @property
@@ -189,13 +195,89 @@ def test_a_damaged_config_is_reported(training: Training) -> None:
         training.sync.look()
 
 
+def run_of(run_id: str, attempt: str, status: str = "KILLED", **tags: str) -> TrackedRun:
+    """A run of the point; `clone` is ours unless given, and empty for none."""
+    all_tags = {"lab.role": "point", "lab.attempt": attempt, "lab.clone": tags.pop("clone", "here")}
+    all_tags |= {f"lab.{name}": value for name, value in tags.items()}
+    return TrackedRun(run_id, status, {name: value for name, value in all_tags.items() if value}, frozenset())
+
+
 def test_a_run_that_exists_is_continued_or_left_as_it_is(training: Training) -> None:
     attempt = training.sync.attempt.attempt_id
-    begun = TrackedRun("begun", "KILLED", {"lab.attempt": attempt}, frozenset())
-    complete = TrackedRun("complete", "FINISHED", {"lab.attempt": attempt, "lab.complete": "true"}, frozenset())
-    given_up = TrackedRun("given up", "KILLED", {"lab.attempt": "another"}, frozenset())
+    begun = run_of("begun", attempt)
+    complete = run_of("complete", attempt, "FINISHED", complete="true")
+    given_up = run_of("given up", "another")
     sync = training.synced((given_up, begun))
     assert (sync.run_id, sync.settled) == ("begun", False)
     sync = training.synced((given_up, complete))
     assert (sync.run_id, sync.settled) == ("complete", True)
     assert training.calls.made[1:] == [("reopen", "begun"), ("delete", "given up")]
+
+
+def test_runs_of_other_clones_are_neither_continued_nor_deleted(training: Training) -> None:
+    """Another clone may train the same point, or have the same attempt from results that were restored there."""
+    attempt = training.sync.attempt.attempt_id
+    theirs = [
+        run_of("finished", "another", "FINISHED", clone="there", complete="true"),
+        run_of("living", "another", "RUNNING", clone="there"),
+        run_of("killed", attempt, clone="there"),
+        run_of("of an earlier version", "another", clone=""),
+    ]
+    sync = training.synced(tuple(theirs))
+    assert sync.run_id == "run"  # a new one
+    complete = run_of("complete", attempt, "FINISHED", clone="there", complete="true")
+    sync = training.synced((*theirs, complete))
+    assert (sync.run_id, sync.settled) == ("complete", True)
+    sync = training.synced((*theirs, complete, run_of("ours", attempt, "FINISHED", complete="true")))
+    assert (sync.run_id, sync.settled) == ("ours", True)
+    assert [call for call in training.calls.made if call[0] != "start"] == []
+
+
+def test_a_run_of_an_earlier_version_is_known_by_its_attempt(training: Training) -> None:
+    sync = training.synced((run_of("ours", training.sync.attempt.attempt_id, clone=""),))
+    assert sync.run_id == "ours"
+
+
+def test_a_local_store_is_ours_with_all_its_runs(training: Training) -> None:
+    """The project was copied with its store, and the copy has an id of its own."""
+    training.calls.local = True
+    attempt = training.sync.attempt.attempt_id
+    runs = (run_of("given up", "another", clone="there"), run_of("begun", attempt, clone="there"))
+    assert training.synced(runs).run_id == "begun"
+    complete = run_of("complete", attempt, "FINISHED", clone="there", complete="true")
+    assert training.synced((*runs, complete)).settled
+    assert ("delete", "given up") in training.calls.made
+
+
+@pytest.mark.parametrize(
+    ("process", "deleted"),
+    [
+        (owner(), False),
+        (json.dumps(json.loads(owner()) | {"ticks": 0}), True),
+        (json.dumps(json.loads(owner()) | {"place": "elsewhere"}), False),
+        ("somebody", False),
+    ],
+    ids=["living", "killed", "elsewhere", "unknown"],
+)
+def test_a_running_run_is_deleted_only_if_its_process_was_killed(
+    training: Training, process: str, deleted: bool
+) -> None:
+    complete = run_of("complete", training.sync.attempt.attempt_id, "FINISHED", complete="true")
+    training.synced((run_of("again", "another", "RUNNING", owner=process), complete))
+    assert (("delete", "again") in training.calls.made) is deleted
+
+
+def test_a_run_that_may_not_be_deleted_is_hidden_and_reported_once(
+    training: Training, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Users of a server with the permission EDIT may not delete."""
+    training.calls.refused = True
+    complete = run_of("complete", training.sync.attempt.attempt_id, "FINISHED", complete="true")
+    assert training.synced((run_of("given up", "another"), complete)).settled
+    assert training.calls.made[1:] == [("tag", "lab.newest", "false"), ("tag", "lab.abandoned", "true")]
+    printed = capsys.readouterr().err
+    assert printed == (
+        "given up: the run of an earlier attempt cannot be deleted; the views hide it. no permission (403)\n"
+    )
+    assert training.synced((run_of("given up", "another", abandoned="true"), complete)).settled
+    assert capsys.readouterr().err == ""

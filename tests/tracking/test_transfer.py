@@ -101,7 +101,9 @@ def test_points_return_to_the_head_and_are_not_trained_again(apart: Apart, calm:
     assert engine.calls == [2]
     finished(apart, calm)
     assert on_disk(apart.node) == on_disk(calm)
-    shutil.rmtree(apart.head / ".points")  # as if the head had been killed before it fetched them
+    # As if the head had been killed before it fetched them.
+    for name in (".sweeps", *on_disk(apart.head)):
+        shutil.rmtree(apart.head / ".points" / name)
     apart.new_node()
     assert apart.command().calls == []
     finished(apart, calm)
@@ -122,6 +124,20 @@ def test_another_node_continues_where_a_lost_one_was(
     apart.command()
     assert capfd.readouterr().err.count("resuming after 7") == len(GRID)
     finished(apart, calm)
+
+
+def test_a_run_of_another_clone_at_the_point_of_a_lost_worker_stays_running(
+    apart: Apart, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = apart.asked()[0]
+    signature = StackTraining(apart.head, first[0], {}, str, print).job(*first).signature
+    theirs = apart.tracker().start_run("theirs", {"lab.role": "point", "signature": signature, "lab.clone": "there"})
+    at_epoch(monkeypatch, 7, interrupt, times=2)
+    monkeypatch.setattr(distribution, "ATTEMPTS", 1)
+    with pytest.raises(LabError):
+        apart.command()
+    runs = runs_of(apart.head, apart.study, apart.uri)
+    assert [run.info.run_id for run in runs if run.info.status == "RUNNING"] == [theirs]
 
 
 def test_a_worker_in_the_folder_of_the_command_is_refused(apart: Apart, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,6 +17,7 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from pipeline.points.clone import clone_id
 from pipeline.points.job import Job
 from pipeline.points.reading import read_attempt, read_run
 from pipeline.points.sweep_record import SweepRecord
@@ -146,6 +147,7 @@ class Distribution:
             total=len(self._sweep.points),
             project=str(self._training.project) if self._engine.shared_disk else None,
             sender=identity_of(self._training.root),
+            clone=clone_id(self._training.root),
             tags=dict(self._training.tags),
             points=[],
         )
@@ -249,11 +251,16 @@ class Distribution:
         """Set the runs of lost workers to KILLED."""
         # This machine has no folders of these points, so the command's sync does not know their runs. If MLflow does
         # not answer, their status stays as it is.
+        from pipeline.tracking.ownership import is_ours
+
         if jobs:
             with suppress(LabError):
                 tracker = self._tracker()
+                clone = clone_id(self._training.root)
                 for run in [run for job in jobs for run in tracker.runs(job.signature) if run.status == "RUNNING"]:
-                    tracker.end_run(run.run_id, "KILLED")
+                    # Another clone may be training the same point.
+                    if is_ours(tracker, run, clone):
+                        tracker.end_run(run.run_id, "KILLED")
 
 
 def _attempts(job: Job) -> tuple[str | None, str | None]:

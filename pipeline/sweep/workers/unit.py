@@ -43,6 +43,7 @@ class Unit:
         total: number of points of the sweep.
         project: the project folder, if the worker shares the disk; None: the worker uses its own project folder.
         sender: machine, device and inode of the sender's folder, which identify it.
+        clone: the id of the sender's clone (points/clone.py), whose runs in MLflow the points get.
         tags: command and git commit.
         points: the points to train.
     """
@@ -51,6 +52,7 @@ class Unit:
     total: int
     project: str | None
     sender: tuple[str, int, int]
+    clone: str
     tags: dict[str, str]
     points: list[UnitPoint]
 

@@ -30,7 +30,7 @@ from pipeline.system.project import PROJECT, store_root
 from pipeline.system.signals import handle_signals, raise_interrupt
 from pipeline.system.streams import keep_streams
 from pipeline.tracking.sync.points import attempts
-from pipeline.tracking.sync.sweep import Sync
+from pipeline.tracking.sync.sweep import Sync, WorkerDisk
 from pipeline.tracking.sync.thread import SyncThread
 from pipeline.tracking.tracker import Tracker
 from pipeline.tracking.transfer import fetch_checkpoint
@@ -87,7 +87,8 @@ class _Worker:
         self.jobs: list[Job] = []
         # A thread writes to MLflow, not a process: an engine reuses this process, which then imports MLflow only once,
         # while a new process for each unit would import it every time.
-        self.sync = SyncThread(Sync(self.root, self.sweep, owner(), worker="own" if self.own_disk else "shared"))
+        disk: WorkerDisk = "own" if self.own_disk else "shared"
+        self.sync = SyncThread(Sync(self.root, self.sweep, owner(), worker=disk, clone=unit.clone))
         self.training = StackTraining(project, first, unit.tags, self._label, self._start_sync, bar=False)
         self._total = unit.total
         self._numbers = {point.signature: point.number for _, point in self.points}

@@ -19,6 +19,7 @@ from pipeline.points.reading import RunRecord, read_attempt, read_journal, read_
 from pipeline.points.sweep_record import SweepRecord
 from pipeline.system.errors import DamagedError
 from pipeline.system.files import MISSING, SUMS, modified_ns, named_files
+from pipeline.tracking.ownership import CLONE, OWNER, drop_abandoned, heartbeat, is_ours
 from pipeline.tracking.pages.presentation import present_point
 from pipeline.tracking.tracker import Status, TrackedRun, Tracker
 from pipeline.tracking.transfer import CheckpointSender, drop_checkpoints
@@ -63,6 +64,7 @@ class PointSync:
         self._folder = folder
         self._sweep = sweep
         self._checkpoints = checkpoints
+        self._clone = ""
         self._run: RunRecord | None = None
         self._point: Point | None = None
         # The part of the journal that was sent, in rows and in bytes, and the modification time of the checkpoint that
@@ -115,26 +117,30 @@ class PointSync:
         Args:
             tracker: the tracker of its experiment.
             runs: the existing runs with the signature of the point.
-            placement_tags: tags for its sweep, parent run, colour and views.
+            placement_tags: tags for its clone, sweep, parent run, colour and views.
             owner: the process that trains, from `processes.owner`.
         """
         run, config = self._started()
-        for existing in runs:
-            if existing.tags.get("lab.attempt") != self.attempt.attempt_id:
-                continue
+        self._clone = placement_tags[CLONE]
+        same = [existing for existing in runs if existing.tags.get("lab.attempt") == self.attempt.attempt_id]
+        ours = [existing for existing in same if is_ours(tracker, existing, self._clone, self.attempt.attempt_id)]
+        # Ours first: if the results of another clone were restored here, both have the same attempt.
+        for existing in (*ours, *same):
             complete = "lab.complete" in existing.tags and existing.status == "FINISHED"
             # A run whose artifacts are lost is written again, if the point is still on disk.
             if complete and (not self.is_complete() or existing.has_artifacts(self._names())):
                 self._take_over(tracker, existing, runs, placement_tags)
-            else:
-                tracker.reopen_run(existing.run_id, {**placement_tags, "lab.owner": owner})
-                tracker.log_config(existing.run_id, config, existing.params)
-            self.run_id = existing.run_id
+                self.run_id = existing.run_id
+                return
+        started = {**placement_tags, **heartbeat(), OWNER: owner}
+        if ours:
+            tracker.reopen_run(ours[0].run_id, started)
+            tracker.log_config(ours[0].run_id, config, ours[0].params)
+            self.run_id = ours[0].run_id
             return
-        tags = run.tags | dict(placement_tags) | {
+        tags = run.tags | started | {
             "lab.role": "point",
             "lab.attempt": self.attempt.attempt_id,
-            "lab.owner": owner,
             "signature": self.attempt.signature,
             "study": config.study,
             "backend": config.backend.name,
@@ -148,13 +154,14 @@ class PointSync:
     def _take_over(
         self, tracker: Tracker, complete: TrackedRun, runs: Sequence[TrackedRun], placement_tags: Mapping[str, str]
     ) -> None:
-        """Use the complete run that MLflow already has: update its tags, and delete the runs of abandoned attempts."""
-        if any(complete.tags.get(key) != value for key, value in placement_tags.items()):
-            tracker.tag(complete.run_id, placement_tags)
-        for other in runs:
-            # A RUNNING run belongs to another command, which is training the point again.
-            if other.run_id != complete.run_id and other.status != "RUNNING":
-                tracker.delete_run(other.run_id)
+        """Use the complete run that MLflow already has, and delete our runs of abandoned attempts.
+
+        Its tags are updated if it is ours. The run of another clone is left as it is.
+        """
+        if is_ours(tracker, complete, self._clone, self.attempt.attempt_id):
+            if any(complete.tags.get(key) != value for key, value in placement_tags.items()):
+                tracker.tag(complete.run_id, placement_tags)
+        drop_abandoned(tracker, complete.run_id, runs, self._clone, self.attempt.attempt_id)
         self.settled = True
 
     def send(self, tracker: Tracker, parent: str | None, final_status: Status | None = None) -> bool:
@@ -246,9 +253,8 @@ class PointSync:
         # After all of the above, because for `open` and `fetch_point` this tag marks the run as complete.
         tracker.tag(run_id, {"outcome": point.outcome.outcome, "lab.complete": "true"})
         tracker.end_run(run_id, "FINISHED", ended)
-        for other in tracker.runs(self.attempt.signature):
-            if other.run_id != run_id and other.tags.get("lab.role") == "point":
-                tracker.delete_run(other.run_id)
+        runs = tracker.runs(self.attempt.signature)
+        drop_abandoned(tracker, run_id, runs, self._clone, self.attempt.attempt_id)
         if self._checkpoints is not None:
             drop_checkpoints(tracker, run_id)
         self.settled = True

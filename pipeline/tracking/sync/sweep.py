@@ -14,15 +14,17 @@ from typing import Literal
 
 from filelock import FileLock
 
+from pipeline.points.clone import clone_id
 from pipeline.points.folder import PointFolder
 from pipeline.points.point import POINTS
 from pipeline.points.sweep_record import SweepRecord, sweep_folder
 from pipeline.system.errors import LabError
 from pipeline.system.files import explained
 from pipeline.system.processes import HEARTBEAT_SECONDS
+from pipeline.tracking.ownership import CLONE, heartbeat, is_ours, kill_orphans
 from pipeline.tracking.pages.presentation import point_tags, present_study, present_sweep
 from pipeline.tracking.pages.views import NEWEST
-from pipeline.tracking.runs import SweepRun, find_sweep, kill_orphans, open_sweep, send_sweep
+from pipeline.tracking.runs import SweepRun, find_sweep, open_sweep, send_sweep
 from pipeline.tracking.sync.points import Attempt, PointSync
 from pipeline.tracking.tracker import Status, Tracker
 from pipeline.tracking.transfer import CheckpointSender
@@ -47,6 +49,7 @@ class Sync:
         worker: None for the sync of a command. The sync of a worker handles only points, because the command that
             started the worker sends the sweep itself. `shared` or `own` is the disk of the worker: with its own disk,
             checkpoints are sent through MLflow too.
+        clone: the id of the clone whose command this is, for a worker with its own disk; None: that of `root`.
 
     Attributes:
         points: the points to send, by signature.
@@ -61,13 +64,20 @@ class Sync:
     """
 
     def __init__(
-        self, root: Path, sweep: SweepRecord, owner: str, newest: bool = True, worker: WorkerDisk | None = None
+        self,
+        root: Path,
+        sweep: SweepRecord,
+        owner: str,
+        newest: bool = True,
+        worker: WorkerDisk | None = None,
+        clone: str | None = None,
     ) -> None:
         self.root = root
         self.sweep = sweep
         self.owner = owner
         self.newest = newest
         self.worker = worker
+        self.clone = clone
         self.points: dict[str, PointSync] = {}
         self.completed = 0
         self.stop = threading.Event()
@@ -105,8 +115,7 @@ class Sync:
         if self.worker is not None and self.sweep.parent and not self._wait_for_parent(tracker, ended is not None):
             return
         self._open_runs(tracker)
-        if time.monotonic() - self._beat > HEARTBEAT_SECONDS:
-            self._show_life(tracker)
+        self._show_life(tracker)
         self._send_points(tracker, ended)
         if ended is not None and self.worker is None:
             self._sum_up(tracker, ended)
@@ -130,6 +139,8 @@ class Sync:
         for point in list(self.points.values()):
             if self.stop.is_set() and ended is None:
                 return
+            # Sending many points can take longer than a process without a heartbeat counts as alive.
+            self._show_life(tracker)
             if point.run_id is None:
                 # Its folder does not exist. If that is still so in the last call, there is nothing to send.
                 point.settled = ended is not None
@@ -152,7 +163,7 @@ class Sync:
         """
         give_up = time.monotonic() + PARENT_SECONDS
         while self._parent_run is None:
-            self._parent_run = find_sweep(tracker, self.sweep)
+            self._parent_run = find_sweep(tracker, self.sweep, self._own_clone())
             if self._parent_run is None and not last:
                 return False
             if self._parent_run is None:
@@ -176,7 +187,7 @@ class Sync:
             with FileLock(lock, timeout=LOCK_SECONDS):
                 if parent_is_missing:
                     folder = sweep_folder(self.root, self.sweep.key)
-                    self._parent_run = open_sweep(tracker, self.sweep, self.owner, folder)
+                    self._parent_run = open_sweep(tracker, self.sweep, self.owner, self._own_clone(), folder)
                 self._open_points(tracker, needed)
                 self._present(tracker)
 
@@ -189,11 +200,12 @@ class Sync:
         for point in needed:
             if point.config is None:
                 continue
+            self._show_life(tracker)
             signature = point.attempt.signature
             if one_by_one:
                 runs = tracker.runs(signature)
             own = [run for run in runs if run.tags.get("signature") == signature]
-            placement_tags = point_tags(point.config, self.newest)
+            placement_tags = point_tags(point.config, self.newest) | {CLONE: self._own_clone()}
             if self._parent_run:
                 placement_tags |= {"mlflow.parentRunId": self._parent_run.run_id, "lab.sweep": self.sweep.key}
             point.open(tracker, own, placement_tags, self.owner)
@@ -213,7 +225,9 @@ class Sync:
             return
         for run in tracker.runs():
             earlier = run.tags.get(NEWEST) == "true" and run.tags.get("lab.sweep") != self.sweep.key
-            if earlier and run.tags.get("backend") in backends:
+            # What other clones have trained stays in the views. An earlier version has recorded no clone.
+            ours = is_ours(tracker, run, self._own_clone()) or CLONE not in run.tags
+            if earlier and ours and run.tags.get("backend") in backends:
                 tracker.tag(run.run_id, {NEWEST: "false"})
 
     def _sum_up(self, tracker: Tracker, sweep: SweepRecord) -> None:
@@ -227,16 +241,24 @@ class Sync:
             send_sweep(tracker, self._parent_run, sweep, sweep_folder(self.root, sweep.key))
 
     def _show_life(self, tracker: Tracker) -> None:
-        """Tag runs with the current time, the only sign of life visible to other machines.
+        """Tag runs with the current time, if that is due: the only sign of life visible to other machines.
 
-        A command tags the run of its sweep. Workers and single points tag the runs of their points.
+        A command tags the run of its sweep. Workers and single points tag the runs of their points. The status is set
+        again too: if MLflow was out of reach for long, another command may have set it to KILLED.
         """
+        if time.monotonic() - self._beat < HEARTBEAT_SECONDS:
+            return
         self._beat = time.monotonic()
-        heartbeat = {"lab.heartbeat": str(time.time_ns() // 1_000_000)}
         if self.worker is None and self._parent_run is not None:
             if not self._parent_run.settled:
-                tracker.tag(self._parent_run.run_id, heartbeat)
+                tracker.reopen_run(self._parent_run.run_id, heartbeat())
             return
         for point in list(self.points.values()):
             if point.run_id is not None and not point.settled:
-                tracker.tag(point.run_id, heartbeat)
+                tracker.reopen_run(point.run_id, heartbeat())
+
+    def _own_clone(self) -> str:
+        """Return the id of the clone whose command this is, reading it on the first call."""
+        if self.clone is None:
+            self.clone = clone_id(self.root)
+        return self.clone

@@ -1,0 +1,90 @@
+"""Whose runs are in MLflow: no run of another clone is changed or deleted, and none whose process may live.
+
+Each run has tags with the id of its clone (`points/clone.py`), with its process (`processes.owner`), and with the time
+of its last heartbeat. A local store belongs to its project with everything in it, wherever that has been copied.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterable
+
+from pipeline.system.errors import LabError
+from pipeline.system.processes import is_gone
+from pipeline.tracking.pages.views import NEWEST
+from pipeline.tracking.tracker import TrackedRun, Tracker
+
+log = logging.getLogger(__name__)
+
+CLONE = "lab.clone"
+OWNER = "lab.owner"
+HEARTBEAT = "lab.heartbeat"
+ABANDONED = "lab.abandoned"
+
+
+def heartbeat() -> dict[str, str]:
+    """Return the tag of a run that shows other machines that its process lives now."""
+    # In milliseconds since 1970.
+    return {HEARTBEAT: str(time.time_ns() // 1_000_000)}
+
+
+def is_ours(tracker: Tracker, run: TrackedRun, clone: str, attempt: str | None = None) -> bool:
+    """Whether a run belongs to a clone.
+
+    Args:
+        tracker: the tracker of the experiment.
+        run: the run.
+        clone: the id of the clone.
+        attempt: an attempt of this clone. An earlier version recorded no clone; then the attempt shows whose run it is.
+    """
+    if tracker.local or run.tags.get(CLONE) == clone:
+        return True
+    return CLONE not in run.tags and attempt is not None and run.tags.get("lab.attempt") == attempt
+
+
+def kill_orphans(tracker: Tracker) -> None:
+    """Set the status of runs to KILLED that are still RUNNING but whose process has exited."""
+    runs = tracker.runs()
+    beats = {run.run_id: run.tags.get(HEARTBEAT, "") for run in runs}
+    for run in runs:
+        # Runs of workers have their own heartbeat. Other points use the heartbeat of their sweep, after their first.
+        # All have 13 digits, so that the later one is also the greater text.
+        beat = max(beats[run.run_id], beats.get(run.tags.get("mlflow.parentRunId", ""), ""))
+        if run.status == "RUNNING" and is_gone(run.tags.get(OWNER, ""), beat or None):
+            tracker.end_run(run.run_id, "KILLED")
+
+
+def drop_abandoned(tracker: Tracker, kept: str, runs: Iterable[TrackedRun], clone: str, attempt: str) -> None:
+    """Delete a clone's runs of abandoned attempts at a point.
+
+    Args:
+        tracker: the tracker of the experiment.
+        kept: the id of the run to keep.
+        runs: all runs of the point.
+        clone: the id of the clone.
+        attempt: the attempt of the run to keep.
+
+    Raises:
+        LabError: MLflow does not answer.
+    """
+    for run in runs:
+        if run.run_id == kept or run.tags.get("lab.role") != "point" or not is_ours(tracker, run, clone, attempt):
+            continue
+        # Another command may be training the point again. Without its sweep's heartbeat, only a process that this one
+        # can see is known to have exited.
+        if run.status != "RUNNING" or is_gone(run.tags.get(OWNER, ""), heartbeat()[HEARTBEAT]):
+            _drop(tracker, run)
+
+
+def _drop(tracker: Tracker, run: TrackedRun) -> None:
+    """Delete a run; a run that the server does not let us delete is hidden from the views instead, and reported."""
+    if ABANDONED in run.tags:
+        return
+    try:
+        tracker.delete_run(run.run_id)
+    except LabError as error:
+        # Many users of a server may change runs but not delete them. If it does not answer at all, this fails too.
+        tracker.tag(run.run_id, {NEWEST: "false", ABANDONED: "true"})
+        name = run.tags.get("mlflow.runName", run.run_id)
+        log.warning(f"{name}: the run of an earlier attempt cannot be deleted; the views hide it. {error.received}")
