@@ -3,8 +3,8 @@
     python -m pipeline.rebuild [tracking=server tracking.uri=http://127.0.0.1:5000]
 
 These are points that a server did not accept while they were trained, and points that DVC restored from its cache or
-pulled from a remote. Points that MLflow already has are not changed. Runs of processes that have exited get the status
-KILLED.
+pulled from a remote. Points that MLflow already has completely are not changed, and neither are sweeps in training or
+the runs of other clones on a shared server. Runs of processes that have exited get the status KILLED.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from pipeline.config.schema import Tracking
 from pipeline.points.point import POINTS
 from pipeline.points.reading import read_attempt, read_own_point
 from pipeline.points.results import restore, warn_about_missing
+from pipeline.points.sweep_lock import SweepLock
 from pipeline.points.sweep_record import SweepPoint, all_sweeps
 from pipeline.system import cli
 from pipeline.system.errors import LabError
@@ -67,7 +68,10 @@ def rebuild(tracking: Tracking, project: Path, results: Path) -> list[tuple[str,
         # A hidden folder is left if a process is killed while it writes results.
         if not file.parent.name.startswith("."):
             restore(file.parent, root, tracking)
-    sweeps = [sweep for _, sweep in all_sweeps(root) if sweep.tracking == tracking]
+    # An earlier version left a record for each batch of a sweep, all with one key. The last of them has all points.
+    records = [sweep for _, sweep in all_sweeps(root) if sweep.tracking == tracking]
+    records.sort(key=lambda sweep: (sweep.ended or 0, sweep.asked))
+    sweeps = list({sweep.key: sweep for sweep in records}.values())
     # Oldest first, so that in the dicts below the newest sweep with a point replaces the others.
     sweeps.sort(key=lambda sweep: sweep.when)
     found = _complete_points(root, {point.signature: point for sweep in sweeps for point in sweep.points})
@@ -86,17 +90,21 @@ def rebuild(tracking: Tracking, project: Path, results: Path) -> list[tuple[str,
         complete = [point for point in sweep.points if point.signature in found]
         backends = {found[point.signature].backend for point in complete}
         own = [point for point in complete if newest[sweep.study, point.signature] == sweep.key]
-        if not own:
+        if SweepLock(root, sweep.key).is_held():
+            log.info(f"{sweep.name}: left to the command that is training it")
             continue
         shown = any(sweep.when >= latest.get((sweep.study, backend), 0) for backend in backends)
         sync = Sync(root, sweep, owner(), newest=shown)
-        sync.add(Attempt(point.name, point.signature, found[point.signature].attempt) for point in own)
         ended = sweep
         # A sweep that is still RUNNING on disk was killed before it could record its end.
         if sweep.status == "RUNNING":
             ended = replace(sweep, status="KILLED")
-        sync.send(ended=ended)
-        sent.append((sweep.name, len(own), sync.completed))
+        if own:
+            sync.add(Attempt(point.name, point.signature, found[point.signature].attempt) for point in own)
+            sync.send(ended=ended)
+            sent.append((sweep.name, len(own), sync.completed))
+        elif sweep.parent and sweep.status != "FINISHED" and sync.end_without_points(ended):
+            log.info(f"{sweep.name}: ended as {ended.status}; none of its points is complete")
     return sent
 
 

@@ -15,6 +15,7 @@ from pipeline.points.destination import results_folder
 from pipeline.points.job import Job, summary
 from pipeline.points.point import Outcome, Point
 from pipeline.points.results import gather
+from pipeline.points.sweep_lock import SweepLock
 from pipeline.points.sweep_record import (
     SweepRecord,
     earlier_sweep,
@@ -96,6 +97,7 @@ class Sweep:
         self._process = process
         self._engine = engine
         self._record: SweepRecord | None = None
+        self._lock: SweepLock | None = None
         self._sync: SyncThread | SyncProcess | None = None
 
     @property
@@ -160,18 +162,26 @@ class Sweep:
         # The command failed before anything was recorded, for instance because a GPU is missing.
         if self._record is None or self._sync is None:
             return
+        try:
+            self._finish_record(self._record, self._sync)
+        finally:
+            if self._lock is not None:
+                self._lock.release()
+
+    def _finish_record(self, record: SweepRecord, sync: SyncThread | SyncProcess) -> None:
+        jobs = list(self.jobs.values())
         self._end_jobs()
         points = [job.point for job in jobs if job.point is not None and job.state in ("done", "complete")]
         problems = _failure_messages([job for job in jobs if job.state == "failed"])
         try:
-            problems += self._end_record(self._record, points)
+            problems += self._end_record(record, points)
         finally:
             # Also after a bug of ours: no run must keep the status RUNNING.
-            self._sync.add(attempts(jobs))
-            self._sync.close(self._record)
+            sync.add(attempts(jobs))
+            sync.close(record)
         if points:
             print(points_table(jobs), flush=True)
-        unsent = self._sync.unsent()
+        unsent = sync.unsent()
         if unsent is not None:
             # Only a notice: every point is on disk, and the next command sends what is missing.
             log.warning(unsent)
@@ -242,31 +252,17 @@ class Sweep:
     def _open_record(self, new: Sequence[Job]) -> None:
         """Record the command on disk, and take over points that earlier commands have completed, for MLflow."""
         jobs = list(self.jobs.values())
-        # If the points come one by one, the others are not known yet, and the command line identifies the sweep.
-        members = [command()]
-        if self.total is not None:
-            members = [job.signature for job in jobs]
-        study = self.first.study
-        backend = self.first.backend.name
-        tracking = self.first.tracking
         now = time.time_ns() // 1_000_000
-        key = sweep_key(study, backend, tracking, members)
-        folder = sweep_folder(self.root, key)
         if self._record is None:
-            self._record = SweepRecord(
-                key=key,
-                study=study,
-                backend=backend,
-                parent=self.total != 1,
-                command=command(),
-                tracking=tracking,
-                tags=self.code,
-                started=now,
-            )
+            self._record = self._new_record(jobs, now)
             self._sync = self._new_sync(self._record)
+            self._lock = SweepLock(self.root, self._record.key)
+            self._lock.hold()
         record = self._record
         record.asked = now
         record.points = list_points((job.name, job.signature) for job in jobs)
+        # The points of a later batch belong to the same record.
+        folder = sweep_folder(self.root, record.key)
         before = earlier_sweep(folder)
         if before is not None and before.status == "FINISHED" and all(job.state == "done" for job in jobs):
             # A repeated command with nothing left to do changes neither times nor values.
@@ -274,10 +270,33 @@ class Sweep:
             record.ended = before.ended
             record.values = before.values
             record.status = before.status
+        else:
+            # The earlier batches of this command may have had nothing left to do.
+            record.ended = None
+            record.status = "RUNNING"
         write_sweep(folder, record)
         for job in new:
             if job.state == "done":
                 take_over(job)
+
+    def _new_record(self, jobs: Sequence[Job], now: int) -> SweepRecord:
+        # If the points come one by one, the others are not known yet, and the command line identifies the sweep.
+        members = [command()]
+        if self.total is not None:
+            members = [job.signature for job in jobs]
+        study = self.first.study
+        backend = self.first.backend.name
+        tracking = self.first.tracking
+        return SweepRecord(
+            key=sweep_key(study, backend, tracking, members),
+            study=study,
+            backend=backend,
+            parent=self.total != 1,
+            command=command(),
+            tracking=tracking,
+            tags=self.code,
+            started=now,
+        )
 
     def _label(self, jobs: Sequence[Job]) -> str:
         """Return the progress label of a stack, for instance `three_bits numpy: points 1-7 of 14`."""

@@ -22,12 +22,16 @@ class SweepRun:
 
 
 def find_sweep(tracker: Tracker, sweep: SweepRecord, clone: str) -> SweepRun | None:
-    """Return the run that a clone has for a sweep, or None if it does not exist yet."""
+    """Return the run that a clone has for a sweep, or None if it does not exist yet.
+
+    It is settled if it has ended as recorded.
+    """
     for run in tracker.runs(sweep=sweep.key):
         # An earlier version recorded no clone. A run without one that is RUNNING may be of another clone.
         unknown = CLONE not in run.tags and run.status != "RUNNING"
         if unknown or is_ours(tracker, run, clone):
-            return SweepRun(run.run_id)
+            ended = run.status != "RUNNING" and run.tags.get("lab.complete") == str(sweep.ended)
+            return SweepRun(run.run_id, settled=ended)
     return None
 
 
@@ -62,7 +66,7 @@ def open_sweep(tracker: Tracker, sweep: SweepRecord, process: str, clone: str, f
     if found is None:
         return SweepRun(tracker.start_run(sweep.name, tags, sweep.started))
     tracker.reopen_run(found.run_id, tags)
-    return found
+    return SweepRun(found.run_id)
 
 
 def send_sweep(tracker: Tracker, run: SweepRun, sweep: SweepRecord, folder: Path) -> None:

@@ -14,9 +14,13 @@ from omegaconf import OmegaConf
 
 from pipeline.config.schema import Tracking
 from pipeline.rebuild import rebuild, task
+from pipeline.sweep.sweep import Sweep
 from pipeline.system.errors import LabError
+from pipeline.system.processes import owner
+from pipeline.tracking.tracker import Tracker
 from tests.support.swept import (
     at_epoch,
+    begun,
     forget_locations,
     in_mlflow,
     interrupt,
@@ -318,6 +322,75 @@ def test_a_list_of_points_that_was_tampered_with_is_refused(
     with pytest.raises(LabError, match=message):
         rebuild(LOCAL, other, other / "results")
     assert not list(other.glob(".points/[0-9a-f]*"))
+
+
+# --- what is still running, and what was never finished
+
+
+def test_a_sweep_in_training_is_left_to_its_command(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    sweep = begun(project, GRID)  # trained, but not at its end
+    capsys.readouterr()
+    assert rebuild(LOCAL, project, project / "results") == []
+    assert capsys.readouterr().err == "line_y2x numpy: left to the command that is training it\n"
+    sweep.finish()
+    assert set(statuses(project).values()) == {"FINISHED"}
+    assert rebuild(LOCAL, project, project / "results") == [("line_y2x numpy", 2, 0)]
+    assert set(statuses(project).values()) == {"FINISHED"}
+
+
+@pytest.mark.parametrize("written", ["RUNNING", "FAILED"])
+def test_a_sweep_without_a_complete_point_is_ended(
+    project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], written: str
+) -> None:
+    """Its command was killed, or MLflow did not answer at its end."""
+    at_epoch(monkeypatch, 9, interrupt)
+    killed(project, rates(*RATES))
+    (file,) = project.glob(".points/.sweeps/*/sweep.json")
+    file.write_text(file.read_text().replace('"KILLED"', f'"{written}"'))
+    tracker = Tracker(LOCAL, "line_y2x", project)
+    for run in runs_of(project):
+        gone = {"lab.owner": json.dumps(json.loads(owner()) | {"ticks": 0}), "lab.complete": "not yet"}
+        tracker.reopen_run(run.info.run_id, gone)
+    capsys.readouterr()
+    expected = {"RUNNING": "KILLED", "FAILED": "FAILED"}[written]
+    for said in (f"line_y2x numpy: ended as {expected}; none of its points is complete\n", ""):
+        assert rebuild(LOCAL, project, project / "results") == []
+        assert capsys.readouterr().err == said
+        found = statuses(project)
+        assert found.pop("line_y2x numpy") == expected
+        assert set(found.values()) == {"KILLED"}
+
+
+def test_a_sweep_in_batches_has_one_record_and_stays_finished(project: Path) -> None:
+    """Hydra hands over the points in batches with `hydra.sweeper.max_batch_size`."""
+    grid = rates("0.1", "0.01", "0.02", "0.05")
+    sweep = Sweep(project, grid[0][0], 2)
+    sweep.train_all(grid[:2])
+    sweep.train_all(grid[2:])
+    sweep.finish()
+    (file,) = project.glob(".points/.sweeps/*/sweep.json")
+    # An earlier version left a record for each batch, all with the same key.
+    batch = file.parent.with_name("0" * 16)
+    batch.mkdir()
+    early = json.loads(file.read_text()) | {"status": "RUNNING", "ended": None}
+    (batch / "sweep.json").write_text(json.dumps(early | {"points": early["points"][:2]}))
+    content = in_mlflow(project, when=True)
+    assert {run["status"] for run in content.values()} == {"FINISHED"}
+    for _ in range(2):
+        assert rebuild(LOCAL, project, project / "results") == [("line_y2x numpy", 4, 0)]
+        assert in_mlflow(project, when=True) == content
+
+
+def test_a_batch_after_one_that_was_done_already_is_recorded(project: Path) -> None:
+    grid = rates("0.1", "0.01", "0.02", "0.05")
+    swept(project, grid[:2])
+    sweep = Sweep(project, grid[0][0], 2)
+    for batch in (grid[:2], grid[2:]):
+        sweep.train_all(batch)
+    sweep.finish()
+    assert set(statuses(project).values()) == {"FINISHED"}
+    (parent,) = (run for run in runs_of(project) if run.data.tags["lab.role"] == "sweep")
+    assert parent.data.metrics["points"] == 4
 
 
 def test_where_there_is_nothing_to_write_it_says_so(

@@ -120,6 +120,25 @@ class Sync:
         if ended is not None and self.worker is None:
             self._sum_up(tracker, ended)
 
+    def end_without_points(self, ended: SweepRecord) -> bool:
+        """End the run of a sweep that has no points to send, if MLflow has such a run.
+
+        Args:
+            ended: the final record of the sweep.
+
+        Returns:
+            Whether there was something to end.
+
+        Raises:
+            LabError: MLflow rejects the data.
+        """
+        tracker = self._open_tracker()
+        run = find_sweep(tracker, ended, self._own_clone())
+        if run is None or run.settled:
+            return False
+        send_sweep(tracker, run, ended, sweep_folder(self.root, ended.key))
+        return True
+
     def _open_tracker(self) -> Tracker:
         """Return the tracker, opening it on the first call."""
         if self._tracker is None:
