@@ -159,7 +159,7 @@ def _complete(client: MlflowClient, run: Run, model: LoggedModel, point: Point, 
     ]
     # Links the metrics to the model. The run already has these metrics; with the same step and timestamp, MLflow does
     # not store duplicates.
-    client.log_batch(run.info.run_id, metrics=metrics)
+    client.log_batch(run.info.run_id, metrics=metrics, synchronous=True)
     linked = []
     if run.outputs:
         linked = [output.model_id for output in run.outputs.model_outputs]

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.points.sweep_record import SweepRecord
 from pipeline.tracking.ownership import CLONE, OWNER, heartbeat, is_ours
-from pipeline.tracking.tracker import Status, Tracker
+from pipeline.tracking.tracker import Status, TrackedRun, Tracker
 
 # The MLflow status for each status of a sweep; FAILED for any other.
 ENDED: dict[str, Status] = {"FINISHED": "FINISHED", "KILLED": "KILLED"}
@@ -50,7 +52,7 @@ def open_sweep(tracker: Tracker, sweep: SweepRecord, process: str, clone: str, f
         # differs, and the run is rewritten. With the same end time another clone's run is of this command too: its
         # results were restored here.
         complete = run.status == "FINISHED" and run.tags.get("lab.complete") == str(sweep.ended)
-        if complete and run.has_artifacts(_names(sweep, folder)):
+        if complete and has_values(run, sweep.values) and run.has_artifacts(_names(sweep, folder)):
             return SweepRun(run.run_id, settled=True)
     tags = sweep.tags | heartbeat()
     tags |= {
@@ -67,6 +69,17 @@ def open_sweep(tracker: Tracker, sweep: SweepRecord, process: str, clone: str, f
         return SweepRun(tracker.start_run(sweep.name, tags, sweep.started))
     tracker.reopen_run(found.run_id, tags)
     return SweepRun(found.run_id)
+
+
+def has_values(run: TrackedRun, values: Mapping[str, float]) -> bool:
+    """Whether a run has these metrics, with these as their last values."""
+    for name, value in values.items():
+        if name not in run.metrics:
+            return False
+        # MLflow replaces infinite values, and some databases round the last digit.
+        if math.isfinite(value) and not math.isclose(run.metrics[name], value, rel_tol=1e-9):
+            return False
+    return True
 
 
 def send_sweep(tracker: Tracker, run: SweepRun, sweep: SweepRecord, folder: Path) -> None:

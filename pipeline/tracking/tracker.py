@@ -9,7 +9,7 @@ import getpass
 import json
 import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -37,7 +37,7 @@ NOT_PARAMS = {"dry_run", "force"}
 
 @dataclass(frozen=True)
 class TrackedRun:
-    """A run in MLflow: its id, status, tags, and the names of its parameters.
+    """A run in MLflow: its id, status, tags, the names of its parameters, and the last value of each metric.
 
     Attributes:
         folder: the folder of its artifacts; None if a server keeps them.
@@ -48,6 +48,7 @@ class TrackedRun:
     status: str
     tags: dict[str, str]
     params: frozenset[str]
+    metrics: dict[str, float] = field(default_factory=dict)
     folder: Path | None = None
     models: tuple[str, ...] = ()
 
@@ -170,7 +171,7 @@ class Tracker:
         left = {key: value for key, value in values.items() if key not in known and key not in NOT_PARAMS}
         params = [Param(key, value[:LONGEST_PARAM]) for key, value in left.items()]
         for start in range(0, len(params), PARAMS_BATCH):
-            self.client.log_batch(run_id, params=params[start : start + PARAMS_BATCH])
+            self.client.log_batch(run_id, params=params[start : start + PARAMS_BATCH], synchronous=True)
 
     @store_call
     def log_metrics(self, run_id: str, metrics: Sequence[Metric]) -> None:
@@ -179,7 +180,7 @@ class Tracker:
 
         for start in range(0, len(metrics), BATCH):
             batch = [MlflowMetric(m.name, m.value, m.timestamp, m.step) for m in metrics[start : start + BATCH]]
-            self.client.log_batch(run_id, metrics=batch)
+            self.client.log_batch(run_id, metrics=batch, synchronous=True)
 
     def log_values(self, run_id: str, values: Mapping[str, float], timestamp: int) -> None:
         """Log single values as metrics at step 0; `timestamp` in milliseconds since 1970."""
@@ -214,7 +215,8 @@ class Tracker:
         """Set tags of a run; values longer than MLflow allows are truncated."""
         from mlflow.entities import RunTag
 
-        self.client.log_batch(run_id, tags=[RunTag(key, value[:LONGEST_TAG]) for key, value in tags.items()])
+        entities = [RunTag(key, value[:LONGEST_TAG]) for key, value in tags.items()]
+        self.client.log_batch(run_id, tags=entities, synchronous=True)
 
     @store_call
     def log_dataset(self, run_id: str, data: Dataset) -> None:
@@ -286,7 +288,8 @@ def _tracked(run: Run) -> TrackedRun:
         models = tuple(output.model_id for output in run.outputs.model_outputs)
     info, data = run.info, run.data
     folder = local_path(info.artifact_uri)
-    return TrackedRun(info.run_id, info.status, dict(data.tags), frozenset(data.params), folder, models)
+    params = frozenset(data.params)
+    return TrackedRun(info.run_id, info.status, dict(data.tags), params, dict(data.metrics), folder, models)
 
 
 def _user() -> str:

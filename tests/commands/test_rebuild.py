@@ -5,14 +5,20 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
+from mlflow.exceptions import MlflowException
+from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 from omegaconf import OmegaConf
 
 from pipeline.config.schema import Tracking
+from pipeline.points.reading import read_point
 from pipeline.rebuild import rebuild, task
 from pipeline.sweep.sweep import Sweep
 from pipeline.system.errors import LabError
@@ -21,6 +27,7 @@ from pipeline.tracking.tracker import Tracker
 from tests.support.swept import (
     at_epoch,
     begun,
+    by_name,
     forget_locations,
     in_mlflow,
     interrupt,
@@ -30,6 +37,7 @@ from tests.support.swept import (
     runs_of,
     statuses,
     swept,
+    told_once,
 )
 
 pytestmark = pytest.mark.usefixtures("plain_runs")
@@ -391,6 +399,68 @@ def test_a_batch_after_one_that_was_done_already_is_recorded(project: Path) -> N
     assert set(statuses(project).values()) == {"FINISHED"}
     (parent,) = (run for run in runs_of(project) if run.data.tags["lab.role"] == "sweep")
     assert parent.data.metrics["points"] == 4
+
+
+# --- whether MLflow has everything that it says it has
+
+
+# What MLflow loses: of which run, by which SQL, and how many points are written again.
+OF_RUN = "key = :key AND run_uuid = :run"
+LAST = f"(SELECT max(step) FROM metrics WHERE {OF_RUN})"
+WHOLE_METRIC = ["DELETE FROM metrics WHERE", "DELETE FROM latest_metrics WHERE"]
+LOST = {
+    "a metric": ("learning_rate=0.1", "train/loss", 1, WHOLE_METRIC),
+    "the outcome": ("learning_rate=0.1", "diverged", 1, WHOLE_METRIC),
+    "the last rows of a metric": (
+        "learning_rate=0.1",
+        "train/loss",
+        1,
+        [
+            f"DELETE FROM metrics WHERE step = {LAST} AND",
+            f"UPDATE latest_metrics SET value = (SELECT value FROM metrics WHERE step = {LAST} AND {OF_RUN}) WHERE",
+        ],
+    ),
+    "a parameter": ("learning_rate=0.1", "seed", 0, ["DELETE FROM params WHERE"]),
+    "a value of the sweep": ("line_y2x numpy", "points", 0, WHOLE_METRIC),
+}
+
+
+@pytest.mark.parametrize("what", LOST)
+def test_a_run_that_has_lost_something_is_completed(project: Path, what: str) -> None:
+    swept(project, GRID)
+    content = in_mlflow(project, when=True)
+    run, key, written, statements = LOST[what]
+    with closing(sqlite3.connect(project / "mlruns" / "mlflow.db")) as database, database:
+        for statement in statements:
+            database.execute(f"{statement} {OF_RUN}", {"key": key, "run": content[run]["id"]})
+    assert in_mlflow(project, when=True) != content
+    assert rebuild(LOCAL, project, project / "results") == [("line_y2x numpy", 2, written)]
+    assert in_mlflow(project, when=True) == content
+
+
+def test_metrics_that_mlflow_refuses_in_the_background_are_not_taken_for_sent(
+    project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With MLFLOW_ENABLE_ASYNC_LOGGING a call returns before the store has accepted anything."""
+    real: Any = SqlAlchemyStore.log_batch
+
+    def refuse(store: SqlAlchemyStore, run_id: str, metrics: Any, params: Any, tags: Any) -> None:
+        if len(metrics) > 20:
+            raise MlflowException("too many metrics")
+        real(store, run_id, metrics, params, tags)
+
+    monkeypatch.setenv("MLFLOW_ENABLE_ASYNC_LOGGING", "true")
+    with monkeypatch.context() as patch:
+        patch.setattr(SqlAlchemyStore, "log_batch", refuse)
+        swept(project, GRID)
+    printed = capsys.readouterr().err
+    assert "MLflow sync is incomplete: 2 of 2 points are pending." in printed
+    assert "too many metrics" in printed
+    assert "FINISHED" not in statuses(project).values()
+    assert rebuild(LOCAL, project, project / "results") == [("line_y2x numpy", 2, 2)]
+    for name, run in by_name(project).items():
+        if "signature" in run.data.tags:
+            told_once(project, read_point(project / ".points" / run.data.tags["signature"], name), run.info.run_id)
 
 
 def test_where_there_is_nothing_to_write_it_says_so(

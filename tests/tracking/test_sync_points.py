@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -281,3 +282,42 @@ def test_a_run_that_may_not_be_deleted_is_hidden_and_reported_once(
     )
     assert training.synced((run_of("given up", "another", abandoned="true"), complete)).settled
     assert capsys.readouterr().err == ""
+
+
+# --- whether a run has everything
+
+
+def complete_run(training: Training, **changes: float) -> TrackedRun:
+    """Complete the point, and return the run that has all of it, with some metrics changed or, if NaN, left out."""
+    training.keep()
+    training.keep()
+    training.job.folder.write_history(training.history)
+    training.job.folder.complete()
+    last = {metric.name: metric.value for metric in training.history.metrics} | {"diverged": 0.0} | changes
+    metrics = {name: value for name, value in last.items() if not np.isnan(value)}
+    run = run_of("complete", training.sync.attempt.attempt_id, "FINISHED", complete="true")
+    return replace(run, metrics=metrics)
+
+
+def test_a_complete_run_is_left_as_it_is(training: Training) -> None:
+    run = complete_run(training)
+    training.calls.made.clear()
+    assert training.synced((run,)).settled
+    assert training.calls.made == []
+
+
+@pytest.mark.parametrize("changes", [{"norm": np.nan}, {"train/loss": 0.1}, {"diverged": np.nan}], ids=str)
+def test_a_run_that_lacks_metrics_is_written_again_though_it_says_it_is_complete(
+    training: Training, changes: dict[str, float]
+) -> None:
+    """An earlier version trusted MLflow to log in the background, and never learned what it refused."""
+    sync = training.synced((complete_run(training, **changes),))
+    assert (sync.run_id, sync.settled) == ("complete", False)
+    assert ("reopen", "complete") in training.calls.made
+
+
+def test_infinite_values_are_not_compared(training: Training) -> None:
+    """MLflow stores the greatest number instead of infinity, and some databases nothing but a zero for NaN."""
+    training.history.record(0, {"loss_of_another_step": float("inf"), "undefined": float("nan")})
+    run = complete_run(training, loss_of_another_step=1.7976931348623157e308, undefined=0.0)
+    assert training.synced((run,)).settled

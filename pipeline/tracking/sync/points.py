@@ -21,6 +21,7 @@ from pipeline.system.errors import DamagedError
 from pipeline.system.files import MISSING, SUMS, modified_ns, named_files
 from pipeline.tracking.ownership import CLONE, OWNER, drop_abandoned, heartbeat, is_ours
 from pipeline.tracking.pages.presentation import present_point
+from pipeline.tracking.runs import has_values
 from pipeline.tracking.tracker import Status, TrackedRun, Tracker
 from pipeline.tracking.transfer import CheckpointSender, drop_checkpoints
 
@@ -126,9 +127,7 @@ class PointSync:
         ours = [existing for existing in same if is_ours(tracker, existing, self._clone, self.attempt.attempt_id)]
         # Ours first: if the results of another clone were restored here, both have the same attempt.
         for existing in (*ours, *same):
-            complete = "lab.complete" in existing.tags and existing.status == "FINISHED"
-            # A run whose artifacts are lost is written again, if the point is still on disk.
-            if complete and (not self.is_complete() or existing.has_artifacts(self._names())):
+            if self._is_whole(existing):
                 self._take_over(tracker, existing, runs, placement_tags)
                 self.run_id = existing.run_id
                 return
@@ -151,16 +150,39 @@ class PointSync:
         # Set only now: if logging the config fails, the next call finds the new run and completes it.
         self.run_id = run_id
 
+    def _is_whole(self, run: TrackedRun) -> bool:
+        """Whether a run has everything that `_send_complete` writes.
+
+        Its tag says so. The metrics are compared nevertheless: MLflow may have accepted them and lost them later.
+        """
+        if "lab.complete" not in run.tags or run.status != "FINISHED":
+            return False
+        if not self.is_complete():
+            return True
+        try:
+            metrics = read_journal((self._folder.final / JOURNAL).read_bytes())
+        except (OSError, ValueError):
+            # Whoever reads the point reports it; the run has been complete.
+            return True
+        # Metrics in the order in which MLflow decides which value is the last.
+        last = {metric.name: metric.value for metric in sorted(metrics, key=lambda m: (m.step, m.timestamp, m.value))}
+        # `diverged` is part of the outcome, which is sent in one batch after all metrics.
+        if not has_values(run, last) or "diverged" not in run.metrics:
+            return False
+        # Artifacts can be lost as well, for instance in a copy of the project.
+        return run.has_artifacts(self._names())
+
     def _take_over(
         self, tracker: Tracker, complete: TrackedRun, runs: Sequence[TrackedRun], placement_tags: Mapping[str, str]
     ) -> None:
         """Use the complete run that MLflow already has, and delete our runs of abandoned attempts.
 
-        Its tags are updated if it is ours. The run of another clone is left as it is.
+        Its tags and parameters are completed if it is ours. The run of another clone is left as it is.
         """
         if is_ours(tracker, complete, self._clone, self.attempt.attempt_id):
             if any(complete.tags.get(key) != value for key, value in placement_tags.items()):
                 tracker.tag(complete.run_id, placement_tags)
+            tracker.log_config(complete.run_id, self._started()[1], complete.params)
         drop_abandoned(tracker, complete.run_id, runs, self._clone, self.attempt.attempt_id)
         self.settled = True
 
