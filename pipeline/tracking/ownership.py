@@ -38,7 +38,7 @@ def is_ours(tracker: Tracker, run: TrackedRun, clone: str, attempt: str | None =
         clone: the id of the clone.
         attempt: an attempt of this clone. An earlier version recorded no clone; then the attempt shows whose run it is.
     """
-    if tracker.local or run.tags.get(CLONE) == clone:
+    if tracker.root is not None or run.tags.get(CLONE) == clone:
         return True
     return CLONE not in run.tags and attempt is not None and run.tags.get("lab.attempt") == attempt
 

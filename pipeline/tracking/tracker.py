@@ -75,6 +75,9 @@ class Tracker:
         experiment: name of the experiment, which is the name of the study.
         project: folder that holds mlruns/.
 
+    Attributes:
+        root: the folder of all artifacts of a local store; None for a server.
+
     Raises:
         LabError: a server does not answer, or the store cannot be opened.
 
@@ -86,9 +89,9 @@ class Tracker:
 
     def __init__(self, tracking: Tracking, experiment: str, project: Path) -> None:
         self.client, self.experiment_id = open_store(tracking, experiment, project)
-        self._root: Path | None = None
+        self.root: Path | None = None
         if tracking.name == "local":
-            self._root = project / "mlruns" / "artifacts"
+            self.root = project / "mlruns" / "artifacts"
 
     @store_call
     def runs(self, signature: str | None = None, sweep: str | None = None, deleted: bool = False) -> list[TrackedRun]:
@@ -146,13 +149,13 @@ class Tracker:
     @store_call
     def delete_run(self, run_id: str) -> None:
         """Soft-delete a run, and delete its models, which would otherwise still be listed."""
-        delete_models(self.client, self.experiment_id, [run_id], self._root)
+        delete_models(self.client, self.experiment_id, [run_id], self.root)
         self.client.delete_run(run_id)
 
     @store_call
     def remove_runs(self, run_ids: Sequence[str]) -> bool:
         """Delete runs with their models and artifacts; see `deletion.delete_runs`."""
-        return delete_runs(self.client, self.experiment_id, run_ids, self._root)
+        return delete_runs(self.client, self.experiment_id, run_ids, self.root)
 
     @store_call
     def log_config(self, run_id: str, config: Config, known: Collection[str] = ()) -> None:
@@ -274,7 +277,7 @@ class Tracker:
     @store_call
     def remove_artifacts(self, run_id: str, folder: str) -> None:
         """Delete a folder of a run's artifacts."""
-        delete_artifacts(self.client, run_id, folder, self._root)
+        delete_artifacts(self.client, run_id, folder, self.root)
 
     @store_call
     def end_run(self, run_id: str, status: Status, ended: int | None = None) -> None:

@@ -127,10 +127,10 @@ def status(tracker: Tracker) -> dict[str, str]:
 
 def test_the_sweep_of_another_clone_is_not_taken_over(tracker: Tracker, uri: str) -> None:
     sweep = record("study", uri)
-    first = open_sweep(tracker, sweep, owner(), "here")
-    other = open_sweep(tracker, sweep, owner(), "there")
+    first = open_sweep(tracker, sweep, owner(), "here", Path("missing"))
+    other = open_sweep(tracker, sweep, owner(), "there", Path("missing"))
     assert first.run_id != other.run_id
-    assert open_sweep(tracker, sweep, owner(), "here") == first
+    assert open_sweep(tracker, sweep, owner(), "here", Path("missing")) == first
     found = find_sweep(tracker, sweep, "there")
     assert found is not None
     assert found.run_id == other.run_id
@@ -142,7 +142,7 @@ def test_the_sweep_of_an_earlier_version_is_continued_unless_it_may_be_running(t
     old = tracker.start_run("old", {"lab.role": "sweep", "lab.sweep": sweep.key})
     assert find_sweep(tracker, sweep, "here") is None
     tracker.end_run(old, "KILLED")
-    assert open_sweep(tracker, sweep, owner(), "here").run_id == old
+    assert open_sweep(tracker, sweep, owner(), "here", Path("missing")).run_id == old
     assert find_sweep(tracker, sweep, "there") is None
 
 
