@@ -115,11 +115,15 @@ def serve(settings: Settings, environment: Mapping[str, str]) -> None:
     pool = pool_size(uri, settings.workers)
     check_password(environment)
     check_port(settings.host, settings.port)
+    destination = settings.artifacts
     if "://" not in settings.artifacts:
-        with explained(Path(settings.artifacts)):
-            Path(settings.artifacts).mkdir(parents=True, exist_ok=True)
+        path = Path(settings.artifacts).absolute()
+        with explained(path):
+            path.mkdir(parents=True, exist_ok=True)
+        # As an address, because MLflow decodes a path too, and would use the folder `a b` instead of `a%20b`.
+        destination = path.as_uri()
     options = ["--host", settings.host, "--port", str(settings.port), "--workers", str(settings.workers)]
-    options += ["--artifacts-destination", settings.artifacts, "--app-name", "basic-auth"]
+    options += ["--artifacts-destination", destination, "--app-name", "basic-auth"]
     # No access log: the reverse proxy logs requests.
     options += ["--uvicorn-opts", "--log-level warning --no-access-log"]
     with collect_signals() as signals, tempfile.TemporaryDirectory(prefix="server-") as folder:

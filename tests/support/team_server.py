@@ -114,7 +114,7 @@ def team_server(workers: int = 1, settings: Sequence[str] = FAST, database: str 
     needs_packages()
     user, password, first = (f"{name}-{secrets.token_urlsafe(18)}" for name in ("somebody", "secret", "first"))
     own = postgres(settings) if database is None else nullcontext(database)
-    with own as address, tempfile.TemporaryDirectory(prefix="artifacts-") as artifacts:
+    with own as address, tempfile.TemporaryDirectory(prefix="artifacts%20-") as artifacts:
         port = free_port()
         typed = [sys.executable, "-m", "pipeline.server", "--port", str(port), "--workers", str(workers)]
         environment = {"LAB_DATABASE_URI": address, "MLFLOW_AUTH_ADMIN_PASSWORD": first}
