@@ -113,6 +113,9 @@ def digits_that_agree(value: float, published: float, printed: int) -> int:
     if f"{value:.{printed - 1}e}" == f"{published:.{printed - 1}e}":
         return printed
     difference = relative_difference(value, published)
+    # 0.0 and -0.0 are the same number, but are not written in the same way.
+    if difference == 0:
+        return printed
     # Negated, rather than `>=`, so that NaN is included: every comparison with it is false.
     if not difference < 1:
         return 0
