@@ -41,6 +41,8 @@ numbers = st.floats(1e-6, 1e6) | st.floats(-1e6, -1e-6)
         (1.0, 2.0, 12, 0),
         (-0.5, 0.5, 12, 0),
         (0.0, 0.0, 12, 12),
+        (-0.0, 0.0, 12, 12),
+        (0.0, -0.0, 1, 1),
         (0.1, 0.0, 12, 0),
         (math.inf, 3.0, 12, 0),
         (math.nan, 3.0, 12, 0),
@@ -316,6 +318,25 @@ def test_recorded_mnist_statements_follow_the_numbers(
     found = statements({}, read_recorded(tmp_path / "mnist.csv"))
     assert list(verdicts(found, "mnist", "recorded").values()) == expected
     assert set(verdicts(found, "mnist", "numpy").values()) == {"not run"}
+
+
+def test_a_metric_that_some_rates_of_a_recorded_run_lack_gives_no_verdict(tmp_path: Path) -> None:
+    rows = ("0.0001,1,,,", "0.0001,2,0.5,,nan", "0.01,1,0.9,,", "0.01,2,0.5,,", "0.1,1,,0.2,")
+    (tmp_path / "mnist.csv").write_text("\n".join(["learning_rate,epoch,train/loss,test/accuracy,test/loss", *rows]))
+    run = read_recorded(tmp_path / "mnist.csv")
+    assert {rate: list(metrics) for rate, metrics in run.items()} == {
+        0.0001: ["train/loss"],
+        0.01: ["train/loss"],
+        0.1: ["test/accuracy"],
+    }
+    assert list(verdicts(statements({}, run), "mnist", "recorded").values()) == ["not run", "differs", "not run"]
+
+
+@pytest.mark.parametrize("rows", ["", "0.1,1,,\n", "0.1,1,nan,inf\n", "0.1,,2,3\n", "nan,1,2,3\n"])
+def test_a_recorded_run_without_a_number_is_named(tmp_path: Path, rows: str) -> None:
+    (tmp_path / "mnist.csv").write_text(f"learning_rate,epoch,train/loss,test/accuracy\n{rows}")
+    with pytest.raises(LabError, match=r"mnist\.csv cannot be read"):
+        read_recorded(tmp_path / "mnist.csv")
 
 
 def test_recorded_run_that_is_not_a_table_is_named(tmp_path: Path) -> None:

@@ -26,6 +26,8 @@ THREE_BITS_EPOCHS = 60_000
 MNIST_EPOCHS = 20
 # A weight has settled once it stays within this share of its target.
 SETTLED = 0.01
+# The columns of a recorded run that are not metrics.
+KEYS = ("learning_rate", "epoch")
 # The cross-entropy of guessing: ten classes, all equally likely.
 GUESSING = math.log(10)
 
@@ -93,18 +95,24 @@ def read_recorded(file: Path) -> dict[float, dict[str, Series]]:
         "test/accuracy",
         fix="restore the file from git, or delete it",
     ):
-        # An empty cell is a metric that was not recorded at that epoch.
-        rows = [{name: float(value) for name, value in row.items() if value} for row in read_rows(file.read_bytes())]
-        keys = [row.get(name, math.nan) for row in rows for name in ("learning_rate", "epoch")]
-        if not rows or not all(map(math.isfinite, keys)):
-            raise ValueError("there are no rows, or a rate or an epoch is not a number")
+        rows = [_numbers(row) for row in read_rows(file.read_bytes())]
+        if not all("learning_rate" in row and "epoch" in row for row in rows):
+            raise ValueError("a rate or an epoch is not a number")
+        # Some metrics may not have been recorded at every rate.
+        names = [name for name in dict.fromkeys(name for row in rows for name in row) if name not in KEYS]
+        if not names:
+            raise ValueError("there are no rows, or no metric has a value")
         by_rate: dict[float, dict[str, Series]] = {}
         for rate in sorted({row["learning_rate"] for row in rows}):
             mine = [row for row in rows if row["learning_rate"] == rate]
-            names = [name for name in rows[0] if name not in ("learning_rate", "epoch")]
-            # The first row provides the names, but its cell of the training loss may be empty.
-            by_rate[rate] = {name: _series(mine, name) for name in dict.fromkeys([*names, "train/loss"])}
+            by_rate[rate] = {name: _series(mine, name) for name in names if any(name in row for row in mine)}
     return by_rate
+
+
+def _numbers(row: Mapping[str, str]) -> dict[str, float]:
+    """Read the numbers of a row. As in a history, a metric that is inf, NaN or empty was not recorded."""
+    numbers = {name: float(value) for name, value in row.items() if value}
+    return {name: number for name, number in numbers.items() if math.isfinite(number)}
 
 
 def _series(rows: Sequence[Mapping[str, float]], name: str) -> Series:
