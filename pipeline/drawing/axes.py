@@ -10,7 +10,17 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.drawing.plot_data import Curve, Floats, log_limits, palette_position, quantile_bands, spread
+from pipeline.drawing.plot_data import (
+    LARGEST,
+    Curve,
+    Floats,
+    drawable,
+    log_limits,
+    on_log_axis,
+    palette_position,
+    quantile_bands,
+    spread,
+)
 from pipeline.system.wording import short
 
 if TYPE_CHECKING:
@@ -163,8 +173,9 @@ def draw_lines(ax: Axes, lines: Sequence[Line], *, log: bool, max_growth: float 
         ax.set_ylim(floor, ceiling)
     for curve, _, colour, style in drawn:
         (artist,) = ax.plot(
-            curve.steps, np.maximum(curve.values, floor), color=colour, linestyle=style, linewidth=1.6, markersize=4
-        )
+            curve.steps, drawable(np.maximum(curve.values, floor)), color=colour, linestyle=style, linewidth=1.6,
+            markersize=4,
+        )  # fmt: skip
         # One or two records make a line that is too short to see.
         if len(curve.steps) < 3:
             artist.set_marker("o")
@@ -230,11 +241,12 @@ def signed_log(ax: Axes) -> None:
     from matplotlib.ticker import SymmetricalLogLocator
 
     # Clipped, so that doubling the limits below does not overflow.
-    low, high = np.clip(ax.dataLim.intervaly, -1e300, 1e300)
+    low, high = np.clip(ax.dataLim.intervaly, -LARGEST, LARGEST)
     decades = np.log10(max(abs(low), abs(high), 100) / 10)
+    # Limits come before the scale: the margins that matplotlib would add on this scale overflow.
+    ax.set_ylim(min(2 * low, -10), max(2 * high, 10))
     # Each half of the linear part is as high as a fifth of the decades beyond it, and at least as high as one decade.
     ax.set_yscale("symlog", linthresh=10, linscale=max(1.0, decades / 5))
-    ax.set_ylim(min(2 * low, -10), max(2 * high, 10))
     locator = SymmetricalLogLocator(base=10, linthresh=10)
     locator.set_params(numticks=7)
     ax.yaxis.set_major_locator(locator)
@@ -244,6 +256,7 @@ def draw_bundle(ax: Axes, steps: NDArray[np.int64], values: Floats, colour: Colo
     """Draw many lines of one colour, values (steps, lines)."""
     from matplotlib.collections import LineCollection
 
+    values = drawable(values)
     if len(steps) < 3:
         ax.plot(steps, values, color=colour, linewidth=1.1, alpha=0.8, marker="o")
         return
@@ -256,7 +269,7 @@ def draw_bundle(ax: Axes, steps: NDArray[np.int64], values: Floats, colour: Colo
 
 def draw_bands(ax: Axes, steps: Sequence[float], values: Floats, colour: Colour) -> None:
     """Draw the spread of many weights over the epochs: bands of all, 90 % and half of them, and the median."""
-    bands = quantile_bands(values)
+    bands = quantile_bands(drawable(values))
     for low, high, alpha in ((0, 6, 0.15), (1, 5, 0.25), (2, 4, 0.4)):
         ax.fill_between(steps, bands[low], bands[high], color=colour, alpha=alpha, linewidth=0)
     ax.plot(steps, bands[3], color=colour, linewidth=1.6)
@@ -267,9 +280,9 @@ def rate_axis(ax: Axes, rates: Sequence[float]) -> None:
     from matplotlib.ticker import NullLocator
 
     # Limits come before the scale: matplotlib cannot find limits for a single rate.
-    ax.set_xlim(rates[0] / 1.8, rates[-1] * 1.8)
+    ax.set_xlim(on_log_axis(rates[0]) / 1.8, on_log_axis(rates[-1]) * 1.8)
     ax.set_xscale("log")
     ax.xaxis.set_minor_locator(NullLocator())
     shown = rates[:: max(1, len(rates) // 10)]
-    ax.set_xticks(shown, [f"{rate:g}" for rate in shown])
+    ax.set_xticks([on_log_axis(rate) for rate in shown], [f"{rate:g}" for rate in shown])
     ax.set_xlabel("learning rate")

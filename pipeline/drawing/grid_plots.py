@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pipeline.drawing.axes import FAINT, INK, SMALL, Line, label_ends, rate_axis, rate_colour
-from pipeline.drawing.plot_data import Curve, ResultGrid
+from pipeline.drawing.plot_data import LARGEST, LOG_LARGEST, Curve, ResultGrid, drawable, drawable_on_log, on_log_axis
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -22,22 +22,25 @@ def draw_by_rate(ax: Axes, grid: ResultGrid, *, log: bool) -> None:
 
     On a logarithmic axis zeros are at the lower edge and labelled 0.
     """
-    floor = -np.inf
+    floor = -LARGEST
+    ceiling = LARGEST
     if log:
         positive = grid.values[np.isfinite(grid.values) & (grid.values > 0)]
-        floor = min(positive.tolist(), default=1.0) / 10
+        floor = on_log_axis(min(positive.tolist(), default=1.0) / 10)
+        ceiling = LOG_LARGEST
     lines = []
     for row, size in enumerate(grid.sizes):
         finite = np.isfinite(grid.values[row])
         rates = np.array(grid.rates)[finite]
         values = grid.values[row][finite]
-        shown = np.maximum(values, floor)
-        ax.plot(rates, shown, color=FAINT, linewidth=1.2, linestyle=("-", "--", ":", "-.")[row % 4], zorder=2)
+        shown = np.clip(values, floor, ceiling)
+        places = drawable_on_log(rates)
+        ax.plot(places, shown, color=FAINT, linewidth=1.2, linestyle=("-", "--", ":", "-.")[row % 4], zorder=2)
         marker, glyph = SIZE_MARKERS[row % len(SIZE_MARKERS)]
-        for rate, height, value in zip(rates, shown, values, strict=True):
-            ax.plot([rate], [height], marker=marker, markersize=6.5, color=rate_colour(rate), zorder=3)
+        for rate, place, height, value in zip(rates, places, shown, values, strict=True):
+            ax.plot([place], [height], marker=marker, markersize=6.5, color=rate_colour(rate), zorder=3)
             if log and value <= 0:
-                ax.annotate("0", (rate, height), xytext=(6, 2), textcoords="offset points", fontsize=SMALL)
+                ax.annotate("0", (place, height), xytext=(6, 2), textcoords="offset points", fontsize=SMALL)
         name = f"{glyph} hidden {size}"
         if size is None:
             name = f"{glyph} no hidden layer"
@@ -55,19 +58,20 @@ def _mark_failures(ax: Axes, grid: ResultGrid) -> None:
     # x is a rate, y a share of the height of the axes.
     edge = ax.get_xaxis_transform()
     for column, rate in enumerate(grid.rates):
+        place = on_log_axis(rate)
         # Heights of the first and the second label above the edge, points.
         heights = iter((6, 17))
         for name, marker, failed in (("diverged", "x", grid.diverged), ("stalled", "_", grid.stalled)):
             sizes = [str(size) for size, lost in zip(grid.sizes, failed[:, column], strict=True) if lost]
             if not sizes:
                 continue
-            ax.plot([rate], [1], transform=edge, marker=marker, markersize=8, markeredgewidth=2, zorder=4,
+            ax.plot([place], [1], transform=edge, marker=marker, markersize=8, markeredgewidth=2, zorder=4,
                     color=rate_colour(rate), clip_on=False)  # fmt: skip
             text = name
             if len(sizes) < len(grid.sizes):
                 text = f"{name} ({', '.join(sizes)})"
             ink = [0.85 * part for part in rate_colour(rate)[:3]]
-            ax.annotate(text, (rate, 1), xycoords=edge, xytext=(0, next(heights)), textcoords="offset points",
+            ax.annotate(text, (place, 1), xycoords=edge, xytext=(0, next(heights)), textcoords="offset points",
                         ha="center", fontsize=SMALL - 0.5, color=ink)  # fmt: skip
 
 
@@ -77,7 +81,8 @@ def draw_heat(ax: Axes, grid: ResultGrid, metric: str) -> None:
     from matplotlib.colors import LogNorm, Normalize
 
     accuracy = metric.endswith("accuracy")
-    finite = grid.values[np.isfinite(grid.values)]
+    shown = drawable(grid.values)
+    finite = shown[np.isfinite(shown)]
     # If no value is finite, no cell is coloured, but the norm still needs limits.
     low = float(min(finite, default=0.1))
     high = float(max(finite, default=1.0))
@@ -89,11 +94,11 @@ def draw_heat(ax: Axes, grid: ResultGrid, metric: str) -> None:
         digits = ".3g"
         # Losses and errors span decades.
         if low > 0:
-            norm = LogNorm(low, high)
-    ax.imshow(np.ma.masked_invalid(grid.values), cmap=colours, norm=norm, aspect="auto", origin="lower")
+            norm = LogNorm(on_log_axis(low), on_log_axis(high))
+    ax.imshow(np.ma.masked_invalid(shown), cmap=colours, norm=norm, aspect="auto", origin="lower")
     for (row, column), value in np.ndenumerate(grid.values):
         ink = INK
-        if math.isfinite(value) and sum(colours(float(norm(value)))[:3]) <= 1.5:
+        if math.isfinite(value) and sum(colours(float(norm(shown[row, column])))[:3]) <= 1.5:
             ink = "white"
         text = _cell_text(value, bool(grid.diverged[row, column]), digits)
         ax.text(column, row, text, ha="center", va="center", fontsize=SMALL + 0.5, color=ink)

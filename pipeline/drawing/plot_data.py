@@ -14,6 +14,11 @@ Floats = NDArray[np.float64]
 # Epochs and values of a metric.
 Series = tuple[Floats, Floats]
 
+# The largest number on a linear axis, and the range of a logarithmic axis. matplotlib places margins and ticks beyond
+# the numbers, and these must not overflow. On a logarithmic axis these may be as many decades away as the axis spans.
+LARGEST = 1e270
+LOG_SMALLEST = 1e-120
+LOG_LARGEST = 1e120
 # The rates at the two ends of the palette. They are fixed, so that a rate has the same colour in every plot.
 PALETTE_RATES = (1e-4, 1e3)
 
@@ -47,10 +52,28 @@ class ResultGrid:
     points_per_cell: int
 
 
+def drawable(values: NDArray[np.floating]) -> Floats:
+    """Limit numbers to what fits on a linear axis. NaN, which is not drawn, stays NaN."""
+    limited: Floats = np.clip(values.astype(np.float64), -LARGEST, LARGEST)
+    return limited
+
+
+def drawable_on_log(values: NDArray[np.floating]) -> Floats:
+    """Limit positive numbers to what fits on a logarithmic axis."""
+    limited: Floats = np.clip(values.astype(np.float64), LOG_SMALLEST, LOG_LARGEST)
+    return limited
+
+
+def on_log_axis(value: float) -> float:
+    """Limit a positive number, for instance a learning rate, to what fits on a logarithmic axis."""
+    return min(max(value, LOG_SMALLEST), LOG_LARGEST)
+
+
 def palette_position(rate: float) -> float:
     """Return the position of a rate on the palette, 0 to 1, by its logarithm, clipped at the ends."""
     low, high = (math.log10(end) for end in PALETTE_RATES)
-    return min(max((math.log10(rate) - low) / (high - low), 0.0), 1.0)
+    # A rate of 0, or one below it, has no logarithm.
+    return min(max((math.log10(max(rate, PALETTE_RATES[0])) - low) / (high - low), 0.0), 1.0)
 
 
 def log_limits(curves: Sequence[Curve], max_growth: float = 1e4) -> tuple[float, float]:
@@ -69,7 +92,7 @@ def log_limits(curves: Sequence[Curve], max_growth: float = 1e4) -> tuple[float,
     low = max(min(float(values.min()) for values in positive), 1e-16)
     high = max(float(values.max()) for values in positive)
     high = min(high, max_growth * max(float(values[0]) for values in positive))
-    return low / 1.5, max(high, low) * 1.5
+    return on_log_axis(low) / 1.5, on_log_axis(max(high, low)) * 1.5
 
 
 def quantile_bands(values: Floats, max_weights: int = 50_000) -> Floats:

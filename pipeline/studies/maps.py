@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 
 from pipeline.backends.numpy.maps.measures import LAST, best_position, map_metrics
 from pipeline.backends.numpy.maps.rate_map import map_axes
-from pipeline.config.map_axes import Axis
+from pipeline.config.map_axes import Axis, GridAxes
 from pipeline.config.schema import Config
 from pipeline.drawing.axes import INK, SMALL, axes_grid, colour_map
-from pipeline.drawing.plot_data import Floats
+from pipeline.drawing.plot_data import Floats, drawable, drawable_on_log
 from pipeline.points.point import Point
 
 if TYPE_CHECKING:
@@ -104,7 +104,7 @@ def map_figure(config: Config, arrays: Mapping[str, NDArray[Any]]) -> Figure:
     ax.set(xlabel=_label(grid.x, grid.y), ylabel=_label(grid.y, grid.x))
     best = best_position(arrays)
     if best is not None:
-        _mark_best(ax, arrays, best)
+        _mark_best(ax, grid, arrays, best)
     # Inset axes are part of the axes for layout purposes, so there is room for the bar.
     bar = figure.colorbar(mesh, cax=ax.inset_axes((1.03, 0.05, 0.04, 0.9)))
     ticks, names = colour_ticks(measures)
@@ -121,7 +121,8 @@ def edges(values: Floats, logarithmic: bool) -> Floats:
     """Return the cell boundaries (n + 1,) of ascending values (n,): half way to the neighbours."""
     if logarithmic:
         # Half way on a logarithmic axis.
-        return np.exp(edges(np.log(values), False))
+        return drawable_on_log(np.exp(edges(np.log(drawable_on_log(values)), False)))
+    values = drawable(values)
     middles = (values[1:] + values[:-1]) / 2
     # The first and the last cell are symmetric around their values.
     return np.concatenate([[2 * values[0] - middles[0]], middles, [2 * values[-1] - middles[-1]]])
@@ -150,7 +151,8 @@ def _set_ticks(axis: Axis, drawn: DrawnAxis, values: Floats) -> None:
 
     decades = 0.0
     if axis.logarithmic:
-        decades = float(np.log10(values[-1] / values[0]))
+        with np.errstate(over="ignore"):
+            decades = float(np.log10(values[-1] / values[0]))
     if decades >= 3:
         drawn.set_major_locator(LogLocator(subs=(1.0,)))
     elif decades >= 0.7:
@@ -169,12 +171,18 @@ def _label(axis: Axis, other: Axis) -> str:
     return label
 
 
-def _mark_best(ax: Axes, arrays: Mapping[str, NDArray[Any]], best: tuple[int, int]) -> None:
+def _mark_best(ax: Axes, grid: GridAxes, arrays: Mapping[str, NDArray[Any]], best: tuple[int, int]) -> None:
     """Draw a star at the best point, and write its values below the title."""
     row, column = best
     x = float(arrays["x"][column])
     y = float(arrays["y"][row])
-    ax.plot(x, y, marker="*", markersize=13, color="#ffd34d", markeredgecolor=INK, linestyle="none")
+    places = []
+    for axis, value in zip(grid.axes, (x, y), strict=True):
+        limit = drawable
+        if axis.logarithmic:
+            limit = drawable_on_log
+        places.append(limit(np.array([value])))
+    ax.plot(*places, marker="*", markersize=13, color="#ffd34d", markeredgecolor=INK, linestyle="none")
     loss = float(arrays["final_loss"][best])
     ax.set_title(f"star: the smallest loss, {loss:.3g} at {x:.4g} across, {y:.4g} up", loc="left",
                  fontsize=SMALL, color=INK)  # fmt: skip

@@ -12,7 +12,7 @@ from pipeline.backends.numpy.network import forward
 from pipeline.backends.shared.initial_weights import Weights
 from pipeline.config.data import TableData
 from pipeline.config.schema import Config
-from pipeline.drawing.plot_data import Floats
+from pipeline.drawing.plot_data import Floats, drawable
 
 
 def weight_lines(snapshots: Mapping[int, Weights]) -> dict[str, tuple[NDArray[np.int64], Floats]]:
@@ -68,7 +68,10 @@ def loss_surface(config: Config, span: float = 10.0, count: int = 61) -> tuple[F
     """
     axis = np.linspace(-span, span, count)
     first, second = np.meshgrid(axis, axis)
-    return axis, loss_at(config, np.stack([first.ravel(), second.ravel()], axis=1)).reshape(count, count)
+    # Losses that overflow, because the data is huge, are drawn as the largest number.
+    with np.errstate(over="ignore", invalid="ignore"):
+        losses = loss_at(config, np.stack([first.ravel(), second.ravel()], axis=1))
+    return axis, drawable(np.nan_to_num(losses, nan=np.inf)).reshape(count, count)
 
 
 def target_slope(config: Config) -> float | None:
@@ -81,4 +84,5 @@ def target_slope(config: Config) -> float | None:
     # If all inputs are equal, no line y = slope * x + intercept fits best.
     if np.ptp(x) == 0:
         return None
-    return float(np.polyfit(x, y, 1)[0])
+    with np.errstate(over="ignore", invalid="ignore"):
+        return float(np.polyfit(x, y, 1)[0])

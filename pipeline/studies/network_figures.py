@@ -142,7 +142,8 @@ def error_surface(point: Point) -> Figure:
     from matplotlib.figure import Figure
 
     axis, surface = loss_surface(point.config)
-    _, path = weight_lines(point.history.snapshots)["layer_0/weights"]
+    # Without finite snapshots there is no path.
+    _, path = weight_lines(point.history.snapshots).get("layer_0/weights", (None, np.empty((0, 2))))
     inside = path[(np.abs(path) <= axis[-1]).all(axis=1)]
     with styled():
         figure = Figure(figsize=(9.6, 4.4), dpi=DPI)

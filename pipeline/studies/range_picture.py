@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from pipeline.diagnosis.range_test import RangeTest, range_test
 from pipeline.drawing.axes import FAINT, INK, SMALL, Figures, axes_grid, rate_colour
+from pipeline.drawing.plot_data import drawable, drawable_on_log
 from pipeline.points.point import Point
 from pipeline.studies.grids import PointsByBackend
 from pipeline.studies.network_figures import network_figures, title_of
@@ -40,15 +42,18 @@ def range_figure(title: str, test: RangeTest) -> Figure:
     """Draw the loss of each minibatch and its mean versus rate; both are faded after the end of the test."""
     figure, (ax,) = axes_grid(1, 1, f"{title}: range test", width=5.6, height=3.4)
     inside = slice(0, test.last)
+    test = replace(test, rates=drawable_on_log(test.rates), losses=drawable(test.losses), means=drawable(test.means))
     ax.plot(test.rates, test.losses, color="#d8d8d8", linewidth=0.8)
     ax.plot(test.rates, test.means, color="#b5b5b5", linewidth=1.2)
     ax.plot(test.rates[inside], test.means[inside], color=INK, linewidth=1.8)
     low = test.means[inside].min()
     # The losses of the second half may explode; showing them would flatten the rest.
     high = max(test.means[0], test.losses[: max(test.last // 2, 1)].max())
+    # Losses that are all equal still need an axis of some height, and equal rates an axis of some width.
+    height = (high - low) or abs(high) or 1.0
+    ax.set_xlim(test.rates[0], max(test.rates[-1], 1.01 * test.rates[0]))
     ax.set_xscale("log")
-    ax.set_xlim(test.rates[0], test.rates[-1])
-    ax.set_ylim(low - 0.1 * (high - low), high + 0.15 * (high - low))
+    ax.set_ylim(low - 0.1 * height, high + 0.15 * height)
     ax.set_xlabel("learning rate")
     ax.set_ylabel("loss of a minibatch; mean (dark)")
     _mark_rates(ax, test)

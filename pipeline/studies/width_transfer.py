@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from pipeline.drawing.axes import INK, Line, axes_grid, label_ends, name_axes, rate_axis, rate_colour
-from pipeline.drawing.plot_data import Curve, Floats
+from pipeline.drawing.plot_data import Curve, Floats, drawable_on_log, on_log_axis
 from pipeline.points.point import Point
 from pipeline.studies.grids import PointsByBackend
 
@@ -135,10 +135,11 @@ def transfer_study(study: str, backends: PointsByBackend) -> Figure:
 def _loss_limits(found: Iterable[Sequence[Best]]) -> tuple[float, float]:
     """Return the plot limits of the loss; exploding losses are cut off, because they would flatten the rest."""
     losses = np.concatenate([best.losses for sizes in found for best in sizes])
-    finite = losses[np.isfinite(losses)]
-    if not len(finite):
+    # A loss of 0 is not on a logarithmic axis.
+    shown = drawable_on_log(losses[np.isfinite(losses) & (losses > 0)])
+    if not len(shown):
         return 0.1, 1.0
-    return finite.min() / 1.15, min(finite.max(), 30 * finite.min()) * 1.15
+    return shown.min() / 1.15, min(shown.max(), 30 * shown.min()) * 1.15
 
 
 def _draw_sizes(ax: Axes, sizes: Sequence[Best], high: float) -> None:
@@ -147,10 +148,12 @@ def _draw_sizes(ax: Axes, sizes: Sequence[Best], high: float) -> None:
     for rank, best in enumerate(sizes):
         grey = 0.75 - 0.7 * rank / max(len(sizes) - 1, 1)
         inside = best.losses < high
-        ax.plot(best.rates[inside], best.losses[inside], color=(grey, grey, grey), linewidth=1.5, zorder=2)
+        places = drawable_on_log(best.rates[inside])
+        ax.plot(places, best.losses[inside], color=(grey, grey, grey), linewidth=1.5, zorder=2)
         if math.isfinite(best.rate):
             # The vertex is slightly below the smallest loss, but the circle should be on the line.
-            ax.plot([best.rate], [best.losses.min()], marker="o", markersize=8, color=rate_colour(best.rate),
+            place = on_log_axis(best.rate)
+            ax.plot([place], [best.losses.min()], marker="o", markersize=8, color=rate_colour(best.rate),
                     markeredgecolor=INK, zorder=3)  # fmt: skip
         ends = Curve(np.arange(int(inside.sum())), best.losses[inside], False)
         lines.append(Line(ends, f"hidden {best.size:,}", (grey, grey, grey, 1.0)))

@@ -274,6 +274,23 @@ def test_zero_losses_stay_on_a_logarithmic_axis() -> None:
     assert png(plots.curves_by_rate(points))
 
 
+def test_rates_and_losses_as_far_apart_as_floats_go_can_be_drawn() -> None:
+    points = [made_point(5e-324, 4, 5e-324), made_point(1, 4, 1.0), made_point(1.7e308, 4, 1.7e308)]
+    figures = [figure for _, figure in kinds.sweep_figures(points)]
+    assert all(map(png, figures))
+    assert {"1.7e+308", "4.94066e-324"} <= set(texts(figures[-1]))
+    assert png(study_figure("three_bits", {"numpy": [*points, made_point(1, 8, 1e-300)]}))
+
+
+def test_a_network_that_begins_with_infinite_weights_can_be_drawn() -> None:
+    one = config("experiment=two_bits")
+    history = History(diverged_step=0)
+    history.snapshot(0, {"layer_0/weights": np.full((2, 1), np.inf)})
+    point = Point("infinite", Path(), one, history, outcome_of(history))
+    names = [name for name, figure in kinds.point_figures(point) if png(figure)]
+    assert names == ["curves", "weights", "error_surface"]
+
+
 def test_a_history_that_diverges_at_once_can_be_drawn() -> None:
     one: Config = config("experiment=line_y3x", "optimizer.learning_rate=1e30", "training.epochs=5")
     (history,) = trained(one)
@@ -312,6 +329,7 @@ def test_recorded_runs_are_drawn_with_their_last_accuracy() -> None:
             "test/accuracy": (epochs, np.array([0.1, 0.5, 0.925])),
         }
     }
+    run[0.1] = {"train/loss": (epochs, np.array([3.0, 3.0, 3.0]))}
     assert "0.01: 0.925" in texts(recorded_figure("long", run))
 
 

@@ -241,6 +241,25 @@ def test_histograms_have_bars_as_high_as_their_counts() -> None:
         assert bars == {index: pytest.approx(140 * count / 12, abs=1) for index, count in expected.items()}
 
 
+def test_a_bar_lower_than_a_pixel_is_drawn() -> None:
+    weights = np.zeros((3, 60))
+    weights[0, 0] = 1e6  # one weight of 180 ran away: its bar would be 140 / 179 pixels high
+    network: Weights = {"layer_0/weights": weights, "layer_1/weights": np.zeros((60, 1))}
+    image = images(THREE_BITS, history_of({0: network}))["weight_histograms"][0]
+    colour = np.array(getrgb(pixels.hexadecimal(rate_colour(10))))
+    plot = image[pixels.TOP : pixels.TOP + 140, pixels.AXIS : 480 - pixels.MARGIN]
+    heights = (plot == colour).all(axis=2).sum(axis=0)
+    assert sorted(set(heights.tolist())) == [0, 1, 140]
+    assert heights[-4] == 1
+
+
+def test_an_epoch_before_the_first_finite_weights_shows_these() -> None:
+    def line(weight: float) -> Weights:
+        return {"layer_0/weights": np.array([[weight]]), "layer_0/bias": np.array([0.0])}
+
+    assert image_data.image_steps(LINE, history_of({0: line(math.inf), 3: line(1.0)}))[0] == 3
+
+
 def test_fit_goes_through_its_points() -> None:
     high_up: Weights = {"layer_0/weights": np.array([[3.0]]), "layer_0/bias": np.array([6.0])}
     exact: Weights = {"layer_0/weights": np.array([[3.0]]), "layer_0/bias": np.array([0.0])}

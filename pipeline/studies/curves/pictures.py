@@ -19,6 +19,7 @@ from pipeline.config.schema import Config
 from pipeline.diagnosis.curves import Ending, ending
 from pipeline.drawing.axes import FAINT, INK, SMALL, axes_grid, draw_lines, epoch_axis, name_axes, rate_colour
 from pipeline.drawing.axes import Line as NamedLine
+from pipeline.drawing.plot_data import drawable
 from pipeline.points.point import Point
 from pipeline.studies.curves.answers import point_labels
 from pipeline.studies.curves.restarts import chance_of_all, countable
@@ -60,13 +61,19 @@ def ball_positions(history: History) -> tuple[NDArray[np.int64], Floats]:
     return np.array(steps), np.stack([history.snapshots[step][POSITIONS] for step in steps]).astype(np.float64)
 
 
+def domain_limits(curve: Curve) -> tuple[float, float]:
+    """Return the plot limits of x."""
+    low, high = drawable(np.array([curve.lowest, curve.highest]))
+    return float(low), float(high)
+
+
 def height_limits(curve: Curve) -> tuple[float, float]:
     """Return the plot limits of a curve's height, with some margin."""
-    heights = curve.at(np.linspace(curve.lowest, curve.highest, 1001)).value
+    heights = drawable(curve.at(np.linspace(curve.lowest, curve.highest, 1001)).value)
     low = float(heights.min())
     high = float(heights.max())
     # A constant curve still needs an axis of some height.
-    room = 0.06 * ((high - low) or 1.0)
+    room = 0.06 * ((high - low) or abs(high) or 1.0)
     return low - room, high + room
 
 
@@ -108,15 +115,15 @@ def draw_path(ax: Axes, point: Point) -> None:
     curve = found.curve
     _, positions = ball_positions(point.history)
     x = np.linspace(curve.lowest, curve.highest, 801)
-    ax.plot(x, curve.at(x).value, color=FAINT, linewidth=1.4, zorder=1)
+    ax.plot(drawable(x), drawable(curve.at(x).value), color=FAINT, linewidth=1.4, zorder=1)
     low, high = height_limits(curve)
-    ax.set(xlim=(curve.lowest, curve.highest), ylim=(low, high), xlabel="x", ylabel="height")
+    ax.set(xlim=domain_limits(curve), ylim=(low, high), xlabel="x", ylabel="height")
     if positions.shape[1] > FEW:
         _draw_ends(ax, found, low)
         return
     for ball, colour in enumerate(ball_colours(found)):
         path = _inside(positions[:, ball], curve)
-        heights = curve.at(path).value
+        heights = drawable(curve.at(path).value)
         ax.plot(path, heights, color=colour, linewidth=0.9, marker="o", markersize=2.6, alpha=0.85, zorder=2)
         # A ring at the start, a dot at the end.
         ax.plot(path[:1], heights[:1], marker="o", markersize=8, markerfacecolor="white", markeredgecolor=colour,
@@ -139,7 +146,7 @@ def _draw_ends(ax: Axes, found: Ending, low: float) -> None:
 
     Starts have the colour of the minimum that the ball reaches. Each minimum is labelled with its number of balls.
     """
-    heights = found.curve.at(found.start).value
+    heights = drawable(found.curve.at(found.start).value)
     for minimum in np.unique(found.minimum).tolist():
         mine = found.minimum == minimum
         colour = basin_colour(minimum)
@@ -161,9 +168,9 @@ def draw_positions(ax: Axes, history: History, found: Ending) -> None:
     for x in curve.minima:
         ax.axhline(float(x), color=FAINT, linewidth=0.8, linestyle="--", zorder=1)
     for ball, colour in enumerate(ball_colours(found)):
-        ax.plot(steps, positions[:, ball], color=colour, linewidth=1.2, alpha=0.8, zorder=2)
+        ax.plot(steps, drawable(positions[:, ball]), color=colour, linewidth=1.2, alpha=0.8, zorder=2)
     epoch_axis(ax, max(history.epochs, 1), full_batch=True)
-    ax.set(xlabel="step", ylabel="x", ylim=(curve.lowest, curve.highest))
+    ax.set(xlabel="step", ylabel="x", ylim=domain_limits(curve))
 
 
 def _draw_chance(ax: Axes, found: Ending) -> None:

@@ -37,7 +37,9 @@ def draw_balls(config: Config, history: History, epochs: Sequence[int]) -> Itera
 
     def on_plot(x: Floats) -> Floats:
         """Return points of the curve as shares of the plot's width and height, from the top left, (points, 2)."""
-        return np.stack([(x - curve.lowest) / curve.width, (high - curve.at(x).value) / (high - low)], axis=1)
+        # Balls far outside of the plot overflow; `with_lines` moves them closer.
+        with np.errstate(over="ignore"):
+            return np.stack([(x - curve.lowest) / curve.width, (high - curve.at(x).value) / (high - low)], axis=1)
 
     background = blank(TOP + HIGH + 32)
     box = (AXIS, TOP, AXIS + width, TOP + HIGH)

@@ -14,7 +14,7 @@ from pipeline.backends.shared.history import History, record_epochs, snapshot_ep
 from pipeline.backends.shared.initial_weights import Weights
 from pipeline.config.data import IdxData, TableData
 from pipeline.config.schema import Config
-from pipeline.drawing.plot_data import Floats
+from pipeline.drawing.plot_data import Floats, drawable
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -56,7 +56,8 @@ def image_steps(config: Config, history: History) -> dict[int, int]:
     sweep have an image at every slider position.
 
     Returns:
-        The epoch of each step: the step itself, or the last epoch before it with finite weights. Empty if none has any.
+        The epoch of each step: the step itself, or the last epoch before it with finite weights; before the first such
+        epoch, that one. Empty if no epoch has finite weights.
     """
     finite = [
         step for step, arrays in sorted(history.snapshots.items()) if all(np.isfinite(a).all() for a in arrays.values())
@@ -66,7 +67,7 @@ def image_steps(config: Config, history: History) -> dict[int, int]:
     recorded = record_epochs(config.training.epochs, config.recording.metrics_every)
     snapshots = sorted(snapshot_epochs(recorded, config.recording.snapshots))
     steps = sorted(snapshot_epochs(snapshots, STEPS))
-    return {step: max(epoch for epoch in finite if epoch <= step) for step in steps}
+    return {step: max((epoch for epoch in finite if epoch <= step), default=finite[0]) for step in steps}
 
 
 def largest_units(weights: NDArray[np.floating], count: int = UNITS) -> NDArray[np.intp]:
@@ -221,8 +222,8 @@ def fit_limits(data: TableData) -> tuple[tuple[float, float], tuple[float, float
 
     They include the data, the origin and a margin. They do not depend on training, so a line may extend outside them.
     """
-    inputs = np.array([*(row[0] for row in data.inputs), 0.0])
-    targets = np.array([*(row[0] for row in data.targets), 0.0])
+    inputs = drawable(np.array([*(row[0] for row in data.inputs), 0.0]))
+    targets = drawable(np.array([*(row[0] for row in data.targets), 0.0]))
     # If all values are 0, the axis still needs some length.
     width = max(float(np.ptp(inputs)), 1e-6)
     height = max(float(np.ptp(targets)), 1e-6)

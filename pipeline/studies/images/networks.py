@@ -222,9 +222,10 @@ def draw_histograms(config: Config, history: History, epochs: Sequence[int]) -> 
         for bottom, heights in layers:
             edges = np.rint(np.linspace(AXIS, right, heights.shape[1] + 1)).tolist()
             for (left, end), bar in zip(pairwise(edges), heights[step].tolist(), strict=True):
-                # PIL includes both corners of a rectangle; this leaves one pixel between the bars.
+                # PIL includes both corners of a rectangle; this leaves one pixel between the bars. A bar of one weight
+                # among many is lower than a pixel.
                 if bar:
-                    draw.rectangle([left, bottom - bar, end - 2, bottom - 1], colour)
+                    draw.rectangle([left, bottom - max(bar, 1), end - 2, bottom - 1], colour)
         yield image
 
 

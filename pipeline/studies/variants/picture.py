@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pipeline.drawing.axes import FAINT, INK, SMALL, axes_grid, name_axes, rate_axis, rate_colour
+from pipeline.drawing.plot_data import drawable_on_log, on_log_axis
 from pipeline.studies.grids import PointsByBackend
 from pipeline.studies.variants.variants import TARGET, Variant, target, variants
 
@@ -49,7 +50,8 @@ def variants_study(study: str, backends: PointsByBackend) -> Figure:
                 _draw_behind(ax, other, floor, ceiling)
         ax.axhline(wanted, color=INK, linewidth=0.8, linestyle="--", zorder=1)
         if variant.range is not None:
-            ax.axvspan(variant.range[0], variant.range[1], color="#dbe9d3", zorder=0, linewidth=0)
+            low, high = map(on_log_axis, variant.range)
+            ax.axvspan(low, high, color="#dbe9d3", zorder=0, linewidth=0)
         ax.set_yscale("log")
         ax.set_ylim(floor / 1.3, ceiling)
         rate_axis(ax, [float(rate) for rate in variant.rates])
@@ -75,20 +77,21 @@ def _draw_behind(ax: Axes, variant: Variant, floor: float, ceiling: float) -> No
     """Draw the losses of another variant in grey."""
     shown = np.clip(variant.losses, floor, None)
     inside = shown < ceiling
-    ax.plot(variant.rates[inside], shown[inside], color="#d8d8d8", linewidth=1, zorder=1)
+    ax.plot(drawable_on_log(variant.rates[inside]), shown[inside], color="#d8d8d8", linewidth=1, zorder=1)
 
 
 def _draw_own(ax: Axes, variant: Variant, floor: float, ceiling: float) -> None:
     """Draw the losses of a variant; values beyond the axes are marked with a cross at the upper edge."""
     shown = np.clip(variant.losses, floor, None)
     inside = shown < ceiling
-    ax.plot(variant.rates[inside], shown[inside], color=INK, linewidth=1.4, zorder=3)
-    for rate, loss, drawn in zip(variant.rates, shown, inside, strict=True):
+    places = drawable_on_log(variant.rates)
+    ax.plot(places[inside], shown[inside], color=INK, linewidth=1.4, zorder=3)
+    for rate, place, loss, drawn in zip(variant.rates, places, shown, inside, strict=True):
         colour = rate_colour(float(rate))
         if drawn:
-            ax.plot([rate], [loss], color=colour, clip_on=False, zorder=4, marker="o", markersize=5)
+            ax.plot([place], [loss], color=colour, clip_on=False, zorder=4, marker="o", markersize=5)
         else:
-            ax.plot([rate], [ceiling], color=colour, clip_on=False, zorder=4, marker="x", markersize=6,
+            ax.plot([place], [ceiling], color=colour, clip_on=False, zorder=4, marker="x", markersize=6,
                     markeredgewidth=1.6)  # fmt: skip
 
 

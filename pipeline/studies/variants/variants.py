@@ -65,7 +65,7 @@ class Variant:
         # Grids such as 0.1, 0.3, 1 have steps of roughly half a decade, so widths are compared after rounding.
         found = [
             (
-                round(math.log10(self.rates[high] / self.rates[low]), 1),
+                round(math.log10(float(self.rates[high]) / float(self.rates[low])), 1),
                 -float(self.losses[low : high + 1].min()),
                 low,
                 high,
