@@ -107,7 +107,7 @@ def open_store(tracking: Tracking, experiment: str, project: Path) -> tuple[Mlfl
     place = tracking.uri or str(project / "mlruns" / DATABASE)
     try:
         return _retry_while_locked(lambda: _open(uri, experiment, folder))
-    # MLflow raises ValueError for a variable that it cannot read, such as MLFLOW_HTTP_REQUEST_TIMEOUT=abc.
+    # ValueError: a variable that MLflow cannot read, such as MLFLOW_HTTP_REQUEST_TIMEOUT=abc.
     except (MlflowException, SQLAlchemyError, CommandError, OSError, ValueError, sqlite3.Error) as error:
         raise LabError(
             "The MLflow store cannot be opened.",
@@ -118,8 +118,9 @@ def open_store(tracking: Tracking, experiment: str, project: Path) -> tuple[Mlfl
 
 
 def _fix(error: Exception, local: bool) -> str:
-    if "Failed to convert" in str(error):
-        return "unset this variable, or correct it (docs/machines.md)"
+    unreadable = isinstance(error, ValueError) and "MLFLOW_" in str(error)
+    if unreadable or "max_retries" in str(error):
+        return "unset or correct the variable MLFLOW_... in the environment; docs/machines.md lists those in use"
     if not local:
         return "start the server, or fix tracking.uri or the credentials"
     # Never suggest to replace a database that may be intact.

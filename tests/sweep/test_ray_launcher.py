@@ -117,6 +117,21 @@ def test_nodes_share_no_disk_and_one_is_killed(
     assert not any((tmp_path / "server" / "a").glob("**/checkpoint/*.zip"))
 
 
+def test_a_cluster_on_this_machine_needs_no_short_temporary_folder_and_no_proxy(
+    calm: Path, tmp_path: Path, empty_store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lab = make_lab(tmp_path / "lab", empty_store)
+    # Too long for the sockets of Ray.
+    folder = tmp_path / ("t" * 90)
+    folder.mkdir()
+    for name in ("http_proxy", "https_proxy", "ALL_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    monkeypatch.setenv("TMPDIR", str(folder))
+    monkeypatch.setenv("PYTHONWARNINGS", "error")
+    run(lab, *RAY)
+    the_same(lab, calm)
+
+
 def test_a_cluster_that_does_not_answer_is_one_message(tmp_path: Path, empty_store: Path) -> None:
     require_ray()
     lab = make_lab(tmp_path, empty_store)

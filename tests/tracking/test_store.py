@@ -80,6 +80,22 @@ def test_a_server_that_does_not_answer(tmp_path: Path, monkeypatch: pytest.Monke
     assert not (tmp_path / "mlruns").exists()
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "received"),
+    [
+        ("MLFLOW_HTTP_REQUEST_TIMEOUT", "soon", "Failed to convert 'soon' for MLFLOW_HTTP_REQUEST_TIMEOUT"),
+        ("MLFLOW_TRACKING_INSECURE_TLS", "perhaps", "MLFLOW_TRACKING_INSECURE_TLS"),
+        ("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "99", r"max_retries value \(99\)"),
+    ],
+)
+def test_a_variable_that_mlflow_cannot_read_is_one_message(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, value: str, received: str
+) -> None:
+    monkeypatch.setenv(name, value)
+    with pytest.raises(LabError, match=rf"cannot be opened(.|\n)*{received}(.|\n)*unset or correct the variable"):
+        open_store(Tracking(name="server", uri="http://127.0.0.1:9"), "study", tmp_path)
+
+
 def test_an_address_of_an_unknown_kind(tmp_path: Path) -> None:
     with pytest.raises(LabError, match="cannot be opened"):
         open_store(Tracking(name="server", uri="gopher://here"), "study", tmp_path)
