@@ -34,8 +34,8 @@ check: $(VENV)/.installed ## lint, format, types, and which module imports which
 	@python -m mypy
 	@lint-imports --no-logo
 
-ui: $(VENV)/.installed ## open the runs in MLflow on 127.0.0.1 (PORT=5000; behind a proxy: PROXY=URL)
-	@python -m pipeline.ui --port $(PORT)$(if $(PROXY), --proxy '$(PROXY)')$(if $(STRIPS_PATH), --strips-path)
+ui: $(VENV)/.installed ## open the runs in MLflow on 127.0.0.1 (PORT=5000; behind a proxy: UI_PROXY=URL)
+	@python -m pipeline.ui --port $(PORT)$(if $(UI_PROXY), --proxy '$(UI_PROXY)')$(if $(filter true,$(STRIPS_PATH)), --strips-path)
 
 rebuild: $(VENV)/.installed ## write to MLflow what is on disk and not there
 	@python -m pipeline.rebuild

@@ -269,6 +269,8 @@ def main() -> int:
         "--strips-path", action="store_true", help="the proxy removes the path of this address from requests"
     )
     given = parser.parse_args()
+    if given.strips_path and given.proxy is None:
+        parser.error("--strips-path needs --proxy URL")
     proxy: Proxy | None = None
     open_link: Callable[[str], object] = _leave_closed
     if has_screen():

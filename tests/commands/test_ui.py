@@ -389,6 +389,6 @@ def test_make_passes_the_port_and_the_proxy() -> None:
     done = subprocess.run(dry, cwd=PROJECT, capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1].endswith("python -m pipeline.ui --port 5123")
     done = subprocess.run(
-        [*dry, "PROXY=https://hub/x", "STRIPS_PATH=true"], cwd=PROJECT, capture_output=True, text=True
+        [*dry, "UI_PROXY=https://hub/x", "STRIPS_PATH=true"], cwd=PROJECT, capture_output=True, text=True
     )
     assert done.stdout.splitlines()[-1].endswith("--port 5123 --proxy 'https://hub/x' --strips-path")

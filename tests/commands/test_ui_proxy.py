@@ -19,7 +19,7 @@ from pipeline.system.errors import LabError
 from pipeline.tracking.server.process import HOST, LOCAL, bound_port
 from pipeline.tracking.server.proxy import read_proxy
 from pipeline.tracking.store import open_store
-from pipeline.ui import serve
+from pipeline.ui import main, serve
 
 HUB = "https://hub.example.org"
 # What other programs of the user need, and what this server must not follow.
@@ -105,3 +105,12 @@ def test_behind_a_proxy_no_other_port_is_taken(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setattr("pipeline.ui.free_port", lambda wanted: wanted + 1)
     with pytest.raises(LabError, match=r"5000 is in use, and the proxy knows no other(.|\n)*PORT=8080"):
         serve(tmp_path, 5000, print, read_proxy(f"{HUB}/x", strips_path=False))
+
+
+def test_a_path_is_stripped_by_a_proxy_only(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["ui", "--strips-path"])
+    with pytest.raises(SystemExit):
+        main()
+    assert "--strips-path needs --proxy URL" in capsys.readouterr().err
