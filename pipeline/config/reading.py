@@ -5,6 +5,7 @@ A key that is misspelled, of the wrong type or out of range never reaches traini
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from types import UnionType
@@ -19,7 +20,7 @@ from pipeline.config.fields import Section
 from pipeline.config.rules import problems
 from pipeline.config.schema import Config, Tracking, is_server_address, not_a_server
 from pipeline.system.errors import LabError
-from pipeline.system.hints import nearest_key
+from pipeline.system.hints import nearest_key, nearest_option
 from pipeline.system.project import expanded
 
 # How to name a tracking server.
@@ -156,7 +157,17 @@ def _described(problem: Mapping[str, Any], composed: Mapping[str, Any]) -> str:
     # The input of a missing key is the section around it.
     if problem["type"] == "missing":
         return f"{key}: {message}, received nothing"
-    return f"{key}: {message}, received {problem['input']!r}"
+    return f"{key}: {message}, received {problem['input']!r}{_meant(problem, key)}"
+
+
+def _meant(problem: Mapping[str, Any], key: str) -> str:
+    """Return the value that was probably meant instead of one that the key cannot have; empty if there is none."""
+    if problem["type"] != "literal_error" or not isinstance(problem["input"], str):
+        return ""
+    near = nearest_option(problem["input"], re.findall("'([^']+)'", problem["ctx"]["expected"]))
+    if near is None:
+        return ""
+    return f"; did you mean {key}={near}?"
 
 
 def _keys(section: type[Section], value: Mapping[str, Any], prefix: str = "") -> Iterator[str]:

@@ -49,7 +49,7 @@ SYNONYMS = {
     **dict.fromkeys(("retrain", "overwrite"), "force"),
     **dict.fromkeys(("dryrun", "dry"), "dry_run"),
 }
-# The same for the options of groups, without the characters between letters and digits.
+# The same for the options of groups, and for other names that are values of keys; only their letters and digits.
 OPTION_SYNONYMS = {
     "tensorflow": "keras",
     "tf": "keras",
@@ -63,6 +63,25 @@ OPTION_SYNONYMS = {
     "exponentiallr": "exponential",
     "cosineannealing": "cosine",
     "cosinedecay": "cosine",
+    "mse": "mean_squared_error",
+    "ce": "cross_entropy",
+    "categoricalcrossentropy": "cross_entropy",
+    "xavier": "glorot_uniform",
+    "xavieruniform": "glorot_uniform",
+    "xaviernormal": "glorot_normal",
+    "kaiming": "he_normal",
+    "kaiminguniform": "he_uniform",
+    "kaimingnormal": "he_normal",
+    "zeros": "constant",
+    "logistic": "sigmoid",
+    "linear": "identity",
+    "single": "float32",
+    "float": "float32",
+    "fp32": "float32",
+    "double": "float64",
+    "fp64": "float64",
+    "mup": "maximal_update",
+    "backprop": "backpropagation",
 }
 
 
@@ -99,7 +118,7 @@ def nearest_key(unknown: str, keys: Collection[str]) -> str | None:
 
 
 def nearest_option(unknown: str, options: Collection[str]) -> str | None:
-    """Return the option of a group that was probably meant, or None."""
+    """Return the option of a group, or the value of a key, that was probably meant, or None."""
     by_letters = {_letters(option): option for option in options}
     letters = _letters(unknown)
     synonym = OPTION_SYNONYMS.get(letters)

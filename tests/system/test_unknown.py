@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import get_args
 
 import pytest
 from hydra.errors import MissingConfigException
@@ -10,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
-from pipeline.config.schema import flatten
+from pipeline.config.model import Model
+from pipeline.config.schema import Config, flatten
 from pipeline.system.errors import LabError
 from pipeline.system.hints import OPTION_SYNONYMS, SYNONYMS, nearest_key, nearest_option
 from pipeline.system.project import CONF
@@ -113,9 +115,37 @@ def test_every_option_is_found_however_it_is_written(group: str) -> None:
 
 
 def test_synonyms_of_options_are_options() -> None:
-    assert set(OPTION_SYNONYMS.values()) <= {option for options in OPTIONS.values() for option in options}
+    values = {*get_args(Config.model_fields["loss"].annotation), *get_args(Config.model_fields["dtype"].annotation)}
+    values |= set(get_args(Config.model_fields["gradient"].annotation))
+    for name in ("hidden_activation", "output_activation", "initializer", "parametrization"):
+        values |= set(get_args(Model.model_fields[name].annotation))
+    assert set(OPTION_SYNONYMS.values()) <= {option for options in OPTIONS.values() for option in options} | values
     assert nearest_option("tensorflow", OPTIONS["backend"]) == "keras"
     assert nearest_option("torch", OPTIONS["backend"]) is None
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [
+        ("model.hidden_activation=ReLU", "relu"),
+        ("model.initializer=xavier", "glorot_uniform"),
+        ("model.output_activation=linear", "identity"),
+        ("loss=mse", "mean_squared_error"),
+        ("dtype=double", "float64"),
+        ("dtype=complex", None),
+        ("model.hidden_activation=3", None),
+    ],
+)
+def test_a_value_that_a_key_cannot_have_is_named_with_one_that_it_can(typed: str, meant: str | None) -> None:
+    key = typed.partition("=")[0]
+    with pytest.raises(LabError, match=rf"{key}: input should be '") as caught:
+        config(typed)
+    found = re.search(r"did you mean (\S+)\?", str(caught.value))
+    if meant is None:
+        assert found is None
+    else:
+        assert found is not None
+        assert found.group(1) == f"{key}={meant}"
 
 
 @pytest.mark.parametrize(
