@@ -195,11 +195,13 @@ class TrainCommand:
         return scores
 
     def _check_new_sweep(self, key: Agreed, config: Config, total: int | None) -> None:
-        """Check that a sweep and the earlier ones of this command do not replace each other.
+        """Check that the results of a sweep can be written, and replace those of no earlier sweep of this command.
 
         Raises:
-            LabError: they would.
+            LabError: they cannot, or would.
         """
+        from pipeline.points.destination import results_folder
+
         if key in self._results:
             return
         # While further points may follow, a sweep is known by its study and its store only.
@@ -210,16 +212,22 @@ class TrainCommand:
                 received=f"results={config.results} dry_run={config.dry_run} force={config.force} after others",
                 fix="run one command for each",
             )
-        folder = None
-        if config.results is not None and not config.dry_run:
-            folder = PROJECT / config.results
-        if folder is not None and folder in self._results.values():
-            raise LabError(
-                "Two sweeps of one command have the same results folder: the second would replace the first.",
-                expected="a folder for each study, tracking store and value of force",
-                received=f"results={config.results} for both",
-                fix="name the folder by the study, results='results/${study}', or run one command for each",
-            )
+        self._results[key] = None
+        if config.results is None:
+            return
+        # Before the first sweep trains, which may take hours.
+        folder = results_folder(config.results, PROJECT).resolve()
+        if config.dry_run:
+            return
+        for other in self._results.values():
+            if other is not None and (folder.is_relative_to(other) or other.is_relative_to(folder)):
+                raise LabError(
+                    "Two sweeps of one command have one results folder, or one inside the other: the second would "
+                    "replace the first.",
+                    expected="a folder for each study, tracking store and value of force",
+                    received=f"{folder} after {other}",
+                    fix="name the folder by the study, results='results/${study}', or run one command for each",
+                )
         self._results[key] = folder
 
     def _begin_sweep(self, key: Agreed, configs: Sequence[Config], total: int | None, engine: Engine | None) -> None:

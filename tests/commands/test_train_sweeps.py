@@ -106,6 +106,28 @@ def test_keys_that_a_sweep_has_only_once_are_used_for_each_point(project: Path, 
     )
 
 
+@pytest.mark.parametrize(
+    ("results", "words"),
+    [
+        ("x,x/y", "one inside the other: the second would replace the first"),
+        ("x/y,./x", "one inside the other: the second would replace the first"),
+        ("x,file", "file cannot be a results folder"),
+        ("x,file/y", "which is a file"),
+        ("x,.points/y", "which belongs to the project"),
+    ],
+)
+def test_the_results_of_all_sweeps_are_checked_before_the_first_trains(
+    project: Path, here: Here, results: str, words: str
+) -> None:
+    (project / "file").write_text("mine")
+    code, _, err = here("-m", *LINE, "optimizer.learning_rate=0.1", f"results={results}")
+    assert code == 1
+    assert err.count("error:") == 1
+    assert words in err
+    assert trained(project) == 0
+    assert not (project / "x").exists()
+
+
 @pytest.mark.parametrize("launcher", ["stacked", "basic"])
 def test_two_sweeps_that_would_replace_each_other_are_refused_before_the_second_trains(
     project: Path, here: Here, launcher: str
