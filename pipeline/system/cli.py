@@ -275,10 +275,12 @@ def _explain(error: Exception, config_name: str) -> LabError:
         if unknown is not None:
             return unknown
     # Neither library gives the key as an attribute, so it is read from the message.
-    key = re.search(r"full_key: (\S+)", text) or re.search(r"Could not (?:override|append to) '([^']+)'", text)
+    key = re.search(r"full_key: (\S+)", text) or re.search(
+        r"Could not (?:override|append to|delete from config\.) '([^']+)'", text
+    )
     if isinstance(error, MissingMandatoryValue) and key:
         return LabError(f"{key.group(1)} has no value.", fix=f"give it one: {key.group(1)}=VALUE")
-    if key and re.search(r"is not in struct|' not in '|No match in the defaults list", text):
+    if key and re.search(r"is not in struct|' not in '|' does not exist|No match in the defaults list", text):
         return unknown_key(key.group(1), config_name, sys.argv[1:])
     if text.startswith("Ambiguous value"):
         return LabError(
@@ -287,9 +289,12 @@ def _explain(error: Exception, config_name: str) -> LabError:
             received=text.splitlines()[0],
             fix="add -m; a text that contains a comma needs quotes: \"KEY='A,B'\"",
         )
+    fix = "see --help"
+    if "An item is already at" in text:
+        fix = "leave out the + to change it"
     return LabError(
         "The command is invalid.",
         expected="overrides like optimizer.learning_rate=0.1, or optimizer.learning_rate=0.1,1 to sweep with -m",
         received=(text.splitlines() or [type(error).__name__])[0],
-        fix="see --help",
+        fix=fix,
     )

@@ -53,6 +53,8 @@ MISTAKES: dict[tuple[str, ...], tuple[str, ...]] = {
     ("lerning_rate=0.1",): ("lerning_rate", "did you mean optimizer.learning_rate?"),
     ("experimint=mnist",): ("experimint", "did you mean experiment"),
     ("lr=0.1",): ("Unknown key: lr", "did you mean optimizer.learning_rate?"),
+    ("~optimizer.epsilo",): ("Unknown key: optimizer.epsilo", "did you mean optimizer.epsilon?"),
+    ("+seed=2",): ("An item is already at 'seed'", "leave out the + to change it"),
     ("model.conv_filters=3",): ("Unknown key: model.conv_filters", "`--cfg job` prints every key"),
     ("optimizer=SGD",): ("Unknown option: optimizer=SGD", "did you mean optimizer=sgd?"),
     ("data=/my/file.csv",): ("Unknown option: data=/my/file.csv", "conf/data/three_bits.yaml"),
