@@ -33,7 +33,7 @@ class Calls:
         self.made: list[tuple[Any, ...]] = []
         self.metrics: list[Metric] = []
         self.away = False
-        self.local = False
+        self.root: Path | None = None
         self.refused = False
 
     def start_run(self, name: str, tags: dict[str, str], started: int) -> str:
@@ -241,7 +241,7 @@ def test_a_run_of_an_earlier_version_is_known_by_its_attempt(training: Training)
 
 def test_a_local_store_is_ours_with_all_its_runs(training: Training) -> None:
     """The project was copied with its store, and the copy has an id of its own."""
-    training.calls.local = True
+    training.calls.root = Path()
     attempt = training.sync.attempt.attempt_id
     runs = (run_of("given up", "another", clone="there"), run_of("begun", attempt, clone="there"))
     assert training.synced(runs).run_id == "begun"

@@ -258,7 +258,7 @@ def test_training_does_not_wait_for_a_server_that_does_not_answer(
     assert len(on_disk(tmp_path)) == 2
 
 
-@pytest.mark.parametrize("uri", ["http://127.0.0.1:{port}", "gopher://here"])
+@pytest.mark.parametrize("uri", ["http://127.0.0.1:{port}", "http://nowhere.invalid"])
 def test_an_address_where_no_server_is_costs_no_point(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], uri: str
 ) -> None:
