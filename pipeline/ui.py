@@ -79,6 +79,9 @@ def serve(project: Path, port: int, open_link: Callable[[str], object], proxy: P
         print(f"port {port} is in use; using {free} instead", flush=True)
     _follow_project(project)
     options = ["--host", HOST, "--port", str(free), "--workers", "1", "--backend-store-uri", store_uri(project)]
+    # Where training can also write. By default, the artifacts of an experiment that is created in MLflow's pages can
+    # only be written through this server.
+    options += ["--default-artifact-root", (project / "mlruns" / "artifacts").as_uri()]
     address = f"http://{HOST}:{free}"
     shown = address
     if proxy is not None:

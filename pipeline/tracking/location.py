@@ -84,11 +84,13 @@ def _earlier_places(database: sqlite3.Connection, mlruns: Path) -> dict[str, Pat
     if "experiments" not in _tables(database):
         return {}
     places = {}
-    for name, location in database.execute("SELECT name, artifact_location FROM experiments"):
-        # The location that `open_store` gives to an experiment ends with mlruns/artifacts/NAME.
+    found = database.execute("SELECT CAST(experiment_id AS TEXT), name, artifact_location FROM experiments")
+    for number, name, location in found:
+        # `open_store` puts the artifacts of an experiment in mlruns/artifacts/NAME, and `pipeline.ui` those of one that
+        # is created in MLflow's pages in mlruns/artifacts/ID.
         prefix, _, folder = (location or "").rpartition("/artifacts/")
         place = local_path(prefix)
-        if place is None or place.name != mlruns.name or name not in (folder, unquote(folder)):
+        if place is None or place.name != mlruns.name or unquote(folder) not in (name, number):
             continue
         if place != mlruns and not _is_same_store(place, mlruns):
             places[prefix] = place

@@ -192,6 +192,13 @@ def _experiment(client: MlflowClient, name: str, artifact_location: str | None) 
     """Return the id of an experiment, creating it if necessary."""
     found = client.get_experiment_by_name(name)
     if found is not None:
+        if artifact_location and found.artifact_location.startswith("mlflow-artifacts:"):
+            raise LabError(
+                f"Artifacts of {name} cannot be written to the MLflow store.",
+                expected=f"an experiment that keeps them in {artifact_location}",
+                received=f"{found.artifact_location}, where only the server in which {name} was created can write",
+                fix="give that experiment another name in MLflow (make ui), then run python -m pipeline.rebuild",
+            )
         return str(found.experiment_id)
     return str(client.create_experiment(name, artifact_location=artifact_location))
 

@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import re
+import shutil
 import signal
 import socket
 import sqlite3
@@ -224,10 +225,47 @@ def test_how_the_server_is_started(folder: Path, capfd: pytest.CaptureFixture[st
     options = dict(zip(argv[1::2], argv[2::2], strict=True))
     assert int(options.pop("--port")) > 0
     assert options == {
-        "--host": "127.0.0.1", "--workers": "1", "--backend-store-uri": store_uri(folder)
-    }  # fmt: skip
+        "--host": "127.0.0.1",
+        "--workers": "1",
+        "--backend-store-uri": store_uri(folder),
+        "--default-artifact-root": (folder / "mlruns" / "artifacts").as_uri(),
+    }
     assert environment["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] == "false"
     assert "chatter" not in "".join(capfd.readouterr())
+
+
+def test_a_store_that_was_copied_shows_its_own_artifacts(
+    folder: Path, tmp_path_factory: pytest.TempPathFactory, empty_store: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    original = tmp_path_factory.mktemp("original")
+    (original / "mlruns").mkdir()
+    shutil.copy(empty_store, original / "mlruns" / "mlflow.db")
+    _, experiment = open_store(Tracking(name="local", uri=None), "study", original)
+    shutil.copy(original / "mlruns" / "mlflow.db", folder / "mlruns")
+    let(folder, experiments=STUDIES)
+    ui.serve(folder, 0, lambda link: os.kill(os.getpid(), signal.SIGINT))
+    assert f"copied from {original} to {folder}; 1 artifact location updated" in capfd.readouterr().err
+    client, _ = open_store(Tracking(name="local", uri=None), "study", folder)
+    assert client.get_experiment(experiment).artifact_location == (folder / "mlruns/artifacts/study").as_uri()
+
+
+def test_a_copy_that_cannot_be_written_is_shown_without_its_artifacts(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def fail(mlruns: Path) -> None:
+        raise LabError("The MLflow store was copied.")
+
+    monkeypatch.setattr(ui, "follow_project", fail)
+    let(folder, experiments=STUDIES)
+    seen: list[str] = []
+
+    def opened(link: str) -> None:
+        seen.append(link)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    ui.serve(folder, 0, opened)
+    assert len(seen) == 1
+    assert "warning: artifacts will be missing. The MLflow store was copied." in capfd.readouterr().err
 
 
 def test_links(folder: Path) -> None:

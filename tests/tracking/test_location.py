@@ -134,6 +134,17 @@ def test_paths_that_look_alike_when_they_are_decoded(
     assert files(first) == before
 
 
+def test_an_experiment_of_mlflows_pages_moves_too(original: Path) -> None:
+    by_hand = f"{(original / 'mlruns' / 'artifacts').as_uri()}/1"
+    with closing(sqlite3.connect(original / "mlruns" / "mlflow.db")) as database, database:
+        database.execute(
+            "UPDATE experiments SET name = 'by hand', artifact_location = ? WHERE name = 'study'", [by_hand]
+        )
+    moved = original.rename(original.with_name("moved"))
+    open_tracker(moved)
+    assert f"{moved}/mlruns/artifacts/1" in locations(moved)
+
+
 def test_an_experiment_whose_place_a_user_chose_keeps_it(tmp_path: Path, original: Path, note: Path) -> None:
     chosen = [tmp_path / "a large disk" / "runs", tmp_path / "original-2" / "mlruns" / "artifacts" / "other name"]
     tracker = open_tracker(original)

@@ -35,6 +35,13 @@ def test_an_experiment_is_created_once_with_its_artifacts_in_the_project(project
     assert experiment.artifact_location == (project / "mlruns" / "artifacts" / "study").as_uri()
 
 
+def test_an_experiment_whose_artifacts_only_a_server_can_write(project: Path) -> None:
+    client, _ = open_store(LOCAL, "another", project)
+    client.create_experiment("study", artifact_location="mlflow-artifacts:/7")
+    with pytest.raises(LabError, match=r"Artifacts of study(.|\n)*mlflow-artifacts:/7(.|\n)*another name"):
+        open_store(LOCAL, "study", project)
+
+
 @given(st.text(st.characters(exclude_characters="\0", codec="utf-8"), min_size=1))
 def test_the_address_of_a_store_names_its_file(name: str) -> None:
     project = Path("/") / name.lstrip("/")
