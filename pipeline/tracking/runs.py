@@ -52,7 +52,7 @@ def open_sweep(tracker: Tracker, sweep: SweepRecord, process: str, clone: str, f
         # differs, and the run is rewritten. With the same end time another clone's run is of this command too: its
         # results were restored here.
         complete = run.status == "FINISHED" and run.tags.get("lab.complete") == str(sweep.ended)
-        if complete and has_values(run, sweep.values) and run.has_artifacts(_names(sweep, folder)):
+        if complete and has_values(run, sweep.values) and tracker.has_artifacts(run, _names(sweep, folder)):
             return SweepRun(run.run_id, settled=True)
     tags = sweep.tags | heartbeat()
     tags |= {

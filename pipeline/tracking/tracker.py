@@ -52,20 +52,6 @@ class TrackedRun:
     folder: Path | None = None
     models: tuple[str, ...] = ()
 
-    def has_artifacts(self, names: Iterable[str]) -> bool:
-        """Return whether these artifacts, and those of its models, exist.
-
-        Files can be deleted, or be missing in a copy of the project. A server is not asked: it would take a request for
-        each folder.
-        """
-        if self.folder is None:
-            return True
-        # MLflow puts the models of an experiment next to the folders of its runs.
-        models = self.folder.parent.parent / "models"
-        files = [self.folder / name for name in names]
-        files += [models / model / "artifacts" / "MLmodel" for model in self.models]
-        return all(file.exists() for file in files)
-
 
 class Tracker:
     """Reads and writes the runs of one MLflow experiment.
@@ -121,6 +107,24 @@ class Tracker:
             token = page.token
             if not token:
                 return found
+
+    @store_call
+    def has_artifacts(self, run: TrackedRun, names: Iterable[str]) -> bool:
+        """Return whether these artifacts of a run, and those of its models, exist.
+
+        Files can be deleted, or be missing in a copy of the project. A server is not asked: it would take a request for
+        each folder.
+        """
+        if run.folder is None:
+            return True
+        # MLflow puts the models of an experiment next to the folders of its runs.
+        models = run.folder.parent.parent / "models"
+        lost = [model for model in run.models if not (models / model / "artifacts" / "MLmodel").exists()]
+        if lost:
+            # A run is still linked to models that a user has deleted.
+            found = self.client.search_logged_models([self.experiment_id], f"source_run_id = '{run.run_id}'")
+            lost = [model.model_id for model in found if model.model_id in lost]
+        return not lost and all((run.folder / name).exists() for name in names)
 
     @store_call
     def start_run(self, name: str, tags: Mapping[str, str], started: int | None = None) -> str:

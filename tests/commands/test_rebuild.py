@@ -114,6 +114,15 @@ def test_artifacts_that_are_lost_are_written_again(grid: Path, copied: Path, los
     assert rebuild(LOCAL, copied, copied / "results") == [("line_y2x numpy", 2, 0)]
 
 
+def test_a_model_that_a_user_has_deleted_is_not_missed(copied: Path) -> None:
+    """MLflow keeps the link from a run to its model, also when `mlflow gc` has deleted the model with its files."""
+    tracker = Tracker(LOCAL, "line_y2x", copied)
+    for model in tracker.client.search_logged_models([tracker.experiment_id]):
+        tracker.client.delete_logged_model(model.model_id)
+    shutil.rmtree(copied / "mlruns" / "artifacts" / "line_y2x" / "models")
+    assert rebuild(LOCAL, copied, copied / "results") == [("line_y2x numpy", 2, 0)]
+
+
 def test_training_again_writes_artifacts_that_are_lost(grid: Path, copied: Path) -> None:
     shutil.rmtree(copied / "mlruns" / "artifacts")
     swept(copied, GRID)

@@ -127,7 +127,7 @@ class PointSync:
         ours = [existing for existing in same if is_ours(tracker, existing, self._clone, self.attempt.attempt_id)]
         # Ours first: if the results of another clone were restored here, both have the same attempt.
         for existing in (*ours, *same):
-            if self._is_whole(existing):
+            if self._is_whole(tracker, existing):
                 self._take_over(tracker, existing, runs, placement_tags)
                 self.run_id = existing.run_id
                 return
@@ -150,7 +150,7 @@ class PointSync:
         # Set only now: if logging the config fails, the next call finds the new run and completes it.
         self.run_id = run_id
 
-    def _is_whole(self, run: TrackedRun) -> bool:
+    def _is_whole(self, tracker: Tracker, run: TrackedRun) -> bool:
         """Whether a run has everything that `_send_complete` writes.
 
         Its tag says so. The metrics are compared nevertheless: MLflow may have accepted them and lost them later.
@@ -170,7 +170,7 @@ class PointSync:
         if not has_values(run, last) or "diverged" not in run.metrics:
             return False
         # Artifacts can be lost as well, for instance in a copy of the project.
-        return run.has_artifacts(self._names())
+        return tracker.has_artifacts(run, self._names())
 
     def _take_over(
         self, tracker: Tracker, complete: TrackedRun, runs: Sequence[TrackedRun], placement_tags: Mapping[str, str]
