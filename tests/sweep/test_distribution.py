@@ -141,6 +141,22 @@ def test_a_point_that_fails_on_a_worker_fails_alone(
     assert len(on_disk(project)) == 2
 
 
+def test_a_bug_on_a_worker_is_the_cause_in_its_run(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail() -> None:
+        raise ZeroDivisionError("a bug")
+
+    at_epoch(monkeypatch, 7, fail)
+    with pytest.raises(LabError, match="ZeroDivisionError: a bug"):
+        distributed(project, rates(*GRID), HereEngine())
+    runs = by_name(project)
+    assert {name: run.info.status for name, run in runs.items()} == {
+        "line_y2x numpy": "FAILED",
+        "learning_rate=0.1": "FAILED",
+    }
+    for run in runs.values():
+        assert "ZeroDivisionError: a bug" in run.data.tags["error"]
+
+
 def test_a_worker_with_other_code_says_so(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     calls = []
 
