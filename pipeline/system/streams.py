@@ -70,6 +70,12 @@ def output_error() -> OSError | None:
     return file.error
 
 
+def reader_is_ready() -> bool:
+    """Whether stderr takes a line at once. A pager that nobody scrolls and a terminal stopped by Ctrl-S do not."""
+    file = getattr(sys.stderr, "buffer", None)
+    return not isinstance(file, LenientFile) or bool(select.select([], [file], [], 0)[1])
+
+
 def _open_if_closed(number: int) -> bool:
     """Open a closed standard stream on /dev/null, and return whether it was closed.
 

@@ -8,6 +8,8 @@ import time
 
 from tqdm import tqdm
 
+from pipeline.system.streams import reader_is_ready
+
 log = logging.getLogger(__name__)
 
 # Short enough to show progress in a short training, and long enough to keep the log of a long one readable.
@@ -82,7 +84,9 @@ class TerminalHandler(logging.Handler):
     """
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Write one record. A closed stderr raises OSError, as `print` would."""
+        """Write one record. Progress is dropped while the reader of stderr takes nothing: training must not wait."""
+        if record.levelno < logging.WARNING and not reader_is_ready():
+            return
         # A plain print would write into the line of the bar.
         tqdm.write(self.format(record), file=sys.stderr)
         sys.stderr.flush()

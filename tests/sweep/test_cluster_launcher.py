@@ -48,12 +48,13 @@ def joblib() -> None:
 def test_joblib_comes_to_what_the_basic_launcher_comes_to_whatever_is_stopped_or_killed(
     tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, empty_store: Path
 ) -> None:
-    """Ctrl-C, then a command that is killed, then one that loses a worker."""
+    """A closed terminal, then a command that is killed, then one that loses a worker."""
     lab = make_lab(tmp_path, empty_store, held=True)
     command = start(lab, *JOBLIB)
     with ended_with(command):
         until(lambda: checkpoints(lab))
-        os.killpg(command.pid, signal.SIGINT)
+        for _ in range(2):
+            os.killpg(command.pid, signal.SIGHUP)
         assert command.wait() == 130
     until(lambda: processes_in(lab) == [])
     assert "RUNNING" not in statuses(lab, "three_bits").values()

@@ -121,6 +121,30 @@ def test_no_file_gets_the_number_of_a_closed_stream(tmp_path: Path) -> None:
     assert subprocess.run(["/bin/sh", "-c", line], cwd=tmp_path, check=False, timeout=60).returncode > 2
 
 
+PROGRESS = """
+import logging
+from pipeline.system.terminal import TerminalHandler
+log = logging.getLogger("pipeline")
+log.handlers = [TerminalHandler()]
+log.setLevel(logging.INFO)
+for line in range(2000):
+    log.info("x" * 100)
+print("trained", flush=True)
+log.warning("That was all.")
+"""
+
+
+def test_progress_that_nobody_reads_for_now_is_dropped() -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", IN_A_PROCESS + PROGRESS], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"trained\n"
+        told = process.communicate(timeout=60)[1].splitlines()
+    assert told[-1] == b"That was all."
+    assert 100 < len(told) < 1000
+
+
 BAR = """
 from pipeline.system.terminal import TrainingProgress
 shown = TrainingProgress("it", 10)
