@@ -17,7 +17,7 @@ from pathlib import Path
 from omegaconf import DictConfig, ListConfig
 
 from pipeline.config.reading import read_folder
-from pipeline.diagnosis.range_test import range_test
+from pipeline.diagnosis.range_test import range_test, shortage
 from pipeline.points.point import Point
 from pipeline.points.results import read_study
 from pipeline.system import cli
@@ -33,7 +33,7 @@ def suggested_rates(results: Path, factors: Sequence[float]) -> list[float]:
         factors: the multiples of the suggested rate.
 
     Raises:
-        LabError: there is no point, the point is not a range test, or its loss never fell.
+        LabError: there is no point, the point is not a range test, it is too short to judge, or its loss never fell.
     """
     again = f"python -m pipeline.train experiment=lr_range_test results={results}"
     points: list[Point] = []
@@ -46,13 +46,21 @@ def suggested_rates(results: Path, factors: Sequence[float]) -> list[float]:
             expected="the results folder of a range test",
             fix=again,
         )
-    found = range_test(points[0].history)
-    if found is None:
+    if points[0].config.kind != "range_test":
         raise LabError(
             f"`{points[0].name}` is not a range test.",
             expected="the loss of every update, recorded with recording.update_losses=true",
             received="none",
             fix=again,
+        )
+    found = range_test(points[0].history)
+    if found is None or not found.judged:
+        needed, received = shortage(points[0].history)
+        raise LabError(
+            "The range test is too short to suggest a rate.",
+            expected=needed,
+            received=received,
+            fix="train longer (training.epochs), or with smaller minibatches (training.batch_size)",
         )
     if found.suggested_rate is None:
         raise LabError(

@@ -31,6 +31,8 @@ GROWN = 4.0
 SHARE = 1 / 3
 # Slopes are fitted over a window of this many decades of rates; a narrower window would fit the noise.
 SPAN = 0.25
+# The minimum number of finite losses, whatever the range of rates.
+FEWEST = 3
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,7 @@ class RangeTest:
         last: number of updates before the mean diverged; these are the test.
         steepest: index at which the mean falls fastest, up to its minimum; None if it never falls.
         lowest: index of the smallest mean within the test.
+        judged: whether there are enough updates to fit a slope at any rate. If not, `steepest` is None.
     """
 
     rates: Floats
@@ -52,19 +55,20 @@ class RangeTest:
     last: int
     steepest: int | None
     lowest: int
+    judged: bool
 
     @property
     def suggested_rate(self) -> float | None:
-        """The suggested rate; None if the mean never falls."""
+        """The suggested rate; None if the mean never falls, or if there are too few updates to judge that."""
         if self.steepest is None:
             return None
         return SHARE * float(self.rates[self.lowest])
 
 
 def range_test(history: History) -> RangeTest | None:
-    """Evaluate a range test; None if fewer than three losses were finite."""
+    """Evaluate a range test; None if fewer than `FEWEST` losses were finite."""
     rows = history.tables.get("updates", [])
-    if len(rows) < 3:
+    if len(rows) < FEWEST:
         return None
     rates = np.array([row["learning_rate"] for row in rows])
     losses = np.array([row["loss"] for row in rows])
@@ -82,7 +86,7 @@ def range_test(history: History) -> RangeTest | None:
         index = int(np.nanargmin(falling))
         if math.isfinite(falling[index]) and falling[index] < 0:
             steepest = index
-    return RangeTest(rates, losses, means, last, steepest, lowest)
+    return RangeTest(rates, losses, means, last, steepest, lowest, judged=bool(np.isfinite(slopes).any()))
 
 
 def averaged(losses: Floats) -> Floats:
@@ -110,11 +114,29 @@ def slopes_per_decade(rates: Floats, means: Floats) -> Floats:
     return slopes
 
 
+def shortage(history: History) -> tuple[str, str]:
+    """Return what a range test that cannot be judged would need, and what it has, for a message."""
+    found = range_test(history)
+    if found is None:
+        count = len(history.tables.get("updates", []))
+        return f"at least {FEWEST} updates with a finite loss", f"{count}"
+    low = float(found.rates[0])
+    high = float(found.rates[found.last - 1])
+    span = f"from rate {low:.3g} to {high:.3g}"
+    decades = math.log10(high) - math.log10(low)
+    if decades < SPAN:
+        return f"losses that do not diverge over at least {SPAN:g} decades of rates", f"{decades:.2g}, {span}"
+    # Two updates in each window, and one in the middle. Rounding must not ask for too few.
+    needed = 2 * math.ceil(decades / SPAN + 1e-6) + 1
+    return f"at least {needed} updates with a finite loss {span}", f"{found.last}"
+
+
 def suggestion(history: History) -> str:
     """Describe the result of a range test in a sentence."""
     found = range_test(history)
-    if found is None:
-        return "too few losses are finite"
+    if found is None or not found.judged:
+        needed, received = shortage(history)
+        return f"too short to judge: it needs {needed}, and has {received}"
     span = f"in the range {found.rates[0]:.3g} to {found.rates[-1]:.3g}"
     if found.suggested_rate is None or found.steepest is None:
         return f"the smoothed loss never falls {span}"

@@ -59,7 +59,10 @@ def test_a_point_says_what_it_suggests() -> None:
     [
         ([], "There are no results"),
         ([range_point(np.linspace(1, 3, 40).tolist())], "suggests no rate"),
-        ([range_point([1.0, 2.0])], "is not a range test"),
+        ([range_point(FALLING, "recording.update_losses=false")], "is not a range test"),
+        ([range_point([2.36, 1.55])], r"too short to suggest a rate(.|\n)*at least 3 updates(.|\n)*received: 2"),
+        ([range_point([2.36, 2.2, 1.9, 1.55])], r"at least 27 updates .*from rate 0\.001 to 1\n *received: 4"),
+        ([range_point([1.0, 9.0, 9.0, 9.0])], r"0\.25 decades"),
     ],
 )
 def test_a_folder_that_suggests_nothing_says_so(tmp_path: Path, points: list[Point], said: str) -> None:

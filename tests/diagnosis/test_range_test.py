@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+import re
 
 import numpy as np
 import pytest
@@ -8,7 +9,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.backends.shared.history import History, note_update
-from pipeline.diagnosis.range_test import GROWN, RangeTest, averaged, range_test, slopes_per_decade
+from pipeline.diagnosis.range_test import (
+    GROWN,
+    RangeTest,
+    averaged,
+    range_test,
+    shortage,
+    slopes_per_decade,
+    suggestion,
+)
 from pipeline.drawing.plot_data import Floats
 from pipeline.studies.range_picture import range_figure
 
@@ -69,6 +78,44 @@ def test_losses_that_are_no_numbers_are_left_out() -> None:
     found = read(losses)
     assert len(found.losses) == len(losses) - 21
     assert found.suggested_rate == read(falling(0.02)).suggested_rate
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 3, 5, 50])
+def test_too_few_updates_are_reported_and_not_judged(count: int) -> None:
+    short = History()
+    for update, rate in enumerate(np.geomspace(1e-5, 100, count)):
+        note_update(short, update, float(rate), 2.36 - 0.8 * update / count)
+    needed = 3 if count < 3 else 59
+    assert suggestion(short).startswith(f"too short to judge: it needs at least {needed} updates with a finite loss")
+    assert suggestion(short).endswith(f", and has {count}")
+    found = range_test(short)
+    assert found is None or found.suggested_rate is None
+
+
+@given(st.floats(-9, 0), st.floats(0.26, 12))
+def test_as_many_updates_as_are_asked_for_are_enough(start: float, decades: float) -> None:
+    def falling_in(count: int) -> History:
+        found = History()
+        for update, rate in enumerate(np.logspace(start, start + decades, count)):
+            note_update(found, update, float(rate), 2 - update / count)
+        return found
+
+    asked = re.search(r"at least (\d+) updates", shortage(falling_in(3))[0])
+    assert asked is not None
+    judged = range_test(falling_in(int(asked[1])))
+    assert judged is not None
+    assert judged.judged
+    assert judged.suggested_rate is not None
+
+
+def test_rates_that_hardly_rise_are_reported() -> None:
+    constant = History()
+    for update in range(20):
+        note_update(constant, update, 0.1, 2.0 - update / 20)
+    assert suggestion(constant) == (
+        "too short to judge: it needs losses that do not diverge over at least 0.25 decades of rates, "
+        "and has 0, from rate 0.1 to 0.1"
+    )
 
 
 @given(st.lists(st.floats(0, 10), min_size=1, max_size=50))
