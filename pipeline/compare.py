@@ -11,6 +11,7 @@ if not __package__:
 import csv
 import json
 import os
+import shutil
 import sys
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -24,6 +25,7 @@ from pipeline.config.schema import flatten
 from pipeline.drawing.layout import write_png
 from pipeline.points.point import Point
 from pipeline.points.results import read_commands, read_results, warn_about_missing
+from pipeline.report.earlier import Earlier, read_earlier, warn_about_left
 from pipeline.report.overview import ordered, render
 from pipeline.report.parity import Parity, parity
 from pipeline.report.published.page import verdict_table
@@ -76,14 +78,20 @@ CURVES = ("train/loss", "train/mean_absolute_error", "train/accuracy", "test/los
 Rows = list[dict[str, Any]]
 
 
-def points_rows(results: Results) -> Rows:
+def points_rows(results: Results, earlier: Earlier) -> Rows:
     """Return one row for each point: its path, settings and outcome, and its best and final metrics."""
-    return [
-        {"study": study, "backend": backend, "name": point.name} | _point_columns(point)
-        for study in ordered(results)
-        for backend, points in results.get(study, {}).items()
-        for point in points
-    ]
+    rows: Rows = []
+    for study in ordered([*results, *earlier.studies]):
+        trained = results.get(study, {})
+        left = [backend for kept, backend in earlier.points if kept == study]
+        # NumPy comes first, as in the results.
+        for backend in sorted([*trained, *left], key=lambda name: name != "numpy"):
+            if backend in left:
+                rows += earlier.points[study, backend]
+                continue
+            for point in trained[backend]:
+                rows.append({"study": study, "backend": backend, "name": point.name} | _point_columns(point))
+    return rows
 
 
 def _point_columns(point: Point) -> dict[str, Any]:
@@ -177,7 +185,8 @@ def curve_rows(backends: PointsByBackend) -> Rows:
 def write_report(results: Results, published: Path, reports: Path, commands: Commands | None = None) -> list[Cell]:
     """Write the overview (README.md), a page and a picture for each study, and the tables.
 
-    The folder of pages is replaced completely, so that no page is left for a deleted study.
+    Pages and rows of an earlier report on what is not trained here are kept. The overview combines all studies, so it
+    is then left as it is. Otherwise no page is left for a study that is neither known nor trained.
 
     Args:
         results: trained points by study and backend.
@@ -196,28 +205,46 @@ def write_report(results: Results, published: Path, reports: Path, commands: Com
     # All inputs are read before anything is written, so that an unreadable file leaves the old report intact.
     runs = {file.stem: read_recorded(file) for file in sorted((reports / "recorded").glob("*.csv"))}
     long_mnist = next((run for stem, run in runs.items() if stem.startswith("mnist")), None)
+    earlier = read_earlier(reports, results)
     found = cells(results, published, read_spreads(reports / "rounding.csv"))
     said = statements(results, long_mnist)
     notes = {stem: _note(reports / "recorded" / f"{stem}.md") for stem in runs}
     with explained(reports):
-        rows = points_rows(results)
+        rows = points_rows(results, earlier)
         # Points have different metrics; the table has all of them as columns, in the order of first appearance.
-        columns = list(dict.fromkeys(key for row in rows for key in row))
+        columns = list(dict.fromkeys([*earlier.columns, *(key for row in rows for key in row)]))
         write_file(reports / "points.csv", partial(_write_table, rows=rows, columns=columns))
-        numbers = reproduction_rows(found, said)
+        numbers = [earlier.reproduced(row) for row in reproduction_rows(found, said)]
         write_file(reports / "reproduction.csv", partial(_write_table, rows=numbers, columns=REPRODUCTION_COLUMNS))
-        differences = [row._asdict() for study in ordered(results) for row in parity(results, study)]
+        differences = [
+            row
+            for study in ordered([*results, *earlier.studies])
+            for row in [row._asdict() for row in parity(results, study)] or earlier.parity.get(study, [])
+        ]
         write_file(reports / "parity.csv", partial(_write_table, rows=differences, columns=Parity._fields))
         _write_dvc_files(results, reports)
         for stem, run in runs.items():
             write_png(reports / f"recorded_{stem}.png", recorded_figure(f"{stem} (recorded)", run))
-        with atomic_folder(reports / PAGES) as pages:
-            for study in ordered(results):
-                _write_text(pages / f"{study}.md", study_page(study, results.get(study, {}), commands or {}))
-                if study in results:
-                    write_png(pages / f"{study}.png", study_figure(study, results[study]))
-        write_file(reports / "README.md", partial(_write_text, text=render(results, found, said, notes)))
+        _write_pages(results, earlier, reports, commands or {})
+        overview = reports / "README.md"
+        if not (earlier.points and overview.exists()):
+            write_file(overview, partial(_write_text, text=render(results, found, said, notes)))
+    warn_about_left(earlier, results, reports)
     return found
+
+
+def _write_pages(results: Results, earlier: Earlier, reports: Path, commands: Commands) -> None:
+    """Write the folder of pages. Pages of studies that are not trained here stay, if an earlier report has them."""
+    old = reports / PAGES
+    with atomic_folder(old) as pages:
+        if earlier.points and old.exists():
+            shutil.copytree(old, pages, dirs_exist_ok=True)
+        for study in ordered(results):
+            page = pages / f"{study}.md"
+            if study in results or not page.exists():
+                _write_text(page, study_page(study, results.get(study, {}), commands))
+            if study in results:
+                write_png(pages / f"{study}.png", study_figure(study, results[study]))
 
 
 def _write_dvc_files(results: Results, reports: Path) -> None:

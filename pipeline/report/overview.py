@@ -5,7 +5,7 @@ Every sentence is computed. Studies and backends that were not run are marked as
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from pipeline.diagnosis.networks import GOAL
 from pipeline.diagnosis.verdicts import PROBLEMS
@@ -19,9 +19,9 @@ from pipeline.studies.questions import PAGES, QUESTIONS
 from pipeline.system.wording import table
 
 
-def ordered(results: Results) -> list[str]:
-    """List the known studies in the order of `QUESTIONS`, then all other trained studies by name."""
-    return [*QUESTIONS, *sorted(set(results) - set(QUESTIONS))]
+def ordered(studies: Iterable[str]) -> list[str]:
+    """List the known studies in the order of `QUESTIONS`, then all others of these studies by name."""
+    return [*QUESTIONS, *sorted(set(studies) - set(QUESTIONS))]
 
 
 def render(

@@ -13,6 +13,7 @@ from pipeline.compare import compare, points_rows, write_report
 from pipeline.data.arrays import Arrays
 from pipeline.points.point import Point
 from pipeline.points.results import read_commands, read_results
+from pipeline.report.earlier import Earlier
 from pipeline.report.overview import ordered, render
 from pipeline.report.published.reproduction import cells
 from pipeline.report.study_page import study_page
@@ -127,15 +128,73 @@ def only(results: Path, *studies: str) -> dict[str, dict[str, list[Point]]]:
     return {study: read[study] for study in studies}
 
 
-def test_the_page_of_a_study_that_is_gone_is_gone(results: Path, tmp_path: Path) -> None:
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(file.relative_to(folder)): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
+
+
+def test_a_report_on_one_study_leaves_the_others(
+    results: Path, reports: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(reports, tmp_path, dirs_exist_ok=True)
+    before = contents(tmp_path)
+    write_report(only(results, "three_bits"), PUBLISHED, tmp_path)
+    assert contents(tmp_path) == before
+    # Anything else would change what is written of three_bits, and nothing more.
+    (tmp_path / "studies" / "three_bits.md").write_text("an earlier page")
+    table_before = [row for row in table(tmp_path / "points.csv") if row["study"] != "three_bits"]
+    shorter = {"three_bits": {"numpy": only(results, "three_bits")["three_bits"]["numpy"][:2]}}
+    write_report(shorter, PUBLISHED, tmp_path)
+    after = contents(tmp_path)
+    assert {name for name in before if before[name] != after[name]} <= {
+        "curves/three_bits.csv",
+        "metrics/three_bits-numpy.json",
+        "points.csv",
+        "reproduction.csv",
+        "studies/three_bits.md",
+        "studies/three_bits.png",
+    }
+    rows = table(tmp_path / "points.csv")
+    assert [row for row in rows if row["study"] != "three_bits"] == table_before
+    assert len([row for row in rows if row["study"] == "three_bits"]) == 2
+    said = capsys.readouterr().err
+    assert "written: the pages and rows of three_bits; left as they are: those of line_y3x (numpy)" in said
+    assert "python -m pipeline.train experiment=line_y3x results=results/line_y3x/numpy" in said
+
+
+def test_a_backend_that_is_not_trained_here_keeps_its_rows(results: Path, tmp_path: Path) -> None:
+    both = only(results, "line_y3x")
+    write_report(both, PUBLISHED, tmp_path)
+    before = contents(tmp_path)
+    write_report({"line_y3x": {"numpy": both["line_y3x"]["numpy"]}}, PUBLISHED, tmp_path)
+    after = contents(tmp_path)
+    for name in ("points.csv", "parity.csv", "reproduction.csv", "metrics/line_y3x-keras.json", "README.md"):
+        assert after[name] == before[name]
+    write_report(both, PUBLISHED, tmp_path)
+    assert contents(tmp_path) == before
+
+
+def test_without_its_earlier_points_a_report_is_written_anew(results: Path, tmp_path: Path) -> None:
     read = only(results, "three_bits", "my_study")
     write_report(read, PUBLISHED, tmp_path)
     assert (tmp_path / "studies" / "my_study.md").exists()
     del read["my_study"]
+    (tmp_path / "points.csv").unlink()
     write_report(read, PUBLISHED, tmp_path)
     assert [file.name for file in (tmp_path / "studies").iterdir() if file.stem == "my_study"] == []
     assert (tmp_path / "studies" / "three_bits.md").exists()
     assert "my_study" not in (tmp_path / "README.md").read_text()
+
+
+@pytest.mark.parametrize("name", ["points", "parity", "reproduction"])
+def test_an_earlier_table_that_cannot_be_read_is_named_and_nothing_changes(
+    results: Path, reports: Path, tmp_path: Path, name: str
+) -> None:
+    shutil.copytree(reports, tmp_path, dirs_exist_ok=True)
+    (tmp_path / f"{name}.csv").write_text("<<<<<<< HEAD\nstudy,backend\n")
+    before = contents(tmp_path)
+    with pytest.raises(LabError, match=rf"The report's table .*{name}\.csv cannot be read"):
+        write_report(only(results, "three_bits"), PUBLISHED, tmp_path)
+    assert contents(tmp_path) == before
 
 
 def test_pages_stay_as_they_are_where_new_ones_cannot_be_finished(
@@ -289,7 +348,10 @@ def test_several_seeds_have_different_names(tmp_path: Path) -> None:
     grid = [["optimizer.learning_rate=0.1", f"seed={seed}"] for seed in (1, 2)]
     points: list[Point] = sweep(["experiment=two_bits", "training.epochs=5"], grid)
     read = {"two_bits": {"numpy": write_results(tmp_path / "results", "two_bits", "numpy", points)}}
-    assert [row["name"] for row in points_rows(read)] == ["learning_rate=0.1 seed=1", "learning_rate=0.1 seed=2"]
+    assert [row["name"] for row in points_rows(read, Earlier())] == [
+        "learning_rate=0.1 seed=1",
+        "learning_rate=0.1 seed=2",
+    ]
     assert "| `learning_rate=0.1 seed=2` | numpy |" in study_page("two_bits", read["two_bits"], {})
 
 

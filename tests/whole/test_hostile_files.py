@@ -53,6 +53,7 @@ READERS = {
     "points/results.py": "results/*/*/sweep.json; dvc.lock: test_results.py",
     "prepare.py": "data/raw/*",
     "system/project.py": "dvc.lock",
+    "report/earlier.py": "reports/points.csv, parity.csv, reproduction.csv: test_compare.py",
     "report/published/tables.py": "published/*.csv, reports/rounding.csv",
     "data/raw/sources.py": "downloads: npz, gz, tgz, deb",
     "report/published/statements.py": "reports/recorded/*.csv",
@@ -459,6 +460,7 @@ def test_places_that_a_network_does_not_have_are_not_run(project: Path, tmp_path
         "reports/rounding.csv",
         "reports/recorded/mnist.csv",
         "reports/recorded/mnist.md",
+        "reports/points.csv",
     ],
 )
 def test_what_the_machine_does_not_let_be_read_is_not_said_to_be_damaged(
@@ -468,6 +470,7 @@ def test_what_the_machine_does_not_let_be_read_is_not_said_to_be_damaged(
     (project / "reports" / "recorded" / "mnist.csv").write_text(RECORDED)
     (project / "reports" / "recorded" / "mnist.md").write_text("a note")
     (project / "reports" / "rounding.csv").write_text(",".join(ROUNDING_COLUMNS) + "\n")
+    (project / "reports" / "points.csv").write_text("study,backend,name\n")
     fail_at(monkeypatch, project / name, MACHINE[0])
     with pytest.raises(LabError) as told:
         write_report(read_results(project / "results"), project / "published", project / "reports")
