@@ -117,7 +117,7 @@ def test_nodes_share_no_disk_and_one_is_killed(
     assert not any((tmp_path / "server" / "a").glob("**/checkpoint/*.zip"))
 
 
-def test_a_cluster_on_this_machine_needs_no_short_temporary_folder_and_no_proxy(
+def test_a_cluster_on_this_machine_needs_nothing_of_the_environment(
     calm: Path, tmp_path: Path, empty_store: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lab = make_lab(tmp_path / "lab", empty_store)
@@ -128,6 +128,8 @@ def test_a_cluster_on_this_machine_needs_no_short_temporary_folder_and_no_proxy(
         monkeypatch.setenv(name, "http://127.0.0.1:9")
     monkeypatch.setenv("TMPDIR", str(folder))
     monkeypatch.setenv("PYTHONWARNINGS", "error")
+    # A cluster of another program, which has ended.
+    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
     run(lab, *RAY)
     the_same(lab, calm)
 
