@@ -112,7 +112,7 @@ def sweep_key(study: str, backend: str, tracking: Tracking, members: Iterable[st
 def list_points(named: Iterable[tuple[str, str]]) -> list[SweepPoint]:
     """Return `SweepRecord.points` for pairs of name and signature, each with a folder name of its own.
 
-    Points of two studies in one grid may have the same name; the second one gets its signature in its folder name.
+    Points of two profiles in one grid may have the same name; the second one gets its signature in its folder name.
     """
     points: list[SweepPoint] = []
     taken: set[str] = set()
