@@ -31,7 +31,7 @@ from pipeline.sweep.training import StackTraining, take_over
 from pipeline.sweep.workers.distribution import Distribution
 from pipeline.sweep.workers.unit import Engine
 from pipeline.system.environment import ASKED_ENGINE
-from pipeline.system.errors import LabError, unexpected
+from pipeline.system.errors import LabError, explain
 from pipeline.system.files import explained
 from pipeline.system.processes import command, owner
 from pipeline.system.project import code_state, store_root
@@ -201,7 +201,7 @@ class Sweep:
         """Set the final state of points whose training has not ended normally."""
         for job in self.jobs.values():
             if job.state == "training" and self._bug is not None:
-                job.fail(unexpected(self._bug))
+                job.fail(explain(self._bug))
             elif job.state == "training":
                 job.state = "killed"
 
@@ -215,7 +215,7 @@ class Sweep:
         elif self.interrupted:
             record.status = "KILLED"
         if self._bug is not None:
-            record.tags = {**record.tags, "error": str(unexpected(self._bug))}
+            record.tags = {**record.tags, "error": str(explain(self._bug))}
         try:
             self._sum_up(record, folder, points)
             if complete and self._results is not None:
@@ -225,7 +225,7 @@ class Sweep:
             if isinstance(error, LabError):
                 # The status has to reach MLflow first, so `finish` raises this only afterwards.
                 return [str(error)]
-            record.tags = {**record.tags, "error": str(unexpected(error))}
+            record.tags = {**record.tags, "error": str(explain(error))}
             write_sweep(folder, record)
             raise
         return []

@@ -20,8 +20,9 @@ from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 from yaml import YAMLError
 
 from pipeline.system import completion
-from pipeline.system.errors import LabError, remedy
+from pipeline.system.errors import LabError
 from pipeline.system.project import CONF
+from pipeline.system.remedies import remedy
 from pipeline.system.signals import ignore_notices, interrupt_on_signals
 from pipeline.system.streams import keep_streams, output_error
 from pipeline.system.unknown import unknown_key, unknown_option
@@ -153,7 +154,7 @@ def _as_message(error: Exception, config_name: str) -> LabError | None:
         return LabError(
             f"{error.filename or 'A file'} cannot be read or written.",
             received=error.strerror or str(error),
-            fix=remedy(error),
+            fix=f"{remedy(error)}, then run the same command again",
         )
     if isinstance(error, HYDRA_ERRORS) and _comes_from_hydra(error):
         return _explain(error, config_name)

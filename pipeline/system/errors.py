@@ -1,7 +1,7 @@
 """The exceptions that end as a message to the user, without a traceback."""
 
-import errno
 import re
+import traceback
 
 # The user and password in an address. No address should contain them, but an error message may be about one that does.
 CREDENTIALS = re.compile(r"://[^/\s@]+@")
@@ -33,6 +33,11 @@ class LabError(Exception):
         lines = [happened, *(f"  {label:<9} {text}" for label, text in details.items() if text)]
         super().__init__(CREDENTIALS.sub("://...@", "\n".join(lines)))
 
+    @property
+    def cause(self) -> str:
+        """The same text for errors that have the same cause and therefore the same remedy."""
+        return str(self)
+
 
 class DamagedError(LabError):
     """A file is missing, truncated, changed or of the wrong type: it has to be made or downloaded again."""
@@ -42,19 +47,37 @@ class EngineError(LabError):
     """The engine of a launcher did not return every unit: a worker was lost, or the engine is unreachable."""
 
 
-def unexpected(error: BaseException) -> LabError:
-    """Describe an exception without a message of its own, such as a bug of ours, for the record of what it ended."""
-    return LabError(
-        "An unexpected error ended it.",
-        received=f"{type(error).__name__}: {error}".rstrip(": "),
-        fix="run the same command again; if that does not help, report the traceback",
-    )
+class UnavailableError(LabError):
+    """A store or a server cannot be used at all now, whatever is sent to it; a later try may succeed."""
 
 
-def remedy(error: OSError) -> str:
-    """Return what to do about a file or folder that cannot be written."""
-    if isinstance(error, FileExistsError | NotADirectoryError | IsADirectoryError):
-        return "name another place: there is already a file, or a folder, of this name"
-    if error.errno == errno.ENAMETOOLONG:
-        return "choose a shorter name"
-    return "free some disk space or fix the permissions, then run the same command again"
+class BugError(LabError):
+    """An exception that this program should not have raised; the message ends with its traceback."""
+
+    def __init__(self, error: BaseException) -> None:
+        super().__init__(
+            "This is an error of this program, not of your command or your files.",
+            received=f"{type(error).__name__}: {error}",
+            fix="report it with the traceback that follows",
+        )
+        self._trace = CREDENTIALS.sub("://...@", "".join(traceback.format_exception(error)).rstrip())
+        frame = traceback.extract_tb(error.__traceback__)[-1:]
+        self._cause = f"{type(error).__name__} {[(one.filename, one.lineno) for one in frame]}"
+
+    @property
+    def cause(self) -> str:
+        """The type of the exception and the line that raised it: its text may differ from point to point."""
+        return self._cause
+
+    def __str__(self) -> str:
+        return f"{super().__str__()}\n{self._trace}"
+
+
+def explain(error: BaseException) -> LabError:
+    """Return an error as a message for the user: a `LabError` as it is, any other as an error of this program."""
+    if isinstance(error, LabError):
+        return error
+    if isinstance(error, MemoryError):
+        fix = "end other programs, or use a machine with more memory"
+        return LabError("Out of memory.", received=str(error), fix=fix)
+    return BugError(error)

@@ -11,8 +11,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from pipeline.system.errors import DamagedError, LabError, remedy
+from pipeline.system.errors import DamagedError, LabError
 from pipeline.system.processes import is_running, place
+from pipeline.system.remedies import remedy
 
 SUMS = "SHA256SUMS"
 # The exceptions raised when opening a path that is not a file.
@@ -40,7 +41,7 @@ def explained(path: Path) -> Iterator[None]:
             f"{path} cannot be written.",
             expected="a writable folder with free space",
             received=received,
-            fix=f"{remedy(error)}; no partial file remains",
+            fix=f"{remedy(error)}, then run the same command again; no partial file remains",
         ) from error
 
 
@@ -71,7 +72,7 @@ def readable(what: str, *, expected: str, fix: str) -> Iterator[None]:
             f"{what} cannot be read.",
             expected="permission to read it, a working disk, and enough memory",
             received=f"{type(error).__name__}: {error}",
-            fix="it may be intact, so keep it: fix the error above, then run the same command again",
+            fix=f"it may be intact, so keep it: {remedy(error)}, then run the same command again",
         ) from error
 
 

@@ -659,7 +659,7 @@ def test_a_bug_of_ours_is_not_swallowed(project: Path, failing: Callable[[BaseEx
     with pytest.raises(ZeroDivisionError):
         sweep.train_all(requests)
     with pytest.raises(
-        LabError, match=rf"{NAMES[1]} failed\. An unexpected error ended it\.\n.*ZeroDivisionError: a bug"
+        LabError, match=rf"{NAMES[1]} failed\. This is an error of this program, not of your command or your files\.\n.*ZeroDivisionError: a bug"
     ):
         sweep.finish()
     assert statuses(project) == {"line_y2x numpy": "FAILED", NAMES[0]: "FINISHED", NAMES[1]: "FAILED"}

@@ -70,11 +70,11 @@ def test_a_folder_replaces_an_older_one(tmp_path: Path) -> None:
 
 def test_an_error_of_the_system_becomes_one_message(tmp_path: Path) -> None:
     missing = tmp_path / "no" / "folder"
-    message = r"folder cannot be written(.|\n)*No such file or directory(.|\n)*free some disk space"
+    message = r"folder cannot be written(.|\n)*No such file or directory(.|\n)*restore the folder"
     with pytest.raises(LabError, match=message), explained(missing):
         missing.write_text("")
     (tmp_path / "file").write_text("")
-    for path, fix in (("file/x", "name another place"), ("x" * 300, "choose a shorter name")):
+    for path, fix in (("file/x", "rename the file that is in the way"), ("x" * 300, "use a shorter name")):
         with pytest.raises(LabError, match=fix) as caught, explained(tmp_path / path):
             (tmp_path / path).write_text("")
         assert "free some disk space" not in str(caught.value)

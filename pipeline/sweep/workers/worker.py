@@ -24,7 +24,7 @@ from pipeline.points.job import Job
 from pipeline.points.reading import read_attempt
 from pipeline.sweep.training import StackTraining, take_over
 from pipeline.sweep.workers.unit import Unit, unpack
-from pipeline.system.errors import LabError, unexpected
+from pipeline.system.errors import LabError, explain
 from pipeline.system.processes import COMMAND_PROCESS, owner
 from pipeline.system.project import PROJECT, store_root
 from pipeline.system.signals import handle_signals, raise_interrupt
@@ -115,7 +115,7 @@ class _Worker:
         except Exception as error:
             for job in self.jobs:
                 if job.state == "training":
-                    job.fail(unexpected(error))
+                    job.fail(explain(error))
             raise
         finally:
             # Also after a bug of ours: the engine reuses this process, and the thread must not keep running.
