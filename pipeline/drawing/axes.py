@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 # Figures, each with a name.
 Figures = Iterable[tuple[str, "Figure"]]
+# The same, but not drawn yet.
+Drawings = Iterable[tuple[str, Callable[[], "Figure"]]]
 Colour = tuple[float, float, float, float]
 
 INK = "#222222"

@@ -34,6 +34,7 @@ from pipeline.points.folder import PointFolder
 from pipeline.points.point import Point
 from pipeline.points.reading import RunRecord, read_own_point, read_run, signed_in
 from pipeline.system.errors import DamagedError, LabError
+from pipeline.system.failures import Failures
 from pipeline.system.files import readable
 from pipeline.system.wording import counted
 
@@ -61,6 +62,7 @@ class Job:
         begun_by_command: whether this command has already begun to train it (on a worker that then failed); if so,
             `force=true` must not restart it.
         error: why it failed, or why its earlier results cannot be used.
+        undrawn: its figures that could not be drawn; the point is complete without them.
     """
 
     config: Config
@@ -76,6 +78,7 @@ class Job:
     point: Point | None = None
     begun_by_command: bool = False
     error: LabError | None = None
+    undrawn: Failures = field(default_factory=Failures)
 
     @property
     def begun(self) -> int:

@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from pipeline.config.schema import Config
-from pipeline.drawing.axes import Figures
+from pipeline.drawing.axes import Drawings, Figures
 from pipeline.points.point import Point
 from pipeline.studies.curves.answers import curve_answers, curve_headline
 from pipeline.studies.curves.pictures import balls_by_rate, balls_figure, basin_figure
@@ -37,6 +37,7 @@ from pipeline.studies.variants.picture import variants_study
 from pipeline.studies.variants.table import comparison
 from pipeline.studies.variants.variants import knob
 from pipeline.studies.width_transfer import parametrizations, transfer_sentences, transfer_study
+from pipeline.system.failures import Apart, together
 from pipeline.system.wording import paragraph
 
 if TYPE_CHECKING:
@@ -92,8 +93,8 @@ class Kind:
     headline: Callable[[Points], str]
     numbers: Callable[[Points], dict[str, float]]
     sections: Callable[[Points], Sequence[Section]]
-    point_figures: Callable[[Point], Figures]
-    sweep_figures: Callable[[Points], Figures]
+    point_figures: Callable[[Point], Drawings]
+    sweep_figures: Callable[[Points], Drawings]
     study_figure: Callable[[str, PointsByBackend], Figure]
     images: Callable[[Config], Mapping[str, Draw]]
     charts: Callable[[Config], Charts]
@@ -196,7 +197,7 @@ MAPS = Kind(
     headline=map_headline,
     numbers=map_numbers,
     sections=lambda points: [],
-    point_figures=lambda point: [("map", _map_figure([point]))],
+    point_figures=lambda point: [("map", lambda: _map_figure([point]))],
     sweep_figures=lambda points: [],
     study_figure=lambda study, backends: _map_figure(_first(backends)),
     images=lambda config: {},
@@ -210,7 +211,7 @@ BASINS = replace(
     MAPS,
     name="basins",
     matches=_first_point_is("basins"),
-    point_figures=lambda point: [("map", basin_figure([point]))],
+    point_figures=lambda point: [("map", lambda: basin_figure([point]))],
     study_figure=lambda study, backends: basin_figure(_first(backends)),
     charts=lambda config: replace(MAP_CHARTS, question="In which minimum does each ball end?"),
 )
@@ -221,8 +222,8 @@ BALLS = Kind(
     headline=curve_headline,
     numbers=verdict_counts,
     sections=lambda points: [],
-    point_figures=lambda point: [("balls", balls_figure(point))],
-    sweep_figures=lambda points: [("balls_by_rate", balls_by_rate(points))],
+    point_figures=lambda point: [("balls", lambda: balls_figure(point))],
+    sweep_figures=lambda points: [("balls_by_rate", lambda: balls_by_rate(points))],
     study_figure=lambda study, backends: balls_by_rate(_first(backends)),
     images=balls_images,
     charts=lambda config: BALL_CHARTS,
@@ -267,15 +268,24 @@ def headline(points: Points) -> str:
     return "; ".join(kind.headline(members) for kind, members in parts(points))
 
 
-def point_figures(point: Point) -> Figures:
-    """Draw the figures of one point, each with a name. Nothing here writes files."""
-    return kind_of(point.config).point_figures(point)
+def point_figures(point: Point, apart: Apart = together) -> Figures:
+    """Draw the figures of one point, each with a name and guarded by `apart`. Nothing here writes files."""
+    yield from _drawn(kind_of(point.config).point_figures(point), apart)
 
 
-def sweep_figures(points: Points) -> Figures:
-    """Draw the figures of a sweep, each with a name; maps are excluded."""
+def sweep_figures(points: Points, apart: Apart = together) -> Figures:
+    """Draw the figures of a sweep, each with a name and guarded by `apart`; maps are excluded."""
     for kind, members in parts(points):
-        yield from kind.sweep_figures(members)
+        yield from _drawn(kind.sweep_figures(members), apart)
+
+
+def _drawn(drawings: Drawings, apart: Apart) -> Figures:
+    for name, draw in drawings:
+        figure = None
+        with apart(name):
+            figure = draw()
+        if figure is not None:
+            yield name, figure
 
 
 def study_figure(study: str, backends: PointsByBackend) -> Figure:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,7 +15,7 @@ from pipeline.drawing.axes import (
     INK,
     SMALL,
     TEXT,
-    Figures,
+    Drawings,
     Line,
     axes_grid,
     draw_bands,
@@ -56,23 +57,23 @@ def title_of(config: Config) -> str:
     return title
 
 
-def network_figures(point: Point) -> Figures:
-    """Draw the figures of one network: `curves`, `weights`, and `error_surface` if there are only two weights."""
-    yield "curves", curves(point)
-    yield "weights", weights_over_time(point)
+def network_figures(point: Point) -> Drawings:
+    """Return the figures of one network: `curves`, `weights`, and `error_surface` if there are only two weights."""
+    yield "curves", partial(curves, point)
+    yield "weights", partial(weights_over_time, point)
     if has_two_weights(point.history.snapshots):
-        yield "error_surface", error_surface(point)
+        yield "error_surface", partial(error_surface, point)
 
 
-def network_sweep_figures(points: Sequence[Point]) -> Figures:
-    """Draw the figures of a sweep that apply to it: `curves_by_rate`, `loss_by_rate`, `heat_map`, `weight_by_rate`."""
-    yield "curves_by_rate", curves_by_rate(points)
+def network_sweep_figures(points: Sequence[Point]) -> Drawings:
+    """Return those figures that apply to a sweep: `curves_by_rate`, `loss_by_rate`, `heat_map`, `weight_by_rate`."""
+    yield "curves_by_rate", partial(curves_by_rate, points)
     if len(rates(points)) > 1:
-        yield "loss_by_rate", loss_by_rate(points)
+        yield "loss_by_rate", partial(loss_by_rate, points)
         if len(hidden_sizes(points)) > 1:
-            yield "heat_map", heat_map(points)
+            yield "heat_map", partial(heat_map, points)
     if recorded(points, "weights/weight"):
-        yield "weight_by_rate", weight_by_rate(points)
+        yield "weight_by_rate", partial(weight_by_rate, points)
 
 
 def curve(point: Point, metric: str) -> Curve:

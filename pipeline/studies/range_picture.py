@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from pipeline.diagnosis.range_test import RangeTest, range_test
-from pipeline.drawing.axes import FAINT, INK, SMALL, Figures, axes_grid, rate_colour
+from pipeline.drawing.axes import FAINT, INK, SMALL, Drawings, axes_grid, rate_colour
 from pipeline.drawing.plot_data import drawable, drawable_on_log
 from pipeline.points.point import Point
 from pipeline.studies.grids import PointsByBackend
@@ -20,12 +21,12 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-def range_figures(point: Point) -> Figures:
-    """Draw the figures of one range test: the figures of a network, and `range_test`."""
+def range_figures(point: Point) -> Drawings:
+    """Return the figures of one range test: the figures of a network, and `range_test`."""
     yield from network_figures(point)
     test = range_test(point.history)
     if test is not None:
-        yield "range_test", range_figure(title_of(point.config), test)
+        yield "range_test", partial(range_figure, title_of(point.config), test)
 
 
 def range_study(study: str, backends: PointsByBackend) -> Figure:

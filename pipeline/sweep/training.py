@@ -12,18 +12,17 @@ from pathlib import Path
 
 from pipeline.backends.choose import trainer
 from pipeline.config.schema import Config
-from pipeline.drawing.layout import write_png
 from pipeline.points.folder import PointFolder
 from pipeline.points.identity import signature, signed_text
 from pipeline.points.job import Job
 from pipeline.points.point import Point, knobs, name_of
 from pipeline.points.reading import read_run
 from pipeline.studies.kinds import point_figures
+from pipeline.sweep.figures import write_figures
 from pipeline.sweep.grouping import check_memory, stacks, steps
 from pipeline.sweep.pacing import StackCheckpoints
 from pipeline.sweep.shared_arrays import RowsKey, SharedArrays, rows_key
-from pipeline.system.errors import LabError
-from pipeline.system.files import explained
+from pipeline.system.errors import LabError, explain
 from pipeline.system.limits import open_files
 from pipeline.system.processes import owner
 from pipeline.system.project import store_root
@@ -193,15 +192,15 @@ class StackTraining:
                     _try(_complete, job)
             if stop:
                 raise KeyboardInterrupt
-        except LabError as error:
-            progress.close("failed after ")
-            for job in jobs:
-                job.fail(error)
         except MemoryError as error:
             progress.close("failed after ")
             fix = "choose a smaller model.hidden_size, training.batch_size or grid"
             for job in jobs:
                 job.fail(LabError("Out of memory.", received=str(error), fix=fix))
+        except Exception as error:  # noqa: BLE001 - an error of our own must not stop the other stacks
+            progress.close("failed after ")
+            for job in jobs:
+                job.fail(explain(error))
         finally:
             # For any other exception, such as an interruption.
             progress.close("stopped after ")
@@ -241,8 +240,8 @@ def _try(step: Callable[[Job], None], job: Job) -> bool:
     """Do one step for a point, store its error in the job, and return whether it succeeded."""
     try:
         step(job)
-    except LabError as error:
-        job.fail(error)
+    except Exception as error:  # noqa: BLE001 - an error of our own must not stop the other points either
+        job.fail(explain(error))
         return False
     return True
 
@@ -258,9 +257,7 @@ def _complete(job: Job) -> None:
     """Write the rest of a point's folder, and move it to its final path."""
     outcome = job.folder.write_history(job.history)
     point = Point(job.name, job.folder.final, job.config, job.history, outcome)
-    with explained(job.folder.path):
-        for name, figure in point_figures(point):
-            write_png(job.folder.path / "plots" / f"{name}.png", figure)
+    write_figures(job.folder.path, partial(point_figures, point), job.name, job.undrawn)
     job.folder.complete()
     job.point = point
     job.state = "complete"

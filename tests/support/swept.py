@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +21,11 @@ from pipeline.backends.contract import State
 from pipeline.config.schema import Config
 from pipeline.points.point import Point
 from pipeline.points.reading import read_point
+from pipeline.sweep import figures
 from pipeline.sweep import sweep as sweep_module
 from pipeline.sweep import training as training_module
 from pipeline.sweep.pacing import StackCheckpoints
 from pipeline.sweep.sweep import Sweep
-from pipeline.system.files import write_file
 from pipeline.system.project import PROJECT
 from pipeline.tracking import models
 from pipeline.tracking.pages import presentation
@@ -42,13 +43,12 @@ Content = dict[str, dict[str, Any]]
 def sketch_figures(patch: pytest.MonkeyPatch) -> None:
     """Replace the figures of sweeps by one tiny file for each point and one for the sweep."""
 
-    def sketch(file: Path, _: object) -> None:
-        write_file(file, lambda new: new.write_bytes(b"\x89PNG\r\n\x1a\n"))
+    def sketch(_: object, stream: BytesIO) -> None:
+        stream.write(b"\x89PNG\r\n\x1a\n")
 
     patch.setattr(training_module, "point_figures", lambda *arguments: [("curves", "sketch")])
     patch.setattr(sweep_module, "sweep_figures", lambda *arguments: [("curves_by_rate", "sketch")])
-    for module in (training_module, sweep_module):
-        patch.setattr(module, "write_png", sketch)
+    patch.setattr(figures, "save_png", sketch)
 
 
 def make_plain(patch: pytest.MonkeyPatch) -> None:
@@ -63,7 +63,7 @@ def make_plain(patch: pytest.MonkeyPatch) -> None:
         (folder / "MLmodel").write_text("flavors: {}\n")
 
     sketch_figures(patch)
-    patch.setattr(presentation, "_images", lambda point: [("fit", 0, Image.new("RGB", (8, 8)))])
+    patch.setattr(presentation, "_images", lambda point, apart: [("fit", 0, Image.new("RGB", (8, 8)))])
     patch.setattr(models, "write_model", sketch_of_a_model)
     patch.setattr(thread, "list_packages", lambda: None)
     patch.setattr(DatabricksRequestHeaderProvider, "in_context", lambda self: False)

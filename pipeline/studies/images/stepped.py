@@ -10,6 +10,7 @@ from pipeline.config.schema import Config
 from pipeline.drawing.pixels import MARGIN, TEXT, WIDTH, font, write
 from pipeline.studies.images.data import image_steps
 from pipeline.studies.kinds import kind_of
+from pipeline.system.failures import Apart, together
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -26,8 +27,8 @@ def image_keys(config: Config) -> list[str]:
     return list(kind.images(config))
 
 
-def stepped_images(config: Config, history: History) -> Iterator[tuple[str, int, Image]]:
-    """Yield the images of one point: key, step, image.
+def stepped_images(config: Config, history: History, apart: Apart = together) -> Iterator[tuple[str, int, Image]]:
+    """Yield the images of one point: key, step, image. The images of each key are guarded by `apart`.
 
     The steps come from `image_steps`: the same for all points with the same recording settings. Maps keep no weights,
     so they have no images here.
@@ -42,15 +43,18 @@ def stepped_images(config: Config, history: History) -> Iterator[tuple[str, int,
     # The last epoch of a run that ended early is shown at several steps, but drawn only once.
     epochs = list(dict.fromkeys(shown.values()))
     for key, draw in kind_of(config).images(config).items():
-        images = dict(zip(epochs, draw(config, history, epochs), strict=True))
-        for epoch, image in images.items():
-            text = _caption(config, epoch)
-            if history.diverged_step is not None and epoch == epochs[-1]:
-                text += ", diverged"
-            # The smallest size is below TEXT, so it is used even if the caption does not fit.
-            size = next(size for size in CAPTION if font(size).getlength(text) < WIDTH - 2 * MARGIN or size < TEXT)
-            write(image, (MARGIN, 8), text, size)
-        yield from ((key, step, images[epoch]) for step, epoch in shown.items())
+        images: dict[int, Image] = {}
+        with apart(key):
+            drawn = dict(zip(epochs, draw(config, history, epochs), strict=True))
+            for epoch, image in drawn.items():
+                text = _caption(config, epoch)
+                if history.diverged_step is not None and epoch == epochs[-1]:
+                    text += ", diverged"
+                # The smallest size is below TEXT, so it is used even if the caption does not fit.
+                size = next(size for size in CAPTION if font(size).getlength(text) < WIDTH - 2 * MARGIN or size < TEXT)
+                write(image, (MARGIN, 8), text, size)
+            images = drawn
+        yield from ((key, step, images[epoch]) for step, epoch in shown.items() if epoch in images)
 
 
 def _caption(config: Config, epoch: int) -> str:

@@ -200,6 +200,7 @@ class Distribution:
         - `to run` or `to continue`: no worker has begun the point, or not for this command.
         """
         error = report.get("error")
+        job.undrawn.errors.update((item, LabError(text)) for item, text in report.get("undrawn", {}).items())
         job.look()
         if job.state == "failed":
             return

@@ -157,15 +157,17 @@ class _Worker:
     def _report(self, unsent: LabError | None) -> Report:
         """Describe how each point ended."""
         report = []
+        unreturned = self.sync.sync.unreturned()
         for job in self.jobs:
             error = job.error
             # Without a shared disk a point returns only through MLflow.
-            if self.own_disk and unsent is not None and error is None:
+            if self.own_disk and unsent is not None and error is None and job.signature in unreturned:
                 error = LabError(f"It was trained on {platform.node()} but could not be returned. {unsent}")
             message = None
             if error is not None and job.state != "killed":
                 message = str(error)
-            report.append({"signature": job.signature, "state": job.state, "error": message})
+            undrawn = {item: str(problem) for item, problem in job.undrawn.errors.items()}
+            report.append({"signature": job.signature, "state": job.state, "error": message, "undrawn": undrawn})
         return report
 
     def _fetch_checkpoints(self) -> None:
