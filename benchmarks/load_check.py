@@ -26,7 +26,7 @@ from benchmarks.load_writer import (
     values_of,
 )
 from pipeline.config.schema import flatten
-from pipeline.tracking.store import CREDENTIALS
+from pipeline.tracking.causes import CREDENTIALS
 from pipeline.tracking.tracker import NOT_PARAMS
 
 READ_SECONDS = 120

@@ -20,7 +20,7 @@ import mlflow  # noqa: F401 - loaded once, in the process that all writers are f
 from pipeline.backends.shared.history import Metric
 from pipeline.config.schema import Config
 from pipeline.system.errors import LabError
-from pipeline.tracking.store import CREDENTIALS
+from pipeline.tracking.causes import CREDENTIALS
 from pipeline.tracking.tracker import Tracker
 
 CREATE, PARAMETERS, VALUES, TAGS, ARTIFACT, END = KINDS = (

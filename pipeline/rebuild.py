@@ -14,7 +14,7 @@ if not __package__:
 
 import logging
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -28,7 +28,8 @@ from pipeline.points.results import restore, warn_about_missing
 from pipeline.points.sweep_lock import SweepLock
 from pipeline.points.sweep_record import SweepPoint, all_sweeps
 from pipeline.system import cli
-from pipeline.system.errors import LabError
+from pipeline.system.errors import LabError, UnavailableError
+from pipeline.system.failures import Failures
 from pipeline.system.processes import owner
 from pipeline.system.project import PROJECT, store_root
 from pipeline.system.wording import counted, some
@@ -38,36 +39,48 @@ from pipeline.tracking.sync.sweep import Sync
 # Run as a command, __name__ is __main__, which is not below `pipeline`.
 log = logging.getLogger("pipeline.rebuild")
 
+REFUSED = "could not be sent to MLflow"
+AGAIN = "Everything else was sent. Run the same command again to send the rest."
 # Maximum number of unreadable points to list in a message.
 SOME = 10
 
 
-def rebuild(tracking: Tracking, project: Path, results: Path) -> list[tuple[str, int, int]]:
+# The name of a sweep, the number of its points, and the number of points written now.
+Sent = tuple[str, int, int]
+
+
+def rebuild(
+    tracking: Tracking, project: Path, results: Path, tell: Callable[[Sent], None] = lambda _sent: None
+) -> list[Sent]:
     """Bring an MLflow store up to date with .points/ and the results folders.
 
     Points in .points/ that cannot be read are reported and skipped: they are damaged, or were written by an earlier
-    version.
+    version. Each results folder, study and point is handled on its own: what fails does not stop the others.
 
     Args:
         tracking: the store.
         project: folder that holds .points/.
         results: folder whose STUDY/BACKEND folders are copied to .points/ first.
+        tell: called with the result of each sweep, as soon as it is sent.
 
     Returns:
         For each sweep its name, the number of its points, and the number of points written now.
 
     Raises:
-        LabError: a results folder cannot be read, or MLflow does not accept the points.
+        LabError: some results folders cannot be read, or MLflow does not accept something; raised at the end, with a
+            message for each cause.
 
     Example:
         >>> rebuild(Tracking(name="local", uri=None), PROJECT, PROJECT / "results")
         [('three_bits numpy', 14, 0)]
     """
     root = store_root(project)
+    unread = Failures()
     for file in sorted(results.glob("*/*/sweep.json")):
         # A hidden folder is left if a process is killed while it writes results.
         if not file.parent.name.startswith("."):
-            restore(file.parent, root, tracking)
+            with unread.apart(str(file.parent.relative_to(results.parent))):
+                restore(file.parent, root, tracking)
     # An earlier version left a record for each batch of a sweep, all with one key. The last of them has all points.
     records = [sweep for _, sweep in all_sweeps(root) if sweep.tracking == tracking]
     records.sort(key=lambda sweep: (sweep.ended or 0, sweep.asked))
@@ -86,6 +99,8 @@ def rebuild(tracking: Tracking, project: Path, results: Path) -> list[tuple[str,
         if point.signature in found
     }
     sent = []
+    problems = unread.messages("could not be restored")
+    failed = Failures()
     for sweep in sweeps:
         complete = [point for point in sweep.points if point.signature in found]
         backends = {found[point.signature].backend for point in complete}
@@ -99,12 +114,24 @@ def rebuild(tracking: Tracking, project: Path, results: Path) -> list[tuple[str,
         # A sweep that is still RUNNING on disk was killed before it could record its end.
         if sweep.status == "RUNNING":
             ended = replace(sweep, status="KILLED")
-        if own:
-            sync.add(Attempt(point.name, point.signature, found[point.signature].attempt) for point in own)
-            sync.send(ended=ended)
-            sent.append((sweep.name, len(own), sync.completed))
-        elif sweep.parent and sweep.status != "FINISHED" and sync.end_without_points(ended):
-            log.info(f"{sweep.name}: ended as {ended.status}; none of its points is complete")
+        sync.add(Attempt(point.name, point.signature, found[point.signature].attempt) for point in own)
+        try:
+            with failed.apart(sweep.name):
+                if own:
+                    sync.send(ended=ended)
+                    sent.append((sweep.name, len(own), sync.completed))
+                    tell(sent[-1])
+                elif sweep.parent and sweep.status != "FINISHED" and sync.end_without_points(ended):
+                    log.info(f"{sweep.name}: ended as {ended.status}; none of its points is complete")
+        except UnavailableError as error:
+            # The other studies would wait for the same store.
+            problems += failed.messages(REFUSED)
+            raise LabError("\n".join([*problems, str(error)])) from None
+        finally:
+            failed.errors.update((f"{item} ({sweep.name})", error) for item, error in sync.failed().errors.items())
+    problems += failed.messages(REFUSED)
+    if problems:
+        raise LabError("\n".join([*problems, AGAIN]))
     return sent
 
 
@@ -143,15 +170,19 @@ def _complete_points(root: Path, points: Mapping[str, SweepPoint]) -> dict[str, 
 def task(composed: DictConfig) -> None:
     """Rebuild the store. Hydra calls this with the composed config."""
     results = read_folder(composed, "results", PROJECT)
-    sweeps = rebuild(read_tracking(composed), PROJECT, results)
-    for name, points, sent in sweeps:
-        written = "up to date"
-        if sent:
-            written = f"{sent} written"
-        print(f"{name}: {counted(points, 'point')}, {written}")
-    if not sweeps:
-        print("nothing to write: no readable points for this store")
-    warn_about_missing(PROJECT, results)
+    try:
+        if not rebuild(read_tracking(composed), PROJECT, results, _tell):
+            print("nothing to write: no readable points for this store")
+    finally:
+        warn_about_missing(PROJECT, results)
+
+
+def _tell(sweep: Sent) -> None:
+    name, points, sent = sweep
+    written = "up to date"
+    if sent:
+        written = f"{sent} written"
+    print(f"{name}: {counted(points, 'point')}, {written}")
 
 
 if __name__ == "__main__":

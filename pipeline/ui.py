@@ -203,8 +203,7 @@ def _ask(address: str, method: str, body: dict[str, Any]) -> dict[str, Any]:
             "The studies on the MLflow server could not be listed.",
             expected=f"an answer from {address}",
             received=str(error),
-            fix="try again; if that does not help, move mlruns/mlflow.db aside and run make rebuild to create a new "
-            "one",
+            fix="run make ui again, when the machine is less busy; keep mlruns/mlflow.db, which may be intact",
         ) from None
 
 

@@ -6,11 +6,11 @@ import logging
 import subprocess
 import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from pipeline.backends.numpy.array_modules import array_module
 from pipeline.config.schema import Config
-from pipeline.drawing.layout import write_png
 from pipeline.points.destination import results_folder
 from pipeline.points.job import Job, summary
 from pipeline.points.point import Outcome, Point
@@ -26,13 +26,14 @@ from pipeline.points.sweep_record import (
     write_sweep,
 )
 from pipeline.studies.kinds import sweep_figures
+from pipeline.sweep.figures import write_figures
 from pipeline.sweep.tables import plan_table, points_table
 from pipeline.sweep.training import StackTraining, take_over
 from pipeline.sweep.workers.distribution import Distribution
 from pipeline.sweep.workers.unit import Engine
 from pipeline.system.environment import ASKED_ENGINE
-from pipeline.system.errors import LabError, explain
-from pipeline.system.files import explained
+from pipeline.system.errors import LabError, UnavailableError, explain
+from pipeline.system.failures import Failures
 from pipeline.system.processes import command, owner
 from pipeline.system.project import code_state, store_root
 from pipeline.system.wording import some
@@ -99,6 +100,8 @@ class Sweep:
         self._record: SweepRecord | None = None
         self._lock: SweepLock | None = None
         self._sync: SyncThread | SyncProcess | None = None
+        # Figures of the sweep that could not be drawn.
+        self._undrawn = Failures()
 
     @property
     def name(self) -> str:
@@ -153,7 +156,8 @@ class Sweep:
         """Gather the results, let MLflow catch up, and print the table of points.
 
         Raises:
-            LabError: some points failed; the message names each error with its points.
+            LabError: some points failed, or figures could not be drawn, or MLflow rejected something; the message names
+            each cause with its points.
         """
         jobs = list(self.jobs.values())
         if self.first.dry_run:
@@ -181,10 +185,15 @@ class Sweep:
             sync.close(record)
         if points:
             print(points_table(jobs), flush=True)
+        for job in jobs:
+            self._undrawn.errors.update(job.undrawn.errors)
+        problems += self._undrawn.messages("could not be drawn")
         unsent = sync.unsent()
-        if unsent is not None:
+        if isinstance(unsent, UnavailableError):
             # Only a notice: every point is on disk, and the next command sends what is missing.
             log.warning(unsent)
+        elif unsent is not None:
+            problems.append(str(unsent))
         if problems:
             raise LabError("\n".join(dict.fromkeys(problems)))
 
@@ -220,14 +229,13 @@ class Sweep:
             self._sum_up(record, folder, points)
             if complete and self._results is not None:
                 gather(self._results, list(self.jobs.values()), record, folder)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - an error of our own must not keep the points from MLflow either
+            # The status has to reach MLflow first, so `finish` raises this only afterwards.
             record.status = "FAILED"
-            if isinstance(error, LabError):
-                # The status has to reach MLflow first, so `finish` raises this only afterwards.
-                return [str(error)]
-            record.tags = {**record.tags, "error": str(explain(error))}
-            write_sweep(folder, record)
-            raise
+            if not isinstance(error, LabError):
+                record.tags = {**record.tags, "error": str(explain(error))}
+                write_sweep(folder, record)
+            return [str(explain(error))]
         return []
 
     def _new_sync(self, record: SweepRecord) -> SyncThread | SyncProcess:
@@ -320,15 +328,16 @@ class Sweep:
         if points and not self.interrupted:
             record.values = {"points": float(len(points))} | extremes(points)
             if record.parent:
-                with explained(folder):
-                    for name, figure in sweep_figures(points):
-                        write_png(folder / "plots" / f"{name}.png", figure)
+                write_figures(folder, partial(sweep_figures, points), self.name, self._undrawn)
         write_sweep(folder, record)
 
 
 def _failure_messages(failed: Sequence[Job]) -> list[str]:
     """Return each error once, with the points that it affects."""
     names: dict[str, list[str]] = {}
+    errors: dict[str, LabError | None] = {}
     for job in failed:
-        names.setdefault(str(job.error), []).append(job.name)
-    return [f"{some(points, MOST_NAMED)} failed. {error}" for error, points in names.items()]
+        cause = "" if job.error is None else job.error.cause
+        names.setdefault(cause, []).append(job.name)
+        errors.setdefault(cause, job.error)
+    return [f"{some(points, MOST_NAMED)} failed. {errors[cause]}" for cause, points in names.items()]

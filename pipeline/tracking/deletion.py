@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from pipeline.system.errors import LabError
 from pipeline.tracking.internals import delete_on_server, hard_delete_model, hard_delete_run
 from pipeline.tracking.location import local_path
+from pipeline.tracking.models import all_models
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -71,15 +72,7 @@ def delete_artifacts(client: MlflowClient, run_id: str, folder: str, root: Path 
 
 
 def _models(client: MlflowClient, experiment_id: str, run_ids: Sequence[str]) -> list[LoggedModel]:
-    models: list[LoggedModel] = []
-    token = None
-    # All pages before the first deletion, which would shift the models on the following pages.
-    while True:
-        page = client.search_logged_models([experiment_id], page_token=token)
-        models += [model for model in page if model.source_run_id in run_ids]
-        token = page.token
-        if not token:
-            return models
+    return [model for model in all_models(client, experiment_id) if model.source_run_id in run_ids]
 
 
 def _delete_models(client: MlflowClient, models: Sequence[LoggedModel], root: Path | None) -> None:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -22,8 +24,11 @@ from pipeline.config.data import TableData
 from pipeline.config.schema import Config
 from pipeline.points.point import Point, knobs
 from pipeline.studies.kinds import kind_of
+from pipeline.system.failures import Do, at_once
 from pipeline.system.files import file_sha256, short_hash
 from pipeline.tracking import dataset as lineage
+from pipeline.tracking.causes import lacks_endpoint
+from pipeline.tracking.limits import LONGEST_PARAM, storable
 from pipeline.tracking.location import local_path
 from pipeline.tracking.store import store_call
 
@@ -38,8 +43,27 @@ LOADER = "model_loader"
 FORWARD_PASS = (f"{LOADER}.py", "network.py")
 
 
-@store_call
-def log_models(client: MlflowClient, experiment_id: str, run_id: str, point: Point) -> None:
+def all_models(client: MlflowClient, experiment_id: str) -> list[LoggedModel]:
+    """Return all models of an experiment; none on a server of an earlier version, which has no such models."""
+    from mlflow.exceptions import MlflowException
+
+    models: list[LoggedModel] = []
+    token = None
+    # All pages before anything is deleted, which would shift the models on the following pages.
+    while True:
+        try:
+            page = client.search_logged_models([experiment_id], page_token=token)
+        except MlflowException as error:
+            if lacks_endpoint(error):
+                return []
+            raise
+        models += page
+        token = page.token
+        if not token:
+            return models
+
+
+def log_models(client: MlflowClient, experiment_id: str, run_id: str, point: Point, do: Do = at_once) -> None:
     """Log the final and the best weights of a point as models of its run, named `final` and `best`.
 
     If the best weights are the final ones, there is only `final`, and its parameter `best` is `true`. Models that are
@@ -50,27 +74,43 @@ def log_models(client: MlflowClient, experiment_id: str, run_id: str, point: Poi
         experiment_id: the experiment of the run.
         run_id: the run of the point.
         point: the trained point.
+        do: logs one model.
 
     Raises:
         LabError: MLflow rejects them, or does not answer.
     """
     chosen = chosen_epochs(point)
+    for name, epoch in chosen.items():
+        snapshot = _Snapshot(name, epoch, best=name == "best" or "best" not in chosen)
+        do(f"{name} model", partial(_log_model, client, experiment_id, run_id, point, snapshot))
+
+
+@dataclass(frozen=True)
+class _Snapshot:
+    """A snapshot to log as a model: the name of the model, the epoch, and whether it is the best one."""
+
+    name: str
+    epoch: int
+    best: bool
+
+
+@store_call
+def _log_model(client: MlflowClient, experiment_id: str, run_id: str, point: Point, snapshot: _Snapshot) -> None:
+    """Log a snapshot as a model, unless it is already logged; an incomplete model is completed."""
     found = client.search_logged_models([experiment_id], f"source_run_id = '{run_id}'")
-    existing = {model.name: model for model in found}
-    left = {name: epoch for name, epoch in chosen.items() if name not in existing or not _is_complete(existing[name])}
-    if not left:
+    model = next((one for one in found if one.name == snapshot.name), None)
+    if model is not None and _is_complete(model):
         return
-    run = client.get_run(run_id)
-    for name, epoch in left.items():
-        best = name == "best" or "best" not in chosen
-        model = existing.get(name) or client.create_logged_model(
+    if model is None:
+        model = client.create_logged_model(
             experiment_id,
-            name,
+            snapshot.name,
             run_id,
-            tags={"mlflow.note.content": _description(point, epoch, best)},
-            params=_params(point, epoch, best),
+            tags={"mlflow.note.content": _description(point, snapshot.epoch, snapshot.best)},
+            params=_params(point, snapshot.epoch, snapshot.best),
         )
-        _complete(client, run, model, point, epoch)
+    # The run is read now, because an earlier model has changed its outputs.
+    _complete(client, client.get_run(run_id), model, point, snapshot.epoch)
 
 
 def _is_complete(model: LoggedModel) -> bool:
@@ -125,11 +165,12 @@ def _loss_name(history: History) -> str:
 
 def _params(point: Point, epoch: int, best: bool) -> dict[str, str]:
     """Return the parameters that distinguish models, which are columns in MLflow's table of models."""
-    return knobs(point.config, []) | {
+    params = knobs(point.config, []) | {
         "backend": point.config.backend.name,
         "epoch": str(epoch),
         "best": str(best).lower(),
     }
+    return {key: storable(value, LONGEST_PARAM) for key, value in params.items()}
 
 
 def _description(point: Point, epoch: int, best: bool) -> str:

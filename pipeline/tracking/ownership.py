@@ -10,7 +10,7 @@ import logging
 import time
 from collections.abc import Iterable
 
-from pipeline.system.errors import LabError
+from pipeline.system.errors import LabError, UnavailableError
 from pipeline.system.processes import is_gone
 from pipeline.tracking.pages.views import NEWEST
 from pipeline.tracking.tracker import TrackedRun, Tracker
@@ -52,7 +52,13 @@ def kill_orphans(tracker: Tracker) -> None:
         # All have 13 digits, so that the later one is also the greater text.
         beat = max(beats[run.run_id], beats.get(run.tags.get("mlflow.parentRunId", ""), ""))
         if run.status == "RUNNING" and is_gone(run.tags.get(OWNER, ""), beat or None):
-            tracker.end_run(run.run_id, "KILLED")
+            # A run that somebody deletes meanwhile, or that this user may not change, must not stop the others.
+            try:
+                tracker.end_run(run.run_id, "KILLED")
+            except UnavailableError:
+                raise
+            except LabError:
+                continue
 
 
 def drop_abandoned(tracker: Tracker, kept: str, runs: Iterable[TrackedRun], clone: str, attempt: str) -> None:

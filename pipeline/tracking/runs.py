@@ -3,14 +3,26 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from filelock import FileLock, Timeout
+
+from pipeline.points.point import POINTS
 from pipeline.points.sweep_record import SweepRecord
+from pipeline.system.errors import LabError, UnavailableError
+from pipeline.system.failures import Parts
+from pipeline.system.files import explained
 from pipeline.tracking.ownership import CLONE, OWNER, heartbeat, is_ours
 from pipeline.tracking.tracker import Status, TrackedRun, Tracker
 
+LOCK_SECONDS = 60.0
+# How long to wait for the run of a sweep, which is created by the command that started a worker, and how often to look.
+PARENT_SECONDS = 30.0
+PARENT_PAUSE = 2.0
 # The MLflow status for each status of a sweep; FAILED for any other.
 ENDED: dict[str, Status] = {"FINISHED": "FINISHED", "KILLED": "KILLED"}
 
@@ -21,6 +33,33 @@ class SweepRun:
 
     run_id: str
     settled: bool = False
+
+
+@contextmanager
+def study_lock(root: Path, study: str) -> Iterator[None]:
+    """Hold the lock for the runs of a study for the block.
+
+    Raises:
+        UnavailableError: another command holds it for too long.
+        LabError: the file cannot be written.
+    """
+    lock = root / POINTS / ".locks" / f"mlflow-{study}"
+    with explained(lock):
+        lock.parent.mkdir(parents=True, exist_ok=True)
+        held = FileLock(lock, timeout=LOCK_SECONDS)
+        try:
+            held.acquire()
+        except Timeout:
+            raise UnavailableError(
+                f"Another command is writing the runs of {study}.",
+                expected=f"{lock} to be free within {LOCK_SECONDS:.0f} s",
+                received="a lock that another process holds",
+                fix="wait until that command has ended",
+            ) from None
+    try:
+        yield
+    finally:
+        held.release()
 
 
 def find_sweep(tracker: Tracker, sweep: SweepRecord, clone: str) -> SweepRun | None:
@@ -35,6 +74,22 @@ def find_sweep(tracker: Tracker, sweep: SweepRecord, clone: str) -> SweepRun | N
             ended = run.status != "RUNNING" and run.tags.get("lab.complete") == str(sweep.ended)
             return SweepRun(run.run_id, settled=ended)
     return None
+
+
+def await_sweep(tracker: Tracker, sweep: SweepRecord, clone: str) -> SweepRun:
+    """Return the run that a clone has for a sweep, which another process creates.
+
+    Raises:
+        LabError: it is not there after a while.
+    """
+    give_up = time.monotonic() + PARENT_SECONDS
+    while True:
+        found = find_sweep(tracker, sweep, clone)
+        if found is not None:
+            return found
+        if time.monotonic() > give_up:
+            raise LabError("MLflow has no run for the sweep.", received=f"none within {PARENT_SECONDS:.0f} s")
+        time.sleep(PARENT_PAUSE)
 
 
 def open_sweep(tracker: Tracker, sweep: SweepRecord, process: str, clone: str, folder: Path) -> SweepRun:
@@ -82,25 +137,29 @@ def has_values(run: TrackedRun, values: Mapping[str, float]) -> bool:
     return True
 
 
-def send_sweep(tracker: Tracker, run: SweepRun, sweep: SweepRecord, folder: Path) -> None:
-    """Write the metrics and figures of a sweep to its run, and close the run.
+def send_sweep(tracker: Tracker, run: SweepRun, sweep: SweepRecord, folder: Path, parts: Parts) -> None:
+    """Write the metrics and figures of a sweep to its run, and close the run, whatever is missing.
 
     Args:
         tracker: the tracker of the experiment.
         run: the run of the sweep.
         sweep: the final record of the command.
         folder: the folder of the sweep, which holds its figures.
+        parts: does each part on its own, and keeps the errors of those that failed.
     """
     # A sweep without a complete point has neither metrics nor figures.
     if sweep.values:
-        tracker.log_values(run.run_id, sweep.values, sweep.ended or sweep.started)
-        tracker.log_folder(run.run_id, folder)
-    tags = {"lab.complete": str(sweep.ended)}
-    if "error" in sweep.tags:
-        tags["error"] = sweep.tags["error"]
-    tracker.tag(run.run_id, tags)
-    tracker.end_run(run.run_id, ENDED.get(sweep.status, "FAILED"), sweep.ended)
-    run.settled = True
+        parts.do("metrics", lambda: tracker.log_values(run.run_id, sweep.values, sweep.ended or sweep.started))
+        parts.do("figures", lambda: tracker.log_folder(run.run_id, folder))
+    with parts.apart("status"):
+        tags = {key: sweep.tags[key] for key in ("error",) if key in sweep.tags}
+        # Without this tag, the next command or `rebuild` sends the missing parts.
+        if not parts.errors:
+            tags["lab.complete"] = str(sweep.ended)
+        if tags:
+            tracker.tag(run.run_id, tags)
+        tracker.end_run(run.run_id, ENDED.get(sweep.status, "FAILED"), sweep.ended)
+    run.settled = not parts.errors
 
 
 def _names(sweep: SweepRecord, folder: Path) -> list[str]:

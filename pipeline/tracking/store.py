@@ -10,8 +10,6 @@ from __future__ import annotations
 import functools
 import gc
 import logging
-import os
-import re
 import sqlite3
 import time
 from collections.abc import Callable
@@ -22,24 +20,22 @@ from urllib.parse import quote
 from filelock import FileLock
 
 from pipeline.config.schema import Tracking
-from pipeline.system.errors import LabError
+from pipeline.system.errors import LabError, UnavailableError
 from pipeline.system.files import write_file
+from pipeline.tracking.causes import call_error, cause_of
 from pipeline.tracking.location import DATABASE, follow_project
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
+log = logging.getLogger(__name__)
+
 P = ParamSpec("P")
 R = TypeVar("R")
-# The environment variables from which MLflow's client reads the credentials for a server. They are never written to a
-# file.
-CREDENTIALS = ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD")
 # Timeout and retry interval for a store that another program has locked. A try takes up to 20 s, MLflow's own timeout,
 # or fails immediately if two transactions block each other, because SQLite then rejects one of them at once.
 LOCK_SECONDS = 90.0
 LOCK_PAUSE = 0.1
-# SQLite's messages for problems of the machine (disk, permissions, memory); the database itself may be intact.
-REFUSED = ("disk is full", "disk I/O error", "unable to open database file", "readonly database", "out of memory")
 
 
 def store_uri(project: Path) -> str:
@@ -109,24 +105,17 @@ def open_store(tracking: Tracking, experiment: str, project: Path) -> tuple[Mlfl
         return _retry_while_locked(lambda: _open(uri, experiment, folder))
     # ValueError: a variable that MLflow cannot read, such as MLFLOW_HTTP_REQUEST_TIMEOUT=abc.
     except (MlflowException, SQLAlchemyError, CommandError, OSError, ValueError, sqlite3.Error) as error:
-        raise LabError(
+        cause = cause_of(error)
+        # Not always an UnavailableError: the experiments of other studies may be open to the user.
+        kind: type[LabError] = LabError
+        if cause.everything:
+            kind = UnavailableError
+        raise kind(
             "The MLflow store cannot be opened.",
             expected=f"a store for the installed version of MLflow at {place}",
-            received=_reason(error),
-            fix=_fix(error, local=folder is not None),
+            received=cause.reason,
+            fix=f"{cause.fix}, then run the same command again",
         ) from None
-
-
-def _fix(error: Exception, local: bool) -> str:
-    unreadable = isinstance(error, ValueError) and "MLFLOW_" in str(error)
-    if unreadable or "max_retries" in str(error):
-        return "unset or correct the variable MLFLOW_... in the environment; docs/machines.md lists those in use"
-    if not local:
-        return "start the server, or fix tracking.uri or the credentials"
-    # Never suggest to replace a database that may be intact.
-    if isinstance(error, OSError) or any(reason in str(error) for reason in REFUSED):
-        return "free some disk space or fix the permissions, then run the same command again; the store may be intact"
-    return "move mlruns/mlflow.db aside and run python -m pipeline.rebuild"
 
 
 def store_call(method: Callable[P, R]) -> Callable[P, R]:
@@ -140,11 +129,7 @@ def store_call(method: Callable[P, R]) -> Callable[P, R]:
         try:
             return _retry_while_locked(lambda: method(*args, **kwargs))
         except (MlflowException, SQLAlchemyError, OSError) as error:
-            raise LabError(
-                "A call to MLflow failed.",
-                expected="a writable store, or a tracking server that answers",
-                received=_reason(error),
-            ) from None
+            raise call_error(error) from None
 
     return call
 
@@ -189,35 +174,41 @@ def _open(uri: str, experiment: str, folder: Path | None) -> tuple[MlflowClient,
 
 
 def _experiment(client: MlflowClient, name: str, artifact_location: str | None) -> str:
-    """Return the id of an experiment, creating it if necessary."""
+    """Return the id of an experiment, creating it if necessary; one that was deleted in MLflow's UI is restored."""
     found = client.get_experiment_by_name(name)
-    if found is not None:
-        if artifact_location and found.artifact_location.startswith("mlflow-artifacts:"):
-            raise LabError(
-                f"Artifacts of {name} cannot be written to the MLflow store.",
-                expected=f"an experiment that keeps them in {artifact_location}",
-                received=f"{found.artifact_location}, where only the server in which {name} was created can write",
-                fix="give that experiment another name in MLflow (make ui), then run python -m pipeline.rebuild",
-            )
-        return str(found.experiment_id)
-    return str(client.create_experiment(name, artifact_location=artifact_location))
+    if found is None:
+        return str(client.create_experiment(name, artifact_location=artifact_location))
+    if artifact_location and found.artifact_location.startswith("mlflow-artifacts:"):
+        raise LabError(
+            f"Artifacts of {name} cannot be written to the MLflow store.",
+            expected=f"an experiment that keeps them in {artifact_location}",
+            received=f"{found.artifact_location}, where only the server in which {name} was created can write",
+            fix="give that experiment another name in MLflow (make ui), then run python -m pipeline.rebuild",
+        )
+    if found.lifecycle_stage == "deleted":
+        _restore(client, found.experiment_id, name)
+    return str(found.experiment_id)
 
 
-def _reason(error: Exception) -> str:
-    """Summarize an error of MLflow in one line, because its own text repeats the whole request."""
-    text = str(error).strip()
-    # MLflow has no exception types for these; the status code is only in the text.
-    if re.search(r"error code 401\b|\b401 Client Error", text):
-        unset = " or ".join(name for name in CREDENTIALS if not os.environ.get(name))
-        if unset:
-            return f"the server requires a user and a password (401), but the environment does not set {unset}"
-        return f"the server rejected the user and password in {' and '.join(CREDENTIALS)} (401)"
-    if re.search(r"error code 403\b|\b403 Client Error", text):
-        return f"the user in {CREDENTIALS[0]} does not have permission (403)"
-    request = re.search(r"API request to (\w+://[^/]+)\S* failed", text)
-    if not request:
-        return text.splitlines()[0]
-    cause = re.search(r"\[Errno -?\d+\] ([^\"'()]+)", text) or re.search(r"Caused by (\w+)", text)
-    if not cause:
-        return f"{request[1]} does not answer"
-    return f"{request[1]} does not answer: {cause[1]}"
+def _restore(client: MlflowClient, experiment_id: str, name: str) -> None:
+    """Restore a deleted experiment with its runs: MLflow accepts nothing for it, and no other of the same name.
+
+    Raises:
+        LabError: the user may not restore it.
+    """
+    from mlflow.exceptions import MlflowException
+
+    try:
+        client.restore_experiment(experiment_id)
+    except MlflowException as error:
+        raise LabError(
+            f"The MLflow experiment {name} was deleted, and could not be restored.",
+            expected="an experiment that takes new runs",
+            received=cause_of(error).reason,
+            fix="have its owner restore it: "
+            f"MLFLOW_TRACKING_URI={client.tracking_uri} mlflow experiments restore --experiment-id {experiment_id}",
+        ) from None
+    log.warning(
+        f"the MLflow experiment {name} had been deleted; it and its runs were restored. "
+        f"To delete a study for good: python -m pipeline.remove study={name} confirm=true"
+    )

@@ -5,10 +5,9 @@ Only this module, store.py, models.py and internals.py import mlflow.
 
 from __future__ import annotations
 
-import getpass
 import json
 import math
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING, Literal
 from pipeline.backends.shared.history import Metric
 from pipeline.config.schema import Config, Tracking, flatten
 from pipeline.points.point import Outcome
+from pipeline.tracking import limits
 from pipeline.tracking.dataset import Dataset
 from pipeline.tracking.deletion import delete_artifacts, delete_models, delete_runs
 from pipeline.tracking.location import local_path
@@ -26,11 +26,6 @@ if TYPE_CHECKING:
     from mlflow.entities import Run
 
 Status = Literal["FINISHED", "FAILED", "KILLED"]
-# MLflow's limits: metrics and parameters per call, and characters of a parameter and of a tag.
-BATCH = 1000
-PARAMS_BATCH = 100
-LONGEST_PARAM = 6000
-LONGEST_TAG = 8000
 # Config keys that are options of the command, not settings of a point.
 NOT_PARAMS = {"dry_run", "force"}
 
@@ -135,11 +130,12 @@ class Tracker:
             tags: its tags; `mlflow.parentRunId` makes it the child of another run.
             started: start time, in milliseconds since 1970; None for now.
         """
+        all_tags = {"mlflow.user": limits.user_name(), "mlflow.source.name": "pipeline.train", **tags}
         run = self.client.create_run(
             self.experiment_id,
             start_time=started,
-            run_name=name,
-            tags={"mlflow.user": _user(), "mlflow.source.name": "pipeline.train", **tags},
+            run_name=limits.storable(name, limits.LONGEST_NAME),
+            tags={key: limits.storable(value, limits.LONGEST_TAG) for key, value in all_tags.items()},
         )
         return str(run.info.run_id)
 
@@ -176,17 +172,18 @@ class Tracker:
         # For use as a chart axis: MLflow has only linear axes for parameters.
         values["log10_learning_rate"] = f"{math.log10(config.optimizer.learning_rate):g}"
         left = {key: value for key, value in values.items() if key not in known and key not in NOT_PARAMS}
-        params = [Param(key, value[:LONGEST_PARAM]) for key, value in left.items()]
-        for start in range(0, len(params), PARAMS_BATCH):
-            self.client.log_batch(run_id, params=params[start : start + PARAMS_BATCH], synchronous=True)
+        params = [Param(key, limits.storable(value, limits.LONGEST_PARAM)) for key, value in left.items()]
+        for start in range(0, len(params), limits.PARAMS_BATCH):
+            batch = params[start : start + limits.PARAMS_BATCH]
+            self.client.log_batch(run_id, params=batch, synchronous=True)
 
     @store_call
     def log_metrics(self, run_id: str, metrics: Sequence[Metric]) -> None:
         """Log metrics with their own steps and timestamps; metrics that the run already has are not duplicated."""
         from mlflow.entities import Metric as MlflowMetric
 
-        for start in range(0, len(metrics), BATCH):
-            batch = [MlflowMetric(m.name, m.value, m.timestamp, m.step) for m in metrics[start : start + BATCH]]
+        for start in range(0, len(metrics), limits.BATCH):
+            batch = [MlflowMetric(m.name, m.value, m.timestamp, m.step) for m in metrics[start : start + limits.BATCH]]
             self.client.log_batch(run_id, metrics=batch, synchronous=True)
 
     def log_values(self, run_id: str, values: Mapping[str, float], timestamp: int) -> None:
@@ -222,8 +219,8 @@ class Tracker:
         """Set tags of a run; values longer than MLflow allows are truncated."""
         from mlflow.entities import RunTag
 
-        entities = [RunTag(key, value[:LONGEST_TAG]) for key, value in tags.items()]
-        self.client.log_batch(run_id, tags=entities, synchronous=True)
+        shortened = [RunTag(key, limits.storable(value, limits.LONGEST_TAG)) for key, value in tags.items()]
+        self.client.log_batch(run_id, tags=shortened, synchronous=True)
 
     @store_call
     def log_dataset(self, run_id: str, data: Dataset) -> None:
@@ -234,6 +231,26 @@ class Tracker:
         entity = MlflowDataset(data.name, data.digest, data.source_type, data.source, data.schema, data.profile)
         context = [InputTag("mlflow.data.context", "training")]
         self.client.log_inputs(run_id, datasets=[DatasetInput(entity, context)])
+
+    @store_call
+    def has_run(self, run_id: str) -> bool:
+        """Return whether a run exists and was not deleted in MLflow."""
+        return self._exists(lambda: self.client.get_run(run_id).info.lifecycle_stage)
+
+    @store_call
+    def has_experiment(self) -> bool:
+        """Return whether the experiment exists and was not deleted in MLflow."""
+        return self._exists(lambda: self.client.get_experiment(self.experiment_id).lifecycle_stage)
+
+    def _exists(self, stage: Callable[[], str]) -> bool:
+        from mlflow.exceptions import MlflowException
+
+        try:
+            return stage() == "active"
+        except MlflowException as error:
+            if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+                return False
+            raise
 
     @store_call
     def experiment_tags(self) -> dict[str, str]:
@@ -247,7 +264,8 @@ class Tracker:
         # One call per tag, so tags that already have the value are skipped.
         for key, value in tags.items():
             if existing.get(key) != value:
-                self.client.set_experiment_tag(self.experiment_id, key, value)
+                shortened = limits.storable(value, limits.LONGEST_EXPERIMENT_TAG)
+                self.client.set_experiment_tag(self.experiment_id, key, shortened)
 
     def address(self, run_id: str) -> str:
         """Return a link to the artifacts of a run, for use within MLflow's UI."""
@@ -297,11 +315,3 @@ def _tracked(run: Run) -> TrackedRun:
     folder = local_path(info.artifact_uri)
     params = frozenset(data.params)
     return TrackedRun(info.run_id, info.status, dict(data.tags), params, dict(data.metrics), folder, models)
-
-
-def _user() -> str:
-    """Return the name of the user, which MLflow shows for a run."""
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):  # no passwd entry, as in some containers
-        return "unknown"

@@ -18,11 +18,15 @@ from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 from omegaconf import OmegaConf
 
 from pipeline.config.schema import Tracking
+from pipeline.points.point import Point
 from pipeline.points.reading import read_point
 from pipeline.rebuild import rebuild, task
 from pipeline.sweep.sweep import Sweep
 from pipeline.system.errors import LabError
 from pipeline.system.processes import owner
+from pipeline.tracking.pages.presentation import present_point
+from pipeline.tracking.sync import complete
+from pipeline.tracking.sync.complete import MISSING_PARTS, NOTHING
 from pipeline.tracking.tracker import Tracker
 from tests.support.swept import (
     at_epoch,
@@ -207,15 +211,49 @@ def test_a_sweep_without_a_complete_point_displaces_none(
     assert shown(other) == {"learning_rate=0.1": "true"}
 
 
-def test_an_error_of_our_own_is_raised(project: Path, empty_store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken(*arguments: object) -> None:
-        raise ValueError("an error of our own")
+def test_an_error_of_our_own_stays_with_its_point_and_says_that_it_is_ours(
+    project: Path, empty_store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = present_point
 
-    swept(project, rates("0.1"))
+    def broken(tracker: Tracker, run_id: str, parent: str | None, point: Point, *others: Any) -> None:
+        if point.name == "learning_rate=0.1":
+            raise ValueError("an error of our own")
+        real(tracker, run_id, parent, point, *others)
+
+    swept(project, rates(*RATES))
+    swept(project, rates("0.02", more=["study=another"]))
     other = without_mlflow(project, project / "other", empty_store, ".points")
-    monkeypatch.setattr("pipeline.tracking.sync.points.present_point", broken)
-    with pytest.raises(ValueError, match="an error of our own"):
-        rebuild(LOCAL, other, other / "results")
+    with monkeypatch.context() as patched:
+        patched.setattr(complete, "present_point", broken)
+        with pytest.raises(LabError) as refusal:
+            rebuild(LOCAL, other, other / "results")
+    said = str(refusal.value)
+    assert (
+        "the presentation of learning_rate=0.1 (line_y2x numpy) could not be sent to MLflow. This is an error" in said
+    )
+    assert "Traceback" in said
+    assert "ValueError: an error of our own" in said
+    assert set(statuses(other).values()) == {"FINISHED"}
+    assert statuses(other, "another") == {"learning_rate=0.02": "FINISHED"}
+    assert "an error of our own" in by_name(other)["learning_rate=0.1"].data.tags[MISSING_PARTS]
+    assert rebuild(LOCAL, other, other / "results") == [("line_y2x numpy", 2, 1), ("another numpy", 1, 0)]
+    assert by_name(other)["learning_rate=0.1"].data.tags[MISSING_PARTS] == NOTHING
+    assert with_times(other) == with_times(project)
+    assert rebuild(LOCAL, other, other / "results") == [("line_y2x numpy", 2, 0), ("another numpy", 1, 0)]
+
+
+def test_a_results_folder_that_is_damaged_does_not_stop_the_others(
+    grid: Path, tmp_path: Path, empty_store: Path
+) -> None:
+    other = without_mlflow(grid, tmp_path / "other", empty_store, "results")
+    shutil.copytree(other / "results" / "line_y2x", other / "results" / "damaged")
+    (other / "results" / "damaged" / "numpy" / "learning_rate=0.1" / "weights.npz").unlink()
+    told: list[tuple[str, int, int]] = []
+    with pytest.raises(LabError, match=r"results/damaged/numpy could not be restored(.|\n)*dvc pull"):
+        rebuild(LOCAL, other, other / "results", told.append)
+    assert told == [("line_y2x numpy", 2, 2)]
+    assert set(statuses(other).values()) == {"FINISHED"}
 
 
 def test_points_that_are_not_complete_are_left_to_training(

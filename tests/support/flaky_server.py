@@ -17,6 +17,8 @@ import pytest
 
 Fault = Literal["none", "error", "drop", "lose", "delay"]
 """Faults: none; answer 500; hang up at once; hang up after the server has handled the request; answer late."""
+LACKING = b"<!doctype html>\n<html lang=en>\n<title>404 Not Found</title>\n<h1>Not Found</h1>\n"
+"""What a server of an earlier version of MLflow answers to a method that it does not have."""
 DELAY_SECONDS = 0.04
 
 
@@ -76,12 +78,14 @@ class FlakyProxy:
 
     Attributes:
         faults: receives the number of a request, counted from 1, and returns its fault.
+        lacks: a part of the addresses that the server does not have.
         asked, done: number of requests received, and of those answered with the server's answer.
         logged: number of those that logged metrics.
     """
 
     def __init__(self, port: int) -> None:
         self.faults: Callable[[int], Fault] = lambda number: "none"
+        self.lacks = "an address that nobody asks for"
         self.asked = self.done = self.logged = 0
         self._lock = threading.Lock()
         proxy = self
@@ -111,6 +115,13 @@ class FlakyProxy:
         if fault == "delay":
             time.sleep(DELAY_SECONDS)
         if fault == "drop":
+            return
+        if self.lacks in handler.path:
+            handler.send_response(404)
+            handler.send_header("Content-Type", "text/html; charset=utf-8")
+            handler.send_header("Content-Length", str(len(LACKING)))
+            handler.end_headers()
+            handler.wfile.write(LACKING)
             return
         if fault == "error":
             handler.send_error(500, "the store is on fire")

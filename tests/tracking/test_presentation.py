@@ -22,6 +22,7 @@ from pipeline.points.reading import RunRecord
 from pipeline.points.sweep_record import SweepPoint, SweepRecord, sweep_folder, write_sweep
 from pipeline.studies.images.stepped import image_keys, stepped_images
 from pipeline.studies.kinds import headline, point_figures
+from pipeline.system.failures import Parts
 from pipeline.tracking.pages.presentation import (
     LOGGED_IMAGES,
     image_files,
@@ -69,7 +70,9 @@ def record(key: str, backend: str, started: int, tracking: Tracking = LOCAL, stu
 def presented(project: Path, tracker: Tracker, point: Point, times: int = 1) -> MlflowRun:
     run_id = tracker.start_run("a", {})
     for _ in range(times):
-        present_point(tracker, run_id, "parent", point, HOW)
+        parts = Parts()
+        present_point(tracker, run_id, "parent", point, HOW, parts)
+        assert parts.errors == {}
     return client(project).get_run(run_id)
 
 

@@ -22,7 +22,8 @@ from pipeline.config.schema import Tracking
 from pipeline.system.errors import LabError
 from pipeline.system.project import PROJECT
 from pipeline.tracking import store
-from pipeline.tracking.store import CREDENTIALS, open_store, store_call, store_uri
+from pipeline.tracking.causes import CREDENTIALS
+from pipeline.tracking.store import open_store, store_call, store_uri
 from tests.support.flaky_server import free_port
 
 LOCAL = Tracking(name="local", uri=None)
@@ -116,32 +117,44 @@ def test_a_store_that_is_not_a_database(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "error",
+    ("error", "remedy"),
     [
-        PermissionError(13, "Permission denied"),
-        OSError(28, "No space left on device"),
-        OperationalError("INSERT", {}, sqlite3.OperationalError("database or disk is full")),
-        OperationalError("SELECT", {}, sqlite3.OperationalError("attempt to write a readonly database")),
+        (PermissionError(13, "Permission denied"), "fix the permissions, then run the same command again"),
+        (OSError(28, "No space left on device"), "free some disk space"),
+        (OperationalError("INSERT", {}, sqlite3.OperationalError("database or disk is full")), "free some disk space"),
+        (
+            OperationalError("SELECT", {}, sqlite3.OperationalError("attempt to write a readonly database")),
+            "make mlruns/ and mlruns/mlflow.db writable for you and keep mlruns/mlflow.db",
+        ),
+        (
+            OperationalError("SELECT", {}, sqlite3.OperationalError("database is locked")),
+            "end the other program that has mlruns/mlflow.db open",
+        ),
+        (OperationalError("SELECT", {}, sqlite3.OperationalError("disk I/O error")), "check the disk"),
     ],
     ids=repr,
 )
 def test_a_store_that_the_machine_cannot_open_is_not_reported_as_damaged(
-    project: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+    project: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, remedy: str
 ) -> None:
     def fail(*arguments: object) -> None:
         raise error
 
     monkeypatch.setattr(store, "_open", fail)
-    with pytest.raises(LabError, match="the store may be intact") as refusal:
+    monkeypatch.setattr(store, "LOCK_SECONDS", 0.0)
+    with pytest.raises(LabError, match="The MLflow store cannot be opened") as refusal:
         open_store(LOCAL, "study", project)
-    assert "away" not in str(refusal.value)
+    assert remedy in str(refusal.value)
+    assert "rename" not in str(refusal.value)
 
 
 def test_a_store_of_another_version(project: Path) -> None:
     with sqlite3.connect(project / "mlruns" / "mlflow.db") as database:
         database.execute("UPDATE alembic_version SET version_num = 'deadbeef'")
-    with pytest.raises(LabError, match=r"cannot be opened(.|\n)*mlruns/mlflow.db"):
+    with pytest.raises(LabError, match=r"cannot be opened(.|\n)*mlruns/mlflow.db") as refusal:
         open_store(LOCAL, "study", project)
+    assert "back up mlruns/mlflow.db, then run mlflow db upgrade sqlite:///mlruns/mlflow.db" in str(refusal.value)
+    assert "rename" not in str(refusal.value)
 
 
 def test_a_file_in_the_way_of_the_store(tmp_path: Path) -> None:

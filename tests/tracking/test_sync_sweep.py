@@ -176,6 +176,28 @@ def test_a_server_that_fails_costs_no_point_and_gets_all_of_them_later(
     assert rebuild(tracking, tmp_path, tmp_path / "results") == [(f"{study} numpy", 2, 0)]
 
 
+def test_a_server_without_models_gets_everything_else(
+    tmp_path: Path, proxy: FlakyProxy, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As one of MLflow 2.22, which answers with a page in HTML."""
+    proxy.lacks = "/logged-models"
+    with pytest.raises(LabError) as refusal:
+        swept(tmp_path, on_server(proxy, "models"))
+    said = str(refusal.value)
+    models = [f"the final model of learning_rate={rate}" for rate in ("0.1", "0.01")]
+    assert f"{', '.join(models)} could not be sent to MLflow. A call to MLflow failed.\n" in said
+    assert "received: the server answered 404 Not Found to /api/2.0/mlflow/logged-models/search\n" in said
+    assert "to do:    upgrade the server to MLflow 3" in said
+    assert "<" not in said
+    assert "Traceback" not in capsys.readouterr().err
+    assert set(statuses(tmp_path, "models", proxy.uri).values()) == {"FINISHED"}
+    assert len(on_disk(tmp_path)) == 2
+    proxy.lacks = "an address that nobody asks for"
+    tracking = Tracking(name="server", uri=proxy.uri)
+    assert rebuild(tracking, tmp_path, tmp_path / "results") == [("models numpy", 2, 2)]
+    assert rebuild(tracking, tmp_path, tmp_path / "results") == [("models numpy", 2, 0)]
+
+
 @pytest.mark.slow
 def test_the_next_command_sends_what_the_server_lacks(
     tmp_path: Path, proxy: FlakyProxy, undisturbed: Undisturbed, capsys: pytest.CaptureFixture[str]
@@ -293,8 +315,13 @@ def test_a_store_that_refuses_after_some_calls_has_everything_after_the_next_com
                 return real(*arguments, **named)
 
             patched.setattr(MlflowClient, name, call)
-        swept(project, rates("0.1", "0.01"))
-    shown = capsys.readouterr().err
+        sweep = begun(project, rates("0.1", "0.01"))
+        refusals = ""
+        try:
+            sweep.finish()
+        except LabError as error:  # whatever can be read from the store is not away
+            refusals = str(error)
+    shown = capsys.readouterr().err + refusals
     assert shown.count(PENDING) == 1
     assert "no more of this" in shown
     swept(project, rates("0.1", "0.01"))

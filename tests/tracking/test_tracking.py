@@ -10,8 +10,9 @@ from mlflow import MlflowClient
 from pipeline.backends.shared.history import Metric
 from pipeline.config.schema import Tracking, flatten
 from pipeline.points.point import Outcome
+from pipeline.tracking.limits import BATCH
 from pipeline.tracking.store import store_uri
-from pipeline.tracking.tracker import BATCH, NOT_PARAMS, Status, Tracker
+from pipeline.tracking.tracker import NOT_PARAMS, Status, Tracker
 from tests.support.trained import config
 
 LOCAL = Tracking(name="local", uri=None)

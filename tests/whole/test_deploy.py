@@ -14,7 +14,11 @@ from urllib.parse import urlsplit
 import pytest
 import requests
 
+from pipeline.config.schema import Tracking
+from pipeline.system.errors import LabError
 from pipeline.system.project import PROJECT
+from pipeline.tracking.store import store_call
+from pipeline.tracking.tracker import Tracker
 from tests.support.team_server import TeamServer, without_secrets
 
 DEPLOY = PROJECT / "deploy"
@@ -61,6 +65,22 @@ def test_a_user_is_made_and_may_manage_a_study(server: TeamServer) -> None:
     assert deleted() == 403
     run(typed("grant_user_permission").replace("'1'", f"'{study}'"), server)
     assert deleted() == 200
+
+
+def test_a_name_that_postgresql_does_not_store_is_shortened_or_explained(
+    server: TeamServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    for name, value in server.credentials.items():
+        monkeypatch.setenv(name, value)
+    tracker = Tracker(Tracking(name="server", uri=server.uri), "long_names", tmp_path)
+    run_id = tracker.start_run("n" * 300, {"overrides": "\udcff\0" + "o" * 9000})
+    run = tracker.client.get_run(run_id)
+    assert run.info.run_name == "n" * 250
+    assert run.data.tags["overrides"].startswith("\\udcff\\0ooo")
+    with pytest.raises(LabError) as refusal:
+        store_call(lambda: tracker.client.create_run(tracker.experiment_id, run_name="n" * 300))()
+    assert refusal.value.received.endswith("value too long for type character varying(250)")
+    assert "autoflush" not in str(refusal.value)
 
 
 def test_the_server_answers_to_its_name_and_its_page_and_to_no_other(server: TeamServer) -> None:

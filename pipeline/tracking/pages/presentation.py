@@ -18,7 +18,8 @@ from pipeline.points.sweep_record import SweepRecord, all_sweeps
 from pipeline.studies.images.stepped import image_keys, stepped_images
 from pipeline.studies.kinds import headline, kind_of
 from pipeline.system.errors import DamagedError
-from pipeline.system.files import atomic_folder, explained
+from pipeline.system.failures import Apart, Parts
+from pipeline.system.files import atomic_folder, explained, readable
 from pipeline.tracking.dataset import checksums_in, dataset_of
 from pipeline.tracking.models import log_models
 from pipeline.tracking.pages.descriptions import experiment_note, point_note, sweep_note
@@ -38,8 +39,10 @@ def point_tags(config: Config, newest: bool) -> dict[str, str]:
     return {COLOUR: hexadecimal(rate_colour(config.optimizer.learning_rate)), NEWEST: str(newest).lower()}
 
 
-def present_point(tracker: Tracker, run_id: str, parent: str | None, point: Point, run: RunRecord) -> None:
-    """Write the human-readable parts of a complete point's run: diagnosis, data set, images, models, description.
+def present_point(
+    tracker: Tracker, run_id: str, parent: str | None, point: Point, run: RunRecord, parts: Parts
+) -> None:
+    """Write the human-readable parts of a complete point's run: diagnosis, data set, images, models.
 
     Args:
         tracker: the tracker of its experiment.
@@ -47,8 +50,8 @@ def present_point(tracker: Tracker, run_id: str, parent: str | None, point: Poin
         parent: the run of its sweep; None for a single point.
         point: the trained point.
         run: the content of its run.json.
+        parts: does each part on its own, and keeps the errors of those that failed.
     """
-    found = point.diagnosis
     # The time of the last metric instead of now, so that writing a point twice gives the same run.
     ended = run.started
     if point.history.metrics:
@@ -56,29 +59,46 @@ def present_point(tracker: Tracker, run_id: str, parent: str | None, point: Poin
     figures = None
     if parent is not None:
         figures = tracker.address(parent)
-    tracker.log_values(run_id, {f"diagnosis/{name}": value for name, value in found.values.items()}, ended)
-    tracker.log_dataset(run_id, dataset_of(point.config, checksums_in(run.tags)))
-    # A card in MLflow shows the thumbnail. For stepped images half the size is enough; a figure keeps its full size.
-    reduction = 2
-    if kind_of(point.config).figure:
-        reduction = 1
-    with explained(Path("folder for temporary files")), tempfile.TemporaryDirectory() as folder:
-        image_files(Path(folder), _images(point), ended, reduction)
-        tracker.log_folder(run_id, Path(folder))
-    log_models(tracker.client, tracker.experiment_id, run_id, point)
-    note = point_note(point.config.study, found, run.overrides, figures)
-    tracker.tag(run_id, {"diagnosis": found.label, NOTE: note} | LOGGED_IMAGES)
+
+    def diagnosis() -> None:
+        found = point.diagnosis
+        tracker.log_values(run_id, {f"diagnosis/{name}": value for name, value in found.values.items()}, ended)
+        note = point_note(point.config.study, found, run.overrides, figures)
+        tracker.tag(run_id, {"diagnosis": found.label, NOTE: note})
+
+    def images() -> None:
+        # A card in MLflow shows the thumbnail. For stepped images half the size is enough; a figure keeps its full
+        # size.
+        reduction = 2
+        if kind_of(point.config).figure:
+            reduction = 1
+        with explained(Path("folder for temporary files")), tempfile.TemporaryDirectory() as folder:
+            image_files(Path(folder), _images(point, parts.apart), ended, reduction)
+            tracker.log_folder(run_id, Path(folder))
+        tracker.tag(run_id, LOGGED_IMAGES)
+
+    parts.do("diagnosis", diagnosis)
+    parts.do("data set", lambda: tracker.log_dataset(run_id, dataset_of(point.config, checksums_in(run.tags))))
+    parts.do("images", images)
+    # Not one part: each model is one.
+    with parts.apart("models"):
+        log_models(tracker.client, tracker.experiment_id, run_id, point, parts.do)
 
 
-def _images(point: Point) -> Iterable[tuple[str, int, Image.Image]]:
-    """Return key, step and image for the images of a point: one per recorded epoch, or a single figure instead."""
+def _images(point: Point, apart: Apart) -> Iterable[tuple[str, int, Image.Image]]:
+    """Yield key, step and image for the images of a point: one per recorded epoch, or a single figure instead."""
     key = kind_of(point.config).figure
     if key is None:
-        return stepped_images(point.config, point.history)
-    with Image.open(point.folder / "plots" / f"{key}.png") as picture:
-        # Pillow loads pixels on first use, when the file would already be closed.
-        picture.load()
-    return [(key, point.config.training.epochs, picture)]
+        yield from stepped_images(point.config, point.history, apart)
+        return
+    file = point.folder / "plots" / f"{key}.png"
+    pictures = []
+    with apart(key), readable(str(file), expected="the figure of the point", fix="retrain the point with force=true"):
+        with Image.open(file) as picture:
+            # Pillow loads pixels on first use, when the file would already be closed.
+            picture.load()
+        pictures.append(picture)
+    yield from ((key, point.config.training.epochs, picture) for picture in pictures)
 
 
 def image_files(folder: Path, images: Iterable[tuple[str, int, Image.Image]], ended: int, reduction: int) -> None:

@@ -173,11 +173,15 @@ def check_port(host: str, port: int) -> None:
         bound_port(host, port)
     except (OSError, OverflowError) as error:
         received = str(error)
+        fix = "use an address of this machine and a free port: --host 127.0.0.1 --port 5001"
         if isinstance(error, OSError) and is_taken(error):
             received = "the port is already in use"
+            fix = "stop the program that uses it, or use another port: --port 5001"
+        elif isinstance(error, PermissionError):
+            fix = "use a port from 1024, which needs no administrator: --port 5001"
         raise LabError(
             f"The server cannot listen on {host} port {port}.",
             expected="a free port of this machine, 1024 to 65535",
             received=received,
-            fix="stop the program that uses it, or use another port: --port 5001",
+            fix=fix,
         ) from None

@@ -5,7 +5,7 @@ Everything is read from disk, so it makes no difference which process trains the
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
@@ -18,12 +18,15 @@ from pipeline.points.point import Point
 from pipeline.points.reading import RunRecord, read_attempt, read_journal, read_own_config, read_own_point, read_run
 from pipeline.points.sweep_record import SweepRecord
 from pipeline.system.errors import DamagedError
+from pipeline.system.failures import Parts
 from pipeline.system.files import MISSING, SUMS, modified_ns, named_files
 from pipeline.tracking.ownership import CLONE, OWNER, drop_abandoned, heartbeat, is_ours
-from pipeline.tracking.pages.presentation import present_point
 from pipeline.tracking.runs import has_values
+from pipeline.tracking.sync.complete import EARLIER, ESSENTIAL, MISSING_PARTS, NOTHING, STATUS, send_complete
 from pipeline.tracking.tracker import Status, TrackedRun, Tracker
 from pipeline.tracking.transfer import CheckpointSender, drop_checkpoints
+
+PARENT = "mlflow.parentRunId"
 
 
 @dataclass(frozen=True)
@@ -48,20 +51,32 @@ class PointSync:
         attempt: the attempt to sync; a folder with a different attempt is treated as missing.
         sweep: the record of the command, with the study and the store.
         checkpoints: sends checkpoints to MLflow, for a worker without a shared disk; None to keep them local.
+        check: called after a part of the point failed; raises UnavailableError if all others would fail too.
 
     Attributes:
         config: the config of the point, once its folder is found.
         run_id: its MLflow run, once it is found or created.
         settled: whether everything is sent; nothing more will follow.
+        fetchable: whether the run has what another machine needs to fetch the point, even if other parts are missing.
+        parts: the parts of the complete point, with the errors of those that could not be sent.
+        parent: the run of the sweep under which the run is shown; None for a single point.
     """
 
     def __init__(
-        self, folder: PointFolder, attempt: Attempt, sweep: SweepRecord, checkpoints: CheckpointSender | None = None
+        self,
+        folder: PointFolder,
+        attempt: Attempt,
+        sweep: SweepRecord,
+        checkpoints: CheckpointSender | None = None,
+        check: Callable[[], None] = lambda: None,
     ) -> None:
         self.attempt = attempt
         self.config: Config | None = None
         self.run_id: str | None = None
         self.settled = False
+        self.fetchable = False
+        self.parts = Parts(check)
+        self.parent: str | None = None
         self._folder = folder
         self._sweep = sweep
         self._checkpoints = checkpoints
@@ -122,6 +137,7 @@ class PointSync:
             owner: the process that trains, from `processes.owner`.
         """
         run, config = self._started()
+        self.parent = placement_tags.get(PARENT)
         self._clone = placement_tags[CLONE]
         same = [existing for existing in runs if existing.tags.get("lab.attempt") == self.attempt.attempt_id]
         ours = [existing for existing in same if is_ours(tracker, existing, self._clone, self.attempt.attempt_id)]
@@ -133,8 +149,12 @@ class PointSync:
                 return
         started = {**placement_tags, **heartbeat(), OWNER: owner}
         if ours:
-            tracker.reopen_run(ours[0].run_id, started)
-            tracker.log_config(ours[0].run_id, config, ours[0].params)
+            # A complete run of which only some parts could not be sent stays FINISHED.
+            if _is_marked_complete(ours[0]) and ours[0].tags.get(MISSING_PARTS, NOTHING) != NOTHING:
+                tracker.tag(ours[0].run_id, placement_tags)
+            else:
+                tracker.reopen_run(ours[0].run_id, started)
+                tracker.log_config(ours[0].run_id, config, ours[0].params)
             self.run_id = ours[0].run_id
             return
         tags = run.tags | started | {
@@ -153,9 +173,9 @@ class PointSync:
     def _is_whole(self, tracker: Tracker, run: TrackedRun) -> bool:
         """Whether a run has everything that `_send_complete` writes.
 
-        Its tag says so. The metrics are compared nevertheless: MLflow may have accepted them and lost them later.
+        Its tags say so. The metrics are compared nevertheless: MLflow may have accepted them and lost them later.
         """
-        if "lab.complete" not in run.tags or run.status != "FINISHED":
+        if not _is_marked_complete(run) or run.tags.get(MISSING_PARTS, NOTHING) != NOTHING:
             return False
         if not self.is_complete():
             return True
@@ -171,6 +191,21 @@ class PointSync:
             return False
         # Artifacts can be lost as well, for instance in a copy of the project.
         return tracker.has_artifacts(run, self._names())
+
+    def place(self, tracker: Tracker, placement_tags: Mapping[str, str]) -> None:
+        """Show the run under another run of its sweep, because the earlier one was deleted or could not be created."""
+        tracker.tag(self._opened(), placement_tags)
+        self.parent = placement_tags.get(PARENT)
+
+    def forget(self) -> None:
+        """Forget the run, which was deleted in MLflow: the next `open` makes another one, and everything is sent."""
+        self.run_id = None
+        self.settled = False
+        self.fetchable = False
+        self.parts.forget()
+        self._rows = 0
+        self._bytes = len(HEADER)
+        self._checkpoint_time = 0
 
     def _take_over(
         self, tracker: Tracker, complete: TrackedRun, runs: Sequence[TrackedRun], placement_tags: Mapping[str, str]
@@ -260,26 +295,19 @@ class PointSync:
 
     def _send_complete(self, tracker: Tracker, run_id: str, parent: str | None) -> None:
         """Send the rest of a complete point, close its run, and delete the runs of other attempts at the point."""
-        run, config = self._started()
+        run, _ = self._started()
         point = self.read()
-        history = point.history
-        tracker.log_metrics(run_id, history.metrics[self._rows :])
-        self._rows = len(history.metrics)
-        # Times are taken from the point, so that `rebuild` writes the same run.
-        ended = run.started
-        if history.metrics:
-            ended = history.metrics[-1].timestamp
-        tracker.log_outcome(run_id, config, point.outcome, ended)
-        tracker.log_folder(run_id, point.folder)
-        present_point(tracker, run_id, parent, point, run)
-        # After all of the above, because for `open` and `fetch_point` this tag marks the run as complete.
-        tracker.tag(run_id, {"outcome": point.outcome.outcome, "lab.complete": "true"})
-        tracker.end_run(run_id, "FINISHED", ended)
-        runs = tracker.runs(self.attempt.signature)
-        drop_abandoned(tracker, run_id, runs, self._clone, self.attempt.attempt_id)
-        if self._checkpoints is not None:
-            drop_checkpoints(tracker, run_id)
-        self.settled = True
+        rows = self._rows
+        self.parts.do("metrics", lambda: tracker.log_metrics(run_id, point.history.metrics[rows:]))
+        send_complete(tracker, run_id, parent, point, run, self.parts)
+        self.fetchable = not self.parts.errors.keys() & {*ESSENTIAL, STATUS}
+        if self.fetchable:
+            with self.parts.apart(EARLIER):
+                runs = tracker.runs(self.attempt.signature)
+                drop_abandoned(tracker, run_id, runs, self._clone, self.attempt.attempt_id)
+            if self._checkpoints is not None:
+                drop_checkpoints(tracker, run_id)
+        self.settled = not self.parts.errors
 
     def _names(self) -> list[str]:
         """Return the names of the files of a complete point; none if its checksums are damaged."""
@@ -306,3 +334,7 @@ class PointSync:
         if self.run_id is None:
             raise RuntimeError("`open` has not found or created the run")
         return self.run_id
+
+
+def _is_marked_complete(run: TrackedRun) -> bool:
+    return "lab.complete" in run.tags and run.status == "FINISHED"

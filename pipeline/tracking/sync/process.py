@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.config.schema import Config, Tracking
-from pipeline.system.errors import LabError
+from pipeline.system.errors import LabError, UnavailableError
 from pipeline.system.processes import owner
 from pipeline.system.project import PROJECT
 from pipeline.system.signals import NOTICES, SIGNALS
@@ -123,13 +123,20 @@ class SyncProcess:
         """Return an error if results are missing from MLflow; see `SyncThread.unsent`."""
         if self._answer is not None:
             text = self._answer["unsent"]
-            return None if text is None else LabError(text)
+            if text is None:
+                return None
+            if self._answer["unavailable"]:
+                return UnavailableError(text)
+            return LabError(text)
         # No answer: the process died. A negative exit code is the signal that killed it.
         code = self._process.returncode
-        received = "an internal error, shown above"
+        problem = "the process that writes to MLflow ended early"
         if code < 0:
             received = signal.strsignal(-code) or f"signal {-code}"
-        return incomplete("the process that writes to MLflow ended early", received, self._sweep.tracking)
+            return incomplete(problem, received, self._sweep.tracking)
+        received = "an error of this program, with the traceback above"
+        # Not an UnavailableError: the store may work.
+        return LabError(str(incomplete(problem, received, self._sweep.tracking)))
 
     def _write(self) -> None:
         """Send queued messages to the process until the end of the queue."""
@@ -154,7 +161,7 @@ class SyncProcess:
                 return
 
 
-def incomplete(problem: str, received: str, tracking: Tracking) -> LabError:
+def incomplete(problem: str, received: str, tracking: Tracking) -> UnavailableError:
     """Return an error that MLflow is missing some results, with instructions for sending them.
 
     Args:
@@ -165,7 +172,7 @@ def incomplete(problem: str, received: str, tracking: Tracking) -> LabError:
     where = ""
     if tracking.uri is not None:
         where = f" tracking=server tracking.uri={tracking.uri}"
-    return LabError(
+    return UnavailableError(
         f"MLflow sync is incomplete: {problem}.",
         received=received,
         fix=f"the points are kept in .points/; fix the cause, then run python -m pipeline.rebuild{where}",

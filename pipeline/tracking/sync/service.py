@@ -4,7 +4,7 @@ Input: lines of JSON. First `root`, `sweep` and `owner`, as for `Sync`; then, an
 send, each with `name`, `signature` and `attempt_id`; finally `end`: the final record of the sweep.
 
 Output: lines of JSON. `notice`: a message to show; finally `unsent`: a message about results that are missing from
-MLflow, or null.
+MLflow, or null, and `unavailable`: whether that is because the store could not be used.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.points.sweep_record import RECORD
+from pipeline.system.errors import UnavailableError
 from pipeline.system.streams import keep_streams
 from pipeline.tracking import store
 from pipeline.tracking.sync.points import Attempt
@@ -58,7 +59,8 @@ def serve(messages: Callable[[], Message], answer: Callable[[Message], None]) ->
     set_priority(0)
     thread.close(RECORD.validate_python(message["end"]))
     unsent = thread.unsent()
-    answer({"unsent": None if unsent is None else str(unsent)})
+    text = None if unsent is None else str(unsent)
+    answer({"unsent": text, "unavailable": isinstance(unsent, UnavailableError)})
 
 
 class Notices(logging.Handler):

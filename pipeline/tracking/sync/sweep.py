@@ -12,28 +12,21 @@ from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Literal
 
-from filelock import FileLock
-
+from pipeline.config.schema import Config
 from pipeline.points.clone import clone_id
 from pipeline.points.folder import PointFolder
-from pipeline.points.point import POINTS
 from pipeline.points.sweep_record import SweepRecord, sweep_folder
-from pipeline.system.errors import LabError
-from pipeline.system.files import explained
+from pipeline.system.errors import LabError, UnavailableError
+from pipeline.system.failures import Failures, Parts
 from pipeline.system.processes import HEARTBEAT_SECONDS
 from pipeline.tracking.ownership import CLONE, heartbeat, is_ours, kill_orphans
 from pipeline.tracking.pages.presentation import point_tags, present_study, present_sweep
 from pipeline.tracking.pages.views import NEWEST
-from pipeline.tracking.runs import SweepRun, find_sweep, open_sweep, send_sweep
-from pipeline.tracking.sync.points import Attempt, PointSync
+from pipeline.tracking.runs import SweepRun, await_sweep, find_sweep, open_sweep, send_sweep, study_lock
+from pipeline.tracking.sync.points import PARENT, Attempt, PointSync
 from pipeline.tracking.tracker import Status, Tracker
 from pipeline.tracking.transfer import CheckpointSender
 
-LOCK_SECONDS = 60.0
-# How long the last `send` of a worker waits for the run of the sweep, which is created by the command that started the
-# worker, and the polling interval.
-PARENT_SECONDS = 30.0
-PARENT_PAUSE = 2.0
 WorkerDisk = Literal["shared", "own"]
 
 
@@ -88,6 +81,9 @@ class Sync:
         self._parent_run: SweepRun | None = None
         self._beat = 0.0
         self._presented = False
+        # What failed: runs and views, and the parts of the run of the sweep. Each point has its own parts.
+        self._failures = Failures(self._check)
+        self._sweep_parts = Parts(self._check)
 
     def add(self, attempts: Iterable[Attempt]) -> None:
         """Add attempts to send; a new attempt at a known point replaces the old one, known attempts are ignored."""
@@ -95,25 +91,49 @@ class Sync:
             known = self.points.get(attempt.signature)
             if known is None or known.attempt != attempt:
                 folder = PointFolder(self.root, attempt.signature)
-                self.points[attempt.signature] = PointSync(folder, attempt, self.sweep, self._checkpoints)
+                self.points[attempt.signature] = PointSync(folder, attempt, self.sweep, self._checkpoints, self._check)
 
     def pending(self) -> list[str]:
         """Return the names of the points that MLflow does not have completely yet."""
         return [point.attempt.name for point in self.points.values() if not point.settled]
 
+    def unreturned(self) -> set[str]:
+        """Return the signatures of the points that another machine cannot fetch from MLflow."""
+        return {signature for signature, point in self.points.items() if not (point.settled or point.fetchable)}
+
+    def failed(self) -> Failures:
+        """Return everything that could not be sent although the store works, each with its error."""
+        failed = Failures()
+        failed.errors.update(self._failures.errors)
+        for point in self.points.values():
+            failed.errors.update((f"the {part} of {point.attempt.name}", e) for part, e in point.parts.errors.items())
+        failed.errors.update((f"the {part} of {self.sweep.name}", e) for part, e in self._sweep_parts.errors.items())
+        return failed
+
     def send(self, ended: SweepRecord | None = None) -> None:
-        """Send everything that is on disk but not in MLflow.
+        """Send everything that is on disk but not in MLflow; what MLflow rejects is in `failed`, and the rest goes on.
 
         Args:
             ended: the final record of the sweep, for the last call: it also closes the runs of points that are not
                 complete, and sends the results of the sweep. None while the command is running.
 
         Raises:
-            LabError: MLflow rejects the data, or a complete point cannot be read.
+            LabError: the store or the experiment cannot be used at all.
         """
+        self._send_once(ended)
+        # Runs may be deleted in MLflow's user interface at any time. What was deleted is sent again.
+        if self.failed().errors and self._forget_deleted():
+            self._send_once(ended)
+
+    def _send_once(self, ended: SweepRecord | None) -> None:
         tracker = self._open_tracker()
-        if self.worker is not None and self.sweep.parent and not self._wait_for_parent(tracker, ended is not None):
-            return
+        if self.worker is not None and self.sweep.parent and self._parent_run is None:
+            # The last call of a worker waits for the run; earlier calls do not, because there will be another one.
+            self._parent_run = find_sweep(tracker, self.sweep, self._own_clone())
+            if self._parent_run is None and ended is None:
+                return
+            if self._parent_run is None:
+                self._parent_run = await_sweep(tracker, self.sweep, self._own_clone())
         self._open_runs(tracker)
         self._show_life(tracker)
         self._send_points(tracker, ended)
@@ -136,8 +156,42 @@ class Sync:
         run = find_sweep(tracker, ended, self._own_clone())
         if run is None or run.settled:
             return False
-        send_sweep(tracker, run, ended, sweep_folder(self.root, ended.key))
+        send_sweep(tracker, run, ended, sweep_folder(self.root, ended.key), self._sweep_parts)
         return True
+
+    def _check(self) -> None:
+        """Find out whether the whole store has failed, or only one item.
+
+        Raises:
+            UnavailableError: no call succeeds.
+        """
+        if self._tracker is None:
+            return
+        try:
+            self._tracker.has_experiment()
+        except LabError as error:
+            raise UnavailableError(
+                "MLflow does not work.", expected="a store that answers", received=error.received
+            ) from None
+
+    def _forget_deleted(self) -> bool:
+        """Forget the runs that were deleted in MLflow since they were opened; return whether there were any."""
+        tracker = self._open_tracker()
+        deleted = not tracker.has_experiment()
+        if deleted:
+            # Opening it again restores it with its runs, or makes another one if it was deleted for good.
+            self._tracker = None
+            tracker = self._open_tracker()
+        forgotten = deleted
+        if self._parent_run is not None and not tracker.has_run(self._parent_run.run_id):
+            self._parent_run = None
+            self._sweep_parts.forget()
+            forgotten = True
+        for point in list(self.points.values()):
+            if point.run_id is not None and (deleted or not point.settled) and not tracker.has_run(point.run_id):
+                point.forget()
+                forgotten = True
+        return forgotten
 
     def _open_tracker(self) -> Tracker:
         """Return the tracker, opening it on the first call."""
@@ -158,13 +212,16 @@ class Sync:
         for point in list(self.points.values()):
             if self.stop.is_set() and ended is None:
                 return
-            # Sending many points can take longer than a process without a heartbeat counts as alive.
-            self._show_life(tracker)
+            name = f"the run of {point.attempt.name}"
             if point.run_id is None:
                 # Its folder does not exist. If that is still so in the last call, there is nothing to send.
-                point.settled = ended is not None
-            elif not point.settled:
-                self.completed += point.send(tracker, self._parent_id(), status)
+                point.settled = ended is not None and name not in self._failures.errors
+            # What failed is tried again by the last call.
+            elif not point.settled and (ended is not None or not point.parts.errors):
+                # Sending many points can take longer than a process without a heartbeat counts as alive.
+                self._show_life(tracker)
+                with self._failures.apart(name):
+                    self.completed += point.send(tracker, self._parent_id(), status)
 
     def _parent_id(self) -> str | None:
         """Return the run id of the sweep; None for a single point, and until the run exists."""
@@ -172,46 +229,36 @@ class Sync:
             return None
         return self._parent_run.run_id
 
-    def _wait_for_parent(self, tracker: Tracker, last: bool) -> bool:
-        """Find the run of the sweep for a worker, and return whether it exists.
-
-        The last call of a worker waits for the run; earlier calls do not, because there will be another one.
-
-        Raises:
-            LabError: the last call has waited too long.
-        """
-        give_up = time.monotonic() + PARENT_SECONDS
-        while self._parent_run is None:
-            self._parent_run = find_sweep(tracker, self.sweep, self._own_clone())
-            if self._parent_run is None and not last:
-                return False
-            if self._parent_run is None:
-                if time.monotonic() > give_up:
-                    raise LabError("MLflow has no run for the sweep.", received=f"none within {PARENT_SECONDS:.0f} s")
-                time.sleep(PARENT_PAUSE)
-        return True
-
     def _open_runs(self, tracker: Tracker) -> None:
         """Find or create the runs that are needed now."""
-        needed = [point for point in list(self.points.values()) if point.run_id is None and point.look()]
+        needed = self._without_run()
         parent_is_missing = self.sweep.parent and self._parent_run is None
         if not needed and self._presented and not parent_is_missing:
             return
         # Stays False if a call below fails, so that the next `send` writes the views.
         self._presented = False
         # The lock prevents two commands from creating the same run; to MLflow these would be two different runs.
-        lock = self.root / POINTS / ".locks" / f"mlflow-{self.sweep.study}"
-        with explained(lock):
-            lock.parent.mkdir(parents=True, exist_ok=True)
-            with FileLock(lock, timeout=LOCK_SECONDS):
-                if parent_is_missing:
+        with study_lock(self.root, self.sweep.study):
+            if parent_is_missing:
+                with self._failures.apart(f"the run of {self.sweep.name}"):
                     folder = sweep_folder(self.root, self.sweep.key)
                     self._parent_run = open_sweep(tracker, self.sweep, self.owner, self._own_clone(), folder)
-                self._open_points(tracker, needed)
+            self._open_points(tracker, needed)
+            with self._failures.apart("the saved views"):
                 self._present(tracker)
 
+    def _without_run(self) -> list[PointSync]:
+        """Return the points that have a folder, but no run yet."""
+        found = []
+        for point in list(self.points.values()):
+            if point.run_id is None:
+                with self._failures.apart(f"the run of {point.attempt.name}"):
+                    if point.look():
+                        found.append(point)
+        return found
+
     def _open_points(self, tracker: Tracker, needed: Collection[PointSync]) -> None:
-        """Find or create the runs of points."""
+        """Find or create the runs of points, and show those that have one below the run of the sweep."""
         # One search returns all runs of the experiment, which is best for all points of a command. A worker has only a
         # few of them, so it searches for each point, as does a command for a single point.
         one_by_one = len(needed) == 1 or self.worker is not None
@@ -221,13 +268,21 @@ class Sync:
                 continue
             self._show_life(tracker)
             signature = point.attempt.signature
-            if one_by_one:
-                runs = tracker.runs(signature)
-            own = [run for run in runs if run.tags.get("signature") == signature]
-            placement_tags = point_tags(point.config, self.newest) | {CLONE: self._own_clone()}
-            if self._parent_run:
-                placement_tags |= {"mlflow.parentRunId": self._parent_run.run_id, "lab.sweep": self.sweep.key}
-            point.open(tracker, own, placement_tags, self.owner)
+            with self._failures.apart(f"the run of {point.attempt.name}"):
+                if one_by_one:
+                    runs = tracker.runs(signature)
+                own = [run for run in runs if run.tags.get("signature") == signature]
+                point.open(tracker, own, self._placement_tags(point.config), self.owner)
+        for point in list(self.points.values()):
+            if point.run_id is not None and point.config is not None and point.parent != self._parent_id():
+                with self._failures.apart(f"the run of {point.attempt.name}"):
+                    point.place(tracker, self._placement_tags(point.config))
+
+    def _placement_tags(self, config: Config) -> dict[str, str]:
+        placement_tags = point_tags(config, self.newest) | {CLONE: self._own_clone()}
+        if self._parent_run:
+            placement_tags |= {PARENT: self._parent_run.run_id, "lab.sweep": self.sweep.key}
+        return placement_tags
 
     def _present(self, tracker: Tracker) -> None:
         """Write the saved views of the study, if the configs of points are known."""
@@ -253,11 +308,16 @@ class Sync:
         """Send the results of the sweep itself, unless MLflow already has them."""
         if self._parent_run and self._parent_run.settled:
             return
-        points = [point.read() for point in self.points.values() if point.is_complete()]
+        points = []
+        for point in self.points.values():
+            if point.is_complete():
+                with self._failures.apart(f"the results of {point.attempt.name}"):
+                    points.append(point.read())
         if points:
-            present_sweep(tracker, self._parent_id(), sweep, points, self.newest)
+            with self._sweep_parts.apart("answer"):
+                present_sweep(tracker, self._parent_id(), sweep, points, self.newest)
         if self._parent_run:
-            send_sweep(tracker, self._parent_run, sweep, sweep_folder(self.root, sweep.key))
+            send_sweep(tracker, self._parent_run, sweep, sweep_folder(self.root, sweep.key), self._sweep_parts)
 
     def _show_life(self, tracker: Tracker) -> None:
         """Tag runs with the current time, if that is due: the only sign of life visible to other machines.
@@ -268,13 +328,17 @@ class Sync:
         if time.monotonic() - self._beat < HEARTBEAT_SECONDS:
             return
         self._beat = time.monotonic()
+        alive = [point.run_id for point in list(self.points.values()) if not point.settled]
         if self.worker is None and self._parent_run is not None:
+            alive = []
             if not self._parent_run.settled:
-                tracker.reopen_run(self._parent_run.run_id, heartbeat())
-            return
-        for point in list(self.points.values()):
-            if point.run_id is not None and not point.settled:
-                tracker.reopen_run(point.run_id, heartbeat())
+                alive = [self._parent_run.run_id]
+        # Its failures are not kept: if this fails for good, so does something that is sent.
+        failures = Failures(self._check)
+        for run_id in alive:
+            if run_id is not None:
+                with failures.apart(run_id):
+                    tracker.reopen_run(run_id, heartbeat())
 
     def _own_clone(self) -> str:
         """Return the id of the clone whose command this is, reading it on the first call."""

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterable
 
 from pipeline.points.sweep_record import SweepRecord
-from pipeline.system.errors import LabError
+from pipeline.system.errors import BugError, LabError, explain
 from pipeline.tracking.internals import list_packages
 from pipeline.tracking.sync.points import Attempt
 from pipeline.tracking.sync.process import incomplete
@@ -31,7 +31,7 @@ class SyncThread:
         notify: shows a message during training.
 
     Attributes:
-        error: why the last try failed; None if it succeeded.
+        error: why the store could not be used at all by the last try; None if it could.
     """
 
     def __init__(self, sync: Sync, notify: Callable[[str], None] = log.warning) -> None:
@@ -39,7 +39,6 @@ class SyncThread:
         self.notify = notify
         self.error: LabError | None = None
         self._warned = False
-        self._ended = False
         self._thread = threading.Thread(target=self._run, name="sync", daemon=True)
 
     def add(self, attempts: Iterable[Attempt]) -> None:
@@ -63,17 +62,29 @@ class SyncThread:
         last.join()
 
     def unsent(self) -> LabError | None:
-        """Return, after `close`, an error if results are missing from MLflow, with instructions for sending them."""
+        """Return, after `close`, an error if results are missing from MLflow, with instructions for sending them.
+
+        An UnavailableError, if the store could not be used; nothing was wrong with the results.
+        """
         pending = len(self.sync.pending())
-        if not pending and self.error is None and self._ended:
+        refused = self.sync.failed().messages("could not be sent to MLflow")
+        if not pending and self.error is None and not refused:
             return None
+        problem = f"{pending} of {len(self.sync.points)} points are pending"
+        if not pending:
+            problem = "all points are complete, but not the rest"
         received = ""
         if self.error is not None:
             received = self.error.received
-        elif not self._ended:
-            received = "an internal error, shown above"
-        problem = f"{pending} of {len(self.sync.points)} points are pending"
-        return incomplete(problem, received, self.sync.sweep.tracking)
+        missing = incomplete(problem, received, self.sync.sweep.tracking)
+        if isinstance(self.error, BugError):
+            refused.append(str(self.error))
+        elif self.error is not None:
+            # The store has failed, which may be why it rejected the rest too.
+            return missing
+        if refused:
+            return LabError("\n".join([*refused, str(missing)]))
+        return missing
 
     def _run(self) -> None:
         """Send until `close` is called."""
@@ -100,20 +111,20 @@ class SyncThread:
         if self.sync.worker == "own":
             patience = PATIENCE_SECONDS
         give_up = time.monotonic() + patience
-        while not self._try(ended) and time.monotonic() < give_up:
+        self._try(ended)
+        while self.error is not None and time.monotonic() < give_up:
             time.sleep(SYNC_SECONDS)
-        # Not reached if the thread dies from an internal error, which `unsent` then reports.
-        self._ended = True
+            self._try(ended)
 
     def _try(self, ended: SweepRecord | None = None) -> bool:
         """Send everything available, and return whether MLflow accepted it."""
         try:
             self.sync.send(ended)
             self.error = None
-        except LabError as error:
-            self.error = error
+        except Exception as error:  # noqa: BLE001 - after an error of our own too, the last try may still succeed
+            self.error = explain(error)
             # One warning during training is enough; `unsent` reports whether everything was sent in the end.
             if ended is None and not self._warned:
                 self._warned = True
-                self.notify(f"MLflow is unavailable; training continues and will sync later. {error}")
-        return self.error is None
+                self.notify(f"MLflow is unavailable; training continues and will sync later. {self.error}")
+        return self.error is None and not self.sync.failed().errors
