@@ -28,6 +28,7 @@ from pipeline.tracking.pages.presentation import present_point
 from pipeline.tracking.sync import complete
 from pipeline.tracking.sync.complete import MISSING_PARTS, NOTHING
 from pipeline.tracking.tracker import Tracker
+from tests.support.flaky_server import server_thread
 from tests.support.swept import (
     at_epoch,
     begun,
@@ -326,11 +327,14 @@ def test_what_was_trained_for_a_server_elsewhere_is_the_same_sweep_here(
 ) -> None:
     """Trained on another machine, such as a cluster; the same command here finds the sweep that was restored."""
     monkeypatch.chdir(project)
-    shutil.copy(empty_store, project / "server.db")
-    server = ["tracking=server", f"tracking.uri=sqlite:///{project / 'server.db'}"]
-    with monkeypatch.context() as patch:
-        patch.setattr("platform.node", lambda: "node-17")
-        swept(project, rates(*RATES, more=["results=results/line_y2x/numpy", *server]))
+    (project / "server").mkdir()
+    with server_thread(project / "server", empty_store) as port:
+        uri = f"http://127.0.0.1:{port}"
+        with monkeypatch.context() as patch:
+            patch.setattr("platform.node", lambda: "node-17")
+            server = ["results=results/line_y2x/numpy", "tracking=server", f"tracking.uri={uri}"]
+            swept(project, rates(*RATES, more=server))
+        there = in_mlflow(project, uri=uri, when=True)
     run = next((project / "results").glob("*/*/*/run.json"))
     assert "node-17" in json.loads(run.read_text())["owner"]
     other = without_mlflow(project, project / "other", empty_store, "results")
@@ -338,7 +342,7 @@ def test_what_was_trained_for_a_server_elsewhere_is_the_same_sweep_here(
     content = in_mlflow(other, when=True)
     assert set(statuses(other).values()) == {"FINISHED"}
     assert {name: run["metrics"] for name, run in content.items()} == {
-        name: run["metrics"] for name, run in in_mlflow(project, uri=server[1][13:], when=True).items()
+        name: run["metrics"] for name, run in there.items()
     }
     swept(other, GRID)
     assert in_mlflow(other, when=True) == content
