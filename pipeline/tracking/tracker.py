@@ -35,7 +35,7 @@ class TrackedRun:
     """A run in MLflow: its id, status, tags, the names of its parameters, and the last value of each metric.
 
     Attributes:
-        folder: the folder of its artifacts; None if a server keeps them.
+        folder: the folder of its artifacts; None if only a server has access to them.
         models: the ids of its models.
     """
 
@@ -110,7 +110,7 @@ class Tracker:
         Files can be deleted, or be missing in a copy of the project. A server is not asked: it would take a request for
         each folder.
         """
-        if run.folder is None:
+        if self._root is None or run.folder is None:
             return True
         # MLflow puts the models of an experiment next to the folders of its runs.
         models = run.folder.parent.parent / "models"
