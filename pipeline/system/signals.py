@@ -9,10 +9,13 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType
 
+from pipeline.system.streams import reader_is_ready
+
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
-# Signals that announce an end: a terminal was closed, or a cluster's time limit is near (SLURM with --signal). Each
-# may arrive several times: when a terminal is closed, the system and the shell both send SIGHUP.
-NOTICES = (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
+# Signals that announce an end: a terminal was closed, or a limit of time is near (`sbatch --signal`, `ulimit -S -t`).
+# Each may arrive several times: when a terminal is closed, the system and the shell both send SIGHUP.
+NOTICES = (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGXCPU)
+STOPPING = "stopping after this epoch (for a map: this block) to save progress; press Ctrl-C again to stop at once"
 # A server has nothing to finish, so closing its terminal ends it too.
 SERVER_SIGNALS = (*SIGNALS, signal.SIGHUP)
 
@@ -88,10 +91,8 @@ def postpone_signals() -> Iterator[threading.Event]:
         if asked.is_set():
             return
         asked.set()
-        print(
-            "stopping after this epoch (for a map: this block) to save progress; press Ctrl-C again to stop at once",
-            file=sys.stderr,
-        )
+        if reader_is_ready():
+            print(STOPPING, file=sys.stderr)
 
     with handle_signals(note):
         yield asked

@@ -145,6 +145,27 @@ def test_progress_that_nobody_reads_for_now_is_dropped() -> None:
     assert 100 < len(told) < 1000
 
 
+STOPPED = """
+import os, signal
+from pipeline.system.signals import postpone_signals
+from pipeline.system.streams import reader_is_ready
+while reader_is_ready():
+    os.write(2, b"x" * 4096)
+with postpone_signals() as asked:
+    os.kill(os.getpid(), signal.SIGTERM)
+    print("asked", asked.is_set(), flush=True)
+"""
+
+
+def test_a_signal_is_handled_though_nobody_reads_for_now() -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", IN_A_PROCESS + STOPPED], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"asked True\n"
+        process.communicate(timeout=60)
+
+
 BAR = """
 from pipeline.system.terminal import TrainingProgress
 shown = TrainingProgress("it", 10)
