@@ -98,8 +98,12 @@ def _lenient(number: int, stream: TextIO | None, missing: bool) -> TextIO:
     # Without a buffer of bytes: a signal handler may print while another print is being written, and a BufferedWriter
     # raises RuntimeError then.
     file = opened(number, "wb", closefd=False)
-    encoding = getattr(stream, "encoding", None)
     # A character that the terminal cannot show must not end a command either.
     return io.TextIOWrapper(
-        file, encoding, "backslashreplace", line_buffering=getattr(stream, "line_buffering", number == 2)
+        file,
+        getattr(stream, "encoding", None),
+        "backslashreplace",
+        line_buffering=getattr(stream, "line_buffering", number == 2),
+        # PYTHONUNBUFFERED
+        write_through=getattr(stream, "write_through", False),
     )

@@ -100,6 +100,17 @@ def test_what_is_read_arrives_whole_and_once() -> None:
     assert done.stderr == b"z\n"
 
 
+def test_output_is_unbuffered_if_that_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONUNBUFFERED", "1")
+    code = "print('x'); sys.stdin.readline()"
+    with subprocess.Popen(
+        [sys.executable, "-c", IN_A_PROCESS + code], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"x\n"
+        process.communicate(b"\n", timeout=60)
+
+
 def test_a_slow_reader_of_a_stream_that_does_not_block_gets_everything() -> None:
     code = "import os; os.set_blocking(1, False); print('x' * 200_000)"
     done = run(code)
