@@ -73,6 +73,12 @@ def test_a_plain_command_trains(typed: Typed, place: Path) -> None:
     assert len(signatures(place)) == 1
 
 
+def test_no_results_are_asked_for_outside_of_the_project() -> None:
+    assert not [path for path in ("/X=", "'/X='", '"/X"', " /X", "'${oc.env:HOME}'") if is_quick(f"results={path}")]
+    assert not is_quick("++results=/X")
+    assert is_quick("results='a/b'")
+
+
 # --- anything that can be typed
 
 KEYS = [key for key, _ in flatten(config(*STUDY))]
@@ -100,8 +106,13 @@ def quoted(text: str) -> str:
 
 
 def is_quick(override: str) -> bool:
-    """Whether it asks neither for hours of training nor for gigabytes nor for TensorFlow, which one may wish for."""
+    """Whether it asks for nothing that a test cannot have, though one may wish for it.
+
+    That is hours of training, gigabytes, TensorFlow, or a results folder outside of the project.
+    """
     key, _, value = override.lstrip("+~").partition("=")
+    if key == "results" and (value.lstrip(" \t'\"\\").startswith("/") or "${" in value):
+        return False
     number = value.strip("'").lstrip("+-").replace("_", "")
     size = int(number[:4000]) if number.isdecimal() else 0
     if (key == "training.epochs" and size > 64) or (key == "model.hidden_size" and 64 < size < 10**11):
