@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from pipeline.backends.shared.history import History, Metric
@@ -162,6 +162,8 @@ def test_every_verdict_is_one_of_the_texts_problems() -> None:
     assert set(PROBLEMS.values()) == {"none", "slopes too small", "slopes too big", "stuck in a minimum"}
 
 
+@example(losses=[0.0, 0.0, 113.0], gradient=1.0, norm=0.0, diverged=None)
+@example(losses=[0.0, 0.0, 113.0], gradient=0.0, norm=0.0, diverged=None)
 @given(
     losses=st.lists(st.floats(0, 1e300), max_size=12),
     gradient=st.floats(0, 1e200),
