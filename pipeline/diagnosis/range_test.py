@@ -74,7 +74,8 @@ def range_test(history: History) -> RangeTest | None:
     losses = np.array([row["loss"] for row in rows])
     means = averaged(losses)
     last = len(means)
-    grown = np.flatnonzero(means > GROWN * np.minimum.accumulate(means))
+    # Divided, because the product may overflow.
+    grown = np.flatnonzero(means / GROWN > np.minimum.accumulate(means))
     if len(grown):
         last = int(grown[0])
     lowest = int(np.argmin(means[:last]))

@@ -78,16 +78,19 @@ def _best(size: int, by_rate: dict[float, float]) -> Best:
     # The parabola needs three points, and the logarithm of a loss of 0 does not exist.
     if 0 < lowest < len(rates) - 1 and np.isfinite(losses[near]).all() and losses[lowest] > 0:
         # log(loss) = bend * log(rate)^2 + slope * log(rate) + constant
-        bend, slope, _ = np.polyfit(np.log(rates[near]), np.log(losses[near]), 2)
-        # Three equal losses make a straight line, which has no vertex.
+        logs = np.log(rates[near])
+        bend, slope, _ = np.polyfit(logs, np.log(losses[near]), 2)
+        # Three equal losses make a straight line, which has no vertex. If they are almost equal, rounding decides where
+        # it is, but it cannot be beyond the neighbours.
         if bend > 0:
-            return Best(size, rates, losses, float(np.exp(-slope / (2 * bend))))
+            vertex = np.clip(-slope / (2 * bend), logs[0], logs[-1])
+            return Best(size, rates, losses, float(np.exp(vertex)))
     return Best(size, rates, losses, float(rates[lowest]))
 
 
 def shift_in_decades(sizes: Sequence[Best]) -> float:
     """Return the shift of the best rate from the smallest to the largest size, in decades; NaN if either has none."""
-    return math.log10(sizes[-1].rate / sizes[0].rate)
+    return math.log10(sizes[-1].rate) - math.log10(sizes[0].rate)
 
 
 def transfer_sentences(points: Sequence[Point]) -> list[str]:

@@ -117,7 +117,7 @@ NETWORKS: dict[str, tuple[Config, Mapping[str, tuple[int, ...]], tuple[str, ...]
 
 
 def draw_all(points: Sequence[Point]) -> None:
-    """Draw everything that is drawn of these points: each of them, together, as a study, and for the slider."""
+    """Draw all that is drawn of these points: one of them, all, as a study, and for the slider; and describe them."""
     for point in points[:1]:
         for _, figure in kinds.point_figures(point):
             png(figure)
@@ -126,6 +126,8 @@ def draw_all(points: Sequence[Point]) -> None:
     for _, figure in kinds.sweep_figures(points):
         png(figure)
     png(kinds.study_figure("study", {"numpy": points, "keras": points[:1]}))
+    assert all(kinds.answers(points))
+    assert kinds.headline(points)
 
 
 # A figure takes 0.1 s or more.

@@ -9,7 +9,7 @@ import pytest
 from pipeline.backends.shared.history import History
 from pipeline.points.point import Point, outcome_of
 from pipeline.studies.kinds import answers, headline
-from pipeline.studies.width_transfer import parametrizations, shift_in_decades, transfer_sentences, transfer_study
+from pipeline.studies.width_transfer import Best, parametrizations, shift_in_decades, transfer_sentences, transfer_study
 from tests.support.trained import config
 
 RATES = (0.001, 0.01, 0.1, 1.0)
@@ -48,6 +48,22 @@ def test_the_best_rate_is_the_vertex_of_a_parabola(points: list[Point]) -> None:
 def test_at_the_edge_the_best_rate_is_one_of_the_grid() -> None:
     ends = [point(name, 64, rate, 1e-5) for name in ("standard", "maximal_update") for rate in RATES]
     assert [best.rate for sizes in parametrizations(ends).values() for best in sizes] == [0.001, 0.001]
+
+
+def test_the_best_rate_is_between_the_neighbours_of_the_lowest_loss() -> None:
+    # The last two are equal, the first is larger by two units in the last place: rounding alone makes a parabola.
+    losses = {0.001: 0.28239694551941696, 0.003: 0.28239694551941685, 0.01: 0.28239694551941685}
+    made = [point(name, 64, rate, 0.01) for name in ("standard", "maximal_update") for rate in losses]
+    for one in made:
+        one.outcome.final["train/loss"] = losses[one.learning_rate]
+    for sizes in parametrizations(made).values():
+        assert 0.001 <= sizes[0].rate <= 0.01 * (1 + 1e-12)
+
+
+def test_rates_as_far_apart_as_floats_go_have_a_shift() -> None:
+    ends = [Best(size, np.array([rate]), np.array([1.0]), rate) for size, rate in ((64, 5e-324), (256, 1.7e308))]
+    assert shift_in_decades(ends) == pytest.approx(631.5, abs=0.1)
+    assert shift_in_decades(ends[::-1]) == pytest.approx(-631.5, abs=0.1)
 
 
 def test_sentences_say_where_it_moves_and_where_it_stays(points: list[Point]) -> None:
