@@ -15,7 +15,7 @@ from pathlib import Path
 
 from pipeline.system.project import PROJECT
 
-ERRORS = ("LabError", "DamagedError", "EngineError")
+ERRORS = ("LabError", "DamagedError", "EngineError", "UnavailableError")
 PACKAGES = {
     "config": "A config that cannot be trained",
     "data": "Data",
