@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -28,7 +29,8 @@ from pipeline.tracking.sync import sweep as sync_module
 from pipeline.tracking.sync import thread as thread_module
 from pipeline.tracking.sync.complete import MISSING_PARTS, NOTHING
 from pipeline.tracking.tracker import Tracker
-from tests.support.swept import at_epoch, by_name, in_mlflow, on_disk, rates, statuses, swept, told_once
+from pipeline.tracking.transfer import fetch_point
+from tests.support.swept import at_epoch, begun, by_name, in_mlflow, on_disk, rates, statuses, swept, told_once
 
 pytestmark = pytest.mark.usefixtures("plain_runs")
 LOCAL = Tracking(name="local", uri=None)
@@ -235,8 +237,9 @@ def test_images_that_cannot_be_drawn_cost_only_themselves(project: Path, monkeyp
             raise ZeroDivisionError("bars of no height")
 
     monkeypatch.setattr(presentation, "_images", images)
+    sweep = begun(project, grid())
     with pytest.raises(LabError) as refusal:
-        swept(project, grid())
+        sweep.finish()
     said = str(refusal.value)
     assert "the weights images of learning_rate=0.1, the weights images of learning_rate=0.01 could not be sent" in said
     assert said.count("Traceback") == 1
@@ -245,6 +248,10 @@ def test_images_that_cannot_be_drawn_cost_only_themselves(project: Path, monkeyp
         artifacts = in_mlflow(project)[name]["artifacts"]
         assert any(file.startswith("images/fit") for file in artifacts)
         assert "ZeroDivisionError" in by_name(project)[name].data.tags[MISSING_PARTS]
+    # Such a point is whole for another machine.
+    shutil.rmtree(project / ".points")
+    assert all(fetch_point(Tracker(LOCAL, STUDY, project), job) for job in sweep.jobs.values())
+    assert len(on_disk(project)) == 2
 
 
 def test_a_figure_that_cannot_be_drawn_costs_no_point_and_no_other_figure(
