@@ -30,13 +30,14 @@ from pipeline.config.reading import read_folder
 from pipeline.points.point import Point, outcome_of
 from pipeline.points.results import read_results
 from pipeline.report.published.reproduction import Results, cells, find_point
-from pipeline.report.published.tables import ROUNDING_COLUMNS, Key
+from pipeline.report.published.tables import ROUNDING_COLUMNS, Key, read_spreads, rounding_key
 from pipeline.system import cli
-from pipeline.system.errors import LabError
+from pipeline.system.errors import DamagedError, LabError
 from pipeline.system.files import explained, write_file
+from pipeline.system.formats import read_rows
 from pipeline.system.project import PROJECT
 from pipeline.system.terminal import TrainingProgress
-from pipeline.system.wording import aligned
+from pipeline.system.wording import aligned, counted
 
 # More networks hardly widen the range, but the memory of the stack grows with their number.
 MOST_NETWORKS = 1000
@@ -171,12 +172,29 @@ def rounding(config: DictConfig) -> None:
     results, published, reports = (read_folder(config, key, PROJECT) for key in ("results", "published", "reports"))
     networks = _whole(config, "networks", 1, MOST_NETWORKS)
     seed = _whole(config, "seed", 0, 2**32 - 1)
-    spreads = measure(read_results(results), published, networks, seed, PROJECT)
+    trained = read_results(results)
     file = reports / "rounding.csv"
+    kept = _kept(file, trained, published)
+    spreads = measure(trained, published, networks, seed, PROJECT)
     with explained(file):
         reports.mkdir(parents=True, exist_ok=True)
-        write_file(file, lambda temporary: _write(temporary, spreads))
+        write_file(file, lambda temporary: _write(temporary, [*kept, *spreads]))
     print(_shown(spreads))
+    if kept:
+        print(f"kept: {counted(len(kept), 'earlier row')} of numbers that are not trained here")
+
+
+def _kept(file: Path, results: Results, published: Path) -> list[list[str]]:
+    """Return the rows of an earlier table on numbers that the results do not have, such as those of a fresh clone."""
+    try:
+        if not read_spreads(file):
+            return []
+    except DamagedError:
+        # The table is written anew, as the message about a damaged one advises.
+        return []
+    computed = {cell.key for cell in cells(results, published) if cell.value is not None}
+    rows = read_rows(file.read_bytes(), ROUNDING_COLUMNS)
+    return [[row[name] for name in ROUNDING_COLUMNS] for row in rows if rounding_key(row) not in computed]
 
 
 def _whole(config: Mapping[str, object], key: str, least: int, most: int) -> int:
@@ -192,9 +210,9 @@ def _whole(config: Mapping[str, object], key: str, least: int, most: int) -> int
     return value
 
 
-def _write(file: Path, spreads: Sequence[Spread]) -> None:
+def _write(file: Path, rows: Sequence[Sequence[object]]) -> None:
     with file.open("w", newline="") as stream:
-        csv.writer(stream).writerows([ROUNDING_COLUMNS, *spreads])
+        csv.writer(stream).writerows([ROUNDING_COLUMNS, *rows])
 
 
 def _shown(spreads: Sequence[Spread]) -> str:

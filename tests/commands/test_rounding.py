@@ -18,7 +18,7 @@ from omegaconf import DictConfig, OmegaConf
 from pipeline.backends.shared.history import History
 from pipeline.points.point import Point, outcome_of
 from pipeline.report.published.reproduction import Results, cells
-from pipeline.report.published.tables import Key, read_spreads
+from pipeline.report.published.tables import ROUNDING_COLUMNS, Key, read_spreads
 from pipeline.rounding import measure, numbers, perturbed, rounding, spread, train_perturbed
 from pipeline.system.errors import LabError
 from pipeline.system.project import PROJECT
@@ -172,6 +172,22 @@ def test_the_command_writes_what_compare_reads(
     assert printed[1].split()[:5] == ["three_bits", "error", "4", "10", "iteration"]
     rounding(composed(tmp_path / "results", tampered, reports))
     assert (reports / "rounding.csv").read_bytes() == first
+
+
+def test_rows_on_numbers_that_are_not_trained_here_are_kept(
+    short: Point, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_results(tmp_path / "results", "three_bits", "numpy", [short])
+    mine = f"three_bits,error,4,10.0,{KEY.place},65,0.25,0.5,0.3,0.8,0.3"
+    others = ["three_bits,error,32,10.0,iteration 60000,65,0.25,0.5,0.3,0.8,0.3",
+              "line_y3x,weight after one epoch,,0.1,epoch 1,65,0.25,0.5,0.3,0.8,"]  # fmt: skip
+    (tmp_path / "rounding.csv").write_text("\n".join([",".join(ROUNDING_COLUMNS), others[0], mine, others[1]]) + "\n")
+    rounding(composed(tmp_path / "results", PUBLISHED, tmp_path))
+    assert (tmp_path / "rounding.csv").read_text().splitlines()[1:] == others
+    assert "kept: 2 earlier rows of numbers that are not trained here" in capsys.readouterr().out
+    (tmp_path / "rounding.csv").write_text("study,quantity\n")
+    rounding(composed(tmp_path / "results", PUBLISHED, tmp_path))
+    assert read_spreads(tmp_path / "rounding.csv") == {}
 
 
 def test_where_everything_agrees_the_table_is_empty(

@@ -53,6 +53,7 @@ READERS = {
     "points/results.py": "results/*/*/sweep.json; dvc.lock: test_results.py",
     "prepare.py": "data/raw/*",
     "system/project.py": "dvc.lock",
+    "rounding.py": "reports/rounding.csv",
     "report/earlier.py": "reports/points.csv, parity.csv, reproduction.csv: test_compare.py",
     "report/published/tables.py": "published/*.csv, reports/rounding.csv",
     "data/raw/sources.py": "downloads: npz, gz, tgz, deb",

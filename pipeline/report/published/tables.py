@@ -59,8 +59,7 @@ def read_spreads(file: Path) -> Spreads:
     ):
         spreads = {}
         for row in read_rows(file.read_bytes(), ROUNDING_COLUMNS):
-            size = int(row["model.hidden_size"]) if row["model.hidden_size"] else None
-            key = Key(row["study"], row["quantity"], size, float(row["optimizer.learning_rate"]), row["place"])
+            key = rounding_key(row)
             smallest = float(row["smallest"])
             largest = float(row["largest"])
             # The difference is inf or NaN if either end is.
@@ -68,6 +67,16 @@ def read_spreads(file: Path) -> Spreads:
                 raise ValueError(f"{smallest} to {largest} is not a range")
             spreads[key] = (smallest, largest)
     return spreads
+
+
+def rounding_key(row: Mapping[str, str]) -> Key:
+    """Return the key of a row of rounding.csv.
+
+    Raises:
+        ValueError: the hidden size or the rate is not a number.
+    """
+    size = int(row["model.hidden_size"]) if row["model.hidden_size"] else None
+    return Key(row["study"], row["quantity"], size, float(row["optimizer.learning_rate"]), row["place"])
 
 
 def read_table(file: Path, columns: Sequence[str]) -> list[dict[str, float]]:
