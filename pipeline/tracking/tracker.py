@@ -110,7 +110,7 @@ class Tracker:
         Files can be deleted, or be missing in a copy of the project. A server is not asked: it would take a request for
         each folder.
         """
-        if self._root is None or run.folder is None:
+        if self.root is None or run.folder is None:
             return True
         # MLflow puts the models of an experiment next to the folders of its runs.
         models = run.folder.parent.parent / "models"

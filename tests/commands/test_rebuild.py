@@ -490,7 +490,7 @@ def test_a_run_that_has_lost_something_is_completed(project: Path, what: str) ->
 
 
 def test_metrics_that_mlflow_refuses_in_the_background_are_not_taken_for_sent(
-    project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With MLFLOW_ENABLE_ASYNC_LOGGING a call returns before the store has accepted anything."""
     real: Any = SqlAlchemyStore.log_batch
@@ -503,11 +503,12 @@ def test_metrics_that_mlflow_refuses_in_the_background_are_not_taken_for_sent(
     monkeypatch.setenv("MLFLOW_ENABLE_ASYNC_LOGGING", "true")
     with monkeypatch.context() as patch:
         patch.setattr(SqlAlchemyStore, "log_batch", refuse)
-        swept(project, GRID)
-    printed = capsys.readouterr().err
-    assert "MLflow sync is incomplete: 2 of 2 points are pending." in printed
-    assert "too many metrics" in printed
-    assert "FINISHED" not in statuses(project).values()
+        with pytest.raises(LabError, match="too many metrics") as refusal:
+            swept(project, GRID)
+    assert "MLflow sync is incomplete: 2 of 2 points are pending." in str(refusal.value)
+    assert statuses(project) == dict.fromkeys(["learning_rate=0.1", "learning_rate=0.01"], "FAILED") | {
+        "line_y2x numpy": "FINISHED"
+    }
     assert rebuild(LOCAL, project, project / "results") == [("line_y2x numpy", 2, 2)]
     for name, run in by_name(project).items():
         if "signature" in run.data.tags:

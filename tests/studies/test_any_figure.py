@@ -93,7 +93,7 @@ SCORES = ("train/loss", "train/accuracy", "test/loss", "test/accuracy")
 LASTING = f"training.epochs={EPOCHS}"
 HIDDEN = ("layer_0/weights", "layer_0/bias", "layer_1/weights", "layer_1/bias")
 ONE_RATE = ("optimizer.learning_rate=1", LASTING)
-HUGE_LINE = ("data.inputs=[[1e308],[-1e308],[1],[2]]", "data.targets=[[-1e308],[1e308],[1],[2]]")
+HUGE_LINE = ("dtype=float64", "data.inputs=[[1e308],[-1e308],[1],[2]]", "data.targets=[[-1e308],[1e308],[1],[2]]")
 HUGE_INPUTS = "data.inputs=[[1e308,1],[-1e308,0],[1,0],[0,0]]"
 HUGE_TARGETS = "data.targets=[[1e308],[-1e308],[0],[1]]"
 LINE = {"layer_0/weights": (1, 1), "layer_0/bias": (1,)}
@@ -103,8 +103,8 @@ NETWORKS: dict[str, tuple[Config, Mapping[str, tuple[int, ...]], tuple[str, ...]
     "a line": (config("experiment=line_y3x", *ONE_RATE), LINE, (*LOSSES, "weights/weight")),
     "a line of huge numbers": (config("experiment=line_y3x", *ONE_RATE, *HUGE_LINE), LINE, (*LOSSES, "weights/weight")),
     "two weights": (config("experiment=two_bits", LASTING), PAIR, LOSSES),
-    "two weights, huge inputs": (config("experiment=two_bits", LASTING, HUGE_INPUTS), PAIR, LOSSES),
-    "two weights, huge targets": (config("experiment=two_bits", LASTING, HUGE_TARGETS), PAIR, LOSSES),
+    "two weights, huge inputs": (config("experiment=two_bits", "dtype=float64", LASTING, HUGE_INPUTS), PAIR, LOSSES),
+    "two weights, huge targets": (config("experiment=two_bits", "dtype=float64", LASTING, HUGE_TARGETS), PAIR, LOSSES),
     "few weights": (config("experiment=three_bits", *ONE_RATE, "model.hidden_size=4"),
                     {"layer_0/weights": (3, 4), "layer_1/weights": (4, 1)}, LOSSES),
     "many weights": (config("experiment=three_bits", *ONE_RATE, "model.hidden_size=80"),

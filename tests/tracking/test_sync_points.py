@@ -56,6 +56,9 @@ class Calls:
     def end_run(self, run_id: str, status: str) -> None:
         self.made.append(("end", status))
 
+    def has_artifacts(self, run: object, names: object) -> bool:
+        return True
+
     def delete_run(self, run_id: str) -> None:
         if self.refused:
             raise LabError("A call to MLflow failed.", received="no permission (403)")

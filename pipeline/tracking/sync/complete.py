@@ -6,7 +6,7 @@ from pipeline.points.point import Point
 from pipeline.points.reading import RunRecord
 from pipeline.system.failures import Parts
 from pipeline.tracking.pages.presentation import present_point
-from pipeline.tracking.tracker import Tracker
+from pipeline.tracking.tracker import Status, Tracker
 
 # The parts that make a run complete, so that another machine can fetch the point. The others are for readers.
 ESSENTIAL = {"metrics", "outcome", "files"}
@@ -46,9 +46,12 @@ def send_complete(
         if part not in (STATUS, EARLIER)
     ]
     tags = {"outcome": point.outcome.outcome, MISSING_PARTS: "; ".join(missing) or NOTHING}
-    # After all of the above, because for `open` and `fetch_point` this tag marks the run as complete.
+    # Half a record must not read as a whole one.
+    status: Status = "FAILED"
     if not parts.errors.keys() & ESSENTIAL:
+        status = "FINISHED"
+        # After all of the above, because for `open` and `fetch_point` this tag marks the run as complete.
         tags["lab.complete"] = "true"
     with parts.apart(STATUS):
         tracker.tag(run_id, tags)
-        tracker.end_run(run_id, "FINISHED", ended)
+        tracker.end_run(run_id, status, ended)
