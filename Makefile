@@ -16,7 +16,7 @@ export MLFLOW_DISABLE_TELEMETRY := true
 
 reproduce: $(VENV)/.installed ## fetch MNIST, train every study on both backends, write the report
 	@test -e .git || python -m dvc config --local core.no_scm true # a zip of the sources has no .git
-	@python -m dvc repro
+	@python -m dvc repro --keep-going
 	@python -m pipeline.rebuild
 	@echo
 	@echo "The report is reports/README.md. To look at the runs: make ui"

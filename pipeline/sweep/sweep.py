@@ -4,36 +4,22 @@ from __future__ import annotations
 
 import logging
 import subprocess
-import time
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 
 from pipeline.backends.numpy.array_modules import array_module
 from pipeline.config.schema import Config
 from pipeline.points.destination import results_folder
 from pipeline.points.job import Job, summary
-from pipeline.points.point import Outcome, Point
-from pipeline.points.results import gather
-from pipeline.points.sweep_lock import SweepLock
-from pipeline.points.sweep_record import (
-    SweepRecord,
-    earlier_sweep,
-    extremes,
-    list_points,
-    sweep_folder,
-    sweep_key,
-    write_sweep,
-)
-from pipeline.studies.kinds import sweep_figures
-from pipeline.sweep.figures import write_figures
+from pipeline.points.point import Outcome
+from pipeline.points.sweep_record import SweepRecord
+from pipeline.sweep.command_record import CommandRecord, new_record
 from pipeline.sweep.tables import plan_table, points_table
 from pipeline.sweep.training import StackTraining, take_over
 from pipeline.sweep.workers.distribution import Distribution
 from pipeline.sweep.workers.unit import Engine
 from pipeline.system.environment import ASKED_ENGINE
 from pipeline.system.errors import LabError, UnavailableError, explain
-from pipeline.system.failures import Failures
 from pipeline.system.processes import command, owner
 from pipeline.system.project import code_state, store_root
 from pipeline.system.wording import some
@@ -86,22 +72,18 @@ class Sweep:
         self.code = code_state(project)
         # All points requested so far, by signature, in the order of the requests.
         self.jobs: dict[str, Job] = {}
-        self.interrupted = False
         # Checked now, and not only when it is written: training may take hours.
         self._results: Path | None = None
         if first.results is not None:
             self._results = results_folder(first.results, project)
-        # What ended the command early, other than an interruption or an error that has a message: a bug of ours.
-        self._bug: BaseException | None = None
+        # What ended the command early: an interruption, an error that affects all points, or a bug of ours.
+        self._stopped: BaseException | None = None
         tags = self.code | {"command": command()}
         self._training = StackTraining(project, first, tags, self._label, self._start_sync)
         self._process = process
         self._engine = engine
-        self._record: SweepRecord | None = None
-        self._lock: SweepLock | None = None
+        self._record: CommandRecord | None = None
         self._sync: SyncThread | SyncProcess | None = None
-        # Figures of the sweep that could not be drawn.
-        self._undrawn = Failures()
 
     @property
     def name(self) -> str:
@@ -143,11 +125,8 @@ class Sweep:
                 size = batch_size or max(1, len(left))
                 for start in range(0, len(left), size):
                     self._train(left[start : start + size])
-            except (KeyboardInterrupt, LabError) as error:
-                self.interrupted = isinstance(error, KeyboardInterrupt)
-                raise
             except BaseException as error:
-                self._bug = error
+                self._stopped = error
                 raise
         points = [self.jobs[job.signature].point for job in requested]
         return [None if point is None or self.first.dry_run else point.outcome for point in points]
@@ -169,25 +148,24 @@ class Sweep:
         try:
             self._finish_record(self._record, self._sync)
         finally:
-            if self._lock is not None:
-                self._lock.release()
+            self._record.release()
 
-    def _finish_record(self, record: SweepRecord, sync: SyncThread | SyncProcess) -> None:
+    def _finish_record(self, record: CommandRecord, sync: SyncThread | SyncProcess) -> None:
         jobs = list(self.jobs.values())
         self._end_jobs()
         points = [job.point for job in jobs if job.point is not None and job.state in ("done", "complete")]
         problems = _failure_messages([job for job in jobs if job.state == "failed"])
         try:
-            problems += self._end_record(record, points)
+            problems += record.end(jobs, points, self._stopped, self._results)
         finally:
             # Also after a bug of ours: no run must keep the status RUNNING.
             sync.add(attempts(jobs))
-            sync.close(record)
+            sync.close(record.sweep)
         if points:
             print(points_table(jobs), flush=True)
         for job in jobs:
-            self._undrawn.errors.update(job.undrawn.errors)
-        problems += self._undrawn.messages("could not be drawn")
+            record.undrawn.errors.update(job.undrawn.errors)
+        problems += record.undrawn.messages("could not be drawn")
         unsent = sync.unsent()
         if isinstance(unsent, UnavailableError):
             # Only a notice: every point is on disk, and the next command sends what is missing.
@@ -209,34 +187,12 @@ class Sweep:
     def _end_jobs(self) -> None:
         """Set the final state of points whose training has not ended normally."""
         for job in self.jobs.values():
-            if job.state == "training" and self._bug is not None:
-                job.fail(explain(self._bug))
-            elif job.state == "training":
+            if job.state != "training":
+                continue
+            if self._stopped is None or isinstance(self._stopped, (KeyboardInterrupt, LabError)):
                 job.state = "killed"
-
-    def _end_record(self, record: SweepRecord, points: Sequence[Point]) -> list[str]:
-        """Record the status of the sweep, and gather its results if all points are complete; return error messages."""
-        folder = sweep_folder(self.root, record.key)
-        complete = bool(points) and len(points) == len(self.jobs)
-        record.status = "FAILED"
-        if complete:
-            record.status = "FINISHED"
-        elif self.interrupted:
-            record.status = "KILLED"
-        if self._bug is not None:
-            record.tags = {**record.tags, "error": str(explain(self._bug))}
-        try:
-            self._sum_up(record, folder, points)
-            if complete and self._results is not None:
-                gather(self._results, list(self.jobs.values()), record, folder)
-        except Exception as error:  # noqa: BLE001 - an error of our own must not keep the points from MLflow either
-            # The status has to reach MLflow first, so `finish` raises this only afterwards.
-            record.status = "FAILED"
-            if not isinstance(error, LabError):
-                record.tags = {**record.tags, "error": str(explain(error))}
-                write_sweep(folder, record)
-            return [str(explain(error))]
-        return []
+            else:
+                job.fail(explain(self._stopped))
 
     def _new_sync(self, record: SweepRecord) -> SyncThread | SyncProcess:
         if self._process is None:
@@ -255,56 +211,20 @@ class Sweep:
         elif self._record is not None:
             # The sync creates the parent run, below which the workers put theirs.
             self._start_sync()
-            Distribution(self._engine, self._record, self._training).train(jobs)
+            Distribution(self._engine, self._record.sweep, self._training).train(jobs)
 
     def _open_record(self, new: Sequence[Job]) -> None:
         """Record the command on disk, and take over points that earlier commands have completed, for MLflow."""
         jobs = list(self.jobs.values())
-        now = time.time_ns() // 1_000_000
         if self._record is None:
-            self._record = self._new_record(jobs, now)
-            self._sync = self._new_sync(self._record)
-            self._lock = SweepLock(self.root, self._record.key)
-            self._lock.hold()
-        record = self._record
-        record.asked = now
-        record.points = list_points((job.name, job.signature) for job in jobs)
+            sweep = new_record(self.first, self.code, self.total, jobs)
+            self._record = CommandRecord(self.root, sweep)
+            self._sync = self._new_sync(sweep)
         # The points of a later batch belong to the same record.
-        folder = sweep_folder(self.root, record.key)
-        before = earlier_sweep(folder)
-        if before is not None and before.status == "FINISHED" and all(job.state == "done" for job in jobs):
-            # A repeated command with nothing left to do changes neither times nor values.
-            record.started = before.started
-            record.ended = before.ended
-            record.values = before.values
-            record.status = before.status
-        else:
-            # The earlier batches of this command may have had nothing left to do.
-            record.ended = None
-            record.status = "RUNNING"
-        write_sweep(folder, record)
+        self._record.begin(jobs)
         for job in new:
             if job.state == "done":
                 take_over(job)
-
-    def _new_record(self, jobs: Sequence[Job], now: int) -> SweepRecord:
-        # If the points come one by one, the others are not known yet, and the command line identifies the sweep.
-        members = [command()]
-        if self.total is not None:
-            members = [job.signature for job in jobs]
-        study = self.first.study
-        backend = self.first.backend.name
-        tracking = self.first.tracking
-        return SweepRecord(
-            key=sweep_key(study, backend, tracking, members),
-            study=study,
-            backend=backend,
-            parent=self.total != 1,
-            command=command(),
-            tracking=tracking,
-            tags=self.code,
-            started=now,
-        )
 
     def _label(self, jobs: Sequence[Job]) -> str:
         """Return the progress label of a stack, for instance `three_bits numpy: points 1-7 of 14`."""
@@ -318,18 +238,6 @@ class Sweep:
         if numbers == list(range(numbers[0], numbers[-1] + 1)):
             which = f"{numbers[0]}-{numbers[-1]}"
         return f"{self.name}: points {which}{total}"
-
-    def _sum_up(self, record: SweepRecord, folder: Path, points: Sequence[Point]) -> None:
-        """Write the figures and the values of the sweep as a whole."""
-        # An earlier command has written them if it ended this sweep and this one had nothing to do.
-        if record.ended is not None and all(job.state == "done" for job in self.jobs.values()):
-            return
-        record.ended = time.time_ns() // 1_000_000
-        if points and not self.interrupted:
-            record.values = {"points": float(len(points))} | extremes(points)
-            if record.parent:
-                write_figures(folder, partial(sweep_figures, points), self.name, self._undrawn)
-        write_sweep(folder, record)
 
 
 def _failure_messages(failed: Sequence[Job]) -> list[str]:

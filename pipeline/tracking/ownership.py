@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Collection, Iterable
 
 from pipeline.system.errors import LabError, UnavailableError
-from pipeline.system.processes import is_gone
+from pipeline.system.failures import Failures
+from pipeline.system.processes import HEARTBEAT_SECONDS, is_gone
 from pipeline.tracking.pages.views import NEWEST
 from pipeline.tracking.tracker import TrackedRun, Tracker
 
@@ -27,6 +28,35 @@ def heartbeat() -> dict[str, str]:
     """Return the tag of a run that shows other machines that its process lives now."""
     # In milliseconds since 1970.
     return {HEARTBEAT: str(time.time_ns() // 1_000_000)}
+
+
+class SignsOfLife:
+    """Shows other machines, twice a minute, that the process of some runs lives.
+
+    Args:
+        check: called after a failure; raises UnavailableError if no call succeeds.
+    """
+
+    def __init__(self, check: Callable[[], None]) -> None:
+        self._check = check
+        self._last = 0.0
+
+    def show(self, tracker: Tracker, run_ids: Iterable[str]) -> None:
+        """Tag runs with the current time, if that is due.
+
+        The status is set again too: if MLflow was out of reach for long, another command may have set it to KILLED.
+
+        Raises:
+            UnavailableError: no call succeeds.
+        """
+        if time.monotonic() - self._last < HEARTBEAT_SECONDS:
+            return
+        self._last = time.monotonic()
+        # The failures are not kept: if this fails for good, so does something that is sent.
+        failures = Failures(self._check)
+        for run_id in run_ids:
+            with failures.apart(run_id):
+                tracker.reopen_run(run_id, heartbeat())
 
 
 def is_ours(tracker: Tracker, run: TrackedRun, clone: str, attempt: str | None = None) -> bool:
@@ -94,3 +124,20 @@ def _drop(tracker: Tracker, run: TrackedRun) -> None:
         tracker.tag(run.run_id, {NEWEST: "false", ABANDONED: "true"})
         name = run.tags.get("mlflow.runName", run.run_id)
         log.warning(f"{name}: the run of an earlier attempt cannot be deleted; the views hide it. {error.received}")
+
+
+def hide_earlier(tracker: Tracker, sweep: str, clone: str, backends: Collection[str]) -> None:
+    """Hide the points of earlier sweeps of a clone from the views.
+
+    Args:
+        tracker: the tracker of the experiment.
+        sweep: the key of the sweep whose points stay.
+        clone: the id of the clone.
+        backends: the backends of that sweep; points on others stay too.
+    """
+    for run in tracker.runs():
+        earlier = run.tags.get(NEWEST) == "true" and run.tags.get("lab.sweep") != sweep
+        # What other clones have trained stays in the views. An earlier version has recorded no clone.
+        ours = is_ours(tracker, run, clone) or CLONE not in run.tags
+        if earlier and ours and run.tags.get("backend") in backends:
+            tracker.tag(run.run_id, {NEWEST: "false"})

@@ -29,6 +29,7 @@ from pipeline.points.identity import signature
 from pipeline.points.point import Outcome
 from pipeline.points.reading import read_point
 from pipeline.points.sweep_record import all_sweeps
+from pipeline.sweep import command_record as record_module
 from pipeline.sweep import pacing
 from pipeline.sweep import sweep as sweep_module
 from pipeline.sweep import training as training_module
@@ -673,7 +674,7 @@ def test_a_bug_at_the_end_of_a_sweep_leaves_no_run_open(project: Path, monkeypat
     def sweep_figures(*_: object) -> None:
         raise ZeroDivisionError("a bug")
 
-    monkeypatch.setattr(sweep_module, "sweep_figures", sweep_figures)
+    monkeypatch.setattr(record_module, "sweep_figures", sweep_figures)
     sweep = begun(project, rates("0.1", "0.2"))
     with pytest.raises(ZeroDivisionError):
         sweep.finish()
@@ -905,7 +906,7 @@ def bare(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Sync, "send", lambda *arguments: None)
     monkeypatch.setattr(sweep_module, "code_state", lambda project: {})
     monkeypatch.setattr(training_module, "point_figures", lambda *arguments: [])
-    monkeypatch.setattr(sweep_module, "sweep_figures", lambda *arguments: [])
+    monkeypatch.setattr(record_module, "sweep_figures", lambda *arguments: [])
     at_epoch(monkeypatch, 9, lambda: None, times=10**6)
 
 

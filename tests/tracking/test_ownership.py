@@ -17,9 +17,9 @@ from pipeline.points.sweep_record import SweepRecord
 from pipeline.rebuild import rebuild
 from pipeline.remove import task as remove
 from pipeline.system.processes import STALE_SECONDS, owner
+from pipeline.tracking import ownership
 from pipeline.tracking.ownership import CLONE, heartbeat, kill_orphans
 from pipeline.tracking.runs import find_sweep, open_sweep
-from pipeline.tracking.sync import sweep as sync_module
 from pipeline.tracking.sync.sweep import Sync
 from pipeline.tracking.tracker import Tracker
 from tests.support.flaky_server import server_thread
@@ -169,6 +169,6 @@ def test_a_sweep_that_was_out_of_reach_for_long_lives_again_with_its_next_heartb
     (run,) = tracker.runs()
     assert "lab.heartbeat" in run.tags
     tracker.end_run(run.run_id, "KILLED")
-    monkeypatch.setattr(sync_module, "HEARTBEAT_SECONDS", 0.0)
+    monkeypatch.setattr(ownership, "HEARTBEAT_SECONDS", 0.0)
     sync.send()
     assert status(tracker) == {run.run_id: "RUNNING"}

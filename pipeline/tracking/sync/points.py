@@ -7,22 +7,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice
 
-from pipeline.backends.shared.history import Metric
 from pipeline.config.schema import Config
-from pipeline.points.checkpoint import covered_rows
-from pipeline.points.folder import CHECKPOINT, ERROR, HEADER, JOURNAL, PointFolder
+from pipeline.points.folder import ERROR, JOURNAL, PointFolder
 from pipeline.points.job import Job
 from pipeline.points.point import Point
 from pipeline.points.reading import RunRecord, read_attempt, read_journal, read_own_config, read_own_point, read_run
 from pipeline.points.sweep_record import SweepRecord
 from pipeline.system.errors import DamagedError
 from pipeline.system.failures import Parts
-from pipeline.system.files import MISSING, SUMS, modified_ns, named_files
+from pipeline.system.files import MISSING, SUMS, named_files
 from pipeline.tracking.ownership import CLONE, OWNER, drop_abandoned, heartbeat, is_ours
 from pipeline.tracking.runs import has_values
 from pipeline.tracking.sync.complete import EARLIER, ESSENTIAL, MISSING_PARTS, NOTHING, STATUS, send_complete
+from pipeline.tracking.sync.rows import JournalRows
 from pipeline.tracking.tracker import Status, TrackedRun, Tracker
 from pipeline.tracking.transfer import CheckpointSender, drop_checkpoints
 
@@ -83,11 +81,7 @@ class PointSync:
         self._clone = ""
         self._run: RunRecord | None = None
         self._point: Point | None = None
-        # The part of the journal that was sent, in rows and in bytes, and the modification time of the checkpoint that
-        # covers it. The same time means that there are no new rows to send.
-        self._rows = 0
-        self._bytes = len(HEADER)
-        self._checkpoint_time = 0
+        self._rows = JournalRows(folder, checkpoints)
 
     def look(self) -> bool:
         """Look for the folder of the attempt, read its run.json and config, and return whether the folder was found.
@@ -203,9 +197,7 @@ class PointSync:
         self.settled = False
         self.fetchable = False
         self.parts.forget()
-        self._rows = 0
-        self._bytes = len(HEADER)
-        self._checkpoint_time = 0
+        self._rows = JournalRows(self._folder, self._checkpoints)
 
     def _take_over(
         self, tracker: Tracker, complete: TrackedRun, runs: Sequence[TrackedRun], placement_tags: Mapping[str, str]
@@ -241,7 +233,7 @@ class PointSync:
         if read_attempt(self._folder.path) == self.attempt.attempt_id:
             # Read the error before the rows. If there is one, training has ended, so the rows read after it are all.
             error = self._read_error()
-            self._send_rows(tracker, run_id)
+            self._rows.send(tracker, run_id)
         if error is not None:
             tracker.tag(run_id, {"error": error})
             status = "FAILED"
@@ -250,54 +242,11 @@ class PointSync:
             self.settled = True
         return False
 
-    def _send_rows(self, tracker: Tracker, run_id: str) -> None:
-        """Send new rows that are covered by a checkpoint.
-
-        Later rows are not sent, because training that resumes from the checkpoint writes them again, with new
-        timestamps.
-        """
-        checkpoint_time = modified_ns(self._folder.path / CHECKPOINT)
-        limit = None
-        if self._checkpoints is not None:
-            limit = self._checkpoints.send(tracker, run_id, self._folder)
-        elif checkpoint_time == self._checkpoint_time:
-            return
-        found = self._new_rows(limit)
-        if found is None:
-            return
-        metrics, length = found
-        tracker.log_metrics(run_id, metrics)
-        # After the call, so that rows that MLflow did not accept are sent again.
-        self._rows += len(metrics)
-        self._bytes += length
-        self._checkpoint_time = checkpoint_time
-
-    def _new_rows(self, limit: int | None) -> tuple[list[Metric], int] | None:
-        """Return new rows of the journal, and their length in bytes; None if they cannot be read now.
-
-        `limit` is the number of rows covered by the last checkpoint sent, if checkpoints are sent.
-        """
-        try:
-            rows = covered_rows(self._folder.path / CHECKPOINT)
-            if limit is not None:
-                rows = min(rows, limit)
-            new = max(rows - self._rows, 0)
-            with (self._folder.path / JOURNAL).open("rb") as journal:
-                journal.seek(self._bytes)
-                text = b"".join(islice(journal, new))
-            # The journal is truncated; training will detect this when it resumes.
-            if text.count(b"\n") < new:
-                return None
-            return read_journal(HEADER + text), len(text)
-        except (*MISSING, ValueError):
-            # The files do not exist yet, or the point has just been completed.
-            return None
-
     def _send_complete(self, tracker: Tracker, run_id: str, parent: str | None) -> None:
         """Send the rest of a complete point, close its run, and delete the runs of other attempts at the point."""
         run, _ = self._started()
         point = self.read()
-        rows = self._rows
+        rows = self._rows.sent
         self.parts.do("metrics", lambda: tracker.log_metrics(run_id, point.history.metrics[rows:]))
         send_complete(tracker, run_id, parent, point, run, self.parts)
         self.fetchable = not self.parts.errors.keys() & {*ESSENTIAL, STATUS}

@@ -7,7 +7,6 @@ the journal, so that sending is idempotent. Anything that MLflow does not accept
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Literal
@@ -18,10 +17,8 @@ from pipeline.points.folder import PointFolder
 from pipeline.points.sweep_record import SweepRecord, sweep_folder
 from pipeline.system.errors import LabError, UnavailableError
 from pipeline.system.failures import Failures, Parts
-from pipeline.system.processes import HEARTBEAT_SECONDS
-from pipeline.tracking.ownership import CLONE, heartbeat, is_ours, kill_orphans
+from pipeline.tracking.ownership import CLONE, SignsOfLife, hide_earlier, kill_orphans
 from pipeline.tracking.pages.presentation import point_tags, present_study, present_sweep
-from pipeline.tracking.pages.views import NEWEST
 from pipeline.tracking.runs import SweepRun, await_sweep, find_sweep, open_sweep, send_sweep, study_lock
 from pipeline.tracking.sync.points import PARENT, Attempt, PointSync
 from pipeline.tracking.tracker import Status, Tracker
@@ -79,7 +76,7 @@ class Sync:
             self._checkpoints = CheckpointSender()
         self._tracker: Tracker | None = None
         self._parent_run: SweepRun | None = None
-        self._beat = 0.0
+        self._life = SignsOfLife(self._check)
         self._presented = False
         # What failed: runs and views, and the parts of the run of the sweep. Each point has its own parts.
         self._failures = Failures(self._check)
@@ -289,20 +286,11 @@ class Sync:
         configs = [point.config for point in list(self.points.values()) if point.config is not None]
         if configs and self.newest and self.worker is None:
             present_study(tracker, self.root, self.sweep, configs)
-            self._hide_earlier(tracker, {config.backend.name for config in configs})
+            # A single point does not replace a sweep in the views.
+            if self._parent_run is not None:
+                backends = {config.backend.name for config in configs}
+                hide_earlier(tracker, self.sweep.key, self._own_clone(), backends)
         self._presented = bool(configs)
-
-    def _hide_earlier(self, tracker: Tracker, backends: Collection[str]) -> None:
-        """Hide points from the views that earlier sweeps on the same backends requested but this one did not."""
-        # A single point does not replace a sweep in the views.
-        if self._parent_run is None:
-            return
-        for run in tracker.runs():
-            earlier = run.tags.get(NEWEST) == "true" and run.tags.get("lab.sweep") != self.sweep.key
-            # What other clones have trained stays in the views. An earlier version has recorded no clone.
-            ours = is_ours(tracker, run, self._own_clone()) or CLONE not in run.tags
-            if earlier and ours and run.tags.get("backend") in backends:
-                tracker.tag(run.run_id, {NEWEST: "false"})
 
     def _sum_up(self, tracker: Tracker, sweep: SweepRecord) -> None:
         """Send the results of the sweep itself, unless MLflow already has them."""
@@ -320,25 +308,16 @@ class Sync:
             send_sweep(tracker, self._parent_run, sweep, sweep_folder(self.root, sweep.key), self._sweep_parts)
 
     def _show_life(self, tracker: Tracker) -> None:
-        """Tag runs with the current time, if that is due: the only sign of life visible to other machines.
+        """Show other machines that the process lives, if that is due.
 
-        A command tags the run of its sweep. Workers and single points tag the runs of their points. The status is set
-        again too: if MLflow was out of reach for long, another command may have set it to KILLED.
+        A command tags the run of its sweep. Workers and single points tag the runs of their points.
         """
-        if time.monotonic() - self._beat < HEARTBEAT_SECONDS:
-            return
-        self._beat = time.monotonic()
-        alive = [point.run_id for point in list(self.points.values()) if not point.settled]
+        alive = [point.run_id for point in list(self.points.values()) if point.run_id and not point.settled]
         if self.worker is None and self._parent_run is not None:
             alive = []
             if not self._parent_run.settled:
                 alive = [self._parent_run.run_id]
-        # Its failures are not kept: if this fails for good, so does something that is sent.
-        failures = Failures(self._check)
-        for run_id in alive:
-            if run_id is not None:
-                with failures.apart(run_id):
-                    tracker.reopen_run(run_id, heartbeat())
+        self._life.show(tracker, alive)
 
     def _own_clone(self) -> str:
         """Return the id of the clone whose command this is, reading it on the first call."""
