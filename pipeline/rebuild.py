@@ -15,7 +15,7 @@ if not __package__:
 import logging
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from omegaconf import DictConfig
@@ -26,7 +26,7 @@ from pipeline.points.point import POINTS
 from pipeline.points.reading import read_attempt, read_own_point
 from pipeline.points.results import restore, warn_about_missing
 from pipeline.points.sweep_lock import SweepLock
-from pipeline.points.sweep_record import SweepPoint, all_sweeps
+from pipeline.points.sweep_record import SweepPoint, SweepRecord, all_sweeps
 from pipeline.system import cli
 from pipeline.system.errors import LabError, UnavailableError
 from pipeline.system.failures import Failures
@@ -81,12 +81,7 @@ def rebuild(
         if not file.parent.name.startswith("."):
             with unread.apart(str(file.parent.relative_to(results.parent))):
                 restore(file.parent, root, tracking)
-    # An earlier version left a record for each batch of a sweep, all with one key. The last of them has all points.
-    records = [sweep for _, sweep in all_sweeps(root) if sweep.tracking == tracking]
-    records.sort(key=lambda sweep: (sweep.ended or 0, sweep.asked))
-    sweeps = list({sweep.key: sweep for sweep in records}.values())
-    # Oldest first, so that in the dicts below the newest sweep with a point replaces the others.
-    sweeps.sort(key=lambda sweep: sweep.when)
+    sweeps = _sweeps(root, tracking)
     found = _complete_points(root, {point.signature: point for sweep in sweeps for point in sweep.points})
     # A point has only one MLflow run per study, which belongs to the newest sweep with this point.
     newest = {(sweep.study, point.signature): sweep.key for sweep in sweeps for point in sweep.points}
@@ -98,41 +93,77 @@ def rebuild(
         for point in sweep.points
         if point.signature in found
     }
-    sent = []
-    problems = unread.messages("could not be restored")
-    failed = Failures()
+    sender = _Sender(tell)
     for sweep in sweeps:
         complete = [point for point in sweep.points if point.signature in found]
         backends = {found[point.signature].backend for point in complete}
         own = [point for point in complete if newest[sweep.study, point.signature] == sweep.key]
-        if SweepLock(root, sweep.key).is_held():
-            log.info(f"{sweep.name}: left to the command that is training it")
-            continue
         shown = any(sweep.when >= latest.get((sweep.study, backend), 0) for backend in backends)
         sync = Sync(root, sweep, owner(), newest=shown)
-        ended = sweep
-        # A sweep that is still RUNNING on disk was killed before it could record its end.
-        if sweep.status == "RUNNING":
-            ended = replace(sweep, status="KILLED")
         sync.add(Attempt(point.name, point.signature, found[point.signature].attempt) for point in own)
-        try:
-            with failed.apart(sweep.name):
-                if own:
-                    sync.send(ended=ended)
-                    sent.append((sweep.name, len(own), sync.completed))
-                    tell(sent[-1])
-                elif sweep.parent and sweep.status != "FINISHED" and sync.end_without_points(ended):
-                    log.info(f"{sweep.name}: ended as {ended.status}; none of its points is complete")
-        except UnavailableError as error:
-            # The other studies would wait for the same store.
-            problems += failed.messages(REFUSED)
-            raise LabError("\n".join([*problems, str(error)])) from None
-        finally:
-            failed.errors.update((f"{item} ({sweep.name})", error) for item, error in sync.failed().errors.items())
-    problems += failed.messages(REFUSED)
+        sender.send(sync, len(own))
+    problems = [*unread.messages("could not be restored"), *sender.problems()]
     if problems:
-        raise LabError("\n".join([*problems, AGAIN]))
-    return sent
+        raise LabError("\n".join(problems))
+    return sender.sent
+
+
+def _sweeps(root: Path, tracking: Tracking) -> list[SweepRecord]:
+    """Return the sweeps of a store, oldest first, so that the newest sweep with a point replaces the others."""
+    # An earlier version left a record for each batch of a sweep, all with one key. The last of them has all points.
+    records = [sweep for _, sweep in all_sweeps(root) if sweep.tracking == tracking]
+    records.sort(key=lambda sweep: (sweep.ended or 0, sweep.asked))
+    sweeps = list({sweep.key: sweep for sweep in records}.values())
+    sweeps.sort(key=lambda sweep: sweep.when)
+    for sweep in sweeps:
+        # It was killed before it could record its end, or is training now and left alone below.
+        if sweep.status == "RUNNING":
+            sweep.status = "KILLED"
+    return sweeps
+
+
+class _Sender:
+    """Sends sweeps one after the other, and keeps what was sent and what failed.
+
+    Args:
+        tell: called with the result of each sweep, as soon as it is sent.
+    """
+
+    def __init__(self, tell: Callable[[Sent], None]) -> None:
+        self.sent: list[Sent] = []
+        self._tell = tell
+        self._failed = Failures()
+        # Studies whose store, or experiment, could not be used.
+        self._away: dict[str, LabError] = {}
+
+    def send(self, sync: Sync, points: int) -> None:
+        """Send the points of a sweep, or end its run if it has none; `points` is their number."""
+        sweep = sync.sweep
+        # If two studies could not be sent, it is the store, for which the others would wait too.
+        if sweep.study in self._away or len(self._away) > 1:
+            return
+        # Two sweeps may have the same study and backend.
+        name = f"{sweep.name} (sweep {sweep.key})"
+        try:
+            with self._failed.apart(name):
+                if SweepLock(sync.root, sweep.key).is_held():
+                    log.info(f"{sweep.name}: left to the command that is training it")
+                elif points:
+                    sync.send(ended=sweep)
+                    self.sent.append((sweep.name, points, sync.completed))
+                    self._tell(self.sent[-1])
+                elif sweep.status != "FINISHED" and sync.end_without_points(sweep):
+                    log.info(f"{sweep.name}: ended as {sweep.status}; none of its points is complete")
+        except UnavailableError as error:
+            self._away[sweep.study] = error
+        self._failed.errors.update((f"{item} of {name}", error) for item, error in sync.failed().errors.items())
+
+    def problems(self) -> list[str]:
+        """Return a message for each cause of what was not sent."""
+        problems = [*self._failed.messages(REFUSED), *dict.fromkeys(map(str, self._away.values()))]
+        if problems and not self._away:
+            problems.append(AGAIN)
+        return problems
 
 
 @dataclass(frozen=True)
@@ -172,7 +203,7 @@ def task(composed: DictConfig) -> None:
     results = read_folder(composed, "results", PROJECT)
     try:
         if not rebuild(read_tracking(composed), PROJECT, results, _tell):
-            print("nothing to write: no readable points for this store")
+            print("nothing to write to this store")
     finally:
         warn_about_missing(PROJECT, results)
 

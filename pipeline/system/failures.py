@@ -42,6 +42,8 @@ class Failures:
 
     def __init__(self, check: Callable[[], None] = lambda: None) -> None:
         self.errors: dict[str, LabError] = {}
+        # How often something has failed.
+        self.count = 0
         self._check = check
 
     def apart(self, item: str) -> AbstractContextManager[None, bool]:
@@ -61,6 +63,7 @@ class Failures:
             raise
         except Exception as error:  # noqa: BLE001 - an error of our own must not stop the other items either
             self._check()
+            self.count += 1
             self.errors[item] = explain(error)
         else:
             self.errors.pop(item, None)
@@ -94,8 +97,11 @@ class Parts(Failures):
         if part in self._done:
             return
         with self.apart(part):
+            before = self.count
             action()
-            self._done.add(part)
+            # Some of what a part consists of may have failed, each kept on its own.
+            if self.count == before:
+                self._done.add(part)
 
     def forget(self) -> None:
         """Do all parts again."""

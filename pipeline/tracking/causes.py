@@ -62,11 +62,12 @@ NOISE = ("(raised as a result of", "[SQL:", "[parameters:", "(Background on this
 
 @dataclass(frozen=True)
 class Cause:
-    """The reason of a failure, what to do, and whether the whole store is affected."""
+    """The reason of a failure, what to do, whether the whole store is affected, and whether a server failed inside."""
 
     reason: str
     fix: str
     everything: bool = False
+    in_server: bool = False
 
 
 def call_error(error: Exception) -> LabError:
@@ -187,4 +188,5 @@ def _answer_cause(text: str, status: int) -> Cause:
         return Cause(reason, "use the address of an MLflow server of version 3 as tracking.uri")
     if status in (HTTPStatus.BAD_GATEWAY, HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.GATEWAY_TIMEOUT):
         return Cause(reason, "start the server behind the proxy, or wait until it is less busy")
-    return Cause(reason, STATUS_REMEDIES.get(status, "see the log of the server"))
+    fix = STATUS_REMEDIES.get(status, "see the log of the server")
+    return Cause(reason, fix, in_server=status >= HTTPStatus.INTERNAL_SERVER_ERROR)

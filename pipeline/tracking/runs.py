@@ -13,7 +13,7 @@ from filelock import FileLock, Timeout
 
 from pipeline.points.point import POINTS
 from pipeline.points.sweep_record import SweepRecord
-from pipeline.system.errors import LabError, UnavailableError
+from pipeline.system.errors import LabError
 from pipeline.system.failures import Parts
 from pipeline.system.files import explained
 from pipeline.tracking.ownership import CLONE, OWNER, heartbeat, is_ours
@@ -40,8 +40,7 @@ def study_lock(root: Path, study: str) -> Iterator[None]:
     """Hold the lock for the runs of a study for the block.
 
     Raises:
-        UnavailableError: another command holds it for too long.
-        LabError: the file cannot be written.
+        LabError: another command holds it for too long, or the file cannot be written.
     """
     lock = root / POINTS / ".locks" / f"mlflow-{study}"
     with explained(lock):
@@ -50,7 +49,7 @@ def study_lock(root: Path, study: str) -> Iterator[None]:
         try:
             held.acquire()
         except Timeout:
-            raise UnavailableError(
+            raise LabError(
                 f"Another command is writing the runs of {study}.",
                 expected=f"{lock} to be free within {LOCK_SECONDS:.0f} s",
                 received="a lock that another process holds",
@@ -71,9 +70,18 @@ def find_sweep(tracker: Tracker, sweep: SweepRecord, clone: str) -> SweepRun | N
         # An earlier version recorded no clone. A run without one that is RUNNING may be of another clone.
         unknown = CLONE not in run.tags and run.status != "RUNNING"
         if unknown or is_ours(tracker, run, clone):
-            ended = run.status != "RUNNING" and run.tags.get("lab.complete") == str(sweep.ended)
-            return SweepRun(run.run_id, settled=ended)
+            return SweepRun(run.run_id, settled=_has_ended(run, sweep))
     return None
+
+
+def _has_ended(run: TrackedRun, sweep: SweepRecord) -> bool:
+    """Whether a run has ended as its sweep did.
+
+    `send_sweep` tags a run with the end time of its command. If the sweep has run again since, the end time differs.
+    """
+    status = ENDED.get(sweep.status, "FAILED")
+    ended = run.status == status and run.tags.get("lab.complete") == str(sweep.ended)
+    return ended and sweep.status != "RUNNING"
 
 
 def await_sweep(tracker: Tracker, sweep: SweepRecord, clone: str) -> SweepRun:
@@ -103,11 +111,13 @@ def open_sweep(tracker: Tracker, sweep: SweepRecord, process: str, clone: str, f
         folder: the folder of the sweep, which holds its figures.
     """
     for run in tracker.runs(sweep=sweep.key):
-        # `send_sweep` tags a run with the end time of its command. If the sweep has run again since, the end time
-        # differs, and the run is rewritten. With the same end time another clone's run is of this command too: its
-        # results were restored here.
-        complete = run.status == "FINISHED" and run.tags.get("lab.complete") == str(sweep.ended)
-        if complete and has_values(run, sweep.values) and tracker.has_artifacts(run, _names(sweep, folder)):
+        # Otherwise the run is rewritten. With the same end time another clone's run is of this command too: its results
+        # were restored here.
+        if (
+            _has_ended(run, sweep)
+            and has_values(run, sweep.values)
+            and tracker.has_artifacts(run, _names(sweep, folder))
+        ):
             return SweepRun(run.run_id, settled=True)
     tags = sweep.tags | heartbeat()
     tags |= {

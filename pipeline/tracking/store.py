@@ -108,7 +108,7 @@ def open_store(tracking: Tracking, experiment: str, project: Path) -> tuple[Mlfl
         cause = cause_of(error)
         # Not always an UnavailableError: the experiments of other studies may be open to the user.
         kind: type[LabError] = LabError
-        if cause.everything:
+        if cause.everything or cause.in_server:
             kind = UnavailableError
         raise kind(
             "The MLflow store cannot be opened.",

@@ -230,9 +230,8 @@ def test_an_error_of_our_own_stays_with_its_point_and_says_that_it_is_ours(
         with pytest.raises(LabError) as refusal:
             rebuild(LOCAL, other, other / "results")
     said = str(refusal.value)
-    assert (
-        "the presentation of learning_rate=0.1 (line_y2x numpy) could not be sent to MLflow. This is an error" in said
-    )
+    assert "the presentation of learning_rate=0.1 of line_y2x numpy (sweep " in said
+    assert "could not be sent to MLflow. This is an error of this program" in said
     assert "Traceback" in said
     assert "ValueError: an error of our own" in said
     assert set(statuses(other).values()) == {"FINISHED"}
@@ -521,7 +520,7 @@ def test_where_there_is_nothing_to_write_it_says_so(
     monkeypatch.setattr("pipeline.rebuild.PROJECT", project)
     asked = OmegaConf.create({"tracking": {"name": "local", "uri": None}, "results": "results"})
     task(asked)
-    assert capsys.readouterr().out.startswith("nothing to write: no readable points")
+    assert capsys.readouterr().out.startswith("nothing to write to this store")
     swept(project, rates("0.1"))
     capsys.readouterr()
     task(asked)

@@ -17,6 +17,7 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
+from pipeline.sweep import command_record as record_module
 from pipeline.sweep import sweep as sweep_module
 from pipeline.sweep import training as training_module
 from pipeline.system import cli
@@ -108,7 +109,7 @@ class Terminal:
         monkeypatch.setattr(sweep_module, "SyncThread", NoSync)
         monkeypatch.setattr(sync_process, "launch", lambda first: None)
         monkeypatch.setattr(sweep_module, "code_state", lambda project: {})
-        for module, figures in ((training_module, "point_figures"), (sweep_module, "sweep_figures")):
+        for module, figures in ((training_module, "point_figures"), (record_module, "sweep_figures")):
             monkeypatch.setattr(module, figures, lambda *arguments: [])
         monkeypatch.setenv("HYDRA_FULL_ERROR", "1")  # so that it is removed afterwards
 

@@ -21,8 +21,8 @@ from pipeline.backends.contract import State
 from pipeline.config.schema import Config
 from pipeline.points.point import Point
 from pipeline.points.reading import read_point
+from pipeline.sweep import command_record as record_module
 from pipeline.sweep import figures
-from pipeline.sweep import sweep as sweep_module
 from pipeline.sweep import training as training_module
 from pipeline.sweep.pacing import StackCheckpoints
 from pipeline.sweep.sweep import Sweep
@@ -47,7 +47,7 @@ def sketch_figures(patch: pytest.MonkeyPatch) -> None:
         stream.write(b"\x89PNG\r\n\x1a\n")
 
     patch.setattr(training_module, "point_figures", lambda *arguments: [("curves", "sketch")])
-    patch.setattr(sweep_module, "sweep_figures", lambda *arguments: [("curves_by_rate", "sketch")])
+    patch.setattr(record_module, "sweep_figures", lambda *arguments: [("curves_by_rate", "sketch")])
     patch.setattr(figures, "save_png", sketch)
 
 

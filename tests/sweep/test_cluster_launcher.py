@@ -55,7 +55,10 @@ def test_joblib_comes_to_what_the_basic_launcher_comes_to_whatever_is_stopped_or
         until(lambda: checkpoints(lab))
         for _ in range(2):
             os.killpg(command.pid, signal.SIGHUP)
+        # A worker stops at its next checkpoint, which it must be allowed to leave.
+        go_on(lab)
         assert command.wait() == 130
+    (lab / "hold").touch()
     until(lambda: processes_in(lab) == [])
     assert "RUNNING" not in statuses(lab, "three_bits").values()
     command = start(lab, *JOBLIB)

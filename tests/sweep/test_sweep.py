@@ -671,12 +671,12 @@ def test_a_bug_of_ours_stays_with_its_stack_and_is_called_one(
 
 
 def test_a_bug_at_the_end_of_a_sweep_leaves_no_run_open(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def sweep_figures(*_: object) -> None:
+    def extremes(*_: object) -> None:
         raise ZeroDivisionError("a bug")
 
-    monkeypatch.setattr(record_module, "sweep_figures", sweep_figures)
+    monkeypatch.setattr(record_module, "extremes", extremes)
     sweep = begun(project, rates("0.1", "0.2"))
-    with pytest.raises(ZeroDivisionError):
+    with pytest.raises(LabError, match="ZeroDivisionError: a bug"):
         sweep.finish()
     assert statuses(project) == dict.fromkeys(["learning_rate=0.1", "learning_rate=0.2"], "FINISHED") | {
         "line_y2x numpy": "FAILED"
@@ -911,9 +911,12 @@ def bare(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def refused(project: Path, grid: Sequence[Request]) -> list[str]:
-    """Return the messages of a command that may fail in training, at its end, or both times."""
+    """Return the messages of a command that may fail before training, in training, at its end, or in both."""
     messages = []
-    sweep = Sweep(project, grid[0][0], len(grid))
+    try:
+        sweep = Sweep(project, grid[0][0], len(grid))
+    except LabError as error:
+        return [str(error)]
     for step in (lambda: sweep.train_all(grid), sweep.finish):
         try:
             step()

@@ -63,7 +63,7 @@ MISTAKES: dict[tuple[str, ...], tuple[str, ...]] = {
     ("experiment=line_y2x", "results=conf/x"): ("conf/x cannot be a results folder", "results=results/STUDY/BACKEND"),
     ("tracking=server", "tracking.uri=sqlite:///SHARED.db"): ("http://127.0.0.1:5000", "python -m pipeline.server"),
     ("experiment=line_y2x", "hydra.sweep.dir='~/x'"): ("hydra.sweep.dir begins with ~", "${oc.env:HOME}/FOLDER"),
-    ("hydra.run.dir=pipeline/train.py",): ("pipeline/train.py cannot be read or written", "name another place"),
+    ("hydra.run.dir=pipeline/train.py",): ("pipeline/train.py cannot be read or written", "use another place"),
     ("optimizer.momentum=0.9",): ("optimizer.momentum", "is available only with optimizer=momentum"),
     ("backend=keras", "experiment=line_y2x", "gradient=finite_difference"): ("gradient", "backend=numpy"),
     ("experiment=mnist", "hydra.mode=RUN"): (

@@ -74,7 +74,7 @@ def test_an_error_of_the_system_becomes_one_message(tmp_path: Path) -> None:
     with pytest.raises(LabError, match=message), explained(missing):
         missing.write_text("")
     (tmp_path / "file").write_text("")
-    for path, fix in (("file/x", "rename the file that is in the way"), ("x" * 300, "use a shorter name")):
+    for path, fix in (("file/x", "a file is in the way of a folder"), ("x" * 300, "use a shorter name")):
         with pytest.raises(LabError, match=fix) as caught, explained(tmp_path / path):
             (tmp_path / path).write_text("")
         assert "free some disk space" not in str(caught.value)

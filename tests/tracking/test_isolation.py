@@ -18,7 +18,7 @@ from pipeline.config.schema import Tracking
 from pipeline.points.point import Point
 from pipeline.points.reading import read_point
 from pipeline.rebuild import rebuild
-from pipeline.sweep import sweep as sweep_module
+from pipeline.sweep import command_record as record_module
 from pipeline.sweep import training as training_module
 from pipeline.system.errors import LabError
 from pipeline.tracking.internals import hard_delete_model, hard_delete_run
@@ -273,7 +273,7 @@ def test_a_figure_that_cannot_be_drawn_costs_no_point_and_no_other_figure(
         yield "none", Figure()
 
     monkeypatch.setattr(training_module, "point_figures", point_figures)
-    monkeypatch.setattr(sweep_module, "sweep_figures", sweep_figures)
+    monkeypatch.setattr(record_module, "sweep_figures", sweep_figures)
     with pytest.raises(LabError) as refusal:
         swept(project, grid())
     said = str(refusal.value)

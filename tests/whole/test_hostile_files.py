@@ -25,6 +25,7 @@ from pipeline.config.schema import Tracking
 from pipeline.points.results import read_results, restore
 from pipeline.points.sweep_record import all_sweeps, read_sweep
 from pipeline.report.published.tables import ROUNDING_COLUMNS
+from pipeline.sweep import command_record as record_module
 from pipeline.sweep import sweep as sweep_module
 from pipeline.sweep import training as training_module
 from pipeline.system.errors import LabError
@@ -62,6 +63,13 @@ READERS = {
     "points/identity.py": "",
     "points/sweep_record.py": "sweep.json",
     "ui.py": "",
+    "points/clone.py": ".points/.clone: test_clone.py",
+    "system/limits.py": "files of the kernel about cgroups: test_limits.py",
+    "system/processes.py": "files of the kernel about processes: test_processes.py",
+    "system/unknown.py": "conf/*/*.yaml",
+    "tracking/causes.py": "",
+    "tracking/deletion.py": "",
+    "tracking/location.py": "mlruns/mlflow.db: test_location.py",
 }
 """Modules that read files, and what: a module that begins to must be put here, and its files below."""
 READS = re.compile(
@@ -199,7 +207,7 @@ def without_mlflow(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureReque
     if "empty_store" not in request.fixturenames:
         monkeypatch.setattr(sweep_module, "SyncThread", NoSync)
     monkeypatch.setattr(sweep_module, "code_state", lambda project: {})
-    for module, figures in ((training_module, "point_figures"), (sweep_module, "sweep_figures")):
+    for module, figures in ((training_module, "point_figures"), (record_module, "sweep_figures")):
         monkeypatch.setattr(module, figures, lambda *arguments: [])
 
 

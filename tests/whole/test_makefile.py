@@ -64,5 +64,9 @@ def test_a_project_that_has_moved_with_its_environment_does_not_run_the_scripts_
         script = made / ".venv" / "bin" / name
         script.write_text("#!/a/folder/that/is/gone/python\n")
         script.chmod(0o755)
-    assert make(made, "reproduce") == ["-m dvc repro --keep-going", "-m pipeline.rebuild"]
+    assert make(made, "reproduce") == [
+        "-m dvc config --local core.no_scm true",
+        "-m dvc repro --keep-going",
+        "-m pipeline.rebuild",
+    ]
     assert make(made, "test")[-1].startswith("-m pytest ")

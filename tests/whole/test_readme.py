@@ -21,6 +21,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from pipeline import ui
 from pipeline.system.project import PROJECT
 from tests.support.links import broken_links, links
 from tests.support.swept import rates, swept
@@ -62,6 +63,7 @@ BY_CI = [
     "dvc exp show",
 ]
 TRAINING = [line for line in COMMANDS if line.startswith("python -m pipeline.train ") and line not in BY_CI]
+UI = [line for line in COMMANDS if line.startswith("make ui")]
 AFTERWARDS = ["python -m pipeline.rebuild", "python -m pipeline.remove study=three_bits"]
 
 
@@ -132,7 +134,22 @@ def test_links_that_lead_nowhere_are_found(tmp_path: Path) -> None:
 def test_no_command_is_left_out() -> None:
     assert len(TRAINING) >= 3
     assert len([command for command in COMMANDS if command.startswith("python -m pipeline.train ")]) >= 8
-    assert sorted(COMMANDS) == sorted([*BY_CI, *TRAINING, *AFTERWARDS, "make ui"])
+    assert sorted(COMMANDS) == sorted([*BY_CI, *TRAINING, *AFTERWARDS, *UI])
+
+
+@pytest.mark.parametrize("command", UI)
+def test_the_options_of_the_ui_are_what_a_page_says(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The servers themselves are started in test_ui.py, test_ui_proxy.py and test_browser.py."""
+    asked = subprocess.run(["make", "-n", *shlex.split(command)[1:]], cwd=PROJECT, capture_output=True, text=True)
+    typed = shlex.split(asked.stdout.splitlines()[-1])
+    assert typed[:3] == ["python", "-m", "pipeline.ui"]
+    served: list[tuple[Any, ...]] = []
+    monkeypatch.setattr(ui, "serve", lambda *arguments: served.append(arguments))
+    monkeypatch.setattr(sys, "argv", typed[2:])
+    assert ui.main() == 0
+    ((_, port, _, proxy),) = served
+    assert port == 5000
+    assert (proxy is not None) == ("UI_PROXY" in command)
 
 
 @pytest.mark.parametrize("command", BY_CI)

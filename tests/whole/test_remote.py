@@ -219,7 +219,7 @@ def test_where_nothing_comes_our_commands_say_what_is_missing(shared: Shared, tm
         assert said in told
         assert said in PAGE.read_text()
     done = typed("python -m pipeline.rebuild", lab, shared.environment)
-    assert "nothing to write: no readable points" in done.stdout
+    assert "nothing to write to this store" in done.stdout
     assert "3 of 3 results folders listed in dvc.lock are missing" in done.stderr
     told = typed("python -m pipeline.compare", lab, shared.environment, fails=True).stderr
     assert told.startswith("error: There are no results in ")
@@ -255,7 +255,6 @@ def test_a_damaged_object_that_dvc_takes_is_found_by_our_commands(
         told = typed(command, colleague, trained.environment, fails=True).stderr
         assert told.count("error: ") == 1
         assert "weights.npz is not the file that was written: its SHA-256 differs" in told
-    assert not (colleague / "mlruns" / "mlflow.db").exists()
     assert typed("git status --porcelain", colleague, trained.environment).stdout == ""
 
 

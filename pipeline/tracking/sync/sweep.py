@@ -7,6 +7,7 @@ the journal, so that sending is idempotent. Anything that MLflow does not accept
 from __future__ import annotations
 
 import threading
+from collections import Counter
 from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Literal
@@ -69,6 +70,7 @@ class Sync:
         self.worker = worker
         self.clone = clone
         self.points: dict[str, PointSync] = {}
+        self._names: Counter[str] = Counter()
         self.completed = 0
         self.stop = threading.Event()
         self._checkpoints: CheckpointSender | None = None
@@ -86,6 +88,8 @@ class Sync:
         """Add attempts to send; a new attempt at a known point replaces the old one, known attempts are ignored."""
         for attempt in attempts:
             known = self.points.get(attempt.signature)
+            if known is None:
+                self._names[attempt.name] += 1
             if known is None or known.attempt != attempt:
                 folder = PointFolder(self.root, attempt.signature)
                 self.points[attempt.signature] = PointSync(folder, attempt, self.sweep, self._checkpoints, self._check)
@@ -98,12 +102,20 @@ class Sync:
         """Return the signatures of the points that another machine cannot fetch from MLflow."""
         return {signature for signature, point in self.points.items() if not (point.settled or point.fetchable)}
 
+    def _item(self, what: str, point: PointSync) -> str:
+        """Return the name of something about a point for messages, unique in this sweep."""
+        item = f"{what} of {point.attempt.name}"
+        # Two profiles, for instance, may give two points the same name.
+        if self._names[point.attempt.name] > 1:
+            item += f" ({point.attempt.signature})"
+        return item
+
     def failed(self) -> Failures:
         """Return everything that could not be sent although the store works, each with its error."""
         failed = Failures()
         failed.errors.update(self._failures.errors)
         for point in self.points.values():
-            failed.errors.update((f"the {part} of {point.attempt.name}", e) for part, e in point.parts.errors.items())
+            failed.errors.update((self._item(f"the {part}", point), e) for part, e in point.parts.errors.items())
         failed.errors.update((f"the {part} of {self.sweep.name}", e) for part, e in self._sweep_parts.errors.items())
         return failed
 
@@ -117,10 +129,17 @@ class Sync:
         Raises:
             LabError: the store or the experiment cannot be used at all.
         """
-        self._send_once(ended)
-        # Runs may be deleted in MLflow's user interface at any time. What was deleted is sent again.
-        if self.failed().errors and self._forget_deleted():
+        try:
             self._send_once(ended)
+            # Runs may be deleted in MLflow's user interface at any time. What was deleted is sent again.
+            if self.failed().errors and self._forget_deleted():
+                self._send_once(ended)
+        except UnavailableError:
+            raise
+        except LabError:
+            # From a call that is not about one item: either the whole store has failed, or this is the error.
+            self._check()
+            raise
 
     def _send_once(self, ended: SweepRecord | None) -> None:
         tracker = self._open_tracker()
@@ -185,7 +204,9 @@ class Sync:
             self._sweep_parts.forget()
             forgotten = True
         for point in list(self.points.values()):
-            if point.run_id is not None and (deleted or not point.settled) and not tracker.has_run(point.run_id):
+            steps = {self._item(what, point) for what in ("the run", "the place", "the progress")}
+            failed = bool(point.parts.errors) or bool(steps & self._failures.errors.keys())
+            if point.run_id is not None and (deleted or failed) and not tracker.has_run(point.run_id):
                 point.forget()
                 forgotten = True
         return forgotten
@@ -209,15 +230,15 @@ class Sync:
         for point in list(self.points.values()):
             if self.stop.is_set() and ended is None:
                 return
-            name = f"the run of {point.attempt.name}"
             if point.run_id is None:
                 # Its folder does not exist. If that is still so in the last call, there is nothing to send.
-                point.settled = ended is not None and name not in self._failures.errors
+                failed = {self._item("the folder", point), self._item("the run", point)} & self._failures.errors.keys()
+                point.settled = ended is not None and not failed
             # What failed is tried again by the last call.
             elif not point.settled and (ended is not None or not point.parts.errors):
                 # Sending many points can take longer than a process without a heartbeat counts as alive.
                 self._show_life(tracker)
-                with self._failures.apart(name):
+                with self._failures.apart(self._item("the progress", point)):
                     self.completed += point.send(tracker, self._parent_id(), status)
 
     def _parent_id(self) -> str | None:
@@ -249,7 +270,7 @@ class Sync:
         found = []
         for point in list(self.points.values()):
             if point.run_id is None:
-                with self._failures.apart(f"the run of {point.attempt.name}"):
+                with self._failures.apart(self._item("the folder", point)):
                     if point.look():
                         found.append(point)
         return found
@@ -265,14 +286,14 @@ class Sync:
                 continue
             self._show_life(tracker)
             signature = point.attempt.signature
-            with self._failures.apart(f"the run of {point.attempt.name}"):
+            with self._failures.apart(self._item("the run", point)):
                 if one_by_one:
                     runs = tracker.runs(signature)
                 own = [run for run in runs if run.tags.get("signature") == signature]
                 point.open(tracker, own, self._placement_tags(point.config), self.owner)
         for point in list(self.points.values()):
             if point.run_id is not None and point.config is not None and point.parent != self._parent_id():
-                with self._failures.apart(f"the run of {point.attempt.name}"):
+                with self._failures.apart(self._item("the place", point)):
                     point.place(tracker, self._placement_tags(point.config))
 
     def _placement_tags(self, config: Config) -> dict[str, str]:
@@ -299,7 +320,7 @@ class Sync:
         points = []
         for point in self.points.values():
             if point.is_complete():
-                with self._failures.apart(f"the results of {point.attempt.name}"):
+                with self._failures.apart(self._item("the results", point)):
                     points.append(point.read())
         if points:
             with self._sweep_parts.apart("answer"):
@@ -312,7 +333,9 @@ class Sync:
 
         A command tags the run of its sweep. Workers and single points tag the runs of their points.
         """
-        alive = [point.run_id for point in list(self.points.values()) if point.run_id and not point.settled]
+        # A run that is FINISHED although a part of it could not be sent stays so.
+        unsettled = [point for point in list(self.points.values()) if not (point.settled or point.fetchable)]
+        alive = [point.run_id for point in unsettled if point.run_id is not None]
         if self.worker is None and self._parent_run is not None:
             alive = []
             if not self._parent_run.settled:

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterable
 
 from pipeline.points.sweep_record import SweepRecord
-from pipeline.system.errors import BugError, LabError, explain
+from pipeline.system.errors import LabError, UnavailableError, explain
 from pipeline.tracking.internals import list_packages
 from pipeline.tracking.sync.points import Attempt
 from pipeline.tracking.sync.process import incomplete
@@ -77,11 +77,11 @@ class SyncThread:
         if self.error is not None:
             received = self.error.received
         missing = incomplete(problem, received, self.sync.sweep.tracking)
-        if isinstance(self.error, BugError):
-            refused.append(str(self.error))
-        elif self.error is not None:
+        if isinstance(self.error, UnavailableError):
             # The store has failed, which may be why it rejected the rest too.
             return missing
+        if self.error is not None:
+            refused.append(str(self.error))
         if refused:
             return LabError("\n".join([*refused, str(missing)]))
         return missing
@@ -126,5 +126,8 @@ class SyncThread:
             # One warning during training is enough; `unsent` reports whether everything was sent in the end.
             if ended is None and not self._warned:
                 self._warned = True
-                self.notify(f"MLflow is unavailable; training continues and will sync later. {self.error}")
+                happened = "Sending to MLflow failed"
+                if isinstance(self.error, UnavailableError):
+                    happened = "MLflow is unavailable"
+                self.notify(f"{happened}; training continues and will sync later. {self.error}")
         return self.error is None and not self.sync.failed().errors
