@@ -97,14 +97,16 @@ def remove_leftovers(destination: Path) -> None:
     Whether a process in another container or on another machine still writes cannot be seen from here. Its files are
     removed once they have not changed for a day.
     """
+    own = _temporary_prefix(destination, "").removesuffix("-")
+    any_place = f".{destination.name}.partial-"
+    leftovers: list[Path] = []
     # A leftover that cannot be removed is harmless.
     with suppress(OSError):
-        own = _temporary_prefix(destination, "").removesuffix("-")
-        any_place = f".{destination.name}.partial-"
-        for path in destination.parent.iterdir():
-            if not path.name.startswith(any_place):
-                continue
-            process = path.name.removeprefix(own).partition("-")[0]
+        leftovers = [path for path in destination.parent.iterdir() if path.name.startswith(any_place)]
+    for path in leftovers:
+        process = path.name.removeprefix(own).partition("-")[0]
+        # Each on its own: another process may remove one of them at the same time.
+        with suppress(OSError):
             if path.name.startswith(own) and process.isdigit():
                 left = not is_running(int(process))
             else:

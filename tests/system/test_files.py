@@ -203,6 +203,31 @@ def test_only_the_leftovers_of_the_same_path_and_place_are_removed_at_once(tmp_p
     assert all(path.exists() for path in stay)
 
 
+def test_a_leftover_that_vanishes_or_stays_does_not_keep_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another process may remove one meanwhile, and one of another user cannot be removed."""
+    old = [left(tmp_path, "table.csv", f"{number}", 1, hours=100) for number in range(6)]
+    vanishing, unremovable = [path for path in tmp_path.iterdir() if path in old][:2]
+    rglob = Path.rglob
+    unlink = Path.unlink
+
+    def vanish(path: Path, pattern: str) -> Iterator[Path]:
+        if path == vanishing:
+            unlink(path)
+        return rglob(path, pattern)
+
+    def refuse(path: Path, missing_ok: bool = False) -> None:
+        if path == unremovable:
+            raise PermissionError(1, "Operation not permitted")
+        unlink(path, missing_ok)
+
+    monkeypatch.setattr(Path, "rglob", vanish)
+    monkeypatch.setattr(Path, "unlink", refuse)
+    write_whole_file(tmp_path / "table.csv")
+    assert hidden(tmp_path) == [unremovable]
+
+
 def test_another_container_of_the_same_name_keeps_what_it_writes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
