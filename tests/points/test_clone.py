@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 import re
 import shutil
 from concurrent.futures import ThreadPoolExecutor
@@ -26,10 +27,36 @@ def test_a_clone_keeps_its_id_when_it_is_moved_and_a_copy_gets_its_own(tmp_path:
     assert clone_id(tmp_path / "moved") == first
 
 
-@pytest.mark.parametrize("content", ["", "only-an-id", "one two three", "id 0"])
+@pytest.mark.parametrize("changed", ["name", "installation"])
+def test_another_machine_or_container_with_the_same_files_has_an_id_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changed: str
+) -> None:
+    """A snapshot or an image that has .points/ in it also has the inodes."""
+    machine_id = tmp_path / "machine-id"
+    machine_id.write_text("1234\n")
+    monkeypatch.setattr("pipeline.points.clone.MACHINE", machine_id)
+    monkeypatch.setattr(platform, "node", lambda: "host.example")
+    first = clone_id(tmp_path)
+    monkeypatch.setattr(platform, "node", lambda: "host.of.another.network")
+    assert clone_id(tmp_path) == first
+    with monkeypatch.context() as patch:
+        if changed == "name":
+            patch.setattr(platform, "node", lambda: "c0ffee")
+        else:
+            machine_id.unlink()
+        second = clone_id(tmp_path)
+        assert second not in ("", first)
+        assert clone_id(tmp_path) == second
+    # Machines that share a disk take turns.
+    machine_id.write_text("1234\n")
+    assert clone_id(tmp_path) == first
+
+
+@pytest.mark.parametrize("content", ["", "only-an-id", "one two three", "id 0", "0\none two", "{inode}\none two three"])
 def test_a_damaged_file_is_replaced(tmp_path: Path, content: str) -> None:
     first = clone_id(tmp_path)
-    (tmp_path / POINTS / CLONE).write_text(content)
+    file = tmp_path / POINTS / CLONE
+    file.write_text(content.format(inode=file.stat().st_ino))
     assert clone_id(tmp_path) not in ("", first)
 
 
