@@ -14,7 +14,6 @@ if not __package__:
 
 import shutil
 import sys
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,11 +23,12 @@ from pipeline.config.reading import read_tracking
 from pipeline.config.schema import Tracking
 from pipeline.points.clone import clone_id
 from pipeline.points.folder import PointFolder
-from pipeline.points.point import POINTS
 from pipeline.points.reading import read_attempt
+from pipeline.points.sweep_lock import SweepLock
 from pipeline.points.sweep_record import all_sweeps, referenced
 from pipeline.system import cli
 from pipeline.system.errors import LabError
+from pipeline.system.failures import Failures
 from pipeline.system.files import explained
 from pipeline.system.project import PROJECT, store_root
 from pipeline.system.wording import aligned, counted
@@ -40,7 +40,8 @@ from pipeline.tracking.tracker import Tracker
 class Removal:
     """Everything that will be deleted: the folders of sweeps, points and results, and the ids of MLflow runs.
 
-    `kept` is the number of runs that stay, because other clones of a shared server have written them.
+    `kept` is the number of runs that stay, because other clones of a shared server have written them. `unread` has the
+    records of sweeps that cannot be read. They may need any point, so all points stay, and the sweeps with them.
     """
 
     sweeps: list[Path]
@@ -48,6 +49,7 @@ class Removal:
     results: list[Path]
     runs: list[str]
     kept: int
+    unread: Failures
 
     def rows(self) -> list[list[str]]:
         """Return a table with the number and the size of each."""
@@ -67,11 +69,20 @@ def find(study: str, backend: str | None, project: Path, tracker: Tracker) -> Re
         tracker: the tracker of the study.
 
     Raises:
-        LabError: one of its points is being trained.
+        LabError: a command is training it, or is sending it to MLflow.
     """
     root = store_root(project)
-    sweeps = list(all_sweeps(root))
+    unread = Failures()
+    sweeps = list(all_sweeps(root, unread))
     chosen = [(f, sweep) for f, sweep in sweeps if sweep.study == study and backend in (None, sweep.backend)]
+    for _, sweep in chosen:
+        # No point is locked between two batches, or while the command gathers results or waits for MLflow.
+        if SweepLock(root, sweep.key).is_held():
+            raise LabError(
+                f"{study} is being trained.",
+                received=f"a running command uses the sweep {sweep.name}",
+                fix="wait until the command has ended, or stop it first",
+            )
     # A signature does not include the study, so sweeps of other studies may need the same points.
     kept = referenced([sweep for folder, sweep in sweeps if (folder, sweep) not in chosen])
     points = []
@@ -95,7 +106,12 @@ def find(study: str, backend: str | None, project: Path, tracker: Tracker) -> Re
         attempt = run.tags.get("lab.attempt")
         if is_ours(tracker, run, clone, attempt if attempt in attempts else None):
             ours.append(run.run_id)
-    return Removal([folder for folder, _ in chosen], points, results, ours, len(runs) - len(ours))
+    folders = [folder for folder, _ in chosen]
+    if unread.errors:
+        # Without its sweeps, the same command could not find the points later.
+        folders = []
+        points = []
+    return Removal(folders, points, results, ours, len(runs) - len(ours), unread)
 
 
 def carry_out(removal: Removal, tracker: Tracker) -> bool:
@@ -120,9 +136,22 @@ def _bytes(folder: Path) -> int:
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
-def _studies(root: Path) -> Sequence[str]:
-    """Return the names of all studies that were trained."""
-    return sorted({sweep.study for _, sweep in all_sweeps(root)})
+def _check_study(study: str, root: Path) -> None:
+    """Check that a study was trained.
+
+    Raises:
+        LabError: it was not, or that is not known, because the record of a sweep cannot be read.
+    """
+    unread = Failures()
+    studies = sorted({sweep.study for _, sweep in all_sweeps(root, unread)})
+    if study in studies:
+        return
+    if unread.errors:
+        raise LabError("\n".join(unread.messages(f"may be a sweep of {study}, which no other record names")))
+    expected = "a study that was trained"
+    if studies:
+        expected = f"one of {', '.join(studies)}"
+    raise LabError(f"There is no study {study}.", expected=expected, received=study, fix="study=NAME")
 
 
 def task(composed: DictConfig) -> None:
@@ -130,16 +159,7 @@ def task(composed: DictConfig) -> None:
     study = str(composed["study"])
     root = store_root(PROJECT)
     # Checked first, because opening the store would create an MLflow experiment with this name.
-    if not (root / POINTS).exists() or study not in _studies(root):
-        expected = "a study that was trained"
-        if _studies(root):
-            expected = f"one of {', '.join(_studies(root))}"
-        raise LabError(
-            f"There is no study {study}.",
-            expected=expected,
-            received=study,
-            fix="study=NAME",
-        )
+    _check_study(study, root)
     tracking: Tracking = read_tracking(composed)
     tracker = Tracker(tracking, study, root)
     removal = find(study, composed["backend"], PROJECT, tracker)
@@ -148,11 +168,14 @@ def task(composed: DictConfig) -> None:
         print(f"kept: {counted(removal.kept, 'MLflow run')} of other clones of this project")
     if composed["confirm"] is not True:
         print("\nnothing deleted yet; add confirm=true to delete all of this")
-        return
-    gone = carry_out(removal, tracker)
-    print("\ndeleted; `dvc repro` may restore results from DVC's cache, and `dvc gc -w` empties the cache")
-    if not gone:
-        print("the runs are only soft-deleted; run `mlflow gc` on the server's host to delete them permanently")
+    else:
+        gone = carry_out(removal, tracker)
+        print("\ndeleted; `dvc repro` may restore results from DVC's cache, and `dvc gc -w` empties the cache")
+        if not gone:
+            print("the runs are only soft-deleted; run `mlflow gc` on the server's host to delete them permanently")
+    problems = removal.unread.messages(f"may need points of {study}, so its points and sweeps are kept")
+    if problems:
+        raise LabError("\n".join(problems))
 
 
 if __name__ == "__main__":

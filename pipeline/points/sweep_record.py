@@ -19,6 +19,7 @@ from pydantic import TypeAdapter
 from pipeline.config.schema import Tracking
 from pipeline.points.point import POINTS, Point, folder_name
 from pipeline.system.errors import DamagedError
+from pipeline.system.failures import Apart, Failures, together
 from pipeline.system.files import explained, readable, short_hash, write_file
 
 log = logging.getLogger(__name__)
@@ -201,10 +202,24 @@ def earlier_sweep(folder: Path) -> SweepRecord | None:
         return None
 
 
-def all_sweeps(root: Path) -> Iterator[tuple[Path, SweepRecord]]:
-    """Yield the folder and record of each sweep; damaged records are skipped with a warning."""
+def all_sweeps(root: Path, unread: Failures | None = None) -> Iterator[tuple[Path, SweepRecord]]:
+    """Yield the folder and record of each sweep; damaged records are skipped with a warning.
+
+    Args:
+        root: folder that holds .points/.
+        unread: gets the error of each record that cannot be read although it may be intact; such a record is skipped.
+            None: its error is raised.
+
+    Raises:
+        LabError: without `unread`, a record cannot be read although it may be intact.
+    """
+    apart: Apart = together
+    if unread is not None:
+        apart = unread.apart
     for file in sorted((root / SWEEPS).glob("*/sweep.json")):
-        sweep = earlier_sweep(file.parent)
+        sweep = None
+        with apart(str(file.relative_to(root))):
+            sweep = earlier_sweep(file.parent)
         if sweep is not None:
             yield file.parent, sweep
 

@@ -17,9 +17,11 @@ from mlflow.entities import ViewType
 from omegaconf import OmegaConf
 
 from pipeline.points.folder import PointFolder
+from pipeline.points.sweep_lock import SweepLock
 from pipeline.remove import task
 from pipeline.system.errors import LabError
 from pipeline.tracking.store import store_uri
+from tests.support.damage import MACHINE, check_machine_error, fail_at
 from tests.support.swept import in_mlflow, on_disk, rates, runs_of, swept
 
 pytestmark = pytest.mark.usefixtures("plain_runs")
@@ -166,6 +168,43 @@ def test_a_study_in_training_is_refused(two_studies: Path) -> None:
     assert everything(two_studies) == files
     assert left_in_store(two_studies) == runs
     remove(study="one", confirm=True)
+
+
+def test_a_study_whose_command_holds_its_sweep_is_refused(untouched: Path) -> None:
+    """Between two batches, and while it gathers results or waits for MLflow, no point is locked."""
+    for file in (untouched / ".points" / ".sweeps").glob("*/sweep.json"):
+        sweep = json.loads(file.read_text())
+        lock = SweepLock(untouched, sweep["key"])
+        lock.hold()
+        if sweep["study"] == "one":
+            with pytest.raises(LabError, match=r"one is being trained\.\n.*the sweep one numpy\n.*wait until"):
+                remove(study="one", confirm=True)
+            remove(study="one", backend="keras", confirm=True)
+        else:
+            remove(study="one")
+        lock.release()
+
+
+def test_a_record_that_cannot_be_read_keeps_the_points_it_may_need(
+    two_studies: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    points = on_disk(two_studies)
+    sweeps = two_studies / ".points" / ".sweeps"
+    (unread,) = (file for file in sweeps.glob("*/sweep.json") if json.loads(file.read_text())["study"] == "two")
+    with monkeypatch.context() as patch:
+        fail_at(patch, unread, MACHINE[0])
+        with pytest.raises(LabError, match="may need points of one, so its points and sweeps are kept") as kept:
+            remove(study="one", confirm=True)
+        check_machine_error(kept.value, MACHINE[0], unread)
+        assert "deleted; " in capsys.readouterr().out
+        with pytest.raises(LabError, match="may be a sweep of two, which no other record names"):
+            remove(study="two", confirm=True)
+    assert left_in_store(two_studies) == 0
+    assert [path.name for path in (two_studies / "results").iterdir() if any(path.iterdir())] == ["two"]
+    assert on_disk(two_studies) == points
+    remove(study="one", confirm=True)
+    assert len(on_disk(two_studies)) == len(points) - 1
+    assert list(sweeps.iterdir()) == [unread.parent]
 
 
 def _points(project: Path, study: str) -> list[dict[str, str]]:

@@ -29,6 +29,7 @@ from pipeline.points.sweep_record import (
     write_sweep,
 )
 from pipeline.system.errors import LabError
+from pipeline.system.failures import Failures
 from tests.support.damage import MACHINE, check_machine_error, fail_at
 from tests.sweep.test_tables import ended
 
@@ -279,3 +280,18 @@ def test_one_that_the_machine_does_not_let_be_read_stops_the_command(
         with pytest.raises(LabError) as raised:
             read()
         check_machine_error(raised.value, error, folder)
+
+
+def test_one_that_the_machine_does_not_let_be_read_is_kept_apart_on_request(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written = [replace(RECORD, key=digit * 16) for digit in "abc"]
+    for sweep in written:
+        write_sweep(sweep_folder(tmp_path, sweep.key), sweep)
+    folder = sweep_folder(tmp_path, "b" * 16)
+    fail_at(monkeypatch, folder / "sweep.json", MACHINE[0])
+    unread = Failures()
+    assert [sweep for _, sweep in all_sweeps(tmp_path, unread)] == [written[0], written[2]]
+    ((item, error),) = unread.errors.items()
+    assert item == f".points/.sweeps/{'b' * 16}/sweep.json"
+    check_machine_error(error, MACHINE[0], folder)
