@@ -23,6 +23,7 @@ from omegaconf import DictConfig
 from pipeline.config.reading import read_folder
 from pipeline.config.schema import flatten
 from pipeline.drawing.layout import write_png
+from pipeline.points.destination import check_reports
 from pipeline.points.point import Point
 from pipeline.points.results import read_commands, read_results, warn_about_missing
 from pipeline.report.earlier import Earlier, read_earlier, warn_about_left
@@ -284,6 +285,7 @@ def _write_table(file: Path, rows: Sequence[Mapping[str, Any]], columns: Sequenc
 def compare(config: DictConfig) -> None:
     """Generate the report, and print a summary and its location."""
     results, published, reports = (read_folder(config, key, PROJECT) for key in ("results", "published", "reports"))
+    check_reports(reports, PROJECT)
     trained = read_results(results)
     warn_about_missing(PROJECT, results)
     found = write_report(trained, published, reports, read_commands(results))

@@ -27,6 +27,7 @@ from omegaconf import DictConfig
 from pipeline.backends.shared.history import History
 from pipeline.backends.shared.initial_weights import Weights, draw
 from pipeline.config.reading import read_folder
+from pipeline.points.destination import check_reports
 from pipeline.points.point import Point, outcome_of
 from pipeline.points.results import read_results
 from pipeline.report.published.reproduction import Results, cells, find_point
@@ -170,6 +171,7 @@ def spread(key: Key, values: Sequence[float | None]) -> Spread:
 def rounding(config: DictConfig) -> None:
     """Measure the spreads of all published numbers that do not match, write rounding.csv, and print a summary."""
     results, published, reports = (read_folder(config, key, PROJECT) for key in ("results", "published", "reports"))
+    check_reports(reports, PROJECT)
     networks = _whole(config, "networks", 1, MOST_NETWORKS)
     seed = _whole(config, "seed", 0, 2**32 - 1)
     trained = read_results(results)

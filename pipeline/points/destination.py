@@ -1,4 +1,7 @@
-"""The place of a results folder, which is checked before training and replaced as a whole afterwards."""
+"""The places of results and reports, which are checked before training.
+
+A results folder is replaced as a whole; in the folder of a report, its tables and its folder of pages are.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ from pipeline.system.errors import LabError
 from pipeline.system.files import explained, scratch_beside
 from pipeline.system.project import expanded, store_root
 
-# Folders of the project in which a results folder would lie among code, data or what commands keep.
+# Folders of the project in which a folder to write would lie among code, data or what commands keep.
 PROJECT_FOLDERS = (
     "benchmarks",
     "conf",
@@ -22,6 +25,13 @@ PROJECT_FOLDERS = (
     "reports",
     "tests",
 )
+# The project's own report.
+REPORTS = "reports"
+# By these the folder of a report is known. It lacks points.csv if that was deleted to write the report anew;
+# `pipeline.rounding` may have written its table first; and stored runs lie in `recorded`.
+MARKS = ("points.csv", "reproduction.csv", "rounding.csv", "recorded")
+# The folder of pages in a report (`studies.questions.PAGES`).
+PAGES = "studies"
 
 
 def results_folder(results: str, project: Path) -> Path:
@@ -52,8 +62,54 @@ def results_folder(results: str, project: Path) -> Path:
     return destination
 
 
+def check_reports(destination: Path, project: Path) -> None:
+    """Check that a report can be written to a folder.
+
+    Args:
+        destination: the folder.
+        project: the project folder.
+
+    Raises:
+        LabError: the folder belongs to something else, or cannot be written. Nothing has changed on disk.
+    """
+    with explained(destination):
+        resolved = destination.resolve()
+        received = _obstacle(destination) or _taken(resolved, project, allowed=REPORTS)
+        received = received or _pages_around(resolved) or _other_files(resolved, project.resolve() / REPORTS)
+        if received:
+            raise LabError(
+                f"{destination} cannot be the folder of a report.",
+                expected="a folder with an earlier report, or one that is empty or does not exist",
+                received=received,
+                fix="name another folder, reports=DIR, or omit reports",
+            )
+        existing = next(folder for folder in (destination, *destination.parents) if folder.exists())
+        with scratch_beside(existing / "report"):
+            pass
+
+
+def _pages_around(destination: Path) -> str:
+    """Describe the folder of pages in which the folder of a report would lie; empty if there is none."""
+    for folder in (destination, *destination.parents):
+        if folder.name == PAGES and any((folder.parent / mark).exists() for mark in MARKS):
+            return f"a folder in {folder}, which the report in {folder.parent} replaces as a whole"
+    return ""
+
+
+def _other_files(destination: Path, own: Path) -> str:
+    """Describe a folder that a report would write over; empty if it is new, or a report's. `own`: the project's own."""
+    # DVC deletes the files of the project's own report before the report is written again.
+    if destination == own or not destination.exists():
+        return ""
+    # What a killed command leaves is hidden, and no report replaces a hidden file.
+    visible = any(not path.name.startswith(".") for path in destination.iterdir())
+    if visible and not any((destination / mark).exists() for mark in MARKS):
+        return "a folder with other files in it, and no points.csv"
+    return ""
+
+
 def _obstacle(destination: Path) -> str:
-    """Describe a file or a results folder that is in the way of a results folder; empty if there is none."""
+    """Describe a file or a results folder that is in the way of a folder to write; empty if there is none."""
     for folder in (destination, *destination.parents):
         if folder.exists() and not folder.is_dir():
             return f"{folder}, which is a file"
@@ -62,15 +118,21 @@ def _obstacle(destination: Path) -> str:
     return ""
 
 
-def _taken(destination: Path, project: Path) -> str:
-    """Describe what a results folder would replace of the project; empty if nothing."""
+def _taken(destination: Path, project: Path, allowed: str = "") -> str:
+    """Describe the part of the project in which a folder to write lies; empty if it may be written.
+
+    Args:
+        destination: the folder, without symbolic links.
+        project: the project folder.
+        allowed: the folder of the project in which it may lie.
+    """
     # A temporary copy by DVC lies in .dvc/ of the original, so the project comes first.
     for root in (project.resolve(), store_root(project).resolve()):
         if root.is_relative_to(destination):
             return "the project folder, or a folder that contains it"
         if destination.is_relative_to(root):
             top = destination.relative_to(root).parts[0]
-            if top.startswith(".") or top in PROJECT_FOLDERS:
+            if top != allowed and (top.startswith(".") or top in PROJECT_FOLDERS):
                 return f"a folder in {root / top}, which belongs to the project"
             return ""
     return ""

@@ -194,9 +194,9 @@ def test_where_everything_agrees_the_table_is_empty(
     short: Point, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     write_results(tmp_path / "results", "three_bits", "numpy", [short])
-    rounding(composed(tmp_path / "results", PUBLISHED, tmp_path))
-    assert read_spreads(tmp_path / "rounding.csv") == {}
-    assert (tmp_path / "rounding.csv").read_text().count("\n") == 1
+    rounding(composed(tmp_path / "results", PUBLISHED, tmp_path / "reports"))
+    assert read_spreads(tmp_path / "reports" / "rounding.csv") == {}
+    assert (tmp_path / "reports" / "rounding.csv").read_text().count("\n") == 1
     assert "nothing to measure" in capsys.readouterr().out
 
 
@@ -212,10 +212,10 @@ def test_knobs_that_cannot_be_used_are_named(tmp_path: Path, change: dict[str, A
         rounding(asked)
 
 
-def test_reports_that_cannot_be_written_is_one_message(short: Point, tmp_path: Path) -> None:
+def test_a_file_in_place_of_the_reports_is_one_message(short: Point, tmp_path: Path) -> None:
     write_results(tmp_path / "results", "three_bits", "numpy", [short])
     (tmp_path / "file").write_text("")
-    with pytest.raises(LabError, match="cannot be written"):
+    with pytest.raises(LabError, match=r"file cannot be the folder of a report(.|\n)*which is a file"):
         rounding(composed(tmp_path / "results", PUBLISHED, tmp_path / "file"))
 
 
