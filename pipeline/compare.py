@@ -186,8 +186,9 @@ def curve_rows(backends: PointsByBackend) -> Rows:
 def write_report(results: Results, published: Path, reports: Path, commands: Commands | None = None) -> list[Cell]:
     """Write the overview (README.md), a page and a picture for each study, and the tables.
 
-    Pages and rows of an earlier report on what is not trained here are kept. The overview combines all studies, so it
-    is then left as it is. Otherwise no page is left for a study that is neither known nor trained.
+    Rows of an earlier report on what is not trained here are kept, and so are the pages, pictures and curves of studies
+    of which a backend is not trained here. The overview combines all studies, so it is then left as it is. Otherwise no
+    page is left for a study that is neither known nor trained.
 
     Args:
         results: trained points by study and backend.
@@ -223,7 +224,7 @@ def write_report(results: Results, published: Path, reports: Path, commands: Com
             for row in [row._asdict() for row in parity(results, study)] or earlier.parity.get(study, [])
         ]
         write_file(reports / "parity.csv", partial(_write_table, rows=differences, columns=Parity._fields))
-        _write_dvc_files(results, reports)
+        _write_dvc_files(results, earlier, reports)
         for stem, run in runs.items():
             write_png(reports / f"recorded_{stem}.png", recorded_figure(f"{stem} (recorded)", run))
         _write_pages(results, earlier, reports, commands or {})
@@ -235,29 +236,35 @@ def write_report(results: Results, published: Path, reports: Path, commands: Com
 
 
 def _write_pages(results: Results, earlier: Earlier, reports: Path, commands: Commands) -> None:
-    """Write the folder of pages. Pages of studies that are not trained here stay, if an earlier report has them."""
+    """Write the pages and pictures of studies. Those of studies that are not wholly trained here stay as they are."""
     old = reports / PAGES
     with atomic_folder(old) as pages:
         if earlier.points and old.exists():
             shutil.copytree(old, pages, dirs_exist_ok=True)
         for study in ordered(results):
             page = pages / f"{study}.md"
-            if study in results or not page.exists():
+            picture = pages / f"{study}.png"
+            # Both compare the backends.
+            stays = study not in results or study in earlier.studies
+            if not (stays and page.exists()):
                 _write_text(page, study_page(study, results.get(study, {}), commands))
-            if study in results:
-                write_png(pages / f"{study}.png", study_figure(study, results[study]))
+            if study in results and not (stays and picture.exists()):
+                write_png(picture, study_figure(study, results[study]))
 
 
-def _write_dvc_files(results: Results, reports: Path) -> None:
-    """Write the files that `dvc plots show` and `dvc metrics show` read."""
+def _write_dvc_files(results: Results, earlier: Earlier, reports: Path) -> None:
+    """Write the files that `dvc plots show` and `dvc metrics show` read.
+
+    The curves of a study that is not wholly trained here stay as they are.
+    """
     (reports / "curves").mkdir(exist_ok=True)
     (reports / "metrics").mkdir(exist_ok=True)
     for study, backends in results.items():
+        file = reports / "curves" / f"{study}.csv"
         curves = curve_rows(backends)
         # A map has no curves.
-        if curves:
-            columns = list(curves[0])
-            write_file(reports / "curves" / f"{study}.csv", partial(_write_table, rows=curves, columns=columns))
+        if curves and not (study in earlier.studies and file.exists()):
+            write_file(file, partial(_write_table, rows=curves, columns=list(curves[0])))
         for backend, points in backends.items():
             text = json.dumps(study_metrics(points), indent=2) + "\n"
             write_file(reports / "metrics" / f"{study}-{backend}.json", partial(_write_text, text=text))

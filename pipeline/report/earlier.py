@@ -82,16 +82,27 @@ def read_earlier(reports: Path, results: Results) -> Earlier:
 
 
 def warn_about_left(earlier: Earlier, results: Results, reports: Path) -> None:
-    """Say which studies of the earlier report stay as they are, if there are any."""
+    """Say what of the earlier report stays as it is, if anything."""
     if not earlier.points:
         return
-    names = [f"{study} ({backend})" for study, backend in earlier.points]
-    example = earlier.studies[0]
+    written = []
+    whole = [study for study in results if study not in earlier.studies]
+    if whole:
+        written.append(f"the pages and rows of {some(whole, SOME)}")
+    rows = [f"{study} ({backend})" for study in earlier.studies for backend in results.get(study, {})]
+    if rows:
+        written.append(f"the rows of {some(rows, SOME)}")
+    left = [f"{study} ({backend})" for study, backend in earlier.points]
+    study, backend = next(iter(earlier.points))
+    command = f"python -m pipeline.train experiment={study}"
+    if backend != "numpy":
+        command += f" backend={backend}"
     # Not raised, because a report on part of the studies is useful too.
     warning = LabError(
-        f"written: the pages and rows of {some(list(results), SOME)}; left as they are: those of {some(names, SOME)}, "
-        f"which are not trained here, and {reports.name}/README.md, which combines all studies",
-        fix=f"train them: `python -m pipeline.train experiment={example} results=results/{example}/numpy` trains one, "
+        f"written: {' and '.join(written)}; left as they are: the rows of {some(left, SOME)}, which are not trained "
+        f"here, the pages, pictures and curves of {some(earlier.studies, SOME)}, and {reports.name}/README.md, which "
+        "combines all studies",
+        fix=f"train them: `{command} results=results/{study}/{backend}` trains one, "
         f"`make reproduce` all; or delete {reports.name}/points.csv to write the report without them",
     )
     log.warning(warning)

@@ -157,20 +157,46 @@ def test_a_report_on_one_study_leaves_the_others(
     assert [row for row in rows if row["study"] != "three_bits"] == table_before
     assert len([row for row in rows if row["study"] == "three_bits"]) == 2
     said = capsys.readouterr().err
-    assert "written: the pages and rows of three_bits; left as they are: those of line_y3x (numpy)" in said
+    assert "written: the pages and rows of three_bits; left as they are: the rows of line_y3x (numpy)" in said
+    assert "the pages, pictures and curves of line_y3x" in said
     assert "python -m pipeline.train experiment=line_y3x results=results/line_y3x/numpy" in said
 
 
-def test_a_backend_that_is_not_trained_here_keeps_its_rows(results: Path, tmp_path: Path) -> None:
+def test_a_backend_that_is_not_trained_here_keeps_its_rows_and_the_pages_with_it(
+    results: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     both = only(results, "line_y3x")
     write_report(both, PUBLISHED, tmp_path)
     before = contents(tmp_path)
     write_report({"line_y3x": {"numpy": both["line_y3x"]["numpy"]}}, PUBLISHED, tmp_path)
+    assert contents(tmp_path) == before
+    said = capsys.readouterr().err
+    assert "written: the rows of line_y3x (numpy); left as they are: the rows of line_y3x (keras), which are" in said
+    assert "the pages, pictures and curves of line_y3x, and " in said
+    assert "python -m pipeline.train experiment=line_y3x backend=keras results=results/line_y3x/keras" in said
+    shorter = {"line_y3x": {"numpy": both["line_y3x"]["numpy"][:2]}}
+    write_report(shorter, PUBLISHED, tmp_path)
     after = contents(tmp_path)
-    for name in ("points.csv", "parity.csv", "reproduction.csv", "metrics/line_y3x-keras.json", "README.md"):
-        assert after[name] == before[name]
+    changed = {name for name in before if before[name] != after[name]}
+    assert {"points.csv", "metrics/line_y3x-numpy.json"} <= changed
+    assert changed <= {"points.csv", "metrics/line_y3x-numpy.json", "parity.csv", "reproduction.csv"}
     write_report(both, PUBLISHED, tmp_path)
     assert contents(tmp_path) == before
+
+
+def test_a_page_that_is_missing_is_written_from_what_is_trained_here(results: Path, tmp_path: Path) -> None:
+    both = only(results, "line_y3x")
+    write_report(both, PUBLISHED, tmp_path)
+    before = contents(tmp_path)
+    missing = ["studies/line_y3x.md", "studies/line_y3x.png", "curves/line_y3x.csv"]
+    for name in missing:
+        (tmp_path / name).unlink()
+    write_report({"line_y3x": {"numpy": both["line_y3x"]["numpy"]}}, PUBLISHED, tmp_path)
+    after = contents(tmp_path)
+    assert {name: after[name] for name in before if name not in missing} == {
+        name: before[name] for name in before if name not in missing
+    }
+    assert all((tmp_path / name).exists() for name in missing)
 
 
 def test_without_its_earlier_points_a_report_is_written_anew(results: Path, tmp_path: Path) -> None:
