@@ -34,6 +34,7 @@ from pipeline.tracking.pages.presentation import (
 from pipeline.tracking.pages.views import view_tags
 from pipeline.tracking.store import store_uri
 from pipeline.tracking.tracker import Tracker
+from tests.support.damage import MACHINE, fail_at
 from tests.support.maps import map_point
 from tests.support.swept import artifacts
 from tests.support.trained import config, sweep, trained
@@ -154,6 +155,26 @@ def test_views_show_the_newest_sweep_of_the_other_backend_too(project: Path, tra
     views = {key: value for key, value in tracker.experiment_tags().items() if "sharedViewState" in key}
     assert views == view_tags([*mine, *theirs], image_keys, 6)
     assert any("backends" in key for key in views)
+
+
+@pytest.mark.parametrize("part", ["sweep.json", "config.json"])
+def test_views_are_written_although_something_of_another_sweep_cannot_be_read(
+    project: Path, tracker: Tracker, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, part: str
+) -> None:
+    mine = [config("experiment=line_y3x", f"optimizer.learning_rate={rate}") for rate in (0.1, 1)]
+    theirs = record("1" * 16, "keras", 1)
+    theirs.points.append(SweepPoint("theirs", "a" * 16, "theirs"))
+    write_sweep(sweep_folder(project, theirs.key), theirs)
+    point = project / POINTS / ("a" * 16)
+    point.mkdir(parents=True)
+    (point / "config.json").write_text(json.dumps(mine[0].model_dump(mode="json")))
+    (unread,) = (project / POINTS).rglob(part)
+    fail_at(monkeypatch, unread, MACHINE[0])
+    present_study(tracker, project, record("6" * 16, "numpy", 6), mine)
+    views = {key: value for key, value in tracker.experiment_tags().items() if "sharedViewState" in key}
+    assert views == view_tags(mine, image_keys, 6)
+    assert "could not be added to the saved views" in caplog.text
+    assert str(unread.parent) in caplog.text
 
 
 def test_a_map_has_its_picture_and_no_models(project: Path, tracker: Tracker, tmp_path: Path) -> None:

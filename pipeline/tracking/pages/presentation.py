@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import tempfile
 import uuid
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from PIL import Image
@@ -18,13 +20,15 @@ from pipeline.points.sweep_record import SweepRecord, all_sweeps
 from pipeline.studies.images.stepped import image_keys, stepped_images
 from pipeline.studies.kinds import headline, kind_of
 from pipeline.system.errors import DamagedError
-from pipeline.system.failures import Apart, Parts
+from pipeline.system.failures import Apart, Failures, Parts
 from pipeline.system.files import atomic_folder, explained, readable
 from pipeline.tracking.dataset import checksums_in, dataset_of
 from pipeline.tracking.models import log_models
 from pipeline.tracking.pages.descriptions import experiment_note, point_note, sweep_note
 from pipeline.tracking.pages.views import NEWEST, view_tags
 from pipeline.tracking.tracker import Tracker
+
+log = logging.getLogger(__name__)
 
 # Tags that MLflow's pages read, and the prefix of our experiment tags with the answer of each backend.
 NOTE = "mlflow.note.content"
@@ -156,25 +160,30 @@ def present_sweep(
 def present_study(tracker: Tracker, root: Path, sweep: SweepRecord, configs: Sequence[Config]) -> None:
     """Write the saved views of a study, for a sweep and for the newest sweep of each other backend.
 
+    What cannot be read of another sweep is left out of the views with a warning.
+
     Args:
         tracker: the tracker of the experiment.
         root: folder that holds .points/.
         sweep: the record of the command.
         configs: the configs of its points.
     """
-    same = [one for _, one in all_sweeps(root) if (one.study, one.tracking) == (sweep.study, sweep.tracking)]
+    unread = Failures()
+    same = [one for _, one in all_sweeps(root, unread) if (one.study, one.tracking) == (sweep.study, sweep.tracking)]
     # Oldest first, so that the newest sweep of a backend replaces the others.
     newest = {one.backend: one for one in sorted(same, key=lambda one: one.when) if one.backend != sweep.backend}
-    others = [config for one in newest.values() for config in _configs(root, one)]
+    others = [config for one in newest.values() for config in _configs(root, one, unread)]
     tracker.tag_experiment(view_tags([*configs, *others], image_keys, sweep.when))
+    for message in unread.messages("could not be added to the saved views"):
+        log.warning(message)
 
 
-def _configs(root: Path, sweep: SweepRecord) -> Iterator[Config]:
-    """Yield the configs of the points of a sweep that are on disk."""
+def _configs(root: Path, sweep: SweepRecord, unread: Failures) -> Iterator[Config]:
+    """Yield the configs of the points of a sweep that are on disk; `unread` gets those that may be intact."""
     for point in sweep.points:
-        try:
+        config = None
+        # A point that is missing was trained on another machine. A damaged one is reported when its results are needed.
+        with unread.apart(f"{sweep.name} {point.name}"), suppress(DamagedError):
             config = read_own_config(root / POINTS / point.signature)
-        except DamagedError:
-            # Trained on another machine, or damaged, which is reported when the point's results are needed.
-            continue
-        yield config
+        if config is not None:
+            yield config
