@@ -67,8 +67,8 @@ def rebuild(
         For each sweep its name, the number of its points, and the number of points written now.
 
     Raises:
-        LabError: some results folders cannot be read, or MLflow does not accept something; raised at the end, with a
-            message for each cause.
+        LabError: some results folders or records of sweeps cannot be read, or MLflow does not accept something; raised
+            at the end, with a message for each cause.
 
     Example:
         >>> rebuild(Tracking(name="local", uri=None), PROJECT, PROJECT / "results")
@@ -81,7 +81,7 @@ def rebuild(
         if not file.parent.name.startswith("."):
             with unread.apart(str(file.parent.relative_to(results.parent))):
                 restore(file.parent, root, tracking)
-    sweeps = _sweeps(root, tracking)
+    sweeps = _sweeps(root, tracking, unread)
     found = _complete_points(root, {point.signature: point for sweep in sweeps for point in sweep.points})
     # A point has only one MLflow run per study, which belongs to the newest sweep with this point.
     newest = {(sweep.study, point.signature): sweep.key for sweep in sweeps for point in sweep.points}
@@ -108,10 +108,13 @@ def rebuild(
     return sender.sent
 
 
-def _sweeps(root: Path, tracking: Tracking) -> list[SweepRecord]:
-    """Return the sweeps of a store, oldest first, so that the newest sweep with a point replaces the others."""
+def _sweeps(root: Path, tracking: Tracking, unread: Failures) -> list[SweepRecord]:
+    """Return the sweeps of a store, oldest first, so that the newest sweep with a point replaces the others.
+
+    `unread` gets the errors of records that cannot be read.
+    """
     # An earlier version left a record for each batch of a sweep, all with one key. The last of them has all points.
-    records = [sweep for _, sweep in all_sweeps(root) if sweep.tracking == tracking]
+    records = [sweep for _, sweep in all_sweeps(root, unread) if sweep.tracking == tracking]
     records.sort(key=lambda sweep: (sweep.ended or 0, sweep.asked))
     sweeps = list({sweep.key: sweep for sweep in records}.values())
     sweeps.sort(key=lambda sweep: sweep.when)

@@ -28,6 +28,7 @@ from pipeline.tracking.pages.presentation import present_point
 from pipeline.tracking.sync import complete
 from pipeline.tracking.sync.complete import MISSING_PARTS, NOTHING
 from pipeline.tracking.tracker import Tracker
+from tests.support.damage import MACHINE, check_machine_error, fail_at
 from tests.support.flaky_server import server_thread
 from tests.support.swept import (
     at_epoch,
@@ -254,6 +255,21 @@ def test_a_results_folder_that_is_damaged_does_not_stop_the_others(
         rebuild(LOCAL, other, other / "results", told.append)
     assert told == [("line_y2x numpy", 2, 2)]
     assert set(statuses(other).values()) == {"FINISHED"}
+
+
+def test_a_record_that_cannot_be_read_does_not_stop_the_others(
+    grid: Path, tmp_path: Path, empty_store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = without_mlflow(grid, tmp_path / "other", empty_store, ".points")
+    (file,) = (other / ".points" / ".sweeps").glob("*/sweep.json")
+    unread = file.parent.with_name("f" * 16) / "sweep.json"
+    shutil.copytree(file.parent, unread.parent)
+    fail_at(monkeypatch, unread, MACHINE[0])
+    told: list[tuple[str, int, int]] = []
+    with pytest.raises(LabError, match=r"f/sweep\.json could not be restored") as raised:
+        rebuild(LOCAL, other, other / "results", told.append)
+    check_machine_error(raised.value, MACHINE[0], unread.parent)
+    assert told == [("line_y2x numpy", 2, 2)]
 
 
 def test_points_that_are_not_complete_are_left_to_training(
