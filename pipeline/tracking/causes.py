@@ -26,29 +26,36 @@ OTHER_SCHEMA = (
     f"back up {DATABASE}, then run mlflow db upgrade sqlite:///{DATABASE}; if that does not know the version, a newer "
     "MLflow has written it: install that one"
 )
-# What the drivers and MLflow say, and what to do about it. The whole store is affected by these. Only a database that
-# is no database any more is ever put aside: all others are intact.
-STORE_REMEDIES = (
-    ("database is locked", f"end the other program that has {DATABASE} open"),
-    ("disk is full", f"free some disk space and {KEPT}"),
-    ("No space left on device", "free some disk space on the machine of the store"),
-    ("readonly database", f"make mlruns/ and {DATABASE} writable for you and {KEPT}"),
-    ("unable to open database file", f"make mlruns/ and {DATABASE} readable and writable for you and {KEPT}"),
-    ("disk I/O error", f"check the disk and its free space and {KEPT}"),
-    ("out of memory", f"end other programs, which use all memory and {KEPT}"),
-    (
-        "image is malformed",
-        DAMAGED,
-    ),
-    (
-        "file is not a database",
-        DAMAGED,
-    ),
-    ("Can't locate revision", "a newer version of MLflow has written the store: install that version of MLflow"),
-    ("out-of-date database schema", OTHER_SCHEMA),
-    ("too many clients", "raise max_connections of the database, or start fewer commands at a time"),
-    ("server closed the connection", "start the database of the server again"),
-)
+# What the drivers and MLflow say, and what to do about it where the store is on this machine. The whole store is
+# affected by these. Only a database that is no database any more is ever put aside: all others are intact.
+STORE_REMEDIES = {
+    "database is locked": f"end the other program that has {DATABASE} open",
+    "disk is full": f"free some disk space and {KEPT}",
+    "No space left on device": "free some disk space on the machine of the store",
+    "readonly database": f"make mlruns/ and {DATABASE} writable for you and {KEPT}",
+    "unable to open database file": f"make mlruns/ and {DATABASE} readable and writable for you and {KEPT}",
+    "disk I/O error": f"check the disk and its free space and {KEPT}",
+    "out of memory": f"end other programs, which use all memory and {KEPT}",
+    "image is malformed": DAMAGED,
+    "file is not a database": DAMAGED,
+    "Can't locate revision": "a newer version of MLflow has written the store: install that version of MLflow",
+    "out-of-date database schema": OTHER_SCHEMA,
+    "too many clients": "raise max_connections of the database, or start fewer commands at a time",
+    "server closed the connection": "start the database of the server again",
+}
+# The same where a server says it about its own database; those that are not here have the remedy above.
+SERVER_REMEDIES = {
+    "database is locked": "wait until the server is less busy, or end the other program that has its database open",
+    "disk is full": "free some disk space on the machine of the server's database",
+    "readonly database": "make the database of the server writable for the server",
+    "unable to open database file": "make the database of the server readable and writable for the server",
+    "disk I/O error": "check the disk of the server's database and its free space",
+    "out of memory": "end other programs on the machine of the server's database, which use all memory",
+    "image is malformed": "restore the database of the server from a backup",
+    "file is not a database": "restore the database of the server from a backup",
+    "Can't locate revision": "start the server with the newer version of MLflow that has written its database",
+    "out-of-date database schema": "back up the database of the server, then run mlflow db upgrade with its address",
+}
 # What the answers of a server mean for a single item.
 STATUS_REMEDIES = {
     403: "ask the owner of the experiment for the permission to edit it",
@@ -56,8 +63,10 @@ STATUS_REMEDIES = {
     429: "wait a minute: the server limits the number of requests",
 }
 LONGEST_LINE = 250
-# Lines around the reason in the text of SQLAlchemy's errors.
-NOISE = ("(raised as a result of", "[SQL:", "[parameters:", "(Background on this error")
+# The line that SQLAlchemy puts before the reason.
+AUTOFLUSH = "(raised as a result of"
+# What SQLAlchemy and PostgreSQL put after the reason. It quotes values, such as the text of an error that is recorded.
+QUOTED = re.compile(r"\[SQL:|\[parameters:|\(Background on this error|^\s*(?:DETAIL|LINE \d+):", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -85,7 +94,10 @@ def cause_of(error: Exception) -> Cause:
     if (isinstance(error, ValueError) and "MLFLOW_" in text) or "max_retries" in text:
         fix = "unset or correct the variable MLFLOW_... in the environment; docs/machines.md lists those in use"
         return Cause(_meaningful_line(text), fix, everything=True)
-    for sign, fix in STORE_REMEDIES:
+    remedies = STORE_REMEDIES
+    if _is_from_server(error):
+        remedies = STORE_REMEDIES | SERVER_REMEDIES
+    for sign, fix in remedies.items():
         if sign in text:
             return Cause(_meaningful_line(text, sign), fix, everything=True)
     if "API request to" in text or _status(text) is not None:
@@ -103,9 +115,19 @@ def lacks_endpoint(error: BaseException) -> bool:
     return (_status(text) == HTTPStatus.NOT_FOUND and "API request to endpoint" in text) or "ENDPOINT_NOT_FOUND" in text
 
 
+def _is_from_server(error: BaseException) -> bool:
+    """Return whether the text of an error is what a server answered."""
+    # MLflow keeps the JSON of an answer in its error. An answer in another form is quoted.
+    return hasattr(error, "json") or "API request to" in str(error)
+
+
 def _whole_text(error: BaseException) -> str:
-    """Return the text of an error, with that of the driver's error first, which SQLAlchemy and MLflow only quote."""
-    return "\n".join(str(one).strip() for one in (*_drivers(error), error) if str(one).strip()) or type(error).__name__
+    """Return the text of an error, without the values that it quotes.
+
+    The driver's error comes first, which SQLAlchemy and MLflow only quote.
+    """
+    texts = [QUOTED.split(str(one), maxsplit=1)[0].strip() for one in (*_drivers(error), error)]
+    return "\n".join(filter(None, texts)) or type(error).__name__
 
 
 def _drivers(error: BaseException) -> Iterator[BaseException]:
@@ -122,7 +144,7 @@ def _meaningful_line(text: str, sign: str = "") -> str:
     # A server puts the name of its error code before the text of the exception.
     lines = [re.sub(r"^[A-Z]+(_[A-Z]+)+: ", "", line.strip()) for line in text.splitlines()]
     for line in lines:
-        if line and sign in line and not line.startswith(NOISE):
+        if line and sign in line and not line.startswith(AUTOFLUSH):
             # A long line goes on with advice of its own.
             return line if len(line) <= LONGEST_LINE else line.partition(". ")[0]
     return lines[0]

@@ -9,6 +9,7 @@ from mlflow.exceptions import MlflowException, RestException
 from sqlalchemy.exc import DataError, OperationalError
 
 from pipeline.system.errors import UnavailableError
+from pipeline.tracking import causes
 from pipeline.tracking.causes import call_error, lacks_endpoint
 
 NOT_FOUND = """<!doctype html>
@@ -24,12 +25,12 @@ AUTOFLUSH = (
 )
 
 
-def below(driver: Exception, code: type[Exception] = MlflowException) -> Exception:
+def below(driver: Exception, parameters: tuple[str, ...] = ()) -> Exception:
     """An error of a driver, as MLflow wraps that of SQLAlchemy."""
     kind = OperationalError if isinstance(driver, sqlite3.OperationalError) else DataError
     try:
-        raise code(str(kind("INSERT", {}, driver))) from kind("INSERT", {}, driver)
-    except code as error:
+        raise MlflowException(str(kind("INSERT", parameters, driver))) from kind("INSERT", parameters, driver)
+    except MlflowException as error:
         return error
 
 
@@ -126,6 +127,35 @@ def test_a_cause_is_a_line_with_its_remedy(error: Exception, received: str, fix:
 def test_a_database_that_may_be_intact_is_never_put_aside(error: Exception) -> None:
     assert "rename" not in str(call_error(error))
     assert "aside" not in str(call_error(error))
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        rejected("BAD_REQUEST", "(psycopg2.errors.X) x [parameters: ('error', 'No space left on device')]"),
+        rejected("BAD_REQUEST", "(psycopg2.errors.X) x\n[SQL: INSERT\nVALUES ('database is locked')]"),
+        rejected("BAD_REQUEST", "(psycopg2.errors.X) x\nDETAIL:  Key (value)=(disk I/O error) already exists."),
+        rejected("BAD_REQUEST", "(psycopg2.errors.X) x\nLINE 1: ... 'API request to http://x: 503 Server Error'"),
+        below(sqlite3.IntegrityError("x"), parameters=("error", "out of memory")),
+    ],
+)
+def test_a_value_that_an_error_quotes_is_not_its_cause(error: Exception) -> None:
+    message = call_error(error)
+    assert not isinstance(message, UnavailableError)
+    assert message.received.endswith("x")
+    assert "see the log of the server" in str(message)
+
+
+@pytest.mark.parametrize("sign", causes.STORE_REMEDIES)
+def test_a_remedy_names_a_file_of_this_machine_only_if_the_store_is_here(sign: str) -> None:
+    for error in (rejected("TEMPORARILY_UNAVAILABLE", f"(sqlite3.X) {sign}"), answered(500, f"<p>{sign}")):
+        message = call_error(error)
+        assert isinstance(message, UnavailableError)
+        assert sign in message.received
+        assert "mlruns" not in str(message)
+    here = call_error(below(sqlite3.OperationalError(sign)))
+    assert isinstance(here, UnavailableError)
+    assert causes.STORE_REMEDIES[sign] in str(here)
 
 
 def test_a_method_that_a_server_lacks_is_not_a_model_that_it_lacks() -> None:
