@@ -29,6 +29,7 @@ from pipeline.system.errors import LabError
 from pipeline.system.project import PROJECT, store_root
 from pipeline.system.signals import collect_signals
 from pipeline.system.streams import keep_streams
+from pipeline.tracking.causes import DAMAGED, OTHER_SCHEMA
 from pipeline.tracking.location import DATABASE, follow_project
 from pipeline.tracking.pages.views import TAG
 from pipeline.tracking.server.process import (
@@ -216,15 +217,14 @@ def _exited(log: IO[bytes]) -> LabError:
             "The MLflow store was created by a different version of MLflow.",
             expected="the schema of the installed version",
             received=schema[0],
-            fix="back up mlruns/mlflow.db, then run mlflow db upgrade sqlite:///mlruns/mlflow.db; "
-            "or move it aside and run make rebuild to create a new one",
+            fix=OTHER_SCHEMA,
         )
     if "file is not a database" in said:
         return LabError(
             "mlruns/mlflow.db is not an MLflow store.",
             expected="an SQLite database",
             received="a different kind of file",
-            fix="move it aside and run make rebuild to create a new one",
+            fix=DAMAGED,
         )
     return LabError("The MLflow server has exited.", received=said, fix="try again; see also mlflow server --help")
 
