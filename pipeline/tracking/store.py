@@ -36,6 +36,8 @@ R = TypeVar("R")
 # or fails immediately if two transactions block each other, because SQLite then rejects one of them at once.
 LOCK_SECONDS = 90.0
 LOCK_PAUSE = 0.1
+# What SQLite, PostgreSQL and MySQL say when two processes insert the same row.
+COLLISIONS = ("UNIQUE constraint failed", "duplicate key value violates unique constraint", "Duplicate entry")
 
 
 def store_uri(project: Path) -> str:
@@ -146,7 +148,7 @@ def _retry_while_locked(action: Callable[[], R]) -> R:
             return action()
         except (MlflowException, SQLAlchemyError, sqlite3.Error) as error:
             # Two processes inserted the same row. On retry, the second one finds that it already exists.
-            again = not collided and "UNIQUE constraint failed" in str(error)
+            again = not collided and any(words in str(error) for words in COLLISIONS)
             collided |= again
             if not again and ("database is locked" not in str(error) or time.monotonic() >= give_up):
                 raise

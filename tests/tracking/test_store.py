@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from mlflow.exceptions import MlflowException
 from sqlalchemy import event, make_url
 from sqlalchemy.engine import Engine
 from sqlalchemy.exc import OperationalError
@@ -77,6 +78,29 @@ def test_a_store_that_rejects_a_writer_is_asked_again_without_a_message(project:
         logger.removeHandler(listener)
     assert [found.info.run_id for found in client.search_runs([experiment])] == [run]
     assert records == []
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "(sqlite3.IntegrityError) UNIQUE constraint failed: experiments.name",
+        'RESOURCE_ALREADY_EXISTS: (psycopg2.errors.UniqueViolation) duplicate key value violates unique constraint "x"',
+        "(pymysql.err.IntegrityError) (1062, \"Duplicate entry 'a' for key 'name'\")",
+    ],
+)
+def test_a_row_that_another_process_has_just_inserted_is_found_at_the_second_try(text: str) -> None:
+    errors = [MlflowException(text)]
+
+    @store_call
+    def insert() -> str:
+        if errors:
+            raise errors.pop()
+        return "found"
+
+    assert insert() == "found"
+    errors.extend([MlflowException(text)] * 2)
+    with pytest.raises(LabError, match="A call to MLflow failed"):
+        insert()
 
 
 def test_a_server_that_does_not_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
