@@ -45,12 +45,20 @@ REMOVED = (
 )
 # Every variable with one of these prefixes is removed, so that those of later versions are removed too, ...
 PREFIXES = ("MLFLOW_", "_MLFLOW_", "KERAS_", "UVICORN_")
-# ... unless it has one of these. They say who uses a tracking server and how to reach it, how long to wait, and how to
-# reach artifacts in S3. The last three are only for `pipeline.server`.
+# ... unless it has one of these. They say who uses a tracking server and how to reach it, how long to wait, how often
+# to try, in what pieces to transfer files, and how to reach artifacts in S3. The last three are only for
+# `pipeline.server`.
 KEPT = (
+    "MLFLOW_ARTIFACT_UPLOAD_DOWNLOAD_TIMEOUT",
     "MLFLOW_BOTO_CLIENT_ADDRESSING_STYLE",
-    "MLFLOW_HTTP_REQUEST_MAX_RETRIES",
-    "MLFLOW_HTTP_REQUEST_TIMEOUT",
+    "MLFLOW_DOWNLOAD_CHUNK_TIMEOUT",
+    "MLFLOW_ENABLE_MULTIPART_",
+    "MLFLOW_ENABLE_PROXY_MULTIPART_",
+    "MLFLOW_HTTP_POOL_",
+    "MLFLOW_HTTP_REQUEST_",
+    "MLFLOW_HTTP_RESPECT_RETRY_AFTER_HEADER",
+    "MLFLOW_HTTP_TCP_KEEPALIVE",
+    "MLFLOW_MULTIPART_",
     "MLFLOW_S3_",
     "MLFLOW_TRACKING_AUTH",
     "MLFLOW_TRACKING_AWS_SIGV4",
