@@ -121,7 +121,7 @@ def _call_hydra(
         if os.getpid() != process:
             raise failure
         failures.append(failure)
-        return None
+        return math.nan  # the score of the point, for a sweeper that searches
 
     main = hydra.main(version_base="1.3", config_path=str(CONF), config_name=config_name)(guarded)
     # Before Hydra starts, because it writes the command line to disk, and composes all points of a grid.

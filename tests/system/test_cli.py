@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 import shutil
@@ -15,7 +16,10 @@ from pathlib import Path
 
 import pytest
 from mlflow import MlflowClient
+from omegaconf import DictConfig
 
+from pipeline.system import cli
+from pipeline.system.errors import LabError
 from pipeline.system.project import PROJECT
 from pipeline.tracking.store import store_uri
 from tests.support.once import copy_of_the_project
@@ -176,6 +180,24 @@ def test_help_and_config_are_shown_without_the_heavy_libraries(tmp_path: Path, t
     assert "hydra" in imported
     assert imported & HEAVY == set()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["conf", "hydra_plugins", "pipeline"]
+
+
+def test_a_point_that_was_refused_has_a_score_for_a_sweeper_that_searches(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    scores: list[float] = []
+
+    def main(**_: object) -> Callable[[Callable[[DictConfig], float]], Callable[[], None]]:
+        return lambda task: lambda: scores.append(float(task(DictConfig({}))))
+
+    def task(config: DictConfig) -> float:
+        raise LabError("The config is invalid.")
+
+    monkeypatch.setattr(sys, "argv", ["train"])
+    monkeypatch.setattr("hydra.main", main)
+    assert cli.run(task, "config") == 1
+    assert [math.isnan(score) for score in scores] == [True]
+    assert capsys.readouterr().err == "error: The config is invalid.\n"
 
 
 def test_help_names_every_group_and_how_to_train() -> None:
