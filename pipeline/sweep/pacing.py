@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from pipeline.backends.contract import State
 from pipeline.backends.shared.history import History
@@ -26,6 +26,7 @@ class StackCheckpoints:
         histories: one for each point.
         start: the checkpoints to resume from, all of the same epoch; empty: train from the beginning.
         stop: set when the command is to stop.
+        failed: called with the index of a point whose folder cannot be written, and the error.
     """
 
     def __init__(
@@ -34,6 +35,7 @@ class StackCheckpoints:
         histories: Sequence[History],
         start: Sequence[Checkpoint],
         stop: threading.Event,
+        failed: Callable[[int, Exception], None],
     ) -> None:
         self.epoch = 0
         if start:
@@ -42,7 +44,10 @@ class StackCheckpoints:
         self._folders = folders
         self._histories = histories
         self._stop = stop
+        self._failed = failed
+        # The points that get no more checkpoints, and those of them whose folders cannot be written.
         self._ended: set[int] = set()
+        self._lost: set[int] = set()
         # Times of time.monotonic(): when training started, when `due` was last called, and when a checkpoint is due.
         self._started = time.monotonic()
         self._asked = self._started
@@ -59,13 +64,24 @@ class StackCheckpoints:
     def keep(self, epoch: int, states: Sequence[State]) -> None:
         """Write a checkpoint for each point. A point that has ended, for instance by diverging, gets only one more.
 
+        A folder that cannot be written ends its point; the others of the stack go on.
+
         Raises:
             KeyboardInterrupt: the command is to stop; the checkpoints are written.
-            LabError: a folder cannot be written.
+            Exception: no folder can be written; the error of the last one.
         """
         for index, (folder, history, state) in enumerate(zip(self._folders, self._histories, states, strict=True)):
-            if index not in self._ended:
+            if index in self._ended:
+                continue
+            try:
                 folder.keep(epoch, state, history)
+            except Exception as error:
+                self._ended.add(index)
+                self._lost.add(index)
+                self._failed(index, error)
+                # Nothing is left to train for, for instance because the disk is full.
+                if len(self._lost) == len(self._folders) and not self._stop.is_set():
+                    raise
             # The history has no number of epochs until its point has ended.
             if history.epochs:
                 self._ended.add(index)

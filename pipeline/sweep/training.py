@@ -185,21 +185,20 @@ class StackTraining:
             progress.close()
             # All histories are saved before the first folder is completed: after this, nothing has to be retrained. The
             # state in these checkpoints is empty, because no training continues from it.
-            for job in jobs:
+            for job in _in_training(jobs):
                 _try(lambda job: job.folder.keep(job.history.epochs, {}, job.history), job)
-            for job in jobs:
-                if job.state == "training":
-                    _try(_complete, job)
+            for job in _in_training(jobs):
+                _try(_complete, job)
             if stop:
                 raise KeyboardInterrupt
         except MemoryError as error:
             progress.close("failed after ")
             fix = "choose a smaller model.hidden_size, training.batch_size or grid"
-            for job in jobs:
+            for job in _in_training(jobs):
                 job.fail(LabError("Out of memory.", received=str(error), fix=fix))
         except Exception as error:  # noqa: BLE001 - an error of our own must not stop the other stacks
             progress.close("failed after ")
-            for job in jobs:
+            for job in _in_training(jobs):
                 job.fail(explain(error))
         finally:
             # For any other exception, such as an interruption.
@@ -220,8 +219,12 @@ class StackTraining:
         folders = [job.folder for job in jobs]
         histories = [job.history for job in jobs]
         begun = [job.checkpoint for job in jobs if job.checkpoint is not None]
+
+        def failed(index: int, error: Exception) -> None:
+            jobs[index].fail(explain(error))
+
         with postpone_signals() as stop:
-            checkpoints = StackCheckpoints(folders, histories, begun, stop)
+            checkpoints = StackCheckpoints(folders, histories, begun, stop, failed)
             train(configs, self.data.load(config), histories, progress, checkpoints)
         return stop.is_set()
 
@@ -234,6 +237,11 @@ def take_over(job: Job) -> None:
         if job.folder.path.exists() and job.folder.lock():
             job.folder.discard()
             job.folder.unlock()
+
+
+def _in_training(jobs: Sequence[Job]) -> list[Job]:
+    """Return the points of a stack that have neither failed nor been completed."""
+    return [job for job in jobs if job.state == "training"]
 
 
 def _try(step: Callable[[Job], None], job: Job) -> bool:

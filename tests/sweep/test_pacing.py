@@ -46,10 +46,14 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     return clock
 
 
+def no_error(index: int, error: Exception) -> None:
+    raise error
+
+
 def of_stack(clock: Clock, points: int = 1) -> tuple[StackCheckpoints, list[Kept], list[History], threading.Event]:
     folders, stop = [Kept(clock) for _ in range(points)], threading.Event()
     filled = [History() for _ in range(points)]
-    return StackCheckpoints(cast(list[PointFolder], folders), filled, [], stop), folders, filled, stop
+    return StackCheckpoints(cast(list[PointFolder], folders), filled, [], stop, no_error), folders, filled, stop
 
 
 def test_the_first_is_due_after_two_seconds(clock: Clock) -> None:
@@ -114,6 +118,6 @@ def test_a_stop_makes_one_due_at_once_and_ends_training_when_all_are_kept(clock:
 def test_a_stack_begins_where_its_checkpoints_are(clock: Clock) -> None:
     states: list[State] = [{"a": np.array(1)}, {"a": np.array(2)}]
     start = [Checkpoint(5, state, History(), 0, 0, "") for state in states]
-    kept = StackCheckpoints([], [], start, threading.Event())
+    kept = StackCheckpoints([], [], start, threading.Event(), no_error)
     assert kept.epoch == 5
     assert kept.states == states

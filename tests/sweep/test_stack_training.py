@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import re
+import shutil
+import signal
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from pathlib import Path
 
 import pytest
@@ -12,6 +15,7 @@ import pytest
 from pipeline.points.folder import PointFolder
 from pipeline.points.job import Job
 from pipeline.points.reading import read_run
+from pipeline.sweep import pacing
 from pipeline.sweep import training as training_module
 from pipeline.sweep.training import RESERVED_FILES, StackTraining, take_over
 from pipeline.system.errors import LabError
@@ -99,6 +103,56 @@ def test_what_goes_wrong_stays_with_its_point(tmp_path: Path, monkeypatch: pytes
     # The lock of the point that failed was released.
     assert jobs[0].folder.lock()
     jobs[0].folder.unlock()
+
+
+def checkpoints_at_every_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pacing, "FIRST_SECONDS", 0.0)
+    monkeypatch.setattr(pacing, "COST_FACTOR", 0)
+
+
+def test_a_folder_that_is_deleted_while_its_point_trains_costs_that_point_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checkpoints_at_every_epoch(monkeypatch)
+    requests = rates("0.01", "0.1", "0.5")
+    called = Called(tmp_path, requests[0])
+    deleted = called.training.job(*requests[1]).folder.path
+    monkeypatch.setattr(called, "start", lambda: shutil.rmtree(deleted))
+    called.training = StackTraining(tmp_path, requests[0][0], {}, called.label, called.start)
+    jobs = called.train(requests)
+    assert [job.state for job in jobs] == ["complete", "failed", "complete"]
+    assert deleted.name in str(jobs[1].error)
+    again = Called(tmp_path, requests[0]).train(requests)
+    assert [job.state for job in again] == ["done", "complete", "done"]
+
+
+@pytest.mark.parametrize("stopped", [False, True])
+def test_what_cannot_be_written_ends_training_when_it_is_every_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stopped: bool
+) -> None:
+    """With `stopped`, a signal arrives together with the error, and the command ends."""
+    checkpoints_at_every_epoch(monkeypatch)
+    epochs: list[int] = []
+
+    def keep(folder: PointFolder, epoch: int, state: object, history: object) -> None:
+        epochs.append(epoch)
+        if stopped and len(epochs) == 1:
+            os.kill(os.getpid(), signal.SIGTERM)
+        raise LabError(f"{folder.path.name} is on a full disk.")
+
+    monkeypatch.setattr(PointFolder, "keep", keep)
+    requests = rates("0.01", "0.1")
+    training = Called(tmp_path, requests[0]).training
+    jobs = [training.job(*one) for one in requests]
+    ending: AbstractContextManager[object] = nullcontext()
+    if stopped:
+        ending = pytest.raises(KeyboardInterrupt)
+    with ending:
+        training.train(jobs)
+    assert epochs == [1, 1]
+    assert [job.state for job in jobs] == ["failed", "failed"]
+    for job in jobs:
+        assert str(job.error) == f"{job.folder.path.name} is on a full disk."
 
 
 @pytest.mark.parametrize(
