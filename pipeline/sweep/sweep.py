@@ -205,7 +205,7 @@ class Sweep:
             self._sync.start()
 
     def _train(self, jobs: Sequence[Job]) -> None:
-        if self._engine is None or not jobs:
+        if self._engine is None:
             self._training.train(jobs)
         # The record is always open by now; only its type allows for None.
         elif self._record is not None:
