@@ -13,9 +13,12 @@ import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
+from pipeline.points.folder import PointFolder
 from pipeline.points.identity import signature
 from pipeline.points.reading import read_attempt
+from pipeline.points.sweep_record import list_points
 from pipeline.sweep import training as stack_training
+from pipeline.sweep.command_record import new_record
 from pipeline.sweep.sweep import Sweep
 from pipeline.sweep.workers import distribution
 from pipeline.sweep.workers.unit import Engine
@@ -24,7 +27,7 @@ from pipeline.system.processes import owner
 from pipeline.tracking.sync import thread as thread_module
 from pipeline.tracking.sync.thread import SyncThread
 from tests.support.engines import HereEngine
-from tests.support.flaky_server import FlakyProxy, server_thread
+from tests.support.flaky_server import FlakyProxy, free_port, server_thread
 from tests.support.once import made_once
 from tests.support.swept import (
     Request,
@@ -182,6 +185,31 @@ def test_nodes_without_a_shared_disk_need_a_server(project: Path) -> None:
     with pytest.raises(LabError, match=r"(?s)Workers have no way to return their points.*tracking=server"):
         distributed(project, rates(*GRID), HereEngine(shared_disk=False))
     assert left_in_points(project) == []
+
+
+def test_nodes_without_a_shared_disk_lock_no_more_points_than_files_may_be_open(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held: list[list[bool]] = []
+
+    class Lost(HereEngine):
+        def run(self, task: object, units: Sequence[str]) -> list[Any]:
+            folders = [PointFolder(project, job.signature) for job in jobs]
+            held.append([not folder.lock() for folder in folders])
+            for folder in folders:
+                folder.unlock()
+            return [[{"signature": job.signature, "state": "failed", "error": "The node is gone."} for job in jobs]]
+
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    monkeypatch.setattr(distribution, "open_files", lambda: stack_training.RESERVED_FILES + 2)
+    requests = rates(*GRID, more=["tracking=server", f"tracking.uri=http://127.0.0.1:{free_port()}"])
+    training = stack_training.StackTraining(project, requests[0][0], {}, lambda jobs: "", lambda: None)
+    jobs = [training.job(*one) for one in requests]
+    record = new_record(requests[0][0], {}, len(jobs), jobs)
+    record.points = list_points((job.name, job.signature) for job in jobs)
+    distribution.Distribution(Lost(shared_disk=False), record, training).train(jobs)
+    assert held == [[True, True, False], [False, False, True]]
+    assert [str(job.error) for job in jobs] == ["The node is gone."] * 3
 
 
 def test_a_single_point_needs_no_sweep(project: Path) -> None:

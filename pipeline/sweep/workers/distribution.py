@@ -22,11 +22,12 @@ from pipeline.points.job import Job
 from pipeline.points.reading import read_attempt, read_run
 from pipeline.points.sweep_record import SweepRecord
 from pipeline.sweep.grouping import units
-from pipeline.sweep.training import StackTraining
+from pipeline.sweep.training import RESERVED_FILES, StackTraining
 from pipeline.sweep.workers.unit import Engine, Unit, UnitPoint, pack
 from pipeline.sweep.workers.watching import await_folder, counting, locked
 from pipeline.sweep.workers.worker import identity_of, train_unit
 from pipeline.system.errors import EngineError, LabError
+from pipeline.system.limits import open_files
 from pipeline.system.wording import counted
 
 # This module imports MLflow, which is needed here only for nodes without a shared disk.
@@ -68,6 +69,13 @@ class Distribution:
             self._submit(jobs)
             return
         self._check_server()
+        # Each point that is locked has a file open.
+        most = max(1, open_files() - RESERVED_FILES)
+        for start in range(0, len(jobs), most):
+            self._train_locked(jobs[start : start + most])
+
+    def _train_locked(self, jobs: Sequence[Job]) -> None:
+        """Lock points that are not done yet, and train them on workers that share no disk."""
         # With a shared disk the workers lock the points. Without one, this process has to.
         with locked(jobs):
             left = [job for job in jobs if job.state not in ("done", "failed")]

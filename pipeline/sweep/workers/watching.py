@@ -24,7 +24,7 @@ def locked(jobs: Sequence[Job]) -> Iterator[None]:
     held: list[Job] = []
     waiting = False
     try:
-        # All commands lock in the same order, so that two of them cannot deadlock.
+        # All commands lock in the same order, so that two of them cannot deadlock, whatever points they have.
         for job in sorted(jobs, key=lambda job: job.signature):
             try:
                 while not job.folder.lock():
