@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -85,9 +87,17 @@ class CommandRecord:
         """
         sweep = self.sweep
         sweep.asked = time.time_ns() // 1_000_000
-        sweep.points = list_points((job.name, job.signature) for job in jobs)
         before = earlier_sweep(self._folder)
-        if before is not None and before.status == "FINISHED" and all(job.state == "done" for job in jobs):
+        points = {job.signature: job.name for job in jobs}
+        known: dict[str, str] = {}
+        if before is not None:
+            known = {point.signature: point.name for point in before.points}
+        # Where points come one by one, the others of an earlier command may follow. They stay in the record until this
+        # command is complete.
+        points |= {signature: name for signature, name in known.items() if signature not in points}
+        sweep.points = list_points((name, signature) for signature, name in points.items())
+        done = all(job.state == "done" and job.signature in known for job in jobs)
+        if before is not None and before.status == "FINISHED" and done:
             # A repeated command with nothing left to do changes neither times nor values.
             sweep.started = before.started
             sweep.ended = before.ended
@@ -122,15 +132,23 @@ class CommandRecord:
             sweep.status = "KILLED"
         if stopped is not None and not isinstance(stopped, (KeyboardInterrupt, LabError)):
             sweep.tags = {**sweep.tags, "error": str(explain(stopped))}
+        asked = list_points((job.name, job.signature) for job in jobs)
         try:
-            self._sum_up(jobs, points, draw=not isinstance(stopped, KeyboardInterrupt))
+            # An earlier command has recorded this sweep if it ended it and this one had nothing to do.
+            if sweep.ended is None or any(job.state != "done" for job in jobs):
+                if complete:
+                    sweep.points = asked
+                self._sum_up(points, draw=not isinstance(stopped, KeyboardInterrupt))
             if complete and results is not None:
-                gather(results, jobs, sweep, self._folder)
+                gather(results, jobs, replace(sweep, points=asked), self._folder)
         except Exception as error:  # noqa: BLE001 - an error of our own must not keep the points from MLflow either
             # The caller reports this only after the status has reached MLflow.
             sweep.status = "FAILED"
             if not isinstance(error, LabError):
                 sweep.tags = {**sweep.tags, "error": str(explain(error))}
+            # `_sum_up` may have written that the command finished. What keeps this from being corrected, such as a full
+            # disk, must not replace the error.
+            with suppress(Exception):
                 write_sweep(self._folder, sweep)
             return [str(explain(error))]
         return []
@@ -139,12 +157,9 @@ class CommandRecord:
         """Remove the mark: the command is over."""
         self._lock.release()
 
-    def _sum_up(self, jobs: Sequence[Job], points: Sequence[Point], draw: bool) -> None:
+    def _sum_up(self, points: Sequence[Point], draw: bool) -> None:
         """Write the figures and the values of the sweep as a whole."""
         sweep = self.sweep
-        # An earlier command has written them if it ended this sweep and this one had nothing to do.
-        if sweep.ended is not None and all(job.state == "done" for job in jobs):
-            return
         sweep.ended = time.time_ns() // 1_000_000
         if points and draw:
             sweep.values = {"points": float(len(points))} | extremes(points)

@@ -357,6 +357,35 @@ def test_points_that_come_one_by_one_share_the_parent(project: Path, trained: li
     assert parent.info.status == "FINISHED"
 
 
+def test_a_finished_command_whose_points_come_one_by_one_keeps_them_when_its_repetition_is_stopped(
+    project: Path,
+) -> None:
+    def record() -> tuple[str, list[str]]:
+        ((_, sweep),) = all_sweeps(project)
+        return sweep.status, [point.name for point in sweep.points]
+
+    first, second, third = rates("0.1", "0.01", "0.5")
+    sweep = Sweep(project, first[0], None)
+    for one in (first, second):
+        sweep.train_all([one])
+    sweep.finish()
+    before = record()
+    assert before == ("FINISHED", ["learning_rate=0.1", "learning_rate=0.01"])
+    repeated = Sweep(project, first[0], None)
+    repeated.train_all([first])
+    # What a command leaves that is killed now, ...
+    assert record() == before
+    # ... and one that is interrupted.
+    repeated.finish()
+    assert record() == before
+    # Other points than before, as a sweeper that searches may choose.
+    other = Sweep(project, first[0], None)
+    other.train_all([third])
+    assert record() == ("RUNNING", ["learning_rate=0.5", *before[1]])
+    other.finish()
+    assert record() == ("FINISHED", ["learning_rate=0.5"])
+
+
 def test_hidden_sizes_are_metrics_and_names(project: Path) -> None:
     common = ("experiment=three_bits", "training.epochs=5")
     requests = [
@@ -685,6 +714,23 @@ def test_a_bug_at_the_end_of_a_sweep_leaves_no_run_open(project: Path, monkeypat
     assert [sweep.status for _, sweep in all_sweeps(project)] == ["FAILED"]
 
 
+def test_a_record_that_cannot_be_corrected_does_not_replace_the_error(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unwritable(*_: object) -> None:
+        raise LabError("The disk is full.")
+
+    def gather(*_: object) -> None:
+        monkeypatch.setattr(record_module, "write_sweep", unwritable)
+        raise ZeroDivisionError("a bug")
+
+    monkeypatch.setattr(record_module, "gather", gather)
+    sweep = begun(project, rates("0.1", "0.2", more=["results=results/a"]))
+    with pytest.raises(LabError, match="ZeroDivisionError: a bug"):
+        sweep.finish()
+    assert statuses(project)["line_y2x numpy"] == "FAILED"
+
+
 def test_a_network_that_does_not_fit_in_memory_is_refused_before_it_is_made(project: Path) -> None:
     common = ("experiment=three_bits", "training.epochs=3")
     grid = [request(f"model.hidden_size={size}", common=common) for size in ("3", "1000000000000")]
@@ -725,6 +771,7 @@ def test_a_folder_that_was_filled_during_training_is_left_alone(project: Path) -
     assert [(file.name, file.read_text()) for file in (project / "thesis").iterdir()] == [
         ("chapter.tex", "years of work")
     ]
+    assert [sweep.status for _, sweep in all_sweeps(project)] == ["FAILED"]
     assert by_name(project)["line_y2x numpy"].info.status == "FAILED"
     assert len(left_in_points(project)) == 2
 
