@@ -35,6 +35,9 @@ from pipeline.system.errors import LabError
 
 log = logging.getLogger(__name__)
 
+# Overrides that only a sweep uses.
+FOR_SWEEPS = ("hydra/launcher", "hydra.launcher", "hydra/sweeper", "hydra.sweeper")
+
 
 class StackedLauncher(Launcher):
     """Passes all points of a sweep to the command in one call; see the module."""
@@ -219,6 +222,27 @@ def refused_launcher(hydra: Any) -> LabError:
         received=str(hydra.launcher.get("_target_")),
         fix="hydra/launcher=joblib for processes on this machine, ray or slurm for a cluster: docs/machines.md",
     )
+
+
+def check_one_point(overrides: Sequence[str]) -> None:
+    """Refuse overrides that have no effect on the training of a single point.
+
+    Args:
+        overrides: those of Hydra's section, as typed.
+
+    Raises:
+        LabError: a launcher, or a key of the sweeper, is among them.
+    """
+    ignored = [override for override in overrides if override.lstrip("+~").startswith(FOR_SWEEPS)]
+    # These two train a point in this process, as happens here.
+    ignored = [override for override in ignored if override not in ("hydra/launcher=stacked", "hydra/launcher=basic")]
+    if ignored:
+        raise LabError(
+            "This command trains one point in this process; launchers and sweepers are for sweeps.",
+            expected="no hydra.launcher or hydra.sweeper, or -m",
+            received=" ".join(ignored),
+            fix="add -m",
+        )
 
 
 def _check_number(key: str, value: object, least: int, null: str) -> None:

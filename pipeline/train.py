@@ -22,9 +22,9 @@ from hydra.core.utils import env_override
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from hydra_plugins.stacked_launcher import refused_launcher
+from hydra_plugins.stacked_launcher import check_one_point, refused_launcher
 from pipeline.system import cli, environment
-from pipeline.system.errors import LabError
+from pipeline.system.errors import LabError, explain
 from pipeline.system.project import PROJECT
 
 # NumPy and the code that trains are imported with the first point: --help and completion must answer at once.
@@ -35,9 +35,6 @@ if TYPE_CHECKING:
 
     # The study, the store, the results folder, dry_run and force.
     Agreed = tuple[str, Tracking, str | None, bool, bool]
-
-# Overrides that only a sweep uses.
-FOR_SWEEPS = ("hydra/launcher", "hydra.launcher", "hydra/sweeper", "hydra.sweeper")
 
 
 class TrainCommand:
@@ -81,7 +78,7 @@ class TrainCommand:
         total = None
         if hydra.mode == RunMode.RUN:
             total = 1
-            _check_one_point(hydra.overrides.hydra)
+            check_one_point(hydra.overrides.hydra)
         self._set_environment([_environment(hydra)])
         return self._train([(composed, list(hydra.overrides.task))], total)[0]
 
@@ -180,12 +177,11 @@ class TrainCommand:
         with env_override(self._environment or {}):
             for key, members in groups.items():
                 chosen = [points[index] for index in members]
-                # An error that affects a whole sweep does not keep the others from being trained.
                 try:
                     self._begin_sweep(key, [config for config, _ in chosen], total, engine)
                     outcomes = self._sweeps[key].train_all(chosen, batch_size)
-                except LabError as error:
-                    self._errors.append(error)
+                except Exception as error:  # noqa: BLE001 - an error of our own must not stop the other sweeps either
+                    self._errors.append(explain(error))
                     continue
                 for index, outcome in zip(members, outcomes, strict=True):
                     if outcome is not None:
@@ -250,34 +246,13 @@ class TrainCommand:
         """Close a sweep, and keep the error that says which of its points failed."""
         try:
             self._sweeps.pop(key).finish()
-        except LabError as error:
-            self._errors.append(error)
+        except Exception as error:  # noqa: BLE001 - an error of our own must not keep the other sweeps open
+            self._errors.append(explain(error))
 
 
 def _agreed(config: Config) -> Agreed:
     """Return what all points of a sweep agree on, because the sweep has it only once."""
     return config.study, config.tracking, config.results, config.dry_run, config.force
-
-
-def _check_one_point(overrides: Sequence[str]) -> None:
-    """Refuse overrides that have no effect on the training of a single point.
-
-    Args:
-        overrides: those of Hydra's section, as typed.
-
-    Raises:
-        LabError: a launcher, or a key of the sweeper, is among them.
-    """
-    ignored = [override for override in overrides if override.lstrip("+~").startswith(FOR_SWEEPS)]
-    # These two train a point in this process, as happens here.
-    ignored = [override for override in ignored if override not in ("hydra/launcher=stacked", "hydra/launcher=basic")]
-    if ignored:
-        raise LabError(
-            "This command trains one point in this process; launchers and sweepers are for sweeps.",
-            expected="no hydra.launcher or hydra.sweeper, or -m",
-            received=" ".join(ignored),
-            fix="add -m",
-        )
 
 
 def _environment(hydra: Any) -> dict[str, str]:

@@ -20,6 +20,7 @@ from mlflow import MlflowClient
 from pipeline.backends import choose
 from pipeline.points.results import read_study
 from pipeline.points.sweep_record import all_sweeps
+from pipeline.sweep.sweep import Sweep
 from pipeline.system import cli
 from pipeline.tracking.store import store_uri
 from pipeline.train import TrainCommand
@@ -158,6 +159,28 @@ def test_a_study_that_cannot_begin_does_not_keep_the_others_from_being_trained(p
     assert err.count("error:") == 1
     assert "The data set mnist is not prepared yet" in err
     assert recorded(project) == {"two_bits": ("FINISHED", 1)}
+
+
+@pytest.mark.parametrize("method", ["train_all", "finish"])
+def test_a_bug_of_ours_in_one_sweep_does_not_keep_the_others_from_being_trained_and_closed(
+    project: Path, here: Here, monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    real = getattr(Sweep, method)
+
+    def broken(sweep: Sweep, *arguments: Any) -> Any:
+        if sweep.first.study.startswith("broken"):
+            raise ZeroDivisionError("a bug")
+        return real(sweep, *arguments)
+
+    monkeypatch.setattr(Sweep, method, broken)
+    # The basic launcher closes all sweeps at the end.
+    for launcher in ("stacked", "basic"):
+        typed = (f"study=broken_{launcher},{launcher}", "optimizer.learning_rate=0.1", f"hydra/launcher={launcher}")
+        code, _, err = here("-m", *LINE, *typed)
+        assert code == 1
+        assert err.count("error: This is an error of this program") == 1
+        assert err.endswith("ZeroDivisionError: a bug\n")
+        assert recorded(project)[launcher] == ("FINISHED", 1)
 
 
 def test_each_profile_thins_its_own_grid(project: Path, here: Here) -> None:
