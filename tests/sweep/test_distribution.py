@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -210,6 +211,32 @@ def test_nodes_without_a_shared_disk_lock_no_more_points_than_files_may_be_open(
     distribution.Distribution(Lost(shared_disk=False), record, training).train(jobs)
     assert held == [[True, True, False], [False, False, True]]
     assert [str(job.error) for job in jobs] == ["The node is gone."] * 3
+
+
+@pytest.mark.parametrize("step", ["pipeline.points.job.Job.adopt", "pipeline.tracking.transfer.fetch_point"])
+def test_a_bug_before_or_after_the_nodes_train_stays_with_its_point(
+    project: Path, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    class Remote(HereEngine):
+        def run(self, task: object, units: Sequence[str]) -> list[Any]:
+            return [[{"signature": job.signature, "state": "complete", "error": None} for job in jobs]]
+
+    def broken(*arguments: Any, **_: object) -> None:
+        if jobs[1] in arguments:
+            raise ZeroDivisionError("a bug")
+
+    server = SimpleNamespace(runs=lambda signature: [])
+    monkeypatch.setattr(distribution.Distribution, "_tracker", lambda self: server)
+    monkeypatch.setattr("pipeline.tracking.transfer.fetch_point", lambda *_, **__: None)
+    requests = rates(*GRID, more=["tracking=server", "tracking.uri=http://127.0.0.1:9"])
+    training = stack_training.StackTraining(project, requests[0][0], {}, lambda jobs: "", lambda: None)
+    jobs = [training.job(*one) for one in requests]
+    record = new_record(requests[0][0], {}, len(jobs), jobs)
+    record.points = list_points((job.name, job.signature) for job in jobs)
+    monkeypatch.setattr(step, broken)
+    distribution.Distribution(Remote(shared_disk=False), record, training).train(jobs)
+    assert ["ZeroDivisionError: a bug" in str(job.error) for job in jobs] == [False, True, False]
+    assert "was not returned" in str(jobs[0].error)
 
 
 def test_a_single_point_needs_no_sweep(project: Path) -> None:

@@ -26,7 +26,7 @@ from pipeline.sweep.training import RESERVED_FILES, StackTraining
 from pipeline.sweep.workers.unit import Engine, Unit, UnitPoint, pack
 from pipeline.sweep.workers.watching import await_folder, counting, locked
 from pipeline.sweep.workers.worker import identity_of, train_unit
-from pipeline.system.errors import EngineError, LabError
+from pipeline.system.errors import EngineError, LabError, explain
 from pipeline.system.limits import open_files
 from pipeline.system.wording import counted
 
@@ -252,8 +252,8 @@ class Distribution:
                 # With `force`, the complete attempt from before this command must not be fetched.
                 try:
                     fetch_point(tracker, job, excluded_attempt=self._replaced.get(job.signature, [None])[0])
-                except LabError as error:
-                    errors[job.signature] = error
+                except Exception as error:  # noqa: BLE001 - an error of our own must not cost the other points
+                    errors[job.signature] = explain(error)
         return errors
 
     def _close_runs(self, jobs: Sequence[Job]) -> None:

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pipeline.points.job import Job
 from pipeline.points.reading import read_run
 from pipeline.sweep.training import POLL_SECONDS
-from pipeline.system.errors import LabError
+from pipeline.system.errors import explain
 from pipeline.system.files import modified_ns
 from pipeline.system.terminal import TrainingProgress
 
@@ -38,8 +38,8 @@ def locked(jobs: Sequence[Job]) -> Iterator[None]:
                     job.adopt()
                     if job.state == "done":
                         job.run = read_run(job.folder.final)
-            except LabError as error:
-                job.fail(error)
+            except Exception as error:  # noqa: BLE001 - an error of our own must not stop the other points either
+                job.fail(explain(error))
         yield
     finally:
         for job in held:
