@@ -32,7 +32,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from hydra_plugins.stacked_launcher import StackedLauncher
 from pipeline.system.errors import EngineError, LabError
 from pipeline.system.processes import COMMAND_PROCESS, cores
-from pipeline.system.signals import NOTICES, SIGNALS
+from pipeline.system.signals import NOTICES, SIGNALS, interruptions
 
 log = logging.getLogger(__name__)
 # How long to wait for an answer from the Ray cluster.
@@ -123,21 +123,14 @@ class ClusterLauncher(StackedLauncher):
         Raises:
             EngineError: the engine did not return every unit.
         """
-        if self.name == "joblib":
-            # joblib starts its processes with the environment of this one.
-            for variable in THREADS:
-                os.environ.setdefault(variable, str(self.threads))
-            os.environ[COMMAND_PROCESS] = str(os.getpid())
         launcher = self._launcher(task)
-        if self.name == "slurm":
-            from pipeline.sweep.workers.slurm_queue import watch_queue
-
-            watch_queue()
+        self._prepare()
         if not self.config.hydra.verbose:
             # The engines' launchers log each unit with the overrides of the first point, which would be misleading.
             logging.getLogger("hydra_plugins").setLevel(logging.WARNING)
         jobs = self._job_overrides(units)
         handlers = {number: signal.getsignal(number) for number in (*SIGNALS, *NOTICES)}
+        before = interruptions()
         try:
             if self.name == "ray":
                 self._start_ray()
@@ -154,6 +147,9 @@ class ClusterLauncher(StackedLauncher):
             # Each engine has its own exceptions for a lost worker, without a common base class.
             log.debug("%s", traceback.format_exc())
             self._clean_up()
+            # The signal may have ended a worker too, whose loss the engine then raises instead.
+            if interruptions() > before:
+                raise KeyboardInterrupt from None
             raise EngineError(
                 f"{self.name} did not return every unit.",
                 received=" ".join([f"{type(error).__name__}:", *str(error).split("\n")[:2]]),
@@ -167,6 +163,18 @@ class ClusterLauncher(StackedLauncher):
         folder = json.dumps(str(Path(str(self.config.hydra.sweep.dir)).absolute()))
         common = [*self._overrides, f"hydra.sweep.dir={folder}", "hydra.output_subdir=null"]
         return [[*common, f"hydra.sweep.subdir=unit_{number}", f'+unit="{text}"'] for number, text in enumerate(units)]
+
+    def _prepare(self) -> None:
+        """Set up this process for its engine."""
+        if self.name == "joblib":
+            # joblib starts its processes with the environment of this one.
+            for variable in THREADS:
+                os.environ.setdefault(variable, str(self.threads))
+            os.environ[COMMAND_PROCESS] = str(os.getpid())
+        elif self.name == "slurm":
+            from pipeline.sweep.workers.slurm_queue import watch_queue
+
+            watch_queue()
 
     def _start_ray(self) -> None:
         """Connect to the cluster, or start one on this machine, as the engine's launcher would do."""

@@ -20,8 +20,22 @@ STOPPING = "stopping after this epoch (for a map: this block) to save progress; 
 SERVER_SIGNALS = (*SIGNALS, signal.SIGHUP)
 
 
+_interruptions = 0
+
+
+def interruptions() -> int:
+    """Return how many signals have asked this process to end at once.
+
+    A library may replace the KeyboardInterrupt by an error of its own: a signal to all processes of a terminal ends its
+    workers too.
+    """
+    return _interruptions
+
+
 def raise_interrupt(number: int, _frame: FrameType | None) -> None:
-    """Raise KeyboardInterrupt; a signal handler."""
+    """Raise KeyboardInterrupt, and count it; a signal handler."""
+    global _interruptions
+    _interruptions += 1
     if number in NOTICES:
         # The same notice again must not interrupt what follows an interruption.
         signal.signal(number, signal.SIG_IGN)
@@ -29,8 +43,12 @@ def raise_interrupt(number: int, _frame: FrameType | None) -> None:
 
 
 def interrupt_on_signals() -> None:
-    """Let SIGTERM and the notices raise KeyboardInterrupt from now on, as Python does for SIGINT."""
-    for number in (signal.SIGTERM, *_heeded_notices()):
+    """Let SIGINT, SIGTERM and the notices raise KeyboardInterrupt from now on."""
+    numbers = [signal.SIGTERM, *_heeded_notices()]
+    # A shell ignores it in commands that it starts in the background.
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        numbers.append(signal.SIGINT)
+    for number in numbers:
         signal.signal(number, raise_interrupt)
 
 

@@ -17,6 +17,7 @@ from omegaconf import OmegaConf
 from hydra_plugins.cluster_launcher import ClusterLauncher, OwnConfigs
 from pipeline.system.errors import LabError
 from pipeline.system.project import CONF, PROJECT
+from pipeline.system.signals import handle_signals, raise_interrupt
 from tests.support.cluster_runs import (
     RATES,
     STUDY,
@@ -115,6 +116,24 @@ def test_a_machine_without_slurm_is_refused(tmp_path: Path, monkeypatch: pytest.
     launcher.total = None
     with pytest.raises(LabError, match=r"(?s)SLURM is not available on this machine.*no sbatch, srun, squeue, scancel"):
         launcher.train(lambda configs, total, engine: [], [])
+
+
+def test_a_signal_that_also_ends_a_worker_is_an_interruption(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The engine raises the loss of the worker instead of the KeyboardInterrupt."""
+
+    class Lossy:
+        def launch(self, jobs: object, first: int) -> None:
+            try:
+                signal.raise_signal(signal.SIGTERM)
+            except KeyboardInterrupt:
+                raise RuntimeError("a worker was lost") from None
+
+    monkeypatch.setattr(ClusterLauncher, "_launcher", lambda self, task: Lossy())
+    launcher = ClusterLauncher("joblib", OmegaConf.create(), 2)
+    launcher.config = OmegaConf.create({"hydra": {"verbose": True, "sweep": {"dir": "multirun"}}})
+    monkeypatch.setattr(launcher, "_overrides", [], raising=False)
+    with handle_signals(raise_interrupt, [signal.SIGTERM]), pytest.raises(KeyboardInterrupt):
+        launcher.run(lambda config: None, ["unit"])
 
 
 @pytest.mark.parametrize(("workers", "threads"), [(0, None), (True, None), (2, 0)])

@@ -69,6 +69,7 @@ READERS = {
     "system/unknown.py": "conf/*/*.yaml",
     "tracking/causes.py": "",
     "tracking/deletion.py": "",
+    "tracking/sync/rows.py": "metrics.csv of a point in training: test_sync_points.py",
     "tracking/location.py": "mlruns/mlflow.db: test_location.py",
 }
 """Modules that read files, and what: a module that begins to must be put here, and its files below."""
