@@ -6,6 +6,7 @@ import gc
 import logging
 import os
 import shutil
+import signal
 import sqlite3
 import sys
 from collections import Counter
@@ -19,6 +20,7 @@ from hypothesis import settings
 from matplotlib import get_cachedir
 
 from pipeline.data.arrays import Arrays
+from pipeline.system.signals import NOTICES, SIGNALS
 from pipeline.system.terminal import TerminalHandler
 from tests.support.once import copy_of_the_project, made_once
 
@@ -95,6 +97,15 @@ def streams_stay_open() -> None:
     """Keep TensorFlow's logging handler from closing the stream that pytest captures when Hydra sets up logging."""
     if "absl.logging" in sys.modules:
         sys.modules["absl.logging"].get_absl_handler().python_handler.stream = sys.__stderr__
+
+
+@pytest.fixture(autouse=True)
+def signals_are_handled_as_before() -> Iterator[None]:
+    """Undo what a command does to signals as it ends, for the tests and processes after it."""
+    before = {number: signal.getsignal(number) for number in (*SIGNALS, *NOTICES)}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 @pytest.fixture(autouse=True)

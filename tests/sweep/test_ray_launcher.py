@@ -120,6 +120,7 @@ def test_nodes_share_no_disk_and_one_is_killed(
 def test_a_cluster_on_this_machine_needs_nothing_of_the_environment(
     calm: Path, tmp_path: Path, empty_store: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    require_ray()
     lab = make_lab(tmp_path / "lab", empty_store)
     # Too long for the sockets of Ray.
     folder = tmp_path / ("t" * 90)
