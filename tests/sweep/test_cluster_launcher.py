@@ -14,8 +14,9 @@ import pytest
 from hydra.core.config_store import ConfigStore
 from omegaconf import OmegaConf
 
-from hydra_plugins.cluster_launcher import ClusterLauncher, OwnConfigs
+from hydra_plugins.cluster_launcher import THREADS, ClusterLauncher, OwnConfigs
 from pipeline.system.errors import LabError
+from pipeline.system.processes import COMMAND_PROCESS
 from pipeline.system.project import CONF, PROJECT
 from pipeline.system.signals import handle_signals, raise_interrupt
 from tests.support.cluster_runs import (
@@ -132,6 +133,9 @@ def test_a_signal_that_also_ends_a_worker_is_an_interruption(monkeypatch: pytest
     launcher = ClusterLauncher("joblib", OmegaConf.create(), 2)
     launcher.config = OmegaConf.create({"hydra": {"verbose": True, "sweep": {"dir": "multirun"}}})
     monkeypatch.setattr(launcher, "_overrides", [], raising=False)
+    # What the launcher sets is undone after the test: a worker ends with the process of this name.
+    for name in (*THREADS, COMMAND_PROCESS):
+        monkeypatch.setenv(name, "1")
     with handle_signals(raise_interrupt, [signal.SIGTERM]), pytest.raises(KeyboardInterrupt):
         launcher.run(lambda config: None, ["unit"])
 
