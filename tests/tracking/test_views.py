@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from pipeline.backends.shared.history import History
 from pipeline.config.schema import Config, flatten
 from pipeline.studies.images.stepped import image_keys
-from pipeline.tracking.pages.views import LOG_LOSS, MOST_RUNS, TAG, TAG_BYTES, view_tags
+from pipeline.tracking.pages.sections import LOG_LOSS
+from pipeline.tracking.pages.views import MOST_RUNS, TAG, TAG_BYTES, view_tags
 from tests.support.maps import map_config, map_point
 from tests.support.trained import config, trained
 
