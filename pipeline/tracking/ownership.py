@@ -14,7 +14,8 @@ from pipeline.system.errors import LabError, UnavailableError
 from pipeline.system.failures import Failures
 from pipeline.system.processes import HEARTBEAT_SECONDS, is_gone
 from pipeline.tracking.pages.views import NEWEST
-from pipeline.tracking.tracker import TrackedRun, Tracker
+from pipeline.tracking.tracked_run import TrackedRun
+from pipeline.tracking.tracker import Tracker
 
 log = logging.getLogger(__name__)
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +16,8 @@ from pipeline.system.errors import LabError
 from pipeline.system.failures import Parts
 from pipeline.system.files import explained
 from pipeline.tracking.ownership import CLONE, OWNER, heartbeat, is_ours
-from pipeline.tracking.tracker import Status, TrackedRun, Tracker
+from pipeline.tracking.tracked_run import TrackedRun, has_values
+from pipeline.tracking.tracker import Status, Tracker
 
 LOCK_SECONDS = 60.0
 # How long to wait for the run of a sweep, which is created by the command that started a worker, and how often to look.
@@ -134,17 +134,6 @@ def open_sweep(tracker: Tracker, sweep: SweepRecord, process: str, clone: str, f
         return SweepRun(tracker.start_run(sweep.name, tags, sweep.started))
     tracker.reopen_run(found.run_id, tags)
     return SweepRun(found.run_id)
-
-
-def has_values(run: TrackedRun, values: Mapping[str, float]) -> bool:
-    """Whether a run has these metrics, with these as their last values."""
-    for name, value in values.items():
-        if name not in run.metrics:
-            return False
-        # MLflow replaces infinite values, and some databases round the last digit.
-        if math.isfinite(value) and not math.isclose(run.metrics[name], value, rel_tol=1e-9):
-            return False
-    return True
 
 
 def send_sweep(tracker: Tracker, run: SweepRun, sweep: SweepRecord, folder: Path, parts: Parts) -> None:

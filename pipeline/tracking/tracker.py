@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -18,34 +17,16 @@ from pipeline.points.point import Outcome
 from pipeline.tracking import limits
 from pipeline.tracking.dataset import Dataset
 from pipeline.tracking.deletion import delete_artifacts, delete_models, delete_runs
-from pipeline.tracking.location import local_path
-from pipeline.tracking.pages.views import LEAST_LOSS, LOG_LOSS
+from pipeline.tracking.pages.sections import LEAST_LOSS, LOG_LOSS
 from pipeline.tracking.store import open_store, store_call
+from pipeline.tracking.tracked_run import TrackedRun, tracked_run
 
 if TYPE_CHECKING:
-    from mlflow.entities import Run
+    pass
 
 Status = Literal["FINISHED", "FAILED", "KILLED"]
 # Config keys that are options of the command, not settings of a point.
 NOT_PARAMS = {"dry_run", "force"}
-
-
-@dataclass(frozen=True)
-class TrackedRun:
-    """A run in MLflow: its id, status, tags, the names of its parameters, and the last value of each metric.
-
-    Attributes:
-        folder: the folder of its artifacts; None if only a server has access to them.
-        models: the ids of its models.
-    """
-
-    run_id: str
-    status: str
-    tags: dict[str, str]
-    params: frozenset[str]
-    metrics: dict[str, float] = field(default_factory=dict)
-    folder: Path | None = None
-    models: tuple[str, ...] = ()
 
 
 class Tracker:
@@ -98,7 +79,7 @@ class Tracker:
                 [self.experiment_id], query, view, 1000, order_by=["attributes.start_time"], page_token=token
             )
             # All our runs have a role. Users may have added other runs to the experiment.
-            found += [_tracked(run) for run in page if "lab.role" in run.data.tags]
+            found += [tracked_run(run) for run in page if "lab.role" in run.data.tags]
             token = page.token
             if not token:
                 return found
@@ -305,13 +286,3 @@ class Tracker:
     def end_run(self, run_id: str, status: Status, ended: int | None = None) -> None:
         """Close a run with its final status; `ended` in milliseconds since 1970, None for now."""
         self.client.set_terminated(run_id, status, ended)
-
-
-def _tracked(run: Run) -> TrackedRun:
-    models: tuple[str, ...] = ()
-    if run.outputs:
-        models = tuple(output.model_id for output in run.outputs.model_outputs)
-    info, data = run.info, run.data
-    folder = local_path(info.artifact_uri)
-    params = frozenset(data.params)
-    return TrackedRun(info.run_id, info.status, dict(data.tags), params, dict(data.metrics), folder, models)

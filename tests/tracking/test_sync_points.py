@@ -19,7 +19,8 @@ from pipeline.points.sweep_record import SweepRecord
 from pipeline.system.errors import LabError
 from pipeline.system.processes import owner
 from pipeline.tracking.sync.points import Attempt, PointSync, attempts
-from pipeline.tracking.tracker import TrackedRun, Tracker
+from pipeline.tracking.tracked_run import TrackedRun
+from pipeline.tracking.tracker import Tracker
 from tests.points.test_reading import CHECKSUMS, ONE
 
 SERVER = Tracking(name="server", uri="http://127.0.0.1:5000")

@@ -18,10 +18,10 @@ from pipeline.system.errors import DamagedError
 from pipeline.system.failures import Parts
 from pipeline.system.files import MISSING, SUMS, named_files
 from pipeline.tracking.ownership import CLONE, OWNER, drop_abandoned, heartbeat, is_ours
-from pipeline.tracking.runs import has_values
 from pipeline.tracking.sync.complete import EARLIER, ESSENTIAL, MISSING_PARTS, NOTHING, STATUS, send_complete
 from pipeline.tracking.sync.rows import JournalRows
-from pipeline.tracking.tracker import Status, TrackedRun, Tracker
+from pipeline.tracking.tracked_run import TrackedRun, has_values
+from pipeline.tracking.tracker import Status, Tracker
 from pipeline.tracking.transfer import CheckpointSender, drop_checkpoints
 
 PARENT = "mlflow.parentRunId"

@@ -15,12 +15,13 @@ from typing import Literal
 from pipeline.config.schema import Config
 from pipeline.points.clone import clone_id
 from pipeline.points.folder import PointFolder
-from pipeline.points.sweep_record import SweepRecord, sweep_folder
+from pipeline.points.sweep_record import SweepRecord
 from pipeline.system.errors import LabError, UnavailableError
-from pipeline.system.failures import Failures, Parts
+from pipeline.system.failures import Failures
 from pipeline.tracking.ownership import CLONE, SignsOfLife, hide_earlier, kill_orphans
-from pipeline.tracking.pages.presentation import point_tags, present_study, present_sweep
-from pipeline.tracking.runs import SweepRun, await_sweep, find_sweep, open_sweep, send_sweep, study_lock
+from pipeline.tracking.pages.presentation import point_tags, present_study
+from pipeline.tracking.runs import study_lock
+from pipeline.tracking.sync.parent import ParentRun
 from pipeline.tracking.sync.points import PARENT, Attempt, PointSync
 from pipeline.tracking.tracker import Status, Tracker
 from pipeline.tracking.transfer import CheckpointSender
@@ -77,12 +78,11 @@ class Sync:
         if worker == "own":
             self._checkpoints = CheckpointSender()
         self._tracker: Tracker | None = None
-        self._parent_run: SweepRun | None = None
+        self._parent = ParentRun(root, sweep, owner, self._check)
         self._life = SignsOfLife(self._check)
         self._presented = False
-        # What failed: runs and views, and the parts of the run of the sweep. Each point has its own parts.
+        # What failed: runs and views. Each point and the run of the sweep have their own parts.
         self._failures = Failures(self._check)
-        self._sweep_parts = Parts(self._check)
 
     def add(self, attempts: Iterable[Attempt]) -> None:
         """Add attempts to send; a new attempt at a known point replaces the old one, known attempts are ignored."""
@@ -116,7 +116,7 @@ class Sync:
         failed.errors.update(self._failures.errors)
         for point in self.points.values():
             failed.errors.update((self._item(f"the {part}", point), e) for part, e in point.parts.errors.items())
-        failed.errors.update((f"the {part} of {self.sweep.name}", e) for part, e in self._sweep_parts.errors.items())
+        failed.errors.update((f"the {part} of {self.sweep.name}", e) for part, e in self._parent.parts.errors.items())
         return failed
 
     def send(self, ended: SweepRecord | None = None) -> None:
@@ -143,13 +143,10 @@ class Sync:
 
     def _send_once(self, ended: SweepRecord | None) -> None:
         tracker = self._open_tracker()
-        if self.worker is not None and self.sweep.parent and self._parent_run is None:
-            # The last call of a worker waits for the run; earlier calls do not, because there will be another one.
-            self._parent_run = find_sweep(tracker, self.sweep, self._own_clone())
-            if self._parent_run is None and ended is None:
-                return
-            if self._parent_run is None:
-                self._parent_run = await_sweep(tracker, self.sweep, self._own_clone())
+        # The last call of a worker waits for the run; earlier calls do not, because there will be another one.
+        waits = self.worker is not None and self._parent.missing
+        if waits and not self._parent.find(tracker, self._own_clone(), wait=ended is not None):
+            return
         self._open_runs(tracker)
         self._show_life(tracker)
         self._send_points(tracker, ended)
@@ -168,12 +165,7 @@ class Sync:
         Raises:
             LabError: MLflow rejects the data.
         """
-        tracker = self._open_tracker()
-        run = find_sweep(tracker, ended, self._own_clone())
-        if run is None or run.settled:
-            return False
-        send_sweep(tracker, run, ended, sweep_folder(self.root, ended.key), self._sweep_parts)
-        return True
+        return self._parent.end_without_points(self._open_tracker(), ended, self._own_clone())
 
     def _check(self) -> None:
         """Find out whether the whole store has failed, or only one item.
@@ -198,11 +190,7 @@ class Sync:
             # Opening it again restores it with its runs, or makes another one if it was deleted for good.
             self._tracker = None
             tracker = self._open_tracker()
-        forgotten = deleted
-        if self._parent_run is not None and not tracker.has_run(self._parent_run.run_id):
-            self._parent_run = None
-            self._sweep_parts.forget()
-            forgotten = True
+        forgotten = self._parent.forget_if_deleted(tracker) or deleted
         for point in list(self.points.values()):
             steps = {self._item(what, point) for what in ("the run", "the place", "the progress")}
             failed = bool(point.parts.errors) or bool(steps & self._failures.errors.keys())
@@ -239,28 +227,20 @@ class Sync:
                 # Sending many points can take longer than a process without a heartbeat counts as alive.
                 self._show_life(tracker)
                 with self._failures.apart(self._item("the progress", point)):
-                    self.completed += point.send(tracker, self._parent_id(), status)
-
-    def _parent_id(self) -> str | None:
-        """Return the run id of the sweep; None for a single point, and until the run exists."""
-        if self._parent_run is None:
-            return None
-        return self._parent_run.run_id
+                    self.completed += point.send(tracker, self._parent.run_id, status)
 
     def _open_runs(self, tracker: Tracker) -> None:
         """Find or create the runs that are needed now."""
         needed = self._without_run()
-        parent_is_missing = self.sweep.parent and self._parent_run is None
-        if not needed and self._presented and not parent_is_missing:
+        if not needed and self._presented and not self._parent.missing:
             return
         # Stays False if a call below fails, so that the next `send` writes the views.
         self._presented = False
         # The lock prevents two commands from creating the same run; to MLflow these would be two different runs.
         with study_lock(self.root, self.sweep.study):
-            if parent_is_missing:
+            if self._parent.missing:
                 with self._failures.apart(f"the run of {self.sweep.name}"):
-                    folder = sweep_folder(self.root, self.sweep.key)
-                    self._parent_run = open_sweep(tracker, self.sweep, self.owner, self._own_clone(), folder)
+                    self._parent.open(tracker, self._own_clone())
             self._open_points(tracker, needed)
             with self._failures.apart("the saved views"):
                 self._present(tracker)
@@ -292,14 +272,14 @@ class Sync:
                 own = [run for run in runs if run.tags.get("signature") == signature]
                 point.open(tracker, own, self._placement_tags(point.config), self.owner)
         for point in list(self.points.values()):
-            if point.run_id is not None and point.config is not None and point.parent != self._parent_id():
+            if point.run_id is not None and point.config is not None and point.parent != self._parent.run_id:
                 with self._failures.apart(self._item("the place", point)):
                     point.place(tracker, self._placement_tags(point.config))
 
     def _placement_tags(self, config: Config) -> dict[str, str]:
         placement_tags = point_tags(config, self.newest) | {CLONE: self._own_clone()}
-        if self._parent_run:
-            placement_tags |= {PARENT: self._parent_run.run_id, "lab.sweep": self.sweep.key}
+        if self._parent.run_id is not None:
+            placement_tags |= {PARENT: self._parent.run_id, "lab.sweep": self.sweep.key}
         return placement_tags
 
     def _present(self, tracker: Tracker) -> None:
@@ -308,25 +288,21 @@ class Sync:
         if configs and self.newest and self.worker is None:
             present_study(tracker, self.root, self.sweep, configs)
             # A single point does not replace a sweep in the views.
-            if self._parent_run is not None:
+            if self._parent.run_id is not None:
                 backends = {config.backend.name for config in configs}
                 hide_earlier(tracker, self.sweep.key, self._own_clone(), backends)
         self._presented = bool(configs)
 
     def _sum_up(self, tracker: Tracker, sweep: SweepRecord) -> None:
         """Send the results of the sweep itself, unless MLflow already has them."""
-        if self._parent_run and self._parent_run.settled:
+        if self._parent.settled:
             return
         points = []
         for point in self.points.values():
             if point.is_complete():
                 with self._failures.apart(self._item("the results", point)):
                     points.append(point.read())
-        if points:
-            with self._sweep_parts.apart("answer"):
-                present_sweep(tracker, self._parent_id(), sweep, points, self.newest)
-        if self._parent_run:
-            send_sweep(tracker, self._parent_run, sweep, sweep_folder(self.root, sweep.key), self._sweep_parts)
+        self._parent.send(tracker, sweep, points, self.newest)
 
     def _show_life(self, tracker: Tracker) -> None:
         """Show other machines that the process lives, if that is due.
@@ -336,10 +312,10 @@ class Sync:
         # A run that is FINISHED although a part of it could not be sent stays so.
         unsettled = [point for point in list(self.points.values()) if not (point.settled or point.fetchable)]
         alive = [point.run_id for point in unsettled if point.run_id is not None]
-        if self.worker is None and self._parent_run is not None:
+        if self.worker is None and self._parent.run_id is not None:
             alive = []
-            if not self._parent_run.settled:
-                alive = [self._parent_run.run_id]
+            if not self._parent.settled:
+                alive = [self._parent.run_id]
         self._life.show(tracker, alive)
 
     def _own_clone(self) -> str:

@@ -1,0 +1,98 @@
+"""Syncs the MLflow run of a sweep itself, below which MLflow shows the runs of its points."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from pipeline.points.point import Point
+from pipeline.points.sweep_record import SweepRecord, sweep_folder
+from pipeline.system.failures import Parts
+from pipeline.tracking.pages.presentation import present_sweep
+from pipeline.tracking.runs import SweepRun, await_sweep, find_sweep, open_sweep, send_sweep
+from pipeline.tracking.tracker import Tracker
+
+
+class ParentRun:
+    """The run of a sweep; a single point has none.
+
+    Args:
+        root: folder that holds .points/.
+        sweep: the record of the command.
+        owner: the process that trains, from `processes.owner`.
+        check: called after a part failed; raises UnavailableError if all others would fail too.
+
+    Attributes:
+        parts: the parts of the run, with the errors of those that could not be sent.
+    """
+
+    def __init__(self, root: Path, sweep: SweepRecord, owner: str, check: Callable[[], None]) -> None:
+        self.parts = Parts(check)
+        self._folder = sweep_folder(root, sweep.key)
+        self._sweep = sweep
+        self._owner = owner
+        self._run: SweepRun | None = None
+
+    @property
+    def run_id(self) -> str | None:
+        """Its id; None for a single point, and until the run exists."""
+        if self._run is None:
+            return None
+        return self._run.run_id
+
+    @property
+    def settled(self) -> bool:
+        """Whether everything is sent."""
+        return self._run is not None and self._run.settled
+
+    @property
+    def missing(self) -> bool:
+        """Whether the sweep has a run, which is not known yet."""
+        return self._sweep.parent and self._run is None
+
+    def open(self, tracker: Tracker, clone: str) -> None:
+        """Find the run that a clone has for the sweep, or create it."""
+        self._run = open_sweep(tracker, self._sweep, self._owner, clone, self._folder)
+
+    def find(self, tracker: Tracker, clone: str, wait: bool) -> bool:
+        """Find the run, which another process creates, and return whether it is there.
+
+        Raises:
+            LabError: with `wait`, it is not there after a while.
+        """
+        if wait:
+            self._run = await_sweep(tracker, self._sweep, clone)
+        else:
+            self._run = find_sweep(tracker, self._sweep, clone)
+        return self._run is not None
+
+    def forget_if_deleted(self, tracker: Tracker) -> bool:
+        """Forget the run if it was deleted in MLflow, so that another one is made; return whether it was."""
+        if self._run is None or tracker.has_run(self._run.run_id):
+            return False
+        self._run = None
+        self.parts.forget()
+        return True
+
+    def end_without_points(self, tracker: Tracker, ended: SweepRecord, clone: str) -> bool:
+        """End the run of a sweep without points, if MLflow has such a run; return whether there was one to end."""
+        found = find_sweep(tracker, ended, clone)
+        if found is None or found.settled:
+            return False
+        send_sweep(tracker, found, ended, self._folder, self.parts)
+        return True
+
+    def send(self, tracker: Tracker, ended: SweepRecord, points: Sequence[Point], newest: bool) -> None:
+        """Send the results of the sweep.
+
+        Args:
+            tracker: the tracker of its experiment.
+            ended: the final record of the sweep.
+            points: its complete points.
+            newest: whether it is the last command with points of its study and backend.
+        """
+        if points:
+            with self.parts.apart("answer"):
+                present_sweep(tracker, self.run_id, ended, points, newest)
+        if self._run is not None:
+            send_sweep(tracker, self._run, ended, self._folder, self.parts)
