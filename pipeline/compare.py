@@ -21,166 +21,32 @@ from typing import Any
 from omegaconf import DictConfig
 
 from pipeline.config.reading import read_folder
-from pipeline.config.schema import flatten
 from pipeline.drawing.layout import write_png
-from pipeline.points.destination import check_reports
-from pipeline.points.point import Point
+from pipeline.points.destination import PAGES, check_reports
 from pipeline.points.results import read_commands, read_results, warn_about_missing
 from pipeline.report.earlier import Earlier, read_earlier, warn_about_left
 from pipeline.report.overview import ordered, render
-from pipeline.report.parity import Parity, parity
+from pipeline.report.parity import Parity
 from pipeline.report.published.page import verdict_table
+from pipeline.report.published.recorded import read_recorded
 from pipeline.report.published.reproduction import Cell, Results, cells
-from pipeline.report.published.statements import Statement, read_recorded, statements
+from pipeline.report.published.statements import statements
 from pipeline.report.published.tables import read_spreads
+from pipeline.report.rows import (
+    REPRODUCTION_COLUMNS,
+    curve_rows,
+    parity_rows,
+    points_rows,
+    reproduction_rows,
+    study_metrics,
+)
 from pipeline.report.study_page import Commands, study_page
-from pipeline.studies.grids import PointsByBackend, cell_metric, recorded
-from pipeline.studies.kinds import study_figure, study_kind
-from pipeline.studies.networks import best_point
-from pipeline.studies.questions import PAGES
+from pipeline.studies.kinds import study_figure
 from pipeline.studies.study_pictures import recorded_figure
 from pipeline.system import cli
 from pipeline.system.files import atomic_folder, explained, readable, write_file
 from pipeline.system.project import PROJECT
 from pipeline.system.wording import aligned
-
-# Config keys that are columns of points.csv.
-CONFIG_COLUMNS = (
-    "seed",
-    "dtype",
-    "gradient",
-    "loss",
-    "optimizer.name",
-    "optimizer.learning_rate",
-    "model.hidden_size",
-    "training.epochs",
-    "training.batch_size",
-)
-# The columns of reproduction.csv. Published numbers have no `seen`, and statements only a few of the other columns.
-REPRODUCTION_COLUMNS = (
-    "study",
-    "backend",
-    "quantity",
-    "model.hidden_size",
-    "optimizer.learning_rate",
-    "place",
-    "value",
-    "published",
-    "relative_difference",
-    "digits",
-    "printed_digits",
-    "rounding_smallest",
-    "rounding_largest",
-    "verdict",
-    "seen",
-)
-# Metrics that `dvc plots show` plots over the epochs.
-CURVES = ("train/loss", "train/mean_absolute_error", "train/accuracy", "test/loss", "test/accuracy", "weights/weight")
-Rows = list[dict[str, Any]]
-
-
-def points_rows(results: Results, earlier: Earlier) -> Rows:
-    """Return one row for each point: its path, settings and outcome, and its best and final metrics."""
-    rows: Rows = []
-    for study in ordered([*results, *earlier.studies]):
-        trained = results.get(study, {})
-        left = [backend for kept, backend in earlier.points if kept == study]
-        # NumPy comes first, as in the results.
-        for backend in sorted([*trained, *left], key=lambda name: name != "numpy"):
-            if backend in left:
-                rows += earlier.points[study, backend]
-                continue
-            for point in trained[backend]:
-                rows.append({"study": study, "backend": backend, "name": point.name} | _point_columns(point))
-    return rows
-
-
-def _point_columns(point: Point) -> dict[str, Any]:
-    settings = dict(flatten(point.config))
-    columns: dict[str, Any] = {name: settings[name] for name in CONFIG_COLUMNS}
-    if point.config.grid is not None:
-        # A map has many values for these keys; the one in the config is not used.
-        columns |= {axis.knob: None for axis in point.config.grid.axes}
-    outcome = point.outcome
-    diagnosis = point.diagnosis
-    columns |= {
-        "outcome": outcome.outcome,
-        "diagnosis": diagnosis.label,
-        "evidence": diagnosis.evidence,
-        "diverged_step": outcome.diverged_step,
-        "last_finite_loss": outcome.last_finite_loss,
-        "seconds": outcome.seconds,
-        "seconds_per_epoch": outcome.seconds_per_epoch,
-        "points_in_stack": outcome.points_in_stack,
-    }
-    columns |= {f"diagnosis/{name}": value for name, value in diagnosis.values.items()}
-    # Sorted, because points record their metrics in different orders.
-    columns |= {f"best/{name}": value for name, value in sorted(outcome.best.items())}
-    columns |= {f"final/{name}": value for name, value in sorted(outcome.final.items())}
-    return columns
-
-
-def reproduction_rows(found: Sequence[Cell], said: Sequence[Statement]) -> Rows:
-    """Return published numbers and statements as rows with common columns: see `REPRODUCTION_COLUMNS`."""
-    rows: Rows = []
-    for cell in found:
-        row = cell._asdict() | {"verdict": cell.verdict}
-        # In tables, settings have the same names as in the config.
-        row["model.hidden_size"] = row.pop("hidden_size")
-        row["optimizer.learning_rate"] = row.pop("learning_rate")
-        rows.append(row)
-    for one in said:
-        rows.append(
-            {
-                "study": one.study,
-                "backend": one.backend,
-                "quantity": "statement",
-                "place": f"{one.text} ({one.rule})",
-                "verdict": one.verdict,
-                "seen": one.seen,
-            }
-        )
-    return rows
-
-
-def study_metrics(points: Sequence[Point]) -> dict[str, Any]:
-    """Return the values for `dvc metrics show`: best values, kind-specific counts and training time.
-
-    Args:
-        points: the points of a study on one backend.
-    """
-    best = best_point(points)
-    metric = cell_metric(points)
-    counted = study_kind(points).numbers(points)
-    seconds = round(sum(point.outcome.seconds for point in points), 3)
-    numbers: dict[str, Any] = {"points": len(points)}
-    if best is not None:
-        numbers["best"] = {
-            metric: best.outcome.final[metric],
-            "optimizer.learning_rate": best.learning_rate,
-            "model.hidden_size": best.hidden_size,
-        }
-    return numbers | counted | {"seconds": seconds}
-
-
-def curve_rows(backends: PointsByBackend) -> Rows:
-    """Return the curves of a study: one row for each point and epoch, with the settings under their config names."""
-    points = [point for members in backends.values() for point in members]
-    names = [name for name in CURVES if recorded(points, name)]
-    rows = []
-    for point in points:
-        settings = {
-            "backend": point.config.backend.name,
-            "point": point.name,
-            "optimizer.learning_rate": point.learning_rate,
-            "model.hidden_size": point.hidden_size,
-        }
-        by_epoch: dict[int, dict[str, Any]] = {}
-        for metric in point.history.metrics:
-            if metric.name in names:
-                by_epoch.setdefault(metric.step, {})[metric.name] = metric.value
-        rows += [settings | {"epoch": epoch} | {n: by_epoch[epoch].get(n) for n in names} for epoch in sorted(by_epoch)]
-    return rows
 
 
 def write_report(results: Results, published: Path, reports: Path, commands: Commands | None = None) -> list[Cell]:
@@ -218,11 +84,7 @@ def write_report(results: Results, published: Path, reports: Path, commands: Com
         write_file(reports / "points.csv", partial(_write_table, rows=rows, columns=columns))
         numbers = [earlier.reproduced(row) for row in reproduction_rows(found, said)]
         write_file(reports / "reproduction.csv", partial(_write_table, rows=numbers, columns=REPRODUCTION_COLUMNS))
-        differences = [
-            row
-            for study in ordered([*results, *earlier.studies])
-            for row in [row._asdict() for row in parity(results, study)] or earlier.parity.get(study, [])
-        ]
+        differences = parity_rows(results, earlier)
         write_file(reports / "parity.csv", partial(_write_table, rows=differences, columns=Parity._fields))
         _write_dvc_files(results, earlier, reports)
         for stem, run in runs.items():

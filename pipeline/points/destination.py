@@ -30,7 +30,7 @@ REPORTS = "reports"
 # By these the folder of a report is known. It lacks points.csv if that was deleted to write the report anew;
 # `pipeline.rounding` may have written its table first; and stored runs lie in `recorded`.
 MARKS = ("points.csv", "reproduction.csv", "rounding.csv", "recorded")
-# The folder of pages in a report (`studies.questions.PAGES`).
+# The folder of the report that has a page for each study.
 PAGES = "studies"
 
 

@@ -9,13 +9,14 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from pipeline.diagnosis.networks import GOAL
 from pipeline.diagnosis.verdicts import PROBLEMS
+from pipeline.points.destination import PAGES
 from pipeline.report.parity_page import parity_lines
 from pipeline.report.published.page import reproduction_lines, statement_lines
 from pipeline.report.published.reproduction import BACKENDS, Cell, Results
 from pipeline.report.published.statements import Statement
 from pipeline.report.study_page import untrained_words
 from pipeline.studies.kinds import headline
-from pipeline.studies.questions import PAGES, QUESTIONS
+from pipeline.studies.questions import QUESTIONS
 from pipeline.system.wording import table
 
 

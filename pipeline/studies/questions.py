@@ -24,5 +24,3 @@ QUESTIONS = {
     "curve_restarts": "100 balls dropped at random on a curve with five minima: do they all end in these minima?",
     "curve_basins": "Which of five minima does a ball reach, by rate and start, and how does momentum change that?",
 }
-# The folder of the report that has a page for each study.
-PAGES = "studies"

@@ -12,14 +12,13 @@ import traceback
 from collections.abc import Callable, Sequence
 
 import hydra
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import ChoiceSweep, RangeSweep
 from hydra.errors import HydraException, MissingConfigException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 from yaml import YAMLError
 
 from pipeline.system import completion
+from pipeline.system.arguments import check_arguments
 from pipeline.system.errors import LabError
 from pipeline.system.project import CONF
 from pipeline.system.remedies import remedy
@@ -27,8 +26,6 @@ from pipeline.system.signals import ignore_notices, interrupt_on_signals
 from pipeline.system.streams import keep_streams, output_error
 from pipeline.system.unknown import unknown_key, unknown_option
 
-# Maximum number of points of one command. Hydra composes them all, in about 0.07 s each, before the first trains.
-MAX_GRID_POINTS = 10_000
 # What a shell reports for a program that SIGPIPE has ended, such as `ls | true`.
 UNREAD = 141
 # The exceptions, besides its own, that Hydra raises for overrides that it cannot use.
@@ -125,9 +122,7 @@ def _call_hydra(
 
     main = hydra.main(version_base="1.3", config_path=str(CONF), config_name=config_name)(guarded)
     # Before Hydra starts, because it writes the command line to disk, and composes all points of a grid.
-    _check_secrets(sys.argv[1:])
-    _check_folders(sys.argv[1:])
-    _check_grid(sys.argv[1:])
+    check_arguments(sys.argv[1:])
     try:
         main()
     finally:
@@ -186,77 +181,6 @@ def _safe_folder_name(name: object) -> str:
     """Turn the name of a study into a folder name without a path; the resolver `plain` in conf/."""
     # Hydra makes its folders before the config is validated, so a name must not lead out of them.
     return re.sub(r"[^A-Za-z0-9_.-]", "_", str(name)).strip(".")[:100] or "_"
-
-
-def _check_secrets(arguments: Sequence[str]) -> None:
-    """Refuse a password on the command line.
-
-    Raises:
-        LabError: an address of a tracking server contains an @; the message does not repeat it.
-    """
-    if any(re.match(r"[+]*tracking\b[^=]*=.*@", argument, re.DOTALL) for argument in arguments):
-        raise LabError(
-            "The address of a tracking server must not contain a user or a password.",
-            expected="tracking.uri=https://HOST, without an @",
-            received="an address with an @ (not shown, because it may contain a password)",
-            fix="set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD in the environment; change that password, "
-            "because it is now in the history of the shell",
-        )
-
-
-def _check_folders(arguments: Sequence[str]) -> None:
-    """Refuse a ~ in a folder of Hydra, which would make a folder with that name.
-
-    Raises:
-        LabError: an override of a folder begins with ~.
-    """
-    for argument in arguments:
-        folder = re.match(r"[+]*(hydra\.(?:run|sweep)\.dir)=['\"]?(~.*)", argument)
-        if folder:
-            raise LabError(
-                f"{folder[1]} begins with ~, which Hydra does not replace by the home folder.",
-                received=argument,
-                fix=f"write the full path: {folder[1]}='${{oc.env:HOME}}/FOLDER'",
-            )
-
-
-def _check_grid(arguments: Sequence[str]) -> None:
-    """Refuse a grid that is infinite, or whose configs would fill the memory.
-
-    Raises:
-        LabError: the grid has more than MAX_GRID_POINTS points.
-    """
-    # A float, because a range may have infinitely many values.
-    points = 1.0
-    parser = OverridesParser.create()
-    for argument in arguments:
-        try:
-            value = parser.parse_override(argument).value()
-        except (HydraException, ValueError):
-            # Hydra parses the argument again and reports this error itself.
-            continue
-        if isinstance(value, ChoiceSweep):
-            points *= len(value.list)
-        elif isinstance(value, RangeSweep):
-            points *= _length(value)
-    # Not `points > MAX_GRID_POINTS`, which is false for nan.
-    if not points <= MAX_GRID_POINTS:
-        raise LabError(
-            "The grid is too large.", expected=f"at most {MAX_GRID_POINTS} points", received=f"{points:.7g} points"
-        )
-
-
-def _length(value: RangeSweep) -> float:
-    """Return the number of values in a range: inf if it has no end, nan if its limits are not numbers."""
-    # Hydra refuses a step of 0 itself.
-    if not value.step:
-        return 1
-    try:
-        return max(math.ceil(((value.stop or 0) - (value.start or 0)) / value.step), 0)
-    except OverflowError:
-        return math.inf
-    except ValueError:
-        return math.nan
 
 
 def _comes_from_hydra(error: BaseException) -> bool:

@@ -9,13 +9,14 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
-from pipeline.compare import compare, points_rows, write_report
+from pipeline.compare import compare, write_report
 from pipeline.data.arrays import Arrays
 from pipeline.points.point import Point
 from pipeline.points.results import read_commands, read_results
 from pipeline.report.earlier import Earlier
 from pipeline.report.overview import ordered, render
 from pipeline.report.published.reproduction import cells
+from pipeline.report.rows import points_rows
 from pipeline.report.study_page import study_page
 from pipeline.studies.questions import QUESTIONS
 from pipeline.system.errors import LabError

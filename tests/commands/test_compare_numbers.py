@@ -6,8 +6,8 @@ import math
 
 import pytest
 
-from pipeline.compare import curve_rows, study_metrics
 from pipeline.points.point import Point
+from pipeline.report.rows import curve_rows, study_metrics
 from tests.support.trained import sweep
 
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from pipeline.compare import curve_rows, study_metrics
 from pipeline.diagnosis.curves import ending
 from pipeline.diagnosis.networks import baseline_loss
 from pipeline.diagnosis.verdicts import PROBLEMS
 from pipeline.points.point import Point
 from pipeline.report.overview import render
+from pipeline.report.rows import curve_rows, study_metrics
 from pipeline.report.study_page import study_page
 from pipeline.studies.kinds import answers, headline
 from tests.support.curves import BASINS, ball_point, study

@@ -11,9 +11,8 @@ from omegaconf import DictConfig, OmegaConf
 
 from pipeline.compare import compare
 from pipeline.points import destination
-from pipeline.points.destination import MARKS, check_reports
+from pipeline.points.destination import MARKS, PAGES, check_reports
 from pipeline.rounding import rounding
-from pipeline.studies.questions import PAGES
 from pipeline.system.errors import LabError
 
 

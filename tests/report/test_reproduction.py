@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from pipeline.backends.shared.history import History
 from pipeline.points.point import Point, outcome_of
+from pipeline.report.published.recorded import read_recorded
 from pipeline.report.published.reproduction import (
     Cell,
     cells,
@@ -20,7 +21,7 @@ from pipeline.report.published.reproduction import (
     relative_difference,
     significant,
 )
-from pipeline.report.published.statements import Statement, read_recorded, statements
+from pipeline.report.published.statements import Statement, statements
 from pipeline.report.published.tables import ROUNDING_COLUMNS, Key, read_spreads
 from pipeline.system.errors import LabError
 from pipeline.system.project import PROJECT

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from pipeline.config.schema import flatten
 from pipeline.sweep import training as training_module
 from pipeline.system import cli
+from pipeline.system.arguments import check_arguments
 from tests.support.hostile import Ended, Terminal, watch
 from tests.support.trained import config
 
@@ -305,7 +306,7 @@ def test_any_other_results_are_a_folder_of_that_name(typed: Typed, place: Path, 
 def test_a_folder_with_other_things_is_not_taken_for_results(
     typed: Typed, place: Path, monkeypatch: pytest.MonkeyPatch, results: str
 ) -> None:
-    real = cli._check_grid  # noqa: SLF001 - the last check before a command begins
+    real = check_arguments
     other = place / results / "other"
 
     def put_there(arguments: Sequence[str]) -> None:
@@ -313,7 +314,7 @@ def test_a_folder_with_other_things_is_not_taken_for_results(
         other.write_text("mine")
         real(arguments)
 
-    monkeypatch.setattr(cli, "_check_grid", put_there)
+    monkeypatch.setattr(cli, "check_arguments", put_there)
     ended = typed(*ONE, f"results={results}")
     assert ended.code == 1
     assert f"{results} cannot be a results folder" in ended.err or "results is not a results folder" in ended.err

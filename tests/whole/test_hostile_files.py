@@ -58,7 +58,7 @@ READERS = {
     "report/earlier.py": "reports/points.csv, parity.csv, reproduction.csv: test_compare.py",
     "report/published/tables.py": "published/*.csv, reports/rounding.csv",
     "data/raw/sources.py": "downloads: npz, gz, tgz, deb",
-    "report/published/statements.py": "reports/recorded/*.csv",
+    "report/published/recorded.py": "reports/recorded/*.csv",
     "tracking/store.py": "mlruns/mlflow.db",
     "points/identity.py": "",
     "points/sweep_record.py": "sweep.json",

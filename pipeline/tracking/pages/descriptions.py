@@ -6,9 +6,10 @@ import shlex
 from collections.abc import Mapping, Sequence
 
 from pipeline.diagnosis.verdicts import PROBLEMS, Diagnosis
+from pipeline.points.destination import PAGES
 from pipeline.points.point import Point
 from pipeline.studies.kinds import answers
-from pipeline.studies.questions import PAGES, QUESTIONS
+from pipeline.studies.questions import QUESTIONS
 
 # Overrides to omit from the rerun command.
 NOT_REPEATED = {"results", "dry_run", "force"}

@@ -1,0 +1,163 @@
+"""The rows of the report's tables, and of the files that DVC reads."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from pipeline.config.schema import flatten
+from pipeline.points.point import Point
+from pipeline.report.earlier import Earlier, Rows
+from pipeline.report.overview import ordered
+from pipeline.report.parity import parity
+from pipeline.report.published.reproduction import Cell, Results
+from pipeline.report.published.statements import Statement
+from pipeline.studies.grids import PointsByBackend, cell_metric, recorded
+from pipeline.studies.kinds import study_kind
+from pipeline.studies.networks import best_point
+
+# Config keys that are columns of points.csv.
+CONFIG_COLUMNS = (
+    "seed",
+    "dtype",
+    "gradient",
+    "loss",
+    "optimizer.name",
+    "optimizer.learning_rate",
+    "model.hidden_size",
+    "training.epochs",
+    "training.batch_size",
+)
+# The columns of reproduction.csv. Published numbers have no `seen`, and statements only a few of the other columns.
+REPRODUCTION_COLUMNS = (
+    "study",
+    "backend",
+    "quantity",
+    "model.hidden_size",
+    "optimizer.learning_rate",
+    "place",
+    "value",
+    "published",
+    "relative_difference",
+    "digits",
+    "printed_digits",
+    "rounding_smallest",
+    "rounding_largest",
+    "verdict",
+    "seen",
+)
+# Metrics that `dvc plots show` plots over the epochs.
+CURVES = ("train/loss", "train/mean_absolute_error", "train/accuracy", "test/loss", "test/accuracy", "weights/weight")
+
+
+def points_rows(results: Results, earlier: Earlier) -> Rows:
+    """Return one row for each point: its path, settings and outcome, and its best and final metrics."""
+    rows: Rows = []
+    for study in ordered([*results, *earlier.studies]):
+        trained = results.get(study, {})
+        left = [backend for kept, backend in earlier.points if kept == study]
+        # NumPy comes first, as in the results.
+        for backend in sorted([*trained, *left], key=lambda name: name != "numpy"):
+            if backend in left:
+                rows += earlier.points[study, backend]
+                continue
+            for point in trained[backend]:
+                rows.append({"study": study, "backend": backend, "name": point.name} | _point_columns(point))
+    return rows
+
+
+def parity_rows(results: Results, earlier: Earlier) -> Rows:
+    """Return the differences between the backends, a row for each metric of a point."""
+    rows: Rows = []
+    for study in ordered([*results, *earlier.studies]):
+        found = [difference._asdict() for difference in parity(results, study)]
+        rows += found or earlier.parity.get(study, [])
+    return rows
+
+
+def _point_columns(point: Point) -> dict[str, Any]:
+    settings = dict(flatten(point.config))
+    columns: dict[str, Any] = {name: settings[name] for name in CONFIG_COLUMNS}
+    if point.config.grid is not None:
+        # A map has many values for these keys; the one in the config is not used.
+        columns |= {axis.knob: None for axis in point.config.grid.axes}
+    outcome = point.outcome
+    diagnosis = point.diagnosis
+    columns |= {
+        "outcome": outcome.outcome,
+        "diagnosis": diagnosis.label,
+        "evidence": diagnosis.evidence,
+        "diverged_step": outcome.diverged_step,
+        "last_finite_loss": outcome.last_finite_loss,
+        "seconds": outcome.seconds,
+        "seconds_per_epoch": outcome.seconds_per_epoch,
+        "points_in_stack": outcome.points_in_stack,
+    }
+    columns |= {f"diagnosis/{name}": value for name, value in diagnosis.values.items()}
+    # Sorted, because points record their metrics in different orders.
+    columns |= {f"best/{name}": value for name, value in sorted(outcome.best.items())}
+    columns |= {f"final/{name}": value for name, value in sorted(outcome.final.items())}
+    return columns
+
+
+def reproduction_rows(found: Sequence[Cell], said: Sequence[Statement]) -> Rows:
+    """Return published numbers and statements as rows with common columns: see `REPRODUCTION_COLUMNS`."""
+    rows: Rows = []
+    for cell in found:
+        row = cell._asdict() | {"verdict": cell.verdict}
+        # In tables, settings have the same names as in the config.
+        row["model.hidden_size"] = row.pop("hidden_size")
+        row["optimizer.learning_rate"] = row.pop("learning_rate")
+        rows.append(row)
+    for one in said:
+        rows.append(
+            {
+                "study": one.study,
+                "backend": one.backend,
+                "quantity": "statement",
+                "place": f"{one.text} ({one.rule})",
+                "verdict": one.verdict,
+                "seen": one.seen,
+            }
+        )
+    return rows
+
+
+def study_metrics(points: Sequence[Point]) -> dict[str, Any]:
+    """Return the values for `dvc metrics show`: best values, kind-specific counts and training time.
+
+    Args:
+        points: the points of a study on one backend.
+    """
+    best = best_point(points)
+    metric = cell_metric(points)
+    counted = study_kind(points).numbers(points)
+    seconds = round(sum(point.outcome.seconds for point in points), 3)
+    numbers: dict[str, Any] = {"points": len(points)}
+    if best is not None:
+        numbers["best"] = {
+            metric: best.outcome.final[metric],
+            "optimizer.learning_rate": best.learning_rate,
+            "model.hidden_size": best.hidden_size,
+        }
+    return numbers | counted | {"seconds": seconds}
+
+
+def curve_rows(backends: PointsByBackend) -> Rows:
+    """Return the curves of a study: one row for each point and epoch, with the settings under their config names."""
+    points = [point for members in backends.values() for point in members]
+    names = [name for name in CURVES if recorded(points, name)]
+    rows = []
+    for point in points:
+        settings = {
+            "backend": point.config.backend.name,
+            "point": point.name,
+            "optimizer.learning_rate": point.learning_rate,
+            "model.hidden_size": point.hidden_size,
+        }
+        by_epoch: dict[int, dict[str, Any]] = {}
+        for metric in point.history.metrics:
+            if metric.name in names:
+                by_epoch.setdefault(metric.step, {})[metric.name] = metric.value
+        rows += [settings | {"epoch": epoch} | {n: by_epoch[epoch].get(n) for n in names} for epoch in sorted(by_epoch)]
+    return rows
