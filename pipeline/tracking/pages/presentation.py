@@ -56,10 +56,7 @@ def present_point(
         run: the content of its run.json.
         parts: does each part on its own, and keeps the errors of those that failed.
     """
-    # The time of the last metric instead of now, so that writing a point twice gives the same run.
-    ended = run.started
-    if point.history.metrics:
-        ended = point.history.metrics[-1].timestamp
+    ended = run.ended(point.history)
     figures = None
     if parent is not None:
         figures = tracker.address(parent)

@@ -23,18 +23,9 @@ def send_complete(
 ) -> None:
     """Send everything about a complete point except its metrics, and close its run, whatever is missing.
 
-    Args:
-        tracker: the tracker of its experiment.
-        run_id: the run of the point.
-        parent: the run of its sweep; None for a single point.
-        point: the trained point.
-        run: the content of its run.json.
-        parts: does each part on its own, and keeps the errors of those that failed.
+    The arguments are those of `present_point`.
     """
-    # Times are taken from the point, so that `rebuild` writes the same run.
-    ended = run.started
-    if point.history.metrics:
-        ended = point.history.metrics[-1].timestamp
+    ended = run.ended(point.history)
     parts.do("outcome", lambda: tracker.log_outcome(run_id, point.config, point.outcome, ended))
     parts.do("files", lambda: tracker.log_folder(run_id, point.folder))
     with parts.apart("presentation"):
