@@ -7,7 +7,6 @@ these variables.
 
 from __future__ import annotations
 
-import io
 import os
 import sys
 import warnings
@@ -95,10 +94,6 @@ def apply() -> None:
     if len(os.fsencode(os.environ.get("TMPDIR", ""))) > LONGEST_TMPDIR:
         os.environ.setdefault("RAY_TMPDIR", "/tmp")  # noqa: S108 - where Ray puts its files without TMPDIR
     _let_warnings_be_warnings()
-    for stream in (sys.stdout, sys.stderr):
-        # An encoding like ASCII lacks letters of our texts and of the names that users choose.
-        if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
-            stream.reconfigure(errors="backslashreplace")
 
 
 def refuse_fixed(names: Iterable[str]) -> None:
@@ -134,7 +129,7 @@ def _reach_this_machine_directly() -> None:
 
 
 def _let_warnings_be_warnings() -> None:
-    """Undo PYTHONWARNINGS=error and -W error: a deprecation in a library is no failure of a command."""
+    """Undo PYTHONWARNINGS=error and -W error: a deprecation in a library must not end a command."""
     # Python accepts any abbreviation of "error".
     if any(option.strip().startswith("e") for option in sys.warnoptions):
         os.environ.pop("PYTHONWARNINGS", None)
