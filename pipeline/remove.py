@@ -104,7 +104,9 @@ def find(study: str, backend: str | None, project: Path, tracker: Tracker) -> Re
     ours = []
     for run in runs:
         attempt = run.tags.get("lab.attempt")
-        if is_ours(tracker, run, clone, attempt if attempt in attempts else None):
+        if attempt not in attempts:
+            attempt = None
+        if is_ours(tracker, run, clone, attempt):
             ours.append(run.run_id)
     folders = [folder for folder, _ in chosen]
     if unread.errors:
@@ -151,7 +153,7 @@ def _check_study(study: str, root: Path) -> None:
     expected = "a study that was trained"
     if studies:
         expected = f"one of {', '.join(studies)}"
-    raise LabError(f"There is no study {study}.", expected=expected, received=study, fix="study=NAME")
+    raise LabError(f"Unknown study: {study}.", expected=expected, received=study, fix="study=NAME")
 
 
 def task(composed: DictConfig) -> None:

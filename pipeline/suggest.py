@@ -33,7 +33,7 @@ def suggested_rates(results: Path, factors: Sequence[float]) -> list[float]:
         factors: the multiples of the suggested rate.
 
     Raises:
-        LabError: there is no point, the point is not a range test, it is too short to judge, or its loss never fell.
+        LabError: no point was found, or it is not a range test, is too short to judge, or its loss never fell.
     """
     again = f"python -m pipeline.train experiment=lr_range_test results={results}"
     points: list[Point] = []

@@ -59,7 +59,7 @@ def _machine() -> str:
 
 
 def _read(file: Path) -> dict[str, str]:
-    """Return the ids in a file by machine; empty if there is no file, or it is damaged or a copy."""
+    """Return the ids in a file by machine; empty if the file is missing, damaged or a copy."""
     try:
         inode, *lines = file.read_text(encoding="utf-8").splitlines()
         ids = dict(line.split() for line in lines)

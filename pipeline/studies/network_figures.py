@@ -143,7 +143,7 @@ def error_surface(point: Point) -> Figure:
     from matplotlib.figure import Figure
 
     axis, surface = loss_surface(point.config)
-    # Without finite snapshots there is no path.
+    # A path needs at least one finite snapshot.
     _, path = weight_lines(point.history.snapshots).get("layer_0/weights", (None, np.empty((0, 2))))
     inside = path[(np.abs(path) <= axis[-1]).all(axis=1)]
     with styled():

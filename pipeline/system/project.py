@@ -29,7 +29,7 @@ def expanded(path: str, key: str) -> Path:
     found = os.path.expanduser(path)  # noqa: PTH111
     if found.startswith("~"):
         raise LabError(
-            f"{key} begins with ~, but there is no such home folder.",
+            f"{key} begins with ~, but that home folder does not exist.",
             expected="a path, or ~/ and a path",
             received=path,
             fix="write the full path, or ./ before a folder whose name begins with ~",

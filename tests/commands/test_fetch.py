@@ -201,7 +201,7 @@ def test_an_incomplete_or_missing_local_dir(tmp_path: Path) -> None:
     (tmp_path / "mine" / "train_images-idx").write_bytes(FILES["train_images-idx"])
     assert "train_labels-idx or train_labels-idx.gz" in refused(tiny(local_dir=tmp_path / "mine"), tmp_path)
     assert "no such folder" in refused(tiny(local_dir=tmp_path / "nowhere"), tmp_path)
-    assert "there is no such home folder" in refused(tiny(local_dir=Path("~no-such-user/x")), tmp_path)
+    assert "that home folder does not exist" in refused(tiny(local_dir=Path("~no-such-user/x")), tmp_path)
 
 
 def test_files_already_there_are_left_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -134,7 +134,7 @@ def test_a_study_is_deleted_with_all_that_belongs_to_it_and_the_other_one_stays(
     assert [sweep["study"] for sweep in shared] == ["two"]
     signatures = {point["signature"] for point in shared[0]["points"]}
     assert on_disk(two_studies) == {sign: points[sign] for sign in signatures}
-    with pytest.raises(LabError, match=r"There is no study one\.\n.*two"):
+    with pytest.raises(LabError, match=r"Unknown study: one\.\n.*two"):
         remove(study="one", confirm=True)
     swept(two_studies, rates("0.1", "0.01", more=["study=one", "results=results/one/numpy"]))  # and can be had again
     assert len(runs_of(two_studies, "one")) == 3
@@ -146,13 +146,13 @@ def test_the_other_backend_stays(untouched: Path) -> None:
 
 def test_a_study_that_does_not_exist_is_one_message(untouched: Path) -> None:
     for study in ("three", "..", "", "one/../two"):
-        with pytest.raises(LabError, match=r"There is no study(.|\n)*one of one, two"):
+        with pytest.raises(LabError, match=r"Unknown study(.|\n)*one of one, two"):
             remove(study=study, confirm=True)
 
 
 def test_where_nothing_was_trained_there_is_no_study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pipeline.remove.PROJECT", tmp_path)
-    with pytest.raises(LabError, match="There is no study one"):
+    with pytest.raises(LabError, match="Unknown study: one"):
         remove(study="one", confirm=True)
     assert list(tmp_path.iterdir()) == []
 

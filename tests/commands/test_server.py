@@ -164,7 +164,9 @@ def refuses_a_database_of_another_version(database: str, artifacts: Path) -> Non
 
 def test_a_tilde_without_a_home_folder_is_one_message(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--artifacts=~no-such-user/x"]) == 1
-    assert capsys.readouterr().err.startswith("error: --artifacts begins with ~, but there is no such home folder.\n")
+    assert capsys.readouterr().err.startswith(
+        "error: --artifacts begins with ~, but that home folder does not exist.\n"
+    )
 
 
 def test_without_a_database_one_message_says_what_to_set() -> None:

@@ -87,7 +87,7 @@ def test_a_tilde_is_the_home_folder(project: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setenv("HOME", str(home))
     assert results_folder("~/out", project) == home / "out"
     assert not (project / "~").exists()
-    with pytest.raises(LabError, match=r"results begins with ~, but there is no such home folder"):
+    with pytest.raises(LabError, match=r"results begins with ~, but that home folder does not exist"):
         results_folder("~no-such-user/out", project)
 
 
