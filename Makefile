@@ -9,7 +9,6 @@ COMPILE := uv pip compile pyproject.toml --group dev --universal --python-versio
 PYTEST = OMP_NUM_THREADS=1 TF_NUM_INTRAOP_THREADS=1 TF_NUM_INTEROP_THREADS=1 \
 	python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 export PATH := $(abspath $(VENV))/bin:$(PATH)
-export MLFLOW_DISABLE_TELEMETRY := true
 
 .DEFAULT_GOAL := help
 .PHONY: reproduce test examples check ui rebuild clean faults bench cluster server load lock help
