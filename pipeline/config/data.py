@@ -1,4 +1,4 @@
-"""The `data` section of the config for a table or images; a curve is in `curve.py`."""
+"""The `data` section of the config for a table, files, images and libraries; a curve is in `curve.py`."""
 
 from __future__ import annotations
 
@@ -6,11 +6,30 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from pipeline.config.fields import Number, PositiveInt, Section
+from pipeline.config.fields import Fraction, Number, PositiveInt, Section, Whole
 
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 # The roles of the four files of a data set.
 IDX_ROLES = ("train_images", "train_labels", "test_images", "test_labels")
+
+# What a network predicts: one of several classes, one of two classes, or numbers.
+Task = Literal["classification", "binary", "regression"]
+# A column by its name, or by its number from 0 in a file without names.
+ColumnName = str | Annotated[Whole, Field(ge=0)]
+# The task of each data set that a library brings, as `LIBRARY:NAME`.
+LIBRARY_TASKS: dict[str, Task] = {
+    "sklearn:iris": "classification",
+    "sklearn:digits": "classification",
+    "sklearn:wine": "classification",
+    "sklearn:breast_cancer": "binary",
+    "sklearn:diabetes": "regression",
+    "keras:mnist": "classification",
+    "keras:fashion_mnist": "classification",
+    "keras:cifar10": "classification",
+    "keras:cifar100": "classification",
+    "keras:california_housing": "regression",
+    "keras:boston_housing": "regression",
+}
 
 
 class TableData(Section):
@@ -78,3 +97,105 @@ class IdxData(Section):
         if set(self.files) != set(IDX_ROLES):
             raise ValueError(f"files must name {', '.join(IDX_ROLES)}; received {', '.join(sorted(self.files))}")
         return self
+
+    @property
+    def task(self) -> Task:
+        """What a network predicts: one of the classes."""
+        return "classification"
+
+
+class Split(Section):
+    """How the rows of a data set are split into training and test rows, and how their numbers are scaled.
+
+    What is learned from data (means, deviations, categories) is learned from the training rows only.
+
+    Attributes:
+        test_share: the share of the rows that are test rows, drawn at random, for classes with the share of each class;
+            0: no test rows.
+        split_seed: the seed of that draw. It is not the seed of the training.
+        standardise: whether each column of numbers is moved and scaled to mean 0 and standard deviation 1.
+    """
+
+    test_share: Fraction = 0.2
+    split_seed: Whole = Field(default=1, ge=0, lt=2**32)
+    standardise: bool = True
+
+
+class FileData(Split):
+    """Rows of one's own: CSV, TSV (also gzipped), Parquet, .npz or .npy.
+
+    Attributes:
+        path: the file, from the project's folder or absolute.
+        target: the column to predict, or several columns of numbers.
+        features: the columns to predict from; null: all others.
+        task: what is predicted.
+        test_path: a file of test rows; the rows of `path` are then all training rows.
+        split_column: a column that says which rows are test rows: `test` (or true, or 1) in it.
+        group_column: a column whose equal values stay together, on one side of the split.
+        delimiter: what separates the columns of a text file; null: found.
+        decimal: the decimal mark of a text file; null: found.
+        missing: what becomes of a missing number: an error, a dropped row, the column's mean, or the mean with another
+            column that says so. A missing text is a category of its own, except with `error` and `drop`.
+        categories: what becomes of a column of text: a column of 0 and 1 for each of its values, or an error.
+    """
+
+    kind: Literal["file"]
+    name: str
+    path: str
+    target: ColumnName | Annotated[tuple[ColumnName, ...], Field(min_length=1)]
+    features: Annotated[tuple[ColumnName, ...], Field(min_length=1)] | None = None
+    task: Task
+    test_path: str | None = None
+    split_column: ColumnName | None = None
+    group_column: ColumnName | None = None
+    delimiter: Annotated[str, Field(min_length=1, max_length=1)] | None = None
+    decimal: Literal[".", ","] | None = None
+    missing: Literal["error", "drop", "mean", "indicator"] = "error"
+    categories: Literal["one_hot", "error"] = "one_hot"
+
+
+class ImageData(Split):
+    """Images of one's own: an .npz with an array of images and one of labels, or a folder CLASS/*.png for each class.
+
+    They are kept as bytes. A dense network sees them flattened, a Keras model as (height, width, channels).
+
+    Attributes:
+        path: the .npz or the folder, from the project's folder or absolute.
+        inputs: the array of images in an .npz, (rows, height, width[, channels]).
+        target: the array of labels in an .npz, (rows,).
+        test_path: an .npz or a folder of test images; those of `path` are then all training images.
+    """
+
+    kind: Literal["images"]
+    name: str
+    path: str
+    inputs: str = "x"
+    target: str = "y"
+    task: Literal["classification", "binary"] = "classification"
+    test_path: str | None = None
+    # Bytes are divided by 255 instead.
+    standardise: Literal[False] = False
+
+
+class LibraryData(Split):
+    """A data set that a library brings: `sklearn:iris` is installed with it, `keras:cifar10` is downloaded."""
+
+    kind: Literal["library"]
+    name: str
+    source: str
+
+    @model_validator(mode="after")
+    def is_known(self) -> LibraryData:
+        """Check that the data set is one that this version reads."""
+        if self.source not in LIBRARY_TASKS:
+            raise ValueError(f"source: expected one of {', '.join(LIBRARY_TASKS)}, received {self.source}")
+        return self
+
+    @property
+    def task(self) -> Task:
+        """What a network predicts."""
+        return LIBRARY_TASKS[self.source]
+
+
+# Data whose arrays python -m pipeline.prepare writes, with a description that travels with the model.
+DescribedData = FileData | ImageData | LibraryData

@@ -15,10 +15,11 @@ from omegaconf import DictConfig, OmegaConf
 from pydantic import ValidationError, create_model
 
 from pipeline.config.curve import CurveData
-from pipeline.config.data import IdxData, TableData
+from pipeline.config.data import IdxData
+from pipeline.config.defaults import resolved
 from pipeline.config.fields import Section
 from pipeline.config.rules import problems
-from pipeline.config.schema import Config, Tracking, is_server_address, not_a_server
+from pipeline.config.schema import Config, Data, Tracking, is_server_address, not_a_server
 from pipeline.system.errors import LabError
 from pipeline.system.hints import nearest_key, nearest_option
 from pipeline.system.project import expanded
@@ -43,6 +44,8 @@ def read_config(composed: Mapping[str, Any], trained: bool = False) -> Config:
         >>> read_config(OmegaConf.to_container(composed, resolve=True)).optimizer.learning_rate
         0.1
     """
+    if isinstance(composed, Mapping):
+        composed = resolved(composed)
     try:
         config = Config.model_validate(composed)
     except ValidationError as error:
@@ -71,7 +74,7 @@ def read_data(composed: DictConfig, verb: str) -> IdxData:
     Raises:
         LabError: a key is unknown, missing or wrong, or the data set is a table or a curve, which has no files.
     """
-    data: TableData | IdxData | CurveData = _read_one(composed, "data", "fix its conf/data file")
+    data: Data = _read_one(composed, "data", "fix its conf/data file")
     if not isinstance(data, IdxData):
         command = f"python -m pipeline.train data={data.name}"
         # `data=NAME` is not enough for a curve, which also needs balls and its own loss.

@@ -26,6 +26,19 @@ RECORDS = 100_000
 # Maximum number of weights for annealing: an epoch computes two losses for each, and more weights need more epochs.
 ANNEALED = 1000
 
+# Losses of numbers.
+ERRORS = ("mean_squared_error", "half_summed_squared_error", "mean_absolute_error", "huber")
+# The losses that fit each task, and for data without a task its kind.
+LOSSES_OF: dict[str, Sequence[str]] = {
+    "classification": ("cross_entropy",),
+    "binary": ("binary_cross_entropy", *ERRORS),
+    "regression": ERRORS,
+    "table": (*ERRORS, "binary_cross_entropy"),
+    "curve": ("curve_height",),
+}
+# The output activations that fit each loss; every other loss takes identity or sigmoid.
+ACTIVATIONS_OF: dict[str, Sequence[str]] = {"cross_entropy": ("softmax",), "binary_cross_entropy": ("sigmoid",)}
+
 Rule = Callable[[Config], Iterator[str]]
 
 
@@ -78,23 +91,25 @@ def _keras_gradient(config: Config) -> Iterator[str]:
         )
 
 
-def _softmax(config: Config) -> Iterator[str]:
-    if (config.loss == "cross_entropy") != (config.model.output_activation == "softmax"):
+def _output_activation(config: Config) -> Iterator[str]:
+    accepted = ACTIVATIONS_OF.get(config.loss, ("identity", "sigmoid"))
+    received = config.model.output_activation
+    if received not in accepted:
         yield (
-            "loss: cross_entropy and model.output_activation=softmax must be used together; "
-            f"received loss={config.loss} with output_activation={config.model.output_activation}"
+            f"model.output_activation: loss={config.loss} needs model.output_activation="
+            f"{', or '.join(accepted)}; received {received}; model.output_activation=auto fits every loss"
         )
 
 
 def _loss_of_the_data(config: Config) -> Iterator[str]:
-    received = f"received loss={config.loss} with data={config.data.name}"
-    if (config.loss == "cross_entropy") != (config.data.kind == "idx"):
+    accepted = LOSSES_OF[config.task or config.data.kind]
+    if config.loss not in accepted:
+        what = f"data={config.data.name}, a {config.data.kind}"
+        if config.task is not None:
+            what = f"data={config.data.name}, whose task is {config.task}"
         yield (
-            "loss: cross_entropy is for data with class labels, the squared errors for data with numbers, "
-            f"curve_height for curves; {received}"
+            f"loss: {what}, needs loss={', or '.join(accepted)}; received {config.loss}; loss=auto fits every data set"
         )
-    elif (config.loss == "curve_height") != (config.data.kind == "curve"):
-        yield f"loss: curve_height and a curve as data must be used together; {received}"
 
 
 def _table_rows(config: Config) -> Iterator[str]:
@@ -280,7 +295,7 @@ def _server_address(config: Config) -> Iterator[str]:
 RULES: Sequence[Rule] = (
     _recording,
     _keras_gradient,
-    _softmax,
+    _output_activation,
     _loss_of_the_data,
     _table_rows,
     _hidden_layers,

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from pipeline.config.curve import Balls, CurveData
-from pipeline.config.data import IdxData, TableData
+from pipeline.config.data import FileData, IdxData, ImageData, LibraryData, TableData, Task
 from pipeline.config.fields import PositiveFloat, PositiveInt, Section, Whole
 from pipeline.config.map_axes import GridAxes
 from pipeline.config.model import Model, Training
@@ -30,6 +30,18 @@ SERVER_ADDRESS = re.compile(r"https?://(\[[0-9a-f:.]+\]|[^\s/?#:\[\]]+)(:\d{1,5}
 Kind = Literal["network", "range_test", "map", "balls", "basins"]
 
 
+Data = TableData | IdxData | CurveData | FileData | ImageData | LibraryData
+Loss = Literal[
+    "cross_entropy",
+    "binary_cross_entropy",
+    "mean_squared_error",
+    "half_summed_squared_error",
+    "mean_absolute_error",
+    "huber",
+    "curve_height",
+]
+
+
 class Recording(Section):
     """The values of a training run that are recorded, and how often."""
 
@@ -39,6 +51,20 @@ class Recording(Section):
     update_losses: bool
     direction_changes: bool
     table_epochs: Annotated[Whole, Field(ge=0)]
+
+
+class Report(Section):
+    """How the points of a study are compared and shown; nothing here changes a point.
+
+    Attributes:
+        metric: the metric that judges, for instance `test/accuracy`; null: the one that fits the task.
+        size: the key that is "the size" in heat maps and sentences, besides the rate; null: `model.hidden_size`.
+        order: the place of the study among others in the report; studies of one place are sorted by name.
+    """
+
+    metric: Annotated[str, Field(pattern=r"^(train|test)/[a-z0-9_]+$")] | None = None
+    size: Annotated[str, Field(pattern=r"^[a-z0-9_]+(\.[A-Za-z0-9_]+)*$")] | None = None
+    order: Annotated[Whole, Field(ge=0)] = 1000
 
 
 class NumpyBackend(Section):
@@ -100,10 +126,10 @@ class Config(Section):
     feature: Annotated[str, Field(pattern=r"^[a-z0-9_]{1,99}$")] | None
     seed: Annotated[Whole, Field(ge=0, lt=2**32)]
     dtype: Literal["float32", "float64"]
-    loss: Literal["mean_squared_error", "half_summed_squared_error", "cross_entropy", "curve_height"]
+    loss: Loss
     gradient: Literal["backpropagation", "finite_difference"]
     finite_difference_step: PositiveFloat
-    data: Annotated[TableData | IdxData | CurveData, Field(discriminator="kind")]
+    data: Annotated[Data, Field(discriminator="kind")]
     model: Model
     optimizer: Annotated[Optimizer, Field(discriminator="name")]
     schedule: Annotated[Schedule, Field(discriminator="name")]
@@ -113,9 +139,16 @@ class Config(Section):
     balls: Balls | None
     grid: GridAxes | None
     tracking: Tracking
+    question: str | None = None
+    report: Report = Report()
     results: str | None
     dry_run: bool
     force: bool
+
+    @property
+    def task(self) -> Task | None:
+        """What a network predicts; None for a table, whose studies choose any loss, and for a curve."""
+        return getattr(self.data, "task", None)
 
     @property
     def kind(self) -> Kind:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.config.curve import CurveData
-from pipeline.config.data import IdxData, TableData
+from pipeline.config.data import DescribedData, IdxData, TableData
+from pipeline.config.schema import Data
+from pipeline.data.description import DataDescription
 from pipeline.system.errors import LabError
 from pipeline.system.files import file_sha256, readable
 from pipeline.system.formats import read_array, read_json
@@ -33,15 +36,19 @@ class Arrays:
         outputs: number of outputs of a network for this data set.
         checksums: SHA-256 by array name.
         dtype: dtype of a network's inputs.
+        row_shape: shape of a row before it was flattened, for instance (28, 28, 1); None: (features,).
+        description: what the data is; None for a table, a curve, and images of IDX files.
     """
 
     train_inputs: Inputs
     train_targets: NDArray[np.floating] | NDArray[np.integer]
     test_inputs: Inputs | None
-    test_targets: NDArray[np.integer] | None
+    test_targets: NDArray[np.floating] | NDArray[np.integer] | None
     outputs: int
     checksums: dict[str, str]
     dtype: str = "float32"
+    row_shape: tuple[int, ...] | None = None
+    description: DataDescription | None = None
 
     @property
     def features(self) -> int:
@@ -75,7 +82,7 @@ class Arrays:
         return out
 
 
-def load(data: TableData | IdxData | CurveData, dtype: str, project: Path) -> Arrays:
+def load(data: Data, dtype: str, project: Path) -> Arrays:
     """Read a data set.
 
     Args:
@@ -100,41 +107,94 @@ def load(data: TableData | IdxData | CurveData, dtype: str, project: Path) -> Ar
     return _load_prepared(data, dtype, project / PREPARED / data.name)
 
 
-def _load_prepared(data: IdxData, dtype: str, folder: Path) -> Arrays:
-    prepare = f"python -m pipeline.fetch data={data.name} && python -m pipeline.prepare data={data.name}"
+def _load_prepared(data: IdxData | DescribedData, dtype: str, folder: Path) -> Arrays:
+    prepare = f"python -m pipeline.prepare data={data.name}"
+    if isinstance(data, IdxData):
+        prepare = f"python -m pipeline.fetch data={data.name} && {prepare}"
     fix = f"delete {folder}, then {prepare}"
     if not folder.exists():
         raise _not_prepared(data, folder, "no such folder", prepare)
     if not (folder / "data.json").exists():
         raise _not_prepared(data, folder, "a folder without data.json", prepare)
     checksums = _checksums(folder / "data.json", fix)
-    arrays = {
-        name: _verified(folder / f"{name}.npy", checksums, fix)
-        for name in ("train_inputs", "train_targets", "test_inputs", "test_targets")
-    }
+    if isinstance(data, IdxData):
+        arrays = _read_arrays(folder, checksums, ("train", "test"), dtype, fix)
+        _check_arrays(data.name, folder, arrays, (data.classes, True), fix)
+        return _arrays(arrays, data.classes, checksums, dtype)
+    description = _described(folder / "data.json", fix)
+    splits = ("train", "test") if description.test_rows else ("train",)
+    arrays = _read_arrays(folder, checksums, splits, dtype, fix)
+    _check_arrays(data.name, folder, arrays, (description.outputs, description.task == "classification"), fix)
+    # A changed file is another point, also where the arrays stay the same.
+    checksums["data.json"] = description.checksum
+    loaded = _arrays(arrays, description.outputs, checksums, dtype)
+    return replace(loaded, row_shape=description.row_shape, description=description)
+
+
+def _read_arrays(
+    folder: Path, checksums: dict[str, str], splits: Sequence[str], dtype: str, fix: str
+) -> dict[str, NDArray[Any]]:
+    """Read the arrays of some splits by name, floats in the dtype of the training."""
+    names = [f"{split}_{part}" for split in splits for part in ("inputs", "targets")]
+    arrays = {name: _verified(folder / f"{name}.npy", checksums, fix) for name in names}
+    for name, array in arrays.items():
+        if np.issubdtype(array.dtype, np.floating):
+            arrays[name] = array.astype(dtype, copy=False)
+    return arrays
+
+
+def _check_arrays(
+    name: str, folder: Path, arrays: dict[str, NDArray[Any]], expected: tuple[int, bool], fix: str
+) -> None:
+    """Check that the arrays fit a data set: its number of outputs, and whether each output is a class.
+
+    Raises:
+        LabError: they do not.
+    """
+    outputs, classes = expected
     for split in ("train", "test"):
+        if f"{split}_inputs" not in arrays:
+            continue
         inputs = arrays[f"{split}_inputs"]
         targets = arrays[f"{split}_targets"]
-        if not _fit(inputs, targets, arrays["train_inputs"].shape[1:], data.classes):
-            raise LabError(
-                f"The {split} arrays in {folder} do not fit {data.name}.",
-                expected=f"bytes or floats (rows, features), and for each row a class label below {data.classes}",
-                received=f"inputs {inputs.dtype} {inputs.shape}, targets {targets.dtype} {targets.shape}",
-                fix=fix,
-            )
-    for name in ("train_inputs", "test_inputs"):
-        if arrays[name].dtype != np.uint8:
-            arrays[name] = arrays[name].astype(dtype, copy=False)
-    return Arrays(**arrays, outputs=data.classes, checksums=checksums, dtype=dtype)
+        if _inputs_fit(inputs, arrays["train_inputs"].shape[1:]) and _targets_fit(targets, inputs, outputs, classes):
+            continue
+        what = f"{outputs} finite numbers"
+        if classes:
+            what = f"a class label below {outputs}"
+        raise LabError(
+            f"The {split} arrays in {folder} do not fit {name}.",
+            expected=f"bytes or floats (rows, features), and for each row {what}",
+            received=f"inputs {inputs.dtype} {inputs.shape}, targets {targets.dtype} {targets.shape}",
+            fix=fix,
+        )
 
 
-def _not_prepared(data: IdxData, folder: Path, received: str, fix: str) -> LabError:
+def _arrays(arrays: dict[str, NDArray[Any]], outputs: int, checksums: dict[str, str], dtype: str) -> Arrays:
+    return Arrays(
+        train_inputs=arrays["train_inputs"],
+        train_targets=arrays["train_targets"],
+        test_inputs=arrays.get("test_inputs"),
+        test_targets=arrays.get("test_targets"),
+        outputs=outputs,
+        checksums=checksums,
+        dtype=dtype,
+    )
+
+
+def _not_prepared(data: IdxData | DescribedData, folder: Path, received: str, fix: str) -> LabError:
     return LabError(
         f"The data set {data.name} is not prepared yet.",
         expected=f"prepared arrays in {folder}",
         received=received,
         fix=fix,
     )
+
+
+def _described(file: Path, fix: str) -> DataDescription:
+    """Read the description from data.json."""
+    with readable(str(file), expected="the description that pipeline.prepare writes", fix=fix):
+        return DataDescription.model_validate(read_json(file).get("description"))
 
 
 def _checksums(description: Path, fix: str) -> dict[str, str]:
@@ -158,15 +218,22 @@ def _verified(file: Path, checksums: dict[str, str], fix: str) -> NDArray[Any]:
     raise LabError(f"{file} is not the file that was prepared.", expected=expected, received=received, fix=fix)
 
 
-def _fit(inputs: NDArray[Any], targets: NDArray[Any], features: tuple[int, ...], classes: int) -> bool:
-    """Return whether the arrays fit a data set with this shape of a row, (features,), and this number of classes."""
-    if inputs.ndim != 2 or inputs.shape[1:] != features or inputs.size == 0 or targets.shape != inputs.shape[:1]:
+def _inputs_fit(inputs: NDArray[Any], features: tuple[int, ...]) -> bool:
+    """Return whether inputs are rows of this shape, (features,), of bytes or finite floats."""
+    if inputs.ndim != 2 or inputs.shape[1:] != features or inputs.size == 0:
         return False
-    if not (np.issubdtype(inputs.dtype, np.floating) or inputs.dtype == np.uint8):
-        return False
-    if not np.issubdtype(targets.dtype, np.integer) or targets.min() < 0 or targets.max() >= classes:
-        return False
-    return inputs.dtype == np.uint8 or bool(np.isfinite(inputs).all())
+    if inputs.dtype == np.uint8:
+        return True
+    return bool(np.issubdtype(inputs.dtype, np.floating) and np.isfinite(inputs).all())
+
+
+def _targets_fit(targets: NDArray[Any], inputs: NDArray[Any], outputs: int, classes: bool) -> bool:
+    """Return whether targets are, for each row of the inputs, a class below `outputs`, or `outputs` finite numbers."""
+    if not classes:
+        numbers = np.issubdtype(targets.dtype, np.floating) and targets.shape == (len(inputs), outputs)
+        return bool(numbers and np.isfinite(targets).all())
+    labels = np.issubdtype(targets.dtype, np.integer) and targets.shape == (len(inputs),)
+    return bool(labels and targets.min() >= 0 and targets.max() < outputs)
 
 
 def epoch_order(seed: int, epoch: int, rows: int) -> NDArray[np.integer]:

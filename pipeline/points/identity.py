@@ -18,17 +18,20 @@ from pipeline.config.schema import Config
 from pipeline.system.files import short_hash
 
 PACKAGE = Path(__file__).resolve().parent.parent
-# Config keys that do not affect results: names, paths, and `line_study_gradient`, which Hydra has already resolved into
-# `gradient`. For the data, the signature covers the checksums of the arrays, regardless of their source.
+# Config keys that do not affect results: names, paths, the question and how it is reported, and `line_study_gradient`,
+# which Hydra has already resolved into `gradient`. For the data, the signature covers the checksums of the arrays,
+# regardless of their source.
 NOT_SIGNED: dict[str, Any] = {
     "study": True,
     "feature": True,
     "tracking": True,
+    "question": True,
+    "report": True,
     "results": True,
     "dry_run": True,
     "force": True,
     "backend": {"line_study_gradient"},
-    "data": {"name", "local_dir", "sources", "files"},
+    "data": {"name", "local_dir", "sources", "files", "path", "test_path"},
 }
 # Modules and folders whose code affects the results of both backends; the package of the backend is added to them.
 # config/expressions.py and config/model.py compute; other config modules only hold values, which are signed themselves.

@@ -29,10 +29,11 @@ from typing import Literal
 
 from pipeline.backends.shared.history import History
 from pipeline.config.schema import Config
+from pipeline.data.description import DataDescription
 from pipeline.points.checkpoint import Checkpoint
 from pipeline.points.folder import PointFolder
 from pipeline.points.point import Point
-from pipeline.points.reading import RunRecord, read_own_point, read_run, signed_in
+from pipeline.points.reading import DESCRIPTION, RunRecord, read_own_point, read_run, signed_in
 from pipeline.system.errors import DamagedError, LabError
 from pipeline.system.failures import Failures
 from pipeline.system.files import readable
@@ -62,6 +63,7 @@ class Job:
         begun_by_command: whether this command has already begun to train it (on a worker that then failed); if so,
             `force=true` must not restart it.
         error: why it failed, or why its earlier results cannot be used.
+        description: what its data is, if the config does not say it; set by `open`.
         undrawn: its figures that could not be drawn; the point is complete without them.
     """
 
@@ -78,6 +80,7 @@ class Job:
     point: Point | None = None
     begun_by_command: bool = False
     error: LabError | None = None
+    description: DataDescription | None = None
     undrawn: Failures = field(default_factory=Failures)
 
     @property
@@ -127,7 +130,14 @@ class Job:
             self.folder.put_in_place()
             self.look()
 
-    def open(self, signed: str, tags: dict[str, str], owner: str, restart: bool) -> None:
+    def open(
+        self,
+        signed: str,
+        tags: dict[str, str],
+        owner: str,
+        restart: bool,
+        description: DataDescription | None = None,
+    ) -> None:
         """Resume from the point's folder, or create it, and set the state to `training`.
 
         A resumed attempt keeps its id and its start time; a new attempt gets new ones.
@@ -137,6 +147,7 @@ class Job:
             tags: command, git commit, data checksums.
             owner: this process, from `processes.owner`.
             restart: whether to train from scratch even if there is a checkpoint.
+            description: what the data is, if the config does not say it.
 
         Raises:
             LabError: the folder cannot be written, or cannot be read although it may be intact.
@@ -173,6 +184,9 @@ class Job:
         run = RunRecord(self.name, self.overrides, tags, attempt, started, owner)
         self.folder.write_text("signed.json", signed)
         self.folder.write_json("config.json", self.config.model_dump(mode="json"))
+        self.description = description
+        if description is not None:
+            self.folder.write_json(DESCRIPTION, description.model_dump(mode="json"))
         self.folder.write_json("run.json", asdict(run))
         self.run = run
         self.state = "training"

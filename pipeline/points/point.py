@@ -12,6 +12,7 @@ A point is identified by its signature (identity.py). Its folder `.points/SIGNAT
                             weight), first_epochs (the first epochs of a single weight), stopped (how a minimizer
                             ended), balls (start, end and outcome of each ball on a curve)
     outcome.json            how training ended; best and final metrics
+    data.json               what the data is (data/description.py), unless the config says it
     plots/                  figures
     SHA256SUMS              checksums of all these files; marks the folder as complete
 """
@@ -32,6 +33,7 @@ from pydantic import ConfigDict, with_config
 from pipeline.backends.shared.history import History
 from pipeline.config.needs import typed
 from pipeline.config.schema import Config
+from pipeline.data.description import DataDescription
 from pipeline.diagnosis.networks import diagnose
 from pipeline.diagnosis.verdicts import Diagnosis
 
@@ -85,13 +87,23 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Point:
-    """A trained point: its name, folder, config, history and outcome, and their most used values as properties."""
+    """A trained point, and its most used values as properties.
+
+    Attributes:
+        name: its settings on one line.
+        folder: its folder.
+        config: its config.
+        history: everything recorded while it trained.
+        outcome: how training ended.
+        data: what it was trained on; None for a table, a curve, and images of IDX files.
+    """
 
     name: str
     folder: Path
     config: Config
     history: History
     outcome: Outcome
+    data: DataDescription | None = None
 
     @cached_property
     def diagnosis(self) -> Diagnosis:

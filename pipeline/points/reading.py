@@ -20,6 +20,7 @@ from pipeline.backends.shared.history import History, Metric
 from pipeline.backends.shared.initial_weights import array_names
 from pipeline.config.reading import read_config
 from pipeline.config.schema import Config
+from pipeline.data.description import DataDescription
 from pipeline.points.checkpoint import unstack_snapshots
 from pipeline.points.point import Outcome, Point
 from pipeline.system.errors import DamagedError, LabError
@@ -28,6 +29,8 @@ from pipeline.system.formats import read_arrays, read_json, read_rows
 
 # The files that every complete point has.
 FILES = {"config.json", "metrics.csv", "weights.npz", "outcome.json"}
+# The file that a point on described data has too.
+DESCRIPTION = "data.json"
 
 
 @dataclass(frozen=True)
@@ -98,7 +101,10 @@ def read_point(folder: Path, name: str) -> Point:
         for table in map(Path, files):
             if table.suffix == ".csv" and len(table.parts) == 1 and table.name != "metrics.csv":
                 history.tables[table.stem] = _read_table(folder / table)
-    return Point(name, folder, config, history, outcome)
+        description = None
+        if DESCRIPTION in files:
+            description = DataDescription.model_validate_json((folder / DESCRIPTION).read_bytes())
+    return Point(name, folder, config, history, outcome, description)
 
 
 def _read_table(file: Path) -> list[dict[str, float]]:

@@ -173,7 +173,8 @@ class StackTraining:
         tags |= {f"data.{name}": checksum for name, checksum in arrays.checksums.items()}
         # `force` ignores the checkpoint of an earlier command, but not one of this command's own attempts.
         restart = self.first.force and not job.begun_by_command
-        job.open(signed_text(job.config, arrays.checksums), tags, self.owner, restart=restart)
+        signed = signed_text(job.config, arrays.checksums)
+        job.open(signed, tags, self.owner, restart, arrays.description)
 
     def _train_stack(self, jobs: Sequence[Job]) -> None:
         """Train points of one shape that are at the same epoch, and complete their folders."""
@@ -264,7 +265,7 @@ def _lock(job: Job, into: list[Job]) -> None:
 def _complete(job: Job) -> None:
     """Write the rest of a point's folder, and move it to its final path."""
     outcome = job.folder.write_history(job.history)
-    point = Point(job.name, job.folder.final, job.config, job.history, outcome)
+    point = Point(job.name, job.folder.final, job.config, job.history, outcome, job.description)
     write_figures(job.folder.path, partial(point_figures, point), job.name, job.undrawn)
     job.folder.complete()
     job.point = point

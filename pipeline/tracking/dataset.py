@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from pipeline.config.curve import CurveData
-from pipeline.config.data import IdxData, TableData
-from pipeline.config.schema import Config
+from pipeline.config.data import IdxData, LibraryData, TableData
+from pipeline.config.schema import Config, Data
 from pipeline.system.files import short_hash
 
 # Prefix of the run tags that hold the checksums of a point's arrays.
@@ -75,10 +75,14 @@ def checksums_in(tags: Mapping[str, str]) -> dict[str, str]:
     return {key.removeprefix(TAG): value for key, value in tags.items() if key.startswith(TAG)}
 
 
-def _source(data: TableData | IdxData | CurveData) -> tuple[str, dict[str, str]]:
+def _source(data: Data) -> tuple[str, dict[str, str]]:
     """Return the type and location of the first configured source or, for a table or curve, of its config file."""
-    if isinstance(data, TableData | CurveData) or not data.sources:
+    if isinstance(data, TableData | CurveData) or (isinstance(data, IdxData) and not data.sources):
         return "local", {"uri": f"conf/data/{data.name}.yaml"}
+    if isinstance(data, LibraryData):
+        return "library", {"uri": data.source}
+    if not isinstance(data, IdxData):
+        return "local", {"uri": data.path}
     first = data.sources[0]
     # MLflow can load data of the type `http`. It has no type for package registries, and shows those sources as text.
     if first.kind in ("npz", "gzip_files"):
@@ -86,13 +90,15 @@ def _source(data: TableData | IdxData | CurveData) -> tuple[str, dict[str, str]]
     return first.kind, {"uri": first.location}
 
 
-def _columns_and_profile(data: TableData | IdxData | CurveData, number: str) -> tuple[Columns, Profile]:
+def _columns_and_profile(data: Data, number: str) -> tuple[Columns, Profile]:
     """Return the columns of a data set and its profile; `number` is MLflow's type for its floats."""
     if isinstance(data, CurveData):
         return _curve(data, number)
     if isinstance(data, TableData):
         return _table(data, number)
-    return _images(data, number)
+    if isinstance(data, IdxData):
+        return _images(data, number)
+    return [], {"task": data.task}
 
 
 def _table(data: TableData, number: str) -> tuple[Columns, Profile]:
