@@ -1,9 +1,9 @@
-"""Download the raw IDX files of a data set to data/raw/NAME, and verify them.
+"""Download the raw files of a data set to data/raw/NAME, and verify them.
 
     python -m pipeline.fetch [data=NAME] [data.local_dir=PATH]
 
-The sources in conf/data/NAME.yaml are tried in order. The four unpacked files must have the checksums given there,
-whichever source they come from.
+The sources of IDX files in conf/data/NAME.yaml are tried in order. The four unpacked files must have the checksums
+given there, whichever source they come from. A file of one's own, and what scikit-learn brings, need not be fetched.
 """
 
 from __future__ import annotations
@@ -19,8 +19,9 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from pipeline.config.data import IdxData, IdxFile
+from pipeline.config.data import DescribedData, IdxData, IdxFile, LibraryData
 from pipeline.config.reading import read_data
+from pipeline.data.downloads import fetch_library
 from pipeline.data.raw.checks import RAW, mismatch
 from pipeline.data.raw.download import SourceError
 from pipeline.data.raw.sources import read_file, read_source
@@ -33,7 +34,7 @@ from pipeline.system.project import PROJECT, expanded
 log = logging.getLogger("pipeline.fetch")
 
 
-def fetch(data: IdxData, project: Path) -> Path:
+def fetch_idx(data: IdxData, project: Path) -> Path:
     """Put the four raw files into data/raw/NAME, unless they are there already.
 
     Args:
@@ -150,6 +151,22 @@ def _from_sources(data: IdxData, parent: Path) -> dict[str, bytes]:
         fix=f"check the network, or download {files} (plain or .gz) yourself and give their folder: "
         f"python -m pipeline.fetch data={data.name} data.local_dir=PATH",
     )
+
+
+def fetch(data: IdxData | DescribedData, project: Path) -> None:
+    """Download what a data set needs, or say that it needs nothing.
+
+    Raises:
+        LabError: a download failed, or cannot be written.
+    """
+    if isinstance(data, IdxData):
+        fetch_idx(data, project)
+    elif isinstance(data, LibraryData) and data.is_downloaded:
+        fetch_library(data, project)
+    elif isinstance(data, LibraryData):
+        print(f"{data.name}: nothing to fetch, {data.source} is installed")
+    else:
+        print(f"{data.name}: nothing to fetch, {data.path} is on this machine")
 
 
 def task(config: DictConfig) -> None:

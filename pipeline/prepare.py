@@ -1,8 +1,9 @@
-"""Convert the raw IDX files of a data set to the arrays that training reads, in data/prepared/NAME.
+"""Convert a data set to the arrays that training reads, in data/prepared/NAME.
 
     python -m pipeline.prepare [data=NAME]
 
-The output depends only on the raw files. The split into train and test rows is the published one.
+The raw rows are IDX files, a file or images of one's own, or what a library brings. The output depends only on them and
+on the config. IDX files keep their published split into training and test rows.
 """
 
 from __future__ import annotations
@@ -10,7 +11,6 @@ from __future__ import annotations
 if not __package__:
     raise SystemExit("error: this is a module; in the project's folder, type: python -m pipeline.prepare")
 
-import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -19,55 +19,66 @@ import numpy as np
 from numpy.typing import NDArray
 from omegaconf import DictConfig
 
-from pipeline.config.data import IdxData
+from pipeline.config.data import DescribedData, FileData, IdxData, ImageData, LibraryData
 from pipeline.config.reading import read_data
 from pipeline.data.arrays import PREPARED
+from pipeline.data.images import prepare_images
+from pipeline.data.library import prepare_library
+from pipeline.data.own_file import prepare_file
+from pipeline.data.prepared import write_arrays, write_prepared
 from pipeline.data.raw import idx
 from pipeline.data.raw.checks import RAW, mismatch
 from pipeline.system import cli
 from pipeline.system.errors import LabError
-from pipeline.system.files import atomic_folder, explained, file_sha256, readable
+from pipeline.system.files import readable
 from pipeline.system.project import PROJECT
 
 Split = tuple[NDArray[np.uint8], NDArray[np.int64]]
 
 
-def prepare(data: IdxData, project: Path) -> Path:
+def prepare(data: IdxData | DescribedData, project: Path) -> Path:
     """Write train_inputs, train_targets, test_inputs, test_targets (.npy) and data.json, replacing existing ones.
 
-    Inputs are grey values, uint8 (rows, height * width). Targets are class labels, int64 (rows,).
+    Inputs are (rows, features): grey values as uint8, all others float64. Targets are class labels, int64 (rows,), or
+    float64 (rows, outputs).
 
     Args:
-        data: names and checksums.
+        data: the config of the data set.
         project: folder that contains data/.
 
     Returns:
         The folder data/prepared/NAME.
 
     Raises:
-        LabError: raw files are missing or have other checksums than in conf/, their contents are inconsistent, or
-            the folder cannot be written.
+        LabError: raw files are missing or damaged, nothing can be learned from their rows, or the folder cannot be
+            written.
     """
-    # All raw files are checked before anything is written.
-    raw = {role: _read_raw(data, role, project) for role in data.files}
     folder = project / PREPARED / data.name
-    description: dict[str, Any] = {"name": data.name, "classes": data.classes, "shapes": {}, "dtypes": {}, "sha256": {}}
-    with explained(folder), atomic_folder(folder) as new:
-        for split in ("train", "test"):
-            inputs, targets = flatten(data, split, raw[f"{split}_images"], raw[f"{split}_labels"])
-            for name, array in ((f"{split}_inputs", inputs), (f"{split}_targets", targets)):
-                file = new / f"{name}.npy"
-                # Numbers need no pickle, and a file without it cannot run code when it is read.
-                np.save(file, array, allow_pickle=False)
-                description["shapes"][name] = list(array.shape)
-                description["dtypes"][name] = str(array.dtype)
-                description["sha256"][file.name] = file_sha256(file)
-        _check_features(data, description["shapes"])
-        (new / "data.json").write_text(json.dumps(description, indent=2) + "\n")
-    for name, shape in description["shapes"].items():
-        print(f"  {name}: {' x '.join(f'{size:,}' for size in shape)} {description['dtypes'][name]}")
+    if isinstance(data, FileData):
+        write_prepared(data, prepare_file(data, project), folder)
+    elif isinstance(data, ImageData):
+        write_prepared(data, prepare_images(data, project), folder)
+    elif isinstance(data, LibraryData):
+        write_prepared(data, prepare_library(data, project), folder)
+    else:
+        _prepare_idx(data, project, folder)
     print(f"{data.name}: prepared in {folder}")
     return folder
+
+
+def _prepare_idx(data: IdxData, project: Path, folder: Path) -> None:
+    """Write the arrays of IDX files: grey values, uint8 (rows, height * width), and labels, int64 (rows,)."""
+    # All raw files are checked before anything is written.
+    raw = {role: _read_raw(data, role, project) for role in data.files}
+    arrays: dict[str, NDArray[Any]] = {}
+    for split in ("train", "test"):
+        inputs, targets = flatten(data, split, raw[f"{split}_images"], raw[f"{split}_labels"])
+        arrays[f"{split}_inputs"] = inputs
+        arrays[f"{split}_targets"] = targets
+    _check_features(data, arrays["train_inputs"].shape[1], arrays["test_inputs"].shape[1])
+    # A Keras model may want images instead of rows.
+    shape = [*raw["train_images"].shape[1:], 1]
+    write_arrays(folder, {"name": data.name, "classes": data.classes}, arrays, {"row_shape": shape})
 
 
 def _read_raw(data: IdxData, role: str, project: Path) -> NDArray[np.uint8]:
@@ -129,9 +140,7 @@ def flatten(data: IdxData, split: str, images: NDArray[np.uint8], labels: NDArra
     return images.reshape(len(images), -1), labels.astype(np.int64)
 
 
-def _check_features(data: IdxData, shapes: dict[str, list[int]]) -> None:
-    train = shapes["train_inputs"][1]
-    test = shapes["test_inputs"][1]
+def _check_features(data: IdxData, train: int, test: int) -> None:
     if train != test:
         raise _inconsistent(data, f"train images of {train} pixels, test images of {test}")
 

@@ -16,6 +16,8 @@ IDX_ROLES = ("train_images", "train_labels", "test_images", "test_labels")
 Task = Literal["classification", "binary", "regression"]
 # A column by its name, or by its number from 0 in a file without names.
 ColumnName = str | Annotated[Whole, Field(ge=0)]
+# A folder in data/ is named after the data set, so a name is no path.
+DataName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}$")]
 # The task of each data set that a library brings, as `LIBRARY:NAME`.
 LIBRARY_TASKS: dict[str, Task] = {
     "sklearn:iris": "classification",
@@ -140,7 +142,7 @@ class FileData(Split):
     """
 
     kind: Literal["file"]
-    name: str
+    name: DataName
     path: str
     target: ColumnName | Annotated[tuple[ColumnName, ...], Field(min_length=1)]
     features: Annotated[tuple[ColumnName, ...], Field(min_length=1)] | None = None
@@ -152,6 +154,16 @@ class FileData(Split):
     decimal: Literal[".", ","] | None = None
     missing: Literal["error", "drop", "mean", "indicator"] = "error"
     categories: Literal["one_hot", "error"] = "one_hot"
+
+    @model_validator(mode="after")
+    def rows_are_split_in_one_way(self) -> FileData:
+        """Check that at most one key says which rows are test rows."""
+        given = [key for key in ("test_path", "split_column", "group_column") if getattr(self, key) is not None]
+        if len(given) > 1:
+            raise ValueError(
+                f"expected at most one of test_path, split_column, group_column, received {', '.join(given)}"
+            )
+        return self
 
 
 class ImageData(Split):
@@ -167,7 +179,7 @@ class ImageData(Split):
     """
 
     kind: Literal["images"]
-    name: str
+    name: DataName
     path: str
     inputs: str = "x"
     target: str = "y"
@@ -178,10 +190,13 @@ class ImageData(Split):
 
 
 class LibraryData(Split):
-    """A data set that a library brings: `sklearn:iris` is installed with it, `keras:cifar10` is downloaded."""
+    """A data set that a library brings: `sklearn:iris` is installed with it, `keras:cifar10` is downloaded.
+
+    Images that are downloaded keep their published split into training and test rows.
+    """
 
     kind: Literal["library"]
-    name: str
+    name: DataName
     source: str
 
     @model_validator(mode="after")
@@ -190,6 +205,11 @@ class LibraryData(Split):
         if self.source not in LIBRARY_TASKS:
             raise ValueError(f"source: expected one of {', '.join(LIBRARY_TASKS)}, received {self.source}")
         return self
+
+    @property
+    def is_downloaded(self) -> bool:
+        """Whether python -m pipeline.fetch has to download it."""
+        return self.source.startswith("keras:")
 
     @property
     def task(self) -> Task:

@@ -15,7 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 from pydantic import ValidationError, create_model
 
 from pipeline.config.curve import CurveData
-from pipeline.config.data import IdxData
+from pipeline.config.data import DescribedData, IdxData
 from pipeline.config.defaults import resolved
 from pipeline.config.fields import Section
 from pipeline.config.rules import problems
@@ -64,7 +64,7 @@ def read_config(composed: Mapping[str, Any], trained: bool = False) -> Config:
     )
 
 
-def read_data(composed: DictConfig, verb: str) -> IdxData:
+def read_data(composed: DictConfig, verb: str) -> IdxData | DescribedData:
     """Validate the `data` section of conf/data_stages.yaml.
 
     Args:
@@ -75,7 +75,7 @@ def read_data(composed: DictConfig, verb: str) -> IdxData:
         LabError: a key is unknown, missing or wrong, or the data set is a table or a curve, which has no files.
     """
     data: Data = _read_one(composed, "data", "fix its conf/data file")
-    if not isinstance(data, IdxData):
+    if not isinstance(data, IdxData | DescribedData):
         command = f"python -m pipeline.train data={data.name}"
         # `data=NAME` is not enough for a curve, which also needs balls and its own loss.
         if isinstance(data, CurveData):
@@ -85,7 +85,10 @@ def read_data(composed: DictConfig, verb: str) -> IdxData:
             fix=f"train on it directly: {command}",
         )
     # The stages make paths from these names, which must not lead out of the data folder.
-    for name in (data.name, *(file.name for file in data.files.values())):
+    names = [data.name]
+    if isinstance(data, IdxData):
+        names += [file.name for file in data.files.values()]
+    for name in names:
         if name != Path(name).name or name == "..":
             raise LabError("A name in the data set's config is a path.", expected="a plain name", received=name)
     return data

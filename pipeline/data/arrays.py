@@ -11,16 +11,23 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import TypeAdapter
 
 from pipeline.config.curve import CurveData
-from pipeline.config.data import DescribedData, IdxData, TableData
+from pipeline.config.data import DescribedData, IdxData, LibraryData, TableData
+from pipeline.config.fields import PositiveInt
 from pipeline.config.schema import Data
 from pipeline.data.description import DataDescription
+from pipeline.data.raw_files import RawFile, check_current
 from pipeline.system.errors import LabError
 from pipeline.system.files import file_sha256, readable
 from pipeline.system.formats import read_array, read_json
 
 PREPARED = Path("data") / "prepared"
+DESCRIPTION = "the description that pipeline.prepare writes"
+# What data.json says besides the description.
+RawFiles = TypeAdapter(list[RawFile])
+RowShape: TypeAdapter[tuple[int, ...] | None] = TypeAdapter(tuple[PositiveInt, ...] | None)
 # Floats, or grey values of one byte, which take a quarter of the memory of float32.
 Inputs = NDArray[Any]
 
@@ -36,7 +43,8 @@ class Arrays:
         outputs: number of outputs of a network for this data set.
         checksums: SHA-256 by array name.
         dtype: dtype of a network's inputs.
-        row_shape: shape of a row before it was flattened, for instance (28, 28, 1); None: (features,).
+        row_shape: shape of a row before it was flattened, for instance (28, 28, 1); None: (features,). Also None for
+            IDX images that an earlier version prepared.
         description: what the data is; None for a table, a curve, and images of IDX files.
     """
 
@@ -91,7 +99,8 @@ def load(data: Data, dtype: str, project: Path) -> Arrays:
         project: folder that contains data/prepared.
 
     Raises:
-        LabError: the data is not prepared, or a file is not the one that was prepared.
+        LabError: the data is not prepared, was prepared from other files or with other settings, or a file is not the
+            one that was prepared.
     """
     if isinstance(data, TableData):
         inputs = np.array(data.inputs, dtype=dtype)
@@ -104,24 +113,29 @@ def load(data: Data, dtype: str, project: Path) -> Arrays:
         curve = data.model_dump_json(exclude={"name"}).encode()
         checksums = {"curve": hashlib.sha256(curve).hexdigest()}
         return Arrays(np.empty((0, 1), dtype), np.empty((0, 1), dtype), None, None, 1, checksums, dtype)
-    return _load_prepared(data, dtype, project / PREPARED / data.name)
+    return _load_prepared(data, dtype, project)
 
 
-def _load_prepared(data: IdxData | DescribedData, dtype: str, folder: Path) -> Arrays:
+def _load_prepared(data: IdxData | DescribedData, dtype: str, project: Path) -> Arrays:
+    folder = project / PREPARED / data.name
     prepare = f"python -m pipeline.prepare data={data.name}"
-    if isinstance(data, IdxData):
+    if isinstance(data, IdxData) or (isinstance(data, LibraryData) and data.is_downloaded):
         prepare = f"python -m pipeline.fetch data={data.name} && {prepare}"
     fix = f"delete {folder}, then {prepare}"
     if not folder.exists():
         raise _not_prepared(data, folder, "no such folder", prepare)
     if not (folder / "data.json").exists():
         raise _not_prepared(data, folder, "a folder without data.json", prepare)
-    checksums = _checksums(folder / "data.json", fix)
+    content, checksums = _content(folder / "data.json", fix)
     if isinstance(data, IdxData):
+        row_shape = _idx_shape(folder / "data.json", content, fix)
         arrays = _read_arrays(folder, checksums, ("train", "test"), dtype, fix)
         _check_arrays(data.name, folder, arrays, (data.classes, True), fix)
-        return _arrays(arrays, data.classes, checksums, dtype)
-    description = _described(folder / "data.json", fix)
+        return replace(_arrays(arrays, data.classes, checksums, dtype), row_shape=row_shape)
+    with readable(str(folder / "data.json"), expected=DESCRIPTION, fix=fix):
+        description = DataDescription.model_validate(content.get("description"))
+        raw = RawFiles.validate_python(content.get("raw"))
+    check_current(data, content.get("config"), raw, folder / "data.json", project)
     splits = ("train", "test") if description.test_rows else ("train",)
     arrays = _read_arrays(folder, checksums, splits, dtype, fix)
     _check_arrays(data.name, folder, arrays, (description.outputs, description.task == "classification"), fix)
@@ -191,19 +205,20 @@ def _not_prepared(data: IdxData | DescribedData, folder: Path, received: str, fi
     )
 
 
-def _described(file: Path, fix: str) -> DataDescription:
-    """Read the description from data.json."""
-    with readable(str(file), expected="the description that pipeline.prepare writes", fix=fix):
-        return DataDescription.model_validate(read_json(file).get("description"))
-
-
-def _checksums(description: Path, fix: str) -> dict[str, str]:
-    """Read the SHA-256 of each file from data.json."""
-    with readable(str(description), expected="the description that pipeline.prepare writes", fix=fix):
-        sums = read_json(description).get("sha256")
+def _content(file: Path, fix: str) -> tuple[dict[str, Any], dict[str, str]]:
+    """Read data.json; return all of it, and the SHA-256 of each file."""
+    with readable(str(file), expected=DESCRIPTION, fix=fix):
+        content = read_json(file)
+        sums = content.get("sha256")
         if not isinstance(sums, dict):
             raise ValueError("no checksums under sha256")
-    return {name: str(checksum) for name, checksum in sums.items()}
+    return content, {name: str(checksum) for name, checksum in sums.items()}
+
+
+def _idx_shape(file: Path, content: dict[str, Any], fix: str) -> tuple[int, ...] | None:
+    """Return the shape of an image; None for arrays that an earlier version prepared, which dense networks can use."""
+    with readable(str(file), expected=DESCRIPTION, fix=fix):
+        return RowShape.validate_python(content.get("row_shape"))
 
 
 def _verified(file: Path, checksums: dict[str, str], fix: str) -> NDArray[Any]:

@@ -110,7 +110,7 @@ def read_array(file: Path) -> NDArray[np.generic]:
         OSError: the file does not exist or cannot be read.
         ValueError: the content is truncated, changed or of the wrong type.
     """
-    return _array(file.read_bytes(), file.name)
+    return array_of(file.read_bytes(), file.name)
 
 
 def read_arrays(file: Path) -> dict[str, NDArray[np.generic]]:
@@ -121,7 +121,7 @@ def read_arrays(file: Path) -> dict[str, NDArray[np.generic]]:
         ValueError: the content is truncated, changed or of the wrong type.
     """
     return {
-        name.removesuffix(".npy"): _array(content, f"{name} in {file.name}") for name, content in stored_members(file)
+        name.removesuffix(".npy"): array_of(content, f"{name} in {file.name}") for name, content in stored_members(file)
     }
 
 
@@ -134,12 +134,16 @@ def read_one_array(file: Path, name: str) -> NDArray[np.generic]:
     """
     for member, content in stored_members(file):
         if member == f"{name}.npy":
-            return _array(content, f"{name} in {file.name}")
+            return array_of(content, f"{name} in {file.name}")
     raise ValueError(f"{file.name} has no array {name}")
 
 
-def _array(content: bytes, what: str) -> NDArray[np.generic]:
-    """Read the bytes of an .npy file.
+def array_of(content: bytes, what: str) -> NDArray[np.generic]:
+    """Read the bytes of an .npy file, without pickle.
+
+    Args:
+        content: the bytes.
+        what: the file, for the message.
 
     Raises:
         ValueError: the content is not exactly one array of numbers.
