@@ -21,9 +21,9 @@ from omegaconf import DictConfig
 
 from pipeline.config.data import DescribedData, IdxData, IdxFile, LibraryData
 from pipeline.config.reading import read_data
-from pipeline.data.downloads import fetch_library
 from pipeline.data.raw.checks import RAW, mismatch
 from pipeline.data.raw.download import SourceError
+from pipeline.data.raw.keras_files import fetch_library
 from pipeline.data.raw.sources import read_file, read_source
 from pipeline.system import cli
 from pipeline.system.errors import LabError

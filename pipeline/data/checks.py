@@ -10,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.data.convert import as_numbers, as_text
+from pipeline.data.convert import as_numbers
 from pipeline.system.errors import LabError
 
 Kind = Literal["number", "category"]
@@ -73,8 +73,7 @@ def kind_of(rows: Rows, name: str, learned: NDArray[np.intp]) -> Kind:
             fix=LEAVE_OUT,
         )
     is_text = kind in ("string", "categorical", "mixed", "mixed-integer")
-    text = values.astype(str)
-    if kind.startswith(("date", "time", "period")) or (is_text and bool(text.str.fullmatch(DATE).all())):
+    if kind.startswith(("date", "time", "period")) or (is_text and _are_dates(values)):
         position = int(learned[int(np.flatnonzero(column.notna())[0])])
         raise LabError(
             f"{rows.place(position, name)}: dates are no inputs of a network.",
@@ -85,8 +84,12 @@ def kind_of(rows: Rows, name: str, learned: NDArray[np.intp]) -> Kind:
     if not is_text:
         return "number"
     if kind != "categorical" and rows.decimal is not None:
-        _check_text(rows, name, text, rows.decimal)
+        _check_text(rows, name, values.astype(str), rows.decimal)
     return "category"
+
+
+def _are_dates(values: Any) -> bool:
+    return bool(values.astype(str).str.fullmatch(DATE).all())
 
 
 def _check_text(rows: Rows, name: str, text: Any, decimal: str) -> None:
@@ -204,29 +207,28 @@ def check_categories(rows: Rows, name: str, categories: Sequence[str], learned: 
         )
 
 
-def check_leaks(rows: Rows, features: Mapping[str, Kind], targets: Sequence[str], numbers: bool) -> None:
-    """Refuse a column that equals the target in each row.
+def check_leaks(rows: Rows, features: Mapping[str, Kind], targets: Sequence[str]) -> None:
+    """Refuse a column that equals a target in each row, as a number or as text.
 
     Args:
         rows: the rows.
         features: the columns to predict from, with their kinds.
         targets: the columns to predict.
-        numbers: whether the targets are numbers; otherwise they are compared as text.
 
     Raises:
-        LabError: it does.
+        LabError: one does.
     """
+    import pandas as pd
+
     for target in targets:
         wanted = rows.frame[target]
-        as_is = as_text(wanted).to_numpy()
-        if numbers:
-            as_is = wanted.to_numpy()
+        as_number = pd.to_numeric(wanted, errors="coerce").to_numpy(dtype=np.float64, na_value=np.nan)
         for name, kind in features.items():
             column = rows.frame[name]
-            if numbers and kind == "number":
-                same = np.array_equal(column.to_numpy(dtype=np.float64, na_value=np.nan), as_is)
+            if kind == "number":
+                same = np.array_equal(column.to_numpy(dtype=np.float64, na_value=np.nan), as_number)
             else:
-                same = not numbers and np.array_equal(as_text(column).to_numpy(), as_is)
+                same = bool((column == wanted).all())
             if same:
                 raise LabError(
                     f"{rows.place(0, name)}: the column leaks, because it equals the target {target} in each row.",

@@ -1,6 +1,7 @@
 """Data sets that a library brings: those installed with scikit-learn, and those that Keras names.
 
-Keras itself unpickles what it downloads for CIFAR. `downloads` gets the same data in formats that run no code.
+Keras itself unpickles what it downloads for CIFAR. `raw/keras_files.py` gets the same images in a format that runs no
+code.
 """
 
 from __future__ import annotations
@@ -16,8 +17,9 @@ import numpy as np
 from pipeline.config.data import LibraryData
 from pipeline.data.checks import Rows
 from pipeline.data.description import DataDescription
-from pipeline.data.downloads import Images, downloaded_files, read_images, read_table
+from pipeline.data.keras_sets import Images, read_images, read_table
 from pipeline.data.prepared import Prepared
+from pipeline.data.raw.keras_files import downloaded_files
 from pipeline.data.raw_files import RawFile, joint_sha256, raw_file
 from pipeline.data.selection import Selection
 from pipeline.data.tables import Plan, kinds_of, prepare_rows, split_of

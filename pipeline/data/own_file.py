@@ -59,7 +59,7 @@ def prepare_file(data: FileData, project: Path) -> Prepared:
         text = [name for name, kind in kinds.items() if kind == "category"]
         test, dropped = complete(plan, _test_rows(data, paths[1], selection, text))
         notes += dropped
-    check_leaks(rows, kinds, selection.targets, data.task == "regression")
+    check_leaks(rows, kinds, selection.targets)
     # Not needed any more, and as large as the arrays that follow.
     del rows
     head = {"name": data.name, "source": data.path, "sha256": joint_sha256(files), "notes": tuple(notes)}

@@ -73,33 +73,58 @@ class TextFile:
     def read(self, columns: Sequence[str], labels: Collection[str]) -> Any:
         """See `source.Source.read`."""
         import pyarrow as pa
-        from pyarrow import csv as arrow
 
         check_memory(self.path, self._scan.lines - 1, len(columns), self._scan.size)
-        # As text, whatever its values look like.
-        types = {name: pa.string() for name in labels}
+        # As text, whatever their values look like.
+        text = dict.fromkeys(labels, pa.string())
         try:
-            with _opened(self.path) as stream:
-                table = arrow.read_csv(
-                    stream,
-                    read_options=arrow.ReadOptions(
-                        column_names=list(self.names), skip_rows_after_names=1, block_size=ARROW_BLOCK
-                    ),
-                    parse_options=arrow.ParseOptions(
-                        delimiter=self.delimiter, quote_char=self._quote, newlines_in_values=self._quoted
-                    ),
-                    convert_options=arrow.ConvertOptions(
-                        column_types=types,
-                        include_columns=list(columns),
-                        strings_can_be_null=True,
-                        decimal_point=self.decimal,
-                    ),
-                )
+            try:
+                table = self._table(columns, {**self._first_types(columns), **text})
+            except pa.ArrowInvalid:
+                # A later value is of another type than the first ones.
+                table = self._table(columns, text)
         except pa.ArrowException as error:
             raise self._ragged() or unreadable(self.path, EXPECTED, error) from None
         if table.num_rows == 0:
             raise no_rows(self.path, "only the row of names")
-        return table.to_pandas(split_blocks=True, self_destruct=True)
+        frame = table.to_pandas(split_blocks=True, self_destruct=True)
+        pa.default_memory_pool().release_unused()
+        return frame
+
+    def _table(self, columns: Sequence[str], types: Mapping[str, Any]) -> Any:
+        """Return some columns as an Arrow table; the types of those that `types` lacks are found."""
+        from pyarrow import csv as arrow
+
+        with _opened(self.path) as stream:
+            return arrow.read_csv(stream, **self._options(columns, types))
+
+    def _first_types(self, columns: Sequence[str]) -> dict[str, Any]:
+        """Return the types of columns by the first block: Arrow keeps all text in memory for a column without one."""
+        import pyarrow as pa
+        from pyarrow import csv as arrow
+
+        with _opened(self.path) as stream, arrow.open_csv(stream, **self._options(columns, {})) as reader:
+            found = {field.name: field.type for field in reader.schema if not pa.types.is_null(field.type)}
+        # A later number may have a fraction.
+        return {name: pa.float64() if pa.types.is_integer(kind) else kind for name, kind in found.items()}
+
+    def _options(self, columns: Sequence[str], types: Mapping[str, Any]) -> dict[str, Any]:
+        from pyarrow import csv as arrow
+
+        return {
+            "read_options": arrow.ReadOptions(
+                column_names=list(self.names), skip_rows_after_names=1, block_size=ARROW_BLOCK
+            ),
+            "parse_options": arrow.ParseOptions(
+                delimiter=self.delimiter, quote_char=self._quote, newlines_in_values=self._quoted
+            ),
+            "convert_options": arrow.ConvertOptions(
+                column_types=dict(types),
+                include_columns=list(columns),
+                strings_can_be_null=True,
+                decimal_point=self.decimal,
+            ),
+        }
 
     def row(self, index: int) -> int:
         """Return the line of a row, counted from 1; see `source.Source.row`."""

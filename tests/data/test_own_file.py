@@ -1,0 +1,286 @@
+"""A file of one's own becomes arrays: its format is found, and only training rows teach."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from pipeline.data.arrays import Arrays, load
+from pipeline.data.files import text
+from pipeline.prepare import prepare
+from pipeline.system.project import PROJECT
+from tests.support.own_data import file_data, prepared
+
+# Two columns of numbers and one of text; y is a + 2 b.
+ROWS = [(1.5, 2, "red", 5.5), (2.5, 1, "blue", 4.5), (-3.0, 4, "red", 5.0), (4.0, 0, "green", 4.0)]
+FRAME = pd.DataFrame(ROWS, columns=["a", "b", "colour", "y"])
+CSV = FRAME.to_csv(index=False)
+PLAIN: dict[str, Any] = {"test_share": 0, "standardise": False}
+INPUTS = [[1.5, 2, 0, 0, 1], [2.5, 1, 1, 0, 0], [-3.0, 4, 0, 0, 1], [4.0, 0, 0, 1, 0]]
+TARGETS = [[5.5], [4.5], [5.0], [4.0]]
+
+
+def written(file: Path) -> None:
+    """Write the frame in the format of a file name."""
+    if file.suffix == ".parquet":
+        FRAME.to_parquet(file, index=False)
+    elif file.suffix == ".npz":
+        columns = {name: FRAME[name].to_numpy() for name in ("a", "b", "y")}
+        np.savez(file, colour=FRAME["colour"].to_numpy().astype("U8"), **columns)
+
+
+TEXTS = {
+    ".csv": CSV.encode(),
+    ".tsv": CSV.replace(",", "\t").encode(),
+    ".csv.gz": gzip.compress(CSV.encode()),
+    ".txt": CSV.replace(",", "|").encode(),
+    "-bom.csv": b"\xef\xbb\xbf" + CSV.encode(),
+    "-windows.csv": CSV.replace("\n", "\r\n").encode(),
+    "-quoted.csv": FRAME.to_csv(index=False, quoting=1).encode(),
+    "-single.csv": FRAME.to_csv(index=False, quoting=1, quotechar="'").encode(),
+    "-blank.csv": CSV.replace("\n", "\n\n").encode(),
+    "-comma.csv": FRAME.to_csv(index=False, sep=";", decimal=",").encode(),
+    "-spaces.csv": CSV.replace("a,b,colour,y", "a , b, colour ,y").encode(),
+}
+
+
+def check(arrays: Arrays) -> None:
+    assert arrays.train_inputs.tolist() == INPUTS
+    assert arrays.train_targets.tolist() == TARGETS
+    assert arrays.test_inputs is None
+
+
+@pytest.mark.parametrize("suffix", TEXTS)
+def test_the_format_of_text_is_found(tmp_path: Path, suffix: str) -> None:
+    check(prepared(tmp_path, TEXTS[suffix], suffix, **PLAIN))
+
+
+@pytest.mark.parametrize("suffix", [".parquet", ".npz"])
+def test_files_with_types_give_the_same_arrays(tmp_path: Path, suffix: str) -> None:
+    file = tmp_path / f"own{suffix}"
+    written(file)
+    data = file_data(file.name, features=["a", "b", "colour"], **PLAIN)
+    prepare(data, tmp_path)
+    check(load(data, "float64", tmp_path))
+
+
+def test_an_array_has_numbered_columns(tmp_path: Path) -> None:
+    np.save(tmp_path / "own.npy", FRAME[["a", "b", "y"]].to_numpy())
+    data = file_data("own.npy", target=2, **PLAIN)
+    prepare(data, tmp_path)
+    arrays = load(data, "float64", tmp_path)
+    assert arrays.train_inputs.tolist() == [[a, b] for a, b, _, _ in ROWS]
+    assert arrays.train_targets.tolist() == TARGETS
+
+
+def test_arrays_of_two_dimensions_stand_for_their_columns(tmp_path: Path) -> None:
+    inputs = FRAME[["a", "b"]].to_numpy()
+    np.savez_compressed(tmp_path / "own.npz", x=inputs, y=np.column_stack([FRAME["y"], -FRAME["y"]]))
+    data = file_data("own.npz", target=["y"], features=["x"], **PLAIN)
+    prepare(data, tmp_path)
+    arrays = load(data, "float64", tmp_path)
+    assert np.array_equal(arrays.train_inputs, inputs)
+    assert arrays.train_targets.tolist() == [[y, -y] for _, _, _, y in ROWS]
+    assert arrays.description is not None
+    assert arrays.description.targets == ("y_0", "y_1")
+
+
+def test_a_delimiter_and_a_decimal_mark_can_be_given(tmp_path: Path) -> None:
+    text = "a;y\n1,5;2\n2,5;3\n"
+    assert prepared(tmp_path, text, delimiter=";", decimal=",", **PLAIN).train_inputs.tolist() == [[1.5], [2.5]]
+
+
+def test_a_quoted_delimiter_and_a_quoted_newline_are_text(tmp_path: Path) -> None:
+    arrays = prepared(tmp_path, 'a,y\n"x, and\nz",1\n"x, and\nz",2\nw,3\n', **PLAIN)
+    assert arrays.description is not None
+    assert arrays.description.columns[0].categories == ("w", "x, and\nz")
+
+
+@pytest.mark.parametrize(("last", "categories"), [("0.5", ()), ("other", ("0", "1", "other"))])
+def test_the_types_of_the_first_block_are_only_tried(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, last: str, categories: tuple[str, ...]
+) -> None:
+    monkeypatch.setattr(text, "ARROW_BLOCK", 2**12)
+    rows = [f"{number % 2},{number}" for number in range(1000)]
+    rows += [f"{last},{number}" for number in range(1000)]
+    arrays = prepared(tmp_path, "\n".join(["a,y", *rows]) + "\n", **PLAIN)
+    assert arrays.description is not None
+    assert arrays.description.columns[0].categories == categories
+    assert arrays.train_inputs[[0, 1]].tolist() == [[0], [1]] or categories
+
+
+# --- classes
+
+
+@pytest.mark.parametrize("task", ["binary", "classification"])
+def test_labels_become_targets(tmp_path: Path, task: str) -> None:
+    arrays = prepared(tmp_path, "a,y\n1,no\n2,yes\n3,no\n4,yes\n", task=task, **PLAIN)
+    assert arrays.description is not None
+    assert arrays.description.classes == ("no", "yes")
+    expected: list[Any] = [0, 1, 0, 1]
+    if task == "binary":
+        expected = [[0.0], [1.0], [0.0], [1.0]]
+    assert arrays.train_targets.tolist() == expected
+    assert arrays.outputs == (1 if task == "binary" else 2)
+
+
+@pytest.mark.parametrize(
+    ("labels", "classes"),
+    [
+        (["10", "9", "9", "10"], ("9", "10")),
+        (["true", "false", "true", "false"], ("false", "true")),
+        (["01", "1", "01", "1"], ("01", "1")),
+        (["2024-01-01", "2023-01-01"] * 2, ("2023-01-01", "2024-01-01")),
+    ],
+)
+def test_labels_stay_as_they_are_written(tmp_path: Path, labels: list[str], classes: tuple[str, ...]) -> None:
+    text = "\n".join(["a,y", *(f"{number},{label}" for number, label in enumerate(labels))])
+    arrays = prepared(tmp_path, text + "\n", task="classification", **PLAIN)
+    assert arrays.description is not None
+    assert arrays.description.classes == classes
+
+
+def test_labels_of_a_file_with_types_are_whole_numbers(tmp_path: Path) -> None:
+    pd.DataFrame({"a": [1.0, 2, 3, 4], "y": [1.0, 0.0, 1.0, 0.0]}).to_parquet(tmp_path / "own.parquet")
+    data = file_data("own.parquet", task="binary", **PLAIN)
+    prepare(data, tmp_path)
+    described = load(data, "float64", tmp_path).description
+    assert described is not None
+    assert described.classes == ("0", "1")
+
+
+# --- missing values
+
+HOLES = "a,b,colour,y\n1,2,red,1\n,3,,2\n3,,blue,3\n5,7,red,4\n"
+
+
+def test_rows_with_missing_values_are_dropped_if_asked(tmp_path: Path) -> None:
+    arrays = prepared(tmp_path, HOLES, missing="drop", **PLAIN)
+    assert arrays.train_inputs.tolist() == [[1, 2, 1], [5, 7, 1]]
+    assert arrays.description is not None
+    assert any("2 rows with missing values dropped, 2 kept" in note for note in arrays.description.notes)
+
+
+def test_missing_numbers_become_the_mean_and_missing_text_a_category(tmp_path: Path) -> None:
+    arrays = prepared(tmp_path, HOLES, missing="mean", **PLAIN)
+    assert arrays.train_inputs.tolist() == [[1, 2, 0, 0, 1], [3, 3, 1, 0, 0], [3, 4, 0, 1, 0], [5, 7, 0, 0, 1]]
+
+
+def test_an_indicator_says_where_a_number_was_missing(tmp_path: Path) -> None:
+    arrays = prepared(tmp_path, HOLES, missing="indicator", features=["a", "b"], test_share=0)
+    a = np.array([1, 3, 3, 5])
+    b = np.array([2, 3, 4, 7])
+    # The mean takes the place of what is missing before the deviation is computed.
+    expected = [(a - 3) / a.std(), [0, 1, 0, 0], (b - 4) / b.std(), [0, 0, 1, 0]]
+    np.testing.assert_allclose(arrays.train_inputs, np.column_stack(expected), rtol=1e-12)
+
+
+def test_a_constant_column_is_told_and_kept(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arrays = prepared(tmp_path, "a,b,y\n7,1,1\n7,2,2\n7,3,4\n", test_share=0)
+    assert arrays.train_inputs[:, 0].tolist() == [0, 0, 0]
+    assert "note: a is constant in the training rows (7)" in capsys.readouterr().out
+
+
+# --- the split
+
+GROUPED = "a,person,side,y\n" + "".join(
+    f"{row},{row // 3},{'test' if row % 5 == 4 else 'train'},{2 * row}\n" for row in range(30)
+)
+
+
+def test_a_column_splits(tmp_path: Path) -> None:
+    arrays = prepared(tmp_path, GROUPED, split_column="side", features=["a"], standardise=False)
+    assert arrays.test_inputs is not None
+    assert arrays.test_inputs[:, 0].tolist() == [4, 9, 14, 19, 24, 29]
+    assert len(arrays.train_inputs) == 24
+
+
+def test_the_columns_that_split_are_no_inputs(tmp_path: Path) -> None:
+    arrays = prepared(tmp_path, GROUPED, split_column="side", standardise=False)
+    assert arrays.features == 2
+    arrays = prepared(tmp_path, GROUPED, group_column="person", features=["a"], standardise=False)
+    assert arrays.test_inputs is not None
+    trained = {int(value) // 3 for value in arrays.train_inputs[:, 0]}
+    tested = {int(value) // 3 for value in arrays.test_inputs[:, 0]}
+    assert not trained & tested
+    assert trained | tested == set(range(10))
+
+
+def test_a_file_of_test_rows(tmp_path: Path) -> None:
+    # Its columns are in another order, and all of its codes look like numbers.
+    (tmp_path / "test.csv").write_text("y,code,a\n9,2,5\n8,1,7\n")
+    arrays = prepared(tmp_path, "a,code,y\n1,2,1\n3,x,2\n5,1,3\n", test_path="test.csv")
+    deviation = np.std([1, 3, 5])
+    np.testing.assert_allclose(arrays.test_inputs, [[2 / deviation, 0, 1, 0], [4 / deviation, 1, 0, 0]], rtol=1e-12)
+    assert arrays.test_targets is not None
+    assert arrays.test_targets.tolist() == [[9], [8]]
+
+
+@settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(st.lists(st.floats(-1e3, 1e3, width=32), min_size=5, max_size=5), st.sampled_from(["p", "q", "new"]))
+def test_test_rows_teach_nothing(tmp_path: Path, tested: list[float], colour: str) -> None:
+    train = "".join(f"{number},{'pq'[number % 2]},{2 * number},train\n" for number in range(9))
+    test = "".join(f"{value!r},{colour},{2 * value!r},test\n" for value in tested)
+    described = []
+    for rows in (train + test, train + test.replace(colour, "p")):
+        arrays = prepared(tmp_path, "a,colour,y,side\n" + rows, split_column="side")
+        assert arrays.description is not None
+        described.append(arrays.description.columns)
+    assert described[0] == described[1]
+    alone = prepared(tmp_path, "a,colour,y\n" + train.replace(",train", ""), test_share=0).description
+    assert alone is not None
+    assert described[0] == alone.columns
+
+
+def test_arrays_are_split_converted_and_complete(tmp_path: Path) -> None:
+    content = "a,y\n" + "".join(f"{row},{2 * row}\n" for row in range(50))
+    arrays = prepared(tmp_path, content, standardise=False)
+    assert arrays.test_inputs is not None
+    assert (len(arrays.train_inputs), len(arrays.test_inputs)) == (40, 10)
+    assert sorted([*arrays.train_inputs[:, 0], *arrays.test_inputs[:, 0]]) == list(range(50))
+
+
+# --- what is written
+
+
+def test_twice_gives_the_same_bytes(tmp_path: Path) -> None:
+    contents = []
+    for _ in range(2):
+        prepared(tmp_path, CSV, **PLAIN)
+        folder = tmp_path / "data" / "prepared" / "own"
+        contents.append({file.name: file.read_bytes() for file in folder.iterdir()})
+    assert contents[0] == contents[1]
+    assert set(contents[0]) == {"data.json", "train_inputs.npy", "train_targets.npy"}
+
+
+def test_data_json_says_what_the_data_is(tmp_path: Path) -> None:
+    prepared(tmp_path, CSV, **PLAIN)
+    said = json.loads((tmp_path / "data" / "prepared" / "own" / "data.json").read_text())
+    assert said["name"] == "own"
+    assert said["shapes"] == {"train_inputs": [4, 5], "train_targets": [4, 1]}
+    assert said["dtypes"] == {"train_inputs": "float64", "train_targets": "float64"}
+    assert [column["name"] for column in said["description"]["columns"]] == ["a", "b", "colour"]
+    assert said["raw"][0]["path"] == "own.csv"
+
+
+def test_the_shipped_example_is_what_its_config_says(tmp_path: Path) -> None:
+    (tmp_path / "examples").symlink_to(PROJECT / "examples")
+    data = file_data("examples/churn.csv", target="churned", task="binary", missing="indicator")
+    prepare(data, tmp_path)
+    arrays = load(data, "float64", tmp_path)
+    assert arrays.description is not None
+    frame = pd.read_csv(PROJECT / "examples" / "churn.csv")
+    assert arrays.description.train_rows + arrays.description.test_rows == len(frame)
+    # Each class has its share of the test rows.
+    leaving = (frame["churned"] == "yes").mean()
+    assert arrays.test_targets is not None
+    assert arrays.test_targets.mean() == pytest.approx(leaving, abs=0.003)
+    assert any("currency is constant" in note for note in arrays.description.notes)
