@@ -128,10 +128,10 @@ def _read_one(composed: DictConfig, name: str, fix: str) -> Any:
 
 
 def _read(composed: Mapping[str, Any], names: Collection[str]) -> Section:
-    """Validate some sections of the config without the others."""
+    """Validate some sections of the config without the others; one that is missing has its default."""
     fields: dict[str, Any] = {name: (Config.model_fields[name].annotation, Config.model_fields[name]) for name in names}
     part = create_model("Part", __base__=Section, **fields)
-    return part.model_validate({name: composed[name] for name in names})
+    return part.model_validate({name: composed[name] for name in names if name in composed})
 
 
 def _refusal(found: Collection[str], fix: str) -> LabError:

@@ -237,7 +237,7 @@ def test_all_wrong_values_are_reported_together() -> None:
 
 def test_all_values_that_do_not_go_together_are_reported_together() -> None:
     plain = changed(TABLE, loss="cross_entropy", training__rows=3, model__hidden_size=None, model__dropout=0.5)
-    assert keys_refused(refusal(plain)) == ["loss", "loss", "training.rows", "model.dropout"]
+    assert keys_refused(refusal(plain)) == ["model.output_activation", "loss", "training.rows", "model.dropout"]
 
 
 def test_wrong_sections_are_reported_with_the_problems_of_the_others() -> None:
@@ -318,13 +318,26 @@ def test_a_missing_key_is_reported(path: str) -> None:
     ("overrides", "words"),
     [
         (("backend=keras", "gradient=finite_difference"), ("gradient", "Keras", "backend=numpy")),
-        (("loss=mean_squared_error",), ("loss=mean_squared_error", "output_activation=softmax")),
+        (
+            ("loss=mean_squared_error",),
+            ("loss: data=mnist, whose task is classification, needs loss=cross_entropy; received mean_squared_error",),
+        ),
         (
             ("loss=mean_squared_error", "model.output_activation=sigmoid"),
-            ("loss=mean_squared_error", "data=mnist", "class labels"),
+            ("needs loss=cross_entropy; received mean_squared_error; loss=auto fits every data set",),
         ),
-        (("data=three_bits",), ("loss=cross_entropy", "data=three_bits")),
-        (("experiment=three_bits", "loss=cross_entropy"), ("loss=cross_entropy", "output_activation=sigmoid")),
+        (
+            ("data=three_bits", "loss=cross_entropy"),
+            ("loss: data=three_bits, a table, needs loss=mean_squared_error, or half_summed_squared_error, or ",),
+        ),
+        (
+            ("experiment=three_bits", "loss=cross_entropy"),
+            ("loss=cross_entropy needs model.output_activation=softmax; received sigmoid",),
+        ),
+        (
+            ("experiment=three_bits", "loss=huber", "model.output_activation=softmax"),
+            ("loss=huber needs model.output_activation=identity, or sigmoid; received softmax",),
+        ),
         (("experiment=three_bits", "data.targets=[[0],[1]]"), ("data", "4 rows of inputs and 2 rows of targets")),
         (("experiment=three_bits", "data.inputs=[[0],[1,2],[3],[4]]"), ("data", "rows of different length")),
         (("tracking=server", "tracking.uri=null"), ("tracking", "tracking.uri=http")),

@@ -24,8 +24,8 @@ REFUSED: dict[str, tuple[str, dict[str, Any], str]] = {
     "too many balls": (CURVE, {"balls.random": 100_001}, "balls.random"),
     "balls for a network": (BITS, {"balls": {"starts": [1], "random": None}}, "balls: must be null"),
     "another loss": (CURVE, {"loss": "mean_squared_error"},
-                     "loss: curve_height and a curve as data must be used together"),
-    "the loss without a curve": (BITS, {"loss": "curve_height"}, "loss: curve_height and a curve"),
+                     "loss: data=curve_five_minima, a curve, needs loss=curve_height; received mean_squared_error"),
+    "the loss without a curve": (BITS, {"loss": "curve_height"}, "; received curve_height; loss=auto fits"),
     "a hidden layer": (CURVE, {"model.hidden_size": 3}, "model.hidden_size: a curve, which has no network, needs "
                        "model.hidden_size=null; received 3"),
     "weights": (CURVE, {"model.initial_weight": 3}, "model.initial_weight=0; received 3"),
