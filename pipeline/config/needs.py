@@ -21,7 +21,11 @@ NO_RECORDS_OF_WEIGHTS: Needs = {
 }
 METHOD: Needs = NUMPY | {"schedule": ["constant"]} | NO_CLIPPING | PLAIN_LAYERS
 MAP_OR_CURVE: Needs = NUMPY | FULL_BATCH | NO_PENALTY | NO_CLIPPING | PLAIN_LAYERS | NO_RECORDS_OF_WEIGHTS
-MAP: Needs = MAP_OR_CURVE | {"model.further_hidden_sizes": [()], "model.hidden_activation": ["sigmoid", "relu"]}
+MAP: Needs = MAP_OR_CURVE | {
+    "loss": ["mean_squared_error", "half_summed_squared_error"],
+    "model.further_hidden_sizes": [()],
+    "model.hidden_activation": ["sigmoid", "relu"],
+}
 # A curve reads no key of `model`: they must be as in conf/model/linear.yaml, so that none seems to have an effect.
 CURVE: Needs = MAP_OR_CURVE | {
     "model.hidden_size": [None],

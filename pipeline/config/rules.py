@@ -20,24 +20,12 @@ from pipeline.config.needs import (
 from pipeline.config.optimizer import ALONE
 from pipeline.config.precision import lost_numbers
 from pipeline.config.schema import Config, is_server_address, not_a_server
+from pipeline.config.task_rules import judging_metric, loss_of_the_data, output_activation, targets_of_the_loss
 
 # Maximum number of records of a run; each record is about ten metrics in memory, in the journal and in MLflow.
 RECORDS = 100_000
 # Maximum number of weights for annealing: an epoch computes two losses for each, and more weights need more epochs.
 ANNEALED = 1000
-
-# Losses of numbers.
-ERRORS = ("mean_squared_error", "half_summed_squared_error", "mean_absolute_error", "huber")
-# The losses that fit each task, and for data without a task its kind.
-LOSSES_OF: dict[str, Sequence[str]] = {
-    "classification": ("cross_entropy",),
-    "binary": ("binary_cross_entropy", *ERRORS),
-    "regression": ERRORS,
-    "table": (*ERRORS, "binary_cross_entropy"),
-    "curve": ("curve_height",),
-}
-# The output activations that fit each loss; every other loss takes identity or sigmoid.
-ACTIVATIONS_OF: dict[str, Sequence[str]] = {"cross_entropy": ("softmax",), "binary_cross_entropy": ("sigmoid",)}
 
 Rule = Callable[[Config], Iterator[str]]
 
@@ -88,27 +76,6 @@ def _keras_gradient(config: Config) -> Iterator[str]:
         yield (
             "gradient: the Keras backend uses automatic differentiation, and does not support finite differences; "
             "use gradient=backpropagation, or backend=numpy"
-        )
-
-
-def _output_activation(config: Config) -> Iterator[str]:
-    accepted = ACTIVATIONS_OF.get(config.loss, ("identity", "sigmoid"))
-    received = config.model.output_activation
-    if received not in accepted:
-        yield (
-            f"model.output_activation: loss={config.loss} needs model.output_activation="
-            f"{', or '.join(accepted)}; received {received}; model.output_activation=auto fits every loss"
-        )
-
-
-def _loss_of_the_data(config: Config) -> Iterator[str]:
-    accepted = LOSSES_OF[config.task or config.data.kind]
-    if config.loss not in accepted:
-        what = f"data={config.data.name}, a {config.data.kind}"
-        if config.task is not None:
-            what = f"data={config.data.name}, whose task is {config.task}"
-        yield (
-            f"loss: {what}, needs loss={', or '.join(accepted)}; received {config.loss}; loss=auto fits every data set"
         )
 
 
@@ -295,8 +262,9 @@ def _server_address(config: Config) -> Iterator[str]:
 RULES: Sequence[Rule] = (
     _recording,
     _keras_gradient,
-    _output_activation,
-    _loss_of_the_data,
+    output_activation,
+    loss_of_the_data,
+    targets_of_the_loss,
     _table_rows,
     _hidden_layers,
     _maximal_update,
@@ -307,4 +275,4 @@ RULES: Sequence[Rule] = (
     _curve,
 )
 # Earlier versions have trained points that do not follow these. They can still be read.
-RULES_TO_TRAIN: Sequence[Rule] = (_precision, _server_address)
+RULES_TO_TRAIN: Sequence[Rule] = (_precision, _server_address, judging_metric)

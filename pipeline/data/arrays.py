@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from pydantic import TypeAdapter
 
 from pipeline.config.curve import CurveData
-from pipeline.config.data import DescribedData, IdxData, LibraryData, TableData
+from pipeline.config.data import DescribedData, IdxData, LibraryData, TableData, Task
 from pipeline.config.fields import PositiveInt
 from pipeline.config.schema import Data
 from pipeline.data.description import DataDescription
@@ -62,6 +62,13 @@ class Arrays:
     def features(self) -> int:
         """Number of inputs of a network for this data set."""
         return int(self.train_inputs.shape[1])
+
+    @property
+    def task(self) -> Task | None:
+        """What described data predicts; None for a table, a curve, and images of IDX files."""
+        if self.description is None:
+            return None
+        return self.description.task
 
     def first(self, rows: int | None) -> Arrays:
         """Return the same data with at most `rows` training rows; None keeps all of them."""

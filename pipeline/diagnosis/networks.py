@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 from pipeline.backends.numpy.maps.measures import map_metrics
 from pipeline.backends.numpy.maps.rate_map import map_axes
 from pipeline.backends.shared.history import History
+from pipeline.backends.shared.measures import best_constant_loss
+from pipeline.config.curve import CurveData
 from pipeline.config.data import IdxData, TableData
 from pipeline.config.schema import Config, Kind
 from pipeline.diagnosis.curves import diagnose_balls, diagnose_basins
@@ -93,24 +95,26 @@ class Run:
         return self.values["roughness"] >= ROUGH or self.values.get("reversals", 0.0) >= REVERSALS
 
 
-def baseline_loss(config: Config) -> float:
-    """Return the loss of the best constant answer, which ignores the inputs; class labels count as equally frequent.
+def baseline_loss(config: Config, history: History) -> float:
+    """Return the loss of the best constant answer, which ignores the inputs.
 
-    Mean squared error: the variance of the targets. Half the summed squared error: half their summed squared distance
-    from their mean. Cross-entropy: log(classes).
+    Described data has it as a metric, from the training rows. A table is part of the config. The classes of images in
+    IDX files count as equally frequent: log(classes).
 
     Raises:
         TypeError: the data is a curve.
+        ValueError: the history of a point on described data has no baseline.
     """
+    if isinstance(config.data, CurveData):
+        raise TypeError("a curve has no baseline")
     if isinstance(config.data, IdxData):
         return math.log(config.data.classes)
-    if not isinstance(config.data, TableData):
-        raise TypeError("a curve has no baseline")
-    targets = np.array(config.data.targets)
-    squares = (targets - targets.mean(axis=0)) ** 2
-    if config.loss == "mean_squared_error":
-        return float(squares.mean())
-    return float(squares.sum() / 2)
+    if isinstance(config.data, TableData):
+        return best_constant_loss(config.loss, np.array(config.data.targets))
+    _, values = history.series("train/baseline_loss")
+    if not len(values):
+        raise ValueError("the history has no metric train/baseline_loss")
+    return float(values[0])
 
 
 def diagnose(config: Config, history: History) -> Diagnosis:
@@ -126,7 +130,7 @@ def diagnose(config: Config, history: History) -> Diagnosis:
 def diagnose_network(config: Config, history: History) -> Diagnosis:
     """Diagnose the training of one network."""
     steps, losses = history.series("train/loss")
-    baseline = baseline_loss(config)
+    baseline = baseline_loss(config, history)
     if history.diverged_step is not None:
         return _not_finite(history)
     if not len(losses):

@@ -107,7 +107,8 @@ def saturation(config: Config, weights: Weights) -> float | None:
     if config.model.hidden_activation == "sigmoid":
         # The first of `hidden` are the inputs.
         layers += [layer[0] for layer in hidden[1:]]
-    if config.model.output_activation == "sigmoid":
+    # The slope of the binary cross-entropy, out - y, does not contain that of the sigmoid.
+    if config.model.output_activation == "sigmoid" and config.loss != "binary_cross_entropy":
         layers.append(outputs)
     shares = [float(np.mean(layer[wrong] * (1 - layer[wrong]) < SATURATED)) for layer in layers]
     return max(shares, default=None)

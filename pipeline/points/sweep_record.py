@@ -16,6 +16,7 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
+from pipeline.config.metrics import best_of, judges
 from pipeline.config.schema import Tracking
 from pipeline.points.point import POINTS, Point, folder_name
 from pipeline.system.errors import DamagedError
@@ -128,15 +129,13 @@ def list_points(named: Iterable[tuple[str, str]]) -> list[SweepPoint]:
 
 
 def extremes(points: Sequence[Point]) -> dict[str, float]:
-    """Return the best final value of each loss, error and accuracy among the points that did not diverge."""
+    """Return the best final value of each metric that judges, such as a loss, among the points that did not diverge."""
     finals = [point.outcome.final for point in points if not point.diverged]
     best = {}
     for name in sorted({name for final in finals for name in final}):
         values = [final[name] for final in finals if name in final]
-        if name.endswith(("/loss", "/mean_absolute_error")):
-            best[f"best/{name}"] = min(values)
-        elif name.endswith("/accuracy"):
-            best[f"best/{name}"] = max(values)
+        if judges(name):
+            best[f"best/{name}"] = best_of(name, values)
     return best
 
 

@@ -148,7 +148,14 @@ def loss_by_hand(
         values = ACTIVATIONS_BY_HAND[name](values)
     if point.loss == "cross_entropy":
         return float(added - np.log(values[np.arange(len(targets)), targets.astype(int)]).mean())
-    squares = (values - targets.astype(float)) ** 2
+    if point.loss == "binary_cross_entropy":
+        return float(added - (targets * np.log(values) + (1 - targets) * np.log(1 - values)).mean())
+    sizes = np.abs(values - targets.astype(float))
+    if point.loss == "mean_absolute_error":
+        return float(added + sizes.mean())
+    if point.loss == "huber":
+        return float(added + np.where(sizes > 1, sizes - 0.5, sizes**2 / 2).mean())
+    squares = sizes**2
     return float(added + (squares.sum() / 2 if point.loss == "half_summed_squared_error" else squares.mean()))
 
 
@@ -177,6 +184,24 @@ GRADIENT_CASES = {
         "model.output_activation=identity",
         "model.hidden_activation=sigmoid",
         "model.initial_bias=0.3",
+    ),
+    "absolute error": ("data=two_bits", "loss=mean_absolute_error", "model.output_activation=identity"),
+    "absolute error, sigmoid": ("data=two_bits", "loss=mean_absolute_error", "model.output_activation=sigmoid"),
+    "huber, far targets": (
+        "data=two_bits",
+        "loss=huber",
+        "model.output_activation=identity",
+        "model.hidden_activation=tanh",
+    ),
+    "huber, sigmoid": ("data=two_bits", "loss=huber", "model.output_activation=sigmoid", "training.l2=0.01"),
+    "binary cross-entropy": ("data=two_bits", "loss=binary_cross_entropy", "model.output_activation=sigmoid"),
+    "binary cross-entropy, features": (
+        "data=two_bits",
+        "loss=binary_cross_entropy",
+        "model.output_activation=sigmoid",
+        "model.further_hidden_sizes=[4]",
+        "model.hidden_activation=softplus",
+        "model.batch_normalization=true",
     ),
     "relu, softmax": ("model.initial_bias=0.1",),
     "sigmoid, softmax": ("model.hidden_activation=sigmoid", "model.bias=false"),
@@ -219,7 +244,8 @@ class TestContract:
         random = np.random.default_rng(4)
         inputs = random.uniform(-1, 1, (7, 3))
         labels = "softmax" in case
-        targets = random.integers(0, 2, 7) if labels else random.uniform(0, 1, (7, 2))
+        spread = 5 if "far" in case else 1
+        targets = random.integers(0, 2, 7) if labels else random.uniform(0, spread, (7, 2))
         arrays = Arrays(inputs, targets, None, None, 2, {})
         chosen = (*overrides, "optimizer=sgd", f"optimizer.learning_rate={rate}")
         history = backend.fresh(*chosen, arrays=arrays)

@@ -16,9 +16,11 @@ from tests.support.trained import config, trained
 
 POINTS, ROWS, FEATURES, HIDDEN, OUTPUTS = 3, 5, 4, 6, 3
 LOSSES = [
-    (loss, act) for loss in ("mean_squared_error", "half_summed_squared_error") for act in ("identity", "sigmoid")
+    (loss, activation)
+    for loss in ("mean_squared_error", "half_summed_squared_error", "mean_absolute_error", "huber")
+    for activation in ("identity", "sigmoid")
 ]
-LOSSES.append(("cross_entropy", "softmax"))
+LOSSES += [("cross_entropy", "softmax"), ("binary_cross_entropy", "sigmoid")]
 
 
 def setting(loss: str, output: str, hidden: str | None, bias: bool) -> tuple[Model, Parameters, Array, Targets]:

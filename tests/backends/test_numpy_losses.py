@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -14,13 +15,15 @@ from numpy.typing import NDArray
 from pipeline.backends.numpy.losses import loss_and_slope, measure
 
 RANDOM = np.random.default_rng(5)
-SUMS = RANDOM.normal(size=(2, 4, 3))
+SUMS = 2 * RANDOM.normal(size=(2, 4, 3))  # some are more than 1 from their targets
 NUMBERS = RANDOM.uniform(size=(4, 3))
 LABELS = np.array([2, 0, 1, 1])
-SQUARED = [
-    (loss, act) for loss in ("mean_squared_error", "half_summed_squared_error") for act in ("identity", "sigmoid")
+ERRORS = [
+    (loss, activation)
+    for loss in ("mean_squared_error", "half_summed_squared_error", "mean_absolute_error", "huber")
+    for activation in ("identity", "sigmoid")
 ]
-CASES = [*SQUARED, ("cross_entropy", "softmax")]
+CASES = [*ERRORS, ("cross_entropy", "softmax"), ("binary_cross_entropy", "sigmoid")]
 
 
 def by_hand(loss: str, activation: str, sums: NDArray[np.floating], targets: Any) -> float:
@@ -34,9 +37,22 @@ def by_hand(loss: str, activation: str, sums: NDArray[np.floating], targets: Any
         for column in range(outputs):
             z = float(sums[row, column])
             out = z if activation == "identity" else 1 / (1 + math.exp(-z))
-            square = (out - float(targets[row, column])) ** 2
-            total += square / 2 if loss == "half_summed_squared_error" else square / (rows * outputs)
+            total += of_one(loss, out, float(targets[row, column])) / (
+                1 if loss == "half_summed_squared_error" else rows * outputs
+            )
     return total
+
+
+def of_one(loss: str, out: float, target: float) -> float:
+    size = abs(out - target)
+    by_loss: dict[str, Callable[[], float]] = {
+        "mean_squared_error": lambda: size**2,
+        "half_summed_squared_error": lambda: size**2 / 2,
+        "mean_absolute_error": lambda: size,
+        "huber": lambda: size**2 / 2 if size <= 1 else size - 0.5,
+        "binary_cross_entropy": lambda: -target * math.log(out) - (1 - target) * math.log(1 - out),
+    }
+    return by_loss[loss]()
 
 
 @pytest.mark.parametrize(("loss", "activation"), CASES)
@@ -127,3 +143,56 @@ def test_what_is_measured_for_sigmoids() -> None:
 def test_what_is_measured_for_a_line() -> None:
     measured = measure("mean_squared_error", "identity", np.array([[[1.0], [4.0]]]), np.array([[2.0], [2.0]]))
     assert {name: value.tolist() for name, value in measured.items()} == {"loss": [2.5], "mean_absolute_error": [1.5]}
+
+
+def test_huber_is_both_a_square_and_a_line_here() -> None:
+    far = np.abs(SUMS - NUMBERS) > 1
+    assert far.any()
+    assert not far.all()
+
+
+@pytest.mark.parametrize("loss", ["mean_absolute_error", "huber"])
+def test_an_output_without_an_error_has_no_slope(loss: str) -> None:
+    losses, slope = loss_and_slope(loss, "identity", NUMBERS[None], NUMBERS)
+    assert losses.tolist() == [0]
+    assert np.all(slope == 0)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_binary_cross_entropy_neither_overflows_nor_takes_the_log_of_zero(dtype: str) -> None:
+    sums = np.array([[[1e30], [-1e30], [-1000.0], [1000.0]]], dtype=dtype)
+    targets = np.array([[1], [0], [0], [1]], dtype=dtype)
+    with np.errstate(over="ignore"):
+        right, slope = loss_and_slope("binary_cross_entropy", "sigmoid", sums, targets)
+        wrong, turned = loss_and_slope("binary_cross_entropy", "sigmoid", sums[:, 2:], 1 - targets[2:])
+    assert right.tolist() == [0]
+    assert np.all(slope == 0)
+    assert wrong.tolist() == [1000]
+    assert turned[0, :, 0].tolist() == [-0.5, 0.5]
+    assert slope.dtype == wrong.dtype == turned.dtype == dtype
+
+
+@given(st.floats(-700, 700), st.floats(0, 1))
+def test_binary_cross_entropy_is_that_of_two_softmaxes(z: float, target: float) -> None:
+    two = np.array([[[0.0, z]]])
+    no, yes = (loss_and_slope("cross_entropy", "softmax", two, np.array([label]))[0][0] for label in (0, 1))
+    loss = loss_and_slope("binary_cross_entropy", "sigmoid", np.array([[[z]]]), np.array([[target]]))[0][0]
+    assert loss == pytest.approx((1 - target) * no + target * yes, rel=1e-12, abs=1e-12)  # z - z y loses digits
+
+
+@pytest.mark.parametrize(
+    ("task", "loss", "activation", "names"),
+    [
+        ("binary", "binary_cross_entropy", "sigmoid", ["loss", "accuracy"]),
+        ("binary", "huber", "identity", ["loss", "accuracy"]),
+        ("regression", "mean_squared_error", "sigmoid", ["loss", "mean_absolute_error"]),
+        ("regression", "huber", "identity", ["loss", "mean_absolute_error"]),
+        (None, "binary_cross_entropy", "sigmoid", ["loss", "accuracy", "mean_absolute_error"]),
+    ],
+)
+def test_what_is_measured_follows_from_the_task(task: Any, loss: str, activation: str, names: list[str]) -> None:
+    sums, targets = np.array([[[3.0], [0.2], [-1.0]]]), np.array([[1.0], [0.0], [0.0]])
+    measured = measure(loss, activation, sums, targets, task)
+    assert list(measured) == names
+    if "accuracy" in names:  # a sigmoid of 0.2 is above 1/2, the sum itself is below
+        assert measured["accuracy"][0] == pytest.approx(2 / 3 if activation == "sigmoid" else 1)

@@ -8,8 +8,8 @@ import pytest
 
 from pipeline.config.defaults import resolved
 from pipeline.config.reading import read_config
-from pipeline.config.rules import ACTIVATIONS_OF, LOSSES_OF
 from pipeline.config.schema import Config
+from pipeline.config.task_rules import ACTIVATIONS_OF, LOSSES_OF
 from pipeline.system.errors import LabError
 from tests.support.trained import config
 

@@ -106,7 +106,7 @@ def test_a_curve_without_minima_and_a_short_run_have_a_diagnosis() -> None:
 
 def test_a_curve_has_no_baseline(restarts: Point) -> None:
     with pytest.raises(TypeError):
-        baseline_loss(restarts.config)
+        baseline_loss(restarts.config, restarts.history)
 
 
 def test_the_report_has_a_page_for_a_study_of_balls(divergence: list[Point]) -> None:

@@ -190,9 +190,9 @@ def test_the_baseline_is_the_loss_of_the_best_constant_answer() -> None:
     own = config(*LINE)
     constants = np.linspace(0, 15, 3001)
     losses = np.mean((constants[:, None] - np.array([3.0, 6.0, 9.0, 12.0])) ** 2, axis=1)
-    assert baseline_loss(own) == pytest.approx(losses.min())
-    assert baseline_loss(config("experiment=three_bits")) == pytest.approx(4 * 0.5**2 / 2)
-    assert baseline_loss(config()) == pytest.approx(-math.log(1 / 10))
+    assert baseline_loss(own, History()) == pytest.approx(losses.min())
+    assert baseline_loss(config("experiment=three_bits"), History()) == pytest.approx(4 * 0.5**2 / 2)
+    assert baseline_loss(config(), History()) == pytest.approx(-math.log(1 / 10))
 
 
 @given(start=st.floats(1, 100), half_life=st.floats(5, 500))

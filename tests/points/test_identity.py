@@ -366,6 +366,7 @@ NOT_DECIDING = {
     "config/data.py": "what it reads is signed as values",
     "config/fields.py": "types",
     "config/map_axes.py": "the values of a map's axes are signed",
+    "config/metrics.py": "how points are compared",
     "config/optimizer.py": "what it reads is signed as values",
     "config/schema.py": "what it reads is signed as values",
     "data/description.py": "what it reads is signed as a checksum",

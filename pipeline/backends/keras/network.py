@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import keras
+import numpy as np
 from keras import ops
+from numpy.typing import NDArray
 
 from pipeline.backends.keras import optimizers
 from pipeline.backends.keras.layers import build_layers, variables
 from pipeline.backends.shared.initial_weights import Weights, array_names, draw, is_trained
 from pipeline.backends.shared.parametrization import rate_scales
 from pipeline.backends.shared.schedules import updates_per_epoch
+from pipeline.config.data import Task
 from pipeline.config.model import layer_sizes
 from pipeline.config.schema import Config, KerasBackend
 from pipeline.data.arrays import Arrays
@@ -125,6 +129,11 @@ def same_side_of_half(y_true: Any, y_pred: Any) -> Any:
     return ops.mean(ops.cast(same, y_pred.dtype), axis=-1)
 
 
+def of_sigmoid(metric: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
+    """Return a metric of the sigmoids of a network's outputs, for a loss that takes sums."""
+    return lambda y_true, y_pred: metric(y_true, ops.sigmoid(y_pred))
+
+
 def build(config: Config, arrays: Arrays) -> tuple[Network, optimizers.Watched]:
     """Build the compiled model with the initial weights that both backends share, and its optimizer.
 
@@ -133,7 +142,7 @@ def build(config: Config, arrays: Arrays) -> tuple[Network, optimizers.Watched]:
     on_tensorflow = keras.backend.backend() == "tensorflow"
     network = _network(config, arrays, on_tensorflow)
     optimizer = _optimizer(config, arrays, network)
-    loss, metrics = _loss_and_metrics(config)
+    loss, metrics = _loss_and_metrics(config, arrays.task)
     asked = isinstance(config.backend, KerasBackend) and config.backend.jit_compile
     # JAX always compiles ("auto"): otherwise an update takes 0.1 s, compared with 1 ms in TensorFlow's graph.
     jit_compile: bool | str = "auto"
@@ -148,8 +157,8 @@ def _network(config: Config, arrays: Arrays, on_tensorflow: bool) -> Network:
     knobs = config.model
     sizes = layer_sizes(knobs, arrays.features, arrays.outputs)
     last: str = knobs.output_activation
-    # Softmax is left to the loss, which computes its logarithm without overflow.
-    if last in ("identity", "softmax"):
+    # Softmax, and the sigmoid of a cross-entropy, are left to the loss, which takes the logarithm without overflow.
+    if last in ("identity", "softmax") or config.loss == "binary_cross_entropy":
         last = "linear"
     layers = [keras.Input((sizes[0],), dtype=config.dtype), *build_layers(config, sizes, last, training=True)]
     network_class: type[Network] = Network
@@ -175,14 +184,45 @@ def _optimizer(config: Config, arrays: Arrays, network: Network) -> optimizers.W
     return optimizer
 
 
-def _loss_and_metrics(config: Config) -> tuple[Any, list[Any]]:
-    """Return the config's loss, and the metrics that go with it under the names that both backends record."""
+def outputs_of(config: Config, values: NDArray[np.floating]) -> NDArray[np.floating]:
+    """Return the outputs of a network, from the values that its loss takes: sums of classes stay as they are.
+
+    Args:
+        config: config of the point.
+        values: what the trained network returns, (rows, outputs).
+    """
+    if config.loss == "binary_cross_entropy":
+        with np.errstate(over="ignore"):
+            values = 1 / (1 + np.exp(-values))
+    return values
+
+
+def _loss_and_metrics(config: Config, task: Task | None) -> tuple[Any, list[Any]]:
+    """Return the config's loss, and the metrics that go with it under the names that both backends record.
+
+    Args:
+        config: config of the point.
+        task: what described data predicts; None for a table, and for images of IDX files.
+    """
+    loss = LOSSES[config.loss]()
     if config.loss == "cross_entropy":
-        accuracy = keras.metrics.SparseCategoricalAccuracy(name="accuracy")
-        return keras.losses.SparseCategoricalCrossentropy(from_logits=True), [accuracy]
-    metrics = [keras.metrics.MeanAbsoluteError(name="mean_absolute_error")]
-    if config.model.output_activation == "sigmoid":
-        metrics.insert(0, keras.metrics.MeanMetricWrapper(same_side_of_half, name="accuracy"))
-    if config.loss == "half_summed_squared_error":
-        return HalfSummedSquaredError(), metrics
-    return keras.losses.MeanSquaredError(), metrics
+        return loss, [keras.metrics.SparseCategoricalAccuracy(name="accuracy")]
+    measures: dict[str, Callable[[Any, Any], Any]] = {}
+    if task == "binary" or (task is None and config.model.output_activation == "sigmoid"):
+        measures["accuracy"] = same_side_of_half
+    if task != "binary":
+        measures["mean_absolute_error"] = keras.losses.mean_absolute_error
+    if config.loss == "binary_cross_entropy":
+        measures = {name: of_sigmoid(measure) for name, measure in measures.items()}
+    return loss, [keras.metrics.MeanMetricWrapper(measure, name=name) for name, measure in measures.items()]
+
+
+# Keras' losses, which take sums for cross-entropies and are means over rows and outputs except for half the sum.
+LOSSES: dict[str, Callable[[], Any]] = {
+    "cross_entropy": lambda: keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+    "binary_cross_entropy": lambda: keras.losses.BinaryCrossentropy(from_logits=True),
+    "mean_squared_error": keras.losses.MeanSquaredError,
+    "half_summed_squared_error": HalfSummedSquaredError,
+    "mean_absolute_error": keras.losses.MeanAbsoluteError,
+    "huber": keras.losses.Huber,
+}

@@ -11,13 +11,15 @@ from typing import Any
 import keras
 import numpy as np
 from keras import ops
+from numpy.typing import NDArray
 
 from pipeline.backends.contract import Checkpoints, Report
-from pipeline.backends.keras.network import LoopedNetwork, Network, build
+from pipeline.backends.keras.network import LoopedNetwork, Network, build, outputs_of
 from pipeline.backends.keras.optimizers import Watched
 from pipeline.backends.keras.state import restore, state_of
 from pipeline.backends.shared.history import History, direction_change_rows, note_update
 from pipeline.backends.shared.initial_weights import Weights, is_trained
+from pipeline.backends.shared.measures import baseline_measures, of_all_rows
 from pipeline.backends.shared.recorder import Recorder, Standing
 from pipeline.backends.shared.schedules import updates_per_epoch
 from pipeline.config.schema import Config
@@ -83,7 +85,8 @@ def train(
         keras.utils.set_random_seed(config.seed)
         with _floatx(config.dtype):
             run = _start(config, arrays)
-            recorder = Recorder([config], [history], report, checkpoints)
+            baseline = baseline_measures(config.loss, arrays)
+            recorder = Recorder([config], [history], report, checkpoints, baseline)
             _train_point(run, recorder)
             recorder.note_seconds()
 
@@ -205,11 +208,16 @@ def _penalty(run: Run) -> float | None:
 
 
 def _evaluate(run: Run) -> Measures:
-    """Measure the test rows, if the data has any, and the penalty at the present weights."""
+    """Measure the test rows, if the data has any, and the penalty at the present weights.
+
+    With a full batch, also the metrics that need all outputs of the training rows.
+    """
     measures: Measures = {}
     penalty = _penalty(run)
     if penalty is not None:
         measures["weights/penalty"] = penalty
+    if run.config.training.batch_size is None:
+        measures |= _of_all_rows(run, "train", run.arrays.train_inputs, run.arrays.train_targets)
     inputs = run.arrays.test_inputs
     targets = run.arrays.test_targets
     if inputs is None or targets is None:
@@ -219,7 +227,23 @@ def _evaluate(run: Run) -> Measures:
         rows = run.arrays.scaled(inputs[block])
         logs = run.network.test_on_batch(rows, targets[block], return_dict=True)
         _add(measures, "test", logs, len(rows) / len(inputs))
-    return measures
+    return measures | _of_all_rows(run, "test", inputs, targets)
+
+
+def _of_all_rows(run: Run, rows: str, inputs: NDArray[Any], targets: NDArray[Any]) -> Measures:
+    """Compute the metrics that need all outputs of the `train` or `test` rows; only described data has them."""
+    task = run.arrays.task
+    if task is None:
+        return {}
+    blocks = []
+    for start in range(0, len(inputs), EVALUATION_ROWS):
+        block = run.arrays.scaled(inputs[start : start + EVALUATION_ROWS])
+        outputs = outputs_of(run.config, run.network.predict_on_batch(block))
+        if task == "classification":
+            outputs = outputs.argmax(axis=-1)
+        blocks.append(outputs)
+    found = of_all_rows(task, np.concatenate(blocks), targets)
+    return {f"{rows}/{name}": value for name, value in found.items()}
 
 
 def _last_update(epoch: int, run: Run, weights: Weights) -> Measures:

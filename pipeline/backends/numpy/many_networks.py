@@ -20,6 +20,8 @@ from pipeline.data.arrays import Arrays
 
 # Largest product of rows and widest layer: for larger networks one network at a time is faster.
 NUMBERS = 8192
+# The losses whose derivative is computed here from squared errors.
+LOSSES = ("mean_squared_error", "half_summed_squared_error")
 # For fewer points, repeating an array along an axis by a copy is faster than broadcasting it in each call.
 SPREAD = 256
 
@@ -31,7 +33,7 @@ def suits(config: Config, arrays: Arrays) -> bool:
         config.model.plain
         and config.training.batch_size is None
         and config.gradient == "backpropagation"
-        and config.loss != "cross_entropy"
+        and config.loss in LOSSES
         and len(arrays.train_inputs) * max(sizes) <= NUMBERS
     )
 

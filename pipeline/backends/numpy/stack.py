@@ -17,8 +17,9 @@ from pipeline.backends.contract import State
 from pipeline.backends.numpy.array_modules import array_module, to_host, uploaded
 from pipeline.backends.numpy.batches import Batch, Batches
 from pipeline.backends.numpy.descent import Descent, clip
+from pipeline.backends.numpy.evaluation import Evaluation, Measures, measured
 from pipeline.backends.numpy.gradients import forward_differences
-from pipeline.backends.numpy.losses import Targets, measure, penalty, penalty_slope
+from pipeline.backends.numpy.losses import Targets, penalty, penalty_slope
 from pipeline.backends.numpy.many_networks import GridLast, suits
 from pipeline.backends.numpy.network import Array, forward
 from pipeline.backends.numpy.one_network import OneNetwork
@@ -32,7 +33,6 @@ from pipeline.data.arrays import Arrays
 # Full-batch epochs in one call of `advance`: enough to make the check of the losses negligible, few enough to repeat
 # cheaply if a loss is not finite.
 STRIDE = 256
-Measures = dict[str, Array]
 
 
 class Stack:
@@ -262,7 +262,7 @@ class Stack:
         return losses, finite
 
     def evaluate(self) -> Measures:
-        """Measure loss, accuracy and error, (points,) each: on test rows, and with a full batch on training rows too.
+        """Measure the points, (points,) each: on test rows, and with a full batch on training rows too.
 
         The losses include the penalty, which is also returned as a measure of its own.
         """
@@ -280,28 +280,24 @@ class Stack:
         return measures
 
     def _evaluate(self, batches: Iterable[Batch], penalties: Array | None) -> Measures:
-        """Compute the means of the measures over all rows of some batches."""
-        totals: Measures = {}
-        rows = 0
+        """Compute the measures of all rows of some batches."""
+        evaluation = Evaluation(self.config, self.arrays.task)
         for one in batches:
-            for name, value in self._measures_of(one).items():
-                totals[name] = totals.get(name, 0) + value * len(one.inputs)
-            rows += len(one.inputs)
-        means: Measures = {name: total / rows for name, total in totals.items()}
+            evaluation.see(self._sums(one), one.targets)
+        measures = evaluation.measures()
         if penalties is not None:
-            means["loss"] = means["loss"] + penalties
-        return means
+            measures["loss"] = measures["loss"] + penalties
+        return measures
 
-    def _measures_of(self, rows: Batch) -> Measures:
+    def _sums(self, rows: Batch) -> list[Array]:
+        """Compute the last layer's sums of all points, or a stack of one for each point."""
         if self._single is None:
             parameters = self.progress.parameters.by_point()
-            return self._measure(forward(self.config.model, parameters, rows.inputs)[-1], rows.targets)
-        sums = (self._single.sums(index, rows)[None] for index in range(self._points))
-        return _joined([self._measure(one, rows.targets) for one in sums])
+            return [forward(self.config.model, parameters, rows.inputs)[-1]]
+        return [self._single.sums(index, rows)[None] for index in range(self._points)]
 
     def _measure(self, sums: Array, targets: Targets) -> Measures:
-        measures = measure(self.config.loss, self.config.model.output_activation, sums, targets)
-        return {name: to_host(values) for name, values in measures.items()}
+        return measured(self.config, self.arrays.task, [sums], targets)
 
 
 def _joined(points: Sequence[Measures]) -> Measures:

@@ -12,11 +12,13 @@ import numpy as np
 
 from pipeline.backends.contract import Checkpoints, Report
 from pipeline.backends.numpy.array_modules import to_host
+from pipeline.backends.numpy.evaluation import Measures
 from pipeline.backends.numpy.network import Array
-from pipeline.backends.numpy.stack import Measures, Stack
+from pipeline.backends.numpy.stack import Stack
 from pipeline.backends.numpy.state import Progress
 from pipeline.backends.shared.history import History, direction_change_rows, note_update
 from pipeline.backends.shared.initial_weights import Weights, draw
+from pipeline.backends.shared.measures import baseline_measures
 from pipeline.backends.shared.recorder import Recorder, Standing
 from pipeline.config.schema import Config
 from pipeline.data.arrays import Arrays
@@ -53,7 +55,8 @@ def train(
         initial = [draw(p.model, arrays.features, arrays.outputs, p.seed, p.dtype) for p in points]
     stack = Stack(points, arrays, initial)
     progress = stack.progress
-    recorder = Recorder(points, histories, report, checkpoints)
+    baseline = baseline_measures(points[0].loss, arrays)
+    recorder = Recorder(points, histories, report, checkpoints, baseline)
     if recorder.begun:
         stack.restore(recorder.states)
     # A rate that is too high overflows, which is one of the results: it is recorded as a divergence.

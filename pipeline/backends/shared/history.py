@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.backends.shared.initial_weights import Weights
+from pipeline.config.metrics import best_of, judges
 
 
 class Metric(NamedTuple):
@@ -77,13 +78,11 @@ class History:
         return {metric.name: metric.value for metric in self.metrics}
 
     def best(self) -> dict[str, float]:
-        """Return the best value of every loss (smallest), error (smallest) and accuracy (largest)."""
+        """Return the best value of every metric that judges a network: the smallest loss, the largest accuracy."""
         best: dict[str, float] = {}
         for _, _, name, value in self.metrics:
-            if name.endswith(("/loss", "/mean_absolute_error")):
-                best[name] = min(value, best.get(name, math.inf))
-            elif name.endswith("/accuracy"):
-                best[name] = max(value, best.get(name, -math.inf))
+            if judges(name):
+                best[name] = best_of(name, (value, best.get(name, value)))
         return best
 
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from pipeline.backends.contract import Checkpoints, Report, State, Train
 from pipeline.backends.shared.history import History, record_epochs, snapshot_epochs, weight_metrics
+from pipeline.backends.shared.measures import baseline_measures
 from pipeline.config.schema import Config
 from pipeline.data.arrays import Arrays
 
@@ -53,6 +54,7 @@ class Recorder:
         histories: one for each point; when resuming, they already contain the records up to the checkpoint.
         report: called by the training loop after each recorded epoch.
         checkpoints: the checkpoint to resume from, and where to keep new ones.
+        baseline: metrics of the data alone, which every point records once, at epoch 0.
 
     Attributes:
         begun: number of epochs that the points have already been trained for.
@@ -65,6 +67,7 @@ class Recorder:
         histories: Sequence[History],
         report: Report,
         checkpoints: Checkpoints | None = None,
+        baseline: Mapping[str, float] | None = None,
     ) -> None:
         self.points = points
         self.histories = histories
@@ -75,6 +78,7 @@ class Recorder:
             self.begun = checkpoints.epoch
             self.states = checkpoints.states
         self._checkpoints = checkpoints
+        self._baseline = baseline or {}
         training = points[0].training
         recording = points[0].recording
         self._recorded = record_epochs(training.epochs, recording.metrics_every)
@@ -137,6 +141,9 @@ class Recorder:
             history.snapshot(epoch, standing.weights)
         # A search that stops early records its last epoch a second time, to end the point.
         recorded_already = bool(history.metrics) and history.metrics[-1].step == epoch
+        if not epoch and not recorded_already:
+            # Also for a point that diverges: its diagnosis needs no data.
+            history.record(epoch, self._baseline)
         if not diverged and not recorded_already:
             measures = dict(standing.measures)
             if point.recording.weight_metrics:
@@ -194,7 +201,8 @@ def of_one_point(train_one: Callable[[Config, Arrays, Recorder], None]) -> Train
     ) -> None:
         if len(points) != 1:
             raise ValueError(f"expected one point, which trains alone; received {len(points)}")
-        recorder = Recorder(points, histories, report, checkpoints)
+        baseline = baseline_measures(points[0].loss, arrays)
+        recorder = Recorder(points, histories, report, checkpoints, baseline)
         train_one(points[0], arrays, recorder)
         recorder.note_seconds()
 

@@ -129,7 +129,7 @@ def variants(points: Sequence[Point]) -> list[Variant]:
 
 def target(point: Point) -> float:
     """Return the target loss: `TARGET` times the baseline."""
-    return TARGET * baseline_loss(point.config)
+    return TARGET * baseline_loss(point.config, point.history)
 
 
 def final_loss(point: Point) -> float:

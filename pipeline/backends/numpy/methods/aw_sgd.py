@@ -8,10 +8,11 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.backends.numpy.evaluation import Measures
 from pipeline.backends.numpy.losses import Targets, loss_and_slope, measure
 from pipeline.backends.numpy.methods.row_sampling import RowSampling
 from pipeline.backends.numpy.network import SLOPES, Array, Parameters, forward
-from pipeline.backends.numpy.stack import Measures, Stack
+from pipeline.backends.numpy.stack import Stack
 from pipeline.backends.numpy.training import last_update, record
 from pipeline.backends.shared.history import History, note_update
 from pipeline.backends.shared.initial_weights import draw
@@ -101,7 +102,8 @@ def _train_epoch(epoch: int, stack: Stack, sampling: RowSampling, point: Config,
         progress.see_losses(losses)
         if point.recording.update_losses:
             note_update(history, progress.updates, point.optimizer.learning_rate, float(losses[0]))
-        by_row = measure(config.loss, config.model.output_activation, found.sums[:, None], targets[:, None])
+        activation = config.model.output_activation
+        by_row = measure(config.loss, activation, found.sums[:, None], targets[:, None], arrays.task)
         for name, values in by_row.items():
             total = counts @ values
             if summed and name == "loss":
@@ -124,7 +126,7 @@ def _all_rows(stack: Stack) -> Measures:
     arrays = stack.arrays
     parameters = stack.progress.parameters.by_point()
     sums = forward(config.model, parameters, arrays.scaled(arrays.train_inputs))[-1]
-    values = measure(config.loss, config.model.output_activation, sums, arrays.train_targets)
+    values = measure(config.loss, config.model.output_activation, sums, arrays.train_targets, arrays.task)
     return {f"train/{name}": value for name, value in values.items()}
 
 

@@ -1,0 +1,61 @@
+"""Rules about what is predicted: the losses, output activations and metrics that fit a data set."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from pipeline.config.metrics import metrics_of
+from pipeline.config.schema import Config
+
+# Losses of numbers.
+ERRORS = ("mean_squared_error", "half_summed_squared_error", "mean_absolute_error", "huber")
+# The losses that fit each task, and for data without a task its kind.
+LOSSES_OF: dict[str, Sequence[str]] = {
+    "classification": ("cross_entropy",),
+    "binary": ("binary_cross_entropy", *ERRORS),
+    "regression": ERRORS,
+    "table": (*ERRORS, "binary_cross_entropy"),
+    "curve": ("curve_height",),
+}
+# The output activations that fit each loss; every other loss takes identity or sigmoid.
+ACTIVATIONS_OF: dict[str, Sequence[str]] = {"cross_entropy": ("softmax",), "binary_cross_entropy": ("sigmoid",)}
+
+
+def output_activation(config: Config) -> Iterator[str]:
+    """Refuse an output activation that the loss is not defined for."""
+    accepted = ACTIVATIONS_OF.get(config.loss, ("identity", "sigmoid"))
+    received = config.model.output_activation
+    if received not in accepted:
+        yield (
+            f"model.output_activation: loss={config.loss} needs model.output_activation="
+            f"{', or '.join(accepted)}; received {received}; model.output_activation=auto fits every loss"
+        )
+
+
+def loss_of_the_data(config: Config) -> Iterator[str]:
+    """Refuse a loss that is not one of the task."""
+    accepted = LOSSES_OF[config.task or config.data.kind]
+    if config.loss not in accepted:
+        what = f"data={config.data.name}, a {config.data.kind}"
+        if config.task is not None:
+            what = f"data={config.data.name}, whose task is {config.task}"
+        yield (
+            f"loss: {what}, needs loss={', or '.join(accepted)}; received {config.loss}; loss=auto fits every data set"
+        )
+
+
+def targets_of_the_loss(config: Config) -> Iterator[str]:
+    """Refuse numbers that are no probabilities where the loss needs them; files are checked when they are prepared."""
+    if config.loss != "binary_cross_entropy" or config.data.kind != "table":
+        return
+    wrong = next((y for row in config.data.targets for y in row if not 0 <= y <= 1), None)
+    if wrong is not None:
+        yield f"loss: binary_cross_entropy needs targets from 0 to 1; data={config.data.name} has {wrong:g}"
+
+
+def judging_metric(config: Config) -> Iterator[str]:
+    """Refuse a metric that the points will not have."""
+    received = config.report.metric
+    known = metrics_of(config)
+    if received is not None and received not in known:
+        yield f"report.metric: expected one of {', '.join(known)}; received {received}"
