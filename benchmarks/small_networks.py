@@ -113,7 +113,7 @@ def jax_training(config: Config, arrays: Arrays) -> Callable[..., tuple[Any, Any
     jax.config.update("jax_enable_x64", True)
     jnp = jax.numpy
     x, y = jnp.asarray(arrays.train_inputs), jnp.asarray(arrays.train_targets)
-    weights = draw(config.model, arrays.features, arrays.outputs, config.seed, config.dtype)
+    weights = draw(config.dense, arrays.features, arrays.outputs, config.seed, config.dtype)
     start = tuple(jnp.asarray(array) for array in weights.values())
 
     def train_one(rate_0: Any, rate_1: Any) -> Any:

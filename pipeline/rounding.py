@@ -101,7 +101,7 @@ def train_perturbed(point: Point, networks: int, seed: int, project: Path) -> li
     config = point.config
     generator = np.random.default_rng(seed)
     arrays = load(config.data, config.dtype, project).first(config.training.rows)
-    own = draw(config.model, arrays.features, arrays.outputs, config.seed, config.dtype)
+    own = draw(config.dense, arrays.features, arrays.outputs, config.seed, config.dtype)
     initial = [own, *(perturbed(own, generator) for _ in range(networks))]
     histories = [History() for _ in initial]
     progress = TrainingProgress(f"{config.study} {point.name}, {len(initial)} networks", config.training.epochs)

@@ -63,6 +63,8 @@ class TrainCommand:
         self._results: dict[Agreed, Path | None] = {}
         # The variables that `hydra.job.env_set` sets; None: no point has been read yet.
         self._environment: dict[str, str] | None = None
+        # The folders of Hydra's search path, with which the code of a model of one's own may lie.
+        self._configs: list[Path] = []
         self._errors: list[LabError] = []
 
     def train_point(self, composed: DictConfig) -> float:
@@ -80,6 +82,7 @@ class TrainCommand:
             total = 1
             check_one_point(hydra.overrides.hydra)
         self._set_environment([_environment(hydra)])
+        self._configs = _search_path(hydra)
         return self._train([(composed, list(hydra.overrides.task))], total)[0]
 
     def begin(self, composed: DictConfig) -> None:
@@ -87,8 +90,9 @@ class TrainCommand:
         # The process imports MLflow while Hydra composes the other points.
         self._set_environment([_environment(_hydra_alone(composed))])
         if self._waiting is None and not self._sweeps:
+            self._configs = _search_path(composed.hydra)
             with env_override(self._environment or {}):
-                self._waiting = self._launch([_read(_without_hydra(composed))])
+                self._waiting = self._launch([_read(_without_hydra(composed), self._configs)])
 
     def train_all(
         self, composed: Sequence[DictConfig], total: int | None, engine: Engine | None = None
@@ -109,6 +113,7 @@ class TrainCommand:
         if not composed:
             raise LabError("The grid has no points.", received="a glob that nothing matches", fix="see --help")
         self._set_environment([_environment(_hydra_alone(config)) for config in composed])
+        self._configs = _search_path(composed[0].hydra)
         requests = [(_without_hydra(config), list(config.hydra.overrides.task)) for config in composed]
         batch_size = composed[0].hydra.sweeper.get("max_batch_size")
         return self._train(requests, total, batch_size, engine)
@@ -167,7 +172,7 @@ class TrainCommand:
         batch_size: int | None = None,
         engine: Engine | None = None,
     ) -> list[float]:
-        points = [(_read(composed), overrides) for composed, overrides in requests]
+        points = [(_read(composed, self._configs), overrides) for composed, overrides in requests]
         groups: dict[Agreed, list[int]] = {}
         for index, (config, _) in enumerate(points):
             groups.setdefault(_agreed(config), []).append(index)
@@ -271,11 +276,22 @@ def _without_hydra(config: DictConfig) -> DictConfig:
         return OmegaConf.masked_copy(config, [key for key in map(str, config) if key != "hydra"])
 
 
-def _read(composed: DictConfig) -> Config:
+def _search_path(hydra: Any) -> list[Path]:
+    """Return the folders in which Hydra looks for configs, such as that of --config-dir."""
+    return [Path(source.path) for source in hydra.runtime.config_sources if source.schema == "file"]
+
+
+def _read(composed: DictConfig, configs: Sequence[Path]) -> Config:
+    from pipeline.config.own_code import code_folders, located
+    from pipeline.config.own_model import KerasModel
     from pipeline.config.reading import read_config
 
     plain: Any = OmegaConf.to_container(composed, resolve=True, throw_on_missing=True)
-    return read_config(plain)
+    config = read_config(plain)
+    if isinstance(config.model, KerasModel):
+        model = located(config.model, code_folders(configs))
+        return config.model_copy(update={"model": model})
+    return config
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from pipeline.config.data import LIBRARY_TASKS
+from pipeline.config.own_model import TARGET
 
 # By task, and for data without one by its kind. A table of numbers can be anything; its studies name their loss.
 LOSSES = {
@@ -32,7 +33,10 @@ def resolved(composed: Mapping[str, Any]) -> dict[str, Any]:
         if loss is not None:
             result["loss"] = loss
     model = result.get("model")
-    if isinstance(model, Mapping) and model.get("output_activation") == "auto" and result.get("loss") != "auto":
+    # In a model of one's own, a key of this name is a knob of its function.
+    if not isinstance(model, Mapping) or TARGET in model:
+        return result
+    if model.get("output_activation") == "auto" and result.get("loss") != "auto":
         activation = ACTIVATIONS.get(str(result.get("loss")), "identity")
         result["model"] = {**model, "output_activation": activation}
     return result

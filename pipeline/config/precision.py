@@ -89,7 +89,8 @@ def _numbers(section: Section, prefix: str) -> Iterator[tuple[str, Floats, float
                 yield key, value.values(), np.inf
         elif isinstance(value, Section) and not isinstance(value, OF_SCIPY):
             yield from _numbers(value, f"{key}.")
-        elif isinstance(value, float | tuple):
+        # What a knob of a model of one's own becomes, only its function knows.
+        elif isinstance(value, float | tuple) and name in type(section).model_fields:
             numbers: NDArray[Any] = np.asarray(value).ravel()
             if numbers.dtype == np.float64:
                 limits = type(section).model_fields[name].metadata

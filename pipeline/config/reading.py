@@ -9,7 +9,7 @@ import re
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from types import UnionType
-from typing import Any, Literal, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from omegaconf import DictConfig, OmegaConf
 from pydantic import ValidationError, create_model
@@ -18,6 +18,8 @@ from pipeline.config.curve import CurveData
 from pipeline.config.data import DescribedData, IdxData
 from pipeline.config.defaults import resolved
 from pipeline.config.fields import Section
+from pipeline.config.model import Model
+from pipeline.config.own_model import KerasModel, section_kind
 from pipeline.config.rules import problems
 from pipeline.config.schema import Config, Data, Tracking, is_server_address, not_a_server
 from pipeline.system.errors import LabError
@@ -185,12 +187,19 @@ def _keys(section: type[Section], value: Mapping[str, Any], prefix: str = "") ->
         prefix: the key of the section and a dot.
     """
     for name, field in section.model_fields.items():
-        yield f"{prefix}{name}"
+        yield f"{prefix}{field.alias or name}"
         inner = value.get(name)
         if isinstance(inner, Mapping):
             for member in _members(field.annotation):
-                if all(inner.get(tag) in choices for tag, choices in _tags(member).items()):
+                if _chosen(member, inner):
                     yield from _keys(member, inner, f"{prefix}{name}.")
+
+
+def _chosen(section: type[Section], value: Mapping[str, Any]) -> bool:
+    """Return whether composed values are those of a section class."""
+    if section in (Model, KerasModel) and (section is KerasModel) != (section_kind(value) == "own"):
+        return False
+    return all(value.get(tag) in choices for tag, choices in _tags(section).items())
 
 
 def _members(kind: Any) -> list[type[Section]]:
@@ -198,7 +207,9 @@ def _members(kind: Any) -> list[type[Section]]:
     kinds: tuple[Any, ...] = (kind,)
     if get_origin(kind) in (Union, UnionType):
         kinds = get_args(kind)
-    return [one for one in kinds if isinstance(one, type) and issubclass(one, Section)]
+    # A member that another key than `kind` or `name` chooses is annotated with its tag.
+    plain = [get_args(one)[0] if get_origin(one) is Annotated else one for one in kinds]
+    return [one for one in plain if isinstance(one, type) and issubclass(one, Section)]
 
 
 def _tags(section: type[Section]) -> dict[str, tuple[str, ...]]:

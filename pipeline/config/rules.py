@@ -18,6 +18,8 @@ from pipeline.config.needs import (
     value_of,
 )
 from pipeline.config.optimizer import ALONE
+from pipeline.config.own_model import KerasModel
+from pipeline.config.own_rules import own_model
 from pipeline.config.precision import lost_numbers
 from pipeline.config.schema import Config, is_server_address, not_a_server
 from pipeline.config.task_rules import judging_metric, loss_of_the_data, output_activation, targets_of_the_loss
@@ -39,8 +41,10 @@ def problems(config: Config, trained: bool = False) -> list[str]:
         trained: whether the config is that of a trained point, which only has to be consistent.
     """
     rules = RULES
+    if isinstance(getattr(config, "model", None), KerasModel):
+        rules = RULES_OF_OWN_MODELS
     if not trained:
-        rules = (*RULES, *RULES_TO_TRAIN)
+        rules = (*rules, *RULES_TO_TRAIN)
     return [problem for rule in rules for problem in _until_unread(rule, config)]
 
 
@@ -91,7 +95,7 @@ def _table_rows(config: Config) -> Iterator[str]:
 
 def _hidden_layers(config: Config) -> Iterator[str]:
     """Refuse features of hidden layers if there are none; a curve has its own rule about them."""
-    model = config.model
+    model = config.dense
     if model.hidden_size is not None or config.data.kind == "curve":
         return
     for name, off in {"further_hidden_sizes": (), "batch_normalization": False, "dropout": 0}.items():
@@ -107,7 +111,7 @@ def _one_network(config: Config) -> Iterator[str]:
     if config.gradient != "finite_difference":
         return
     for name in ("batch_normalization", "dropout", "drop_connect"):
-        value = getattr(config.model, name)
+        value = getattr(config.dense, name)
         if value:
             yield (
                 f"model.{name}: forward differences compare two losses of the same network, and this setting makes the "
@@ -116,7 +120,7 @@ def _one_network(config: Config) -> Iterator[str]:
 
 
 def _maximal_update(config: Config) -> Iterator[str]:
-    model = config.model
+    model = config.dense
     subject = "model.parametrization: maximal_update"
     if model.parametrization != "maximal_update" or config.data.kind == "curve":
         return
@@ -151,7 +155,7 @@ def _method(config: Config) -> Iterator[str]:
         yield from unmet(config, subject, METHOD | NO_PENALTY)
         if config.training.batch_size is None:
             yield f"training.batch_size: {subject} needs minibatches, training.batch_size=NUMBER; received null"
-        if config.model.hidden_activation == "gelu":
+        if config.dense.hidden_activation == "gelu":
             yield f"model.hidden_activation: {subject} needs an activation other than gelu; received gelu"
     else:
         yield from unmet(config, subject, METHOD | FULL_BATCH)
@@ -166,9 +170,9 @@ def _annealed_weights(config: Config) -> Iterator[str]:
     if not isinstance(data, TableData):
         yield f"data: optimizer=annealing needs a table, data=three_bits or another in conf/data; received {data.name}"
         return
-    sizes = layer_sizes(config.model, len(data.inputs[0]), len(data.targets[0]))
+    sizes = layer_sizes(config.dense, len(data.inputs[0]), len(data.targets[0]))
     # `bias` counts as one more input of each layer.
-    weights = sum((inputs + config.model.bias) * outputs for inputs, outputs in pairwise(sizes))
+    weights = sum((inputs + config.dense.bias) * outputs for inputs, outputs in pairwise(sizes))
     if weights > ANNEALED:
         yield (
             f"model.hidden_size: optimizer=annealing needs a network of at most {ANNEALED} weights and biases; "
@@ -274,5 +278,7 @@ RULES: Sequence[Rule] = (
     _map,
     _curve,
 )
+# In the place of these, for a Keras model of one's own.
+RULES_OF_OWN_MODELS: Sequence[Rule] = (_recording, _keras_gradient, own_model, loss_of_the_data, _table_rows)
 # Earlier versions have trained points that do not follow these. They can still be read.
 RULES_TO_TRAIN: Sequence[Rule] = (_precision, _server_address, judging_metric)

@@ -7,14 +7,16 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Discriminator, Field, Tag, field_validator, model_validator
 
 from pipeline.config.curve import Balls, CurveData
 from pipeline.config.data import FileData, IdxData, ImageData, LibraryData, TableData, Task
+from pipeline.config.defaults import ACTIVATIONS
 from pipeline.config.fields import PositiveFloat, PositiveInt, Section, Whole
 from pipeline.config.map_axes import GridAxes
 from pipeline.config.model import Model, Training
 from pipeline.config.optimizer import Exponential, Optimizer, Schedule
+from pipeline.config.own_model import KerasModel, section_kind
 
 NO_CREDENTIALS = (
     "an address must not contain a user or a password; remove them and the @ from tracking.uri, and set "
@@ -31,6 +33,10 @@ Kind = Literal["network", "range_test", "map", "balls", "basins"]
 
 
 Data = TableData | IdxData | CurveData | FileData | ImageData | LibraryData
+# A dense network, or a Keras model of one's own, which has the key `_target_`.
+AnyModel = Annotated[
+    Annotated[Model, Tag("dense")] | Annotated[KerasModel, Tag("own")], Field(discriminator=Discriminator(section_kind))
+]
 Loss = Literal[
     "cross_entropy",
     "binary_cross_entropy",
@@ -130,7 +136,7 @@ class Config(Section):
     gradient: Literal["backpropagation", "finite_difference"]
     finite_difference_step: PositiveFloat
     data: Annotated[Data, Field(discriminator="kind")]
-    model: Model
+    model: AnyModel
     optimizer: Annotated[Optimizer, Field(discriminator="name")]
     schedule: Annotated[Schedule, Field(discriminator="name")]
     backend: Annotated[NumpyBackend | KerasBackend, Field(discriminator="name")]
@@ -149,6 +155,24 @@ class Config(Section):
     def task(self) -> Task | None:
         """What a network predicts; None for a table, whose studies choose any loss, and for a curve."""
         return getattr(self.data, "task", None)
+
+    @property
+    def dense(self) -> Model:
+        """The dense network of the point.
+
+        Raises:
+            TypeError: the model is a Keras model of one's own.
+        """
+        if isinstance(self.model, KerasModel):
+            raise TypeError(f"{self.model.target_} does not make a dense network")
+        return self.model
+
+    @property
+    def output_activation(self) -> str:
+        """What makes outputs of the last layer's sums; for a model of one's own it follows from the loss."""
+        if isinstance(self.model, KerasModel):
+            return ACTIVATIONS.get(self.loss, "identity")
+        return self.model.output_activation
 
     @property
     def kind(self) -> Kind:

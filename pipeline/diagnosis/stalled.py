@@ -97,18 +97,18 @@ def saturation(config: Config, weights: Weights) -> float | None:
     # `forward` computes a stack of networks, here a stack of one.
     stack = {name: np.atleast_2d(array)[None].astype(np.float64) for name, array in weights.items()}
     with np.errstate(over="ignore"):
-        *hidden, sums = forward(config.model, stack, np.array(config.data.inputs))
-        outputs = ACTIVATIONS[config.model.output_activation](sums)[0]
+        *hidden, sums = forward(config.dense, stack, np.array(config.data.inputs))
+        outputs = ACTIVATIONS[config.dense.output_activation](sums)[0]
     # On rows with a correct output, saturated sigmoids are the aim of training.
     wrong = (np.abs(outputs - np.array(config.data.targets)) > 0.1).any(axis=1)
     if not wrong.any():
         return None
     layers = []
-    if config.model.hidden_activation == "sigmoid":
+    if config.dense.hidden_activation == "sigmoid":
         # The first of `hidden` are the inputs.
         layers += [layer[0] for layer in hidden[1:]]
     # The slope of the binary cross-entropy, out - y, does not contain that of the sigmoid.
-    if config.model.output_activation == "sigmoid" and config.loss != "binary_cross_entropy":
+    if config.dense.output_activation == "sigmoid" and config.loss != "binary_cross_entropy":
         layers.append(outputs)
     shares = [float(np.mean(layer[wrong] * (1 - layer[wrong]) < SATURATED)) for layer in layers]
     return max(shares, default=None)

@@ -14,6 +14,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from pipeline.config.own_code import sources
+from pipeline.config.own_model import KerasModel
 from pipeline.config.schema import Config
 from pipeline.system.files import short_hash
 
@@ -31,6 +33,7 @@ NOT_SIGNED: dict[str, Any] = {
     "dry_run": True,
     "force": True,
     "backend": {"line_study_gradient"},
+    "model": {"folder_"},
     "data": {"name", "local_dir", "sources", "files", "path", "test_path"},
 }
 # Modules and folders whose code affects the results of both backends; the package of the backend is added to them.
@@ -55,6 +58,9 @@ def signed_text(config: Config, checksums: Mapping[str, str]) -> str:
     Args:
         config: the point's config.
         checksums: SHA-256 of each array of the data, by name.
+
+    Raises:
+        LabError: the code of a model of one's own is missing, or is not valid Python.
     """
     signed: dict[str, Any] = {
         "config": config.model_dump(mode="json", exclude=NOT_SIGNED),
@@ -62,6 +68,9 @@ def signed_text(config: Config, checksums: Mapping[str, str]) -> str:
         "source": source_checksums(config.backend.name),
         "versions": {package: version(package) for package in computed_by(config)},
     }
+    if isinstance(config.model, KerasModel):
+        found = sources(config.model)
+        signed["own_code"] = {name: code_sha256(found[name]) for name in sorted(found)}
     if config.grid is not None:
         # The config has only the ends and the length of an axis. The code that computes the values in between is not
         # signed, so the values are.
@@ -86,7 +95,7 @@ def computed_by(config: Config) -> list[str]:
     # SciPy is listed only for points that use it, so that a new version of SciPy does not retrain all others.
     searches = config.optimizer.name in ("bfgs", "lbfgs", "annealing")
     splines = config.data.kind == "curve"
-    error_function = config.model.hidden_activation == "gelu"
+    error_function = config.dense.hidden_activation == "gelu"
     if searches or splines or error_function:
         packages.append("scipy")
     return packages

@@ -85,7 +85,7 @@ def range_sections(points: Sequence[Point]) -> list[Section]:
 def transfer_sections(points: Sequence[Point]) -> list[Section]:
     """Return the explanation of the scaling in each parametrization."""
     first = points[0].config
-    base = f"Here base_width is {first.model.base_hidden_size}, and the optimizer `{first.optimizer.name}`."
+    base = f"Here base_width is {first.dense.base_hidden_size}, and the optimizer `{first.optimizer.name}`."
     return [("What the parametrizations scale", [*_after_title(parametrization.__doc__), "", base])]
 
 

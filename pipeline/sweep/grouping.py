@@ -15,7 +15,7 @@ import numpy as np
 
 from pipeline.backends.numpy.maps.rate_map import blocks
 from pipeline.backends.shared.history import record_epochs
-from pipeline.config.model import layer_sizes
+from pipeline.config.model import Model, layer_sizes
 from pipeline.config.optimizer import ALONE
 from pipeline.config.schema import Config
 from pipeline.data.arrays import Arrays
@@ -124,7 +124,12 @@ def memory(config: Config, arrays: Arrays) -> int:
     """
     if config.grid is not None:
         return config.grid.points * MAP_BYTES
-    sizes = layer_sizes(config.model, arrays.features, arrays.outputs)
+    # What the layers of a model of one's own take is known only once they are made; its inputs and outputs are.
+    sizes = [arrays.features, arrays.outputs]
+    plain = True
+    if isinstance(config.model, Model):
+        sizes = layer_sizes(config.model, arrays.features, arrays.outputs)
+        plain = config.model.plain
     weights = sum(inputs * outputs for inputs, outputs in pairwise(sizes))
     if config.balls:
         weights = config.balls.count
@@ -136,7 +141,7 @@ def memory(config: Config, arrays: Arrays) -> int:
     weight_copies = 6
     # Arrays of one value per row and unit: the activations, forward and backward.
     unit_copies = 4
-    if not config.model.plain:
+    if not plain:
         # Masks of dropped weights and units, and the arrays that other kinds of layers keep for the backward pass.
         weight_copies = 8
         unit_copies = 8

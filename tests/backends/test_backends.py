@@ -144,7 +144,7 @@ def loss_by_hand(
             if in_training:
                 mean, variance = values.mean(axis=0), values.var(axis=0)
             values = scale * (values - mean) / np.sqrt(variance + 0.001) + shift
-        name = point.model.hidden_activation if layer < layers - 1 else point.model.output_activation
+        name = point.dense.hidden_activation if layer < layers - 1 else point.dense.output_activation
         values = ACTIVATIONS_BY_HAND[name](values)
     if point.loss == "cross_entropy":
         return float(added - np.log(values[np.arange(len(targets)), targets.astype(int)]).mean())
@@ -267,7 +267,7 @@ class TestContract:
         longest = math.sqrt(sum(float((slope**2).sum()) for slope in slopes.values()))
         assert history.final()["gradient_norm"] == pytest.approx(longest, rel=1e-6)
         # Keras has these constants, 0.2 and the root of 2, in float32.
-        close = 1e-8 if point.model.hidden_activation in ("gelu", "leaky_relu") else 1e-9
+        close = 1e-8 if point.dense.hidden_activation in ("gelu", "leaky_relu") else 1e-9
         cut = clipped_by_hand(point, slopes)
         assert ("clipped" in case) == any(not np.array_equal(cut[name], slopes[name]) for name in slopes)
         for name, slope in cut.items():
@@ -277,7 +277,7 @@ class TestContract:
 
     def test_training_starts_from_the_drawn_weights(self, backend: Backend) -> None:
         study = ("experiment=three_bits", "training.epochs=2")
-        drawn = draw(backend.config(*study).model, 3, 1, 1, "float64")
+        drawn = draw(backend.config(*study).dense, 3, 1, 1, "float64")
         first = backend.run(*study).snapshots[0]
         assert list(first) == list(drawn)
         assert all(np.array_equal(first[name], drawn[name]) for name in drawn)

@@ -138,7 +138,7 @@ def test_batch_normalization_is_keras_layer_in_training_and_after() -> None:
 def test_scaled_initializers_draw_what_keras_draws(name: str, shape: str) -> None:
     import keras
 
-    model = config("model.hidden_size=300", f"model.initializer={name}_{shape}").model
+    model = config("model.hidden_size=300", f"model.initializer={name}_{shape}").dense
     own = draw(model, 200, 1, 3, "float64")["layer_0/weights"]
     keras_own = keras.initializers.get(f"{name}_{shape}")((200, 300), dtype="float64")
     assert kstest(own.ravel(), np.asarray(keras_own).ravel()).pvalue > 1e-3

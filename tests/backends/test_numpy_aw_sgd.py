@@ -37,9 +37,9 @@ def test_the_weighted_gradient_is_the_full_one_on_average(case: str, tiny_images
     point = config(*CASES[case])
     arrays = tiny_images if point.data.kind == "idx" else load(point.data, point.dtype, Path())
     inputs, targets = arrays.scaled(arrays.train_inputs).astype(np.float64), arrays.train_targets
-    weights = draw(point.model, arrays.features, arrays.outputs, 3, "float64")
+    weights = draw(point.dense, arrays.features, arrays.outputs, 3, "float64")
     parameters = stack([{name: array + 0.1 for name, array in weights.items()}])
-    losses, full, sums = backpropagation(point.loss, point.model, parameters, inputs, targets)
+    losses, full, sums = backpropagation(point.loss, point.dense, parameters, inputs, targets)
     likely = np.random.default_rng(4).dirichlet(np.ones(len(inputs)))
     counts = 1 / (len(inputs) * likely)
     rows = len(inputs) if point.loss == "half_summed_squared_error" else 1  # that loss is a sum over the rows
@@ -47,12 +47,12 @@ def test_the_weighted_gradient_is_the_full_one_on_average(case: str, tiny_images
     for row, (share, count) in enumerate(zip(likely, counts, strict=True)):
         one = slice(row, row + 1)
         found = weighted_gradient(
-            point.loss, point.model, parameters, inputs[one], targets[one], rows * share * np.array([count])
+            point.loss, point.dense, parameters, inputs[one], targets[one], rows * share * np.array([count])
         )
-        own = backpropagation(point.loss, point.model, parameters, inputs[one], targets[one])[1]
+        own = backpropagation(point.loss, point.dense, parameters, inputs[one], targets[one])[1]
         assert found.squares[0] == pytest.approx(sum(np.square(g).sum() for g in own.values()), rel=1e-12)
         mean = {name: mean[name] + gradient for name, gradient in found.gradients.items()}
-    together = weighted_gradient(point.loss, point.model, parameters, inputs, targets, rows * likely * counts)
+    together = weighted_gradient(point.loss, point.dense, parameters, inputs, targets, rows * likely * counts)
     for name, gradient in full.items():
         np.testing.assert_allclose(mean[name], gradient[0], atol=1e-12, rtol=0)
         np.testing.assert_allclose(np.atleast_2d(together.gradients[name]), gradient[0], atol=1e-12, rtol=0)
@@ -92,8 +92,8 @@ def test_few_rows_are_all_measured_after_an_epoch(tiny_images: Arrays) -> None:
         (history,) = trained(point, arrays=arrays)
         data = arrays or load(point.data, point.dtype, Path())
         last = stack([history.snapshots[history.epochs]])
-        sums = forward(point.model, last, data.scaled(data.train_inputs))[-1]
-        for name, value in measure(point.loss, point.model.output_activation, sums, data.train_targets).items():
+        sums = forward(point.dense, last, data.scaled(data.train_inputs))[-1]
+        for name, value in measure(point.loss, point.dense.output_activation, sums, data.train_targets).items():
             assert history.final()[f"train/{name}"] == pytest.approx(float(value[0]), rel=1e-6)
 
 

@@ -37,7 +37,7 @@ def stack(point: Config, features: int, outputs: int, grid: int) -> Packed:
     shapes = {}
     for layer, shape in enumerate(pairwise([features, *([] if hidden is None else [hidden]), outputs])):
         shapes[f"layer_{layer}/weights"] = shape
-        if point.model.bias:
+        if point.dense.bias:
             shapes[f"layer_{layer}/bias"] = (1, shape[1])
     packed = Packed(shapes, grid, point.dtype, grid_last=True)
     packed.flat[...] = random.normal(size=packed.flat.shape)
@@ -66,7 +66,7 @@ def test_it_computes_what_the_plain_twin_computes(
     inputs, targets = random.normal(size=(4, 3)), random.uniform(size=(4, outputs))
     parameters = stack(point, 3, outputs, grid)
     losses, gradient = run(point, inputs, targets, parameters)
-    expected, gradients, _ = backpropagation(loss, point.model, parameters.by_point(), inputs, targets)
+    expected, gradients, _ = backpropagation(loss, point.dense, parameters.by_point(), inputs, targets)
     np.testing.assert_allclose(losses, expected, rtol=1e-12)
     for name, array in gradients.items():
         np.testing.assert_allclose(gradient.arrays[name], array, rtol=1e-11, atol=1e-14)

@@ -55,7 +55,7 @@ def stack(points: list[Config], arrays: Arrays) -> Stack:
 
 
 def random_weights(point: Config, arrays: Arrays) -> Weights:
-    drawn = draw(point.model, arrays.features, arrays.outputs, point.seed, point.dtype)
+    drawn = draw(point.dense, arrays.features, arrays.outputs, point.seed, point.dtype)
     random = np.random.default_rng(point.seed)
     return {name: np.abs(random.normal(size=a.shape)) * (1 if "variance" in name else random.choice([-1, 1], a.shape))
             for name, a in drawn.items()}  # fmt: skip
@@ -72,7 +72,7 @@ def test_it_computes_what_the_plain_twin_computes(kind: str, study: tuple[str, .
     point, arrays = config(*study, f"model.bias={bias}"), images(kind)
     points = stack([point, point.model_copy(update={"seed": 2})], arrays)
     one = network(points)
-    assert one.extended is (bias == "true" and point.model.plain)
+    assert one.extended is (bias == "true" and point.dense.plain)
     points.gradient.flat[...] = np.nan  # what stands there before must not stay
     plain, parameters = arrays.scaled(arrays.train_inputs).astype(np.float64), points.progress.parameters.by_point()
     for part in (slice(None), slice(2, 7)):
@@ -80,7 +80,7 @@ def test_it_computes_what_the_plain_twin_computes(kind: str, study: tuple[str, .
         assert (rows.used is None) is (kind == "no pixel is dark")
         assert rows.idle.tolist() == ([] if rows.used is None else DARK)
         expected, gradients, sums = backpropagation(
-            "cross_entropy", point.model, parameters, plain[part], arrays.train_targets[part]
+            "cross_entropy", point.dense, parameters, plain[part], arrays.train_targets[part]
         )
         for place in range(2):
             loss, own = one(place, rows)

@@ -35,7 +35,7 @@ def test_loss_and_gradient_are_those_of_backpropagation(study: tuple[str, ...], 
     weights = one.start + 0.1
     parameters = {name: np.atleast_2d(array)[None] + 0.1 for name, array in history.snapshots[0].items()}
     inputs, targets = arrays.scaled(arrays.train_inputs), arrays.train_targets
-    losses, gradients, _ = backpropagation(point.loss, point.model, parameters, inputs, targets)
+    losses, gradients, _ = backpropagation(point.loss, point.dense, parameters, inputs, targets)
     assert one.loss(weights) == pytest.approx(losses[0], rel=1e-6)
     flat = np.concatenate([gradients[name].ravel() for name in parameters])
     np.testing.assert_allclose(one.gradient(), flat, rtol=1e-5, atol=1e-7)

@@ -21,7 +21,7 @@ LINE = ("experiment=line_y2x", "gradient=backpropagation", "recording.direction_
 def stack(study: tuple[str, ...], rates: tuple[float, ...]) -> Stack:
     points = [config(*study, f"optimizer.learning_rate={rate}") for rate in rates]
     arrays = load(points[0].data, points[0].dtype, Path())
-    return Stack(points, arrays, [draw(p.model, arrays.features, arrays.outputs, p.seed, p.dtype) for p in points])
+    return Stack(points, arrays, [draw(p.dense, arrays.features, arrays.outputs, p.seed, p.dtype) for p in points])
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)

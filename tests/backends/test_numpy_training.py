@@ -385,7 +385,7 @@ def test_the_last_snapshot_gives_the_last_loss() -> None:
     point = config("experiment=three_bits", "training.epochs=300")
     (history,) = trained(point)
     inputs = np.array([[0, 0, 1], [0, 1, 1], [1, 0, 1], [1, 1, 1]], dtype=np.float64)
-    outputs = predict(point.model, stack([history.snapshots[300]]), inputs)[0]
+    outputs = predict(point.dense, stack([history.snapshots[300]]), inputs)[0]
     targets = np.array([[0.0], [1], [1], [0]])
     assert history.final()["train/loss"] == 0.5 * float(((outputs - targets) ** 2).sum())
 
@@ -395,8 +395,8 @@ def test_the_last_snapshot_of_a_minibatch_network_gives_the_last_test_loss(tiny_
     (history,) = trained(point, arrays=tiny_images)
     assert tiny_images.test_inputs is not None
     assert tiny_images.test_targets is not None
-    sums = forward(point.model, stack([history.snapshots[3]]), tiny_images.test_inputs)[-1]
-    values = measure(point.loss, point.model.output_activation, sums, tiny_images.test_targets)
+    sums = forward(point.dense, stack([history.snapshots[3]]), tiny_images.test_inputs)[-1]
+    values = measure(point.loss, point.dense.output_activation, sums, tiny_images.test_targets)
     for name, value in values.items():
         assert history.final()[f"test/{name}"] == pytest.approx(float(value[0]), rel=1e-6)
 
@@ -406,7 +406,7 @@ def test_training_measures_of_minibatches_are_means_over_the_rows(tiny_images: A
     still = ("optimizer=sgd", "optimizer.learning_rate=1e-30", "model.initializer=glorot_uniform")
     point = config(*IMAGES, *still, "training.epochs=1")
     (history,) = trained(point, arrays=tiny_images)
-    sums = forward(point.model, stack([history.snapshots[0]]), tiny_images.train_inputs)[-1]
+    sums = forward(point.dense, stack([history.snapshots[0]]), tiny_images.train_inputs)[-1]
     expected = measure(point.loss, "softmax", sums, tiny_images.train_targets)
     for name, value in expected.items():
         assert history.final()[f"train/{name}"] == pytest.approx(float(value[0]), rel=1e-5)

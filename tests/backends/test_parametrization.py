@@ -31,7 +31,7 @@ def images() -> Arrays:
 
 def scales(optimizer: str, *overrides: str) -> dict[str, float]:
     one = point(*MUP, f"optimizer={optimizer}", "model.hidden_size=256", *overrides)
-    return rate_scales(one.model, one.optimizer.name, array_names(one.model))
+    return rate_scales(one.dense, one.optimizer.name, array_names(one.dense))
 
 
 # --- what table 3 of arXiv:2203.03466 says at four times the base width
@@ -51,7 +51,7 @@ def test_rates_go_by_the_kind_of_layer_and_of_step() -> None:
 def test_the_last_layer_begins_smaller_and_no_other() -> None:
     sizes = ("model.hidden_size=256", "model.further_hidden_sizes=[256]")
     for seed in (1, 2):
-        standard, mup = (draw(point(*sizes, *more).model, 784, 10, seed, "float64") for more in ((), MUP))
+        standard, mup = (draw(point(*sizes, *more).dense, 784, 10, seed, "float64") for more in ((), MUP))
         assert np.array_equal(standard["layer_0/weights"], mup["layer_0/weights"])
         assert np.array_equal(standard["layer_1/weights"], mup["layer_1/weights"])
         np.testing.assert_allclose(standard["layer_2/weights"] / 2, mup["layer_2/weights"])
@@ -77,7 +77,7 @@ def growth(optimizer: str, rate: float, more: Sequence[str]) -> tuple[float, flo
                         f"seed={seed}", *more)  # fmt: skip
             snapshots = trained(one, arrays=arrays)[0].snapshots
             values = [
-                forward(one.model, {name: np.atleast_2d(array)[None] for name, array in weights.items()}, inputs)[1:]
+                forward(one.dense, {name: np.atleast_2d(array)[None] for name, array in weights.items()}, inputs)[1:]
                 for weights in snapshots.values()
             ]
             # Hidden values that are not cut off by the rectifier change as their sums do.

@@ -35,7 +35,7 @@ from tests.support.swept import killed, swept
 def plain_losses(one: Config, rate: float, output_rate: float, size: int, seed: int) -> list[float]:
     """The losses of one network under gradient descent, in the plainest words: one more than there are updates."""
     arrays = load(one.data, one.dtype, Path())
-    model = one.model.model_copy(update={"hidden_size": size})
+    model = one.dense.model_copy(update={"hidden_size": size})
     parameters = stack([draw(model, arrays.features, arrays.outputs, seed, one.dtype)])
     losses = []
     with np.errstate(over="ignore"):
@@ -92,7 +92,7 @@ def test_a_point_of_a_map_is_that_point_alone_in_every_bit(case: str) -> None:
         for column, rate in enumerate((0.02, 0.3)):
             optimizer = one.optimizer.model_copy(update={"learning_rate": rate})
             point = one.model_copy(update={"grid": None, "seed": seed, "optimizer": optimizer})
-            alone = Stack([point], arrays, [draw(point.model, arrays.features, arrays.outputs, seed, point.dtype)])
+            alone = Stack([point], arrays, [draw(point.dense, arrays.features, arrays.outputs, seed, point.dtype)])
             for _ in range(30):
                 alone.differentiate([], measured=False)
                 alone.move()

@@ -95,7 +95,7 @@ def test_the_table_of_scales_is_what_the_parametrization_does(optimizer: str, co
     assert lines[-1] == f"Here base_width is 64, and the optimizer `{optimizer}`."
     cells = [[cell.strip() for cell in line.split("|")] for line in lines if line.startswith("    ") and "|" in line]
     printed = {row[0]: row for row in cells[1:]}
-    model = deep("maximal_update").model
+    model = deep("maximal_update").dense
     arrays = [f"layer_{layer}/{kind}" for layer in range(3) for kind in ("weights", "bias")]
     scales = rate_scales(model, optimizer, arrays)
     scale = {"* m": 4.0, "/ m": 0.25, "unchanged": 1.0}
@@ -105,7 +105,7 @@ def test_the_table_of_scales_is_what_the_parametrization_does(optimizer: str, co
     assert scales.get("layer_2/weights", 1.0) == scale[printed["last"][column]]
     assert scales.get("layer_2/bias", 1.0) == scale[printed["last bias"][column]]
     assert printed["last"][1] == "/ m"
-    standard, maximal = (draw(deep(name).model, 5, 3, 1, "float64") for name in ("standard", "maximal_update"))
+    standard, maximal = (draw(deep(name).dense, 5, 3, 1, "float64") for name in ("standard", "maximal_update"))
     ratio = maximal["layer_2/weights"].var() / standard["layer_2/weights"].var()
     assert ratio == pytest.approx(scale["/ m"])
 

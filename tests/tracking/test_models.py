@@ -74,7 +74,7 @@ for folder in sys.argv[1:]:
 def weights_of(point: Config, features: int = FEATURES, outputs: int = CLASSES, seed: int = 3) -> Weights:
     """Weights at random, biases too."""
     random = np.random.default_rng(seed)
-    drawn = draw(point.model, features, outputs, seed, point.dtype)
+    drawn = draw(point.dense, features, outputs, seed, point.dtype)
     drawn = {name: random.normal(size=array.shape).astype(point.dtype) for name, array in drawn.items()}
     return {name: np.abs(array) if name.endswith("variance") else array for name, array in drawn.items()}
 
@@ -135,7 +135,7 @@ def test_numpy_models_need_neither_this_package_nor_tensorflow(tmp_path: Path) -
         write_model(tmp_path / name, point, weights)
         inputs = rows(point, features)
         np.save(tmp_path / name / "inputs.npy", inputs)
-        expected[name] = predict(point.model, stack([weights]), inputs)[0]
+        expected[name] = predict(point.dense, stack([weights]), inputs)[0]
     typed = [sys.executable, "-I", "-c", ALONE, *(str(tmp_path / name) for name in cases)]
     done = subprocess.run(typed, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
@@ -198,7 +198,7 @@ def test_a_keras_model_computes_what_the_numpy_one_does(point: Config) -> None:
     weights, inputs = weights_of(point), rows(point, FEATURES)
     outputs = np.asarray(plain_model(point, weights)(inputs))
     assert outputs.dtype == point.dtype
-    np.testing.assert_allclose(outputs, predict(point.model, stack([weights]), inputs)[0], rtol=1e-5, atol=1e-7)
+    np.testing.assert_allclose(outputs, predict(point.dense, stack([weights]), inputs)[0], rtol=1e-5, atol=1e-7)
 
 
 def test_a_keras_model_predicts_what_training_measured(tmp_path: Path, tiny_images: Arrays) -> None:
@@ -302,7 +302,7 @@ def test_final_and_best_are_on_the_page_of_the_run_with_their_metrics(store: Sto
         assert f"after epoch {epochs[name]} of 4" in model.tags["mlflow.note.content"]
         weights = trained.history.snapshots[epochs[name]]
         inputs = rows(trained.config, FEATURES)
-        expected = predict(trained.config.model, stack([weights]), inputs)[0]
+        expected = predict(trained.config.dense, stack([weights]), inputs)[0]
         assert loaded(model).predict(inputs).tobytes() == expected.tobytes()
     assert "lowest test/loss" in found["best"].tags["mlflow.note.content"]
     assert "lowest" not in found["final"].tags["mlflow.note.content"]

@@ -50,7 +50,7 @@ def build_layers(config: Config, sizes: Sequence[int], last: str, training: bool
         last: activation of the last layer.
         training: whether the network will be trained; otherwise it has no penalty, dropout or DropConnect.
     """
-    knobs = config.model
+    knobs = config.dense
     layers: list[Any] = []
     widths = sizes[1:]
     activations = [*(knobs.hidden_activation for _ in widths[1:]), last]

@@ -30,7 +30,7 @@ def forward_differences(
         Loss (grid,), the gradient in the shapes of `parameters`, float64, and the last layer's sums (grid, rows,
         outputs). If the config has a penalty, loss and gradient include it.
     """
-    model = config.model
+    model = config.dense
     step = config.finite_difference_step
 
     def evaluate(stack: Mapping[str, Array]) -> tuple[Array, Array]:

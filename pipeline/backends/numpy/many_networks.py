@@ -28,9 +28,9 @@ SPREAD = 256
 
 def suits(config: Config, arrays: Arrays) -> bool:
     """Return whether `GridLast` can train points with this config."""
-    sizes = layer_sizes(config.model, arrays.features, arrays.outputs)
+    sizes = layer_sizes(config.dense, arrays.features, arrays.outputs)
     return (
-        config.model.plain
+        config.dense.plain
         and config.training.batch_size is None
         and config.gradient == "backpropagation"
         and config.loss in LOSSES
@@ -90,11 +90,11 @@ class GridLast:
         # Negative sums: exp(-z), the first step of a sigmoid, then needs no call that negates them.
         self._sums(first, -inputs)
         if len(self._weights) == 1:
-            self._activation(config.model.output_activation, first, minus=False)
+            self._activation(config.dense.output_activation, first, minus=False)
             delta = self._output_delta(first, wanted)
             sign = -1
         else:
-            self._activation(config.model.hidden_activation, first, minus=True)
+            self._activation(config.dense.hidden_activation, first, minus=True)
             delta, sign = self._last_layer(first, wanted)
         # dW = inputs^T delta. A negative delta is corrected in the inputs, which do not change between updates.
         self._product((sign * inputs.T).copy(), delta, self._weight_gradients[0])
@@ -155,7 +155,7 @@ class GridLast:
             count = len(self.errors) * outputs.shape[1]
             delta = np.empty_like(self.errors)
             self._call(np.multiply, self.errors, 2 / count, delta)
-        if self._config.model.output_activation == "sigmoid":
+        if self._config.dense.output_activation == "sigmoid":
             # The slope of a sigmoid is out * (1 - out).
             slopes = np.empty_like(self.errors)
             self._call(np.subtract, self._one, outputs, slopes)
@@ -183,9 +183,9 @@ class GridLast:
             self._call(np.add.reduce, product, 1, None, outputs[:, output])
         if self._biases:
             self._call(np.subtract, outputs, self._biases[1], outputs)
-        self._activation(self._config.model.output_activation, outputs, minus=False)
+        self._activation(self._config.dense.output_activation, outputs, minus=False)
         delta = self._output_delta(outputs, targets)
-        sigmoid = self._config.model.hidden_activation == "sigmoid"
+        sigmoid = self._config.dense.hidden_activation == "sigmoid"
         before = np.empty_like(minus_hidden)
         for output, own in enumerate(spread):
             one = self._spread(delta[:, output : output + 1], product.shape)

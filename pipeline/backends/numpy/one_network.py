@@ -66,13 +66,13 @@ class OneNetwork:
 
     def __init__(self, config: Config, seeds: Sequence[int], rows: int, progress: Progress, gradient: Packed) -> None:
         self._config = config
-        self._model = config.model
+        self._model = config.dense
         self._seeds = seeds
         self._progress = progress
         module = gradient.module
         # Only plain networks in memory have the bias as a row of the weights. The others add it after the product, as
         # when the published numbers were computed: otherwise rounding would differ.
-        self.extended = config.model.bias and config.model.plain and module is np
+        self.extended = config.dense.bias and config.dense.plain and module is np
         self._last = sum(name.endswith("weights") for name in gradient.shapes) - 1
         # Views of each point's arrays, made once: in a small network making them would cost as much as its products.
         points = range(gradient.grid)

@@ -77,7 +77,7 @@ class Stack:
         updates = training.epochs * updates_per_epoch(training, len(self.arrays.train_inputs))
         optimizers = [point.optimizer for point in points]
         schedule = self.config.schedule
-        self.descent = Descent(optimizers, self.config.model, schedule, updates, parameters, followed)
+        self.descent = Descent(optimizers, self.config.dense, schedule, updates, parameters, followed)
         self.change = self.descent.change
         statistics = self._packed(initial, together, trained=False)
         counted = self.config.recording.direction_changes
@@ -244,7 +244,7 @@ class Stack:
         squares = np.empty_like(errors)
         seen = np.zeros_like(errors)
         # Sigmoid outputs are bounded: their loss is NaN only for NaN weights, which stay NaN until the last update.
-        bounded = self.config.model.output_activation == "sigmoid"
+        bounded = self.config.dense.output_activation == "sigmoid"
         first = self.progress.updates + 1
         for t in range(first, first + updates):
             for call in program:
@@ -293,7 +293,7 @@ class Stack:
         """Compute the last layer's sums of all points, or a stack of one for each point."""
         if self._single is None:
             parameters = self.progress.parameters.by_point()
-            return [forward(self.config.model, parameters, rows.inputs)[-1]]
+            return [forward(self.config.dense, parameters, rows.inputs)[-1]]
         return [self._single.sums(index, rows)[None] for index in range(self._points)]
 
     def _measure(self, sums: Array, targets: Targets) -> Measures:

@@ -52,7 +52,7 @@ def train(
             print(history.final())
     """
     if initial is None:
-        initial = [draw(p.model, arrays.features, arrays.outputs, p.seed, p.dtype) for p in points]
+        initial = [draw(p.dense, arrays.features, arrays.outputs, p.seed, p.dtype) for p in points]
     stack = Stack(points, arrays, initial)
     progress = stack.progress
     baseline = baseline_measures(points[0].loss, arrays)

@@ -211,7 +211,7 @@ def fitted(config: Config, history: History, steps: Sequence[int], inputs: Float
         {name: array.astype(np.float64) for name, array in history.snapshots[step].items()} for step in steps
     ]
     with np.errstate(over="ignore", invalid="ignore"):
-        outputs = predict(config.model, stack(networks), inputs[:, None])[..., 0]
+        outputs = predict(config.dense, stack(networks), inputs[:, None])[..., 0]
     # Outputs that overflowed become the largest number, which can still be drawn.
     finite: Floats = np.nan_to_num(outputs.astype(np.float64))
     return finite

@@ -148,7 +148,7 @@ def _single_weights(points: Sequence[Config]) -> list[Chart]:
     outputs = len(config.data.targets[0])
     # The names of the metrics depend only on the shapes, so the arrays may be zeros.
     arrays: dict[str, NDArray[np.floating]] = {"layer_0/weights": np.zeros((features, outputs))}
-    if config.model.bias:
+    if config.dense.bias:
         arrays["layer_0/bias"] = np.zeros(outputs)
     limits: tuple[float, float] | None = None
     slope = target_slope(config)

@@ -64,7 +64,7 @@ def blocks(config: Config, arrays: Arrays) -> list[Positions]:
     found: list[Positions] = []
     for size in np.unique(sizes):
         members = np.flatnonzero(sizes == size)
-        widths = layer_sizes(_with_size(config, int(size)).model, arrays.features, arrays.outputs)
+        widths = layer_sizes(_with_size(config, int(size)).dense, arrays.features, arrays.outputs)
         # One point has weights, gradient, change and scratch, and about three buffers for the rows of each layer.
         weights = sum((inputs + 1) * outputs for inputs, outputs in pairwise(widths))
         numbers = 4 * weights + 3 * len(arrays.train_inputs) * (max(widths[1:]) + widths[-1])
@@ -150,7 +150,7 @@ def train_block(config: Config, arrays: Arrays, positions: Positions, stop: thre
     epochs = config.training.epochs
     tally = Tally(len(positions), epochs + 1, parameters.module)
     optimizers = _optimizers(config, values, len(positions))
-    descent = Descent(optimizers, config.model, config.schedule, epochs, parameters, gradient)
+    descent = Descent(optimizers, config.dense, config.schedule, epochs, parameters, gradient)
     network = GridLast(config, arrays.scaled(arrays.train_inputs), arrays.train_targets, parameters, gradient)
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
         for update in range(1, epochs + 1):
@@ -174,7 +174,7 @@ def _initial(config: Config, arrays: Arrays, seeds: NDArray[np.float64] | None, 
     # In most maps many points share a seed.
     @cache
     def drawn(seed: int) -> Weights:
-        return draw(config.model, arrays.features, arrays.outputs, seed, config.dtype)
+        return draw(config.dense, arrays.features, arrays.outputs, seed, config.dtype)
 
     chosen = [config.seed] * grid
     if seeds is not None:

@@ -42,7 +42,7 @@ def train(config: Config, arrays: Arrays, recorder: Recorder) -> None:
         raise ValueError(f"expected aw_sgd, received {optimizer.name}")
     # The weighted gradient updates the weights as in plain SGD.
     sgd = Sgd(name="sgd", learning_rate=optimizer.learning_rate, output_learning_rate=None)
-    initial = draw(config.model, arrays.features, arrays.outputs, config.seed, config.dtype)
+    initial = draw(config.dense, arrays.features, arrays.outputs, config.seed, config.dtype)
     stack = Stack([config.model_copy(update={"optimizer": sgd})], arrays, [initial])
     sampling = RowSampling(optimizer, arrays.train_targets)
     progress = stack.progress
@@ -95,14 +95,14 @@ def _train_epoch(epoch: int, stack: Stack, sampling: RowSampling, point: Config,
         inputs = arrays.scaled(arrays.train_inputs[drawn])
         targets = arrays.train_targets[drawn]
         parameters = progress.parameters.by_point()
-        found = weighted_gradient(config.loss, config.model, parameters, inputs, targets, shares)
+        found = weighted_gradient(config.loss, config.dense, parameters, inputs, targets, shares)
         for name, gradient in found.gradients.items():
             stack.gradient.arrays[name][...] = gradient
         losses = np.atleast_1d(shares @ found.losses)
         progress.see_losses(losses)
         if point.recording.update_losses:
             note_update(history, progress.updates, point.optimizer.learning_rate, float(losses[0]))
-        activation = config.model.output_activation
+        activation = config.dense.output_activation
         by_row = measure(config.loss, activation, found.sums[:, None], targets[:, None], arrays.task)
         for name, values in by_row.items():
             total = counts @ values
@@ -125,8 +125,8 @@ def _all_rows(stack: Stack) -> Measures:
     config = stack.config
     arrays = stack.arrays
     parameters = stack.progress.parameters.by_point()
-    sums = forward(config.model, parameters, arrays.scaled(arrays.train_inputs))[-1]
-    values = measure(config.loss, config.model.output_activation, sums, arrays.train_targets, arrays.task)
+    sums = forward(config.dense, parameters, arrays.scaled(arrays.train_inputs))[-1]
+    values = measure(config.loss, config.dense.output_activation, sums, arrays.train_targets, arrays.task)
     return {f"train/{name}": value for name, value in values.items()}
 
 

@@ -39,7 +39,7 @@ class Search:
         self._recorder = recorder
         # The stack computes losses and gradients; its optimizer is never used.
         optimizer = Sgd(name="sgd", learning_rate=1.0, output_learning_rate=None)
-        weights = draw(config.model, arrays.features, arrays.outputs, config.seed, config.dtype)
+        weights = draw(config.dense, arrays.features, arrays.outputs, config.seed, config.dtype)
         self._stack = Stack([config.model_copy(update={"optimizer": optimizer})], arrays, [weights])
         (self._rows,) = self._stack.batches(1)
         self.start = self._vector(self._stack.progress.parameters)
