@@ -61,6 +61,7 @@ class _Record:
     journal_rows: int
     journal_bytes: int
     journal_sha256: str
+    architecture: str = ""
 
 
 _RECORD = TypeAdapter(_Record)
@@ -84,6 +85,7 @@ def write_checkpoint(file: Path, checkpoint: Checkpoint) -> None:
         journal_rows=checkpoint.journal_rows,
         journal_bytes=checkpoint.journal_bytes,
         journal_sha256=checkpoint.journal_sha256,
+        architecture=history.architecture,
     )
     # JSON inside the .npz, as bytes: a second file could be from a different epoch than the arrays.
     arrays = {"record": np.frombuffer(json.dumps(vars(record)).encode(), np.uint8)}
@@ -128,6 +130,7 @@ def read_checkpoint(file: Path) -> Checkpoint:
         seconds=record.seconds,
         epochs=record.epochs,
         points_in_stack=record.points_in_stack,
+        architecture=record.architecture,
         map_arrays=sections["map"],
     )
     unstack_snapshots(sections["snapshots"], history)

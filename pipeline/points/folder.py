@@ -27,7 +27,7 @@ from pipeline.backends.contract import State
 from pipeline.backends.shared.history import History, Metric
 from pipeline.points.checkpoint import Checkpoint, read_checkpoint, stack_snapshots, write_checkpoint
 from pipeline.points.point import POINTS, Outcome, outcome_of
-from pipeline.points.reading import read_attempt, read_journal
+from pipeline.points.reading import ARCHITECTURE, read_attempt, read_journal
 from pipeline.system.errors import LabError
 from pipeline.system.files import SUMS, explained, write_file, write_sums
 from pipeline.system.limits import open_files
@@ -193,6 +193,8 @@ class PointFolder:
             if history.map_arrays:
                 arrays = history.map_arrays
                 write_file(self.path / "map.npz", lambda file: np.savez(file, allow_pickle=False, **arrays))
+            if history.architecture:
+                self.write_text(ARCHITECTURE, history.architecture)
             for name, rows in history.tables.items():
                 write_file(self.path / f"{name}.csv", partial(_write_table, rows))
         outcome = outcome_of(history)

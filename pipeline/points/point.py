@@ -12,6 +12,7 @@ A point is identified by its signature (identity.py). Its folder `.points/SIGNAT
                             weight), first_epochs (the first epochs of a single weight), stopped (how a minimizer
                             ended), balls (start, end and outcome of each ball on a curve)
     outcome.json            how training ended; best and final metrics
+    network.json            the layers of a Keras model of one's own, from which Keras makes them again
     data.json               what the data is (data/description.py), unless the config says it
     plots/                  figures
     SHA256SUMS              checksums of all these files; marks the folder as complete

@@ -18,6 +18,7 @@ from pipeline.backends.numpy.curves.descent import POSITIONS
 from pipeline.backends.numpy.maps.measures import check_map_arrays
 from pipeline.backends.shared.history import History, Metric
 from pipeline.backends.shared.initial_weights import array_names
+from pipeline.config.own_model import KerasModel
 from pipeline.config.reading import read_config
 from pipeline.config.schema import Config
 from pipeline.data.description import DataDescription
@@ -31,6 +32,8 @@ from pipeline.system.formats import read_arrays, read_json, read_rows
 FILES = {"config.json", "metrics.csv", "weights.npz", "outcome.json"}
 # The file that a point on described data has too.
 DESCRIPTION = "data.json"
+# The file that a point of a Keras model of one's own has too.
+ARCHITECTURE = "network.json"
 
 
 @dataclass(frozen=True)
@@ -90,6 +93,10 @@ def read_point(folder: Path, name: str) -> Point:
             points_in_stack=outcome.points_in_stack,
         )
         _read_snapshots(folder, config, history)
+        if ARCHITECTURE in files:
+            history.architecture = (folder / ARCHITECTURE).read_text("utf-8")
+            if not isinstance(read_json(folder / ARCHITECTURE), dict):
+                raise ValueError(f"{ARCHITECTURE} is no description of a network")
         if config.grid is not None:
             if "map.npz" not in files:
                 raise ValueError(f"{SUMS} does not name map.npz")
@@ -116,6 +123,10 @@ def _read_table(file: Path) -> list[dict[str, float]]:
 
 def _read_snapshots(folder: Path, config: Config, history: History) -> None:
     arrays = read_arrays(folder / "weights.npz")
+    # Only the function of a model of one's own knows the names of its arrays.
+    if isinstance(config.model, KerasModel):
+        unstack_snapshots(arrays, history)
+        return
     # A map has no weights, and balls on a curve have positions instead.
     names = array_names(config.model)
     if config.grid is not None:

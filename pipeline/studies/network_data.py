@@ -32,6 +32,16 @@ def weight_lines(snapshots: Mapping[int, Weights]) -> dict[str, tuple[NDArray[np
     }
 
 
+def kernels(weights: Weights) -> list[str]:
+    """Return the names of a network's arrays of weights, without biases and statistics.
+
+    In a model of one's own, whose names are those of its layers, they are the arrays of two or more dimensions.
+    """
+    if any(name.startswith("layer_0/") for name in weights):
+        return [name for name in weights if name.endswith("weights")]
+    return [name for name, array in weights.items() if array.ndim > 1]
+
+
 def has_two_weights(snapshots: Mapping[int, Weights]) -> bool:
     """Whether the network has only two weights, so that its entire error surface can be drawn."""
     first = snapshots.get(0, {})
@@ -55,8 +65,8 @@ def loss_at(config: Config, weights: Floats) -> Floats:
         raise TypeError("an error surface requires data in a table")
     # (pairs, 2, 1): the network code computes a stack of networks; the pairs are the stack's first axis.
     parameters = {"layer_0/weights": weights[..., None]}
-    sums = forward(config.model, parameters, np.array(config.data.inputs))[-1]
-    losses, _ = loss_and_slope(config.loss, config.model.output_activation, sums, np.array(config.data.targets))
+    sums = forward(config.dense, parameters, np.array(config.data.inputs))[-1]
+    losses, _ = loss_and_slope(config.loss, config.dense.output_activation, sums, np.array(config.data.targets))
     return losses.astype(np.float64)
 
 

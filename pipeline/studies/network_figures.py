@@ -41,6 +41,8 @@ if TYPE_CHECKING:
 
 # Maximum number of weights drawn as one line each; for more, the spread is drawn.
 LINES_UP_TO = 200
+# Maximum number of arrays of weights in one figure.
+ARRAYS_UP_TO = 12
 # Maximum number of lines whose labels do not overlap.
 NAMES_UP_TO = 12
 # Weights with a larger magnitude are drawn on a logarithmic axis.
@@ -106,14 +108,18 @@ def curves(point: Point) -> Figure:
 def weights_over_time(point: Point) -> Figure:
     """Draw every weight over the snapshots; for a large network, the spread of each array's weights."""
     arrays = weight_lines(point.history.snapshots)
+    shown = list(arrays)[:ARRAYS_UP_TO]
     small = sum(values.shape[1] for _, values in arrays.values()) <= LINES_UP_TO
     figure_title = f"{title_of(point.config)}, weights"
     if not small:
         figure_title += " (bands: all, 90 %, half of them; line: median)"
-    figure, axes = axes_grid(1, max(len(arrays), 1), figure_title, width=3.7)
+    if len(shown) < len(arrays):
+        figure_title += f", the first {len(shown)} of {len(arrays)} arrays"
+    figure, axes = axes_grid(1, max(len(shown), 1), figure_title, width=3.7)
     colour = rate_colour(point.learning_rate)
     # Without finite snapshots there are no arrays, and the only axes stay empty.
-    for ax, (name, (steps, values)) in zip(axes, arrays.items(), strict=False):
+    for ax, name in zip(axes, shown, strict=False):
+        steps, values = arrays[name]
         if small:
             draw_bundle(ax, steps, values, colour)
         else:

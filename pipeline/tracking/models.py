@@ -7,6 +7,7 @@ model is a .keras file. Everything is written through a client with explicit ids
 from __future__ import annotations
 
 import json
+import math
 import shutil
 from dataclasses import dataclass
 from functools import partial
@@ -21,6 +22,8 @@ from numpy.typing import NDArray
 from pipeline.backends.shared.history import History
 from pipeline.backends.shared.initial_weights import Weights
 from pipeline.config.data import TableData
+from pipeline.config.own_code import write_sources
+from pipeline.config.own_model import KerasModel
 from pipeline.config.schema import Config
 from pipeline.points.point import Point, knobs
 from pipeline.studies.kinds import kind_of
@@ -127,13 +130,16 @@ def chosen_epochs(point: Point) -> dict[str, int]:
 
     `final` is the last snapshot. `best` is the one with the smallest test loss (training loss if there are no test
     rows), and is omitted if it is the last one. Snapshots with inf or NaN in their weights, or without a finite loss,
-    are not logged. Maps and curves have no models.
+    are not logged. Maps and curves have no models, nor do models of one's own that Keras cannot make again.
 
     Returns:
         The epoch of each model's weights, by the model's name.
     """
     history = point.history
     if not history.snapshots or not kind_of(point.config).networks:
+        return {}
+    # What Keras cannot make again is no model to load; the training has said so.
+    if isinstance(point.config.model, KerasModel) and not history.architecture:
         return {}
     compared = _loss_name(history)
     # The history records finite values only, so an epoch whose loss was inf or NaN has no entry here.
@@ -192,7 +198,8 @@ def _complete(client: MlflowClient, run: Run, model: LoggedModel, point: Point, 
     with TemporaryDirectory() as scratch:
         folder = Path(scratch) / "model"
         mlmodel = Model(run_id=run.info.run_id, model_id=model.model_id)
-        write_model(folder, point.config, point.history.snapshots[epoch], mlmodel)
+        weights = point.history.snapshots[epoch]
+        write_model(folder, point.config, weights, mlmodel, point.history.architecture)
         client.log_model_artifacts(model.model_id, str(folder))
     measured = [m for m in point.history.metrics if m.step == epoch and m.name.startswith(("train/", "test/"))]
     metrics = [
@@ -210,7 +217,9 @@ def _complete(client: MlflowClient, run: Run, model: LoggedModel, point: Point, 
     client.finalize_logged_model(model.model_id, "READY")
 
 
-def write_model(folder: Path, config: Config, weights: Weights, mlmodel: Model | None = None) -> None:
+def write_model(
+    folder: Path, config: Config, weights: Weights, mlmodel: Model | None = None, architecture: str = ""
+) -> None:
     """Write a network as an MLflow model.
 
     Args:
@@ -218,6 +227,7 @@ def write_model(folder: Path, config: Config, weights: Weights, mlmodel: Model |
         config: the config of the point.
         weights: the arrays of one network, by name.
         mlmodel: MLflow's metadata to complete and write to the file MLmodel; None for new metadata.
+        architecture: the layers of a Keras model of one's own, from `History.architecture`.
 
     Example:
         >>> write_model(Path("model"), point.config, point.history.snapshots[100])
@@ -226,22 +236,31 @@ def write_model(folder: Path, config: Config, weights: Weights, mlmodel: Model |
     from mlflow.models import ModelSignature
     from mlflow.types import Schema, TensorSpec
 
-    layers = [array for name, array in weights.items() if name.endswith("weights")]
+    features, outputs = _widths(weights, architecture)
     dtype = np.dtype(config.dtype)
     # Inputs are (rows, features), outputs (rows, outputs); -1 stands for any number of rows.
     options = {
         "signature": ModelSignature(
-            Schema([TensorSpec(dtype, (-1, layers[0].shape[0]))]),
-            Schema([TensorSpec(dtype, (-1, layers[-1].shape[1]))]),
+            Schema([TensorSpec(dtype, (-1, features))]),
+            Schema([TensorSpec(dtype, (-1, outputs))]),
         ),
-        "input_example": input_example(config, layers[0].shape[0]),
+        "input_example": input_example(config, features),
         "mlflow_model": mlmodel,
     }
     folder.mkdir(exist_ok=True)
     if config.backend.name == "keras":
-        _write_keras(folder, config, weights, options)
+        _write_keras(folder, config, weights, architecture, options)
     else:
         _write_numpy(folder, config, weights, options)
+
+
+def _widths(weights: Weights, architecture: str) -> tuple[int, int]:
+    """Return the numbers of inputs and outputs of a network."""
+    if architecture:
+        described = json.loads(architecture)
+        return math.prod(described["input_shape"]), described["outputs"]
+    layers = [array for name, array in weights.items() if name.endswith("weights")]
+    return layers[0].shape[0], layers[-1].shape[1]
 
 
 def input_example(config: Config, features: int) -> NDArray[np.floating]:
@@ -259,7 +278,7 @@ def _write_numpy(folder: Path, config: Config, weights: Weights, options: dict[s
 
     needed = ["numpy"]
     # The forward pass imports SciPy only for gelu.
-    if config.model.hidden_activation == "gelu":
+    if config.dense.hidden_activation == "gelu":
         needed.append("scipy")
     # Named after its content hash: Python keeps one module per name, so a process that loads models of two versions
     # would otherwise use the first forward pass for both.
@@ -285,11 +304,22 @@ def _write_numpy(folder: Path, config: Config, weights: Weights, options: dict[s
         )
 
 
-def _write_keras(folder: Path, config: Config, weights: Weights, options: dict[str, Any]) -> None:
+def _write_keras(folder: Path, config: Config, weights: Weights, architecture: str, options: dict[str, Any]) -> None:
+    from pipeline.backends.keras.own_model import classes_of
     from pipeline.backends.keras.saving import engine, plain_model
 
     needed = [f"{name}=={version(name)}" for name in ("keras", engine(), "numpy")]
     # After our package, which configures keras: this imports keras.
     import mlflow.keras
 
-    mlflow.keras.save_model(plain_model(config, weights), str(folder), pip_requirements=needed, **options)
+    model = plain_model(config, weights, architecture)
+    with TemporaryDirectory() as scratch:
+        if isinstance(config.model, KerasModel):
+            classes = classes_of(config.model, architecture)
+            # A model of Keras' own layers is complete in itself.
+            if classes:
+                options = options | {
+                    "custom_objects": classes,
+                    "code_paths": write_sources(config.model, Path(scratch)),
+                }
+        mlflow.keras.save_model(model, str(folder), pip_requirements=needed, **options)

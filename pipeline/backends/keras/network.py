@@ -10,22 +10,23 @@ import numpy as np
 from keras import ops
 from numpy.typing import NDArray
 
-from pipeline.backends.keras import optimizers
+from pipeline.backends.keras import optimizers, own_model
 from pipeline.backends.keras.layers import build_layers, variables
-from pipeline.backends.shared.initial_weights import Weights, array_names, draw, is_trained
+from pipeline.backends.shared.initial_weights import Weights, array_names, draw
 from pipeline.backends.shared.parametrization import rate_scales
 from pipeline.backends.shared.schedules import updates_per_epoch
 from pipeline.config.data import Task
-from pipeline.config.model import layer_sizes
+from pipeline.config.model import Model, layer_sizes
+from pipeline.config.own_model import KerasModel
 from pipeline.config.schema import Config, KerasBackend
 from pipeline.data.arrays import Arrays
 
 
 class Network(keras.Sequential):  # type: ignore[misc]
-    """A dense network that notes the update at which its training loss stops being finite.
+    """A network that notes the update at which its training loss stops being finite.
 
     Attributes:
-        names: names of its arrays, the same for both backends.
+        names: names of its arrays; those of a dense network are the same for both backends.
         updates_per_call: number of updates that a LoopedNetwork makes in one call of its training step.
         diverged_step: number of updates made when the loss was inf or NaN for the first time; -1 if it never was.
         last_finite_loss: the last training loss before that; NaN before the first.
@@ -65,8 +66,13 @@ class Network(keras.Sequential):  # type: ignore[misc]
         self.diverged_step.assign(ops.where(diverges_now, ops.cast(updates, "int32"), step))
 
     def weights_by_name(self) -> Weights:
-        """Return copies of the arrays under the names that both backends use."""
+        """Return copies of the arrays by name."""
         return {name: variable.numpy() for name, variable in zip(self.names, variables(self), strict=True)}
+
+    @property
+    def trained_names(self) -> list[str]:
+        """The names of the arrays that gradients change; the others, such as moving statistics, follow them."""
+        return list(self.names[: len(self.trainable_variables)])
 
     @property
     def seeds(self) -> list[Any]:
@@ -153,18 +159,22 @@ def build(config: Config, arrays: Arrays) -> tuple[Network, optimizers.Watched]:
 
 
 def _network(config: Config, arrays: Arrays, on_tensorflow: bool) -> Network:
-    """Build the network, not compiled yet, and give it the weights that both backends share."""
-    knobs = config.model
-    sizes = layer_sizes(knobs, arrays.features, arrays.outputs)
-    last: str = knobs.output_activation
+    """Build the network, not compiled yet, with the weights that both backends share, or those of its own function."""
+    last = config.output_activation
     # Softmax, and the sigmoid of a cross-entropy, are left to the loss, which takes the logarithm without overflow.
     if last in ("identity", "softmax") or config.loss == "binary_cross_entropy":
         last = "linear"
-    layers = [keras.Input((sizes[0],), dtype=config.dtype), *build_layers(config, sizes, last, training=True)]
     network_class: type[Network] = Network
     # Minibatches differ from update to update, so there is nothing to loop over.
     if on_tensorflow and config.training.batch_size is None:
         network_class = LoopedNetwork
+    if isinstance(config.model, KerasModel):
+        made = own_model.make(config.model, config, arrays)
+        own_layers = own_model.around(made, own_model.input_shape(arrays), last, config.dtype)
+        return network_class(own_layers, config.dtype, own_model.array_names(made))
+    knobs = config.model
+    sizes = layer_sizes(knobs, arrays.features, arrays.outputs)
+    layers = [keras.Input((sizes[0],), dtype=config.dtype), *build_layers(config, sizes, last, training=True)]
     network = network_class(layers, config.dtype, array_names(knobs))
     drawn = draw(knobs, arrays.features, arrays.outputs, config.seed, config.dtype)
     for variable, array in zip(variables(network), drawn.values(), strict=True):
@@ -177,9 +187,10 @@ def _optimizer(config: Config, arrays: Arrays, network: Network) -> optimizers.W
     updates = config.training.epochs * updates_per_epoch(config.training, len(arrays.train_inputs))
     optimizer = optimizers.build(config.optimizer, config.schedule, updates)
     optimizer.limits = config.training
-    trained = [name for name in array_names(config.model) if is_trained(name)]
-    scales = rate_scales(config.model, config.optimizer.name, trained)
-    optimizer.scales = {trained.index(name): scale for name, scale in scales.items()}
+    if isinstance(config.model, Model):
+        names = network.trained_names
+        scales = rate_scales(config.model, config.optimizer.name, names)
+        optimizer.scales = {names.index(name): scale for name, scale in scales.items()}
     optimizer.watch(network.trainable_variables, config.recording.direction_changes)
     return optimizer
 
@@ -208,7 +219,7 @@ def _loss_and_metrics(config: Config, task: Task | None) -> tuple[Any, list[Any]
     if config.loss == "cross_entropy":
         return loss, [keras.metrics.SparseCategoricalAccuracy(name="accuracy")]
     measures: dict[str, Callable[[Any, Any], Any]] = {}
-    if task == "binary" or (task is None and config.model.output_activation == "sigmoid"):
+    if task == "binary" or (task is None and config.output_activation == "sigmoid"):
         measures["accuracy"] = same_side_of_half
     if task != "binary":
         measures["mean_absolute_error"] = keras.losses.mean_absolute_error

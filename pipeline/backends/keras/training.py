@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -14,17 +15,22 @@ from keras import ops
 from numpy.typing import NDArray
 
 from pipeline.backends.contract import Checkpoints, Report
+from pipeline.backends.keras import own_model
 from pipeline.backends.keras.network import LoopedNetwork, Network, build, outputs_of
 from pipeline.backends.keras.optimizers import Watched
+from pipeline.backends.keras.own_import import explained
 from pipeline.backends.keras.state import restore, state_of
 from pipeline.backends.shared.history import History, direction_change_rows, note_update
-from pipeline.backends.shared.initial_weights import Weights, is_trained
+from pipeline.backends.shared.initial_weights import Weights
 from pipeline.backends.shared.measures import baseline_measures, of_all_rows
 from pipeline.backends.shared.recorder import Recorder, Standing
 from pipeline.backends.shared.schedules import updates_per_epoch
+from pipeline.config.own_model import KerasModel
 from pipeline.config.schema import Config
 from pipeline.data.arrays import Arrays, epoch_order
 from pipeline.system.errors import LabError
+
+log = logging.getLogger(__name__)
 
 # Test rows go through the network in blocks of this size, so that their hidden units fit into memory.
 EVALUATION_ROWS = 2048
@@ -83,8 +89,10 @@ def train(
         # Otherwise graphs and names of the previous point would stay in memory, and its random state in use.
         keras.utils.clear_session()
         keras.utils.set_random_seed(config.seed)
-        with _floatx(config.dtype):
+        with _floatx(config.dtype), _explained(config):
             run = _start(config, arrays)
+            if isinstance(config.model, KerasModel):
+                history.architecture = _described(config.model, run)
             baseline = baseline_measures(config.loss, arrays)
             recorder = Recorder([config], [history], report, checkpoints, baseline)
             _train_point(run, recorder)
@@ -103,6 +111,25 @@ def _floatx(dtype: str) -> Iterator[None]:
     finally:
         keras.config.set_floatx(floatx)
         keras.config.set_dtype_policy(policy)
+
+
+def _explained(config: Config) -> contextlib.AbstractContextManager[None]:
+    """Turn what the layers of a model of one's own raise in training into a message with their file and line."""
+    if not isinstance(config.model, KerasModel):
+        return contextlib.nullcontext()
+    return explained(config.model, "layers that can be trained", "correct the layer")
+
+
+def _described(model: KerasModel, run: Run) -> str:
+    """Return the model of one's own in a run as JSON; empty, with a warning, if it has no such form."""
+    [made] = [layer for layer in run.network.layers if isinstance(layer, keras.Model)]
+    text = own_model.description(made, own_model.input_shape(run.arrays), run.arrays.outputs, run.config.dtype)
+    if not text:
+        log.warning(
+            f"{model.target_} makes a model that Keras cannot make again from its config, so MLflow gets its "
+            "metrics and no model; layers of one's own need get_config, https://keras.io/guides/serialization_and_saving"
+        )
+    return text
 
 
 def _start(config: Config, arrays: Arrays) -> Run:
@@ -202,9 +229,11 @@ def _pass_over_minibatches(epoch: int, run: Run, size: int, history: History) ->
 
 def _penalty(run: Run) -> float | None:
     """Return the penalty that the losses include at the present weights; None if training has no penalty."""
-    if not run.config.training.penalised:
+    # Those of a model of one's own are in its layers.
+    losses = run.network.losses
+    if not losses:
         return None
-    return float(sum(run.network.losses))
+    return float(sum(losses))
 
 
 def _evaluate(run: Run) -> Measures:
@@ -249,7 +278,7 @@ def _of_all_rows(run: Run, rows: str, inputs: NDArray[Any], targets: NDArray[Any
 def _last_update(epoch: int, run: Run, weights: Weights) -> Measures:
     """Return the norms of the gradient, of the weights and of the update relative to them, and the update's rate."""
     gradient, update = run.optimizer.norms.numpy().tolist()
-    trained = [array for name, array in weights.items() if is_trained(name)]
+    trained = [weights[name] for name in run.network.trained_names]
     norm = math.sqrt(sum(float(np.square(array, dtype=np.float64).sum()) for array in trained))
     # A History skips values that are not finite: the ratio has no meaning if all weights are 0.
     ratio = math.nan
@@ -285,6 +314,5 @@ def _record(epoch: int, run: Run, recorder: Recorder, measures: Measures) -> Non
         measures = measures | _last_update(epoch, run, weights)
     standing = Standing(measures, weights, diverged_step, float(network.last_finite_loss))
     if recorder.record(epoch, 0, standing) and run.config.recording.direction_changes:
-        names = filter(is_trained, network.names)
-        counts = dict(zip(names, run.optimizer.direction_changes(), strict=True))
+        counts = dict(zip(network.trained_names, run.optimizer.direction_changes(), strict=True))
         recorder.histories[0].tables["direction_changes"] = direction_change_rows(counts)

@@ -37,6 +37,7 @@ class History:
         seconds: training time. Points that train as one stack share its time evenly.
         epochs: number of epochs trained; 0 until the training has ended.
         points_in_stack: number of points that trained in the same stack.
+        architecture: for a Keras model of one's own, the layers as JSON; empty for every other point.
         map_arrays: for a map, its axes and the numbers of each of its points; empty for every other point.
     """
 
@@ -48,6 +49,7 @@ class History:
     seconds: float = 0.0
     epochs: int = 0
     points_in_stack: int = 1
+    architecture: str = ""
     map_arrays: dict[str, NDArray[Any]] = field(default_factory=dict)
 
     def record(self, step: int, values: Mapping[str, float]) -> None:
@@ -157,14 +159,16 @@ def direction_change_rows(counts: Mapping[str, NDArray[np.integer]]) -> list[dic
     """Return counts by weight as rows of layer, row, column and count: the layout of the published table.
 
     Args:
-        counts: changes of direction of each weight, by the name of its array. Only `weights` are used, not biases.
+        counts: changes of direction of each weight, by the name of its array. Only weights are used, not biases. In a
+            model of one's own they are the arrays of two or more dimensions, in the order of its layers; a column is an
+            index of the last dimension.
     """
-    rows: list[dict[str, float]] = []
-    for name, array in counts.items():
-        if name.endswith("/weights"):
-            layer = int(name.split("/")[0].removeprefix("layer_"))
-            rows += [
-                {"layer": layer, "row": row, "column": column, "count": int(count)}
-                for (row, column), count in np.ndenumerate(array)
-            ]
-    return rows
+    if any(name.startswith("layer_0/") for name in counts):
+        matrices = [array for name, array in counts.items() if name.endswith("/weights")]
+    else:
+        matrices = [array.reshape(-1, array.shape[-1]) for array in counts.values() if array.ndim > 1]
+    return [
+        {"layer": layer, "row": row, "column": column, "count": int(count)}
+        for layer, array in enumerate(matrices)
+        for (row, column), count in np.ndenumerate(array)
+    ]

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from pipeline.backends.shared.history import History
 from pipeline.config.data import TableData
+from pipeline.config.model import Model
 from pipeline.config.schema import Config
 from pipeline.drawing.axes import FAINT, INK, rate_colour
 from pipeline.drawing.pixels import (
@@ -49,7 +50,7 @@ from pipeline.studies.images.data import (
     tiles,
     weight_ticks,
 )
-from pipeline.studies.network_data import loss_at, loss_surface, weight_lines
+from pipeline.studies.network_data import kernels, loss_at, loss_surface, weight_lines
 from pipeline.studies.network_figures import PATH
 from pipeline.system.wording import short
 
@@ -61,6 +62,8 @@ WEIGHTS = "RdBu_r"
 LOSSES = "cividis"
 # Pixels between the histograms of two layers: labels below one and the heading above the next.
 GAP = 64
+# Maximum number of layers in one image.
+MOST_LAYERS = 12
 
 
 def network_images(config: Config) -> Mapping[str, Draw]:
@@ -69,9 +72,11 @@ def network_images(config: Config) -> Mapping[str, Draw]:
     - `first_layer`: if there is a hidden layer;
     - `error_surface`: if the network has only two weights;
     - `fit`: for a network of one weight, with or without a bias;
-    - `weight_histograms`: for all other networks, including those with the first two keys.
+    - `weight_histograms`: for all other networks, including those with the first two keys and models of one's own.
     """
     histograms: dict[str, Draw] = {"weight_histograms": draw_histograms}
+    if not isinstance(config.model, Model):
+        return histograms
     if config.model.hidden_size is not None:
         return {"first_layer": draw_first_layer, **histograms}
     data = config.data
@@ -167,7 +172,7 @@ def draw_heat_maps(config: Config, history: History, epochs: Sequence[int]) -> I
     names = [*(f"input {row}" for row in range(inputs)), "bias"]
     first = _heat_map(before, names[: len(before[0])], TOP)
     after = [history.snapshots[epoch]["layer_1/weights"][units].T for epoch in epochs]
-    kind = "unit" if config.model.further_hidden_sizes else "output"
+    kind = "unit" if config.dense.further_hidden_sizes else "output"
     names = [f"{kind} {row}" for row in range(len(after[0]))]
     second = _heat_map(after, names, first.top + first.size[1] + 40)
     bottom = second.top + second.size[1]
@@ -198,7 +203,7 @@ def draw_histograms(config: Config, history: History, epochs: Sequence[int]) -> 
     from PIL import ImageDraw
 
     colour = hexadecimal(rate_colour(config.optimizer.learning_rate))
-    names = [name for name in history.snapshots[epochs[0]] if name.endswith("weights")]
+    names = kernels(history.snapshots[epochs[0]])[:MOST_LAYERS]
     # A single layer gets twice the height.
     height = 140 if len(names) > 1 else 280
     right = WIDTH - MARGIN
@@ -210,7 +215,10 @@ def draw_histograms(config: Config, history: History, epochs: Sequence[int]) -> 
         counted = bars(arrays)
         top = TOP + layer * (height + GAP)
         shape = " x ".join(f"{count:,}" for count in arrays[0].shape)
-        write(background, (MARGIN, top - 30), f"layer {layer}: {shape} weights")
+        title = f"layer {layer}"
+        if not name.startswith("layer_"):
+            title = name
+        write(background, (MARGIN, top - 30), f"{title}: {shape} weights")
         counts = count_ticks(int(counted.counts.max()), arrays[0].size)
         edges = weight_ticks(counted.low, counted.high, counted.signed_log)
         ruled(background, (AXIS, top, right, top + height), edges, counts)
@@ -258,7 +266,7 @@ def draw_fit(config: Config, history: History, epochs: Sequence[int]) -> Iterato
         image.paste(with_lines(plot, [*faint, lines[-1], Path2D(data, INK, 0, 6)]), (AXIS, TOP))
         values = history.snapshots[epoch]
         text = f"weight {short(float(values['layer_0/weights'][0, 0]))}"
-        if config.model.bias:
+        if config.dense.bias:
             text += f", bias {short(float(values['layer_0/bias'][0]))}"
         write(image, (MARGIN, HEADING), text)
         yield image
