@@ -45,8 +45,9 @@ SIGNED_CODE = (
     "config/expressions.py",
     "config/model.py",
 )
-# Modules in those folders that do not affect results: they convert trained weights to another format, or read it.
-NOT_SIGNED_MODULES = ("saving.py", "model_loader.py")
+# Modules in those folders that do not affect results: they convert trained weights to another format, or read it,
+# or import code, which is signed itself.
+NOT_SIGNED_MODULES = ("saving.py", "model_loader.py", "own_import.py", "own_loader.py")
 
 
 def signed_text(config: Config, checksums: Mapping[str, str]) -> str:

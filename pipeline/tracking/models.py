@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 
 PACKAGE = Path(__file__).resolve().parent.parent / "backends" / "numpy"
 LOADER = "model_loader"
+OWN_LOADER = PACKAGE.parent / "keras" / "own_loader.py"
 # The modules of PACKAGE that are copied into a NumPy model.
 FORWARD_PASS = (f"{LOADER}.py", "network.py")
 
@@ -313,13 +314,32 @@ def _write_keras(folder: Path, config: Config, weights: Weights, architecture: s
     import mlflow.keras
 
     model = plain_model(config, weights, architecture)
-    with TemporaryDirectory() as scratch:
-        if isinstance(config.model, KerasModel):
-            classes = classes_of(config.model, architecture)
-            # A model of Keras' own layers is complete in itself.
-            if classes:
-                options = options | {
-                    "custom_objects": classes,
-                    "code_paths": write_sources(config.model, Path(scratch)),
-                }
+    classes = {}
+    if isinstance(config.model, KerasModel):
+        classes = classes_of(config.model, architecture)
+    if isinstance(config.model, KerasModel) and classes:
+        _write_with_code(folder, config.model, model, classes, {"pip_requirements": needed, **options})
+    else:
+        # A model of Keras' own layers is complete in itself.
         mlflow.keras.save_model(model, str(folder), pip_requirements=needed, **options)
+
+
+def _write_with_code(
+    folder: Path, own: KerasModel, model: Any, classes: dict[str, Any], options: dict[str, Any]
+) -> None:
+    """Write a Keras model with the code of the layers that Keras does not have."""
+    import mlflow.pyfunc
+
+    with TemporaryDirectory() as scratch:
+        code = Path(scratch) / "code"
+        code.mkdir()
+        # Named after its content, as the forward pass of a NumPy model is.
+        loader = f"own_loader_{short_hash(OWN_LOADER.read_bytes())}"
+        shutil.copyfile(OWN_LOADER, code / f"{loader}.py")
+        paths = write_sources(own, code)
+        network = Path(scratch) / "network"
+        network.mkdir()
+        model.save(network / "model.keras")
+        modules = {name: found.__module__ for name, found in classes.items()}
+        (network / "classes.json").write_text(json.dumps(modules, indent=2) + "\n", encoding="utf-8")
+        mlflow.pyfunc.save_model(str(folder), loader_module=loader, data_path=str(network), code_paths=paths, **options)

@@ -50,12 +50,19 @@ def importable(model: KerasModel) -> Iterator[ModuleType]:
                 received=str(file),
                 fix="rename the file, and the module in _target_",
             )
+        _note(set(sys.modules) - before, folder)
         yield module
     finally:
         sys.path.remove(str(folder))
-        for name in set(sys.modules) - before:
-            if _is_theirs(getattr(sys.modules[name], "__file__", None) or "", folder):
-                _imported_from[name] = folder
+        # The function may have imported more.
+        _note(set(sys.modules) - before, folder)
+
+
+def _note(names: set[str], folder: Path) -> None:
+    """Note those of some imported modules that lie in a folder."""
+    for name in names:
+        if _is_theirs(getattr(sys.modules[name], "__file__", None) or "", folder):
+            _imported_from[name] = folder
 
 
 @contextmanager
