@@ -99,6 +99,6 @@ def _of_data(config: Config) -> Sequence[str]:
         return ("accuracy",)
     if not isinstance(data, TableData):
         return OF_TASK[data.task]
-    if config.model.output_activation == "sigmoid":
+    if config.output_activation == "sigmoid":
         return ("accuracy", "mean_absolute_error")
     return ("mean_absolute_error",)

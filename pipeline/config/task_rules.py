@@ -24,7 +24,7 @@ ACTIVATIONS_OF: dict[str, Sequence[str]] = {"cross_entropy": ("softmax",), "bina
 def output_activation(config: Config) -> Iterator[str]:
     """Refuse an output activation that the loss is not defined for."""
     accepted = ACTIVATIONS_OF.get(config.loss, ("identity", "sigmoid"))
-    received = config.model.output_activation
+    received = config.output_activation
     if received not in accepted:
         yield (
             f"model.output_activation: loss={config.loss} needs model.output_activation="

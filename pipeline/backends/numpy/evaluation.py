@@ -28,7 +28,7 @@ def measured(config: Config, task: Task | None, stacks: Sequence[Array], targets
         stacks: the last layer's sums, (points, rows, outputs), for all points or split into several parts.
         targets: in the form that `losses.loss_and_slope` accepts.
     """
-    parts = [measure(config.loss, config.model.output_activation, sums, targets, task) for sums in stacks]
+    parts = [measure(config.loss, config.output_activation, sums, targets, task) for sums in stacks]
     return {name: np.concatenate([to_host(part[name]) for part in parts]) for name in parts[0]}
 
 
@@ -69,7 +69,7 @@ class Evaluation:
 
     def _answered(self, sums: Array) -> NDArray[Any]:
         """Return the labels (points, rows) of the largest outputs or, without classes, the outputs."""
-        outputs = to_host(ACTIVATIONS[self._config.model.output_activation](sums))
+        outputs = to_host(ACTIVATIONS[self._config.output_activation](sums))
         if self._task == "classification":
             labels: NDArray[Any] = outputs.argmax(axis=-1)
             return labels
