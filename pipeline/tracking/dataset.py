@@ -6,6 +6,7 @@ It does not need the arrays themselves, so a run rebuilt from a point's folder a
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -13,13 +14,12 @@ from typing import Any
 from pipeline.config.curve import CurveData
 from pipeline.config.data import IdxData, LibraryData, TableData
 from pipeline.config.schema import Config, Data
+from pipeline.data.description import DataDescription
 from pipeline.system.files import short_hash
+from pipeline.tracking.raw_rows import FLOATS, KINDS, optional
 
 # Prefix of the run tags that hold the checksums of a point's arrays.
 TAG = "data."
-
-# MLflow's names for NumPy's floats.
-FLOATS = {"float32": "float", "float64": "double"}
 
 Columns = list[dict[str, Any]]
 Profile = dict[str, Any]
@@ -31,11 +31,13 @@ class Dataset:
 
     Attributes:
         name: the name of the data set in conf/data.
-        digest: the first 16 hexadecimal digits printed by `cd data/prepared/NAME && sha256sum *.npy | sha256sum`.
-        source_type: the type of `source`: `http`, `local`, or the kind of a package, `npm` or `debian`.
+        digest: the first 16 hexadecimal digits printed by `cd data/prepared/NAME && sha256sum *.npy | sha256sum`; for
+            described data the list has one more line, with the description's checksum for data.json.
+        source_type: the type of `source`: `http`, `local`, `library`, or the kind of a package, `npm` or `debian`.
         source: location of the data, as `url` or `uri`.
         schema: columns with their types, in the format of MLflow's `Schema.to_dict`.
-        profile: numbers of rows, inputs and outputs for a table, or of classes, and the first digits of each SHA-256.
+        profile: numbers of rows, inputs and outputs for a table, or of classes, and the first digits of each SHA-256;
+            for described data also its task, and what a person should know about it.
     """
 
     name: str
@@ -46,18 +48,19 @@ class Dataset:
     profile: str
 
 
-def dataset_of(config: Config, checksums: Mapping[str, str]) -> Dataset:
+def dataset_of(config: Config, checksums: Mapping[str, str], description: DataDescription | None = None) -> Dataset:
     """Return the data set that a point was trained on.
 
     Args:
         config: the config of the point.
         checksums: SHA-256 of each array, by name.
+        description: what the data is, if the config does not say it.
     """
     data = config.data
     # The output of `sha256sum`, with the files in the order in which a shell expands `*.npy`; see `Dataset.digest`.
     listed = "".join(f"{checksums[name]}  {name}\n" for name in sorted(checksums))
     source_type, source = _source(data)
-    columns, profile = _columns_and_profile(data, FLOATS[config.dtype])
+    columns, profile = _columns_and_profile(data, FLOATS[config.dtype], description)
     # The first digits are enough to compare data sets on MLflow's page. The run's tags have the full checksums.
     sums = {f"sha256 of {name}": f"{checksums[name][:16]}..." for name in sorted(checksums)}
     return Dataset(
@@ -90,7 +93,7 @@ def _source(data: Data) -> tuple[str, dict[str, str]]:
     return first.kind, {"uri": first.location}
 
 
-def _columns_and_profile(data: Data, number: str) -> tuple[Columns, Profile]:
+def _columns_and_profile(data: Data, number: str, description: DataDescription | None) -> tuple[Columns, Profile]:
     """Return the columns of a data set and its profile; `number` is MLflow's type for its floats."""
     if isinstance(data, CurveData):
         return _curve(data, number)
@@ -98,7 +101,9 @@ def _columns_and_profile(data: Data, number: str) -> tuple[Columns, Profile]:
         return _table(data, number)
     if isinstance(data, IdxData):
         return _images(data, number)
-    return [], {"task": data.task}
+    if description is None:
+        return [], {"task": data.task}
+    return _described(description)
 
 
 def _table(data: TableData, number: str) -> tuple[Columns, Profile]:
@@ -122,3 +127,25 @@ def _curve(data: CurveData, number: str) -> tuple[Columns, Profile]:
 def _images(data: IdxData, number: str) -> tuple[Columns, Profile]:
     pixels = {"type": "array", "items": {"type": number}, "name": "pixels", "required": True}
     return [pixels, {"type": "long", "name": "label", "required": True}], {"classes": data.classes}
+
+
+def _described(data: DataDescription) -> tuple[Columns, Profile]:
+    columns: Columns = [
+        {"type": KINDS[column.kind], "name": column.name, "required": not optional(column)} for column in data.columns
+    ]
+    inputs = sum(column.width for column in data.columns)
+    profile: Profile = {"task": data.task, "training rows": data.train_rows, "test rows": data.test_rows}
+    if not columns:
+        columns = [{"type": "array", "items": {"type": "integer"}, "name": "pixels", "required": True}]
+        inputs = math.prod(data.row_shape)
+        profile["shape of a row"] = " x ".join(str(size) for size in data.row_shape)
+    kind = "double"
+    outputs = {"outputs": len(data.targets)}
+    if data.task != "regression":
+        kind = "string"
+        outputs = {"classes": len(data.classes)}
+    columns += [{"type": kind, "name": name, "required": True} for name in data.targets]
+    profile |= {"inputs": inputs, **outputs}
+    if data.notes:
+        profile["notes"] = " ".join(data.notes)
+    return columns, profile

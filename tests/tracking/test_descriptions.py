@@ -35,6 +35,14 @@ def test_a_point_that_converged_is_no_problem(points: list[Point]) -> None:
     assert "Figures" not in note
 
 
+def test_a_point_says_what_a_person_should_know_about_its_data(points: list[Point]) -> None:
+    lines = point_note("line_y3x", points[0].diagnosis, [], None, ["The column x is constant.", "So is y."]).split(
+        "\n\n"
+    )
+    assert lines[1] == "Data: The column x is constant. So is y."
+    assert lines[2].startswith("Run it again")
+
+
 def test_a_sweep_says_every_sentence(points: list[Point]) -> None:
     note = sweep_note("line_y3x", headline(points), points, "python -m pipeline.train experiment=line_y3x", "#/figures")
     assert note.startswith(f"**{headline(points)}**")

@@ -21,11 +21,12 @@ from mlflow.entities import Dataset as MlflowDataset
 from mlflow.entities import DatasetInput, InputTag
 from mlflow.types import DataType, Schema
 
-from pipeline.config.data import IdxData
+from pipeline.config.data import IdxData, Task
 from pipeline.config.schema import Config
 from pipeline.data.arrays import load
 from pipeline.tracking.dataset import checksums_in, dataset_of
 from pipeline.tracking.store import store_uri
+from tests.support.raw_rows import described, prepared
 from tests.support.trained import config
 
 SUMS = {
@@ -91,6 +92,54 @@ def test_images_name_their_first_source() -> None:
 def test_other_sources(sources: list[tuple[str, str]], source_type: str, source: dict[str, str]) -> None:
     dataset = dataset_of(with_sources(*sources), SUMS)
     assert (dataset.source_type, json.loads(dataset.source)) == (source_type, source)
+
+
+@pytest.mark.parametrize("task", ["classification", "binary", "regression"])
+def test_described_data_names_its_columns_and_what_a_person_should_know(project: Path, task: Task) -> None:
+    point = described(prepared(project, task))
+    arrays = load(point.data, point.dtype, project)
+    dataset = dataset_of(point, arrays.checksums, arrays.description)
+    assert (dataset.name, dataset.source_type, json.loads(dataset.source)) == ("people", "local", {"uri": "people.csv"})
+    number, text = DataType.double, DataType.string
+    targets = {
+        "classification": [("size", text)],
+        "binary": [("stays", text)],
+        "regression": [("price", number), ("weight", number)],
+    }
+    raw = [("age", number), ("net income", number), ("city", text)]
+    assert columns(dataset.schema) == raw + targets[task]
+    optional = [column["name"] for column in json.loads(dataset.schema)["mlflow_colspec"] if not column["required"]]
+    assert optional == ["age", "city"]
+    profile = json.loads(dataset.profile)
+    outputs = {"classification": {"classes": 3}, "binary": {"classes": 2}, "regression": {"outputs": 2}}
+    assert {key: value for key, value in profile.items() if not key.startswith("sha256")} == {
+        "task": task,
+        "training rows": 40,
+        "test rows": 10,
+        "inputs": 6,
+        **outputs[task],
+        "notes": "The column age has no value in 9 rows. The column x is constant.",
+    }
+    assert len([key for key in profile if key.startswith("sha256 of ")]) == 5
+    changed = dataset_of(point, arrays.checksums | {"data.json": 64 * "0"}, arrays.description)
+    assert changed.digest != dataset.digest
+
+
+def test_described_images_name_the_shape_of_a_row(project: Path) -> None:
+    point = described(prepared(project, "classification", pixels=True))
+    dataset = dataset_of(point, SUMS, load(point.data, point.dtype, project).description)
+    (pixels, kind), target = columns(dataset.schema)
+    assert (pixels, kind.dtype, target) == ("pixels", DataType.integer, ("size", DataType.string))
+    profile = json.loads(dataset.profile)
+    assert (profile["shape of a row"], profile["inputs"], profile["classes"]) == ("4 x 3 x 1", 12, 3)
+
+
+def test_data_of_a_library_names_the_library(project: Path) -> None:
+    description = prepared(project, "regression")
+    composed = described(description).model_dump(mode="json")
+    data = {"kind": "library", "name": "diabetes", "source": "sklearn:diabetes"}
+    dataset = dataset_of(Config.model_validate(composed | {"data": data}), SUMS, description)
+    assert (dataset.source_type, json.loads(dataset.source)) == ("library", {"uri": "sklearn:diabetes"})
 
 
 @pytest.mark.skipif(shutil.which("sha256sum") is None, reason="no sha256sum on this machine")

@@ -15,7 +15,9 @@ from pipeline.studies.questions import QUESTIONS
 NOT_REPEATED = {"results", "dry_run", "force"}
 
 
-def point_note(study: str, found: Diagnosis, overrides: Sequence[str], figures: str | None) -> str:
+def point_note(
+    study: str, found: Diagnosis, overrides: Sequence[str], figures: str | None, data: Sequence[str] = ()
+) -> str:
     """Return the description of a point: its diagnosis, the evidence and the rerun command.
 
     Args:
@@ -23,6 +25,7 @@ def point_note(study: str, found: Diagnosis, overrides: Sequence[str], figures: 
         found: the diagnosis of the point.
         overrides: the point's Hydra overrides.
         figures: link to the figures of its sweep in the UI; None for a single point.
+        data: what a person should know about its data, one sentence each.
     """
     diagnosis = f"**{found.label}**: {found.evidence}."
     # Maps and range tests have no such problem, so they are not in PROBLEMS.
@@ -31,7 +34,10 @@ def point_note(study: str, found: Diagnosis, overrides: Sequence[str], figures: 
         diagnosis += f" The published texts call this *{problem}*."
     repeated = [override for override in overrides if override.split("=")[0] not in NOT_REPEATED]
     command = shlex.join(["python", "-m", "pipeline.train", *repeated])
-    return "\n\n".join([diagnosis, f"Run it again: `{command}`", _links(study, figures)])
+    parts = [diagnosis, f"Run it again: `{command}`", _links(study, figures)]
+    if data:
+        parts.insert(1, f"Data: {' '.join(data)}")
+    return "\n\n".join(parts)
 
 
 def sweep_note(study: str, answer: str, points: Sequence[Point], command: str, figures: str) -> str:

@@ -64,7 +64,10 @@ def present_point(
     def diagnosis() -> None:
         found = point.diagnosis
         tracker.log_values(run_id, {f"diagnosis/{name}": value for name, value in found.values.items()}, ended)
-        note = point_note(point.config.study, found, run.overrides, figures)
+        notes: Sequence[str] = ()
+        if point.data is not None:
+            notes = point.data.notes
+        note = point_note(point.config.study, found, run.overrides, figures, notes)
         tracker.tag(run_id, {"diagnosis": found.label, NOTE: note})
 
     def images() -> None:
@@ -78,8 +81,11 @@ def present_point(
             tracker.log_folder(run_id, Path(folder))
         tracker.tag(run_id, LOGGED_IMAGES)
 
+    def dataset() -> None:
+        tracker.log_dataset(run_id, dataset_of(point.config, checksums_in(run.tags), point.data))
+
     parts.do("diagnosis", diagnosis)
-    parts.do("data set", lambda: tracker.log_dataset(run_id, dataset_of(point.config, checksums_in(run.tags))))
+    parts.do("data set", dataset)
     parts.do("images", images)
     # Not one part: each model is one.
     with parts.apart("models"):
