@@ -36,6 +36,8 @@ R = TypeVar("R")
 # or fails immediately if two transactions block each other, because SQLite then rejects one of them at once.
 LOCK_SECONDS = 90.0
 LOCK_PAUSE = 0.1
+# What a person types for the local store in the project's folder; relative, because a project can be moved.
+TYPED = f"sqlite:///mlruns/{DATABASE}"
 # What SQLite, PostgreSQL and MySQL say when two processes insert the same row.
 COLLISIONS = ("UNIQUE constraint failed", "duplicate key value violates unique constraint", "Duplicate entry")
 

@@ -29,9 +29,10 @@ from pipeline.config.schema import Config, Tracking
 from pipeline.data.arrays import Arrays
 from pipeline.points.point import Point, outcome_of
 from pipeline.system.errors import LabError
-from pipeline.tracking import models
+from pipeline.tracking import model_files
 from pipeline.tracking.internals import list_packages
-from pipeline.tracking.models import chosen_epochs, log_models, write_model
+from pipeline.tracking.model_files import write_model
+from pipeline.tracking.models import chosen_epochs, log_models
 from pipeline.tracking.store import open_store, store_uri
 from pipeline.tracking.tracker import Tracker
 from tests.support.trained import config, sweep
@@ -177,12 +178,12 @@ def test_the_input_example_is_one(tmp_path: Path, point: Config, features: int, 
 def test_two_versions_of_the_forward_pass_are_kept_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     weights, inputs = weights_of(TABLE, 3, 1), rows(TABLE, 3)
     write_model(tmp_path / "today", TABLE, weights)
-    for name in models.FORWARD_PASS:
+    for name in model_files.FORWARD_PASS:
         (tmp_path / "changed" / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(models.PACKAGE / name, tmp_path / "changed" / name)
-    network = tmp_path / "changed" / "network.py"
+        shutil.copy(model_files.PACKAGE / name, tmp_path / "changed" / name)
+    network = tmp_path / "changed" / "backends" / "numpy" / "network.py"
     network.write_text(network.read_text().replace("1 / (1 + np.exp(-z))", "0 * z"))
-    monkeypatch.setattr(models, "PACKAGE", tmp_path / "changed")
+    monkeypatch.setattr(model_files, "PACKAGE", tmp_path / "changed")
     write_model(tmp_path / "tomorrow", TABLE, weights)
     today, tomorrow = (mlflow.pyfunc.load_model(str(tmp_path / name)).predict(inputs) for name in ("today", "tomorrow"))
     assert np.all(tomorrow == 0)

@@ -49,6 +49,7 @@ READERS = {
     "data/raw/idx.py": "",
     "tracking/sync/points.py": "metrics.csv, config.json and error.txt of a point in training: test_sync_points.py",
     "backends/numpy/model_loader.py": "network.json and weights.npz of a model in MLflow",
+    "tracking/raw_loader.py": "data.json of a model in MLflow",
     "points/folder.py": "metrics.csv of a point in training",
     "points/reading.py": "every file of a point: test_reading.py",
     "points/results.py": "results/*/*/sweep.json; dvc.lock: test_results.py",
