@@ -7,6 +7,7 @@ inputs to outputs. That one is of NumPy or of Keras, so that a NumPy model needs
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 from mlflow.exceptions import MlflowException
+from mlflow.models import Model
 from mlflow.pyfunc import load_model
 from numpy.typing import NDArray
 
@@ -96,5 +98,10 @@ class RawModel:
 
 def _load_pyfunc(path: str) -> RawModel:
     """Load a model from the folder that holds data.json and network/."""
+    network = str(Path(path) / "network")
+    keras = Model.load(network).flavors.get("keras")
+    if keras is not None:
+        # Otherwise Keras would look for TensorFlow, which a model trained with JAX does not need.
+        os.environ.setdefault("KERAS_BACKEND", keras["keras_backend"])
     description = json.loads((Path(path) / "data.json").read_text(encoding="utf-8"))
-    return RawModel(description, load_model(str(Path(path) / "network"), suppress_warnings=True))
+    return RawModel(description, load_model(network, suppress_warnings=True))

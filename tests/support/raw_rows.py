@@ -72,10 +72,19 @@ def images(rows: int, seed: int = 0) -> NDArray[np.uint8]:
     return np.random.default_rng(seed).integers(0, 256, (rows, *PIXELS), np.uint8)
 
 
+def targets_of(task: Task) -> NDArray[Any]:
+    """The targets of 50 rows: classes, 0 or 1, or two numbers."""
+    random = np.random.default_rng(1)
+    if task == "classification":
+        return random.integers(0, 3, 50)
+    if task == "binary":
+        return random.integers(0, 2, (50, 1)).astype(float)
+    return random.normal(size=(50, 2))
+
+
 def prepared(project: Path, task: Task, pixels: bool = False) -> DataDescription:
     """Write data/prepared/people, or data/prepared/pixels, with 40 training rows and 10 test rows."""
     name = "pixels" if pixels else "people"
-    random = np.random.default_rng(1)
     description = DataDescription(
         name=name,
         task=task,
@@ -89,11 +98,7 @@ def prepared(project: Path, task: Task, pixels: bool = False) -> DataDescription
         **OUTPUTS[task],
     )
     inputs = images(50).reshape(50, -1) if pixels else inputs_of(people(50))
-    targets: NDArray[Any] = random.normal(size=(50, description.outputs))
-    if task == "classification":
-        targets = random.integers(0, description.outputs, 50)
-    elif task == "binary":
-        targets = random.integers(0, 2, (50, 1)).astype(float)
+    targets = targets_of(task)
     folder = project / "data" / "prepared" / name
     folder.mkdir(parents=True)
     sums = {}

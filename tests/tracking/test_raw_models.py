@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import shutil
 import subprocess
 import sys
@@ -39,6 +40,7 @@ from tests.support.raw_rows import (
     inputs_of,
     people,
     prepared,
+    targets_of,
     trained_point,
 )
 from tests.support.flaky_server import free_port
@@ -137,18 +139,16 @@ def test_raw_rows_become_classes_and_probabilities_or_numbers(point: Point, tmp_
 
 def test_predictions_of_the_raw_test_rows_have_the_loss_that_training_measured(point: Point, tmp_path: Path) -> None:
     predicted = mlflow.pyfunc.load_model(written(tmp_path, point)).predict(people(50)[40:])
-    random = np.random.default_rng(1)
-    targets = random.normal(
-        size=(50, 2 if point.config.task == "regression" else 3 if point.config.task == "classification" else 1)
-    )
-    if point.config.task == "regression":
-        loss = np.square(predicted.to_numpy() - targets[40:]).mean()
-    elif point.config.task == "binary":
-        loss = np.square(predicted["probability_yes"].to_numpy() - random.integers(0, 2, (50, 1))[40:, 0]).mean()
+    task = point.config.task
+    assert task is not None
+    targets = targets_of(task)[40:]
+    if task == "classification":
+        shares = predicted[["probability_large", "probability_middle", "probability_small"]].to_numpy()
+        loss = -np.log(shares[np.arange(10), targets]).mean()
+    elif task == "binary":
+        loss = np.square(predicted[["probability_yes"]].to_numpy() - targets).mean()
     else:
-        names = [f"probability_{name}" for name in OUTPUTS["classification"]["classes"]]
-        shares = predicted[names].to_numpy()
-        loss = -np.log(shares[np.arange(10), random.integers(0, 3, 50)[40:]]).mean()
+        loss = np.square(predicted.to_numpy() - targets).mean()
     np.testing.assert_allclose(loss, point.history.final()["test/loss"], rtol=1e-5)
 
 
@@ -229,6 +229,7 @@ def test_many_columns_are_not_spelled_out() -> None:
     assert prediction(data, "http://127.0.0.1:5000", "runs:/1/final")[-1] == "model.predict(model.input_example)"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pixels", [False, True], ids=["columns", "images"])
 def test_the_lines_on_the_page_of_a_model_predict(project: Path, classifier: Point, pixels: bool) -> None:
     point = classifier
@@ -237,17 +238,17 @@ def test_the_lines_on_the_page_of_a_model_predict(project: Path, classifier: Poi
     client, experiment_id = open_store(LOCAL, "study", project)
     run_id = client.create_run(experiment_id, tags={"data.data.json": 64 * "0"}).info.run_id
     log_models(client, experiment_id, run_id, point)
-    for model in client.search_logged_models([experiment_id]):
-        note = model.tags["mlflow.note.content"]
-        assert "In the project's folder, load them and predict with\n\n    import mlflow\n" in note
-        *lines, call = [line[4:] for line in note.splitlines() if line.startswith("    ")]
-        code = "\n".join([*lines, f"print({call}.to_json(orient='split', double_precision=15))"])
-        typed = [sys.executable, "-I", "-c", code]
-        done = subprocess.run(typed, cwd=project, env=clean_environment(), capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stderr
-        loaded = mlflow.pyfunc.load_model(str(model.artifact_location))
-        predicted = pd.read_json(StringIO(done.stdout), orient="split")
-        same(predicted, loaded.predict(loaded.input_example)[: len(predicted)])
+    model = client.search_logged_models([experiment_id])[0]
+    note = model.tags[NOTE]
+    assert "In the project's folder, load them and predict with\n\n    import mlflow\n" in note
+    *lines, call = [line[4:] for line in note.splitlines() if line.startswith("    ")]
+    code = "\n".join([*lines, f"print({call}.to_json(orient='split', double_precision=15))"])
+    typed = [sys.executable, "-I", "-c", code]
+    done = subprocess.run(typed, cwd=project, env=clean_environment(), capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    loaded = mlflow.pyfunc.load_model(str(model.artifact_location))
+    predicted = pd.read_json(StringIO(done.stdout), orient="split")
+    same(predicted, loaded.predict(loaded.input_example)[: len(predicted)])
 
 
 # --- rows that do not fit
@@ -352,6 +353,23 @@ def test_numpy_models_need_neither_this_package_nor_tensorflow(classifier: Point
 def split(frame: pd.DataFrame) -> dict[str, Any]:
     """The content of a request, with null for what is missing."""
     return {"dataframe_split": json.loads(frame.to_json(orient="split", index=False))}
+
+
+def test_a_keras_model_is_loaded_with_the_engine_that_it_was_trained_with(
+    folder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of the other engines none is installed, so Keras is imported already, and only the variable is looked at."""
+    point = trained_point(tmp_path, described(prepared(tmp_path, "regression"), "backend=keras", *KNOBS))
+    path = written(tmp_path, point)
+    network = next(Path(path).rglob("network/MLmodel"))
+    assert "keras_backend: tensorflow" in network.read_text()
+    network.write_text(network.read_text().replace("keras_backend: tensorflow", "keras_backend: jax"))
+    monkeypatch.setenv("KERAS_BACKEND", "")  # so that the variable is as before when the test ends
+    monkeypatch.delenv("KERAS_BACKEND")
+    mlflow.pyfunc.load_model(folder)
+    assert "KERAS_BACKEND" not in os.environ
+    mlflow.pyfunc.load_model(path)
+    assert os.environ["KERAS_BACKEND"] == "jax"
 
 
 @pytest.mark.slow
