@@ -17,13 +17,22 @@ import urllib.request
 from pathlib import Path
 from typing import Any
 
+import mlflow.pyfunc
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from pandas import DataFrame
+from pandas.testing import assert_frame_equal
 
 from pipeline import ui
+from pipeline.config.schema import Tracking
 from pipeline.system.project import PROJECT
+from pipeline.tracking.models import log_models
+from pipeline.tracking.store import open_store
+from tests.support.described import described, people, prepared, trained_point
+from tests.support.flaky_server import free_port
 from tests.support.links import broken_links, links
+from tests.support.served import clean_environment, serving
 from tests.support.swept import rates, swept
 
 PAGES = [PROJECT / "README.md", *sorted((PROJECT / "docs").glob("*.md"))]
@@ -64,6 +73,7 @@ BY_CI = [
 ]
 TRAINING = [line for line in COMMANDS if line.startswith("python -m pipeline.train ") and line not in BY_CI]
 UI = [line for line in COMMANDS if line.startswith("make ui")]
+SERVED = [line for line in COMMANDS if "mlflow models serve" in line or line.startswith("curl ")]
 AFTERWARDS = ["python -m pipeline.rebuild", "python -m pipeline.remove study=three_bits"]
 
 
@@ -134,7 +144,7 @@ def test_links_that_lead_nowhere_are_found(tmp_path: Path) -> None:
 def test_no_command_is_left_out() -> None:
     assert len(TRAINING) >= 3
     assert len([command for command in COMMANDS if command.startswith("python -m pipeline.train ")]) >= 8
-    assert sorted(COMMANDS) == sorted([*BY_CI, *TRAINING, *AFTERWARDS, *UI])
+    assert sorted(COMMANDS) == sorted([*BY_CI, *TRAINING, *AFTERWARDS, *UI, *SERVED])
 
 
 @pytest.mark.parametrize("command", UI)
@@ -186,6 +196,40 @@ def test_what_can_be_done_with_trained_points(project: Path) -> None:
     assert told[0] == "three_bits numpy: 2 points, up to date\n"
     assert re.search(r"points +2 .*\n.*MLflow runs +3\n\nnothing deleted yet", told[1], re.DOTALL)
     assert len(list((project / ".points").glob("*/outcome.json"))) == 2
+
+
+@pytest.mark.slow
+def test_a_model_predicts_and_is_served(project: Path) -> None:
+    data = prepared(project, "classification")
+    point = trained_point(project, described(data, "optimizer.learning_rate=0.1", "training.batch_size=10"))
+    client, experiment_id = open_store(Tracking(name="local", uri=None), "people", project)
+    run_id = client.create_run(experiment_id).info.run_id
+    log_models(client, experiment_id, run_id, point)
+    model = next(one for one in client.search_logged_models([experiment_id]) if one.name == "final")
+    rows = people(5).assign(age=[20, 30, None, 40, 50])
+    rows.to_csv(project / "new_rows.csv", index=False)
+    expected = mlflow.pyfunc.load_model(model.artifact_location).predict(rows).to_dict("records")
+
+    page = (PROJECT / "docs" / "comparing.md").read_text()
+    (snippet,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    code = f"{snippet}\nprint(predictions.to_json(orient='records', double_precision=15))"
+    typed = [sys.executable, "-I", "-c", code.replace("MODEL_ID", model.model_id)]
+    done = subprocess.run(typed, cwd=project, env=clean_environment(), capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert_frame_equal(DataFrame(json.loads(done.stdout)), DataFrame(expected), check_dtype=False)
+
+    port = free_port()
+    serve, *asked = [command.replace("5001", str(port)) for command in SERVED]
+    assert len(asked) == 2
+    answers = []
+    with serving(serve, port, project, clean_environment(MODEL_ID=model.model_id)):
+        for command in asked:
+            done = subprocess.run(["bash", "-c", command], cwd=project, capture_output=True, text=True)
+            assert done.returncode == 0, done.stderr
+            answers.append(DataFrame(json.loads(done.stdout)["predictions"]))
+    assert_frame_equal(answers[0], DataFrame(expected), check_dtype=False)
+    (shown,) = re.findall(r"^\{\"predictions.*$", page, re.MULTILINE)
+    assert_frame_equal(answers[1], DataFrame(json.loads(shown)["predictions"]), rtol=0, atol=0.01)
 
 
 @pytest.mark.slow
