@@ -30,8 +30,8 @@ def by_scikit_learn(point: Config, arrays: Arrays, start: dict[str, NDArray[Any]
         targets = targets[:, 0]
     kind = MLPRegressor if point.task == "regression" else MLPClassifier
     network = kind(
-        hidden_layer_sizes=(point.model.hidden_size, *point.model.further_hidden_sizes),
-        activation=ACTIVATIONS[point.model.hidden_activation],
+        hidden_layer_sizes=(point.dense.hidden_size, *point.dense.further_hidden_sizes),
+        activation=ACTIVATIONS[point.dense.hidden_activation],
         solver="adam",
         alpha=0.0,
         batch_size=size,

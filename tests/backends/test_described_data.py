@@ -64,7 +64,7 @@ def test_the_metrics_are_those_of_scikit_learn(name: str, batch_size: str, backe
     rows = prepared(name).arrays
     weights = stack([history.snapshots[3]])
     for split in ("test", "train"):
-        outputs = predict(point.model, weights, rows[f"{split}_inputs"])[0]
+        outputs = predict(point.dense, weights, rows[f"{split}_inputs"])[0]
         expected = expected_of(TASKS[name], outputs, rows[f"{split}_targets"])
         assert set(expected) == set(OF_TASK[TASKS[name]])
         if split == "test" or batch_size == "null":

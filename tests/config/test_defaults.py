@@ -37,7 +37,7 @@ def with_data(data: dict[str, Any], loss: str = "auto", activation: str = "auto"
 @pytest.mark.parametrize(("data", "loss", "activation"), DATA.values(), ids=DATA)
 def test_a_data_set_alone_decides_what_fits_it(data: dict[str, Any], loss: str, activation: str) -> None:
     found = with_data(data)
-    assert (found.loss, found.model.output_activation) == (loss, activation)
+    assert (found.loss, found.output_activation) == (loss, activation)
 
 
 @pytest.mark.parametrize(("data", "loss", "activation"), DATA.values(), ids=DATA)
@@ -47,8 +47,8 @@ def test_a_loss_that_is_typed_is_the_same_point(data: dict[str, Any], loss: str,
 
 def test_what_is_typed_stays() -> None:
     data = {**FILE, "task": "binary"}
-    assert with_data(data, "huber").model.output_activation == "identity"
-    assert with_data(data, "huber", "sigmoid").model.output_activation == "sigmoid"
+    assert with_data(data, "huber").output_activation == "identity"
+    assert with_data(data, "huber", "sigmoid").output_activation == "sigmoid"
     with pytest.raises(LabError, match=r"needs model.output_activation=sigmoid; received identity"):
         with_data(data, activation="identity")
 
