@@ -17,7 +17,7 @@ from pipeline.data.files.text import TextFile
 from pipeline.data.prepared import Prepared
 from pipeline.data.raw_files import joint_sha256, raw_file
 from pipeline.data.selection import Selection, select
-from pipeline.data.tables import Plan, complete, kinds_of, prepare_rows, split_of
+from pipeline.data.tables import Plan, check_labels, complete, kinds_of, prepare_rows, split_of
 from pipeline.system.errors import LabError
 from pipeline.system.files import readable
 from pipeline.system.project import expanded
@@ -43,11 +43,12 @@ def prepare_file(data: FileData, project: Path) -> Prepared:
     if data.test_path is not None:
         paths.append(located(data.test_path, "data.test_path", project))
     with readable(str(paths[0]), expected=FORMATS, fix="correct data.path"):
-        files = [raw_file(path, project) for path in paths]
         source = _source(paths[0], data)
+        files = [raw_file(path, project) for path in paths]
     selection = select(data, source)
     plan = Plan(selection, data, data.task, data.missing, data.categories == "one_hot")
     rows, notes = complete(plan, _read(source, selection, selection.labels))
+    check_labels(plan, rows)
     if data.test_path is None:
         sides = split_of(plan, rows)
         kinds = kinds_of(plan, rows, sides.train)

@@ -129,22 +129,31 @@ def learn(plan: Plan, kinds: Mapping[str, Kind], train: Rows) -> tuple[tuple[Col
     return tuple(columns), notes
 
 
+def check_labels(plan: Plan, rows: Rows) -> None:
+    """Refuse classes that nothing can be learned about, before rows are split by them.
+
+    Raises:
+        LabError: there are some.
+    """
+    if plan.task != "regression":
+        target = plan.selection.targets[0]
+        check_classes(f"{rows.origin}, column {target}", plan.task, labels_of(rows.frame[target]))
+
+
 def classes_of(plan: Plan, train: Rows, test: Rows | None) -> tuple[str, ...]:
     """Return the classes that the training rows have; none for numbers.
 
     Raises:
-        LabError: nothing can be learned about them.
+        LabError: test rows have others.
     """
     if plan.task == "regression":
         return ()
     target = plan.selection.targets[0]
-    what = f"{train.origin}, column {target}"
     learned = labels_of(train.frame[target])
     tested: list[str] = []
     if test is not None:
         tested = labels_of(test.frame[target])
-    check_classes(what, plan.task, learned + tested)
-    check_learned(what, learned, tested)
+    check_learned(f"{train.origin}, column {target}", learned, tested)
     return in_order(learned)
 
 

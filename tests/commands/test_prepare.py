@@ -89,6 +89,7 @@ def test_data_json_describes_the_arrays(tmp_path: Path) -> None:
     description = json.loads((folder / "data.json").read_text())
     assert (description["name"], description["classes"]) == ("tiny", 4)
     assert description["shapes"]["train_inputs"] == [7, 6]
+    assert description["row_shape"] == [3, 2, 1]
     assert description["dtypes"] == {
         "train_inputs": "uint8",
         "train_targets": "int64",
@@ -106,6 +107,7 @@ def test_training_reads_what_was_prepared(tmp_path: Path) -> None:
     arrays = load(data, "float64", tmp_path)
     assert arrays.train_inputs.shape == (7, 6)
     assert arrays.outputs == 4
+    assert arrays.row_shape == (3, 2, 1)
     assert np.array_equal(arrays.train_targets, raw["train_labels"])
 
 

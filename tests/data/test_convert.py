@@ -76,7 +76,7 @@ def test_a_missing_number_without_a_fill_is_refused() -> None:
 @pytest.mark.parametrize("shape", [(2, 2, 3, 1), (2, 2, 3), (2, 6)])
 @pytest.mark.parametrize("dtype", [np.uint8, np.int64, np.float64])
 def test_pixels_are_scaled_as_in_training(shape: tuple[int, ...], dtype: type) -> None:
-    grey = np.array([0, 1, 7, 100, 254, 255] * 2, dtype=dtype).reshape(shape)
+    grey: Any = np.array([0, 1, 7, 100, 254, 255] * 2, dtype=dtype).reshape(shape)
     by_hand = [float(np.float32(value) / np.float32(255)) for value in (0, 1, 7, 100, 254, 255)]
     assert convert({"columns": [], "row_shape": [2, 3, 1]}, grey).tolist() == [by_hand, by_hand]
 

@@ -219,8 +219,10 @@ def test_a_file_of_test_rows(tmp_path: Path) -> None:
     (tmp_path / "test.csv").write_text("y,code,a\n9,2,5\n8,1,7\n")
     arrays = prepared(tmp_path, "a,code,y\n1,2,1\n3,x,2\n5,1,3\n", test_path="test.csv")
     deviation = np.std([1, 3, 5])
-    np.testing.assert_allclose(arrays.test_inputs, [[2 / deviation, 0, 1, 0], [4 / deviation, 1, 0, 0]], rtol=1e-12)
+    expected = np.array([[2 / deviation, 0, 1, 0], [4 / deviation, 1, 0, 0]])
+    assert arrays.test_inputs is not None
     assert arrays.test_targets is not None
+    np.testing.assert_allclose(arrays.test_inputs, expected, rtol=1e-12)
     assert arrays.test_targets.tolist() == [[9], [8]]
 
 
