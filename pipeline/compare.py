@@ -1,6 +1,6 @@
-"""Generate the report from all results.
+"""Generate the report from all results, or the page of one study.
 
-`python -m pipeline.compare [results=DIR] [published=DIR] [reports=DIR]`
+`python -m pipeline.compare [study=NAME] [results=DIR] [published=DIR] [reports=DIR] [pages=false] [by_hand=false]`
 """
 
 from __future__ import annotations
@@ -8,59 +8,53 @@ from __future__ import annotations
 if not __package__:
     raise SystemExit("error: this is a module; in the project's folder, type: python -m pipeline.compare")
 
-import csv
-import json
 import os
 import shutil
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from omegaconf import DictConfig
 
 from pipeline.config.reading import read_folder
 from pipeline.drawing.layout import write_png
+from pipeline.points.by_hand import read_sweep_points, sweeps_by_hand
 from pipeline.points.destination import PAGES, check_reports
-from pipeline.points.results import read_commands, read_results, warn_about_missing
+from pipeline.points.results import find_results, locked_results, no_results, read_commands, warn_about_missing
 from pipeline.report.earlier import Earlier, read_earlier, warn_about_left
-from pipeline.report.overview import ordered, render
+from pipeline.report.overview import render
 from pipeline.report.parity import Parity
 from pipeline.report.published.page import verdict_table
 from pipeline.report.published.recorded import read_recorded
-from pipeline.report.published.reproduction import Cell, Results, cells
+from pipeline.report.published.reproduction import Cell, cells
 from pipeline.report.published.statements import statements
 from pipeline.report.published.tables import read_spreads
-from pipeline.report.rows import (
-    REPRODUCTION_COLUMNS,
-    curve_rows,
-    parity_rows,
-    points_rows,
-    reproduction_rows,
-    study_metrics,
-)
-from pipeline.report.study_page import Commands, study_page
-from pipeline.studies.kinds import study_figure
+from pipeline.report.rows import REPRODUCTION_COLUMNS, parity_rows, points_rows, reproduction_rows
+from pipeline.report.study_files import write_dvc_files, write_page, write_table, write_text
+from pipeline.report.study_page import Trained
+from pipeline.studies.experiments import ordered, read_experiments
 from pipeline.studies.study_pictures import recorded_figure
 from pipeline.system import cli
+from pipeline.system.errors import LabError
 from pipeline.system.files import atomic_folder, explained, readable, write_file
-from pipeline.system.project import PROJECT
+from pipeline.system.hints import nearest_option
+from pipeline.system.project import PROJECT, store_root
 from pipeline.system.wording import aligned
 
 
-def write_report(results: Results, published: Path, reports: Path, commands: Commands | None = None) -> list[Cell]:
-    """Write the overview (README.md), a page and a picture for each study, and the tables.
+def write_report(trained: Trained, published: Path, reports: Path, pages: bool = True) -> list[Cell]:
+    """Write the overview (README.md), the tables, and a page and a picture for each study.
 
     Rows of an earlier report on what is not trained here are kept, and so are the pages, pictures and curves of studies
     of which a backend is not trained here. The overview combines all studies, so it is then left as it is. Otherwise no
     page is left for a study that is neither known nor trained.
 
     Args:
-        results: trained points by study and backend.
+        trained: the trained points.
         published: the folder with the published numbers.
         reports: the folder to write to; its `recorded` and `rounding.csv` are read.
-        commands: the commands that trained the points, by study and backend.
+        pages: whether to write what is about a single study too: pages, pictures, curves, and values for DVC.
 
     Returns:
         The published numbers with the reproduced ones, for a summary.
@@ -68,6 +62,7 @@ def write_report(results: Results, published: Path, reports: Path, commands: Com
     Raises:
         LabError: the published numbers or a stored run cannot be read, or the folder cannot be written.
     """
+    results = trained.results
     with explained(reports):
         reports.mkdir(parents=True, exist_ok=True)
     # All inputs are read before anything is written, so that an unreadable file leaves the old report intact.
@@ -81,55 +76,54 @@ def write_report(results: Results, published: Path, reports: Path, commands: Com
         rows = points_rows(results, earlier)
         # Points have different metrics; the table has all of them as columns, in the order of first appearance.
         columns = list(dict.fromkeys([*earlier.columns, *(key for row in rows for key in row)]))
-        write_file(reports / "points.csv", partial(_write_table, rows=rows, columns=columns))
+        write_file(reports / "points.csv", partial(write_table, rows=rows, columns=columns))
         numbers = [earlier.reproduced(row) for row in reproduction_rows(found, said)]
-        write_file(reports / "reproduction.csv", partial(_write_table, rows=numbers, columns=REPRODUCTION_COLUMNS))
+        write_file(reports / "reproduction.csv", partial(write_table, rows=numbers, columns=REPRODUCTION_COLUMNS))
         differences = parity_rows(results, earlier)
-        write_file(reports / "parity.csv", partial(_write_table, rows=differences, columns=Parity._fields))
-        _write_dvc_files(results, earlier, reports)
+        write_file(reports / "parity.csv", partial(write_table, rows=differences, columns=Parity._fields))
         for stem, run in runs.items():
             write_png(reports / f"recorded_{stem}.png", recorded_figure(f"{stem} (recorded)", run))
-        _write_pages(results, earlier, reports, commands or {})
+        if pages:
+            _write_studies(trained, earlier, reports)
         overview = reports / "README.md"
         if not (earlier.points and overview.exists()):
-            write_file(overview, partial(_write_text, text=render(results, found, said, notes)))
+            text = render(results, found, said, notes, trained.by_hand)
+            write_file(overview, partial(write_text, text=text))
     warn_about_left(earlier, results, reports)
     return found
 
 
-def _write_pages(results: Results, earlier: Earlier, reports: Path, commands: Commands) -> None:
-    """Write the pages and pictures of studies. Those of studies that are not wholly trained here stay as they are."""
+def write_study(study: str, trained: Trained, reports: Path) -> None:
+    """Write what the report has on one trained study: its page and picture, its curves, and its values for DVC.
+
+    If a backend is in an earlier report, but not trained here, then a page, a picture and curves that are there stay.
+
+    Args:
+        study: the name of the study.
+        trained: the trained points, at least those of the study.
+        reports: the folder of the report.
+
+    Raises:
+        LabError: an earlier report cannot be read, or the folder cannot be written.
+    """
+    stays = study in read_earlier(reports, trained.results).studies
+    with explained(reports):
+        (reports / PAGES).mkdir(parents=True, exist_ok=True)
+        write_dvc_files(study, trained, reports, stays)
+        write_page(study, trained, reports / PAGES, stays)
+
+
+def _write_studies(trained: Trained, earlier: Earlier, reports: Path) -> None:
+    """Write what is about a single study. Pages of studies that are not wholly trained here stay as they are."""
+    for study in trained.results:
+        write_dvc_files(study, trained, reports, study in earlier.studies)
     old = reports / PAGES
     with atomic_folder(old) as pages:
         if earlier.points and old.exists():
             shutil.copytree(old, pages, dirs_exist_ok=True)
-        for study in ordered(results):
-            page = pages / f"{study}.md"
-            picture = pages / f"{study}.png"
-            # Both compare the backends.
-            stays = study not in results or study in earlier.studies
-            if not (stays and page.exists()):
-                _write_text(page, study_page(study, results.get(study, {}), commands))
-            if study in results and not (stays and picture.exists()):
-                write_png(picture, study_figure(study, results[study]))
-
-
-def _write_dvc_files(results: Results, earlier: Earlier, reports: Path) -> None:
-    """Write the files that `dvc plots show` and `dvc metrics show` read.
-
-    The curves of a study that is not wholly trained here stay as they are.
-    """
-    (reports / "curves").mkdir(exist_ok=True)
-    (reports / "metrics").mkdir(exist_ok=True)
-    for study, backends in results.items():
-        file = reports / "curves" / f"{study}.csv"
-        curves = curve_rows(backends)
-        # A map has no curves.
-        if curves and not (study in earlier.studies and file.exists()):
-            write_file(file, partial(_write_table, rows=curves, columns=list(curves[0])))
-        for backend, points in backends.items():
-            text = json.dumps(study_metrics(points), indent=2) + "\n"
-            write_file(reports / "metrics" / f"{study}-{backend}.json", partial(_write_text, text=text))
+        for study in ordered(trained.results):
+            # Page and picture compare the backends.
+            write_page(study, trained, pages, study not in trained.results or study in earlier.studies)
 
 
 def _note(file: Path) -> str:
@@ -140,26 +134,79 @@ def _note(file: Path) -> str:
         return file.read_text(encoding="utf-8")
 
 
-def _write_text(file: Path, text: str) -> None:
-    file.write_text(text, encoding="utf-8")
+def read_trained(results: Path, by_hand: bool, study: str | None = None) -> Trained:
+    """Read what was trained: the results folders and, of studies that DVC does not train, the newest sweeps by hand.
 
+    Args:
+        results: the parent folder of the results folders.
+        by_hand: whether to read what was trained by hand.
+        study: the only study to read; None: all.
 
-def _write_table(file: Path, rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> None:
-    with file.open("w", newline="") as stream:
-        writer = csv.DictWriter(stream, columns)
-        writer.writeheader()
-        writer.writerows(rows)
+    Raises:
+        LabError: nothing was trained, or some of it cannot be read.
+    """
+    found = find_results(results, study)
+    commands = read_commands(results)
+    if not by_hand:
+        return Trained(found, commands)
+    root = store_root(PROJECT)
+    # A study that is in dvc.lock has its results elsewhere: dvc pull fetches them. What was tried by hand must not
+    # replace them.
+    of_dvc = {folder.parent.name for folder in locked_results(PROJECT, results)}
+    names: set[str] = set()
+    for sweep in sweeps_by_hand(root, {*found, *of_dvc}, read_experiments()):
+        if study not in (None, sweep.study):
+            continue
+        points = read_sweep_points(root, sweep)
+        if points:
+            found.setdefault(sweep.study, {})[sweep.backend] = points
+            commands[sweep.study, sweep.backend] = sweep.command
+            names.add(sweep.study)
+    return Trained(found, commands, sorted(names))
 
 
 def compare(config: DictConfig) -> None:
-    """Generate the report, and print a summary and its location."""
+    """Generate the report or one page of it, and print a summary and its location."""
     results, published, reports = (read_folder(config, key, PROJECT) for key in ("results", "published", "reports"))
     check_reports(reports, PROJECT)
-    trained = read_results(results)
+    by_hand, pages = (_switch(config, key) for key in ("by_hand", "pages"))
+    study = config["study"]
+    if study is not None:
+        trained = read_trained(results, by_hand, str(study))
+        if study not in trained.results:
+            raise _not_trained(str(study), read_trained(results, by_hand).results)
+        write_study(str(study), trained, reports)
+        print(f"page: {os.path.relpath(reports / PAGES / f'{study}.md')}")
+        return
+    trained = read_trained(results, by_hand)
+    if not trained.results:
+        raise no_results(results)
     warn_about_missing(PROJECT, results)
-    found = write_report(trained, published, reports, read_commands(results))
+    found = write_report(trained, published, reports, pages)
     print(aligned(verdict_table(found)))
     print(f"\nreport: {os.path.relpath(reports / 'README.md')}")
+    for name in trained.by_hand:
+        print(f"trained by hand: {os.path.relpath(reports / PAGES / f'{name}.md')}")
+
+
+def _switch(config: DictConfig, key: str) -> bool:
+    value = config[key]
+    if not isinstance(value, bool):
+        raise LabError(f"Invalid {key}.", expected="true or false", received=repr(value), fix=f"{key}=false")
+    return value
+
+
+def _not_trained(study: str, known: Collection[str]) -> LabError:
+    fix = f"train it: python -m pipeline.train experiment={study}"
+    near = nearest_option(study, known)
+    if near is not None:
+        fix = f"did you mean study={near}?"
+    return LabError(
+        f"The study {study} has no trained points.",
+        expected="a study with a results folder, or one that was trained by hand",
+        received=", ".join(sorted(known)) or "no trained study",
+        fix=fix,
+    )
 
 
 if __name__ == "__main__":

@@ -199,7 +199,10 @@ class Config(Section):
 
 
 def flatten(config: Config) -> Iterator[tuple[str, Any]]:
-    """Yield every value of the config under its Hydra name, for instance ("optimizer.learning_rate", 0.1)."""
+    """Yield every setting of the config under its Hydra name, for instance ("optimizer.learning_rate", 0.1).
+
+    The question and how the report shows its answer are no settings of a training.
+    """
 
     def walk(path: tuple[str, ...], value: Any) -> Iterator[tuple[str, Any]]:
         if isinstance(value, dict):
@@ -208,4 +211,4 @@ def flatten(config: Config) -> Iterator[tuple[str, Any]]:
         else:
             yield ".".join(path), value
 
-    yield from walk((), config.model_dump(mode="json"))
+    yield from walk((), config.model_dump(mode="json", exclude={"question", "report"}))

@@ -41,8 +41,8 @@ from pipeline.diagnosis.verdicts import Diagnosis
 POINTS = Path(".points")
 # Overrides that are not part of a point's name, by key and by prefix: they are equal for all points of a sweep, or do
 # not affect training. A map's name has the ends of its axes instead of the `grid.` keys.
-NOT_IN_NAMES = {"experiment", "backend", "profile", "study", "results", "dry_run", "force"}
-NOT_IN_NAMES_PREFIXES = ("hydra", "tracking", "grid.")
+NOT_IN_NAMES = {"experiment", "backend", "profile", "study", "question", "results", "dry_run", "force"}
+NOT_IN_NAMES_PREFIXES = ("hydra", "tracking", "report.", "grid.")
 
 
 # An outcome.json with unknown keys is an error.

@@ -148,23 +148,43 @@ def read_results(results: Path) -> dict[str, dict[str, list[Point]]]:
     Raises:
         LabError: there are no results, or some of them cannot be read.
     """
+    found = find_results(results)
+    if not found:
+        raise no_results(results)
+    return found
+
+
+def find_results(results: Path, study: str | None = None) -> dict[str, dict[str, list[Point]]]:
+    """Read the results folders STUDY/BACKEND of one study, or of all; empty if there are none.
+
+    Returns:
+        Points by study and backend.
+
+    Raises:
+        LabError: some of them cannot be read.
+    """
     found: dict[str, dict[str, list[Point]]] = {}
     for folder in _folders(results):
+        if study not in (None, folder.parent.name):
+            continue
         points = read_study(folder)
         if points:
             found.setdefault(folder.parent.name, {})[folder.name] = points
-    if not found:
-        received = "a folder without a sweep.json"
-        if not results.exists():
-            received = "no such folder"
-        raise LabError(
-            f"There are no results in {results}.",
-            expected="results/STUDY/BACKEND folders with trained points",
-            received=received,
-            fix="`dvc pull` fetches results that a remote has; `make reproduce` trains everything; "
-            "`python -m pipeline.train experiment=three_bits results=results/three_bits/numpy` trains one study",
-        )
     return found
+
+
+def no_results(results: Path) -> LabError:
+    """Return the message about a folder without results."""
+    received = "a folder without a sweep.json"
+    if not results.exists():
+        received = "no such folder"
+    return LabError(
+        f"There are no results in {results}.",
+        expected="results/STUDY/BACKEND folders with trained points",
+        received=received,
+        fix="`dvc pull` fetches results that a remote has; `make reproduce` trains everything; "
+        "`python -m pipeline.train experiment=three_bits results=results/three_bits/numpy` trains one study",
+    )
 
 
 def read_study(folder: Path) -> list[Point]:

@@ -5,7 +5,7 @@ Every sentence is computed. Studies and backends that were not run are marked as
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 
 from pipeline.diagnosis.networks import GOAL
 from pipeline.diagnosis.verdicts import PROBLEMS
@@ -15,18 +15,17 @@ from pipeline.report.published.page import reproduction_lines, statement_lines
 from pipeline.report.published.reproduction import BACKENDS, Cell, Results
 from pipeline.report.published.statements import Statement
 from pipeline.report.study_page import untrained_words
+from pipeline.studies.experiments import heading_of, ordered
 from pipeline.studies.kinds import headline
-from pipeline.studies.questions import QUESTIONS
 from pipeline.system.wording import table
 
 
-def ordered(studies: Iterable[str]) -> list[str]:
-    """List the known studies in the order of `QUESTIONS`, then all others of these studies by name."""
-    return [*QUESTIONS, *sorted(set(studies) - set(QUESTIONS))]
-
-
 def render(
-    results: Results, cells: Sequence[Cell], statements: Sequence[Statement], recorded_runs: Mapping[str, str]
+    results: Results,
+    cells: Sequence[Cell],
+    statements: Sequence[Statement],
+    recorded_runs: Mapping[str, str],
+    by_hand: Collection[str] = (),
 ) -> str:
     """Write the overview as Markdown; `study_page` writes the pages that its table links to.
 
@@ -35,6 +34,7 @@ def render(
         cells: the published numbers, each with the reproduced one.
         statements: the published statements with their verdicts.
         recorded_runs: notes of recorded runs by file stem.
+        by_hand: the studies among the results that were trained by hand.
     """
     lines = [
         "# What the learning rate and the hidden size do to training",
@@ -49,6 +49,7 @@ def render(
         "",
         *_summary(results),
         "",
+        *_by_hand(by_hand),
         # Each page links to this heading: `study_page`.
         "## Terminology",
         "",
@@ -74,7 +75,7 @@ def _summary(results: Results) -> list[str]:
     rows = [["study", "question", *BACKENDS]]
     for study in ordered(results):
         backends = results.get(study, {})
-        row = [f"[{study}]({PAGES}/{study}.md)", QUESTIONS.get(study, "")]
+        row = [f"[{study}]({PAGES}/{study}.md)", heading_of(study, backends)]
         for backend in BACKENDS:
             if backend in backends:
                 row.append(headline(backends[backend]))
@@ -82,6 +83,17 @@ def _summary(results: Results) -> list[str]:
                 row.append(untrained_words(backends))
         rows.append(row)
     return table(rows)
+
+
+def _by_hand(studies: Collection[str]) -> Iterator[str]:
+    """Say which studies of the table are not in the results folder, if there are any."""
+    if studies:
+        listed = ", ".join(sorted(studies))
+        yield (
+            f"Trained by hand, and not by DVC: {listed}. Of these, the table shows the newest sweep in `.points/` on "
+            "each backend."
+        )
+        yield ""
 
 
 def _legend() -> Iterator[str]:

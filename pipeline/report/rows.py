@@ -8,10 +8,10 @@ from typing import Any
 from pipeline.config.schema import flatten
 from pipeline.points.point import Point
 from pipeline.report.earlier import Earlier, Rows
-from pipeline.report.overview import ordered
 from pipeline.report.parity import parity
 from pipeline.report.published.reproduction import Cell, Results
 from pipeline.report.published.statements import Statement
+from pipeline.studies.experiments import ordered
 from pipeline.studies.grids import PointsByBackend, cell_metric, recorded
 from pipeline.studies.kinds import study_kind
 from pipeline.studies.networks import best_point
@@ -46,6 +46,8 @@ REPRODUCTION_COLUMNS = (
     "verdict",
     "seen",
 )
+# The columns of a file without curves, such as that of a map: DVC draws nothing then.
+NO_CURVES = ("backend", "point", "epoch", "train/loss")
 # Metrics that `dvc plots show` plots over the epochs.
 CURVES = ("train/loss", "train/mean_absolute_error", "train/accuracy", "test/loss", "test/accuracy", "weights/weight")
 
@@ -53,7 +55,7 @@ CURVES = ("train/loss", "train/mean_absolute_error", "train/accuracy", "test/los
 def points_rows(results: Results, earlier: Earlier) -> Rows:
     """Return one row for each point: its path, settings and outcome, and its best and final metrics."""
     rows: Rows = []
-    for study in ordered([*results, *earlier.studies]):
+    for study in ordered(results, earlier.studies):
         trained = results.get(study, {})
         left = [backend for kept, backend in earlier.points if kept == study]
         # NumPy comes first, as in the results.
@@ -69,7 +71,7 @@ def points_rows(results: Results, earlier: Earlier) -> Rows:
 def parity_rows(results: Results, earlier: Earlier) -> Rows:
     """Return the differences between the backends, a row for each metric of a point."""
     rows: Rows = []
-    for study in ordered([*results, *earlier.studies]):
+    for study in ordered(results, earlier.studies):
         found = [difference._asdict() for difference in parity(results, study)]
         rows += found or earlier.parity.get(study, [])
     return rows

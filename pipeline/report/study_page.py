@@ -5,14 +5,16 @@ Every sentence is computed. Backends that were not run are marked as such.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from types import MappingProxyType
+from typing import NamedTuple
 
 from pipeline.points.point import Point
 from pipeline.report.parity_page import parity_table
-from pipeline.report.published.reproduction import BACKENDS
+from pipeline.report.published.reproduction import BACKENDS, Results
+from pipeline.studies.experiments import heading_of, read_experiment
 from pipeline.studies.grids import METRIC_NAMES, PointsByBackend, recorded
 from pipeline.studies.kinds import NETWORKS, answers, study_kind
-from pipeline.studies.questions import QUESTIONS
 from pipeline.system.wording import table
 
 PARITY = (
@@ -21,9 +23,27 @@ PARITY = (
 )
 # The command line that trained each study on each backend.
 Commands = Mapping[tuple[str, str], str]
+BY_HAND = (
+    "Trained by hand: DVC does not train this study, so this shows the newest sweep in `.points/` on each backend. "
+    "A line in `conf/pipeline.yaml` lets DVC train it."
+)
 
 
-def study_page(study: str, backends: PointsByBackend, commands: Commands) -> str:
+class Trained(NamedTuple):
+    """What a report is written from.
+
+    Attributes:
+        results: trained points by study and backend.
+        commands: the commands that trained them, by study and backend.
+        by_hand: the studies among them that are not in a results folder, but were trained by hand.
+    """
+
+    results: Results
+    commands: Commands = MappingProxyType({})
+    by_hand: Collection[str] = ()
+
+
+def study_page(study: str, backends: PointsByBackend, commands: Commands, by_hand: bool = False) -> str:
     """Write the page of a study as Markdown. Its picture, STUDY.png, is next to it; the overview is one folder above.
 
     Args:
@@ -31,10 +51,14 @@ def study_page(study: str, backends: PointsByBackend, commands: Commands) -> str
         backends: its points by backend; empty if it was not run.
         commands: the command lines by study and backend. For a backend without one, the page shows the default
             command, which trains the study in `conf/experiment/`.
+        by_hand: whether the points are those of a sweep that was trained by hand.
     """
     lines = [f"# {study}", "", "[All studies](../README.md), [terminology](../README.md#terminology)"]
-    if study in QUESTIONS:
-        lines += ["", QUESTIONS[study]]
+    heading = heading_of(study, backends)
+    if heading:
+        lines += ["", heading]
+    if by_hand:
+        lines += ["", BY_HAND]
     lines.append("")
     if backends:
         lines += _findings(study, backends)
@@ -97,7 +121,7 @@ def _how_to_run(study: str, backends: PointsByBackend, commands: Commands) -> It
         yield commands.get((study, backend)) or own
     yield "python -m pipeline.compare"
     yield "```"
-    if study in QUESTIONS:
+    if read_experiment(study) is not None:
         yield ""
         yield f"The grid is defined in `conf/experiment/{study}.yaml`."
 

@@ -5,20 +5,21 @@ import json
 import re
 import shutil
 from pathlib import Path
+from typing import cast
 
 import pytest
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
 from pipeline.compare import compare, write_report
 from pipeline.data.arrays import Arrays
 from pipeline.points.point import Point
 from pipeline.points.results import read_commands, read_results
 from pipeline.report.earlier import Earlier
-from pipeline.report.overview import ordered, render
+from pipeline.report.overview import render
 from pipeline.report.published.reproduction import cells
 from pipeline.report.rows import points_rows
-from pipeline.report.study_page import study_page
-from pipeline.studies.questions import QUESTIONS
+from pipeline.report.study_page import Trained, study_page
+from pipeline.studies.experiments import ordered, read_experiments
 from pipeline.system.errors import LabError
 from pipeline.system.project import PROJECT
 from tests.support.hostile import refuses_without_results
@@ -27,6 +28,7 @@ from tests.support.maps import map_point
 from tests.support.trained import sweep, write_results
 
 PUBLISHED = PROJECT / "published"
+STUDIES = ordered({})
 
 
 @pytest.fixture(scope="module")
@@ -44,6 +46,13 @@ def results(tmp_path_factory: pytest.TempPathFactory, tiny_images: Arrays) -> Pa
     return root
 
 
+def settings(**keys: object) -> DictConfig:
+    """The config of the command, without what was trained by hand in this project."""
+    loaded = OmegaConf.load(PROJECT / "conf" / "compare.yaml")
+    own = {key: str(value) if isinstance(value, Path) else value for key, value in keys.items()}
+    return cast(DictConfig, OmegaConf.merge(loaded, {"by_hand": False}, own))
+
+
 def table(file: Path) -> list[dict[str, str]]:
     with file.open(newline="") as stream:
         return list(csv.DictReader(stream))
@@ -52,22 +61,22 @@ def table(file: Path) -> list[dict[str, str]]:
 @pytest.fixture(scope="module")
 def reports(results: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder: Path = tmp_path_factory.mktemp("reports") / "made" / "here"
-    write_report(read_results(results), PUBLISHED, folder)
+    write_report(Trained(read_results(results)), PUBLISHED, folder)
     return folder
 
 
 def test_report_has_its_files_and_nothing_half_written(reports: Path) -> None:
-    pages = [f"studies/{study}.md" for study in [*QUESTIONS, "my_study"]]
+    pages = [f"studies/{study}.md" for study in [*STUDIES, "my_study"]]
     written = sorted(str(file.relative_to(reports)) for file in reports.rglob("*") if file.is_file())
     assert [name for name in written if name not in pages] == [
         "README.md",
         "curves/line_y3x.csv",
         "curves/my_study.csv",
         "curves/three_bits.csv",
-        "metrics/line_y3x-keras.json",
-        "metrics/line_y3x-numpy.json",
-        "metrics/my_study-numpy.json",
-        "metrics/three_bits-numpy.json",
+        "metrics/line_y3x/keras.json",
+        "metrics/line_y3x/numpy.json",
+        "metrics/my_study/numpy.json",
+        "metrics/three_bits/numpy.json",
         "parity.csv",
         "points.csv",
         "reproduction.csv",
@@ -115,7 +124,7 @@ def test_reproduction_table_has_cells_and_statements(reports: Path) -> None:
 def test_the_overview_links_to_a_page_for_every_study_and_each_page_back(reports: Path) -> None:
     followed = links(reports / "README.md")
     pages = sorted((reports / "studies").glob("*.md"))
-    assert {f"studies/{page.name}" for page in pages} == {f"studies/{study}.md" for study in [*QUESTIONS, "my_study"]}
+    assert {f"studies/{page.name}" for page in pages} == {f"studies/{study}.md" for study in [*STUDIES, "my_study"]}
     assert {f"studies/{page.name}" for page in pages} <= set(followed)
     assert broken_links(reports / "README.md") == []
     for page in pages:
@@ -138,17 +147,17 @@ def test_a_report_on_one_study_leaves_the_others(
 ) -> None:
     shutil.copytree(reports, tmp_path, dirs_exist_ok=True)
     before = contents(tmp_path)
-    write_report(only(results, "three_bits"), PUBLISHED, tmp_path)
+    write_report(Trained(only(results, "three_bits")), PUBLISHED, tmp_path)
     assert contents(tmp_path) == before
     # Anything else would change what is written of three_bits, and nothing more.
     (tmp_path / "studies" / "three_bits.md").write_text("an earlier page")
     table_before = [row for row in table(tmp_path / "points.csv") if row["study"] != "three_bits"]
     shorter = {"three_bits": {"numpy": only(results, "three_bits")["three_bits"]["numpy"][:2]}}
-    write_report(shorter, PUBLISHED, tmp_path)
+    write_report(Trained(shorter), PUBLISHED, tmp_path)
     after = contents(tmp_path)
     assert {name for name in before if before[name] != after[name]} <= {
         "curves/three_bits.csv",
-        "metrics/three_bits-numpy.json",
+        "metrics/three_bits/numpy.json",
         "points.csv",
         "reproduction.csv",
         "studies/three_bits.md",
@@ -167,32 +176,32 @@ def test_a_backend_that_is_not_trained_here_keeps_its_rows_and_the_pages_with_it
     results: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     both = only(results, "line_y3x")
-    write_report(both, PUBLISHED, tmp_path)
+    write_report(Trained(both), PUBLISHED, tmp_path)
     before = contents(tmp_path)
-    write_report({"line_y3x": {"numpy": both["line_y3x"]["numpy"]}}, PUBLISHED, tmp_path)
+    write_report(Trained({"line_y3x": {"numpy": both["line_y3x"]["numpy"]}}), PUBLISHED, tmp_path)
     assert contents(tmp_path) == before
     said = capsys.readouterr().err
     assert "written: the rows of line_y3x (numpy); left as they are: the rows of line_y3x (keras), which are" in said
     assert "the pages, pictures and curves of line_y3x, and " in said
     assert "python -m pipeline.train experiment=line_y3x backend=keras results=results/line_y3x/keras" in said
     shorter = {"line_y3x": {"numpy": both["line_y3x"]["numpy"][:2]}}
-    write_report(shorter, PUBLISHED, tmp_path)
+    write_report(Trained(shorter), PUBLISHED, tmp_path)
     after = contents(tmp_path)
     changed = {name for name in before if before[name] != after[name]}
-    assert {"points.csv", "metrics/line_y3x-numpy.json"} <= changed
-    assert changed <= {"points.csv", "metrics/line_y3x-numpy.json", "parity.csv", "reproduction.csv"}
-    write_report(both, PUBLISHED, tmp_path)
+    assert {"points.csv", "metrics/line_y3x/numpy.json"} <= changed
+    assert changed <= {"points.csv", "metrics/line_y3x/numpy.json", "parity.csv", "reproduction.csv"}
+    write_report(Trained(both), PUBLISHED, tmp_path)
     assert contents(tmp_path) == before
 
 
 def test_a_page_that_is_missing_is_written_from_what_is_trained_here(results: Path, tmp_path: Path) -> None:
     both = only(results, "line_y3x")
-    write_report(both, PUBLISHED, tmp_path)
+    write_report(Trained(both), PUBLISHED, tmp_path)
     before = contents(tmp_path)
     missing = ["studies/line_y3x.md", "studies/line_y3x.png", "curves/line_y3x.csv"]
     for name in missing:
         (tmp_path / name).unlink()
-    write_report({"line_y3x": {"numpy": both["line_y3x"]["numpy"]}}, PUBLISHED, tmp_path)
+    write_report(Trained({"line_y3x": {"numpy": both["line_y3x"]["numpy"]}}), PUBLISHED, tmp_path)
     after = contents(tmp_path)
     assert {name: after[name] for name in before if name not in missing} == {
         name: before[name] for name in before if name not in missing
@@ -202,11 +211,11 @@ def test_a_page_that_is_missing_is_written_from_what_is_trained_here(results: Pa
 
 def test_without_its_earlier_points_a_report_is_written_anew(results: Path, tmp_path: Path) -> None:
     read = only(results, "three_bits", "my_study")
-    write_report(read, PUBLISHED, tmp_path)
+    write_report(Trained(read), PUBLISHED, tmp_path)
     assert (tmp_path / "studies" / "my_study.md").exists()
     del read["my_study"]
     (tmp_path / "points.csv").unlink()
-    write_report(read, PUBLISHED, tmp_path)
+    write_report(Trained(read), PUBLISHED, tmp_path)
     assert [file.name for file in (tmp_path / "studies").iterdir() if file.stem == "my_study"] == []
     assert (tmp_path / "studies" / "three_bits.md").exists()
     assert "my_study" not in (tmp_path / "README.md").read_text()
@@ -220,7 +229,7 @@ def test_an_earlier_table_that_cannot_be_read_is_named_and_nothing_changes(
     (tmp_path / f"{name}.csv").write_text("<<<<<<< HEAD\nstudy,backend\n")
     before = contents(tmp_path)
     with pytest.raises(LabError, match=rf"The report's table .*{name}\.csv cannot be read"):
-        write_report(only(results, "three_bits"), PUBLISHED, tmp_path)
+        write_report(Trained(only(results, "three_bits")), PUBLISHED, tmp_path)
     assert contents(tmp_path) == before
 
 
@@ -228,15 +237,15 @@ def test_pages_stay_as_they_are_where_new_ones_cannot_be_finished(
     results: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     read = only(results, "three_bits", "my_study")
-    write_report(read, PUBLISHED, tmp_path)
+    write_report(Trained(read), PUBLISHED, tmp_path)
     before = {file.name: file.read_bytes() for file in (tmp_path / "studies").iterdir()}
 
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("pipeline.compare.study_figure", full)
+    monkeypatch.setattr("pipeline.report.study_files.study_figure", full)
     with pytest.raises(LabError, match="No space left on device"):
-        write_report({"three_bits": read["three_bits"]}, PUBLISHED, tmp_path)
+        write_report(Trained({"three_bits": read["three_bits"]}), PUBLISHED, tmp_path)
     assert {file.name: file.read_bytes() for file in (tmp_path / "studies").iterdir()} == before
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
 
@@ -281,7 +290,7 @@ def test_report_names_no_path_of_this_machine(reports: Path, results: Path) -> N
 
 def test_report_is_written_again_byte_for_byte(results: Path, reports: Path) -> None:
     before = {file: file.read_bytes() for file in reports.rglob("*") if file.is_file()}
-    write_report(read_results(results), PUBLISHED, reports)
+    write_report(Trained(read_results(results)), PUBLISHED, reports)
     assert {file: file.read_bytes() for file in reports.rglob("*") if file.is_file()} == before
 
 
@@ -304,7 +313,7 @@ def test_a_recorded_run_is_shown_as_recorded(results: Path, tmp_path: Path) -> N
     columns = "learning_rate,epoch,train/loss,train/accuracy,test/loss,test/accuracy\n"
     (tmp_path / "recorded" / "mnist_500_epochs.csv").write_text(columns + rows)
     (tmp_path / "recorded" / "mnist_500_epochs.md").write_text("Run on another machine.\n")
-    write_report(only(results, "my_study"), PUBLISHED, tmp_path)
+    write_report(Trained(only(results, "my_study")), PUBLISHED, tmp_path)
     text = (tmp_path / "README.md").read_text()
     assert "this pipeline run did not retrain it" in text
     assert "> Run on another machine." in text
@@ -349,12 +358,12 @@ def test_an_unfinished_copy_is_passed_over(results: Path, tmp_path: Path) -> Non
 def test_reports_that_cannot_be_written_is_one_message(results: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(LabError, match="cannot be written"):
-        write_report(read_results(results), PUBLISHED, tmp_path / "file")
+        write_report(Trained(read_results(results)), PUBLISHED, tmp_path / "file")
 
 
 def test_a_failed_write_leaves_the_old_file(results: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     read = only(results, "my_study")
-    write_report(read, PUBLISHED, tmp_path)
+    write_report(Trained(read), PUBLISHED, tmp_path)
     before = (tmp_path / "points.csv").read_bytes()
 
     def full(self: object, row: object) -> None:
@@ -362,13 +371,16 @@ def test_a_failed_write_leaves_the_old_file(results: Path, tmp_path: Path, monke
 
     monkeypatch.setattr(csv.DictWriter, "writerows", full)
     with pytest.raises(LabError, match="No space left on device"):
-        write_report(read, PUBLISHED, tmp_path)
+        write_report(Trained(read), PUBLISHED, tmp_path)
     assert (tmp_path / "points.csv").read_bytes() == before
     assert not list(tmp_path.glob(".partial-*"))
 
 
 def test_known_studies_come_first() -> None:
-    assert ordered({"zebra": {}, "mnist": {}, "ant": {}}) == [*QUESTIONS, "ant", "zebra"]
+    assert STUDIES[:3] == ["line_y2x", "line_y3x", "two_bits"]
+    assert STUDIES[-1] == "curve_basins"
+    assert len(STUDIES) == len(read_experiments()) == 19
+    assert ordered({"zebra": {}, "mnist": {}}, ["ant"]) == [*STUDIES, "ant", "zebra"]
 
 
 def test_several_seeds_have_different_names(tmp_path: Path) -> None:
@@ -383,7 +395,7 @@ def test_several_seeds_have_different_names(tmp_path: Path) -> None:
 
 
 def test_command_says_where_the_report_is(results: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    compare(OmegaConf.create({"results": str(results), "published": "published", "reports": str(tmp_path)}))
+    compare(settings(results=results, reports=tmp_path))
     printed = capsys.readouterr().out
     assert "README.md" in printed
     assert re.search(r"error +reproduced +4 +0\n", printed)
@@ -391,14 +403,58 @@ def test_command_says_where_the_report_is(results: Path, tmp_path: Path, capsys:
 
 
 def test_entry_point_refuses_without_a_traceback_and_loads_nothing_heavy(tmp_path: Path) -> None:
-    refuses_without_results("compare", tmp_path)
+    refuses_without_results("compare", tmp_path, "by_hand=false")
+
+
+def test_a_page_is_written_alone_and_is_the_same_as_in_the_whole_report(
+    results: Path, reports: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    compare(settings(study="line_y3x", results=results, reports=tmp_path))
+    written = contents(tmp_path)
+    assert set(written) == {
+        "curves/line_y3x.csv",
+        "metrics/line_y3x/keras.json",
+        "metrics/line_y3x/numpy.json",
+        "studies/line_y3x.md",
+        "studies/line_y3x.png",
+    }
+    whole = contents(reports)
+    assert written == {name: whole[name] for name in written}
+    assert "studies/line_y3x.md" in capsys.readouterr().out
+
+
+def test_pages_and_the_overview_together_are_the_whole_report(results: Path, reports: Path, tmp_path: Path) -> None:
+    compare(settings(pages=False, results=results, reports=tmp_path))
+    for study in read_results(results):
+        compare(settings(study=study, results=results, reports=tmp_path))
+    whole = contents(reports)
+    untrained = {f"studies/{study}.md" for study in set(STUDIES) - set(read_results(results))}
+    assert contents(tmp_path) == {name: whole[name] for name in whole if name not in untrained}
+
+
+def test_a_page_of_a_study_that_is_half_trained_here_stays(results: Path, tmp_path: Path) -> None:
+    write_report(Trained(only(results, "line_y3x")), PUBLISHED, tmp_path / "reports")
+    before = contents(tmp_path / "reports")
+    shutil.copytree(results / "line_y3x" / "numpy", tmp_path / "results" / "line_y3x" / "numpy")
+    compare(settings(study="line_y3x", results=tmp_path / "results", reports=tmp_path / "reports"))
+    assert contents(tmp_path / "reports") == before
+
+
+def test_a_study_that_was_not_trained_leads_to_the_one_that_was_meant(results: Path, tmp_path: Path) -> None:
+    with pytest.raises(LabError, match=r"The study line_y3 has no trained points(.|\n)*did you mean study=line_y3x\?"):
+        compare(settings(study="line_y3", results=results, reports=tmp_path))
+    with pytest.raises(LabError, match=r"python -m pipeline\.train experiment=quite_another"):
+        compare(settings(study="quite_another", results=results, reports=tmp_path))
+    with pytest.raises(LabError, match=r"Invalid pages\."):
+        compare(settings(pages="perhaps", results=results, reports=tmp_path))
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_map_has_a_picture_and_a_sentence_and_is_not_missing_on_keras(tmp_path: Path) -> None:
     one = map_point()
     write_results(tmp_path / "results", "trainability_map", "numpy", [one])
     results = read_results(tmp_path / "results")
-    write_report(results, PUBLISHED, tmp_path / "reports")
+    write_report(Trained(results), PUBLISHED, tmp_path / "reports")
     page = (tmp_path / "reports" / "studies" / "trainability_map.md").read_text()
     assert "![trainability_map](trainability_map.png)" in page
     assert "of 63 points converge" in page
@@ -406,9 +462,10 @@ def test_a_map_has_a_picture_and_a_sentence_and_is_not_missing_on_keras(tmp_path
     assert "<details>" not in page
     assert "NumPy only (map study)" in (tmp_path / "reports" / "README.md").read_text()
     assert (tmp_path / "reports" / "studies" / "trainability_map.png").exists()
-    assert not (tmp_path / "reports" / "curves" / "trainability_map.csv").exists()
+    # DVC needs the file, and draws nothing of a table without rows.
+    assert (tmp_path / "reports" / "curves" / "trainability_map.csv").read_text().count("\n") == 1
     (row,) = table(tmp_path / "reports" / "points.csv")
     assert (row["optimizer.learning_rate"], row["diagnosis"], row["final/map/points"]) == ("", "map", "63.0")
-    metrics = json.loads((tmp_path / "reports" / "metrics" / "trainability_map-numpy.json").read_text())
+    metrics = json.loads((tmp_path / "reports" / "metrics" / "trainability_map" / "numpy.json").read_text())
     assert metrics["map/best_loss"] == one.outcome.final["map/best_loss"]
     assert "converged" not in metrics

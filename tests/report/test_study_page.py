@@ -8,8 +8,8 @@ import pytest
 
 from pipeline.points.point import Point
 from pipeline.report.study_page import study_page
+from pipeline.studies.experiments import ordered, question_of
 from pipeline.studies.kinds import answers
-from pipeline.studies.questions import QUESTIONS
 from tests.support.trained import sweep
 
 LINE = ("experiment=line_y3x", "recording.snapshots=2", "training.epochs=20")
@@ -34,7 +34,7 @@ def test_a_page_has_everything_on_its_study_in_order(both: dict[str, list[Point]
         for part in (
             "# line_y3x\n",
             "(../README.md)",
-            QUESTIONS["line_y3x"],
+            "Fit y = 3x from zero: smooth at 0.01, oscillating at 0.1, stuck at 1?",
             "![line_y3x](line_y3x.png)",
             *(f": {sentence}" for sentence in answers(both["numpy"])),
             "\n## NumPy compared with Keras\n",
@@ -64,10 +64,10 @@ def test_the_commands_are_those_that_trained_it(both: dict[str, list[Point]]) ->
     ]
 
 
-@pytest.mark.parametrize("study", QUESTIONS)
+@pytest.mark.parametrize("study", ordered({}))
 def test_a_study_that_was_not_run_says_so_and_how_it_is_run(study: str) -> None:
     page = study_page(study, {}, {})
-    assert QUESTIONS[study] in page
+    assert (question_of(study, {}) or "no question") in page
     assert "\nNot run.\n" in page
     assert "![" not in page
     run = f"python -m pipeline.train experiment={study} backend=numpy results=results/{study}/numpy\n"
@@ -84,7 +84,26 @@ def test_a_backend_that_is_missing_is_reported() -> None:
 def test_a_study_of_ones_own_has_no_question_and_no_file(both: dict[str, list[Point]]) -> None:
     page = study_page("momentum", {"numpy": both["numpy"]}, {})
     assert page.startswith("# momentum\n\n[All studies](../README.md)")
+    assert "\nNo question is written down; the points differ in `optimizer.learning_rate`, on line_y3x.\n" in page
     assert "conf/experiment" not in page
+    alone = study_page("momentum", {"numpy": both["numpy"][:1]}, {})
+    assert "\nOne training on line_y3x, without a question.\n" in alone
+
+
+def test_a_question_from_the_command_line_heads_the_page() -> None:
+    asked = [*LINE, "study=momentum", "question='How much, and why?'"]
+    points = sweep(asked, RATES)
+    assert [point.name for point in points] == ["learning_rate=0.01", "learning_rate=0.1"]
+    page = study_page("momentum", {"numpy": points}, {})
+    assert "\nHow much, and why?\n" in page
+    # Points that were first trained for another study do not bring its question.
+    assert question_of("other", {"numpy": points}) is None
+
+
+def test_a_study_that_was_trained_by_hand_says_so(both: dict[str, list[Point]]) -> None:
+    page = study_page("momentum", {"numpy": both["numpy"]}, {}, by_hand=True)
+    assert "\nTrained by hand: DVC does not train this study" in page
+    assert "Trained by hand" not in study_page("momentum", {"numpy": both["numpy"]}, {})
 
 
 def test_a_study_of_methods_has_their_usable_rates_and_their_formulas() -> None:

@@ -146,7 +146,7 @@ class Terminal:
         return ended
 
 
-def refuses_without_results(stage: str, empty: Path) -> None:
+def refuses_without_results(stage: str, empty: Path, *more: str) -> None:
     """Check that a stage that reads results reports in one message that there are none, before any slow import."""
     program = (
         f"import sys; from pipeline import {stage}; from pipeline.system import cli; "
@@ -155,7 +155,7 @@ def refuses_without_results(stage: str, empty: Path) -> None:
         "sys.exit(code)"
     )
     done = subprocess.run(
-        [sys.executable, "-c", program, f"results={empty}"],
+        [sys.executable, "-c", program, f"results={empty}", *more],
         cwd=PROJECT,
         capture_output=True,
         text=True,

@@ -45,17 +45,20 @@ def test_a_point_says_what_a_person_should_know_about_its_data(points: list[Poin
 
 def test_a_sweep_says_every_sentence(points: list[Point]) -> None:
     note = sweep_note("line_y3x", headline(points), points, "python -m pipeline.train experiment=line_y3x", "#/figures")
-    assert note.startswith(f"**{headline(points)}**")
+    assert note.startswith(
+        f"Fit y = 3x from zero: smooth at 0.01, oscillating at 0.1, stuck at 1?\n\n**{headline(points)}**"
+    )
     assert [line[2:] for line in note.splitlines() if line.startswith("- ")] == list(answers(points))
     assert "`python -m pipeline.train experiment=line_y3x`" in note
 
 
 def test_an_experiment_says_both_backends_answers() -> None:
-    note = experiment_note("three_bits", {"keras": "one", "numpy": "other"})
-    assert note.startswith("Seven rates")
+    note = experiment_note("three_bits", "Seven rates?", {"keras": "one", "numpy": "other"})
+    assert note.startswith("Seven rates?\n\n- numpy: other")
     assert note.index("- numpy: other") < note.index("- keras: one")
     assert "`python -m pipeline.train experiment=three_bits`" in note
 
 
 def test_a_study_of_ones_own_has_no_place_in_the_report() -> None:
-    assert experiment_note("momentum", {"numpy": "other"}) == "- numpy: other"
+    assert experiment_note("momentum", None, {"numpy": "other"}) == "- numpy: other"
+    assert experiment_note("momentum", "How much?", {"numpy": "other"}) == "How much?\n\n- numpy: other"

@@ -25,6 +25,7 @@ from pipeline.config.schema import Tracking
 from pipeline.points.results import read_results, restore
 from pipeline.points.sweep_record import all_sweeps, read_sweep
 from pipeline.report.published.tables import ROUNDING_COLUMNS
+from pipeline.report.study_page import Trained
 from pipeline.sweep import command_record as record_module
 from pipeline.sweep import sweep as sweep_module
 from pipeline.sweep import training as training_module
@@ -56,6 +57,7 @@ READERS = {
     "prepare.py": "data/raw/*",
     "system/project.py": "dvc.lock",
     "rounding.py": "reports/rounding.csv",
+    "studies/experiments.py": "conf/experiment/*.yaml: test_experiments.py",
     "report/earlier.py": "reports/points.csv, parity.csv, reproduction.csv: test_compare.py",
     "report/published/tables.py": "published/*.csv, reports/rounding.csv",
     "data/raw/sources.py": "downloads: npz, gz, tgz, deb",
@@ -458,7 +460,7 @@ def test_a_note_that_is_no_text_is_one_message(project: Path, comparing: Callabl
 def test_places_that_a_network_does_not_have_are_not_run(project: Path, tmp_path: Path) -> None:
     file = project / "published" / "three_bits_final_weights.csv"
     file.write_text(file.read_text() + "10,7,0,0,1.5\n10,0,99,0,1.5\n")
-    write_report(read_results(project / "results"), project / "published", tmp_path / "reports")
+    write_report(Trained(read_results(project / "results")), project / "published", tmp_path / "reports")
     assert (tmp_path / "reports" / "reproduction.csv").exists()
 
 
@@ -484,7 +486,7 @@ def test_what_the_machine_does_not_let_be_read_is_not_said_to_be_damaged(
     (project / "reports" / "points.csv").write_text("study,backend,name\n")
     fail_at(monkeypatch, project / name, MACHINE[0])
     with pytest.raises(LabError) as told:
-        write_report(read_results(project / "results"), project / "published", project / "reports")
+        write_report(Trained(read_results(project / "results")), project / "published", project / "reports")
     check_machine_error(told.value, MACHINE[0], (project / name).parent)
     assert "dvc pull" not in str(told.value)
 

@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 from pipeline.diagnosis.verdicts import PROBLEMS, Diagnosis
 from pipeline.points.destination import PAGES
 from pipeline.points.point import Point
+from pipeline.studies.experiments import question_of, read_experiment
 from pipeline.studies.kinds import answers
-from pipeline.studies.questions import QUESTIONS
 
 # Overrides to omit from the rerun command.
 NOT_REPEATED = {"results", "dry_run", "force"}
@@ -41,25 +41,32 @@ def point_note(
 
 
 def sweep_note(study: str, answer: str, points: Sequence[Point], command: str, figures: str) -> str:
-    """Return the description of a sweep: a one-line answer, then the details, and the rerun command."""
+    """Return the description of a sweep: its question, a one-line answer, the details, and the rerun command."""
     sentences = "\n".join(f"- {sentence}" for sentence in answers(points))
-    return "\n\n".join([f"**{answer}**", sentences, f"Run it again: `{command}`", _links(study, figures)])
+    lines = [f"**{answer}**", sentences, f"Run it again: `{command}`", _links(study, figures)]
+    question = question_of(study, {"": points})
+    if question is not None:
+        lines.insert(0, question)
+    return "\n\n".join(lines)
 
 
-def experiment_note(study: str, headlines: Mapping[str, str]) -> str:
+def experiment_note(study: str, question: str | None, headlines: Mapping[str, str]) -> str:
     """Return the description of an experiment: the question, each backend's answer, and how to run it.
 
     Args:
         study: name of the experiment.
+        question: what it asks; None if nobody has said.
         headlines: one-line answers, by backend.
     """
     # In reverse order, so that NumPy comes before Keras as everywhere else.
     listed = "\n".join(f"- {backend}: {answer}" for backend, answer in sorted(headlines.items(), reverse=True))
-    # A study added by a user has neither a question nor a page in the report.
-    if study not in QUESTIONS:
-        return listed
-    run = f"Run it: `python -m pipeline.train experiment={study}`"
-    return "\n\n".join([QUESTIONS[study], listed, run, _links(study, None)])
+    lines = [listed]
+    if question is not None:
+        lines.insert(0, question)
+    # Each run has its own command. That of the experiment needs a file.
+    if read_experiment(study) is not None:
+        lines += [f"Run it: `python -m pipeline.train experiment={study}`", _links(study, None)]
+    return "\n\n".join(lines)
 
 
 def _links(study: str, figures: str | None) -> str:
@@ -67,6 +74,6 @@ def _links(study: str, figures: str | None) -> str:
     links = []
     if figures:
         links.append(f"[Figures of all points]({figures}).")
-    if study in QUESTIONS:
+    if read_experiment(study) is not None:
         links.append(f"Report: `reports/{PAGES}/{study}.md`")
     return " ".join(links)

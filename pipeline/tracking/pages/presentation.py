@@ -17,6 +17,7 @@ from pipeline.drawing.pixels import hexadecimal
 from pipeline.points.point import POINTS, Point
 from pipeline.points.reading import RunRecord, read_own_config
 from pipeline.points.sweep_record import SweepRecord, all_sweeps
+from pipeline.studies.experiments import question_of
 from pipeline.studies.images.stepped import image_keys, stepped_images
 from pipeline.studies.kinds import headline, kind_of
 from pipeline.system.errors import DamagedError
@@ -157,7 +158,8 @@ def present_sweep(
     headlines = {key: value for key, value in tracker.experiment_tags().items() if key.startswith(HEADLINE)}
     headlines[f"{HEADLINE}{sweep.backend}"] = answer
     by_backend = {key.removeprefix(HEADLINE): value for key, value in headlines.items()}
-    tracker.tag_experiment(headlines | {NOTE: experiment_note(sweep.study, by_backend)})
+    described = experiment_note(sweep.study, question_of(sweep.study, {sweep.backend: points}), by_backend)
+    tracker.tag_experiment(headlines | {NOTE: described})
 
 
 def present_study(tracker: Tracker, root: Path, sweep: SweepRecord, configs: Sequence[Config]) -> None:
