@@ -33,6 +33,7 @@ from pipeline.tracking.models import log_models
 from pipeline.tracking.pages.presentation import NOTE
 from pipeline.tracking.raw_rows import prediction
 from pipeline.tracking.store import open_store, store_uri
+from tests.support.flaky_server import free_port
 from tests.support.raw_rows import (
     OUTPUTS,
     described,
@@ -43,7 +44,6 @@ from tests.support.raw_rows import (
     targets_of,
     trained_point,
 )
-from tests.support.flaky_server import free_port
 from tests.support.served import clean_environment, post, serving
 from tests.support.swept import runs_of, swept
 

@@ -29,9 +29,9 @@ from pipeline.config.schema import Tracking
 from pipeline.system.project import PROJECT
 from pipeline.tracking.models import log_models
 from pipeline.tracking.store import open_store
-from tests.support.raw_rows import described, people, prepared, trained_point
 from tests.support.flaky_server import free_port
 from tests.support.links import broken_links, links
+from tests.support.raw_rows import described, people, prepared, trained_point
 from tests.support.served import clean_environment, serving
 from tests.support.swept import rates, swept
 
