@@ -11,7 +11,7 @@ PYTEST = OMP_NUM_THREADS=1 TF_NUM_INTRAOP_THREADS=1 TF_NUM_INTEROP_THREADS=1 \
 export PATH := $(abspath $(VENV))/bin:$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: reproduce test examples check ui rebuild clean faults bench cluster server load lock help
+.PHONY: reproduce study test examples check ui rebuild clean faults bench cluster server load lock help
 
 reproduce: $(VENV)/.installed ## fetch MNIST, train every study on both backends, write the report
 	@test -e .git || python -m dvc config --local core.no_scm true # a zip of the sources has no .git
@@ -19,6 +19,10 @@ reproduce: $(VENV)/.installed ## fetch MNIST, train every study on both backends
 	@python -m pipeline.rebuild
 	@echo
 	@echo "The report is reports/README.md. To look at the runs: make ui"
+
+study: $(VENV)/.installed ## write the file of a new study to start from (NAME=churn DATA=churn, a file in conf/data/)
+	@test -n "$(NAME)" -a -n "$(DATA)" || { echo "error: name both: make study NAME=churn DATA=churn" >&2; exit 1; }
+	@python -m pipeline.study name='$(NAME)' data='$(DATA)'
 
 test: $(VENV)/.installed ## run the tests (TESTS=tests/points, or any option of pytest)
 	@$(PYTEST) $(TESTS)

@@ -80,7 +80,7 @@ def needs_mnist() -> None:
         NotMeasured: it is not.
     """
     if not (PROJECT / "data" / "prepared" / "mnist" / "data.json").exists():
-        raise NotMeasured("MNIST is not prepared (dvc repro prepare)")
+        raise NotMeasured("MNIST is not prepared (dvc repro prepare@mnist)")
 
 
 @contextmanager

@@ -44,7 +44,7 @@ def without_test_rows() -> Arrays:
     """
     config = composed(*KNOBS)
     if not (PROJECT / PREPARED / config.data.name / "data.json").exists():
-        raise NotMeasured("MNIST is not prepared (dvc repro prepare)")
+        raise NotMeasured("MNIST is not prepared (dvc repro prepare@mnist)")
     return replace(load(config.data, config.dtype, PROJECT), test_inputs=None, test_targets=None)
 
 

@@ -94,7 +94,7 @@ def _read_raw(data: IdxData, role: str, project: Path) -> NDArray[np.uint8]:
         fix = fetch
         # Only mnist has stages in dvc.yaml.
         if data.name == "mnist":
-            fix += ", or `dvc repro prepare`"
+            fix += ", or `dvc repro prepare@mnist`"
         raise LabError(
             f"The data set {data.name} has not been fetched yet.",
             expected=f"{file.name} in {path.parent}",

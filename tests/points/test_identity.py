@@ -399,9 +399,10 @@ def stages() -> dict[str, dict[str, Any]]:
 
 
 def test_the_training_stages_depend_on_every_module_that_is_signed(stages: dict[str, dict[str, Any]]) -> None:
-    for name in ("train", "train_mnist"):
-        assert {"data/shared.txt", "pipeline/backends/${item.backend}"} <= set(stages[name]["deps"])
-        assert stages[name]["params"] == [{"conf/experiment/${item.study}.yaml": None}]
+    for backend in BOTH:
+        stage = stages[f"train_{backend}"]["do"]
+        assert {"${item}", "data/shared.txt", f"pipeline/backends/{backend}"} <= set(stage["deps"])
+        assert stage["params"] == [{"conf/experiment/${key}.yaml": None}]
     shared = [dep for dep in stages["shared"]["deps"] if dep.startswith("pipeline/")]
     for backend in BOTH:
         for module in identity.source_checksums(backend):
@@ -409,23 +410,25 @@ def test_the_training_stages_depend_on_every_module_that_is_signed(stages: dict[
             assert any(Path("pipeline", module).is_relative_to(dep) for dep in deps), module
 
 
-def test_a_change_of_what_training_stages_share_reaches_them(lab: Path, stages: dict[str, dict[str, Any]]) -> None:
+@pytest.mark.parametrize("name", ["shared", "shared_pages"])
+def test_a_change_of_what_stages_share_reaches_them(lab: Path, stages: dict[str, dict[str, Any]], name: str) -> None:
     """The stage `shared` runs when one of its dependencies changes; what it writes must change then.
 
     It works where there is no git.
     """
+    shared = stages[name]
     (lab / "git").write_text("#!/bin/sh\nexit 1\n")
     (lab / "git").chmod(0o755)
     environment = os.environ | {"PATH": f"{lab}:{os.environ['PATH']}"}
 
     def written() -> bytes:
-        subprocess.run(["sh", "-c", stages["shared"]["cmd"]], cwd=lab, env=environment, check=True, timeout=60)
-        return (lab / "data" / "shared.txt").read_bytes()
+        subprocess.run(["sh", "-c", shared["cmd"]], cwd=lab, env=environment, check=True, timeout=60)
+        return (lab / "data" / f"{name}.txt").read_bytes()
 
     before = written()
-    params = [name for entry in stages["shared"]["params"] for name in entry]
-    for path in map(lab.joinpath, [*stages["shared"]["deps"], *params]):
-        file = min(path.iterdir()) if path.is_dir() else path
+    params = [file for entry in shared.get("params", []) for file in entry]
+    for path in map(lab.joinpath, [*shared["deps"], *params]):
+        file = min([*path.rglob("*.py"), *path.rglob("*.yaml")], default=path)
         content = file.read_bytes()
         file.write_bytes(content + b"#")
         assert written() != before, file

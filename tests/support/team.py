@@ -18,7 +18,7 @@ from pipeline.tracking.store import store_uri
 from tests.support.once import copy_of_the_project
 from tests.support.swept import artifact_names
 
-STAGES = ("shared", "train", "train_numpy", "rounding", "compare")
+STAGES = ("shared", "train_numpy", "train_keras", "shared_pages", "page", "rounding", "compare")
 ID = r"[0-9a-f]{32}|(?<=/experiments/)\d+"
 OWN_TAGS = ("lab.clone", "lab.owner", "lab.heartbeat", "mlflow.parentRunId", "mlflow.user")
 """Tags about the writer of a run, and about its parent run."""
@@ -60,9 +60,7 @@ def make_team(folder: Path, environment: dict[str, str]) -> Path:
         (lab / name).parent.mkdir(exist_ok=True)
         shutil.copy(PROJECT / name, lab / name)
     (lab / ".dvc" / "config").write_text("[core]\n    analytics = false\n    check_update = false\n")
-    pipeline = lab / "conf" / "pipeline.yaml"
-    pipeline.write_text(pipeline.read_text().replace("profile: full", "profile: small"))
-    (lab / "dvc.yaml").write_text(_cut((PROJECT / "dvc.yaml").read_text()))
+    _cut(lab)
     typed(
         "git init --quiet --bare --initial-branch=main ../lab.git; git init --quiet --initial-branch=main; "
         "git remote add origin ../lab.git; git add .; git commit --quiet -m 'A lab'; git push --quiet -u origin main",
@@ -72,13 +70,15 @@ def make_team(folder: Path, environment: dict[str, str]) -> Path:
     return lab
 
 
-def _cut(text: str) -> str:
-    """Return the stages of this repository, cut down to a single point and two sweeps of three, one with Keras."""
-    everything = yaml.safe_load(text)
+def _cut(lab: Path) -> None:
+    """Give a project the stages of this repository, cut down to a point and two sweeps, one with Keras."""
+    everything = yaml.safe_load((PROJECT / "dvc.yaml").read_text())
     stages = {name: everything["stages"][name] for name in STAGES}
-    stages["train"]["matrix"]["study"] = ["line_y2x"]
-    stages["train_numpy"]["matrix"]["study"] = ["curve_restarts"]
-    return str(yaml.safe_dump({"vars": everything["vars"], "stages": stages}, sort_keys=False))
+    (lab / "dvc.yaml").write_text(yaml.safe_dump({"vars": everything["vars"], "stages": stages}, sort_keys=False))
+    both = {"line_y2x": "conf/data/line_y2x.yaml"}
+    studies = both | {"curve_restarts": "conf/data/curve_five_minima.yaml"}
+    lists = {"profile": "small", "on_numpy": studies, "on_keras": both, "pages": studies}
+    (lab / "conf" / "pipeline.yaml").write_text(yaml.safe_dump(lists))
 
 
 def clone(origin: Path, lab: Path, environment: dict[str, str]) -> Path:

@@ -65,10 +65,10 @@ BY_CI = [
     "dvc exp run -S 'conf/experiment/three_bits.yaml:training.epochs=30000'",
     "dvc params diff",
     "dvc metrics diff",
-    "dvc exp run --queue -S 'conf/experiment/three_bits.yaml:training.epochs=1000,2000' train@three_bits-numpy",
+    "dvc exp run --queue -S 'conf/experiment/three_bits.yaml:training.epochs=1000,2000' train_numpy@three_bits",
     "dvc exp run --run-all",
     "dvc exp run -S \"conf/experiment/three_bits.yaml:hydra.sweeper.params={optimizer.learning_rate: '1,10', "
-    'model.hidden_size: 4}" train@three_bits-numpy',
+    'model.hidden_size: 4}" train_numpy@three_bits',
     "dvc exp show",
 ]
 TRAINING = [line for line in COMMANDS if line.startswith("python -m pipeline.train ") and line not in BY_CI]

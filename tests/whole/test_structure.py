@@ -33,15 +33,16 @@ NOT_DEPENDED_ON = {
     "prepare": DATA,
     "rounding": {},
     "compare": {},
+    "page": {},
 }
 """What the command of a stage imports that its outs do not depend on, and why; for stages that train: TRAINING."""
 
 
-def test_a_stranger_sees_ten_commands_and_the_packages() -> None:
+def test_a_stranger_sees_eleven_commands_and_the_packages() -> None:
     entries = [path for path in PACKAGE.iterdir() if not path.name.startswith("__")]
-    assert len(entries) <= 22
+    assert len(entries) <= 23
     commands = [path for path in entries if path.suffix == ".py"]
-    assert len(commands) == 10
+    assert len(commands) == 11
     assert all('if __name__ == "__main__":' in command.read_text() for command in commands)
 
 
@@ -86,13 +87,14 @@ def test_densities_are_counted() -> None:
     }
 
 
-@pytest.mark.parametrize("stage", [name for name in STAGES if name != "shared"])
+@pytest.mark.parametrize("stage", [name for name in STAGES if not name.startswith("shared")])
 def test_a_stage_depends_on_all_that_its_command_runs(stage: str) -> None:
     """So that an edit to any of it renews what the stage has written."""
     body = STAGES[stage].get("do", STAGES[stage])
     deps = list(body["deps"])
-    if "data/shared.txt" in deps:
-        deps += STAGES["shared"]["deps"]
+    for shared in ("shared", "shared_pages"):
+        if f"data/{shared}.txt" in deps:
+            deps += STAGES[shared]["deps"]
     depended = [Path(dep.replace("${item.backend}", "numpy")) for dep in deps]
     excused = [PACKAGE / folder for folder in NOT_DEPENDED_ON.get(stage, TRAINING)]
     graph = grimp.build_graph("pipeline", cache_dir=None)

@@ -1,0 +1,109 @@
+"""Studies that were trained without `results=`: found in .points/, and shown in the report."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import yaml
+
+from pipeline import compare as command
+from pipeline.compare import read_trained, write_report, write_study
+from pipeline.points.by_hand import read_sweep_points, sweeps_by_hand
+from pipeline.points.point import POINTS
+from pipeline.system.project import PROJECT
+from tests.support.swept import Request, rates, request, swept
+
+OWN = ("experiment=line_y2x", "gradient=backpropagation", "training.epochs=5")
+ASKED = ("study=mine", "question='How fast?'", "report.order=15")
+
+
+def grid(*values: str, more: tuple[str, ...] = ASKED) -> list[Request]:
+    return rates(*values, more=more, common=OWN)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory, empty_store: Path, plain_runs: None) -> Path:
+    """A project with two sweeps of one study, a single training, one of a study with a file, and one of DVC's."""
+    root: Path = tmp_path_factory.mktemp("by_hand")
+    (root / "mlruns").mkdir()
+    shutil.copy(empty_store, root / "mlruns" / "mlflow.db")
+    swept(root, grid("0.01", "0.1", "0.2"))
+    swept(root, grid("0.1", "0.05"))
+    swept(root, [request("study=line_y2x_by_hand", common=OWN)])
+    swept(root, [request("study=two_bits", common=OWN)])
+    swept(root, grid("0.01", "0.02", more=("study=line_y3x",)))
+    return root
+
+
+def test_the_newest_sweep_of_each_study_counts(trained: Path) -> None:
+    found = sweeps_by_hand(trained, {"line_y3x"}, {"two_bits"})
+    assert [(sweep.study, sweep.backend, len(sweep.points)) for sweep in found] == [
+        ("mine", "numpy", 2),
+        ("two_bits", "numpy", 1),
+    ]
+    points = read_sweep_points(trained, found[0])
+    assert [point.learning_rate for point in points] == [0.1, 0.05]
+    assert sweeps_by_hand(trained / "nowhere", set(), set()) == []
+
+
+def test_a_point_that_is_missing_or_damaged_is_left_out_and_said(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(trained / POINTS, tmp_path / POINTS)
+    [sweep] = sweeps_by_hand(tmp_path, {"line_y3x"}, set())
+    capsys.readouterr()
+    first, second = (tmp_path / POINTS / point.signature for point in sweep.points)
+    (first / "metrics.csv").write_text("")
+    assert [point.learning_rate for point in read_sweep_points(tmp_path, sweep)] == [0.05]
+    said = capsys.readouterr().err
+    assert "cannot be read" in said
+    assert "mine numpy, trained by hand: 1 of 2 points are complete" in said
+    shutil.rmtree(second)
+    (first / "SHA256SUMS").unlink()
+    # The earlier sweep has a point that is whole.
+    [sweep] = sweeps_by_hand(tmp_path, {"line_y3x"}, set())
+    assert len(sweep.points) == 3
+
+
+def test_the_report_has_what_was_trained_by_hand_and_says_so(
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(command, "PROJECT", trained)
+    found = read_trained(trained / "results", by_hand=True)
+    assert set(found.results) == {"mine", "two_bits", "line_y3x"}
+    assert found.by_hand == ["line_y3x", "mine", "two_bits"]
+    assert read_trained(trained / "results", by_hand=False).results == {}
+    assert set(read_trained(trained / "results", True, "mine").results) == {"mine"}
+    write_report(found, PROJECT / "published", tmp_path)
+    overview = (tmp_path / "README.md").read_text()
+    assert "| [mine](studies/mine.md) | How fast? |" in overview
+    # report.order puts it between line_y2x, 10, and line_y3x, 20.
+    places = [overview.index(f"| [{study}](") for study in ("line_y2x", "mine", "line_y3x")]
+    assert places == sorted(places)
+    assert "\nTrained by hand, and not by DVC: line_y3x, mine, two_bits. Of these, " in overview
+    page = (tmp_path / "studies" / "mine.md").read_text()
+    assert "\nHow fast?\n\nTrained by hand: DVC does not train this study" in page
+    before = {file.name: file.read_bytes() for file in (tmp_path / "studies").iterdir()}
+    write_study("mine", found, tmp_path)
+    assert {file.name: file.read_bytes() for file in (tmp_path / "studies").iterdir()} == before
+
+
+def test_what_dvc_trains_wins_also_where_its_results_are_missing(
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(trained / POINTS, tmp_path / POINTS)
+    monkeypatch.setattr(command, "PROJECT", tmp_path)
+    stages = {"train_keras@mine": {"cmd": "c", "outs": [{"path": "results/mine/keras"}]}}
+    (tmp_path / "dvc.lock").write_text(yaml.safe_dump({"schema": "2.0", "stages": stages}))
+    assert read_trained(tmp_path / "results", by_hand=True).by_hand == ["line_y3x", "two_bits"]
+    swept_by_dvc = tmp_path / "results" / "two_bits" / "numpy"
+    [sweep] = sweeps_by_hand(tmp_path, {"line_y3x", "mine"}, {"two_bits"})
+    [member] = sweep.points
+    shutil.copytree(tmp_path / POINTS / member.signature, swept_by_dvc / member.folder)
+    (swept_by_dvc / "sweep.json").write_text(json.dumps(sweep.to_dict() | {"command": "by dvc"}))
+    found = read_trained(tmp_path / "results", by_hand=True)
+    assert found.by_hand == ["line_y3x"]
+    assert found.commands["two_bits", "numpy"] == "by dvc"
