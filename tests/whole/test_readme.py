@@ -42,6 +42,8 @@ COMMANDS = list(dict.fromkeys(line for block in BLOCKS for line in block.splitli
 BY_CI = [
     "make reproduce",
     "make test",
+    "make study NAME=bits DATA=three_bits",
+    "dvc repro page@bits",
     "make faults",
     "python -m pipeline.fetch data=fashion_mnist",
     "python -m pipeline.prepare data=fashion_mnist",
