@@ -23,7 +23,7 @@ from pipeline.points.by_hand import read_sweep_points, sweeps_by_hand
 from pipeline.points.destination import PAGES, check_reports
 from pipeline.points.results import find_results, locked_results, no_results, read_commands, warn_about_missing
 from pipeline.report.earlier import Earlier, read_earlier, warn_about_left
-from pipeline.report.overview import render
+from pipeline.report.overview import render, with_studies
 from pipeline.report.parity import Parity
 from pipeline.report.published.page import verdict_table
 from pipeline.report.published.recorded import read_recorded
@@ -47,8 +47,8 @@ def write_report(trained: Trained, published: Path, reports: Path, pages: bool =
     """Write the overview (README.md), the tables, and a page and a picture for each study.
 
     Rows of an earlier report on what is not trained here are kept, and so are the pages, pictures and curves of studies
-    of which a backend is not trained here. The overview combines all studies, so it is then left as it is. Otherwise no
-    page is left for a study that is neither known nor trained.
+    of which a backend is not trained here. The overview combines all studies, so it then only gets lines for those that
+    were trained by hand. Otherwise no page is left for a study that is neither known nor trained.
 
     Args:
         trained: the trained points.
@@ -88,6 +88,9 @@ def write_report(trained: Trained, published: Path, reports: Path, pages: bool =
         overview = reports / "README.md"
         if not (earlier.points and overview.exists()):
             text = render(results, found, said, notes, trained.by_hand)
+            write_file(overview, partial(write_text, text=text))
+        elif trained.by_hand:
+            text = with_studies(_read(overview), results, trained.by_hand)
             write_file(overview, partial(write_text, text=text))
     warn_about_left(earlier, results, reports)
     return found
@@ -130,6 +133,10 @@ def _note(file: Path) -> str:
     """Read the note on a stored run, which the report quotes."""
     if not file.exists():
         return "There are no notes on how this was run."
+    return _read(file)
+
+
+def _read(file: Path) -> str:
     with readable(str(file), expected="text in UTF-8", fix="restore the file from git, or delete it"):
         return file.read_text(encoding="utf-8")
 

@@ -19,6 +19,10 @@ from pipeline.studies.experiments import heading_of, ordered
 from pipeline.studies.kinds import headline
 from pipeline.system.wording import table
 
+SUMMARY = "## Summary"
+# Each page links to this heading: `study_page`.
+TERMINOLOGY = "## Terminology"
+
 
 def render(
     results: Results,
@@ -45,13 +49,12 @@ def render(
         "training time; the time of a stack is divided evenly among its points. *The texts* are the four publications "
         "that the README of this project lists.",
         "",
-        "## Summary",
+        SUMMARY,
         "",
-        *_summary(results),
+        *_summary(results, ordered(results)),
         "",
         *_by_hand(by_hand),
-        # Each page links to this heading: `study_page`.
-        "## Terminology",
+        TERMINOLOGY,
         "",
         *_legend(),
         "",
@@ -70,10 +73,29 @@ def render(
     return "\n".join(lines).rstrip() + "\n"
 
 
-def _summary(results: Results) -> list[str]:
-    """Return the table of all studies: question, and the answer of each backend in a line."""
+def with_studies(overview: str, results: Results, by_hand: Collection[str]) -> str:
+    """Return an earlier overview with lines for studies that were trained by hand, in the place of earlier ones.
+
+    Args:
+        overview: the earlier overview, as `render` wrote it; it stays as it is where its summary is missing.
+        results: trained points by study and backend.
+        by_hand: the studies among them that were trained by hand.
+    """
+    before, heading, rest = overview.partition(SUMMARY)
+    own, end, after = rest.partition(TERMINOLOGY)
+    if not heading or not end:
+        return overview
+    rows = _summary(results, by_hand)[2:]
+    starts = tuple(row.partition("](")[0] for row in rows)
+    kept = [line for line in own.splitlines() if line.startswith("|") and not line.startswith(starts)]
+    lines = ["", "", *kept, *rows, "", *_by_hand(by_hand), ""]
+    return before + heading + "\n".join(lines) + end + after
+
+
+def _summary(results: Results, studies: Collection[str]) -> list[str]:
+    """Return the table of these studies: question, and the answer of each backend in a line."""
     rows = [["study", "question", *BACKENDS]]
-    for study in ordered(results):
+    for study in studies:
         backends = results.get(study, {})
         row = [f"[{study}]({PAGES}/{study}.md)", heading_of(study, backends)]
         for backend in BACKENDS:

@@ -13,6 +13,7 @@ from pipeline import compare as command
 from pipeline.compare import read_trained, write_report, write_study
 from pipeline.points.by_hand import read_sweep_points, sweeps_by_hand
 from pipeline.points.point import POINTS
+from pipeline.report.overview import with_studies
 from pipeline.system.project import PROJECT
 from tests.support.swept import Request, rates, request, swept
 
@@ -89,6 +90,27 @@ def test_the_report_has_what_was_trained_by_hand_and_says_so(
     before = {file.name: file.read_bytes() for file in (tmp_path / "studies").iterdir()}
     write_study("mine", found, tmp_path)
     assert {file.name: file.read_bytes() for file in (tmp_path / "studies").iterdir()} == before
+
+
+def test_an_overview_of_other_studies_gets_a_line_and_keeps_the_rest(
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(command, "PROJECT", trained)
+    for name in ("README.md", "points.csv", "parity.csv", "reproduction.csv"):
+        shutil.copy(PROJECT / "reports" / name, tmp_path / name)
+    before = (tmp_path / "README.md").read_text().splitlines()
+    found = read_trained(trained / "results", by_hand=True, study="mine")
+    for _ in range(2):
+        write_report(found, PROJECT / "published", tmp_path, pages=False)
+        after = (tmp_path / "README.md").read_text().splitlines()
+        added = [line for line in after if line not in before]
+        assert len(added) == 2
+        assert added[0].startswith("| [mine](studies/mine.md) | How fast? |")
+        assert added[1].startswith("Trained by hand, and not by DVC: mine.")
+        assert [line for line in after if line and line not in added] == [line for line in before if line]
+    assert after.index(added[0]) == after.index("## Terminology") - 4
+    # Not as this program wrote it.
+    assert with_studies("# Notes\n", found.results, found.by_hand) == "# Notes\n"
 
 
 def test_what_dvc_trains_wins_also_where_its_results_are_missing(
