@@ -29,11 +29,13 @@ from hydra.core.override_parser.types import Override
 from hydra.core.utils import JobReturn, configure_log, filter_overrides, run_job, setup_globals
 from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
-from omegaconf import DictConfig, open_dict, read_write
+from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from pipeline.system.errors import LabError
+from pipeline.system.spaced import extend_hydra, has_spaced, written_out
 
 log = logging.getLogger(__name__)
+extend_hydra()
 
 # Overrides that only a sweep uses.
 FOR_SWEEPS = ("hydra/launcher", "hydra.launcher", "hydra/sweeper", "hydra.sweeper")
@@ -108,6 +110,8 @@ class StackedSweeper(BasicSweeper):
 
     - Composing the points is left to the launcher above, which gets them all at once.
     - A grid can be thinned.
+    - A list of spaced values is written out before the points are made: `logspace(0.0001,1,9)`; see
+      `pipeline/system/spaced.py`.
     - In a sweep over files that have axes of their own, such as `experiment=three_bits,mnist`, each keeps its axes.
 
     Args:
@@ -152,8 +156,9 @@ class StackedSweeper(BasicSweeper):
             arguments: the overrides as typed.
 
         Raises:
-            LabError: `values_per_axis` is not a whole number from 2.
+            LabError: `values_per_axis` is not a whole number from 2, or spaced values cannot be whole numbers.
         """
+        arguments = self._written_out(arguments)
         self._points = self._points_of_choices(arguments)
         return super().sweep(arguments)
 
@@ -191,11 +196,32 @@ class StackedSweeper(BasicSweeper):
 
     def _axes(self, params: Mapping[str, str], most: int | None) -> list[str]:
         """Return axes as overrides, each with at most this many values; None: all of them."""
-        axes = [f"{key}={values}" for key, values in params.items()]
+        axes = self._written_out([f"{key}={values}" for key, values in params.items()])
         _check_number("values_per_axis", most, 2, "all values of an axis")
         if most is None:
             return axes
         return [_thinned(axis, override, most) for axis, override in zip(axes, self._parsed(axes), strict=True)]
+
+    def _written_out(self, overrides: list[str]) -> list[str]:
+        """Return overrides with their spaced values written out; the others stay as they are."""
+        written = []
+        for text, override in zip(overrides, self._parsed(overrides), strict=True):
+            line = text
+            if has_spaced(override):
+                line = written_out(override, self._is_whole(override.key_or_group))
+            written.append(line)
+        return written
+
+    def _is_whole(self, key: str) -> bool:
+        """Whether a key takes whole numbers only."""
+        # Imports pydantic and NumPy, which Hydra's other uses of this module do not need.
+        from pipeline.config.whole import takes_whole_numbers
+
+        known = takes_whole_numbers(key)
+        if known is None:
+            # A key that only the config has, such as a knob of one's own model: its present value decides.
+            known = self.config is not None and type(OmegaConf.select(self.config, key)) is int
+        return known
 
     def _parsed(self, overrides: list[str]) -> list[Override]:
         # The loader resolves a glob.

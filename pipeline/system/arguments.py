@@ -11,6 +11,7 @@ from hydra.core.override_parser.types import ChoiceSweep, RangeSweep
 from hydra.errors import HydraException
 
 from pipeline.system.errors import LabError
+from pipeline.system.spaced import extend_hydra, flat
 
 # Maximum number of points of one command. Hydra composes them all, in about 0.07 s each, before the first trains.
 MAX_GRID_POINTS = 10_000
@@ -70,6 +71,7 @@ def _check_grid(arguments: Sequence[str]) -> None:
     """
     # A float, because a range may have infinitely many values.
     points = 1.0
+    extend_hydra()
     parser = OverridesParser.create()
     for argument in arguments:
         try:
@@ -78,7 +80,7 @@ def _check_grid(arguments: Sequence[str]) -> None:
             # Hydra parses the argument again and reports this error itself.
             continue
         if isinstance(value, ChoiceSweep):
-            points *= len(value.list)
+            points *= len(flat(value.list))
         elif isinstance(value, RangeSweep):
             points *= _length(value)
     # Not `points > MAX_GRID_POINTS`, which is false for nan.

@@ -207,7 +207,8 @@ def _explain(error: Exception, config_name: str) -> LabError:
         return LabError(f"{key.group(1)} has no value.", fix=f"give it one: {key.group(1)}=VALUE")
     if key and re.search(r"is not in struct|' not in '|' does not exist|No match in the defaults list", text):
         return unknown_key(key.group(1), config_name, sys.argv[1:])
-    if text.startswith("Ambiguous value"):
+    # The second is about `range(1,5)` and other functions.
+    if text.startswith("Ambiguous value") or "requires --multirun" in text:
         return LabError(
             "Several values for one key are a sweep.",
             expected="one value, or -m to run with each of them",

@@ -280,6 +280,20 @@ def test_the_small_profile_thins_and_what_is_typed_keeps_all_its_values(sweep: S
     assert sweep("profile=small", "optimizer.learning_rate=3") == [("3", "4"), ("3", "32")]
 
 
+def test_spaced_values_are_written_out_on_the_command_line_and_in_files(sweep: Sweep) -> None:
+    asked = sweep("optimizer.learning_rate=0.5,logspace(1,100,3)", "model.hidden_size=geomspace(4,30,3)")
+    assert asked == [(rate, size) for rate in ("0.5", "1", "10", "100") for size in ("4", "11", "30")]
+    # As a file has it.
+    params = "{optimizer.learning_rate:'logspace(0.0001,1,9)',model.hidden_size:'4,linspace(6,8,2)'}"
+    asked = sweep(f"hydra.sweeper.params={params}", "hydra.sweeper.values_per_axis=3")
+    assert asked == [(rate, size) for rate in ("0.0001", "0.01", "1") for size in ("4", "6", "8")]
+
+
+def test_values_that_round_to_one_whole_number_are_refused(sweep: Sweep) -> None:
+    with pytest.raises(LabError, match=r"(?s)model.hidden_size takes whole numbers.*received: 1, 1, 2, 2"):
+        sweep("model.hidden_size=logspace(1,2,4)")
+
+
 @pytest.mark.parametrize("most", ["1", "0", "-3", "2.5", "true", "few"])
 def test_an_axis_keeps_its_two_ends_at_least(sweep: Sweep, most: str) -> None:
     with pytest.raises(LabError, match=r"(?s)values_per_axis cannot be used.*whole number from 2.*received: "):
