@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from pipeline.drawing.plot_data import (
     LARGEST,
+    Axis,
     Curve,
     Floats,
     drawable,
@@ -40,6 +41,8 @@ TEXT = 10
 SMALL = 8.5
 DPI = 100
 LABEL_GAP_INCHES = 0.16
+# As a share of a linear axis.
+LEAST_BETWEEN_TICKS = 0.09
 # One colour for each decade of rates. The lightness rises from the first to the last, so that the order is visible in
 # grey and to colour-blind readers. The last colour is still dark enough for a white background.
 RATE_COLOURS = ("#12123a", "#1b3399", "#7d42cf", "#c92f8c", "#e84f47", "#ee7c2b", "#e59a14", "#d8cf3a")
@@ -103,9 +106,23 @@ def colour_map(name: str) -> Colormap:
 
 def rate_colour(rate: float) -> Colour:
     """Return the colour of a learning rate, the same in every plot: dark blue is small, yellow is large."""
+    return _palette(palette_position(rate))
+
+
+def axis_colours(axis: Axis) -> list[Colour]:
+    """Return the colour of each value of an axis: that of the rate, or for another knob one by its rank."""
+    if axis.rates:
+        return [rate_colour(rate) for rate in axis.numbers]
+    # Not the whole palette: its ends are almost black and almost as light as paper.
+    last = max(len(axis.numbers) - 1, 1)
+    return [_palette(0.1 + 0.75 * rank / last) for rank in range(len(axis.numbers))]
+
+
+def _palette(position: float) -> Colour:
+    """Return the colour at a position of the palette, 0 to 1."""
     from matplotlib.colors import LinearSegmentedColormap
 
-    red, green, blue, alpha = LinearSegmentedColormap.from_list("rates", RATE_COLOURS)(palette_position(rate))
+    red, green, blue, alpha = LinearSegmentedColormap.from_list("rates", RATE_COLOURS)(position)
     return (float(red), float(green), float(blue), float(alpha))
 
 
@@ -277,7 +294,7 @@ def draw_bands(ax: Axes, steps: Sequence[float], values: Floats, colour: Colour)
     ax.plot(steps, bands[3], color=colour, linewidth=1.6)
 
 
-def rate_axis(ax: Axes, rates: Sequence[float]) -> None:
+def rate_axis(ax: Axes, rates: Sequence[float], title: str = "learning rate") -> None:
     """Set up a logarithmic x axis for learning rates (ascending), with ticks at the rates themselves."""
     from matplotlib.ticker import NullLocator
 
@@ -287,4 +304,26 @@ def rate_axis(ax: Axes, rates: Sequence[float]) -> None:
     ax.xaxis.set_minor_locator(NullLocator())
     shown = rates[:: max(1, len(rates) // 10)]
     ax.set_xticks([on_log_axis(rate) for rate in shown], [f"{rate:g}" for rate in shown])
-    ax.set_xlabel("learning rate")
+    ax.set_xlabel(title)
+
+
+def value_axis(ax: Axes, axis: Axis) -> None:
+    """Set up an x axis for the values of a knob, with ticks at the values themselves where they have room."""
+    if axis.logarithmic:
+        rate_axis(ax, axis.numbers, axis.title)
+        return
+    places = linear_places(axis)
+    low = places[0]
+    span = (places[-1] - low) or 1.0
+    ax.set_xlim(low - 0.08 * span, places[-1] + 0.08 * span)
+    shown: list[int] = []
+    for index, place in enumerate(places):
+        if not shown or place - places[shown[-1]] >= LEAST_BETWEEN_TICKS * span:
+            shown.append(index)
+    ax.set_xticks([places[index] for index in shown], [axis.ticks[index] for index in shown])
+    ax.set_xlabel(axis.title)
+
+
+def linear_places(axis: Axis) -> list[float]:
+    """Return where the values of a linear axis are drawn."""
+    return [float(place) for place in drawable(np.array(axis.numbers))]

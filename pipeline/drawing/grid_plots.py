@@ -1,24 +1,36 @@
-"""Draw results over rates and hidden sizes: a line for each size, or a heat map."""
+"""Draw results over two knobs, usually rates and hidden sizes: a line for each size, or a heat map."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pipeline.drawing.axes import FAINT, INK, SMALL, Line, label_ends, rate_axis, rate_colour
-from pipeline.drawing.plot_data import LARGEST, LOG_LARGEST, Curve, ResultGrid, drawable, drawable_on_log, on_log_axis
+from pipeline.drawing.axes import FAINT, INK, SMALL, Line, axis_colours, label_ends, linear_places, value_axis
+from pipeline.drawing.plot_data import (
+    LARGEST,
+    LOG_LARGEST,
+    Axis,
+    Curve,
+    ResultGrid,
+    drawable,
+    drawable_on_log,
+    on_log_axis,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-# The markers of hidden sizes: for the plot, and the same shape as a character for the label.
-SIZE_MARKERS = (("o", "●"), ("s", "■"), ("D", "◆"), ("^", "▲"), ("v", "▼"))
+# The markers of the lines: for the plot, and the same shape as a character for the label.
+MARKERS = (("o", "●"), ("s", "■"), ("D", "◆"), ("^", "▲"), ("v", "▼"))
+# Smallest and largest value of the cells of a heat map.
+Limits = tuple[float, float]
 
 
-def draw_by_rate(ax: Axes, grid: ResultGrid, *, log: bool) -> None:
-    """Draw a final value against the rate: a line for each hidden size, points in the colour of their rate.
+def draw_by_value(ax: Axes, grid: ResultGrid, *, log: bool) -> None:
+    """Draw a final value against a knob: a line for each value of the other one, points coloured by their value.
 
     On a logarithmic axis zeros are at the lower edge and labelled 0.
     """
@@ -28,64 +40,79 @@ def draw_by_rate(ax: Axes, grid: ResultGrid, *, log: bool) -> None:
         positive = grid.values[np.isfinite(grid.values) & (grid.values > 0)]
         floor = on_log_axis(min(positive.tolist(), default=1.0) / 10)
         ceiling = LOG_LARGEST
+    colours = axis_colours(grid.across)
+    everywhere = _places(grid.across)
     lines = []
-    for row, size in enumerate(grid.sizes):
-        finite = np.isfinite(grid.values[row])
-        rates = np.array(grid.rates)[finite]
-        values = grid.values[row][finite]
+    for row, label in enumerate(grid.up.labels):
+        columns = np.flatnonzero(np.isfinite(grid.values[row]))
+        values = grid.values[row][columns]
         shown = np.clip(values, floor, ceiling)
-        places = drawable_on_log(rates)
+        places = everywhere[columns]
         ax.plot(places, shown, color=FAINT, linewidth=1.2, linestyle=("-", "--", ":", "-.")[row % 4], zorder=2)
-        marker, glyph = SIZE_MARKERS[row % len(SIZE_MARKERS)]
-        for rate, place, height, value in zip(rates, places, shown, values, strict=True):
-            ax.plot([place], [height], marker=marker, markersize=6.5, color=rate_colour(rate), zorder=3)
+        marker, glyph = MARKERS[row % len(MARKERS)]
+        for column, place, height, value in zip(columns, places, shown, values, strict=True):
+            ax.plot([place], [height], marker=marker, markersize=6.5, color=colours[column], zorder=3)
             if log and value <= 0:
                 ax.annotate("0", (place, height), xytext=(6, 2), textcoords="offset points", fontsize=SMALL)
-        name = f"{glyph} hidden {size}"
-        if size is None:
-            name = f"{glyph} no hidden layer"
-        lines.append(Line(Curve(np.arange(len(values)), shown, False), name, (0.3, 0.3, 0.3, 1.0)))
+        lines.append(Line(Curve(np.arange(len(values)), shown, False), f"{glyph} {label}", (0.3, 0.3, 0.3, 1.0)))
     if log:
         ax.set_yscale("log")
-    rate_axis(ax, grid.rates)
+    value_axis(ax, grid.across)
     _mark_failures(ax, grid)
     if len(lines) > 1:
         label_ends(ax, lines)
 
 
+def _places(axis: Axis) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+    """Return where the values of an axis are drawn."""
+    if axis.logarithmic:
+        return drawable_on_log(np.array(axis.numbers))
+    return np.array(linear_places(axis))
+
+
 def _mark_failures(ax: Axes, grid: ResultGrid) -> None:
-    """Mark on the upper edge the rates at which training diverged (cross) or stalled (bar), with the hidden sizes."""
-    # x is a rate, y a share of the height of the axes.
+    """Mark on the upper edge where training diverged (cross) or stalled (bar), with the values of the other knob."""
+    # x is a value, y a share of the height of the axes.
     edge = ax.get_xaxis_transform()
-    for column, rate in enumerate(grid.rates):
-        place = on_log_axis(rate)
+    for column, (place, colour) in enumerate(zip(_places(grid.across), axis_colours(grid.across), strict=True)):
         # Heights of the first and the second label above the edge, points.
         heights = iter((6, 17))
         for name, marker, failed in (("diverged", "x", grid.diverged), ("stalled", "_", grid.stalled)):
-            sizes = [str(size) for size, lost in zip(grid.sizes, failed[:, column], strict=True) if lost]
-            if not sizes:
+            lost = [tick for tick, failed_here in zip(grid.up.ticks, failed[:, column], strict=True) if failed_here]
+            if not lost:
                 continue
             ax.plot([place], [1], transform=edge, marker=marker, markersize=8, markeredgewidth=2, zorder=4,
-                    color=rate_colour(rate), clip_on=False)  # fmt: skip
+                    color=colour, clip_on=False)  # fmt: skip
             text = name
-            if len(sizes) < len(grid.sizes):
-                text = f"{name} ({', '.join(sizes)})"
-            ink = [0.85 * part for part in rate_colour(rate)[:3]]
+            if len(lost) < len(grid.up.ticks):
+                text = f"{name} ({', '.join(lost)})"
+            ink = [0.85 * part for part in colour[:3]]
             ax.annotate(text, (place, 1), xycoords=edge, xytext=(0, next(heights)), textcoords="offset points",
                         ha="center", fontsize=SMALL - 0.5, color=ink)  # fmt: skip
 
 
-def draw_heat(ax: Axes, grid: ResultGrid, metric: str) -> None:
-    """Draw a heat map: rates across, hidden sizes up, the value printed in each cell. Darker is better."""
+def heat_limits(grids: Sequence[ResultGrid]) -> Limits:
+    """Return the smallest and the largest value of heat maps that share their colours."""
+    finite = np.concatenate([drawable(grid.values[np.isfinite(grid.values)]) for grid in grids])
+    # If no value is finite, no cell is coloured, but the colours still need limits.
+    return float(min(finite, default=0.1)), float(max(finite, default=1.0))
+
+
+def draw_heat(ax: Axes, grid: ResultGrid, metric: str, limits: Limits | None = None) -> None:
+    """Draw a heat map with the value printed in each cell. Darker is better.
+
+    Args:
+        ax: the axes to draw on.
+        grid: the values.
+        metric: their metric; more of an accuracy is better, less of anything else.
+        limits: the values at the ends of the colours; None: the smallest and the largest of the grid.
+    """
     from matplotlib import colormaps
     from matplotlib.colors import LogNorm, Normalize
 
     accuracy = metric.endswith("accuracy")
     shown = drawable(grid.values)
-    finite = shown[np.isfinite(shown)]
-    # If no value is finite, no cell is coloured, but the norm still needs limits.
-    low = float(min(finite, default=0.1))
-    high = float(max(finite, default=1.0))
+    low, high = limits or heat_limits([grid])
     norm = Normalize(low, high)
     colours = colormaps["cividis_r"]
     digits = ".4f"
@@ -102,11 +129,11 @@ def draw_heat(ax: Axes, grid: ResultGrid, metric: str) -> None:
             ink = "white"
         text = _cell_text(value, bool(grid.diverged[row, column]), digits)
         ax.text(column, row, text, ha="center", va="center", fontsize=SMALL + 0.5, color=ink)
-    ax.set_xticks(range(len(grid.rates)), [f"{rate:g}" for rate in grid.rates])
-    ax.set_yticks(range(len(grid.sizes)), [str(size or "none") for size in grid.sizes])
+    ax.set_xticks(range(len(grid.across.ticks)), grid.across.ticks)
+    ax.set_yticks(range(len(grid.up.ticks)), grid.up.ticks)
     ax.grid(False)
-    ax.set_xlabel("learning rate")
-    ax.set_ylabel("hidden size")
+    ax.set_xlabel(grid.across.title)
+    ax.set_ylabel(grid.up.title)
 
 
 def _cell_text(value: float, diverged: bool, digits: str) -> str:

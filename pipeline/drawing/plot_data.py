@@ -32,24 +32,43 @@ class Curve(NamedTuple):
 
 
 @dataclass(frozen=True)
-class ResultGrid:
-    """A final metric over rates (columns) and hidden sizes (rows).
+class Axis:
+    """A knob and its values, as they are written and placed in a figure.
 
     Attributes:
-        rates: (columns,) ascending.
-        sizes: (rows,) ascending; None is a network without a hidden layer.
-        values: (rows, columns) median over the finished points of a cell; NaN if there are none.
-        diverged: (rows, columns) whether a point of the cell diverged.
-        stalled: (rows, columns) whether the diagnosis of a point of the cell is "stalled".
-        points_per_cell: the largest number of points that share a cell.
+        title: what is written along the axis.
+        ticks: the text of each value.
+        labels: the label of each value in a legend.
+        numbers: the place of each value: the value itself, or its rank if not all of them are numbers.
+        logarithmic: whether the axis is logarithmic; then all numbers are positive.
+        rates: whether the values are learning rates, which have colours of their own.
     """
 
-    rates: list[float]
-    sizes: list[int | None]
+    title: str
+    ticks: list[str]
+    labels: list[str]
+    numbers: list[float]
+    logarithmic: bool
+    rates: bool
+
+
+@dataclass(frozen=True)
+class ResultGrid:
+    """A final metric over two knobs, usually the rate (columns) and the hidden size (rows).
+
+    Attributes:
+        across: (columns,) the knob of the columns.
+        up: (rows,) the knob of the rows.
+        values: (rows, columns) result of each cell; NaN if it has none.
+        diverged: (rows, columns) whether a point of the cell diverged.
+        stalled: (rows, columns) whether the diagnosis of a point of the cell is "stalled".
+    """
+
+    across: Axis
+    up: Axis
     values: Floats
     diverged: NDArray[np.bool_]
     stalled: NDArray[np.bool_]
-    points_per_cell: int
 
 
 def drawable(values: NDArray[np.floating]) -> Floats:

@@ -33,7 +33,7 @@ from pydantic import ConfigDict, with_config
 
 from pipeline.backends.shared.history import History
 from pipeline.config.needs import typed
-from pipeline.config.schema import Config
+from pipeline.config.schema import Config, flatten
 from pipeline.data.description import DataDescription
 from pipeline.diagnosis.networks import diagnose
 from pipeline.diagnosis.verdicts import Diagnosis
@@ -110,6 +110,11 @@ class Point:
     def diagnosis(self) -> Diagnosis:
         """How training went, with evidence; computed only once, because that takes the whole history."""
         return diagnose(self.config, self.history)
+
+    @cached_property
+    def settings(self) -> dict[str, Any]:
+        """Every value of the config under its full name; computed only once, because tables and figures ask often."""
+        return dict(flatten(self.config))
 
     @property
     def learning_rate(self) -> float:

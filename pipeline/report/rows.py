@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from pipeline.config.schema import flatten
 from pipeline.points.point import Point
 from pipeline.report.earlier import Earlier, Rows
 from pipeline.report.parity import parity
@@ -63,8 +62,9 @@ def points_rows(results: Results, earlier: Earlier) -> Rows:
             if backend in left:
                 rows += earlier.points[study, backend]
                 continue
+            further = _further_keys(trained[backend])
             for point in trained[backend]:
-                rows.append({"study": study, "backend": backend, "name": point.name} | _point_columns(point))
+                rows.append({"study": study, "backend": backend, "name": point.name} | _point_columns(point, further))
     return rows
 
 
@@ -77,9 +77,13 @@ def parity_rows(results: Results, earlier: Earlier) -> Rows:
     return rows
 
 
-def _point_columns(point: Point) -> dict[str, Any]:
-    settings = dict(flatten(point.config))
-    columns: dict[str, Any] = {name: settings[name] for name in CONFIG_COLUMNS}
+def _further_keys(points: Sequence[Point]) -> list[str]:
+    """Return the keys of the knobs of a study that are not columns of every table of points."""
+    return [knob.key for knob in study_kind(points).further(points) if knob.key not in CONFIG_COLUMNS]
+
+
+def _point_columns(point: Point, further: Sequence[str]) -> dict[str, Any]:
+    columns: dict[str, Any] = {name: point.settings.get(name) for name in (*CONFIG_COLUMNS, *further)}
     if point.config.grid is not None:
         # A map has many values for these keys; the one in the config is not used.
         columns |= {axis.knob: None for axis in point.config.grid.axes}
@@ -142,6 +146,7 @@ def study_metrics(points: Sequence[Point]) -> dict[str, Any]:
             "optimizer.learning_rate": best.learning_rate,
             "model.hidden_size": best.hidden_size,
         }
+        numbers["best"] |= {knob.key: best.settings.get(knob.key) for knob in study_kind(points).further(points)}
     return numbers | counted | {"seconds": seconds}
 
 
@@ -149,14 +154,16 @@ def curve_rows(backends: PointsByBackend) -> Rows:
     """Return the curves of a study: one row for each point and epoch, with the settings under their config names."""
     points = [point for members in backends.values() for point in members]
     names = [name for name in CURVES if recorded(points, name)]
+    further = dict.fromkeys(knob.key for members in backends.values() for knob in study_kind(members).further(members))
     rows = []
     for point in points:
-        settings = {
+        settings: dict[str, Any] = {
             "backend": point.config.backend.name,
             "point": point.name,
             "optimizer.learning_rate": point.learning_rate,
             "model.hidden_size": point.hidden_size,
         }
+        settings |= {key: point.settings.get(key) for key in further}
         by_epoch: dict[int, dict[str, Any]] = {}
         for metric in point.history.metrics:
             if metric.name in names:

@@ -15,6 +15,7 @@ from pipeline.report.published.reproduction import BACKENDS, Results
 from pipeline.studies.experiments import heading_of, read_experiment
 from pipeline.studies.grids import METRIC_NAMES, PointsByBackend, recorded
 from pipeline.studies.kinds import NETWORKS, answers, study_kind
+from pipeline.studies.knobs import RATE, SIZE, Knob
 from pipeline.system.wording import table
 
 PARITY = (
@@ -138,24 +139,24 @@ def untrained_words(backends: PointsByBackend) -> str:
 def _points_table(backends: PointsByBackend) -> list[str]:
     points = [point for members in backends.values() for point in members]
     metrics = [name for name in METRIC_NAMES if recorded(points, name)]
-    sized = any(point.hidden_size is not None for point in points)
-    rate_and_size = ["rate"]
-    if sized:
-        rate_and_size.append("hidden size")
-    headings = ["point", "backend", *rate_and_size, "diagnosis"]
+    knobs = [Knob(RATE, ())]
+    if any(point.hidden_size is not None for point in points):
+        knobs.append(Knob(SIZE, ()))
+    first = next(iter(backends.values()))
+    knobs += study_kind(first).further(first)
+    headings = ["point", "backend", *(knob.name for knob in knobs), "diagnosis"]
     headings += [METRIC_NAMES[name] for name in metrics]
     rows = [[*headings, "seconds", "evidence"]]
-    rows += [_point_row(point, metrics, sized) for point in points]
+    rows += [_point_row(point, metrics, knobs) for point in points]
     # Names that hold only the settings in these columns would repeat them, so their column is omitted.
-    if all(len(point.name.split()) <= len(rate_and_size) for point in points):
+    if all(len(point.name.split()) <= len(knobs) for point in points):
         rows = [row[1:] for row in rows]
     return table(rows)
 
 
-def _point_row(point: Point, metrics: Sequence[str], sized: bool) -> list[str]:
-    row = [f"`{point.name}`", point.config.backend.name, f"{point.learning_rate:g}"]
-    if sized:
-        row.append(str(point.hidden_size or ""))
+def _point_row(point: Point, metrics: Sequence[str], knobs: Sequence[Knob]) -> list[str]:
+    row = [f"`{point.name}`", point.config.backend.name]
+    row += [_setting(point, knob) for knob in knobs]
     row.append(point.diagnosis.label)
     for name in metrics:
         # The last finite metrics of a diverged point are not a result; its diagnosis describes it.
@@ -164,6 +165,13 @@ def _point_row(point: Point, metrics: Sequence[str], sized: bool) -> list[str]:
         else:
             row.append(f"{point.outcome.final[name]:.4g}")
     return [*row, f"{point.outcome.seconds:.2f}", point.diagnosis.evidence]
+
+
+def _setting(point: Point, knob: Knob) -> str:
+    value = knob.of(point)
+    if knob.key == SIZE and value is None:
+        return ""
+    return knob.text(value)
 
 
 def _sentences(backends: PointsByBackend) -> Iterator[str]:

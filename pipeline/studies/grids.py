@@ -1,14 +1,17 @@
-"""Arrange the points of a sweep over rates and hidden sizes: the axes, the metric to compare, and the values."""
+"""Arrange the points of a sweep over its knobs, usually rates and hidden sizes: the metric to compare, the values."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
-from pipeline.drawing.plot_data import ResultGrid
+from pipeline.drawing.plot_data import Axis, ResultGrid
 from pipeline.points.point import Point
+from pipeline.studies.knobs import NO_KNOB, RATE, SIZE, Knob, Layout
 
 # Points by the name of their backend.
 PointsByBackend = Mapping[str, Sequence[Point]]
@@ -24,20 +27,23 @@ METRIC_NAMES = {
 CELL_METRICS = ("test/accuracy", "train/mean_absolute_error", "train/loss")
 
 
-def rates(points: Sequence[Point]) -> list[float]:
-    """Return the learning rates of a sweep, ascending."""
-    return sorted({point.learning_rate for point in points})
+@dataclass(frozen=True)
+class Cell:
+    """The points that differ in nothing but their seed.
+
+    Attributes:
+        points: at least one.
+        value: the median of their final values of a metric, those that diverged left out; NaN if all did.
+    """
+
+    points: tuple[Point, ...]
+    value: float
 
 
-def hidden_sizes(points: Sequence[Point]) -> list[int | None]:
-    """Return the hidden sizes of a sweep, ascending; None (no hidden layer) comes first."""
-    return sorted({point.hidden_size for point in points}, key=lambda size: size or 0)
-
-
-def with_size(points: Sequence[Point], size: int | None) -> list[Point]:
-    """Return the points of one hidden size, by ascending rate."""
-    chosen = [point for point in points if point.hidden_size == size]
-    return sorted(chosen, key=lambda point: point.learning_rate)
+def with_value(points: Sequence[Point], knob: Knob, value: Any, across: Knob) -> list[Point]:
+    """Return the points with one value of a knob, sorted by another one."""
+    chosen = [point for point in points if knob.of(point) == value]
+    return sorted(chosen, key=lambda point: across.values.index(across.of(point)))
 
 
 def recorded(points: Sequence[Point], metric: str) -> bool:
@@ -50,36 +56,104 @@ def cell_metric(points: Sequence[Point]) -> str:
     return next((name for name in CELL_METRICS if recorded(points, name)), CELL_METRICS[-1])
 
 
-def result_grid(points: Sequence[Point], metric: str) -> ResultGrid:
-    """Arrange the final values of a metric over rates and hidden sizes.
+def final_value(point: Point, metric: str) -> float:
+    """Return a point's final value of a metric; NaN if it has none."""
+    # The last metrics before divergence do not describe the point.
+    if point.diverged:
+        return math.nan
+    return point.outcome.final.get(metric, math.nan)
 
-    Diverged points have no final value. Points that share a cell are represented by their median.
+
+def cells(points: Sequence[Point], shown: Layout, metric: str) -> list[Cell]:
+    """Group the points that differ in nothing but their seed, in the order of their first point."""
+    knobs = (shown.across, shown.up, *shown.apart)
+    groups: dict[tuple[Any, ...], list[Point]] = {}
+    for point in points:
+        groups.setdefault(tuple(knob.of(point) for knob in knobs), []).append(point)
+    return [Cell(tuple(members), _median(members, metric)) for members in groups.values()]
+
+
+def best_cell(found: Sequence[Cell], metric: str) -> Cell | None:
+    """Return the cell with the best value, the first one of several; None if all diverged."""
+    finite = [cell for cell in found if not math.isnan(cell.value)]
+    choose = max if metric.endswith("accuracy") else min
+    return choose(finite, key=lambda cell: cell.value, default=None)
+
+
+def profile(points: Sequence[Point], shown: Layout, knob: Knob, metric: str) -> list[Cell | None]:
+    """Return for each value of a knob the best cell over all other knobs; None where all diverged."""
+    found = cells(points, shown, metric)
+    return [best_cell([cell for cell in found if knob.of(cell.points[0]) == value], metric) for value in knob.values]
+
+
+def axis(knob: Knob) -> Axis:
+    """Return a knob as it is written and placed in a figure."""
+    labels = [knob.said(value) for value in knob.values]
+    if knob.key == SIZE:
+        # Short: the labels of lines are beside the axes.
+        labels = [label.replace("hidden size", "hidden") for label in labels]
+    numbers = [float(rank) for rank in range(len(knob.values))]
+    if knob.numeric and None not in knob.values:
+        numbers = [float(value) for value in knob.values]
+    return Axis(
+        title=knob.title,
+        ticks=[knob.text(value) for value in knob.values],
+        labels=labels,
+        numbers=numbers,
+        logarithmic=knob.logarithmic,
+        rates=knob.key == RATE,
+    )
+
+
+def result_grid(points: Sequence[Point], shown: Layout, metric: str) -> ResultGrid:
+    """Arrange the final values of a metric over the two axes of a layout.
+
+    Diverged points have no final value. Of points that differ in the seed it is their median; of those that differ in
+    further knobs, it is the best.
     """
-    columns = rates(points)
-    rows = hidden_sizes(points)
-    shape = (len(rows), len(columns))
-    cells: dict[tuple[int, int], list[float]] = {}
+    by_place: dict[tuple[int, int], list[Cell]] = {}
+    for cell in cells(points, shown, metric):
+        row, column = (knob.values.index(knob.of(cell.points[0])) for knob in (shown.up, shown.across))
+        by_place.setdefault((row, column), []).append(cell)
+    shape = (len(shown.up.values), len(shown.across.values))
+    values = np.full(shape, np.nan)
     diverged = np.zeros(shape, dtype=np.bool_)
     stalled = np.zeros(shape, dtype=np.bool_)
-    for point in points:
-        cell = (rows.index(point.hidden_size), columns.index(point.learning_rate))
-        value = point.outcome.final.get(metric, math.nan)
-        # The last metrics before divergence do not describe the rate.
-        if point.diverged:
-            value = math.nan
-        cells.setdefault(cell, []).append(value)
-        diverged[cell] |= point.diverged
-        stalled[cell] |= point.diagnosis.verdict == "stalled"
-    values = np.full(shape, np.nan)
-    for cell, members in cells.items():
-        finished = [value for value in members if math.isfinite(value)]
-        if finished:
-            values[cell] = np.median(finished)
-    return ResultGrid(
-        rates=columns,
-        sizes=rows,
-        values=values,
-        diverged=diverged,
-        stalled=stalled,
-        points_per_cell=max(map(len, cells.values()), default=0),
-    )
+    for place, found in by_place.items():
+        best = best_cell(found, metric)
+        shared = [point for cell in found for point in cell.points]
+        if best is not None:
+            values[place] = best.value
+            shared = list(best.points)
+        diverged[place] = any(point.diverged for point in shared)
+        stalled[place] = any(point.diagnosis.verdict == "stalled" for point in shared)
+    return ResultGrid(axis(shown.across), axis(shown.up), values, diverged, stalled)
+
+
+def profile_grid(points: Sequence[Point], shown: Layout, knob: Knob, metric: str) -> ResultGrid:
+    """Arrange the best results at each value of a knob, over all other knobs, in a single row."""
+    best = profile(points, shown, knob, metric)
+    values = np.array([[math.nan if cell is None else cell.value for cell in best]])
+    diverged = np.array([[cell is None for cell in best]])
+    return ResultGrid(axis(knob), axis(NO_KNOB), values, diverged, np.zeros_like(diverged))
+
+
+def merged(points: Sequence[Point], shown: Layout) -> str:
+    """Say which points share a cell of a figure, for instance `best over momentum, median of 2 seeds`; or nothing."""
+    parts = []
+    if shown.further:
+        parts.append(f"best over {' and '.join(knob.name for knob in shown.further)}")
+    shared = max((len(cell.points) for cell in cells(points, shown, cell_metric(points))), default=1)
+    if shared > 1 and len(shown.seeds) > 1:
+        parts.append(f"median of {len(shown.seeds)} seeds")
+    elif shared > 1:
+        parts.append("median if points share a cell")
+    return ", ".join(parts)
+
+
+def _median(points: Sequence[Point], metric: str) -> float:
+    """Return the median of the finite final values of points; NaN if there are none."""
+    finite = [value for value in (final_value(point, metric) for point in points) if math.isfinite(value)]
+    if not finite:
+        return math.nan
+    return float(np.median(finite))

@@ -28,11 +28,13 @@ from pipeline.studies.grids import PointsByBackend
 from pipeline.studies.images.curves import balls_images
 from pipeline.studies.images.data import Draw
 from pipeline.studies.images.networks import network_images
+from pipeline.studies.knobs import RATE, SEED, SIZE, Knob, differ_in, further_knobs
 from pipeline.studies.maps import map_figure, map_headline, map_numbers, map_sentences
-from pipeline.studies.network_figures import network_figures, network_sweep_figures
+from pipeline.studies.network_figures import network_figures
 from pipeline.studies.networks import network_headline, network_sentences, verdict_counts
 from pipeline.studies.range_picture import range_figures, range_study
 from pipeline.studies.study_pictures import network_study
+from pipeline.studies.sweep_figures import network_sweep_figures
 from pipeline.studies.variants.picture import variants_study
 from pipeline.studies.variants.table import comparison
 from pipeline.studies.variants.variants import knob
@@ -85,6 +87,7 @@ class Kind:
         single: whether each point is reported separately: apart from points of other kinds, and without a table.
         networks: whether the snapshots of a point are weights of a network.
         untrained: text shown if a backend has not trained the study.
+        further: returns the knobs besides the rate and the hidden size that are columns of tables of points.
     """
 
     name: str
@@ -102,6 +105,7 @@ class Kind:
     single: bool = False
     networks: bool = True
     untrained: str = "not run"
+    further: Callable[[Points], Sequence[Knob]] = lambda points: []
 
 
 # Networks that predict numbers.
@@ -137,6 +141,12 @@ def _first(backends: PointsByBackend) -> Points:
     return next(iter(backends.values()))
 
 
+def _are_variants(points: Points) -> bool:
+    """Whether points differ in a method or a feature, and besides in nothing but the rate and the seed."""
+    key = knob(points)
+    return key is not None and differ_in(points, RATE, SEED, key)
+
+
 def _network_charts(config: Config) -> Charts:
     """Return the charts of a network: with accuracies if it classifies images."""
     if config.data.kind == "idx":
@@ -162,6 +172,7 @@ NETWORKS = Kind(
     study_figure=network_study,
     images=network_images,
     charts=_network_charts,
+    further=further_knobs,
 )
 RANGE_TESTS = replace(
     NETWORKS,
@@ -175,20 +186,22 @@ RANGE_TESTS = replace(
 WIDTHS = replace(
     NETWORKS,
     name="widths",
-    matches=lambda points: bool(parametrizations(points)),
+    matches=lambda points: bool(parametrizations(points)) and differ_in(points, RATE, SIZE, "model.parametrization"),
     sentences=transfer_sentences,
     headline=lambda points: paragraph(transfer_sentences(points)),
     sections=transfer_sections,
     study_figure=transfer_study,
+    further=lambda points: [],
 )
 VARIANTS = replace(
     NETWORKS,
     name="variants",
-    matches=lambda points: knob(points) is not None,
+    matches=_are_variants,
     sentences=comparison,
     headline=lambda points: paragraph(comparison(points)),
     sections=variant_sections,
     study_figure=variants_study,
+    further=lambda points: [],
 )
 MAPS = Kind(
     name="map",

@@ -1,8 +1,7 @@
-"""Draw the figures of one network and of a sweep of networks. Nothing here writes files."""
+"""Draw the figures of one network. Nothing here writes files."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -11,7 +10,6 @@ import numpy as np
 from pipeline.config.schema import Config
 from pipeline.drawing.axes import (
     DPI,
-    FAINT,
     INK,
     SMALL,
     TEXT,
@@ -28,12 +26,9 @@ from pipeline.drawing.axes import (
     signed_log,
     styled,
 )
-from pipeline.drawing.grid_plots import draw_by_rate, draw_heat
 from pipeline.drawing.plot_data import Curve, Floats
 from pipeline.points.point import Point
-from pipeline.studies.grids import METRIC_NAMES, cell_metric, hidden_sizes, rates, recorded, result_grid, with_size
-from pipeline.studies.network_data import has_two_weights, loss_at, loss_surface, target_slope, weight_lines
-from pipeline.system.wording import short
+from pipeline.studies.network_data import has_two_weights, loss_at, loss_surface, weight_lines
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -65,17 +60,6 @@ def network_figures(point: Point) -> Drawings:
     yield "weights", partial(weights_over_time, point)
     if has_two_weights(point.history.snapshots):
         yield "error_surface", partial(error_surface, point)
-
-
-def network_sweep_figures(points: Sequence[Point]) -> Drawings:
-    """Return those figures that apply to a sweep: `curves_by_rate`, `loss_by_rate`, `heat_map`, `weight_by_rate`."""
-    yield "curves_by_rate", partial(curves_by_rate, points)
-    if len(rates(points)) > 1:
-        yield "loss_by_rate", partial(loss_by_rate, points)
-        if len(hidden_sizes(points)) > 1:
-            yield "heat_map", partial(heat_map, points)
-    if recorded(points, "weights/weight"):
-        yield "weight_by_rate", partial(weight_by_rate, points)
 
 
 def curve(point: Point, metric: str) -> Curve:
@@ -180,105 +164,3 @@ def _name_end(ax: Axes, weights: Floats, above: float, name: str) -> None:
     side = "right" if weights[0] > 0 else "left"
     ax.annotate(name, (weights[0], weights[1]), xytext=(0, above), textcoords="offset points", ha=side,
                 fontsize=SMALL, color="white")  # fmt: skip
-
-
-def curves_by_rate(points: Sequence[Point]) -> Figure:
-    """Draw the training loss of every point, with the test accuracy below it, coloured by rate.
-
-    Each hidden size gets a column. With a single size the two metrics are next to each other instead.
-    """
-    sizes = hidden_sizes(points)
-    metrics = [name for name in ("train/loss", "test/accuracy") if recorded(points, name)] or ["train/loss"]
-    rows = len(metrics)
-    columns = len(sizes)
-    if len(sizes) == 1:
-        rows = 1
-        columns = len(metrics)
-    figure, axes = axes_grid(rows, columns, f"{sweep_title(points)}: curves by learning rate")
-    for ax, (metric, size) in zip(axes, [(m, s) for m in metrics for s in sizes], strict=True):
-        draw_curves_by_rate(ax, with_size(points, size), metric)
-        name = METRIC_NAMES[metric]
-        if len(sizes) > 1:
-            name += f", hidden size {size}"
-        name_axes(ax, name)
-    return figure
-
-
-def draw_curves_by_rate(ax: Axes, points: Sequence[Point], metric: str) -> None:
-    """Draw one metric of several points over the epochs, coloured by rate; labels of accuracies have the last value."""
-    accuracy = metric.endswith("accuracy")
-    lines = []
-    for point in points:
-        line = curve(point, metric)
-        label = f"{point.learning_rate:g}"
-        if accuracy and len(line.steps):
-            label += f": {line.values[-1]:.3f}"
-        lines.append(Line(line, label, rate_colour(point.learning_rate)))
-    draw_lines(ax, lines, log=not accuracy)
-    epochs = max((point.history.epochs for point in points), default=1)
-    epoch_axis(ax, epochs, any(point.config.training.batch_size is None for point in points))
-    label_ends(ax, lines, heading="rate")
-
-
-def loss_by_rate(points: Sequence[Point]) -> Figure:
-    """Draw final training loss, and next to it test accuracy, versus learning rate, with one line per hidden size."""
-    metrics = [name for name in ("train/loss", "test/accuracy") if recorded(points, name)] or ["train/loss"]
-    figure, axes = axes_grid(1, len(metrics), f"{sweep_title(points)}: final results by learning rate")
-    for ax, metric in zip(axes, metrics, strict=True):
-        draw_by_rate(ax, result_grid(points, metric), log=not metric.endswith("accuracy"))
-        name_axes(ax, f"final {METRIC_NAMES[metric]}")
-    return figure
-
-
-def heat_map(points: Sequence[Point]) -> Figure:
-    """Draw the sweep's comparison metric over rates and hidden sizes, with the values in the cells."""
-    metric = cell_metric(points)
-    cells = result_grid(points, metric)
-    title = f"{sweep_title(points)}: final {METRIC_NAMES[metric]}"
-    if cells.points_per_cell > 1:
-        title += " (median if points share a cell)"
-    # Inches; a cell must be large enough for its printed value.
-    width = max(4.3, 0.85 * len(cells.rates) + 1)
-    height = max(2.2, 0.55 * len(cells.sizes) + 1)
-    figure, axes = axes_grid(1, 1, title, width=width, height=height)
-    draw_heat(axes[0], cells, metric)
-    return figure
-
-
-def weight_by_rate(points: Sequence[Point]) -> Figure:
-    """Draw the weight of a line over the epochs, one plot for each rate, as in the source texts."""
-    chosen = sorted(points, key=lambda point: point.learning_rate)
-    columns = min(len(chosen), 4)
-    # -(-a // b) is a / b rounded up.
-    rows = -(-len(chosen) // columns)
-    figure, axes = axes_grid(rows, columns, f"{sweep_title(points)}: the weight by learning rate", width=3.6)
-    for ax, point in zip(axes, chosen, strict=False):
-        draw_weight(ax, point)
-    for ax in axes[len(chosen) :]:
-        ax.set_visible(False)
-    return figure
-
-
-def draw_weight(ax: Axes, point: Point) -> None:
-    """Draw the weight of a line over the epochs, with the best-fitting slope."""
-    config = point.config
-    line = curve(point, "weights/weight")
-    slope = target_slope(config)
-    if slope is not None:
-        ax.axhline(slope, color=FAINT, linewidth=1, linestyle="--", zorder=1)
-    lines = []
-    if len(line.steps):
-        lines.append(Line(line, short(float(line.values[-1])), rate_colour(point.learning_rate)))
-    draw_lines(ax, lines, log=False)
-    if np.abs(line.values).max(initial=0) > EXPLODED:
-        signed_log(ax)
-    epoch_axis(ax, max(point.history.epochs, 1), config.training.batch_size is None)
-    label_ends(ax, lines)
-    name_axes(ax, f"rate {point.learning_rate:g}")
-    ax.set_ylabel("weight")
-
-
-def sweep_title(points: Sequence[Point]) -> str:
-    """Return the title of a sweep's figures: its study and backends."""
-    backends = dict.fromkeys(point.config.backend.name for point in points)
-    return f"{points[0].config.study} ({', '.join(backends)})"

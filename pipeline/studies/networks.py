@@ -1,14 +1,17 @@
-"""Summaries of networks over rates and hidden sizes, computed from their points."""
+"""Summaries of networks over their knobs, usually rates and hidden sizes, computed from their points."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 from pipeline.diagnosis.networks import GOAL, GROWN
 from pipeline.diagnosis.verdicts import PROBLEMS, Diagnosis
 from pipeline.points.point import Point
-from pipeline.studies.grids import METRIC_NAMES, cell_metric, hidden_sizes, rates, with_size
+from pipeline.studies.grids import METRIC_NAMES, Cell, best_cell, cell_metric, cells, with_value
+from pipeline.studies.knobs import RATE, Knob, Layout, layout
+from pipeline.studies.profiles import profile_sentences, seed_sentences
 from pipeline.studies.variants.variants import final_loss
 from pipeline.system.wording import listed, roughly
 
@@ -17,78 +20,101 @@ RANGE_CHECK = "lr_range_check"
 
 
 def network_sentences(points: Sequence[Point]) -> Iterator[str]:
-    """Yield the best rates, the rates that are too large, and the cost of rates that are too small.
+    """Yield the best values of the knobs, those that fail, and the cost of rates that are too small.
 
     For a single point, yield only its diagnosis.
     """
     if len(points) == 1:
         yield f"{points[0].diagnosis}."
         return
-    best = best_points(points)
+    shown = layout(points)
     yield from _range_check(points)
-    yield from _best(points, best)
-    if len(rates(points)) > 1 and not any(_exploded(point.diagnosis) for point in points):
-        yield f"no rate up to {rates(points)[-1]:g} diverges."
-    for size in hidden_sizes(points):
-        members = with_size(points, size)
-        sentences = [*_failing(members), *_costs(members), *_beyond(members, best.get(size))]
-        if size is None:
+    if shown.panels is None:
+        yield from _of_axes(points, shown)
+    else:
+        for value in shown.panels.values:
+            members = with_value(points, shown.panels, value, shown.across)
+            yield from (f"{shown.panels.said(value)}: {sentence}" for sentence in _of_axes(members, shown))
+    yield from profile_sentences(points, shown)
+    yield from seed_sentences(points, shown)
+
+
+def _of_axes(points: Sequence[Point], shown: Layout) -> Iterator[str]:
+    """Yield what is said of the points of one panel, over the two axes."""
+    best = best_cells(points, shown)
+    yield from _best(points, shown, best)
+    tried = _values(points, shown.across)
+    if len(tried) > 1 and not any(_exploded(point.diagnosis) for point in points):
+        if shown.across.key == RATE:
+            yield f"no rate up to {shown.across.text(tried[-1])} diverges."
+        else:
+            yield "no point diverges."
+    for value in _values(points, shown.up):
+        members = with_value(points, shown.up, value, shown.across)
+        sentences = [*_failing(members, shown.across), *_costs(members, shown.across)]
+        if value in best and shown.across.key == RATE:
+            sentences += _beyond(members, best[value].points[0].learning_rate)
+        if value is None and len(shown.up.values) == 1:
             yield from sentences
         else:
-            yield from (f"hidden size {size}: {sentence}" for sentence in sentences)
+            yield from (f"{shown.up.said(value)}: {sentence}" for sentence in sentences)
 
 
 def network_headline(points: Sequence[Point]) -> str:
-    """Return a one-line summary: the best point, and the diagnosis of each rate.
+    """Return a one-line summary: the best point, and the diagnosis of each rate, or of each value of another knob.
 
     Example:
         "best: rate 10 with hidden size 4, mean absolute error 0.00119; converged: 1, 10; stalled (saturation): 100"
     """
     parts = []
-    best = best_point(points)
+    shown = layout(points)
+    best = best_cell(cells(points, shown, cell_metric(points)), cell_metric(points))
     if best is not None:
-        parts.append(_best_in_short(best, points))
+        parts.append(_best_in_short(best, points, shown))
     if len(points) == 1:
         return "; ".join([*parts, points[0].diagnosis.label])
-    # The points of each rate, for each diagnosis.
-    labels: dict[str, dict[float, list[Point]]] = {}
+    # The points of each value, for each diagnosis.
+    labels: dict[str, dict[Any, list[Point]]] = {}
     for point in points:
-        labels.setdefault(point.diagnosis.label, {}).setdefault(point.learning_rate, []).append(point)
-    # Ordered by the smallest rate of each diagnosis, which usually goes from too slow to diverged.
+        labels.setdefault(point.diagnosis.label, {}).setdefault(shown.across.of(point), []).append(point)
+    # Ordered by the smallest value of each diagnosis, which for rates usually goes from too slow to diverged.
     for label, members in sorted(labels.items(), key=lambda item: min(item[1])):
-        parts.append(f"{label}: {', '.join(_rate_in_short(members[rate], points) for rate in sorted(members))}")
+        values = ", ".join(_value_in_short(members[value], points, shown) for value in sorted(members))
+        parts.append(f"{label}: {values}")
     return "; ".join(parts)
 
 
-def _best_in_short(best: Point, points: Sequence[Point]) -> str:
-    """Describe the best point with its final value."""
+def _best_in_short(best: Cell, points: Sequence[Point], shown: Layout) -> str:
+    """Describe the best result with its final value."""
     metric = cell_metric(points)
-    text = f"rate {best.learning_rate:g}"
-    if _share_cells(points):
-        text = f"`{best.name}`"
-    elif best.hidden_size is not None:
-        text += f" with hidden size {best.hidden_size}"
+    point = best.points[0]
+    text = shown.across.said(shown.across.of(point))
+    others = [knob.said(knob.of(point)) for knob in (shown.up, *shown.apart) if knob.of(point) is not None]
+    if others:
+        text += f" with {listed(others)}"
     if len(points) > 1:
         text = f"best: {text}"
-    return f"{text}, {METRIC_NAMES[metric]} {best.outcome.final[metric]:.4g}"
+    return f"{text}, {_value(best, metric)}"
 
 
-def _rate_in_short(members: Sequence[Point], points: Sequence[Point]) -> str:
-    """Return a rate; if only some of its points have the diagnosis, also which ones.
+def _value_in_short(members: Sequence[Point], points: Sequence[Point], shown: Layout) -> str:
+    """Return a value of the horizontal axis; if only some of its points have the diagnosis, also which ones.
 
     Args:
-        members: points of one rate with the same diagnosis.
+        members: points of one value with the same diagnosis.
         points: all points.
+        shown: the axes.
     """
-    rate = members[0].learning_rate
-    total = sum(point.learning_rate == rate for point in points)
-    if _share_cells(points):
+    value = shown.across.of(members[0])
+    text = shown.across.text(value)
+    total = sum(shown.across.of(point) == value for point in points)
+    if _share_cells(points, shown):
         if len(members) == total:
-            return f"{rate:g}"
-        return f"{rate:g} ({len(members)} of {total})"
-    if len(members) == total == len(hidden_sizes(points)):
-        return f"{rate:g}"
-    return f"{rate:g} ({', '.join(str(point.hidden_size) for point in members)})"
+            return text
+        return f"{text} ({len(members)} of {total})"
+    if len(members) == total == len(shown.up.values):
+        return text
+    return f"{text} ({', '.join(shown.up.text(shown.up.of(point)) for point in members)})"
 
 
 def verdict_counts(points: Sequence[Point]) -> dict[str, float]:
@@ -105,15 +131,35 @@ def best_point(points: Sequence[Point]) -> Point | None:
     return choose(ends, key=lambda point: point.outcome.final[metric], default=None)
 
 
-def best_points(points: Sequence[Point]) -> dict[int | None, Point]:
-    """Return the best point of each hidden size; sizes whose points all diverged are skipped."""
-    chosen = {size: best_point(with_size(points, size)) for size in hidden_sizes(points)}
-    return {size: point for size, point in chosen.items() if point is not None}
+def best_cells(points: Sequence[Point], shown: Layout) -> dict[Any, Cell]:
+    """Return the best cell for each value of the vertical axis; values at which all points diverged are skipped."""
+    metric = cell_metric(points)
+    found = cells(points, shown, metric)
+    best = {}
+    for value in _values(points, shown.up):
+        cell = best_cell([cell for cell in found if shown.up.of(cell.points[0]) == value], metric)
+        if cell is not None:
+            best[value] = cell
+    return best
 
 
-def _share_cells(points: Sequence[Point]) -> bool:
-    """Whether some points share rate and hidden size, so that these two do not identify a point."""
-    return len({(point.learning_rate, point.hidden_size) for point in points}) < len(points)
+def _values(points: Sequence[Point], knob: Knob) -> list[Any]:
+    """Return those values of a knob that some of the points have, in order."""
+    present = {knob.of(point) for point in points}
+    return [value for value in knob.values if value in present]
+
+
+def _value(cell: Cell, metric: str) -> str:
+    """Name the value of a cell."""
+    text = f"{METRIC_NAMES[metric]} {cell.value:.4g}"
+    if len(cell.points) > 1:
+        text += f" (median of {len(cell.points)})"
+    return text
+
+
+def _share_cells(points: Sequence[Point], shown: Layout) -> bool:
+    """Whether some points share a place on the two axes, so that these do not identify a point."""
+    return len({(shown.across.of(point), shown.up.of(point)) for point in points}) < len(points)
 
 
 def _exploded(diagnosis: Diagnosis) -> bool:
@@ -123,121 +169,126 @@ def _exploded(diagnosis: Diagnosis) -> bool:
 
 def _range_check(points: Sequence[Point]) -> Iterator[str]:
     """Yield whether the suggested rate, the middle one of three, gives the lowest final loss."""
-    if points[0].config.study != RANGE_CHECK or len(rates(points)) != 3:
-        return
     by_rate = sorted(points, key=lambda point: point.learning_rate)
+    if points[0].config.study != RANGE_CHECK or len({point.learning_rate for point in points}) != 3:
+        return
     losses = [final_loss(point) for point in by_rate]
     ends = [f"{loss:.4g} at {point.learning_rate:g}" for point, loss in zip(by_rate, losses, strict=True)]
     verdict = "is confirmed" if min(losses) == losses[1] else "is not the best of the three"
     yield f"the suggested rate, {by_rate[1].learning_rate:g}, {verdict}: the final loss is {listed(ends)}."
 
 
-def _best(points: Sequence[Point], best: Mapping[int | None, Point]) -> Iterator[str]:
-    """Yield the best rate for each hidden size; if points share rate and size, the best point."""
-    shared = _share_cells(points)
-    if len(rates(points)) < 2 and not shared:
+def _best(points: Sequence[Point], shown: Layout, best: Mapping[Any, Cell]) -> Iterator[str]:
+    """Yield the best value of the horizontal axis for each value of the vertical one."""
+    if len(_values(points, shown.across)) < 2:
         return
     metric = cell_metric(points)
-    for size, point in best.items():
-        subject = "the best rate"
-        name = f"{point.learning_rate:g}"
-        if shared:
-            subject = "the best point"
-            name = f"`{point.name}`"
-        if size is not None:
-            subject += f" for hidden size {size}"
-        yield f"{subject} is {name}, {METRIC_NAMES[metric]} {point.outcome.final[metric]:.4g}."
-    if len(best) < 2 or shared:
+    across = shown.across
+    for value, cell in best.items():
+        subject = f"the best {across.name}"
+        if value is not None or len(shown.up.values) > 1:
+            subject += f" for {shown.up.said(value)}"
+        name = across.text(across.of(cell.points[0]))
+        # The panel is named before the sentence.
+        others = [knob.said(knob.of(cell.points[0])) for knob in shown.further]
+        if others:
+            name += f" with {listed(others)}"
+        yield f"{subject} is {name}, {_value(cell, metric)}."
+    if len(best) < 2:
         return
-    if len(rates(list(best.values()))) == 1:
-        yield "the best rate is the same for every hidden size."
+    if len({across.of(cell.points[0]) for cell in best.values()}) == 1:
+        yield f"the best {across.name} is the same for every {shown.up.name}."
     else:
-        yield "the best rate depends on the hidden size."
+        yield f"the best {across.name} depends on the {shown.up.name}."
 
 
-def _failing(points: Sequence[Point]) -> Iterator[str]:
-    """Yield the first rate that diverges, and the rates that stall or oscillate."""
+def _failing(points: Sequence[Point], across: Knob) -> Iterator[str]:
+    """Yield the first rate that diverges, or the values of another knob that do, and those that stall or oscillate."""
     diverged = [point for point in points if point.diagnosis.verdict == "diverged"]
-    if diverged:
+    if diverged and across.key == RATE:
         first = diverged[0]
         sentence = f"{first.learning_rate:g} is the first rate that diverges: {first.diagnosis.evidence}"
         others = [point for point in diverged[1:] if point.learning_rate > first.learning_rate]
         if others:
-            verb = _agreeing(others, "diverges", "diverge")
-            sentence += f"; {_listed(others, points)} also {verb}"
+            verb = _agreeing(others, across, "diverges", "diverge")
+            sentence += f"; {_listed(others, points, across)} also {verb}"
         yield f"{sentence}."
-    failed = [point for point in points if point.diagnosis.verdict in ("stalled", "oscillating")]
+    told = ["stalled", "oscillating"]
+    if across.key != RATE:
+        told.append("diverged")
+    failed = [point for point in points if point.diagnosis.verdict in told]
     for label in dict.fromkeys(point.diagnosis.label for point in failed):
         members = [point for point in points if point.diagnosis.label == label]
         first = members[0]
-        noun = _agreeing(members, "rate", "rates")
-        at = f"at {first.learning_rate:g}: {first.diagnosis.evidence}"
-        yield f"{label} at {noun} {_listed(members, points)}; {at}."
+        noun = across.name
+        if across.key == RATE:
+            noun = _agreeing(members, across, "rate", "rates")
+        at = f"at {across.text(across.of(first))}: {first.diagnosis.evidence}"
+        yield f"{label} at {noun} {_listed(members, points, across)}; {at}."
 
 
-def _costs(points: Sequence[Point]) -> Iterator[str]:
-    """Yield the epochs at which each rate first reached a low loss, from the fastest rate down to the smallest.
+def _costs(points: Sequence[Point], across: Knob) -> Iterator[str]:
+    """Yield the epochs at which each value first reached a low loss, from the fastest on; of rates the smaller ones.
 
-    Nothing is yielded if points share a rate, or if no rate reached a low loss.
+    Nothing is yielded if points share a value, or if none reached a low loss.
     """
-    if len(rates(points)) < max(len(points), 2):
+    if len(_values(points, across)) < max(len(points), 2):
         return
     reached = {
-        point.learning_rate: point.diagnosis.values["epochs_to_low_loss"]
+        across.of(point): point.diagnosis.values["epochs_to_low_loss"]
         for point in points
         if "epochs_to_low_loss" in point.diagnosis.values
     }
     if not reached:
         return
-    # If several rates are equally fast, the largest of them.
-    fastest = min(reached, key=lambda rate: (reached[rate], -rate))
-    reached_at = [f"{reached[fastest]:,.0f} (rate {fastest:g})"]
+    # If several values are equally fast, the largest of them.
+    fastest = min(reached, key=lambda value: (reached[value], -value))
+    reached_at = [f"{reached[fastest]:,.0f} ({across.said(fastest)})"]
     not_reached = []
-    for point in reversed(points):
-        rate = point.learning_rate
-        if rate >= fastest:
-            continue
-        if rate in reached:
-            reached_at.append(f"{reached[rate]:,.0f} (rate {rate:g})")
+    others = [point for point in reversed(points) if across.of(point) != fastest]
+    if across.key == RATE:
+        others = [point for point in others if across.of(point) < fastest]
+    for point in others:
+        value = across.of(point)
+        if value in reached:
+            reached_at.append(f"{reached[value]:,.0f} ({across.said(value)})")
         elif point.diagnosis.verdict == "too slow":
             needed = point.diagnosis.values.get("epochs_needed")
             # There is no number if the records show no trend, or a trend that is too slow to extrapolate.
             estimate = "it is not on track to get there"
             if needed:
                 estimate = f"it would take about {roughly(needed)} epochs"
-            not_reached.append(f"at rate {rate:g}, {estimate}")
+            not_reached.append(f"at {across.said(value)}, {estimate}")
     if len(reached_at) + len(not_reached) > 1:
         sentence = f"the loss first drops to {GOAL:.0%} of the baseline at epoch {', '.join(reached_at)}"
         yield f"{'; '.join([sentence, *not_reached])}."
 
 
-def _beyond(points: Sequence[Point], best: Point | None) -> Iterator[str]:
+def _beyond(points: Sequence[Point], best: float) -> Iterator[str]:
     """Yield the rates that are slow because they are too large, not too small."""
-    if best is None:
-        return
-    rate = best.learning_rate
-    slow = [point for point in points if point.diagnosis.verdict == "too slow" and point.learning_rate > rate]
+    slow = [point for point in points if point.diagnosis.verdict == "too slow" and point.learning_rate > best]
     if slow:
-        noun = _agreeing(slow, "rate", "rates")
-        verb = _agreeing(slow, "is", "are")
+        rates = Knob(RATE, ())
+        noun = _agreeing(slow, rates, "rate", "rates")
+        verb = _agreeing(slow, rates, "is", "are")
         yield (
-            f"after the same number of epochs, {noun} {_listed(slow, points)} {verb} behind {rate:g}: "
+            f"after the same number of epochs, {noun} {_listed(slow, points, rates)} {verb} behind {best:g}: "
             "too large a rate is also slow."
         )
 
 
-def _agreeing(points: Sequence[Point], one: str, several: str) -> str:
-    """Return the form of a word, singular or plural, that agrees with the number of different rates."""
-    return one if len(rates(points)) == 1 else several
+def _agreeing(points: Sequence[Point], across: Knob, one: str, several: str) -> str:
+    """Return the form of a word, singular or plural, that agrees with the number of different values."""
+    return one if len({across.of(point) for point in points}) == 1 else several
 
 
-def _listed(some: Sequence[Point], points: Sequence[Point]) -> str:
-    """List the rates of some of the points, with the number of affected points if a rate has others as well."""
+def _listed(some: Sequence[Point], points: Sequence[Point], across: Knob) -> str:
+    """List the values of some of the points, with the number of affected points if a value has others as well."""
     names = []
-    for rate in dict.fromkeys(point.learning_rate for point in some):
-        mine = sum(point.learning_rate == rate for point in some)
-        total = sum(point.learning_rate == rate for point in points)
-        name = f"{rate:g}"
+    for value in dict.fromkeys(across.of(point) for point in some):
+        mine = sum(across.of(point) == value for point in some)
+        total = sum(across.of(point) == value for point in points)
+        name = across.text(value)
         if mine < total:
             name += f" ({mine} of {total})"
         names.append(name)

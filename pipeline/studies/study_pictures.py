@@ -17,34 +17,45 @@ from pipeline.drawing.axes import (
     name_axes,
     rate_colour,
 )
-from pipeline.drawing.grid_plots import draw_by_rate, draw_heat
+from pipeline.drawing.grid_plots import draw_by_value, draw_heat, heat_limits
 from pipeline.drawing.plot_data import Curve, Series
 from pipeline.points.point import Point
 from pipeline.studies.grids import (
     METRIC_NAMES,
     PointsByBackend,
     cell_metric,
-    hidden_sizes,
     recorded,
     result_grid,
-    with_size,
+    with_value,
 )
+from pipeline.studies.knobs import RATE, Layout, layout
 from pipeline.studies.network_data import has_two_weights
-from pipeline.studies.network_figures import curves_by_rate, draw_curves_by_rate, draw_weight, error_surface
+from pipeline.studies.network_figures import error_surface
+from pipeline.studies.sweep_figures import (
+    curves_by_value,
+    draw_curves,
+    draw_profile,
+    draw_weight,
+    heat_size,
+    panels,
+    with_note,
+)
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 
 def network_study(study: str, backends: PointsByBackend) -> Figure:
-    """Draw a study of networks over rates and hidden sizes.
+    """Draw a study of networks over its knobs, usually rates and hidden sizes.
 
     The content depends on the study:
 
-    - fitting a line: the weight for each rate;
-    - two weights: the error surface;
-    - several hidden sizes: heat maps of the final value over rate and size if there is a test accuracy, otherwise lines
-      next to the curves;
+    - more knobs than two axes: a plot for each panel, and the profile of each further knob;
+    - fitting a line over rates: the weight for each rate;
+    - a point with two weights: the error surface;
+    - two axes: heat maps of the final value if there is a test accuracy, otherwise lines next to the curves;
+    - another knob than the rate: its line next to the curves;
     - otherwise: curves by rate.
 
     Args:
@@ -52,19 +63,23 @@ def network_study(study: str, backends: PointsByBackend) -> Figure:
         backends: the points of each backend; at least one backend with at least one point.
     """
     points = next(iter(backends.values()))
-    if recorded(points, "weights/weight"):
+    shown = layout(points)
+    if shown.apart:
+        return _panels_and_profiles(study, backends)
+    over_rates = shown.across.key == RATE
+    if recorded(points, "weights/weight") and over_rates and len(shown.up.values) == 1:
         return _weights(study, backends)
-    if has_two_weights(points[0].history.snapshots):
+    if has_two_weights(points[0].history.snapshots) and len(points) == 1:
         return error_surface(points[0])
     accuracy = recorded(points, "test/accuracy")
-    several_sizes = len(hidden_sizes(points)) > 1
-    if several_sizes and accuracy:
+    two_axes = len(shown.up.values) > 1
+    if two_axes and accuracy:
         return _heat_maps(study, backends)
-    if several_sizes:
+    if two_axes or not over_rates:
         return _ends_and_curves(study, backends)
     if accuracy:
         return _curves(study, backends)
-    return curves_by_rate(points)
+    return curves_by_value(points)
 
 
 def recorded_figure(title: str, by_rate: Mapping[float, Mapping[str, Series]]) -> Figure:
@@ -111,7 +126,7 @@ def _curves(study: str, backends: PointsByBackend) -> Figure:
     figure, axes = axes_grid(len(backends), len(metrics), f"{study}: curves by learning rate", width=4.2, height=2.9)
     wanted = [(backend, metric) for backend in backends for metric in metrics]
     for ax, (backend, metric) in zip(axes, wanted, strict=True):
-        draw_curves_by_rate(ax, _by_rate(backends[backend]), metric)
+        draw_curves(ax, _by_rate(backends[backend]), metric, layout(backends[backend]))
         name_axes(ax, f"{backend}, {METRIC_NAMES[metric]}")
     return figure
 
@@ -119,17 +134,16 @@ def _curves(study: str, backends: PointsByBackend) -> Figure:
 def _heat_maps(study: str, backends: PointsByBackend) -> Figure:
     """Draw the first backend's final value versus rate, and a heat map over rate and size for each backend."""
     first, points = next(iter(backends.items()))
+    shown = layout(points)
     metric = cell_metric(points)
-    cells = result_grid(points, metric)
-    # Inches; a cell must be large enough for its printed value.
-    width = max(4.3, 0.85 * len(cells.rates) + 1)
-    height = max(2.6, 0.55 * len(cells.sizes) + 1)
-    title = f"{study}: final {METRIC_NAMES[metric]}"
+    cells = result_grid(points, shown, metric)
+    width, height = heat_size(cells, least_height=2.6)
+    title = with_note(f"{study}: final {METRIC_NAMES[metric]}", points, shown)
     figure, axes = axes_grid(1, 1 + len(backends), title, width=width, height=height)
-    draw_by_rate(axes[0], cells, log=not metric.endswith("accuracy"))
+    draw_by_value(axes[0], cells, log=not metric.endswith("accuracy"))
     name_axes(axes[0], first)
     for ax, (backend, members) in zip(axes[1:], backends.items(), strict=True):
-        draw_heat(ax, result_grid(members, metric), metric)
+        draw_heat(ax, result_grid(members, layout(members), metric), metric)
         name_axes(ax, backend)
     return figure
 
@@ -137,21 +151,66 @@ def _heat_maps(study: str, backends: PointsByBackend) -> Figure:
 def _ends_and_curves(study: str, backends: PointsByBackend) -> Figure:
     """Draw the final value versus rate, with rings for the second backend's values, and the first backend's curves."""
     (first, points), *others = backends.items()
+    shown = layout(points)
     metric = cell_metric(points)
-    sizes = hidden_sizes(points)
     drawn = first
     if others:
         drawn = f"{first}; rings: {others[0][0]}"
-    figure, axes = axes_grid(1, 1 + len(sizes), f"{study}: {METRIC_NAMES[metric]} ({drawn})", width=4.4)
-    draw_by_rate(axes[0], result_grid(points, metric), log=True)
+    title = with_note(f"{study}: {METRIC_NAMES[metric]} ({drawn})", points, shown)
+    accuracy = metric.endswith("accuracy")
+    figure, axes = axes_grid(1, 1 + len(shown.up.values), title, width=4.4)
+    draw_by_value(axes[0], result_grid(points, shown, metric), log=not accuracy)
     name_axes(axes[0], f"final {METRIC_NAMES[metric]}")
     for _, other in others[:1]:
-        ends = result_grid(other, metric)
-        for values in ends.values:
-            # Zeros are not on a logarithmic axis; as NaN they are not drawn.
-            axes[0].plot(ends.rates, np.where(values > 0, values, np.nan), linestyle="none", marker="o", markersize=11,
-                         markerfacecolor="none", markeredgecolor=INK, markeredgewidth=0.9)  # fmt: skip
-    for ax, size in zip(axes[1:], sizes, strict=True):
-        draw_curves_by_rate(ax, with_size(points, size), metric)
-        name_axes(ax, f"hidden size {size}")
+        _draw_rings(axes[0], other, metric)
+    for ax, up in zip(axes[1:], shown.up.values, strict=True):
+        draw_curves(ax, with_value(points, shown.up, up, shown.across), metric, shown)
+        name_axes(ax, shown.up.said(up))
     return figure
+
+
+def _draw_rings(ax: Axes, points: Sequence[Point], metric: str) -> None:
+    """Draw the final values of another backend as rings."""
+    ends = result_grid(points, layout(points), metric)
+    for values in ends.values:
+        # Zeros are not on a logarithmic axis; as NaN they are not drawn.
+        ax.plot(ends.across.numbers, np.where(values > 0, values, np.nan), linestyle="none", marker="o", markersize=11,
+                markerfacecolor="none", markeredgecolor=INK, markeredgewidth=0.9)  # fmt: skip
+
+
+def _panels_and_profiles(study: str, backends: PointsByBackend) -> Figure:
+    """Draw a row for each backend: a plot for each panel over the two axes, then the profile of each further knob."""
+    points = next(iter(backends.values()))
+    metric = cell_metric(points)
+    shown = layout(points)
+    first = panels(points, shown)
+    widths = heat_size(result_grid(points, shown, metric), least_height=3.1)
+    has_axes = len(shown.across.values) > 1
+    columns = len(shown.apart)
+    if has_axes:
+        columns += len(first)
+    title = with_note(f"{study}: final {METRIC_NAMES[metric]}", points, shown)
+    title += "; profiles: the best over all other knobs"
+    figure, axes = axes_grid(len(backends), columns, title, width=widths[0], height=widths[1])
+    left = iter(axes)
+    for backend, members in backends.items():
+        if has_axes:
+            _draw_panels([next(left) for _ in first], backend, members, shown)
+        for knob in shown.apart:
+            ax = next(left)
+            draw_profile(ax, members, shown, knob)
+            name_axes(ax, f"{backend}, profile of {knob.name}")
+    return figure
+
+
+def _draw_panels(axes: Sequence[Axes], backend: str, points: Sequence[Point], shown: Layout) -> None:
+    """Draw each panel of one backend: a heat map if there are two axes, otherwise a line."""
+    metric = cell_metric(points)
+    groups = panels(points, shown)
+    grids = [result_grid(members, shown, metric) for _, members in groups]
+    for ax, (panel, _), grid in zip(axes, groups, grids, strict=True):
+        if len(shown.up.values) > 1:
+            draw_heat(ax, grid, metric, heat_limits(grids))
+        else:
+            draw_by_value(ax, grid, log=not metric.endswith("accuracy"))
+        name_axes(ax, ", ".join([backend, *panel]))

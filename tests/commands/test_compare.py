@@ -391,7 +391,10 @@ def test_several_seeds_have_different_names(tmp_path: Path) -> None:
         "learning_rate=0.1 seed=1",
         "learning_rate=0.1 seed=2",
     ]
-    assert "| `learning_rate=0.1 seed=2` | numpy |" in study_page("two_bits", read["two_bits"], {})
+    page = study_page("two_bits", read["two_bits"], {})
+    assert "| backend | rate | seed | diagnosis |" in page
+    assert "| numpy | 0.1 | 2 |" in page
+    assert "over the seeds (1 and 2), the mean absolute error is " in page
 
 
 def test_command_says_where_the_report_is(results: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -8,7 +8,8 @@ import pytest
 
 from pipeline.points.point import Point
 from pipeline.studies.kinds import answers, headline
-from pipeline.studies.networks import best_point, best_points
+from pipeline.studies.knobs import layout
+from pipeline.studies.networks import best_cells, best_point
 from tests.support.maps import map_point
 from tests.support.trained import sweep
 
@@ -68,8 +69,8 @@ def test_two_hidden_sizes(bits: list[Point]) -> None:
     assert (
         sum(sentence.startswith("hidden size 4: stalled (saturation) at rate 1000; at 1000:") for sentence in said) == 1
     )
-    best = best_points(bits)
-    assert {size: point.learning_rate for size, point in best.items()} == {4: 10.0, 32: 10.0}
+    best = best_cells(bits, layout(bits))
+    assert {size: cell.points[0].learning_rate for size, cell in best.items()} == {4: 10.0, 32: 10.0}
 
 
 def test_a_rate_beyond_the_best_is_not_called_too_small(bits: list[Point]) -> None:
@@ -98,28 +99,25 @@ def test_the_best_point_has_not_diverged() -> None:
     points = sweep([*LINE, "gradient=backpropagation"], rated("0.1", "1"))
     assert best_point(points) is points[0]
     assert best_point(points[1:]) is None
-    assert best_points(points[1:]) == {}
+    assert best_cells(points[1:], layout(points[1:])) == {}
     assert next(answers(points[1:])).startswith("diverged: ")
     assert headline(points[1:]) == "diverged"
 
 
-def test_points_that_differ_in_more_than_rate_and_size_are_named_and_counted() -> None:
+def test_another_number_takes_the_place_of_the_size() -> None:
     common = [*LINE, "optimizer=momentum", "gradient=backpropagation"]
     grid = [[f"optimizer.learning_rate={rate}", f"optimizer.momentum={m}"] for rate in (0.01, 0.2) for m in (0, 0.9)]
     points = sweep(common, grid)
-    verdicts = {point.name: point.diagnosis.verdict for point in points}
-    assert list(verdicts.values()) == ["converged", "converged", "diverged", "oscillating"]
-    best = best_point(points)
-    assert best is not None
+    verdicts = [point.diagnosis.verdict for point in points]
+    assert verdicts == ["converged", "converged", "diverged", "oscillating"]
+    error = points[1].outcome.final["train/mean_absolute_error"]
     said = list(answers(points))
-    assert said[0].startswith(f"the best point is `{best.name}`, mean absolute error ")
-    assert any(sentence.startswith("0.2 is the first rate that diverges: ") for sentence in said)
-    assert any(sentence.startswith("oscillating at rate 0.2 (1 of 2); at 0.2: ") for sentence in said)
-    assert not any("first drops" in sentence for sentence in said)
-    assert headline(points) == (
-        f"best: `{best.name}`, mean absolute error {best.outcome.final['train/mean_absolute_error']:.4g}; "
-        "converged: 0.01; diverged: 0.2 (1 of 2); oscillating: 0.2 (1 of 2)"
-    )
+    assert said[0].startswith("the best rate for momentum 0 is 0.01, mean absolute error ")
+    assert said[1] == f"the best rate for momentum 0.9 is 0.01, mean absolute error {error:.4g}."
+    assert said[2] == "the best rate is the same for every momentum."
+    assert any(sentence.startswith("momentum 0: 0.2 is the first rate that diverges: ") for sentence in said)
+    assert any(sentence.startswith("momentum 0.9: oscillating at rate 0.2; at 0.2: ") for sentence in said)
+    assert headline(points).endswith("; converged: 0.01; diverged: 0.2 (0); oscillating: 0.2 (0.9)")
 
 
 def test_a_map_says_how_much_of_it_converges_and_where_it_is_best() -> None:

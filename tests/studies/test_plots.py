@@ -18,9 +18,10 @@ from pipeline.drawing import plot_data
 from pipeline.drawing.axes import RATE_COLOURS, axes_grid, draw_bundle, rate_colour
 from pipeline.drawing.layout import save_png
 from pipeline.points.point import Point, outcome_of
-from pipeline.studies import grids, kinds, network_data
+from pipeline.studies import grids, kinds, network_data, sweep_figures
 from pipeline.studies import network_figures as plots
 from pipeline.studies.kinds import study_figure
+from pipeline.studies.knobs import layout
 from pipeline.studies.study_pictures import recorded_figure
 from tests.support.maps import map_point
 from tests.support.trained import config, sweep, trained
@@ -105,12 +106,12 @@ def test_grid_has_medians_of_finished_points_and_marks_diverged_ones() -> None:
         made_point(10, 4, 7.0, diverged=True),
         made_point(10, 32, 5.0),
     ]
-    found = grids.result_grid(points, "train/loss")
-    assert found.rates == [0.1, 10.0]
-    assert found.sizes == [4, 32]
+    found = grids.result_grid(points, layout(points), "train/loss")
+    assert found.across.numbers == [0.1, 10.0]
+    assert found.up.ticks == ["4", "32"]
     np.testing.assert_array_equal(found.values, [[2.5, np.nan], [np.nan, 5.0]])
     np.testing.assert_array_equal(found.diverged, [[False, True], [False, False]])
-    assert found.points_per_cell == 3
+    assert grids.merged(points, layout(points)) == "median if points share a cell"
 
 
 def test_cell_metric_is_accuracy_then_error_then_loss(mnist: list[Point], three_bits: list[Point]) -> None:
@@ -235,8 +236,8 @@ def test_figures_say_that_a_point_diverged(line: list[Point]) -> None:
     step = diverged.history.diverged_step
     assert step is not None
     assert any(f"diverged after {step} updates" in t for t in texts(plots.curves(diverged)))
-    assert "1, diverged" in texts(plots.curves_by_rate(line))
-    assert "diverged" in texts(plots.loss_by_rate(line))
+    assert "1, diverged" in texts(sweep_figures.curves_by_value(line))
+    assert "diverged" in texts(sweep_figures.loss_by_value(line))
 
 
 def test_curves_of_training_and_test_rows_are_drawn_by_value(mnist: list[Point]) -> None:
@@ -255,23 +256,23 @@ def test_a_rate_has_one_colour_in_every_figure(three_bits: list[Point]) -> None:
 
     point = next(p for p in three_bits if p.learning_rate == 10)
     own = plots.curves(point).axes[0].lines[0].get_color()
-    together = {to_rgba(line.get_color()) for line in plots.curves_by_rate(three_bits).axes[0].lines}
+    together = {to_rgba(line.get_color()) for line in sweep_figures.curves_by_value(three_bits).axes[0].lines}
     assert to_rgba(own) in together
 
 
 def test_heat_map_prints_the_values(three_bits: list[Point]) -> None:
-    written = texts(plots.heat_map(three_bits))
+    written = texts(sweep_figures.heat_map(three_bits))
     for point in three_bits:
         assert f"{point.outcome.final['train/mean_absolute_error']:.3g}" in written
 
 
 def test_zero_losses_stay_on_a_logarithmic_axis() -> None:
     points = [made_point(0.1, 4, 1e-3), made_point(1, 4, 0.0)]
-    figure = plots.loss_by_rate(points)
+    figure = sweep_figures.loss_by_value(points)
     assert "0" in texts(figure)
     heights = [np.asarray(line.get_ydata(), dtype=float) for line in figure.axes[0].lines]
     assert np.concatenate(heights).min() == pytest.approx(1e-4), "a tenth of the smallest loss that is not 0"
-    assert png(plots.curves_by_rate(points))
+    assert png(sweep_figures.curves_by_value(points))
 
 
 def test_rates_and_losses_as_far_apart_as_floats_go_can_be_drawn() -> None:
@@ -316,9 +317,9 @@ def test_study_pictures(
 def test_a_stalled_point_is_marked_on_the_axis() -> None:
     rates = [["optimizer.learning_rate=0.1"], ["optimizer.learning_rate=1"]]
     points = sweep(["experiment=line_y3x", "recording.snapshots=2", "training.epochs=40"], rates)
-    np.testing.assert_array_equal(grids.result_grid(points, "train/loss").stalled, [[False, True]])
-    assert "stalled" in texts(plots.loss_by_rate(points))
-    assert "stalled" not in texts(plots.loss_by_rate(points[:1]))
+    np.testing.assert_array_equal(grids.result_grid(points, layout(points), "train/loss").stalled, [[False, True]])
+    assert "stalled" in texts(sweep_figures.loss_by_value(points))
+    assert "stalled" not in texts(sweep_figures.loss_by_value(points[:1]))
 
 
 def test_recorded_runs_are_drawn_with_their_last_accuracy() -> None:

@@ -93,7 +93,7 @@ def test_points_of_one_parametrization_are_another_study(points: list[Point]) ->
 def test_too_few_rates_have_no_best_one() -> None:
     few = [point(name, 64, rate, 0.02) for name in ("standard", "maximal_update") for rate in RATES[:2]]
     assert parametrizations(few) == {}
-    assert not any("parametrization" in sentence for sentence in answers(few))
+    assert not any("parametrization: the best rate" in sentence for sentence in answers(few))
 
 
 def test_the_picture_has_axes_for_each_parametrization_with_the_best_rates_marked(points: list[Point]) -> None:

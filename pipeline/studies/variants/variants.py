@@ -8,13 +8,12 @@ final loss is at or below the target. Losses are compared without the penalties 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.config.schema import flatten
 from pipeline.diagnosis.networks import baseline_loss
 from pipeline.diagnosis.trends import first_below
 from pipeline.drawing.plot_data import Floats
@@ -101,30 +100,43 @@ class Variant:
 
 def knob(points: Sequence[Point]) -> str | None:
     """Return the setting that defines the variants of a study; None if the points do not differ in any of `KNOBS`."""
-    found = [dict(flatten(point.config)) for point in points]
-    return next((key for key in KNOBS if len({str(values.get(key)) for values in found}) > 1), None)
+    return next((key for key in KNOBS if len({str(point.settings.get(key)) for point in points}) > 1), None)
 
 
 def variants(points: Sequence[Point]) -> list[Variant]:
     """Return the variants of one backend's points, in order of first appearance.
 
-    If several points of a variant share a rate, the last one is used.
+    If several points of a variant share a rate, they differ in their seed, and their medians are used.
     """
     key = knob(points)
     if key is None:
         return []
-    by_name: dict[str, dict[float, Point]] = {}
+    by_name: dict[str, dict[float, list[Point]]] = {}
     for point in points:
-        name = str(dict(flatten(point.config)).get(key))
-        by_name.setdefault(name, {})[point.learning_rate] = point
+        name = str(point.settings.get(key))
+        by_name.setdefault(name, {}).setdefault(point.learning_rate, []).append(point)
     found = []
     for name, by_rate in by_name.items():
-        chosen = [by_rate[rate] for rate in sorted(by_rate)]
-        losses = np.array([final_loss(point) for point in chosen])
-        targets = np.array([target(point) for point in chosen])
-        steps = np.array([steps_to_target(point) for point in chosen])
+        shared = [by_rate[rate] for rate in sorted(by_rate)]
+        losses = np.array([_median(final_loss(point) for point in members) for members in shared])
+        targets = np.array([target(members[0]) for members in shared])
+        steps = np.array([_median(steps_to_target(point) for point in members) for members in shared])
         found.append(Variant(name, np.array(sorted(by_rate)), losses, losses <= targets, steps))
     return found
+
+
+def _median(values: Iterable[float]) -> float:
+    """Return the median of the losses or the steps of several seeds.
+
+    NaN, a target that was never reached, and inf, a loss that diverged, count as more than any number. Of two values in
+    the middle it is the larger one if that is not finite.
+    """
+    ordered = sorted(values, key=lambda value: (math.isnan(value), value))
+    low = ordered[(len(ordered) - 1) // 2]
+    high = ordered[len(ordered) // 2]
+    if low < high and math.isfinite(high):
+        return (low + high) / 2
+    return high
 
 
 def target(point: Point) -> float:

@@ -11,6 +11,7 @@ from pipeline.backends.shared.history import weight_metrics
 from pipeline.config.data import TableData
 from pipeline.config.schema import Config, flatten
 from pipeline.studies.kinds import Charts, kind_of
+from pipeline.studies.knobs import RATE, SIZE, numeric_keys
 from pipeline.studies.network_data import target_slope
 from pipeline.tracking.pages.charts import Chart, Section, bar, contour, image, line, parallel, scatter
 
@@ -18,9 +19,7 @@ from pipeline.tracking.pages.charts import Chart, Section, bar, contour, image, 
 LOG_LOSS = "final/log10_loss"
 # The value plotted for a loss of 0.
 LEAST_LOSS = 1e-16
-RATE = "optimizer.learning_rate"
 LOG_RATE = "log10_learning_rate"
-SIZE = "model.hidden_size"
 # The order of the axes and columns; other keys follow.
 FIRST = [RATE, SIZE, "optimizer.name", "schedule.name", "feature"]
 # Maximum number of axes and of weight curves that fit on a screen.
@@ -95,10 +94,11 @@ def _answer(points: Sequence[Config], varied: Sequence[str]) -> list[Chart]:
     if judged != LOG_LOSS:
         metrics.append(judged)
     charts = [parallel(axes, metrics)]
-    if {RATE, SIZE} <= set(varied):
-        charts.append(contour(LOG_RATE, SIZE, judged))
-    elif RATE in varied:
-        charts.append(scatter(LOG_RATE, judged))
+    numeric = [LOG_RATE if key == RATE else key for key in numeric_keys(points) if key in shared]
+    if len(numeric) > 1:
+        charts.append(contour(numeric[0], numeric[1], judged))
+    elif numeric:
+        charts.append(scatter(numeric[0], judged))
     return charts
 
 

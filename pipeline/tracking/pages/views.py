@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 from pipeline.config.schema import Config, flatten
 from pipeline.studies.kinds import kind_of
+from pipeline.studies.knobs import RATE
 from pipeline.tracking.pages.charts import (
     Section,
     State,
@@ -22,7 +23,6 @@ from pipeline.tracking.pages.charts import (
 )
 from pipeline.tracking.pages.sections import (
     FIRST,
-    RATE,
     backend_sections,
     charts_of,
     difference_sections,
@@ -38,7 +38,7 @@ TAG_BYTES = 20_000
 # Tag of a point's run, `true` or `false`: whether the newest sweep of its backend requested the point.
 NEWEST = "lab.newest"
 # Keys that do not affect training, or that differ only between backends.
-NOT_COMPARED = ("study", "results", "dry_run", "force", "tracking.", "backend.", "data.")
+NOT_COMPARED = ("study", "results", "dry_run", "force", "question", "report.", "tracking.", "backend.", "data.")
 # Maximum number of columns in the table of differences that fit on a screen.
 MOST_RUNS = 8
 BACKENDS = {"numpy": "NumPy", "keras": "Keras"}
@@ -133,7 +133,8 @@ def _varied_keys(points: Sequence[Config]) -> list[str]:
                 # JSON, because a list cannot be in a set.
                 values.setdefault((point.backend.name, key), set()).add(json.dumps(value))
     varied = dict.fromkeys(key for (_, key), different in values.items() if len(different) > 1)
-    return [key for key in FIRST if key in varied] + [key for key in varied if key not in FIRST]
+    first = [key for key in (points[0].report.size, *FIRST) if key in varied]
+    return list(dict.fromkeys([*(key for key in first if key == RATE), *first, *varied]))
 
 
 def _state(
