@@ -537,6 +537,7 @@ def test_an_interrupted_write_keeps_what_was_there(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["mnist", "fashion_mnist"])
 def test_the_real_conf_files_can_be_used(name: str) -> None:
     data = read_data(OmegaConf.create({"data": OmegaConf.load(CONF / "data" / f"{name}.yaml")}), "fetch")
+    assert isinstance(data, IdxData)
     assert data.name == name
     assert len({file.sha256 for file in data.files.values()}) == 4
     assert len(data.sources) == 2

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import re
@@ -18,9 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import mlflow.pyfunc
-import numpy as np
 import pytest
-from numpy.typing import NDArray
 from pandas import DataFrame
 from pandas.testing import assert_frame_equal
 
@@ -31,13 +28,18 @@ from pipeline.tracking.models import log_models
 from pipeline.tracking.store import open_store
 from tests.support.flaky_server import free_port
 from tests.support.links import broken_links, links
+from tests.support.prepared_images import write_prepared
 from tests.support.raw_rows import described, people, prepared, trained_point
 from tests.support.served import clean_environment, serving
 from tests.support.swept import rates, swept
 
 PAGES = [PROJECT / "README.md", *sorted((PROJECT / "docs").glob("*.md"))]
 README = PAGES[0].read_text()
-BLOCKS = [block for page in PAGES for block in re.findall(r"```sh\n(.*?)```", page.read_text(), re.DOTALL)]
+# The commands of this page are run in its order: test_your_own.py.
+IN_ORDER = PROJECT / "docs" / "your-own.md"
+BLOCKS = [
+    block for page in PAGES if page != IN_ORDER for block in re.findall(r"```sh\n(.*?)```", page.read_text(), re.DOTALL)
+]
 COMMANDS = list(dict.fromkeys(line for block in BLOCKS for line in block.splitlines()))
 BY_CI = [
     "make reproduce",
@@ -77,22 +79,6 @@ TRAINING = [line for line in COMMANDS if line.startswith("python -m pipeline.tra
 UI = [line for line in COMMANDS if line.startswith("make ui")]
 SERVED = [line for line in COMMANDS if "mlflow models serve" in line or line.startswith("curl ")]
 AFTERWARDS = ["python -m pipeline.rebuild", "python -m pipeline.remove study=three_bits"]
-
-
-def write_prepared(project: Path, name: str) -> None:
-    """A data set of 300 made-up images, as pipeline.prepare writes it."""
-    folder = project / "data" / "prepared" / name
-    folder.mkdir(parents=True)
-    random = np.random.default_rng(0)
-    sums = {}
-    for split, rows in (("train", 250), ("test", 50)):
-        inputs: NDArray[Any] = random.random((rows, 784), dtype=np.float32)
-        targets: NDArray[Any] = random.integers(0, 10, rows)
-        for role, array in (("inputs", inputs), ("targets", targets)):
-            file = folder / f"{split}_{role}.npy"
-            np.save(file, array, allow_pickle=False)
-            sums[file.name] = hashlib.sha256(file.read_bytes()).hexdigest()
-    (folder / "data.json").write_text(json.dumps({"name": name, "classes": 10, "sha256": sums}))
 
 
 @pytest.fixture
