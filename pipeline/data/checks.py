@@ -76,7 +76,7 @@ def kind_of(rows: Rows, name: str, learned: NDArray[np.intp]) -> Kind:
     if kind.startswith(("date", "time", "period")) or (is_text and _are_dates(values)):
         position = int(learned[int(np.flatnonzero(column.notna())[0])])
         raise LabError(
-            f"{rows.place(position, name)}: dates are no inputs of a network.",
+            f"{rows.place(position, name)}: a network cannot take dates.",
             expected="numbers or categories",
             received=str(values.iloc[0]),
             fix="turn it into numbers, for instance days since a date, or leave it out with features:",

@@ -127,7 +127,7 @@ def _from_npz(path: Path, data: ImageData) -> Labelled:
     pixels = grey_values(images)
     if pixels is None:
         raise LabError(
-            f"{path}: the array {data.inputs} has values that are no grey values.",
+            f"{path}: the array {data.inputs} has other values than grey values.",
             expected="whole numbers from 0 to 255",
             received=f"{images.dtype} from {images.min()} to {images.max()}",
             fix="convert it, for instance (255 * x).round().astype('uint8') for numbers from 0 to 1",

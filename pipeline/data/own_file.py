@@ -104,7 +104,7 @@ def _source(path: Path, data: FileData) -> Source:
     if path.is_dir():
         received = f"the folder {path.name}"
     raise LabError(
-        f"{path} is no file of rows.",
+        f"{path} is not a file of rows.",
         expected=FORMATS,
         received=received,
         fix="convert it, or use kind: images for a folder of images",

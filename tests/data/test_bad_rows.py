@@ -228,7 +228,7 @@ def test_lists_in_parquet_are_no_columns(tmp_path: Path) -> None:
 def test_dates_in_parquet(tmp_path: Path) -> None:
     days = pd.date_range("2024-01-01", periods=6)
     pd.DataFrame({"a": days, "y": np.arange(6.0)}).to_parquet(tmp_path / "own.parquet")
-    assert "row 1, column a: dates are no inputs" in refusal(tmp_path, "own.parquet", test_share=0)
+    assert "row 1, column a: a network cannot take dates" in refusal(tmp_path, "own.parquet", test_share=0)
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".parquet", ".npy"])

@@ -31,6 +31,7 @@ TRAINING = {
 NOT_DEPENDED_ON = {
     "fetch": DATA,
     "prepare": DATA,
+    "prepare_own": DATA,
     "rounding": {},
     "compare": {},
     "page": {},
