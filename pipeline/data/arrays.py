@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -135,13 +136,13 @@ def _load_prepared(data: IdxData | DescribedData, dtype: str, project: Path) -> 
         raise _not_prepared(data, folder, "a folder without data.json", prepare)
     content, checksums = _content(folder / "data.json", fix)
     if isinstance(data, IdxData):
-        row_shape = _idx_shape(folder / "data.json", content, fix)
         arrays = _read_arrays(folder, checksums, ("train", "test"), dtype, fix)
         _check_arrays(data.name, folder, arrays, (data.classes, True), fix)
+        row_shape = _idx_shape(folder / "data.json", content, arrays["train_inputs"].shape[1], fix)
         return replace(_arrays(arrays, data.classes, checksums, dtype), row_shape=row_shape)
     with readable(str(folder / "data.json"), expected=DESCRIPTION, fix=fix):
         description = DataDescription.model_validate(content.get("description"))
-        raw = RawFiles.validate_python(content.get("raw"))
+        raw = RawFiles.validate_python(content.get("raw", []))
     check_current(data, content.get("config"), raw, folder / "data.json", project)
     splits = ("train", "test") if description.test_rows else ("train",)
     arrays = _read_arrays(folder, checksums, splits, dtype, fix)
@@ -222,10 +223,13 @@ def _content(file: Path, fix: str) -> tuple[dict[str, Any], dict[str, str]]:
     return content, {name: str(checksum) for name, checksum in sums.items()}
 
 
-def _idx_shape(file: Path, content: dict[str, Any], fix: str) -> tuple[int, ...] | None:
+def _idx_shape(file: Path, content: dict[str, Any], features: int, fix: str) -> tuple[int, ...] | None:
     """Return the shape of an image; None for arrays that an earlier version prepared, which dense networks can use."""
     with readable(str(file), expected=DESCRIPTION, fix=fix):
-        return RowShape.validate_python(content.get("row_shape"))
+        shape = RowShape.validate_python(content.get("row_shape"))
+        if shape is not None and math.prod(shape) != features:
+            raise ValueError(f"row_shape {shape} is not that of {features} inputs")
+    return shape
 
 
 def _verified(file: Path, checksums: dict[str, str], fix: str) -> NDArray[Any]:

@@ -59,8 +59,9 @@ def check_current(
     """
     fix = f"python -m pipeline.prepare data={data.name}"
     config = data.model_dump(mode="json")
+    # Arrays that were not made by pipeline.prepare may say nothing of it.
     if not isinstance(prepared_with, dict):
-        prepared_with = {}
+        prepared_with = config
     for key, value in config.items():
         if prepared_with.get(key) != value:
             raise LabError(

@@ -558,6 +558,15 @@ def test_a_conf_file_that_cannot_be_used(change: dict[str, Any], reason: str) ->
         read_data(config, "fetch")
 
 
+@pytest.mark.parametrize(
+    ("name", "reason"), [("churn", "examples/churn.csv is on this machine"), ("iris", "sklearn:iris is installed")]
+)
+def test_what_is_here_already_is_not_fetched(name: str, reason: str) -> None:
+    command = [sys.executable, "-m", "pipeline.fetch", f"data={name}"]
+    done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout) == (0, f"{name}: nothing to fetch, {reason}\n")
+
+
 def test_a_table_needs_no_fetching() -> None:
     command = [sys.executable, "-m", "pipeline.fetch", "data=three_bits"]
     done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, timeout=60)

@@ -163,6 +163,26 @@ def test_a_description_that_is_none(tmp_path: Path, folder: Path, content: bytes
     assert "data.json cannot be read" in refusal(tmp_path)
 
 
+@pytest.mark.parametrize("shape", [[2, 3, 1], None])
+def test_an_image_has_its_shape_unless_an_earlier_version_prepared_it(
+    tmp_path: Path, folder: Path, shape: list[int] | None
+) -> None:
+    reshaped(folder, shape)
+    expected = None if shape is None else (2, 3, 1)
+    assert load(mnist(), "float32", tmp_path).row_shape == expected
+
+
+@pytest.mark.parametrize("shape", [[2, 2, 1], [], 6, ["x", 3], [-2, -3], [2.5, 2.4]])
+def test_a_shape_that_is_none(tmp_path: Path, folder: Path, shape: object) -> None:
+    reshaped(folder, shape)
+    assert "data.json cannot be read" in refusal(tmp_path)
+
+
+def reshaped(folder: Path, shape: object) -> None:
+    content = json.loads((folder / "data.json").read_text())
+    (folder / "data.json").write_text(json.dumps({**content, "row_shape": shape}))
+
+
 @pytest.mark.parametrize("content", [b'{"sha256": {}}', b'{"sha256": {"train_inputs.npy": null}}'])
 def test_a_description_without_a_checksum(tmp_path: Path, folder: Path, content: bytes) -> None:
     (folder / "data.json").write_bytes(content)

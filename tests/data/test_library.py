@@ -70,6 +70,11 @@ def test_the_files_in_conf_are_complete(name: str) -> None:
     assert composed.task is not None
 
 
+def test_a_config_is_composed_without_its_data() -> None:
+    composed: Config = config("data=churn", "data.path=none.csv")
+    assert (composed.task, composed.loss) == ("binary", "binary_cross_entropy")
+
+
 def test_every_data_set_of_keras_has_addresses() -> None:
     assert set(keras_files.DOWNLOADS) == {name for name in LIBRARY_TASKS if name.startswith("keras:")}
 

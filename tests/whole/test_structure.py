@@ -31,7 +31,6 @@ TRAINING = {
 NOT_DEPENDED_ON = {
     "fetch": DATA,
     "prepare": DATA,
-    "prepare_own": DATA,
     "rounding": {},
     "compare": {},
     "page": {},
