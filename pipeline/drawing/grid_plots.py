@@ -98,25 +98,24 @@ def heat_limits(grids: Sequence[ResultGrid]) -> Limits:
     return float(min(finite, default=0.1)), float(max(finite, default=1.0))
 
 
-def draw_heat(ax: Axes, grid: ResultGrid, metric: str, limits: Limits | None = None) -> None:
+def draw_heat(ax: Axes, grid: ResultGrid, *, larger_is_better: bool, limits: Limits | None = None) -> None:
     """Draw a heat map with the value printed in each cell. Darker is better.
 
     Args:
         ax: the axes to draw on.
         grid: the values.
-        metric: their metric; more of an accuracy is better, less of anything else.
+        larger_is_better: whether a larger value is better.
         limits: the values at the ends of the colours; None: the smallest and the largest of the grid.
     """
     from matplotlib import colormaps
     from matplotlib.colors import LogNorm, Normalize
 
-    accuracy = metric.endswith("accuracy")
     shown = drawable(grid.values)
     low, high = limits or heat_limits([grid])
     norm = Normalize(low, high)
     colours = colormaps["cividis_r"]
     digits = ".4f"
-    if not accuracy:
+    if not larger_is_better:
         colours = colormaps["cividis"]
         digits = ".3g"
         # Losses and errors span decades.

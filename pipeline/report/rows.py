@@ -48,7 +48,15 @@ REPRODUCTION_COLUMNS = (
 # The columns of a file without curves, such as that of a map: DVC draws nothing then.
 NO_CURVES = ("backend", "point", "epoch", "train/loss")
 # Metrics that `dvc plots show` plots over the epochs.
-CURVES = ("train/loss", "train/mean_absolute_error", "train/accuracy", "test/loss", "test/accuracy", "weights/weight")
+CURVES = (
+    "train/loss",
+    "train/mean_absolute_error",
+    "train/accuracy",
+    "test/loss",
+    "test/accuracy",
+    "test/mean_absolute_error",
+    "weights/weight",
+)
 
 
 def points_rows(results: Results, earlier: Earlier) -> Rows:
@@ -153,7 +161,7 @@ def study_metrics(points: Sequence[Point]) -> dict[str, Any]:
 def curve_rows(backends: PointsByBackend) -> Rows:
     """Return the curves of a study: one row for each point and epoch, with the settings under their config names."""
     points = [point for members in backends.values() for point in members]
-    names = [name for name in CURVES if recorded(points, name)]
+    names = [name for name in dict.fromkeys((*CURVES, cell_metric(points))) if recorded(points, name)]
     further = dict.fromkeys(knob.key for members in backends.values() for knob in study_kind(members).further(members))
     rows = []
     for point in points:

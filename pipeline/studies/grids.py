@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from pipeline.config.metrics import judged_by, larger_is_better
 from pipeline.drawing.plot_data import Axis, ResultGrid
 from pipeline.points.point import Point
 from pipeline.studies.knobs import NO_KNOB, RATE, SIZE, Knob, Layout
@@ -21,10 +22,16 @@ METRIC_NAMES = {
     "train/accuracy": "training accuracy",
     "test/accuracy": "test accuracy",
     "train/mean_absolute_error": "mean absolute error",
+    "test/mean_absolute_error": "test mean absolute error",
+    "train/root_mean_squared_error": "training root mean squared error",
+    "test/root_mean_squared_error": "test root mean squared error",
+    "train/r2": "training R2",
+    "test/r2": "test R2",
+    "train/balanced_accuracy": "training balanced accuracy",
+    "test/balanced_accuracy": "test balanced accuracy",
+    "train/auc": "training AUC",
+    "test/auc": "test AUC",
 }
-# The metrics to compare points by; the first one that was recorded is used. Accuracy on rows that were not trained on
-# comes first; the mean absolute error is the number that the source texts print.
-CELL_METRICS = ("test/accuracy", "train/mean_absolute_error", "train/loss")
 
 
 @dataclass(frozen=True)
@@ -52,8 +59,25 @@ def recorded(points: Sequence[Point], metric: str) -> bool:
 
 
 def cell_metric(points: Sequence[Point]) -> str:
-    """Return the metric for comparing points: test accuracy, otherwise the mean absolute error, otherwise the loss."""
-    return next((name for name in CELL_METRICS if recorded(points, name)), CELL_METRICS[-1])
+    """Return the metric for comparing points: the one that judges them, or another if they have not recorded it.
+
+    The others are the accuracy and the mean absolute error of the training rows, and at last the training loss.
+    """
+    names = (judged_by(points[0].config), "train/mean_absolute_error", "train/accuracy")
+    return next((name for name in names if recorded(points, name)), "train/loss")
+
+
+def curve_metrics(points: Sequence[Point]) -> list[str]:
+    """Return the metrics whose curves are drawn: the training loss and, if it judges test rows, the metric of cells.
+
+    A metric that the config names is drawn in any case.
+    """
+    judged = cell_metric(points)
+    names = ["train/loss"]
+    if judged.startswith("test/") or judged == points[0].config.report.metric:
+        names.append(judged)
+    # Training may have diverged before the first record of a loss.
+    return [name for name in dict.fromkeys(names) if recorded(points, name)] or ["train/loss"]
 
 
 def final_value(point: Point, metric: str) -> float:
@@ -76,7 +100,7 @@ def cells(points: Sequence[Point], shown: Layout, metric: str) -> list[Cell]:
 def best_cell(found: Sequence[Cell], metric: str) -> Cell | None:
     """Return the cell with the best value, the first one of several; None if all diverged."""
     finite = [cell for cell in found if not math.isnan(cell.value)]
-    choose = max if metric.endswith("accuracy") else min
+    choose = max if larger_is_better(metric) else min
     return choose(finite, key=lambda cell: cell.value, default=None)
 
 

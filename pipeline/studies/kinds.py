@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from pipeline.config.metrics import has_test_rows, judged_by, larger_is_better, metrics_of
 from pipeline.config.schema import Config
 from pipeline.drawing.axes import Drawings, Figures
 from pipeline.points.point import Point
@@ -108,15 +109,8 @@ class Kind:
     further: Callable[[Points], Sequence[Knob]] = lambda points: []
 
 
-# Networks that predict numbers.
-REGRESSION_CHARTS = Charts(columns=("final/train/loss", "final/train/mean_absolute_error"), prefixes=("train",))
-# Networks that classify images.
-CLASSIFICATION_CHARTS = Charts(
-    columns=("final/train/loss", "final/test/accuracy"),
-    prefixes=("train", "test"),
-    judged="test/accuracy",
-    second=("test/accuracy", False),
-)
+# Networks on a table, whose loss judges.
+TABLE_CHARTS = Charts(columns=("final/train/loss", "final/train/mean_absolute_error"), prefixes=("train",))
 # Balls on a curve: the training loss is their mean height.
 BALL_CHARTS = Charts(
     columns=("final/train/loss", "final/balls/settled_share"),
@@ -148,10 +142,19 @@ def _are_variants(points: Points) -> bool:
 
 
 def _network_charts(config: Config) -> Charts:
-    """Return the charts of a network: with accuracies if it classifies images."""
-    if config.data.kind == "idx":
-        return CLASSIFICATION_CHARTS
-    return REGRESSION_CHARTS
+    """Return the charts of a network: with what judges its task, on test rows if there are any."""
+    if config.report.metric is None and config.data.kind == "table":
+        return TABLE_CHARTS
+    judged = judged_by(config)
+    second = judged
+    if judged == "train/loss":
+        # The loss of the training rows has its own chart.
+        second = metrics_of(config)[1]
+    prefixes = ["train"]
+    if has_test_rows(config.data):
+        prefixes.append("test")
+    columns = list(dict.fromkeys(("final/train/loss", f"final/{second}")))
+    return Charts(columns, prefixes, judged, (second, not larger_is_better(second)))
 
 
 def _map_figure(points: Points) -> Figure:

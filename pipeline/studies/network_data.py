@@ -13,6 +13,7 @@ from pipeline.backends.shared.initial_weights import Weights
 from pipeline.config.data import TableData
 from pipeline.config.schema import Config
 from pipeline.drawing.plot_data import Floats, drawable
+from pipeline.points.point import Point
 
 
 def weight_lines(snapshots: Mapping[int, Weights]) -> dict[str, tuple[NDArray[np.int64], Floats]]:
@@ -42,10 +43,11 @@ def kernels(weights: Weights) -> list[str]:
     return [name for name, array in weights.items() if array.ndim > 1]
 
 
-def has_two_weights(snapshots: Mapping[int, Weights]) -> bool:
-    """Whether the network has only two weights, so that its entire error surface can be drawn."""
-    first = snapshots.get(0, {})
-    return list(first) == ["layer_0/weights"] and first["layer_0/weights"].shape == (2, 1)
+def has_error_surface(point: Point) -> bool:
+    """Whether the network has only two weights and its rows are known, so that its error surface can be drawn."""
+    first = point.history.snapshots.get(0, {})
+    table = isinstance(point.config.data, TableData)
+    return table and list(first) == ["layer_0/weights"] and first["layer_0/weights"].shape == (2, 1)
 
 
 def loss_at(config: Config, weights: Floats) -> Floats:

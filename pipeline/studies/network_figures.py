@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from pipeline.config.metrics import judged_by, larger_is_better, last_part
 from pipeline.config.schema import Config
 from pipeline.drawing.axes import (
     DPI,
@@ -28,7 +30,8 @@ from pipeline.drawing.axes import (
 )
 from pipeline.drawing.plot_data import Curve, Floats
 from pipeline.points.point import Point
-from pipeline.studies.network_data import has_two_weights, loss_at, loss_surface, weight_lines
+from pipeline.studies.grids import recorded
+from pipeline.studies.network_data import has_error_surface, loss_at, loss_surface, weight_lines
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -58,7 +61,7 @@ def network_figures(point: Point) -> Drawings:
     """Return the figures of one network: `curves`, `weights`, and `error_surface` if there are only two weights."""
     yield "curves", partial(curves, point)
     yield "weights", partial(weights_over_time, point)
-    if has_two_weights(point.history.snapshots):
+    if has_error_surface(point):
         yield "error_surface", partial(error_surface, point)
 
 
@@ -69,10 +72,9 @@ def curve(point: Point, metric: str) -> Curve:
 
 
 def curves(point: Point) -> Figure:
-    """Draw the loss over the epochs, and the accuracy if there is one, for training and test rows."""
+    """Draw the loss over the epochs, and the accuracy or what else judges, for training and test rows."""
     colour = rate_colour(point.learning_rate)
-    # A point that diverged immediately has recorded nothing, but still gets a figure.
-    names = [name for name in ("loss", "accuracy") if len(point.history.series(f"train/{name}")[0])] or ["loss"]
+    names = _drawn(point)
     title = title_of(point.config)
     if point.history.diverged_step is not None:
         title += f", diverged after {point.history.diverged_step:,} updates"
@@ -80,13 +82,24 @@ def curves(point: Point) -> Figure:
     for ax, name in zip(axes, names, strict=True):
         train = Line(curve(point, f"train/{name}"), "training", colour)
         test = Line(curve(point, f"test/{name}"), "test", colour, style="--")
-        draw_lines(ax, [train, test], log=name == "loss", max_growth=1e30)
+        draw_lines(ax, [train, test], log=not larger_is_better(name), max_growth=1e30)
         epoch_axis(ax, max(point.history.epochs, 1), point.config.training.batch_size is None)
         name_axes(ax, name)
         # A single line needs no label.
         if len(test.curve.steps):
             label_ends(ax, [train, test])
     return figure
+
+
+def _drawn(point: Point) -> Sequence[str]:
+    """Return the metrics of a point that are drawn over the epochs, without their rows."""
+    names = [name for name in ("loss", "accuracy") if recorded([point], f"train/{name}")]
+    judged = judged_by(point.config)
+    chosen = point.data is not None or point.config.report.metric is not None
+    if chosen and recorded([point], judged):
+        names.append(last_part(judged))
+    # A point that diverged immediately has recorded nothing, but still gets a figure.
+    return list(dict.fromkeys(names)) or ["loss"]
 
 
 def weights_over_time(point: Point) -> Figure:

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from pipeline.config.metrics import larger_is_better
 from pipeline.diagnosis.networks import GOAL, GROWN
 from pipeline.diagnosis.verdicts import PROBLEMS, Diagnosis
 from pipeline.points.point import Point
@@ -127,7 +128,7 @@ def best_point(points: Sequence[Point]) -> Point | None:
     """Return the point with the best final value of the sweep's comparison metric; None if all diverged."""
     metric = cell_metric(points)
     ends = [point for point in points if not point.diverged and metric in point.outcome.final]
-    choose = max if metric.endswith("accuracy") else min
+    choose = max if larger_is_better(metric) else min
     return choose(ends, key=lambda point: point.outcome.final[metric], default=None)
 
 

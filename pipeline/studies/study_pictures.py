@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from pipeline.config.metrics import larger_is_better
 from pipeline.drawing.axes import (
     INK,
     Line,
@@ -29,7 +30,7 @@ from pipeline.studies.grids import (
     with_value,
 )
 from pipeline.studies.knobs import RATE, Layout, layout
-from pipeline.studies.network_data import has_two_weights
+from pipeline.studies.network_data import has_error_surface
 from pipeline.studies.network_figures import error_surface
 from pipeline.studies.sweep_figures import (
     curves_by_value,
@@ -54,7 +55,7 @@ def network_study(study: str, backends: PointsByBackend) -> Figure:
     - more knobs than two axes: a plot for each panel, and the profile of each further knob;
     - fitting a line over rates: the weight for each rate;
     - a point with two weights: the error surface;
-    - two axes: heat maps of the final value if there is a test accuracy, otherwise lines next to the curves;
+    - two axes: heat maps of the final value if test rows judge, otherwise lines next to the curves;
     - another knob than the rate: its line next to the curves;
     - otherwise: curves by rate.
 
@@ -69,15 +70,15 @@ def network_study(study: str, backends: PointsByBackend) -> Figure:
     over_rates = shown.across.key == RATE
     if recorded(points, "weights/weight") and over_rates and len(shown.up.values) == 1:
         return _weights(study, backends)
-    if has_two_weights(points[0].history.snapshots) and len(points) == 1:
+    if has_error_surface(points[0]) and len(points) == 1:
         return error_surface(points[0])
-    accuracy = recorded(points, "test/accuracy")
+    tested = cell_metric(points).startswith("test/")
     two_axes = len(shown.up.values) > 1
-    if two_axes and accuracy:
+    if two_axes and tested:
         return _heat_maps(study, backends)
     if two_axes or not over_rates:
         return _ends_and_curves(study, backends)
-    if accuracy:
+    if tested:
         return _curves(study, backends)
     return curves_by_value(points)
 
@@ -87,7 +88,7 @@ def recorded_figure(title: str, by_rate: Mapping[float, Mapping[str, Series]]) -
     metrics = [name for name in METRIC_NAMES if any(name in metrics for metrics in by_rate.values())]
     figure, axes = axes_grid(1, len(metrics), title, width=4.2, height=2.9)
     for ax, metric in zip(axes, metrics, strict=True):
-        accuracy = metric.endswith("accuracy")
+        accuracy = larger_is_better(metric)
         lines = []
         for rate, (epochs, values) in ((rate, found[metric]) for rate, found in by_rate.items() if metric in found):
             label = f"{rate:g}"
@@ -121,8 +122,9 @@ def _weights(study: str, backends: PointsByBackend) -> Figure:
 
 
 def _curves(study: str, backends: PointsByBackend) -> Figure:
-    """Draw losses and test accuracy over the epochs: a row for each backend, a column for each metric."""
-    metrics = ("train/loss", "test/loss", "test/accuracy")
+    """Draw losses and what judges over the epochs: a row for each backend, a column for each metric."""
+    judged = cell_metric(next(iter(backends.values())))
+    metrics = list(dict.fromkeys(("train/loss", "test/loss", judged)))
     figure, axes = axes_grid(len(backends), len(metrics), f"{study}: curves by learning rate", width=4.2, height=2.9)
     wanted = [(backend, metric) for backend in backends for metric in metrics]
     for ax, (backend, metric) in zip(axes, wanted, strict=True):
@@ -140,10 +142,10 @@ def _heat_maps(study: str, backends: PointsByBackend) -> Figure:
     width, height = heat_size(cells, least_height=2.6)
     title = with_note(f"{study}: final {METRIC_NAMES[metric]}", points, shown)
     figure, axes = axes_grid(1, 1 + len(backends), title, width=width, height=height)
-    draw_by_value(axes[0], cells, log=not metric.endswith("accuracy"))
+    draw_by_value(axes[0], cells, log=not larger_is_better(metric))
     name_axes(axes[0], first)
     for ax, (backend, members) in zip(axes[1:], backends.items(), strict=True):
-        draw_heat(ax, result_grid(members, layout(members), metric), metric)
+        draw_heat(ax, result_grid(members, layout(members), metric), larger_is_better=larger_is_better(metric))
         name_axes(ax, backend)
     return figure
 
@@ -157,9 +159,8 @@ def _ends_and_curves(study: str, backends: PointsByBackend) -> Figure:
     if others:
         drawn = f"{first}; rings: {others[0][0]}"
     title = with_note(f"{study}: {METRIC_NAMES[metric]} ({drawn})", points, shown)
-    accuracy = metric.endswith("accuracy")
     figure, axes = axes_grid(1, 1 + len(shown.up.values), title, width=4.4)
-    draw_by_value(axes[0], result_grid(points, shown, metric), log=not accuracy)
+    draw_by_value(axes[0], result_grid(points, shown, metric), log=not larger_is_better(metric))
     name_axes(axes[0], f"final {METRIC_NAMES[metric]}")
     for _, other in others[:1]:
         _draw_rings(axes[0], other, metric)
@@ -210,7 +211,7 @@ def _draw_panels(axes: Sequence[Axes], backend: str, points: Sequence[Point], sh
     grids = [result_grid(members, shown, metric) for _, members in groups]
     for ax, (panel, _), grid in zip(axes, groups, grids, strict=True):
         if len(shown.up.values) > 1:
-            draw_heat(ax, grid, metric, heat_limits(grids))
+            draw_heat(ax, grid, larger_is_better=larger_is_better(metric), limits=heat_limits(grids))
         else:
-            draw_by_value(ax, grid, log=not metric.endswith("accuracy"))
+            draw_by_value(ax, grid, log=not larger_is_better(metric))
         name_axes(ax, ", ".join([backend, *panel]))

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from pipeline.config.metrics import larger_is_better
 from pipeline.drawing.axes import (
     FAINT,
     Drawings,
@@ -28,6 +29,7 @@ from pipeline.studies.grids import (
     METRIC_NAMES,
     axis,
     cell_metric,
+    curve_metrics,
     merged,
     profile_grid,
     recorded,
@@ -68,13 +70,13 @@ def network_sweep_figures(points: Sequence[Point]) -> Drawings:
 
 
 def curves_by_value(points: Sequence[Point]) -> Figure:
-    """Draw the training loss of every point, with the test accuracy below it, coloured by rate or another knob.
+    """Draw the training loss of every point, with what judges test rows below it, coloured by rate or another knob.
 
     Each hidden size, and each value of another second knob, gets a column, and each panel rows of its own. Without
     sizes, metrics and panels are next to each other instead.
     """
     shown = layout(points)
-    metrics = [name for name in ("train/loss", "test/accuracy") if recorded(points, name)] or ["train/loss"]
+    metrics = curve_metrics(points)
     wanted = [(panel, metric, up) for panel in panels(points, shown) for metric in metrics for up in shown.up.values]
     columns = len(shown.up.values)
     if columns == 1:
@@ -104,7 +106,7 @@ def draw_curves(ax: Axes, points: Sequence[Point], metric: str, shown: Layout) -
     Labels of accuracies have the last value. If points share a colour, only the first of them has a label; if all do,
     and they differ in their seed, the seed is the label.
     """
-    accuracy = metric.endswith("accuracy")
+    accuracy = larger_is_better(metric)
     knob = shown.across
     if not shown.knobs and len(shown.seeds) > 1:
         knob = Knob(SEED, shown.seeds)
@@ -127,17 +129,17 @@ def draw_curves(ax: Axes, points: Sequence[Point], metric: str, shown: Layout) -
 
 
 def loss_by_value(points: Sequence[Point]) -> Figure:
-    """Draw final training loss, and next to it test accuracy, versus the rate or another knob.
+    """Draw final training loss, and next to it what judges test rows, versus the rate or another knob.
 
     There is a line for each hidden size, or each value of another second knob, and a plot for each panel.
     """
     shown = layout(points)
-    metrics = [name for name in ("train/loss", "test/accuracy") if recorded(points, name)] or ["train/loss"]
+    metrics = curve_metrics(points)
     title = with_note(f"{sweep_title(points)}: final results by {shown.across.title}", points, shown)
     wanted = [(panel, metric) for panel in panels(points, shown) for metric in metrics]
     figure, axes = _filled_grid(len(wanted), _columns(len(wanted), len(metrics)), title)
     for ax, ((panel, members), metric) in zip(axes, wanted, strict=True):
-        draw_by_value(ax, result_grid(members, shown, metric), log=not metric.endswith("accuracy"))
+        draw_by_value(ax, result_grid(members, shown, metric), log=not larger_is_better(metric))
         name_axes(ax, ", ".join([*panel, f"final {METRIC_NAMES[metric]}"]))
     return figure
 
@@ -152,7 +154,7 @@ def heat_map(points: Sequence[Point]) -> Figure:
     size = heat_size(grids[0], least_height=2.2)
     figure, axes = _filled_grid(len(groups), _columns(len(groups), 1), title, size)
     for ax, (panel, _), grid in zip(axes, groups, grids, strict=True):
-        draw_heat(ax, grid, metric, heat_limits(grids))
+        draw_heat(ax, grid, larger_is_better=larger_is_better(metric), limits=heat_limits(grids))
         name_axes(ax, "".join(panel))
     return figure
 
@@ -195,7 +197,7 @@ def profiles(points: Sequence[Point]) -> Figure:
 def draw_profile(ax: Axes, points: Sequence[Point], shown: Layout, knob: Knob) -> None:
     """Draw the best result at each value of a knob, over all other knobs."""
     metric = cell_metric(points)
-    draw_by_value(ax, profile_grid(points, shown, knob, metric), log=not metric.endswith("accuracy"))
+    draw_by_value(ax, profile_grid(points, shown, knob, metric), log=not larger_is_better(metric))
 
 
 def with_note(title: str, points: Sequence[Point], shown: Layout) -> str:

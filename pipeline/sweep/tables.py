@@ -9,7 +9,15 @@ from pipeline.points.point import Outcome
 from pipeline.system.wording import aligned
 
 # The final metrics that get a column, in this order, if any point has them.
-METRICS = ("train/loss", "train/accuracy", "test/loss", "test/accuracy", "map/converged_share", "map/best_loss")
+METRICS = (
+    "train/loss",
+    "train/accuracy",
+    "test/loss",
+    "test/accuracy",
+    "test/mean_absolute_error",
+    "map/converged_share",
+    "map/best_loss",
+)
 # The outcome to show for points that this command did not complete; then numbers of an earlier command are not shown.
 INCOMPLETE = {"failed": "failed", "killed": "stopped", "to run": "not trained", "to continue": "not trained"}
 
@@ -25,7 +33,10 @@ def plan_table(jobs: Sequence[Job]) -> str:
 def points_table(jobs: Sequence[Job]) -> str:
     """Format the points of a command: their knobs, outcome, final metrics and seconds."""
     points = [job.point for job in jobs if job.point is not None]
-    metrics = [name for name in METRICS if any(name in point.outcome.final for point in points)]
+    # The metric that the config names judges, and comes last if it is no other column.
+    chosen = [job.config.report.metric for job in jobs if job.config.report.metric is not None]
+    wanted = dict.fromkeys([*METRICS, *chosen])
+    metrics = [name for name in wanted if any(name in point.outcome.final for point in points)]
     names = _knobs(jobs)
     rows = [[*names, "outcome", *metrics, "seconds"]]
     for job in jobs:

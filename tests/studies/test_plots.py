@@ -172,8 +172,8 @@ def test_loss_surface_has_the_second_weight_along_its_rows(two_bits: Point) -> N
 
 
 def test_only_the_two_bit_network_has_an_error_surface(two_bits: Point, line: list[Point]) -> None:
-    assert network_data.has_two_weights(two_bits.history.snapshots)
-    assert not network_data.has_two_weights(line[0].history.snapshots)
+    assert network_data.has_error_surface(two_bits)
+    assert not network_data.has_error_surface(line[0])
 
 
 def test_target_slope_is_the_lines_own() -> None:

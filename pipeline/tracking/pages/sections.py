@@ -9,7 +9,9 @@ from numpy.typing import NDArray
 
 from pipeline.backends.shared.history import weight_metrics
 from pipeline.config.data import TableData
+from pipeline.config.metrics import larger_is_better
 from pipeline.config.schema import Config, flatten
+from pipeline.studies.grids import METRIC_NAMES
 from pipeline.studies.kinds import Charts, kind_of
 from pipeline.studies.knobs import RATE, SIZE, numeric_keys
 from pipeline.studies.network_data import target_slope
@@ -61,10 +63,12 @@ def grid_sections(points: Sequence[Config], varied: Sequence[str], images: Colle
     sections = []
     answer = _answer(points, varied)
     if answer:
-        best = "highest accuracy"
-        if _judged_by(points) == LOG_LOSS:
-            best = "smallest loss"
-        sections.append(Section(f"Which point ends with the {best}?", answer))
+        judged = charts_of(points).judged
+        best = "smallest"
+        if larger_is_better(judged):
+            best = "highest"
+        name = METRIC_NAMES.get(judged, "loss").removeprefix("test ").removeprefix("training ")
+        sections.append(Section(f"Which point ends with the {best} {name}?", answer))
     sections.append(Section("Training curves", _curves(points)))
     weights = _single_weights(points)
     if weights:
