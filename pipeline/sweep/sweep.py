@@ -5,13 +5,14 @@ from __future__ import annotations
 import logging
 import subprocess
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from pipeline.backends.numpy.array_modules import array_module
 from pipeline.config.schema import Config
 from pipeline.points.destination import results_folder
 from pipeline.points.job import Job, summary
-from pipeline.points.point import Outcome
+from pipeline.points.point import Outcome, Point
 from pipeline.points.sweep_record import SweepRecord
 from pipeline.sweep.command_record import CommandRecord, new_record
 from pipeline.sweep.tables import plan_table, points_table
@@ -32,6 +33,7 @@ log = logging.getLogger(__name__)
 
 # Maximum number of points to name with each error.
 MOST_NAMED = 3
+COMPLETE = ("done", "complete")
 
 
 class Sweep:
@@ -153,7 +155,7 @@ class Sweep:
     def _finish_record(self, record: CommandRecord, sync: SyncThread | SyncProcess) -> None:
         jobs = list(self.jobs.values())
         self._end_jobs()
-        points = [job.point for job in jobs if job.point is not None and job.state in ("done", "complete")]
+        points = [_as_asked(job.point, job) for job in jobs if job.point is not None and job.state in COMPLETE]
         problems = _failure_messages([job for job in jobs if job.state == "failed"])
         try:
             problems += record.end(jobs, points, self._stopped, self._results)
@@ -238,6 +240,13 @@ class Sweep:
         if numbers == list(range(numbers[0], numbers[-1] + 1)):
             which = f"{numbers[0]}-{numbers[-1]}"
         return f"{self.name}: points {which}{total}"
+
+
+def _as_asked(point: Point, job: Job) -> Point:
+    """Return a point with the study that this command asks for: another study may have trained it."""
+    if point.config.study == job.config.study:
+        return point
+    return replace(point, config=point.config.model_copy(update={"study": job.config.study}))
 
 
 def _failure_messages(failed: Sequence[Job]) -> list[str]:

@@ -1042,3 +1042,18 @@ def test_a_folder_without_permission_is_one_message(tmp_path: Path, monkeypatch:
     assert "cannot be written" in message
     assert "Permission denied" in message
     assert refused(tmp_path, rates("0.1")) == []
+
+
+def test_points_that_another_study_has_trained_are_shown_as_this_ones(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    swept(project, rates("0.01", "0.1"))
+    shown: list[str] = []
+
+    def drawn(points: Sequence[Any], *_: object) -> list[Any]:
+        shown.extend(point.config.study for point in points)
+        return []
+
+    monkeypatch.setattr(record_module, "sweep_figures", drawn)
+    swept(project, rates("0.01", "0.1", "0.5", more=["study=wider"]))
+    assert shown == ["wider"] * 3
