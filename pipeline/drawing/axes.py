@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import textwrap
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -36,11 +37,15 @@ Drawings = Iterable[tuple[str, Callable[[], "Figure"]]]
 Colour = tuple[float, float, float, float]
 
 INK = "#222222"
+# The colour of what has no place on the palette.
+NEUTRAL: Colour = (0.3, 0.3, 0.3, 1.0)
 FAINT = "#8a8a8a"
 TEXT = 10
 SMALL = 8.5
 DPI = 100
 LABEL_GAP_INCHES = 0.16
+# Letters of a figure's title that fit.
+LETTERS_PER_INCH = 12
 # As a share of a linear axis.
 LEAST_BETWEEN_TICKS = 0.09
 # One colour for each decade of rates. The lightness rises from the first to the last, so that the order is visible in
@@ -113,6 +118,8 @@ def axis_colours(axis: Axis) -> list[Colour]:
     """Return the colour of each value of an axis: that of the rate, or for another knob one by its rank."""
     if axis.rates:
         return [rate_colour(rate) for rate in axis.numbers]
+    if not axis.joined:
+        return [NEUTRAL] * len(axis.numbers)
     # Not the whole palette: its ends are almost black and almost as light as paper.
     last = max(len(axis.numbers) - 1, 1)
     return [_palette(0.1 + 0.75 * rank / last) for rank in range(len(axis.numbers))]
@@ -134,7 +141,7 @@ def axes_grid(
     Args:
         rows: number of rows of axes.
         columns: number of columns of axes.
-        title: title of the figure.
+        title: title of the figure; it is broken into lines that fit.
         width: inches for each column.
         height: inches for each row.
 
@@ -143,9 +150,11 @@ def axes_grid(
     """
     from matplotlib.figure import Figure
 
+    lines = textwrap.wrap(title, max(int(LETTERS_PER_INCH * width * columns), 1)) or [""]
+    title = "\n".join(lines)
     with styled():
         # Figure instead of pyplot: pyplot keeps every figure alive until it is closed.
-        figure = Figure(figsize=(width * columns, height * rows + 0.4), dpi=DPI)
+        figure = Figure(figsize=(width * columns, height * rows + 0.2 + 0.2 * len(lines)), dpi=DPI)
         axes = figure.subplots(rows, columns, squeeze=False)
         figure.suptitle(title, x=0.01, ha="left", fontsize=TEXT + 1, color=INK)
     return figure, list(axes.flat)

@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pipeline.drawing.axes import FAINT, INK, SMALL, Line, axis_colours, label_ends, linear_places, value_axis
+from pipeline.drawing.axes import FAINT, INK, NEUTRAL, SMALL, Line, axis_colours, label_ends, linear_places, value_axis
 from pipeline.drawing.plot_data import (
     LARGEST,
     LOG_LARGEST,
     Axis,
     Curve,
+    Floats,
     ResultGrid,
     drawable,
     drawable_on_log,
@@ -29,41 +30,61 @@ MARKERS = (("o", "●"), ("s", "■"), ("D", "◆"), ("^", "▲"), ("v", "▼"))
 Limits = tuple[float, float]
 
 
-def draw_by_value(ax: Axes, grid: ResultGrid, *, log: bool) -> None:
+def draw_by_value(ax: Axes, grid: ResultGrid, *, log: bool, others: Sequence[ResultGrid] = ()) -> None:
     """Draw a final value against a knob: a line for each value of the other one, points coloured by their value.
 
-    On a logarithmic axis zeros are at the lower edge and labelled 0.
+    Args:
+        ax: the axes to draw on.
+        grid: the values.
+        log: whether they are on a logarithmic axis. Zeros are then at the lower edge and labelled 0.
+        others: grids in plots next to this one, which get the same limits.
     """
+    everything = np.concatenate([one.values.ravel() for one in (grid, *others)])
+    finite = everything[np.isfinite(everything)]
     floor = -LARGEST
     ceiling = LARGEST
     if log:
-        positive = grid.values[np.isfinite(grid.values) & (grid.values > 0)]
+        positive = finite[finite > 0]
         floor = on_log_axis(min(positive.tolist(), default=1.0) / 10)
         ceiling = LOG_LARGEST
     colours = axis_colours(grid.across)
-    everywhere = _places(grid.across)
+    everywhere = places_of(grid.across)
     lines = []
     for row, label in enumerate(grid.up.labels):
         columns = np.flatnonzero(np.isfinite(grid.values[row]))
         values = grid.values[row][columns]
         shown = np.clip(values, floor, ceiling)
         places = everywhere[columns]
-        ax.plot(places, shown, color=FAINT, linewidth=1.2, linestyle=("-", "--", ":", "-.")[row % 4], zorder=2)
+        if grid.across.joined:
+            ax.plot(places, shown, color=FAINT, linewidth=1.2, linestyle=("-", "--", ":", "-.")[row % 4], zorder=2)
         marker, glyph = MARKERS[row % len(MARKERS)]
         for column, place, height, value in zip(columns, places, shown, values, strict=True):
             ax.plot([place], [height], marker=marker, markersize=6.5, color=colours[column], zorder=3)
             if log and value <= 0:
                 ax.annotate("0", (place, height), xytext=(6, 2), textcoords="offset points", fontsize=SMALL)
-        lines.append(Line(Curve(np.arange(len(values)), shown, False), f"{glyph} {label}", (0.3, 0.3, 0.3, 1.0)))
+        lines.append(Line(Curve(np.arange(len(values)), shown, False), f"{glyph} {label}", NEUTRAL))
     if log:
         ax.set_yscale("log")
+    if others and len(finite):
+        _set_limits(ax, np.clip(finite, floor, ceiling), log)
     value_axis(ax, grid.across)
     _mark_failures(ax, grid)
     if len(lines) > 1:
         label_ends(ax, lines)
 
 
-def _places(axis: Axis) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+def _set_limits(ax: Axes, values: Floats, log: bool) -> None:
+    """Set the limits of the y axis to these values, with margins."""
+    low = float(values.min())
+    high = float(values.max())
+    if log:
+        ax.set_ylim(low / 1.5, high * 1.5)
+    else:
+        margin = 0.05 * (high - low) or 0.01
+        ax.set_ylim(low - margin, high + margin)
+
+
+def places_of(axis: Axis) -> Floats:
     """Return where the values of an axis are drawn."""
     if axis.logarithmic:
         return drawable_on_log(np.array(axis.numbers))
@@ -74,7 +95,7 @@ def _mark_failures(ax: Axes, grid: ResultGrid) -> None:
     """Mark on the upper edge where training diverged (cross) or stalled (bar), with the values of the other knob."""
     # x is a value, y a share of the height of the axes.
     edge = ax.get_xaxis_transform()
-    for column, (place, colour) in enumerate(zip(_places(grid.across), axis_colours(grid.across), strict=True)):
+    for column, (place, colour) in enumerate(zip(places_of(grid.across), axis_colours(grid.across), strict=True)):
         # Heights of the first and the second label above the edge, points.
         heights = iter((6, 17))
         for name, marker, failed in (("diverged", "x", grid.diverged), ("stalled", "_", grid.stalled)):

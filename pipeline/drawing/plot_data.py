@@ -42,6 +42,7 @@ class Axis:
         numbers: the place of each value: the value itself, or its rank if not all of them are numbers.
         logarithmic: whether the axis is logarithmic; then all numbers are positive.
         rates: whether the values are learning rates, which have colours of their own.
+        joined: whether a line may join neighbouring values, because they are numbers.
     """
 
     title: str
@@ -50,6 +51,7 @@ class Axis:
     numbers: list[float]
     logarithmic: bool
     rates: bool
+    joined: bool
 
 
 @dataclass(frozen=True)

@@ -126,6 +126,7 @@ def axis(knob: Knob) -> Axis:
         numbers=numbers,
         logarithmic=knob.logarithmic,
         rates=knob.key == RATE,
+        joined=knob.numeric,
     )
 
 

@@ -144,26 +144,32 @@ class Layout:
         return tuple(knob for knob in (self.across, self.up, *self.apart) if len(knob.values) > 1)
 
 
-def layout(points: Sequence[Point]) -> Layout:
-    """Return the knobs of a study, from the points of one backend, at least one."""
+def layout(points: Sequence[Point], others: Sequence[Point] = ()) -> Layout:
+    """Return the knobs of a study.
+
+    Args:
+        points: those of one backend, at least one; they decide which keys are knobs.
+        others: those of another backend, which may have values of their own.
+    """
     size = points[0].config.report.size or SIZE
     varied = varying([point.settings for point in points], size, _typed(points))
-    knobs = [_knob(points, key) for key in varied if key != SEED]
+    everything = [*points, *others]
+    knobs = [_knob(everything, key) for key in varied if key != SEED]
     numeric = [knob for knob in knobs if knob.numeric]
     named = [knob for knob in knobs if not knob.numeric]
     # Null has no place among numbers.
-    across = next((knob for knob in numeric if None not in knob.values), _knob(points, RATE))
-    others = [knob for knob in numeric if knob != across]
+    across = next((knob for knob in numeric if None not in knob.values), _knob(everything, RATE))
+    left = [knob for knob in numeric if knob != across]
     up = NO_KNOB
-    if others:
-        up = others.pop(0)
+    if left:
+        up = left.pop(0)
     elif across.key != size:
-        up = _knob(points, size)
+        up = _knob(everything, size)
     panels = None
     if named:
         panels = named.pop(0)
-    seeds = tuple(sorted({point.config.seed for point in points}))
-    return Layout(across, up, panels, (*others, *named), seeds)
+    seeds = tuple(sorted({point.config.seed for point in everything}))
+    return Layout(across, up, panels, (*left, *named), seeds)
 
 
 def differ_in(points: Sequence[Point], *keys: str) -> bool:

@@ -19,7 +19,7 @@ def profile_sentences(points: Sequence[Point], shown: Layout) -> Iterator[str]:
     metric = cell_metric(points)
     for knob in shown.apart:
         best = profile(points, shown, knob, metric)
-        yield f"{knob.name}, the best over all other knobs: {METRIC_NAMES[metric]} {_at(knob, best)}."
+        yield f"by {knob.name}, the best over all other knobs: {METRIC_NAMES[metric]} {_at(knob, best)}."
 
 
 def _at(knob: Knob, best: Sequence[Cell | None]) -> str:

@@ -18,8 +18,8 @@ from pipeline.drawing.axes import (
     name_axes,
     rate_colour,
 )
-from pipeline.drawing.grid_plots import draw_by_value, draw_heat, heat_limits
-from pipeline.drawing.plot_data import Curve, Series
+from pipeline.drawing.grid_plots import draw_by_value, draw_heat, heat_limits, places_of
+from pipeline.drawing.plot_data import Curve, Series, drawable_on_log
 from pipeline.points.point import Point
 from pipeline.studies.grids import (
     METRIC_NAMES,
@@ -33,6 +33,7 @@ from pipeline.studies.knobs import RATE, Layout, layout
 from pipeline.studies.network_data import has_error_surface
 from pipeline.studies.network_figures import error_surface
 from pipeline.studies.sweep_figures import (
+    MOST_COLUMNS,
     curves_by_value,
     draw_curves,
     draw_profile,
@@ -45,6 +46,9 @@ from pipeline.studies.sweep_figures import (
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
+# Maximum number of panels and profiles in one row; more of them are drawn in rows of MOST_COLUMNS.
+MOST_IN_A_ROW = 6
 
 
 def network_study(study: str, backends: PointsByBackend) -> Figure:
@@ -64,7 +68,7 @@ def network_study(study: str, backends: PointsByBackend) -> Figure:
         backends: the points of each backend; at least one backend with at least one point.
     """
     points = next(iter(backends.values()))
-    shown = layout(points)
+    shown = _layout(backends)
     if shown.apart:
         return _panels_and_profiles(study, backends)
     over_rates = shown.across.key == RATE
@@ -136,7 +140,7 @@ def _curves(study: str, backends: PointsByBackend) -> Figure:
 def _heat_maps(study: str, backends: PointsByBackend) -> Figure:
     """Draw the first backend's final value versus rate, and a heat map over rate and size for each backend."""
     first, points = next(iter(backends.items()))
-    shown = layout(points)
+    shown = _layout(backends)
     metric = cell_metric(points)
     cells = result_grid(points, shown, metric)
     width, height = heat_size(cells, least_height=2.6)
@@ -145,73 +149,79 @@ def _heat_maps(study: str, backends: PointsByBackend) -> Figure:
     draw_by_value(axes[0], cells, log=not larger_is_better(metric))
     name_axes(axes[0], first)
     for ax, (backend, members) in zip(axes[1:], backends.items(), strict=True):
-        draw_heat(ax, result_grid(members, layout(members), metric), larger_is_better=larger_is_better(metric))
+        draw_heat(ax, result_grid(members, shown, metric), larger_is_better=larger_is_better(metric))
         name_axes(ax, backend)
     return figure
+
+
+def _layout(backends: PointsByBackend) -> Layout:
+    """Return the knobs of the first backend, with the values of all backends."""
+    points, *others = backends.values()
+    return layout(points, [point for members in others for point in members])
 
 
 def _ends_and_curves(study: str, backends: PointsByBackend) -> Figure:
     """Draw the final value versus rate, with rings for the second backend's values, and the first backend's curves."""
     (first, points), *others = backends.items()
-    shown = layout(points)
+    shown = _layout(backends)
     metric = cell_metric(points)
-    drawn = first
+    backend = first
     if others:
-        drawn = f"{first}; rings: {others[0][0]}"
-    title = with_note(f"{study}: {METRIC_NAMES[metric]} ({drawn})", points, shown)
+        backend = f"{first}; rings: {others[0][0]}"
+    title = with_note(f"{study}: {METRIC_NAMES[metric]} ({backend})", points, shown)
     figure, axes = axes_grid(1, 1 + len(shown.up.values), title, width=4.4)
     draw_by_value(axes[0], result_grid(points, shown, metric), log=not larger_is_better(metric))
     name_axes(axes[0], f"final {METRIC_NAMES[metric]}")
     for _, other in others[:1]:
-        _draw_rings(axes[0], other, metric)
+        ends = result_grid(other, shown, metric)
+        for values in ends.values:
+            # Zeros are not on a logarithmic axis; as NaN they are not drawn.
+            drawn = drawable_on_log(np.where(values > 0, values, np.nan))
+            axes[0].plot(places_of(ends.across), drawn, linestyle="none", marker="o", markersize=11,
+                         markerfacecolor="none", markeredgecolor=INK, markeredgewidth=0.9)  # fmt: skip
     for ax, up in zip(axes[1:], shown.up.values, strict=True):
         draw_curves(ax, with_value(points, shown.up, up, shown.across), metric, shown)
         name_axes(ax, shown.up.said(up))
     return figure
 
 
-def _draw_rings(ax: Axes, points: Sequence[Point], metric: str) -> None:
-    """Draw the final values of another backend as rings."""
-    ends = result_grid(points, layout(points), metric)
-    for values in ends.values:
-        # Zeros are not on a logarithmic axis; as NaN they are not drawn.
-        ax.plot(ends.across.numbers, np.where(values > 0, values, np.nan), linestyle="none", marker="o", markersize=11,
-                markerfacecolor="none", markeredgecolor=INK, markeredgewidth=0.9)  # fmt: skip
-
-
 def _panels_and_profiles(study: str, backends: PointsByBackend) -> Figure:
-    """Draw a row for each backend: a plot for each panel over the two axes, then the profile of each further knob."""
+    """Draw for each backend a plot for each panel over the two axes, then the profile of each further knob."""
     points = next(iter(backends.values()))
     metric = cell_metric(points)
-    shown = layout(points)
-    first = panels(points, shown)
-    widths = heat_size(result_grid(points, shown, metric), least_height=3.1)
-    has_axes = len(shown.across.values) > 1
-    columns = len(shown.apart)
-    if has_axes:
-        columns += len(first)
+    shown = _layout(backends)
+    panel_count = 0
+    if len(shown.across.values) > 1:
+        panel_count = len(panels(points, shown))
+    plots = panel_count + len(shown.apart)
+    columns = plots
+    if plots > MOST_IN_A_ROW:
+        columns = MOST_COLUMNS
+    # -(-a // b) is a / b rounded up.
+    rows = -(-plots // columns)
     title = with_note(f"{study}: final {METRIC_NAMES[metric]}", points, shown)
     title += "; profiles: the best over all other knobs"
-    figure, axes = axes_grid(len(backends), columns, title, width=widths[0], height=widths[1])
-    left = iter(axes)
-    for backend, members in backends.items():
-        if has_axes:
-            _draw_panels([next(left) for _ in first], backend, members, shown)
-        for knob in shown.apart:
-            ax = next(left)
+    width, height = heat_size(result_grid(points, shown, metric), least_height=3.1)
+    figure, axes = axes_grid(rows * len(backends), columns, title, width=width, height=height)
+    for number, (backend, members) in enumerate(backends.items()):
+        own = axes[number * rows * columns : (number + 1) * rows * columns]
+        _draw_panels(own[:panel_count], backend, members, shown)
+        for ax, knob in zip(own[panel_count:plots], shown.apart, strict=True):
             draw_profile(ax, members, shown, knob)
             name_axes(ax, f"{backend}, profile of {knob.name}")
+        for ax in own[plots:]:
+            ax.set_visible(False)
     return figure
 
 
 def _draw_panels(axes: Sequence[Axes], backend: str, points: Sequence[Point], shown: Layout) -> None:
-    """Draw each panel of one backend: a heat map if there are two axes, otherwise a line."""
+    """Draw each panel of one backend: a heat map if there are two axes, otherwise a line; none without axes."""
     metric = cell_metric(points)
     groups = panels(points, shown)
     grids = [result_grid(members, shown, metric) for _, members in groups]
-    for ax, (panel, _), grid in zip(axes, groups, grids, strict=True):
+    for ax, (panel, _), grid in zip(axes, groups, grids, strict=False):
         if len(shown.up.values) > 1:
             draw_heat(ax, grid, larger_is_better=larger_is_better(metric), limits=heat_limits(grids))
         else:
-            draw_by_value(ax, grid, log=not larger_is_better(metric))
+            draw_by_value(ax, grid, log=not larger_is_better(metric), others=grids)
         name_axes(ax, ", ".join([backend, *panel]))

@@ -81,7 +81,9 @@ def curves_by_value(points: Sequence[Point]) -> Figure:
     columns = len(shown.up.values)
     if columns == 1:
         columns = _columns(len(wanted), len(metrics))
-    title = f"{sweep_title(points)}: curves by {shown.across.title}"
+    title = f"{sweep_title(points)}: curves by {_coloured(shown).title}"
+    if shown.panels is not None:
+        title += f", for each {shown.panels.name}"
     figure, axes = _filled_grid(len(wanted), columns, title)
     for ax, ((panel, members), metric, up) in zip(axes, wanted, strict=True):
         draw_curves(ax, with_value(members, shown.up, up, shown.across), metric, shown)
@@ -93,11 +95,11 @@ def curves_by_value(points: Sequence[Point]) -> Figure:
 
 
 def panels(points: Sequence[Point], shown: Layout) -> list[tuple[list[str], Sequence[Point]]]:
-    """Return the points of each panel, after its name; without panels all points, after no name."""
+    """Return the points of each panel, after its value; without panels all points, after no value."""
     if shown.panels is None:
         return [([], points)]
     knob = shown.panels
-    return [([knob.said(value)], with_value(points, knob, value, shown.across)) for value in knob.values]
+    return [([knob.text(value)], with_value(points, knob, value, shown.across)) for value in knob.values]
 
 
 def draw_curves(ax: Axes, points: Sequence[Point], metric: str, shown: Layout) -> None:
@@ -107,9 +109,7 @@ def draw_curves(ax: Axes, points: Sequence[Point], metric: str, shown: Layout) -
     and they differ in their seed, the seed is the label.
     """
     accuracy = larger_is_better(metric)
-    knob = shown.across
-    if not shown.knobs and len(shown.seeds) > 1:
-        knob = Knob(SEED, shown.seeds)
+    knob = _coloured(shown)
     colours = dict(zip(knob.values, axis_colours(axis(knob)), strict=True))
     lines = []
     labelled = []
@@ -128,6 +128,13 @@ def draw_curves(ax: Axes, points: Sequence[Point], metric: str, shown: Layout) -
     label_ends(ax, labelled, heading=knob.name)
 
 
+def _coloured(shown: Layout) -> Knob:
+    """Return the knob whose values colour curves: the horizontal axis, or the seed if nothing else varies."""
+    if not shown.knobs and len(shown.seeds) > 1:
+        return Knob(SEED, shown.seeds)
+    return shown.across
+
+
 def loss_by_value(points: Sequence[Point]) -> Figure:
     """Draw final training loss, and next to it what judges test rows, versus the rate or another knob.
 
@@ -139,7 +146,11 @@ def loss_by_value(points: Sequence[Point]) -> Figure:
     wanted = [(panel, metric) for panel in panels(points, shown) for metric in metrics]
     figure, axes = _filled_grid(len(wanted), _columns(len(wanted), len(metrics)), title)
     for ax, ((panel, members), metric) in zip(axes, wanted, strict=True):
-        draw_by_value(ax, result_grid(members, shown, metric), log=not larger_is_better(metric))
+        grid = result_grid(members, shown, metric)
+        others = []
+        if shown.panels is not None:
+            others = [result_grid(other, shown, metric) for _, other in panels(points, shown)]
+        draw_by_value(ax, grid, log=not larger_is_better(metric), others=others)
         name_axes(ax, ", ".join([*panel, f"final {METRIC_NAMES[metric]}"]))
     return figure
 
@@ -201,11 +212,13 @@ def draw_profile(ax: Axes, points: Sequence[Point], shown: Layout, knob: Knob) -
 
 
 def with_note(title: str, points: Sequence[Point], shown: Layout) -> str:
-    """Add to a title which points share a cell, if some do."""
+    """Add to a title what the panels are, and which points share a cell."""
+    if shown.panels is not None:
+        title += f", for each {shown.panels.name}"
     note = merged(points, shown)
-    if not note:
-        return title
-    return f"{title} ({note})"
+    if note:
+        title += f" ({note})"
+    return title
 
 
 def weight_by_rate(points: Sequence[Point]) -> Figure:

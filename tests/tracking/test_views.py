@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.backends.shared.history import History
-from pipeline.config.schema import Config, flatten
+from pipeline.config.schema import Config, Report, flatten
 from pipeline.studies.images.stepped import image_keys
 from pipeline.tracking.pages.sections import LOG_LOSS
 from pipeline.tracking.pages.views import MOST_RUNS, TAG, TAG_BYTES, view_tags
@@ -146,6 +146,24 @@ def test_other_knobs_are_axes_too_and_those_that_do_not_vary_are_no_columns(thre
         "params.`model.hidden_size`", "params.`dtype`"
     ]  # fmt: skip
     assert "tags.`diagnosis`" in state["selectedColumns"]
+
+
+def test_two_other_numbers_have_the_contour_plot(three_bits: Config) -> None:
+    points = [
+        three_bits.model_copy(
+            update={"training": three_bits.training.model_copy(update={"batch_size": size, "l2": l2})}
+        )
+        for size in (1, 2)
+        for l2 in (0.0, 0.1)
+    ]
+    (contour,) = charts(views(points)["grid"], "CONTOUR")
+    assert [contour[axis]["key"] for axis in ("xaxis", "yaxis")] == ["training.batch_size", "training.l2"]
+    (scatter,) = charts(views(points[:2])["grid"], "SCATTER")
+    assert scatter["xaxis"]["key"] == "training.l2"
+    chosen = [point.model_copy(update={"report": Report(size="training.l2")}) for point in points]
+    (contour,) = charts(views(chosen)["grid"], "CONTOUR")
+    assert [contour[axis]["key"] for axis in ("xaxis", "yaxis")] == ["training.l2", "training.batch_size"]
+    assert views(chosen)["grid"]["selectedColumns"][:2] == ["params.`training.l2`", "params.`training.batch_size`"]
 
 
 def test_optimizers_and_schedules_come_before_what_belongs_to_one_of_them(three_bits: Config) -> None:
