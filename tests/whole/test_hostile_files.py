@@ -64,6 +64,7 @@ READERS = {
     "system/project.py": "dvc.lock",
     "rounding.py": "reports/rounding.csv",
     "studies/experiments.py": "conf/experiment/*.yaml: test_experiments.py",
+    "study.py": "conf/pipeline.yaml: test_study.py",
     "report/earlier.py": "reports/points.csv, parity.csv, reproduction.csv: test_compare.py",
     "report/published/tables.py": "published/*.csv, reports/rounding.csv",
     "data/raw/sources.py": "downloads: npz, gz, tgz, deb",
