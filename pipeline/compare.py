@@ -54,7 +54,7 @@ def write_report(trained: Trained, published: Path, reports: Path, pages: bool =
         trained: the trained points.
         published: the folder with the published numbers.
         reports: the folder to write to; its `recorded` and `rounding.csv` are read.
-        pages: whether to write what is about a single study too: pages, pictures, curves, and values for DVC.
+        pages: whether to write what is about a single trained study too: its page, picture, curves, and values for DVC.
 
     Returns:
         The published numbers with the reproduced ones, for a summary.
@@ -85,6 +85,8 @@ def write_report(trained: Trained, published: Path, reports: Path, pages: bool =
             write_png(reports / f"recorded_{stem}.png", recorded_figure(f"{stem} (recorded)", run))
         if pages:
             _write_studies(trained, earlier, reports)
+        else:
+            _write_untrained(trained, reports / PAGES)
         overview = reports / "README.md"
         if not (earlier.points and overview.exists()):
             text = render(results, found, said, notes, trained.by_hand)
@@ -127,6 +129,14 @@ def _write_studies(trained: Trained, earlier: Earlier, reports: Path) -> None:
         for study in ordered(trained.results):
             # Page and picture compare the backends.
             write_page(study, trained, pages, study not in trained.results or study in earlier.studies)
+
+
+def _write_untrained(trained: Trained, pages: Path) -> None:
+    """Write the missing pages of studies that have only a file, so that the links of the overview lead somewhere."""
+    pages.mkdir(exist_ok=True)
+    for study in ordered(trained.results):
+        if study not in trained.results:
+            write_page(study, trained, pages, stays=True)
 
 
 def _note(file: Path) -> str:
