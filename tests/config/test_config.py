@@ -54,13 +54,19 @@ def test_the_experiments_of_the_texts_are_there() -> None:
 
 @pytest.mark.parametrize("backend", ["numpy", "keras"])
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
-def test_every_experiment_is_valid_on_both_backends_but_maps_on_keras(experiment: str, backend: str) -> None:
+def test_every_experiment_is_valid_on_both_backends_but_maps_on_keras_and_keras_models_on_numpy(
+    experiment: str, backend: str
+) -> None:
     if experiment.startswith("curve_") and backend == "keras":
         with pytest.raises(LabError, match="backend"):
             config(f"experiment={experiment}", f"backend={backend}")
         return
     if (experiment, backend) == ("trainability_map", "keras"):
         with pytest.raises(LabError, match=r"a map \(grid.x, grid.y\) needs backend=numpy; received keras"):
+            config(f"experiment={experiment}", f"backend={backend}")
+        return
+    if (experiment, backend) == ("convnet", "numpy"):
+        with pytest.raises(LabError, match=r"model: examples\.convnet\.build makes a Keras model; use backend=keras"):
             config(f"experiment={experiment}", f"backend={backend}")
         return
     composed = config(f"experiment={experiment}", f"backend={backend}")

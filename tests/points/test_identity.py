@@ -362,17 +362,21 @@ def test_a_package_may_come_from_a_distribution_of_another_name() -> None:
 
 NOT_DECIDING = {
     "backends/contract.py": "types",
+    "backends/keras/own_import.py": "imports code, which is signed",
     "config/curve.py": "what it reads is signed as values",
     "config/data.py": "what it reads is signed as values",
     "config/fields.py": "types",
     "config/map_axes.py": "the values of a map's axes are signed",
     "config/metrics.py": "how points are compared",
     "config/optimizer.py": "what it reads is signed as values",
+    "config/own_code.py": "reads code, which is signed",
+    "config/own_model.py": "what it reads is signed as values",
     "config/schema.py": "what it reads is signed as values",
     "data/description.py": "what it reads is signed as a checksum",
     "system/errors.py": "messages",
     "system/files.py": "writes and reads whole files",
     "system/formats.py": "reads whole files",
+    "system/hints.py": "messages",
     "system/processes.py": "counts cores; the blocks of a map are the same for any number of them",
 }
 
@@ -583,6 +587,12 @@ def keys_of_conf() -> set[str]:
     return keys
 
 
+def knobs_of_own_models() -> set[str]:
+    """The knobs of the Keras models in conf/model, which tests/backends/test_own_models.py turns."""
+    files = [yaml.safe_load(file.read_text()) for file in (CONF / "model").glob("*.yaml")]
+    return {f"model.{key}" for file in files if "_target_" in file for key in file}
+
+
 def swept_keys() -> set[str]:
     """Every key that an experiment sweeps; of a group the name of the chosen file."""
     experiments = [yaml.safe_load(path.read_text()) for path in (CONF / "experiment").glob("*.yaml")]
@@ -614,7 +624,8 @@ def test_every_key_of_conf_has_an_alternative_or_a_reason_not_to_turn_weights() 
 def test_every_key_that_is_swept_and_every_number_is_turned_below() -> None:
     assert {"optimizer.learning_rate", "model.hidden_size"} <= swept_keys()
     assert {"optimizer.beta_1", "optimizer.momentum", "training.batch_size", "seed"} <= numeric_keys()
-    assert swept_keys() | numeric_keys() <= ALTERNATIVES.keys() | FOR_IMAGES.keys()
+    assert "model.filters" in knobs_of_own_models()
+    assert swept_keys() | numeric_keys() <= ALTERNATIVES.keys() | FOR_IMAGES.keys() | knobs_of_own_models()
 
 
 @pytest.mark.parametrize("key", ALTERNATIVES)

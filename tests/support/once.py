@@ -12,7 +12,7 @@ from filelock import FileLock
 
 from pipeline.system.project import PROJECT
 
-PROGRAM = ("conf", "pipeline", "hydra_plugins")
+PROGRAM = ("conf", "examples", "pipeline", "hydra_plugins")
 """The folders that `python -m pipeline.train` needs."""
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import re
 import sys
 import traceback
 from collections.abc import Iterator
@@ -66,8 +67,14 @@ def _note(names: set[str], folder: Path) -> None:
 
 
 @contextmanager
-def explained(model: KerasModel, expected: str, fix: str) -> Iterator[None]:
+def explained(model: KerasModel, expected: str, fix: str, otherwise: str | None = None) -> Iterator[None]:
     """Turn what a person's own code raises into a message with its file and line.
+
+    Args:
+        model: whose code it is.
+        expected: what should have happened.
+        fix: what to do.
+        otherwise: the file and line to name if no line of that code led there; None: the exception is none of it.
 
     Raises:
         LabError: the block raised, and a line of the model's folder led there.
@@ -77,13 +84,13 @@ def explained(model: KerasModel, expected: str, fix: str) -> Iterator[None]:
     except (LabError, MemoryError):
         raise
     except Exception as error:
-        place = _place(error, folder_of(model))
+        place = _place(error, folder_of(model)) or otherwise
         if place is None:
             raise
         raise LabError(
             f"{place}: {model.target_} fails.",
             expected=expected,
-            received=f"{type(error).__name__}: {_first_line(error)}",
+            received=f"{type(error).__name__}: {_essence(error)}",
             fix=fix,
         ) from error
 
@@ -106,9 +113,11 @@ def _is_theirs(file: str, folder: Path) -> bool:
     return "site-packages" not in path.relative_to(folder).parts
 
 
-def _first_line(error: BaseException) -> str:
-    text = str(error).strip()
-    return text.splitlines()[0] if text else "no message"
+def _essence(error: BaseException) -> str:
+    """Return the line of an exception that says what is wrong; Keras puts another before it, and colours it."""
+    text = re.sub(r"\x1b\[\d+m", "", str(error)).strip()
+    lines = [line for line in text.splitlines() if line and not line.startswith("Exception encountered when calling")]
+    return next(iter(lines), "no message")
 
 
 def own_classes() -> dict[str, Any]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import inspect
 import json
 import math
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from types import ModuleType
 from typing import Any
@@ -39,13 +40,15 @@ def make(model: KerasModel, config: Config, arrays: Arrays) -> keras.Model:
     shape = input_shape(arrays)
     knobs = model.knobs
     call = f"{model.function}{_signature(shape, arrays.outputs, knobs)}"
-    with importable(model) as module, explained(model, f"a keras.Model from {call}", _fix(shape)):
+    expected = f"a keras.Model from {call}"
+    with importable(model) as module, explained(model, expected, _fix(shape)):
         function = _function(model, module)
         _check_parameters(model, function, (shape, arrays.outputs), knobs)
         made = function(shape, arrays.outputs, **knobs)
         if not isinstance(made, keras.Model):
             raise _unfit(model, module, "does not return a model.", "a keras.Model", type(made).__name__)
-        sums = made(keras.Input(shape, dtype=config.dtype))
+        with explained(model, expected, _fix(shape), otherwise=defined(function)):
+            sums = made(keras.Input(shape, dtype=config.dtype))
     _check_outputs(model, module, sums, arrays.outputs)
     _check_last_layer(model, module, made, config.loss)
     return made
@@ -100,10 +103,11 @@ def array_names(made: keras.Model) -> list[str]:
 def description(made: keras.Model, shape: Sequence[int], outputs: int, dtype: str) -> str:
     """Return a model as JSON, from which `rebuilt` makes it again without weights; empty if it has no such form."""
     try:
-        text = json.dumps({"input_shape": list(shape), "outputs": outputs, "model": json.loads(made.to_json())})
+        with warnings.catch_warnings(action="ignore"):
+            text = json.dumps({"input_shape": list(shape), "outputs": outputs, "model": json.loads(made.to_json())})
         again = rebuilt(text, own_classes(), dtype)
-    # What a layer of one's own can or cannot do, Keras says in exceptions of many classes.
-    except Exception:  # noqa: BLE001
+    # What Keras raises for a layer without get_config, or with one that its constructor does not take.
+    except (TypeError, ValueError, NotImplementedError, AttributeError, RuntimeError):
         return ""
     if [weight.shape for weight in variables(again)] != [weight.shape for weight in variables(made)]:
         return ""
