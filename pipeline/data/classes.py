@@ -27,7 +27,9 @@ def labels_of(values: Any) -> list[str]:
     array = np.asarray(values)
     if array.dtype.kind == "f" and bool(np.all(array == np.floor(array))):
         return [str(int(value)) for value in array]
-    return list(as_text(values))
+    # A Series of text is slow to walk through.
+    labels: list[str] = as_text(values).to_numpy(dtype=object).tolist()
+    return labels
 
 
 def in_order(labels: Sequence[str]) -> tuple[str, ...]:

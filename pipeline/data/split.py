@@ -46,9 +46,9 @@ def draw(
     # scikit-learn raises a ValueError when one of the sides would be empty, or too small for all classes.
     try:
         if groups is not None:
-            drawn = next(GroupShuffleSplit(1, **options).split(positions, groups=np.asarray(groups)))
+            drawn = next(GroupShuffleSplit(1, **options).split(positions, groups=_numbered(groups)))
         elif classes is not None:
-            drawn = next(StratifiedShuffleSplit(1, **options).split(positions, np.asarray(classes)))
+            drawn = next(StratifiedShuffleSplit(1, **options).split(positions, _numbered(classes)))
         else:
             drawn = train_test_split(positions, **options)
     except ValueError as error:
@@ -60,6 +60,14 @@ def draw(
         ) from None
     train, test = drawn
     return Sides(np.sort(train), np.sort(test))
+
+
+def _numbered(labels: Sequence[str]) -> NDArray[np.intp]:
+    """Return the number of each label: scikit-learn sorts a million numbers in a fraction of the time of text."""
+    import pandas as pd
+
+    numbers: NDArray[np.intp] = pd.factorize(np.asarray(labels, dtype=object), sort=True)[0]
+    return numbers
 
 
 def by_column(where: str, values: Sequence[str]) -> Sides:
