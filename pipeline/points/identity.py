@@ -17,6 +17,7 @@ from typing import Any
 from pipeline.config.own_code import sources
 from pipeline.config.own_model import KerasModel
 from pipeline.config.schema import Config
+from pipeline.system.engines import keras_engine
 from pipeline.system.files import short_hash
 
 PACKAGE = Path(__file__).resolve().parent.parent
@@ -61,7 +62,7 @@ def signed_text(config: Config, checksums: Mapping[str, str]) -> str:
         checksums: SHA-256 of each array of the data, by name.
 
     Raises:
-        LabError: the code of a model of one's own is missing, or is not valid Python.
+        LabError: the code of a model of one's own is missing, or is not valid Python; or Keras has no engine.
     """
     signed: dict[str, Any] = {
         "config": config.model_dump(mode="json", exclude=NOT_SIGNED),
@@ -85,12 +86,15 @@ def signature(config: Config, checksums: Mapping[str, str]) -> str:
 
 
 def computed_by(config: Config) -> list[str]:
-    """List the packages whose code computes a point's numbers, by import name."""
+    """List the packages whose code computes a point's numbers, by import name.
+
+    Raises:
+        LabError: KERAS_BACKEND names no engine that is installed.
+    """
     # Both backends use NumPy to draw initial weights and minibatch order.
     packages = ["numpy"]
     if config.backend.name == "keras":
-        # Keras always runs on TensorFlow here: system/environment.py.
-        return [*packages, "keras", "tensorflow"]
+        return [*packages, "keras", keras_engine()]
     if getattr(config.backend, "array_module", None) == "cupy":
         packages.append("cupy")
     # SciPy is listed only for points that use it, so that a new version of SciPy does not retrain all others.

@@ -19,7 +19,6 @@ from pipeline.sweep.tables import plan_table, points_table
 from pipeline.sweep.training import StackTraining, take_over
 from pipeline.sweep.workers.distribution import Distribution
 from pipeline.sweep.workers.unit import Engine
-from pipeline.system.environment import ASKED_ENGINE
 from pipeline.system.errors import LabError, UnavailableError, explain
 from pipeline.system.processes import command, owner
 from pipeline.system.project import code_state, store_root
@@ -114,8 +113,6 @@ class Sweep:
             self._read_state(job)
         if new:
             log.info(f"{self.name}: {summary(new, len(requested) - len(new))}")
-            if ASKED_ENGINE != "tensorflow" and any(job.config.backend.name == "keras" for job in new):
-                log.warning(f"KERAS_BACKEND={ASKED_ENGINE} has no effect: Keras runs on TensorFlow here")
         if not self.first.dry_run:
             left = [job for job in new if job.state not in ("done", "failed")]
             if self._engine is None:

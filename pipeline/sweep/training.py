@@ -22,6 +22,7 @@ from pipeline.sweep.figures import write_figures
 from pipeline.sweep.grouping import check_memory, stacks, steps
 from pipeline.sweep.pacing import StackCheckpoints
 from pipeline.sweep.shared_arrays import RowsKey, SharedArrays, rows_key
+from pipeline.system.engines import DEFAULT, keras_engine
 from pipeline.system.errors import LabError, explain
 from pipeline.system.limits import open_files
 from pipeline.system.processes import owner
@@ -87,13 +88,15 @@ class StackTraining:
         """Make the job of a point from its config and the overrides typed for it.
 
         Raises:
-            LabError: the data of the point is missing.
+            LabError: the data of the point is missing; or Keras has no engine.
         """
         checksums = self.data.outline(config).checksums
         named = knobs(config, overrides)
         if config.backend.name != self.first.backend.name:
             # Otherwise the same point on two backends would have one name.
             named["backend"] = config.backend.name
+        if config.backend.name == "keras" and keras_engine() != DEFAULT:
+            named["engine"] = keras_engine()
         sign = signature(config, checksums)
         return Job(config, overrides, name_of(named), sign, PointFolder(self.root, sign), named)
 

@@ -16,8 +16,6 @@ from pipeline.system.errors import LabError
 
 # Set to these values, whatever they were.
 SET = {
-    # The engine that the signature of a point names.
-    "KERAS_BACKEND": "tensorflow",
     # A folder that cannot contain a keras.json, which would set number type, epsilon and axis order.
     "KERAS_HOME": os.devnull,
     # Without oneDNN the order of summation is fixed.
@@ -42,6 +40,8 @@ REMOVED = (
     "TF_ENABLE_AUTO_MIXED_PRECISION",
     "TF_XLA_FLAGS",
 )
+# The engine of Keras, which the signature of a point names: engines.py.
+ENGINE = "KERAS_BACKEND"
 # Every variable with one of these prefixes is removed, so that those of later versions are removed too, ...
 PREFIXES = ("MLFLOW_", "_MLFLOW_", "KERAS_", "UVICORN_")
 # ... unless it has one of these. They say who uses a tracking server and how to reach it, how long to wait, how often
@@ -76,8 +76,6 @@ KEPT = (
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 # Ray adds up to 68 bytes to TMPDIR for the name of a socket, which may have 103 bytes on macOS and 107 on Linux.
 LONGEST_TMPDIR = 35
-# What the user asks Keras to run on, read before `apply` replaces it.
-ASKED_ENGINE = os.environ.get("KERAS_BACKEND") or SET["KERAS_BACKEND"]
 # What Python ignores unless it is told otherwise.
 IGNORED_WARNINGS = (DeprecationWarning, PendingDeprecationWarning, ImportWarning, ResourceWarning)
 
@@ -102,7 +100,8 @@ def refuse_fixed(names: Iterable[str]) -> None:
     Raises:
         LabError: one of the names is fixed.
     """
-    fixed = sorted(name for name in names if name in SET or _is_removed(name))
+    # The points are signed in the environment of the command, before these are set.
+    fixed = sorted(name for name in names if name in SET or name == ENGINE or _is_removed(name))
     if fixed:
         raise LabError(
             "hydra.job.env_set contains variables that have no effect here.",
@@ -113,6 +112,8 @@ def refuse_fixed(names: Iterable[str]) -> None:
 
 
 def _is_removed(name: str) -> bool:
+    if name == ENGINE:
+        return False
     return name in REMOVED or (name.startswith(PREFIXES) and not name.startswith(KEPT))
 
 

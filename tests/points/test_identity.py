@@ -27,6 +27,7 @@ from pipeline.config.schema import Config, flatten
 from pipeline.data.arrays import Arrays, load
 from pipeline.points import identity
 from pipeline.points.identity import NOT_SIGNED, computed_by, signature, signed_text
+from pipeline.system import engines
 from pipeline.system.project import CONF, PROJECT
 from tests.support.trained import config, trained
 
@@ -663,10 +664,15 @@ def test_what_is_said_to_turn_no_weight_turns_none(override: str) -> None:
     assert not differ(final_weights(TABLE), final_weights((*TABLE, override)))
 
 
-def test_the_engine_of_keras_is_tensorflow_whatever_the_environment_says(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_points_of_two_engines_of_keras_are_two_points(monkeypatch: pytest.MonkeyPatch) -> None:
     point = config("experiment=three_bits", "backend=keras")
-    before = signature(point, SUMS)
-    monkeypatch.setenv("KERAS_BACKEND", "jax")
-    assert signature(point, SUMS) == before
+    on_numpy = config("experiment=three_bits")
+    monkeypatch.delenv("KERAS_BACKEND", raising=False)
+    before = signature(point, SUMS), signature(on_numpy, SUMS)
     assert computed_by(point) == ["numpy", "keras", "tensorflow"]
-    assert "tensorflow" not in computed_by(config("experiment=three_bits"))
+    assert "tensorflow" not in computed_by(on_numpy)
+    monkeypatch.setattr(engines, "find_spec", lambda name: name)
+    monkeypatch.setenv("KERAS_BACKEND", "jax")
+    assert computed_by(point) == ["numpy", "keras", "jax"]
+    assert signature(point, SUMS) != before[0]
+    assert signature(on_numpy, SUMS) == before[1]

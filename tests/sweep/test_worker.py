@@ -38,6 +38,7 @@ def report_of(monkeypatch: pytest.MonkeyPatch, ends: BaseException | Report) -> 
         sender=("somewhere", 1, 2),
         clone="a clone",
         tags={"command": "typed"},
+        engine="tensorflow",
         points=[UnitPoint(number, {"seed": 1}, ["seed=1"], name, [None]) for number, name in enumerate("ab", 1)],
     )
     seen: list[Unit] = []

@@ -49,7 +49,6 @@ def hostile(folder: Path) -> dict[str, str]:
         "TMPDIR": str(long),
         "MPLBACKEND": "module://matplotlib_inline.backend_inline",
         "MATPLOTLIBRC": str(home / "matplotlibrc"),
-        "KERAS_BACKEND": "jax",
         "KERAS_HOME": str(home / ".keras"),
         "KERAS_MAX_EPOCHS": "1",
         "KERAS_MAX_STEPS_PER_EPOCH": "1",
@@ -107,10 +106,9 @@ def test_a_hostile_environment_changes_nothing(tmp_path: Path) -> None:
     lab = copy_of_the_project(tmp_path / "lab")
     (lab / "matplotlibrc").write_text(STYLE)
     table, _ = train(clean, dict(os.environ))
-    other_table, err = train(lab, os.environ | hostile(tmp_path))
+    other_table, _ = train(lab, os.environ | hostile(tmp_path))
     assert len(table) == 3
     assert other_table == table
-    assert "KERAS_BACKEND=jax has no effect: Keras runs on TensorFlow here" in err
     assert len(on_disk(clean)) == 2
     assert on_disk(lab) == on_disk(clean)
     assert len(pictures(clean)) > 10

@@ -28,6 +28,7 @@ from pipeline.backends.shared.schedules import updates_per_epoch
 from pipeline.config.own_model import KerasModel
 from pipeline.config.schema import Config
 from pipeline.data.arrays import Arrays, epoch_order
+from pipeline.system.engines import keras_engine
 from pipeline.system.errors import LabError
 
 log = logging.getLogger(__name__)
@@ -82,7 +83,15 @@ def train(
 
     Raises:
         ValueError: there are checkpoints and several points.
+        LabError: this process runs on another engine; or the code of a model of one's own is wrong.
     """
+    if keras.backend.backend() != keras_engine():
+        raise LabError(
+            f"Keras runs on {keras.backend.backend()} in this process, and cannot change that.",
+            expected=keras_engine(),
+            received="a process that an earlier command has used",
+            fix="restart the workers",
+        )
     if checkpoints and len(points) != 1:
         raise ValueError(f"with checkpoints Keras trains one point at a time, not {len(points)}")
     for config, history in zip(points, histories, strict=True):

@@ -11,6 +11,7 @@ attempt that is not among them is one of this command.
 from __future__ import annotations
 
 import logging
+import os
 import time
 from collections.abc import Sequence
 from contextlib import suppress
@@ -26,6 +27,7 @@ from pipeline.sweep.training import RESERVED_FILES, StackTraining
 from pipeline.sweep.workers.unit import Engine, Unit, UnitPoint, pack
 from pipeline.sweep.workers.watching import await_folder, counting, locked
 from pipeline.sweep.workers.worker import identity_of, train_unit
+from pipeline.system.engines import DEFAULT, VARIABLE
 from pipeline.system.errors import EngineError, LabError, explain
 from pipeline.system.limits import open_files
 from pipeline.system.wording import counted
@@ -157,6 +159,7 @@ class Distribution:
             sender=identity_of(self._training.root),
             clone=clone_id(self._training.root),
             tags=dict(self._training.tags),
+            engine=os.environ.get(VARIABLE, DEFAULT),
             points=[],
         )
         packed = []

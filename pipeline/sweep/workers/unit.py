@@ -45,6 +45,7 @@ class Unit:
         sender: machine, device and inode of the sender's folder, which identify it.
         clone: the id of the sender's clone (points/clone.py), whose runs in MLflow the points get.
         tags: command and git commit.
+        engine: what Keras runs on.
         points: the points to train.
     """
 
@@ -54,6 +55,7 @@ class Unit:
     sender: tuple[str, int, int]
     clone: str
     tags: dict[str, str]
+    engine: str
     points: list[UnitPoint]
 
 

@@ -24,6 +24,7 @@ from pipeline.points.job import Job
 from pipeline.points.reading import read_attempt
 from pipeline.sweep.training import StackTraining, take_over
 from pipeline.sweep.workers.unit import Unit, unpack
+from pipeline.system.engines import VARIABLE
 from pipeline.system.errors import LabError, explain
 from pipeline.system.processes import COMMAND_PROCESS, owner
 from pipeline.system.project import PROJECT, store_root
@@ -58,6 +59,8 @@ def train_unit(composed: DictConfig) -> Report:
     if "OMP_NUM_THREADS" in os.environ:
         os.environ.setdefault("TF_NUM_INTRAOP_THREADS", os.environ["OMP_NUM_THREADS"])
         os.environ.setdefault("TF_NUM_INTEROP_THREADS", "1")
+    # Before Keras is imported, which reads it once.
+    os.environ[VARIABLE] = unit.engine
     # An interruption and a LabError are reported, not raised: after an exception the engine counts the unit as lost,
     # and it is resubmitted.
     try:

@@ -1,0 +1,41 @@
+"""The engine that Keras runs on: the environment variable KERAS_BACKEND, which every process of a command inherits."""
+
+from __future__ import annotations
+
+import difflib
+import os
+from importlib.util import find_spec
+
+from pipeline.system.errors import LabError
+
+VARIABLE = "KERAS_BACKEND"
+DEFAULT = "tensorflow"
+# The engines, and how to install those that this project does not bring.
+ENGINES = {"tensorflow": "make .venv/.installed", "jax": "pip install jax", "torch": "pip install torch"}
+
+
+def keras_engine() -> str:
+    """Return the engine that Keras runs on in this process: tensorflow, jax or torch.
+
+    Keras itself is not imported: a command that only plans must not wait for it.
+
+    Raises:
+        LabError: KERAS_BACKEND names another engine, or one that is not installed.
+    """
+    name = os.environ.get(VARIABLE) or DEFAULT
+    if name not in ENGINES:
+        near = next(iter(difflib.get_close_matches(name.lower(), ENGINES, n=1)), DEFAULT)
+        raise LabError(
+            "KERAS_BACKEND names an engine that Keras does not run on here.",
+            expected=f"one of {', '.join(ENGINES)}, or no such variable for {DEFAULT}",
+            received=name,
+            fix=f"KERAS_BACKEND={near}",
+        )
+    if find_spec(name) is None:
+        raise LabError(
+            f"Keras cannot run on {name}, which is not installed.",
+            expected=f"the package {name} in this environment",
+            received=f"KERAS_BACKEND={name}",
+            fix=f"{ENGINES[name]}, or unset KERAS_BACKEND for {DEFAULT}",
+        )
+    return name

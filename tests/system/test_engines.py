@@ -1,0 +1,34 @@
+"""The engine of Keras: which names are taken, and what is said of the others."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+
+import pytest
+
+from pipeline.system import engines
+from pipeline.system.engines import ENGINES, keras_engine
+from pipeline.system.errors import LabError
+
+
+@pytest.mark.parametrize("value", ["", "tensorflow"])
+def test_keras_runs_on_tensorflow_unless_the_environment_names_another(
+    monkeypatch: pytest.MonkeyPatch, value: str
+) -> None:
+    monkeypatch.setenv("KERAS_BACKEND", value)
+    assert keras_engine() == "tensorflow"
+
+
+@pytest.mark.parametrize(("value", "meant"), [("tensorfow", "tensorflow"), ("JAX", "jax"), ("numpy", "tensorflow")])
+def test_another_name_is_one_message(monkeypatch: pytest.MonkeyPatch, value: str, meant: str) -> None:
+    monkeypatch.setenv("KERAS_BACKEND", value)
+    with pytest.raises(LabError, match=f"received: {value}\n  to do:    KERAS_BACKEND={meant}$"):
+        keras_engine()
+
+
+@pytest.mark.parametrize("name", ENGINES)
+def test_an_engine_that_is_not_installed_is_one_message(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setenv("KERAS_BACKEND", name)
+    monkeypatch.setattr(engines, "find_spec", lambda asked: None if asked == name else find_spec(asked))
+    with pytest.raises(LabError, match=f"Keras cannot run on {name}, which is not installed"):
+        keras_engine()
