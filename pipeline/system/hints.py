@@ -66,6 +66,10 @@ OPTION_SYNONYMS = {
     "mse": "mean_squared_error",
     "ce": "cross_entropy",
     "categoricalcrossentropy": "cross_entropy",
+    "sparsecategoricalcrossentropy": "cross_entropy",
+    "bce": "binary_cross_entropy",
+    "logloss": "binary_cross_entropy",
+    "mae": "mean_absolute_error",
     "xavier": "glorot_uniform",
     "xavieruniform": "glorot_uniform",
     "xaviernormal": "glorot_normal",
@@ -102,8 +106,8 @@ def nearest_key(unknown: str, keys: Collection[str]) -> str | None:
         return section
     name = typed.lower().replace("-", "_")
     here = [key for key in keys if key.rpartition(".")[0] == section]
-    for meant in (name, SYNONYMS.get(name, name)):
-        for candidates in (here, keys):
+    for candidates in (here, keys):
+        for meant in (name, SYNONYMS.get(name, name)):
             found = [key for key in candidates if _last(key) == meant]
             if len(found) == 1:
                 return found[0]

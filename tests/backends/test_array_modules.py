@@ -23,6 +23,8 @@ from tests.backends.test_numpy_one_network import images
 from tests.backends.test_numpy_training import Keeper, assert_same
 from tests.config.test_rules import fitting
 from tests.support import device_arrays
+from tests.support.described import SMALL as SMALL_ON_DATA
+from tests.support.described import config_of, prepared
 from tests.support.maps import SMALL, listed, trained_map
 from tests.support.methods import OPTIMIZERS, SCHEDULES
 from tests.support.trained import config, trained
@@ -173,6 +175,26 @@ def test_minibatches_come_to_what_they_come_to_in_memory(case: str, stand_in: No
 
 def test_minibatches_of_a_table_come_to_the_same(stand_in: None) -> None:
     same_points([(*BITS, "model.hidden_activation=tanh", "training.batch_size=2")], None, 1e-12)
+
+
+@pytest.mark.parametrize("batch_size", ["32", "null"])
+@pytest.mark.parametrize(
+    ("name", "loss"),
+    [
+        ("iris", "auto"),
+        ("breast_cancer", "auto"),
+        ("diabetes", "huber"),
+        ("diabetes", "mean_absolute_error"),
+        ("diabetes", "half_summed_squared_error"),
+    ],
+)
+def test_the_losses_and_metrics_of_every_task_come_to_the_same(
+    name: str, loss: str, batch_size: str, stand_in: None
+) -> None:
+    knobs = (*SMALL_ON_DATA, f"loss={loss}", f"training.batch_size={batch_size}", "dtype=float64")
+    arrays = prepared(name).loaded("float64")
+    (there,), (here,) = (trained(config_of(name, *knobs, *more), arrays=arrays) for more in ((GPU,), ()))
+    close(there, here, 1e-9)
 
 
 def test_pixels_that_are_dark_in_a_whole_batch_take_part(stand_in: None) -> None:

@@ -27,6 +27,9 @@ IMAGES = ("experiment=mnist", "training.epochs=3", "training.batch_size=16", "mo
 CASES = {
     "half the summed squares": (*BITS, "model.bias=true"),
     "mean squares": (*LINE, "dtype=float64", "data.targets=[[1,2],[3,1],[0,5],[2,2]]"),
+    "absolute errors": (*LINE, "dtype=float64", "loss=mean_absolute_error"),
+    "huber": (*LINE, "dtype=float64", "loss=huber", "data.targets=[[1,2],[3,1],[0,5],[2,2]]"),
+    "two classes": (*BITS, "loss=binary_cross_entropy", "model.bias=true"),
     "cross-entropy": (*IMAGES, "dtype=float64"),
 }
 

@@ -120,6 +120,8 @@ def test_what_it_suits() -> None:
     table = Arrays(np.eye(4, 3), np.ones((4, 1)), None, None, 1, {})
     small = config("experiment=three_bits", "model.hidden_size=4")
     assert suits(small, table)
+    for loss in ("huber", "mean_absolute_error", "binary_cross_entropy"):
+        assert not suits(config("experiment=three_bits", "model.hidden_size=4", f"loss={loss}"), table)
     assert not suits(config("experiment=three_bits", "model.hidden_size=4000"), table)
     assert not suits(config("experiment=three_bits", "model.hidden_size=4", "training.batch_size=2"), table)
     assert not suits(config("experiment=line_y3x"), table)

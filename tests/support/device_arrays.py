@@ -22,9 +22,10 @@ FUNCTIONS = {
 }  # fmt: skip
 """Functions that NumPy dispatches to arrays of another type."""
 UFUNCS = {
-    "absolute", "add", "divide", "equal", "exp", "erf", "expm1", "greater", "greater_equal", "invert", "isfinite",
-    "bitwise_and", "bitwise_or", "less", "log", "logaddexp", "matmul", "maximum", "minimum", "multiply", "negative",
-    "not_equal", "power", "reciprocal", "sign", "sqrt", "square", "subtract", "tanh",
+    "absolute", "add", "bitwise_and", "bitwise_or", "divide", "equal", "erf", "exp", "expm1", "greater",
+    "greater_equal", "invert", "isfinite", "less", "less_equal", "log", "log1p", "logaddexp", "matmul", "maximum",
+    "minimum", "multiply", "negative", "not_equal", "power", "reciprocal", "sign", "sqrt", "square", "subtract",
+    "tanh",
 }  # fmt: skip
 UFUNC_KEYWORDS = {"axis", "casting", "dtype", "keepdims", "out"}
 MAKERS = ("zeros", "ones", "empty", "full", "asarray", "ascontiguousarray")

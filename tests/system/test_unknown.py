@@ -96,8 +96,15 @@ def test_every_synonym_leads_to_a_key_of_some_command(word: str) -> None:
         *(key for study in ("optimizer=adamw", "optimizer=rmsprop") for key, _ in flatten(config(study))),
     }
     keys |= {"schedule.warm_up"}
-    assert word not in {key.rpartition(".")[2] for key in keys}
+    # `report.size` is the name of the key that "the size" is.
+    assert word not in {key.rpartition(".")[2] for key in keys if not key.startswith("report.")}
     assert nearest_key(word, keys) in keys
+
+
+def test_a_synonym_is_first_looked_for_in_its_section() -> None:
+    keys = [key for key, _ in flatten(config())]
+    assert nearest_key("model.size", keys) == "model.hidden_size"
+    assert nearest_key("size", keys) == "report.size"
 
 
 @given(st.sampled_from(sorted(SYNONYMS)) | st.text("abcdefghijklmnopqrstuvwxyz_.", max_size=14), st.sampled_from(ADAM))
@@ -131,6 +138,8 @@ def test_synonyms_of_options_are_options() -> None:
         ("model.initializer=xavier", "glorot_uniform"),
         ("model.output_activation=linear", "identity"),
         ("loss=mse", "mean_squared_error"),
+        ("loss=bce", "binary_cross_entropy"),
+        ("loss=MAE", "mean_absolute_error"),
         ("dtype=double", "float64"),
         ("dtype=complex", None),
         ("model.hidden_activation=3", None),

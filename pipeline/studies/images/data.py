@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from pipeline.backends.numpy.network import predict, stack
 from pipeline.backends.shared.history import History, record_epochs, snapshot_epochs
 from pipeline.backends.shared.initial_weights import Weights
-from pipeline.config.data import IdxData, TableData
+from pipeline.config.data import IdxData, ImageData, TableData
 from pipeline.config.schema import Config
 from pipeline.drawing.plot_data import Floats, drawable
 
@@ -201,8 +201,8 @@ def count_ticks(largest: int, weights: int) -> list[tuple[float, float]]:
 
 
 def shows_tiles(config: Config, inputs: int) -> bool:
-    """Whether the inputs of a network are pixels of images, which are assumed to be square."""
-    return isinstance(config.data, IdxData) and math.isqrt(inputs) ** 2 == inputs and inputs >= 16
+    """Whether the inputs of a network are pixels of grey images, which are assumed to be square."""
+    return isinstance(config.data, IdxData | ImageData) and math.isqrt(inputs) ** 2 == inputs and inputs >= 16
 
 
 def fitted(config: Config, history: History, steps: Sequence[int], inputs: Floats) -> Floats:
