@@ -6,8 +6,9 @@ Hydra's language for overrides has `choice` and `range`, and gets three function
 - `linspace(START,STOP,COUNT)`: evenly spaced.
 
 COUNT values from START to STOP, both included, are v_i = START * (STOP / START)^(i / (COUNT - 1)) or
-v_i = START + (STOP - START) * i / (COUNT - 1), computed in decimal numbers of 40 digits. Each is the number with the
-fewest digits that differs from v_i by at most 1e-12 of it: 0.001, and not 0.0010000000000000002.
+v_i = START + (STOP - START) * i / (COUNT - 1), computed in decimal numbers of 40 digits. Each is written with the
+fewest digits that are as good: 0.001, and not 0.0010000000000000002. Between the ends six digits are enough,
+0.00316228, unless the value is a whole number or its neighbours are less than a thousandth of it away.
 """
 
 from __future__ import annotations
@@ -26,9 +27,15 @@ from pipeline.system.wording import some
 
 Number = int | float
 
-# Digits of the computation, and the largest relative difference of a value from the exact one.
+# Digits of the computation.
 DIGITS = 40
+# Fewer digits are as good if they change a value by at most this share of it.
 DIFFERENCE = Decimal("1e-12")
+# Digits of a float, and of a value between the ends.
+ALL_DIGITS = 17
+ENOUGH_DIGITS = 6
+# Neighbours that are closer, relative to the larger one, are written with all digits.
+CLOSE = Decimal("1e-3")
 # As many points as a command may have; more would fill the memory before they are counted.
 MOST = 10_000
 # Maximum number of values to name in a message.
@@ -87,7 +94,7 @@ def spaced_values(name: str, start: Number, stop: Number, count: int) -> list[Nu
                 values.append(first * (last / first) ** (Decimal(index) / steps))
             else:
                 values.append((first * (steps - index) + last * index) / steps)
-        return [_readable(value) for value in values]
+        return [_readable(value, _most_digits(values, index)) for index, value in enumerate(values)]
 
 
 def flat(values: Sequence[Any]) -> list[Any]:
@@ -195,13 +202,24 @@ def _rounded(call: SpacedSweep, key: str) -> list[Any]:
     return numbers
 
 
-def _readable(value: Decimal) -> Number:
-    """Return the number with the fewest digits that is as good as a value."""
+def _most_digits(values: Sequence[Decimal], index: int) -> int:
+    """Return the number of digits that a value is written with at most."""
+    value = values[index]
+    whole = value == value.to_integral_value() and abs(value) < LARGEST_WHOLE
+    if whole or index in (0, len(values) - 1):
+        return ALL_DIGITS
+    neighbours = (values[index - 1], values[index + 1])
+    if any(abs(value - other) < CLOSE * max(abs(value), abs(other)) for other in neighbours):
+        return ALL_DIGITS
+    return ENOUGH_DIGITS
+
+
+def _readable(value: Decimal, most: int) -> Number:
+    """Return the number with the fewest digits that is as good as a value, and with at most this many of them."""
     number = float(value)
-    for digits in range(17):
-        text = f"{value:.{digits}e}"
-        if abs(Decimal(text) - value) <= abs(value) * DIFFERENCE:
-            number = float(text)
+    for digits in range(1, most + 1):
+        number = float(f"{value:.{digits - 1}e}")
+        if abs(Decimal(repr(number)) - value) <= abs(value) * DIFFERENCE:
             break
     if number.is_integer() and abs(number) < LARGEST_WHOLE:
         return int(number)
