@@ -28,6 +28,7 @@ class Network(keras.Sequential):  # type: ignore[misc]
     Attributes:
         names: names of its arrays; those of a dense network are the same for both backends.
         updates_per_call: number of updates that a LoopedNetwork makes in one call of its training step.
+        updates_made: number of training losses so far. Not the optimizer's count, which JAX compiles in as a constant.
         diverged_step: number of updates made when the loss was inf or NaN for the first time; -1 if it never was.
         last_finite_loss: the last training loss before that; NaN before the first.
     """
@@ -37,6 +38,7 @@ class Network(keras.Sequential):  # type: ignore[misc]
         self.names = names
         # Variables of the model, not of Python: the compiled step can assign them, and checkpoints contain them.
         self.updates_per_call = self._add_scalar("updates_per_call", 1, "int32")
+        self.updates_made = self._add_scalar("updates_made", 0, "int32")
         self.diverged_step = self._add_scalar("diverged_step", -1, "int32")
         self.last_finite_loss = self._add_scalar("last_finite_loss", float("nan"), dtype)
 
@@ -50,7 +52,8 @@ class Network(keras.Sequential):  # type: ignore[misc]
         """Return the loss; in training also note whether it is finite."""
         loss = super().compute_loss(x, y, y_pred, sample_weight, training)
         if training:
-            self.see_loss(loss, self.optimizer.iterations)
+            self.see_loss(loss, self.updates_made.value)
+            self.updates_made.assign(self.updates_made.value + 1)
         return loss
 
     def see_loss(self, loss: Any, updates: Any) -> None:

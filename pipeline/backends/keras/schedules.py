@@ -91,14 +91,15 @@ class OnPlateau(Scheduled):
     def see(self, loss: Any) -> None:
         """Lower the factor if the mean training loss of an epoch has not improved for `patience` epochs."""
         loss = ops.convert_to_tensor(loss, "float64")
-        better = ops.less(loss, ops.subtract(self._best, self._schedule.min_delta))
-        waited = ops.where(better, 0, self._waited + 1)
+        better = ops.less(loss, ops.subtract(self._best.value, self._schedule.min_delta))
+        waited = ops.where(better, 0, self._waited.value + 1)
         over = ops.greater_equal(waited, self._schedule.patience)
-        self._best.assign(ops.where(better, loss, self._best))
+        self._best.assign(ops.where(better, loss, self._best.value))
         self._waited.assign(ops.where(over, 0, waited))
         # The last update used the factor before this reduction, which is the one that `rate_of` reports.
-        self._used.assign(self._factor)
-        self._factor.assign(ops.where(over, ops.multiply(self._factor, self._schedule.factor), self._factor))
+        self._used.assign(self._factor.value)
+        factor = self._factor.value
+        self._factor.assign(ops.where(over, ops.multiply(factor, self._schedule.factor), factor))
 
 
 def scheduled(rate: float, schedule: Schedule, updates: int) -> float | Scheduled:

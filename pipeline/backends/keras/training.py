@@ -85,9 +85,9 @@ def train(
         ValueError: there are checkpoints and several points.
         LabError: this process runs on another engine; or the code of a model of one's own is wrong.
     """
-    if keras.backend.backend() != keras_engine():
+    if keras.config.backend() != keras_engine():
         raise LabError(
-            f"Keras runs on {keras.backend.backend()} in this process, and cannot change that.",
+            f"Keras runs on {keras.config.backend()} in this process, and cannot change that.",
             expected=keras_engine(),
             received="a process that an earlier command has used",
             fix="restart the workers",
