@@ -35,7 +35,9 @@ class DropConnect(keras.layers.Dense):  # type: ignore[misc]
         if not training:
             return super().call(inputs)
         # One mask for the whole batch: dropping weights for each row would need a kernel for each row.
-        sums = ops.matmul(inputs, keras.random.dropout(self.kernel, self.dropped, seed=self.seed_generator))
+        sums = ops.matmul(
+            inputs, keras.random.dropout(ops.convert_to_tensor(self.kernel), self.dropped, seed=self.seed_generator)
+        )
         if self.bias is not None:
             sums = ops.add(sums, self.bias)
         return self.activation(sums)

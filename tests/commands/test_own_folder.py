@@ -1,0 +1,93 @@
+"""A folder of one's own beside the project, with a model file and its code: `--config-dir` is all that it takes."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+import mlflow
+import numpy as np
+import pytest
+
+from pipeline.points.reading import read_point
+from tests.support.once import copy_of_the_project
+from tests.support.services import missing
+from tests.support.swept import on_disk, runs_of
+
+YAML = """
+_target_: net.build
+units: 4
+"""
+CODE = """
+import keras
+from layers import Scale
+
+def build(input_shape, outputs, units):
+    return keras.Sequential([
+        keras.Input(input_shape), keras.layers.Dense(units, activation="tanh"), Scale(), keras.layers.Dense(outputs)])
+"""
+LAYERS = """
+import keras
+
+class Scale(keras.layers.Layer):
+    def build(self, shape):
+        self.scale = self.add_weight(shape=(shape[-1],), initializer="ones", name="scale")
+
+    def call(self, inputs):
+        return inputs * self.scale
+"""
+TYPED = ("-m", "backend=keras", "model=mine", "data=three_bits", "study=mine", "training.batch_size=2",
+         "training.epochs=3", "model.units=2,3", "optimizer.learning_rate=0.1")  # fmt: skip
+
+
+def own_folder(folder: Path) -> Path:
+    (folder / "conf" / "model").mkdir(parents=True)
+    (folder / "conf" / "model" / "mine.yaml").write_text(YAML)
+    (folder / "net.py").write_text(CODE)
+    (folder / "layers.py").write_text(LAYERS)
+    return folder
+
+
+def train(lab: Path, mine: Path, *more: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "pipeline.train", "--config-dir", str(mine / "conf"), *TYPED, *more]
+    return subprocess.run(command, cwd=lab, capture_output=True, text=True, env=os.environ)
+
+
+@pytest.mark.slow
+def test_a_model_of_ones_own_trains_here_and_on_workers_and_loads_without_this_project(tmp_path: Path) -> None:
+    if find_spec("hydra_plugins.hydra_joblib_launcher") is None:
+        missing("the packages of the extra cluster (make cluster)")
+    mine = own_folder(tmp_path / "mine")
+    lab = copy_of_the_project(tmp_path / "lab")
+    there = copy_of_the_project(tmp_path / "there")
+    for place, more in ((lab, ()), (there, ("hydra/launcher=joblib", "hydra.launcher.workers=2"))):
+        done = train(place, mine, *more)
+        assert done.returncode == 0, done.stderr
+        assert "Traceback" not in done.stderr
+        assert {"units", "train/loss"} <= set(done.stdout.split("\n")[0].split())
+    points = on_disk(lab)
+    assert len(points) == 2
+    assert on_disk(there) == points
+    # A second command has nothing to do; a change of the code that counts has.
+    assert "2 points: 2 done" in train(lab, mine).stderr
+    (mine / "layers.py").write_text(LAYERS.replace("inputs * self.scale", "2 * inputs * self.scale"))
+    assert "2 points: 2 to run" in train(lab, mine, "dry_run=true").stderr
+    (run, *_) = [run for run in runs_of(lab, "mine") if run.data.tags["lab.role"] == "point"]
+    assert {"model._target_": "net.build"}.items() <= run.data.params.items()
+    assert run.outputs is not None
+    model = run.outputs.model_outputs[0]
+    folder = lab / "mlruns" / "artifacts" / "mine" / "models" / model.model_id / "artifacts"
+    inputs = np.array([[0, 0, 1], [1, 0, 1]], np.float32)
+    predicted = mlflow.pyfunc.load_model(str(folder)).predict(inputs)
+    assert predicted == pytest.approx(by_hand(lab, run.data.tags["signature"], inputs), rel=1e-5)
+
+
+def by_hand(lab: Path, signature: str, inputs: np.ndarray) -> np.ndarray:
+    """The outputs of the network, from the weights on disk."""
+    weights = read_point(lab / ".points" / signature, "").history.snapshots[3]
+    kernel, bias, scale, last, shift = weights.values()
+    outputs: np.ndarray = np.tanh(inputs @ kernel + bias) * scale @ last + shift
+    return outputs
