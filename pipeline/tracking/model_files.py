@@ -184,7 +184,7 @@ def _write_with_code(
         code = Path(scratch) / "code"
         code.mkdir()
         # Named after its content, as the forward pass of a NumPy model is.
-        loader = f"own_loader_{short_hash(OWN_LOADER.read_bytes())}"
+        loader = f"own_loader_{file_sha256(OWN_LOADER)[:16]}"
         shutil.copyfile(OWN_LOADER, code / f"{loader}.py")
         paths = write_sources(own, code)
         network = Path(scratch) / "network"
