@@ -87,6 +87,8 @@ class Run:
     @property
     def level(self) -> str:
         """The last loss compared with the baseline, for instance `loss 20, 34% of the baseline 58.7`."""
+        if not self.baseline:
+            return f"loss {self.end:.3g}, and the baseline is 0: all training targets are the same"
         return f"loss {self.end:.3g}, {_times(self.share)} the baseline {self.baseline:.3g}"
 
     @property
@@ -296,7 +298,10 @@ def _rise(run: Run) -> str:
     # At least 1% higher: smaller rises are rounding, or the noise of minibatches.
     if peak > 1.01 * max(first, run.baseline):
         return f"; it first rose to {peak:.3g}"
-    # Training with minibatches has no record at epoch 0, so the rise may have happened before the first record.
-    if run.steps[0] > 0 and first > 1.01 * run.baseline:
+    # Training with minibatches has no record at epoch 0, so the rise may have happened before the first record. If the
+    # data has test rows, their loss before training tells it from a loss that began higher.
+    steps, tested = run.history.series("test/loss")
+    began = max([run.baseline, *tested[steps == 0]])
+    if run.steps[0] > 0 and first > 1.01 * began:
         return f"; the loss after the first epoch, {first:.3g}, is above the baseline: the first steps overshot"
     return ""

@@ -18,6 +18,7 @@ from pipeline.diagnosis.networks import GOAL, baseline_loss, diagnose
 from pipeline.diagnosis.stalled import saturation
 from pipeline.diagnosis.trends import epochs_needed, first_below, reversals, roughness
 from pipeline.diagnosis.verdicts import PROBLEMS
+from tests.support.described import config_of
 from tests.support.trained import config, trained
 
 LINE = ("experiment=line_y3x", "recording.snapshots=2")
@@ -151,6 +152,18 @@ def test_a_start_that_overshot_is_reported() -> None:
     found = diagnose(own, written([4.9, 0.3, 0.25], steps=[1, 2, 3]))
     assert "the loss after the first epoch, 4.9, is above the baseline" in found.evidence
     assert "overshot" not in diagnose(own, written([2.2, 0.3, 0.25], steps=[1, 2, 3])).evidence
+    # What was that high before the first step has not overshot.
+    high = written([4.9, 0.3, 0.25], steps=[1, 2, 3])
+    high.metrics.insert(0, Metric(0, 0, "test/loss", 30.0))
+    assert "overshot" not in diagnose(own, high).evidence
+
+
+def test_a_baseline_of_0_is_said_in_words() -> None:
+    same = written([0.3, 0.2, 0.1])
+    same.metrics.insert(0, Metric(0, 0, "train/baseline_loss", 0.0))
+    evidence = diagnose(config_of("iris"), same).evidence
+    assert "the baseline is 0: all training targets are the same" in evidence
+    assert "inf" not in evidence
 
 
 def test_the_first_epoch_with_a_low_loss_is_reported() -> None:

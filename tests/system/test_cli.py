@@ -59,7 +59,7 @@ MISTAKES: dict[tuple[str, ...], tuple[str, ...]] = {
     ("lr=0.1",): ("Unknown key: lr", "did you mean optimizer.learning_rate?"),
     ("~optimizer.epsilo",): ("Unknown key: optimizer.epsilo", "did you mean optimizer.epsilon?"),
     ("+seed=2",): ("An item is already at 'seed'", "leave out the + to change it"),
-    ("model.conv_filters=3",): ("Unknown key: model.conv_filters", "`--cfg job` prints every key"),
+    ("model.attention_heads=3",): ("Unknown key: model.attention_heads", "`--cfg job` prints every key"),
     ("optimizer=SGD",): ("Unknown option: optimizer=SGD", "did you mean optimizer=sgd?"),
     ("data=/my/file.csv",): ("Unknown option: data=/my/file.csv", "conf/data/three_bits.yaml"),
     ("optimizer.learning_rate=0.1,1",): ("Several values for one key are a sweep", "add -m"),
@@ -169,7 +169,7 @@ def test_a_dry_run_says_what_it_would_do_and_leaves_nothing(tmp_path: Path) -> N
     assert table[0] == ["learning_rate", "signature", "state"]
     assert [(row[0], " ".join(row[2:])) for row in table[1:]] == [(rate, "to run") for rate in ("0.01", "0.1", "0.5")]
     assert "3 points: 3 to run" in done.stderr
-    assert {path.name for path in project.iterdir()} <= {"conf", "hydra_plugins", "pipeline", "multirun"}
+    assert {path.name for path in project.iterdir()} <= {"conf", "examples", "hydra_plugins", "pipeline", "multirun"}
 
 
 # --- what is only shown
@@ -182,7 +182,7 @@ def test_help_and_config_are_shown_without_the_heavy_libraries(tmp_path: Path, t
     imported = {line.split("|")[-1].strip().split(".")[0] for line in done.stderr.splitlines() if "|" in line}
     assert "hydra" in imported
     assert imported & HEAVY == set()
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["conf", "hydra_plugins", "pipeline"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["conf", "examples", "hydra_plugins", "pipeline"]
 
 
 def test_a_point_that_was_refused_has_a_score_for_a_sweeper_that_searches(

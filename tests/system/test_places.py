@@ -57,7 +57,7 @@ from pipeline.system.project import CONF, PROJECT
 signatures = []
 for overrides in json.loads(sys.argv[1]):
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        config = train._read(compose("config", overrides))
+        config = train._read(compose("config", overrides), [])
     signatures.append(signature(config, load(config.data, config.dtype, PROJECT).checksums))
 print(json.dumps(signatures), train.__file__)
 """

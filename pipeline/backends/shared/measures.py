@@ -117,7 +117,8 @@ def best_constant_loss(loss: str, targets: NDArray[np.generic]) -> float:
 def _entropy(shares: Floats) -> float:
     """Compute -sum p log(p); a share of 0 adds nothing."""
     present = shares[shares > 0]
-    return float(-(present * np.log(present)).sum())
+    # Without the sum, a single class would have the entropy -0.
+    return float(0 - (present * np.log(present)).sum())
 
 
 def _huber_centre(numbers: Floats) -> Floats:
