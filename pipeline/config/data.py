@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, PlainValidator, model_validator
 
 from pipeline.config.fields import Fraction, Number, PositiveInt, Section, Whole
 
@@ -14,8 +14,28 @@ IDX_ROLES = ("train_images", "train_labels", "test_images", "test_labels")
 
 # What a network predicts: one of several classes, one of two classes, or numbers.
 Task = Literal["classification", "binary", "regression"]
+
+
+def _is_column(value: object) -> object:
+    # In YAML, on, yes and no are true and false, and a date without quotes is a date.
+    if isinstance(value, bool) or not isinstance(value, str | int) or (isinstance(value, int) and value < 0):
+        raise ValueError(
+            f"expected the name of a column, or its number from 0, received {value!r}; a name such as on, yes or 1.5 "
+            "needs quotes"
+        )
+    return value
+
+
+def _are_columns(value: object) -> object:
+    if isinstance(value, list | tuple) and value:
+        return tuple(_is_column(one) for one in value)
+    return _is_column(value)
+
+
 # A column by its name, or by its number from 0 in a file without names.
-ColumnName = str | Annotated[Whole, Field(ge=0)]
+ColumnName = Annotated[str | int, PlainValidator(_is_column)]
+# One column or several.
+ColumnNames = Annotated[str | int | tuple[str | int, ...], PlainValidator(_are_columns)]
 # A folder in data/ is named after the data set, so a name is no path.
 DataName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}$")]
 # The task of each data set that a library brings, as `LIBRARY:NAME`.
@@ -144,7 +164,7 @@ class FileData(Split):
     kind: Literal["file"]
     name: DataName
     path: str
-    target: ColumnName | Annotated[tuple[ColumnName, ...], Field(min_length=1)]
+    target: ColumnNames
     features: Annotated[tuple[ColumnName, ...], Field(min_length=1)] | None = None
     task: Task
     test_path: str | None = None

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from pipeline.config.data import DescribedData
 from pipeline.data.description import DataDescription
 from pipeline.data.raw_files import RawFile
+from pipeline.data.summary import summary
 from pipeline.system.files import atomic_folder, explained, file_sha256
 
 
@@ -45,6 +46,8 @@ def write_prepared(data: DescribedData, prepared: Prepared, folder: Path) -> Non
         "description": prepared.description.model_dump(mode="json"),
     }
     write_arrays(folder, {"name": data.name}, prepared.arrays, described)
+    for line in summary(prepared.description, prepared.arrays):
+        print(f"  {line}")
     print_notes(prepared.description.notes)
 
 

@@ -25,8 +25,8 @@ PARITY = (
 # The command line that trained each study on each backend.
 Commands = Mapping[tuple[str, str], str]
 BY_HAND = (
-    "Trained by hand: DVC does not train this study, so this shows the newest sweep in `.points/` on each backend. "
-    "A line in `conf/pipeline.yaml` lets DVC train it."
+    "Trained by hand: DVC has not trained this study, so this shows the newest sweep in `.points/` on each backend. "
+    "With a line in `conf/pipeline.yaml`, which `make study` writes, `dvc repro` trains it."
 )
 
 

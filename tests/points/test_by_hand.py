@@ -86,7 +86,7 @@ def test_the_report_has_what_was_trained_by_hand_and_says_so(
     assert places == sorted(places)
     assert "\nTrained by hand, and not by DVC: line_y3x, mine, two_bits. Of these, " in overview
     page = (tmp_path / "studies" / "mine.md").read_text()
-    assert "\nHow fast?\n\nTrained by hand: DVC does not train this study" in page
+    assert "\nHow fast?\n\nTrained by hand: DVC has not trained this study" in page
     before = {file.name: file.read_bytes() for file in (tmp_path / "studies").iterdir()}
     write_study("mine", found, tmp_path)
     assert {file.name: file.read_bytes() for file in (tmp_path / "studies").iterdir()} == before

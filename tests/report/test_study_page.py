@@ -102,7 +102,7 @@ def test_a_question_from_the_command_line_heads_the_page() -> None:
 
 def test_a_study_that_was_trained_by_hand_says_so(both: dict[str, list[Point]]) -> None:
     page = study_page("momentum", {"numpy": both["numpy"]}, {}, by_hand=True)
-    assert "\nTrained by hand: DVC does not train this study" in page
+    assert "\nTrained by hand: DVC has not trained this study" in page
     assert "Trained by hand" not in study_page("momentum", {"numpy": both["numpy"]}, {})
 
 
