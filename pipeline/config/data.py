@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, PlainValidator, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from pipeline.config.fields import Fraction, Number, PositiveInt, Section, Whole
 
@@ -33,9 +33,9 @@ def _are_columns(value: object) -> object:
 
 
 # A column by its name, or by its number from 0 in a file without names.
-ColumnName = Annotated[str | int, PlainValidator(_is_column)]
+ColumnName = Annotated[str | int, BeforeValidator(_is_column)]
 # One column or several.
-ColumnNames = Annotated[str | int | tuple[str | int, ...], PlainValidator(_are_columns)]
+ColumnNames = Annotated[str | int | tuple[str | int, ...], BeforeValidator(_are_columns)]
 # A folder in data/ is named after the data set, so a name is no path.
 DataName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}$")]
 # The task of each data set that a library brings, as `LIBRARY:NAME`.
