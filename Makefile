@@ -22,7 +22,7 @@ reproduce: $(VENV)/.installed ## fetch MNIST, train every study on both backends
 
 study: $(VENV)/.installed ## write the file of a new study to start from (NAME=churn DATA=churn, a file in conf/data/)
 	@test -n "$(NAME)" -a -n "$(DATA)" || { echo "error: name both: make study NAME=churn DATA=churn" >&2; exit 1; }
-	@python -m pipeline.study name='$(NAME)' data='$(DATA)'
+	@python -m pipeline.study 'name="$(NAME)"' data='$(DATA)'
 
 test: $(VENV)/.installed ## run the tests (TESTS=tests/points, or any option of pytest)
 	@$(PYTEST) $(TESTS)

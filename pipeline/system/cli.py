@@ -207,6 +207,14 @@ def _explain(error: Exception, config_name: str) -> LabError:
         return LabError(f"{key.group(1)} has no value.", fix=f"give it one: {key.group(1)}=VALUE")
     if key and re.search(r"is not in struct|' not in '|' does not exist|No match in the defaults list", text):
         return unknown_key(key.group(1), config_name, sys.argv[1:])
+    absent = re.search(r"Additional config directory '(.+)' not found", text)
+    if absent:
+        return LabError(
+            "There is no such folder for --config-dir.",
+            expected="a folder with data/, model/ or experiment/ in it",
+            received=absent.group(1),
+            fix="correct the path",
+        )
     # The second is about `range(1,5)` and other functions.
     if text.startswith("Ambiguous value") or "requires --multirun" in text:
         return LabError(
