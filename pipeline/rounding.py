@@ -100,7 +100,7 @@ def train_perturbed(point: Point, networks: int, seed: int, project: Path) -> li
 
     config = point.config
     generator = np.random.default_rng(seed)
-    arrays = load(config.data, config.dtype, project).first(config.training.rows)
+    arrays = load(config.data, config.dtype, project).at_most(config.training.rows)
     own = draw(config.dense, arrays.features, arrays.outputs, config.seed, config.dtype)
     initial = [own, *(perturbed(own, generator) for _ in range(networks))]
     histories = [History() for _ in initial]

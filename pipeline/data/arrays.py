@@ -29,6 +29,8 @@ DESCRIPTION = "the description that pipeline.prepare writes"
 # What data.json says besides the description.
 RawFiles = TypeAdapter(list[RawFile])
 RowShape: TypeAdapter[tuple[int, ...] | None] = TypeAdapter(tuple[PositiveInt, ...] | None)
+# The seed of the draw of a part of the training rows: one for all, so that points differ in their knobs only.
+DRAW_SEED = 1
 # Floats, or grey values of one byte, which take a quarter of the memory of float32.
 Inputs = NDArray[Any]
 
@@ -71,11 +73,19 @@ class Arrays:
             return None
         return self.description.task
 
-    def first(self, rows: int | None) -> Arrays:
-        """Return the same data with at most `rows` training rows; None keeps all of them."""
+    def at_most(self, rows: int | None) -> Arrays:
+        """Return the same data with at most `rows` training rows; None keeps all of them.
+
+        Of described data, whose file may be sorted by class, they are drawn at random: always the same ones, each
+        draw with all rows of the smaller draws. Of IDX files, which are in random order, they are the first ones.
+        """
         if rows is None or rows >= len(self.train_inputs):
             return self
-        return replace(self, train_inputs=self.train_inputs[:rows], train_targets=self.train_targets[:rows])
+        if self.description is None:
+            return replace(self, train_inputs=self.train_inputs[:rows], train_targets=self.train_targets[:rows])
+        order = np.random.default_rng(DRAW_SEED).permutation(len(self.train_inputs))
+        drawn = np.sort(order[:rows])
+        return replace(self, train_inputs=self.train_inputs[drawn], train_targets=self.train_targets[drawn])
 
     def scaled(self, inputs: Inputs, out: NDArray[np.floating] | None = None) -> NDArray[np.floating]:
         """Return rows as a network's inputs: grey value / 255, rounded to float32 for either dtype.

@@ -51,7 +51,9 @@ class SharedArrays:
         if data not in self._outlines:
             # Most commands have one data set, so the rows read here are those that are trained on next.
             self.load(config)
-        return self._outlines[data].first(rows)
+        whole = self._outlines[data]
+        # Zeros are the same in any row, and a slice of them takes no memory.
+        return replace(whole, train_inputs=whole.train_inputs[:rows], train_targets=whole.train_targets[:rows])
 
     def load(self, config: Config) -> Arrays:
         """Return the rows that a point trains on and those that it is tested on, from memory if they are there."""
@@ -69,11 +71,11 @@ class SharedArrays:
         data, rows = rows_key(config)
         arrays = load(config.data, config.dtype, self._project)
         self._outlines[data] = _outline(arrays)
-        first = arrays.first(rows)
-        if first is arrays:
+        part = arrays.at_most(rows)
+        if part is arrays:
             return arrays
         # Copies, because the first rows alone would still hold all the others in memory.
-        return replace(first, train_inputs=first.train_inputs.copy(), train_targets=first.train_targets.copy())
+        return replace(part, train_inputs=part.train_inputs.copy(), train_targets=part.train_targets.copy())
 
 
 def _serves(arrays: Arrays, dtype: str) -> bool:

@@ -139,11 +139,11 @@ def test_floats_are_numbers_already(dtype: str) -> None:
 def test_the_first_rows_are_learned_from_and_all_are_tested(tmp_path: Path, folder: Path) -> None:
     whole = load(mnist(), "float32", tmp_path)
     rows = len(whole.train_inputs)
-    few = whole.first(3)
+    few = whole.at_most(3)
     assert np.array_equal(few.train_inputs, whole.train_inputs[:3])
     assert np.array_equal(few.train_targets, whole.train_targets[:3])
     assert few.test_inputs is whole.test_inputs
-    assert [len(whole.first(count).train_inputs) for count in (None, rows, rows + 1)] == [rows] * 3
+    assert [len(whole.at_most(count).train_inputs) for count in (None, rows, rows + 1)] == [rows] * 3
 
 
 def test_data_that_is_not_prepared(tmp_path: Path) -> None:

@@ -73,7 +73,7 @@ def trained(*points: Config, arrays: Arrays | None = None) -> list[History]:
     """Train points of one shape as one stack."""
     histories = [History() for _ in points]
     own = trainer(points[0]) if points[0].optimizer.name in ALONE else train
-    data = (arrays or load(points[0].data, points[0].dtype, Path())).first(points[0].training.rows)
+    data = (arrays or load(points[0].data, points[0].dtype, Path())).at_most(points[0].training.rows)
     own(points, data, histories, lambda epoch, loss: None)
     return histories
 

@@ -106,7 +106,7 @@ def test_points_get_the_arrays_that_reading_them_anew_gives(tmp_path: Path, kind
     data = SharedArrays(tmp_path)
     for dtype in ("float64", "float32", "float64"):
         one = config(f"dtype={dtype}", f"training.rows={rows}")
-        new = load(one.data, dtype, tmp_path).first(one.training.rows)
+        new = load(one.data, dtype, tmp_path).at_most(one.training.rows)
         shared = data.load(one)
         outline = data.outline(one)
         assert (shared.dtype, shared.outputs) == (dtype, 10)
