@@ -47,7 +47,7 @@ def prepare_file(data: FileData, project: Path) -> Prepared:
         files = [raw_file(path, project) for path in paths]
     selection = select(data, source)
     plan = Plan(selection, data, data.task, data.missing, data.categories == "one_hot")
-    rows, notes = complete(plan, _read(source, selection, selection.labels))
+    rows, notes = complete(plan, _read(source, selection))
     check_labels(plan, rows)
     if data.test_path is None:
         sides = split_of(plan, rows)
@@ -111,10 +111,12 @@ def _source(path: Path, data: FileData) -> Source:
     )
 
 
-def _read(source: Source, selection: Selection, labels: Collection[str]) -> Rows:
+def _read(source: Source, selection: Selection, text: Collection[str] = ()) -> Rows:
     """Read the selected columns of a file."""
     with readable(str(source.path), expected=FORMATS, fix="correct data.path"):
-        return Rows(source.read(selection.columns, labels), str(source.path), source.row, source.decimal)
+        return Rows(
+            source.read(selection.columns, selection.labels, text), str(source.path), source.row, source.decimal
+        )
 
 
 def _test_rows(data: FileData, path: Path, selection: Selection, text: Collection[str]) -> Rows:
@@ -136,4 +138,4 @@ def _test_rows(data: FileData, path: Path, selection: Selection, text: Collectio
             received=f"the columns {', '.join(source.names)}",
             fix="rename the column, or leave it out with features:",
         )
-    return _read(source, selection, {*selection.labels, *text})
+    return _read(source, selection, text)

@@ -60,7 +60,10 @@ def complete(plan: Plan, rows: Rows) -> tuple[Rows, list[str]]:
     if plan.missing != "drop":
         checks.check_present(rows, selection.targets, "the target", LEAVE_ROWS_OUT)
         if plan.missing == "error":
-            checks.check_present(rows, selection.features, "a column", FILL)
+            fill = FILL
+            if rows.decimal is not None:
+                fill += "; in a file of text NA, N/A, NaN and null are missing values too"
+            checks.check_present(rows, selection.features, "a column", fill)
         return rows, []
     used = [*selection.features, *selection.targets]
     kept = rows.frame.dropna(subset=used)

@@ -46,6 +46,11 @@ CASES: dict[str, tuple[str | bytes, dict[str, Any], list[str]]] = {
     "text among numbers": (table("ten,3,30"), {}, ["row 12, column a", "text in a column of numbers", "'ten'"]),
     "text in a target of numbers": (table("10,3,many"), {}, ["row 12, column y", "'many'"]),
     "a missing number": (table("10,,30"), {}, ["row 12, column b", "a missing value", "1 of 20 rows", "missing: mean"]),
+    "a text that is no value": (
+        table("10,NA,30"), {}, ["row 12, column b", "a missing value", "NA, N/A, NaN and null are missing values too"],
+    ),
+    "a value of megabytes": (f"a,y\n1,2\n{20_000_000 * 'x'},3\n", {}, ["own.csv cannot be read"]),
+    "a missing row after empty lines": ("\n\na,b,y\n1,2,3\n1,,3\n", {}, ["row 5, column b"]),
     "NaN": (table("10,NaN,30"), {}, ["row 12, column b", "a missing value"]),
     "infinity": (table("10,-inf,30"), {}, ["row 12, column b", "-inf"]),
     "a number that float32 has not": (table("10,1e300,30"), {}, ["row 12, column b", "1e+300"]),

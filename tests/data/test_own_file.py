@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from pipeline.data.arrays import Arrays, load
 from pipeline.data.files import text
 from pipeline.prepare import prepare
+from pipeline.system.errors import LabError
 from pipeline.system.project import PROJECT
 from tests.support.own_data import file_data, prepared
 
@@ -98,6 +99,37 @@ def test_a_delimiter_and_a_decimal_mark_can_be_given(tmp_path: Path) -> None:
     assert prepared(tmp_path, text, delimiter=";", decimal=",", **PLAIN).train_inputs.tolist() == [[1.5], [2.5]]
 
 
+@pytest.mark.parametrize("start", ["\n", "\r\n\r\n", " \n\n", "\ufeff\n"], ids=["one", "windows", "blanks", "mark"])
+def test_empty_lines_before_the_names_are_no_rows(tmp_path: Path, start: str) -> None:
+    check(prepared(tmp_path, start + CSV, **PLAIN))
+
+
+def test_a_point_in_a_column_of_text_leaves_decimal_commas(tmp_path: Path) -> None:
+    text = "a;version;y\n0,5;2.0;1\n1,5;beta;2\n2,5;2.0;4\n3;alpha;4\n"
+    arrays = prepared(tmp_path, text, **PLAIN)
+    assert arrays.train_inputs[:, 0].tolist() == [0.5, 1.5, 2.5, 3]
+
+
+def test_both_decimal_marks_are_asked_about(tmp_path: Path) -> None:
+    text = "a;b;y\n0,5;2.5;1\n1,5;3.5;2\n2,5;2.0;4\n"
+    with pytest.raises(LabError, match="commas in a; points in b"):
+        prepared(tmp_path, text, **PLAIN)
+    arrays = prepared(tmp_path, text, decimal=",", features=["a"], **PLAIN)
+    assert arrays.train_inputs.tolist() == [[0.5], [1.5], [2.5]]
+
+
+def test_columns_of_text_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    prepared(tmp_path, "a,share,y\n1,20%,1\n2,30%,2\n3,20%,4\n", **PLAIN)
+    assert "note: share is text with 2 categories, such as '20%'" in capsys.readouterr().out
+
+
+def test_a_long_value_is_read(tmp_path: Path) -> None:
+    long = 200_000 * "x"
+    arrays = prepared(tmp_path, f"a,b,y\n1,{long},1\n2,short,2\n3,short,4\n", **PLAIN)
+    assert arrays.description is not None
+    assert arrays.description.columns[1].categories == ("short", long)
+
+
 def test_a_quoted_delimiter_and_a_quoted_newline_are_text(tmp_path: Path) -> None:
     arrays = prepared(tmp_path, 'a,y\n"x, and\nz",1\n"x, and\nz",2\nw,3\n', **PLAIN)
     assert arrays.description is not None
@@ -146,6 +178,14 @@ def test_labels_stay_as_they_are_written(tmp_path: Path, labels: list[str], clas
     arrays = prepared(tmp_path, text + "\n", task="classification", **PLAIN)
     assert arrays.description is not None
     assert arrays.description.classes == classes
+
+
+def test_a_class_may_have_a_name_that_elsewhere_is_no_value(tmp_path: Path) -> None:
+    text = "a,b,y\n1,2,NA\n2,3,DE\n3,1,null\n4,2,NA\n5,5,DE\n6,1,null\n"
+    arrays = prepared(tmp_path, text, task="classification", **PLAIN)
+    assert arrays.description is not None
+    assert arrays.description.classes == ("DE", "NA", "null")
+    assert arrays.train_targets.tolist() == [1, 0, 2, 1, 0, 2]
 
 
 def test_labels_of_a_file_with_types_are_whole_numbers(tmp_path: Path) -> None:
@@ -226,6 +266,15 @@ def test_a_file_of_test_rows(tmp_path: Path) -> None:
     assert arrays.test_targets.tolist() == [[9], [8]]
 
 
+def test_a_missing_text_is_one_in_either_file(tmp_path: Path) -> None:
+    (tmp_path / "test.csv").write_text("a,code,y\n5,NA,9\n7,q,8\n")
+    arrays = prepared(tmp_path, "a,code,y\n1,NA,1\n3,q,2\n5,p,3\n", test_path="test.csv", missing="mean")
+    assert arrays.description is not None
+    assert arrays.test_inputs is not None
+    assert arrays.description.columns[1].categories == ("", "p", "q")
+    assert arrays.test_inputs[:, 1:].tolist() == [[1, 0, 0], [0, 0, 1]]
+
+
 @settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(st.lists(st.floats(-1e3, 1e3, width=32), min_size=5, max_size=5), st.sampled_from(["p", "q", "new"]))
 def test_test_rows_teach_nothing(tmp_path: Path, tested: list[float], colour: str) -> None:
@@ -248,6 +297,17 @@ def test_arrays_are_split_converted_and_complete(tmp_path: Path) -> None:
     assert arrays.test_inputs is not None
     assert (len(arrays.train_inputs), len(arrays.test_inputs)) == (40, 10)
     assert sorted([*arrays.train_inputs[:, 0], *arrays.test_inputs[:, 0]]) == list(range(50))
+
+
+def test_a_part_of_sorted_rows_is_a_fair_sample(tmp_path: Path) -> None:
+    content = "a,y\n" + "".join(f"{row},{'no' if row < 100 else 'yes'}\n" for row in range(200))
+    whole = prepared(tmp_path, content, task="binary", test_share=0, standardise=False)
+    part = whole.at_most(40)
+    # Of 40 draws from 100 and 100, 10 to 30 are of one class in all but one case of a thousand.
+    assert 10 <= part.train_targets.sum() <= 30
+    assert np.array_equal(part.train_targets[:, 0], part.train_inputs[:, 0] >= 100)
+    assert len(set(part.train_inputs[:, 0])) == 40
+    assert set(whole.at_most(20).train_inputs[:, 0]) < set(part.train_inputs[:, 0])
 
 
 # --- what is written

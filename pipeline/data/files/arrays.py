@@ -55,8 +55,8 @@ class ArrayFile:
             raise no_rows(path, "an empty array")
         self.names = tuple(self._columns)
 
-    def read(self, columns: Sequence[str], labels: Collection[str]) -> Any:
-        """See `source.Source.read`; arrays have types, so `labels` changes nothing."""
+    def read(self, columns: Sequence[str], labels: Collection[str], text: Collection[str] = ()) -> Any:
+        """See `source.Source.read`; arrays have types, so `labels` and `text` change nothing."""
         import pandas as pd
 
         rows = len(self._columns[columns[0]])

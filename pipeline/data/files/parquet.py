@@ -42,8 +42,8 @@ class ParquetFile:
         if not self._rows:
             raise no_rows(path, "0 rows")
 
-    def read(self, columns: Sequence[str], labels: Collection[str]) -> Any:
-        """See `source.Source.read`; columns have types, so `labels` changes nothing."""
+    def read(self, columns: Sequence[str], labels: Collection[str], text: Collection[str] = ()) -> Any:
+        """See `source.Source.read`; columns have types, so `labels` and `text` change nothing."""
         import pyarrow as pa
         from pyarrow import parquet
 

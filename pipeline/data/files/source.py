@@ -33,12 +33,13 @@ class Source(Protocol):
     groups: Mapping[str, tuple[str, ...]]
     decimal: str | None
 
-    def read(self, columns: Sequence[str], labels: Collection[str]) -> Any:
+    def read(self, columns: Sequence[str], labels: Collection[str], text: Collection[str] = ()) -> Any:
         """Return some columns as a pandas DataFrame, with an index from 0.
 
         Args:
             columns: their names.
-            labels: those whose text must stay as it is, although it may look like numbers.
+            labels: those whose text must stay as it is, although it may look like numbers or like a missing value.
+            text: those that must be text, with missing values.
 
         Raises:
             LabError: the content is damaged, or needs more memory than there is.

@@ -10,13 +10,13 @@ import codecs
 import csv
 import gzip
 import io
-import re
 import zlib
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
+from pipeline.data.files.decimals import decimal_mark
 from pipeline.data.files.source import check_columns, check_memory, no_rows, unreadable
 from pipeline.system import limits
 from pipeline.system.errors import LabError
@@ -28,8 +28,8 @@ SAMPLE_BYTES = 2**20
 BLOCK = 4 * 2**20
 # Arrow refuses a row that is longer than two of its blocks.
 ARROW_BLOCK = 8 * 2**20
-COMMA_DECIMAL = re.compile(r"\s*[-+]?\d+,\d+([eE][-+]?\d+)?\s*")
-POINT_DECIMAL = re.compile(r"\s*[-+]?\d*\.\d+([eE][-+]?\d+)?\s*")
+# Python's limit for one value, 128 KiB, is below that. No value of the first lines, 1 MiB, reaches this one.
+csv.field_size_limit(2 * ARROW_BLOCK)
 EXPECTED = "rows of text with one delimiter, in UTF-8"
 
 
@@ -58,7 +58,10 @@ class TextFile:
         self.path = path
         self.groups: Mapping[str, tuple[str, ...]] = {}
         self._scan = _scan(path)
-        lines = self._first_lines()
+        start = self._start()
+        # Arrow counts empty lines before the names.
+        self._empty = start[: len(start) - len(start.lstrip())].count("\n")
+        lines = [line for line in start.splitlines() if line.strip()][:SAMPLE_LINES]
         if not lines:
             raise no_rows(path, "an empty file")
         self._quote = '"'
@@ -66,37 +69,52 @@ class TextFile:
             self._quote = "'"
         self.delimiter = delimiter or _delimiter(lines, path, self._quote)
         sample = list(csv.reader(lines, delimiter=self.delimiter, quotechar=self._quote))
-        self.decimal: str | None = decimal or _decimal(sample[1:])
         self.names = tuple(name.strip() for name in sample[0])
         check_columns(path, self.names)
+        self.decimal: str | None = decimal or decimal_mark(path, self.names, sample[1:], self.delimiter)
 
-    def read(self, columns: Sequence[str], labels: Collection[str]) -> Any:
+    def read(self, columns: Sequence[str], labels: Collection[str], text: Collection[str] = ()) -> Any:
         """See `source.Source.read`."""
         import pyarrow as pa
 
         check_memory(self.path, self._scan.lines - 1, len(columns), self._scan.size)
         # As text, whatever their values look like.
-        text = dict.fromkeys(labels, pa.string())
+        fixed = dict.fromkeys((*labels, *text), pa.string())
         try:
             try:
-                table = self._table(columns, {**self._first_types(columns), **text})
+                table = self._table(columns, {**self._first_types(columns), **fixed})
             except pa.ArrowInvalid:
                 # A later value is of another type than the first ones.
-                table = self._table(columns, text)
+                table = self._table(columns, fixed)
         except pa.ArrowException as error:
             raise self._ragged() or unreadable(self.path, EXPECTED, error) from None
         if table.num_rows == 0:
             raise no_rows(self.path, "only the row of names")
+        # A class may be named NA.
+        named = [name for name in columns if name in labels and table[name].null_count]
+        if named:
+            as_written = self._table(named, fixed, missing=("",))
+            for name in named:
+                table = table.set_column(table.column_names.index(name), name, as_written[name])
         frame = table.to_pandas(split_blocks=True, self_destruct=True)
         pa.default_memory_pool().release_unused()
         return frame
 
-    def _table(self, columns: Sequence[str], types: Mapping[str, Any]) -> Any:
-        """Return some columns as an Arrow table; the types of those that `types` lacks are found."""
+    def _table(self, columns: Sequence[str], types: Mapping[str, Any], missing: Sequence[str] | None = None) -> Any:
+        """Return some columns as an Arrow table.
+
+        Args:
+            columns: their names.
+            types: their types; those of the others are found.
+            missing: the texts that are missing values; None: the empty text, NA, NaN, null and others of Arrow's list.
+        """
         from pyarrow import csv as arrow
 
+        options = self._options(columns, types)
+        if missing is not None:
+            options["convert_options"].null_values = list(missing)
         with _opened(self.path) as stream:
-            return arrow.read_csv(stream, **self._options(columns, types))
+            return arrow.read_csv(stream, **options)
 
     def _first_types(self, columns: Sequence[str]) -> dict[str, Any]:
         """Return the types of columns by the first block: Arrow keeps all text in memory for a column without one."""
@@ -113,7 +131,7 @@ class TextFile:
 
         return {
             "read_options": arrow.ReadOptions(
-                column_names=list(self.names), skip_rows_after_names=1, block_size=ARROW_BLOCK
+                column_names=list(self.names), skip_rows_after_names=self._empty + 1, block_size=ARROW_BLOCK
             ),
             "parse_options": arrow.ParseOptions(
                 delimiter=self.delimiter, quote_char=self._quote, newlines_in_values=self._quoted
@@ -138,21 +156,22 @@ class TextFile:
     def _quoted(self) -> bool:
         return self._scan.quotes or self._quote == "'"
 
-    def _first_lines(self) -> list[str]:
-        """Return the first lines that are not empty, the last of them perhaps only in part if lines are long."""
+    def _start(self) -> str:
+        """Return the start of the text, whose last line is perhaps only a part of one."""
         with _opened(self.path) as stream:
-            text = stream.read(SAMPLE_BYTES).decode("utf-8-sig", errors="ignore")
-        return [line for line in text.splitlines() if line.strip()][:SAMPLE_LINES]
+            return stream.read(SAMPLE_BYTES).decode("utf-8-sig", errors="ignore")
 
     def _records(self) -> Iterator[tuple[int, list[str]]]:
         """Yield each row that is not empty with the line that it begins in."""
         with _opened(self.path) as stream, io.TextIOWrapper(stream, encoding="utf-8-sig", newline="") as text:
+            for _ in range(self._empty):
+                text.readline()
             reader = csv.reader(text, delimiter=self.delimiter, quotechar=self._quote)
-            line = 1
+            line = self._empty + 1
             for fields in reader:
                 if fields:
                     yield line, fields
-                line = reader.line_num + 1
+                line = self._empty + reader.line_num + 1
 
     def _ragged(self) -> LabError | None:
         """Return the message about the first row with more or fewer values than names; None if there is none."""
@@ -250,13 +269,3 @@ def _delimiter(lines: Sequence[str], path: Path, quote: str) -> str:
 
     # The first of several that fit equally: a comma.
     return max(DELIMITERS, key=fit)
-
-
-def _decimal(rows: Sequence[Sequence[str]]) -> str:
-    """Return a comma if some values are numbers with a decimal comma, and none has a decimal point."""
-    values = [value for row in rows for value in row]
-    commas = any(COMMA_DECIMAL.fullmatch(value) for value in values)
-    points = any(POINT_DECIMAL.fullmatch(value) for value in values)
-    if commas and not points:
-        return ","
-    return "."
