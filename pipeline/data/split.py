@@ -51,11 +51,16 @@ def draw(
             drawn = next(StratifiedShuffleSplit(1, **options).split(positions, _numbered(classes)))
         else:
             drawn = train_test_split(positions, **options)
-    except ValueError as error:
+    except ValueError:
+        received = f"{rows:,} rows"
+        if groups is not None:
+            received += f" of {len(set(groups)):,} groups"
+        elif classes is not None:
+            received += f" of {len(set(classes)):,} classes"
         raise LabError(
             f"The rows cannot be split with test_share={settings.test_share:g}.",
-            expected="rows, groups and classes for both sides",
-            received=f"{rows:,} rows: {error}",
+            expected="on both sides a row, a whole group, or a row of each class",
+            received=received,
             fix="use another test_share:, 0 for no test rows, or add rows",
         ) from None
     train, test = drawn

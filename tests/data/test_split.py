@@ -75,9 +75,17 @@ def test_a_column_that_says_something_else(values: list[str], received: str) -> 
 
 
 @pytest.mark.parametrize(
-    ("rows", "classes", "groups"),
-    [(1, None, None), (6, ["a", "a", "b", "b", "c", "c"], None), (4, None, ["one"] * 4)],
+    ("rows", "classes", "groups", "received"),
+    [
+        (1, None, None, "1 rows"),
+        (6, ["a", "a", "b", "b", "c", "c"], None, "6 rows of 3 classes"),
+        (4, None, ["one"] * 4, "4 rows of 1 groups"),
+    ],
 )
-def test_too_few_rows_classes_or_groups(rows: int, classes: list[str] | None, groups: list[str] | None) -> None:
-    with pytest.raises(LabError, match=r"test_share=0\.2"):
+def test_too_few_rows_classes_or_groups(
+    rows: int, classes: list[str] | None, groups: list[str] | None, received: str
+) -> None:
+    with pytest.raises(LabError, match=r"test_share=0\.2") as caught:
         draw(Split(), rows, classes, groups)
+    # In our words: those of scikit-learn speak of its parameters.
+    assert caught.value.received == received
