@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any
@@ -16,6 +17,8 @@ from pipeline.system.wording import some
 
 # How many classes a message lists.
 MOST_NAMED = 10
+# Text that programs write for a whole number: 1.0. A leading 0 makes it a code.
+WHOLE = re.compile(r"-?(0|[1-9]\d*)\.0*")
 
 
 def labels_of(values: Any) -> list[str]:
@@ -29,6 +32,10 @@ def labels_of(values: Any) -> list[str]:
         return [str(int(value)) for value in array]
     # A Series of text is slow to walk through.
     labels: list[str] = as_text(values).to_numpy(dtype=object).tolist()
+    # One by one, so that a part of the rows has the same classes as all of them.
+    short = {label: label[: label.index(".")] for label in set(labels) if WHOLE.fullmatch(label)}
+    if short:
+        return [short.get(label, label) for label in labels]
     return labels
 
 
@@ -86,13 +93,26 @@ def check_classes(what: str, task: Task, labels: Sequence[str]) -> None:
         )
 
 
-def check_learned(what: str, learned: Sequence[str], tested: Sequence[str]) -> None:
+def check_learned(what: str, learned: Sequence[str], tested: Sequence[str], own_file: str | None = None) -> None:
     """Refuse test rows of classes that no training row has, and training rows of one class.
+
+    Args:
+        what: the file and the column, for the messages.
+        learned: the classes of the training rows.
+        tested: those of the test rows.
+        own_file: the file or folder of the test rows; None: they are from the same as the training rows.
 
     Raises:
         LabError: there are some.
     """
     unknown = [label for label in in_order(tested) if label not in set(learned)]
+    if unknown and own_file is not None:
+        raise LabError(
+            f"{own_file}: a class that no training row has.",
+            expected=f"the classes of {what}: {some(in_order(learned), MOST_NAMED)}",
+            received=some(unknown, MOST_NAMED),
+            fix="remove its rows from there, or add rows of it to the training rows",
+        )
     if unknown or len(set(learned)) < 2:
         raise LabError(
             f"{what}: a class that occurs in test rows only.",

@@ -86,5 +86,6 @@ class DataDescription(Section):
 
     @property
     def checksum(self) -> str:
-        """SHA-256 of all of this."""
-        return hashlib.sha256(self.model_dump_json().encode()).hexdigest()
+        """SHA-256 of all of this but the name, the path and the notes: elsewhere, the same data has others."""
+        said = self.model_dump_json(exclude={"name", "source", "notes"})
+        return hashlib.sha256(said.encode()).hexdigest()

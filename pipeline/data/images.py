@@ -17,13 +17,12 @@ from pipeline.data.files.arrays import grey_values, read_npz
 from pipeline.data.files.source import check_memory
 from pipeline.data.own_file import located
 from pipeline.data.prepared import Prepared
-from pipeline.data.raw_files import joint_sha256, raw_file
+from pipeline.data.raw_files import images_in, joint_sha256, raw_file
 from pipeline.data.split import draw
 from pipeline.system.errors import LabError
 from pipeline.system.files import readable
 from pipeline.system.wording import some
 
-SUFFIXES = (".png", ".jpg", ".jpeg")
 MOST_NAMED = 10
 EXPECTED = "an .npz with images and labels, or a folder with a folder of .png or .jpg for each class"
 
@@ -68,7 +67,7 @@ def prepare_images(data: ImageData, project: Path) -> Prepared:
             received=str(test.pixels.shape[1:]),
             fix="scale all images to one size",
         )
-    check_learned(data.path, train.labels, test.labels)
+    check_learned(data.path, train.labels, test.labels, data.test_path)
     raw = [raw_file(path, project) for path in files]
     classes = in_order(train.labels)
     arrays: dict[str, Any] = {}
@@ -147,13 +146,7 @@ def _from_npz(path: Path, data: ImageData) -> Labelled:
 
 def _from_folder(folder: Path) -> Labelled:
     """Read the images below a folder with a folder for each class, in the order of their names."""
-    files = [
-        file
-        for kind in sorted(folder.iterdir())
-        if kind.is_dir() and not kind.name.startswith(".")
-        for file in sorted(kind.iterdir())
-        if file.suffix.lower() in SUFFIXES and not file.name.startswith(".")
-    ]
+    files = images_in(folder)
     if not files:
         raise LabError(
             f"{folder} has no images.",

@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline.config.data import DescribedData
+from pipeline.config.data import DescribedData, ImageData
 from pipeline.system.errors import LabError
 from pipeline.system.files import file_sha256, modified_ns
+from pipeline.system.project import expanded
+from pipeline.system.wording import some
+
+# How many files a message lists.
+MOST_NAMED = 5
+IMAGES = (".png", ".jpg", ".jpeg")
 
 
 @dataclass(frozen=True)
@@ -33,10 +39,24 @@ def raw_file(path: Path, project: Path) -> RawFile:
     Raises:
         OSError: it cannot be read.
     """
-    shown = path
+    return RawFile(_shown(path, project), path.stat().st_size, file_sha256(path))
+
+
+def _shown(path: Path, project: Path) -> str:
     if path.is_relative_to(project):
-        shown = path.relative_to(project)
-    return RawFile(shown.as_posix(), path.stat().st_size, file_sha256(path))
+        return path.relative_to(project).as_posix()
+    return path.as_posix()
+
+
+def images_in(folder: Path) -> list[Path]:
+    """Return the images below a folder with a folder for each class, in the order of their names."""
+    return [
+        file
+        for kind in sorted(folder.iterdir())
+        if kind.is_dir() and not kind.name.startswith(".")
+        for file in sorted(kind.iterdir())
+        if file.suffix.lower() in IMAGES and not file.name.startswith(".") and file.is_file()
+    ]
 
 
 def check_current(
@@ -70,6 +90,8 @@ def check_current(
                 received=f"{key}: {json.dumps(prepared_with.get(key))}",
                 fix=f"{fix}, with the same data keys as here",
             )
+    if isinstance(data, ImageData):
+        _check_listing(data, files, project, fix)
     for file in files:
         path = project / file.path
         if _is_same(file, path, prepared):
@@ -82,6 +104,31 @@ def check_current(
         )
 
 
+def _check_listing(data: ImageData, files: Sequence[RawFile], project: Path, fix: str) -> None:
+    """Refuse folders whose images are not those that were prepared; a folder that is gone or empty does not count."""
+    known = {file.path for file in files}
+    for key, path in (("data.path", data.path), ("data.test_path", data.test_path)):
+        if path is None:
+            continue
+        folder = project / expanded(path, key)
+        if not folder.is_dir():
+            continue
+        found = {_shown(file, project) for file in images_in(folder)}
+        start = f"{_shown(folder, project)}/"
+        gone = {file for file in known if file.startswith(start)} - found
+        if found and (found - known or gone):
+            raise LabError(
+                f"{folder} has other images than when the data set {data.name} was prepared.",
+                expected=f"{len(known):,} images",
+                received=some([*_signed("+", found - known), *_signed("-", gone)], MOST_NAMED),
+                fix=f"{fix}; its new rows are other points",
+            )
+
+
+def _signed(sign: str, files: Collection[str]) -> list[str]:
+    return [f"{sign} {file}" for file in sorted(files)]
+
+
 def _is_same(file: RawFile, path: Path, prepared: Path) -> bool:
     if not path.is_file():
         return True
@@ -91,8 +138,8 @@ def _is_same(file: RawFile, path: Path, prepared: Path) -> bool:
 
 
 def joint_sha256(files: Sequence[RawFile]) -> str:
-    """Return the checksum of one file, or of the list of several in the format of `sha256sum`."""
+    """Return the checksum of one file, or of the checksums of several, wherever they are."""
     if len(files) == 1:
         return files[0].sha256
-    listed = "".join(f"{file.sha256}  {file.path}\n" for file in files)
+    listed = "".join(f"{file.sha256}\n" for file in files)
     return hashlib.sha256(listed.encode()).hexdigest()

@@ -154,9 +154,12 @@ def classes_of(plan: Plan, train: Rows, test: Rows | None) -> tuple[str, ...]:
     target = plan.selection.targets[0]
     learned = labels_of(train.frame[target])
     tested: list[str] = []
+    own_file = None
     if test is not None:
         tested = labels_of(test.frame[target])
-    check_learned(f"{train.origin}, column {target}", learned, tested)
+        if test.origin != train.origin:
+            own_file = f"{test.origin}, column {target}"
+    check_learned(f"{train.origin}, column {target}", learned, tested, own_file)
     return in_order(learned)
 
 

@@ -67,6 +67,7 @@ def test_whole_numbers_of_another_type_become_bytes(tmp_path: Path) -> None:
 def test_folders_are_classes(tmp_path: Path) -> None:
     in_folders(tmp_path / "pictures", GREY)
     (tmp_path / "pictures" / "README.txt").write_text("none of them")
+    (tmp_path / "pictures" / "cat" / "older.png").mkdir()
     arrays = prepared(tmp_path, "pictures", test_share=0)
     # By class, and in it by name.
     assert np.array_equal(arrays.train_inputs, np.concatenate([GREY[::2], GREY[1::2]]).reshape(12, -1))

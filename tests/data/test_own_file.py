@@ -170,10 +170,15 @@ def test_labels_become_targets(tmp_path: Path, task: str) -> None:
         (["10", "9", "9", "10"], ("9", "10")),
         (["true", "false", "true", "false"], ("false", "true")),
         (["01", "1", "01", "1"], ("01", "1")),
+        (["1", "1.0", "2.", "2"], ("1", "2")),
+        (["1.0", "x", "1", "x"], ("1", "x")),
+        (["1.5", "2.0", "1.5", "2"], ("1.5", "2")),
         (["2024-01-01", "2023-01-01"] * 2, ("2023-01-01", "2024-01-01")),
     ],
 )
-def test_labels_stay_as_they_are_written(tmp_path: Path, labels: list[str], classes: tuple[str, ...]) -> None:
+def test_labels_stay_as_they_are_written_but_for_whole_numbers(
+    tmp_path: Path, labels: list[str], classes: tuple[str, ...]
+) -> None:
     text = "\n".join(["a,y", *(f"{number},{label}" for number, label in enumerate(labels))])
     arrays = prepared(tmp_path, text + "\n", task="classification", **PLAIN)
     assert arrays.description is not None

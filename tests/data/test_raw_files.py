@@ -6,12 +6,15 @@ import json
 import os
 import shutil
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image
 
-from pipeline.config.data import FileData, LibraryData
+from pipeline.config.data import FileData, ImageData, LibraryData
 from pipeline.data import raw_files
 from pipeline.data.arrays import load
 from pipeline.data.raw_files import RawFile, joint_sha256
@@ -64,6 +67,49 @@ def test_a_changed_file_is_told(tmp_path: Path, data: FileData, content: str) ->
 def load_checksum(project: Path) -> str:
     said = json.loads((project / "data" / "prepared" / "own" / "data.json").read_text())
     return str(said["description"]["sha256"])
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> ImageData:
+    """Prepared images in folders, three of each class."""
+    for number in range(6):
+        file = tmp_path / "pictures" / ("cat", "dog")[number % 2] / f"{number}.png"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.full((4, 3), number, np.uint8)).save(file)
+    data = ImageData(kind="images", name="own", path="pictures", test_share=0)
+    prepare(data, tmp_path)
+    load(data, "float64", tmp_path)
+    return data
+
+
+def test_an_image_that_was_added_is_told(tmp_path: Path, pictures: ImageData) -> None:
+    shutil.copy(tmp_path / "pictures" / "cat" / "0.png", tmp_path / "pictures" / "dog" / "7.png")
+    message = refusal(tmp_path, pictures)
+    assert "pictures has other images than when the data set own was prepared" in message
+    assert "+ pictures/dog/7.png" in message
+    prepare(pictures, tmp_path)
+    load(pictures, "float64", tmp_path)
+
+
+def test_an_image_that_was_deleted_is_told(tmp_path: Path, pictures: ImageData) -> None:
+    (tmp_path / "pictures" / "cat" / "2.png").unlink()
+    assert "- pictures/cat/2.png" in refusal(tmp_path, pictures)
+
+
+@pytest.mark.parametrize("empty", [True, False])
+def test_images_that_are_gone_do_not_count(tmp_path: Path, pictures: ImageData, empty: bool) -> None:
+    shutil.rmtree(tmp_path / "pictures")
+    if empty:
+        (tmp_path / "pictures").mkdir()
+    load(pictures, "float64", tmp_path)
+
+
+def test_the_same_data_elsewhere_has_the_same_checksums(tmp_path: Path, data: FileData) -> None:
+    other = tmp_path / "other.csv"
+    other.write_text(ROWS)
+    renamed = file_data(other, name="renamed")
+    prepare(renamed, tmp_path)
+    assert load(renamed, "float64", tmp_path).checksums == load(data, "float64", tmp_path).checksums
 
 
 def test_a_file_that_was_only_touched_is_the_same(tmp_path: Path, data: FileData) -> None:
@@ -121,6 +167,7 @@ def test_the_checksum_of_several_files_depends_on_each_of_them() -> None:
     other = RawFile("b.png", 1, "1" * 64)
     assert joint_sha256([one]) == "0" * 64
     assert len({joint_sha256([one]), joint_sha256([one, other]), joint_sha256([other, one])}) == 3
+    assert joint_sha256([one, other]) == joint_sha256([replace(one, path="/elsewhere/a.png"), other])
 
 
 @pytest.mark.parametrize("name", ["../own", "a/b", "", ".", "..", "/tmp/x"])
