@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -205,34 +205,3 @@ def check_categories(rows: Rows, name: str, categories: Sequence[str], learned: 
             received=", ".join(map(repr, categories[:3])) + ", ...",
             fix=LEAVE_OUT,
         )
-
-
-def check_leaks(rows: Rows, features: Mapping[str, Kind], targets: Sequence[str]) -> None:
-    """Refuse a column that equals a target in each row, as a number or as text.
-
-    Args:
-        rows: the rows.
-        features: the columns to predict from, with their kinds.
-        targets: the columns to predict.
-
-    Raises:
-        LabError: one does.
-    """
-    import pandas as pd
-
-    for target in targets:
-        wanted = rows.frame[target]
-        as_number = pd.to_numeric(wanted, errors="coerce").to_numpy(dtype=np.float64, na_value=np.nan)
-        for name, kind in features.items():
-            column = rows.frame[name]
-            if kind == "number":
-                same = np.array_equal(column.to_numpy(dtype=np.float64, na_value=np.nan), as_number)
-            else:
-                same = bool((column == wanted).all())
-            if same:
-                raise LabError(
-                    f"{rows.place(0, name)}: the column leaks, because it equals the target {target} in each row.",
-                    expected="columns that are known before the target is",
-                    received=f"{wanted.iloc[0]} in both",
-                    fix=LEAVE_OUT,
-                )

@@ -9,11 +9,12 @@ from pathlib import Path
 import numpy as np
 
 from pipeline.config.data import FileData
-from pipeline.data.checks import Rows, check_leaks
+from pipeline.data.checks import Rows
 from pipeline.data.files.arrays import ArrayFile
 from pipeline.data.files.parquet import ParquetFile
 from pipeline.data.files.source import Source, no_rows
 from pipeline.data.files.text import TextFile
+from pipeline.data.leaks import check_leaks
 from pipeline.data.prepared import Prepared
 from pipeline.data.raw_files import joint_sha256, raw_file
 from pipeline.data.selection import Selection, select
@@ -60,7 +61,7 @@ def prepare_file(data: FileData, project: Path) -> Prepared:
         text = [name for name, kind in kinds.items() if kind == "category"]
         test, dropped = complete(plan, _test_rows(data, paths[1], selection, text))
         notes += dropped
-    check_leaks(rows, kinds, selection.targets)
+    check_leaks(rows, kinds, selection.targets, classes=data.task != "regression")
     # Not needed any more, and as large as the arrays that follow.
     del rows
     head = {"name": data.name, "source": data.path, "sha256": joint_sha256(files), "notes": tuple(notes)}

@@ -82,6 +82,14 @@ CASES: dict[str, tuple[str | bytes, dict[str, Any], list[str]]] = {
     "text that leaks": (
         "a,b,y\n1,p,p\n2,q,q\n3,p,p\n5,q,q\n", {"task": "binary", "test_share": 0.5}, ["column b", "leaks"],
     ),
+    "a column that leaks but for a missing value": (
+        "a,b,y\n1,2,2\n2,,5\n4,1,1\n5,8,8\n", {"missing": "mean", "test_share": 0},
+        ["row 2, column b", "leaks", "each of its 3 values"],
+    ),
+    "other names that leak": (
+        "a,b,y\n" + "".join(f"{row},{row % 2},{('no', 'yes')[row % 2]}\n" for row in range(30)), {"task": "binary"},
+        ["row 2, column b", "leaks", "0 where the target is no"],
+    ),
     "the target among the features": ("a,b,y\n" + GOOD, {"features": ["a", "y"]}, ["The column y leaks"]),
     "nothing to predict from": ("y\n1\n2\n", {}, ["no columns to predict from"]),
     "a column named twice": ("a,b,y\n" + GOOD, {"features": ["a", "a"]}, ["features: names the column a twice"]),
@@ -155,6 +163,16 @@ def test_test_rows_that_do_not_fit(tmp_path: Path, content: str, words: list[str
     assert [word for word in words if word not in message] == [], message
 
 
+def test_a_class_of_test_rows_that_is_unknown(tmp_path: Path) -> None:
+    (tmp_path / "own.csv").write_text(classes(*"pqpq"))
+    (tmp_path / "test.csv").write_text(classes(*"pqr"))
+    message = refusal(tmp_path, "own.csv", test_path="test.csv", task="classification")
+    assert "test.csv, column y: a class that no training row has" in message
+    assert "received: r" in message
+    assert "remove its rows from there" in message
+    assert "test_share" not in message
+
+
 def test_rows_are_counted_as_in_the_file(tmp_path: Path) -> None:
     (tmp_path / "own.csv").write_text('a,b,y\n\n"two\nlines",1,2\n\nx,,3\nx,3,4\n')
     assert "row 6, column b" in refusal(tmp_path, "own.csv")
@@ -213,6 +231,7 @@ def test_pickles_are_refused_unopened(tmp_path: Path, suffix: str) -> None:
         ({"x": np.zeros((5, 2)), "y": np.zeros(4)}, ["different numbers of rows", "x_0 5", "y 4"]),
         ({"x": np.zeros((5, 2, 2)), "y": np.zeros(5)}, ["not rows of values", "x (5, 2, 2)", "kind: images"]),
         ({"x": np.zeros((0, 2)), "y": np.zeros(0)}, ["no rows"]),
+        ({"x": np.array([1, 2j, 3]), "y": np.arange(3.0)}, ["column x: complex numbers", "two columns"]),
         ({"x": np.array([1, np.nan, 3]), "y": np.arange(3.0)}, ["row 2, column x", "a missing value"]),
         ({"x": np.array(["2024-01-01"] * 3, "datetime64[D]"), "y": np.arange(3.0)}, ["row 1, column x", "dates"]),
     ],

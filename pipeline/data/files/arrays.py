@@ -51,6 +51,14 @@ class ArrayFile:
                 received=", ".join(f"{name} {rows:,}" for name, rows in lengths.items()),
                 fix="write training rows and test rows to two files, and name the second one with test_path:",
             )
+        for name, column in self._columns.items():
+            if column.dtype.kind == "c":
+                raise LabError(
+                    f"{path}, column {name}: complex numbers.",
+                    expected="numbers or text",
+                    received=str(column.dtype),
+                    fix="write the real and the imaginary parts as two columns",
+                )
         if not self._columns or 0 in lengths.values():
             raise no_rows(path, "an empty array")
         self.names = tuple(self._columns)
