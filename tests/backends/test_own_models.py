@@ -217,6 +217,33 @@ BROKEN = {
         "net.build returns a model that ends with softmax",
         "activation=softmax in the last layer, dense_1",
     ),
+    "ends with a layer of softmax": (
+        MODEL.replace("Dense(outputs)", "Dense(outputs), keras.layers.Softmax()"),
+        "net.build returns a model that ends with softmax",
+        "activation=softmax in the last layer, softmax",
+    ),
+    "ends with sigmoid": (
+        MODEL.replace("(outputs)", "(outputs, activation='sigmoid')"),
+        "net.build returns a model that ends with sigmoid",
+        "loss=cross_entropy applies softmax",
+    ),
+    "ends with softmax inside another model": (
+        MODEL.replace("keras.layers.Dense(outputs)]", "keras.Sequential([keras.layers.Dense(outputs, 'softmax')])]"),
+        "net.build returns a model that ends with softmax",
+        "activation=softmax in the last layer, dense_1",
+    ),
+    "ends with an operation of softmax": (
+        "import keras\n\ndef build(input_shape, outputs):\n    rows = keras.Input(input_shape)\n"
+        "    sums = keras.layers.Dense(outputs)(keras.layers.Flatten()(rows))\n"
+        "    return keras.Model(rows, keras.ops.softmax(sums))\n",
+        "net.build returns a model that ends with softmax",
+        "activation=softmax in the last layer, softmax",
+    ),
+    "exits": (
+        "import sys\n\ndef build(input_shape, outputs):\n    sys.exit(2)\n",
+        "line 4: net.build fails",
+        "SystemExit: 2",
+    ),
     "another shape": (MODEL.replace("keras.Input(input_shape)", "keras.Input((5,))"), "net.build fails", "(None, 5)"),
     "a parameter too many": (
         "def build(input_shape, outputs, width):\n    pass\n",

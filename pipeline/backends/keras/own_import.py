@@ -83,7 +83,8 @@ def explained(model: KerasModel, expected: str, fix: str, otherwise: str | None 
         yield
     except (LabError, MemoryError):
         raise
-    except Exception as error:
+    # sys.exit in that code must not end a sweep.
+    except (Exception, SystemExit) as error:
         place = _place(error, folder_of(model)) or otherwise
         if place is None:
             raise

@@ -16,6 +16,7 @@ from typing import Any
 import keras
 
 from pipeline.backends.keras.own_import import defined, explained, importable, own_classes
+from pipeline.config.defaults import ACTIVATIONS
 from pipeline.config.own_model import KerasModel
 from pipeline.config.schema import Config
 from pipeline.data.arrays import Arrays
@@ -228,17 +229,32 @@ def _check_outputs(model: KerasModel, module: ModuleType, sums: Any, outputs: in
 
 
 def _check_last_layer(model: KerasModel, module: ModuleType, made: keras.Model, loss: str) -> None:
-    """Refuse a last activation that the loss applies too: the gradient of the two is wrong, and nothing fails."""
-    last = made.layers[-1:] or [made]
-    activation = getattr(getattr(last[0], "activation", None), "__name__", "linear")
-    if activation == "softmax" or (activation == "sigmoid" and loss == "binary_cross_entropy"):
+    """Refuse a last activation if the loss applies one too: the gradient of the two is wrong, and nothing fails."""
+    applied = ACTIVATIONS.get(loss)
+    last = _last_operation(made)
+    activation = getattr(getattr(last, "activation", None), "__name__", "linear")
+    # A layer, or an operation of keras.ops, that is nothing but an activation.
+    if type(last).__name__ in ("Softmax", "Sigmoid"):
+        activation = type(last).__name__.lower()
+    if applied is not None and activation in ("softmax", "sigmoid"):
         raise _unfit(
             model,
             module,
             f"returns a model that ends with {activation}.",
-            f"sums, without a last activation: loss={loss} applies {activation}",
-            f"activation={activation} in the last layer, {last[0].name}",
+            f"sums, without a last activation: loss={loss} applies {applied}",
+            f"activation={activation} in the last layer, {last.name}",
         )
+
+
+def _last_operation(made: keras.Model) -> Any:
+    """Return the layer or operation that a model ends with, also where that is inside another model."""
+    last: Any = made
+    while isinstance(last, keras.Model):
+        inner = getattr(last, "operations", None) or last.layers
+        if not inner:
+            return last
+        last = inner[-1]
+    return last
 
 
 def _unfit(model: KerasModel, module: ModuleType, problem: str, expected: str, received: str) -> LabError:
