@@ -32,7 +32,7 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from pipeline.system.errors import LabError
-from pipeline.system.spaced import extend_hydra, has_spaced, written_out
+from pipeline.system.spaced import extend_hydra, has_spaced, has_whole_ends, written_out
 
 log = logging.getLogger(__name__)
 extend_hydra()
@@ -158,7 +158,7 @@ class StackedSweeper(BasicSweeper):
         Raises:
             LabError: `values_per_axis` is not a whole number from 2, or spaced values cannot be whole numbers.
         """
-        arguments = self._written_out(arguments)
+        arguments = self._written_out(arguments, self.config)
         self._points = self._points_of_choices(arguments)
         return super().sweep(arguments)
 
@@ -178,7 +178,7 @@ class StackedSweeper(BasicSweeper):
 
     def _parse_config(self) -> list[str]:
         """Return the axes in the config as thinned overrides. Hydra adds those of the command line later."""
-        return self._axes(self.params, self.values_per_axis)
+        return self._axes(self.params, self.values_per_axis, self.config)
 
     def _points_of_choices(self, arguments: list[str]) -> list[list[str]]:
         """Return the points of a sweep over files with axes of their own; none for any other sweep."""
@@ -189,39 +189,34 @@ class StackedSweeper(BasicSweeper):
         points: list[list[str]] = []
         others = [str(override.input_line) for override in chosen if override not in groups]
         for choices in product(*(_values(override) for override in groups)):
-            sweeper = self._compose(list(choices)).hydra.sweeper
-            axes = self._axes(sweeper.params or {}, sweeper.values_per_axis)
+            config = self._compose(list(choices))
+            sweeper = config.hydra.sweeper
+            axes = self._axes(sweeper.params or {}, sweeper.values_per_axis, config)
             points += self.split_arguments(self._parsed([*axes, *choices, *others]), None)[0]
         return points
 
-    def _axes(self, params: Mapping[str, str], most: int | None) -> list[str]:
+    def _axes(self, params: Mapping[str, str], most: int | None, config: Any) -> list[str]:
         """Return axes as overrides, each with at most this many values; None: all of them."""
-        axes = self._written_out([f"{key}={values}" for key, values in params.items()])
+        axes = self._written_out([f"{key}={values}" for key, values in params.items()], config)
         _check_number("values_per_axis", most, 2, "all values of an axis")
         if most is None:
             return axes
         return [_thinned(axis, override, most) for axis, override in zip(axes, self._parsed(axes), strict=True)]
 
-    def _written_out(self, overrides: list[str]) -> list[str]:
-        """Return overrides with their spaced values written out; the others stay as they are."""
+    def _written_out(self, overrides: list[str], config: Any) -> list[str]:
+        """Return overrides with their spaced values written out; the others stay as they are.
+
+        Args:
+            overrides: overrides as typed.
+            config: the composed config that they change.
+        """
         written = []
         for text, override in zip(overrides, self._parsed(overrides), strict=True):
             line = text
             if has_spaced(override):
-                line = written_out(override, self._is_whole(override.key_or_group))
+                line = written_out(override, _is_whole(override, config))
             written.append(line)
         return written
-
-    def _is_whole(self, key: str) -> bool:
-        """Whether a key takes whole numbers only."""
-        # Imports pydantic and NumPy, which Hydra's other uses of this module do not need.
-        from pipeline.config.whole import takes_whole_numbers
-
-        known = takes_whole_numbers(key)
-        if known is None:
-            # A key that only the config has, such as a knob of one's own model: its present value decides.
-            known = self.config is not None and type(OmegaConf.select(self.config, key)) is int
-        return known
 
     def _parsed(self, overrides: list[str]) -> list[Override]:
         # The loader resolves a glob.
@@ -286,6 +281,19 @@ def _check_number(key: str, value: object, least: int, null: str) -> None:
         received=repr(value),
         fix=f"hydra.sweeper.{key}={least}",
     )
+
+
+def _is_whole(override: Override, config: Any) -> bool:
+    """Whether a key takes whole numbers only, to which its spaced values are rounded."""
+    # Imports pydantic and NumPy, which Hydra's other uses of this module do not need.
+    from pipeline.config.own_model import section_kind
+    from pipeline.config.whole import takes_whole_numbers
+
+    key = override.key_or_group
+    if key.startswith("model.") and section_kind(config.get("model")) == "own":
+        # A knob has no type. A default of 0 can stand for a share, so the ends must be whole numbers too.
+        return type(OmegaConf.select(config, key)) is int and has_whole_ends(override)
+    return bool(takes_whole_numbers(key))
 
 
 def _group(override: Override) -> str:

@@ -113,6 +113,11 @@ def has_spaced(override: Override) -> bool:
     return any(True for _ in _calls(override))
 
 
+def has_whole_ends(override: Override) -> bool:
+    """Whether START and STOP of all spaced values of an override are whole numbers."""
+    return all(isinstance(call.list[index], int) for call in _calls(override) for index in (0, -1))
+
+
 def written_out(override: Override, whole: bool) -> str:
     """Return an override with its spaced values written out, as Hydra without the functions reads it.
 

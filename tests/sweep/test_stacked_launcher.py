@@ -228,11 +228,11 @@ RATES = ["0.001", "0.01", "0.1", "1", "10", "100", "1000"]
 
 
 @pytest.fixture
-def sweep(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Sweep]:
-    """Return a function that gives the rates and hidden sizes of three_bits as the launcher gets them.
+def points(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., list[dict[str, str]]]]:
+    """Return a function that gives the overrides of each point as the launcher gets them.
 
     Example:
-        sweep("profile=small")
+        points("experiment=three_bits", "profile=small")
     """
     asked: list[Sequence[str]] = []
 
@@ -240,20 +240,34 @@ def sweep(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Sweep]:
         asked.extend(job_overrides)
         return []
 
-    def points(*typed: str) -> list[tuple[str, str]]:
+    def points(*typed: str) -> list[dict[str, str]]:
         asked.clear()
         with initialize_config_dir(str(PROJECT / "conf"), version_base="1.3", job_name="app"):
             hydra = GlobalHydra.instance().hydra
             assert isinstance(hydra, Hydra)
-            flags = ["experiment=three_bits", f"hydra.sweep.dir={tmp_path / 'out'}"]
+            flags = [f"hydra.sweep.dir={tmp_path / 'out'}"]
             hydra.multirun("config", lambda config: None, [*flags, *typed], False)
-        found = [dict(override.split("=") for override in point) for point in asked]
-        return [(point["optimizer.learning_rate"], point["model.hidden_size"]) for point in found]
+        return [dict(override.split("=") for override in point) for point in asked]
 
     for launcher in Plugins.instance().discover(Launcher):
         monkeypatch.setattr(launcher, "launch", launch)
     yield points
     GlobalHydra.instance().clear()
+
+
+@pytest.fixture
+def sweep(points: Callable[..., list[dict[str, str]]]) -> Sweep:
+    """Return a function that gives the rates and hidden sizes of three_bits as the launcher gets them.
+
+    Example:
+        sweep("profile=small")
+    """
+
+    def asked(*typed: str) -> list[tuple[str, str]]:
+        found = points("experiment=three_bits", *typed)
+        return [(point["optimizer.learning_rate"], point["model.hidden_size"]) for point in found]
+
+    return asked
 
 
 @pytest.mark.parametrize(
@@ -292,6 +306,33 @@ def test_spaced_values_are_written_out_on_the_command_line_and_in_files(sweep: S
 def test_values_that_round_to_one_whole_number_are_refused(sweep: Sweep) -> None:
     with pytest.raises(LabError, match=r"(?s)model.hidden_size takes whole numbers.*received: 1, 1, 2, 2"):
         sweep("model.hidden_size=logspace(1,2,4)")
+
+
+@pytest.mark.parametrize(
+    ("axis", "values"),
+    [
+        ("model.kernel_size=linspace(0.1,0.9,2)", ["0.1", "0.9"]),  # 3 by default, but a knob has no type
+        ("model.filters=linspace(2,5,3)", ["2", "4", "5"]),
+        ("+model.hidden_size=linspace(0.5,1.5,2)", ["0.5", "1.5"]),  # dense networks have a key of this name
+    ],
+)
+def test_values_of_a_knob_of_ones_own_model_are_rounded_only_between_whole_ends(
+    points: Callable[..., list[dict[str, str]]], axis: str, values: list[str]
+) -> None:
+    key = axis.partition("=")[0]
+    assert [point[key] for point in points("model=convnet", "backend=keras", axis)] == values
+
+
+def test_each_of_several_experiments_has_its_own_model(
+    points: Callable[..., list[dict[str, str]]], tmp_path: Path
+) -> None:
+    (tmp_path / "experiment").mkdir()
+    (tmp_path / "experiment" / "filters.yaml").write_text(
+        "# @package _global_\ndefaults: [{override /model: convnet}, {override /backend: keras}]\n"
+        "hydra: {sweeper: {params: {model.filters: 'linspace(2,5,3)'}}}\n"
+    )
+    asked = points("experiment=three_bits,filters", f"hydra.searchpath=[file://{tmp_path}]")
+    assert [point["model.filters"] for point in asked if point["experiment"] == "filters"] == ["2", "4", "5"]
 
 
 @pytest.mark.parametrize("most", ["1", "0", "-3", "2.5", "true", "few"])
