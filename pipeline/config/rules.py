@@ -279,6 +279,13 @@ RULES: Sequence[Rule] = (
     _curve,
 )
 # In the place of these, for a Keras model of one's own.
-RULES_OF_OWN_MODELS: Sequence[Rule] = (_recording, _keras_gradient, own_model, loss_of_the_data, _table_rows)
+RULES_OF_OWN_MODELS: Sequence[Rule] = (
+    _recording,
+    _keras_gradient,
+    own_model,
+    loss_of_the_data,
+    targets_of_the_loss,
+    _table_rows,
+)
 # Earlier versions have trained points that do not follow these. They can still be read.
 RULES_TO_TRAIN: Sequence[Rule] = (_precision, _server_address, judging_metric)

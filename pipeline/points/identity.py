@@ -9,7 +9,7 @@ import ast
 import functools
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -51,7 +51,7 @@ SIGNED_CODE = (
 NOT_SIGNED_MODULES = ("saving.py", "model_loader.py", "own_import.py", "own_loader.py")
 
 
-def signed_text(config: Config, checksums: Mapping[str, str]) -> str:
+def signed_text(config: Config, checksums: Mapping[str, str], row_shape: Sequence[int] | None = None) -> str:
     """Return canonical JSON of everything that affects a point's results: config, data, code and library versions.
 
     For a map, the axis values are included too. Neither key order nor 1 instead of 1.0 changes the text, because keys
@@ -60,6 +60,7 @@ def signed_text(config: Config, checksums: Mapping[str, str]) -> str:
     Args:
         config: the point's config.
         checksums: SHA-256 of each array of the data, by name.
+        row_shape: shape of a row of the data, from `Arrays.row_shape`.
 
     Raises:
         LabError: the code of a model of one's own is missing, or is not valid Python; or Keras has no engine.
@@ -72,6 +73,8 @@ def signed_text(config: Config, checksums: Mapping[str, str]) -> str:
     }
     if isinstance(config.model, KerasModel):
         found = sources(config.model)
+        # The function gets it, and the arrays, which are flat, do not tell.
+        signed["row_shape"] = row_shape
         signed["own_code"] = {name: code_sha256(found[name]) for name in sorted(found)}
     if config.grid is not None:
         # The config has only the ends and the length of an axis. The code that computes the values in between is not
@@ -80,9 +83,9 @@ def signed_text(config: Config, checksums: Mapping[str, str]) -> str:
     return json.dumps(signed, sort_keys=True, indent=1, allow_nan=False) + "\n"
 
 
-def signature(config: Config, checksums: Mapping[str, str]) -> str:
+def signature(config: Config, checksums: Mapping[str, str], row_shape: Sequence[int] | None = None) -> str:
     """Return the short hash of the signed text: 16 hexadecimal digits."""
-    return short_hash(signed_text(config, checksums).encode())
+    return short_hash(signed_text(config, checksums, row_shape).encode())
 
 
 def computed_by(config: Config) -> list[str]:

@@ -90,14 +90,14 @@ class StackTraining:
         Raises:
             LabError: the data of the point is missing; or Keras has no engine.
         """
-        checksums = self.data.outline(config).checksums
+        data = self.data.outline(config)
         named = knobs(config, overrides)
         if config.backend.name != self.first.backend.name:
             # Otherwise the same point on two backends would have one name.
             named["backend"] = config.backend.name
         if config.backend.name == "keras" and keras_engine() != DEFAULT:
             named["engine"] = keras_engine()
-        sign = signature(config, checksums)
+        sign = signature(config, data.checksums, data.row_shape)
         return Job(config, overrides, name_of(named), sign, PointFolder(self.root, sign), named)
 
     def train(self, jobs: Sequence[Job]) -> None:
@@ -176,7 +176,7 @@ class StackTraining:
         tags |= {f"data.{name}": checksum for name, checksum in arrays.checksums.items()}
         # `force` ignores the checkpoint of an earlier command, but not one of this command's own attempts.
         restart = self.first.force and not job.begun_by_command
-        signed = signed_text(job.config, arrays.checksums)
+        signed = signed_text(job.config, arrays.checksums, arrays.row_shape)
         job.open(signed, tags, self.owner, restart, arrays.description)
 
     def _train_stack(self, jobs: Sequence[Job]) -> None:

@@ -13,8 +13,10 @@ from pipeline.config.reading import read_config
 from pipeline.config.schema import Config, flatten
 from pipeline.points.identity import signature
 from pipeline.points.point import point_name
+from pipeline.sweep.training import StackTraining
 from pipeline.system.errors import LabError
 from pipeline.system.project import PROJECT
+from tests.support.prepared_images import write_prepared
 from tests.support.trained import config
 
 CONVNET = ("experiment=convnet",)
@@ -76,6 +78,13 @@ def test_what_such_a_model_cannot_have_is_said_once(overrides: list[str], words:
     assert sum(words in line for line in lines) == 1, lines
     if "curve" not in str(overrides) and "mean" not in str(overrides):
         assert len(lines) == 3, lines
+
+
+def test_a_table_with_numbers_that_are_no_probabilities_has_no_cross_entropy() -> None:
+    small = ("data=line_y3x", "report.metric=null", "training.rows=null", "training.batch_size=null")
+    config(*CONVNET, *small, "loss=mean_squared_error")
+    with pytest.raises(LabError, match="loss: binary_cross_entropy needs targets from 0 to 1; data=line_y3x has "):
+        config(*CONVNET, *small, "loss=binary_cross_entropy")
 
 
 def test_a_misspelled_key_of_a_dense_network_still_names_the_one_that_was_meant() -> None:
@@ -163,6 +172,25 @@ def test_a_change_of_the_code_is_another_point_and_a_comment_or_another_folder_i
     assert signed(tmp_path / "b", width=3) == first
     write(tmp_path / "a", layers="SIZE = 4\n")
     assert signed(tmp_path / "a", width=3) != first
+
+
+def test_images_that_were_prepared_without_their_shape_make_another_point(tmp_path: Path) -> None:
+    """The function gets the shape, and the arrays are the same with it and without."""
+    write_prepared(tmp_path, "mnist")
+    file = tmp_path / "data" / "prepared" / "mnist" / "data.json"
+    content = json.loads(file.read_text())
+    own_model, dense = config(*CONVNET), config("experiment=mnist")
+
+    def signed() -> list[str]:
+        training = StackTraining(tmp_path, own_model, {}, lambda jobs: "a stack", lambda: None)
+        return [training.job(one, []).signature for one in (own_model, dense)]
+
+    signatures = []
+    for shape in ([28, 28, 1], None):
+        file.write_text(json.dumps({**content, "row_shape": shape}))
+        signatures.append(signed())
+    assert signatures[0][0] != signatures[1][0]
+    assert signatures[0][1] == signatures[1][1]
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,6 @@ from typing import Any
 import keras
 
 from pipeline.backends.keras.own_import import defined, explained, importable, own_classes
-from pipeline.config.defaults import ACTIVATIONS
 from pipeline.config.own_model import KerasModel
 from pipeline.config.schema import Config
 from pipeline.data.arrays import Arrays
@@ -51,7 +50,7 @@ def make(model: KerasModel, config: Config, arrays: Arrays) -> keras.Model:
         with explained(model, expected, _fix(shape), otherwise=defined(function)):
             sums = made(keras.Input(shape, dtype=config.dtype))
     _check_outputs(model, module, sums, arrays.outputs)
-    _check_last_layer(model, module, made, config.loss)
+    _check_last_layer(model, module, made, config)
     return made
 
 
@@ -228,20 +227,20 @@ def _check_outputs(model: KerasModel, module: ModuleType, sums: Any, outputs: in
     )
 
 
-def _check_last_layer(model: KerasModel, module: ModuleType, made: keras.Model, loss: str) -> None:
+def _check_last_layer(model: KerasModel, module: ModuleType, made: keras.Model, config: Config) -> None:
     """Refuse a last activation if the loss applies one too: the gradient of the two is wrong, and nothing fails."""
-    applied = ACTIVATIONS.get(loss)
+    applied = config.output_activation
     last = _last_operation(made)
     activation = getattr(getattr(last, "activation", None), "__name__", "linear")
     # A layer, or an operation of keras.ops, that is nothing but an activation.
     if type(last).__name__ in ("Softmax", "Sigmoid"):
         activation = type(last).__name__.lower()
-    if applied is not None and activation in ("softmax", "sigmoid"):
+    if applied != "identity" and activation in ("softmax", "sigmoid"):
         raise _unfit(
             model,
             module,
             f"returns a model that ends with {activation}.",
-            f"sums, without a last activation: loss={loss} applies {applied}",
+            f"sums, without a last activation: loss={config.loss} applies {applied}",
             f"activation={activation} in the last layer, {last.name}",
         )
 
