@@ -32,6 +32,8 @@ REPORTS = "reports"
 MARKS = ("points.csv", "reproduction.csv", "rounding.csv", "recorded")
 # The folder of the report that has a page for each study.
 PAGES = "studies"
+# What the report has when only pages of single studies were written to it.
+OF_PAGES = {PAGES, "curves", "metrics"}
 
 
 def results_folder(results: str, project: Path) -> Path:
@@ -91,7 +93,7 @@ def check_reports(destination: Path, project: Path) -> None:
 def _pages_around(destination: Path) -> str:
     """Describe the folder of pages in which the folder of a report would lie; empty if there is none."""
     for folder in (destination, *destination.parents):
-        if folder.name == PAGES and any((folder.parent / mark).exists() for mark in MARKS):
+        if folder.name == PAGES and _is_report(folder.parent):
             return f"a folder in {folder}, which the report in {folder.parent} replaces as a whole"
     return ""
 
@@ -103,9 +105,18 @@ def _other_files(destination: Path, own: Path) -> str:
         return ""
     # What a killed command leaves is hidden, and no report replaces a hidden file.
     visible = any(not path.name.startswith(".") for path in destination.iterdir())
-    if visible and not any((destination / mark).exists() for mark in MARKS):
+    if visible and not _is_report(destination):
         return "a folder with other files in it, and no points.csv"
     return ""
+
+
+def _is_report(folder: Path) -> bool:
+    """Whether a folder has an earlier report, or pages of single studies and nothing else."""
+    if any((folder / mark).exists() for mark in MARKS):
+        return True
+    names = {path.name for path in folder.iterdir() if not path.name.startswith(".")}
+    # The whole report replaces the folder of pages, so that it must not hold anything else.
+    return names == OF_PAGES and all(page.suffix in (".md", ".png") for page in (folder / PAGES).iterdir())
 
 
 def _obstacle(destination: Path) -> str:

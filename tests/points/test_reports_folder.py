@@ -53,6 +53,19 @@ def test_a_part_of_an_earlier_report_is_enough(project: Path, mark: str) -> None
     check_reports(project / "earlier", project)
 
 
+def test_pages_alone_are_enough_and_other_files_among_them_are_not(project: Path) -> None:
+    for file in ("studies/mine.md", "studies/mine.png", "curves/mine.csv", "metrics/mine/numpy.json"):
+        (project / "pages" / file).parent.mkdir(parents=True, exist_ok=True)
+        (project / "pages" / file).write_text(file)
+    check_reports(project / "pages", project)
+    with pytest.raises(LabError, match="which the report in"):
+        check_reports(project / "pages" / PAGES, project)
+    # The whole report would replace the folder.
+    (project / "pages" / PAGES / "notes.txt").write_text("mine")
+    with pytest.raises(LabError, match="a folder with other files in it"):
+        check_reports(project / "pages", project)
+
+
 REFUSED = [
     ("pipeline", "a folder in {project}/pipeline, which belongs to the project"),
     ("tests", "a folder in {project}/tests, which belongs to the project"),
