@@ -21,6 +21,7 @@ from pipeline.config.reading import read_folder
 from pipeline.drawing.layout import write_png
 from pipeline.points.by_hand import read_sweep_points, sweeps_by_hand
 from pipeline.points.destination import PAGES, check_reports
+from pipeline.points.point import Point
 from pipeline.points.results import find_results, locked_results, no_results, read_commands, warn_about_missing
 from pipeline.report.earlier import Earlier, read_earlier, warn_about_left
 from pipeline.report.overview import render, with_studies
@@ -33,7 +34,7 @@ from pipeline.report.published.tables import read_spreads
 from pipeline.report.rows import REPRODUCTION_COLUMNS, parity_rows, points_rows, reproduction_rows
 from pipeline.report.study_files import write_dvc_files, write_page, write_table, write_text
 from pipeline.report.study_page import Trained
-from pipeline.studies.experiments import ordered, read_experiments
+from pipeline.studies.experiments import as_the_file_says, ordered, read_experiments
 from pipeline.studies.study_pictures import recorded_figure
 from pipeline.system import cli
 from pipeline.system.errors import LabError
@@ -162,7 +163,9 @@ def read_trained(results: Path, by_hand: bool, study: str | None = None) -> Trai
     Raises:
         LabError: nothing was trained, or some of it cannot be read.
     """
-    found = find_results(results, study)
+    found: dict[str, dict[str, list[Point]]] = {}
+    for name, backends in find_results(results, study).items():
+        found[name] = as_the_file_says(name, backends)
     commands = read_commands(results)
     if not by_hand:
         return Trained(found, commands)
@@ -176,7 +179,7 @@ def read_trained(results: Path, by_hand: bool, study: str | None = None) -> Trai
             continue
         points = read_sweep_points(root, sweep)
         if points:
-            found.setdefault(sweep.study, {})[sweep.backend] = points
+            found.setdefault(sweep.study, {}).update(as_the_file_says(sweep.study, {sweep.backend: points}))
             commands[sweep.study, sweep.backend] = sweep.command
             names.add(sweep.study)
     return Trained(found, commands, sorted(names))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Collection
+from dataclasses import replace
 from pathlib import Path
 
 from pipeline.points.point import POINTS, Point
@@ -42,7 +43,7 @@ def sweeps_by_hand(root: Path, not_these: Collection[str], with_a_file: Collecti
 
 
 def read_sweep_points(root: Path, sweep: SweepRecord) -> list[Point]:
-    """Read the complete points of a sweep in .points/, in the order of its record.
+    """Read the complete points of a sweep in .points/, in the order of its record, with its study, question and report.
 
     What is missing or damaged is left out with a warning.
 
@@ -54,12 +55,21 @@ def read_sweep_points(root: Path, sweep: SweepRecord) -> list[Point]:
         if not _is_complete(root, member.signature):
             continue
         try:
-            points.append(read_own_point(root / POINTS / member.signature, member.name, member.signature))
+            point = read_own_point(root / POINTS / member.signature, member.name, member.signature)
+            points.append(_as_asked(point, sweep))
         except DamagedError as error:
             log.warning(f"skipped: {error}")
     if len(points) < len(sweep.points):
         log.warning(f"{sweep.name}, trained by hand: {len(points)} of {len(sweep.points)} points are complete")
     return points
+
+
+def _as_asked(point: Point, sweep: SweepRecord) -> Point:
+    """Return a point with what its sweep asks: another one, in other words, may have trained it."""
+    if sweep.report is None:
+        return point
+    asked = {"study": sweep.study, "question": sweep.question, "report": sweep.report}
+    return replace(point, config=point.config.model_copy(update=asked))
 
 
 def _is_complete(root: Path, signature: str) -> bool:

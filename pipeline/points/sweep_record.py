@@ -17,7 +17,7 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from pipeline.config.metrics import best_of, judges
-from pipeline.config.schema import Tracking
+from pipeline.config.schema import Report, Tracking
 from pipeline.points.point import POINTS, Point, folder_name
 from pipeline.system.errors import DamagedError
 from pipeline.system.failures import Apart, Failures, together
@@ -57,6 +57,8 @@ class SweepRecord:
         asked: when the command was last run, even if nothing was trained, in milliseconds since 1970; always 0 in a
             results folder, so that running the command again does not change DVC's output.
         points: in the order of the command.
+        question: what the study asks; None: nothing, or the record is that of an earlier version.
+        report: how the points are compared and shown; None: the record is that of an earlier version.
     """
 
     key: str
@@ -72,6 +74,8 @@ class SweepRecord:
     values: dict[str, float] = field(default_factory=dict)
     asked: int = 0
     points: list[SweepPoint] = field(default_factory=list)
+    question: str | None = None
+    report: Report | None = None
 
     @property
     def name(self) -> str:

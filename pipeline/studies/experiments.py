@@ -7,13 +7,17 @@ better later is meant for the points that are trained already.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import yaml
 from pydantic import BaseModel
 
-from pipeline.config.schema import Report, flatten
+from pipeline.config.schema import Report
+from pipeline.points.point import Point
 from pipeline.studies.grids import PointsByBackend
+from pipeline.studies.knobs import SEED, layout
 from pipeline.system.files import readable
 from pipeline.system.project import CONF
 from pipeline.system.wording import some
@@ -22,8 +26,6 @@ from pipeline.system.wording import some
 LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 # Maximum number of keys to list in place of a question.
 MOST_KEYS = 4
-# Keys that say where points are kept, and not how they are trained.
-NOT_COMPARED = ("study", "results", "dry_run", "force", "tracking.")
 
 
 class Experiment(BaseModel):
@@ -100,6 +102,29 @@ def question_of(study: str, backends: PointsByBackend, conf: Path = CONF) -> str
     return next((point.config.question for point in own), None)
 
 
+def as_the_file_says(study: str, backends: PointsByBackend, conf: Path = CONF) -> dict[str, list[Point]]:
+    """Return the points of a study with what its file says about the report; what it leaves open stays.
+
+    Args:
+        study: the name of the study.
+        backends: its points by backend.
+        conf: the folder of the configs.
+
+    Raises:
+        LabError: the file cannot be read.
+    """
+    experiment = read_experiment(study, conf)
+    written: dict[str, Any] = {}
+    if experiment is not None:
+        written = {key: getattr(experiment.report, key) for key in experiment.report.model_fields_set}
+    return {backend: [_reported(point, written) for point in points] for backend, points in backends.items()}
+
+
+def _reported(point: Point, written: Mapping[str, Any]) -> Point:
+    report = point.config.report.model_copy(update=written)
+    return replace(point, config=point.config.model_copy(update={"report": report}))
+
+
 def ordered(results: Mapping[str, PointsByBackend], further: Iterable[str] = (), conf: Path = CONF) -> list[str]:
     """List all studies that have a file, points or are named, by `report.order`, and by name where that is the same.
 
@@ -132,11 +157,14 @@ def heading_of(study: str, backends: PointsByBackend, conf: Path = CONF) -> str:
     points = next(iter(backends.values()), [])
     if question is not None or not points:
         return question or ""
-    settings = [dict(flatten(point.config)) for point in points]
-    compared = [key for key in settings[0] if not key.startswith(NOT_COMPARED)]
-    varied = [key for key in compared if len({str(values.get(key)) for values in settings}) > 1]
     data = points[0].config.data.name
-    if not varied:
+    if len(points) == 1:
         return f"One training on {data}, without a question."
+    shown = layout(points)
+    varied = [knob.key for knob in shown.knobs]
+    if len(shown.seeds) > 1:
+        varied.append(SEED)
+    if not varied:
+        return f"{len(points)} trainings on {data}, without a question."
     listed = some([f"`{key}`" for key in varied], MOST_KEYS)
     return f"No question is written down; the points differ in {listed}, on {data}."

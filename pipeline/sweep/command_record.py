@@ -52,6 +52,8 @@ def new_record(first: Config, code: Mapping[str, str], total: int | None, jobs: 
         tracking=first.tracking,
         tags=dict(code),
         started=time.time_ns() // 1_000_000,
+        question=first.question,
+        report=first.report,
     )
 
 

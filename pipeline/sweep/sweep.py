@@ -240,10 +240,12 @@ class Sweep:
 
 
 def _as_asked(point: Point, job: Job) -> Point:
-    """Return a point with the study that this command asks for: another study may have trained it."""
-    if point.config.study == job.config.study:
-        return point
-    return replace(point, config=point.config.model_copy(update={"study": job.config.study}))
+    """Return a point with the study, question and report that this command asks for.
+
+    None of them changes the training, so that another study, or this one with other words, may have trained the point.
+    """
+    asked = {key: getattr(job.config, key) for key in ("study", "question", "report")}
+    return replace(point, config=point.config.model_copy(update=asked))
 
 
 def _failure_messages(failed: Sequence[Job]) -> list[str]:

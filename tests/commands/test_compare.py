@@ -379,7 +379,8 @@ def test_a_failed_write_leaves_the_old_file(results: Path, tmp_path: Path, monke
 def test_known_studies_come_first() -> None:
     assert STUDIES[:3] == ["line_y2x", "line_y3x", "two_bits"]
     assert STUDIES[-1] == "curve_basins"
-    assert len(STUDIES) == len(read_experiments()) == 19
+    assert STUDIES.index("mnist_grid") < STUDIES.index("convnet") < STUDIES.index("curve_divergence")
+    assert len(STUDIES) == len(read_experiments()) == 20
     assert ordered({"zebra": {}, "mnist": {}}, ["ant"]) == [*STUDIES, "ant", "zebra"]
 
 
@@ -424,6 +425,12 @@ def test_a_page_is_written_alone_and_is_the_same_as_in_the_whole_report(
     whole = contents(reports)
     assert written == {name: whole[name] for name in written}
     assert "studies/line_y3x.md" in capsys.readouterr().out
+
+
+def test_pages_are_written_again_where_there_is_no_overview(results: Path, tmp_path: Path) -> None:
+    for study in ("line_y3x", "line_y3x", "three_bits"):
+        compare(settings(study=study, results=results, reports=tmp_path))
+    assert {file.name for file in (tmp_path / "studies").glob("*.md")} == {"line_y3x.md", "three_bits.md"}
 
 
 def test_pages_and_the_overview_together_are_the_whole_report(results: Path, reports: Path, tmp_path: Path) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -11,9 +13,11 @@ import yaml
 
 from pipeline import compare as command
 from pipeline.compare import read_trained, write_report, write_study
+from pipeline.config.schema import Report
 from pipeline.points.by_hand import read_sweep_points, sweeps_by_hand
 from pipeline.points.point import POINTS
 from pipeline.report.overview import with_studies
+from pipeline.studies.experiments import as_the_file_says
 from pipeline.system.project import PROJECT
 from tests.support.swept import Request, rates, request, swept
 
@@ -48,6 +52,47 @@ def test_the_newest_sweep_of_each_study_counts(trained: Path) -> None:
     points = read_sweep_points(trained, found[0])
     assert [point.learning_rate for point in points] == [0.1, 0.05]
     assert sweeps_by_hand(trained / "nowhere", set(), set()) == []
+
+
+@pytest.mark.usefixtures("plain_runs")
+def test_what_a_later_command_asks_of_the_same_points_is_what_the_page_asks(project: Path) -> None:
+    swept(project, grid("0.01", "0.1", more=("study=other", "question=First?", "report.size=seed")))
+    swept(project, grid("0.01", "0.1"))
+    again = ("study=mine", "question='And now?'", "report.metric=train/loss", "report.size=training.epochs")
+    swept(project, grid("0.01", "0.1", more=again))
+    found = sweeps_by_hand(project, {"other"}, set())
+    for point in read_sweep_points(project, found[0]):
+        asked = point.config
+        assert (asked.study, asked.question) == ("mine", "And now?")
+        assert (asked.report.metric, asked.report.size) == ("train/loss", "training.epochs")
+    # As in a record of an earlier version.
+    [earlier] = [replace(sweep, report=None) for sweep in found]
+    assert {point.config.study for point in read_sweep_points(project, earlier)} == {"other"}
+
+
+@pytest.mark.usefixtures("plain_runs")
+def test_the_file_of_a_study_says_what_judges_points_that_are_trained_already(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(command, "PROJECT", project)
+    monkeypatch.setattr(command, "as_the_file_says", partial(as_the_file_says, conf=project / "conf"))
+    results = project / "results" / "mine" / "numpy"
+    swept(project, grid("0.01", "0.1", more=("study=other", "question=First?")))
+    swept(project, grid("0.01", "0.1", more=(*ASKED, "report.size=training.epochs", f"results={results}")))
+
+    def reports(by_hand: bool) -> set[Report]:
+        read = read_trained(project / "results", by_hand=by_hand).results["mine"]["numpy"]
+        return {point.config.report for point in read}
+
+    stored = Report(size="training.epochs", order=15)
+    assert reports(by_hand=False) == {stored}
+    (project / "conf" / "experiment").mkdir(parents=True, exist_ok=True)
+    file = project / "conf" / "experiment" / "mine.yaml"
+    file.write_text("study: mine\nreport: {metric: train/loss, order: 3}\n")
+    written = Report(metric="train/loss", size="training.epochs", order=3)
+    assert reports(by_hand=False) == {written}
+    shutil.rmtree(project / "results")
+    assert reports(by_hand=True) == {written}
 
 
 def test_a_point_that_is_missing_or_damaged_is_left_out_and_said(

@@ -126,7 +126,8 @@ def test_the_file_keeps_its_shape(tmp_path: Path) -> None:
     record = read_sweep(folder)
     assert record == replace(RECORD, points=RECORD.points[:1])
     write_sweep(folder, record)
-    assert json.loads((folder / "sweep.json").read_text()) == plain
+    # The file above is that of an earlier version, which did not say what a study asks.
+    assert json.loads((folder / "sweep.json").read_text()) == plain | {"question": None, "report": None}
 
 
 @given(

@@ -90,6 +90,16 @@ def test_a_study_of_ones_own_has_no_question_and_no_file(both: dict[str, list[Po
     assert "\nOne training on line_y3x, without a question.\n" in alone
 
 
+def test_what_points_differ_in_is_what_their_figures_show() -> None:
+    own = ["optimizer=momentum", "recording.metrics_every=2"]
+    points = sweep([*LINE, "training.epochs=4", "optimizer.learning_rate=0.1"], [["optimizer=sgd"], own])
+    # The momentum comes with the method, and what was recorded changes no number.
+    page = study_page("method", {"numpy": points}, {})
+    assert "\nNo question is written down; the points differ in `optimizer.name`, on line_y3x.\n" in page
+    seeds = sweep([*LINE, "training.epochs=4"], [["seed=1"], ["seed=2"]])
+    assert "the points differ in `seed`, on line_y3x." in study_page("seeds", {"numpy": seeds}, {})
+
+
 def test_a_question_from_the_command_line_heads_the_page() -> None:
     asked = [*LINE, "study=momentum", "question='How much, and why?'"]
     points = sweep(asked, RATES)
