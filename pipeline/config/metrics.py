@@ -63,18 +63,21 @@ def has_test_rows(data: Data) -> bool:
 
 
 def judged_by(config: Config) -> str:
-    """Return the metric that judges points: `report.metric`, or else the one that fits the task.
-
-    For classes it is the accuracy, otherwise the mean absolute error; on test rows if there are any.
-    """
+    """Return the metric that judges points: `report.metric`, or else the one that fits the data."""
     if config.report.metric is not None:
         return config.report.metric
+    return metric_that_fits(config.data)
+
+
+def metric_that_fits(data: Data) -> str:
+    """Return the accuracy for classes, otherwise the mean absolute error; on test rows if there are any."""
     rows = "train"
-    if has_test_rows(config.data):
+    if has_test_rows(data):
         rows = "test"
     name = "mean_absolute_error"
-    if config.task is not None:
-        name = OF_TASK[config.task][0]
+    task: Task | None = getattr(data, "task", None)
+    if task is not None:
+        name = OF_TASK[task][0]
     return f"{rows}/{name}"
 
 

@@ -66,6 +66,16 @@ def read_config(composed: Mapping[str, Any], trained: bool = False) -> Config:
     )
 
 
+def read_any_data(composed: DictConfig) -> Data:
+    """Validate the `data` section.
+
+    Raises:
+        LabError: a key is unknown, missing or wrong.
+    """
+    data: Data = _read_one(composed, "data", "fix its conf/data file")
+    return data
+
+
 def read_data(composed: DictConfig, verb: str) -> IdxData | DescribedData:
     """Validate the `data` section of conf/data_stages.yaml.
 
@@ -76,7 +86,7 @@ def read_data(composed: DictConfig, verb: str) -> IdxData | DescribedData:
     Raises:
         LabError: a key is unknown, missing or wrong, or the data set is a table or a curve, which has no files.
     """
-    data: Data = _read_one(composed, "data", "fix its conf/data file")
+    data = read_any_data(composed)
     if not isinstance(data, IdxData | DescribedData):
         command = f"python -m pipeline.train data={data.name}"
         # `data=NAME` is not enough for a curve, which also needs balls and its own loss.

@@ -6,22 +6,34 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Annotated, Any
 
 import pytest
 import yaml
+from dvc.parsing import DataResolver
+from dvc.repo import Repo
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import OmegaConf
+from pydantic import Field, TypeAdapter
 
-from pipeline.config.reading import read_config
+from pipeline.config.reading import read_any_data, read_config
+from pipeline.config.schema import Data
 from pipeline.studies.experiments import read_experiment
 from pipeline.study import Entry, entries, make_study, with_entries
 from pipeline.system.errors import LabError
-from pipeline.system.project import CONF
+from pipeline.system.project import CONF, PROJECT
 from tests.support.damage import MACHINE, check_machine_error, fail_at
 from tests.support.trained import composed_by_hydra
 
 PIPELINE = (CONF / "pipeline.yaml").read_text()
-CHURN = OmegaConf.create({"kind": "file", "name": "churn", "path": "my data/churn: new.csv"})
+DATA: TypeAdapter[Data] = TypeAdapter(Annotated[Data, Field(discriminator="kind")])
+
+
+def file_data(**keys: object) -> Data:
+    return DATA.validate_python({"kind": "file", "name": "churn", "target": "left", "task": "binary", **keys})
+
+
+CHURN = file_data(path="my data/churn: new.csv")
 
 
 @pytest.fixture
@@ -29,10 +41,18 @@ def conf(tmp_path: Path) -> Path:
     return Path(shutil.copytree(CONF, tmp_path / "conf"))
 
 
-def section(name: str) -> DictConfig:
-    loaded = OmegaConf.load(CONF / "data" / f"{name}.yaml")
-    assert isinstance(loaded, DictConfig)
-    return loaded
+def section(name: str) -> Data:
+    loaded = composed_by_hydra(CONF, [f"data={name}"])
+    return read_any_data(loaded)
+
+
+def listed(given: Data) -> dict[str, Any]:
+    """The lists for DVC with a study of this data."""
+    text, left = with_entries(PIPELINE, entries("mine", given.name, given))
+    assert left == []
+    lists: dict[str, Any] = yaml.safe_load(text)
+    assert lists["pages"]["mine"] == f"data/prepared/{given.name}"
+    return lists
 
 
 @pytest.mark.parametrize("data", ["three_bits", "mnist"])
@@ -60,7 +80,7 @@ def test_what_is_commented_out_can_be_used(conf: Path) -> None:
     composed = composed_by_hydra(conf, ["experiment=mine"])
     assert composed.optimizer.name == "sgd"
     assert composed.model.hidden_size is None
-    assert (composed.report.metric, composed.report.size) == ("train/loss", "model.hidden_size")
+    assert (composed.report.metric, composed.report.size) == ("test/accuracy", "model.hidden_size")
 
 
 def test_dvc_gets_one_line_and_everything_else_stays(conf: Path) -> None:
@@ -78,12 +98,12 @@ def test_dvc_gets_one_line_and_everything_else_stays(conf: Path) -> None:
     ("given", "prepared"),
     [
         (CHURN, "my data/churn: new.csv"),
-        (OmegaConf.create({"kind": "images", "name": "churn", "path": "pictures"}), "pictures"),
-        (OmegaConf.create({"kind": "file", "name": "churn", "path": "~/churn.csv"}), f"{Path.home()}/churn.csv"),
-        (OmegaConf.create({"kind": "library", "name": "churn", "source": "sklearn:iris"}), "conf/data/churn.yaml"),
+        (DATA.validate_python({"kind": "images", "name": "churn", "path": "pictures"}), "pictures"),
+        (file_data(path="~/churn.csv"), f"{Path.home()}/churn.csv"),
+        (DATA.validate_python({"kind": "library", "name": "churn", "source": "sklearn:iris"}), "conf/data/churn.yaml"),
     ],
 )
-def test_data_that_has_to_be_prepared_gets_a_line_too(given: DictConfig, prepared: str) -> None:
+def test_data_that_has_to_be_prepared_gets_a_line_too(given: Data, prepared: str) -> None:
     text, left = with_entries(PIPELINE, entries("mine", "churn", given))
     assert left == []
     lists = yaml.safe_load(text)
@@ -92,6 +112,88 @@ def test_data_that_has_to_be_prepared_gets_a_line_too(given: DictConfig, prepare
     assert lists["fetched"] == ["mnist"]
     again, _ = with_entries(text, entries("second", "churn", given))
     assert yaml.safe_load(again)["prepared"] == lists["prepared"]
+
+
+def test_what_keras_downloads_is_fetched_before_it_is_prepared() -> None:
+    lists = listed(DATA.validate_python({"kind": "library", "name": "cifar", "source": "keras:cifar10"}))
+    assert lists["fetched"] == ["mnist", "cifar"]
+    assert lists["prepared"]["cifar"] == "data/raw/cifar"
+
+
+def test_dvc_depends_on_a_file_of_test_rows(lab: Path) -> None:
+    given = file_data(path="rows.csv", test_path="tests: new.csv")
+    lists = listed(given)
+    assert lists["prepared"] == {"mnist": "data/raw/mnist"}
+    assert lists["prepared_with_test_rows"] == {"churn": {"rows": "rows.csv", "test_rows": "tests: new.csv"}}
+    other = given.model_copy(update={"name": "other"})
+    text, left = with_entries(PIPELINE, entries("mine", "churn", given))
+    assert left == []
+    text, left = with_entries(text, entries("second", "other", other))
+    assert left == []
+    assert set(yaml.safe_load(text)["prepared_with_test_rows"]) == {"churn", "other"}
+    dependencies = stages(lab, text)["prepare_with_test_rows@churn"]["deps"]
+    assert {"rows.csv", "tests: new.csv", "pipeline/prepare.py"} <= set(dependencies)
+
+
+def test_dvc_depends_on_the_code_of_models_elsewhere_in_the_project(lab: Path) -> None:
+    found = stages(lab, PIPELINE.replace("  examples: examples\n", "  examples: examples\n  mine: networks.py\n"))
+    outs = {stage["outs"][0]: stage["deps"] for name, stage in found.items() if name.startswith("code@")}
+    assert outs == {"data/code/examples.txt": ["examples"], "data/code/mine.txt": ["networks.py"]}
+    assert "data/code" in found["shared"]["deps"]
+    (lab / "networks.py").write_text("one = 1\n")
+    first = shared_checksums(lab, found)
+    (lab / "networks.py").write_text("one = 2\n")
+    assert shared_checksums(lab, found) != first
+
+
+def stages(lab: Path, lists: str) -> dict[str, dict[str, Any]]:
+    """The stages that DVC makes of its file and these lists."""
+    (lab / "conf" / "pipeline.yaml").write_text(lists)
+    content = yaml.safe_load((PROJECT / "dvc.yaml").read_text())
+    with Repo.init(str(lab), no_scm=True) as repo:
+        found: dict[str, dict[str, Any]] = DataResolver(repo, str(lab), content).resolve()["stages"]
+    return found
+
+
+def shared_checksums(lab: Path, found: dict[str, dict[str, Any]]) -> str:
+    """What the stages write that training depends on."""
+    for name in ("code@mine", "shared"):
+        subprocess.run(found[name]["cmd"], shell=True, cwd=lab, check=True)
+    return (lab / "data" / "shared.txt").read_text()
+
+
+def test_a_folder_of_ones_own_gets_the_study_and_dvc_nothing(lab: Path, tmp_path: Path) -> None:
+    own = tmp_path / "my folder"
+    (own / "data").mkdir(parents=True)
+    text = (CONF / "data" / "three_bits.yaml").read_text()
+    (own / "data" / "bits.yaml").write_text(text.replace("name: three_bits", "name: bits"))
+
+    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", arguments[0], "--config-dir", str(own), *arguments[1:]]
+        return subprocess.run(command, cwd=lab, capture_output=True, text=True, check=False)
+
+    done = run("pipeline.study", "name=mine", "data=bits")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert f"train it: python -m pipeline.train --config-dir '{own}' experiment=mine;" in done.stdout
+    assert (lab / "conf" / "pipeline.yaml").read_text() == PIPELINE
+    assert not (lab / "conf" / "experiment" / "mine.yaml").exists()
+    assert f"data: bits # the data set, {own}/data/bits.yaml" in (own / "experiment" / "mine.yaml").read_text()
+    done = run("pipeline.train", "experiment=mine", "dry_run=true")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("to run") == 18
+    again = run("pipeline.study", "name=mine", "data=bits")
+    assert f"{own}/experiment/mine.yaml" in again.stderr
+    taken = run("pipeline.study", "name=three_bits", "data=bits")
+    assert "conf/experiment/three_bits.yaml" in taken.stderr
+
+
+@pytest.mark.parametrize(
+    ("data", "metric"), [("three_bits", "train/mean_absolute_error"), ("churn", "test/accuracy"),
+                         ("diabetes", "test/mean_absolute_error")]
+)  # fmt: skip
+def test_the_metric_to_start_from_fits_the_data(conf: Path, data: str, metric: str) -> None:
+    make_study("mine", data, section(data), conf)
+    assert f"  # metric: {metric} #" in (conf / "experiment" / "mine.yaml").read_text()
 
 
 def test_data_with_sources_is_fetched_once() -> None:

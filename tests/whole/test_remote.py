@@ -304,10 +304,10 @@ def test_garbage_is_what_no_commit_of_any_branch_needs(trained: Trained, pushed:
 def stored_change(lab: Path, environment: dict[str, str], text: str, commit: bool) -> str:
     """Push another content of an output, committed on a branch or not. Returns its name in the remote."""
     (lab / "data").mkdir(exist_ok=True)
-    (lab / "data" / "shared.txt").write_text(text)
+    (lab / "data" / "shared_pages.txt").write_text(text)
     then = "git commit --quiet -am 'Try it'; git push --quiet origin HEAD:trial" if commit else "git restore dvc.lock"
-    typed(f"dvc commit --force shared; dvc push data/shared.txt; {then}", lab, environment)
-    return stored(lab, "data/shared.txt")
+    typed(f"dvc commit --force shared_pages; dvc push data/shared_pages.txt; {then}", lab, environment)
+    return stored(lab, "data/shared_pages.txt")
 
 
 # --- the page

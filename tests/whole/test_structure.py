@@ -31,6 +31,7 @@ TRAINING = {
 NOT_DEPENDED_ON = {
     "fetch": DATA,
     "prepare": DATA,
+    "prepare_with_test_rows": DATA,
     "rounding": {},
     "compare": {},
     "page": {},
