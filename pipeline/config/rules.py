@@ -22,7 +22,13 @@ from pipeline.config.own_model import KerasModel
 from pipeline.config.own_rules import own_model
 from pipeline.config.precision import lost_numbers
 from pipeline.config.schema import Config, is_server_address, not_a_server
-from pipeline.config.task_rules import judging_metric, loss_of_the_data, output_activation, targets_of_the_loss
+from pipeline.config.task_rules import (
+    judging_metric,
+    known_size,
+    loss_of_the_data,
+    output_activation,
+    targets_of_the_loss,
+)
 
 # Maximum number of records of a run; each record is about ten metrics in memory, in the journal and in MLflow.
 RECORDS = 100_000
@@ -288,4 +294,4 @@ RULES_OF_OWN_MODELS: Sequence[Rule] = (
     _table_rows,
 )
 # Earlier versions have trained points that do not follow these. They can still be read.
-RULES_TO_TRAIN: Sequence[Rule] = (_precision, _server_address, judging_metric)
+RULES_TO_TRAIN: Sequence[Rule] = (_precision, _server_address, judging_metric, known_size)

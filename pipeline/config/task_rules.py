@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from pipeline.config.metrics import metrics_of
-from pipeline.config.schema import Config
+from pipeline.config.schema import Config, flatten
+from pipeline.system.hints import nearest_key
 
 # Losses of numbers.
 ERRORS = ("mean_squared_error", "half_summed_squared_error", "mean_absolute_error", "huber")
@@ -59,3 +60,21 @@ def judging_metric(config: Config) -> Iterator[str]:
     known = metrics_of(config)
     if received is not None and received not in known:
         yield f"report.metric: expected one of {', '.join(known)}; received {received}"
+
+
+def known_size(config: Config) -> Iterator[str]:
+    """Refuse a key as the size of the points that they do not have."""
+    received = config.report.size
+    if received is None:
+        return
+    # A section that is itself invalid is missing here, and stops the rule.
+    for name in Config.model_fields:
+        getattr(config, name)
+    keys = [key for key, _ in flatten(config)]
+    if received in keys:
+        return
+    near = nearest_key(received, keys)
+    hint = "`--cfg job` prints every key"
+    if near is not None:
+        hint = f"did you mean report.size={near}?"
+    yield f"report.size: expected a key of the config, model.hidden_size for instance; received {received}; {hint}"

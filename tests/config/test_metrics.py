@@ -66,6 +66,32 @@ def test_an_unknown_metric_is_refused_with_those_there_are() -> None:
         with_report(config("experiment=line_y2x"), "test/loss")
 
 
+@pytest.mark.parametrize(
+    ("size", "hint"),
+    [
+        ("model.hiden_size", "did you mean report.size=model.hidden_size?"),
+        ("hidden_size", "did you mean report.size=model.hidden_size?"),
+        ("training.batch", "did you mean report.size=training.batch_size?"),
+        ("model.filters", "`--cfg job` prints every key"),
+    ],
+)
+def test_a_size_that_is_no_key_is_refused_with_the_one_that_was_meant(size: str, hint: str) -> None:
+    with pytest.raises(LabError) as error:
+        config("experiment=mnist", f"report.size={size}")
+    assert f"  report.size: expected a key of the config, model.hidden_size for instance; received {size}; {hint}" in (
+        str(error.value)
+    )
+    content = config("experiment=mnist").model_dump(mode="json") | {"report": {"size": size}}
+    assert read_config(content, trained=True).report.size == size
+    assert config("experiment=mnist", "report.size=training.batch_size").report.size == "training.batch_size"
+
+
+def test_an_invalid_section_hides_no_size() -> None:
+    with pytest.raises(LabError, match=r"model\.hidden_size") as error:
+        config("experiment=mnist", "report.size=model.hidden_size", "model.hidden_size=-1")
+    assert "report.size" not in str(error.value)
+
+
 def test_a_trained_point_is_read_whatever_judged_it() -> None:
     assert with_report(config_of("iris"), "test/auc", trained=True).report.metric == "test/auc"
 
