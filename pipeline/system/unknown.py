@@ -39,8 +39,8 @@ def unknown_option(error: MissingConfigException) -> LabError | None:
     elif group == "data":
         # Often the path of a file.
         fix = (
-            "use one of these, or write a file for conf/data: conf/data/three_bits.yaml is a table of numbers; "
-            'docs/architecture.md, "How to add", says what other data needs'
+            "use one of these, or write conf/data/NAME.yaml, and type data=NAME: docs/your-own.md shows it for a CSV, "
+            "images and others"
         )
     elif re.fullmatch(r"\w+", option):
         fix = f"use one of these, or create conf/{group}/{option}.yaml"

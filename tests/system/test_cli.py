@@ -62,7 +62,7 @@ MISTAKES: dict[tuple[str, ...], tuple[str, ...]] = {
     ("+seed=2",): ("An item is already at 'seed'", "leave out the + to change it"),
     ("model.attention_heads=3",): ("Unknown key: model.attention_heads", "`--cfg job` prints every key"),
     ("optimizer=SGD",): ("Unknown option: optimizer=SGD", "did you mean optimizer=sgd?"),
-    ("data=/my/file.csv",): ("Unknown option: data=/my/file.csv", "conf/data/three_bits.yaml"),
+    ("data=/my/file.csv",): ("Unknown option: data=/my/file.csv", "docs/your-own.md"),
     ("optimizer.learning_rate=0.1,1",): ("Several values for one key are a sweep", "add -m"),
     ("optimizer.learning_rate=logspace(0.1,1,3)",): ("Several values for one key are a sweep", "add -m"),
     ("seed=range(1,4)",): ("Several values for one key are a sweep", "add -m"),

@@ -163,7 +163,7 @@ def test_a_value_that_a_key_cannot_have_is_named_with_one_that_it_can(typed: str
         ("optimizer=SGD", "did you mean optimizer=sgd?"),
         ("data=FashionMNIST", "did you mean data=fashion_mnist?"),
         ("hydra/launcher=Ray", "did you mean hydra/launcher=ray?"),
-        ("data=/my/file.csv", "or write a file for conf/data: conf/data/three_bits.yaml is a table of numbers"),
+        ("data=/my/file.csv", "or write conf/data/NAME.yaml, and type data=NAME: docs/your-own.md shows it"),
         ("backend=torch", "use one of these, or create conf/backend/torch.yaml"),
         ("experiment=../../x", "use one of these\n"),
     ],
