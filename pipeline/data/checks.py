@@ -21,7 +21,15 @@ SHARE_OF_NUMBERS = 0.9
 MOST_CATEGORIES = 1000
 # Above this many rows, text that differs in more than half of them names the rows.
 FEW_ROWS = 20
-DATE = re.compile(r"\s*(\d{4}[-/.]\d{1,2}[-/.]\d{1,2}|\d{1,2}[-/.]\d{1,2}[-/.]\d{4}|\d{1,2}/\d{1,2}/\d{2})([ T].*)?")
+# 2024-01-31, 31.1.2024, 1/31/24, Jan 31, 2024 and 31 January 2024, each perhaps with a time.
+MONTH = r"(jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]{0,6}\.?"
+DATE = re.compile(
+    r"\s*(\d{4}[-/.]\d{1,2}[-/.]\d{1,2}|\d{1,2}[-/.]\d{1,2}[-/.]\d{4}|\d{1,2}/\d{1,2}/\d{2}"
+    rf"|{MONTH}[ -]\d{{1,2}},?[ -]\d{{4}}|\d{{1,2}}\.?[ -]{MONTH},?[ -](\d{{2}}|\d{{4}}))([ T].*)?",
+    re.IGNORECASE,
+)
+# 1,000 and 1.000.000,5, but not 0.125: a number below one has no thousands.
+THOUSANDS = re.compile(r"\s*[-+]?[1-9]\d{0,2}(,\d{3})+(\.\d+)?\s*|\s*[-+]?[1-9]\d{0,2}([.' ]\d{3})+(,\d+)?\s*")
 # Above this, float32 is infinite.
 LARGEST = float(np.finfo(np.float32).max)
 LEAVE_OUT = "leave the column out: name the others in features:"
@@ -93,16 +101,27 @@ def _are_dates(values: Any) -> bool:
 
 
 def _check_text(rows: Rows, name: str, text: Any, decimal: str) -> None:
-    """Refuse text among numbers.
+    """Refuse text among numbers, and numbers with thousands separators.
 
     Raises:
         LabError: almost all values of the training rows are numbers.
     """
     numeric = _are_numbers(text, decimal)
-    if numeric.mean() < SHARE_OF_NUMBERS:
+    separated = text.str.fullmatch(THOUSANDS).to_numpy()
+    if (numeric | separated).mean() < SHARE_OF_NUMBERS:
         return
     every = rows.frame[name]
     present = every.notna().to_numpy()
+    if separated.any():
+        value = text.iloc[int(np.flatnonzero(separated)[0])]
+        position = int(np.flatnonzero(present & (every == value).to_numpy(dtype=bool, na_value=False))[0])
+        raise LabError(
+            f"{rows.place(position, name)}: a number with a thousands separator.",
+            expected="numbers with a decimal mark and no other",
+            received=repr(value),
+            fix="write the file without thousands separators, give decimal: if it is the decimal mark, or leave the column out "
+            "with features:",
+        )
     wrong = present.copy()
     wrong[present] = ~_are_numbers(every[present].astype(str), decimal)
     if not wrong.any():

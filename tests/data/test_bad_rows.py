@@ -100,6 +100,25 @@ CASES: dict[str, tuple[str | bytes, dict[str, Any], list[str]]] = {
     "dates of another country": (
         "a,y\n31.1.2024,1\n1.2.2024,2\n", {"test_share": 0}, ["row 2, column a", "dates", "31.1.2024"],
     ),
+    "dates with the name of a month": (
+        "a,y\n" + "".join(f"Jan {day} 2024,{day}\n" for day in range(1, 9)), {},
+        ["row 2, column a", "dates", "Jan 1 2024"],
+    ),
+    "dates with the day first": (
+        "a,y\n" + "".join(f"{day}-Mar-24,{day}\n" for day in range(1, 9)), {}, ["row 2, column a", "dates", "1-Mar-24"],
+    ),
+    "thousands separators": (
+        "a;y\n" + "".join(f"{row}.000,5;{row}\n" for row in range(1, 9)), {},
+        ["row 2, column a", "a number with a thousands separator", "'1.000,5'"],
+    ),
+    "thousands separators in some rows": (
+        "a;y\n1,5;2\n2,5;3\n1.002,5;4\n3,5;7\n", {"test_share": 0},
+        ["row 4, column a", "a number with a thousands separator", "'1.002,5'"],
+    ),
+    "thousands separators in quotes": (
+        "a,y\n" + "".join(f'"{row},000",{row}\n' for row in range(1, 9)), {},
+        ["row 2, column a", "a number with a thousands separator", "'1,000'"],
+    ),
     "text where none is wanted": (
         "a,y\nred,1\nblue,2\nred,3\nblue,4\n", {"categories": "error"}, ["row 2, column a", "'red'"],
     ),

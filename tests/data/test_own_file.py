@@ -123,6 +123,13 @@ def test_columns_of_text_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert "note: share is text with 2 categories, such as '20%'" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("text", ["March", "May", "10 may", "1.2.3", "Jan 5", "mars 2024"])
+def test_text_that_resembles_dates_is_a_category(tmp_path: Path, text: str) -> None:
+    arrays = prepared(tmp_path, f"a,y\n{text},1\nother,2\n{text},3\n", **PLAIN)
+    assert arrays.description is not None
+    assert arrays.description.columns[0].categories == tuple(sorted([text, "other"]))
+
+
 def test_a_long_value_is_read(tmp_path: Path) -> None:
     long = 200_000 * "x"
     arrays = prepared(tmp_path, f"a,b,y\n1,{long},1\n2,short,2\n3,short,4\n", **PLAIN)

@@ -12,8 +12,9 @@ from pipeline.system.errors import LabError
 from pipeline.system.wording import some
 
 WHOLE = re.compile(r"[-+]?\d+")
-COMMA = re.compile(r"[-+]?\d+,\d+([eE][-+]?\d+)?")
-POINT = re.compile(r"[-+]?\d*\.\d+([eE][-+]?\d+)?")
+# 1.000,5 and 1,000.5 have a mark too, although thousands separators are refused later.
+COMMA = re.compile(r"[-+]?(\d+|\d{1,3}(\.\d{3})+),\d+([eE][-+]?\d+)?")
+POINT = re.compile(r"[-+]?(\d*|\d{1,3}(,\d{3})+)\.\d+([eE][-+]?\d+)?")
 # 1,000 in quotes: where commas separate columns, few people write decimal commas.
 COMMA_THOUSANDS = re.compile(r"[-+]?\d{1,3}(,\d{3})+")
 # A column is one of numbers if at least this share of its values is.
