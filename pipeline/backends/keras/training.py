@@ -4,26 +4,21 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import keras
-import numpy as np
 from keras import ops
-from numpy.typing import NDArray
 
 from pipeline.backends.contract import Checkpoints, Report
 from pipeline.backends.keras import own_model
-from pipeline.backends.keras.network import LoopedNetwork, Network, build, outputs_of
-from pipeline.backends.keras.optimizers import Watched
+from pipeline.backends.keras.network import LoopedNetwork, Network, build
 from pipeline.backends.keras.own_import import explained
+from pipeline.backends.keras.run import Measures, Run, add, evaluate, penalty_of, record
 from pipeline.backends.keras.state import restore, state_of
-from pipeline.backends.shared.history import History, direction_change_rows, note_update
-from pipeline.backends.shared.initial_weights import Weights
-from pipeline.backends.shared.measures import baseline_measures, of_all_rows
-from pipeline.backends.shared.recorder import Recorder, Standing
+from pipeline.backends.shared.history import History, note_update
+from pipeline.backends.shared.measures import baseline_measures
+from pipeline.backends.shared.recorder import Recorder
 from pipeline.backends.shared.schedules import updates_per_epoch
 from pipeline.config.own_model import KerasModel
 from pipeline.config.schema import Config
@@ -32,34 +27,6 @@ from pipeline.system.engines import keras_engine
 from pipeline.system.errors import LabError
 
 log = logging.getLogger(__name__)
-
-# Test rows go through the network in blocks of this size, so that their hidden units fit into memory.
-EVALUATION_ROWS = 2048
-# The entries of Keras' logs that are recorded.
-MEASURED = ("loss", "accuracy", "mean_absolute_error")
-Measures = dict[str, float]
-
-
-@dataclass(frozen=True)
-class Run:
-    """One point in training.
-
-    Attributes:
-        config: config of the point.
-        arrays: the data.
-        network: the compiled network.
-        optimizer: its optimizer.
-        inputs, targets: the training rows as tensors of the engine.
-        updates_per_epoch: number of batches in an epoch.
-    """
-
-    config: Config
-    arrays: Arrays
-    network: Network
-    optimizer: Watched
-    inputs: Any
-    targets: Any
-    updates_per_epoch: int
 
 
 def train(
@@ -161,7 +128,7 @@ def _train_point(run: Run, recorder: Recorder) -> None:
                 fix="another version of Keras may have written it: use force=true to train again from the start",
             ) from error
     else:
-        _record(0, run, recorder, _train_epochs(0, 0, run, history) | _evaluate(run))
+        record(0, run, recorder, _train_epochs(0, 0, run, history) | evaluate(run))
     # With minibatches, training pauses after every epoch to reorder the rows. With a full batch it pauses only at
     # recorded epochs: no two of them are further apart than a stride of all epochs.
     stride = 1
@@ -170,7 +137,7 @@ def _train_point(run: Run, recorder: Recorder) -> None:
     for before, epoch in recorder.stops(stride):
         measures = _train_epochs(before, epoch, run, history)
         if recorder.due(epoch):
-            _record(epoch, run, recorder, measures | _evaluate(run))
+            record(epoch, run, recorder, measures | evaluate(run))
             recorder.report(epoch, measures["train/loss"])
         recorder.keep(epoch, lambda: [state_of(run.network)])
 
@@ -181,7 +148,7 @@ def _train_epochs(before: int, epoch: int, run: Run, history: History) -> Measur
     A full batch is measured at the new weights, also at epoch 0, where there is nothing to train. Minibatches, an epoch
     at a time, are measured during the epoch, each at the weights before its update; at epoch 0 there are none.
     """
-    # The norms that `_last_update` records are those of the epoch's last update.
+    # The recorded norms are those of the epoch's last update.
     run.optimizer.due.assign(epoch * run.updates_per_epoch)
     size = run.config.training.batch_size
     if size is None:
@@ -196,12 +163,12 @@ def _repeat_full_batch(updates: int, network: Network, inputs: Any, targets: Any
     measures: Measures = {}
     if isinstance(network, LoopedNetwork):
         network.updates_per_call.assign(updates)
-        _add(measures, "train", network.train_on_batch(inputs, targets, return_dict=True), share=1)
+        add(measures, "train", network.train_on_batch(inputs, targets, return_dict=True), share=1)
         return measures
     for _ in range(updates):
         network.train_on_batch(inputs, targets)
         network.optimizer.end_epoch(network.last_finite_loss)
-    _add(measures, "train", network.test_on_batch(inputs, targets, return_dict=True), share=1)
+    add(measures, "train", network.test_on_batch(inputs, targets, return_dict=True), share=1)
     # `compute_loss` notes the losses before each update only, so the one after the last update is noted here.
     network.see_loss(measures["train/loss"], network.optimizer.iterations)
     return measures
@@ -224,104 +191,13 @@ def _pass_over_minibatches(epoch: int, run: Run, size: int, history: History) ->
         penalty = None
         # Like the loss of the batch, the penalty is computed from the weights before the update.
         if run.config.recording.update_losses:
-            penalty = _penalty(run)
+            penalty = penalty_of(run)
         logs = run.network.train_on_batch(inputs, targets, return_dict=True)
         # The last batch may be smaller, so each counts with its share of the rows.
-        _add(totals, "train", logs, len(chosen) / rows)
+        add(totals, "train", logs, len(chosen) / rows)
         if run.config.recording.update_losses:
             updates = (epoch - 1) * run.updates_per_epoch + start // size
             rate = run.optimizer.learning_rate_of(updates + 1) or run.config.optimizer.learning_rate
             note_update(history, updates, rate, float(logs["loss"]), penalty)
     run.optimizer.end_epoch(totals["train/loss"])
     return totals
-
-
-def _penalty(run: Run) -> float | None:
-    """Return the penalty that the losses include at the present weights; None if training has no penalty."""
-    # Those of a model of one's own are in its layers.
-    losses = run.network.losses
-    if not losses:
-        return None
-    return float(sum(losses))
-
-
-def _evaluate(run: Run) -> Measures:
-    """Measure the test rows, if the data has any, and the penalty at the present weights.
-
-    With a full batch, also the metrics that need all outputs of the training rows.
-    """
-    measures: Measures = {}
-    penalty = _penalty(run)
-    if penalty is not None:
-        measures["weights/penalty"] = penalty
-    if run.config.training.batch_size is None:
-        measures |= _of_all_rows(run, "train", run.arrays.train_inputs, run.arrays.train_targets)
-    inputs = run.arrays.test_inputs
-    targets = run.arrays.test_targets
-    if inputs is None or targets is None:
-        return measures
-    for start in range(0, len(inputs), EVALUATION_ROWS):
-        block = slice(start, start + EVALUATION_ROWS)
-        rows = run.arrays.scaled(inputs[block])
-        logs = run.network.test_on_batch(rows, targets[block], return_dict=True)
-        _add(measures, "test", logs, len(rows) / len(inputs))
-    return measures | _of_all_rows(run, "test", inputs, targets)
-
-
-def _of_all_rows(run: Run, rows: str, inputs: NDArray[Any], targets: NDArray[Any]) -> Measures:
-    """Compute the metrics that need all outputs of the `train` or `test` rows; only described data has them."""
-    task = run.arrays.task
-    if task is None:
-        return {}
-    blocks = []
-    for start in range(0, len(inputs), EVALUATION_ROWS):
-        block = run.arrays.scaled(inputs[start : start + EVALUATION_ROWS])
-        outputs = outputs_of(run.config, run.network.predict_on_batch(block))
-        if task == "classification":
-            outputs = outputs.argmax(axis=-1)
-        blocks.append(outputs)
-    found = of_all_rows(task, np.concatenate(blocks), targets)
-    return {f"{rows}/{name}": value for name, value in found.items()}
-
-
-def _last_update(epoch: int, run: Run, weights: Weights) -> Measures:
-    """Return the norms of the gradient, of the weights and of the update relative to them, and the update's rate."""
-    gradient, update = run.optimizer.norms.numpy().tolist()
-    trained = [weights[name] for name in run.network.trained_names]
-    norm = math.sqrt(sum(float(np.square(array, dtype=np.float64).sum()) for array in trained))
-    # A History skips values that are not finite: the ratio has no meaning if all weights are 0.
-    ratio = math.nan
-    if norm:
-        ratio = update / norm
-    measures = {"gradient_norm": gradient, "weights/norm": norm, "weights/update_ratio": ratio}
-    rate = run.optimizer.learning_rate_of(epoch * run.updates_per_epoch)
-    if rate is not None:
-        measures["learning_rate"] = rate
-    return measures
-
-
-def _add(totals: Measures, rows: str, logs: dict[str, Any], share: float) -> None:
-    """Add Keras' metrics of a batch to totals, under the names that both backends use, for instance `train/loss`.
-
-    Args:
-        totals: changed in place.
-        rows: `train` or `test`.
-        logs: metrics by Keras' own names.
-        share: the batch's share of these rows.
-    """
-    for name in MEASURED:
-        if name in logs:
-            totals[f"{rows}/{name}"] = totals.get(f"{rows}/{name}", 0) + float(logs[name]) * share
-
-
-def _record(epoch: int, run: Run, recorder: Recorder, measures: Measures) -> None:
-    """Record the measures and the last update, and at the end of training the direction changes."""
-    network = run.network
-    weights = network.weights_by_name()
-    diverged_step = int(network.diverged_step)
-    if epoch and diverged_step < 0:
-        measures = measures | _last_update(epoch, run, weights)
-    standing = Standing(measures, weights, diverged_step, float(network.last_finite_loss))
-    if recorder.record(epoch, 0, standing) and run.config.recording.direction_changes:
-        counts = dict(zip(network.trained_names, run.optimizer.direction_changes(), strict=True))
-        recorder.histories[0].tables["direction_changes"] = direction_change_rows(counts)
