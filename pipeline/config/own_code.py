@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import ast
 import importlib.util
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from pipeline.config.own_model import KerasModel
@@ -94,17 +94,12 @@ def sources(model: KerasModel) -> dict[str, str]:
     return found
 
 
-def write_sources(model: KerasModel, folder: Path) -> list[str]:
-    """Copy the modules that `sources` returns to a folder, and return the paths of the topmost files and packages.
-
-    Raises:
-        LabError: as `sources`.
-    """
-    for name, source in sources(model).items():
+def write_sources(found: Mapping[str, str], folder: Path) -> None:
+    """Write modules that `sources` returned to a folder."""
+    for name, source in found.items():
         copy = folder / name
         copy.parent.mkdir(parents=True, exist_ok=True)
         copy.write_text(source, encoding="utf-8")
-    return sorted(str(path) for path in folder.iterdir())
 
 
 def _holds(folder: Path, module: str) -> bool:

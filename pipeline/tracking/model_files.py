@@ -22,7 +22,6 @@ from numpy.typing import NDArray
 from pipeline.backends.shared.initial_weights import Weights
 from pipeline.config.data import TableData
 from pipeline.config.own_code import write_sources
-from pipeline.config.own_model import KerasModel
 from pipeline.config.schema import Config
 from pipeline.data.convert import convert
 from pipeline.data.description import DataDescription
@@ -156,7 +155,7 @@ def _write_numpy(folder: Path, config: Config, weights: Weights, options: dict[s
 
 
 def _write_keras(folder: Path, config: Config, weights: Weights, architecture: str, options: dict[str, Any]) -> None:
-    from pipeline.backends.keras.own_model import classes_of
+    from pipeline.backends.keras.own_description import modules_of
     from pipeline.backends.keras.saving import plain_model
 
     needed = _pinned(_needed(config))
@@ -164,35 +163,34 @@ def _write_keras(folder: Path, config: Config, weights: Weights, architecture: s
     import mlflow.keras
 
     model = plain_model(config, weights, architecture)
-    classes = {}
-    if isinstance(config.model, KerasModel):
-        classes = classes_of(config.model, architecture)
-    if isinstance(config.model, KerasModel) and classes:
-        _write_with_code(folder, config.model, model, classes, {"pip_requirements": needed, **options})
+    options["pip_requirements"] = needed
+    if architecture and modules_of(architecture):
+        _write_with_code(folder, model, architecture, options)
     else:
         # A model of Keras' own layers is complete in itself.
-        mlflow.keras.save_model(model, str(folder), pip_requirements=needed, **options)
+        mlflow.keras.save_model(model, str(folder), **options)
 
 
-def _write_with_code(
-    folder: Path, own: KerasModel, model: Any, classes: dict[str, Any], options: dict[str, Any]
-) -> None:
+def _write_with_code(folder: Path, model: Any, architecture: str, options: dict[str, Any]) -> None:
     """Write a Keras model with the code of the layers that Keras does not have."""
     import mlflow.pyfunc
 
+    from pipeline.backends.keras.own_description import modules_of, sources_of
+    from pipeline.backends.keras.saving import engine
+
     with TemporaryDirectory() as scratch:
-        code = Path(scratch) / "code"
-        code.mkdir()
         # Named after its content, as the forward pass of a NumPy model is.
         loader = f"own_loader_{file_sha256(OWN_LOADER)[:16]}"
-        shutil.copyfile(OWN_LOADER, code / f"{loader}.py")
-        paths = write_sources(own, code)
+        copy = Path(scratch) / f"{loader}.py"
+        shutil.copyfile(OWN_LOADER, copy)
         network = Path(scratch) / "network"
-        network.mkdir()
+        write_sources(sources_of(architecture), network / "code")
         model.save(network / "model.keras")
-        modules = {name: found.__module__ for name, found in classes.items()}
-        (network / "classes.json").write_text(json.dumps(modules, indent=2) + "\n", encoding="utf-8")
-        mlflow.pyfunc.save_model(str(folder), loader_module=loader, data_path=str(network), code_paths=paths, **options)
+        content = {"engine": engine(), "classes": modules_of(architecture)}
+        (network / "classes.json").write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+        mlflow.pyfunc.save_model(
+            str(folder), loader_module=loader, data_path=str(network), code_paths=[str(copy)], **options
+        )
 
 
 def _copied(scratch: Path, name: str, modules: Sequence[str]) -> Path:

@@ -31,14 +31,14 @@ class RawModel:
 
     Args:
         description: `DataDescription` as a plain dict.
-        network: an MLflow model from inputs (rows, features), or images of its own shape, to outputs (rows, outputs).
+        network: an MLflow model from inputs (rows, features) to outputs (rows, outputs).
     """
 
     def __init__(self, description: Mapping[str, Any], network: PyFuncModel) -> None:
         self.description = description
         self.network = network
         signature = network.metadata.signature
-        self.spec = signature.inputs.inputs[0]
+        self.dtype = signature.inputs.inputs[0].type
 
     def predict(self, rows: Any) -> pd.DataFrame:
         """Predict raw rows.
@@ -74,14 +74,11 @@ class RawModel:
         """
         # In float64 and then in the dtype of the network, as in training.
         with np.errstate(over="ignore"):
-            inputs: NDArray[np.floating] = convert(self.description, rows).astype(self.spec.type)
+            inputs: NDArray[np.floating] = convert(self.description, rows).astype(self.dtype)
         infinite = np.flatnonzero(np.isinf(inputs).any(axis=1))
         if infinite.size:
-            raise ValueError(
-                f"row {infinite[0] + 1}: expected numbers that fit in {self.spec.type}, received larger ones"
-            )
-        # A Keras model of one's own takes images in their shape.
-        return inputs.reshape(len(rows), *self.spec.shape[1:])
+            raise ValueError(f"row {infinite[0] + 1}: expected numbers that fit in {self.dtype}, received larger ones")
+        return inputs
 
     def _named(self, outputs: NDArray[np.floating], index: pd.Index) -> pd.DataFrame:
         """Name the outputs of a network (rows, outputs)."""
@@ -100,6 +97,7 @@ def _load_pyfunc(path: str) -> RawModel:
     """Load a model from the folder that holds data.json and network/."""
     network = str(Path(path) / "network")
     keras = Model.load(network).flavors.get("keras")
+    # A model that has layers of a person's own has a loader of its own, which does the same.
     if keras is not None:
         # Otherwise Keras would look for TensorFlow, which a model trained with JAX does not need.
         os.environ.setdefault("KERAS_BACKEND", keras["keras_backend"])

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline.backends.keras import own_model
+from pipeline.backends.keras import own_description
 from pipeline.backends.keras.saving import plain_model
 from pipeline.backends.keras.training import train
 from pipeline.backends.shared.history import History
@@ -180,9 +180,7 @@ def test_divergence_is_told_with_its_update(pictures: Arrays, tmp_path: Path) ->
 def test_a_layer_of_ones_own_is_described_with_its_class(pictures: Arrays, tmp_path: Path) -> None:
     point = written(tmp_path, LAYER)
     history = run(point, pictures)
-    assert isinstance(point.model, KerasModel)
-    classes = own_model.classes_of(point.model, history.architecture)
-    assert list(classes) == ["Scale"]
+    assert own_description.modules_of(history.architecture) == {"Scale": "net"}
     assert json.loads(history.architecture)["input_shape"] == [6, 6, 1]
     model = plain_model(point, history.snapshots[3], history.architecture)
     assert model.predict(np.zeros((2, 36), np.float32), verbose=0).shape == (2, 3)

@@ -6,16 +6,14 @@ Its weights start as the function makes them; `keras.utils.set_random_seed` with
 from __future__ import annotations
 
 import inspect
-import json
 import math
-import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from types import ModuleType
 from typing import Any
 
 import keras
 
-from pipeline.backends.keras.own_import import defined, explained, importable, own_classes
+from pipeline.backends.keras.own_import import defined, explained, importable
 from pipeline.config.own_model import KerasModel
 from pipeline.config.schema import Config
 from pipeline.data.arrays import Arrays
@@ -98,53 +96,6 @@ def array_names(made: keras.Model) -> list[str]:
             name = f"{inner}_{number}"
         names.append(name)
     return names
-
-
-def description(made: keras.Model, shape: Sequence[int], outputs: int, dtype: str) -> str:
-    """Return a model as JSON, from which `rebuilt` makes it again without weights; empty if it has no such form."""
-    try:
-        with warnings.catch_warnings(action="ignore"):
-            text = json.dumps({"input_shape": list(shape), "outputs": outputs, "model": json.loads(made.to_json())})
-        again = rebuilt(text, own_classes(), dtype)
-    # What Keras raises for a layer without get_config, or with one that its constructor does not take.
-    except (TypeError, ValueError, NotImplementedError, AttributeError, RuntimeError):
-        return ""
-    if [weight.shape for weight in variables(again)] != [weight.shape for weight in variables(made)]:
-        return ""
-    return text
-
-
-def rebuilt(text: str, classes: dict[str, Any], dtype: str) -> keras.Model:
-    """Make a model again from `description`, given the classes of layers that Keras does not have."""
-    described = json.loads(text)
-    made = keras.models.model_from_json(json.dumps(described["model"]), custom_objects=classes)
-    made(keras.Input(tuple(described["input_shape"]), dtype=dtype))
-    return made
-
-
-def classes_of(model: KerasModel, text: str) -> dict[str, Any]:
-    """Return the classes of a person's own modules that a described model uses, by name; none if it has only Keras'.
-
-    Raises:
-        LabError: the module of these classes cannot be imported.
-    """
-    names = set(_own_names(json.loads(text)))
-    if not names:
-        return {}
-    with importable(model):
-        return {name: found for name, found in own_classes().items() if name in names}
-
-
-def _own_names(described: Any) -> Iterator[str]:
-    """Yield the names of the classes in a described model that are not of Keras."""
-    if isinstance(described, list):
-        for item in described:
-            yield from _own_names(item)
-    elif isinstance(described, dict):
-        module = str(described.get("module"))
-        if "class_name" in described and "module" in described and not module.startswith(("keras", "builtins")):
-            yield described["class_name"]
-        yield from _own_names(list(described.values()))
 
 
 def _signature(shape: Sequence[int], outputs: int, knobs: dict[str, Any]) -> str:

@@ -6,7 +6,7 @@ import json
 
 import keras
 
-from pipeline.backends.keras import own_model
+from pipeline.backends.keras import own_description, own_model
 from pipeline.backends.keras.layers import build_layers, variables
 from pipeline.backends.shared.initial_weights import Weights
 from pipeline.config.own_model import KerasModel
@@ -19,13 +19,13 @@ def plain_model(config: Config, weights: Weights, architecture: str = "") -> ker
     Args:
         config: config of the point.
         weights: arrays of one network by name, in the order of `initial_weights.array_names`.
-        architecture: the layers of a model of one's own, from `own_model.description`.
+        architecture: the layers of a model of one's own, from `own_description.description`.
 
     Returns:
         A model from inputs (rows, features) to outputs (rows, outputs).
 
     Raises:
-        LabError: the code of a model of one's own, which has layers of its own, is missing or fails.
+        LabError: the code of a model of one's own, which has layers of its own, fails.
     """
     last = config.output_activation
     if last == "identity":
@@ -44,7 +44,7 @@ def plain_model(config: Config, weights: Weights, architecture: str = "") -> ker
 
 def _plain_own_model(model: KerasModel, dtype: str, weights: Weights, architecture: str, last: str) -> keras.Sequential:
     """Build a model of one's own from its description and its arrays."""
-    made = own_model.rebuilt(architecture, own_model.classes_of(model, architecture), dtype)
+    made = own_description.rebuilt(model, architecture, dtype)
     for variable, array in zip(own_model.variables(made), weights.values(), strict=True):
         variable.assign(array)
     return keras.Sequential(own_model.around(made, json.loads(architecture)["input_shape"], last, dtype))

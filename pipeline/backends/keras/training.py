@@ -11,7 +11,7 @@ import keras
 from keras import ops
 
 from pipeline.backends.contract import Checkpoints, Report
-from pipeline.backends.keras import own_model
+from pipeline.backends.keras import own_description, own_model
 from pipeline.backends.keras.network import LoopedNetwork, Network, build
 from pipeline.backends.keras.own_import import explained
 from pipeline.backends.keras.run import Measures, Run, add, evaluate, penalty_of, record
@@ -99,7 +99,9 @@ def _explained(config: Config) -> contextlib.AbstractContextManager[None]:
 def _described(model: KerasModel, run: Run) -> str:
     """Return the model of one's own in a run as JSON; empty, with a warning, if it has no such form."""
     [made] = [layer for layer in run.network.layers if isinstance(layer, keras.Model)]
-    text = own_model.description(made, own_model.input_shape(run.arrays), run.arrays.outputs, run.config.dtype)
+    text = own_description.description(
+        model, made, own_model.input_shape(run.arrays), run.arrays.outputs, run.config.dtype
+    )
     if not text:
         log.warning(
             f"{model.target_} makes a model that Keras cannot make again from its config, so MLflow gets its "
