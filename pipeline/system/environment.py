@@ -12,6 +12,7 @@ import sys
 import warnings
 from collections.abc import Iterable
 
+from pipeline.system.engines import VARIABLE
 from pipeline.system.errors import LabError
 
 # Set to these values, whatever they were.
@@ -40,9 +41,8 @@ REMOVED = (
     "TF_ENABLE_AUTO_MIXED_PRECISION",
     "TF_XLA_FLAGS",
 )
-# The engine of Keras, which the signature of a point names: engines.py.
-ENGINE = "KERAS_BACKEND"
-# Every variable with one of these prefixes is removed, so that those of later versions are removed too, ...
+# Every variable with one of these prefixes but the engine of Keras is removed, so that those of later versions are
+# removed too, ...
 PREFIXES = ("MLFLOW_", "_MLFLOW_", "KERAS_", "UVICORN_")
 # ... unless it has one of these. They say who uses a tracking server and how to reach it, how long to wait, how often
 # to try, in what pieces to transfer files, and how to reach artifacts in S3. The last three are only for
@@ -101,7 +101,7 @@ def refuse_fixed(names: Iterable[str]) -> None:
         LabError: one of the names is fixed.
     """
     # The points are signed in the environment of the command, before these are set.
-    fixed = sorted(name for name in names if name in SET or name == ENGINE or _is_removed(name))
+    fixed = sorted(name for name in names if name in SET or name == VARIABLE or _is_removed(name))
     if fixed:
         raise LabError(
             "hydra.job.env_set contains variables that have no effect here.",
@@ -112,7 +112,7 @@ def refuse_fixed(names: Iterable[str]) -> None:
 
 
 def _is_removed(name: str) -> bool:
-    if name == ENGINE:
+    if name == VARIABLE:
         return False
     return name in REMOVED or (name.startswith(PREFIXES) and not name.startswith(KEPT))
 
