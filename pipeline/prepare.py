@@ -16,10 +16,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from hydra.core.hydra_config import HydraConfig
 from numpy.typing import NDArray
 from omegaconf import DictConfig
 
 from pipeline.config.data import DescribedData, FileData, IdxData, ImageData, LibraryData
+from pipeline.config.own_code import code_folders
+from pipeline.config.own_folder import data_located
 from pipeline.config.reading import read_data
 from pipeline.data.arrays import PREPARED
 from pipeline.data.images import prepare_images
@@ -31,7 +34,7 @@ from pipeline.data.raw.checks import RAW, mismatch
 from pipeline.system import cli
 from pipeline.system.errors import LabError
 from pipeline.system.files import readable
-from pipeline.system.project import PROJECT
+from pipeline.system.project import PROJECT, search_path
 
 Split = tuple[NDArray[np.uint8], NDArray[np.int64]]
 
@@ -155,7 +158,8 @@ def _inconsistent(data: IdxData, received: str) -> LabError:
 
 def task(config: DictConfig) -> None:
     """Prepare the selected data set in the project folder: the task that Hydra calls."""
-    prepare(read_data(config, "prepare"), PROJECT)
+    data = read_data(config, "prepare")
+    prepare(data_located(data, code_folders(search_path(HydraConfig.get()))), PROJECT)
 
 
 if __name__ == "__main__":

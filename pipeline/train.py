@@ -25,7 +25,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from hydra_plugins.stacked_launcher import check_one_point, refused_launcher
 from pipeline.system import cli, environment
 from pipeline.system.errors import LabError, explain
-from pipeline.system.project import PROJECT
+from pipeline.system.project import PROJECT, search_path
 
 # NumPy and the code that trains are imported with the first point: --help and completion must answer at once.
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ class TrainCommand:
             total = 1
             check_one_point(hydra.overrides.hydra)
         self._set_environment([_environment(hydra)])
-        self._configs = _search_path(hydra)
+        self._configs = search_path(hydra)
         return self._train([(composed, list(hydra.overrides.task))], total)[0]
 
     def begin(self, composed: DictConfig) -> None:
@@ -90,7 +90,7 @@ class TrainCommand:
         # The process imports MLflow while Hydra composes the other points.
         self._set_environment([_environment(_hydra_alone(composed))])
         if self._waiting is None and not self._sweeps:
-            self._configs = _search_path(composed.hydra)
+            self._configs = search_path(composed.hydra)
             with env_override(self._environment or {}):
                 self._waiting = self._launch([_read(_without_hydra(composed), self._configs)])
 
@@ -113,7 +113,7 @@ class TrainCommand:
         if not composed:
             raise LabError("The grid has no points.", received="a glob that nothing matches", fix="see --help")
         self._set_environment([_environment(_hydra_alone(config)) for config in composed])
-        self._configs = _search_path(composed[0].hydra)
+        self._configs = search_path(composed[0].hydra)
         requests = [(_without_hydra(config), list(config.hydra.overrides.task)) for config in composed]
         batch_size = composed[0].hydra.sweeper.get("max_batch_size")
         return self._train(requests, total, batch_size, engine)
@@ -276,22 +276,19 @@ def _without_hydra(config: DictConfig) -> DictConfig:
         return OmegaConf.masked_copy(config, [key for key in map(str, config) if key != "hydra"])
 
 
-def _search_path(hydra: Any) -> list[Path]:
-    """Return the folders in which Hydra looks for configs, such as that of --config-dir."""
-    return [Path(source.path) for source in hydra.runtime.config_sources if source.schema == "file"]
-
-
 def _read(composed: DictConfig, configs: Sequence[Path]) -> Config:
     from pipeline.config.own_code import code_folders, located
+    from pipeline.config.own_folder import data_located
     from pipeline.config.own_model import KerasModel
     from pipeline.config.reading import read_config
 
     plain: Any = OmegaConf.to_container(composed, resolve=True, throw_on_missing=True)
     config = read_config(plain)
+    folders = code_folders(configs)
+    found: dict[str, Any] = {"data": data_located(config.data, folders)}
     if isinstance(config.model, KerasModel):
-        model = located(config.model, code_folders(configs))
-        return config.model_copy(update={"model": model})
-    return config
+        found["model"] = located(config.model, folders)
+    return config.model_copy(update=found)
 
 
 if __name__ == "__main__":

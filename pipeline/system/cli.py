@@ -7,6 +7,7 @@ import functools
 import math
 import os
 import re
+import shlex
 import sys
 import traceback
 from collections.abc import Callable, Sequence
@@ -28,6 +29,8 @@ from pipeline.system.unknown import unknown_key, unknown_option
 
 # What a shell reports for a program that SIGPIPE has ended, such as `ls | true`.
 UNREAD = 141
+# The commands that choose a data set or a model.
+OF_DATA = "fetch|prepare|study|train"
 # The exceptions, besides its own, that Hydra raises for overrides that it cannot use.
 HYDRA_ERRORS = (ValueError, TypeError, LookupError, AttributeError, AssertionError, RuntimeError, YAMLError)
 
@@ -159,9 +162,34 @@ def _as_message(error: Exception, config_name: str) -> LabError | None:
 def _print_errors(failures: Sequence[LabError]) -> None:
     """Print each message once, on stderr."""
     for message in dict.fromkeys(map(str, failures)):
+        message = with_own_folder(message, sys.argv[1:])
         # A message may quote the command line, which need not be valid UTF-8.
         text = message.encode("utf-8", "backslashreplace").decode()
         print(f"error: {text}", file=sys.stderr)
+
+
+def with_own_folder(message: str, arguments: Sequence[str]) -> str:
+    """Return a message in which commands to type have the folder of one's own that the command line names.
+
+    Without it, the next command would not find the data set or the model that this one was about.
+
+    Args:
+        message: the message.
+        arguments: the command line.
+    """
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--config-dir", "-cd")
+    try:
+        folder = parser.parse_known_args(list(arguments))[0].config_dir
+    except (argparse.ArgumentError, SystemExit):
+        # Hydra refuses such a command line in its own words.
+        return message
+    if folder is None:
+        return message
+    option = f"--config-dir {shlex.quote(folder)}"
+    commands = rf"(python -m pipeline\.(?:{OF_DATA}))\b(?! --config-dir)"
+    # Not a text, in which a backslash of the folder would be an escape.
+    return re.sub(commands, lambda found: f"{found[1]} {option}", message)
 
 
 def positive(text: str) -> int:

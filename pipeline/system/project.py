@@ -7,6 +7,7 @@ import hashlib
 import os
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pipeline
 from pipeline.system.errors import LabError
@@ -35,6 +36,15 @@ def expanded(path: str, key: str) -> Path:
             fix="write the full path, or ./ before a folder whose name begins with ~",
         )
     return Path(found)
+
+
+def search_path(hydra: Any) -> list[Path]:
+    """Return the folders in which Hydra looks for configs, such as that of --config-dir.
+
+    Args:
+        hydra: Hydra's own section of a composed config.
+    """
+    return [Path(source.path) for source in hydra.runtime.config_sources if source.schema == "file"]
 
 
 def store_root(project: Path) -> Path:

@@ -85,6 +85,33 @@ def test_a_model_of_ones_own_trains_here_and_on_workers_and_loads_without_this_p
     assert predicted == pytest.approx(by_hand(lab, run.data.tags["signature"], inputs), rel=1e-5)
 
 
+def test_data_in_a_folder_of_ones_own_is_found_beside_its_config(tmp_path: Path) -> None:
+    mine = tmp_path / "mine"
+    (mine / "conf" / "data").mkdir(parents=True)
+    lines = ["kind: file", "name: own", "path: tables/own.csv", "target: y", "task: regression"]
+    (mine / "conf" / "data" / "own.yaml").write_text("\n".join(lines) + "\n")
+    lab = copy_of_the_project(tmp_path / "lab")
+
+    def run(command: str, *more: str) -> subprocess.CompletedProcess[str]:
+        typed = [sys.executable, "-m", f"pipeline.{command}", "--config-dir", "../mine/conf", "data=own", *more]
+        return subprocess.run(typed, cwd=lab, capture_output=True, text=True)
+
+    missing_file = run("prepare")
+    assert f"{lab}/tables/own.csv does not exist" in missing_file.stderr
+    (mine / "tables").mkdir()
+    (mine / "tables" / "own.csv").write_text("x,y\n" + "".join(f"{row},{row % 7}\n" for row in range(50)))
+    train = ("training.epochs=1", "training.batch_size=8")
+    unprepared = run("train", *train)
+    assert "python -m pipeline.prepare --config-dir ../mine/conf data=own" in unprepared.stderr
+    assert run("prepare").returncode == 0
+    done = run("train", *train)
+    assert done.returncode == 0, done.stderr
+    # A file of that name in the project comes first.
+    (lab / "tables").mkdir()
+    (lab / "tables" / "own.csv").write_text("x,y\n1,2\n")
+    assert "was prepared with other settings" in run("train", *train, "dry_run=true").stderr
+
+
 def by_hand(lab: Path, signature: str, inputs: np.ndarray) -> np.ndarray:
     """The outputs of the network, from the weights on disk."""
     weights = read_point(lab / ".points" / signature, "").history.snapshots[3]

@@ -38,6 +38,26 @@ def run(project: Path, *arguments: str, options: tuple[str, ...] = ()) -> Done:
     )
 
 
+# --- commands in messages, for a folder of one's own
+
+
+@pytest.mark.parametrize(
+    ("arguments", "option"),
+    [
+        (["--config-dir", "../mine", "data=own"], " --config-dir ../mine"),
+        (["data=own", "--config-dir=/my folder"], " --config-dir '/my folder'"),
+        (["-cd", "../mine", "-m"], " --config-dir ../mine"),
+        (["data=own", "-m"], ""),
+        (["--config-dir"], ""),
+    ],
+)
+def test_a_command_in_a_message_finds_what_this_command_found(arguments: list[str], option: str) -> None:
+    message = "to do: python -m pipeline.prepare data=own, or python -m pipeline.server"
+    expected = message.replace("prepare", f"prepare{option}")
+    assert cli.with_own_folder(message, arguments) == expected
+    assert cli.with_own_folder(expected, arguments) == expected
+
+
 # --- mistakes: what was typed, and what the message must say
 
 MISTAKES: dict[tuple[str, ...], tuple[str, ...]] = {
