@@ -119,8 +119,8 @@ def _check_text(rows: Rows, name: str, text: Any, decimal: str) -> None:
             f"{rows.place(position, name)}: a number with a thousands separator.",
             expected="numbers with a decimal mark and no other",
             received=repr(value),
-            fix="write the file without thousands separators, give decimal: if it is the decimal mark, or leave the column out "
-            "with features:",
+            fix="write the file without thousands separators, give decimal: if it is the decimal mark, or leave the "
+            "column out with features:",
         )
     wrong = present.copy()
     wrong[present] = ~_are_numbers(every[present].astype(str), decimal)

@@ -10,8 +10,8 @@ from typing import Annotated, Any
 
 import pytest
 import yaml
-from dvc.parsing import DataResolver  # type: ignore[import-untyped]
-from dvc.repo import Repo  # type: ignore[import-untyped]
+from dvc.parsing import DataResolver
+from dvc.repo import Repo
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 from pydantic import Field, TypeAdapter
