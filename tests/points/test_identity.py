@@ -423,6 +423,9 @@ def test_a_change_of_what_stages_share_reaches_them(lab: Path, stages: dict[str,
     (lab / "git").write_text("#!/bin/sh\nexit 1\n")
     (lab / "git").chmod(0o755)
     environment = os.environ | {"PATH": f"{lab}:{os.environ['PATH']}"}
+    # As the stages `code` write it.
+    (lab / "data" / "code").mkdir(parents=True, exist_ok=True)
+    (lab / "data" / "code" / "examples.txt").write_text("the checksums of a model's code\n")
 
     def written() -> bytes:
         subprocess.run(["sh", "-c", shared["cmd"]], cwd=lab, env=environment, check=True, timeout=60)
@@ -431,7 +434,7 @@ def test_a_change_of_what_stages_share_reaches_them(lab: Path, stages: dict[str,
     before = written()
     params = [file for entry in shared.get("params", []) for file in entry]
     for path in map(lab.joinpath, [*shared["deps"], *params]):
-        file = min([*path.rglob("*.py"), *path.rglob("*.yaml")], default=path)
+        file = min([*path.rglob("*.py"), *path.rglob("*.yaml"), *path.glob("*.txt")], default=path)
         content = file.read_bytes()
         file.write_bytes(content + b"#")
         assert written() != before, file
