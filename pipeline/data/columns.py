@@ -68,8 +68,7 @@ def learn_categories(name: str, rows: Rows) -> tuple[Column, list[str]]:
     text: Any = as_text(rows.frame[name])
     categories = tuple(sorted(set(text)))
     check_categories(rows, name, categories, len(text))
-    # A column that was meant to be numbers is noticed here.
-    notes = [f"{name} is text with {len(categories):,} categories, such as {categories[0]!r}"]
+    notes: list[str] = []
     if len(categories) == 1:
         notes = [f"{name} is constant in the training rows ({categories[0]}): it is kept, and says nothing"]
     return Column(name=name, kind="category", categories=categories), notes

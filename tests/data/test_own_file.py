@@ -120,7 +120,7 @@ def test_both_decimal_marks_are_asked_about(tmp_path: Path) -> None:
 
 def test_columns_of_text_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     prepared(tmp_path, "a,share,y\n1,20%,1\n2,30%,2\n3,20%,4\n", **PLAIN)
-    assert "note: share is text with 2 categories, such as '20%'" in capsys.readouterr().out
+    assert "share: text, 2 values: 20%, 30%" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("text", ["March", "May", "10 may", "1.2.3", "Jan 5", "mars 2024"])
