@@ -56,4 +56,5 @@ found = {
 for place, points in found.items():
     if points != expected:
         sys.exit(f"{place} does not hold the points of every study.\n  expected: {expected}\n  received: {points}")
-print(f"small run: {expected.total()} points of {len({study for study, _ in expected})} studies are in {', '.join(found)}")
+studies = {study for study, _ in expected}
+print(f"small run: {expected.total()} points of {len(studies)} studies are in {', '.join(found)}")
