@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 SPELLED_OUT = 20
 # MLflow's names for NumPy's floats.
 FLOATS = {"float32": "float", "float64": "double"}
-# The same for raw columns, as MLflow shows data sets.
+# The same for raw columns: whole numbers are accepted where a double is expected.
 KINDS = {"number": "double", "category": "string"}
 
 Columns: TypeAlias = "list[ColSpec | TensorSpec]"
@@ -26,9 +26,7 @@ Rows = list[dict[str, float | str]]
 def signature(data: DataDescription, dtype: str) -> ModelSignature:
     """Return what a model takes and returns.
 
-    A column of numbers is of any type: for doubles MLflow would refuse the whole numbers and the true and false that
-    pandas reads from a file, and `convert` checks each value. A column is optional if its values may be missing. Images
-    are an array of bytes, (rows, height, width, channels).
+    A column is optional if its values may be missing. Images are an array of bytes, (rows, height, width, channels).
 
     Args:
         data: what the network was trained on.
@@ -36,7 +34,6 @@ def signature(data: DataDescription, dtype: str) -> ModelSignature:
     """
     from mlflow.models import ModelSignature
     from mlflow.types import ColSpec, Schema, TensorSpec
-    from mlflow.types.schema import AnyType
 
     names = data.targets
     outputs: Columns = []
@@ -46,8 +43,7 @@ def signature(data: DataDescription, dtype: str) -> ModelSignature:
     outputs += [ColSpec(FLOATS[dtype], name) for name in names]
     if not data.columns:
         return ModelSignature(Schema([TensorSpec(np.dtype(np.uint8), (-1, *data.row_shape))]), Schema(outputs))
-    types: dict[str, Any] = {"number": AnyType(), "category": "string"}  # type: ignore[no-untyped-call]
-    inputs: Columns = [ColSpec(types[one.kind], one.name, required=not optional(one)) for one in data.columns]
+    inputs: Columns = [ColSpec(KINDS[one.kind], one.name, required=not optional(one)) for one in data.columns]
     return ModelSignature(Schema(inputs), Schema(outputs))
 
 
