@@ -18,7 +18,7 @@ from pipeline.tracking.store import store_uri
 from tests.support.once import copy_of_the_project
 from tests.support.swept import artifact_names
 
-STAGES = ("shared", "train_numpy", "train_keras", "shared_pages", "page", "rounding", "compare")
+STAGES = ("code", "shared", "train_numpy", "train_keras", "shared_pages", "page", "rounding", "compare")
 ID = r"[0-9a-f]{32}|(?<=/experiments/)\d+"
 OWN_TAGS = ("lab.clone", "lab.owner", "lab.heartbeat", "mlflow.parentRunId", "mlflow.user")
 """Tags about the writer of a run, and about its parent run."""

@@ -125,7 +125,7 @@ def test_the_experiment_keeps_the_answers_of_both_backends(
     note = tracker.experiment_tags()["mlflow.note.content"]
     assert f"- numpy: {headline(points)}\n- keras: {headline(points[:1])}" in note
     own = client(project).get_run(run_id).data.tags["mlflow.note.content"]
-    assert own.startswith(f"**{headline(points)}**")
+    assert own.startswith(f"{points[0].config.question}\n\n**{headline(points)}**")
     assert "`the command`" in own
 
 

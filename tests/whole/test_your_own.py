@@ -24,7 +24,7 @@ FILE = re.compile(r"^# (\S+\.(?:yaml|py))$", re.MULTILINE)
 @pytest.fixture
 def project(tmp_path: Path, empty_store: Path) -> Path:
     """A copy of the project as a person has it who types the commands, without git, and small images for MNIST."""
-    lab = copy_of_the_project(tmp_path / "lab", "examples", "published")
+    lab = copy_of_the_project(tmp_path / "lab", "published")
     for name in ("Makefile", "dvc.yaml"):
         shutil.copy(PROJECT / name, lab)
     (lab / "mlruns").mkdir()
