@@ -77,7 +77,13 @@ def _cut(lab: Path) -> None:
     (lab / "dvc.yaml").write_text(yaml.safe_dump({"vars": everything["vars"], "stages": stages}, sort_keys=False))
     both = {"line_y2x": "conf/data/line_y2x.yaml"}
     studies = both | {"curve_restarts": "conf/data/curve_five_minima.yaml"}
-    lists = {"profile": "small", "on_numpy": studies, "on_keras": both, "pages": studies}
+    lists = {
+        "profile": "small",
+        "on_numpy": studies,
+        "on_keras": both,
+        "pages": studies,
+        "code": {"examples": "examples"},
+    }
     (lab / "conf" / "pipeline.yaml").write_text(yaml.safe_dump(lists))
 
 
