@@ -15,10 +15,8 @@ from numpy.typing import NDArray
 from pipeline.backends.numpy.maps.measures import map_metrics
 from pipeline.backends.numpy.maps.rate_map import map_axes
 from pipeline.backends.shared.history import History
-from pipeline.backends.shared.measures import best_constant_loss
-from pipeline.config.curve import CurveData
-from pipeline.config.data import IdxData, TableData
 from pipeline.config.schema import Config, Kind
+from pipeline.diagnosis.baseline import baseline_loss
 from pipeline.diagnosis.curves import diagnose_balls, diagnose_basins
 from pipeline.diagnosis.range_test import range_test, suggestion
 from pipeline.diagnosis.stalled import final_gradient, sensitivity_at_end, stalled, stopped
@@ -95,28 +93,6 @@ class Run:
     def oscillates(self) -> bool:
         """Whether the loss or a weight oscillates."""
         return self.values["roughness"] >= ROUGH or self.values.get("reversals", 0.0) >= REVERSALS
-
-
-def baseline_loss(config: Config, history: History) -> float:
-    """Return the loss of the best constant answer, which ignores the inputs.
-
-    Described data has it as a metric, from the training rows. A table is part of the config. The classes of images in
-    IDX files count as equally frequent: log(classes).
-
-    Raises:
-        TypeError: the data is a curve.
-        ValueError: the history of a point on described data has no baseline.
-    """
-    if isinstance(config.data, CurveData):
-        raise TypeError("a curve has no baseline")
-    if isinstance(config.data, IdxData):
-        return math.log(config.data.classes)
-    if isinstance(config.data, TableData):
-        return best_constant_loss(config.loss, np.array(config.data.targets))
-    _, values = history.series("train/baseline_loss")
-    if not len(values):
-        raise ValueError("the history has no metric train/baseline_loss")
-    return float(values[0])
 
 
 def diagnose(config: Config, history: History) -> Diagnosis:

@@ -15,7 +15,8 @@ from pipeline.backends.shared.history import History
 from pipeline.config.metrics import OF_TASK
 from pipeline.config.schema import Config
 from pipeline.config.task_rules import LOSSES_OF
-from pipeline.diagnosis.networks import baseline_loss, diagnose
+from pipeline.diagnosis.baseline import baseline_loss
+from pipeline.diagnosis.networks import diagnose
 from tests.support.described import SMALL, TASKS, config_of, prepared
 
 CASES = [

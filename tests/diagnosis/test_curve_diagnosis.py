@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from pipeline.diagnosis.baseline import baseline_loss
 from pipeline.diagnosis.curves import ending
-from pipeline.diagnosis.networks import baseline_loss
 from pipeline.diagnosis.verdicts import PROBLEMS
 from pipeline.points.point import Point
 from pipeline.report.overview import render

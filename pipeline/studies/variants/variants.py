@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.diagnosis.networks import baseline_loss
+from pipeline.diagnosis.baseline import baseline_loss
 from pipeline.diagnosis.trends import first_below
 from pipeline.drawing.plot_data import Floats
 from pipeline.points.point import Point
