@@ -18,10 +18,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from pipeline.config.metrics import has_test_rows, judged_by, larger_is_better, metrics_of
 from pipeline.config.schema import Config
 from pipeline.drawing.axes import Drawings, Figures
 from pipeline.points.point import Point
+from pipeline.studies.charts import BALL_CHARTS, MAP_CHARTS, Charts, network_charts
 from pipeline.studies.curves.answers import curve_answers, curve_headline
 from pipeline.studies.curves.pictures import balls_by_rate, balls_figure, basin_figure
 from pipeline.studies.explanations import Section, range_sections, transfer_sections, variant_sections
@@ -47,25 +47,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 Points = Sequence[Point]
-
-
-@dataclass(frozen=True)
-class Charts:
-    """The metrics on MLflow's page of a study.
-
-    Attributes:
-        columns: the metrics in the table of runs.
-        prefixes: prefixes of metrics whose charts are collapsed.
-        judged: the metric used to compare final results.
-        second: the metric that is plotted next to the training loss, and whether its axis is logarithmic.
-        question: the heading above the figure of a map.
-    """
-
-    columns: Sequence[str]
-    prefixes: Sequence[str]
-    judged: str = "train/loss"
-    second: tuple[str, bool] = ("train/mean_absolute_error", True)
-    question: str = ""
 
 
 @dataclass(frozen=True)
@@ -109,22 +90,6 @@ class Kind:
     further: Callable[[Points], Sequence[Knob]] = lambda points: []
 
 
-# Networks on a table, whose loss judges.
-TABLE_CHARTS = Charts(columns=("final/train/loss", "final/train/mean_absolute_error"), prefixes=("train",))
-# Balls on a curve: the training loss is their mean height.
-BALL_CHARTS = Charts(
-    columns=("final/train/loss", "final/balls/settled_share"),
-    prefixes=("train", "balls"),
-    second=("balls/settled_share", False),
-)
-# Maps, of networks or of curves.
-MAP_CHARTS = Charts(
-    columns=("map/converged_share", "map/best_loss"),
-    prefixes=("map",),
-    question="Which pairs converge (blue)?",
-)
-
-
 def _first_point_is(kind: str) -> Callable[[Points], bool]:
     """Return a function for `Kind.matches`: whether the first of the points has this `Config.kind`."""
     return lambda points: points[0].config.kind == kind
@@ -139,22 +104,6 @@ def _are_variants(points: Points) -> bool:
     """Whether points differ in a method or a feature, and besides in nothing but the rate and the seed."""
     key = knob(points)
     return key is not None and differ_in(points, RATE, SEED, key)
-
-
-def _network_charts(config: Config) -> Charts:
-    """Return the charts of a network: with what judges its task, on test rows if there are any."""
-    if config.report.metric is None and config.data.kind == "table":
-        return TABLE_CHARTS
-    judged = judged_by(config)
-    second = judged
-    if judged == "train/loss":
-        # The loss of the training rows has its own chart.
-        second = metrics_of(config)[1]
-    prefixes = ["train"]
-    if has_test_rows(config.data):
-        prefixes.append("test")
-    columns = list(dict.fromkeys(("final/train/loss", f"final/{second}")))
-    return Charts(columns, prefixes, judged, (second, not larger_is_better(second)))
 
 
 def _map_figure(points: Points) -> Figure:
@@ -174,7 +123,7 @@ NETWORKS = Kind(
     sweep_figures=network_sweep_figures,
     study_figure=network_study,
     images=network_images,
-    charts=_network_charts,
+    charts=network_charts,
     further=further_knobs,
 )
 RANGE_TESTS = replace(
