@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from pipeline.config.defaults import ACTIVATIONS
 from pipeline.config.metrics import metrics_of
 from pipeline.config.schema import Config, flatten
 from pipeline.system.hints import nearest_key
@@ -18,13 +19,13 @@ LOSSES_OF: dict[str, Sequence[str]] = {
     "table": (*ERRORS, "binary_cross_entropy"),
     "curve": ("curve_height",),
 }
-# The output activations that fit each loss; every other loss takes identity or sigmoid.
-ACTIVATIONS_OF: dict[str, Sequence[str]] = {"cross_entropy": ("softmax",), "binary_cross_entropy": ("sigmoid",)}
 
 
 def output_activation(config: Config) -> Iterator[str]:
     """Refuse an output activation that the loss is not defined for."""
-    accepted = ACTIVATIONS_OF.get(config.loss, ("identity", "sigmoid"))
+    accepted = ["identity", "sigmoid"]
+    if config.loss in ACTIVATIONS:
+        accepted = [ACTIVATIONS[config.loss]]
     received = config.output_activation
     if received not in accepted:
         yield (

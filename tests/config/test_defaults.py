@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from pipeline.config.defaults import resolved
+from pipeline.config.defaults import ACTIVATIONS, resolved
 from pipeline.config.reading import read_config
 from pipeline.config.schema import Config
-from pipeline.config.task_rules import ACTIVATIONS_OF, LOSSES_OF
+from pipeline.config.task_rules import LOSSES_OF
 from pipeline.system.errors import LabError
 from tests.support.trained import config
 
@@ -65,7 +65,8 @@ def test_every_loss_that_auto_stands_for_fits() -> None:
     for data, loss, activation in DATA.values():
         found = with_data(data)
         assert loss in LOSSES_OF[found.task or found.data.kind]
-        assert activation in ACTIVATIONS_OF.get(loss, ("identity", "sigmoid"))
+        assert activation == ACTIVATIONS.get(loss, activation)
+        assert activation in ("identity", "sigmoid", "softmax")
 
 
 @pytest.mark.parametrize("data", [None, 3, [], {}, {"kind": "library", "source": []}, {"kind": "new", "task": []}])
