@@ -36,7 +36,7 @@ def _are_columns(value: object) -> object:
 ColumnName = Annotated[str | int, BeforeValidator(_is_column)]
 # One column or several.
 ColumnNames = Annotated[str | int | tuple[str | int, ...], BeforeValidator(_are_columns)]
-# A folder in data/ is named after the data set, so a name is no path.
+# A folder in data/ is named after the data set, so a name must not be a path.
 DataName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}$")]
 # The task of each data set that a library brings, as `LIBRARY:NAME`.
 LIBRARY_TASKS: dict[str, Task] = {

@@ -180,7 +180,7 @@ def _no_module(model: KerasModel, folders: Sequence[Path]) -> LabError:
     path = model.module.replace(".", "/")
     looked = dict.fromkeys(str(folder) for folder in folders)
     return LabError(
-        f"model._target_={model.target_}: there is no module {model.module}.",
+        f"model._target_={model.target_}: the module {model.module} was not found.",
         expected=f"{path}.py in one of {', '.join(looked)}, or an installed package",
         received="no such file",
         fix="correct _target_ in the file of conf/model, or name the folder: model._folder_=FOLDER",

@@ -1,4 +1,4 @@
-"""Draw on matplotlib axes: style, colours, curves labelled at their ends. matplotlib is imported on first use."""
+"""Draw on matplotlib axes: style, curves labelled at their ends. matplotlib is imported on first use."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.drawing.colours import FAINT, INK, Colour
 from pipeline.drawing.plot_data import (
     LARGEST,
     Axis,
@@ -19,7 +20,6 @@ from pipeline.drawing.plot_data import (
     drawable,
     log_limits,
     on_log_axis,
-    palette_position,
     quantile_bands,
     spread,
 )
@@ -27,19 +27,12 @@ from pipeline.system.wording import short
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.colors import Colormap
     from matplotlib.figure import Figure
 
 # Figures, each with a name.
 Figures = Iterable[tuple[str, "Figure"]]
 # The same, but not drawn yet.
 Drawings = Iterable[tuple[str, Callable[[], "Figure"]]]
-Colour = tuple[float, float, float, float]
-
-INK = "#222222"
-# The colour of what has no place on the palette.
-NEUTRAL: Colour = (0.3, 0.3, 0.3, 1.0)
-FAINT = "#8a8a8a"
 TEXT = 10
 SMALL = 8.5
 DPI = 100
@@ -48,9 +41,6 @@ LABEL_GAP_INCHES = 0.16
 LETTERS_PER_INCH = 12
 # As a share of a linear axis.
 LEAST_BETWEEN_TICKS = 0.09
-# One colour for each decade of rates. The lightness rises from the first to the last, so that the order is visible in
-# grey and to colour-blind readers. The last colour is still dark enough for a white background.
-RATE_COLOURS = ("#12123a", "#1b3399", "#7d42cf", "#c92f8c", "#e84f47", "#ee7c2b", "#e59a14", "#d8cf3a")
 STYLE: dict[Any, Any] = {
     "font.size": TEXT,
     "axes.titlesize": TEXT,
@@ -100,37 +90,6 @@ def _undo_matplotlibrc() -> None:
     from matplotlib import rcdefaults
 
     rcdefaults()
-
-
-def colour_map(name: str) -> Colormap:
-    """Return a colour map of matplotlib with 256 colours, its default; a matplotlibrc may have set another number."""
-    from matplotlib import colormaps
-
-    return colormaps[name].resampled(256)
-
-
-def rate_colour(rate: float) -> Colour:
-    """Return the colour of a learning rate, the same in every plot: dark blue is small, yellow is large."""
-    return _palette(palette_position(rate))
-
-
-def axis_colours(axis: Axis) -> list[Colour]:
-    """Return the colour of each value of an axis: that of the rate, or for another knob one by its rank."""
-    if axis.rates:
-        return [rate_colour(rate) for rate in axis.numbers]
-    if not axis.joined:
-        return [NEUTRAL] * len(axis.numbers)
-    # Not the whole palette: its ends are almost black and almost as light as paper.
-    last = max(len(axis.numbers) - 1, 1)
-    return [_palette(0.1 + 0.75 * rank / last) for rank in range(len(axis.numbers))]
-
-
-def _palette(position: float) -> Colour:
-    """Return the colour at a position of the palette, 0 to 1."""
-    from matplotlib.colors import LinearSegmentedColormap
-
-    red, green, blue, alpha = LinearSegmentedColormap.from_list("rates", RATE_COLOURS)(position)
-    return (float(red), float(green), float(blue), float(alpha))
 
 
 def axes_grid(

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pipeline.drawing.axes import FAINT, INK, NEUTRAL, SMALL, Line, axis_colours, label_ends, linear_places, value_axis
+from pipeline.drawing.axes import SMALL, Line, label_ends, linear_places, value_axis
+from pipeline.drawing.colours import FAINT, INK, NEUTRAL, axis_colours
 from pipeline.drawing.plot_data import (
     LARGEST,
     LOG_LARGEST,

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.drawing.axes import FAINT, INK, Colour, colour_map
+from pipeline.drawing.colours import FAINT, INK, Colour, colour_map
 from pipeline.drawing.plot_data import Floats
 
 if TYPE_CHECKING:

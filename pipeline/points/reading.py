@@ -96,7 +96,7 @@ def read_point(folder: Path, name: str) -> Point:
         if ARCHITECTURE in files:
             history.architecture = (folder / ARCHITECTURE).read_text("utf-8")
             if not isinstance(read_json(folder / ARCHITECTURE), dict):
-                raise ValueError(f"{ARCHITECTURE} is no description of a network")
+                raise ValueError(f"{ARCHITECTURE} does not describe a network")
         if config.grid is not None:
             if "map.npz" not in files:
                 raise ValueError(f"{SUMS} does not name map.npz")

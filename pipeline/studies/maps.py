@@ -12,7 +12,8 @@ from pipeline.backends.numpy.maps.measures import LAST, best_position, map_metri
 from pipeline.backends.numpy.maps.rate_map import map_axes
 from pipeline.config.map_axes import Axis, GridAxes
 from pipeline.config.schema import Config
-from pipeline.drawing.axes import INK, SMALL, axes_grid, colour_map
+from pipeline.drawing.axes import SMALL, axes_grid
+from pipeline.drawing.colours import INK, colour_map
 from pipeline.drawing.plot_data import Floats, drawable, drawable_on_log
 from pipeline.points.point import Point
 

@@ -12,7 +12,6 @@ from pipeline.config.metrics import judged_by, larger_is_better, last_part
 from pipeline.config.schema import Config
 from pipeline.drawing.axes import (
     DPI,
-    INK,
     SMALL,
     TEXT,
     Drawings,
@@ -24,10 +23,10 @@ from pipeline.drawing.axes import (
     epoch_axis,
     label_ends,
     name_axes,
-    rate_colour,
     signed_log,
     styled,
 )
+from pipeline.drawing.colours import INK, rate_colour
 from pipeline.drawing.plot_data import Curve, Floats
 from pipeline.points.point import Point
 from pipeline.studies.grids import recorded

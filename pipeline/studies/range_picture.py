@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pipeline.diagnosis.range_test import RangeTest, range_test
-from pipeline.drawing.axes import FAINT, INK, SMALL, Drawings, axes_grid, rate_colour
+from pipeline.drawing.axes import SMALL, Drawings, axes_grid
+from pipeline.drawing.colours import FAINT, INK, rate_colour
 from pipeline.drawing.plot_data import drawable, drawable_on_log
 from pipeline.points.point import Point
 from pipeline.studies.grids import PointsByBackend

@@ -8,16 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pipeline.config.metrics import larger_is_better
-from pipeline.drawing.axes import (
-    INK,
-    Line,
-    axes_grid,
-    draw_lines,
-    epoch_axis,
-    label_ends,
-    name_axes,
-    rate_colour,
-)
+from pipeline.drawing.axes import Line, axes_grid, draw_lines, epoch_axis, label_ends, name_axes
+from pipeline.drawing.colours import INK, rate_colour
 from pipeline.drawing.grid_plots import draw_by_value, draw_heat, heat_limits, places_of
 from pipeline.drawing.plot_data import Curve, Series, drawable_on_log
 from pipeline.points.point import Point

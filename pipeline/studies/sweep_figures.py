@@ -9,19 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pipeline.config.metrics import larger_is_better
-from pipeline.drawing.axes import (
-    FAINT,
-    Drawings,
-    Line,
-    axes_grid,
-    axis_colours,
-    draw_lines,
-    epoch_axis,
-    label_ends,
-    name_axes,
-    rate_colour,
-    signed_log,
-)
+from pipeline.drawing.axes import Drawings, Line, axes_grid, draw_lines, epoch_axis, label_ends, name_axes, signed_log
+from pipeline.drawing.colours import FAINT, axis_colours, rate_colour
 from pipeline.drawing.grid_plots import draw_by_value, draw_heat, heat_limits
 from pipeline.drawing.plot_data import ResultGrid
 from pipeline.points.point import Point

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from pipeline.drawing.axes import INK, Line, axes_grid, label_ends, name_axes, rate_axis, rate_colour
+from pipeline.drawing.axes import Line, axes_grid, label_ends, name_axes, rate_axis
+from pipeline.drawing.colours import INK, rate_colour
 from pipeline.drawing.plot_data import Curve, Floats, drawable_on_log, on_log_axis
 from pipeline.points.point import Point
 from pipeline.studies.grids import PointsByBackend

@@ -238,7 +238,7 @@ def _explain(error: Exception, config_name: str) -> LabError:
     absent = re.search(r"Additional config directory '(.+)' not found", text)
     if absent:
         return LabError(
-            "There is no such folder for --config-dir.",
+            "The folder of --config-dir does not exist.",
             expected="a folder with data/, model/ or experiment/ in it",
             received=absent.group(1),
             fix="correct the path",

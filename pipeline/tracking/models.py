@@ -125,7 +125,7 @@ def chosen_epochs(point: Point) -> dict[str, int]:
     history = point.history
     if not history.snapshots or not kind_of(point.config).networks:
         return {}
-    # What Keras cannot make again is no model to load; the training has said so.
+    # A model that Keras cannot make again cannot be loaded either; the training has said so.
     if isinstance(point.config.model, KerasModel) and not history.architecture:
         return {}
     compared = _loss_name(history)

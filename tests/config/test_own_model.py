@@ -103,9 +103,11 @@ def test_code_is_looked_for_beside_the_configs_and_where_the_command_runs(
     monkeypatch.chdir(tmp_path)
     model = KerasModel.model_validate({"_target_": "net.build"})
     assert folder_of(located(model, code_folders([tmp_path / "mine" / "conf"]))) == tmp_path / "mine"
-    with pytest.raises(LabError, match=r"no module net\.inner\.\n  expected: net/inner\.py in one of .*conf, .*mine, "):
+    with pytest.raises(
+        LabError, match=r"the module net\.inner was not found\.\n  expected: net/inner\.py in one of .*conf, .*mine, "
+    ):
         located(KerasModel.model_validate({"_target_": "net.inner.build"}), code_folders([tmp_path / "mine" / "conf"]))
-    with pytest.raises(LabError, match="there is no module net"):
+    with pytest.raises(LabError, match="the module net was not found"):
         located(model, code_folders([]))
     monkeypatch.chdir(tmp_path / "mine")
     assert folder_of(located(model, code_folders([]))) == tmp_path / "mine"

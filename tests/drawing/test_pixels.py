@@ -15,7 +15,7 @@ from PIL import Image
 from PIL.ImageColor import getrgb
 
 from pipeline.drawing import pixels
-from pipeline.drawing.axes import INK, rate_colour
+from pipeline.drawing.colours import INK, rate_colour
 from pipeline.drawing.plot_data import Floats
 from pipeline.system.project import PROJECT
 

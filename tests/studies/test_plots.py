@@ -15,7 +15,8 @@ from pipeline.backends.shared.history import History
 from pipeline.config.schema import Config
 from pipeline.data.arrays import Arrays
 from pipeline.drawing import plot_data
-from pipeline.drawing.axes import RATE_COLOURS, axes_grid, draw_bundle, rate_colour
+from pipeline.drawing.axes import axes_grid, draw_bundle
+from pipeline.drawing.colours import RATE_COLOURS, rate_colour
 from pipeline.drawing.layout import save_png
 from pipeline.points.point import Point, outcome_of
 from pipeline.studies import grids, kinds, network_data, sweep_figures

@@ -17,7 +17,7 @@ from pipeline.backends.shared.history import History
 from pipeline.backends.shared.initial_weights import Weights
 from pipeline.config.schema import Config
 from pipeline.drawing import pixels
-from pipeline.drawing.axes import FAINT, INK, rate_colour
+from pipeline.drawing.colours import FAINT, INK, rate_colour
 from pipeline.studies.images import data as image_data
 from pipeline.studies.images import networks as network_images
 from pipeline.studies.images import stepped as stepped_images

@@ -75,7 +75,7 @@ MISTAKES: dict[tuple[str, ...], tuple[str, ...]] = {
     ("optimizer.learnin_rate=0.1",): ("optimizer.learnin_rate", "did you mean optimizer.learning_rate?"),
     ("+optimizer.learnin_rate=0.1",): ("optimizer.learnin_rate", "did you mean optimizer.learning_rate?"),
     ("lerning_rate=0.1",): ("lerning_rate", "did you mean optimizer.learning_rate?"),
-    ("--config-dir", "/no/such/folder"): ("no such folder for --config-dir", "received: /no/such/folder"),
+    ("--config-dir", "/no/such/folder"): ("The folder of --config-dir does not exist", "received: /no/such/folder"),
     ("experimint=mnist",): ("experimint", "did you mean experiment"),
     ("lr=0.1",): ("Unknown key: lr", "did you mean optimizer.learning_rate?"),
     ("~optimizer.epsilo",): ("Unknown key: optimizer.epsilo", "did you mean optimizer.epsilon?"),

@@ -217,7 +217,7 @@ def test_each_backend_has_its_own_views(three_bits: Config) -> None:
     assert both["backends"]["groupBy"]["groupByKeys"] == [{"mode": "param", "groupByData": "backend.name"}]
     assert both["difference"]["groupBy"] is None
     assert len(charts(both["difference"], "DIFFERENCE")) == 1
-    # The gradient goes with the backend; it is no knob.
+    # The gradient goes with the backend; it is not a knob.
     assert charts(both["grid"], "PARALLEL")[0]["selectedParams"] == ["log10_learning_rate"]
 
 

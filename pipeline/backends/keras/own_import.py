@@ -29,7 +29,7 @@ def importable(model: KerasModel) -> Iterator[ModuleType]:
     """Import the module of a model's function; within the block its folder is the first of Python's path.
 
     Raises:
-        LabError: there is no such module, it raises, or another module of that name is in use.
+        LabError: the module was not found, it raises, or another module of that name is in use.
     """
     folder = folder_of(model)
     for name, other in list(_imported_from.items()):

@@ -17,8 +17,9 @@ from pipeline.backends.shared.history import History
 from pipeline.config.optimizer import Momentum
 from pipeline.config.schema import Config
 from pipeline.diagnosis.curves import Ending, ending
-from pipeline.drawing.axes import FAINT, INK, SMALL, axes_grid, draw_lines, epoch_axis, name_axes, rate_colour
+from pipeline.drawing.axes import SMALL, axes_grid, draw_lines, epoch_axis, name_axes
 from pipeline.drawing.axes import Line as NamedLine
+from pipeline.drawing.colours import FAINT, INK, rate_colour
 from pipeline.drawing.plot_data import drawable
 from pipeline.points.point import Point
 from pipeline.studies.curves.answers import point_labels

@@ -16,7 +16,7 @@ from pipeline.backends.shared.history import History
 from pipeline.config.data import TableData
 from pipeline.config.model import Model
 from pipeline.config.schema import Config
-from pipeline.drawing.axes import FAINT, INK, rate_colour
+from pipeline.drawing.colours import FAINT, INK, rate_colour
 from pipeline.drawing.pixels import (
     AXIS,
     HEADING,

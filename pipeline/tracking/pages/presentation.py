@@ -12,7 +12,7 @@ from pathlib import Path
 from PIL import Image
 
 from pipeline.config.schema import Config
-from pipeline.drawing.axes import rate_colour
+from pipeline.drawing.colours import rate_colour
 from pipeline.drawing.pixels import hexadecimal
 from pipeline.points.point import POINTS, Point
 from pipeline.points.reading import RunRecord, read_own_config

@@ -1,0 +1,51 @@
+"""The colours of figures: ink and paper, the palette of rates, colour maps. matplotlib is imported on first use."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pipeline.drawing.plot_data import Axis, palette_position
+
+if TYPE_CHECKING:
+    from matplotlib.colors import Colormap
+
+Colour = tuple[float, float, float, float]
+
+INK = "#222222"
+# The colour of what has no place on the palette.
+NEUTRAL: Colour = (0.3, 0.3, 0.3, 1.0)
+FAINT = "#8a8a8a"
+# One colour for each decade of rates. The lightness rises from the first to the last, so that the order is visible in
+# grey and to colour-blind readers. The last colour is still dark enough for a white background.
+RATE_COLOURS = ("#12123a", "#1b3399", "#7d42cf", "#c92f8c", "#e84f47", "#ee7c2b", "#e59a14", "#d8cf3a")
+
+
+def colour_map(name: str) -> Colormap:
+    """Return a colour map of matplotlib with 256 colours, its default; a matplotlibrc may have set another number."""
+    from matplotlib import colormaps
+
+    return colormaps[name].resampled(256)
+
+
+def rate_colour(rate: float) -> Colour:
+    """Return the colour of a learning rate, the same in every plot: dark blue is small, yellow is large."""
+    return _palette(palette_position(rate))
+
+
+def axis_colours(axis: Axis) -> list[Colour]:
+    """Return the colour of each value of an axis: that of the rate, or for another knob one by its rank."""
+    if axis.rates:
+        return [rate_colour(rate) for rate in axis.numbers]
+    if not axis.joined:
+        return [NEUTRAL] * len(axis.numbers)
+    # Not the whole palette: its ends are almost black and almost as light as paper.
+    last = max(len(axis.numbers) - 1, 1)
+    return [_palette(0.1 + 0.75 * rank / last) for rank in range(len(axis.numbers))]
+
+
+def _palette(position: float) -> Colour:
+    """Return the colour at a position of the palette, 0 to 1."""
+    from matplotlib.colors import LinearSegmentedColormap
+
+    red, green, blue, alpha = LinearSegmentedColormap.from_list("rates", RATE_COLOURS)(position)
+    return (float(red), float(green), float(blue), float(alpha))
