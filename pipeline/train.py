@@ -43,7 +43,7 @@ class TrainCommand:
     `train_point` is Hydra's task. Our launchers find this object through that bound method, and call `begin` and
     `train_all` instead of it; see hydra_plugins/stacked_launcher.py. They return the loss that judges each
     point (`Outcome.score`), as sweepers that search for the best point expect; NaN in a dry run and for a point that
-    failed.
+    failed. A point with several repeats is trained once for each of its seeds, and its score is their mean.
 
     Points that differ in what a whole sweep has only once, such as the study, are trained as separate sweeps.
 
@@ -172,7 +172,13 @@ class TrainCommand:
         batch_size: int | None = None,
         engine: Engine | None = None,
     ) -> list[float]:
-        points = [(_read(composed, self._configs), overrides) for composed, overrides in requests]
+        points: list[tuple[Config, list[str]]] = []
+        # For each request the indices of its points, one for each seed.
+        seeds: list[range] = []
+        for composed, overrides in requests:
+            repeated = _repeated(_read(composed, self._configs), overrides)
+            seeds.append(range(len(points), len(points) + len(repeated)))
+            points += repeated
         groups: dict[Agreed, list[int]] = {}
         for index, (config, _) in enumerate(points):
             groups.setdefault(_agreed(config), []).append(index)
@@ -193,7 +199,7 @@ class TrainCommand:
                         scores[index] = outcome.score
                 if total is not None:
                     self._finish_sweep(key)
-        return scores
+        return [sum(scores[index] for index in indices) / len(indices) for indices in seeds]
 
     def _check_new_sweep(self, key: Agreed, config: Config, total: int | None) -> None:
         """Check that the results of a sweep can be written, and replace those of no earlier sweep of this command.
@@ -258,6 +264,15 @@ class TrainCommand:
 def _agreed(config: Config) -> Agreed:
     """Return what all points of a sweep agree on, because the sweep has it only once."""
     return config.study, config.tracking, config.results, config.dry_run, config.force
+
+
+def _repeated(config: Config, overrides: list[str]) -> list[tuple[Config, list[str]]]:
+    """Return a config and its overrides for each of its seeds."""
+    if config.repeats == 1:
+        return [(config, overrides)]
+    others = [one for one in overrides if one.lstrip("+").partition("=")[0] not in ("seed", "repeats")]
+    # An experiment may set the repeats, which a command for this seed alone has to undo.
+    return [(one, [*others, f"seed={one.seed}", "repeats=1"]) for one in config.seeds()]
 
 
 def _environment(hydra: Any) -> dict[str, str]:

@@ -31,6 +31,10 @@ SERVER_ADDRESS = re.compile(r"https?://(\[[0-9a-f:.]+\]|[^\s/?#:\[\]]+)(:\d{1,5}
 # diagnosis/ that judges it, and a trainer in backends/choose.py.
 Kind = Literal["network", "range_test", "map", "balls", "basins"]
 
+# The number of different seeds.
+SEEDS = 2**32
+# The seeds of one point train together where they can, and each is a run in MLflow.
+MOST_REPEATS = 1000
 
 Data = TableData | IdxData | CurveData | FileData | ImageData | LibraryData
 # A dense network, or a Keras model of one's own, which has the key `_target_`.
@@ -126,11 +130,15 @@ def not_a_server(uri: str) -> str:
 
 
 class Config(Section):
-    """All settings of one grid point. `conf/config.yaml` documents the unit and the reason of each."""
+    """All settings of one grid point. `conf/config.yaml` documents the unit and the reason of each.
+
+    A config that is trained has one repeat: `seeds` makes one for each seed of a config with several.
+    """
 
     study: Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}$")]
     feature: Annotated[str, Field(pattern=r"^[a-z0-9_]{1,99}$")] | None
-    seed: Annotated[Whole, Field(ge=0, lt=2**32)]
+    seed: Annotated[Whole, Field(ge=0, lt=SEEDS)]
+    repeats: Annotated[Whole, Field(ge=1, le=MOST_REPEATS)] = 1
     dtype: Literal["float32", "float64"]
     loss: Loss
     gradient: Literal["backpropagation", "finite_difference"]
@@ -150,6 +158,12 @@ class Config(Section):
     results: str | None
     dry_run: bool
     force: bool
+
+    def seeds(self) -> list[Config]:
+        """Return the config for each of its repeats: with `seed`, `seed` + 1, ... and one repeat each."""
+        # After the largest seed comes 0.
+        seeds = [(self.seed + repeat) % SEEDS for repeat in range(self.repeats)]
+        return [self.model_copy(update={"seed": seed, "repeats": 1}) for seed in seeds]
 
     @property
     def task(self) -> Task | None:
@@ -201,7 +215,7 @@ class Config(Section):
 def flatten(config: Config) -> Iterator[tuple[str, Any]]:
     """Yield every setting of the config under its Hydra name, for instance ("optimizer.learning_rate", 0.1).
 
-    The question and how the report shows its answer are no settings of a training.
+    The question, how the report shows its answer, and the repeats are no settings of a training.
     """
 
     def walk(path: tuple[str, ...], value: Any) -> Iterator[tuple[str, Any]]:
@@ -211,4 +225,4 @@ def flatten(config: Config) -> Iterator[tuple[str, Any]]:
         else:
             yield ".".join(path), value
 
-    yield from walk((), config.model_dump(mode="json", exclude={"question", "report"}))
+    yield from walk((), config.model_dump(mode="json", exclude={"question", "report", "repeats"}))

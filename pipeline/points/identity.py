@@ -30,6 +30,7 @@ NOT_SIGNED: dict[str, Any] = {
     "tracking": True,
     "question": True,
     "report": True,
+    "repeats": True,
     "results": True,
     "dry_run": True,
     "force": True,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from pipeline.config.metrics import judged_by, larger_is_better
 from pipeline.drawing.plot_data import Axis, ResultGrid
 from pipeline.points.point import Point
 from pipeline.studies.knobs import NO_KNOB, RATE, SIZE, Knob, Layout
+from pipeline.studies.statistics.intervals import Estimate, estimate
 
 # Points by the name of their backend.
 PointsByBackend = Mapping[str, Sequence[Point]]
@@ -40,11 +42,26 @@ class Cell:
 
     Attributes:
         points: at least one.
-        value: the median of their final values of a metric, those that diverged left out; NaN if all did.
+        metric: the metric that `estimate` is of.
     """
 
     points: tuple[Point, ...]
-    value: float
+    metric: str
+
+    @cached_property
+    def estimate(self) -> Estimate:
+        """The mean of the final values over the seeds, with its interval; seeds that diverged have no value."""
+        return estimate([final_value(point, self.metric) for point in self.points], self.metric)
+
+    @property
+    def value(self) -> float:
+        """The mean of the final values, those that diverged left out; NaN if all did."""
+        return self.estimate.mean
+
+    @property
+    def by_seed(self) -> dict[int, float]:
+        """The final values by seed; NaN for a seed that diverged."""
+        return {point.config.seed: final_value(point, self.metric) for point in self.points}
 
 
 def with_value(points: Sequence[Point], knob: Knob, value: Any, across: Knob) -> list[Point]:
@@ -94,7 +111,7 @@ def cells(points: Sequence[Point], shown: Layout, metric: str) -> list[Cell]:
     groups: dict[tuple[Any, ...], list[Point]] = {}
     for point in points:
         groups.setdefault(tuple(knob.of(point) for knob in knobs), []).append(point)
-    return [Cell(tuple(members), _median(members, metric)) for members in groups.values()]
+    return [Cell(tuple(members), metric) for members in groups.values()]
 
 
 def best_cell(found: Sequence[Cell], metric: str) -> Cell | None:
@@ -133,7 +150,7 @@ def axis(knob: Knob) -> Axis:
 def result_grid(points: Sequence[Point], shown: Layout, metric: str) -> ResultGrid:
     """Arrange the final values of a metric over the two axes of a layout.
 
-    Diverged points have no final value. Of points that differ in the seed it is their median; of those that differ in
+    Diverged points have no final value. Of points that differ in the seed it is their mean; of those that differ in
     further knobs, it is the best.
     """
     by_place: dict[tuple[int, int], list[Cell]] = {}
@@ -164,21 +181,13 @@ def profile_grid(points: Sequence[Point], shown: Layout, knob: Knob, metric: str
 
 
 def merged(points: Sequence[Point], shown: Layout) -> str:
-    """Say which points share a cell of a figure, for instance `best over momentum, median of 2 seeds`; or nothing."""
+    """Say which points share a cell of a figure, for instance `best over momentum, mean of 2 seeds`; or nothing."""
     parts = []
     if shown.further:
         parts.append(f"best over {' and '.join(knob.name for knob in shown.further)}")
     shared = max((len(cell.points) for cell in cells(points, shown, cell_metric(points))), default=1)
     if shared > 1 and len(shown.seeds) > 1:
-        parts.append(f"median of {len(shown.seeds)} seeds")
+        parts.append(f"mean of {len(shown.seeds)} seeds")
     elif shared > 1:
-        parts.append("median if points share a cell")
+        parts.append("mean if points share a cell")
     return ", ".join(parts)
-
-
-def _median(points: Sequence[Point], metric: str) -> float:
-    """Return the median of the finite final values of points; NaN if there are none."""
-    finite = [value for value in (final_value(point, metric) for point in points) if math.isfinite(value)]
-    if not finite:
-        return math.nan
-    return float(np.median(finite))

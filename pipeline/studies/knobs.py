@@ -3,7 +3,7 @@
 Two numeric knobs are the axes: the learning rate if it varies, then the size (`report.size`, by default the hidden
 size), then others in the order of the config. The first knob whose values are not numbers has a figure for each of its
 values (the panels). For every further knob the best over all others is reported, which is its profile. Points that
-differ in nothing but the seed are one result, their median.
+differ in nothing but the seed are one result, their mean.
 """
 
 from __future__ import annotations

@@ -154,7 +154,7 @@ def _value(cell: Cell, metric: str) -> str:
     """Name the value of a cell."""
     text = f"{METRIC_NAMES[metric]} {cell.value:.4g}"
     if len(cell.points) > 1:
-        text += f" (median of {len(cell.points)})"
+        text += f" (mean of {len(cell.points)})"
     return text
 
 

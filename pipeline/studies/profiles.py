@@ -48,13 +48,13 @@ def seed_sentences(points: Sequence[Point], shown: Layout) -> Iterator[str]:
         yield f"the points differ in their seeds too ({seeds})."
         return
     if others:
-        yield f"each number is the median over the seeds ({seeds})."
+        yield f"each number is the mean over the seeds ({seeds})."
         return
     finite = [value for value in (final_value(point, metric) for point in points) if math.isfinite(value)]
     if finite:
         yield (
             f"over the seeds ({seeds}), the {METRIC_NAMES[metric]} is {min(finite):.4g} to {max(finite):.4g}, "
-            f"median {cell.value:.4g}."
+            f"mean {cell.value:.4g}."
         )
     lost = len(points) - len(finite)
     if lost:

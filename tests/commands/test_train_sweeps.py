@@ -18,6 +18,7 @@ import pytest
 from mlflow import MlflowClient
 
 from pipeline.backends import choose
+from pipeline.points.reading import read_run
 from pipeline.points.results import read_study
 from pipeline.points.sweep_record import all_sweeps
 from pipeline.sweep.sweep import Sweep
@@ -73,6 +74,11 @@ def trained(project: Path) -> int:
     return sum(not folder.name.startswith(".") for folder in (project / ".points").glob("*"))
 
 
+def overrides_of(project: Path) -> list[str]:
+    """Return the overrides of each trained point, in one text."""
+    return [" ".join(read_run(folder).overrides) for folder in (project / ".points").glob("[0-9a-f]*")]
+
+
 # --- what a sweep has only once
 
 
@@ -105,6 +111,33 @@ def test_keys_that_a_sweep_has_only_once_are_used_for_each_point(project: Path, 
     assert [line.split()[-2:] for line in out.splitlines() if "0.1" in line] == [["done"], ["to", "run"]] * 2 or (
         [line.split()[-1] for line in out.splitlines() if "0.1" in line] == ["done", "run", "done", "run"]
     )
+
+
+# --- repeats
+
+
+def test_each_repeat_is_a_point_and_more_repeats_train_only_the_new_seeds(project: Path, here: Here) -> None:
+    typed = ("-m", *LINE, "optimizer.learning_rate=0.01,0.1", "results=out/${study}")
+    code, _, err = here(*typed, "repeats=2")
+    assert code == 0, err
+    seeds = [(point.learning_rate, point.config.seed) for point in read_study(project / "out" / "line_y2x")]
+    assert seeds == [(0.01, 1), (0.01, 2), (0.1, 1), (0.1, 2)]
+    before = trained(project)
+    code, out, err = here(*typed, "repeats=3", "dry_run=true")
+    assert code == 0, err
+    assert [line.split()[-1] for line in out.splitlines() if "0.1" in line] == ["done", "done", "run"]
+    code, _, err = here(*typed, "repeats=3")
+    assert code == 0, err
+    assert trained(project) == before + 2
+
+
+def test_a_single_point_can_have_repeats(project: Path, here: Here) -> None:
+    code, _, err = here(*LINE, "hydra.mode=RUN", "repeats=3", "seed=5", "results=out")
+    assert code == 0, err
+    points = read_study(project / "out")
+    assert [point.config.seed for point in points] == [5, 6, 7]
+    # Typed again, the overrides of a run train that seed and no other.
+    assert all("repeats=1" in run for run in overrides_of(project))
 
 
 @pytest.mark.parametrize(
