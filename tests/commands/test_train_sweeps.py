@@ -76,7 +76,8 @@ def trained(project: Path) -> int:
 
 def overrides_of(project: Path) -> list[str]:
     """Return the overrides of each trained point, in one text."""
-    return [" ".join(read_run(folder).overrides) for folder in (project / ".points").glob("[0-9a-f]*")]
+    runs = [read_run(folder) for folder in (project / ".points").glob("[0-9a-f]*")]
+    return [" ".join(run.overrides) for run in runs if run is not None]
 
 
 # --- what a sweep has only once
