@@ -14,16 +14,16 @@ POINTS = {
     "three_bits": 4,
     "thirteen_lines": 1,
     "mnist": 2,
-    "mnist_grid": 4,
-    "lr_range_test": 1,
-    "lr_range_check": 3,
+    "lr_range_check": 9,
 }
 ON_NUMPY = {
     "trainability_map": 1,
     "methods_three_bits": 4,
+    "mnist_grid": 12,
+    "lr_range_test": 8,
     "methods_mnist": 4,
     "features_mnist": 4,
-    "width_transfer": 8,
+    "width_transfer": 24,
     "curve_divergence": 2,
     "curve_stuck": 2,
     "curve_local_minimum": 4,
@@ -31,8 +31,16 @@ ON_NUMPY = {
     "curve_basins": 2,
 }
 """Maps, balls on a curve, and the whole grids of methods, features and widths."""
-ON_KERAS = {"methods_three_bits": 3, "methods_mnist": 3, "features_mnist": 2, "width_transfer": 4, "convnet": 4}
-"""What is compared with NumPy at one rate, whose axes in dvc.yaml keep all their values, and a model of Keras alone."""
+ON_KERAS = {
+    "mnist_grid": 2,
+    "lr_range_test": 1,
+    "methods_three_bits": 3,
+    "methods_mnist": 3,
+    "features_mnist": 2,
+    "width_transfer": 4,
+    "convnet": 4,
+}
+"""The parts that are compared with NumPy, whose axes in dvc.yaml keep all their values, and a model of Keras alone."""
 RUNS = """
     select experiments.name, backend.value
     from runs

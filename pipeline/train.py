@@ -37,6 +37,10 @@ if TYPE_CHECKING:
     Agreed = tuple[str, Tracking, str | None, bool, bool]
 
 
+# Drawing the figures of a small network takes longer than training it, and nobody looks at those of many points.
+MOST_DRAWN = 8
+
+
 class TrainCommand:
     """The lifetime of one training command: its sweeps, and the processes that write to MLflow.
 
@@ -179,6 +183,7 @@ class TrainCommand:
             repeated = _repeated(_read(composed, self._configs), overrides)
             seeds.append(range(len(points), len(points) + len(repeated)))
             points += repeated
+        points = [(_with_figures(config, len(points)), overrides) for config, overrides in points]
         groups: dict[Agreed, list[int]] = {}
         for index, (config, _) in enumerate(points):
             groups.setdefault(_agreed(config), []).append(index)
@@ -273,6 +278,16 @@ def _repeated(config: Config, overrides: list[str]) -> list[tuple[Config, list[s
     others = [one for one in overrides if one.lstrip("+").partition("=")[0] not in ("seed", "repeats")]
     # An experiment may set the repeats, which a command for this seed alone has to undo.
     return [(one, [*others, f"seed={one.seed}", "repeats=1"]) for one in config.seeds()]
+
+
+def _with_figures(config: Config, points: int) -> Config:
+    """Return a config that says what is drawn, where it leaves that to the number of points."""
+    if config.recording.figures != "auto":
+        return config
+    figures = "point"
+    if points > MOST_DRAWN:
+        figures = "sweep"
+    return config.model_copy(update={"recording": config.recording.model_copy(update={"figures": figures})})
 
 
 def _environment(hydra: Any) -> dict[str, str]:

@@ -53,7 +53,7 @@ Loss = Literal[
 
 
 class Recording(Section):
-    """The values of a training run that are recorded, and how often."""
+    """The values of a training run that are recorded, and how often; and what is drawn of them."""
 
     metrics_every: PositiveInt
     snapshots: Annotated[Whole, Field(ge=2)]
@@ -61,6 +61,7 @@ class Recording(Section):
     update_losses: bool
     direction_changes: bool
     table_epochs: Annotated[Whole, Field(ge=0)]
+    figures: Literal["auto", "point", "sweep", "none"] = "auto"
 
 
 class Report(Section):

@@ -34,6 +34,7 @@ NOT_SIGNED: dict[str, Any] = {
     "results": True,
     "dry_run": True,
     "force": True,
+    "recording": {"figures"},
     "backend": {"line_study_gradient"},
     "model": {"folder_"},
     "data": {"name", "local_dir", "sources", "files", "path", "test_path"},

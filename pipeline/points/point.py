@@ -42,7 +42,7 @@ POINTS = Path(".points")
 # Overrides that are not part of a point's name, by key and by prefix: they are equal for all points of a sweep, or do
 # not affect training. A map's name has the ends of its axes instead of the `grid.` keys.
 NOT_IN_NAMES = {"experiment", "backend", "profile", "study", "question", "repeats", "results", "dry_run", "force"}
-NOT_IN_NAMES_PREFIXES = ("hydra", "tracking", "report.", "grid.")
+NOT_IN_NAMES_PREFIXES = ("hydra", "tracking", "report.", "grid.", "recording.figures")
 
 
 # An outcome.json with unknown keys is an error.

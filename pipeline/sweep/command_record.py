@@ -140,7 +140,8 @@ class CommandRecord:
             if sweep.ended is None or any(job.state != "done" for job in jobs):
                 if complete:
                     sweep.points = asked
-                self._sum_up(points, draw=not isinstance(stopped, KeyboardInterrupt))
+                figures = jobs[0].config.recording.figures != "none"
+                self._sum_up(points, not isinstance(stopped, KeyboardInterrupt), figures)
             if complete and results is not None:
                 gather(results, jobs, replace(sweep, points=asked), self._folder)
         except Exception as error:  # noqa: BLE001 - an error of our own must not keep the points from MLflow either
@@ -159,12 +160,12 @@ class CommandRecord:
         """Remove the mark: the command is over."""
         self._lock.release()
 
-    def _sum_up(self, points: Sequence[Point], draw: bool) -> None:
+    def _sum_up(self, points: Sequence[Point], draw: bool, figures: bool) -> None:
         """Write the figures and the values of the sweep as a whole."""
         sweep = self.sweep
         sweep.ended = time.time_ns() // 1_000_000
         if points and draw:
             sweep.values = {"points": float(len(points))} | extremes(points)
-            if sweep.parent:
+            if sweep.parent and figures:
                 write_figures(self._folder, partial(sweep_figures, points), sweep.name, self.undrawn)
         write_sweep(self._folder, sweep)

@@ -17,7 +17,7 @@ from pipeline.points.identity import signature, signed_text
 from pipeline.points.job import Job
 from pipeline.points.point import Point, knobs, name_of
 from pipeline.points.reading import read_run
-from pipeline.studies.kinds import point_figures
+from pipeline.studies.kinds import kind_of, point_figures
 from pipeline.sweep.figures import write_figures
 from pipeline.sweep.grouping import check_memory, stacks, steps
 from pipeline.sweep.pacing import StackCheckpoints
@@ -269,7 +269,9 @@ def _complete(job: Job) -> None:
     """Write the rest of a point's folder, and move it to its final path."""
     outcome = job.folder.write_history(job.history)
     point = Point(job.name, job.folder.final, job.config, job.history, outcome, job.description)
-    write_figures(job.folder.path, partial(point_figures, point), job.name, job.undrawn)
+    # MLflow shows the figure of a map in the place of images.
+    if job.config.recording.figures in ("auto", "point") or kind_of(job.config).figure is not None:
+        write_figures(job.folder.path, partial(point_figures, point), job.name, job.undrawn)
     job.folder.complete()
     job.point = point
     job.state = "complete"

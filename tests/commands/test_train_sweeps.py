@@ -132,6 +132,25 @@ def test_each_repeat_is_a_point_and_more_repeats_train_only_the_new_seeds(projec
     assert trained(project) == before + 2
 
 
+@pytest.mark.parametrize(
+    ("typed", "of_points", "of_the_sweep"),
+    [("repeats=5", 0, True), ("repeats=4", 8, True), ("repeats=5 recording.figures=point", 10, True),
+     ("repeats=2 recording.figures=sweep", 0, True), ("repeats=2 recording.figures=none", 0, False)],
+)  # fmt: skip
+def test_the_points_of_a_large_grid_are_not_drawn(
+    project: Path, here: Here, typed: str, of_points: int, of_the_sweep: bool
+) -> None:
+    code, _, err = here("-m", *LINE, "optimizer.learning_rate=0.01,0.1", *typed.split())
+    assert code == 0, err
+    assert sum(any(folder.glob("plots/*.png")) for folder in (project / ".points").glob("[0-9a-f]*")) == of_points
+    assert any((project / ".points" / ".sweeps").glob("*/plots/*.png")) == of_the_sweep
+    # What is drawn does not make another point.
+    points = trained(project)
+    code, _, err = here("-m", *LINE, "optimizer.learning_rate=0.01,0.1", *typed.split(), "recording.figures=point")
+    assert code == 0, err
+    assert trained(project) == points
+
+
 def test_a_single_point_can_have_repeats(project: Path, here: Here) -> None:
     code, _, err = here(*LINE, "hydra.mode=RUN", "repeats=3", "seed=5", "results=out")
     assert code == 0, err

@@ -125,6 +125,7 @@ def test_the_keys_that_do_not_count_are_these() -> None:
         "results",
         "dry_run",
         "force",
+        "recording.figures",
         "backend.line_study_gradient",
         "data.name",
         "data.local_dir",

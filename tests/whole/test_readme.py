@@ -56,7 +56,7 @@ BY_CI = [
     "python -m pipeline.train experiment=two_bits force=true",
     "make cluster",
     "python -m pipeline.train experiment=mnist_grid hydra/launcher=joblib",
-    "python -m pipeline.train experiment=mnist_grid backend=keras training.epochs=1 hydra/launcher=ray",
+    "python -m pipeline.train experiment=mnist_grid backend=keras repeats=1 training.epochs=1 hydra/launcher=ray",
     "python -m pipeline.train experiment=trainability_map grid.x.logspace.start=20 grid.x.logspace.stop=80",
     "python -m pipeline.train experiment=curve_restarts",
     "python -m pipeline.train experiment=curve_restarts 'data.expression=\"sin(3 * x) + 0.1 * x**2\"' optimizer=adam",
