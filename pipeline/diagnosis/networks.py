@@ -1,137 +1,79 @@
-"""Diagnose a run: converged, too slow, oscillating, stalled or diverged, with the evidence for the verdict.
+"""Diagnose a run, with the evidence for the verdict; `verdicts.py` lists the verdicts.
 
-Everything is computed from a point's config and history. The thresholds are defined here, each with its rationale.
+Everything is computed from a point's config and history, and from what its group reached. `thresholds.py` has every
+threshold with its reason.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
-
-import numpy as np
-from numpy.typing import NDArray
 
 from pipeline.backends.numpy.maps.measures import map_metrics
 from pipeline.backends.numpy.maps.rate_map import map_axes
 from pipeline.backends.shared.history import History
 from pipeline.config.schema import Config, Kind
+from pipeline.diagnosis import evidence
 from pipeline.diagnosis.baseline import baseline_loss
 from pipeline.diagnosis.curves import diagnose_balls, diagnose_basins
+from pipeline.diagnosis.overfitting import Overfitting, meanwhile, overfitting
 from pipeline.diagnosis.range_test import range_test, suggestion
+from pipeline.diagnosis.reach import Reach, alone
+from pipeline.diagnosis.run import Run, measure
 from pipeline.diagnosis.stalled import final_gradient, sensitivity_at_end, stalled, stopped
-from pipeline.diagnosis.trends import epochs_needed, first_below, reversals, roughness
+from pipeline.diagnosis.thresholds import FLAT, GROWN, SMALL_STEP
+from pipeline.diagnosis.trends import first_below
 from pipeline.diagnosis.verdicts import Diagnosis
-from pipeline.system.wording import roughly
-
-Floats = NDArray[np.floating]
-
-# A loss at or below this share of the baseline is low: the network explains 98% of what a constant cannot.
-GOAL = 0.02
-# A loss that changes by at most this share over the second half of the records no longer moves.
-TREND = 0.01
-# A loss that exceeds this multiple of both its first value and the baseline, and is still growing, counts as diverged
-# although it is finite.
-GROWN = 10
-# A loss with at least this roughness oscillates instead of falling; at 0.5 it moves up as much as down.
-ROUGH = 0.25
-# A weight that changes direction in at least this share of its updates oscillates.
-REVERSALS = 0.5
-# Up to this d(log loss) / d(log weights) the gradient is nearly zero: weights 1% larger change the loss by 0.001%.
-FLAT = 1e-3
-# Extrapolations are reported as numbers only up to this multiple of the trained epochs.
-FORESEEABLE = 100
 
 
-@dataclass(frozen=True)
-class Run:
-    """A run whose losses are all finite.
+def diagnose(config: Config, history: History, reach: Reach | None = None) -> Diagnosis:
+    """Diagnose a point with the function for its kind.
 
-    Attributes:
+    Args:
         config: config of the point.
         history: history of the point.
-        steps: (records,) the recorded epochs.
-        losses: (records,) the training losses at these epochs.
-        baseline: the loss of the best constant answer.
-        values: the numbers of the diagnosis, by name, filled in as they are found.
-    """
-
-    config: Config
-    history: History
-    steps: NDArray[np.int64]
-    losses: Floats
-    baseline: float
-    values: dict[str, float]
-
-    @property
-    def end(self) -> float:
-        """The last loss."""
-        return float(self.losses[-1])
-
-    @property
-    def second_half(self) -> Floats:
-        """The second half of the losses: what happens at the start says little about the end."""
-        return self.losses[len(self.losses) // 2 :]
-
-    @property
-    def share(self) -> float:
-        """The last loss as a share of the baseline, which is 0 if all targets are the same."""
-        if self.baseline:
-            return self.end / self.baseline
-        if self.end:
-            return math.inf
-        return 0.0
-
-    @property
-    def level(self) -> str:
-        """The last loss compared with the baseline, for instance `loss 20, 34% of the baseline 58.7`."""
-        if not self.baseline:
-            return f"loss {self.end:.3g}, and the baseline is 0: all training targets are the same"
-        return f"loss {self.end:.3g}, {_times(self.share)} the baseline {self.baseline:.3g}"
-
-    @property
-    def oscillates(self) -> bool:
-        """Whether the loss or a weight oscillates."""
-        return self.values["roughness"] >= ROUGH or self.values.get("reversals", 0.0) >= REVERSALS
-
-
-def diagnose(config: Config, history: History) -> Diagnosis:
-    """Diagnose a point with the function for its kind.
+        reach: what its group reached; None: it is judged alone. Only networks have a group.
 
     Example:
         >>> diagnose(point.config, point.history).label
         'stalled (rounding)'
     """
+    if config.kind == "network":
+        return diagnose_network(config, history, reach)
     return DIAGNOSERS[config.kind](config, history)
 
 
-def diagnose_network(config: Config, history: History) -> Diagnosis:
-    """Diagnose the training of one network."""
+def diagnose_network(config: Config, history: History, reach: Reach | None = None) -> Diagnosis:
+    """Diagnose the training of one network, judged against what its group reached."""
     steps, losses = history.series("train/loss")
     baseline = baseline_loss(config, history)
     if history.diverged_step is not None:
-        return _not_finite(history)
+        return Diagnosis("diverged", "", evidence.not_finite(history))
     if not len(losses):
         return Diagnosis("too slow", "", "no loss was recorded")
-    run = Run(config, history, steps, losses, baseline, {})
-    _measure(run)
-    # The order matters: a low loss has converged even if it oscillates, and a loss without a gradient can neither
-    # oscillate nor fall.
-    if run.end <= GOAL * baseline:
-        return _converged(run)
+    run = Run(config, history, steps, losses, baseline, reach or alone(history), {})
+    measure(run)
     sensitivity = sensitivity_at_end(history, run.end)
+    # The order matters: a loss without a gradient can neither oscillate nor fall, a network that overfits has a low
+    # training loss, and a low loss has converged even if it oscillates.
+    if sensitivity > 0 and run.grows and run.end > GROWN * max(float(losses[0]), baseline):
+        return Diagnosis("diverged", "", evidence.growing(run), run.values)
+    found = overfitting(run)
+    if found is not None:
+        return _overfitting(run, found)
+    if run.is_low:
+        return _converged(run)
     if "stopped" in history.tables:
         return _stopped_early(run, sensitivity)
-    change = 0.0
-    if run.end:
-        change = float(run.second_half[0]) / run.end - 1
-    if sensitivity == 0 or (abs(change) <= TREND and sensitivity <= FLAT):
-        return _stalled(run, run.level)
-    if run.end > GROWN * max(float(losses[0]), baseline) and change < -TREND:
-        return _growing(run)
-    if run.oscillates:
-        return _oscillating(run)
-    return _too_slow(run)
+    if sensitivity == 0 or (not run.falls and not run.grows and sensitivity <= FLAT):
+        return _standing(run, evidence.level(run))
+    if run.turns or (run.swings and not run.is_near):
+        return Diagnosis("oscillating", "", evidence.oscillating(run), run.values)
+    if run.is_near and run.falls:
+        return Diagnosis("improving", "", evidence.improving(run), run.values)
+    if run.is_near:
+        return _converged(run)
+    return _behind(run)
 
 
 def diagnose_range_test(config: Config, history: History) -> Diagnosis:
@@ -151,13 +93,13 @@ def diagnose_map(config: Config, history: History) -> Diagnosis:
     """
     axes = map_axes(config)
     values = map_metrics(history.map_arrays)
-    evidence = f"{values['map/converged_share']:.1%} of {axes.points:,} points converge"
+    said = f"{values['map/converged_share']:.1%} of {axes.points:,} points converge"
     if values["map/not_finite_share"]:
-        evidence += f", {values['map/not_finite_share']:.1%} end with a loss that is not finite"
+        said += f", {values['map/not_finite_share']:.1%} end with a loss that is not finite"
     if "map/best_loss" in values:
         at = " and ".join(f"{axis.name} {values[f'map/best_{axis.name}']:.4g}" for axis in axes.axes)
-        evidence += f"; the smallest loss is {values['map/best_loss']:.3g} at {at}"
-    return Diagnosis("map", "", evidence)
+        said += f"; the smallest loss is {values['map/best_loss']:.3g} at {at}"
+    return Diagnosis("map", "", said)
 
 
 # The diagnosis function for each kind of point.
@@ -170,114 +112,66 @@ DIAGNOSERS: dict[Kind, Callable[[Config, History], Diagnosis]] = {
 }
 
 
-def _measure(run: Run) -> None:
-    """Compute the values that every diagnosis of a network has."""
-    if math.isfinite(run.share):
-        run.values["loss_over_baseline"] = run.share
-    run.values["roughness"] = roughness(run.second_half)
-    # Not applicable to minibatches, whose updates are not counted here, or to annealing, whose best network can move
-    # anywhere.
-    if run.config.training.batch_size is None and run.config.optimizer.name != "annealing":
-        turns = reversals(run.history)
-        if turns is not None:
-            run.values["reversals"] = turns
-
-
-def _times(share: float) -> str:
-    """Format a share so that `loss 20, SHARE the baseline` reads well: `34% of`, `12 times`."""
-    if share > 10:
-        return f"{share:.2g} times"
-    if share < 0.001:
-        return "less than 0.1% of"
-    if share < 0.1:
-        return f"{share:.1%} of"
-    return f"{share:.0%} of"
-
-
-def _not_finite(history: History) -> Diagnosis:
-    evidence = f"the loss was not a finite number after {history.diverged_step:,} updates"
-    if history.last_finite_loss is not None:
-        evidence += f", last finite loss {history.last_finite_loss:.3g}"
-    return Diagnosis("diverged", "", evidence)
+def _overfitting(run: Run, found: Overfitting) -> Diagnosis:
+    run.values["overfitting_since"] = float(found.since)
+    said = (
+        f"since epoch {found.since:,} the {found.rows} loss has risen from {found.lowest:.3g} to {found.end:.3g}, while "
+        f"the training loss fell from {found.trained_from:.3g} to {found.trained_to:.3g}"
+    )
+    return Diagnosis("overfitting", "", said + meanwhile(run.history, run.reach.metric, found.since), run.values)
 
 
 def _converged(run: Run) -> Diagnosis:
-    since = int(run.steps[first_below(run.losses, GOAL * run.baseline)])
-    run.values["epochs_to_low_loss"] = float(since)
-    evidence = f"{run.level}; {GOAL:.0%} of the baseline first reached at epoch {since:,}"
-    if run.oscillates:
-        evidence += f"; it oscillates: {run.values['roughness']:.0%} of its movement in the second half is upward"
+    """Diagnose a loss that is low, or stands still near the best."""
+    said = evidence.level(run)
+    reached = first_below(run.losses, run.goal)
+    if reached < len(run.losses):
+        since = int(run.steps[reached])
+        run.values["epochs_to_low_loss"] = float(since)
+        said += f"; {evidence.goal(run)} first reached at epoch {since:,}"
+    if not run.is_low:
+        said += f"; it stands still{evidence.near(run)}"
+    if run.swings or run.turns:
+        said += f"; it oscillates: {run.values['roughness']:.0%} of its movement in the second half is upward"
     if "stopped" in run.history.tables:
-        evidence += f"; {stopped(run.config, run.history)}"
-    return Diagnosis("converged", "", evidence, run.values)
+        said += f"; {stopped(run.config, run.history)}"
+    return Diagnosis("converged", "", said, run.values)
 
 
 def _stopped_early(run: Run, sensitivity: float) -> Diagnosis:
-    ended = f"{run.level}; {stopped(run.config, run.history)}"
+    ended = f"{evidence.level(run)}; {stopped(run.config, run.history)}"
+    if run.is_near and run.reach.points > 1:
+        return _converged(run)
     if sensitivity <= FLAT:
-        return _stalled(run, ended)
-    evidence = f"{ended}, with a gradient of {final_gradient(run.history):.2g}"
-    return Diagnosis("stalled", "line search", evidence, run.values)
+        return _standing(run, ended)
+    said = f"{ended}, with a gradient of {final_gradient(run.history):.2g}"
+    return Diagnosis("stalled", "line search", said, run.values)
 
 
-def _stalled(run: Run, evidence: str) -> Diagnosis:
+def _standing(run: Run, said: str) -> Diagnosis:
+    """Diagnose a loss with hardly any gradient: it is in a minimum, which may be as low as any, or it is stalled."""
     # The gradient is small at this loss, but steps that were too large have led to it.
     if run.values.get("loss_over_baseline", math.inf) > GROWN:
-        evidence += "; it grew to this value"
-    return stalled(run.config, run.history, evidence, run.values)
+        said += "; it grew to this value"
+    found = stalled(run.config, run.history, said, run.values)
+    if found.cause == "flat" and run.is_near:
+        return _converged(run)
+    return found
 
 
-def _growing(run: Run) -> Diagnosis:
-    first = float(run.losses[0])
-    grown = "up from an initial loss of 0"
-    if first:
-        grown = f"{run.end / first:.3g} times the initial loss"
-    return Diagnosis("diverged", "", f"{run.level}, {grown} and still growing", run.values)
-
-
-def _oscillating(run: Run) -> Diagnosis:
-    evidence = f"{run.level}; {run.values['roughness']:.0%} of the loss's movement in the second half is upward"
-    if "reversals" in run.values:
-        evidence += f"; one weight changes direction in {run.values['reversals']:.0%} of its updates"
-    return Diagnosis("oscillating", "", evidence, run.values)
-
-
-def _too_slow(run: Run) -> Diagnosis:
-    """Diagnose a loss that is still falling, and extrapolate the number of epochs that it needs."""
-    trained = int(run.steps[-1])
-    needed: float | None = math.inf
-    # A baseline of 0 would need the logarithm of 0.
-    if run.baseline:
-        needed = epochs_needed(run.steps, run.losses, GOAL * run.baseline)
-    if needed is None:
-        epochs = "1 epoch"
-        if trained != 1:
-            epochs = f"{trained:,} epochs"
-        how = f"after {epochs}, too few data points for a trend"
-    elif needed <= FORESEEABLE * trained:
-        run.values["epochs_needed"] = needed
-        how = (
-            f"still falling; at this pace, reaching {GOAL:.0%} would take about {roughly(needed)} epochs "
-            f"({trained:,} trained)"
-        )
-    else:
-        how = (
-            f"at the pace of the second half, reaching {GOAL:.0%} would take more than {FORESEEABLE * trained:,} epochs"
-        )
-    return Diagnosis("too slow", "", f"{run.level}, {how}{_rise(run)}", run.values)
-
-
-def _rise(run: Run) -> str:
-    """Describe the rise of the loss before it fell; empty if it did not rise."""
-    first = float(run.losses[0])
-    peak = float(run.losses.max())
-    # At least 1% higher: smaller rises are rounding, or the noise of minibatches.
-    if peak > 1.01 * max(first, run.baseline):
-        return f"; it first rose to {peak:.3g}"
-    # Training with minibatches has no record at epoch 0, so the rise may have happened before the first record. If the
-    # data has test rows, their loss before training tells it from a loss that began higher.
-    steps, tested = run.history.series("test/loss")
-    began = max([run.baseline, *tested[steps == 0]])
-    if run.steps[0] > 0 and first > 1.01 * began:
-        return f"; the loss after the first epoch, {first:.3g}, is above the baseline: the first steps overshot"
-    return ""
+def _behind(run: Run) -> Diagnosis:
+    """Diagnose a run that ends behind the best of its group."""
+    if not run.falls:
+        found = stalled(run.config, run.history, evidence.level(run), run.values)
+        # A cause that is seen in the weights needs no gradient that is nearly zero.
+        if found.cause != "flat":
+            return found
+    if not run.has_learnt and run.overshot:
+        return Diagnosis("stalled", "overshot", f"{evidence.level(run)}; {run.overshot}", run.values)
+    # A loss that stands still with steps of a normal size is not slow: the steps are too large to get any lower.
+    if not run.falls and run.final.get("weights/update_ratio", 0.0) > SMALL_STEP:
+        return Diagnosis("stalled", "plateau", evidence.plateau(run), run.values)
+    cause = ""
+    if run.overshot:
+        cause = "overshot"
+    return Diagnosis("too slow", cause, evidence.slow(run), run.values)

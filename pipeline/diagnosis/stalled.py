@@ -11,11 +11,8 @@ from pipeline.backends.shared.history import History
 from pipeline.backends.shared.initial_weights import Weights
 from pipeline.config.data import TableData
 from pipeline.config.schema import Config
+from pipeline.diagnosis.thresholds import SATURATED
 from pipeline.diagnosis.verdicts import Diagnosis
-
-# A sigmoid with output a is saturated if its slope a (1 - a) is below this: it passes on less than 0.4% of the maximum
-# gradient.
-SATURATED = 1e-3
 
 
 def sensitivity_at_end(history: History, loss: float) -> float:

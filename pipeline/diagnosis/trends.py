@@ -1,18 +1,59 @@
-"""Curve statistics: roughness, time to a target, extrapolated time to a target, and reversals of weights."""
+"""Curve statistics: trend, roughness, time to a target, extrapolated time to a target, and reversals of weights."""
 
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.backends.shared.history import History
+from pipeline.diagnosis.thresholds import ENOUGH
 
 Floats = NDArray[np.floating]
 
-# The minimum number of updates that distinguishes oscillation from the first few irregular steps.
-ENOUGH = 10
+
+class Trend(NamedTuple):
+    """A line through some records of a curve, by least squares.
+
+    Attributes:
+        fall: by how much the line falls from the first of the records to the last; negative if it rises.
+        error: the standard error of `fall`; 0 if there are only two records.
+        swing: standard deviation of the records around the line; 0 if there are only two records.
+    """
+
+    fall: float
+    error: float
+    swing: float
+
+
+def trend(steps: NDArray[np.int64], values: Floats) -> Trend:
+    """Fit a line through the records of a curve, `steps` and `values`, each (records,).
+
+    With S = sum (t - mean t)^2 and residuals r, the standard error of the slope is sqrt(sum r^2 / (records - 2) / S).
+
+    Example:
+        >>> trend(np.array([0, 1, 2]), np.array([4.0, 3.0, 2.0]))
+        Trend(fall=2.0, error=0.0, swing=0.0)
+    """
+    largest = float(np.abs(values).max(initial=0))
+    if len(values) < 2 or not largest:
+        return Trend(0.0, 0.0, 0.0)
+    times = steps - steps.mean()
+    # Scaled to a maximum of 1, so that no square of a large value overflows.
+    scaled = values / largest
+    spread = float((times * times).sum())
+    slope = float((times * scaled).sum()) / spread
+    span = float(steps[-1] - steps[0])
+    error = 0.0
+    swing = 0.0
+    if len(values) > 2:
+        residuals = scaled - scaled.mean() - slope * times
+        variance = float((residuals * residuals).sum()) / (len(values) - 2)
+        error = math.sqrt(variance / spread) * span * largest
+        swing = math.sqrt(variance) * largest
+    return Trend(-slope * span * largest, error, swing)
 
 
 def roughness(values: Floats) -> float:

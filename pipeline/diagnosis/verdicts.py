@@ -9,15 +9,33 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-Verdict = Literal["converged", "too slow", "oscillating", "stalled", "diverged", "map", "range test"]
+Verdict = Literal[
+    "converged", "improving", "overfitting", "too slow", "oscillating", "stalled", "diverged", "map", "range test"
+]
+TOO_BIG = "slopes too big"
 
-# The problem in the source texts that each verdict corresponds to. Not applicable to maps and range tests.
+# The problem in the source texts that each verdict corresponds to. Not applicable to maps and range tests. The texts
+# train on all rows that they have, so that they do not know overfitting.
 PROBLEMS: dict[Verdict, str] = {
     "converged": "none",
+    "improving": "none",
+    "overfitting": "none",
     "too slow": "slopes too small",
-    "oscillating": "slopes too big",
+    "oscillating": TOO_BIG,
     "stalled": "stuck in a minimum",
-    "diverged": "slopes too big",
+    "diverged": TOO_BIG,
+}
+# Causes of a verdict that are steps too large, whatever the verdict.
+LARGE_STEPS = ("overshot", "plateau")
+# Each verdict in a sentence, for the report and the documentation.
+MEANINGS: dict[Verdict, str] = {
+    "converged": "The loss is low, or it stands still near the best of its group. Nothing is wrong.",
+    "improving": "The loss is near the best of its group and still falls: more epochs would help. Nothing is wrong.",
+    "overfitting": "The training loss falls and the test loss rises: fewer epochs, or a penalty, would help.",
+    "too slow": "The loss still falls, and it ends behind the best of its group: a larger rate, or more epochs.",
+    "oscillating": "The loss or a weight goes up and down, away from the best: a smaller rate.",
+    "stalled": "The loss stands still far from the best, for the cause in parentheses.",
+    "diverged": "The loss grew without bound: a smaller rate.",
 }
 
 
@@ -27,11 +45,13 @@ class Diagnosis:
 
     Attributes:
         verdict: a verdict of one or two words.
-        cause: for a stalled network `saturation`, `rounding`, `flat` or `line search`; for balls their outcome, for
-            instance `local minimum`; empty for most other verdicts.
+        cause: for a stalled network `saturation`, `rounding`, `flat`, `line search`, `overshot` or `plateau`; for one
+            that is too slow `overshot` or nothing; for balls their outcome, for instance `local minimum`; empty for
+            most other verdicts.
         evidence: a sentence with the numbers behind the verdict.
         values: the numbers by name: for a network `loss_over_baseline`; `epochs_to_low_loss`, or `epochs_needed` if the
-            loss did not become low; `roughness`, `reversals` and `saturated`, which trends.py and stalled.py compute.
+            loss did not become low; `overfitting_since`, an epoch; `roughness`, `reversals` and `saturated`, which
+            trends.py and stalled.py compute.
     """
 
     verdict: Verdict
@@ -45,6 +65,14 @@ class Diagnosis:
         if not self.cause:
             return self.verdict
         return f"{self.verdict} ({self.cause})"
+
+    @property
+    def problem(self) -> str:
+        """The problem in the source texts that it corresponds to, or `none`."""
+        if self.cause in LARGE_STEPS:
+            return TOO_BIG
+        # Maps and range tests have no problem, so they are not in PROBLEMS.
+        return PROBLEMS.get(self.verdict, "none")
 
     def __str__(self) -> str:
         """The label and the evidence, for instance `stalled (flat): loss 20, 34% of the baseline 58.7; ...`."""

@@ -36,6 +36,7 @@ from pipeline.config.needs import typed
 from pipeline.config.schema import Config, flatten
 from pipeline.data.description import DataDescription
 from pipeline.diagnosis.networks import diagnose
+from pipeline.diagnosis.reach import Reach
 from pipeline.diagnosis.verdicts import Diagnosis
 
 POINTS = Path(".points")
@@ -97,6 +98,7 @@ class Point:
         history: everything recorded while it trained.
         outcome: how training ended.
         data: what it was trained on; None for a table, a curve, and images of IDX files.
+        reach: what the points that it is judged with reached (studies/reach.py); None: it is judged alone.
     """
 
     name: str
@@ -105,11 +107,12 @@ class Point:
     history: History
     outcome: Outcome
     data: DataDescription | None = None
+    reach: Reach | None = None
 
     @cached_property
     def diagnosis(self) -> Diagnosis:
         """How training went, with evidence; computed only once, because that takes the whole history."""
-        return diagnose(self.config, self.history)
+        return diagnose(self.config, self.history, self.reach)
 
     @cached_property
     def settings(self) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 
-from pipeline.diagnosis.networks import GOAL
+from pipeline.diagnosis.thresholds import GOAL
 from pipeline.diagnosis.verdicts import PROBLEMS
 from pipeline.points.destination import PAGES
 from pipeline.report.parity_page import parity_lines

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from pipeline.config.metrics import larger_is_better
-from pipeline.diagnosis.networks import GOAL, GROWN
+from pipeline.diagnosis.thresholds import GOAL, GROWN
 from pipeline.diagnosis.verdicts import PROBLEMS, Diagnosis
 from pipeline.points.point import Point
 from pipeline.studies.grids import METRIC_NAMES, Cell, best_cell, cell_metric, cells, with_value

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Mapping, Sequence
 
-from pipeline.diagnosis.verdicts import PROBLEMS, Diagnosis
+from pipeline.diagnosis.verdicts import Diagnosis
 from pipeline.points.destination import PAGES
 from pipeline.points.point import Point
 from pipeline.studies.experiments import question_of, read_experiment
@@ -28,10 +28,8 @@ def point_note(
         data: what a person should know about its data, one sentence each.
     """
     diagnosis = f"**{found.label}**: {found.evidence}."
-    # Maps and range tests have no such problem, so they are not in PROBLEMS.
-    problem = PROBLEMS.get(found.verdict, "none")
-    if problem != "none":
-        diagnosis += f" The published texts call this *{problem}*."
+    if found.problem != "none":
+        diagnosis += f" The published texts call this *{found.problem}*."
     repeated = [override for override in overrides if override.split("=")[0] not in NOT_REPEATED]
     command = shlex.join(["python", "-m", "pipeline.train", *repeated])
     parts = [diagnosis, f"Run it again: `{command}`", _links(study, figures)]

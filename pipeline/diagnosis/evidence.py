@@ -1,0 +1,141 @@
+"""The evidence for a verdict on a network, in words."""
+
+from __future__ import annotations
+
+import math
+
+from pipeline.backends.shared.history import History
+from pipeline.diagnosis.run import Run
+from pipeline.diagnosis.stalled import final_gradient
+from pipeline.diagnosis.thresholds import FORESEEABLE, GOAL
+from pipeline.diagnosis.trends import epochs_needed
+from pipeline.system.wording import roughly
+
+
+def level(run: Run) -> str:
+    """Compare the last loss with the baseline, for instance `loss 20, 34% of the baseline 58.7`."""
+    if not run.baseline:
+        return f"loss {run.end:.3g}, and the baseline is 0: all training targets are the same"
+    return f"loss {run.end:.3g}, {_times(run.share)} the baseline {run.baseline:.3g}"
+
+
+def _times(share: float) -> str:
+    """Format a share so that `loss 20, SHARE the baseline` reads well: `34% of`, `12 times`."""
+    if share > 10:
+        return f"{share:.2g} times"
+    if share < 0.001:
+        return "less than 0.1% of"
+    if share < 0.1:
+        return f"{share:.1%} of"
+    return f"{share:.0%} of"
+
+
+def not_finite(history: History) -> str:
+    """Say when the loss was no longer finite."""
+    said = f"the loss was not a finite number after {history.diverged_step:,} updates"
+    if history.last_finite_loss is not None:
+        said += f", last finite loss {history.last_finite_loss:.3g}"
+    return said
+
+
+def growing(run: Run) -> str:
+    """Say by how much a loss has grown."""
+    first = float(run.losses[0])
+    grown = "up from an initial loss of 0"
+    if first:
+        grown = f"{run.end / first:.3g} times the initial loss"
+    return f"{level(run)}, {grown} and still growing"
+
+
+def oscillating(run: Run) -> str:
+    """Say how much of the movement of a loss, and of a weight, is back and forth."""
+    said = f"{level(run)}; {run.values['roughness']:.0%} of the loss's movement in the second half is upward"
+    if "reversals" in run.values:
+        said += f"; one weight changes direction in {run.values['reversals']:.0%} of its updates"
+    return said
+
+
+def plateau(run: Run) -> str:
+    """Say that a loss stands still although the steps are not small."""
+    moves = "stands still"
+    if run.grows:
+        moves = "rises again"
+    ratio = run.final["weights/update_ratio"]
+    said = f"{level(run)}; it {moves}{behind(run)}, with steps of {ratio:.2g} of the weights"
+    gradient = final_gradient(run.history)
+    if gradient:
+        said += f" and a gradient of {gradient:.2g}"
+    return f"{said}{_rise(run)}"
+
+
+def near(run: Run) -> str:
+    """Compare a run that ends near the best of its group with the best."""
+    if run.reach.points == 1:
+        return "; no other point shows what can be reached"
+    said = f"; the best training loss of {run.reach.points} points is {run.reach.loss:.3g}"
+    value = run.final.get(run.reach.metric)
+    # Of the two, only the metric that judges is near the best.
+    if not run.loss_is_near and value is not None:
+        said += f", but {run.reach.metric} {value:.4g} is near the best, {run.reach.best:.4g}"
+    return said
+
+
+def behind(run: Run) -> str:
+    """Name the best of the group, which a run ends behind; empty for a run alone."""
+    if run.reach.points == 1:
+        return ""
+    said = f" behind the best of {run.reach.points} points, a loss of {run.reach.loss:.3g}"
+    value = run.final.get(run.reach.metric)
+    # A metric of the training rows says the same as their loss.
+    if value is not None and not math.isnan(run.reach.best) and not run.reach.metric.startswith("train/"):
+        said += f" ({run.reach.metric} {value:.4g}, the best {run.reach.best:.4g})"
+    return said
+
+
+def goal(run: Run) -> str:
+    """Name the loss from which on a run is near the best of its group."""
+    if run.reach.points == 1:
+        return f"{GOAL:.0%} of the baseline"
+    return f"{run.goal:.3g}, near the best,"
+
+
+def pace(run: Run) -> str:
+    """Extrapolate the number of epochs that a run needs to come near the best, and note it among its values."""
+    trained = int(run.steps[-1])
+    needed: float | None = math.inf
+    # A baseline of 0 would need the logarithm of 0.
+    if run.goal > 0:
+        needed = epochs_needed(run.steps, run.losses, run.goal)
+    if needed is None:
+        epochs = "1 epoch"
+        if trained != 1:
+            epochs = f"{trained:,} epochs"
+        return f"after {epochs}, too few data points for a trend"
+    reaching = f"reaching {goal(run)} would take"
+    if needed > FORESEEABLE * trained:
+        return f"at the pace of the second half, {reaching} more than {FORESEEABLE * trained:,} epochs"
+    run.values["epochs_needed"] = needed
+    return f"still falling; at this pace, {reaching} about {roughly(needed)} epochs ({trained:,} trained)"
+
+
+def slow(run: Run) -> str:
+    """Say how far behind the best a run ends that still falls, and how long it needs."""
+    said = f"{level(run)}, {pace(run)}"
+    if run.reach.points > 1:
+        said += f"; it ends{behind(run)}"
+    return f"{said}{_rise(run)}"
+
+
+def improving(run: Run) -> str:
+    """Say how much a run that ends near the best has still fallen."""
+    late = int(run.steps[run.late])
+    # The line through the records, not the difference of two of them.
+    fallen = run.trend.fall / (run.end + run.trend.fall)
+    said = f"{level(run)}; it fell by {fallen:.0%} since epoch {late:,} and is still falling{near(run)}"
+    return f"{said}{_rise(run)}"
+
+
+def _rise(run: Run) -> str:
+    if not run.overshot:
+        return ""
+    return f"; {run.overshot}"
