@@ -7,7 +7,7 @@ import math
 from pipeline.backends.shared.history import History
 from pipeline.diagnosis.run import Run
 from pipeline.diagnosis.stalled import final_gradient
-from pipeline.diagnosis.thresholds import FORESEEABLE, GOAL
+from pipeline.diagnosis.thresholds import FORESEEABLE, GOAL, TREND
 from pipeline.diagnosis.trends import epochs_needed
 from pipeline.system.wording import roughly
 
@@ -21,8 +21,10 @@ def level(run: Run) -> str:
 
 def _times(share: float) -> str:
     """Format a share so that `loss 20, SHARE the baseline` reads well: `34% of`, `12 times`."""
-    if share > 10:
+    if share > 10_000:
         return f"{share:.2g} times"
+    if share > 10:
+        return f"{share:,.0f} times"
     if share < 0.001:
         return "less than 0.1% of"
     if share < 0.1:
@@ -65,19 +67,20 @@ def plateau(run: Run) -> str:
     gradient = final_gradient(run.history)
     if gradient:
         said += f" and a gradient of {gradient:.2g}"
-    return f"{said}{_rise(run)}"
+    return f"{said}{too_large(run)}"
 
 
 def near(run: Run) -> str:
-    """Compare a run that ends near the best of its group with the best."""
+    """Compare a run that ends near the best of its group with the best, and say in which of the two it is behind."""
     if run.reach.points == 1:
         return "; no other point shows what can be reached"
     said = f"; the best training loss of {run.reach.points} points is {run.reach.loss:.3g}"
     value = run.final.get(run.reach.metric)
-    # Of the two, only the metric that judges is near the best.
-    if not run.loss_is_near and value is not None:
-        said += f", but {run.reach.metric} {value:.4g} is near the best, {run.reach.best:.4g}"
-    return said
+    if value is None or run.loss_is_near == run.metric_is_near:
+        return said
+    if run.metric_is_near:
+        return f"{said}, but {run.reach.metric} {value:.4g} is near the best, {run.reach.best:.4g}"
+    return f"{said}, but {run.reach.metric} {value:.4g} is behind the best, {run.reach.best:.4g}"
 
 
 def behind(run: Run) -> str:
@@ -94,7 +97,8 @@ def behind(run: Run) -> str:
 
 def goal(run: Run) -> str:
     """Name the loss from which on a run is near the best of its group."""
-    if run.reach.points == 1:
+    # Beside a best of nearly 0, both are the same.
+    if run.reach.points == 1 or run.reach.loss <= TREND * GOAL * run.baseline:
         return f"{GOAL:.0%} of the baseline"
     return f"{run.goal:.3g}, near the best,"
 
@@ -123,16 +127,26 @@ def slow(run: Run) -> str:
     said = f"{level(run)}, {pace(run)}"
     if run.reach.points > 1:
         said += f"; it ends{behind(run)}"
-    return f"{said}{_rise(run)}"
+    return f"{said}{too_large(run)}"
 
 
 def improving(run: Run) -> str:
     """Say how much a run that ends near the best has still fallen."""
+    if len(run.losses) == 1:
+        return f"{level(run)}, {pace(run)}{near(run)}"
     late = int(run.steps[run.late])
     # The line through the records, not the difference of two of them.
     fallen = run.trend.fall / (run.end + run.trend.fall)
-    said = f"{level(run)}; it fell by {fallen:.0%} since epoch {late:,} and is still falling{near(run)}"
-    return f"{said}{_rise(run)}"
+    return f"{level(run)}; it fell by {fallen:.0%} since epoch {late:,} and is still falling{near(run)}"
+
+
+def too_large(run: Run) -> str:
+    """Say why the rate is too large: the first steps overshot, or a smaller rate ended better; empty if it is not."""
+    said = _rise(run)
+    better = run.reach.smaller_rate
+    if better is not None:
+        said += f"; the smaller rate {better.rate:g} ends better, with {better.metric} {better.value:.4g}"
+    return said
 
 
 def _rise(run: Run) -> str:

@@ -23,7 +23,7 @@ from pipeline.diagnosis.run import Run, measure
 from pipeline.diagnosis.stalled import final_gradient, sensitivity_at_end, stalled, stopped
 from pipeline.diagnosis.thresholds import FLAT, GROWN, SMALL_STEP
 from pipeline.diagnosis.trends import first_below
-from pipeline.diagnosis.verdicts import Diagnosis
+from pipeline.diagnosis.verdicts import TOO_LARGE, Diagnosis
 
 
 def diagnose(config: Config, history: History, reach: Reach | None = None) -> Diagnosis:
@@ -70,7 +70,7 @@ def diagnose_network(config: Config, history: History, reach: Reach | None = Non
     if run.turns or (run.swings and not run.is_near):
         return Diagnosis("oscillating", "", evidence.oscillating(run), run.values)
     if run.is_near and run.falls:
-        return Diagnosis("improving", "", evidence.improving(run), run.values)
+        return _improving(run)
     if run.is_near:
         return _converged(run)
     return _behind(run)
@@ -138,6 +138,14 @@ def _converged(run: Run) -> Diagnosis:
     return Diagnosis("converged", "", said, run.values)
 
 
+def _improving(run: Run) -> Diagnosis:
+    said = evidence.improving(run)
+    # The training loss is a mean over the epoch. The test rows see the weights at its end, which large steps move.
+    if not run.metric_is_near and run.reach.smaller_rate is not None:
+        return Diagnosis("improving", TOO_LARGE, f"{said}{evidence.too_large(run)}", run.values)
+    return Diagnosis("improving", "", said, run.values)
+
+
 def _stopped_early(run: Run, sensitivity: float) -> Diagnosis:
     ended = f"{evidence.level(run)}; {stopped(run.config, run.history)}"
     if run.is_near and run.reach.points > 1:
@@ -166,12 +174,15 @@ def _behind(run: Run) -> Diagnosis:
         # A cause that is seen in the weights needs no gradient that is nearly zero.
         if found.cause != "flat":
             return found
-    if not run.has_learnt and run.overshot:
-        return Diagnosis("stalled", "overshot", f"{evidence.level(run)}; {run.overshot}", run.values)
+    cause = ""
+    if evidence.too_large(run):
+        cause = TOO_LARGE
+    if run.overshot and run.now > GROWN * run.baseline:
+        return Diagnosis("diverged", "", f"{evidence.level(run)}; {run.overshot}", run.values)
+    if run.overshot and not run.has_learnt:
+        said = f"{evidence.level(run)}{evidence.too_large(run)}"
+        return Diagnosis("stalled", cause, said, run.values)
     # A loss that stands still with steps of a normal size is not slow: the steps are too large to get any lower.
     if not run.falls and run.final.get("weights/update_ratio", 0.0) > SMALL_STEP:
-        return Diagnosis("stalled", "plateau", evidence.plateau(run), run.values)
-    cause = ""
-    if run.overshot:
-        cause = "overshot"
+        return Diagnosis("stalled", cause or "plateau", evidence.plateau(run), run.values)
     return Diagnosis("too slow", cause, evidence.slow(run), run.values)

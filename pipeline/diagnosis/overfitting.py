@@ -9,11 +9,8 @@ import numpy as np
 
 from pipeline.backends.shared.history import History
 from pipeline.config.metrics import judges, last_part
-from pipeline.diagnosis.run import Run
+from pipeline.diagnosis.run import HELD_OUT, Run
 from pipeline.diagnosis.thresholds import RISE, RISE_OVER_NOISE, RISING_RECORDS
-
-# The rows that are not trained on, those that training may look at first.
-HELD_OUT = ("validation", "test")
 
 
 class Overfitting(NamedTuple):

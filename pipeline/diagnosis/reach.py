@@ -5,12 +5,27 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from pipeline.backends.shared.history import History
 from pipeline.config.metrics import larger_is_better
 from pipeline.diagnosis.thresholds import GOAL, NOISE
 
 LOSS = "train/loss"
+
+
+class SmallerRate(NamedTuple):
+    """A point with a smaller learning rate, and otherwise the same settings, that ended better.
+
+    Attributes:
+        rate: its learning rate.
+        metric: the name of the metric by which it is better.
+        value: its final value.
+    """
+
+    rate: float
+    metric: str
+    value: float
 
 
 @dataclass(frozen=True)
@@ -24,6 +39,8 @@ class Reach:
         untrained: its value before training, or as early as it was recorded; NaN if it was not.
         noise: standard deviation over seeds of points that differ in nothing else, by metric; empty with one seed each.
         points: number of points of the group.
+        smaller_rate: of the point that is judged, the best with a smaller rate; None if none is better than it by more
+            than the tolerance.
     """
 
     loss: float
@@ -32,6 +49,7 @@ class Reach:
     untrained: float = math.nan
     noise: Mapping[str, float] = field(default_factory=dict)
     points: int = 1
+    smaller_rate: SmallerRate | None = None
 
     def loss_tolerance(self, baseline: float) -> float:
         """Return how far above the best a training loss counts as near it."""

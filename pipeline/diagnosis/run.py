@@ -26,6 +26,8 @@ from pipeline.diagnosis.thresholds import (
 from pipeline.diagnosis.trends import Trend, reversals, roughness, trend
 
 Floats = NDArray[np.floating]
+# The rows that are not trained on, those that training may look at first.
+HELD_OUT = ("validation", "test")
 
 
 @dataclass(frozen=True)
@@ -68,7 +70,12 @@ class Run:
 
     @property
     def falls(self) -> bool:
-        """Whether the loss still falls, by more than a person sees and by more than noise explains."""
+        """Whether the loss still falls, by more than a person sees and by more than noise explains.
+
+        A single record has no trend. Training has just begun then, so that nothing says that the loss stands still.
+        """
+        if len(self.losses) == 1:
+            return True
         return self.trend.fall > TREND * self.end and self.trend.fall > SURE * self.trend.error
 
     @property
@@ -100,9 +107,21 @@ class Run:
         return self.end <= GOAL * self.baseline
 
     @property
+    def now(self) -> float:
+        """The loss at the end of training.
+
+        With minibatches the recorded loss is a mean over an epoch, in which the first steps may have been much worse
+        than the last ones. The held-out rows, if there are any, see the weights at its end.
+        """
+        held_out = [self.final[f"{rows}/loss"] for rows in HELD_OUT if f"{rows}/loss" in self.final]
+        if self.config.training.batch_size is None or not held_out:
+            return self.level
+        return min(self.level, held_out[0])
+
+    @property
     def has_learnt(self) -> bool:
         """Whether the network is better than a constant answer by more than the tolerance."""
-        return self.level < (1 - GOAL) * self.baseline
+        return self.now < (1 - GOAL) * self.baseline
 
     @property
     def goal(self) -> float:

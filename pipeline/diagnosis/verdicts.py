@@ -25,8 +25,10 @@ PROBLEMS: dict[Verdict, str] = {
     "stalled": "stuck in a minimum",
     "diverged": TOO_BIG,
 }
-# Causes of a verdict that are steps too large, whatever the verdict.
-LARGE_STEPS = ("overshot", "plateau")
+# The cause of a verdict where the first steps overshot, or a smaller rate ends better.
+TOO_LARGE = "rate too large"
+# Causes that are steps too large, whatever the verdict.
+LARGE_STEPS = (TOO_LARGE, "plateau")
 # Each verdict in a sentence, for the report and the documentation.
 MEANINGS: dict[Verdict, str] = {
     "converged": "The loss is low, or it stands still near the best of its group. Nothing is wrong.",
@@ -45,9 +47,9 @@ class Diagnosis:
 
     Attributes:
         verdict: a verdict of one or two words.
-        cause: for a stalled network `saturation`, `rounding`, `flat`, `line search`, `overshot` or `plateau`; for one
-            that is too slow `overshot` or nothing; for balls their outcome, for instance `local minimum`; empty for
-            most other verdicts.
+        cause: for a stalled network `saturation`, `rounding`, `flat`, `line search`, `rate too large` or `plateau`; for
+            one that is too slow `rate too large` or nothing; for balls their outcome, for instance `local minimum`;
+            empty for most other verdicts.
         evidence: a sentence with the numbers behind the verdict.
         values: the numbers by name: for a network `loss_over_baseline`; `epochs_to_low_loss`, or `epochs_needed` if the
             loss did not become low; `overfitting_since`, an epoch; `roughness`, `reversals` and `saturated`, which

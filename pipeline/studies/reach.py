@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 
 from pipeline.config.metrics import best_of, judged_by
-from pipeline.diagnosis.reach import LOSS, Reach
+from pipeline.diagnosis.reach import LOSS, Reach, SmallerRate
 from pipeline.points.point import Point
 
 # Sections and keys of a config that do not change what a network can reach, or that differ between seeds.
@@ -26,10 +26,12 @@ def judged_together(points: Sequence[Point]) -> list[Point]:
     """
     wide: dict[str, list[Point]] = {}
     narrow: dict[str, list[Point]] = {}
+    rates: dict[str, list[Point]] = {}
     for point in points:
         if point.config.kind == "network":
             wide.setdefault(_data_key(point), []).append(point)
             narrow.setdefault(_model_key(point), []).append(point)
+            rates.setdefault(_settings_but_rate(point), []).append(point)
     # Computed once for each group, and not for each point.
     by_group: dict[str, Reach | None] = {}
     judged = []
@@ -44,14 +46,42 @@ def judged_together(points: Sequence[Point]) -> list[Point]:
             members = wide[key]
         if key not in by_group:
             by_group[key] = _reach(members)
-        judged.append(replace(point, reach=by_group[key]))
+        reach = by_group[key]
+        if reach is not None:
+            reach = replace(reach, smaller_rate=_smaller_rate(point, rates[_settings_but_rate(point)], reach))
+        judged.append(replace(point, reach=reach))
     return judged
 
 
 def settings_key(point: Point) -> str:
     """Return a text that is the same for points that differ in nothing but the seed."""
+    return f"{point.learning_rate!r} {_settings_but_rate(point)}"
+
+
+def _settings_but_rate(point: Point) -> str:
     # The rows of a split by another seed are another sample of the same data.
-    return point.config.model_dump_json(exclude={key: True for key in FREE} | {"data": {"split_seed"}})
+    left_out = {key: True for key in FREE} | {"data": {"split_seed"}, "optimizer": {"learning_rate"}}
+    return point.config.model_dump_json(exclude=left_out)
+
+
+def _smaller_rate(point: Point, others: Sequence[Point], reach: Reach) -> SmallerRate | None:
+    """Return the best point with a smaller rate, if it ends better than this one by more than the tolerance."""
+    metric = reach.metric
+    tolerance = reach.metric_tolerance()
+    if metric not in point.outcome.final:
+        return None
+    smaller = [
+        other
+        for other in others
+        if other.learning_rate < point.learning_rate and not other.diverged and metric in other.outcome.final
+    ]
+    if not smaller:
+        return None
+    best = min(smaller, key=lambda other: reach.behind(other.outcome.final[metric]))
+    value = best.outcome.final[metric]
+    if reach.behind(point.outcome.final[metric]) - reach.behind(value) <= tolerance:
+        return None
+    return SmallerRate(best.learning_rate, metric, value)
 
 
 def _data_key(point: Point) -> str:
