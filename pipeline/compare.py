@@ -35,6 +35,8 @@ from pipeline.report.rows import REPRODUCTION_COLUMNS, parity_rows, points_rows,
 from pipeline.report.study_files import write_dvc_files, write_page, write_table, write_text
 from pipeline.report.study_page import Trained
 from pipeline.studies.experiments import as_the_file_says, ordered, read_experiments
+from pipeline.studies.grids import PointsByBackend
+from pipeline.studies.reach import judged_together
 from pipeline.studies.study_pictures import recorded_figure
 from pipeline.system import cli
 from pipeline.system.errors import LabError
@@ -165,7 +167,7 @@ def read_trained(results: Path, by_hand: bool, study: str | None = None) -> Trai
     """
     found: dict[str, dict[str, list[Point]]] = {}
     for name, backends in find_results(results, study).items():
-        found[name] = as_the_file_says(name, backends)
+        found[name] = _as_shown(name, backends)
     commands = read_commands(results)
     if not by_hand:
         return Trained(found, commands)
@@ -179,10 +181,15 @@ def read_trained(results: Path, by_hand: bool, study: str | None = None) -> Trai
             continue
         points = read_sweep_points(root, sweep)
         if points:
-            found.setdefault(sweep.study, {}).update(as_the_file_says(sweep.study, {sweep.backend: points}))
+            found.setdefault(sweep.study, {}).update(_as_shown(sweep.study, {sweep.backend: points}))
             commands[sweep.study, sweep.backend] = sweep.command
             names.add(sweep.study)
     return Trained(found, commands, sorted(names))
+
+
+def _as_shown(study: str, backends: PointsByBackend) -> dict[str, list[Point]]:
+    """Return the points of a study with what its file says about the report, each judged against the others."""
+    return {backend: judged_together(points) for backend, points in as_the_file_says(study, backends).items()}
 
 
 def compare(config: DictConfig) -> None:

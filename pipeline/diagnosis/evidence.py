@@ -62,8 +62,7 @@ def plateau(run: Run) -> str:
     moves = "stands still"
     if run.grows:
         moves = "rises again"
-    ratio = run.final["weights/update_ratio"]
-    said = f"{level(run)}; it {moves}{behind(run)}, with steps of {ratio:.2g} of the weights"
+    said = f"{level(run)}; it {moves}{behind(run)}, with steps of {run.step:.2g} of the weights"
     gradient = final_gradient(run.history)
     if gradient:
         said += f" and a gradient of {gradient:.2g}"

@@ -21,7 +21,7 @@ from pipeline.diagnosis.range_test import range_test, suggestion
 from pipeline.diagnosis.reach import Reach, alone
 from pipeline.diagnosis.run import Run, measure
 from pipeline.diagnosis.stalled import final_gradient, sensitivity_at_end, stalled, stopped
-from pipeline.diagnosis.thresholds import FLAT, GROWN, SMALL_STEP
+from pipeline.diagnosis.thresholds import ENOUGH, FLAT, GROWN, SMALL_STEP
 from pipeline.diagnosis.trends import first_below
 from pipeline.diagnosis.verdicts import TOO_LARGE, Diagnosis
 
@@ -61,9 +61,14 @@ def diagnose_network(config: Config, history: History, reach: Reach | None = Non
     found = overfitting(run)
     if found is not None:
         return _overfitting(run, found)
+    return _of_loss(run, sensitivity)
+
+
+def _of_loss(run: Run, sensitivity: float) -> Diagnosis:
+    """Diagnose a training loss that has not grown, whatever the held-out rows say."""
     if run.is_low:
         return _converged(run)
-    if "stopped" in history.tables:
+    if "stopped" in run.history.tables:
         return _stopped_early(run, sensitivity)
     if sensitivity == 0 or (not run.falls and not run.grows and sensitivity <= FLAT):
         return _standing(run, evidence.level(run))
@@ -115,8 +120,8 @@ DIAGNOSERS: dict[Kind, Callable[[Config, History], Diagnosis]] = {
 def _overfitting(run: Run, found: Overfitting) -> Diagnosis:
     run.values["overfitting_since"] = float(found.since)
     said = (
-        f"since epoch {found.since:,} the {found.rows} loss has risen from {found.lowest:.3g} to {found.end:.3g}, while "
-        f"the training loss fell from {found.trained_from:.3g} to {found.trained_to:.3g}"
+        f"since epoch {found.since:,} the {found.rows} loss has risen from {found.lowest:.3g} to {found.end:.3g}, "
+        f"while the training loss fell from {found.trained_from:.3g} to {found.trained_to:.3g}"
     )
     return Diagnosis("overfitting", "", said + meanwhile(run.history, run.reach.metric, found.since), run.values)
 
@@ -183,6 +188,6 @@ def _behind(run: Run) -> Diagnosis:
         said = f"{evidence.level(run)}{evidence.too_large(run)}"
         return Diagnosis("stalled", cause, said, run.values)
     # A loss that stands still with steps of a normal size is not slow: the steps are too large to get any lower.
-    if not run.falls and run.final.get("weights/update_ratio", 0.0) > SMALL_STEP:
+    if not run.falls and run.step > SMALL_STEP and (cause or len(run.losses) >= ENOUGH):
         return Diagnosis("stalled", cause or "plateau", evidence.plateau(run), run.values)
     return Diagnosis("too slow", cause, evidence.slow(run), run.values)

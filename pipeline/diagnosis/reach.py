@@ -71,4 +71,4 @@ class Reach:
 def alone(history: History) -> Reach:
     """Return what a point reached by itself: a group of one."""
     _, losses = history.series(LOSS)
-    return Reach(float(losses.min(initial=math.inf)))
+    return Reach(min(losses.tolist(), default=math.inf))

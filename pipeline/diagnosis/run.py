@@ -76,16 +76,22 @@ class Run:
         """
         if len(self.losses) == 1:
             return True
-        return self.trend.fall > TREND * self.end and self.trend.fall > SURE * self.trend.error
+        return self.trend.fall > TREND * self.end and self._is_clear
 
     @property
     def grows(self) -> bool:
         """Whether the loss still grows, likewise."""
-        return -self.trend.fall > TREND * self.end and -self.trend.fall > SURE * self.trend.error
+        # Relative to the first record: the last one is larger.
+        return -self.trend.fall > TREND * float(self.losses[self.late]) and self._is_clear
+
+    @property
+    def _is_clear(self) -> bool:
+        """Whether the trend is more than noise."""
+        return self.trend.steady or abs(self.trend.fall) > SURE * self.trend.error
 
     @property
     def level(self) -> float:
-        """The loss at the end; of a loss that stands still the mean of the second half, which no single record moves."""
+        """The loss at the end; of one that stands still the mean of the second half, which no single record moves."""
         if self.falls or self.grows:
             return self.end
         # Divided first, because a sum of large values overflows.
@@ -150,6 +156,15 @@ class Run:
     def is_near(self) -> bool:
         """Whether the run ends near the best of its group, in the training loss or in the metric that judges."""
         return self.has_learnt and (self.loss_is_near or self.metric_is_near)
+
+    @property
+    def step(self) -> float:
+        """Size of the last update as a share of the norm of the weights; 0 if it was not recorded.
+
+        Weights close to 0 do not indicate their scale, so a norm below 1 counts as 1.
+        """
+        norm = self.final.get("weights/norm", 1.0)
+        return self.final.get("weights/update_ratio", 0.0) * norm / max(norm, 1.0)
 
     @property
     def turns(self) -> bool:

@@ -25,6 +25,8 @@ def sensitivity_at_end(history: History, loss: float) -> float:
     gradient = final.get("gradient_norm", math.inf)
     if gradient == 0:
         return 0.0
+    if not loss:
+        return math.inf
     norm = final.get("weights/norm", math.inf)
     return gradient * max(norm, 1.0) / loss
 

@@ -48,14 +48,14 @@ class Threshold(NamedTuple):
 THRESHOLDS = (
     Threshold(
         "GOAL", GOAL,
-        "Share of the gap between the baseline and the best of the group. A loss (or the metric that judges) this close "
-        "to the best is near it. A loss of at most this share of the baseline is low.",
+        "Share of the gap between the baseline and the best of the group. A loss, or the metric that judges, this "
+        "close to the best is near it. A loss of at most this share of the baseline is low.",
         "The network explains 98% of what can be explained: on MNIST 96.3% beside 98% test accuracy.",
     ),
     Threshold(
         "NOISE", NOISE,
-        "Multiple of the standard deviation over seeds. Two points closer than that cannot be told apart; it widens the "
-        "tolerance GOAL where the noise is known.",
+        "Multiple of the standard deviation over seeds. Two points closer than that cannot be told apart: it widens "
+        "GOAL where the noise is known.",
         "Two runs differ by more in 5% of the cases: 1.96 times the square root of 2.",
     ),
     Threshold(
@@ -75,8 +75,8 @@ THRESHOLDS = (
     ),
     Threshold(
         "ENOUGH", ENOUGH,
-        "Records of the loss, and updates of a weight, below which nothing is called oscillating.",
-        "Three records that go up and down are no pattern; in ten, noise rarely looks like one.",
+        "Records of the loss, and updates of a weight, below which nothing is called oscillating or a plateau.",
+        "Three records that go up and down, or stand still, are no pattern; in ten, noise rarely looks like one.",
     ),
     Threshold(
         "ROUGH", ROUGH,
@@ -110,14 +110,14 @@ THRESHOLDS = (
     ),
     Threshold(
         "SMALL_STEP", SMALL_STEP,
-        "Size of an update as a share of the weights. A loss that stands still far from the best with smaller steps is "
-        "too slow, with larger ones it is stalled on a plateau.",
+        "Size of an update as a share of the norm of the weights, or of 1 if that is smaller. A loss that stands still "
+        "far from the best with smaller steps is too slow, with larger ones it is stalled on a plateau.",
         "Healthy training is near 1e-3 (a rule of thumb of Karpathy's); a tenth of that is slow.",
     ),
     Threshold(
         "RISE", RISE,
-        "Share by which the test loss ends above its lowest value, from which a network overfits; the training loss must "
-        "have fallen by as much since.",
+        "Share by which the test loss ends above its lowest value, from which a network overfits. The training loss "
+        "must have fallen by as much since.",
         "Early stopping acts on rises of 1% to 5% (Prechelt 1998); twice that is no matter of luck.",
     ),
     Threshold(
@@ -132,7 +132,7 @@ THRESHOLDS = (
     ),
     Threshold(
         "OVERSHOT", OVERSHOT,
-        "Share by which the loss rises above both its first value and the baseline, from which the first steps overshot.",
+        "Share by which the loss rises above both its first value and the baseline, from which the steps overshot.",
         "Smaller rises are rounding, or the noise of minibatches.",
     ),
     Threshold(

@@ -21,11 +21,13 @@ class Trend(NamedTuple):
         fall: by how much the line falls from the first of the records to the last; negative if it rises.
         error: the standard error of `fall`; 0 if there are only two records.
         swing: standard deviation of the records around the line; 0 if there are only two records.
+        steady: whether all records fall, or all rise: however bent the curve is, noise does not do that.
     """
 
     fall: float
     error: float
     swing: float
+    steady: bool
 
 
 def trend(steps: NDArray[np.int64], values: Floats) -> Trend:
@@ -35,11 +37,11 @@ def trend(steps: NDArray[np.int64], values: Floats) -> Trend:
 
     Example:
         >>> trend(np.array([0, 1, 2]), np.array([4.0, 3.0, 2.0]))
-        Trend(fall=2.0, error=0.0, swing=0.0)
+        Trend(fall=2.0, error=0.0, swing=0.0, steady=True)
     """
     largest = float(np.abs(values).max(initial=0))
     if len(values) < 2 or not largest:
-        return Trend(0.0, 0.0, 0.0)
+        return Trend(0.0, 0.0, 0.0, steady=False)
     times = steps - steps.mean()
     # Scaled to a maximum of 1, so that no square of a large value overflows.
     scaled = values / largest
@@ -53,7 +55,9 @@ def trend(steps: NDArray[np.int64], values: Floats) -> Trend:
         variance = float((residuals * residuals).sum()) / (len(values) - 2)
         error = math.sqrt(variance / spread) * span * largest
         swing = math.sqrt(variance) * largest
-    return Trend(-slope * span * largest, error, swing)
+    moves = np.diff(scaled)
+    steady = bool((moves < 0).all() or (moves > 0).all())
+    return Trend(-slope * span * largest, error, swing, steady)
 
 
 def roughness(values: Floats) -> float:

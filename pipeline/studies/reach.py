@@ -60,7 +60,7 @@ def settings_key(point: Point) -> str:
 
 def _settings_but_rate(point: Point) -> str:
     # The rows of a split by another seed are another sample of the same data.
-    left_out = {key: True for key in FREE} | {"data": {"split_seed"}, "optimizer": {"learning_rate"}}
+    left_out = dict.fromkeys(FREE, True) | {"data": {"split_seed"}, "optimizer": {"learning_rate"}}
     return point.config.model_dump_json(exclude=left_out)
 
 

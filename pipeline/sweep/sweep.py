@@ -14,6 +14,7 @@ from pipeline.points.destination import results_folder
 from pipeline.points.job import Job, summary
 from pipeline.points.point import Outcome, Point
 from pipeline.points.sweep_record import SweepRecord
+from pipeline.studies.reach import judged_together
 from pipeline.sweep.command_record import CommandRecord, new_record
 from pipeline.sweep.tables import plan_table, points_table
 from pipeline.sweep.training import StackTraining, take_over
@@ -155,7 +156,7 @@ class Sweep:
         points = [_as_asked(job.point, job) for job in jobs if job.point is not None and job.state in COMPLETE]
         problems = _failure_messages([job for job in jobs if job.state == "failed"])
         try:
-            problems += record.end(jobs, points, self._stopped, self._results)
+            problems += record.end(jobs, judged_together(points), self._stopped, self._results)
         finally:
             # Also after a bug of ours: no run must keep the status RUNNING.
             sync.add(attempts(jobs))

@@ -15,8 +15,9 @@ from pipeline.backends.shared.history import History, Metric
 from pipeline.config.schema import Config
 from pipeline.data.arrays import Arrays
 from pipeline.diagnosis.baseline import baseline_loss
-from pipeline.diagnosis.networks import GOAL, diagnose
+from pipeline.diagnosis.networks import diagnose
 from pipeline.diagnosis.stalled import saturation
+from pipeline.diagnosis.thresholds import GOAL
 from pipeline.diagnosis.trends import epochs_needed, first_below, reversals, roughness
 from pipeline.diagnosis.verdicts import PROBLEMS
 from tests.support.described import config_of

@@ -35,6 +35,7 @@ log = logging.getLogger(__name__)
 NOTE = "mlflow.note.content"
 COLOUR = "mlflow.runColor"
 HEADLINE = "lab.headline."
+DIAGNOSIS = "diagnosis"
 # The tag by which MLflow knows that a run has images.
 LOGGED_IMAGES = {"mlflow.loggedImages": "True"}
 
@@ -58,18 +59,11 @@ def present_point(
         parts: does each part on its own, and keeps the errors of those that failed.
     """
     ended = run.ended(point.history)
-    figures = None
-    if parent is not None:
-        figures = tracker.address(parent)
 
     def diagnosis() -> None:
-        found = point.diagnosis
-        tracker.log_values(run_id, {f"diagnosis/{name}": value for name, value in found.values.items()}, ended)
-        notes: Sequence[str] = ()
-        if point.data is not None:
-            notes = point.data.notes
-        note = point_note(point.config.study, found, run.overrides, figures, notes)
-        tracker.tag(run_id, {"diagnosis": found.label, NOTE: note})
+        values = {f"diagnosis/{name}": value for name, value in point.diagnosis.values.items()}
+        tracker.log_values(run_id, values, ended)
+        present_diagnosis(tracker, run_id, parent, point, run)
 
     def images() -> None:
         # A card in MLflow shows the thumbnail. For stepped images half the size is enough; a figure keeps its full
@@ -91,6 +85,21 @@ def present_point(
     # Not one part: each model is one.
     with parts.apart("models"):
         log_models(tracker.client, tracker.experiment_id, run_id, point, parts.do)
+
+
+def present_diagnosis(tracker: Tracker, run_id: str, parent: str | None, point: Point, run: RunRecord) -> None:
+    """Write the diagnosis of a point as a tag, and with its evidence in the description of its run.
+
+    The arguments are those of `present_point`.
+    """
+    figures = None
+    if parent is not None:
+        figures = tracker.address(parent)
+    notes: Sequence[str] = ()
+    if point.data is not None:
+        notes = point.data.notes
+    note = point_note(point.config.study, point.diagnosis, run.overrides, figures, notes)
+    tracker.tag(run_id, {DIAGNOSIS: point.diagnosis.label, NOTE: note})
 
 
 def _images(point: Point, apart: Apart) -> Iterable[tuple[str, int, Image.Image]]:

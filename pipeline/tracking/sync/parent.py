@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from pipeline.points.point import Point
+from pipeline.points.reading import read_run
 from pipeline.points.sweep_record import SweepRecord, sweep_folder
 from pipeline.system.failures import Parts
-from pipeline.tracking.pages.presentation import present_sweep
+from pipeline.tracking.pages.presentation import DIAGNOSIS, present_diagnosis, present_sweep
 from pipeline.tracking.runs import SweepRun, await_sweep, find_sweep, open_sweep, send_sweep
 from pipeline.tracking.tracker import Tracker
 
@@ -82,17 +83,40 @@ class ParentRun:
         send_sweep(tracker, found, ended, self._folder, self.parts)
         return True
 
-    def send(self, tracker: Tracker, ended: SweepRecord, points: Sequence[Point], newest: bool) -> None:
-        """Send the results of the sweep.
+    def send(
+        self, tracker: Tracker, ended: SweepRecord, points: Sequence[Point], runs: Mapping[str, str], newest: bool
+    ) -> None:
+        """Send the results of the sweep, and the diagnoses that its points have beside each other.
 
         Args:
             tracker: the tracker of its experiment.
             ended: the final record of the sweep.
-            points: its complete points.
+            points: its complete points, each judged against the others.
+            runs: the runs of points by signature, which is also the name of a point's folder.
             newest: whether it is the last command with points of its study and backend.
         """
         if points:
+            with self.parts.apart("diagnoses"):
+                self._send_diagnoses(tracker, points, runs)
             with self.parts.apart("answer"):
                 present_sweep(tracker, self.run_id, ended, points, newest)
         if self._run is not None:
             send_sweep(tracker, self._run, ended, self._folder, self.parts)
+
+    def _send_diagnoses(self, tracker: Tracker, points: Sequence[Point], runs: Mapping[str, str]) -> None:
+        """Tag those points again whose diagnosis beside the others is not the one that their run has.
+
+        Each was sent as soon as it was trained, judged alone, because the others were not there yet.
+        """
+        judged = [(runs[point.folder.name], point) for point in points if point.folder.name in runs]
+        # A point alone has the diagnosis that it was sent with.
+        if len(judged) < 2:
+            return
+        known = {run.run_id: run.tags.get(DIAGNOSIS) for run in tracker.runs()}
+        for run_id, point in judged:
+            with self.parts.apart(f"diagnosis of {point.name}"):
+                if known.get(run_id) == point.diagnosis.label:
+                    continue
+                record = read_run(point.folder)
+                if record is not None:
+                    present_diagnosis(tracker, run_id, self.run_id, point, record)

@@ -16,6 +16,7 @@ from pipeline.config.schema import Config
 from pipeline.points.clone import clone_id
 from pipeline.points.folder import PointFolder
 from pipeline.points.sweep_record import SweepRecord
+from pipeline.studies.reach import judged_together
 from pipeline.system.errors import LabError, UnavailableError
 from pipeline.system.failures import Failures
 from pipeline.tracking.ownership import CLONE, SignsOfLife, hide_earlier, kill_orphans
@@ -298,11 +299,14 @@ class Sync:
         if self._parent.settled:
             return
         points = []
+        runs = {}
         for point in self.points.values():
             if point.is_complete():
                 with self._failures.apart(self._item("the results", point)):
                     points.append(point.read())
-        self._parent.send(tracker, sweep, points, self.newest)
+                if point.run_id is not None:
+                    runs[point.attempt.signature] = point.run_id
+        self._parent.send(tracker, sweep, judged_together(points), runs, self.newest)
 
     def _show_life(self, tracker: Tracker) -> None:
         """Show other machines that the process lives, if that is due.
