@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 from pipeline.backends.shared.history import History
+from pipeline.diagnosis.overfitting import Overfitting
 from pipeline.diagnosis.run import Run
 from pipeline.diagnosis.stalled import final_gradient
 from pipeline.diagnosis.thresholds import FORESEEABLE, GOAL, TREND
@@ -100,6 +101,11 @@ def goal(run: Run) -> str:
     if run.reach.points == 1 or run.reach.loss <= TREND * GOAL * run.baseline:
         return f"{GOAL:.0%} of the baseline"
     return f"{run.goal:.3g}, near the best,"
+
+
+def rising(found: Overfitting) -> str:
+    """Say since when the loss of the held-out rows rises."""
+    return f"since epoch {found.since:,} the {found.rows} loss has risen from {found.lowest:.3g} to {found.end:.3g}"
 
 
 def pace(run: Run) -> str:

@@ -16,7 +16,7 @@ from pipeline.config.schema import Config, Kind
 from pipeline.diagnosis import evidence
 from pipeline.diagnosis.baseline import baseline_loss
 from pipeline.diagnosis.curves import diagnose_balls, diagnose_basins
-from pipeline.diagnosis.overfitting import Overfitting, meanwhile, overfitting
+from pipeline.diagnosis.overfitting import Overfitting, overfitting
 from pipeline.diagnosis.range_test import range_test, suggestion
 from pipeline.diagnosis.reach import Reach, alone
 from pipeline.diagnosis.run import Run, measure
@@ -59,7 +59,7 @@ def diagnose_network(config: Config, history: History, reach: Reach | None = Non
     if sensitivity > 0 and run.grows and run.end > GROWN * max(float(losses[0]), baseline):
         return Diagnosis("diverged", "", evidence.growing(run), run.values)
     found = overfitting(run)
-    if found is not None:
+    if found is not None and found.harms:
         return _overfitting(run, found)
     return _of_loss(run, sensitivity)
 
@@ -72,7 +72,7 @@ def _of_loss(run: Run, sensitivity: float) -> Diagnosis:
         return _stopped_early(run, sensitivity)
     if sensitivity == 0 or (not run.falls and not run.grows and sensitivity <= FLAT):
         return _standing(run, evidence.level(run))
-    if run.turns or (run.swings and not run.is_near):
+    if run.turns or (run.swings and not run.loss_is_near):
         return Diagnosis("oscillating", "", evidence.oscillating(run), run.values)
     if run.is_near and run.falls:
         return _improving(run)
@@ -119,11 +119,15 @@ DIAGNOSERS: dict[Kind, Callable[[Config, History], Diagnosis]] = {
 
 def _overfitting(run: Run, found: Overfitting) -> Diagnosis:
     run.values["overfitting_since"] = float(found.since)
-    said = (
-        f"since epoch {found.since:,} the {found.rows} loss has risen from {found.lowest:.3g} to {found.end:.3g}, "
-        f"while the training loss fell from {found.trained_from:.3g} to {found.trained_to:.3g}"
-    )
-    return Diagnosis("overfitting", "", said + meanwhile(run.history, run.reach.metric, found.since), run.values)
+    said = f"{evidence.rising(found)}, while the training loss fell from {found.trained_from:.3g} to {run.end:.3g}"
+    if found.metric:
+        said += f" and {found.metric} went from {found.metric_from:.4g} to {found.metric_to:.4g}"
+    better = run.reach.smaller_rate
+    # Slower training overfits later, so that a smaller rate does better on the test rows. That the rate is too large
+    # shows in the training rows.
+    if better is not None and better.loss < run.level - run.reach.loss_tolerance(run.baseline):
+        return Diagnosis("overfitting", TOO_LARGE, f"{said}{evidence.too_large(run)}", run.values)
+    return Diagnosis("overfitting", "", said, run.values)
 
 
 def _converged(run: Run) -> Diagnosis:
@@ -140,6 +144,9 @@ def _converged(run: Run) -> Diagnosis:
         said += f"; it oscillates: {run.values['roughness']:.0%} of its movement in the second half is upward"
     if "stopped" in run.history.tables:
         said += f"; {stopped(run.config, run.history)}"
+    found = overfitting(run)
+    if found is not None and not found.harms:
+        said += f"; {evidence.rising(found)}, but {found.metric} has got better, to {found.metric_to:.4g}"
     return Diagnosis("converged", "", said, run.values)
 
 
@@ -184,7 +191,7 @@ def _behind(run: Run) -> Diagnosis:
         cause = TOO_LARGE
     if run.overshot and run.now > GROWN * run.baseline:
         return Diagnosis("diverged", "", f"{evidence.level(run)}; {run.overshot}", run.values)
-    if run.overshot and not run.has_learnt:
+    if cause and not run.has_learnt:
         said = f"{evidence.level(run)}{evidence.too_large(run)}"
         return Diagnosis("stalled", cause, said, run.values)
     # A loss that stands still with steps of a normal size is not slow: the steps are too large to get any lower.

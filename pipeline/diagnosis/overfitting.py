@@ -7,8 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from pipeline.backends.shared.history import History
-from pipeline.config.metrics import judges, last_part
+from pipeline.config.metrics import best_of, judged_by, last_part
 from pipeline.diagnosis.run import HELD_OUT, Run
 from pipeline.diagnosis.thresholds import RISE, RISE_OVER_NOISE, RISING_RECORDS
 
@@ -21,7 +20,9 @@ class Overfitting(NamedTuple):
         since: the epoch with their lowest loss.
         lowest: their loss then.
         end: their loss at the end, the median of the last records.
-        trained_from, trained_to: the training loss at that epoch and at the end.
+        trained_from: the training loss at that epoch.
+        metric: the metric of the held-out rows that judges; empty if that is their loss, or it was not recorded.
+        metric_from, metric_to: its value at that epoch and at the end; NaN without one.
     """
 
     rows: str
@@ -29,7 +30,20 @@ class Overfitting(NamedTuple):
     lowest: float
     end: float
     trained_from: float
-    trained_to: float
+    metric: str
+    metric_from: float
+    metric_to: float
+
+    @property
+    def harms(self) -> bool:
+        """Whether the metric that judges has not got better since.
+
+        For classes, the loss of the held-out rows often rises while their accuracy still does: wrong answers are given
+        with more confidence, but there are fewer of them.
+        """
+        if not self.metric:
+            return True
+        return best_of(self.metric, (self.metric_from, self.metric_to)) == self.metric_from
 
 
 def overfitting(run: Run) -> Overfitting | None:
@@ -54,19 +68,19 @@ def overfitting(run: Run) -> Overfitting | None:
         noise = float(np.std(np.diff(losses[lowest:] / largest))) / math.sqrt(2) * largest
         if rise <= RISE * losses[lowest] or rise <= RISE_OVER_NOISE * noise:
             return None
-        trained = run.losses[run.steps >= steps[lowest]]
+        since = int(steps[lowest])
+        trained = run.losses[run.steps >= since]
         if not len(trained) or run.end > (1 - RISE) * trained[0]:
             return None
-        return Overfitting(rows, int(steps[lowest]), float(losses[lowest]), end, float(trained[0]), run.end)
+        return Overfitting(rows, since, float(losses[lowest]), end, float(trained[0]), *_judged(run, rows, since))
     return None
 
 
-def meanwhile(history: History, metric: str, since: int) -> str:
-    """Say how a metric of the held-out rows did from an epoch to the end; empty if it is their loss or not recorded."""
-    if not metric.startswith(HELD_OUT) or not judges(metric) or last_part(metric) == "loss":
-        return ""
-    steps, values = history.series(metric)
+def _judged(run: Run, rows: str, since: int) -> tuple[str, float, float]:
+    """Return the metric that judges, and its value at an epoch and at the end, if it is one of these rows."""
+    metric = judged_by(run.config)
+    steps, values = run.history.series(metric)
     at = np.flatnonzero(steps == since)
-    if not len(at):
-        return ""
-    return f"; {metric} meanwhile went from {values[at[0]]:.4g} to {values[-1]:.4g}"
+    if not metric.startswith(rows) or last_part(metric) == "loss" or not len(at):
+        return "", math.nan, math.nan
+    return metric, float(values[at[0]]), float(values[-1])

@@ -21,11 +21,13 @@ class SmallerRate(NamedTuple):
         rate: its learning rate.
         metric: the name of the metric by which it is better.
         value: its final value.
+        loss: its final training loss; NaN if it has none.
     """
 
     rate: float
     metric: str
     value: float
+    loss: float
 
 
 @dataclass(frozen=True)
@@ -37,7 +39,8 @@ class Reach:
         metric: the name of the metric that judges, for instance `test/accuracy`; empty for a point alone.
         best: the best value of that metric that was recorded; NaN if it was not.
         untrained: its value before training, or as early as it was recorded; NaN if it was not.
-        noise: standard deviation over seeds of points that differ in nothing else, by metric; empty with one seed each.
+        noise: standard deviation by metric: over seeds of points that differ in nothing else, but at least that of
+            the sample of test rows; a metric whose noise is unknown is missing.
         points: number of points of the group.
         smaller_rate: of the point that is judged, the best with a smaller rate; None if none is better than it by more
             than the tolerance.

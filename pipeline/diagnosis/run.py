@@ -15,7 +15,9 @@ from pipeline.diagnosis.reach import Reach
 from pipeline.diagnosis.thresholds import (
     ENOUGH,
     GOAL,
+    GROWN,
     OVERSHOT,
+    OVERSHOT_OF_OTHERS,
     REVERSALS,
     ROUGH,
     SURE,
@@ -126,8 +128,14 @@ class Run:
 
     @property
     def has_learnt(self) -> bool:
-        """Whether the network is better than a constant answer by more than the tolerance."""
-        return self.now < (1 - GOAL) * self.baseline
+        """Whether the network is better than a constant answer, and than before training, by more than GOAL."""
+        least = self.baseline
+        for rows in ("train", *HELD_OUT):
+            steps, losses = self.history.series(f"{rows}/loss")
+            if len(steps) and steps[0] == 0:
+                least = min(least, float(losses[0]))
+                break
+        return self.now < (1 - GOAL) * least
 
     @property
     def goal(self) -> float:
@@ -191,8 +199,11 @@ class Run:
         # Training with minibatches has no record at epoch 0, so the rise may have happened before the first record. If
         # the data has test rows, their loss before training tells it from a loss that began higher.
         steps, tested = self.history.series("test/loss")
-        began = max([self.baseline, *tested[steps == 0]])
-        if self.steps[0] > 0 and first > (1 + OVERSHOT) * began:
+        before = tested[steps == 0]
+        most = GROWN * self.baseline
+        if len(before):
+            most = (1 + OVERSHOT_OF_OTHERS) * max(self.baseline, before[0])
+        if self.steps[0] > 0 and first > most:
             return f"the loss after the first epoch, {first:.3g}, is above the baseline: the first steps overshot"
         return ""
 

@@ -26,6 +26,7 @@ RISE_OVER_NOISE = 3.0
 RISING_RECORDS = 3
 NOISE = 2.8
 OVERSHOT = 0.01
+OVERSHOT_OF_OTHERS = 0.5
 FORESEEABLE = 100
 
 
@@ -54,8 +55,8 @@ THRESHOLDS = (
     ),
     Threshold(
         "NOISE", NOISE,
-        "Multiple of the standard deviation over seeds. Two points closer than that cannot be told apart: it widens "
-        "GOAL where the noise is known.",
+        "Multiple of the standard deviation over seeds, or of the standard error that follows from the number of test "
+        "rows. Two points closer than that cannot be told apart: it widens GOAL where the noise is known.",
         "Two runs differ by more in 5% of the cases: 1.96 times the square root of 2.",
     ),
     Threshold(
@@ -134,6 +135,13 @@ THRESHOLDS = (
         "OVERSHOT", OVERSHOT,
         "Share by which the loss rises above both its first value and the baseline, from which the steps overshot.",
         "Smaller rises are rounding, or the noise of minibatches.",
+    ),
+    Threshold(
+        "OVERSHOT_OF_OTHERS",
+        OVERSHOT_OF_OTHERS,
+        "The same for the mean loss of the first epoch, compared with the test loss before training; without test rows "
+        "with the baseline, by the multiple GROWN.",
+        "Before training, the training rows may have had a larger loss than the test rows, or than the baseline.",
     ),
     Threshold(
         "FORESEEABLE", FORESEEABLE,

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping, Sequence
 
 from pipeline.diagnosis.thresholds import GOAL
-from pipeline.diagnosis.verdicts import PROBLEMS
+from pipeline.diagnosis.verdicts import MEANINGS, PROBLEMS
 from pipeline.points.destination import PAGES
 from pipeline.report.parity_page import parity_lines
 from pipeline.report.published.page import reproduction_lines, statement_lines
@@ -121,11 +121,17 @@ def _by_hand(studies: Collection[str]) -> Iterator[str]:
 def _legend() -> Iterator[str]:
     """Define the terms of a diagnosis, and name the problem in the texts that each diagnosis corresponds to."""
     yield (
-        "The **baseline** is the loss of the best constant answer, which ignores the inputs. A point has *converged* "
-        f"if its loss is at most {GOAL:.0%} of the baseline. Otherwise it is *too slow* (the loss is still falling), "
-        "*oscillating* (the loss goes up and down), *stalled* (the gradient is nearly or exactly zero because of "
-        "saturation, rounding or a flat region) or *diverged*. The texts name three problems:"
+        "The **baseline** is the loss of the best constant answer, which ignores the inputs. A point is judged against "
+        "its group, the points of its study on one backend with the same model: it is near the best if at most "
+        f"{GOAL:.0%} of the gap between the baseline and the best loss, or metric, are missing. "
+        "[All thresholds](../docs/diagnosis.md)"
     )
+    yield ""
+    rows = [["diagnosis", "meaning"]]
+    rows += [[verdict, meaning] for verdict, meaning in MEANINGS.items()]
+    yield from table(rows)
+    yield ""
+    yield "The texts name three problems. Where the rate is too large, the problem is *slopes too big* in any case."
     yield ""
     diagnoses: dict[str, list[str]] = {}
     for diagnosis, problem in PROBLEMS.items():

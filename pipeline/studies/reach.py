@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from pipeline.config.metrics import best_of, judged_by
+from pipeline.config.metrics import best_of, judged_by, larger_is_better, last_part
 from pipeline.diagnosis.reach import LOSS, Reach, SmallerRate
 from pipeline.points.point import Point
 
@@ -81,7 +81,7 @@ def _smaller_rate(point: Point, others: Sequence[Point], reach: Reach) -> Smalle
     value = best.outcome.final[metric]
     if reach.behind(point.outcome.final[metric]) - reach.behind(value) <= tolerance:
         return None
-    return SmallerRate(best.learning_rate, metric, value)
+    return SmallerRate(best.learning_rate, metric, value, best.outcome.final.get(LOSS, math.nan))
 
 
 def _data_key(point: Point) -> str:
@@ -108,6 +108,7 @@ def _reach(points: Sequence[Point]) -> Reach | None:
     if values:
         best = best_of(metric, values)
     noise = {name: deviation for name in (LOSS, metric) for deviation in _noise(trained, name)}
+    noise[metric] = max(noise.get(metric, 0.0), _sampling_error(trained[0], metric, best))
     return Reach(
         loss=min(point.outcome.best[LOSS] for point in trained),
         metric=metric,
@@ -125,6 +126,24 @@ def _untrained(points: Iterable[Point], metric: str) -> float:
     if not known:
         return math.nan
     return float(np.median(known))
+
+
+def _sampling_error(point: Point, metric: str, value: float) -> float:
+    """Return the standard error of a metric of the test rows, which are a sample; 0 if it is not of these rows.
+
+    Of a share p, such as the accuracy, it is sqrt(p (1 - p) / rows). Errors and losses of single rows spread about as
+    widely as their mean m, so that m / sqrt(rows) is the order of magnitude of theirs. All points are tested on the
+    same rows, so that about half of the variance is common to them: the rest is divided by sqrt(2).
+    """
+    if point.data is None or not point.data.test_rows or metric.startswith("train/") or math.isnan(value):
+        return 0.0
+    spread = value
+    if last_part(metric) == "r2":
+        # 1 - r2 is such an error, divided by the variance.
+        spread = 1 - value
+    elif larger_is_better(metric):
+        spread = math.sqrt(max(value * (1 - value), 0.0))
+    return abs(spread) / math.sqrt(2 * point.data.test_rows)
 
 
 def _noise(points: Iterable[Point], metric: str) -> Iterator[float]:
