@@ -128,14 +128,17 @@ class Run:
 
     @property
     def has_learnt(self) -> bool:
-        """Whether the network is better than a constant answer, and than before training, by more than GOAL."""
-        least = self.baseline
+        """Whether the network is better than a constant answer, and has become better since the start, by GOAL."""
+        return self.now < (1 - GOAL) * self.baseline and self._has_moved
+
+    @cached_property
+    def _has_moved(self) -> bool:
+        """Whether a loss has fallen by GOAL since before training; also if none was recorded before training."""
         for rows in ("train", *HELD_OUT):
             steps, losses = self.history.series(f"{rows}/loss")
             if len(steps) and steps[0] == 0:
-                least = min(least, float(losses[0]))
-                break
-        return self.now < (1 - GOAL) * least
+                return float(losses.min()) < (1 - GOAL) * float(losses[0])
+        return True
 
     @property
     def goal(self) -> float:
