@@ -10,7 +10,7 @@ from typing import cast
 import pytest
 from omegaconf import DictConfig, OmegaConf
 
-from pipeline.compare import compare, write_report
+from pipeline.compare import compare, read_trained, write_report
 from pipeline.data.arrays import Arrays
 from pipeline.points.point import Point
 from pipeline.points.results import read_commands, read_results
@@ -106,6 +106,16 @@ def test_points_table_has_every_point_under_config_names(results: Path, reports:
     diverged = by_point["line_y3x", "keras", "learning_rate=1"]
     assert diverged["outcome"] == "diverged"
     assert int(diverged["diverged_step"]) > 0
+
+
+def test_points_are_judged_against_the_others_of_their_study_and_backend(results: Path) -> None:
+    judged = read_trained(results, by_hand=False).results
+    # Two rates of each of the two hidden sizes of three_bits.
+    for study, together in (("line_y3x", 3), ("three_bits", 2), ("my_study", 1)):
+        for points in judged[study].values():
+            assert {point.reach and point.reach.points for point in points} == {together}
+    reached = {backend: points[0].reach for backend, points in judged["line_y3x"].items()}
+    assert reached["numpy"] != reached["keras"]
 
 
 def test_reproduction_table_has_cells_and_statements(reports: Path) -> None:

@@ -10,6 +10,7 @@ from pipeline.points.point import Point
 from pipeline.studies.kinds import answers, headline
 from pipeline.studies.knobs import layout
 from pipeline.studies.networks import best_cells, best_point
+from pipeline.studies.reach import judged_together
 from tests.support.maps import map_point
 from tests.support.trained import sweep
 
@@ -35,7 +36,7 @@ def bits() -> list[Point]:
         for rate in (0.01, 10, 1000)
         for size in (4, 32)
     ]
-    return sweep(BITS, grid)
+    return judged_together(sweep(BITS, grid))
 
 
 def test_a_line_of_four_rates(line: list[Point]) -> None:
@@ -91,6 +92,7 @@ def test_one_point_alone_gets_its_diagnosis(line: list[Point]) -> None:
 
 
 def test_the_headline_names_sizes_only_where_they_differ(bits: list[Point]) -> None:
+    assert headline(bits).endswith("too slow: 0.01; converged: 10; stalled (saturation): 1000")
     assert headline(bits).endswith("too slow: 0.01; converged: 10; stalled (saturation): 1000")
     assert "too slow: 0.01 (4); converged" in headline([*bits[:1], *bits[2:]])  # hidden size 32 has no rate 0.01
 

@@ -22,17 +22,20 @@ from pipeline.points.reading import RunRecord
 from pipeline.points.sweep_record import SweepPoint, SweepRecord, sweep_folder, write_sweep
 from pipeline.studies.images.stepped import image_keys, stepped_images
 from pipeline.studies.kinds import headline, point_figures
+from pipeline.studies.reach import judged_together
 from pipeline.system.failures import Parts
 from pipeline.tracking.pages.presentation import (
     LOGGED_IMAGES,
     image_files,
     point_tags,
+    present_diagnosis,
     present_point,
     present_study,
     present_sweep,
 )
 from pipeline.tracking.pages.views import view_tags
 from pipeline.tracking.store import store_uri
+from pipeline.tracking.sync.parent import ParentRun
 from pipeline.tracking.tracker import Tracker
 from tests.support.damage import MACHINE, fail_at
 from tests.support.maps import map_point
@@ -87,6 +90,32 @@ def test_a_run_says_why_it_ended_where_it_did(project: Path, tracker: Tracker, p
         key.removeprefix("diagnosis/"): v for key, v in run.data.metrics.items() if key.startswith("diagnosis/")
     }
     assert logged_values == found.values
+
+
+def test_points_get_the_diagnosis_that_they_have_beside_each_other(
+    project: Path, tracker: Tracker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At the end of a sweep, and only those whose diagnosis changed."""
+    common = ("experiment=line_y3x", "recording.snapshots=2", "training.epochs=40")
+    trained_points = sweep(common, [[f"optimizer.learning_rate={rate}"] for rate in (0.1, 0.002)])
+    alone = [replace(point, folder=Path(str(index))) for index, point in enumerate(trained_points)]
+    assert [point.diagnosis.label for point in alone] == ["converged", "improving"]
+    runs = {point.folder.name: tracker.start_run(point.name, {}) for point in alone}
+    for point in alone:
+        present_diagnosis(tracker, runs[point.folder.name], None, point, HOW)
+    tagged = []
+    tag = tracker.tag
+    monkeypatch.setattr(tracker, "tag", lambda run_id, tags: (tagged.append(run_id), tag(run_id, tags)))
+    monkeypatch.setattr("pipeline.tracking.sync.parent.read_run", lambda folder: HOW)
+    parent = ParentRun(project, record("a" * 16, "numpy", 5), "owner", lambda: None)
+    judged = judged_together(alone)
+    for _ in range(2):
+        parent.send(tracker, record("a" * 16, "numpy", 5), judged, runs, newest=False)
+    assert not parent.parts.errors
+    assert tagged == [runs["1"]]
+    tags = client(project).get_run(runs["1"]).data.tags
+    assert tags["diagnosis"] == judged[1].diagnosis.label == "too slow"
+    assert "behind the best of 2 points" in tags["mlflow.note.content"]
 
 
 @pytest.mark.parametrize("times", [1, 2])
