@@ -124,7 +124,7 @@ def _legend() -> Iterator[str]:
         "The **baseline** is the loss of the best constant answer, which ignores the inputs. A point is judged against "
         "its group, the points of its study on one backend with the same model: it is near the best if at most "
         f"{GOAL:.0%} of the gap between the baseline and the best loss, or metric, are missing. "
-        "[All thresholds](../docs/diagnosis.md)"
+        "`docs/diagnosis.md` has the rules and every threshold."
     )
     yield ""
     rows = [["diagnosis", "meaning"]]

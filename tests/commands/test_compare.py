@@ -46,6 +46,12 @@ def results(tmp_path_factory: pytest.TempPathFactory, tiny_images: Arrays) -> Pa
     return root
 
 
+def judged(results: Path) -> dict[str, dict[str, list[Point]]]:
+    """What the command reports: each point is judged against the others."""
+    read = read_trained(results, by_hand=False).results
+    return {study: {backend: list(points) for backend, points in read[study].items()} for study in read}
+
+
 def settings(**keys: object) -> DictConfig:
     """The config of the command, without what was trained by hand in this project."""
     loaded = OmegaConf.load(PROJECT / "conf" / "compare.yaml")
@@ -61,7 +67,7 @@ def table(file: Path) -> list[dict[str, str]]:
 @pytest.fixture(scope="module")
 def reports(results: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder: Path = tmp_path_factory.mktemp("reports") / "made" / "here"
-    write_report(Trained(read_results(results)), PUBLISHED, folder)
+    write_report(Trained(judged(results)), PUBLISHED, folder)
     return folder
 
 
@@ -109,12 +115,12 @@ def test_points_table_has_every_point_under_config_names(results: Path, reports:
 
 
 def test_points_are_judged_against_the_others_of_their_study_and_backend(results: Path) -> None:
-    judged = read_trained(results, by_hand=False).results
+    found = judged(results)
     # Two rates of each of the two hidden sizes of three_bits.
     for study, together in (("line_y3x", 3), ("three_bits", 2), ("my_study", 1)):
-        for points in judged[study].values():
+        for points in found[study].values():
             assert {point.reach and point.reach.points for point in points} == {together}
-    reached = {backend: points[0].reach for backend, points in judged["line_y3x"].items()}
+    reached = {backend: points[0].reach for backend, points in found["line_y3x"].items()}
     assert reached["numpy"] != reached["keras"]
 
 
@@ -144,7 +150,7 @@ def test_the_overview_links_to_a_page_for_every_study_and_each_page_back(reports
 
 def only(results: Path, *studies: str) -> dict[str, dict[str, list[Point]]]:
     """A few studies, where a report of all, with its figures, is not needed."""
-    read = read_results(results)
+    read = judged(results)
     return {study: read[study] for study in studies}
 
 
@@ -300,7 +306,7 @@ def test_report_names_no_path_of_this_machine(reports: Path, results: Path) -> N
 
 def test_report_is_written_again_byte_for_byte(results: Path, reports: Path) -> None:
     before = {file: file.read_bytes() for file in reports.rglob("*") if file.is_file()}
-    write_report(Trained(read_results(results)), PUBLISHED, reports)
+    write_report(Trained(judged(results)), PUBLISHED, reports)
     assert {file: file.read_bytes() for file in reports.rglob("*") if file.is_file()} == before
 
 
@@ -368,7 +374,7 @@ def test_an_unfinished_copy_is_passed_over(results: Path, tmp_path: Path) -> Non
 def test_reports_that_cannot_be_written_is_one_message(results: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(LabError, match="cannot be written"):
-        write_report(Trained(read_results(results)), PUBLISHED, tmp_path / "file")
+        write_report(Trained(judged(results)), PUBLISHED, tmp_path / "file")
 
 
 def test_a_failed_write_leaves_the_old_file(results: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

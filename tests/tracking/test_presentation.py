@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
@@ -100,12 +101,17 @@ def test_points_get_the_diagnosis_that_they_have_beside_each_other(
     trained_points = sweep(common, [[f"optimizer.learning_rate={rate}"] for rate in (0.1, 0.002)])
     alone = [replace(point, folder=Path(str(index))) for index, point in enumerate(trained_points)]
     assert [point.diagnosis.label for point in alone] == ["converged", "improving"]
-    runs = {point.folder.name: tracker.start_run(point.name, {}) for point in alone}
+    runs = {point.folder.name: tracker.start_run(point.name, {"lab.role": "point"}) for point in alone}
     for point in alone:
         present_diagnosis(tracker, runs[point.folder.name], None, point, HOW)
     tagged = []
     tag = tracker.tag
-    monkeypatch.setattr(tracker, "tag", lambda run_id, tags: (tagged.append(run_id), tag(run_id, tags)))
+
+    def noted(run_id: str, tags: Mapping[str, str]) -> None:
+        tagged.append(run_id)
+        tag(run_id, tags)
+
+    monkeypatch.setattr(tracker, "tag", noted)
     monkeypatch.setattr("pipeline.tracking.sync.parent.read_run", lambda folder: HOW)
     parent = ParentRun(project, record("a" * 16, "numpy", 5), "owner", lambda: None)
     judged = judged_together(alone)
