@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 
@@ -16,6 +17,39 @@ from pipeline.points.point import Point
 FREE = {"study", "question", "report", "results", "dry_run", "force", "tracking", "recording", "seed"}
 
 
+@dataclass(frozen=True)
+class _Member:
+    """A network, and the texts by which it is grouped: making them takes most of the time.
+
+    Attributes:
+        point: the network.
+        data: what all networks have in common that can be compared at all.
+        model: the same, and the model with its penalties.
+        settings: all that changes the training but the rate and the seed.
+    """
+
+    point: Point
+    data: str
+    model: str
+    settings: str
+
+    @property
+    def same_but_seed(self) -> tuple[float, str]:
+        """What points have in common that differ in nothing but the seed."""
+        return self.point.learning_rate, self.settings
+
+
+def _member(point: Point) -> _Member:
+    config = point.config
+    # The rows of a split by another seed are another sample of the same data.
+    left_out = dict.fromkeys(FREE, True) | {"data": {"split_seed"}, "optimizer": {"learning_rate"}}
+    data = config.data.model_dump_json(exclude={"split_seed"})
+    data = f"{config.backend.name} {config.loss} {config.training.rows} {data}"
+    # Penalties raise the training loss.
+    model = f"{data} {config.model.model_dump_json()} {config.training.l1} {config.training.l2}"
+    return _Member(point, data, model, config.model_dump_json(exclude=left_out))
+
+
 def judged_together(points: Sequence[Point]) -> list[Point]:
     """Return the points of a study, each with what its group reached.
 
@@ -24,82 +58,68 @@ def judged_together(points: Sequence[Point]) -> list[Point]:
     more than the seed, all models are one group, because then only these can be compared. A point that diverged has
     reached nothing, but is judged too. Points of other kinds stay as they are.
     """
-    wide: dict[str, list[Point]] = {}
-    narrow: dict[str, list[Point]] = {}
-    rates: dict[str, list[Point]] = {}
-    for point in points:
-        if point.config.kind == "network":
-            wide.setdefault(_data_key(point), []).append(point)
-            narrow.setdefault(_model_key(point), []).append(point)
-            rates.setdefault(_settings_but_rate(point), []).append(point)
-    # Computed once for each group, and not for each point.
-    by_group: dict[str, Reach | None] = {}
-    judged = []
-    for point in points:
-        if point.config.kind != "network":
-            judged.append(point)
-            continue
-        key = _model_key(point)
-        members = narrow[key]
-        if len({settings_key(one) for one in members}) < 2:
-            key = _data_key(point)
-            members = wide[key]
-        if key not in by_group:
-            by_group[key] = _reach(members)
-        reach = by_group[key]
-        if reach is not None:
-            reach = replace(reach, smaller_rate=_smaller_rate(point, rates[_settings_but_rate(point)], reach))
-        judged.append(replace(point, reach=reach))
+    members = [_member(point) for point in points if point.config.kind == "network"]
+    wide = _by(members, lambda one: one.data)
+    judged: dict[int, Point] = {}
+    apart: list[_Member] = []
+    for group in _by(members, lambda one: one.model).values():
+        if len({one.same_but_seed for one in group}) > 1:
+            judged |= _judged(group, group)
+        else:
+            apart += group
+    for key, group in _by(apart, lambda one: one.data).items():
+        judged |= _judged(group, wide[key])
+    return [judged.get(id(point), point) for point in points]
+
+
+def _judged(members: Sequence[_Member], group: Sequence[_Member]) -> dict[int, Point]:
+    """Return points with what their group reached, by the identity of the point without it."""
+    reach = _reach(group)
+    if reach is None:
+        return {}
+    judged = {}
+    for same in _by(members, lambda one: one.settings).values():
+        best: Point | None = None
+        # By their rates, so that the best with a smaller rate is known, each time one is asked for.
+        waiting: list[Point] = []
+        for point in sorted((one.point for one in same), key=lambda one: one.learning_rate):
+            if waiting and waiting[0].learning_rate < point.learning_rate:
+                best = min((one for one in (best, *waiting) if one), key=partial(_behind, reach), default=None)
+                waiting = []
+            waiting.append(point)
+            judged[id(point)] = replace(point, reach=replace(reach, smaller_rate=_smaller_rate(point, best, reach)))
     return judged
 
 
-def settings_key(point: Point) -> str:
-    """Return a text that is the same for points that differ in nothing but the seed."""
-    return f"{point.learning_rate!r} {_settings_but_rate(point)}"
+def _by(members: Sequence[_Member], key: Callable[[_Member], str]) -> dict[str, list[_Member]]:
+    groups: dict[str, list[_Member]] = {}
+    for member in members:
+        groups.setdefault(key(member), []).append(member)
+    return groups
 
 
-def _settings_but_rate(point: Point) -> str:
-    # The rows of a split by another seed are another sample of the same data.
-    left_out = dict.fromkeys(FREE, True) | {"data": {"split_seed"}, "optimizer": {"learning_rate"}}
-    return point.config.model_dump_json(exclude=left_out)
+def _behind(reach: Reach, point: Point) -> float:
+    """Return by how much a point ends behind the best of its group; inf if it diverged or has no such metric."""
+    behind = reach.behind(point.outcome.final.get(reach.metric, math.nan))
+    if point.diverged or math.isnan(behind):
+        return math.inf
+    return behind
 
 
-def _smaller_rate(point: Point, others: Sequence[Point], reach: Reach) -> SmallerRate | None:
+def _smaller_rate(point: Point, best: Point | None, reach: Reach) -> SmallerRate | None:
     """Return the best point with a smaller rate, if it ends better than this one by more than the tolerance."""
-    metric = reach.metric
-    tolerance = reach.metric_tolerance()
-    if metric not in point.outcome.final:
+    if best is None or reach.metric not in point.outcome.final or math.isinf(_behind(reach, best)):
         return None
-    smaller = [
-        other
-        for other in others
-        if other.learning_rate < point.learning_rate and not other.diverged and metric in other.outcome.final
-    ]
-    if not smaller:
+    final = best.outcome.final
+    if reach.behind(point.outcome.final[reach.metric]) - _behind(reach, best) <= reach.metric_tolerance():
         return None
-    best = min(smaller, key=lambda other: reach.behind(other.outcome.final[metric]))
-    value = best.outcome.final[metric]
-    if reach.behind(point.outcome.final[metric]) - reach.behind(value) <= tolerance:
-        return None
-    return SmallerRate(best.learning_rate, metric, value, best.outcome.final.get(LOSS, math.nan))
+    return SmallerRate(best.learning_rate, reach.metric, final[reach.metric], final.get(LOSS, math.nan))
 
 
-def _data_key(point: Point) -> str:
-    config = point.config
-    data = config.data.model_dump_json(exclude={"split_seed"})
-    return f"{config.backend.name} {config.loss} {config.training.rows} {data}"
-
-
-def _model_key(point: Point) -> str:
-    config = point.config
-    # Penalties and dropout raise the training loss.
-    penalties = f"{config.training.l1} {config.training.l2}"
-    return f"{_data_key(point)} {config.model.model_dump_json()} {penalties}"
-
-
-def _reach(points: Sequence[Point]) -> Reach | None:
+def _reach(members: Sequence[_Member]) -> Reach | None:
     """Return what points reached together; None if none of them recorded a loss, or all diverged."""
-    trained = [point for point in points if not point.diverged and LOSS in point.outcome.best]
+    finished = [one for one in members if not one.point.diverged and LOSS in one.point.outcome.best]
+    trained = [one.point for one in finished]
     if not trained:
         return None
     metric = judged_by(trained[0].config)
@@ -107,7 +127,7 @@ def _reach(points: Sequence[Point]) -> Reach | None:
     values = [point.outcome.best[metric] for point in trained if metric in point.outcome.best]
     if values:
         best = best_of(metric, values)
-    noise = {name: deviation for name in (LOSS, metric) for deviation in _noise(trained, name)}
+    noise = {name: deviation for name in (LOSS, metric) for deviation in _noise(finished, name)}
     noise[metric] = max(noise.get(metric, 0.0), _sampling_error(trained[0], metric, best))
     return Reach(
         loss=min(point.outcome.best[LOSS] for point in trained),
@@ -115,7 +135,7 @@ def _reach(points: Sequence[Point]) -> Reach | None:
         best=best,
         untrained=_untrained(trained, metric),
         noise=noise,
-        points=len(points),
+        points=len(members),
     )
 
 
@@ -146,16 +166,16 @@ def _sampling_error(point: Point, metric: str, value: float) -> float:
     return abs(spread) / math.sqrt(2 * point.data.test_rows)
 
 
-def _noise(points: Iterable[Point], metric: str) -> Iterator[float]:
+def _noise(members: Iterable[_Member], metric: str) -> Iterator[float]:
     """Yield the standard deviation over seeds of a final metric; nothing without two seeds of one point.
 
     It is the square root of the median variance of the better half of the points: one whose seeds sometimes stall says
     nothing about the others, and a mean over all would be its variance.
     """
-    seeds: dict[str, list[float]] = {}
-    for point in points:
-        if metric in point.outcome.final:
-            seeds.setdefault(settings_key(point), []).append(point.outcome.final[metric])
+    seeds: dict[tuple[float, str], list[float]] = {}
+    for one in members:
+        if metric in one.point.outcome.final:
+            seeds.setdefault(one.same_but_seed, []).append(one.point.outcome.final[metric])
     several = [values for values in seeds.values() if len(values) > 1]
     if not several:
         return
