@@ -9,12 +9,20 @@ The test ends when this mean exceeds `GROWN` times its minimum so far. The rate 
 largest rate that still trains. The suggested rate is a third of it, which the paper uses as the lower bound of the
 cyclical schedule. The rate at which the mean falls fastest per decade is also reported; some tools suggest that smaller
 rate instead.
+
+A rate is suggested only where the minimum is clear. With noise sigma of the losses of minibatches around their trend,
+the mean of n updates has the standard error
+
+    sigma * sqrt((1 - beta) / (1 + beta) * (1 + beta^n) / (1 - beta^n))
+
+The mean must fall from its start, and rise again after its minimum or diverge, by `CERTAIN` standard errors each, and
+it must not stay within two of them of its minimum over more than `FLAT` decades.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,6 +41,36 @@ SHARE = 1 / 3
 SPAN = 0.25
 # The minimum number of finite losses, whatever the range of rates.
 FEWEST = 3
+# A fall or a rise counts from this many standard errors on. Two, as for a single comparison, are exceeded by chance,
+# because the minimum is the lowest of hundreds of means.
+CERTAIN = 5.0
+# A smaller fall or rise, as a share of the loss at the start, is rounding rather than training.
+LEAST_CHANGE = 1e-3
+# A loss that rises within this many decades of the first rate, without having fallen, is lowest at the first rate.
+AT_START = 1.0
+# A minimum that could be anywhere within this many decades is not clear: the rates ten times smaller and larger than
+# the suggested one, which `pipeline.suggest` prints for checking it, are then no different from it.
+FLAT = 2.0
+# What helps: with more updates a network learns more at each rate, and larger minibatches have less noise.
+LARGER_RATES = "test larger rates (schedule.final)"
+MORE_UPDATES = "use more updates (training.epochs) or larger minibatches (training.batch_size)"
+
+
+@dataclass(frozen=True)
+class Unclear:
+    """Why a range test has no clear minimum, in words that are the same for tests of other seeds.
+
+    Attributes:
+        reason: what the smoothed loss does instead; the end of a sentence that begins with `the smoothed loss`.
+        remedy: what to change.
+    """
+
+    reason: str
+    remedy: str
+
+    def __str__(self) -> str:
+        """Both, for instance `the smoothed loss still falls at the largest rate, 97.5: test larger rates`."""
+        return f"the smoothed loss {self.reason}: {self.remedy}"
 
 
 @dataclass(frozen=True)
@@ -47,6 +85,7 @@ class RangeTest:
         steepest: index at which the mean falls fastest, up to its minimum; None if it never falls.
         lowest: index of the smallest mean within the test.
         judged: whether there are enough updates to fit a slope at any rate. If not, `steepest` is None.
+        unclear: why the minimum is not clear; None if it is, or if there are too few updates to judge that.
     """
 
     rates: Floats
@@ -56,11 +95,12 @@ class RangeTest:
     steepest: int | None
     lowest: int
     judged: bool
+    unclear: Unclear | None
 
     @property
     def suggested_rate(self) -> float | None:
-        """The suggested rate; None if the mean never falls, or if there are too few updates to judge that."""
-        if self.steepest is None:
+        """The suggested rate; None without a clear minimum, or if there are too few updates to judge that."""
+        if not self.judged or self.unclear is not None:
             return None
         return SHARE * float(self.rates[self.lowest])
 
@@ -87,18 +127,83 @@ def range_test(history: History) -> RangeTest | None:
         index = int(np.nanargmin(falling))
         if math.isfinite(falling[index]) and falling[index] < 0:
             steepest = index
-    return RangeTest(rates, losses, means, last, steepest, lowest, judged=bool(np.isfinite(slopes).any()))
+    found = RangeTest(rates, losses, means, last, steepest, lowest, bool(np.isfinite(slopes).any()), None)
+    if not found.judged:
+        return found
+    diverged = len(grown) > 0 or history.diverged_step is not None
+    return replace(found, unclear=unclear_minimum(found, diverged))
+
+
+def unclear_minimum(test: RangeTest, diverged: bool) -> Unclear | None:
+    """Return why the minimum of a range test is not clear; None if it is.
+
+    Args:
+        test: a range test that is long enough to be judged.
+        diverged: whether the loss diverged after the last update of the test.
+    """
+    lowest = test.lowest
+    logs = np.log10(test.rates)
+    # The updates at the start, before the rate has changed much.
+    start = int((logs - logs[0] <= SPAN).sum())
+    sigma = noise(test.losses[: max(lowest + 1, start)])
+    error = standard_error(sigma, lowest + 1)
+    level = float(test.losses[:start].mean())
+    least = max(CERTAIN * math.hypot(sigma / math.sqrt(start), error), LEAST_CHANGE * abs(level))
+    falls = level - test.means[lowest] > least
+    # Both the minimum and what follows it have an error.
+    rise = float(test.means[lowest:].max()) - test.means[lowest]
+    rises = diverged or rise > max(CERTAIN * math.hypot(error, error), LEAST_CHANGE * abs(level))
+    first = f"{test.rates[0]:.3g}"
+    largest = f"{test.rates[-1]:.3g}"
+    if not falls and not rises:
+        return Unclear(f"hardly changes from {first} to {largest}", LARGER_RATES)
+    # A loss that does not fall is lowest by chance, so what counts is where it rises.
+    higher = np.flatnonzero(test.means - level > least)
+    soon = len(higher) > 0 and logs[higher[0]] - logs[0] <= AT_START
+    if lowest < start and (falls or soon):
+        return Unclear(f"is lowest at the start, {first}", "test smaller rates (optimizer.learning_rate)")
+    if not falls:
+        return Unclear("falls by no more than the noise of the minibatches, and then rises", MORE_UPDATES)
+    if not rises:
+        reason = f"does not rise again up to the largest rate, {largest}"
+        if logs[-1] - logs[lowest] <= SPAN:
+            reason = f"still falls at the largest rate, {largest}"
+        return Unclear(reason, LARGER_RATES)
+    near = np.flatnonzero(test.means[: test.last] <= test.means[lowest] + 2 * error)
+    if logs[near[-1]] - logs[near[0]] > FLAT:
+        return Unclear(f"is flat over more than {FLAT:g} decades around its minimum", MORE_UPDATES)
+    return None
+
+
+def noise(losses: Floats) -> float:
+    """Return the standard deviation of losses around their trend, from the differences of neighbours.
+
+    For independent noise, the mean square of the differences is twice the variance; a trend adds little to it. Noise
+    may grow during training, so this is the larger value of the two halves.
+    """
+    steps = np.abs(np.diff(losses))
+    half = len(steps) // 2
+    # The square of a large loss would overflow.
+    unit = max(float(steps.max(initial=0.0)), np.finfo(np.float64).tiny)
+    squares = [float(np.mean((part / unit) ** 2)) for part in (steps[:half], steps[half:]) if len(part)]
+    return unit * math.sqrt(max(squares, default=0.0) / 2)
+
+
+def standard_error(sigma: float, updates: int) -> float:
+    """Return the standard error of the mean after a number of updates whose losses have the noise `sigma`."""
+    memory = BETA**updates
+    return sigma * math.sqrt((1 - BETA) / (1 + BETA) * (1 + memory) / (1 - memory))
 
 
 def averaged(losses: Floats) -> Floats:
-    """Return the bias-corrected exponential moving average of the losses, (updates,)."""
+    """Return the bias-corrected exponential moving average of the losses, (..., updates)."""
     means = np.empty_like(losses)
-    total = 0.0
-    for index, loss in enumerate(losses):
+    total = np.zeros(losses.shape[:-1])
+    for index in range(losses.shape[-1]):
         # s_t = beta * s_(t-1) + (1 - beta) * l_t
-        total = BETA * total + (1 - BETA) * loss
+        total = BETA * total + (1 - BETA) * losses[..., index]
         # The weights of the terms of s_t add up to 1 - beta^t, so dividing by it corrects the bias.
-        means[index] = total / (1 - BETA ** (index + 1))
+        means[..., index] = total / (1 - BETA ** (index + 1))
     return means
 
 
@@ -109,9 +214,10 @@ def slopes_per_decade(rates: Floats, means: Floats) -> Floats:
     inside = (logs - logs[0] >= SPAN / 2) & (logs[-1] - logs >= SPAN / 2)
     for index in np.flatnonzero(inside):
         near = np.abs(logs - logs[index]) <= SPAN / 2
+        away = logs[near] - logs[near].mean()
         # If the rate rises in large steps, the window may contain a single point.
-        if near.sum() > 1:
-            slopes[index] = np.polyfit(logs[near], means[near], 1)[0]
+        if away.any():
+            slopes[index] = (away @ means[near]) / (away @ away)
     return slopes
 
 
@@ -139,11 +245,15 @@ def suggestion(history: History) -> str:
         needed, received = shortage(history)
         return f"too short to judge: it needs {needed}, and has {received}"
     span = f"in the range {found.rates[0]:.3g} to {found.rates[-1]:.3g}"
-    if found.suggested_rate is None or found.steepest is None:
-        return f"the smoothed loss never falls {span}"
+    if found.suggested_rate is None:
+        return f"no clear minimum: {found.unclear}"
     lowest = f"{found.rates[found.lowest]:.3g}, where the smoothed loss is lowest ({found.means[found.lowest]:.3g})"
-    falls = f"the loss falls fastest at {found.rates[found.steepest]:.2g}"
-    sentence = f"suggested rate {found.suggested_rate:.2g}, one third of {lowest} {span}; {falls}"
+    sentence = f"suggested rate {found.suggested_rate:.2g}, one third of {lowest} {span}"
+    ends = []
+    if found.steepest is not None:
+        ends.append(f"falls fastest at {found.rates[found.steepest]:.2g}")
     if found.last < len(found.rates):
-        sentence += f" and diverges at {found.rates[found.last]:.3g}"
+        ends.append(f"diverges at {found.rates[found.last]:.3g}")
+    if ends:
+        sentence += f"; the loss {' and '.join(ends)}"
     return sentence

@@ -105,7 +105,7 @@ def test_as_many_updates_as_are_asked_for_are_enough(start: float, decades: floa
     judged = range_test(falling_in(int(asked[1])))
     assert judged is not None
     assert judged.judged
-    assert judged.suggested_rate is not None
+    assert judged.steepest is not None
 
 
 def test_rates_that_hardly_rise_are_reported() -> None:
