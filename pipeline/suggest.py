@@ -17,23 +17,25 @@ from pathlib import Path
 from omegaconf import DictConfig, ListConfig
 
 from pipeline.config.reading import read_folder
-from pipeline.diagnosis.range_test import range_test, shortage
+from pipeline.diagnosis.range_test import shortage
 from pipeline.points.point import Point
 from pipeline.points.results import read_study
+from pipeline.studies.range_tests import minimum_counts, seed_tests
 from pipeline.system import cli
 from pipeline.system.errors import LabError
 from pipeline.system.project import PROJECT
 
 
 def suggested_rates(results: Path, factors: Sequence[float]) -> list[float]:
-    """Return the rate suggested by a range test times each factor, to two digits.
+    """Return the rate suggested by a range test times each factor, to two digits; of several seeds the geometric mean.
 
     Args:
-        results: a results folder; its first point is the range test.
+        results: a results folder; its points are range tests that differ in nothing but the seed.
         factors: the multiples of the suggested rate.
 
     Raises:
-        LabError: no point was found, or it is not a range test, is too short to judge, or its loss never fell.
+        LabError: no point was found, one is not a range test, they differ in more than the seed, are too short to
+            judge, or too few have a clear minimum.
     """
     again = f"python -m pipeline.train experiment=lr_range_test results={results}"
     points: list[Point] = []
@@ -46,15 +48,23 @@ def suggested_rates(results: Path, factors: Sequence[float]) -> list[float]:
             expected="the results folder of a range test",
             fix=again,
         )
-    if points[0].config.kind != "range_test":
+    for point in points:
+        if point.config.kind != "range_test":
+            raise LabError(
+                f"`{point.name}` is not a range test.",
+                expected="the loss of every update, recorded with recording.update_losses=true",
+                received="none",
+                fix=again,
+            )
+    group, *others = seed_tests(points)
+    if others:
         raise LabError(
-            f"`{points[0].name}` is not a range test.",
-            expected="the loss of every update, recorded with recording.update_losses=true",
-            received="none",
-            fix=again,
+            f"The range tests in {results} differ in more than the seed.",
+            expected="range tests of one network, which suggest one rate",
+            received=f"{group.name}; {'; '.join(other.name for other in others)}",
+            fix="train one of them again, into a folder of its own (results=DIR)",
         )
-    found = range_test(points[0].history)
-    if found is None or not found.judged:
+    if not any(test is not None and test.judged for test in group.tests):
         needed, received = shortage(points[0].history)
         raise LabError(
             "The range test is too short to suggest a rate.",
@@ -62,15 +72,18 @@ def suggested_rates(results: Path, factors: Sequence[float]) -> list[float]:
             received=received,
             fix="train longer (training.epochs), or with smaller minibatches (training.batch_size)",
         )
-    if found.suggested_rate is None:
+    found = group.suggested
+    if found is None:
+        # Some seeds may be too short to judge, and have no remedy of their own.
+        remedies = dict.fromkeys(test.unclear.remedy for test in group.tests if test and test.unclear)
         raise LabError(
             "The range test suggests no rate.",
-            expected="a loss that falls at some rate",
-            received=f"a loss that is lowest at the first rate, in the range {found.rates[0]:g} to {found.rates[-1]:g}",
-            fix="start at a lower rate (optimizer.learning_rate) or train longer (training.epochs)",
+            expected="a clear minimum of the smoothed loss, with more than half of the seeds",
+            received=minimum_counts(group),
+            fix="; ".join(remedies) or "train longer (training.epochs)",
         )
     # A range test is accurate to two digits at most, and short numbers keep the names of points short.
-    return [float(f"{found.suggested_rate * factor:.2g}") for factor in factors]
+    return [float(f"{found.rate * factor:.2g}") for factor in factors]
 
 
 def suggest(config: DictConfig) -> None:

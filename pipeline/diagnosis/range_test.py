@@ -69,8 +69,8 @@ class Unclear:
     remedy: str
 
     def __str__(self) -> str:
-        """Both, for instance `the smoothed loss still falls at the largest rate, 97.5: test larger rates`."""
-        return f"the smoothed loss {self.reason}: {self.remedy}"
+        """Both, for instance `the smoothed loss still falls at the largest rate, 97.5, so test larger rates`."""
+        return f"the smoothed loss {self.reason}, so {self.remedy}"
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from pipeline.backends.shared import parametrization
 from pipeline.config.schema import flatten
 from pipeline.diagnosis import range_test
 from pipeline.points.point import Point
+from pipeline.studies import range_tests
 from pipeline.studies.variants.table import variant_table
 from pipeline.studies.variants.variants import knob
 from pipeline.system.wording import table
@@ -77,9 +78,15 @@ FEATURES = {
 
 
 def range_sections(points: Sequence[Point]) -> list[Section]:
-    """Return the explanation of the suggested rate."""
-    values = f"Here beta = {range_test.BETA:g}, `GROWN` = {range_test.GROWN:g}."
-    return [("How the rate is suggested", [*_after_title(range_test.__doc__), "", values])]
+    """Return the explanation of the suggested rate, of one seed and of several."""
+    values = (
+        f"Here beta = {range_test.BETA:g}, `GROWN` = {range_test.GROWN:g}, `CERTAIN` = {range_test.CERTAIN:g}, "
+        f"`FLAT` = {range_test.FLAT:g}."
+    )
+    return [
+        ("How the rate is suggested", [*_after_title(range_test.__doc__), "", values]),
+        ("The rate of several seeds", _after_title(range_tests.__doc__)),
+    ]
 
 
 def transfer_sections(points: Sequence[Point]) -> list[Section]:

@@ -33,7 +33,8 @@ from pipeline.studies.knobs import RATE, SEED, SIZE, Knob, differ_in, further_kn
 from pipeline.studies.maps import map_figure, map_headline, map_numbers, map_sentences
 from pipeline.studies.network_figures import network_figures
 from pipeline.studies.networks import network_headline, network_sentences, verdict_counts
-from pipeline.studies.range_picture import range_figures, range_study
+from pipeline.studies.range_picture import range_figures, range_study, range_sweep_figures
+from pipeline.studies.range_tests import range_headline, range_numbers, range_sentences
 from pipeline.studies.study_pictures import network_study
 from pipeline.studies.sweep_figures import network_sweep_figures
 from pipeline.studies.variants.picture import variants_study
@@ -129,10 +130,13 @@ NETWORKS = Kind(
 RANGE_TESTS = replace(
     NETWORKS,
     name="range_test",
-    matches=_first_point_is("range_test"),
-    headline=lambda points: points[0].diagnosis.evidence,
+    matches=lambda points: all(point.config.kind == "range_test" for point in points),
+    sentences=range_sentences,
+    headline=range_headline,
+    numbers=range_numbers,
     sections=range_sections,
     point_figures=range_figures,
+    sweep_figures=range_sweep_figures,
     study_figure=range_study,
 )
 WIDTHS = replace(
