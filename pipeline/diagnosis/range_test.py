@@ -69,7 +69,7 @@ class Unclear:
     remedy: str
 
     def __str__(self) -> str:
-        """Both, for instance `the smoothed loss still falls at the largest rate, 97.5, so test larger rates`."""
+        """Both, for instance `the smoothed loss hardly changes from 1e-05 to 1, so test larger rates`."""
         return f"the smoothed loss {self.reason}, so {self.remedy}"
 
 
@@ -114,8 +114,9 @@ def range_test(history: History) -> RangeTest | None:
     losses = np.array([row["loss"] for row in rows])
     means = averaged(losses)
     last = len(means)
-    # Divided, because the product may overflow.
-    grown = np.flatnonzero(means / GROWN > np.minimum.accumulate(means))
+    smallest = np.minimum.accumulate(means)
+    # Divided, because the product may overflow. A loss below 0 has no meaningful multiples.
+    grown = np.flatnonzero((means / GROWN > smallest) & (smallest >= 0))
     if len(grown):
         last = int(grown[0])
     lowest = int(np.argmin(means[:last]))
@@ -165,10 +166,7 @@ def unclear_minimum(test: RangeTest, diverged: bool) -> Unclear | None:
     if not falls:
         return Unclear("falls by no more than the noise of the minibatches, and then rises", MORE_UPDATES)
     if not rises:
-        reason = f"does not rise again up to the largest rate, {largest}"
-        if logs[-1] - logs[lowest] <= SPAN:
-            reason = f"still falls at the largest rate, {largest}"
-        return Unclear(reason, LARGER_RATES)
+        return Unclear(f"does not rise again up to the largest rate, {largest}", LARGER_RATES)
     near = np.flatnonzero(test.means[: test.last] <= test.means[lowest] + 2 * error)
     if logs[near[-1]] - logs[near[0]] > FLAT:
         return Unclear(f"is flat over more than {FLAT:g} decades around its minimum", MORE_UPDATES)

@@ -171,7 +171,7 @@ def minimum_counts(group: SeedTests) -> str:
     """Count the seeds with a clear minimum, and say what the others do; `unclear` must not be empty.
 
     Example:
-        7 of 8 seeds have a clear minimum: with seed 3, the smoothed loss still falls at the largest rate, 97.5
+        7 of 8 seeds have a clear minimum: with seed 3, the smoothed loss is lowest at the start, 0.1, so ...
     """
     total = len(group.points)
     clear = len(group.clear)

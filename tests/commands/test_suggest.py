@@ -25,7 +25,8 @@ def range_point(losses: list[float], *overrides: str) -> Point:
     history.record(1, {"train/loss": losses[-1]})
     shapes = {"layer_0/weights": (784, 2), "layer_0/bias": (2,), "layer_1/weights": (2, 10), "layer_1/bias": (10,)}
     history.snapshot(1, {name: np.zeros(shape, np.float32) for name, shape in shapes.items()})
-    return Point("range", Path(), one, history, outcome_of(history))
+    name = ",".join(overrides) or "range"
+    return Point(name, Path(), one, history, outcome_of(history))
 
 
 FALLING = [2.0] * 20 + np.linspace(2, 0.5, 30).tolist() + [9.0] * 10
@@ -42,6 +43,16 @@ def test_the_rates_around_the_suggested_one_are_printed(tmp_path: Path, capsys: 
     assert (small, middle, large) == pytest.approx((middle / 10, middle, middle * 10), rel=0.05)
 
 
+def test_of_several_seeds_the_geometric_mean_is_printed(tmp_path: Path) -> None:
+    later = [2.0] * 10 + FALLING[:50] + [9.0] * 10
+    points = [range_point(FALLING), range_point(later, "seed=2"), range_point(FALLING[:50], "seed=3")]
+    rates = [test.suggested_rate for point in points[:2] if (test := range_test(point.history)) is not None]
+    assert rates == [pytest.approx(0.1, rel=0.05), pytest.approx(0.1225, rel=0.05)]
+    write_results(tmp_path / "results", "lr_range_test", "numpy", points)
+    folder = tmp_path / "results" / "lr_range_test" / "numpy"
+    assert suggested_rates(folder, [1]) == [float(f"{np.sqrt(np.prod(np.array(rates, float))):.2g}")]
+
+
 def test_a_point_says_what_it_suggests() -> None:
     point = range_point(FALLING)
     found = point.diagnosis
@@ -49,8 +60,8 @@ def test_a_point_says_what_it_suggests() -> None:
     assert found.evidence.startswith("suggested rate 0.1, one third of 0.3")
     assert ", where the smoothed loss is lowest (" in found.evidence
     assert found.values["suggested_rate"] == pytest.approx(0.1, rel=0.05)
-    assert headline([point]) == found.evidence
-    assert list(answers([point])) == [f"range test: {found.evidence}."]
+    assert headline([point]) == "suggested rate 0.1 (one seed: the spread is unknown)"
+    assert next(answers([point])).startswith("the range test suggests a rate of 0.1 (one seed: the spread is unknown)")
     assert "range_test" in dict(point_figures(point))
 
 
@@ -58,7 +69,16 @@ def test_a_point_says_what_it_suggests() -> None:
     ("points", "said"),
     [
         ([], "There are no results"),
-        ([range_point(np.linspace(1, 3, 40).tolist())], "suggests no rate"),
+        (
+            [range_point(np.linspace(1, 3, 40).tolist())],
+            r"suggests no rate(.|\n)*lowest at the start, 0\.001(.|\n)*smaller rates",
+        ),
+        (
+            [range_point(FALLING), range_point(FALLING[:50], "seed=2"), range_point(FALLING[:50], "seed=3")],
+            r"1 of 3 seeds has a clear minimum, too few to suggest a rate: with seeds 2 and 3, .* not rise again",
+        ),
+        ([range_point(FALLING), range_point(FALLING, "training.batch_size=64")], "differ in more than the seed"),
+        ([range_point(FALLING), range_point(FALLING, "recording.update_losses=false", "seed=2")], "not a range test"),
         ([range_point(FALLING, "recording.update_losses=false")], "is not a range test"),
         ([range_point([2.36, 1.55])], r"too short to suggest a rate(.|\n)*at least 3 updates(.|\n)*received: 2"),
         ([range_point([2.36, 2.2, 1.9, 1.55])], r"at least 27 updates .*from rate 0\.001 to 1\n *received: 4"),

@@ -10,16 +10,18 @@ from hypothesis import strategies as st
 
 from pipeline.backends.shared.history import History, note_update
 from pipeline.diagnosis.range_test import (
+    BETA,
     GROWN,
     RangeTest,
     averaged,
+    noise,
     range_test,
     shortage,
     slopes_per_decade,
+    standard_error,
     suggestion,
 )
 from pipeline.drawing.plot_data import Floats
-from pipeline.studies.range_picture import range_figure
 
 RATES = np.geomspace(1e-5, 10, 601)
 
@@ -133,8 +135,85 @@ def test_the_slope_of_a_straight_line_is_its_slope() -> None:
     np.testing.assert_allclose(slopes[np.isfinite(slopes)], -0.7, rtol=1e-9)
 
 
-def test_the_picture_marks_the_suggested_rate() -> None:
-    found = read(falling(0.02, 0.05))
-    (ax,) = range_figure("study", found).axes
-    assert ax.get_xscale() == "log"
-    assert any(text.get_text().startswith(f"suggested: {found.suggested_rate:.3g}") for text in ax.texts)
+LOGS = np.log10(RATES)
+DRAWS = st.integers(0, 2**32 - 1)
+
+
+def valley(lowest: float) -> Floats:
+    """A loss between 1 and 3 that is lowest at a rate, and rises over a decade to each side of it."""
+    losses: Floats = 1 + np.minimum(2 * (LOGS - math.log10(lowest)) ** 2, 2)
+    return losses
+
+
+@pytest.mark.parametrize(
+    ("losses", "said"),
+    [
+        (np.full(601, 2.3), "hardly changes from 1e-05 to 10, so test larger rates"),
+        (
+            np.where(RATES > 1, 2.3 * RATES**4, 2.3),
+            "falls by no more than the noise of the minibatches, and then rises",
+        ),
+        (2.3 + (LOGS - LOGS[0]), "is lowest at the start, 1e-05, so test smaller rates"),
+        (2.3 - 0.3 * (LOGS - LOGS[0]), "does not rise again up to the largest rate, 10, so test larger rates"),
+        (2.3 - 0.3 * np.minimum(LOGS - LOGS[0], 4), "does not rise again up to the largest rate, 10"),
+        (np.interp(LOGS, [-5, -4, 0, 1], [2.3, 1, 1, 2.3]), "is flat over more than 2 decades around its minimum"),
+    ],
+)
+@pytest.mark.parametrize("spread", [0.0, 0.02])
+def test_a_minimum_that_is_not_clear_is_explained(losses: Floats, said: str, spread: float) -> None:
+    if spread == 0 and "is flat" in said:
+        # Without noise even a shallow minimum is clear.
+        return
+    one = history(losses + spread * np.random.default_rng(1).normal(size=len(losses)))
+    assert suggestion(one).startswith(f"no clear minimum: the smoothed loss {said}")
+    found = range_test(one)
+    assert found is not None
+    assert found.suggested_rate is None
+
+
+@given(DRAWS, st.floats(-3, 3), st.floats(0, 1), st.sampled_from(["normal", "lognormal", "standard_t", "exponential"]))
+def test_flat_losses_never_get_a_suggestion(seed: int, level: float, spread: float, kind: str) -> None:
+    random = np.random.default_rng(seed)
+    arguments = (3,) if kind == "standard_t" else ()
+    drawn = getattr(random, kind)(*arguments, size=len(RATES))
+    assert read(10**level * (1 + spread * drawn)).suggested_rate is None
+
+
+@given(DRAWS, st.floats(-3.5, -0.5), st.floats(0, 0.2))
+def test_a_deep_valley_always_gets_one_close_to_its_minimum(seed: int, lowest: float, spread: float) -> None:
+    losses = valley(10**lowest) + spread * np.random.default_rng(seed).normal(size=len(RATES))
+    rate = read(losses).suggested_rate
+    assert rate is not None
+    # The mean is late by 19 of 100 updates a decade, and the valley is 2 decades wide.
+    assert abs(math.log10(3 * rate) - lowest - 0.19) < 0.35
+
+
+def test_a_loss_that_becomes_no_number_has_risen() -> None:
+    one = history(2.3 - 0.3 * (LOGS - LOGS[0]))
+    assert "not rise again" in suggestion(one)
+    one.diverged_step = len(RATES)
+    assert suggestion(one).startswith("suggested rate 3.3, one third of 10, ")
+
+
+def test_the_noise_is_that_of_the_losses_around_their_trend() -> None:
+    drawn = 0.1 * np.random.default_rng(5).normal(size=20_000)
+    assert noise(drawn + np.linspace(9, 1, len(drawn))) == pytest.approx(0.1, rel=0.03)
+    drawn[10_000:] *= 3
+    assert noise(drawn) == pytest.approx(0.3, rel=0.03)
+    assert noise(np.array([1e300, -1e300, 1e300])) == pytest.approx(math.sqrt(2) * 1e300)
+    assert noise(np.array([2.0])) == noise(np.full(9, 2.0)) == 0
+
+
+@pytest.mark.parametrize("updates", [1, 5, 40, 400])
+def test_the_standard_error_is_that_of_the_mean(updates: int) -> None:
+    drawn = averaged(np.random.default_rng(6).normal(size=(4000, updates)))[:, -1]
+    # The standard deviation of 4,000 draws has a standard error of 1.1 %.
+    assert standard_error(1.0, updates) == pytest.approx(drawn.std(), rel=0.05)
+
+
+def test_several_tests_are_averaged_at_once() -> None:
+    losses = np.array([falling(0.02, 0.1), falling(0.1, 0.1)])
+    # The sum over the terms, written out.
+    weights = np.tril(BETA ** (np.arange(601)[:, None] - np.arange(601)).clip(0))
+    expected = losses @ (weights / weights.sum(axis=1, keepdims=True)).T
+    np.testing.assert_allclose(averaged(losses), expected, rtol=1e-9)

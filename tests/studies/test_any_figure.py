@@ -154,11 +154,14 @@ def test_any_network_can_be_drawn(name: str, data: st.DataObject) -> None:
 def test_any_range_test_can_be_drawn(data: st.DataObject) -> None:
     one = config("experiment=lr_range_test", "model.hidden_size=4", LASTING)
     shapes = {"layer_0/weights": (4, 4), "layer_1/weights": (4, 10)}
-    point = data.draw(networks(one, shapes, SCORES))
-    rates = sorted(data.draw(st.lists(POSITIVE.filter(bool), max_size=30, unique=True)))
-    for update, rate in enumerate(rates):
-        note_update(point.history, update, rate, data.draw(POSITIVE))
-    draw_all([point])
+    points = []
+    for seed in range(data.draw(st.integers(1, 3))):
+        point = data.draw(networks(one.model_copy(update={"seed": seed}), shapes, SCORES))
+        rates = sorted(data.draw(st.lists(POSITIVE.filter(bool), max_size=30, unique=True)))
+        for update, rate in enumerate(rates):
+            note_update(point.history, update, rate, data.draw(POSITIVE))
+        points.append(point)
+    draw_all(points)
 
 
 @pytest.mark.slow

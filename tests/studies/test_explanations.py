@@ -73,12 +73,15 @@ def test_features_are_explained_and_one_that_a_user_added_is_left_out() -> None:
 
 
 def test_a_range_test_says_how_its_suggestion_is_made() -> None:
-    heading, lines = explanation(points(("experiment=lr_range_test",)))
+    found = points(("experiment=lr_range_test",))
+    (heading, lines), (last, seeds) = study_kind(found).sections(found)
     text = " ".join(lines)
     assert heading == "How the rate is suggested"
+    assert last == "The rate of several seeds"
+    assert "geometric mean" in " ".join(seeds)
     assert "Smith 2017" in text
     assert "The suggested rate is a third of it" in text
-    assert lines[-1] == "Here beta = 0.95, `GROWN` = 4."
+    assert lines[-1] == "Here beta = 0.95, `GROWN` = 4, `CERTAIN` = 5, `FLAT` = 2."
 
 
 def study_of_widths(optimizer: str) -> list[Point]:
