@@ -1,9 +1,11 @@
 """The rate that the range tests of several seeds suggest together, in sentences and numbers.
 
-Rates are compared by their ratios, so the suggested rate of n seeds is the geometric mean of their rates r_i. With m
-the mean of log10(r_i) and s their standard deviation, its 95 % interval is Student's:
+Rates are compared by their ratios, so the suggested rate of n seeds is the geometric mean of their rates. With m the
+mean of log10(rate) and s its standard deviation, the 95 % interval of the suggested rate is that of Student (1908):
 
-    10^(m - h) to 10^(m + h),    h = t_(n - 1, 0.975) * s / sqrt(n)
+    10^(m - t s / sqrt(n))  to  10^(m + t s / sqrt(n)),
+
+where t is the 97.5 % quantile of Student's t distribution with n - 1 degrees of freedom.
 
 Seeds without a clear minimum are no part of the mean. They are counted, with what their smoothed loss does instead.
 """
@@ -14,18 +16,15 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
 from pipeline.diagnosis.range_test import RangeTest, range_test, shortage
 from pipeline.points.point import Point
 from pipeline.studies.grids import cell_metric, cells
 from pipeline.studies.knobs import layout
+from pipeline.studies.statistics.intervals import Estimate
 from pipeline.system.wording import listed, some
 
-# Share of the intervals that contain the true mean.
-CONFIDENCE = 0.95
-# Powers of ten of the widest interval: two seeds that differ a lot have one that is wider than floats.
-WIDEST = 300.0
+# The powers of ten that an interval may have: that of two seeds that differ a lot would be too wide for floats.
+POWERS = (-300.0, 300.0)
 # A rate is suggested if more than this share of the seeds has a clear minimum: otherwise a clear one may be chance.
 NEEDED = 0.5
 # Maximum number of seeds to name in a sentence.
@@ -104,16 +103,11 @@ def geometric_mean(rates: Sequence[float]) -> SuggestedRate:
         >>> str(geometric_mean([0.1, 0.2, 0.4]))
         '0.2 (0.036 to 1.1, 3 seeds)'
     """
-    logs = np.log10(rates)
-    mean = float(logs.mean())
-    if len(rates) == 1:
+    logs = Estimate(tuple(math.log10(rate) for rate in rates), len(rates), POWERS)
+    if logs.interval is None:
         return SuggestedRate(rates[0], math.nan, math.nan, 1)
-    # Importing it takes half a second, which no other command should wait for.
-    from scipy.stats import t
-
-    half = float(t.ppf((1 + CONFIDENCE) / 2, len(rates) - 1) * logs.std(ddof=1) / math.sqrt(len(rates)))
-    low, high = np.clip([mean - half, mean + half], -WIDEST, WIDEST)
-    return SuggestedRate(float(10**mean), float(10**low), float(10**high), len(rates))
+    low, high = logs.interval
+    return SuggestedRate(10**logs.mean, 10**low, 10**high, len(rates))
 
 
 def seed_tests(points: Sequence[Point]) -> list[SeedTests]:
