@@ -43,11 +43,15 @@ def range_figures(point: Point) -> Drawings:
 
 
 def range_sweep_figures(points: Sequence[Point]) -> Drawings:
-    """Return the figures of several range tests: the figures of networks, and `range_test` with all seeds."""
-    yield from network_sweep_figures(points)
+    """Return `range_test` with all seeds, or the figures of networks if there is too little data.
+
+    Curves over epochs say nothing of range tests: the rate of each epoch is another one.
+    """
     groups = _drawn(points)
     if groups:
         yield "range_test", partial(range_figure, points[0].config.study, groups)
+    else:
+        yield from network_sweep_figures(points)
 
 
 def range_study(study: str, backends: PointsByBackend) -> Figure:

@@ -134,6 +134,13 @@ def test_the_sentences_count_the_seeds_without_a_clear_minimum(points: list[Poin
     assert ("suggested_rate" in numbers) == said[0].startswith("the range test suggests")
 
 
+def test_the_sweep_has_the_figure_of_all_seeds_and_curves_if_it_cannot_be_drawn() -> None:
+    points = seeds(losses_of(0.3), losses_of(0.6))
+    assert [name for name, _ in study_kind(points).sweep_figures(points)] == ["range_test"]
+    short = seeds(FALLS[:2], FALLS[:2])
+    assert "range_test" not in dict(study_kind(short).sweep_figures(short))
+
+
 def test_networks_are_told_apart() -> None:
     points = [
         *seeds(losses_of(0.3), losses_of(0.3)),
