@@ -164,7 +164,8 @@ def unclear_minimum(test: RangeTest, diverged: bool) -> Unclear | None:
     if lowest < start and (falls or soon):
         return Unclear(f"is lowest at the start, {first}", "test smaller rates (optimizer.learning_rate)")
     if not falls:
-        return Unclear("falls by no more than the noise of the minibatches, and then rises", MORE_UPDATES)
+        remedy = "test smaller rates (optimizer.learning_rate) or use more updates (training.epochs)"
+        return Unclear("falls by no more than the noise of the minibatches, and then rises", remedy)
     if not rises:
         return Unclear(f"does not rise again up to the largest rate, {largest}", LARGER_RATES)
     near = np.flatnonzero(test.means[: test.last] <= test.means[lowest] + 2 * error)

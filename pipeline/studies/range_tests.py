@@ -91,7 +91,7 @@ class SeedTests:
                 reason = str(test.unclear)
             else:
                 needed, received = shortage(point.history)
-                reason = f"the test needs {needed}, and has {received}"
+                reason = f"the test needs {needed}, and has {received}, so train longer (training.epochs)"
             reasons.setdefault(reason, []).append(point.config.seed)
         return reasons
 

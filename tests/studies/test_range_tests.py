@@ -122,7 +122,10 @@ def test_the_mean_is_between_the_rates_and_in_its_interval(rates: list[float]) -
         ),
         (
             seeds(FALLS[:2]),
-            ["there is no clear minimum: the test needs at least 3 updates with a finite loss, and has 2."],
+            [
+                "there is no clear minimum: the test needs at least 3 updates with a finite loss, and has 2, so train "
+                "longer (training.epochs)."
+            ],
         ),
     ],
 )
