@@ -32,6 +32,7 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from pipeline.system.errors import LabError
+from pipeline.system.last_line import doing
 from pipeline.system.spaced import extend_hydra, has_spaced, has_whole_ends, written_out
 
 log = logging.getLogger(__name__)
@@ -62,18 +63,21 @@ class StackedLauncher(Launcher):
         Path(str(self.config.hydra.sweep.dir)).mkdir(parents=True, exist_ok=True)
         configs: list[DictConfig] = []
         begin = getattr(self.command, "begin", None)
-        for index, overrides in enumerate(job_overrides):
-            configs.append(self._compose(overrides, initial_job_idx + index))
-            # Composing a point takes about 0.07 s. Meanwhile a process that `begin` has started can import MLflow.
-            if index == 0 and begin is not None:
-                begin(configs[0])
         train_all = getattr(self.command, "train_all", None)
-        tasks: Sequence[TaskFunction] = [self.task_function] * len(configs)
         if train_all is not None:
             # Hydra sets up the log of a job when the job starts, but here all points are trained before that.
             with read_write(self.config.hydra.runtime), open_dict(self.config.hydra.runtime):
                 self.config.hydra.runtime.output_dir = str(self.config.hydra.sweep.dir)
             configure_log(self.config.hydra.job_logging, self.config.hydra.verbose)
+        with doing("composing points", len(job_overrides)) as step:
+            for index, overrides in enumerate(job_overrides):
+                configs.append(self._compose(overrides, initial_job_idx + index))
+                # Composing a point takes about 0.07 s. Meanwhile a process that `begin` has started can import MLflow.
+                if index == 0 and begin is not None:
+                    begin(configs[0])
+                step.count(len(configs), len(job_overrides))
+        tasks: Sequence[TaskFunction] = [self.task_function] * len(configs)
+        if train_all is not None:
             # The jobs below only return these results, so that Hydra writes their folders and calls their callbacks.
             tasks = [_replay(result) for result in self.train(train_all, configs)]
         returns = []

@@ -25,6 +25,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from hydra_plugins.stacked_launcher import check_one_point, refused_launcher
 from pipeline.system import cli, environment
 from pipeline.system.errors import LabError, explain
+from pipeline.system.last_line import doing
 from pipeline.system.project import PROJECT, search_path
 
 # NumPy and the code that trains are imported with the first point: --help and completion must answer at once.
@@ -179,10 +180,12 @@ class TrainCommand:
         points: list[tuple[Config, list[str]]] = []
         # For each request the indices of its points, one for each seed.
         seeds: list[range] = []
-        for composed, overrides in requests:
-            repeated = _repeated(_read(composed, self._configs), overrides)
-            seeds.append(range(len(points), len(points) + len(repeated)))
-            points += repeated
+        with doing("checking points", len(requests)) as step:
+            for composed, overrides in requests:
+                repeated = _repeated(_read(composed, self._configs), overrides)
+                seeds.append(range(len(points), len(points) + len(repeated)))
+                points += repeated
+                step.count(len(seeds), len(requests))
         points = [(_with_figures(config, len(points)), overrides) for config, overrides in points]
         groups: dict[Agreed, list[int]] = {}
         for index, (config, _) in enumerate(points):
@@ -194,7 +197,8 @@ class TrainCommand:
             for key, members in groups.items():
                 chosen = [points[index] for index in members]
                 try:
-                    self._begin_sweep(key, [config for config, _ in chosen], total, engine)
+                    with doing("importing libraries"):
+                        self._begin_sweep(key, [config for config, _ in chosen], total, engine)
                     outcomes = self._sweeps[key].train_all(chosen, batch_size)
                 except Exception as error:  # noqa: BLE001 - an error of our own must not stop the other sweeps either
                     self._errors.append(explain(error))

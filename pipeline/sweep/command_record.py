@@ -27,6 +27,7 @@ from pipeline.studies.kinds import sweep_figures
 from pipeline.sweep.figures import write_figures
 from pipeline.system.errors import LabError, explain
 from pipeline.system.failures import Failures
+from pipeline.system.last_line import doing
 from pipeline.system.processes import command
 
 
@@ -141,9 +142,11 @@ class CommandRecord:
                 if complete:
                     sweep.points = asked
                 figures = jobs[0].config.recording.figures != "none"
-                self._sum_up(points, not isinstance(stopped, KeyboardInterrupt), figures)
+                with doing("drawing the figures of the sweep"):
+                    self._sum_up(points, not isinstance(stopped, KeyboardInterrupt), figures)
             if complete and results is not None:
-                gather(results, jobs, replace(sweep, points=asked), self._folder)
+                with doing(f"copying the points to {results}"):
+                    gather(results, jobs, replace(sweep, points=asked), self._folder)
         except Exception as error:  # noqa: BLE001 - an error of our own must not keep the points from MLflow either
             # The caller reports this only after the status has reached MLflow.
             sweep.status = "FAILED"

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import shutil
 import subprocess
+import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -15,12 +17,14 @@ from pipeline.points.job import Job, summary
 from pipeline.points.point import Outcome, Point
 from pipeline.points.sweep_record import SweepRecord
 from pipeline.studies.reach import judged_together
+from pipeline.sweep.closing import closing_lines
 from pipeline.sweep.command_record import CommandRecord, new_record
 from pipeline.sweep.tables import plan_table, points_table
 from pipeline.sweep.training import StackTraining, take_over
 from pipeline.sweep.workers.distribution import Distribution
 from pipeline.sweep.workers.unit import Engine
 from pipeline.system.errors import LabError, UnavailableError, explain
+from pipeline.system.last_line import doing
 from pipeline.system.processes import command, owner
 from pipeline.system.project import code_state, store_root
 from pipeline.system.wording import some
@@ -107,11 +111,17 @@ class Sweep:
         Raises:
             KeyboardInterrupt: the command was interrupted; finished work is kept.
         """
-        requested = [self._training.job(config, overrides) for config, overrides in requests]
+        with doing("preparing points", len(requests)) as step:
+            requested = []
+            for config, overrides in requests:
+                requested.append(self._training.job(config, overrides))
+                step.count(len(requested), len(requests))
         # `setdefault` returns the first job with a signature, so a repeated point is not new.
         new = [job for job in requested if self.jobs.setdefault(job.signature, job) is job]
-        for job in new:
-            self._read_state(job)
+        with doing("reading earlier points", len(new)) as step:
+            for number, job in enumerate(new, start=1):
+                self._read_state(job)
+                step.count(number, len(new))
         if new:
             log.info(f"{self.name}: {summary(new, len(requested) - len(new))}")
         if not self.first.dry_run:
@@ -140,7 +150,7 @@ class Sweep:
         """
         jobs = list(self.jobs.values())
         if self.first.dry_run:
-            print(plan_table(jobs), flush=True)
+            print(plan_table(jobs, self.name, _columns()), flush=True)
             return
         # The command failed before anything was recorded, for instance because a GPU is missing.
         if self._record is None or self._sync is None:
@@ -160,9 +170,10 @@ class Sweep:
         finally:
             # Also after a bug of ours: no run must keep the status RUNNING.
             sync.add(attempts(jobs))
-            sync.close(record.sweep)
+            with doing("writing to MLflow", len(jobs)) as step:
+                sync.close(record.sweep, step.count)
         if points:
-            print(points_table(jobs), flush=True)
+            problems += self._show(jobs, points)
         for job in jobs:
             record.undrawn.errors.update(job.undrawn.errors)
         problems += record.undrawn.messages("could not be drawn")
@@ -174,6 +185,17 @@ class Sweep:
             problems.append(str(unsent))
         if problems:
             raise LabError("\n".join(dict.fromkeys(problems)))
+
+    def _show(self, jobs: Sequence[Job], points: Sequence[Point]) -> list[str]:
+        """Print the table of points and the answer, and return messages about what could not be printed."""
+        columns = _columns()
+        problems = []
+        try:
+            print(points_table(jobs, points, self.name, columns), flush=True)
+            print(f"\n{closing_lines(points, columns)}", flush=True)
+        except Exception as error:  # noqa: BLE001 - an error of our own must not replace those of the points
+            problems.append(str(explain(error)))
+        return problems
 
     def _read_state(self, job: Job) -> None:
         """Read from disk what an earlier command has done for a point, and report a result that cannot be used."""
@@ -238,6 +260,13 @@ class Sweep:
         if numbers == list(range(numbers[0], numbers[-1] + 1)):
             which = f"{numbers[0]}-{numbers[-1]}"
         return f"{self.name}: points {which}{total}"
+
+
+def _columns() -> int | None:
+    """Return the width of the terminal; None if stdout is no terminal, so that nothing has to fit."""
+    if not sys.stdout.isatty():
+        return None
+    return shutil.get_terminal_size().columns
 
 
 def _as_asked(point: Point, job: Job) -> Point:

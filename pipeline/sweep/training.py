@@ -24,6 +24,7 @@ from pipeline.sweep.pacing import StackCheckpoints
 from pipeline.sweep.shared_arrays import RowsKey, SharedArrays, rows_key
 from pipeline.system.engines import DEFAULT, keras_engine
 from pipeline.system.errors import LabError, explain
+from pipeline.system.last_line import doing
 from pipeline.system.limits import open_files
 from pipeline.system.processes import owner
 from pipeline.system.project import store_root
@@ -82,7 +83,8 @@ class StackTraining:
         self._most = max(1, open_files() - RESERVED_FILES)
         self.data = SharedArrays(project)
         # This reports missing data, before anything is written.
-        self.data.load(first)
+        with doing(f"reading {first.data.name}", shown=bar):
+            self.data.load(first)
 
     def job(self, config: Config, overrides: list[str]) -> Job:
         """Make the job of a point from its config and the overrides typed for it.
@@ -189,10 +191,16 @@ class StackTraining:
             progress.close()
             # All histories are saved before the first folder is completed: after this, nothing has to be retrained. The
             # state in these checkpoints is empty, because no training continues from it.
-            for job in _in_training(jobs):
-                _try(lambda job: job.folder.keep(job.history.epochs, {}, job.history), job)
-            for job in _in_training(jobs):
-                _try(_complete, job)
+            trained = _in_training(jobs)
+            with doing("saving points", len(trained), self._bar) as step:
+                for number, job in enumerate(trained, start=1):
+                    _try(lambda job: job.folder.keep(job.history.epochs, {}, job.history), job)
+                    step.count(number, len(trained))
+            kept = _in_training(jobs)
+            with doing("drawing the figures of point", len(kept), self._bar) as step:
+                for number, job in enumerate(kept, start=1):
+                    step.count(number, len(kept))
+                    _try(_complete, job)
             if stop:
                 raise KeyboardInterrupt
         except MemoryError as error:
@@ -215,7 +223,8 @@ class StackTraining:
             KeyboardInterrupt: the command was interrupted, and the stack has kept checkpoints.
         """
         config = jobs[0].config
-        train = trainer(config)
+        with doing(f"importing the backend {config.backend.name}", shown=self._bar):
+            train = trainer(config)
         # After `trainer`, which may import TensorFlow: `before_stack` may import MLflow in a thread, and the two
         # imports should not overlap.
         self._before_stack()
@@ -229,7 +238,9 @@ class StackTraining:
 
         with postpone_signals() as stop:
             checkpoints = StackCheckpoints(folders, histories, begun, stop, failed)
-            train(configs, self.data.load(config), histories, progress, checkpoints)
+            with doing(f"reading {config.data.name}", shown=self._bar):
+                data = self.data.load(config)
+            train(configs, data, histories, progress, checkpoints)
         return stop.is_set()
 
 

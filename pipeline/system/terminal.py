@@ -6,14 +6,13 @@ import logging
 import sys
 import time
 
-from tqdm import tqdm
-
+from pipeline.system.last_line import LAST_LINE, SECONDS_BETWEEN_LINES, Bar
 from pipeline.system.streams import reader_is_ready
 
 log = logging.getLogger(__name__)
 
-# Short enough to show progress in a short training, and long enough to keep the log of a long one readable.
-SECONDS_BETWEEN_LINES = 5.0
+# How often a bar is drawn while epochs are counted.
+SECONDS_BETWEEN_DRAWINGS = 0.1
 
 
 class TrainingProgress:
@@ -32,11 +31,12 @@ class TrainingProgress:
         self.total = total
         self.unit = unit
         self.started = time.monotonic()
-        self.last_line = self.started
+        self.last_shown = self.started
         self.closed = False
-        self.bar = None
+        self.bar: Bar | None = None
         if bar and sys.stderr.isatty():
-            self.bar = tqdm(total=total, initial=begun, desc=label, unit=unit, dynamic_ncols=True)
+            self.bar = Bar(label, total, begun, begun)
+            LAST_LINE.open(self.bar)
             return
         start = f"{label}: {total} {unit}s"
         if begun:
@@ -45,17 +45,18 @@ class TrainingProgress:
 
     def __call__(self, epoch: int, loss: float | None = None) -> None:
         """Show that `epoch` is done, with the smallest training loss of the points if it is known."""
-        if self.bar is not None:
-            if loss is not None:
-                # Without refresh=False the bar would be drawn twice per epoch: here and in `update`.
-                self.bar.set_postfix(loss=f"{loss:.4g}", refresh=False)
-            # tqdm counts increments, while training reports the epoch it has reached.
-            self.bar.update(epoch - self.bar.n)
-            return
         now = time.monotonic()
-        if now - self.last_line < SECONDS_BETWEEN_LINES:
+        if self.bar is not None:
+            self.bar.done = epoch
+            if loss is not None:
+                self.bar.note = f"loss {loss:.3g}"
+            if now - self.last_shown >= SECONDS_BETWEEN_DRAWINGS:
+                self.last_shown = now
+                LAST_LINE.refresh()
             return
-        self.last_line = now
+        if now - self.last_shown < SECONDS_BETWEEN_LINES:
+            return
+        self.last_shown = now
         line = f"{self.label}: {self.unit} {epoch}/{self.total}"
         if loss is not None:
             line += f" loss {loss:.4g}"
@@ -71,7 +72,7 @@ class TrainingProgress:
             return
         self.closed = True
         if self.bar is not None:
-            self.bar.close()
+            LAST_LINE.close()
         else:
             seconds = time.monotonic() - self.started
             log.info(f"{self.label}: {ended}{seconds:.1f} s")
@@ -88,5 +89,4 @@ class TerminalHandler(logging.Handler):
         if record.levelno < logging.WARNING and not reader_is_ready():
             return
         # A plain print would write into the line of the bar.
-        tqdm.write(self.format(record), file=sys.stderr)
-        sys.stderr.flush()
+        LAST_LINE.write(self.format(record))

@@ -12,6 +12,13 @@ def short(value: float) -> str:
     return f"{value:.4g}"
 
 
+def three_digits(value: float) -> str:
+    """Format a number with three digits, or as a whole number from 1,000 to ten million."""
+    if 1000 <= abs(value) < 1e7:
+        return f"{value:,.0f}"
+    return f"{value:.3g}"
+
+
 def roughly(value: float) -> str:
     """Format an extrapolated number with the two digits that are reliable, for instance `1,200`."""
     # The inner format rounds to two digits; the outer one writes them without an exponent.
@@ -31,6 +38,15 @@ def some(names: Sequence[str], most: int) -> str:
     if len(names) > most:
         return f"{named} and {len(names) - most} more"
     return named
+
+
+def shortened(text: str, width: int) -> str:
+    """Return a text in at most `width` characters, with `...` in the middle for what is left out."""
+    if len(text) <= width:
+        return text
+    # The end of a name tells it from others more often than its middle does.
+    kept = max(0, width - 3)
+    return f"{text[: kept - kept // 2]}...{text[len(text) - kept // 2 :]}"[:width]
 
 
 def table(rows: Sequence[Sequence[str]]) -> list[str]:

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.config.schema import Config, Tracking
 from pipeline.system.errors import LabError, UnavailableError
+from pipeline.system.last_line import Told, untold
 from pipeline.system.processes import owner
 from pipeline.system.project import PROJECT
 from pipeline.system.signals import NOTICES, SIGNALS
@@ -88,6 +89,7 @@ class SyncProcess:
         self._known: set[Attempt] = set()
         self._opening: dict[str, Any] | None = None
         self._answer: dict[str, Any] | None = None
+        self._told: Told = untold
         self._messages: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()
         # Threads, because a full pipe would block training, and Ctrl-C could interrupt a write in the middle of a line.
         self._writer = threading.Thread(target=self._write, name="sync writer", daemon=True)
@@ -108,8 +110,14 @@ class SyncProcess:
             self._writer.start()
             self._listener.start()
 
-    def close(self, ended: SweepRecord) -> None:
-        """Have the process send everything that remains, including the sweep's outcome, and wait for it to exit."""
+    def close(self, ended: SweepRecord, told: Told = untold) -> None:
+        """Have the process send everything that remains, including the sweep's outcome, and wait for it to exit.
+
+        Args:
+            ended: the final record of the sweep.
+            told: is told how many points MLflow has, and of how many.
+        """
+        self._told = told
         self._messages.put({"end": ended.to_dict()})
         self._messages.put(None)
         try:
@@ -156,6 +164,8 @@ class SyncProcess:
             message = json.loads(line)
             if "notice" in message:
                 log.warning(message["notice"])
+            elif "sent" in message:
+                self._told(message["sent"], message["total"])
             else:
                 self._answer = message
                 return

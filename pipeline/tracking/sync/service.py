@@ -3,8 +3,9 @@
 Input: lines of JSON. First `root`, `sweep` and `owner`, as for `Sync`; then, any number of times, `points`: attempts to
 send, each with `name`, `signature` and `attempt_id`; finally `end`: the final record of the sweep.
 
-Output: lines of JSON. `notice`: a message to show; finally `unsent`: a message about results that are missing from
-MLflow, or null, and `unavailable`: whether that is because the store could not be used.
+Output: lines of JSON. `notice`: a message to show. After `end`, `sent` and `total`: how many points MLflow has, and of
+how many. Finally `unsent`: a message about results that are missing from MLflow, or null, and `unavailable`: whether
+that is because the store could not be used.
 """
 
 from __future__ import annotations
@@ -57,7 +58,7 @@ def serve(messages: Callable[[], Message], answer: Callable[[Message], None]) ->
     # Training has ended, and the command is waiting. Without permission to raise priorities this has no effect on the
     # existing threads, so `close` uses a new one.
     set_priority(0)
-    thread.close(RECORD.validate_python(message["end"]))
+    thread.close(RECORD.validate_python(message["end"]), lambda done, total: answer({"sent": done, "total": total}))
     unsent = thread.unsent()
     text = None if unsent is None else str(unsent)
     answer({"unsent": text, "unavailable": isinstance(unsent, UnavailableError)})

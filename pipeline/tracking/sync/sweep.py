@@ -19,6 +19,7 @@ from pipeline.points.sweep_record import SweepRecord
 from pipeline.studies.reach import judged_together
 from pipeline.system.errors import LabError, UnavailableError
 from pipeline.system.failures import Failures
+from pipeline.system.last_line import Told, untold
 from pipeline.tracking.ownership import CLONE, SignsOfLife, hide_earlier, kill_orphans
 from pipeline.tracking.pages.presentation import point_tags, present_study
 from pipeline.tracking.runs import study_lock
@@ -48,6 +49,7 @@ class Sync:
         points: the points to send, by signature.
         completed: number of points that this sync has completed in MLflow.
         stop: if set, a `send` that is not the last one returns after the current point.
+        told: is told how many points MLflow has, and of how many, while a `send` goes on.
 
     Example:
         >>> sync = Sync(root, sweep, owner())
@@ -75,6 +77,7 @@ class Sync:
         self._names: Counter[str] = Counter()
         self.completed = 0
         self.stop = threading.Event()
+        self.told: Told = untold
         self._checkpoints: CheckpointSender | None = None
         if worker == "own":
             self._checkpoints = CheckpointSender()
@@ -216,9 +219,13 @@ class Sync:
             if ended.status == "FAILED":
                 status = "FAILED"
         # A copy, because the training thread adds points.
-        for point in list(self.points.values()):
+        points = list(self.points.values())
+        sent = sum(point.settled for point in points)
+        for point in points:
             if self.stop.is_set() and ended is None:
                 return
+            self.told(sent, len(points))
+            sent -= point.settled
             if point.run_id is None:
                 # Its folder does not exist. If that is still so in the last call, there is nothing to send.
                 failed = {self._item("the folder", point), self._item("the run", point)} & self._failures.errors.keys()
@@ -229,6 +236,8 @@ class Sync:
                 self._show_life(tracker)
                 with self._failures.apart(self._item("the progress", point)):
                     self.completed += point.send(tracker, self._parent.run_id, status)
+            sent += point.settled
+        self.told(sent, len(points))
 
     def _open_runs(self, tracker: Tracker) -> None:
         """Find or create the runs that are needed now."""

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable
 
 from pipeline.points.sweep_record import SweepRecord
 from pipeline.system.errors import LabError, UnavailableError, explain
+from pipeline.system.last_line import Told, untold
 from pipeline.tracking.internals import list_packages
 from pipeline.tracking.sync.points import Attempt
 from pipeline.tracking.sync.process import incomplete
@@ -50,8 +51,14 @@ class SyncThread:
         if self._thread.ident is None:
             self._thread.start()
 
-    def close(self, ended: SweepRecord) -> None:
-        """Send everything that remains, including the sweep's outcome, and stop."""
+    def close(self, ended: SweepRecord, told: Told = untold) -> None:
+        """Send everything that remains, including the sweep's outcome, and stop.
+
+        Args:
+            ended: the final record of the sweep.
+            told: is told how many points MLflow has, and of how many.
+        """
+        self.sync.told = told
         self.sync.stop.set()
         if self._thread.ident is not None:
             self._thread.join()

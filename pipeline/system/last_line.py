@@ -1,0 +1,310 @@
+"""The last line of a terminal: a bar while points train, and otherwise what a command is busy with.
+
+A command is never silent for long: after `QUIET_SECONDS` without output it names its current step. On a terminal this
+is one line, drawn again every half second with the time it takes, and gone when the step is over. In a log it is one
+line for each step, with more of them only if the step counts something.
+"""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from pipeline.system.streams import reader_is_ready
+from pipeline.system.wording import shortened
+
+log = logging.getLogger(__name__)
+
+# How long a command may be silent. Most steps of most commands are shorter, and are never named.
+QUIET_SECONDS = 2.0
+TICK_SECONDS = 0.5
+# Short enough to show progress in a short training, and long enough to keep the log of a long one readable.
+SECONDS_BETWEEN_LINES = 5.0
+# The share of the terminal's width that a bar has: 30 columns of 80.
+BAR_SHARE = 3 / 8
+LONGEST_BAR = 40
+# The label of a bar is not shortened below this if something else can be left out.
+SHORTEST_LABEL = 14
+SHORTEST_NOTE = 8
+
+
+@dataclass(eq=False)
+class Step:
+    """Something that a command is busy with.
+
+    Attributes:
+        what: as it is shown, for instance `writing to MLflow`.
+        total: number of things to do; None: they are not counted.
+        done: number of these that are done.
+        began: when it began, by `time.monotonic`.
+        logged: when it was last written to a log; None: not yet.
+    """
+
+    what: str
+    total: int | None = None
+    done: int = 0
+    began: float = field(default_factory=time.monotonic)
+    logged: float | None = None
+
+    @property
+    def text(self) -> str:
+        """What is done, with the count, for instance `writing to MLflow 12 of 48`."""
+        if self.total is None:
+            return self.what
+        return f"{self.what} {self.done:,} of {self.total:,}"
+
+    def count(self, done: int, total: int) -> None:
+        """Say how much of it is done."""
+        self.done = done
+        self.total = total
+
+
+@dataclass(eq=False)
+class Bar:
+    """The progress of a training, in the units of its total.
+
+    Attributes:
+        label: the name of what trains.
+        total: number of epochs, or of the units that are counted instead.
+        begun: number of these that an earlier command trained.
+        done: number of these that are done.
+        note: what is shown after the counts, such as the loss.
+        began: when it began, by `time.monotonic`.
+    """
+
+    label: str
+    total: int
+    begun: int
+    done: int
+    note: str = ""
+    began: float = field(default_factory=time.monotonic)
+
+    def line(self, width: int, full: str) -> str:
+        """Return the bar as a line of at most this width; its own share of it is never given up.
+
+        Args:
+            width: number of columns.
+            full: the character that the bar consists of.
+        """
+        columns = min(LONGEST_BAR, round(width * BAR_SHARE))
+        filled = columns
+        if self.total:
+            filled = columns * min(self.done, self.total) // self.total
+        drawn = f"|{(full * filled).ljust(columns)}|"
+        counts = f"{self.done}/{self.total}"
+        parts = [counts, self._time(), self.note]
+        # What is left for the label and for the text after the bar.
+        room = width - len(drawn) - 2
+        if _needed(parts, self.label) > room:
+            parts = [counts, self.note]
+        if _needed(parts, self.label) > room:
+            note = room - _needed([counts], self.label) - 1
+            parts = [counts]
+            if note >= SHORTEST_NOTE:
+                parts.append(shortened(self.note, note))
+        behind = " ".join(part for part in parts if part)
+        label = shortened(self.label, max(0, room - len(behind)))
+        return f"{label} {drawn} {behind}"
+
+    def _time(self) -> str:
+        """Return the time that is left at the pace so far, or at the end the time that it took; empty if unknown."""
+        seconds = time.monotonic() - self.began
+        if self.done < self.total:
+            if self.done == self.begun:
+                return ""
+            seconds *= (self.total - self.done) / (self.done - self.begun)
+        minutes, rest = divmod(round(seconds), 60)
+        hours, minutes = divmod(minutes, 60)
+        if hours:
+            return f"{hours}:{minutes:02}:{rest:02}"
+        return f"{minutes}:{rest:02}"
+
+
+class LastLine:
+    """Draws the last line of stderr, and writes lines above it. The stream is looked up each time: it may be replaced.
+
+    A reader that takes nothing, such as a terminal stopped by Ctrl-S, gets no progress: training must not wait.
+    """
+
+    def __init__(self) -> None:
+        # A signal handler may write while the same thread draws.
+        self._lock = threading.RLock()
+        self._drawn = ""
+        self._steps: list[Step] = []
+        self._bar: Bar | None = None
+        # The number of steps when the bar began: these are not its own.
+        self._outer = 0
+        self._spoke = time.monotonic()
+        self._busy = threading.Event()
+        self._ticker: threading.Thread | None = None
+
+    def write(self, text: str) -> None:
+        """Write a line, above the last one if something is drawn there."""
+        with self._lock:
+            again = bool(self._drawn)
+            self._erase()
+            sys.stderr.write(f"{text}\n")
+            sys.stderr.flush()
+            self._spoke = time.monotonic()
+            if again:
+                self._draw()
+
+    def begin(self, step: Step) -> None:
+        """Add a step; the newest is the one that is shown."""
+        with self._lock:
+            self._steps.append(step)
+            self._tick()
+
+    def end(self, step: Step) -> None:
+        """Remove a step."""
+        with self._lock:
+            self._steps.remove(step)
+            self._settle()
+
+    def open(self, bar: Bar) -> None:
+        """Show a bar until `close`."""
+        with self._lock:
+            self._bar = bar
+            self._outer = len(self._steps)
+            self._draw()
+            self._tick()
+
+    def close(self) -> None:
+        """Leave the bar as it is, and go on below it."""
+        with self._lock:
+            self._draw()
+            self._bar = None
+            if self._drawn:
+                self._drawn = ""
+                sys.stderr.write("\n")
+                sys.stderr.flush()
+            self._settle()
+
+    def refresh(self) -> None:
+        """Draw the line as it is now, or write what is due to the log."""
+        with self._lock:
+            if not log.isEnabledFor(logging.INFO):
+                return
+            if sys.stderr.isatty():
+                self._draw()
+            elif self._steps:
+                self._log(self._steps[-1])
+
+    def _tick(self) -> None:
+        """Let a thread refresh the line while there is something to show."""
+        self._busy.set()
+        if self._ticker is None:
+            self._ticker = threading.Thread(target=self._run, name="last line", daemon=True)
+            self._ticker.start()
+
+    def _settle(self) -> None:
+        """Erase what is over."""
+        if self._bar is None and self._drawn:
+            self._erase()
+            # What follows at once is not silence.
+            self._spoke = time.monotonic()
+        if self._bar is None and not self._steps:
+            self._busy.clear()
+
+    def _run(self) -> None:
+        while self._busy.wait():
+            time.sleep(TICK_SECONDS)
+            self.refresh()
+
+    def _log(self, step: Step) -> None:
+        now = time.monotonic()
+        due = now - self._spoke >= QUIET_SECONDS
+        if step.logged is not None:
+            due = step.total is not None and now - step.logged >= SECONDS_BETWEEN_LINES
+        if due:
+            step.logged = now
+            log.info(step.text)
+
+    def _draw(self) -> None:
+        if not (log.isEnabledFor(logging.INFO) and sys.stderr.isatty() and reader_is_ready()):
+            return
+        # One column less than there are, because a cursor behind the last one begins another line.
+        width = shutil.get_terminal_size().columns - 1
+        text = self._text(width)
+        if not text:
+            return
+        # Spaces instead of an escape sequence, which not every terminal knows.
+        sys.stderr.write(f"\r{text.ljust(min(len(self._drawn), width))}")
+        sys.stderr.flush()
+        self._drawn = text
+
+    def _text(self, width: int) -> str:
+        """Return what the last line is to be; empty: nothing, or what it is."""
+        own = self._steps[self._outer :] if self._bar else self._steps
+        if self._bar is not None:
+            note = self._bar.note
+            if own:
+                self._bar.note = own[-1].text
+            line = self._bar.line(width, _full(sys.stderr.encoding))
+            self._bar.note = note
+            return line
+        now = time.monotonic()
+        if not own or (not self._drawn and now - self._spoke < QUIET_SECONDS):
+            return ""
+        return shortened(f"{own[-1].text} ({now - own[-1].began:.0f} s)", width)
+
+    def _erase(self) -> None:
+        if self._drawn and reader_is_ready():
+            sys.stderr.write(f"\r{' ' * len(self._drawn)}\r")
+            sys.stderr.flush()
+        self._drawn = ""
+
+
+LAST_LINE = LastLine()
+# Is told how many things are done, of how many.
+Told = Callable[[int, int], None]
+
+
+def untold(done: int, total: int) -> None:
+    """Tell nobody; the default of a `Told`."""
+
+
+@contextmanager
+def doing(what: str, total: int | None = None, shown: bool = True) -> Iterator[Step]:
+    """Name a step of a command, should it take long.
+
+    Args:
+        what: what the command does, for instance `drawing the figures`.
+        total: number of things to do; None: they are not counted.
+        shown: whether this process shows its progress; workers do not.
+
+    Example:
+        with doing("drawing figures", len(points)) as step:
+            for number, point in enumerate(points):
+                step.count(number, len(points))
+                draw(point)
+    """
+    step = Step(what, total)
+    if not shown:
+        yield step
+        return
+    LAST_LINE.begin(step)
+    try:
+        yield step
+    finally:
+        LAST_LINE.end(step)
+
+
+def _needed(parts: list[str], label: str) -> int:
+    """Return the columns that these parts need beside a label that is as short as it may be."""
+    return sum(len(part) + 1 for part in parts if part) - 1 + min(len(label), SHORTEST_LABEL)
+
+
+def _full(encoding: str | None) -> str:
+    """Return the character of a bar that the terminal can show."""
+    try:
+        "█".encode(encoding or "ascii")
+    except (UnicodeEncodeError, LookupError):
+        return "#"
+    return "█"
