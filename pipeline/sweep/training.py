@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -223,7 +224,8 @@ class StackTraining:
             KeyboardInterrupt: the command was interrupted, and the stack has kept checkpoints.
         """
         config = jobs[0].config
-        with doing(f"importing the backend {config.backend.name}", shown=self._bar):
+        slow = config.backend.name == "keras" and "keras" not in sys.modules
+        with doing(f"importing {config.backend.name}", shown=self._bar, long=slow):
             train = trainer(config)
         # After `trainer`, which may import TensorFlow: `before_stack` may import MLflow in a thread, and the two
         # imports should not overlap.

@@ -42,6 +42,7 @@ class Step:
         what: as it is shown, for instance `writing to MLflow`.
         total: number of things to do; None: they are not counted.
         done: number of these that are done.
+        long: whether it is named at once, because it is known to take long, and may keep threads from running.
         began: when it began, by `time.monotonic`.
         logged: when it was last written to a log; None: not yet.
     """
@@ -49,6 +50,7 @@ class Step:
     what: str
     total: int | None = None
     done: int = 0
+    long: bool = False
     began: float = field(default_factory=time.monotonic)
     logged: float | None = None
 
@@ -160,6 +162,8 @@ class LastLine:
         with self._lock:
             self._steps.append(step)
             self._tick()
+            if step.long or self._drawn:
+                self.refresh()
 
     def end(self, step: Step) -> None:
         """Remove a step."""
@@ -219,7 +223,7 @@ class LastLine:
 
     def _log(self, step: Step) -> None:
         now = time.monotonic()
-        due = now - self._spoke >= QUIET_SECONDS
+        due = step.long or now - self._spoke >= QUIET_SECONDS
         if step.logged is not None:
             due = step.total is not None and now - step.logged >= SECONDS_BETWEEN_LINES
         if due:
@@ -246,11 +250,13 @@ class LastLine:
             note = self._bar.note
             if own:
                 self._bar.note = own[-1].text
-            line = self._bar.line(width, _full(sys.stderr.encoding))
+            line = self._bar.line(width, block(sys.stderr.encoding))
             self._bar.note = note
             return line
         now = time.monotonic()
-        if not own or (not self._drawn and now - self._spoke < QUIET_SECONDS):
+        if not own:
+            return ""
+        if not (own[-1].long or self._drawn or now - self._spoke >= QUIET_SECONDS):
             return ""
         return shortened(f"{own[-1].text} ({now - own[-1].began:.0f} s)", width)
 
@@ -271,13 +277,14 @@ def untold(done: int, total: int) -> None:
 
 
 @contextmanager
-def doing(what: str, total: int | None = None, shown: bool = True) -> Iterator[Step]:
+def doing(what: str, total: int | None = None, shown: bool = True, long: bool = False) -> Iterator[Step]:
     """Name a step of a command, should it take long.
 
     Args:
         what: what the command does, for instance `drawing the figures`.
         total: number of things to do; None: they are not counted.
         shown: whether this process shows its progress; workers do not.
+        long: whether to name it at once, and not only when it has taken a while.
 
     Example:
         with doing("drawing figures", len(points)) as step:
@@ -285,7 +292,7 @@ def doing(what: str, total: int | None = None, shown: bool = True) -> Iterator[S
                 step.count(number, len(points))
                 draw(point)
     """
-    step = Step(what, total)
+    step = Step(what, total, long=long)
     if not shown:
         yield step
         return
@@ -301,7 +308,7 @@ def _needed(parts: list[str], label: str) -> int:
     return sum(len(part) + 1 for part in parts if part) - 1 + min(len(label), SHORTEST_LABEL)
 
 
-def _full(encoding: str | None) -> str:
+def block(encoding: str | None) -> str:
     """Return the character of a bar that the terminal can show."""
     try:
         "█".encode(encoding or "ascii")

@@ -178,9 +178,11 @@ def test_a_signal_is_handled_though_nobody_reads_for_now() -> None:
 
 
 BAR = """
-from pipeline.system.terminal import TrainingProgress
-shown = TrainingProgress("it", 10)
-shown.bar.mininterval = 0
+import logging
+from pipeline.system import terminal
+logging.getLogger("pipeline").setLevel(logging.INFO)
+terminal.SECONDS_BETWEEN_DRAWINGS = 0
+shown = terminal.TrainingProgress("it", 10)
 shown(1, 0.5)
 print("shown", flush=True)
 sys.stdin.readline()
