@@ -42,6 +42,7 @@ from pipeline.system import cli
 from pipeline.system.errors import LabError
 from pipeline.system.files import atomic_folder, explained, readable, write_file
 from pipeline.system.hints import nearest_option
+from pipeline.system.last_line import doing
 from pipeline.system.project import PROJECT, store_root
 from pipeline.system.wording import aligned
 
@@ -126,12 +127,14 @@ def _write_studies(trained: Trained, earlier: Earlier, reports: Path) -> None:
     for study in trained.results:
         write_dvc_files(study, trained, reports, study in earlier.studies)
     old = reports / PAGES
-    with atomic_folder(old) as pages:
+    known = ordered(trained.results)
+    with atomic_folder(old) as pages, doing("writing pages", len(known)) as step:
         if earlier.points and old.exists():
             shutil.copytree(old, pages, dirs_exist_ok=True)
-        for study in ordered(trained.results):
+        for number, study in enumerate(known, start=1):
             # Page and picture compare the backends.
             write_page(study, trained, pages, study not in trained.results or study in earlier.studies)
+            step.count(number, len(known))
 
 
 def _write_untrained(trained: Trained, pages: Path) -> None:
@@ -199,17 +202,21 @@ def compare(config: DictConfig) -> None:
     by_hand, pages = (_switch(config, key) for key in ("by_hand", "pages"))
     study = config["study"]
     if study is not None:
-        trained = read_trained(results, by_hand, str(study))
+        with doing("reading points"):
+            trained = read_trained(results, by_hand, str(study))
         if study not in trained.results:
             raise _not_trained(str(study), read_trained(results, by_hand).results)
-        write_study(str(study), trained, reports)
+        with doing(f"writing the page of {study}"):
+            write_study(str(study), trained, reports)
         print(f"page: {os.path.relpath(reports / PAGES / f'{study}.md')}")
         return
-    trained = read_trained(results, by_hand)
+    with doing("reading points"):
+        trained = read_trained(results, by_hand)
     if not trained.results:
         raise no_results(results)
     warn_about_missing(PROJECT, results)
-    found = write_report(trained, published, reports, pages)
+    with doing("comparing with the published numbers"):
+        found = write_report(trained, published, reports, pages)
     print(aligned(verdict_table(found)))
     print(f"\nreport: {os.path.relpath(reports / 'README.md')}")
     for name in trained.by_hand:

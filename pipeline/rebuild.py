@@ -30,6 +30,7 @@ from pipeline.points.sweep_record import SweepPoint, SweepRecord, all_sweeps
 from pipeline.system import cli
 from pipeline.system.errors import LabError, UnavailableError
 from pipeline.system.failures import Failures
+from pipeline.system.last_line import doing
 from pipeline.system.processes import owner
 from pipeline.system.project import PROJECT, store_root
 from pipeline.system.wording import counted, some
@@ -152,7 +153,9 @@ class _Sender:
                 if SweepLock(sync.root, sweep.key).is_held():
                     log.info(f"{sweep.name}: left to the command that is training it")
                 elif points:
-                    sync.send(ended=sweep)
+                    with doing(f"writing {sweep.name} to MLflow:", points) as step:
+                        sync.told = step.count
+                        sync.send(ended=sweep)
                     self.sent.append((sweep.name, points, sync.completed))
                     self._tell(self.sent[-1])
                 elif sweep.status != "FINISHED" and sync.end_without_points(sweep):

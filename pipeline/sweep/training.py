@@ -193,15 +193,15 @@ class StackTraining:
             # All histories are saved before the first folder is completed: after this, nothing has to be retrained. The
             # state in these checkpoints is empty, because no training continues from it.
             trained = _in_training(jobs)
-            with doing("saving points", len(trained), self._bar) as step:
+            with doing("writing checkpoints", len(trained), self._bar) as step:
                 for number, job in enumerate(trained, start=1):
                     _try(lambda job: job.folder.keep(job.history.epochs, {}, job.history), job)
                     step.count(number, len(trained))
             kept = _in_training(jobs)
-            with doing("drawing the figures of point", len(kept), self._bar) as step:
+            with doing("drawing and saving points", len(kept), self._bar) as step:
                 for number, job in enumerate(kept, start=1):
-                    step.count(number, len(kept))
                     _try(_complete, job)
+                    step.count(number, len(kept))
             if stop:
                 raise KeyboardInterrupt
         except MemoryError as error:

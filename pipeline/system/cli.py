@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import atexit
 import functools
+import gc
 import math
 import os
 import re
@@ -57,6 +59,8 @@ def run(
             sys.exit(cli.run(task, "config"))
     """
     keep_streams()
+    # The last thing before Python ends. It would search all objects of TensorFlow and MLflow for garbage, in silence.
+    atexit.register(gc.freeze)
     if completion.wanted(sys.argv):
         if "install=bash" in sys.argv:
             print(completion.INSTALL_BASH)

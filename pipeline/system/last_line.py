@@ -40,7 +40,7 @@ class Step:
 
     Attributes:
         what: as it is shown, for instance `writing to MLflow`.
-        total: number of things to do; None: they are not counted.
+        total: number of things to do; None: they are not counted, and neither is one.
         done: number of these that are done.
         long: whether it is named at once, because it is known to take long, and may keep threads from running.
         began: when it began, by `time.monotonic`.
@@ -57,7 +57,7 @@ class Step:
     @property
     def text(self) -> str:
         """What is done, with the count, for instance `writing to MLflow 12 of 48`."""
-        if self.total is None:
+        if self.total is None or self.total == 1:
             return self.what
         return f"{self.what} {self.done:,} of {self.total:,}"
 
@@ -281,16 +281,16 @@ def doing(what: str, total: int | None = None, shown: bool = True, long: bool = 
     """Name a step of a command, should it take long.
 
     Args:
-        what: what the command does, for instance `drawing the figures`.
+        what: what the command does, for instance `writing to MLflow`.
         total: number of things to do; None: they are not counted.
         shown: whether this process shows its progress; workers do not.
         long: whether to name it at once, and not only when it has taken a while.
 
     Example:
-        with doing("drawing figures", len(points)) as step:
-            for number, point in enumerate(points):
-                step.count(number, len(points))
-                draw(point)
+        with doing("reading points", len(folders)) as step:
+            for number, folder in enumerate(folders, start=1):
+                read(folder)
+                step.count(number, len(folders))
     """
     step = Step(what, total, long=long)
     if not shown:

@@ -117,7 +117,7 @@ def test_a_bar_fits_its_line(label: str, done: int, total: int, note: str) -> No
 
 
 def test_the_time_that_is_left_follows_from_the_pace(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(last_line.time, "monotonic", lambda: 160.0)
+    monkeypatch.setattr("pipeline.system.last_line.time.monotonic", lambda: 160.0)
     # 10 of the remaining 90 in a minute.
     assert " 20/100 8:00" in Bar("it", 100, 10, 20, began=100.0).line(79, "#")
     assert " 11/1000 16:29:00" in Bar("it", 1000, 10, 11, began=100.0).line(79, "#")
@@ -196,7 +196,12 @@ def test_a_thread_draws_while_a_step_lasts(capsys: pytest.CaptureFixture[str], m
     monkeypatch.setattr(last_line, "LAST_LINE", line)
     monkeypatch.setattr(last_line, "TICK_SECONDS", 0.001)
     monkeypatch.setattr(last_line, "QUIET_SECONDS", 0.0)
-    monkeypatch.setattr(line, "refresh", lambda: (last_line.LastLine.refresh(line), drawn.set()))
+
+    def refresh() -> None:
+        last_line.LastLine.refresh(line)
+        drawn.set()
+
+    monkeypatch.setattr(line, "refresh", refresh)
     with doing("reading mnist"):
         assert drawn.wait(60)
     assert "reading mnist" in capsys.readouterr().err
