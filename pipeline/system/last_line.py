@@ -100,16 +100,23 @@ class Bar:
             filled = columns * min(self.done, self.total) // self.total
         drawn = f"|{(full * filled).ljust(columns)}|"
         counts = f"{self.done}/{self.total}"
-        parts = [counts, self._time(), self.note]
+        note = self.note
+        if self.done == self.begun and not note:
+            # The first epoch on Keras takes long.
+            note = f"{_clock(time.monotonic() - self.began)} so far"
+        time_left = self._time()
+        parts = [counts, time_left, note]
         # What is left for the label and for the text after the bar.
         room = width - len(drawn) - 2
         if _needed(parts, self.label) > room:
-            parts = [counts, self.note]
+            parts = [counts, time_left.removesuffix(" left"), note]
         if _needed(parts, self.label) > room:
-            note = room - _needed([counts], self.label) - 1
+            parts = [counts, note]
+        if _needed(parts, self.label) > room:
+            left = room - _needed([counts], self.label) - 1
             parts = [counts]
-            if note >= SHORTEST_NOTE:
-                parts.append(shortened(self.note, note))
+            if left >= SHORTEST_NOTE:
+                parts.append(shortened(note, left))
         behind = " ".join(part for part in parts if part)
         label = shortened(self.label, max(0, room - len(behind)))
         return f"{label} {drawn} {behind}"
@@ -117,15 +124,11 @@ class Bar:
     def _time(self) -> str:
         """Return the time that is left at the pace so far, or at the end the time that it took; empty if unknown."""
         seconds = time.monotonic() - self.began
-        if self.done < self.total:
-            if self.done == self.begun:
-                return ""
-            seconds *= (self.total - self.done) / (self.done - self.begun)
-        minutes, rest = divmod(round(seconds), 60)
-        hours, minutes = divmod(minutes, 60)
-        if hours:
-            return f"{hours}:{minutes:02}:{rest:02}"
-        return f"{minutes}:{rest:02}"
+        if self.done >= self.total:
+            return _clock(seconds)
+        if self.done == self.begun:
+            return ""
+        return f"{_clock(seconds * (self.total - self.done) / (self.done - self.begun))} left"
 
 
 class LastLine:
@@ -170,6 +173,8 @@ class LastLine:
         with self._lock:
             self._steps.remove(step)
             self._settle()
+            if self._drawn:
+                self._draw()
 
     def open(self, bar: Bar) -> None:
         """Show a bar until `close`."""
@@ -301,6 +306,15 @@ def doing(what: str, total: int | None = None, shown: bool = True, long: bool = 
         yield step
     finally:
         LAST_LINE.end(step)
+
+
+def _clock(seconds: float) -> str:
+    """Format a time as `0:17`, `12:00` or `1:00:00`."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours}:{minutes:02}:{rest:02}"
+    return f"{minutes}:{rest:02}"
 
 
 def _needed(parts: list[str], label: str) -> int:

@@ -130,7 +130,10 @@ def test_a_study_from_the_command_line_without_tensorflow_and_mlflow(ready: Path
 @pytest.mark.usefixtures("plain_runs")
 def test_a_single_run(project: Path, here: Here) -> None:
     out, err = here("experiment=two_bits", "training.epochs=50")
-    assert len(out.splitlines()) == 2
+    title, head, *_ = out.splitlines()
+    assert title == "two_bits numpy: learning rate 1, 50 epochs"
+    assert head.startswith("verdict")
+    assert "\nNext: `make ui`" in out
     assert "two_bits numpy: learning_rate=1 epochs=50: 50 epochs" in err
     runs = runs_of(project, "two_bits")
     assert {name: run.info.status for name, run in runs.items()} == {"learning_rate=1 epochs=50": "FINISHED"}
@@ -142,8 +145,8 @@ def test_a_single_run(project: Path, here: Here) -> None:
 def test_hydras_own_log_is_not_on_stdout(lab: Path) -> None:
     done = run(lab, "-m", "experiment=three_bits", "model.hidden_size=2,3", "dry_run=true", "hydra.verbose=true")
     lines = done.stdout.splitlines()
-    assert lines[0].endswith("signature         state")
-    assert all(line.endswith("to run") for line in lines[1:])
+    assert lines[1].endswith("signature         state")
+    assert all(line.endswith("to run") for line in lines[2:])
 
 
 @pytest.mark.parametrize("mode", [(), ("-m",), ("-m", "hydra/launcher=basic")], ids=" ".join)

@@ -335,11 +335,11 @@ def test_a_point_that_is_asked_for_twice_trains_once(
     assert sorted(by_name(project)) == ["learning_rate=0.1", "learning_rate=5", "line_y2x numpy"]
     shown = capsys.readouterr()
     assert "2 points (2 duplicates skipped): 2 to run" in shown.err
-    table = [line.split("  ") for line in shown.out.splitlines()]
-    assert [line[0].strip() for line in table] == ["learning_rate", "5", "0.1"]
+    table = [line.split("  ") for line in shown.out.partition("\n\n")[0].splitlines()]
+    assert [line[0].strip() for line in table] == ["line_y2x numpy: 200 epochs", "learning rate", "5", "0.1"]
     assert outcomes[0] is not None
-    assert f"diverged at update {outcomes[0].diverged_step}" in "  ".join(table[1])
-    assert "finished" in "  ".join(table[2])
+    assert f"diverged at update {outcomes[0].diverged_step}" in "  ".join(table[2])
+    assert "converged" in "  ".join(table[3])
 
 
 def test_points_that_come_one_by_one_share_the_parent(project: Path, trained: list[tuple[int, list[float]]]) -> None:
@@ -444,7 +444,7 @@ def test_a_dry_run_says_what_it_would_do_and_writes_nothing(
         capsys.readouterr()
         swept(tmp_path, dry("0.1", "0.2", "0.3", force=force))
         shown = capsys.readouterr()
-        assert [line.rsplit("  ", 1)[-1].strip() for line in shown.out.splitlines()] == ["state", *states]
+        assert [line.rsplit("  ", 1)[-1].strip() for line in shown.out.splitlines()[1:]] == ["state", *states]
         assert plan in shown.err
     assert files(tmp_path) == before
     assert trained == []
@@ -660,8 +660,8 @@ def test_a_point_that_fails_leaves_the_others_and_is_tried_again(
     assert statuses(project) == {"line_y2x numpy": "FAILED", NAMES[0]: "FAILED", NAMES[1]: "FINISHED"}
     assert str(error) in by_name(project)[NAMES[0]].data.tags["error"]
     assert not (project / "results").exists()
-    table = [line.split() for line in capsys.readouterr().out.splitlines()]
-    assert [row[:2] for row in table[1:]] == [["0.1", "failed"], ["0.2", "50"]]
+    table = [line.split() for line in capsys.readouterr().out.partition("\n\n")[0].splitlines()]
+    assert [row[:2] for row in table[2:]] == [["0.1", "failed"], ["0.2", "50"]]
     before = {name: run.info.run_id for name, run in by_name(project).items()}
     monkeypatch.setattr(training, "train", real_train)
     swept(project, requests)

@@ -177,7 +177,7 @@ def test_a_server_that_does_not_answer_costs_nothing_but_a_command(
     assert "error: " not in done.stderr
     assert done.stderr.count("1 of 1 points are pending") == 1
     assert "python -m pipeline.rebuild tracking=server tracking.uri=http://127.0.0.1:9\n" in done.stderr
-    assert "finished" in done.stdout
+    assert "verdict" in done.stdout
     assert not (project / "mlruns").exists()
 
 
@@ -187,8 +187,8 @@ def test_a_dry_run_says_what_it_would_do_and_leaves_nothing(tmp_path: Path) -> N
     done = run(project, "experiment=line_y2x", "dry_run=true")
     assert done.returncode == 0
     table = [line.split() for line in done.stdout.splitlines() if not line.startswith("[")]
-    assert table[0] == ["learning_rate", "signature", "state"]
-    assert [(row[0], " ".join(row[2:])) for row in table[1:]] == [(rate, "to run") for rate in ("0.01", "0.1", "0.5")]
+    assert table[1] == ["learning", "rate", "signature", "state"]
+    assert [(row[0], " ".join(row[2:])) for row in table[2:]] == [(rate, "to run") for rate in ("0.01", "0.1", "0.5")]
     assert "3 points: 3 to run" in done.stderr
     assert {path.name for path in project.iterdir()} <= {"conf", "examples", "hydra_plugins", "pipeline", "multirun"}
 

@@ -117,7 +117,7 @@ def test_a_process_that_is_killed_costs_no_point(
     assert "Killed" in shown.err
     assert "then run python -m pipeline.rebuild\n" in shown.err
     assert "Traceback" not in shown.err
-    assert "finished" in shown.out
+    assert "verdict" in shown.out
     assert command.process.returncode == -signal.SIGKILL
     assert len(on_disk(project)) == 3
     assert rebuild(Tracking(name="local", uri=None), project, project / "results") == [("line_y2x numpy", 3, 3)]

@@ -70,7 +70,7 @@ def test_the_watch_sees_what_is_written(tmp_path: Path) -> None:
 def test_a_plain_command_trains(typed: Typed, place: Path) -> None:
     ended = typed(*ONE)
     assert ended.code == 0
-    assert "finished" in ended.out
+    assert "verdict" in ended.out
     assert len(signatures(place)) == 1
 
 
@@ -350,5 +350,5 @@ def test_a_large_grid_can_be_looked_at_first(typed: Typed, place: Path) -> None:
     ended = typed(*MANY, "dry_run=true", "optimizer.learning_rate=range(1,13)")
     assert ended.code == 0
     assert "12 points: 12 to run" in ended.err
-    assert len(ended.out.splitlines()) == 13
+    assert len(ended.out.splitlines()) == 14
     assert signatures(place) == set()

@@ -167,8 +167,8 @@ def test_training_command(command: str, project: Path) -> None:
         assert done.stdout.count("to run") == 14
         return
     assert list((project / ".points").glob("*/outcome.json"))
-    assert re.match(r"learning_rate .*outcome", done.stdout)
-    assert re.search(r"\n\S+ .*(finished|diverged)", done.stdout)
+    assert re.search(r"^(learning rate .*)?verdict ", done.stdout, re.MULTILINE)
+    assert "\nNext: `make ui`" in done.stdout
 
 
 @pytest.mark.slow
