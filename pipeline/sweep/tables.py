@@ -5,6 +5,7 @@ A row is the points that differ in nothing but their seed. What is the same in a
 
 from __future__ import annotations
 
+import math
 import re
 import textwrap
 from collections import Counter
@@ -24,7 +25,7 @@ OF_MAPS = {"map/converged_share": "converged share", "map/best_loss": "smallest 
 # What is shown for points that this command did not complete; then numbers of an earlier command are not shown.
 INCOMPLETE = {"failed": "failed", "killed": "stopped", "to run": "not trained", "to continue": "not trained"}
 # Words are not shortened below this.
-NARROWEST = 10
+NARROWEST = 12
 # Two spaces between columns.
 GAP = 2
 SECONDS = "seconds"
@@ -80,7 +81,7 @@ def points_table(jobs: Sequence[Job], points: Sequence[Point] = (), title: str =
     for group in groups:
         knobs = [group[0].knobs.get(name, "") for name in names]
         members = [point for job in group if (point := _point(job, asked)) is not None]
-        finals = [_final(members, name) for name in metrics]
+        finals = [_final(members, name, len(group)) for name in metrics]
         seconds = ""
         if members:
             seconds = f"{sum(point.outcome.seconds for point in members):.1f}"
@@ -163,13 +164,14 @@ def _metrics(points: Sequence[Point]) -> list[str]:
     return [name for name in wanted if any(name in point.outcome.final for point in points)]
 
 
-def _final(points: Sequence[Point], metric: str) -> str:
-    """Format the final values of the seeds of a point; empty if none of them has one."""
+def _final(points: Sequence[Point], metric: str, asked: int) -> str:
+    """Format the final values of the seeds of a point, of which `asked` were to train; empty if none has one."""
     values = [final_value(point, metric) for point in points]
+    values += [math.nan] * (asked - len(values))
     found = estimate(values, metric)
     if not found.values:
         return ""
-    if len(values) == 1:
+    if asked == 1:
         return three_digits(found.mean)
     return found.text
 
@@ -220,7 +222,7 @@ def _fitted(rows: Sequence[Row], width: int | None) -> str:
             break
         longest = max(len(row[column]) for row in rows)
         most = max(NARROWEST, longest - excess)
-        rows = [[*row[:column], _short(row[column], most), *row[column + 1 :]] for row in rows]
+        rows = [line for row in rows for line in _wrapped(row, column, most)]
     return aligned(rows)
 
 
@@ -244,11 +246,15 @@ def _by_length(rows: Sequence[Row]) -> list[int]:
     return sorted(columns, key=lambda column: -max(len(row[column]) for row in rows))
 
 
-def _short(cell: str, width: int) -> str:
-    """Shorten a cell that is no number."""
-    if _is_number(cell):
-        return cell
-    return shortened(cell, width)
+def _wrapped(row: Row, column: int, width: int) -> list[Row]:
+    """Return a row as several if a cell is too wide for one line: the rest of it stands below. A number stays whole."""
+    cell = row[column]
+    if len(cell) <= width or _is_number(cell):
+        return [row]
+    first, *others = textwrap.wrap(" ".join(shortened(word, width) for word in cell.split()), width)
+    blank = [""] * len(row)
+    below = [[*blank[:column], line, *blank[column + 1 :]] for line in others]
+    return [[*row[:column], first, *row[column + 1 :]], *below]
 
 
 def _is_number(cell: str) -> bool:

@@ -112,9 +112,10 @@ def test_a_study_from_the_command_line_without_tensorflow_and_mlflow(ready: Path
     imported = {line.split("|")[-1].strip().split(".")[0] for line in done.stderr.splitlines() if "|" in line}
     assert "numpy" in imported
     assert not imported & {"mlflow", "tensorflow", "keras", "torch", "jax"}
-    table = done.stdout.splitlines()
-    assert table[0].split() == ["learning_rate", "outcome", "train/loss", "seconds"]
-    assert [line.split()[:2] for line in table[1:]] == [[rate, "finished"] for rate in ("0.01", "0.1", "0.5")]
+    title, head, *table = done.stdout.partition("\n\n")[0].splitlines()
+    assert title == "line_y2x numpy: 1,000 epochs"
+    assert head.split() == ["learning", "rate", "verdict", "training", "loss", "mean", "absolute", "error", "seconds"]
+    assert [line.split()[:2] for line in table] == [[rate, "converged"] for rate in ("0.01", "0.1", "0.5")]
     assert "line_y2x numpy: points 1-3 of 3: 1000 epochs" in done.stderr
     runs = runs_of(ready, "line_y2x")
     assert {run.info.status for run in runs.values()} == {"FINISHED"}
