@@ -6,7 +6,8 @@ import logging
 import sys
 import time
 
-from pipeline.system.last_line import LAST_LINE, SECONDS_BETWEEN_LINES, Bar
+from pipeline.system.bar import Bar
+from pipeline.system.last_line import LAST_LINE, SECONDS_BETWEEN_LINES
 from pipeline.system.streams import reader_is_ready
 
 log = logging.getLogger(__name__)

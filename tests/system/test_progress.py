@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.system import last_line, terminal
-from pipeline.system.last_line import LAST_LINE, Bar, Step, block, doing
+from pipeline.system.bar import Bar, block
+from pipeline.system.last_line import LAST_LINE, Step, doing
 
 TYPICAL = "three_bits numpy: points 1, 3, 5, 7, 9, 11, 13 of 14"
 
@@ -117,7 +118,7 @@ def test_a_bar_fits_its_line(label: str, done: int, total: int, note: str) -> No
 
 
 def test_the_time_that_is_left_follows_from_the_pace(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pipeline.system.last_line.time.monotonic", lambda: 160.0)
+    monkeypatch.setattr("pipeline.system.bar.time.monotonic", lambda: 160.0)
     # 10 of the remaining 90 in a minute.
     assert " 20/100 8:00 left" in Bar("it", 100, 10, 20, began=100.0).line(79, "#")
     assert " 11/1000 16:29:00 left" in Bar("it", 1000, 10, 11, began=100.0).line(79, "#")
