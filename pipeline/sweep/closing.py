@@ -10,7 +10,7 @@ from pipeline.points.point import Point
 from pipeline.studies.kinds import headline, kind_of
 from pipeline.studies.knobs import layout
 from pipeline.system.processes import command
-from pipeline.system.wording import listed
+from pipeline.system.wording import listed, shortened
 
 TRAIN = "python -m pipeline.train"
 # A longer command is not repeated.
@@ -18,6 +18,8 @@ LONGEST = 100
 # Enough to tell rates apart that differ by more than their noise, and cheap enough to be tried first.
 REPEATS = "repeats=5"
 INDENT = "  "
+# A value may be a list or a path.
+LONGEST_VALUE = 40
 # The data of one's own, which has no place in the report before it is asked for.
 OWN_DATA = ("file", "library", "images")
 
@@ -60,14 +62,15 @@ def _diverged(points: Sequence[Point]) -> str:
         return ""
     first = min(diverged, key=lambda point: (point.learning_rate, point.outcome.diverged_step or 0))
     shown = layout(points)
-    place = listed([knob.said(knob.of(first)) for knob in shown.knobs] or [f"seed {first.config.seed}"])
+    names = [shortened(knob.said(knob.of(first)), LONGEST_VALUE) for knob in shown.knobs]
+    place = listed(names or [f"seed {first.config.seed}"])
     return f" Diverged: {len(diverged)} of {len(points)}, first at {place}: {first.diagnosis.evidence}."
 
 
 def _next(points: Sequence[Point]) -> list[str]:
     """Return what to type next; a command that trains has a line of its own."""
     config = points[0].config
-    look = "Next: `make ui` shows the curves."
+    look = "Next: `make ui` shows the runs in MLflow."
     if config.data.kind in OWN_DATA and config.results is not None:
         look = f"Next: `python -m pipeline.compare study={config.study}` writes the study's page."
     # The noise of a single point has nothing to be compared with.

@@ -41,20 +41,20 @@ def test_a_sweep_ends_with_its_answer_what_diverged_and_the_next_command() -> No
     assert answer.startswith(headline(points).rstrip("."))
     assert "Diverged: 2 of 3, first at rate 1: " in answer
     assert answer.endswith("after 9 updates.")
-    assert look == "Next: `make ui` shows the curves. One seed does not show the noise, five do:"
+    assert look == "Next: `make ui` shows the runs in MLflow. One seed does not show the noise, five do:"
     assert command == "  python -m pipeline.train experiment=three_bits repeats=5"
 
 
 def test_a_single_point_ends_with_its_diagnosis() -> None:
     only = point(0.1)
-    assert closing_lines([only]).splitlines() == [f"{only.diagnosis}.", "Next: `make ui` shows the curves."]
+    assert closing_lines([only]).splitlines() == [f"{only.diagnosis}.", "Next: `make ui` shows the runs in MLflow."]
 
 
 def test_several_seeds_and_points_without_chance_need_no_repeats() -> None:
     seeds = [point(rate, seed=seed) for rate in (0.1, 1.0) for seed in (1, 2)]
     lines = [point(rate, like=LINE) for rate in (0.1, 1.0)]
     for points in (seeds, lines):
-        assert closing_lines(points).splitlines()[-1] == "Next: `make ui` shows the curves."
+        assert closing_lines(points).splitlines()[-1] == "Next: `make ui` shows the runs in MLflow."
 
 
 def test_each_backend_has_an_answer() -> None:
