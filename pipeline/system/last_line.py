@@ -40,6 +40,7 @@ class Step:
         long: whether it is named at once, because it is known to take long, and may keep threads from running.
         began: when it began, by `time.monotonic`.
         logged: when it was last written to a log; None: not yet.
+        told: what was written then.
     """
 
     what: str
@@ -48,6 +49,7 @@ class Step:
     long: bool = False
     began: float = field(default_factory=time.monotonic)
     logged: float | None = None
+    told: str = ""
 
     @property
     def text(self) -> str:
@@ -161,9 +163,10 @@ class LastLine:
         now = time.monotonic()
         due = step.long or now - self._spoke >= QUIET_SECONDS
         if step.logged is not None:
-            due = step.total is not None and now - step.logged >= SECONDS_BETWEEN_LINES
+            due = step.text != step.told and now - step.logged >= SECONDS_BETWEEN_LINES
         if due:
             step.logged = now
+            step.told = step.text
             log.info(step.text)
 
     def _draw(self) -> None:

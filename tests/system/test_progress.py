@@ -173,6 +173,7 @@ def test_a_step_is_one_line_of_a_log(capsys: pytest.CaptureFixture[str], monkeyp
         LAST_LINE.refresh()
         monkeypatch.setattr(last_line, "SECONDS_BETWEEN_LINES", 0.0)
         LAST_LINE.refresh()
+        LAST_LINE.refresh()
     assert capsys.readouterr().err.splitlines() == [
         "drawing the figures",
         "writing to MLflow 0 of 48",
