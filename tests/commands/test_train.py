@@ -171,7 +171,10 @@ def test_the_basic_launcher_gives_the_same_numbers(project: Path, here: Here) ->
     _, stacked = here(*common, "model.hidden_size=2,3", "results=a")
     out, basic = here(*common, "model.hidden_size=3", "results=b", "force=true", "hydra/launcher=basic")
     # Only results: Hydra's own log would be the first lines.
-    assert [line.split()[0] for line in out.splitlines()] == ["learning_rate", "0.1", "10"]
+    title, head, *rows = out.partition("\n\n")[0].splitlines()
+    assert title == "three_bits numpy: hidden size 3, 60 epochs"
+    assert head.startswith("learning rate  verdict")
+    assert [line.split()[0] for line in rows] == ["0.1", "10"]
     points_a, points_b = (json.loads((project / name / "sweep.json").read_text())["points"] for name in ("a", "b"))
     assert [row["name"] for row in points_a] == [
         "learning_rate=0.1 hidden_size=2 epochs=60",

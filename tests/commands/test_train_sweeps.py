@@ -93,7 +93,7 @@ def test_two_studies_are_two_sweeps_with_their_own_grids_and_results(project: Pa
     }
     assert rates == {"line_y2x": [0.01, 0.1, 0.5], "line_y3x": [0.01, 0.1, 1]}
     assert {study: len(points) for study, (_, points) in tracked(project).items()} == {"line_y2x": 3, "line_y3x": 3}
-    assert sum(line.startswith("learning_rate") for line in out.splitlines()) == 2
+    assert sum(line.startswith("learning rate") for line in out.splitlines()) == 2
 
 
 def test_keys_that_a_sweep_has_only_once_are_used_for_each_point(project: Path, here: Here) -> None:

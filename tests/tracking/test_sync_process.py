@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -80,7 +81,8 @@ def test_it_writes_what_a_thread_beside_the_training_writes(
     imported = {line.split("|")[-1].strip().split(".")[0] for line in shown.splitlines() if line.startswith("import")}
     assert "mlflow" in imported
     assert not imported & {"tensorflow", "keras"}
-    assert "MLflow" not in shown
+    # A slow command says that it writes to MLflow.
+    assert not re.search("MLflow (is|sync)|to MLflow failed", shown)
     assert in_mlflow(project) == in_mlflow(calm)
     assert {run.data.tags["lab.owner"] for run in by_name(project).values()} == {owner()}
     assert command.process.returncode is not None  # and it is not left as a zombie
