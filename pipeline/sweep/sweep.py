@@ -166,7 +166,8 @@ class Sweep:
         points = [_as_asked(job.point, job) for job in jobs if job.point is not None and job.state in COMPLETE]
         problems = _failure_messages([job for job in jobs if job.state == "failed"])
         try:
-            problems += record.end(jobs, judged_together(points), self._stopped, self._results)
+            points = judged_together(points)
+            problems += record.end(jobs, points, self._stopped, self._results)
         finally:
             # Also after a bug of ours: no run must keep the status RUNNING.
             sync.add(attempts(jobs))
