@@ -4,7 +4,7 @@ import sys
 from importlib.util import find_spec
 
 # Before any module imports them: a ModuleNotFoundError would not say what to type.
-if not all(map(find_spec, ("filelock", "hydra", "matplotlib", "mlflow", "numpy", "psutil", "pydantic"))):
+if not all(map(find_spec, ("filelock", "hydra", "matplotlib", "mlflow", "numpy", "psutil", "pydantic", "tqdm"))):
     raise SystemExit(
         f"error: {sys.executable} lacks packages of this project; "
         "type: make .venv/.installed && source .venv/bin/activate"

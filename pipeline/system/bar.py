@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, field
+
+from tqdm import tqdm
 
 from pipeline.system.wording import shortened
 
@@ -43,54 +46,43 @@ class Bar:
             full: the character that the bar consists of.
         """
         columns = min(LONGEST_BAR, round(width * BAR_SHARE))
-        filled = columns
-        if self.total:
-            filled = columns * min(self.done, self.total) // self.total
-        drawn = f"|{(full * filled).ljust(columns)}|"
+        # What is left for the label and for the text after the bar, between which there are the ends of the bar.
+        room = width - columns - len(" || ")
+        behind = next(text for text in self._texts(room) if len(text) + min(len(self.label), SHORTEST_LABEL) <= room)
+        label = shortened(self.label, max(0, room - len(behind)))
+        # tqdm's own layout lets the bar shrink for the text. A width of the bar's own is part of its format.
+        form = f"{_literal(label)} |{{bar:{columns}}}| {_literal(behind)}"
+        done = min(self.done, self.total)
+        # A total of 0 has no bar.
+        total = max(self.total, 1)
+        return str(tqdm.format_meter(done, total, 0, ncols=width, ascii=f" {full}", bar_format=form))
+
+    def _texts(self, room: int) -> Iterator[str]:
+        """Yield texts for behind the bar, each shorter than the one before; the last one has only the counts."""
         counts = f"{self.done}/{self.total}"
         note = self.note
-        if self.done == self.begun and not note:
-            # The first epoch on Keras takes long.
-            note = f"{_clock(time.monotonic() - self.began)} so far"
-        time_left = self._time()
-        parts = [counts, time_left, note]
-        # What is left for the label and for the text after the bar.
-        room = width - len(drawn) - 2
-        if _needed(parts, self.label) > room:
-            parts = [counts, time_left.removesuffix(" left"), note]
-        if _needed(parts, self.label) > room:
-            parts = [counts, note]
-        if _needed(parts, self.label) > room:
-            left = room - _needed([counts], self.label) - 1
-            parts = [counts]
-            if left >= SHORTEST_NOTE:
-                parts.append(shortened(note, left))
-        behind = " ".join(part for part in parts if part)
-        label = shortened(self.label, max(0, room - len(behind)))
-        return f"{label} {drawn} {behind}"
-
-    def _time(self) -> str:
-        """Return the time that is left at the pace so far, or at the end the time that it took; empty if unknown."""
         seconds = time.monotonic() - self.began
+        time_left = ""
         if self.done >= self.total:
-            return _clock(seconds)
-        if self.done == self.begun:
-            return ""
-        return f"{_clock(seconds * (self.total - self.done) / (self.done - self.begun))} left"
+            time_left = tqdm.format_interval(seconds)
+        elif self.done > self.begun:
+            left = seconds * (self.total - self.done) / (self.done - self.begun)
+            time_left = f"{tqdm.format_interval(left)} left"
+        elif not note:
+            # The first epoch on Keras takes long.
+            note = f"{tqdm.format_interval(seconds)} so far"
+        for parts in ((counts, time_left, note), (counts, time_left.removesuffix(" left"), note), (counts, note)):
+            yield " ".join(part for part in parts if part)
+        least = room - len(counts) - 1 - min(len(self.label), SHORTEST_LABEL)
+        if least >= SHORTEST_NOTE:
+            yield f"{counts} {shortened(note, least)}"
+        yield counts
+        yield ""
 
 
-def _clock(seconds: float) -> str:
-    """Format a time as `0:17`, `12:00` or `1:00:00`."""
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    if hours:
-        return f"{hours}:{minutes:02}:{rest:02}"
-    return f"{minutes}:{rest:02}"
-
-
-def _needed(parts: list[str], label: str) -> int:
-    """Return the columns that these parts need beside a label that is as short as it may be."""
-    return sum(len(part) + 1 for part in parts if part) - 1 + min(len(label), SHORTEST_LABEL)
+def _literal(text: str) -> str:
+    """Return a text as a format has it that prints it."""
+    return text.replace("{", "{{").replace("}", "}}")
 
 
 def block(encoding: str | None) -> str:
