@@ -3,7 +3,8 @@
     python -m pipeline.prepare [data=NAME]
 
 The raw rows are IDX files, a file or images of one's own, or what a library brings. The output depends only on them and
-on the config. IDX files keep their published split into training and test rows.
+on the config. IDX files keep their published split into training and test rows; their validation rows are drawn when
+they are loaded.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ Split = tuple[NDArray[np.uint8], NDArray[np.int64]]
 
 
 def prepare(data: IdxData | DescribedData, project: Path) -> Path:
-    """Write train_inputs, train_targets, test_inputs, test_targets (.npy) and data.json, replacing existing ones.
+    """Write the inputs and targets of each split, such as train_inputs.npy, and data.json, replacing existing ones.
 
     Inputs are (rows, features): grey values as uint8, all others float64. Targets are class labels, int64 (rows,), or
     float64 (rows, outputs).

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fractions
 from typing import Annotated
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
@@ -15,12 +16,24 @@ def _not_a_bool(value: object) -> object:
     return value
 
 
+def _quotient(value: object) -> object:
+    # 1/6 is text in YAML, and no other spelling of a sixth is exact.
+    if not isinstance(value, str) or "/" not in value:
+        return value
+    try:
+        return float(fractions.Fraction(value))
+    except (ValueError, ZeroDivisionError):
+        return value
+
+
 Number = Annotated[float, Field(allow_inf_nan=False), BeforeValidator(_not_a_bool)]
 Whole = Annotated[int, BeforeValidator(_not_a_bool)]
 PositiveFloat = Annotated[Number, Field(gt=0)]
 # Below 2**53 a whole number is exact as a float, and JSON readers that know only floats keep it.
 PositiveInt = Annotated[Whole, Field(gt=0, lt=2**53)]
 Fraction = Annotated[Number, Field(ge=0, lt=1)]
+# Also as a quotient: 1/6.
+Share = Annotated[Fraction, BeforeValidator(_quotient)]
 
 
 class Section(BaseModel):

@@ -62,17 +62,42 @@ def has_test_rows(data: Data) -> bool:
     return data.test_share > 0 or any(one is not None for one in named)
 
 
+def has_validation_rows(data: Data) -> bool:
+    """Whether some of the training rows are held back, so that points are compared without the test rows."""
+    return not isinstance(data, TableData | CurveData) and data.validation_share > 0
+
+
 def judged_by(config: Config) -> str:
-    """Return the metric that judges points: `report.metric`, or else the one that fits the data."""
-    if config.report.metric is not None:
-        return config.report.metric
-    return metric_that_fits(config.data)
+    """Return the metric that points are compared and chosen by: `report.metric`, or else the one that fits the data.
+
+    It is one of validation rows if there are any, also where `report.metric` names test rows: these tell how good the
+    chosen point is, and would tell too much of it if they had chosen it.
+    """
+    chosen = config.report.metric
+    if chosen is None:
+        return metric_that_fits(config.data)
+    if chosen.startswith("test/") and has_validation_rows(config.data):
+        return f"validation/{last_part(chosen)}"
+    return chosen
+
+
+def told_by(config: Config) -> str:
+    """Return the metric that tells how good a chosen point is: on test rows if there are any, else `judged_by`."""
+    judged = judged_by(config)
+    if judged.startswith("validation/") and has_test_rows(config.data):
+        return f"test/{last_part(judged)}"
+    return judged
 
 
 def metric_that_fits(data: Data) -> str:
-    """Return the accuracy for classes, otherwise the mean absolute error; on test rows if there are any."""
+    """Return the accuracy for classes, otherwise the mean absolute error.
+
+    It is that of validation rows if there are any, else of test rows, else of training rows.
+    """
     rows = "train"
-    if has_test_rows(data):
+    if has_validation_rows(data):
+        rows = "validation"
+    elif has_test_rows(data):
         rows = "test"
     name = "mean_absolute_error"
     task: Task | None = getattr(data, "task", None)
@@ -82,9 +107,11 @@ def metric_that_fits(data: Data) -> str:
 
 
 def metrics_of(config: Config) -> list[str]:
-    """Return the metrics that `report.metric` can name, those of test rows first."""
+    """Return the metrics that `report.metric` can name, those of validation rows first, then those of test rows."""
     names = ["loss", *_of_data(config)]
     found = []
+    if has_validation_rows(config.data):
+        found += [f"validation/{name}" for name in names]
     if has_test_rows(config.data):
         found += [f"test/{name}" for name in names]
     if config.training.batch_size is not None:

@@ -48,6 +48,8 @@ def read_config(composed: Mapping[str, Any], trained: bool = False) -> Config:
     """
     if isinstance(composed, Mapping):
         composed = resolved(composed)
+        if trained:
+            composed = _as_trained(composed)
     try:
         config = Config.model_validate(composed)
     except ValidationError as error:
@@ -64,6 +66,14 @@ def read_config(composed: Mapping[str, Any], trained: bool = False) -> Config:
     raise _refusal(
         found, "fix the override or the conf/ file; `python -m pipeline.train --cfg job` prints the complete config"
     )
+
+
+def _as_trained(composed: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the config of a trained point with what its version did not know: that no rows were held back."""
+    data = composed.get("data")
+    if not isinstance(data, Mapping) or data.get("kind") in ("table", "curve"):
+        return composed
+    return {**composed, "data": {"validation_share": 0, **data}}
 
 
 def read_any_data(composed: DictConfig) -> Data:

@@ -68,12 +68,13 @@ class Report(Section):
     """How the points of a study are compared and shown; nothing here changes a point.
 
     Attributes:
-        metric: the metric that judges, for instance `test/accuracy`; null: the one that fits the task.
+        metric: the metric that judges, for instance `validation/accuracy`; null: the one that fits the task. With
+            validation rows, one of test rows is told, and that of validation rows judges.
         size: the key that is "the size" in heat maps and sentences, besides the rate; null: `model.hidden_size`.
         order: the place of the study among others in the report; studies of one place are sorted by name.
     """
 
-    metric: Annotated[str, Field(pattern=r"^(train|test)/[a-z0-9_]+$")] | None = None
+    metric: Annotated[str, Field(pattern=r"^(train|validation|test)/[a-z0-9_]+$")] | None = None
     size: Annotated[str, Field(pattern=r"^[a-z0-9_]+(\.[A-Za-z0-9_]+)*$")] | None = None
     order: Annotated[Whole, Field(ge=0)] = 1000
 

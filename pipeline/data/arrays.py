@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,8 +18,10 @@ from pipeline.config.curve import CurveData
 from pipeline.config.data import DescribedData, IdxData, LibraryData, TableData, Task
 from pipeline.config.fields import PositiveInt
 from pipeline.config.schema import Data
+from pipeline.data.array_checks import check_arrays
 from pipeline.data.description import DataDescription
 from pipeline.data.raw_files import RawFile, check_current
+from pipeline.data.validation import validation_rows
 from pipeline.system.errors import LabError
 from pipeline.system.files import file_sha256, readable
 from pipeline.system.formats import read_array, read_json
@@ -31,8 +33,11 @@ RawFiles = TypeAdapter(list[RawFile])
 RowShape: TypeAdapter[tuple[int, ...] | None] = TypeAdapter(tuple[PositiveInt, ...] | None)
 # The seed of the draw of a part of the training rows: one for all, so that points differ in their knobs only.
 DRAW_SEED = 1
+# Validation and test rows go through a network in blocks of this size, so that their hidden values fit in memory.
+EVALUATION_ROWS = 2048
 # Floats, or grey values of one byte, which take a quarter of the memory of float32.
 Inputs = NDArray[Any]
+Targets = NDArray[np.floating] | NDArray[np.integer]
 
 
 @dataclass(frozen=True)
@@ -43,6 +48,7 @@ class Arrays:
         train_inputs: (rows, features), floats, or grey values from 0 to 255 in one byte each, which `scaled` converts.
         train_targets: (rows, outputs) floats, or (rows,) integer class labels.
         test_inputs, test_targets: the same for the test rows; None if the data set has none.
+        validation_inputs, validation_targets: the same for the validation rows; None if there are none.
         outputs: number of outputs of a network for this data set.
         checksums: SHA-256 by array name.
         dtype: dtype of a network's inputs.
@@ -52,14 +58,16 @@ class Arrays:
     """
 
     train_inputs: Inputs
-    train_targets: NDArray[np.floating] | NDArray[np.integer]
+    train_targets: Targets
     test_inputs: Inputs | None
-    test_targets: NDArray[np.floating] | NDArray[np.integer] | None
+    test_targets: Targets | None
     outputs: int
     checksums: dict[str, str]
     dtype: str = "float32"
     row_shape: tuple[int, ...] | None = None
     description: DataDescription | None = None
+    validation_inputs: Inputs | None = None
+    validation_targets: Targets | None = None
 
     @property
     def features(self) -> int:
@@ -73,8 +81,23 @@ class Arrays:
             return None
         return self.description.task
 
+    def evaluated(self, last: bool) -> Iterator[tuple[str, Inputs, Targets]]:
+        """Yield the rows on which a network in training is measured, besides its training rows, with their name.
+
+        Validation rows are measured at every record, and test rows at the last one, because they are for the report
+        alone. Without validation rows, test rows are measured at every record.
+
+        Args:
+            last: whether the point ends here.
+        """
+        held_back = self.validation_inputs is not None
+        if self.validation_inputs is not None and self.validation_targets is not None:
+            yield "validation", self.validation_inputs, self.validation_targets
+        if self.test_inputs is not None and self.test_targets is not None and (last or not held_back):
+            yield "test", self.test_inputs, self.test_targets
+
     def at_most(self, rows: int | None) -> Arrays:
-        """Return the same data with at most `rows` training rows; None keeps all of them.
+        """Return the same data with at most `rows` training rows; None keeps all of them. All others stay.
 
         Of described data, whose file may be sorted by class, they are drawn at random: always the same ones, each
         draw with all rows of the smaller draws. Of IDX files, which are in random order, they are the first ones.
@@ -147,16 +170,22 @@ def _load_prepared(data: IdxData | DescribedData, dtype: str, project: Path) -> 
     content, checksums = _content(folder / "data.json", fix)
     if isinstance(data, IdxData):
         arrays = _read_arrays(folder, checksums, ("train", "test"), dtype, fix)
-        _check_arrays(data.name, folder, arrays, (data.classes, True), fix)
+        check_arrays(data.name, folder, arrays, (data.classes, True), fix)
         row_shape = _idx_shape(folder / "data.json", content, arrays["train_inputs"].shape[1], fix)
+        drawn = validation_rows(data, len(arrays["train_targets"]), arrays["train_targets"])
+        if drawn.any():
+            for part in ("inputs", "targets"):
+                whole = arrays[f"train_{part}"]
+                arrays |= {f"train_{part}": whole[~drawn], f"validation_{part}": whole[drawn]}
         return replace(_arrays(arrays, data.classes, checksums, dtype), row_shape=row_shape)
     with readable(str(folder / "data.json"), expected=DESCRIPTION, fix=fix):
         description = DataDescription.model_validate(content.get("description"))
         raw = RawFiles.validate_python(content.get("raw", []))
     check_current(data, content.get("config"), raw, folder / "data.json", project)
-    splits = ("train", "test") if description.test_rows else ("train",)
+    counts = {"train": 1, "validation": description.validation_rows, "test": description.test_rows}
+    splits = [split for split, rows in counts.items() if rows]
     arrays = _read_arrays(folder, checksums, splits, dtype, fix)
-    _check_arrays(data.name, folder, arrays, (description.outputs, description.task == "classification"), fix)
+    check_arrays(data.name, folder, arrays, (description.outputs, description.task == "classification"), fix)
     # A changed file is another point, also where the arrays stay the same.
     checksums["data.json"] = description.checksum
     loaded = _arrays(arrays, description.outputs, checksums, dtype)
@@ -175,33 +204,6 @@ def _read_arrays(
     return arrays
 
 
-def _check_arrays(
-    name: str, folder: Path, arrays: dict[str, NDArray[Any]], expected: tuple[int, bool], fix: str
-) -> None:
-    """Check that the arrays fit a data set: its number of outputs, and whether each output is a class.
-
-    Raises:
-        LabError: they do not.
-    """
-    outputs, classes = expected
-    for split in ("train", "test"):
-        if f"{split}_inputs" not in arrays:
-            continue
-        inputs = arrays[f"{split}_inputs"]
-        targets = arrays[f"{split}_targets"]
-        if _inputs_fit(inputs, arrays["train_inputs"].shape[1:]) and _targets_fit(targets, inputs, outputs, classes):
-            continue
-        what = f"{outputs} finite numbers"
-        if classes:
-            what = f"a class label below {outputs}"
-        raise LabError(
-            f"The {split} arrays in {folder} do not fit {name}.",
-            expected=f"bytes or floats (rows, features), and for each row {what}",
-            received=f"inputs {inputs.dtype} {inputs.shape}, targets {targets.dtype} {targets.shape}",
-            fix=fix,
-        )
-
-
 def _arrays(arrays: dict[str, NDArray[Any]], outputs: int, checksums: dict[str, str], dtype: str) -> Arrays:
     return Arrays(
         train_inputs=arrays["train_inputs"],
@@ -211,6 +213,8 @@ def _arrays(arrays: dict[str, NDArray[Any]], outputs: int, checksums: dict[str, 
         outputs=outputs,
         checksums=checksums,
         dtype=dtype,
+        validation_inputs=arrays.get("validation_inputs"),
+        validation_targets=arrays.get("validation_targets"),
     )
 
 
@@ -252,24 +256,6 @@ def _verified(file: Path, checksums: dict[str, str], fix: str) -> NDArray[Any]:
         if received == expected:
             return read_array(file)
     raise LabError(f"{file} is not the file that was prepared.", expected=expected, received=received, fix=fix)
-
-
-def _inputs_fit(inputs: NDArray[Any], features: tuple[int, ...]) -> bool:
-    """Return whether inputs are rows of this shape, (features,), of bytes or finite floats."""
-    if inputs.ndim != 2 or inputs.shape[1:] != features or inputs.size == 0:
-        return False
-    if inputs.dtype == np.uint8:
-        return True
-    return bool(np.issubdtype(inputs.dtype, np.floating) and np.isfinite(inputs).all())
-
-
-def _targets_fit(targets: NDArray[Any], inputs: NDArray[Any], outputs: int, classes: bool) -> bool:
-    """Return whether targets are, for each row of the inputs, a class below `outputs`, or `outputs` finite numbers."""
-    if not classes:
-        numbers = np.issubdtype(targets.dtype, np.floating) and targets.shape == (len(inputs), outputs)
-        return bool(numbers and np.isfinite(targets).all())
-    labels = np.issubdtype(targets.dtype, np.integer) and targets.shape == (len(inputs),)
-    return bool(labels and targets.min() >= 0 and targets.max() < outputs)
 
 
 def epoch_order(seed: int, epoch: int, rows: int) -> NDArray[np.integer]:

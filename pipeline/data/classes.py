@@ -93,14 +93,17 @@ def check_classes(what: str, task: Task, labels: Sequence[str]) -> None:
         )
 
 
-def check_learned(what: str, learned: Sequence[str], tested: Sequence[str], own_file: str | None = None) -> None:
-    """Refuse test rows of classes that no training row has, and training rows of one class.
+def check_learned(
+    what: str, learned: Sequence[str], tested: Sequence[str], own_file: str | None = None, split: str = "test"
+) -> None:
+    """Refuse test or validation rows of classes that no training row has, and training rows of one class.
 
     Args:
         what: the file and the column, for the messages.
         learned: the classes of the training rows.
-        tested: those of the test rows.
+        tested: those of the test or validation rows.
         own_file: the file or folder of the test rows; None: they are from the same as the training rows.
+        split: which rows they are, test or validation.
 
     Raises:
         LabError: there are some.
@@ -115,11 +118,11 @@ def check_learned(what: str, learned: Sequence[str], tested: Sequence[str], own_
         )
     if unknown or len(set(learned)) < 2:
         raise LabError(
-            f"{what}: a class that occurs in test rows only.",
+            f"{what}: a class that occurs in {split} rows only.",
             expected="each class in the training rows, and at least two classes",
             received=f"training rows of {some(in_order(learned), MOST_NAMED)}; "
-            f"test rows of {some(in_order(tested), MOST_NAMED)}",
-            fix="split the rows in another way: test_share:, split_seed:, or other groups",
+            f"{split} rows of {some(in_order(tested), MOST_NAMED)}",
+            fix=f"split the rows in another way: {split}_share:, split_seed:, or other groups",
         )
 
 

@@ -57,7 +57,7 @@ class DataDescription(Section):
         task: what is predicted.
         source: what the rows were read from, a path or `sklearn:iris`.
         sha256: checksum of the files that were read, or of the library's arrays.
-        train_rows, test_rows: numbers of rows.
+        train_rows, validation_rows, test_rows: numbers of rows.
         row_shape: shape of a row: (features,), or (height, width, channels) of an image.
         columns: the raw columns in the order of the inputs; empty for images.
         targets: names of the predicted columns.
@@ -70,6 +70,7 @@ class DataDescription(Section):
     source: str
     sha256: str
     train_rows: PositiveInt
+    validation_rows: Count = 0
     test_rows: Count
     row_shape: tuple[PositiveInt, ...]
     columns: tuple[Column, ...] = ()

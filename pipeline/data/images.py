@@ -18,7 +18,7 @@ from pipeline.data.files.source import check_memory
 from pipeline.data.own_file import located
 from pipeline.data.prepared import Prepared
 from pipeline.data.raw_files import images_in, joint_sha256, raw_file
-from pipeline.data.split import draw
+from pipeline.data.split import Sides, draw, held_back
 from pipeline.system.errors import LabError
 from pipeline.system.files import readable
 from pipeline.system.wording import some
@@ -55,11 +55,14 @@ def prepare_images(data: ImageData, project: Path) -> Prepared:
         check_classes(data.path, data.task, train.labels)
         sides = draw(data, len(train.labels), classes=train.labels)
         test = _part(train, sides.test)
-        train = _part(train, sides.train)
     else:
         test = _labelled(located(data.test_path, "data.test_path", project), data)
         files += test.files
         check_classes(data.path, data.task, train.labels + test.labels)
+        every = np.arange(len(train.labels))
+        sides = held_back(data, Sides(every, every[:0], every[:0]), classes=train.labels)
+    validation = _part(train, sides.validation)
+    train = _part(train, sides.train)
     if test.pixels.shape[1:] != train.pixels.shape[1:] and len(test.labels):
         raise LabError(
             f"{data.test_path}: images of another size than those of {data.path}.",
@@ -71,7 +74,7 @@ def prepare_images(data: ImageData, project: Path) -> Prepared:
     raw = [raw_file(path, project) for path in files]
     classes = in_order(train.labels)
     arrays: dict[str, Any] = {}
-    for split, part in (("train", train), ("test", test)):
+    for split, part in (("train", train), ("validation", validation), ("test", test)):
         if part.labels:
             arrays[f"{split}_inputs"] = part.pixels.reshape(len(part.pixels), -1)
             arrays[f"{split}_targets"] = targets_of(part.labels, classes, data.task)
@@ -81,6 +84,7 @@ def prepare_images(data: ImageData, project: Path) -> Prepared:
         source=data.path,
         sha256=joint_sha256(raw),
         train_rows=len(train.labels),
+        validation_rows=len(validation.labels),
         test_rows=len(test.labels),
         row_shape=train.pixels.shape[1:],
         targets=(data.target,),

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +21,8 @@ from pipeline.data.prepared import Prepared
 from pipeline.data.raw.keras_files import downloaded_files
 from pipeline.data.raw_files import RawFile, joint_sha256, raw_file
 from pipeline.data.selection import Selection
-from pipeline.data.tables import Plan, kinds_of, prepare_rows, split_of
+from pipeline.data.tables import Plan, kinds_of, parts_of, prepare_rows, split_of
+from pipeline.data.validation import validation_rows
 
 TARGET = "target"
 # Shapes of rows whose columns are the pixels of an image.
@@ -32,8 +32,7 @@ ROW_SHAPES = {"sklearn:digits": (8, 8, 1)}
 def prepare_library(data: LibraryData, project: Path) -> Prepared:
     """Make the arrays of a data set of a library.
 
-    Images that Keras names keep their published split into training and test rows; all other rows are split by the
-    config.
+    Images that Keras names keep their published test rows; all else is split by the config.
 
     Args:
         data: the data set.
@@ -74,27 +73,30 @@ def _prepare_frame(data: LibraryData, frame: Any, sha256: str, files: Sequence[R
     plan = Plan(selection, data, data.task)
     rows = Rows(frame, data.source, lambda index: index + 1)
     sides = split_of(plan, rows)
-    train = replace(rows, frame=frame.iloc[sides.train])
-    test = replace(rows, frame=frame.iloc[sides.test])
     head: dict[str, Any] = {"name": data.name, "source": data.source, "sha256": sha256}
     if data.source in ROW_SHAPES:
         head["row_shape"] = ROW_SHAPES[data.source]
-    arrays, description = prepare_rows(plan, train, test, kinds_of(plan, rows, sides.train), head)
+    arrays, description = prepare_rows(plan, parts_of(rows, sides), kinds_of(plan, rows, sides.train), head)
     return Prepared(arrays, description, files)
 
 
 def _prepare_images(data: LibraryData, images: Images, sha256: str, files: Sequence[RawFile]) -> Prepared:
-    """Flatten images, whose published split stays."""
+    """Flatten images, whose published test rows stay, and draw validation rows from the others."""
     arrays: dict[str, Any] = {}
-    for split, (pixels, labels) in images.splits.items():
-        arrays[f"{split}_inputs"] = pixels.reshape(len(pixels), -1)
-        arrays[f"{split}_targets"] = labels
+    pixels, labels = images.splits["train"]
+    drawn = validation_rows(data, len(labels), labels)
+    parts = {"train": (pixels[~drawn], labels[~drawn]), "validation": (pixels[drawn], labels[drawn])}
+    for split, (inputs, targets) in (parts | {"test": images.splits["test"]}).items():
+        if len(targets):
+            arrays[f"{split}_inputs"] = inputs.reshape(len(inputs), -1)
+            arrays[f"{split}_targets"] = targets
     description = DataDescription(
         name=data.name,
         task=data.task,
         source=data.source,
         sha256=sha256,
         train_rows=len(arrays["train_inputs"]),
+        validation_rows=int(drawn.sum()),
         test_rows=len(arrays["test_inputs"]),
         row_shape=images.row_shape,
         targets=("label",),

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import replace
 from pathlib import Path
-
-import numpy as np
 
 from pipeline.config.data import FileData
 from pipeline.data.checks import Rows
@@ -18,7 +15,7 @@ from pipeline.data.leaks import check_leaks
 from pipeline.data.prepared import Prepared
 from pipeline.data.raw_files import joint_sha256, raw_file
 from pipeline.data.selection import Selection, select
-from pipeline.data.tables import Plan, check_labels, complete, kinds_of, prepare_rows, split_of
+from pipeline.data.tables import Plan, check_labels, complete, kinds_of, parts_of, prepare_rows, split_of
 from pipeline.system.errors import LabError
 from pipeline.system.files import readable
 from pipeline.system.project import expanded
@@ -50,22 +47,18 @@ def prepare_file(data: FileData, project: Path) -> Prepared:
     plan = Plan(selection, data, data.task, data.missing, data.categories == "one_hot")
     rows, notes = complete(plan, _read(source, selection))
     check_labels(plan, rows)
-    if data.test_path is None:
-        sides = split_of(plan, rows)
-        kinds = kinds_of(plan, rows, sides.train)
-        train = replace(rows, frame=rows.frame.iloc[sides.train])
-        test = replace(rows, frame=rows.frame.iloc[sides.test])
-    else:
-        train = rows
-        kinds = kinds_of(plan, rows, np.arange(len(rows.frame)))
+    sides = split_of(plan, rows, tested=data.test_path is None)
+    kinds = kinds_of(plan, rows, sides.train)
+    parts = parts_of(rows, sides)
+    if data.test_path is not None:
         text = [name for name, kind in kinds.items() if kind == "category"]
-        test, dropped = complete(plan, _test_rows(data, paths[1], selection, text))
+        parts["test"], dropped = complete(plan, _test_rows(data, paths[1], selection, text))
         notes += dropped
     check_leaks(rows, kinds, selection.targets, classes=data.task != "regression")
     # Not needed any more, and as large as the arrays that follow.
     del rows
     head = {"name": data.name, "source": data.path, "sha256": joint_sha256(files), "notes": tuple(notes)}
-    arrays, description = prepare_rows(plan, train, test, kinds, head)
+    arrays, description = prepare_rows(plan, parts, kinds, head)
     return Prepared(arrays, description, files)
 
 

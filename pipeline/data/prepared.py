@@ -23,7 +23,7 @@ class Prepared:
     """A data set that is ready to be written.
 
     Attributes:
-        arrays: train_inputs, train_targets, and with test rows test_inputs and test_targets.
+        arrays: train_inputs, train_targets, and the same of the validation and of the test rows if there are any.
         description: what they are.
         raw: the files that they were made from.
     """

@@ -18,7 +18,7 @@ from pipeline.data.convert import convert
 from pipeline.data.description import Column, DataDescription
 from pipeline.data.files.source import check_memory
 from pipeline.data.selection import Selection
-from pipeline.data.split import Sides, by_column, draw
+from pipeline.data.split import Sides, by_column, draw, held_back
 from pipeline.system.errors import LabError
 from pipeline.system.wording import counted
 
@@ -80,23 +80,32 @@ def complete(plan: Plan, rows: Rows) -> tuple[Rows, list[str]]:
     return replace(rows, frame=kept), [f"{counted(dropped, 'row')} with missing values dropped, {len(kept):,} kept"]
 
 
-def split_of(plan: Plan, rows: Rows) -> Sides:
+def split_of(plan: Plan, rows: Rows, tested: bool = True) -> Sides:
     """Split the rows of one file by its columns, or at random.
+
+    Args:
+        plan: the settings.
+        rows: the rows.
+        tested: whether there are test rows among them; no if those are a file of their own.
 
     Raises:
         LabError: they cannot be split.
     """
     frame = rows.frame
     selection = plan.selection
-    if selection.split is not None:
-        where = f"{rows.origin}, column {selection.split}"
-        return by_column(where, labels_of(frame[selection.split]))
     groups = None
     classes = None
     if selection.group is not None:
         groups = labels_of(frame[selection.group])
     if plan.task != "regression":
         classes = labels_of(frame[selection.targets[0]])
+    if selection.split is not None:
+        where = f"{rows.origin}, column {selection.split}"
+        sides = by_column(where, labels_of(frame[selection.split]), plan.settings.validation_share > 0)
+        return held_back(plan.settings, sides, classes)
+    if not tested:
+        positions = np.arange(len(frame))
+        return held_back(plan.settings, Sides(positions, positions[:0], positions[:0]), classes)
     return draw(plan.settings, len(frame), classes, groups)
 
 
@@ -143,23 +152,21 @@ def check_labels(plan: Plan, rows: Rows) -> None:
         check_classes(f"{rows.origin}, column {target}", plan.task, labels_of(rows.frame[target]))
 
 
-def classes_of(plan: Plan, train: Rows, test: Rows | None) -> tuple[str, ...]:
+def classes_of(plan: Plan, train: Rows, others: Mapping[str, Rows]) -> tuple[str, ...]:
     """Return the classes that the training rows have; none for numbers.
 
     Raises:
-        LabError: test rows have others.
+        LabError: validation or test rows have others.
     """
     if plan.task == "regression":
         return ()
     target = plan.selection.targets[0]
     learned = labels_of(train.frame[target])
-    tested: list[str] = []
-    own_file = None
-    if test is not None:
-        tested = labels_of(test.frame[target])
-        if test.origin != train.origin:
-            own_file = f"{test.origin}, column {target}"
-    check_learned(f"{train.origin}, column {target}", learned, tested, own_file)
+    for split, rows in others.items():
+        own_file = None
+        if rows.origin != train.origin:
+            own_file = f"{rows.origin}, column {target}"
+        check_learned(f"{train.origin}, column {target}", learned, labels_of(rows.frame[target]), own_file, split)
     return in_order(learned)
 
 
@@ -184,15 +191,20 @@ def arrays_of(
     return inputs, targets_of(labels_of(rows.frame[targets[0]]), classes, plan.task)
 
 
+def parts_of(rows: Rows, sides: Sides) -> dict[str, Rows]:
+    """Return the `train`, `validation` and `test` rows by these names."""
+    positions = {"train": sides.train, "validation": sides.validation, "test": sides.test}
+    return {split: replace(rows, frame=rows.frame.iloc[chosen]) for split, chosen in positions.items()}
+
+
 def prepare_rows(
-    plan: Plan, train: Rows, test: Rows | None, kinds: Mapping[str, Kind], head: Mapping[str, Any]
+    plan: Plan, parts: Mapping[str, Rows], kinds: Mapping[str, Kind], head: Mapping[str, Any]
 ) -> tuple[dict[str, NDArray[Any]], DataDescription]:
-    """Learn from training rows, and convert training and test rows.
+    """Learn from training rows, and convert all rows.
 
     Args:
         plan: the settings.
-        train: the training rows.
-        test: the test rows; None if there are none.
+        parts: the `train`, `validation` and `test` rows by these names; the last two may be empty.
         kinds: whether each column to predict from is numbers or text.
         head: the fields of the description that say where the rows are from: name, source, sha256, notes.
 
@@ -202,20 +214,22 @@ def prepare_rows(
     Raises:
         LabError: the rows cannot be learned from.
     """
-    classes = classes_of(plan, train, test)
+    train = parts["train"]
+    others = {split: rows for split, rows in parts.items() if split != "train"}
+    classes = classes_of(plan, train, others)
     columns, said = learn(plan, kinds, train)
     arrays: dict[str, NDArray[Any]] = {}
     arrays["train_inputs"], arrays["train_targets"] = arrays_of(plan, columns, classes, train)
-    test_rows = 0
-    if test is not None and len(test.frame):
-        arrays["test_inputs"], arrays["test_targets"] = arrays_of(plan, columns, classes, test)
-        test_rows = len(test.frame)
+    for split, rows in others.items():
+        if len(rows.frame):
+            arrays[f"{split}_inputs"], arrays[f"{split}_targets"] = arrays_of(plan, columns, classes, rows)
     fields = {**head, "notes": (*head.get("notes", ()), *said)}
     fields.setdefault("row_shape", (arrays["train_inputs"].shape[1],))
     description = DataDescription(
         task=plan.task,
         train_rows=len(train.frame),
-        test_rows=test_rows,
+        validation_rows=len(parts["validation"].frame),
+        test_rows=len(parts["test"].frame),
         columns=columns,
         targets=plan.selection.targets,
         classes=classes,

@@ -45,6 +45,7 @@ SIGNED_CODE = (
     "backends/choose.py",
     "backends/shared",
     "data/arrays.py",
+    "data/validation.py",
     "config/expressions.py",
     "config/model.py",
 )

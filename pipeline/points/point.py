@@ -78,13 +78,13 @@ class Outcome:
     def score(self) -> float:
         """The loss that judges a point against others, the smaller the better.
 
-        That of the test rows, or of the training rows without any; for a map, its best. inf if the point diverged, NaN
-        if it has no loss.
+        That of the first of these rows that there are: validation, test, training; for a map, its best. inf if the
+        point diverged, NaN if it has no loss.
         """
         if self.outcome == "diverged":
             return math.inf
-        losses = [self.final[name] for name in ("test/loss", "train/loss", "map/best_loss") if name in self.final]
-        return next(iter(losses), math.nan)
+        names = ("validation/loss", "test/loss", "train/loss", "map/best_loss")
+        return next((self.final[name] for name in names if name in self.final), math.nan)
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from pipeline.config.metrics import has_test_rows, judged_by, larger_is_better, metrics_of
+from pipeline.config.metrics import has_test_rows, has_validation_rows, judged_by, larger_is_better, metrics_of, told_by
 from pipeline.config.schema import Config
 
 
@@ -45,7 +45,7 @@ MAP_CHARTS = Charts(
 
 
 def network_charts(config: Config) -> Charts:
-    """Return the charts of a network: with what judges its task, on test rows if there are any."""
+    """Return the charts of a network: with what judges its task, and with what tells how good it is."""
     if config.report.metric is None and config.data.kind == "table":
         return TABLE_CHARTS
     judged = judged_by(config)
@@ -54,7 +54,12 @@ def network_charts(config: Config) -> Charts:
         # The loss of the training rows has its own chart.
         second = metrics_of(config)[1]
     prefixes = ["train"]
+    if has_validation_rows(config.data):
+        prefixes.append("validation")
     if has_test_rows(config.data):
         prefixes.append("test")
     columns = list(dict.fromkeys(("final/train/loss", f"final/{second}")))
+    told = f"final/{told_by(config)}"
+    if second == judged and told not in columns:
+        columns.append(told)
     return Charts(columns, prefixes, judged, (second, not larger_is_better(second)))

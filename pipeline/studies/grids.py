@@ -20,18 +20,25 @@ from pipeline.studies.statistics.intervals import Estimate, estimate
 PointsByBackend = Mapping[str, Sequence[Point]]
 METRIC_NAMES = {
     "train/loss": "training loss",
+    "validation/loss": "validation loss",
     "test/loss": "test loss",
     "train/accuracy": "training accuracy",
+    "validation/accuracy": "validation accuracy",
     "test/accuracy": "test accuracy",
     "train/mean_absolute_error": "mean absolute error",
+    "validation/mean_absolute_error": "validation mean absolute error",
     "test/mean_absolute_error": "test mean absolute error",
     "train/root_mean_squared_error": "training root mean squared error",
+    "validation/root_mean_squared_error": "validation root mean squared error",
     "test/root_mean_squared_error": "test root mean squared error",
     "train/r2": "training R2",
+    "validation/r2": "validation R2",
     "test/r2": "test R2",
     "train/balanced_accuracy": "training balanced accuracy",
+    "validation/balanced_accuracy": "validation balanced accuracy",
     "test/balanced_accuracy": "test balanced accuracy",
     "train/auc": "training AUC",
+    "validation/auc": "validation AUC",
     "test/auc": "test AUC",
 }
 

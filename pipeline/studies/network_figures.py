@@ -71,7 +71,10 @@ def curve(point: Point, metric: str) -> Curve:
 
 
 def curves(point: Point) -> Figure:
-    """Draw the loss over the epochs, and the accuracy or what else judges, for training and test rows."""
+    """Draw the loss over the epochs, and the accuracy or what else judges, for training and validation rows.
+
+    Without validation rows, for test rows.
+    """
     colour = rate_colour(point.learning_rate)
     names = _drawn(point)
     title = title_of(point.config)
@@ -80,13 +83,16 @@ def curves(point: Point) -> Figure:
     figure, axes = axes_grid(1, len(names), title)
     for ax, name in zip(axes, names, strict=True):
         train = Line(curve(point, f"train/{name}"), "training", colour)
-        test = Line(curve(point, f"test/{name}"), "test", colour, style="--")
-        draw_lines(ax, [train, test], log=not larger_is_better(name), max_growth=1e30)
+        others = "test"
+        if recorded([point], f"validation/{name}"):
+            others = "validation"
+        dashed = Line(curve(point, f"{others}/{name}"), others, colour, style="--")
+        draw_lines(ax, [train, dashed], log=not larger_is_better(name), max_growth=1e30)
         epoch_axis(ax, max(point.history.epochs, 1), point.config.training.batch_size is None)
         name_axes(ax, name)
         # A single line needs no label.
-        if len(test.curve.steps):
-            label_ends(ax, [train, test])
+        if len(dashed.curve.steps):
+            label_ends(ax, [train, dashed])
     return figure
 
 

@@ -51,7 +51,7 @@ def network_study(study: str, backends: PointsByBackend) -> Figure:
     - more knobs than two axes: a plot for each panel, and the profile of each further knob;
     - fitting a line over rates: the weight for each rate;
     - a point with two weights: the error surface;
-    - two axes: heat maps of the final value if test rows judge, otherwise lines next to the curves;
+    - two axes: heat maps of the final value if validation or test rows judge, otherwise lines next to the curves;
     - another knob than the rate: its line next to the curves;
     - otherwise: curves by rate.
 
@@ -68,7 +68,7 @@ def network_study(study: str, backends: PointsByBackend) -> Figure:
         return _weights(study, backends)
     if has_error_surface(points[0]) and len(points) == 1:
         return error_surface(points[0])
-    tested = cell_metric(points).startswith("test/")
+    tested = not cell_metric(points).startswith("train/")
     two_axes = len(shown.up.values) > 1
     if two_axes and tested:
         return _heat_maps(study, backends)
@@ -120,7 +120,8 @@ def _weights(study: str, backends: PointsByBackend) -> Figure:
 def _curves(study: str, backends: PointsByBackend) -> Figure:
     """Draw losses and what judges over the epochs: a row for each backend, a column for each metric."""
     judged = cell_metric(next(iter(backends.values())))
-    metrics = list(dict.fromkeys(("train/loss", "test/loss", judged)))
+    rows = judged.partition("/")[0]
+    metrics = list(dict.fromkeys(("train/loss", f"{rows}/loss", judged)))
     figure, axes = axes_grid(len(backends), len(metrics), f"{study}: curves by learning rate", width=4.2, height=2.9)
     wanted = [(backend, metric) for backend in backends for metric in metrics]
     for ax, (backend, metric) in zip(axes, wanted, strict=True):

@@ -18,7 +18,7 @@ from pipeline.backends.shared.history import record_epochs
 from pipeline.config.model import Model, layer_sizes
 from pipeline.config.optimizer import ALONE
 from pipeline.config.schema import Config
-from pipeline.data.arrays import Arrays
+from pipeline.data.arrays import EVALUATION_ROWS, Arrays
 from pipeline.system import limits
 from pipeline.system.errors import LabError
 
@@ -118,9 +118,9 @@ def steps(config: Config, arrays: Arrays) -> tuple[int, str]:
 def memory(config: Config, arrays: Arrays) -> int:
     """Estimate the bytes that a point needs while it trains.
 
-    This counts the parameters and all arrays of their size, the activations of one batch, the recorded metrics if each
-    weight is recorded, and the vectors of SciPy's optimizers. For a map it counts only the memory to store and draw all
-    its points.
+    This counts the parameters and all arrays of their size, the activations of one batch or of one block of evaluated
+    rows, the recorded metrics if each weight is recorded, and the vectors of SciPy's optimizers. For a map it counts
+    only the memory to store and draw all its points.
     """
     if config.grid is not None:
         return config.grid.points * MAP_BYTES
@@ -145,7 +145,10 @@ def memory(config: Config, arrays: Arrays) -> int:
         # Masks of dropped weights and units, and the arrays that other kinds of layers keep for the backward pass.
         weight_copies = 8
         unit_copies = 8
-    numbers = (weight_copies + snapshots) * weights + unit_copies * rows * sum(sizes[1:])
+    # Validation and test rows go through the network forwards only, in blocks.
+    evaluated = max((len(inputs) for _, inputs, _ in arrays.evaluated(last=True)), default=0)
+    rows_of_units = max(unit_copies * rows, min(evaluated, EVALUATION_ROWS))
+    numbers = (weight_copies + snapshots) * weights + rows_of_units * sum(sizes[1:])
     # SciPy computes in float64, 8 bytes, whatever the dtype of the point. BFGS holds about five square matrices at
     # once: the inverse Hessian, and those that update it. L-BFGS keeps two vectors for each step that it remembers.
     vectors = {"bfgs": 5 * weights, "lbfgs": 2 * getattr(config.optimizer, "memory", 0) + 12}

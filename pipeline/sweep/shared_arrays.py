@@ -84,7 +84,7 @@ def _serves(arrays: Arrays, dtype: str) -> bool:
 
 
 def _outline(arrays: Arrays) -> Arrays:
-    fields = ("train_inputs", "train_targets", "test_inputs", "test_targets")
+    fields = [f"{split}_{part}" for split in ("train", "validation", "test") for part in ("inputs", "targets")]
     zeros: dict[str, Any] = {name: _zeros_like(getattr(arrays, name)) for name in fields}
     return replace(arrays, **zeros)
 

@@ -134,7 +134,12 @@ def _described(data: DataDescription) -> tuple[Columns, Profile]:
         {"type": KINDS[column.kind], "name": column.name, "required": not optional(column)} for column in data.columns
     ]
     inputs = sum(column.width for column in data.columns)
-    profile: Profile = {"task": data.task, "training rows": data.train_rows, "test rows": data.test_rows}
+    profile: Profile = {
+        "task": data.task,
+        "training rows": data.train_rows,
+        "validation rows": data.validation_rows,
+        "test rows": data.test_rows,
+    }
     if not columns:
         columns = [{"type": "array", "items": {"type": "integer"}, "name": "pixels", "required": True}]
         inputs = math.prod(data.row_shape)

@@ -151,9 +151,9 @@ def chosen_epochs(point: Point) -> dict[str, int]:
 
 def _loss_name(history: History) -> str:
     """Return the name of the loss by which the best weights are chosen."""
-    if "test/loss" in history.names():
-        return "test/loss"
-    return "train/loss"
+    names = history.names()
+    # Test rows that were measured at the end only cannot choose.
+    return next((name for name in ("validation/loss", "test/loss") if name in names), "train/loss")
 
 
 def _params(point: Point, epoch: int, best: bool) -> dict[str, str]:
@@ -195,7 +195,9 @@ def _complete(client: MlflowClient, run: Run, model: LoggedModel, point: Point, 
         weights = point.history.snapshots[epoch]
         write_model(folder, point.config, weights, mlmodel, point.data, point.history.architecture)
         client.log_model_artifacts(model.model_id, str(folder))
-    measured = [m for m in point.history.metrics if m.step == epoch and m.name.startswith(("train/", "test/"))]
+    measured = [
+        m for m in point.history.metrics if m.step == epoch and m.name.startswith(("train/", "validation/", "test/"))
+    ]
     metrics = [
         Metric(m.name, m.value, m.timestamp, m.step, model.model_id, dataset.name, dataset.digest) for m in measured
     ]

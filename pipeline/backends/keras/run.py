@@ -16,10 +16,8 @@ from pipeline.backends.shared.initial_weights import Weights
 from pipeline.backends.shared.measures import of_all_rows
 from pipeline.backends.shared.recorder import Recorder, Standing
 from pipeline.config.schema import Config
-from pipeline.data.arrays import Arrays
+from pipeline.data.arrays import EVALUATION_ROWS, Arrays
 
-# Test rows go through the network in blocks of this size, so that their hidden units fit into memory.
-EVALUATION_ROWS = 2048
 # The entries of Keras' logs that are recorded.
 MEASURED = ("loss", "accuracy", "mean_absolute_error")
 Measures = dict[str, float]
@@ -56,10 +54,14 @@ def penalty_of(run: Run) -> float | None:
     return float(sum(losses))
 
 
-def evaluate(run: Run) -> Measures:
-    """Measure the test rows, if the data has any, and the penalty at the present weights.
+def evaluate(run: Run, last: bool = False) -> Measures:
+    """Measure the rows of `Arrays.evaluated`, and the penalty, at the present weights.
 
     With a full batch, also the metrics that need all outputs of the training rows.
+
+    Args:
+        run: the point.
+        last: whether it ends here.
     """
     measures: Measures = {}
     penalty = penalty_of(run)
@@ -67,20 +69,18 @@ def evaluate(run: Run) -> Measures:
         measures["weights/penalty"] = penalty
     if run.config.training.batch_size is None:
         measures |= _of_all_rows(run, "train", run.arrays.train_inputs, run.arrays.train_targets)
-    inputs = run.arrays.test_inputs
-    targets = run.arrays.test_targets
-    if inputs is None or targets is None:
-        return measures
-    for start in range(0, len(inputs), EVALUATION_ROWS):
-        block = slice(start, start + EVALUATION_ROWS)
-        rows = run.arrays.scaled(inputs[block])
-        logs = run.network.test_on_batch(rows, targets[block], return_dict=True)
-        add(measures, "test", logs, len(rows) / len(inputs))
-    return measures | _of_all_rows(run, "test", inputs, targets)
+    for split, inputs, targets in run.arrays.evaluated(last):
+        for start in range(0, len(inputs), EVALUATION_ROWS):
+            block = slice(start, start + EVALUATION_ROWS)
+            rows = run.arrays.scaled(inputs[block])
+            logs = run.network.test_on_batch(rows, targets[block], return_dict=True)
+            add(measures, split, logs, len(rows) / len(inputs))
+        measures |= _of_all_rows(run, split, inputs, targets)
+    return measures
 
 
 def _of_all_rows(run: Run, rows: str, inputs: NDArray[Any], targets: NDArray[Any]) -> Measures:
-    """Compute the metrics that need all outputs of the `train` or `test` rows; only described data has them."""
+    """Compute the metrics that need all outputs of some rows, `test` for instance; only described data has them."""
     task = run.arrays.task
     if task is None:
         return {}
@@ -116,7 +116,7 @@ def add(totals: Measures, rows: str, logs: dict[str, Any], share: float) -> None
 
     Args:
         totals: changed in place.
-        rows: `train` or `test`.
+        rows: `train`, `validation` or `test`.
         logs: metrics by Keras' own names.
         share: the batch's share of these rows.
     """

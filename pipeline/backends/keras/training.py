@@ -139,7 +139,7 @@ def _train_point(run: Run, recorder: Recorder) -> None:
     for before, epoch in recorder.stops(stride):
         measures = _train_epochs(before, epoch, run, history)
         if recorder.due(epoch):
-            record(epoch, run, recorder, measures | evaluate(run))
+            record(epoch, run, recorder, measures | evaluate(run, recorder.last(epoch)))
             recorder.report(epoch, measures["train/loss"])
         recorder.keep(epoch, lambda: [state_of(run.network)])
 

@@ -78,15 +78,11 @@ def uploaded(arrays: Arrays, module: ModuleType) -> Arrays:
     """
     if module is np:
         return arrays
-    on_device = replace(
-        arrays,
-        train_inputs=module.asarray(arrays.scaled(arrays.train_inputs)),
-        train_targets=module.asarray(arrays.train_targets),
-    )
-    if arrays.test_inputs is None or arrays.test_targets is None:
-        return on_device
-    return replace(
-        on_device,
-        test_inputs=module.asarray(arrays.scaled(arrays.test_inputs)),
-        test_targets=module.asarray(arrays.test_targets),
-    )
+    copies = {
+        "train_inputs": module.asarray(arrays.scaled(arrays.train_inputs)),
+        "train_targets": module.asarray(arrays.train_targets),
+    }
+    for split, inputs, targets in arrays.evaluated(last=True):
+        copies[f"{split}_inputs"] = module.asarray(arrays.scaled(inputs))
+        copies[f"{split}_targets"] = module.asarray(targets)
+    return replace(arrays, **copies)

@@ -15,12 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.backends.numpy.losses import Targets
-from pipeline.data.arrays import Arrays, epoch_order
+from pipeline.data.arrays import EVALUATION_ROWS, Arrays, epoch_order
 
 # Fewer features are not searched for zeros: the search would cost more than the smaller product saves.
 WIDE = 64
-# Test rows are evaluated in blocks, which bounds the memory of the hidden values.
-EVALUATION_ROWS = 2048
 
 
 class Batch(NamedTuple):
@@ -72,7 +70,7 @@ def batch(arrays: Arrays, inputs: NDArray[Any], targets: Targets, bias: bool) ->
 
 
 class Batches:
-    """The batches of a stack: its training rows epoch by epoch, and its test rows.
+    """The batches of a stack: its training rows epoch by epoch, and the rows that it is evaluated on.
 
     Args:
         size: the number of rows in a batch; None: all rows.
@@ -129,12 +127,8 @@ class Batches:
             self._whole = self._of_rows(self._arrays.train_inputs, self._arrays.train_targets)
         return self._whole
 
-    def of_test_rows(self) -> Iterator[Batch]:
-        """Yield the test rows, if there are any, in blocks."""
-        inputs = self._arrays.test_inputs
-        targets = self._arrays.test_targets
-        if inputs is None or targets is None:
-            return
+    def in_blocks(self, inputs: NDArray[Any], targets: Targets) -> Iterator[Batch]:
+        """Yield rows of the data set, (rows, features), in blocks, which bound the memory of the hidden values."""
         for start in range(0, len(inputs), EVALUATION_ROWS):
             block = slice(start, start + EVALUATION_ROWS)
             yield self._of_rows(inputs[block], targets[block])

@@ -261,10 +261,13 @@ class Stack:
         finite: NDArray[np.bool_] = np.isfinite(losses) & np.isfinite(to_host(seen.sum(axis=(0, 1))))
         return losses, finite
 
-    def evaluate(self) -> Measures:
-        """Measure the points, (points,) each: on test rows, and with a full batch on training rows too.
+    def evaluate(self, last: bool = False) -> Measures:
+        """Measure the points, (points,) each: on `Arrays.evaluated`, and with a full batch on training rows too.
 
         The losses include the penalty, which is also returned as a measure of its own.
+
+        Args:
+            last: whether the points end here.
         """
         penalties = self._penalties()
         measures: Measures = {}
@@ -274,9 +277,9 @@ class Stack:
             whole = self._evaluate([self._batches.all_rows()], penalties)
             self.progress.see_losses(whole["loss"])
             measures |= {f"train/{name}": value for name, value in whole.items()}
-        if self.arrays.test_inputs is not None:
-            test = self._evaluate(self._batches.of_test_rows(), penalties)
-            measures |= {f"test/{name}": value for name, value in test.items()}
+        for split, inputs, targets in self.arrays.evaluated(last):
+            found = self._evaluate(self._batches.in_blocks(inputs, targets), penalties)
+            measures |= {f"{split}/{name}": value for name, value in found.items()}
         return measures
 
     def _evaluate(self, batches: Iterable[Batch], penalties: Array | None) -> Measures:

@@ -75,7 +75,7 @@ def train(
             else:
                 running = _train_epoch(epoch, stack, histories, measured=due)
             if due:
-                measures = running | stack.evaluate()
+                measures = running | stack.evaluate(recorder.last(epoch))
                 record(epoch, recorder, progress, measures)
                 report(epoch, float(np.min(measures["train/loss"])))
             recorder.keep(epoch, lambda: [progress.state_of(index) for index in range(len(points))])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -121,11 +122,16 @@ class Recorder:
         """Return whether an epoch is recorded."""
         return epoch in self._due
 
+    def last(self, epoch: int) -> bool:
+        """Return whether the points end after an epoch, if they have not ended before."""
+        return epoch == self._recorded[-1]
+
     def record(self, epoch: int, index: int, standing: Standing, last: bool = False) -> bool:
         """Record a point that has not ended.
 
         Args:
-            epoch: number of epochs that it has been trained for. A second call for an epoch records no metrics.
+            epoch: number of epochs that it has been trained for. A second call for an epoch records only the metrics
+                that the first one did not have.
             index: index of the point.
             standing: state of the point at the end of the epoch.
             last: whether the point ends here although epochs are left. A point that has diverged ends in any case, but
@@ -139,16 +145,16 @@ class Recorder:
         diverged = standing.diverged_step >= 0
         if diverged or last or epoch in self._snapshots:
             history.snapshot(epoch, standing.weights)
-        # A search that stops early records its last epoch a second time, to end the point.
-        recorded_already = bool(history.metrics) and history.metrics[-1].step == epoch
+        # A search that stops early records its last epoch a second time, to end the point: with its test rows.
+        recorded_already = _names_at(history, epoch)
         if not epoch and not recorded_already:
             # Also for a point that diverges: its diagnosis needs no data.
             history.record(epoch, self._baseline)
-        if not diverged and not recorded_already:
+        if not diverged:
             measures = dict(standing.measures)
             if point.recording.weight_metrics:
                 measures |= weight_metrics(standing.weights)
-            history.record(epoch, measures)
+            history.record(epoch, {name: value for name, value in measures.items() if name not in recorded_already})
         # Epoch 0 cannot end a point: 0 epochs in a history mean that it has not ended.
         if not epoch or not (diverged or last or epoch == point.training.epochs):
             return False
@@ -180,6 +186,12 @@ class Recorder:
         for history, before in zip(self.histories, self._seconds_before, strict=True):
             history.seconds = before + seconds
             history.points_in_stack = len(self.histories)
+
+
+def _names_at(history: History, epoch: int) -> set[str]:
+    """Return the names of the metrics at the last recorded epoch, if it is this one."""
+    newest = itertools.takewhile(lambda metric: metric.step == epoch, reversed(history.metrics))
+    return {metric.name for metric in newest}
 
 
 def of_one_point(train_one: Callable[[Config, Arrays, Recorder], None]) -> Train:

@@ -145,15 +145,14 @@ def target(point: Point) -> float:
 
 
 def final_loss(point: Point) -> float:
-    """Return the final loss without the penalty, on the test rows if there are any; inf if training diverged.
+    """Return the final loss without the penalty, on validation or test rows if there are any; inf if training diverged.
 
     With minibatches and no test rows, it is approximated by the last epoch's mean loss minus the final penalty, because
     the mean penalty of that epoch is not recorded.
     """
     if point.diverged:
         return math.inf
-    final = point.outcome.final
-    return final.get("test/loss", final.get("train/loss", math.inf)) - final.get("weights/penalty", 0.0)
+    return point.outcome.score - point.outcome.final.get("weights/penalty", 0.0)
 
 
 def steps_to_target(point: Point) -> float:

@@ -59,7 +59,7 @@ def train(config: Config, arrays: Arrays, recorder: Recorder) -> None:
                 if few:
                     # An epoch may not have drawn some of the rows.
                     measures |= _all_rows(stack)
-                measures |= last_update(stack) | stack.evaluate()
+                measures |= last_update(stack) | stack.evaluate(recorder.last(epoch))
                 record(epoch, recorder, progress, measures)
                 recorder.report(epoch, float(measures["train/loss"][0]))
             recorder.keep(epoch, lambda: [progress.state_of(0) | {"sampling/tau": sampling.tau.copy()}])

@@ -102,7 +102,7 @@ class Search:
 
     def _record(self, last: bool = False) -> None:
         stack = self._stack
-        measures = last_update(stack) | stack.evaluate()
+        measures = last_update(stack) | stack.evaluate(last or self._recorder.last(self.epoch))
         measures["loss_evaluations"] = np.full(1, float(self.evaluations))
         record(self.epoch, self._recorder, stack.progress, measures, last)
         self._recorder.report(self.epoch, float(measures["train/loss"][0]))
