@@ -41,9 +41,8 @@ def fetched(arrays: Arrays, project: Path) -> IdxData:
         content = idx.encode(array)
         (folder / f"{role}-idx").write_bytes(content)
         files[role] = {"name": f"{role}-idx", "sha256": hashlib.sha256(content).hexdigest()}
-    return IdxData.model_validate(
-        {"kind": "idx", "name": "tiny", "classes": 4, "local_dir": None, "files": files, "sources": []}
-    )
+    head = {"kind": "idx", "name": "tiny", "classes": 4, "validation_share": 0}
+    return IdxData.model_validate({**head, "local_dir": None, "files": files, "sources": []})
 
 
 def contents(folder: Path) -> dict[str, bytes]:

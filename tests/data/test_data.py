@@ -6,6 +6,7 @@ import hashlib
 import io
 import json
 import pickle
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from tests.support.damage import MACHINE, check_machine_error, fail_at
 from tests.support.trained import config
 
 ROLES = ("train_inputs", "train_targets", "test_inputs", "test_targets")
-MNIST = config().data
+MNIST = config("data.validation_share=0").data
 
 
 def mnist() -> IdxData:
@@ -95,6 +96,38 @@ def test_tables_of_other_rows_have_other_checksums() -> None:
         for more in ((), ("data.inputs=[[0,0,1.0],[0,1,1],[1,0,1],[1,1,1]]",), ("data.targets=[[0],[1],[1],[1]]",))
     )
     assert one.checksums == same.checksums != other.checksums
+
+
+def test_validation_rows_of_images_are_drawn_when_they_are_loaded(tmp_path: Path, folder: Path) -> None:
+    sizes = {}
+    for share in ("1/6", "0.25"):
+        data = config(f"data.validation_share={share}").data
+        loaded = load(data, "float32", tmp_path)
+        again = load(data, "float64", tmp_path)
+        assert loaded.validation_inputs is not None
+        assert again.validation_inputs is not None
+        assert np.array_equal(loaded.validation_inputs, again.validation_inputs)
+        assert loaded.validation_targets is not None
+        sizes[share] = len(loaded.validation_inputs)
+        both = np.concatenate([loaded.train_inputs, loaded.validation_inputs])
+        labels = np.concatenate([loaded.train_targets, loaded.validation_targets])
+        rows = sorted(zip(map(tuple, both), labels, strict=True))
+        whole = arrays()
+        assert rows == sorted(zip(map(tuple, whole["train_inputs"]), whole["train_targets"], strict=True))
+        # The files are the same, whatever is drawn from them: the share is in the config.
+        assert set(loaded.checksums) == {f"{name}.npy" for name in ROLES}
+    assert sizes == {"1/6": 1, "0.25": 2}
+
+
+def test_fewer_training_rows_leave_the_validation_rows(tmp_path: Path, folder: Path) -> None:
+    whole = load(config("data.validation_share=0.25").data, "float32", tmp_path)
+    few = whole.at_most(2)
+    assert len(few.train_inputs) == 2
+    assert few.validation_inputs is whole.validation_inputs
+    assert [split for split, _, _ in few.evaluated(last=False)] == ["validation"]
+    assert [split for split, _, _ in few.evaluated(last=True)] == ["validation", "test"]
+    without = replace(few, validation_inputs=None, validation_targets=None)
+    assert [split for split, _, _ in without.evaluated(last=False)] == ["test"]
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])

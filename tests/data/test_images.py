@@ -20,7 +20,8 @@ LABELS = np.array(["cat", "dog"] * 6)
 
 
 def image_data(path: str, **settings: Any) -> ImageData:
-    return ImageData.model_validate({"kind": "images", "name": "pictures", "path": path, **settings})
+    given = {"kind": "images", "name": "pictures", "path": path, "validation_share": 0}
+    return ImageData.model_validate({**given, **settings})
 
 
 def prepared(project: Path, path: str, **settings: Any) -> Arrays:

@@ -28,7 +28,8 @@ from tests.support.trained import config
 
 
 def library(source: str, **settings: Any) -> LibraryData:
-    return LibraryData.model_validate({"kind": "library", "name": "set", "source": source, **settings})
+    given = {"kind": "library", "name": "set", "source": source, "validation_share": 0}
+    return LibraryData.model_validate({**given, **settings})
 
 
 def prepared(project: Path, source: str, **settings: Any) -> Arrays:

@@ -101,7 +101,8 @@ def prepared(name: str, test_share: float = 0.2) -> Prepared:
 
 
 def config_of(name: str, *overrides: str, test_share: float = 0.2) -> Config:
-    """Compose the config of a point on one of these data sets; `loss=auto` fits it."""
+    """Compose the config of a point on one of these data sets, without validation rows; `loss=auto` fits it."""
     plain = cast(dict[str, Any], OmegaConf.to_container(composed_by_hydra(CONF, overrides), resolve=True))
-    data = {"kind": "library", "name": name, "source": f"sklearn:{name}", "test_share": test_share}
+    shares = {"test_share": test_share, "validation_share": 0}
+    data = {"kind": "library", "name": name, "source": f"sklearn:{name}", **shares}
     return read_config({**plain, "data": data})

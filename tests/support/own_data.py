@@ -11,9 +11,9 @@ from pipeline.prepare import prepare
 
 
 def file_data(path: str | Path, **settings: Any) -> FileData:
-    """The config of a file, for a target y of numbers unless `settings` say otherwise."""
-    given = {"kind": "file", "name": "own", "path": str(path), "target": "y", "task": "regression"}
-    return FileData.model_validate({**given, **settings})
+    """The config of a file, for a target y of numbers, without validation rows, unless `settings` say otherwise."""
+    given: dict[str, Any] = {"kind": "file", "name": "own", "path": str(path), "target": "y", "task": "regression"}
+    return FileData.model_validate({**given, "validation_share": 0, **settings})
 
 
 def prepared(project: Path, content: str | bytes, suffix: str = ".csv", **settings: Any) -> Arrays:
