@@ -322,6 +322,40 @@ class TestContract:
         assert history.series("test/loss")[0].tolist() == [0, 1, 2, 3]
         assert history.series("weights/update_ratio")[0].tolist() == [1, 2, 3]
 
+    def test_validation_rows_are_measured_as_test_rows_are_and_those_at_the_end_alone(
+        self, backend: Backend, tiny_images: Arrays
+    ) -> None:
+        plain = backend.run(*IMAGES, arrays=tiny_images)
+        history = backend.fresh(*IMAGES, arrays=held_back(tiny_images))
+        for name in ("loss", "accuracy"):
+            every, values = plain.series(f"test/{name}")
+            steps, held = history.series(f"validation/{name}")
+            assert steps.tolist() == every.tolist()
+            assert held.tolist() == values.tolist()
+            steps, told = history.series(f"test/{name}")
+            assert steps.tolist() == [3]
+            assert told.tolist() == [values[-1]]
+        assert set(history.names()) - set(plain.names()) == {"validation/loss", "validation/accuracy"}
+        assert_same_weights(history, plain)
+
+    def test_a_point_that_diverges_has_no_value_on_test_rows(self, backend: Backend, tiny_images: Arrays) -> None:
+        study = (*IMAGES, "optimizer=sgd", "optimizer.learning_rate=1e38")
+        history = backend.fresh(*study, arrays=held_back(tiny_images))
+        assert history.diverged_step is not None
+        assert [name for name in history.names() if name.startswith("test/")] == []
+
+    def test_stopped_and_continued_with_validation_rows(
+        self, backend: Backend, tiny_images: Arrays, tmp_path: Path
+    ) -> None:
+        data = held_back(tiny_images)
+        point, history, keeper = backend.config(*IMAGES), History(), Keeper(stop=2)
+        with pytest.raises(KeyboardInterrupt):
+            backend.train([point], data, [history], lambda epoch, loss: None, keeper)
+        history, keeper.states = through_a_file(keeper, history, tmp_path / "checkpoint.npz")
+        keeper.stop = math.inf
+        backend.train([point], data, [history], lambda epoch, loss: None, keeper)
+        assert_same(history, backend.fresh(*IMAGES, arrays=data))
+
     def test_the_loss_of_every_minibatch_is_kept_where_asked_for(self, backend: Backend, tiny_images: Arrays) -> None:
         rising = ("optimizer=sgd", "optimizer.learning_rate=0.001", "schedule=exponential", "schedule.final=100")
         chosen = (*IMAGES, *rising, "recording.update_losses=true")
@@ -492,6 +526,17 @@ class TestContract:
         monkeypatch.setattr(keeper, "due", lambda: False)
         backend.train([backend.config(*IMAGES)], tiny_images, [History()], lambda epoch, loss: None, keeper)
         assert keeper.kept == []
+
+
+def held_back(arrays: Arrays) -> Arrays:
+    """The same data with its test rows as validation rows too."""
+    return replace(arrays, validation_inputs=arrays.test_inputs, validation_targets=arrays.test_targets)
+
+
+def assert_same_weights(one: History, other: History) -> None:
+    assert list(one.snapshots) == list(other.snapshots)
+    for epoch, weights in one.snapshots.items():
+        assert all(np.array_equal(array, other.snapshots[epoch][name]) for name, array in weights.items())
 
 
 def through_a_file(keeper: Keeper, history: History, file: Path) -> tuple[History, list[State]]:

@@ -66,8 +66,12 @@ def test_a_point_may_end_before_its_last_epoch_and_an_epoch_is_recorded_once() -
     (history,) = one.histories
     assert not one.record(20, 0, standing())
     assert history.snapshots == {}
-    assert one.record(20, 0, standing(), last=True)
+    ended = Standing({"train/loss": 0.25, "test/loss": 0.75}, WEIGHTS, -1, 0.5)
+    assert one.record(20, 0, ended, last=True)
     assert history.series("train/loss")[0].tolist() == [20]
+    assert history.final()["train/loss"] == 0.5
+    # What the first record of the epoch did not have, because it did not know that it was the last.
+    assert history.series("test/loss")[1].tolist() == [0.75]
     assert list(history.snapshots) == [20]
     assert history.epochs == 20
 

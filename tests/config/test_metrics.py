@@ -6,12 +6,25 @@ from typing import Any
 
 import pytest
 
-from pipeline.config.metrics import best_of, has_test_rows, judged_by, judges, larger_is_better, metrics_of
+from pipeline.config.metrics import (
+    best_of,
+    has_test_rows,
+    has_validation_rows,
+    judged_by,
+    judges,
+    larger_is_better,
+    metrics_of,
+    told_by,
+)
 from pipeline.config.reading import read_config
 from pipeline.config.schema import Config
 from pipeline.system.errors import LabError
 from tests.support.described import config_of
 from tests.support.trained import config
+
+# A loss and an output activation that fit any data.
+MODEL = config().model_dump(mode="json")["model"] | {"output_activation": "auto"}
+AUTO = {"loss": "auto", "model": MODEL}
 
 
 def with_report(point: Config, metric: str, trained: bool = False) -> Config:
@@ -36,7 +49,11 @@ def test_what_judges_nothing_has_no_best_value(metric: str) -> None:
 @pytest.mark.parametrize(
     ("point", "metric"),
     [
-        (config(), "test/accuracy"),
+        (config(), "validation/accuracy"),
+        (config("report.metric=test/loss"), "validation/loss"),
+        (config("report.metric=train/loss"), "train/loss"),
+        (config("report.metric=validation/loss"), "validation/loss"),
+        (config("experiment=mnist"), "test/accuracy"),
         (config("experiment=three_bits"), "train/mean_absolute_error"),
         (config_of("iris"), "test/accuracy"),
         (config_of("iris", test_share=0.0), "train/accuracy"),
@@ -48,6 +65,51 @@ def test_what_judges_nothing_has_no_best_value(metric: str) -> None:
 def test_what_judges_fits_the_task_and_its_rows(point: Config, metric: str) -> None:
     assert judged_by(point) == metric
     assert metric in metrics_of(point)
+    told = metric.replace("validation/", "test/")
+    assert told_by(point) == told
+    assert told in metrics_of(point)
+
+
+def test_without_test_rows_validation_rows_tell_what_they_have_chosen() -> None:
+    point = config_of("iris", test_share=0.0)
+    held_back = point.model_copy(update={"data": point.data.model_copy(update={"validation_share": 0.2})})
+    assert judged_by(held_back) == told_by(held_back) == "validation/accuracy"
+    assert metrics_of(held_back)[:2] == ["validation/loss", "validation/accuracy"]
+
+
+def test_a_point_of_an_earlier_version_has_no_validation_rows() -> None:
+    for point in (config(), config_of("iris")):
+        content = point.model_dump(mode="json")
+        del content["data"]["validation_share"]
+        assert has_validation_rows(read_config(content).data)
+        earlier = read_config(content, trained=True)
+        assert not has_validation_rows(earlier.data)
+        assert judged_by(earlier) == "test/accuracy"
+
+
+@pytest.mark.parametrize(
+    ("data", "share"),
+    [
+        ({"kind": "library", "source": "keras:cifar10"}, 1 / 6),
+        ({"kind": "library", "source": "keras:boston_housing"}, 0.2),
+        ({"kind": "library", "source": "sklearn:digits"}, 0.2),
+        ({"kind": "library", "source": "keras:cifar10", "validation_share": "1/4"}, 0.25),
+        ({"kind": "images", "path": "pictures"}, 1 / 6),
+        ({"kind": "file", "path": "own.csv", "target": "y", "task": "regression"}, 0.2),
+    ],
+)
+def test_every_kind_of_data_has_its_share_of_validation_rows(data: dict[str, Any], share: float) -> None:
+    point = read_config({**config().model_dump(mode="json"), **AUTO, "data": {"name": "own", **data}})
+    assert point.data.model_dump()["validation_share"] == share
+    assert has_validation_rows(point.data)
+
+
+@pytest.mark.parametrize("share", ["1/0", "a/6", "7/6", "1/6/2", -0.1, 1, True])
+def test_what_is_no_share_is_refused(share: object) -> None:
+    content = config().model_dump(mode="json")
+    content["data"]["validation_share"] = share
+    with pytest.raises(LabError, match=r"data\.validation_share"):
+        read_config(content)
 
 
 def test_minibatches_have_no_metric_of_all_training_rows() -> None:
