@@ -12,6 +12,7 @@ from typing import NamedTuple
 from pipeline.points.point import Point
 from pipeline.report.parity_page import parity_table
 from pipeline.report.published.reproduction import BACKENDS, Results
+from pipeline.studies.compared_rows import compared_rows
 from pipeline.studies.experiments import heading_of, read_experiment
 from pipeline.studies.grids import METRIC_NAMES, PointsByBackend, recorded
 from pipeline.studies.kinds import NETWORKS, answers, study_kind
@@ -73,9 +74,10 @@ def _findings(study: str, backends: PointsByBackend) -> Iterator[str]:
     """Write the picture, the sentences, the tables of the study's kind, and all points."""
     yield f"![{study}]({study}.png)"
     yield ""
-    for sentence in _sentences(backends):
-        yield f"- {sentence}"
     first = next(iter(backends.values()))
+    for sentence in (*_sentences(backends), compared_rows(first)):
+        if sentence:
+            yield f"- {sentence}"
     kind = study_kind(first)
     # The sentences of such a kind, for instance maps, describe each point completely, so there is no table of points.
     if kind.single:

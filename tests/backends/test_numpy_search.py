@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -68,6 +69,19 @@ def test_a_search_that_ends_between_two_records_is_recorded_at_its_end() -> None
         one.reach(one.start + epoch)
     one.finish()
     assert history.series("train/loss")[0][-1] == max(history.snapshots) == history.epochs == 17
+
+
+def test_a_search_that_ends_early_is_measured_on_test_rows_at_its_end(tiny_images: Arrays) -> None:
+    data = replace(tiny_images, validation_inputs=tiny_images.test_inputs, validation_targets=tiny_images.test_targets)
+    one, history = search(*IMAGES, "training.epochs=9", arrays=data)
+    one.begin()
+    for epoch in range(1, 4):
+        one.reach(one.start + epoch / 10)
+    one.finish()
+    assert history.series("validation/loss")[0].tolist() == [0, 1, 2, 3]
+    assert history.series("train/loss")[0].tolist() == [0, 1, 2, 3]
+    assert history.series("test/loss")[0].tolist() == [3]
+    assert history.final()["test/loss"] == history.final()["validation/loss"]
 
 
 def test_a_search_that_makes_no_step_ends_at_epoch_1_where_it_began() -> None:

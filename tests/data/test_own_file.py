@@ -303,6 +303,45 @@ def test_test_rows_teach_nothing(tmp_path: Path, tested: list[float], colour: st
     assert described[0] == alone.columns
 
 
+@settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(st.lists(st.floats(-1e3, 1e3, width=32), min_size=3, max_size=3))
+def test_validation_rows_teach_nothing(tmp_path: Path, values: list[float]) -> None:
+    train = "".join(f"{number},{'pq'[number % 2]},{2 * number},train\n" for number in range(9))
+    others = "".join(f"{value!r},new,{2 * value!r},validation\n" for value in values)
+    arrays = prepared(
+        tmp_path, "a,colour,y,side\n" + train + others + "1,p,2,test\n", split_column="side", validation_share=0.2
+    )
+    alone = prepared(tmp_path, "a,colour,y\n" + train.replace(",train", ""), test_share=0)
+    assert arrays.description is not None
+    assert alone.description is not None
+    assert arrays.description.columns == alone.description.columns
+    assert (arrays.description.train_rows, arrays.description.validation_rows, arrays.description.test_rows) == (
+        9,
+        3,
+        1,
+    )
+    assert arrays.validation_targets is not None
+    assert arrays.validation_targets[:, 0].tolist() == [2 * value for value in values]
+
+
+@pytest.mark.parametrize(
+    "chosen", [{"split_column": "side"}, {"group_column": "person"}, {"test_path": "test.csv"}, {}]
+)
+def test_validation_rows_are_drawn_from_the_training_rows(tmp_path: Path, chosen: dict[str, str]) -> None:
+    (tmp_path / "test.csv").write_text("a,person,y\n90,9,180\n91,9,182\n")
+    arrays = prepared(tmp_path, GROUPED, features=["a"], standardise=False, validation_share=0.25, **chosen)
+    assert arrays.validation_inputs is not None
+    assert arrays.test_inputs is not None
+    sets = [set(rows[:, 0]) for rows in (arrays.train_inputs, arrays.validation_inputs, arrays.test_inputs)]
+    assert len(set.union(*sets) - {90, 91}) == 30
+    assert sum(map(len, sets)) - len(sets[2] & {90, 91}) == 30
+    if "group_column" in chosen:
+        people = [{value // 3 for value in one} for one in sets]
+        assert sum(map(len, people)) == 10
+    elif "split_column" in chosen:
+        assert (sets[2], len(sets[1])) == ({4, 9, 14, 19, 24, 29}, 6)
+
+
 def test_arrays_are_split_converted_and_complete(tmp_path: Path) -> None:
     content = "a,y\n" + "".join(f"{row},{2 * row}\n" for row in range(50))
     arrays = prepared(tmp_path, content, standardise=False)

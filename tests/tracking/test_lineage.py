@@ -115,6 +115,7 @@ def test_described_data_names_its_columns_and_what_a_person_should_know(project:
     assert {key: value for key, value in profile.items() if not key.startswith("sha256")} == {
         "task": task,
         "training rows": 40,
+        "validation rows": 0,
         "test rows": 10,
         "inputs": 6,
         **outputs[task],
