@@ -70,7 +70,8 @@ def test_the_page_leads_from_a_csv_to_an_answer_and_to_a_model(project: Path) ->
     assert len(told) == 7
 
     prepared, question, trained, page, repro, own, convnet = told.values()
-    assert "1,600 x 15" in prepared
+    assert "train_inputs: 1,280 x 15" in prepared
+    assert "validation_inputs: 320 x 15" in prepared
     assert "note: currency is constant" in prepared
     assert "customers: data/prepared/customers" in (project / "conf" / "pipeline.yaml").read_text()
     assert "conf/experiment/customers.yaml" in question
@@ -82,7 +83,9 @@ def test_the_page_leads_from_a_csv_to_an_answer_and_to_a_model(project: Path) ->
     # DVC has trained it on both backends since then.
     assert "page@customers" in repro
     for backend in ("numpy", "keras"):
-        assert re.search(rf"- .*{backend}.*: the best rate for hidden size 16 is [\d.]+, test accuracy 0\.8", report)
+        assert re.search(
+            rf"- .*{backend}.*: the best rate for hidden size 16 is [\d.]+, validation accuracy 0\.8", report
+        )
         assert len(re.findall(rf"^\| {backend} \|", report, re.MULTILINE)) == 8
     assert (project / "reports" / "studies" / "customers.png").stat().st_size > 10_000
 
