@@ -43,8 +43,8 @@ def test_the_rows_that_compare_and_tell_are_named(point: Config, said: str) -> N
 def test_a_study_that_compares_training_losses_says_nothing_of_other_rows(study: str) -> None:
     points = []
     for parametrization in ("standard", "maximal_update"):
-        for size in (8, 16):
-            more = (f"model.parametrization={parametrization}", f"model.hidden_size={size}")
+        for rate in (0.1, 0.2, 0.3):
+            more = (f"model.parametrization={parametrization}", f"optimizer.learning_rate={rate}")
             one = config(f"experiment={study}", "model.initializer=lecun_normal", *more)
             points.append(Point("a", Path(), one, History(), outcome_of(History())))
     assert compared_rows(points) == ""

@@ -298,7 +298,7 @@ def test_final_and_best_are_on_the_page_of_the_run_with_their_metrics(store: Sto
         assert logged == {
             (m.name, m.value, "mnist")
             for m in trained.history.metrics
-            if m.step == epochs[name] and m.name.startswith(("train/", "test/"))
+            if m.step == epochs[name] and m.name.startswith(("train/", "validation/", "test/"))
         }
         assert f"after epoch {epochs[name]} of 4" in model.tags["mlflow.note.content"]
         weights = trained.history.snapshots[epochs[name]]
