@@ -89,13 +89,14 @@ def test_a_plain_name_stays_readable() -> None:
 @pytest.mark.parametrize(
     ("final", "diverged_step", "score"),
     [
+        ({"train/loss": 0.1, "validation/loss": 0.3, "test/loss": 0.2}, None, 0.3),
         ({"train/loss": 0.1, "test/loss": 0.2, "test/accuracy": 0.9}, None, 0.2),
         ({"train/loss": 0.1, "train/accuracy": 0.9}, None, 0.1),
         ({"map/best_loss": 0.3, "map/converged_share": 0.5}, None, 0.3),
         ({"train/loss": 0.1, "test/loss": 0.2}, 7, math.inf),
         ({}, None, math.nan),
     ],
-    ids=["test rows", "no test rows", "map", "diverged", "nothing recorded"],
+    ids=["validation rows", "test rows", "no test rows", "map", "diverged", "nothing recorded"],
 )
 def test_the_score_is_the_loss_that_judges(final: dict[str, float], diverged_step: int | None, score: float) -> None:
     metrics = [Metric(1, 0, name, value) for name, value in final.items()]

@@ -113,7 +113,8 @@ def test_points_get_the_arrays_that_reading_them_anew_gives(tmp_path: Path, kind
         outline = data.outline(one)
         assert (shared.dtype, shared.outputs) == (dtype, 10)
         assert shared.checksums == outline.checksums == new.checksums
-        for name in ("train_inputs", "train_targets", "test_inputs", "test_targets"):
+        splits = ("train", "validation", "test")
+        for name in (f"{split}_{part}" for split in splits for part in ("inputs", "targets")):
             assert getattr(shared, name).dtype == getattr(new, name).dtype
             assert np.array_equal(getattr(shared, name), getattr(new, name))
             assert getattr(outline, name).shape == getattr(new, name).shape
@@ -123,4 +124,5 @@ def test_points_get_the_arrays_that_reading_them_anew_gives(tmp_path: Path, kind
 def test_a_data_set_without_test_rows_has_none_in_its_outline() -> None:
     outline = SharedArrays(Path()).outline(config("experiment=three_bits"))
     assert (outline.test_inputs, outline.test_targets) == (None, None)
+    assert (outline.validation_inputs, outline.validation_targets) == (None, None)
     assert (outline.features, outline.outputs) == (3, 1)

@@ -110,6 +110,16 @@ def test_bytes_are_counted_as_the_numbers_that_they_become() -> None:
     assert stacking.memory(TEMPLATE, grey) == stacking.memory(TEMPLATE, arrays)
 
 
+@pytest.mark.parametrize(("rows", "counted"), [(5, 4 * 2), (1000, 1000), (5000, 2048)])
+def test_validation_rows_take_the_memory_of_a_block_of_them(rows: int, counted: int) -> None:
+    arrays = load(TEMPLATE.data, TEMPLATE.dtype, Path())
+    held_back = replace(arrays, validation_inputs=np.zeros((rows, 3)), validation_targets=np.zeros((rows, 1)))
+    point = config(*BASE, "training.batch_size=2")
+    with_none = stacking.memory(point, arrays)
+    units = point.dense.hidden_size or 0
+    assert stacking.memory(point, held_back) - with_none == 8 * (counted - 4 * 2) * (units + 1)
+
+
 def test_a_batch_takes_no_more_than_all_rows() -> None:
     arrays = load(TEMPLATE.data, TEMPLATE.dtype, Path())
     huge = config(*BASE, "training.batch_size=1000000000")
