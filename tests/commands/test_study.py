@@ -80,7 +80,7 @@ def test_what_is_commented_out_can_be_used(conf: Path) -> None:
     composed = composed_by_hydra(conf, ["experiment=mine"])
     assert composed.optimizer.name == "sgd"
     assert composed.model.hidden_size is None
-    assert (composed.report.metric, composed.report.size) == ("test/accuracy", "model.hidden_size")
+    assert (composed.report.metric, composed.report.size) == ("validation/accuracy", "model.hidden_size")
 
 
 def test_dvc_gets_one_line_and_everything_else_stays(conf: Path) -> None:
@@ -188,8 +188,8 @@ def test_a_folder_of_ones_own_gets_the_study_and_dvc_nothing(lab: Path, tmp_path
 
 
 @pytest.mark.parametrize(
-    ("data", "metric"), [("three_bits", "train/mean_absolute_error"), ("churn", "test/accuracy"),
-                         ("diabetes", "test/mean_absolute_error")]
+    ("data", "metric"), [("three_bits", "train/mean_absolute_error"), ("churn", "validation/accuracy"),
+                         ("diabetes", "validation/mean_absolute_error")]
 )  # fmt: skip
 def test_the_metric_to_start_from_fits_the_data(conf: Path, data: str, metric: str) -> None:
     make_study("mine", data, section(data), conf)

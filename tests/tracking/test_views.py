@@ -110,13 +110,14 @@ def test_a_grid_over_rates_and_sizes(three_bits: Config) -> None:
 
 def test_a_study_with_classes_is_judged_by_its_accuracy(mnist: Config) -> None:
     state = views(grid(mnist, (0.001, 0.1), (32, 128)))["grid"]
-    assert charts(state, "PARALLEL")[0]["selectedMetrics"] == [LOG_LOSS, "final/test/accuracy"]
-    assert charts(state, "CONTOUR")[0]["zaxis"] == {"key": "final/test/accuracy", "type": "METRIC"}
+    assert charts(state, "PARALLEL")[0]["selectedMetrics"] == [LOG_LOSS, "final/validation/accuracy"]
+    assert charts(state, "CONTOUR")[0]["zaxis"] == {"key": "final/validation/accuracy", "type": "METRIC"}
     assert {chart["metricKey"]: chart["scaleType"] for chart in charts(state, "LINE")} == {
-        "train/loss": "log", "test/accuracy": "linear"
+        "train/loss": "log", "validation/accuracy": "linear"
     }  # fmt: skip
     assert charts(state, "IMAGE") == []
-    assert "metrics.`final/test/accuracy`" in state["selectedColumns"]
+    columns = [f"metrics.`final/{rows}/accuracy`" for rows in ("validation", "test")]
+    assert set(columns) <= set(state["selectedColumns"])
 
 
 def test_a_grid_over_rates_alone(line: Config) -> None:
