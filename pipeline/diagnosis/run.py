@@ -200,9 +200,9 @@ class Run:
         if peak > (1 + OVERSHOT) * max(first, self.baseline):
             return f"it first rose to {peak:.3g}"
         # Training with minibatches has no record at epoch 0, so the rise may have happened before the first record. If
-        # the data has test rows, their loss before training tells it from a loss that began higher.
-        steps, tested = self.history.series("test/loss")
-        before = tested[steps == 0]
+        # the data has rows that are not trained on, their loss before training tells it from a loss that began higher.
+        held_out = (self.history.series(f"{rows}/loss") for rows in HELD_OUT)
+        before = [values[0] for steps, values in held_out if len(steps) and steps[0] == 0]
         most = GROWN * self.baseline
         if len(before):
             most = (1 + OVERSHOT_OF_OTHERS) * max(self.baseline, before[0])

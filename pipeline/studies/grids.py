@@ -92,13 +92,13 @@ def cell_metric(points: Sequence[Point]) -> str:
 
 
 def curve_metrics(points: Sequence[Point]) -> list[str]:
-    """Return the metrics whose curves are drawn: the training loss and, if it judges test rows, the metric of cells.
+    """Return the metrics whose curves are drawn: the training loss, and the metric of cells if that is of other rows.
 
     A metric that the config names is drawn in any case.
     """
     judged = cell_metric(points)
     names = ["train/loss"]
-    if judged.startswith("test/") or judged == points[0].config.report.metric:
+    if not judged.startswith("train/") or judged == points[0].config.report.metric:
         names.append(judged)
     # Training may have diverged before the first record of a loss.
     return [name for name in dict.fromkeys(names) if recorded(points, name)] or ["train/loss"]
