@@ -173,6 +173,26 @@ THRESHOLDS = (
         "Updates with a finite loss below which a range test is not judged.",
         "Fewer have no lowest point between two others.",
     ),
+    Threshold(
+        "range test: CERTAIN", range_test.CERTAIN,
+        "Standard errors from which a fall or a rise of the smoothed loss counts.",
+        "The minimum is the lowest of hundreds of means: chance alone exceeds two.",
+    ),
+    Threshold(
+        "range test: LEAST_CHANGE", range_test.LEAST_CHANGE,
+        "Share of the loss at the start; a smaller fall or rise does not count.",
+        "It is rounding rather than training.",
+    ),
+    Threshold(
+        "range test: AT_START", range_test.AT_START,
+        "Decades from the first rate. A loss that rises within them without having fallen is lowest at the start.",
+        "The range began at rates that are too large already.",
+    ),
+    Threshold(
+        "range test: FLAT", range_test.FLAT,
+        "Decades. A minimum that could be anywhere within them is not clear.",
+        "The rates ten times smaller and larger than the suggested one are then no different from it.",
+    ),
 )  # fmt: skip
 
 

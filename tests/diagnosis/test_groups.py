@@ -29,7 +29,7 @@ EPOCHS = 20
 
 @functools.cache
 def images(*overrides: str) -> Config:
-    return config(f"training.epochs={EPOCHS}", "training.batch_size=100", *overrides)
+    return config(f"training.epochs={EPOCHS}", "training.batch_size=100", "data.validation_share=0", *overrides)
 
 
 def falling(end: float, start: float = BASELINE, half_life: float = 1.0) -> list[float]:
