@@ -8,16 +8,19 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from pydantic import TypeAdapter
 
 from pipeline.config.metrics import best_of, judges
 from pipeline.config.schema import Report, Tracking
+from pipeline.points.identity import NOT_SIGNED
 from pipeline.points.point import POINTS, Point, folder_name
 from pipeline.system.errors import DamagedError
 from pipeline.system.failures import Apart, Failures, together
@@ -133,13 +136,31 @@ def list_points(named: Iterable[tuple[str, str]]) -> list[SweepPoint]:
 
 
 def extremes(points: Sequence[Point]) -> dict[str, float]:
-    """Return the best final value of each metric that judges, such as a loss, among the points that did not diverge."""
-    finals = [point.outcome.final for point in points if not point.diverged]
+    """Return the best final value of each metric that judges, such as a loss, among the points that did not diverge.
+
+    Of points that differ in nothing but the seed it is the mean that counts, not the luckiest of them. Such a group of
+    which a seed diverged counts only if no other has trained with all its seeds.
+    """
+    groups: dict[str, list[Point]] = {}
+    for point in points:
+        # What a point is called, and where it is kept, may differ if it was trained for another study.
+        settings = point.config.model_dump_json(exclude={"seed": True, **NOT_SIGNED})
+        groups.setdefault(settings, []).append(point)
     best = {}
-    for name in sorted({name for final in finals for name in final}):
-        values = [final[name] for final in finals if name in final]
-        if judges(name):
-            best[f"best/{name}"] = best_of(name, values)
+    for name in sorted({name for point in points for name in point.outcome.final if judges(name)}):
+        complete = []
+        partly = []
+        for members in groups.values():
+            values = [
+                point.outcome.final[name] for point in members if not point.diverged and name in point.outcome.final
+            ]
+            finite = [value for value in values if math.isfinite(value)]
+            if len(finite) == len(members):
+                complete.append(fmean(finite))
+            elif finite:
+                partly.append(fmean(finite))
+        if complete or partly:
+            best[f"best/{name}"] = best_of(name, complete or partly)
     return best
 
 

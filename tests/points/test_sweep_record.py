@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pipeline.config.schema import Tracking
-from pipeline.points.point import folder_name
+from pipeline.points.point import Point, folder_name
 from pipeline.points.sweep_record import (
     SweepPoint,
     SweepRecord,
@@ -252,10 +252,31 @@ def test_one_that_cannot_be_read_does_not_hide_the_others(tmp_path: Path) -> Non
 
 
 def test_the_best_of_a_sweep_leaves_out_what_diverged() -> None:
-    points = [ended(0.5), ended(0.25), ended(0.001, diverged=3)]
+    points = [
+        of(ended(0.5), seed=1),
+        of(ended(0.25), loss="mean_absolute_error"),
+        of(ended(0.001, diverged=3), loss="huber"),
+    ]
     assert extremes(points) == {"best/train/loss": 0.25, "best/train/accuracy": 0.5}
     assert extremes([ended(0.5, diverged=1)]) == {}
     assert extremes([]) == {}
+
+
+def test_the_best_of_a_sweep_is_a_mean_and_not_the_luckiest_seed() -> None:
+    unlucky = [of(ended(loss), seed=seed) for seed, loss in enumerate((0.1, 0.9))]
+    steady = [of(ended(loss), seed=seed, loss="mean_absolute_error") for seed, loss in enumerate((0.3, 0.4))]
+    assert extremes([*unlucky, *steady])["best/train/loss"] == pytest.approx(0.35)
+    # Trained for another study, it is a seed of the same point.
+    steady[1] = of(steady[1], study="earlier")
+    assert extremes([*unlucky, *steady])["best/train/loss"] == pytest.approx(0.35)
+    lost = [of(ended(0.01), loss="huber"), of(ended(0.01, diverged=1), seed=7, loss="huber")]
+    assert extremes([*unlucky, *lost])["best/train/loss"] == pytest.approx(0.5)
+    assert extremes(lost)["best/train/loss"] == pytest.approx(0.01)
+
+
+def of(point: Point, **keys: Any) -> Point:
+    """The point with other settings."""
+    return replace(point, config=point.config.model_copy(update=keys))
 
 
 def test_points_of_the_same_name_get_folders_of_their_own() -> None:
