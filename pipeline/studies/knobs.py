@@ -21,7 +21,8 @@ from pipeline.points.point import Point
 RATE = "optimizer.learning_rate"
 SIZE = "model.hidden_size"
 SEED = "seed"
-# Keys that do not affect training, that differ only between backends, or that only maps have.
+# Keys that do not affect training, that differ only between backends, or that only maps have. Where data was downloaded
+# from does not change it.
 NOT_KNOBS = (
     "study",
     "results",
@@ -32,6 +33,8 @@ NOT_KNOBS = (
     "tracking.",
     "backend.",
     "recording.",
+    "data.local_dir",
+    "data.sources",
     "grid",
 )
 # Keys that name what many other keys consist of: with a method, a schedule, data or a feature they change as well.
@@ -268,7 +271,8 @@ def _knob(points: Sequence[Point], key: str) -> Knob:
 def _plain(value: Any) -> Any:
     """Return a value that can be a key of a dictionary: a list as its text, as it is typed."""
     if isinstance(value, (list, dict)):
-        return json.dumps(value)
+        # Sorted: a config that was read from a file has its keys in another order than one that was composed.
+        return json.dumps(value, sort_keys=True)
     # In Python true is equal to 1.
     if isinstance(value, bool):
         return str(value).lower()
