@@ -8,12 +8,15 @@ from typing import Any
 from pipeline.points.point import Point
 from pipeline.report.earlier import Earlier, Rows
 from pipeline.report.parity import parity
-from pipeline.report.published.reproduction import Cell, Results
+from pipeline.report.published import reproduction
+from pipeline.report.published.reproduction import Results
 from pipeline.report.published.statements import Statement
 from pipeline.studies.experiments import ordered
-from pipeline.studies.grids import PointsByBackend, cell_metric, recorded
+from pipeline.studies.grids import Cell, PointsByBackend, cell_metric, recorded, told_metric
+from pipeline.studies.groups import overall
 from pipeline.studies.kinds import study_kind
-from pipeline.studies.networks import best_point
+from pipeline.studies.knobs import SEED, layout
+from pipeline.studies.named_values import named_cells
 
 # Config keys that are columns of points.csv.
 CONFIG_COLUMNS = (
@@ -117,7 +120,7 @@ def _point_columns(point: Point, further: Sequence[str]) -> dict[str, Any]:
     return columns
 
 
-def reproduction_rows(found: Sequence[Cell], said: Sequence[Statement]) -> Rows:
+def reproduction_rows(found: Sequence[reproduction.Cell], said: Sequence[Statement]) -> Rows:
     """Return published numbers and statements as rows with common columns: see `REPRODUCTION_COLUMNS`."""
     rows: Rows = []
     for cell in found:
@@ -146,19 +149,39 @@ def study_metrics(points: Sequence[Point]) -> dict[str, Any]:
     Args:
         points: the points of a study on one backend.
     """
-    best = best_point(points)
-    metric = cell_metric(points)
     counted = study_kind(points).numbers(points)
     seconds = round(sum(point.outcome.seconds for point in points), 3)
-    numbers: dict[str, Any] = {"points": len(points)}
-    if best is not None:
-        numbers["best"] = {
-            metric: best.outcome.final[metric],
-            "optimizer.learning_rate": best.learning_rate,
-            "model.hidden_size": best.hidden_size,
-        }
-        numbers["best"] |= {knob.key: best.settings.get(knob.key) for knob in study_kind(points).further(points)}
-    return numbers | counted | {"seconds": seconds}
+    return {"points": len(points)} | _best(points) | counted | {"seconds": seconds}
+
+
+def _best(points: Sequence[Point]) -> dict[str, Any]:
+    """Return the best mean over the seeds with its interval, where it is, and which others are as good.
+
+    Empty if no point trained. There is no interval with one seed, and no set of the best either.
+    """
+    shown = layout(points)
+    ranking = overall(points, shown)
+    best = ranking.best
+    if best is None:
+        return {}
+    numbers: dict[str, Any] = {ranking.metric: best.value}
+    if best.estimate.interval is not None:
+        low, high = best.estimate.interval
+        numbers |= {"interval_low": low, "interval_high": high}
+    if best.estimate.asked > 1:
+        numbers |= {"seeds": best.estimate.asked, "seeds_trained": best.estimate.trained}
+    told = told_metric(points, ranking.metric)
+    if told is not None:
+        numbers[told] = Cell(best.points, told).value
+    point = best.points[0]
+    numbers |= {"optimizer.learning_rate": point.learning_rate, "model.hidden_size": point.hidden_size}
+    further = (knob.key for knob in study_kind(points).further(points) if knob.key != SEED)
+    numbers |= {key: point.settings.get(key) for key in further}
+    # DVC reads numbers and texts, and no lists.
+    if ranking.found.tested:
+        names = [named_cells([cell], ranking.cells, shown) for cell in ranking.members]
+        numbers["cannot_be_told_apart"] = "; ".join(names)
+    return {"best": numbers}
 
 
 def curve_rows(backends: PointsByBackend) -> Rows:

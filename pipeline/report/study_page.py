@@ -5,6 +5,7 @@ Every sentence is computed. Backends that were not run are marked as such.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import NamedTuple
@@ -14,9 +15,9 @@ from pipeline.report.parity_page import parity_table
 from pipeline.report.published.reproduction import BACKENDS, Results
 from pipeline.studies.compared_rows import compared_rows
 from pipeline.studies.experiments import heading_of, read_experiment
-from pipeline.studies.grids import METRIC_NAMES, PointsByBackend, recorded
+from pipeline.studies.grids import METRIC_NAMES, Cell, PointsByBackend, cell_metric, cells, recorded
 from pipeline.studies.kinds import NETWORKS, answers, study_kind
-from pipeline.studies.knobs import RATE, SIZE, Knob
+from pipeline.studies.knobs import RATE, SEED, SIZE, Knob, layout
 from pipeline.system.wording import table
 
 PARITY = (
@@ -89,7 +90,7 @@ def _findings(study: str, backends: PointsByBackend) -> Iterator[str]:
     for heading, section in (*kind.sections(first), ("NumPy compared with Keras", parity_section)):
         if section:
             yield from ("", f"## {heading}", "", *section)
-    count = sum(map(len, backends.values()))
+    count = sum(len(cells(members, layout(members), cell_metric(members))) for members in backends.values())
     # Collapsed, because a grid has hundreds of points. Markdown inside HTML needs the empty lines.
     yield ""
     yield f"<details><summary>{_all_points(count)}</summary>"
@@ -129,6 +130,16 @@ def _how_to_run(study: str, backends: PointsByBackend, commands: Commands) -> It
         yield f"The grid is defined in `conf/experiment/{study}.yaml`."
 
 
+def _trained(points: Sequence[Point]) -> str:
+    """Say how many points there are, those that differ only in the seed counted once."""
+    found = cells(points, layout(points), cell_metric(points))
+    seeds = max(len(cell.points) for cell in found)
+    text = _counted(len(found), "point")
+    if seeds > 1:
+        text += f" of {seeds} seeds"
+    return text
+
+
 def untrained_words(backends: PointsByBackend) -> str:
     """Return the text shown if a backend has not trained a study.
 
@@ -139,34 +150,63 @@ def untrained_words(backends: PointsByBackend) -> str:
 
 
 def _points_table(backends: PointsByBackend) -> list[str]:
+    """Return the table of all points; those that differ only in their seed are one row, a column of one text goes."""
+    first = next(iter(backends.values()))
+    knobs = [Knob(RATE, ()), Knob(SIZE, ()), *study_kind(first).further(first)]
+    knobs = [knob for knob in knobs if knob.key != SEED]
     points = [point for members in backends.values() for point in members]
     metrics = [name for name in METRIC_NAMES if recorded(points, name)]
-    knobs = [Knob(RATE, ())]
-    if any(point.hidden_size is not None for point in points):
-        knobs.append(Knob(SIZE, ()))
-    first = next(iter(backends.values()))
-    knobs += study_kind(first).further(first)
     headings = ["point", "backend", *(knob.name for knob in knobs), "diagnosis"]
-    headings += [METRIC_NAMES[name] for name in metrics]
-    rows = [[*headings, "seconds", "evidence"]]
-    rows += [_point_row(point, metrics, knobs) for point in points]
+    rows = [[*headings, *(METRIC_NAMES[name] for name in metrics), "seconds", "evidence"]]
+    for members in backends.values():
+        shown = layout(members)
+        rows += [_row(cell.points, metrics, knobs) for cell in cells(members, shown, cell_metric(members))]
     # Names that hold only the settings in these columns would repeat them, so their column is omitted.
-    if all(len(point.name.split()) <= len(knobs) for point in points):
+    shared = set.intersection(*(set(point.name.split()) for point in points))
+    if all(len(set(_name(point).split()) - shared) <= len(knobs) for point in points):
         rows = [row[1:] for row in rows]
-    return table(rows)
+    return _without_constants(rows)
 
 
-def _point_row(point: Point, metrics: Sequence[str], knobs: Sequence[Knob]) -> list[str]:
-    row = [f"`{point.name}`", point.config.backend.name]
+def _without_constants(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Return the table of rows; what is the same in all of several rows is said once, before it."""
+    if len(rows) < 3:
+        return table(rows)
+    columns = list(zip(*rows, strict=True))
+    same = [column for column in columns if len(set(column[1:])) == 1]
+    lines = table(list(zip(*(column for column in columns if column not in same), strict=True)))
+    said = [f"{column[0]} {column[1]}" for column in same if column[1]]
+    if said:
+        lines = [f"The same in all rows: {', '.join(said)}.", "", *lines]
+    return lines
+
+
+def _name(point: Point) -> str:
+    """Return a point's name without its seed."""
+    return " ".join(part for part in point.name.split() if not part.startswith(f"{SEED}="))
+
+
+def _row(seeds: Sequence[Point], metrics: Sequence[str], knobs: Sequence[Knob]) -> list[str]:
+    """Return the row of points that differ in nothing but the seed."""
+    point = seeds[0]
+    row = [f"`{_name(point)}`", point.config.backend.name]
     row += [_setting(point, knob) for knob in knobs]
-    row.append(point.diagnosis.label)
+    labels = Counter(seed.diagnosis.label for seed in seeds)
+    (usual, _), *others = labels.most_common()
+    evidence = next(seed for seed in seeds if seed.diagnosis.label == usual).diagnosis.evidence
+    if not others:
+        row.append(usual)
+    else:
+        row.append(", ".join(f"{label} ({count} of {len(seeds)})" for label, count in labels.most_common()))
     for name in metrics:
+        found = Cell(tuple(seeds), name).estimate
         # The last finite metrics of a diverged point are not a result; its diagnosis describes it.
-        if point.diverged or name not in point.outcome.final:
-            row.append("")
-        else:
-            row.append(f"{point.outcome.final[name]:.4g}")
-    return [*row, f"{point.outcome.seconds:.2f}", point.diagnosis.evidence]
+        text = ""
+        if found.trained:
+            text = found.text
+        row.append(text)
+    seconds = sum(seed.outcome.seconds for seed in seeds)
+    return [*row, f"{seconds:.3g}", evidence]
 
 
 def _setting(point: Point, knob: Knob) -> str:
@@ -186,7 +226,7 @@ def _sentences(backends: PointsByBackend) -> Iterator[str]:
     for backend, points in backends.items():
         epochs = sorted({point.config.training.epochs for point in points})
         listed = ", ".join(f"{number:,}" for number in epochs)
-        trained = f"{_counted(len(points), 'point')}, trained for {listed} {_plural('epoch', epochs[-1])}."
+        trained = f"{_trained(points)}, trained for {listed} {_plural('epoch', epochs[-1])}."
         for sentence in (trained, *answers(points)):
             by_sentence.setdefault(sentence, []).append(backend)
     for sentence, names in by_sentence.items():

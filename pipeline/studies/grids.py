@@ -71,6 +71,22 @@ class Cell:
         return {point.config.seed: final_value(point, self.metric) for point in self.points}
 
 
+def metric_name(metric: str) -> str:
+    """Return a metric as it is called in sentences: `validation accuracy`."""
+    return METRIC_NAMES.get(metric, metric.replace("/", " ").replace("_", " "))
+
+
+def told_metric(points: Sequence[Point], metric: str) -> str | None:
+    """Return the metric of test rows that is told besides one of validation rows, which only chooses; None: no other.
+
+    A best value is the best partly by chance. Rows that have not chosen it show how good it is.
+    """
+    told = metric.replace("validation/", "test/")
+    if told == metric or not recorded(points, told):
+        return None
+    return told
+
+
 def with_value(points: Sequence[Point], knob: Knob, value: Any, across: Knob) -> list[Point]:
     """Return the points with one value of a knob, sorted by another one."""
     chosen = [point for point in points if knob.of(point) == value]
@@ -122,10 +138,14 @@ def cells(points: Sequence[Point], shown: Layout, metric: str) -> list[Cell]:
 
 
 def best_cell(found: Sequence[Cell], metric: str) -> Cell | None:
-    """Return the cell with the best value, the first one of several; None if all diverged."""
-    finite = [cell for cell in found if not math.isnan(cell.value)]
+    """Return the cell with the best mean, the first one of several; None if all diverged.
+
+    A cell with a seed that diverged is the best only if no other has trained with all its seeds, as in `best_set`.
+    """
+    finite = [cell for cell in found if cell.estimate.trained]
+    complete = [cell for cell in finite if cell.estimate.trained == cell.estimate.asked]
     choose = max if larger_is_better(metric) else min
-    return choose(finite, key=lambda cell: cell.value, default=None)
+    return choose(complete or finite, key=lambda cell: cell.value, default=None)
 
 
 def profile(points: Sequence[Point], shown: Layout, knob: Knob, metric: str) -> list[Cell | None]:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 
+from pipeline.config.metrics import larger_is_better
 from pipeline.points.point import Point
-from pipeline.studies.grids import METRIC_NAMES, Cell, cell_metric, cells, final_value, profile
+from pipeline.studies.grids import Cell, cell_metric, cells, metric_name, profile
 from pipeline.studies.knobs import Knob, Layout
+from pipeline.studies.named_values import span, values_of
+from pipeline.studies.ranking import rank
 from pipeline.system.wording import listed
 
 # Maximum number of values of a knob to name in a sentence.
@@ -19,43 +21,47 @@ def profile_sentences(points: Sequence[Point], shown: Layout) -> Iterator[str]:
     metric = cell_metric(points)
     for knob in shown.apart:
         best = profile(points, shown, knob, metric)
-        yield f"by {knob.name}, the best over all other knobs: {METRIC_NAMES[metric]} {_at(knob, best)}."
+        sentence = f"by {knob.name}, the best over all other knobs: {metric_name(metric)} {_at(knob, best)}"
+        yield "; ".join([sentence, *_set(knob, [cell for cell in best if cell is not None], metric)]) + "."
 
 
 def _at(knob: Knob, best: Sequence[Cell | None]) -> str:
-    """List the best results with the values of a knob; of many values only the first, the last and their number."""
+    """List the best results with the values of a knob; of many values only the best and the worst one."""
     texts = []
     for value, cell in zip(knob.values, best, strict=True):
         text = f"diverged at {knob.text(value)}"
         if cell is not None:
-            text = f"{cell.value:.4g} at {knob.text(value)}"
+            text = f"{cell.estimate.number} at {knob.text(value)}"
         texts.append(text)
-    if len(texts) > MOST_NAMED:
-        return f"{texts[0]} to {texts[-1]} ({len(texts)} values, in the figure)"
-    return listed(texts)
+    if len(texts) <= MOST_NAMED:
+        return listed(texts)
+    trained = [cell for cell in best if cell is not None]
+    ranked = sorted(trained, key=lambda cell: cell.value, reverse=larger_is_better(trained[0].metric))
+    ends = [f"{cell.estimate.number} at {knob.text(knob.of(cell.points[0]))}" for cell in (ranked[0], ranked[-1])]
+    return f"{' to '.join(ends)} ({len(texts)} values, in the figure)"
+
+
+def _set(knob: Knob, best: Sequence[Cell], metric: str) -> Iterator[str]:
+    """Yield which values of a knob cannot be told from the best one, as far as there are tests."""
+    ranking = rank(best, metric)
+    if not ranking.found.tested or len(best) < 2:
+        return
+    values = values_of(ranking.members, knob)
+    names = span(values, values_of(best, knob), knob)
+    if len(values) == 1:
+        yield f"{names} is the best"
+    else:
+        yield f"{names} cannot be told apart"
 
 
 def seed_sentences(points: Sequence[Point], shown: Layout) -> Iterator[str]:
-    """Yield how many seeds there are, and the spread over them if nothing else varies."""
-    if len(shown.seeds) < 2:
-        return
+    """Yield the mean over the seeds and its spread, if nothing else varies."""
     metric = cell_metric(points)
-    seeds = listed([str(seed) for seed in shown.seeds])
-    if len(shown.seeds) > MOST_NAMED:
-        seeds = f"{shown.seeds[0]} to {shown.seeds[-1]}, {len(shown.seeds)} of them"
-    cell, *others = sorted(cells(points, shown, metric), key=lambda found: -len(found.points))
-    if len(cell.points) == 1:
-        yield f"the points differ in their seeds too ({seeds})."
+    found = cells(points, shown, metric)
+    if len(found) > 1 or len(shown.seeds) < 2 or not found[0].estimate.trained:
         return
-    if others:
-        yield f"each number is the mean over the seeds ({seeds})."
-        return
-    finite = [value for value in (final_value(point, metric) for point in points) if math.isfinite(value)]
-    if finite:
-        yield (
-            f"over the seeds ({seeds}), the {METRIC_NAMES[metric]} is {min(finite):.4g} to {max(finite):.4g}, "
-            f"mean {cell.value:.4g}."
-        )
-    lost = len(points) - len(finite)
-    if lost:
-        yield f"{lost} of {len(points)} seeds diverged."
+    values = found[0].estimate.values
+    yield (
+        f"over {found[0].estimate.seeds} seeds, the {metric_name(metric)} is {found[0].estimate.number} "
+        f"({min(values):.3g} to {max(values):.3g})."
+    )

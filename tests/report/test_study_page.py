@@ -77,7 +77,7 @@ def test_a_study_that_was_not_run_says_so_and_how_it_is_run(study: str) -> None:
 def test_a_backend_that_is_missing_is_reported() -> None:
     page = study_page("three_bits", {"numpy": sweep(["experiment=three_bits", "training.epochs=5"], RATES)}, {})
     assert "- keras: not run." in page
-    assert "- numpy: no rate up to 0.1 diverges." in page
+    assert "- numpy: rates 0.01 and 0.1 are too slow." in page
     assert "NumPy compared with Keras" not in headings(page)
 
 

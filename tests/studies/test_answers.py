@@ -7,9 +7,9 @@ from dataclasses import replace
 import pytest
 
 from pipeline.points.point import Point
+from pipeline.studies.groups import groups, overall
 from pipeline.studies.kinds import answers, headline
 from pipeline.studies.knobs import layout
-from pipeline.studies.networks import best_cells, best_point
 from pipeline.studies.reach import judged_together
 from tests.support.maps import map_point
 from tests.support.trained import sweep
@@ -42,46 +42,42 @@ def bits() -> list[Point]:
 def test_a_line_of_four_rates(line: list[Point]) -> None:
     error = line[2].outcome.final["train/mean_absolute_error"]
     said = list(answers(line))
-    assert said[0] == f"the best rate is 0.1, mean absolute error {error:.4g}."
-    assert said[1].startswith("stalled (rounding) at rate 1; at 1: loss 1.47e+09")
-    assert "; it grew to this value; " in said[1]  # so that nothing says that no rate diverges
-    low = "the loss first drops to 2% of the baseline at epoch 8 (rate 0.1), 18 (rate 0.01)"
-    assert said[2] == f"{low}; at rate 1e-05, it is not on track to get there."
-    assert len(said) == 3
+    assert said[0] == f"the best rate is 0.1 (mean absolute error {error:.3g}, and nothing in the training is random)."
+    assert said[1] == "rate 1e-05 is too slow; 0.01 and 0.1 converge; 1 stalls (rounding)."
+    assert said[2].startswith("at rate 1, loss 1.47e+09")
+    assert "; it grew to this value; " in said[2]
+    assert said[3] == "the loss first drops to 2% of the baseline at epoch 8 with rate 0.1 and 18 with 0.01."
+    assert len(said) == 4
 
 
-def test_that_no_rate_diverges_is_said_where_none_ran_away(line: list[Point]) -> None:
-    assert "no rate up to 0.1 diverges." in answers(line[:3])
-
-
-def test_the_first_rate_that_diverges_is_reported_with_its_step() -> None:
+def test_what_diverges_is_reported_with_its_step() -> None:
     points = sweep([*LINE, "gradient=backpropagation"], rated("0.1", "0.5", "1"))
     steps = {point.learning_rate: point.outcome.diverged_step for point in points}
     said = list(answers(points))
-    start = f"0.5 is the first rate that diverges: the loss was not a finite number after {steps[0.5]} updates"
-    assert any(sentence.startswith(start) and sentence.endswith("; 1 also diverges.") for sentence in said)
-    assert not any("no rate" in sentence for sentence in said)
-    assert headline(points).endswith("converged: 0.1; diverged: 0.5, 1")
+    assert said[1] == "rate 0.1 converges; 0.5 and 1 diverge."
+    assert said[2].startswith(f"at rate 0.5, the loss was not a finite number after {steps[0.5]} updates")
+    assert headline(points).endswith("rate 0.1 converges; 0.5 and 1 diverge")
 
 
 def test_two_hidden_sizes(bits: list[Point]) -> None:
     said = list(answers(bits))
-    assert said[2] == "the best rate is the same for every hidden size."
-    assert (
-        sum(sentence.startswith("hidden size 4: stalled (saturation) at rate 1000; at 1000:") for sentence in said) == 1
-    )
-    best = best_cells(bits, layout(bits))
-    assert {size: cell.points[0].learning_rate for size, cell in best.items()} == {4: 10.0, 32: 10.0}
+    assert said[0].startswith("for every hidden size, the lowest mean absolute error is at rate 10: 0.0")
+    assert "for hidden size 4 and 0.00455 for 32 (one seed: " in said[0]
+    assert said[1] == "rate 0.01 is too slow; 10 converges; 1000 stalls (saturation)."
+    assert said[2].startswith("at rate 1000 with hidden size 4, loss ")
+    best = groups(bits, layout(bits))
+    assert {group.name: group.best.points[0].learning_rate for group in best} == {
+        "hidden size 4": 10.0, "hidden size 32": 10.0
+    }  # fmt: skip
 
 
-def test_a_rate_beyond_the_best_is_not_called_too_small(bits: list[Point]) -> None:
+def test_one_seed_does_not_say_that_a_rate_is_the_best_or_too_large(bits: list[Point]) -> None:
     small, good, _ = (point for point in bits if point.hidden_size == 4)
     optimizer = small.config.optimizer.model_copy(update={"learning_rate": 500.0})
     beyond = replace(small, name="beyond", config=small.config.model_copy(update={"optimizer": optimizer}))
     said = list(answers([good, beyond]))
-    assert said[-1] == (
-        "hidden size 4: after the same number of epochs, rate 500 is behind 10: too large a rate is also slow."
-    )
+    assert said[-1] == "rate 10 converges; 500 is too slow."
+    assert not any("the best" in sentence for sentence in said)
 
 
 def test_one_point_alone_gets_its_diagnosis(line: list[Point]) -> None:
@@ -92,18 +88,24 @@ def test_one_point_alone_gets_its_diagnosis(line: list[Point]) -> None:
 
 
 def test_the_headline_names_sizes_only_where_they_differ(bits: list[Point]) -> None:
-    assert headline(bits).endswith("too slow: 0.01; converged: 10; stalled (saturation): 1000")
-    assert headline(bits).endswith("too slow: 0.01; converged: 10; stalled (saturation): 1000")
-    assert "too slow: 0.01 (4); converged" in headline([*bits[:1], *bits[2:]])  # hidden size 32 has no rate 0.01
+    assert headline(bits).endswith("rate 0.01 is too slow; 10 converges; 1000 stalls (saturation)")
+    other = replace(bits[1], config=bits[3].config, name=bits[3].name)  # hidden size 32 is too slow at 10
+    said = "rates 0.01 and 10 (hidden size 32) are too slow; 10 (hidden size 4) converges; 1000 stalls (saturation)"
+    assert headline([*bits[:3], other, *bits[4:]]).endswith(said)
 
 
 def test_the_best_point_has_not_diverged() -> None:
     points = sweep([*LINE, "gradient=backpropagation"], rated("0.1", "1"))
-    assert best_point(points) is points[0]
-    assert best_point(points[1:]) is None
-    assert best_cells(points[1:], layout(points[1:])) == {}
+    best = overall(points, layout(points)).best
+    assert best is not None
+    assert best.points == (points[0],)
+    assert overall(points[1:], layout(points[1:])).best is None
+    assert groups(points[1:], layout(points[1:])) == []
     assert next(answers(points[1:])).startswith("diverged: ")
     assert headline(points[1:]) == "diverged"
+    apart = sweep([*LINE, "gradient=backpropagation"], rated("1", "2"))
+    assert list(answers(apart))[:2] == ["no point trained to the end.", "rates 1 and 2 diverge."]
+    assert headline(apart) == "all diverged; rates 1 and 2 diverge"
 
 
 def test_another_number_takes_the_place_of_the_size() -> None:
@@ -112,14 +114,14 @@ def test_another_number_takes_the_place_of_the_size() -> None:
     points = sweep(common, grid)
     verdicts = [point.diagnosis.verdict for point in points]
     assert verdicts == ["converged", "converged", "diverged", "oscillating"]
-    error = points[1].outcome.final["train/mean_absolute_error"]
     said = list(answers(points))
-    assert said[0].startswith("the best rate for momentum 0 is 0.01, mean absolute error ")
-    assert said[1] == f"the best rate for momentum 0.9 is 0.01, mean absolute error {error:.4g}."
-    assert said[2] == "the best rate is the same for every momentum."
-    assert any(sentence.startswith("momentum 0: 0.2 is the first rate that diverges: ") for sentence in said)
-    assert any(sentence.startswith("momentum 0.9: oscillating at rate 0.2; at 0.2: ") for sentence in said)
-    assert headline(points).endswith("; converged: 0.01; diverged: 0.2 (0); oscillating: 0.2 (0.9)")
+    assert said[0].startswith(
+        "the best rate is the same for every momentum: 0.01 (mean absolute error 0.26 for momentum 0"
+    )
+    assert said[1] == "rate 0.01 converges; 0.2 (momentum 0) diverges; 0.2 (momentum 0.9) oscillates."
+    assert any(sentence.startswith("at rate 0.2 with momentum 0, ") for sentence in said)
+    assert any(sentence.startswith("at rate 0.2 with momentum 0.9, ") for sentence in said)
+    assert headline(points).endswith("; " + said[1].removesuffix("."))
 
 
 def test_a_map_says_how_much_of_it_converges_and_where_it_is_best() -> None:

@@ -21,6 +21,7 @@ from pipeline.report.earlier import Earlier
 from pipeline.report.rows import curve_rows, points_rows, study_metrics
 from pipeline.report.study_page import study_page
 from pipeline.studies import kinds
+from pipeline.studies.best_values import ONE_SEED
 from pipeline.studies.grids import cells, profile, result_grid
 from pipeline.studies.kinds import answers, headline, study_figure, study_kind
 from pipeline.studies.knobs import Knob, layout, numeric_keys, varying
@@ -123,6 +124,15 @@ def test_what_follows_from_a_knob_is_none_and_what_was_typed_is_one() -> None:
     assert {knob.key for knob in layout(derived).knobs} == {BATCH, "training.l2"}
 
 
+def test_where_data_was_downloaded_and_the_order_of_keys_are_no_knobs() -> None:
+    one, other = ([("kind", "npz"), ("path", "x")] for _ in range(2))
+    settings_of_both = [
+        {"data.sources": ["https://one"], "data.files": dict(one), RATE: 0.1},
+        {"data.sources": ["https://other"], "data.files": dict(reversed(other)), RATE: 1},
+    ]
+    assert varying(settings_of_both) == [RATE]
+
+
 @given(st.dictionaries(st.sampled_from(["a", "b", "c", "seed"]), st.integers(1, 3), min_size=1))
 def test_in_a_full_grid_each_key_with_several_values_varies(sizes: dict[str, int]) -> None:
     settings_of_all = [dict(zip(sizes, values, strict=True)) for values in product(*map(range, sizes.values()))]
@@ -195,28 +205,25 @@ def test_a_combination_of_which_all_points_diverged_is_not_the_best() -> None:
 
 def test_sentences_are_about_the_knob_that_varies() -> None:
     said = list(answers(grid({BATCH: (1, 2, 4)}, [0.3, 0.1, 0.2])))
-    assert said[0] == "the best batch_size for hidden size 4 is 2, training loss 0.1."
-    assert "no point diverges." in said
+    assert said[0] == f"the lowest training loss is 0.1, at batch_size 2 ({ONE_SEED})."
     assert not any("rate" in sentence for sentence in said)
     two = list(answers(grid({RATE: (0.1, 1), BATCH: (1, 2)}, [0.3, 0.1, 0.2, 0.4])))
-    assert two[:3] == [
-        "the best rate for batch_size 1 is 1, training loss 0.2.",
-        "the best rate for batch_size 2 is 0.1, training loss 0.1.",
-        "the best rate depends on the batch_size.",
-    ]
+    lowest = "0.2 for batch_size 1 at rate 1; 0.1 for batch_size 2 at rate 0.1"
+    assert two[0] == f"the lowest training loss is {lowest} ({ONE_SEED})."
+    assert not any("depends" in sentence for sentence in two)
 
 
 def test_a_size_of_ones_own_choice() -> None:
     points = grid({"report.size": [BATCH], RATE: (0.1, 1), BATCH: (1, 2)}, [0.3, 0.1, 0.2, 0.4])
-    assert next(answers(points)) == "the best rate for batch_size 1 is 1, training loss 0.2."
-    assert headline(points).startswith("best: rate 0.1 with batch_size 2, training loss 0.1; ")
+    assert next(answers(points)).startswith("the lowest training loss is 0.2 for batch_size 1 at rate 1; 0.1 for ")
+    assert headline(points).startswith("lowest training loss 0.1 at rate 0.1 with batch_size 2 (one seed); ")
 
 
 def test_values_that_diverge_are_named() -> None:
     points = [made(0.2, f"{BATCH}=1", diverged=True), made(0.1, f"{BATCH}=2"), made(0.2, f"{BATCH}=4", diverged=True)]
     said = list(answers(points))
-    assert any(sentence.startswith("hidden size 4: diverged at batch_size 1 and 4; at 1: ") for sentence in said)
-    assert "no point diverges." not in said
+    assert "batch_size 1 and 4 diverge; 2 is too slow." in said
+    assert any(sentence.startswith("at batch_size 1, the loss was not a finite number after ") for sentence in said)
 
 
 def test_panels_profiles_and_seeds_are_stated() -> None:
@@ -225,13 +232,15 @@ def test_panels_profiles_and_seeds_are_stated() -> None:
     # The last combination ends lowest: rate 1, batch_size 2, tanh, l2 0.1.
     points[-2:] = [made(0.25, *_typed(points[-2])), made(0.75, *_typed(points[-1]))]
     said = list(answers(points))
-    assert "hidden_activation tanh: the best rate for batch_size 2 is 1 with l2 0.1, training loss 0.5 (mean of 2)." in said  # fmt: skip # noqa: E501
-    assert "by l2, the best over all other knobs: training loss 1.5 at 0 and 0.5 at 0.1." in said
+    assert any(sentence.startswith("by l2, the best over all other knobs: training loss ") for sentence in said)
     assert any(sentence.startswith("by hidden_activation, the best over all other knobs: ") for sentence in said)
-    assert said[-1] == "each number is the mean over the seeds (1 and 2)."
-    assert headline(points).startswith(
-        "best: rate 1 with batch_size 2, hidden_activation tanh and l2 0.1, training loss"
+    assert len(said) <= 6
+    # The seeds of all other points differ by 1, so that only these two have any noise.
+    best = (
+        "rate 0.1 with batch_size 1, hidden_activation relu and l2 0 and rate 1 with batch_size 2, "
+        "hidden_activation tanh and l2 0.1 cannot be told apart, training loss "
     )
+    assert headline(points).startswith(best)
 
 
 def _typed(point: Point) -> list[str]:
@@ -242,9 +251,9 @@ def _typed(point: Point) -> list[str]:
 
 def test_seeds_alone_have_a_spread() -> None:
     said = list(answers(grid({"seed": (1, 2, 3)}, [0.1, 0.4, 0.2])))
-    assert said == ["over the seeds (1, 2 and 3), the training loss is 0.1 to 0.4, mean 0.2333."]
-    lost = [made(0.1, "seed=1"), made(1, "seed=2", diverged=True)]
-    assert list(answers(lost))[-1] == "1 of 2 seeds diverged."
+    assert said[0] == "over 3 seeds, the training loss is 0.2 ± 0.4 (0.1 to 0.4)."
+    lost = [made(0.1, "seed=1"), made(0.2, "seed=2"), made(1, "seed=3", diverged=True)]
+    assert "2 of 3 points are too slow; 2 of 3 seeds trained." in answers(lost)
 
 
 # --- tables
@@ -253,13 +262,20 @@ def test_seeds_alone_have_a_spread() -> None:
 def test_tables_have_a_column_for_each_knob() -> None:
     points = grid({RATE: (0.1, 1), BATCH: (1, 2), MOMENTUM: (0, 0.9), "seed": (1, 2)})
     page = study_page("own", {"numpy": points}, {})
-    assert "| backend | rate | hidden size | momentum | batch_size | seed | diagnosis |" in page
-    assert "| numpy | 1 | 4 | 0.9 | 2 | 2 |" in page
+    assert "The same in all rows: backend numpy, hidden size 4, diagnosis too slow, seconds 0." in page
+    assert "| rate | momentum | batch_size | training loss | evidence |" in page
+    # The seeds are one row: losses 1 and 2, with t = 12.7.
+    assert "| 0.1 | 0 | 1 | 2 ± 6 (2) |" in page
+    assert "<summary>All 8 points</summary>" in page
+    assert "- numpy: 8 points of 2 seeds, trained for 60,000 epochs." in page
     rows = points_rows({"own": {"numpy": points}}, Earlier())
     assert [row[MOMENTUM] for row in rows[:4]] == [0, 0, 0.9, 0.9]
-    assert study_metrics(points)["best"] == {
-        "train/loss": 1, RATE: 0.1, "model.hidden_size": 4, MOMENTUM: 0, BATCH: 1, "seed": 1
-    }  # fmt: skip
+    best = study_metrics(points)["best"]
+    # Not the luckiest seed, whose loss is 1.
+    assert (best["train/loss"], best["interval_low"], best["seeds"]) == (1.5, 0.0, 2)
+    assert best["interval_high"] == pytest.approx(1.5 + 12.706 * 0.5, rel=1e-3)
+    assert [best[key] for key in (RATE, "model.hidden_size", MOMENTUM, BATCH)] == [0.1, 4, 0, 1]
+    assert best["cannot_be_told_apart"] == "rate 0.1 with momentum 0 and batch_size 1"
     assert {row[BATCH] for row in curve_rows({"numpy": points})} == {1, 2}
 
 

@@ -32,6 +32,8 @@ BOUNDS = {
 NO_BOUNDS = (-math.inf, math.inf)
 # Numbers from here to there are written without a power of ten.
 PLAIN = (1e-3, 1e5)
+# A smaller share of the value than that would need more than five digits of it.
+LEAST_SHOWN = 1e-5
 
 
 @dataclass(frozen=True)
@@ -83,6 +85,20 @@ class Estimate:
         return max(lowest, self.mean - self.half_width), min(highest, self.mean + self.half_width)
 
     @property
+    def number(self) -> str:
+        """The mean and half the width of its interval, `0.976 ± 0.003`; of one value, only the value."""
+        if self.half_width is None:
+            return f"{self.mean:.3g}"
+        return plus_minus(self.mean, self.half_width)
+
+    @property
+    def seeds(self) -> str:
+        """How many seeds trained: `5`, or `4 of 5`."""
+        if self.trained < self.asked:
+            return f"{self.trained} of {self.asked}"
+        return f"{self.asked}"
+
+    @property
     def text(self) -> str:
         """The mean, half the width of its interval and the number of seeds: `0.976 ± 0.003 (5)`, `(4 of 5)`.
 
@@ -90,13 +106,9 @@ class Estimate:
         """
         if not self.values:
             return "diverged"
-        seeds = f"{self.asked}"
-        if self.trained < self.asked:
-            seeds = f"{self.trained} of {self.asked}"
-        if self.half_width is None:
-            number = f"{self.mean:.4g}"
-            return number if self.asked == 1 else f"{number} ({seeds})"
-        return f"{plus_minus(self.mean, self.half_width)} ({seeds})"
+        if self.asked == 1:
+            return self.number
+        return f"{self.number} ({self.seeds})"
 
 
 def estimate(values: Sequence[float], metric: str) -> Estimate:
@@ -117,8 +129,8 @@ def quantile(freedom: int) -> float:
 
 def plus_minus(value: float, half_width: float) -> str:
     """Return `value ± half_width` with the digits that the width leaves: one, or two if the first is 1 or 2."""
-    if half_width == 0 or not math.isfinite(half_width):
-        return f"{value:.4g} ± {half_width:.2g}"
+    if half_width < LEAST_SHOWN * abs(value) or half_width == 0 or not math.isfinite(half_width):
+        return f"{value:.4g} ± {half_width:.1g}"
     largest = max(abs(value), half_width)
     if not PLAIN[0] <= largest < PLAIN[1]:
         power = math.floor(math.log10(largest))

@@ -1,0 +1,265 @@
+"""Say which values of the horizontal axis are best, for each value of the vertical one, and how sure that is.
+
+"Best" is a set: all values that cannot be told from the best mean by paired tests over seeds. With one seed there are
+no tests: the lowest or the highest value is named, and that the noise is unknown.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from pipeline.config.metrics import larger_is_better, last_part
+from pipeline.points.point import Point
+from pipeline.studies.grids import Cell, metric_name, told_metric
+from pipeline.studies.groups import Group, every, groups, numbers, overall
+from pipeline.studies.knobs import Knob, Layout
+from pipeline.studies.named_values import MOST_CELLS, named_cells, plural, said, span, values_of
+from pipeline.studies.ranking import Ranking, nothing_learned
+from pipeline.studies.statistics.intervals import Estimate, plus_minus
+from pipeline.system.wording import listed
+
+# Maximum number of groups with a sentence each; for more, one sentence names the best values of each.
+MOST_SENTENCES = 3
+# Maximum number of groups to name; of more, only the best points of all are.
+MOST_GROUPS = 6
+ONE_SEED = "one seed: the noise between seeds is unknown, repeats=5 shows it"
+FEW_SEEDS = "too few seeds trained to tell the points apart"
+PERCENTAGE_POINTS = " percentage points"
+
+
+def best_sentences(points: Sequence[Point], shown: Layout) -> Iterator[str]:
+    """Yield the best values of the horizontal axis for each group, and whether they depend on the group."""
+    ranking = overall(points, shown)
+    metric = ranking.metric
+    if ranking.best is None:
+        yield "no point trained to the end."
+        return
+    if nothing_learned(points, metric, ranking.best):
+        value = ranking.best.estimate.number
+        yield f"no point learns: the best {metric_name(metric)}, {value}, is what a constant answer reaches."
+        return
+    found = groups(points, shown)
+    if len(values_of(ranking.cells, shown.across)) < 2 or len(found) > MOST_GROUPS:
+        if shown.knobs:
+            yield f"{best_in_short(points, shown)}."
+        return
+    yield from _of_groups(found, shown)
+    told = told_metric(points, metric)
+    if told is not None:
+        yield f"{metric_name(told)} there: {_told(found, told)}."
+
+
+def best_in_short(points: Sequence[Point], shown: Layout) -> str:
+    """Return the best points of all, with the value of the metric.
+
+    Example:
+        "rates 0.003 and 0.01 with hidden size 512 cannot be told apart, test accuracy 0.981 ± 0.001 (5 seeds)"
+    """
+    ranking = overall(points, shown)
+    best = ranking.best
+    if best is None:
+        return "all diverged"
+    result = f"{metric_name(ranking.metric)} {best.estimate.number}"
+    if nothing_learned(points, ranking.metric, best):
+        return f"no point learns: {result} is what a constant answer reaches"
+    names = named_cells(ranking.members, ranking.cells, shown)
+    if len(ranking.cells) == 1:
+        return f"{names}, {result}{_in_brackets(best.estimate)}"
+    if not ranking.known:
+        return f"{_extreme(ranking.metric)} {result} at {names} ({_in_short(_unknown([ranking]))})"
+    if len(ranking.members) > 1:
+        # Where they are only counted, the best of them is named.
+        if len(ranking.members) > MOST_CELLS and names[0].isdigit():
+            names += f" cannot be told from the best, {named_cells([best], ranking.cells, shown)}"
+        else:
+            names += " cannot be told apart"
+        return f"{names}, {result}{_in_brackets(best.estimate)}"
+    return f"best: {names}, {result}{_in_brackets(best.estimate)}"
+
+
+def _of_groups(found: Sequence[Group], shown: Layout) -> Iterator[str]:
+    across = shown.across
+    if not all(group.ranking.known for group in found):
+        yield f"{_lowest(found, shown)} ({_unknown([group.ranking for group in found])})."
+        return
+    sets = [group.values(across) for group in found]
+    if len(found) > 1 and all(values == sets[0] for values in sets):
+        yield _same(found, shown)
+        return
+    if len(found) > MOST_SENTENCES:
+        parts = [f"{span(group.values(across), group.tried(across), across)} for {group.name}" for group in found]
+        yield f"the {plural(across)} that cannot be told from the best: {'; '.join(parts)} ({_seeds(found)})."
+    else:
+        yield from (_one(group, shown) for group in found)
+    if len(found) > 1:
+        yield _relation(sets, shown)
+
+
+def _one(group: Group, shown: Layout) -> str:
+    """Say which values of one group are best, and by how much those beside them are worse."""
+    across = shown.across
+    names = span(group.values(across), group.tried(across), across)
+    further = [said(values_of(group.ranking.members, knob), knob.values, knob) for knob in shown.further]
+    if further:
+        names += f" with {listed(further)}"
+    where = ""
+    if group.name:
+        where = f"for {group.name}, "
+    value = f"{metric_name(group.ranking.metric)} {group.best.estimate.number}"
+    if len(group.ranking.members) > 1:
+        value += f" at {across.text(across.of(group.best.points[0]))}"
+        far = _farthest(group)
+        if far is not None:
+            value += f", {far.estimate.number} at {across.text(across.of(far.points[0]))}"
+        sentence = f"{where}{plural(across)} {names} cannot be told apart ({value}, {_seeds([group])})"
+    else:
+        sentence = f"{where}the best {across.name} is {names} ({value}, {_seeds([group])})"
+    return "; ".join([sentence, *_worse(group, across), *_edge(group, across)]) + "."
+
+
+def _farthest(group: Group) -> Cell | None:
+    """Return the worst member of a set if it looks worse than the best, and is there only because its seeds differ."""
+    interval = group.best.estimate.interval
+    worst = max(group.ranking.members, key=lambda cell: abs(cell.value - group.best.value))
+    if interval is None or interval[0] <= worst.value <= interval[1]:
+        return None
+    return worst
+
+
+def _same(found: Sequence[Group], shown: Layout) -> str:
+    """Say that the same values are best in each group."""
+    across = shown.across
+    values = found[0].values(across)
+    names = span(values, found[0].tried(across), across)
+    value = f"{metric_name(found[0].ranking.metric)} {numbers(found)}, {_seeds(found)}"
+    if len(values) == 1:
+        sentence = f"the best {across.name} is the same for every {every(shown)}: {names} ({value})"
+    elif len(values) == len(found[0].tried(across)):
+        sentence = f"for every {every(shown)}, {plural(across)} {names}, which are all, cannot be told apart ({value})"
+    else:
+        sentence = f"for every {every(shown)}, {plural(across)} {names} cannot be told apart ({value})"
+    return "; ".join([sentence, *_edges(found, across)]) + "."
+
+
+def _relation(sets: Sequence[Sequence[Any]], shown: Layout) -> str:
+    """Say whether the best values depend on the group, as far as the sets tell."""
+    across = shown.across
+    common = [value for value in sets[0] if all(value in other for other in sets[1:])]
+    names = listed([across.text(value) for value in common] or [""])
+    if any(not set(one) & set(other) for one in sets for other in sets):
+        return f"the best {across.name} depends on the {every(shown)}."
+    if not common:
+        return f"no {across.name} is among the best for every {every(shown)}."
+    if len(common) == 1:
+        return f"one {across.name}, {names}, is among the best for every {every(shown)}."
+    return f"{plural(across)} {names} are among the best for every {every(shown)}."
+
+
+def _lowest(found: Sequence[Group], shown: Layout) -> str:
+    """Name the lowest or the highest value of each group, without calling it the best."""
+    across = shown.across
+    metric = found[0].ranking.metric
+    subject = f"the {_extreme(metric)} {metric_name(metric)}"
+    if len(found) == 1:
+        text = f"{subject} is {found[0].best.estimate.number}, {_at(found[0], shown)}"
+        if found[0].name:
+            text = f"for {found[0].name}, {text}"
+    elif len({_at(group, shown) for group in found}) == 1:
+        text = f"for every {every(shown)}, {subject} is {_at(found[0], shown)}: {numbers(found)}"
+    else:
+        parts = [f"{group.best.estimate.number} for {group.name} {_at(group, shown)}" for group in found]
+        text = f"{subject} is {'; '.join(parts)}"
+    return "; ".join([text, *_edges(found, across)])
+
+
+def _at(group: Group, shown: Layout) -> str:
+    """Return at which values a group has its lowest or highest value; with a tie there are several."""
+    members = group.ranking.members
+    names = said(group.values(shown.across), group.tried(shown.across), shown.across)
+    further = [said(values_of(members, knob), knob.values, knob) for knob in shown.further]
+    if further:
+        names += f" with {listed(further)}"
+    if len(members) > 1:
+        names += ", which tie"
+    return f"at {names}"
+
+
+def _worse(group: Group, across: Knob) -> Iterator[str]:
+    """Yield by how much the values beside the best ones are worse."""
+    members = group.values(across)
+    behind: dict[Any, Estimate] = {}
+    for cell, worse in group.ranking.behind:
+        value = across.of(cell.points[0])
+        if value not in members and (value not in behind or worse.mean < behind[value].mean):
+            behind[value] = worse
+    below = [value for value in across.values if value in behind and value < members[0]]
+    above = [value for value in across.values if value in behind and value > members[-1]]
+    between = [value for value in across.values if value in behind and members[0] < value < members[-1]]
+    near = [*below[-1:], *between, *above[:1]]
+    if not near:
+        return
+    # A share of rows is compared in percentage points.
+    unit = ""
+    scale = 1
+    if last_part(group.ranking.metric).endswith("accuracy"):
+        unit = PERCENTAGE_POINTS
+        scale = 100
+    parts = []
+    for value in near:
+        by = plus_minus(scale * behind[value].mean, scale * (behind[value].half_width or 0.0))
+        parts.append(f"{across.text(value)} by {by}")
+    yield f"{listed(parts).replace(' by ', ' is worse by ', 1)}{unit}"
+
+
+def _edges(found: Sequence[Group], across: Knob) -> list[str]:
+    return list(dict.fromkeys(edge for group in found for edge in _edge(group, across)))
+
+
+def _edge(group: Group, across: Knob) -> Iterator[str]:
+    """Yield that the best value is the smallest or the largest that trained, so that values beyond may be better."""
+    tried = group.tried(across)
+    members = group.values(across)
+    best = across.of(group.best.points[0])
+    # Of two values each is at an edge. If the other end is as good, the grid is too noisy rather than too narrow.
+    if len(tried) < 3:
+        return
+    if best == tried[-1] and tried[0] not in members:
+        yield f"{across.text(best)} is at the edge of the grid: a larger {across.name} may be better"
+    elif best == tried[0] and tried[-1] not in members:
+        yield f"{across.text(best)} is at the edge of the grid: a smaller {across.name} may be better"
+
+
+def _told(found: Sequence[Group], told: str) -> str:
+    """Return the value of a metric of test rows at the best point of each group."""
+    return numbers([Group(group.name, group.short, group.ranking, Cell(group.best.points, told)) for group in found])
+
+
+def _seeds(found: Sequence[Group]) -> str:
+    """Return the numbers of seeds of the best points: `5 seeds`."""
+    if all(group.best.estimate.asked == 1 for group in found):
+        return "and nothing in the training is random"
+    return f"{' or '.join(dict.fromkeys(group.best.estimate.seeds for group in found))} seeds"
+
+
+def _in_brackets(found: Estimate) -> str:
+    if found.asked == 1:
+        return ""
+    return f" ({found.seeds} seeds)"
+
+
+def _unknown(rankings: Sequence[Ranking]) -> str:
+    """Return why the points cannot be told apart by tests."""
+    if all(len(cell.points) == 1 for ranking in rankings for cell in ranking.cells):
+        return ONE_SEED
+    return FEW_SEEDS
+
+
+def _in_short(reason: str) -> str:
+    return reason.partition(":")[0]
+
+
+def _extreme(metric: str) -> str:
+    if larger_is_better(metric):
+        return "highest"
+    return "lowest"

@@ -1,0 +1,266 @@
+"""What is called the best: a set, from seeds; and what is said where there is no best."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline.backends.shared.history import History
+from pipeline.points.point import Point, outcome_of, point_name
+from pipeline.studies.best_values import ONE_SEED
+from pipeline.studies.grids import best_cell, cell_metric, cells
+from pipeline.studies.groups import groups
+from pipeline.studies.kinds import answers, headline, study_kind
+from pipeline.studies.knobs import layout
+from pipeline.studies.named_values import span
+from pipeline.studies.ranking import IDX_TEST_ROWS, nothing_learned, rank, resolution
+from tests.support.trained import config
+
+COMMON = ("experiment=three_bits", "model.hidden_size=4")
+MNIST = ("experiment=mnist_grid", "model.hidden_size=32")
+SEEDS = range(1, 6)
+# Deviations of five seeds from their mean 0.
+NOISE = (-0.002, 0.001, 0.0, 0.003, -0.002)
+
+
+def ended(value: float, *overrides: str, metric: str = "train/loss", common: Sequence[str] = COMMON) -> Point:
+    """A point that ended with this value of a metric, or diverged if it is not finite; not trained."""
+    one = config(*common, *overrides)
+    history = History(epochs=2)
+    history.record(0, {"train/loss": 1.0, metric: 1.0})
+    if math.isinf(value):
+        history.diverged_step = 3
+    else:
+        history.record(2, {"train/loss": 0.1, metric: value})
+    return Point(point_name(one, overrides), Path(), one, history, outcome_of(history))
+
+
+def seeds(
+    mean: float, *overrides: str, turn: int = 0, metric: str = "train/loss", common: Sequence[str] = COMMON
+) -> list[Point]:
+    """Five seeds with this mean; each turn of the noise is another one, so that it does not cancel in pairs."""
+    noise = [*NOISE[turn:], *NOISE[:turn]]
+    return [
+        ended(mean + own, *overrides, f"seed={seed}", metric=metric, common=common)
+        for seed, own in zip(SEEDS, noise, strict=True)
+    ]
+
+
+def rates(
+    means: dict[float, float], *overrides: str, metric: str = "train/loss", common: Sequence[str] = COMMON
+) -> list[Point]:
+    found = []
+    for turn, (rate, mean) in enumerate(means.items()):
+        found += seeds(mean, f"optimizer.learning_rate={rate}", *overrides, turn=turn, metric=metric, common=common)
+    return found
+
+
+def test_values_that_seeds_cannot_tell_apart_are_a_set() -> None:
+    said = list(answers(rates({0.1: 0.3, 1: 0.201, 10: 0.2, 100: 0.25})))
+    assert said[0].startswith(
+        "rates 1 and 10 cannot be told apart (training loss 0.2000 ± 0.0026 at 10, 5 seeds); 0.1 is worse by 0.100 ± "
+    )
+    assert " and 100 by 0.050 ± " in said[0]
+    assert not any("the best" in sentence for sentence in said)
+
+
+def test_one_value_that_is_told_apart_is_the_best() -> None:
+    points = rates({0.1: 0.3, 1: 0.1, 10: 0.2})
+    assert next(answers(points)).startswith(
+        "the best rate is 1 (training loss 0.1000 ± 0.0026, 5 seeds); 0.1 is worse by 0.200 ± "
+    )
+    assert headline(points).startswith("best: rate 1 with hidden size 4, training loss 0.1000 ± 0.0026 (5 seeds); ")
+
+
+def test_the_best_at_the_edge_of_the_grid_may_not_be_the_best_of_all() -> None:
+    larger = next(answers(rates({0.1: 0.3, 1: 0.2, 10: 0.1})))
+    assert larger.endswith("; 10 is at the edge of the grid: a larger rate may be better.")
+    smaller = next(answers(rates({0.1: 0.1, 1: 0.2, 10: 0.3})))
+    assert smaller.endswith("; 0.1 is at the edge of the grid: a smaller rate may be better.")
+    one_seed = [ended(loss, f"optimizer.learning_rate={rate}") for rate, loss in ((0.1, 0.3), (1, 0.2), (10, 0.1))]
+    assert "10 is at the edge of the grid" in next(answers(one_seed))
+
+
+SETS = {
+    "the best rate is the same for every hidden size: 1 (": ((0.3, 0.1, 0.2), (0.4, 0.1, 0.2)),
+    "for every hidden size, rates 1 and 10 cannot be told apart (": ((0.3, 0.101, 0.1), (0.4, 0.201, 0.2)),
+    "the best rate depends on the hidden size.": ((0.3, 0.1, 0.2), (0.4, 0.2, 0.1)),
+    "one rate, 1, is among the best for every hidden size.": ((0.3, 0.101, 0.1), (0.101, 0.1, 0.3)),
+    "for every hidden size, rates 0.1 to 10, which are all, cannot be told apart (": ((0.1, 0.101, 0.102),) * 2,
+}
+
+
+@pytest.mark.parametrize("sentence", SETS)
+def test_that_the_best_moves_is_said_only_if_the_sets_say_so(sentence: str) -> None:
+    points = []
+    for size, means in zip((4, 8), SETS[sentence], strict=True):
+        points += rates(dict(zip((0.1, 1, 10), means, strict=True)), f"model.hidden_size={size}")
+    said = list(answers(points))
+    assert any(one.startswith(sentence) for one in said)
+    relations = [one for one in said if "every hidden size" in one or "depends on" in one]
+    assert len(relations) == 1
+    assert len(said) <= 5
+
+
+def test_many_sizes_have_one_sentence() -> None:
+    points = []
+    for size, means in {4: (0.1, 0.2), 8: (0.1, 0.2), 16: (0.1, 0.1), 32: (0.2, 0.1)}.items():
+        points += rates(dict(zip((1, 10), means, strict=True)), f"model.hidden_size={size}")
+    said = list(answers(points))
+    assert said[0].startswith("the rates that cannot be told from the best: 1 for hidden size 4; 1 for hidden size 8; ")
+    assert said[1] == "the best rate depends on the hidden size."
+
+
+def test_accuracies_differ_by_percentage_points() -> None:
+    accuracy = {0.001: 0.85, 0.01: 0.976, 0.1: 0.972}
+    said = next(answers(rates(accuracy, metric="test/accuracy", common=MNIST)))
+    assert said.startswith("rates 0.01 and 0.1 cannot be told apart (test accuracy 0.9760 ± 0.0026 at 0.01, 0.972")
+    assert said.endswith(" percentage points.")
+    assert "; 0.001 is worse by 12.6 ± 0." in said
+
+
+def test_a_rate_with_seeds_that_diverged_says_how_many_trained() -> None:
+    points = rates({0.1: 0.3, 1: 0.2, 10: 0.1})
+    points[-1] = ended(math.inf, "optimizer.learning_rate=10", "seed=5")
+    said = list(answers(points))
+    # The lower mean of four seeds is no candidate beside rates of which all seeds trained.
+    assert said[0].startswith("the best rate is 1 (training loss 0.2000 ")
+    assert any("; at rate 10 with hidden size 4, 4 of 5 seeds trained." in sentence for sentence in said)
+    assert headline(points).startswith("best: rate 1 with hidden size 4, ")
+
+
+def test_too_large_a_rate_is_called_slow_only_if_the_seeds_tell_it_apart() -> None:
+    def slow(means: dict[float, float]) -> list[str]:
+        points = rates(means)
+        # All end at a loss that still falls, above what is low.
+        return [sentence for sentence in answers(points) if "too large a rate is slow too" in sentence]
+
+    assert slow({0.1: 0.3, 1: 0.2, 10: 0.3}) == [
+        "rate 10 is behind after the same epochs: too large a rate is slow too."
+    ]
+    assert slow({0.1: 0.3, 1: 0.2, 10: 0.201}) == []
+    assert slow({0.1: 0.3, 1: 0.2, 10: 0.1}) == []
+
+
+def test_with_one_seed_nothing_is_the_best() -> None:
+    points = [ended(loss, f"optimizer.learning_rate={rate}") for rate, loss in ((0.1, 0.3), (1, 0.1), (10, 0.2))]
+    said = list(answers(points))
+    assert said[0] == f"the lowest training loss is 0.1, at rate 1 ({ONE_SEED})."
+    assert sum("one seed" in sentence for sentence in said) == 1
+    assert headline(points).startswith("lowest training loss 0.1 at rate 1 with hidden size 4 (one seed); ")
+    assert not any(word in sentence for sentence in said for word in ("best", "told apart"))
+
+
+def test_two_seeds_are_enough_for_a_set() -> None:
+    points = [
+        ended(loss, f"optimizer.learning_rate={rate}", f"seed={seed}")
+        for rate, losses in ((0.1, (0.3, 0.31)), (1, (0.1, 0.12)), (10, (0.11, 0.1)))
+        for seed, loss in enumerate(losses)
+    ]
+    assert next(answers(points)).startswith(
+        "rates 1 and 10 cannot be told apart (training loss 0.11 ± 0.06 at 10, 2 seeds)"
+    )
+
+
+def test_ties_are_said() -> None:
+    points = [ended(loss, f"optimizer.learning_rate={rate}") for rate, loss in ((0.1, 0.1), (1, 0.1), (10, 0.2))]
+    assert next(answers(points)).startswith(
+        "the lowest training loss is 0.1, at rates 0.1 and 1, which tie; 0.1 is at "
+    )
+
+
+def test_values_that_are_not_numbers_do_not_count() -> None:
+    points = [ended(loss, f"optimizer.learning_rate={rate}") for rate, loss in ((0.1, 0.3), (1, 0.2))]
+    points[1].outcome.final["train/loss"] = math.nan
+    assert next(answers(points)).startswith("the lowest training loss is 0.3, at rate 0.1 (")
+
+
+def test_all_diverged_has_no_best() -> None:
+    points = [ended(math.inf, f"optimizer.learning_rate={rate}", f"seed={seed}") for rate in (1, 10) for seed in SEEDS]
+    said = list(answers(points))
+    assert said[:2] == ["no point trained to the end.", "rates 1 and 10 diverge."]
+    assert headline(points) == "all diverged; rates 1 and 10 diverge"
+
+
+def test_one_point_has_its_diagnosis() -> None:
+    (said,) = answers([ended(0.3)])
+    assert said.startswith("too slow: loss ")
+
+
+def test_results_at_chance_level_are_no_best() -> None:
+    points = [
+        ended(accuracy, f"optimizer.learning_rate={rate}", metric="test/accuracy", common=MNIST)
+        for rate, accuracy in ((0.1, 0.0980), (1, 0.1135))
+    ]
+    for point in points:
+        point.history.metrics[:] = []
+        point.history.record(2, {"train/loss": 2.31})
+    again = [Point(p.name, p.folder, p.config, p.history, p.outcome) for p in points]
+    assert next(answers(again)) == "no point learns: the best test accuracy, 0.114, is what a constant answer reaches."
+    assert headline(again).startswith("no point learns: test accuracy 0.114 is what a constant answer reaches; ")
+    # A loss that is large because the network is too sure of its answers is no sign of chance.
+    found = cells(again, layout(again), "test/accuracy")
+    again[1].outcome.final["test/accuracy"] = 0.9
+    assert not nothing_learned(again, "test/accuracy", replace(found[1]))
+
+
+def test_the_test_rows_tell_what_the_validation_rows_chose() -> None:
+    points = []
+    for rate, value, told in ((0.01, 0.9, 0.95), (0.1, 0.98, 0.97)):
+        for point in seeds(value, f"optimizer.learning_rate={rate}", metric="validation/accuracy", common=MNIST):
+            point.outcome.final["test/accuracy"] = told
+            report = point.config.report.model_copy(update={"metric": "validation/accuracy"})
+            points.append(replace(point, config=point.config.model_copy(update={"report": report})))
+    assert cell_metric(points) == "validation/accuracy"
+    said = list(answers(points))
+    assert said[0].startswith("the best rate is 0.1 (validation accuracy 0.980")
+    assert said[1] == "test accuracy there: 0.97 ± 0."
+
+
+def test_an_accuracy_cannot_tell_less_than_a_row_apart() -> None:
+    point = ended(0.5, metric="test/accuracy", common=MNIST)
+    found = cells([point], layout([point]), "test/accuracy")
+    assert resolution(found, "test/accuracy") == 1 / IDX_TEST_ROWS
+    assert resolution(found, "test/loss") == 0
+    table = ended(0.5, metric="train/accuracy")
+    assert resolution(cells([table], layout([table]), "train/accuracy"), "train/accuracy") == 1 / 4
+
+
+def test_a_point_with_one_seed_beside_others_with_several_does_not_take_their_tests_away() -> None:
+    points = [*rates({0.1: 0.3, 1: 0.1}), ended(0.05, "optimizer.learning_rate=5", "seed=1")]
+    assert next(answers(points)).startswith("the best rate is 1 (training loss 0.1000 ")
+
+
+@given(
+    st.lists(st.lists(st.one_of(st.floats(0, 1), st.just(math.inf)), min_size=3, max_size=3), min_size=1, max_size=4)
+)
+def test_figures_and_sentences_have_the_same_best(losses: list[list[float]]) -> None:
+    points = [
+        ended(loss, f"optimizer.learning_rate={10**rank}", f"seed={seed}")
+        for rank, by_seed in enumerate(losses)
+        for seed, loss in enumerate(by_seed)
+    ]
+    found = cells(points, layout(points), "train/loss")
+    ranking = rank(found, "train/loss")
+    assert ranking.best is best_cell(found, "train/loss")
+    assert (ranking.best in ranking.members) == any(math.isfinite(loss) for by_seed in losses for loss in by_seed)
+    assert study_kind(points).name == "network"
+    assert all(answers(points))
+    assert headline(points)
+    for group in groups(points, layout(points)):
+        assert ranking.best is not None
+        assert group.best.points[0] is ranking.best.points[0]
+
+
+def test_values_are_named_as_runs() -> None:
+    knob = layout(rates({0.1: 1, 1: 1})).across
+    tried = [0.001, 0.01, 0.1, 1, 10]
+    assert span([0.1], tried, knob) == "0.1"
+    assert span([0.001, 0.1, 1, 10], tried, knob) == "0.001 and 0.1 to 10"
+    assert span([0.001, 0.01, 1], tried, knob) == "0.001, 0.01 and 1"
