@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
 
@@ -11,11 +12,24 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.backends.shared.history import History
+from pipeline.config.schema import Config
 from pipeline.points.point import Point, outcome_of
 from pipeline.report.parity_page import parity_table
+from pipeline.report.rows import study_metrics
+from pipeline.studies.best_values import ONE_SEED
+from pipeline.studies.kinds import headline, study_kind
 from pipeline.studies.variants.picture import variants_study
 from pipeline.studies.variants.table import comparison, variant_table
-from pipeline.studies.variants.variants import SMOOTHED, Variant, final_loss, knob, steps_to_target, target, variants
+from pipeline.studies.variants.variants import (
+    SMOOTHED,
+    Variant,
+    final_loss,
+    knob,
+    lowest,
+    steps_to_target,
+    target,
+    variants,
+)
 from tests.support.trained import config
 
 STUDY = ("experiment=three_bits", "model.hidden_size=4")
@@ -72,7 +86,8 @@ def test_losses_range_and_steps_of_each(points: Sequence[Point]) -> None:
 @given(st.lists(st.sampled_from([0.01, 0.02, 0.3, math.inf]), min_size=1, max_size=9))
 def test_a_range_is_usable_throughout_and_cannot_be_wider(losses: list[float]) -> None:
     values, rates = np.array(losses), np.logspace(-3, len(losses) - 4, len(losses))
-    variant = Variant("any", rates, values, values <= 0.05, np.full(len(losses), np.nan))
+    by_seed = tuple({1: loss} for loss in losses)
+    variant = Variant("any", rates, by_seed, values <= 0.05, np.full(len(losses), np.nan))
     if not (values <= 0.05).any():
         assert variant.range is None
         return
@@ -92,7 +107,8 @@ def test_half_decades_are_as_wide_wherever_they_begin() -> None:
         for name, usable in (("sgd", (0.03, 0.1, 0.3, 1)), ("adam", (0.1, 0.3, 1, 3)), ("lion", (1,)))
         for rate in (0.01, 0.03, 0.1, 0.3, 1, 3, 10)
     ]
-    assert comparison(points)[0] == "the widest range of usable rates: sgd and adam, 1.5 decades."
+    widest = "the widest range of usable rates: sgd and adam, 1.5 decades; the narrowest: lion, a single rate."
+    assert comparison(points)[0] == widest
 
 
 def test_the_losses_of_minibatches_are_averaged_before_they_count() -> None:
@@ -130,9 +146,8 @@ def test_the_test_rows_decide_where_there_are_some() -> None:
 
 def test_sentences_and_table(points: Sequence[Point]) -> None:
     assert comparison(points) == [
-        "the widest range of usable rates: sgd, 1.0 decades.",
-        "the narrowest: adam, a single rate.",
-        "the lowest loss: adam, 0.0001 at rate 0.1.",
+        "the widest range of usable rates: sgd, 1.0 decades; the narrowest: adam, a single rate.",
+        f"the lowest loss: adam, 0.0001 at rate 0.1 ({ONE_SEED}).",
         "the fewest steps to the target: adam, 20 at rate 0.1.",
         "the target is not reached by momentum at any rate.",
     ]
@@ -177,3 +192,77 @@ def test_the_picture_has_axes_for_each_variant_and_shades_its_range(points: Sequ
     markers = [line for line in sgd.lines if line.get_marker() in ("o", "x")]
     assert [line.get_marker() for line in markers] == ["o", "o", "o", "x"]
     assert sgd.get_yscale() == "log"
+
+
+def seeded(optimizer: str, rate: float, losses: Sequence[float]) -> list[Point]:
+    """Points with these final losses, one for each seed; inf: it diverged."""
+    found = []
+    for seed, loss in enumerate(losses, start=1):
+        diverged = None
+        if math.isinf(loss):
+            diverged = 3
+        one = point(optimizer, rate, {0: 0.5, 100: min(loss, 1.0)}, diverged)
+        found.append(replace(one, config=one.config.model_copy(update={"seed": seed})))
+    return found
+
+
+def test_neither_a_lucky_seed_nor_the_last_one_decides() -> None:
+    points = [
+        *seeded("sgd", 1, [0.05, 0.051, 0.049, 0.05, 0.05]),
+        # The luckiest and the last seed of adam are lower than all of sgd.
+        *seeded("adam", 1, [0.09, 0.092, 0.001, 0.09, 0.002]),
+    ]
+    sgd, adam = variants(points)
+    assert sgd.losses.tolist() == pytest.approx([0.05])
+    assert adam.losses.tolist() == pytest.approx([0.055])
+    best = lowest(variants(points))
+    assert [variant.name for variant in best.variants] == ["sgd", "adam"]
+    assert best.tested
+    text = "the lowest loss: sgd, 0.0500 ± 0.0009 at rate 1; it cannot be told from adam at rate 1 (5 seeds)."
+    assert text in comparison(points)
+    rows = [line for line in variant_table(points) if line.startswith("| ")]
+    assert rows[2].startswith("| sgd | 1 | 0.0500 ± 0.0009 (5) | 1 |")
+    # The picture draws the same means.
+    figure = variants_study("methods", {"numpy": points})
+    ends = [float(np.asarray(line.get_ydata())[0]) for line in figure.axes[0].lines if line.get_marker() == "o"]
+    assert ends == pytest.approx([0.05])
+
+
+def test_a_variant_that_is_told_apart_has_the_lowest_loss() -> None:
+    points = [*seeded("sgd", 1, [0.05, 0.051, 0.049]), *seeded("adam", 1, [0.09, 0.092, 0.091])]
+    assert "the lowest loss: sgd, 0.0500 ± 0.0025 at rate 1 (3 seeds)." in comparison(points)
+
+
+def test_a_rate_at_which_a_seed_diverged_is_not_usable_and_not_the_best() -> None:
+    points = [*seeded("sgd", 1, [0.05, 0.06]), *seeded("sgd", 10, [0.01, math.inf]), *seeded("adam", 1, [0.07, 0.08])]
+    sgd = variants(points)[0]
+    assert (sgd.best, sgd.usable.tolist()) == (0, [True, False])
+    assert sgd.losses.tolist() == pytest.approx([0.055, 0.01])
+    assert [one.text for one in sgd.estimates] == ["0.06 ± 0.06 (2)", "0.01 (1 of 2)"]
+
+
+def test_points_that_differ_in_more_than_the_seed_are_not_merged() -> None:
+    """Of sizes and seeds under each method, one of six points was kept, and nothing said that."""
+    sizes = [replace(one, config=with_size(one, size)) for size in (4, 8) for one in seeded("sgd", 1, [0.1, 0.2])]
+    with pytest.raises(ValueError, match="two points of sgd have the rate 1 and the same seed"):
+        variants([*sizes, *seeded("adam", 1, [0.3])])
+    # Such a study is none of variants: each size has its own cells.
+    points = sizes + [replace(one, config=with_size(one, n)) for n in (4, 8) for one in seeded("adam", 1, [0.3, 0.4])]
+    assert study_kind(points).name == "network"
+    assert study_metrics(points)["best"]["train/loss"] == pytest.approx(0.15)
+    assert headline(points).startswith(
+        "hidden sizes 4 and 8 with optimizer sgd cannot be told apart, training loss 0.2 ± 0.6"
+    )
+
+
+def with_size(one: Point, size: int) -> Config:
+    model = one.config.model.model_copy(update={"hidden_size": size})
+    return one.config.model_copy(update={"model": model})
+
+
+def test_equal_losses_are_said_to_be_equal() -> None:
+    points = [point(name, 1, {0: 0.5, 100: 0.05}) for name in ("sgd", "adam")]
+    assert f"the lowest loss: sgd, 0.05 at rate 1, and exactly as low: adam at rate 1 ({ONE_SEED})." in comparison(
+        points
+    )
+    assert lowest(variants([point(name, 1, {0: 0.5}, diverged=1) for name in ("sgd", "adam")])).variants == ()

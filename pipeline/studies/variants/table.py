@@ -6,12 +6,15 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from pipeline.config.optimizer import MINIMIZERS
 from pipeline.points.point import Point
-from pipeline.studies.variants.variants import SMOOTHED, TARGET, Variant, knob, target, variants
-from pipeline.system.wording import listed, table
+from pipeline.studies.best_values import FEW_SEEDS, ONE_SEED
+from pipeline.studies.variants.variants import SMOOTHED, TARGET, Variant, knob, lowest, target, variants
+from pipeline.system.wording import listed, some, table
 
 CALLED = {"optimizer.name": "method", "schedule.name": "schedule", "feature": "feature"}
 # The methods that SciPy runs.
 SEARCHES = (*MINIMIZERS, "annealing")
+# Maximum number of variants to name that cannot be told from the one with the lowest loss.
+MOST_NAMED = 4
 
 
 def variant_table(points: Sequence[Point]) -> Iterator[str]:
@@ -36,15 +39,13 @@ def comparison(points: Sequence[Point]) -> list[str]:
     if not found:
         return []
     rates = {float(rate) for variant in found for rate in variant.rates}
-    tested = "at any rate"
+    tested_at = "at any rate"
     if len(rates) == 1:
-        tested = f"at rate {rates.pop():g} (the only rate tested)"
+        tested_at = f"at rate {rates.pop():g} (the only rate tested)"
     usable = [variant for variant in found if variant.decades is not None]
     if not usable:
-        return [f"none reaches the target {tested}."]
-    sentences = _ranges(usable)
-    lowest = min(usable, key=lambda variant: variant.losses[variant.best or 0])
-    sentences.append(f"the lowest loss: {lowest.name}, {_best(lowest)}.")
+        return [f"none reaches the target {tested_at}."]
+    sentences = [*_ranges(usable), _lowest(found)]
     fast = [variant for variant in usable if variant.fastest is not None]
     if fast:
         first = min(fast, key=lambda variant: variant.steps[variant.fastest or 0])
@@ -53,8 +54,31 @@ def comparison(points: Sequence[Point]) -> list[str]:
         )
     never = [variant.name for variant in found if variant.decades is None]
     if never:
-        sentences.append(f"the target is not reached by {listed(never)} {tested}.")
+        sentences.append(f"the target is not reached by {listed(never)} {tested_at}.")
     return sentences
+
+
+def _lowest(found: Sequence[Variant]) -> str:
+    """Return a sentence on the variants with the lowest loss."""
+    best = lowest(found)
+    first, *others = best.variants
+    names = some([f"{variant.name} at rate {variant.rates[variant.best or 0]:g}" for variant in others], MOST_NAMED)
+    sentence = f"the lowest loss: {first.name}, {_best(first)}"
+    if not best.tested:
+        if others:
+            sentence += f", and exactly as low: {names}"
+        return f"{sentence} ({_unknown(found)})."
+    seeds = f"{first.estimates[first.best or 0].seeds} seeds"
+    if others:
+        sentence += f"; it cannot be told from {names}"
+    return f"{sentence} ({seeds})."
+
+
+def _unknown(found: Sequence[Variant]) -> str:
+    """Return why the losses cannot be told apart."""
+    if all(len(losses) == 1 for variant in found for losses in variant.by_seed):
+        return ONE_SEED
+    return FEW_SEEDS
 
 
 def _ranges(usable: Sequence[Variant]) -> list[str]:
@@ -62,14 +86,16 @@ def _ranges(usable: Sequence[Variant]) -> list[str]:
     widths = {variant.name: variant.decades or 0.0 for variant in usable}
     widest = max(widths.values())
     narrowest = min(widths.values())
-    sentences = []
-    if widest:
-        sentences.append(f"the widest range of usable rates: {_with(widths, widest)}, {widest:.1f} decades.")
+    if not widest:
+        return []
+    sentence = f"the widest range of usable rates: {_with(widths, widest)}, {widest:.1f} decades"
     if narrowest < widest:
         # A range of a single rate has no width.
-        width = f"{narrowest:.1f} decades" if narrowest else "a single rate"
-        sentences.append(f"the narrowest: {_with(widths, narrowest)}, {width}.")
-    return sentences
+        width = "a single rate"
+        if narrowest:
+            width = f"{narrowest:.1f} decades"
+        sentence += f"; the narrowest: {_with(widths, narrowest)}, {width}"
+    return [f"{sentence}."]
 
 
 def _row(variant: Variant) -> list[str]:
@@ -87,13 +113,13 @@ def _row(variant: Variant) -> list[str]:
     if variant.best is None:
         return [variant.name, "", "diverged at every rate", usable, decades, "", ""]
     best = f"{variant.rates[variant.best]:g}"
-    return [variant.name, best, f"{variant.losses[variant.best]:.4g}", usable, decades, _steps(variant),
+    return [variant.name, best, variant.estimates[variant.best].text, usable, decades, _steps(variant),
             _fastest_rate(variant)]  # fmt: skip
 
 
 def _best(variant: Variant) -> str:
     index = variant.best or 0
-    return f"{variant.losses[index]:.3g} at rate {variant.rates[index]:g}"
+    return f"{variant.estimates[index].number} at rate {variant.rates[index]:g}"
 
 
 def _steps(variant: Variant) -> str:

@@ -8,8 +8,10 @@ final loss is at or below the target. Losses are compared without the penalties 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +20,8 @@ from pipeline.diagnosis.baseline import baseline_loss
 from pipeline.diagnosis.trends import first_below
 from pipeline.drawing.plot_data import Floats
 from pipeline.points.point import Point
+from pipeline.studies.statistics.best import BySeed, best_set
+from pipeline.studies.statistics.intervals import Estimate, estimate
 
 # The setting that defines the variants is the first of these that differs between points.
 KNOBS = ("optimizer.name", "schedule.name", "feature")
@@ -34,23 +38,33 @@ class Variant:
     Attributes:
         name: name of the optimizer, schedule or feature.
         rates: (rates,) ascending.
-        losses: (rates,) final losses without penalties, on the test rows if there are any; inf if training diverged.
-        usable: (rates,) whether the final loss is at most the target.
-        steps: (rates,) updates until the training loss first reached the target; NaN if it never did.
+        by_seed: for each rate the final losses by seed, without penalties, on the test rows if there are any; a loss
+            that is not finite is a seed that diverged.
+        usable: (rates,) whether every seed trained and the mean loss is at most the target.
+        steps: (rates,) updates until the training loss first reached the target, the median over the seeds; NaN if
+            it never did.
     """
 
     name: str
     rates: Floats
-    losses: Floats
+    by_seed: tuple[BySeed, ...]
     usable: NDArray[np.bool_]
     steps: Floats
 
+    @cached_property
+    def estimates(self) -> tuple[Estimate, ...]:
+        """The mean loss at each rate, over the seeds that trained."""
+        return tuple(estimate(list(losses.values()), "loss") for losses in self.by_seed)
+
+    @cached_property
+    def losses(self) -> Floats:
+        """(rates,) the mean losses; inf if no seed trained."""
+        return np.nan_to_num([one.mean for one in self.estimates], nan=math.inf)
+
     @property
     def best(self) -> int | None:
-        """Index of the rate with the lowest loss; None if training diverged at all rates."""
-        if not np.isfinite(self.losses).any():
-            return None
-        return int(np.argmin(self.losses))
+        """Index of the rate with the lowest mean loss; None if training diverged at all rates."""
+        return best_set(self.by_seed, larger_is_better=False).best
 
     @property
     def range(self) -> tuple[float, float] | None:
@@ -98,6 +112,19 @@ class Variant:
         return int(np.nanargmin(steps))
 
 
+class Lowest(NamedTuple):
+    """The variants with the lowest loss.
+
+    Attributes:
+        variants: the one with the lowest mean first, then those that cannot be told from it; without `tested`, those
+            whose loss is equal. Empty if all diverged.
+        tested: whether there are enough seeds to tell variants apart.
+    """
+
+    variants: tuple[Variant, ...]
+    tested: bool
+
+
 def knob(points: Sequence[Point]) -> str | None:
     """Return the setting that defines the variants of a study; None if the points do not differ in any of `KNOBS`."""
     return next((key for key in KNOBS if len({str(point.settings.get(key)) for point in points}) > 1), None)
@@ -106,30 +133,59 @@ def knob(points: Sequence[Point]) -> str | None:
 def variants(points: Sequence[Point]) -> list[Variant]:
     """Return the variants of one backend's points, in order of first appearance.
 
-    If several points of a variant share a rate, they differ in their seed, and their medians are used.
+    Points of a variant that share a rate differ in their seed.
+
+    Raises:
+        ValueError: two points of a variant share their rate and their seed, so that they differ in something else.
     """
     key = knob(points)
     if key is None:
         return []
-    by_name: dict[str, dict[float, list[Point]]] = {}
+    by_name: dict[str, dict[float, dict[int, Point]]] = {}
     for point in points:
         name = str(point.settings.get(key))
-        by_name.setdefault(name, {}).setdefault(point.learning_rate, []).append(point)
+        shared = by_name.setdefault(name, {}).setdefault(point.learning_rate, {})
+        if point.config.seed in shared:
+            raise ValueError(f"two points of {name} have the rate {point.learning_rate:g} and the same seed")
+        shared[point.config.seed] = point
     found = []
     for name, by_rate in by_name.items():
-        shared = [by_rate[rate] for rate in sorted(by_rate)]
-        losses = np.array([_median(final_loss(point) for point in members) for members in shared])
-        targets = np.array([target(members[0]) for members in shared])
-        steps = np.array([_median(steps_to_target(point) for point in members) for members in shared])
-        found.append(Variant(name, np.array(sorted(by_rate)), losses, losses <= targets, steps))
+        cells = [by_rate[rate] for rate in sorted(by_rate)]
+        losses = tuple({seed: final_loss(point) for seed, point in cell.items()} for cell in cells)
+        usable = np.array([_usable(cell) for cell in cells])
+        steps = np.array([_median(steps_to_target(point) for point in cell.values()) for cell in cells])
+        found.append(Variant(name, np.array(sorted(by_rate)), losses, usable, steps))
     return found
 
 
-def _median(values: Iterable[float]) -> float:
-    """Return the median of the losses or the steps of several seeds.
+def lowest(found: Sequence[Variant]) -> Lowest:
+    """Return the variants with the lowest loss, each with its best rate.
 
-    NaN, a target that was never reached, and inf, a loss that diverged, count as more than any number. Of two values in
-    the middle it is the larger one if that is not finite.
+    All that name a best variant take it from here, so that they agree.
+    """
+    trained = [(variant, variant.best) for variant in found if variant.best is not None]
+    compared = best_set([variant.by_seed[index] for variant, index in trained], larger_is_better=False)
+    if compared.best is None:
+        return Lowest((), tested=False)
+    first, at = trained[compared.best]
+    members = [trained[index][0] for index in compared.members]
+    if not compared.tested:
+        members = [variant for variant, index in trained if variant.losses[index] == first.losses[at]]
+    return Lowest((first, *(variant for variant in members if variant is not first)), compared.tested)
+
+
+def _usable(cell: Mapping[int, Point]) -> bool:
+    """Whether the seeds of a rate end at or below the target."""
+    losses = [final_loss(point) for point in cell.values()]
+    # A seed that diverged has a loss that is not finite, and so has the mean.
+    return float(np.mean(losses)) <= target(next(iter(cell.values())))
+
+
+def _median(values: Iterable[float]) -> float:
+    """Return the median of the steps of several seeds.
+
+    NaN, a target that was never reached, counts as more than any number. Of two values in the middle it is the larger
+    one if that is not finite.
     """
     ordered = sorted(values, key=lambda value: (math.isnan(value), value))
     low = ordered[(len(ordered) - 1) // 2]
