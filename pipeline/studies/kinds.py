@@ -142,7 +142,9 @@ RANGE_TESTS = replace(
 WIDTHS = replace(
     NETWORKS,
     name="widths",
-    matches=lambda points: bool(parametrizations(points)) and differ_in(points, RATE, SIZE, "model.parametrization"),
+    matches=lambda points: (
+        bool(parametrizations(points)) and differ_in(points, RATE, SIZE, SEED, "model.parametrization")
+    ),
     sentences=transfer_sentences,
     headline=lambda points: paragraph(transfer_sentences(points)),
     sections=transfer_sections,

@@ -7,7 +7,7 @@ study trains for only one epoch, so the loss is the mean over minibatches of row
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -16,7 +16,9 @@ from pipeline.drawing.axes import Line, axes_grid, label_ends, name_axes, rate_a
 from pipeline.drawing.colours import INK, rate_colour
 from pipeline.drawing.plot_data import Curve, Floats, drawable_on_log, on_log_axis
 from pipeline.points.point import Point
+from pipeline.studies.best_values import ONE_SEED
 from pipeline.studies.grids import PointsByBackend
+from pipeline.studies.statistics.intervals import Estimate, estimate, plus_minus
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -32,16 +34,18 @@ class Best(NamedTuple):
     Attributes:
         size: the hidden size.
         rates: (rates,) ascending.
-        losses: (rates,) training loss of the last epoch; inf if training diverged.
+        losses: (rates,) training loss of the last epoch, the mean over the seeds; inf if one of them diverged.
         rate: the best rate: the vertex of the parabola through the smallest loss and its two neighbours, over log(rate)
             and log(loss); the rate of the smallest loss if it does not have two finite neighbours; NaN if all rates
             diverged.
+        by_seed: the best rate of each seed alone; NaN for one that diverged at all rates.
     """
 
     size: int
     rates: Floats
     losses: Floats
     rate: float
+    by_seed: Mapping[int, float]
 
 
 def parametrizations(points: Sequence[Point]) -> dict[str, list[Best]]:
@@ -51,12 +55,12 @@ def parametrizations(points: Sequence[Point]) -> dict[str, list[Best]]:
         By name of the parametrization, in ascending order of hidden size; empty if there is only one parametrization
         or there are fewer than three rates.
     """
-    found: dict[str, dict[int, dict[float, float]]] = {}
+    found: dict[str, dict[int, dict[float, dict[int, float]]]] = {}
     for point in points:
         model = point.config.model
         if model.hidden_size is not None:
-            sizes = found.setdefault(model.parametrization, {})
-            sizes.setdefault(model.hidden_size, {})[point.learning_rate] = _training_loss(point)
+            rates = found.setdefault(model.parametrization, {}).setdefault(model.hidden_size, {})
+            rates.setdefault(point.learning_rate, {})[point.config.seed] = _training_loss(point)
     if len(found) < 2 or len({point.learning_rate for point in points}) < 3:
         return {}
     return {name: [_best(size, sizes[size]) for size in sorted(sizes)] for name, sizes in found.items()}
@@ -68,12 +72,20 @@ def _training_loss(point: Point) -> float:
     return point.outcome.final.get("train/loss", math.inf)
 
 
-def _best(size: int, by_rate: dict[float, float]) -> Best:
-    """Find the best rate of one hidden size, given its losses by rate."""
-    rates = np.array(sorted(by_rate))
-    losses = np.array([by_rate[rate] for rate in rates])
+def _best(size: int, losses: Mapping[float, Mapping[int, float]]) -> Best:
+    """Find the best rate of one hidden size, given its losses by rate and seed."""
+    rates = np.array(sorted(losses))
+    means = np.array([np.mean(list(losses[rate].values())) for rate in rates])
+    seeds = sorted({seed for by_seed in losses.values() for seed in by_seed})
+    alone = {seed: np.array([losses[rate].get(seed, math.inf) for rate in rates]) for seed in seeds}
+    by_seed = {seed: _best_rate(rates, own) for seed, own in alone.items()}
+    return Best(size, rates, means, _best_rate(rates, means), by_seed)
+
+
+def _best_rate(rates: Floats, losses: Floats) -> float:
+    """Return the rate at which the losses are lowest, as `Best.rate` says."""
     if not np.isfinite(losses).any():
-        return Best(size, rates, losses, math.nan)
+        return math.nan
     lowest = int(np.argmin(losses))
     near = slice(lowest - 1, lowest + 2)
     # The parabola needs three points, and the logarithm of a loss of 0 does not exist.
@@ -84,9 +96,8 @@ def _best(size: int, by_rate: dict[float, float]) -> Best:
         # Three equal losses make a straight line, which has no vertex. If they are almost equal, rounding decides where
         # it is, but it cannot be beyond the neighbours.
         if bend > 0:
-            vertex = np.clip(-slope / (2 * bend), logs[0], logs[-1])
-            return Best(size, rates, losses, float(np.exp(vertex)))
-    return Best(size, rates, losses, float(rates[lowest]))
+            return float(np.exp(np.clip(-slope / (2 * bend), logs[0], logs[-1])))
+    return float(rates[lowest])
 
 
 def shift_in_decades(sizes: Sequence[Best]) -> float:
@@ -94,23 +105,50 @@ def shift_in_decades(sizes: Sequence[Best]) -> float:
     return math.log10(sizes[-1].rate) - math.log10(sizes[0].rate)
 
 
+def shift_over_seeds(sizes: Sequence[Best]) -> Estimate:
+    """Return the mean of that shift over the seeds, each with its own best rates."""
+    first = sizes[0].by_seed
+    last = sizes[-1].by_seed
+    shifts = [math.log10(last[seed]) - math.log10(first[seed]) for seed in first if seed in last]
+    return estimate(shifts, "")
+
+
 def transfer_sentences(points: Sequence[Point]) -> list[str]:
     """Return the best rate at each size, and whether it shifts, in a sentence for each parametrization."""
     sentences = []
     for name, sizes in parametrizations(points).items():
-        decades = shift_in_decades(sizes)
-        if not math.isfinite(decades):
-            result = "cannot be compared"
-        elif abs(decades) < UNCHANGED:
-            result = f"hardly shifts ({decades:+.1f} decades)"
-        else:
-            result = f"shifts ({decades:+.1f} decades)"
-        at = ", ".join(_best_rate(best) for best in sizes)
-        sentences.append(f"{name.replace('_', '-')} parametrization: the best rate {result}: {at}.")
+        at = ", ".join(_rate_at(best) for best in sizes)
+        sentences.append(f"{name.replace('_', '-')} parametrization: the best rate {_shift(sizes)}: {at}.")
+    seeds = {point.config.seed for point in points}
+    if len(seeds) == 1:
+        sentences.append(f"{ONE_SEED}.")
+    elif sentences:
+        sentences.append(f"each loss is the mean over {len(seeds)} seeds.")
     return sentences
 
 
-def _best_rate(best: Best) -> str:
+def _shift(sizes: Sequence[Best]) -> str:
+    """Say whether the best rate shifts, as far as the seeds agree."""
+    decades = shift_in_decades(sizes)
+    over_seeds = shift_over_seeds(sizes)
+    if not math.isfinite(decades):
+        return "cannot be compared"
+    text = f"{decades:+.1f} decades"
+    unsure = 0.0
+    if over_seeds.half_width is not None:
+        decades = over_seeds.mean
+        unsure = over_seeds.half_width
+        text = f"{plus_minus(decades, unsure)} decades"
+    least = abs(decades) - unsure
+    most = abs(decades) + unsure
+    if most < UNCHANGED:
+        return f"hardly shifts ({text})"
+    if least >= UNCHANGED:
+        return f"shifts ({text})"
+    return f"may shift, which these seeds do not tell ({text})"
+
+
+def _rate_at(best: Best) -> str:
     """Return the best rate of a hidden size, which does not exist if every rate diverged."""
     if math.isnan(best.rate):
         return f"none at {best.size:,} (every rate diverged)"

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,8 @@ import pytest
 
 from pipeline.backends.shared.history import History
 from pipeline.points.point import Point, outcome_of
-from pipeline.studies.kinds import answers, headline
+from pipeline.studies.best_values import ONE_SEED
+from pipeline.studies.kinds import answers, headline, study_kind
 from pipeline.studies.width_transfer import Best, parametrizations, shift_in_decades, transfer_sentences, transfer_study
 from tests.support.trained import config
 
@@ -61,7 +63,9 @@ def test_the_best_rate_is_between_the_neighbours_of_the_lowest_loss() -> None:
 
 
 def test_rates_as_far_apart_as_floats_go_have_a_shift() -> None:
-    ends = [Best(size, np.array([rate]), np.array([1.0]), rate) for size, rate in ((64, 5e-324), (256, 1.7e308))]
+    ends = [
+        Best(size, np.array([rate]), np.array([1.0]), rate, {1: rate}) for size, rate in ((64, 5e-324), (256, 1.7e308))
+    ]
     assert shift_in_decades(ends) == pytest.approx(631.5, abs=0.1)
     assert shift_in_decades(ends[::-1]) == pytest.approx(-631.5, abs=0.1)
 
@@ -70,6 +74,7 @@ def test_sentences_say_where_it_moves_and_where_it_stays(points: list[Point]) ->
     assert transfer_sentences(points) == [
         "standard parametrization: the best rate shifts (-0.6 decades): 0.02 at 64, 0.005 at 256.",
         "maximal-update parametrization: the best rate hardly shifts (+0.0 decades): 0.02 at 64, 0.02 at 256.",
+        f"{ONE_SEED}.",
     ]
     assert list(answers(points)) == transfer_sentences(points)
     assert headline(points).startswith("Standard parametrization: the best rate shifts")
@@ -83,6 +88,7 @@ def test_a_size_at_which_every_rate_diverged_has_no_best_rate() -> None:
     assert transfer_sentences(points) == [
         f"standard parametrization: the best rate cannot be compared: {at}.",
         f"maximal-update parametrization: the best rate cannot be compared: {at}.",
+        f"{ONE_SEED}.",
     ]
 
 
@@ -104,3 +110,39 @@ def test_the_picture_has_axes_for_each_parametrization_with_the_best_rates_marke
     ]
     marked = [float(np.asarray(line.get_xdata())[0]) for ax in axes for line in ax.lines if line.get_marker() == "o"]
     assert marked == pytest.approx([0.02, 0.005, 0.02, 0.02])
+
+
+def seeded(name: str, size: int, rate: float, best: float, seed: int) -> Point:
+    one = point(name, size, rate, best)
+    return replace(one, config=one.config.model_copy(update={"seed": seed}))
+
+
+def test_seeds_are_means_and_say_how_sure_the_shift_is() -> None:
+    grid = [(size, rate) for size in (64, 256) for rate in RATES]
+    # Each seed has a best rate of its own, a little beside 0.02; that of the larger size moves by a factor of four.
+    beside = {1: 1.05, 2: 1.0, 3: 0.96}
+    points = [
+        seeded(name, size, rate, 0.02 * factor ** (size / 64) * (64 / size) ** falls, seed)
+        for name, falls in (("standard", 1), ("maximal_update", 0))
+        for size, rate in grid
+        for seed, factor in beside.items()
+    ]
+    assert study_kind(points).name == "widths"
+    sizes = parametrizations(points)["standard"]
+    assert sizes[0].losses[0] == pytest.approx(np.mean([one.outcome.final["train/loss"] for one in points[:3]]))
+    assert [sizes[0].by_seed[seed] for seed in beside] == pytest.approx([0.02 * factor for factor in beside.values()])
+    standard, update, seeds = transfer_sentences(points)
+    assert standard.startswith("standard parametrization: the best rate shifts (-0.60 ± 0.15 decades): 0.02 at 64, ")
+    assert update.startswith("maximal-update parametrization: the best rate hardly shifts (0.00 ± 0.15 decades): ")
+    assert seeds == "each loss is the mean over 3 seeds."
+
+
+def test_seeds_that_do_not_agree_leave_the_shift_open() -> None:
+    points = [
+        seeded(name, size, rate, 0.02 * (factor if size == 256 else 1), seed)
+        for name in ("standard", "maximal_update")
+        for size in (64, 256)
+        for rate in RATES
+        for seed, factor in ((1, 3.0), (2, 0.5))
+    ]
+    assert "the best rate may shift, which these seeds do not tell (0" in transfer_sentences(points)[0]
