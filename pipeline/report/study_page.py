@@ -24,6 +24,8 @@ PARITY = (
     "For each point trained on both backends, over all its epochs. [The overview]"
     "(../README.md#numpy-compared-with-keras) lists the points where the two backends do not run the same computation."
 )
+# Maximum number of points to name whose diagnosis differs between the backends.
+MOST_DIFFERING = 3
 # The command line that trained each study on each backend.
 Commands = Mapping[tuple[str, str], str]
 BY_HAND = (
@@ -234,7 +236,9 @@ def _sentences(backends: PointsByBackend) -> Iterator[str]:
     (first, mine), *others = backends.items()
     for second, theirs in others:
         labels = {point.name: point.diagnosis.label for point in theirs}
-        for point in mine:
-            label = point.diagnosis.label
-            if labels.get(point.name, label) != label:
-                yield f"`{point.name}`: {first} {label}, {second} {labels[point.name]}."
+        differing = [point for point in mine if labels.get(point.name, point.diagnosis.label) != point.diagnosis.label]
+        for point in differing[:MOST_DIFFERING]:
+            yield f"`{point.name}`: {first} {point.diagnosis.label}, {second} {labels[point.name]}."
+        further = len(differing) - MOST_DIFFERING
+        if further > 0:
+            yield f"{_counted(further, 'further point')} with another diagnosis on {second}: see the table of all points."

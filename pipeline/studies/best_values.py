@@ -12,7 +12,7 @@ from typing import Any
 from pipeline.config.metrics import larger_is_better, last_part
 from pipeline.points.point import Point
 from pipeline.studies.grids import Cell, metric_name, told_metric
-from pipeline.studies.groups import Group, every, groups, numbers, overall
+from pipeline.studies.groups import Group, every, groups, numbers, on_what, overall
 from pipeline.studies.knobs import Knob, Layout
 from pipeline.studies.named_values import MOST_CELLS, named_cells, plural, said, span, values_of
 from pipeline.studies.ranking import Ranking, nothing_learned
@@ -134,11 +134,11 @@ def _same(found: Sequence[Group], shown: Layout) -> str:
     names = span(values, found[0].tried(across), across)
     value = f"{metric_name(found[0].ranking.metric)} {numbers(found)}, {_seeds(found)}"
     if len(values) == 1:
-        sentence = f"the best {across.name} is the same for every {every(shown)}: {names} ({value})"
+        sentence = f"the best {across.name} is the same for {every(shown)}: {names} ({value})"
     elif len(values) == len(found[0].tried(across)):
-        sentence = f"for every {every(shown)}, {plural(across)} {names}, which are all, cannot be told apart ({value})"
+        sentence = f"for {every(shown)}, {plural(across)} {names}, which are all, cannot be told apart ({value})"
     else:
-        sentence = f"for every {every(shown)}, {plural(across)} {names} cannot be told apart ({value})"
+        sentence = f"for {every(shown)}, {plural(across)} {names} cannot be told apart ({value})"
     return "; ".join([sentence, *_edges(found, across)]) + "."
 
 
@@ -148,12 +148,12 @@ def _relation(sets: Sequence[Sequence[Any]], shown: Layout) -> str:
     common = [value for value in sets[0] if all(value in other for other in sets[1:])]
     names = listed([across.text(value) for value in common] or [""])
     if any(not set(one) & set(other) for one in sets for other in sets):
-        return f"the best {across.name} depends on the {every(shown)}."
+        return f"the best {across.name} depends on {on_what(shown)}."
     if not common:
-        return f"no {across.name} is among the best for every {every(shown)}."
+        return f"no {across.name} is among the best for {every(shown)}."
     if len(common) == 1:
-        return f"one {across.name}, {names}, is among the best for every {every(shown)}."
-    return f"{plural(across)} {names} are among the best for every {every(shown)}."
+        return f"one {across.name}, {names}, is among the best for {every(shown)}."
+    return f"{plural(across)} {names} are among the best for {every(shown)}."
 
 
 def _lowest(found: Sequence[Group], shown: Layout) -> str:
@@ -166,7 +166,7 @@ def _lowest(found: Sequence[Group], shown: Layout) -> str:
         if found[0].name:
             text = f"for {found[0].name}, {text}"
     elif len({_at(group, shown) for group in found}) == 1:
-        text = f"for every {every(shown)}, {subject} is {_at(found[0], shown)}: {numbers(found)}"
+        text = f"for {every(shown)}, {subject} is {_at(found[0], shown)}: {numbers(found)}"
     else:
         parts = [f"{group.best.estimate.number} for {group.name} {_at(group, shown)}" for group in found]
         text = f"{subject} is {'; '.join(parts)}"

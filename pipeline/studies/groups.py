@@ -69,8 +69,14 @@ def shared_knobs(shown: Layout) -> list[Knob]:
 
 
 def every(shown: Layout) -> str:
-    """Name the knobs of the groups: `hidden size`."""
-    return " and ".join(knob.name for knob in shared_knobs(shown))
+    """Name each group: `every hidden size`, `every value of momentum`."""
+    names = [f"value of {knob.name}" for knob in shared_knobs(shown)]
+    return f"every {listed(names).replace('value of hidden size', 'hidden size')}"
+
+
+def on_what(shown: Layout) -> str:
+    """Name what the groups differ in: `the hidden size`, `momentum`."""
+    return listed([knob.name for knob in shared_knobs(shown)]).replace("hidden size", "the hidden size")
 
 
 def overall(points: Sequence[Point], shown: Layout) -> Ranking:

@@ -53,12 +53,12 @@ def verdict_sentence(points: Sequence[Point], shown: Layout) -> str:
     return "; ".join([*parts, *_lost(found, shown)])
 
 
-def evidence_sentences(points: Sequence[Point], shown: Layout) -> Iterator[str]:
-    """Yield the numbers behind the verdicts that say what goes wrong, each at the first value that has it."""
+def evidence_sentences(points: Sequence[Point], shown: Layout, told: Sequence[str] = TOLD) -> Iterator[str]:
+    """Yield the numbers behind the verdicts in `told`, each at the first value that has it."""
     ordered = sorted(points, key=lambda point: shown.across.values.index(shown.across.of(point)))
     first: dict[str, Point] = {}
     for point in ordered:
-        if point.diagnosis.verdict in TOLD:
+        if point.diagnosis.verdict in told:
             first.setdefault(point.diagnosis.label, point)
     for point in list(first.values())[:MOST_TOLD]:
         others = [knob.said(knob.of(point)) for knob in shared_knobs(shown)]
@@ -126,9 +126,9 @@ def _share(label: str, mine: Sequence[Cell], total: Sequence[Cell], shown: Layou
     parts = []
     knobs: list[Knob] = [*shared_knobs(shown), *shown.further]
     if len(mine) < len(total) and len(knobs) == 1:
-        parts.append(said(values_of(mine, knobs[0]), values_of(total, knobs[0]), knobs[0]))
+        parts.append(f"only {said(values_of(mine, knobs[0]), values_of(total, knobs[0]), knobs[0])}")
     elif len(mine) < len(total):
-        parts.append(f"{len(mine)} of {len(total)} points")
+        parts.append(f"only {len(mine)} of {len(total)} points")
     if having < len(diagnoses):
         parts.append(f"{having} of {len(diagnoses)} seeds")
     return ", ".join(parts)

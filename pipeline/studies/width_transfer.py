@@ -116,10 +116,13 @@ def shift_over_seeds(sizes: Sequence[Best]) -> Estimate:
 def transfer_sentences(points: Sequence[Point]) -> list[str]:
     """Return the best rate at each size, and whether it shifts, in a sentence for each parametrization."""
     sentences = []
+    seeds = {point.config.seed for point in points}
+    subject = "the best rate"
+    if len(seeds) == 1:
+        subject = "the rate with the lowest loss"
     for name, sizes in parametrizations(points).items():
         at = ", ".join(_rate_at(best) for best in sizes)
-        sentences.append(f"{name.replace('_', '-')} parametrization: the best rate {_shift(sizes)}: {at}.")
-    seeds = {point.config.seed for point in points}
+        sentences.append(f"{name.replace('_', '-')} parametrization: {subject} {_shift(sizes)}: {at}.")
     if len(seeds) == 1:
         sentences.append(f"{ONE_SEED}.")
     elif sentences:

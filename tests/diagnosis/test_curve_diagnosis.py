@@ -35,12 +35,13 @@ def label(point: Point) -> str:
 def test_rates_around_the_limit_settle_swing_and_diverge(divergence: list[Point]) -> None:
     assert [label(p) for p in divergence] == ["converged", "converged", "oscillating (back and forth)", "diverged"]
     said = list(answers(divergence))
-    assert said[0] == "the curve has 1 minimum, at x = 0."
-    evidence = "3 of 3 balls are oscillating back and forth after 200 updates"
-    assert f"rate 1: oscillating (back and forth): {evidence}." in said
-    assert any("rates above 2 / 2 = 1 diverge there" in sentence for sentence in said)
-    assert "rate 1.05: each step lands 1.1 times as far from the minimum as the previous one." in said
-    assert headline(divergence) == "converged: 0.1, 0.5; oscillating (back and forth): 1; diverged: 1.05"
+    limit = "the curvature at the minimum is 2: rates above 2 / 2 = 1 diverge there, because each step lands farther"
+    assert said[0].startswith(f"the curve has 1 minimum, at x = 0; {limit}")
+    assert said[1] == "rates 0.1 and 0.5 converge; 1 oscillates (back and forth); 1.05 diverges."
+    assert "at rate 1, 3 of 3 balls are oscillating back and forth after 200 updates." in said
+    assert said[-1] == "each step lands farther from the minimum than the one before: 1.1 times at rate 1.05."
+    assert len(said) == 5
+    assert headline(divergence) == said[1].removesuffix(".")
 
 
 def test_a_slope_too_small_holds_a_ball_and_a_larger_rate_frees_it() -> None:
@@ -61,9 +62,12 @@ def test_a_local_minimum_holds_a_ball_until_rate_or_momentum_gets_it_out() -> No
     }  # fmt: skip
     assert PROBLEMS["stalled"] == "stuck in a minimum"
     said = " ".join(answers(points))
-    assert "rate 0.05 (momentum 0.9): converged: the ball settled at x = -2.06" in said
+    assert "at rate 0.05 with momentum 0.9, the ball settled at x = -2.06" in said
     assert "the lowest minimum; it left its starting valley." in said
-    assert "0.01 (momentum 0), 0.01 (momentum 0.9)" in headline(points)
+    assert headline(points) == (
+        "rates 0.01 and 0.05 (only momentum 0) stall (local minimum); 0.05 (only momentum 0.9) and 0.2 (only momentum 0) converge; "
+        "0.2 (only momentum 0.9) diverges"
+    )
 
 
 def test_random_starts_end_in_exactly_the_minima_of_the_curve(restarts: Point) -> None:
@@ -112,7 +116,7 @@ def test_a_curve_has_no_baseline(restarts: Point) -> None:
 def test_the_report_has_a_page_for_a_study_of_balls(divergence: list[Point]) -> None:
     page = study_page("curve_divergence", {"numpy": divergence}, {})
     assert "![curve_divergence](curve_divergence.png)" in page
-    assert "numpy: rate 1.05: each step lands 1.1 times as far from the minimum" in page
+    assert "numpy: each step lands farther from the minimum than the one before: 1.1 times at rate 1.05." in page
     assert "keras" not in page
     assert "| NumPy only |" in render({"curve_divergence": {"numpy": divergence}}, [], [], {})
     assert {row["point"] for row in curve_rows({"numpy": divergence})} == {point.name for point in divergence}

@@ -90,7 +90,7 @@ def test_one_point_alone_gets_its_diagnosis(line: list[Point]) -> None:
 def test_the_headline_names_sizes_only_where_they_differ(bits: list[Point]) -> None:
     assert headline(bits).endswith("rate 0.01 is too slow; 10 converges; 1000 stalls (saturation)")
     other = replace(bits[1], config=bits[3].config, name=bits[3].name)  # hidden size 32 is too slow at 10
-    said = "rates 0.01 and 10 (hidden size 32) are too slow; 10 (hidden size 4) converges; 1000 stalls (saturation)"
+    said = "rates 0.01 and 10 (only hidden size 32) are too slow; 10 (only hidden size 4) converges; 1000 stalls (saturation)"
     assert headline([*bits[:3], other, *bits[4:]]).endswith(said)
 
 
@@ -116,9 +116,9 @@ def test_another_number_takes_the_place_of_the_size() -> None:
     assert verdicts == ["converged", "converged", "diverged", "oscillating"]
     said = list(answers(points))
     assert said[0].startswith(
-        "the best rate is the same for every momentum: 0.01 (mean absolute error 0.26 for momentum 0"
+        "the best rate is the same for every value of momentum: 0.01 (mean absolute error 0.26 for momentum 0"
     )
-    assert said[1] == "rate 0.01 converges; 0.2 (momentum 0) diverges; 0.2 (momentum 0.9) oscillates."
+    assert said[1] == "rate 0.01 converges; 0.2 (only momentum 0) diverges; 0.2 (only momentum 0.9) oscillates."
     assert any(sentence.startswith("at rate 0.2 with momentum 0, ") for sentence in said)
     assert any(sentence.startswith("at rate 0.2 with momentum 0.9, ") for sentence in said)
     assert headline(points).endswith("; " + said[1].removesuffix("."))

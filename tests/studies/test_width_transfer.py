@@ -72,12 +72,12 @@ def test_rates_as_far_apart_as_floats_go_have_a_shift() -> None:
 
 def test_sentences_say_where_it_moves_and_where_it_stays(points: list[Point]) -> None:
     assert transfer_sentences(points) == [
-        "standard parametrization: the best rate shifts (-0.6 decades): 0.02 at 64, 0.005 at 256.",
-        "maximal-update parametrization: the best rate hardly shifts (+0.0 decades): 0.02 at 64, 0.02 at 256.",
+        "standard parametrization: the rate with the lowest loss shifts (-0.6 decades): 0.02 at 64, 0.005 at 256.",
+        "maximal-update parametrization: the rate with the lowest loss hardly shifts (+0.0 decades): 0.02 at 64, 0.02 at 256.",
         f"{ONE_SEED}.",
     ]
     assert list(answers(points)) == transfer_sentences(points)
-    assert headline(points).startswith("Standard parametrization: the best rate shifts")
+    assert headline(points).startswith("Standard parametrization: the rate with the lowest loss shifts")
 
 
 def test_a_size_at_which_every_rate_diverged_has_no_best_rate() -> None:
@@ -86,8 +86,8 @@ def test_a_size_at_which_every_rate_diverged_has_no_best_rate() -> None:
     points += [point(name, 256, rate, 0.02) for name in names for rate in RATES]
     at = "none at 64 (every rate diverged), 0.02 at 256"
     assert transfer_sentences(points) == [
-        f"standard parametrization: the best rate cannot be compared: {at}.",
-        f"maximal-update parametrization: the best rate cannot be compared: {at}.",
+        f"standard parametrization: the rate with the lowest loss cannot be compared: {at}.",
+        f"maximal-update parametrization: the rate with the lowest loss cannot be compared: {at}.",
         f"{ONE_SEED}.",
     ]
 
@@ -99,7 +99,7 @@ def test_points_of_one_parametrization_are_another_study(points: list[Point]) ->
 def test_too_few_rates_have_no_best_one() -> None:
     few = [point(name, 64, rate, 0.02) for name in ("standard", "maximal_update") for rate in RATES[:2]]
     assert parametrizations(few) == {}
-    assert not any("parametrization: the best rate" in sentence for sentence in answers(few))
+    assert not any("parametrization: the rate" in sentence for sentence in answers(few))
 
 
 def test_the_picture_has_axes_for_each_parametrization_with_the_best_rates_marked(points: list[Point]) -> None:

@@ -10,36 +10,44 @@ from pipeline.backends.numpy.curves.shape import Curve
 from pipeline.diagnosis.curves import Ending, ending
 from pipeline.points.point import Point
 from pipeline.studies.curves.restarts import chance_of_all, countable, starts_needed
+from pipeline.studies.knobs import layout
+from pipeline.studies.verdict_sentences import evidence_sentences, verdict_sentence
+from pipeline.system.wording import listed
 
 # Probabilities for which the number of random starts is reported.
 CHANCES = (0.5, 0.95, 0.99)
+# The verdicts whose evidence is told; how fast balls move away that diverge is told apart.
+TOLD = ("stalled", "oscillating", "too slow", "converged")
 
 
 def curve_answers(points: Sequence[Point]) -> Iterator[str]:
     """Yield the minima of the curve, the final state of each point, and the effect of large rates and random starts."""
     points = sorted(points, key=lambda point: (point.learning_rate, point.name))
     endings = [ending(point.config, point.history) for point in points]
-    curve = endings[0].curve
     first = points[0]
-    yield f"the curve has {_minima(curve)}."
-    for point, name in zip(points, point_labels(points), strict=True):
-        yield f"{name}: {point.diagnosis.label}: {point.diagnosis.evidence}."
     # The limit 2 / curvature is valid for plain gradient descent, without momentum.
-    if first.config.optimizer.name == "sgd" and len(curve.minima):
-        yield from _limit(points, endings)
+    limited = first.config.optimizer.name == "sgd"
+    limits: list[str] = []
+    if limited:
+        limits += _limit(endings[0].curve)
+    yield "; ".join([f"the curve has {_minima(endings[0].curve)}", *limits]) + "."
+    if len(points) == 1:
+        yield f"{point_labels(points)[0]}: {first.diagnosis}."
+    else:
+        shown = layout(points)
+        yield f"{verdict_sentence(points, shown)}."
+        yield from evidence_sentences(points, shown, told=TOLD)
+    if limited:
+        yield from _growth(points, endings)
     if first.config.balls is not None and first.config.balls.random is not None:
         yield from _restarts(endings[0])
 
 
 def curve_headline(points: Sequence[Point]) -> str:
-    """Return a one-line summary: the diagnosis of each point."""
+    """Return a one-line summary: how the balls end at each rate."""
     if len(points) == 1:
-        found = points[0].diagnosis
-        return f"{found.label}: {found.evidence}"
-    labels: dict[str, list[str]] = {}
-    for point in sorted(points, key=lambda point: (point.learning_rate, point.name)):
-        labels.setdefault(point.diagnosis.label, []).append(_short(point, points))
-    return "; ".join(f"{label}: {', '.join(members)}" for label, members in labels.items())
+        return str(points[0].diagnosis)
+    return verdict_sentence(points, layout(points))
 
 
 def point_labels(points: Sequence[Point]) -> list[str]:
@@ -69,31 +77,42 @@ def _minima(curve: Curve) -> str:
     )
 
 
-def _limit(points: Sequence[Point], endings: Sequence[Ending]) -> Iterator[str]:
-    """Yield the stability limit implied by the curvature at the minima, and the growth of diverging balls."""
-    curve = endings[0].curve
-    curvature = float(curve.curvatures().max())
+def _limit(curve: Curve) -> Iterator[str]:
+    """Yield the stability limit implied by the curvature at the minima, if there is one."""
     # At a flat minimum, such as that of x^4, there is no limit.
+    curvature = 0.0
+    if len(curve.minima):
+        curvature = float(curve.curvatures().max())
     if not curvature > 0:
         return
     # Near a minimum the slope is curvature * distance. A step of rate * slope that is longer than twice the distance
     # lands farther away on the other side: rate * curvature > 2.
     limit = 2 / curvature
-    minimum = "the minimum" if len(curve.minima) == 1 else "the narrowest minimum"
+    minimum = "the minimum"
+    if len(curve.minima) > 1:
+        minimum = "the narrowest minimum"
     yield (
         f"the curvature at {minimum} is {curvature:.3g}: rates above 2 / {curvature:.3g} = {limit:.3g} diverge there, "
-        "because each step lands farther from the minimum than it started."
+        "because each step lands farther from the minimum than it started"
     )
+
+
+def _growth(points: Sequence[Point], endings: Sequence[Ending]) -> Iterator[str]:
+    """Yield how fast the balls move away that diverge."""
+    curve = endings[0].curve
     # With several minima a ball may have jumped between them, and its growth would be meaningless.
-    if len(curve.minima) > 1:
+    if len(curve.minima) != 1 or not list(_limit(curve)):
         return
-    for name, found in zip(point_labels(points), endings, strict=True):
+    grown = []
+    for point, found in zip(points, endings, strict=True):
         distances = np.abs(np.stack([found.start, found.end]) - curve.minima[0])
         all_diverged = found.counts.get("diverged") == len(found.start)
         # A ball that starts at the minimum does not move, and its growth would be 0 / 0.
         if all_diverged and distances[0].all():
             growth = float(np.median((distances[1] / distances[0]) ** (1 / found.updates)))
-            yield f"{name}: each step lands {growth:.3g} times as far from the minimum as the previous one."
+            grown.append(f"{growth:.3g} times at rate {_short(point, points)}")
+    if grown:
+        yield f"each step lands farther from the minimum than the one before: {listed(grown)}."
 
 
 def _restarts(found: Ending) -> Iterator[str]:
