@@ -241,4 +241,4 @@ def _sentences(backends: PointsByBackend) -> Iterator[str]:
             yield f"`{point.name}`: {first} {point.diagnosis.label}, {second} {labels[point.name]}."
         further = len(differing) - MOST_DIFFERING
         if further > 0:
-            yield f"{_counted(further, 'further point')} with another diagnosis on {second}: see the table of all points."
+            yield f"{_counted(further, 'further point')} with another diagnosis on {second}: see the table of points."

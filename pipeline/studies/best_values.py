@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from pipeline.config.metrics import larger_is_better, last_part
+from pipeline.config.metrics import last_part
 from pipeline.points.point import Point
-from pipeline.studies.grids import Cell, metric_name, told_metric
+from pipeline.studies.grids import Cell, extreme, metric_name, told_metric
 from pipeline.studies.groups import Group, every, groups, numbers, on_what, overall
 from pipeline.studies.knobs import Knob, Layout
 from pipeline.studies.named_values import MOST_CELLS, named_cells, plural, said, span, values_of
@@ -67,7 +67,7 @@ def best_in_short(points: Sequence[Point], shown: Layout) -> str:
     if len(ranking.cells) == 1:
         return f"{names}, {result}{_in_brackets(best.estimate)}"
     if not ranking.known:
-        return f"{_extreme(ranking.metric)} {result} at {names} ({_in_short(_unknown([ranking]))})"
+        return f"{extreme(ranking.metric)} {result} at {names} ({_in_short(_unknown([ranking]))})"
     if len(ranking.members) > 1:
         # Where they are only counted, the best of them is named.
         if len(ranking.members) > MOST_CELLS and names[0].isdigit():
@@ -160,7 +160,7 @@ def _lowest(found: Sequence[Group], shown: Layout) -> str:
     """Name the lowest or the highest value of each group, without calling it the best."""
     across = shown.across
     metric = found[0].ranking.metric
-    subject = f"the {_extreme(metric)} {metric_name(metric)}"
+    subject = f"the {extreme(metric)} {metric_name(metric)}"
     if len(found) == 1:
         text = f"{subject} is {found[0].best.estimate.number}, {_at(found[0], shown)}"
         if found[0].name:
@@ -257,9 +257,3 @@ def _unknown(rankings: Sequence[Ranking]) -> str:
 
 def _in_short(reason: str) -> str:
     return reason.partition(":")[0]
-
-
-def _extreme(metric: str) -> str:
-    if larger_is_better(metric):
-        return "highest"
-    return "lowest"

@@ -76,6 +76,13 @@ def metric_name(metric: str) -> str:
     return METRIC_NAMES.get(metric, metric.replace("/", " ").replace("_", " "))
 
 
+def extreme(metric: str) -> str:
+    """Return which value of a metric is the better one: `highest` or `lowest`."""
+    if larger_is_better(metric):
+        return "highest"
+    return "lowest"
+
+
 def told_metric(points: Sequence[Point], metric: str) -> str | None:
     """Return the metric of test rows that is told besides one of validation rows, which only chooses; None: no other.
 

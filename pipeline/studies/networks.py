@@ -12,7 +12,7 @@ from pipeline.diagnosis.thresholds import GOAL
 from pipeline.diagnosis.verdicts import PROBLEMS
 from pipeline.points.point import Point
 from pipeline.studies.best_values import best_in_short, best_sentences
-from pipeline.studies.grids import Cell
+from pipeline.studies.grids import Cell, extreme, metric_name
 from pipeline.studies.groups import Group, groups, overall
 from pipeline.studies.knobs import RATE, Layout, layout
 from pipeline.studies.named_values import said, values_of
@@ -70,18 +70,19 @@ def verdict_counts(points: Sequence[Point]) -> dict[str, float]:
 
 
 def _range_check(points: Sequence[Point], shown: Layout) -> Iterator[str]:
-    """Yield whether the suggested rate, the middle one of three, is the best of them."""
+    """Yield whether the suggested rate, the middle one of three, gives the best result of them."""
     found = groups(points, shown)
     if points[0].config.study != RANGE_CHECK or len(shown.across.values) != 3 or len(found) != 1:
         return
     suggested = shown.across.values[1]
     best = found[0].values(shown.across)
-    verdict = "is not the best of the three"
-    if best == [suggested]:
-        verdict = "is the best of the three"
-    elif suggested in best:
-        verdict = "cannot be told from the best of the three"
-    yield f"the suggested rate, {suggested:g}, {verdict}."
+    wanted = f"the {extreme(found[0].ranking.metric)} {metric_name(found[0].ranking.metric)} of the three"
+    if suggested not in best:
+        yield f"the suggested rate, {suggested:g}, does not give {wanted}."
+    elif len(best) == 1:
+        yield f"the suggested rate, {suggested:g}, gives {wanted}."
+    else:
+        yield f"the suggested rate, {suggested:g}, cannot be told from that with {wanted}."
 
 
 def _costs(points: Sequence[Point], shown: Layout) -> Iterator[str]:

@@ -280,22 +280,26 @@ def test_pages_name_the_commands_that_sweep_json_holds(results: Path, tmp_path: 
 def test_report_names_what_diverged_and_where_backends_part(results: Path, reports: Path) -> None:
     text = (reports / "studies" / "line_y3x.md").read_text()
     step = read_results(results)["line_y3x"]["keras"][2].outcome.diverged_step
-    assert f"- keras: 1 is the first rate that diverges: the loss was not a finite number after {step} updates" in text
-    assert "- numpy: stalled (rounding) at rate 1; at 1: loss 1.47e+09" in text
+    assert "- keras: rates 0.01 and 0.1 converge; 1 diverges." in text
+    assert f"- keras: at rate 1, the loss was not a finite number after {step} updates" in text
+    assert "- numpy: rates 0.01 and 0.1 converge; 1 stalls (rounding)." in text
+    assert "- numpy: at rate 1, loss 1.47e+09" in text
     assert "- `learning_rate=1`: numpy stalled (rounding), keras diverged." in text
 
 
 def test_best_rate_is_the_one_with_the_smallest_error(results: Path, reports: Path) -> None:
     points = read_results(results)["three_bits"]["numpy"]
     text = (reports / "studies" / "three_bits.md").read_text()
+    lowest = []
     for size in (4, 32):
         best = min(
             (point for point in points if point.hidden_size == size),
             key=lambda point: point.outcome.final["train/mean_absolute_error"],
         )
         value = best.outcome.final["train/mean_absolute_error"]
-        rate = best.learning_rate
-        assert f"the best rate for hidden size {size} is {rate:g}, mean absolute error {value:.4g}." in text
+        lowest.append(f"{value:.3g} for hidden size {size} at rate {best.learning_rate:g}")
+    same = f"the lowest mean absolute error is at rate 10: {lowest[0].partition(' at ')[0]} and "
+    assert f"the lowest mean absolute error is {'; '.join(lowest)}" in text or same in text
 
 
 def test_report_names_no_path_of_this_machine(reports: Path, results: Path) -> None:
@@ -409,9 +413,10 @@ def test_several_seeds_have_different_names(tmp_path: Path) -> None:
         "learning_rate=0.1 seed=2",
     ]
     page = study_page("two_bits", read["two_bits"], {})
-    assert "| backend | rate | seed | diagnosis |" in page
-    assert "| numpy | 0.1 | 2 |" in page
-    assert "over the seeds (1 and 2), the mean absolute error is " in page
+    # The seeds are one row of the page's table.
+    assert "<summary>The point</summary>" in page
+    assert "- numpy: over 2 seeds, the mean absolute error is 0." in page
+    assert "- numpy: 1 point of 2 seeds, trained for 5 epochs." in page
 
 
 def test_command_says_where_the_report_is(results: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

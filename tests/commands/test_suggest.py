@@ -102,9 +102,7 @@ def test_entry_point_refuses_without_a_traceback(tmp_path: Path) -> None:
     refuses_without_results("suggest", tmp_path)
 
 
-@pytest.mark.parametrize(
-    ("losses", "verdict"), [((0.5, 0.1, 0.9), "is confirmed"), ((0.1, 0.5, 0.9), "is not the best")]
-)
+@pytest.mark.parametrize(("losses", "verdict"), [((0.5, 0.1, 0.9), "gives"), ((0.1, 0.5, 0.9), "does not give")])
 def test_the_check_says_whether_the_suggested_rate_ends_lowest(losses: tuple[float, ...], verdict: str) -> None:
     points: list[Point] = []
     for rate, loss in zip((0.01, 0.1, 1), losses, strict=True):
@@ -112,6 +110,4 @@ def test_the_check_says_whether_the_suggested_rate_ends_lowest(losses: tuple[flo
         history.record(2, {"train/loss": loss, "test/loss": loss, "test/accuracy": 1 - loss})
         one = config("experiment=lr_range_check", f"optimizer.learning_rate={rate}")
         points.append(Point(f"learning_rate={rate:g}", Path(), one, history, outcome_of(history)))
-    said = next(answers(points))
-    assert said.startswith(f"the suggested rate, 0.1, {verdict}")
-    assert f"{losses[1]:.4g} at 0.1" in said
+    assert next(answers(points)) == f"the suggested rate, 0.1, {verdict} the highest test accuracy of the three."

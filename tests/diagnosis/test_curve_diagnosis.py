@@ -65,8 +65,8 @@ def test_a_local_minimum_holds_a_ball_until_rate_or_momentum_gets_it_out() -> No
     assert "at rate 0.05 with momentum 0.9, the ball settled at x = -2.06" in said
     assert "the lowest minimum; it left its starting valley." in said
     assert headline(points) == (
-        "rates 0.01 and 0.05 (only momentum 0) stall (local minimum); 0.05 (only momentum 0.9) and 0.2 (only momentum 0) converge; "
-        "0.2 (only momentum 0.9) diverges"
+        "rates 0.01 and 0.05 (only momentum 0) stall (local minimum); "
+        "0.05 (only momentum 0.9) and 0.2 (only momentum 0) converge; 0.2 (only momentum 0.9) diverges"
     )
 
 

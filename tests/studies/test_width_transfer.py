@@ -73,7 +73,8 @@ def test_rates_as_far_apart_as_floats_go_have_a_shift() -> None:
 def test_sentences_say_where_it_moves_and_where_it_stays(points: list[Point]) -> None:
     assert transfer_sentences(points) == [
         "standard parametrization: the rate with the lowest loss shifts (-0.6 decades): 0.02 at 64, 0.005 at 256.",
-        "maximal-update parametrization: the rate with the lowest loss hardly shifts (+0.0 decades): 0.02 at 64, 0.02 at 256.",
+        "maximal-update parametrization: the rate with the lowest loss hardly shifts (+0.0 decades): "
+        "0.02 at 64, 0.02 at 256.",
         f"{ONE_SEED}.",
     ]
     assert list(answers(points)) == transfer_sentences(points)

@@ -20,6 +20,7 @@ from pipeline.diagnosis.baseline import baseline_loss
 from pipeline.diagnosis.trends import first_below
 from pipeline.drawing.plot_data import Floats
 from pipeline.points.point import Point
+from pipeline.studies.knobs import differ_in
 from pipeline.studies.statistics.best import BySeed, best_set
 from pipeline.studies.statistics.intervals import Estimate, estimate
 
@@ -136,7 +137,7 @@ def variants(points: Sequence[Point]) -> list[Variant]:
     Points of a variant that share a rate differ in their seed.
 
     Raises:
-        ValueError: two points of a variant share their rate and their seed, so that they differ in something else.
+        ValueError: two points of a variant share their rate and their seed, and differ in something else.
     """
     key = knob(points)
     if key is None:
@@ -145,7 +146,8 @@ def variants(points: Sequence[Point]) -> list[Variant]:
     for point in points:
         name = str(point.settings.get(key))
         shared = by_name.setdefault(name, {}).setdefault(point.learning_rate, {})
-        if point.config.seed in shared:
+        # The same point may have been trained twice, for instance with other records of its weights.
+        if not differ_in([shared.get(point.config.seed, point), point]):
             raise ValueError(f"two points of {name} have the rate {point.learning_rate:g} and the same seed")
         shared[point.config.seed] = point
     found = []
