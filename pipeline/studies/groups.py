@@ -70,8 +70,10 @@ def shared_knobs(shown: Layout) -> list[Knob]:
 
 def every(shown: Layout) -> str:
     """Name each group: `every hidden size`, `every value of momentum`."""
-    names = [f"value of {knob.name}" for knob in shared_knobs(shown)]
-    return f"every {listed(names).replace('value of hidden size', 'hidden size')}"
+    names = [knob.name for knob in shared_knobs(shown)]
+    if names == ["hidden size"]:
+        return "every hidden size"
+    return f"every value of {listed(names)}"
 
 
 def on_what(shown: Layout) -> str:

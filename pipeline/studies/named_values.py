@@ -64,8 +64,11 @@ def named_cells(members: Sequence[Cell], compared: Sequence[Cell], shown: Layout
         compared: all cells, those included.
         shown: the knobs.
     """
-    # A network without a hidden layer has no size to name.
-    knobs = [knob for knob in (shown.up, *shown.apart) if len(knob.values) > 1 or knob.values[0] is not None]
+    # What is the same for all points is named only if there is one; a network without a hidden layer has no size.
+    alone = len(compared) == 1
+    knobs = [
+        knob for knob in (shown.up, *shown.apart) if len(knob.values) > 1 or (alone and knob.values[0] is not None)
+    ]
     values = [values_of(members, knob) for knob in knobs]
     across = values_of(members, shown.across)
     # Each value of one knob is there with each of the others.

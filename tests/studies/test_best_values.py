@@ -75,7 +75,7 @@ def test_one_value_that_is_told_apart_is_the_best() -> None:
     assert next(answers(points)).startswith(
         "the best rate is 1 (training loss 0.1000 ± 0.0026, 5 seeds); 0.1 is worse by 0.200 ± "
     )
-    assert headline(points).startswith("best: rate 1 with hidden size 4, training loss 0.1000 ± 0.0026 (5 seeds); ")
+    assert headline(points).startswith("best: rate 1, training loss 0.1000 ± 0.0026 (5 seeds); ")
 
 
 def test_the_best_at_the_edge_of_the_grid_may_not_be_the_best_of_all() -> None:
@@ -131,8 +131,8 @@ def test_a_rate_with_seeds_that_diverged_says_how_many_trained() -> None:
     said = list(answers(points))
     # The lower mean of four seeds is no candidate beside rates of which all seeds trained.
     assert said[0].startswith("the best rate is 1 (training loss 0.2000 ")
-    assert any("; at rate 10 with hidden size 4, 4 of 5 seeds trained." in sentence for sentence in said)
-    assert headline(points).startswith("best: rate 1 with hidden size 4, ")
+    assert any("; at rate 10, 4 of 5 seeds trained." in sentence for sentence in said)
+    assert headline(points).startswith("best: rate 1, ")
 
 
 def test_too_large_a_rate_is_called_slow_only_if_the_seeds_tell_it_apart() -> None:
@@ -153,7 +153,7 @@ def test_with_one_seed_nothing_is_the_best() -> None:
     said = list(answers(points))
     assert said[0] == f"the lowest training loss is 0.1, at rate 1 ({ONE_SEED})."
     assert sum("one seed" in sentence for sentence in said) == 1
-    assert headline(points).startswith("lowest training loss 0.1 at rate 1 with hidden size 4 (one seed); ")
+    assert headline(points).startswith("lowest training loss 0.1 at rate 1 (one seed); ")
     assert not any(word in sentence for sentence in said for word in ("best", "told apart"))
 
 
