@@ -112,7 +112,11 @@ def _one(group: Group, shown: Layout) -> str:
         far = _farthest(group)
         if far is not None:
             value += f", {far.estimate.number} at {across.text(across.of(far.points[0]))}"
-        sentence = f"{where}{plural(across)} {names} cannot be told apart ({value}, {_seeds([group])})"
+        noun = plural(across)
+        # With knobs that have no axis, several members may share a value.
+        if len(group.values(across)) == 1:
+            noun = across.name
+        sentence = f"{where}{noun} {names} cannot be told apart ({value}, {_seeds([group])})"
     else:
         sentence = f"{where}the best {across.name} is {names} ({value}, {_seeds([group])})"
     return "; ".join([sentence, *_worse(group, across), *_edge(group, across)]) + "."
@@ -217,7 +221,7 @@ def _edges(found: Sequence[Group], across: Knob) -> list[str]:
 
 
 def _edge(group: Group, across: Knob) -> Iterator[str]:
-    """Yield that the best value is the smallest or the largest that trained, so that values beyond may be better."""
+    """Yield that the best value is the smallest or the largest that was tried, so that values beyond may be better."""
     tried = group.tried(across)
     members = group.values(across)
     best = across.of(group.best.points[0])

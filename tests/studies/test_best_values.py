@@ -264,3 +264,23 @@ def test_values_are_named_as_runs() -> None:
     assert span([0.1], tried, knob) == "0.1"
     assert span([0.001, 0.1, 1, 10], tried, knob) == "0.001 and 0.1 to 10"
     assert span([0.001, 0.01, 1], tried, knob) == "0.001, 0.01 and 1"
+
+
+def test_points_that_share_a_value_are_told_by_their_further_knob() -> None:
+    points = []
+    for turn, penalty in enumerate((0, 0.1)):
+        for rate, mean in ((0.1, 0.3), (1, 0.1)):
+            for momentum in (0, 0.9):
+                own = [f"optimizer.learning_rate={rate}", f"optimizer.momentum={momentum}", f"training.l2={penalty}"]
+                points += seeds(mean + momentum / 10, "optimizer=momentum", *own, turn=turn)
+    said = list(answers(points))
+    assert said[0].startswith("the best rate is the same for every value of momentum: 1 (training loss 0.1000 ")
+    assert said[-1].startswith("by l2, the best over all other knobs: training loss 0.1000 ± 0.0026 at 0 and 0.1000 ")
+    assert said[-1].endswith("; 0 and 0.1 cannot be told apart.")
+    alone = [point for point in points if point.settings["optimizer.momentum"] == 0]
+    other = seeds(0.05, "optimizer=momentum", "optimizer.momentum=0.9", "optimizer.learning_rate=0.1", turn=2)
+    worse = seeds(0.5, "optimizer=momentum", "optimizer.momentum=0.9", "optimizer.learning_rate=1")
+    mixed = [*alone, *other, *worse]
+    assert next(answers(mixed)).startswith(
+        "for momentum 0, rate 1 with l2 0 and 0.1 cannot be told apart (training loss "
+    )
