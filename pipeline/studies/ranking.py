@@ -15,8 +15,8 @@ from pipeline.studies.grids import Cell
 from pipeline.studies.statistics.best import BestSet, best_set
 from pipeline.studies.statistics.intervals import Estimate
 
-# Test images in files of the IDX format, as in MNIST and in the data sets that were made to replace it. A sixth of their
-# training images, which validate by default, are as many.
+# Test images in files of the IDX format, as in MNIST and in the data sets that were made to replace it. A sixth of
+# their training images, which validate by default, are as many.
 IDX_TEST_ROWS = 10_000
 # Methods that draw random numbers besides the initial weights and the order of the rows.
 DRAWING = ("annealing", "aw_sgd")
