@@ -13,16 +13,15 @@ from numpy.typing import NDArray
 
 from pipeline.drawing.colours import FAINT, INK, Colour
 from pipeline.drawing.plot_data import (
-    LARGEST,
-    Axis,
     Curve,
     Floats,
     drawable,
     log_limits,
-    on_log_axis,
     quantile_bands,
+    score_limits,
     spread,
 )
+from pipeline.drawing.scales import plain_log_ticks
 from pipeline.system.wording import short
 
 if TYPE_CHECKING:
@@ -39,8 +38,9 @@ DPI = 100
 LABEL_GAP_INCHES = 0.16
 # Letters of a figure's title that fit.
 LETTERS_PER_INCH = 12
-# As a share of a linear axis.
-LEAST_BETWEEN_TICKS = 0.09
+SMALL_LETTERS_PER_INCH = 15
+NOTE = "#5c5c5c"
+BAND_ALPHA = 0.22
 STYLE: dict[Any, Any] = {
     "font.size": TEXT,
     "axes.titlesize": TEXT,
@@ -65,12 +65,21 @@ STYLE: dict[Any, Any] = {
 
 
 class Line(NamedTuple):
-    """A curve with its label and appearance."""
+    """A curve with its label and appearance.
+
+    Attributes:
+        curve: the line.
+        label: what is written at its end.
+        colour: the colour of the line, and of the band.
+        style: matplotlib's line style.
+        band: the two edges of a band around it, each as long as the curve; None: no band.
+    """
 
     curve: Curve
     label: str
     colour: Colour
     style: str = "-"
+    band: tuple[Floats, Floats] | None = None
 
 
 def styled() -> AbstractContextManager[None]:
@@ -93,7 +102,7 @@ def _undo_matplotlibrc() -> None:
 
 
 def axes_grid(
-    rows: int, columns: int, title: str, width: float = 4.3, height: float = 3.1
+    rows: int, columns: int, title: str, width: float = 4.3, height: float = 3.1, note: str = ""
 ) -> tuple[Figure, list[Axes]]:
     """Create a figure with axes of equal size, listed row by row.
 
@@ -103,19 +112,23 @@ def axes_grid(
         title: title of the figure; it is broken into lines that fit.
         width: inches for each column.
         height: inches for each row.
+        note: what the marks in the figure mean, in small letters below the title; broken into lines as well.
 
     Example:
         figure, (loss, accuracy) = axes_grid(1, 2, "mnist: curves")
     """
     from matplotlib.figure import Figure
 
-    lines = textwrap.wrap(title, max(int(LETTERS_PER_INCH * width * columns), 1)) or [""]
-    title = "\n".join(lines)
+    inches = width * columns
+    lines = textwrap.wrap(title, max(int(LETTERS_PER_INCH * inches), 1)) or [""]
+    notes = textwrap.wrap(note, max(int(SMALL_LETTERS_PER_INCH * inches), 1))
     with styled():
         # Figure instead of pyplot: pyplot keeps every figure alive until it is closed.
-        figure = Figure(figsize=(width * columns, height * rows + 0.2 + 0.2 * len(lines)), dpi=DPI)
+        figure = Figure(figsize=(inches, height * rows + 0.2 + 0.2 * len(lines) + 0.16 * len(notes)), dpi=DPI)
         axes = figure.subplots(rows, columns, squeeze=False)
-        figure.suptitle(title, x=0.01, ha="left", fontsize=TEXT + 1, color=INK)
+        figure.suptitle("\n".join(lines), x=0.01, ha="left", fontsize=TEXT + 1, color=INK)
+        if notes:
+            figure.text(0.01, 0.9, "\n".join(notes), ha="left", va="top", fontsize=SMALL, color=NOTE)
     return figure, list(axes.flat)
 
 
@@ -143,14 +156,15 @@ def name_axes(ax: Axes, name: str) -> None:
     ax.set_title(name, loc="left", y=1, fontsize=TEXT, color=INK)
 
 
-def draw_lines(ax: Axes, lines: Sequence[Line], *, log: bool, max_growth: float = 1e6) -> None:
-    """Draw curves, with a cross at the end of each curve that diverged.
+def draw_lines(ax: Axes, lines: Sequence[Line], *, log: bool, max_growth: float = 1e6, score: bool = False) -> None:
+    """Draw curves with their bands, with a cross at the end of each curve that diverged.
 
     Args:
         ax: the axes to draw on.
         lines: the curves to draw; empty curves are skipped.
         log: whether the values are on a logarithmic axis. Zeros are then drawn on its lower edge.
         max_growth: upper limit of a logarithmic axis, as a multiple of the largest first value.
+        score: whether a linear axis shows where the curves end, as for an accuracy, rather than all of their values.
     """
     drawn = [line for line in lines if len(line.curve.steps)]
     floor = -np.inf
@@ -158,21 +172,35 @@ def draw_lines(ax: Axes, lines: Sequence[Line], *, log: bool, max_growth: float 
         floor, ceiling = log_limits([line.curve for line in drawn], max_growth)
         ax.set_yscale("log")
         ax.set_ylim(floor, ceiling)
-    for curve, _, colour, style in drawn:
-        (artist,) = ax.plot(
-            curve.steps, drawable(np.maximum(curve.values, floor)), color=colour, linestyle=style, linewidth=1.6,
-            markersize=4,
-        )  # fmt: skip
-        # One or two records make a line that is too short to see.
-        if len(curve.steps) < 3:
-            artist.set_marker("o")
-    # The limits of a linear axis are known only now: matplotlib derives them from the lines.
+    for line in drawn:
+        _draw_line(ax, line, floor)
+    if log:
+        plain_log_ticks(ax)
+    limits = score_limits([line.curve for line in drawn])
+    if score and limits is not None:
+        ax.set_ylim(*limits)
+    # The limits of other linear axes are known only now: matplotlib derives them from the lines.
     low, high = ax.get_ylim()
-    for curve, _, colour, _ in drawn:
-        if curve.diverged:
-            end = min(max(float(curve.values[-1]), low), high)
-            ax.plot([curve.steps[-1]], [end], marker="x", markersize=8, markeredgewidth=2, color=colour,
+    for line in drawn:
+        if line.curve.diverged:
+            end = min(max(float(line.curve.values[-1]), low), high)
+            ax.plot([line.curve.steps[-1]], [end], marker="x", markersize=8, markeredgewidth=2, color=line.colour,
                     clip_on=False, zorder=5)  # fmt: skip
+
+
+def _draw_line(ax: Axes, line: Line, floor: float) -> None:
+    """Draw a curve and its band, nothing of it below the floor."""
+    steps = line.curve.steps
+    if line.band is not None:
+        low, high = (drawable(np.maximum(edge, floor)) for edge in line.band)
+        ax.fill_between(steps, low, high, color=line.colour, alpha=BAND_ALPHA, linewidth=0)
+    (artist,) = ax.plot(
+        steps, drawable(np.maximum(line.curve.values, floor)), color=line.colour, linestyle=line.style, linewidth=1.6,
+        markersize=4,
+    )  # fmt: skip
+    # One or two records make a line that is too short to see.
+    if len(steps) < 3:
+        artist.set_marker("o")
 
 
 def label_ends(ax: Axes, lines: Sequence[Line], heading: str = "") -> None:
@@ -223,22 +251,6 @@ def _end_label(line: Line, highest: float) -> str:
     return line.label
 
 
-def signed_log(ax: Axes) -> None:
-    """Make the y axis linear up to 10 and logarithmic beyond, for exploding values of both signs that are on it."""
-    from matplotlib.ticker import SymmetricalLogLocator
-
-    # Clipped, so that doubling the limits below does not overflow.
-    low, high = np.clip(ax.dataLim.intervaly, -LARGEST, LARGEST)
-    decades = np.log10(max(abs(low), abs(high), 100) / 10)
-    # Limits come before the scale: the margins that matplotlib would add on this scale overflow.
-    ax.set_ylim(min(2 * low, -10), max(2 * high, 10))
-    # Each half of the linear part is as high as a fifth of the decades beyond it, and at least as high as one decade.
-    ax.set_yscale("symlog", linthresh=10, linscale=max(1.0, decades / 5))
-    locator = SymmetricalLogLocator(base=10, linthresh=10)
-    locator.set_params(numticks=7)
-    ax.yaxis.set_major_locator(locator)
-
-
 def draw_bundle(ax: Axes, steps: NDArray[np.int64], values: Floats, colour: Colour) -> None:
     """Draw many lines of one colour, values (steps, lines)."""
     from matplotlib.collections import LineCollection
@@ -260,38 +272,3 @@ def draw_bands(ax: Axes, steps: Sequence[float], values: Floats, colour: Colour)
     for low, high, alpha in ((0, 6, 0.15), (1, 5, 0.25), (2, 4, 0.4)):
         ax.fill_between(steps, bands[low], bands[high], color=colour, alpha=alpha, linewidth=0)
     ax.plot(steps, bands[3], color=colour, linewidth=1.6)
-
-
-def rate_axis(ax: Axes, rates: Sequence[float], title: str = "learning rate") -> None:
-    """Set up a logarithmic x axis for learning rates (ascending), with ticks at the rates themselves."""
-    from matplotlib.ticker import NullLocator
-
-    # Limits come before the scale: matplotlib cannot find limits for a single rate.
-    ax.set_xlim(on_log_axis(rates[0]) / 1.8, on_log_axis(rates[-1]) * 1.8)
-    ax.set_xscale("log")
-    ax.xaxis.set_minor_locator(NullLocator())
-    shown = rates[:: max(1, len(rates) // 10)]
-    ax.set_xticks([on_log_axis(rate) for rate in shown], [f"{rate:g}" for rate in shown])
-    ax.set_xlabel(title)
-
-
-def value_axis(ax: Axes, axis: Axis) -> None:
-    """Set up an x axis for the values of a knob, with ticks at the values themselves where they have room."""
-    if axis.logarithmic:
-        rate_axis(ax, axis.numbers, axis.title)
-        return
-    places = linear_places(axis)
-    low = places[0]
-    span = (places[-1] - low) or 1.0
-    ax.set_xlim(low - 0.08 * span, places[-1] + 0.08 * span)
-    shown: list[int] = []
-    for index, place in enumerate(places):
-        if not shown or place - places[shown[-1]] >= LEAST_BETWEEN_TICKS * span:
-            shown.append(index)
-    ax.set_xticks([places[index] for index in shown], [axis.ticks[index] for index in shown])
-    ax.set_xlabel(axis.title)
-
-
-def linear_places(axis: Axis) -> list[float]:
-    """Return where the values of a linear axis are drawn."""
-    return [float(place) for place in drawable(np.array(axis.numbers))]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from pipeline.drawing.plot_data import Axis, palette_position
@@ -28,19 +29,35 @@ def colour_map(name: str) -> Colormap:
 
 
 def rate_colour(rate: float) -> Colour:
-    """Return the colour of a learning rate, the same in every plot: dark blue is small, yellow is large."""
+    """Return the colour of a learning rate that is drawn alone: dark blue is small, yellow is large."""
     return _palette(palette_position(rate))
 
 
 def axis_colours(axis: Axis) -> list[Colour]:
-    """Return the colour of each value of an axis: that of the rate, or for another knob one by its rank."""
-    if axis.rates:
-        return [rate_colour(rate) for rate in axis.numbers]
+    """Return the colour of each value of an axis, by its rank: dark blue is the first, yellow the last.
+
+    A single rate has the colour of `rate_colour`.
+    """
     if not axis.joined:
         return [NEUTRAL] * len(axis.numbers)
+    if axis.rates and len(axis.numbers) == 1:
+        return [rate_colour(axis.numbers[0])]
+    return ranked_colours(len(axis.numbers))
+
+
+def rate_colours(rates: Iterable[float]) -> dict[float, Colour]:
+    """Return the colours of several rates that are drawn together, which differ however close the rates are."""
+    ranked = sorted(set(rates))
+    if len(ranked) == 1:
+        return {ranked[0]: rate_colour(ranked[0])}
+    return dict(zip(ranked, ranked_colours(len(ranked)), strict=True))
+
+
+def ranked_colours(count: int) -> list[Colour]:
+    """Return this many colours, as far apart on the palette as they can be."""
     # Not the whole palette: its ends are almost black and almost as light as paper.
-    last = max(len(axis.numbers) - 1, 1)
-    return [_palette(0.1 + 0.75 * rank / last) for rank in range(len(axis.numbers))]
+    last = max(count - 1, 1)
+    return [_palette(0.06 + 0.86 * rank / last) for rank in range(count)]
 
 
 def _palette(position: float) -> Colour:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from matplotlib.backend_bases import RendererBase
     from matplotlib.figure import Figure
 
-# Space around each of the axes and the title.
+# Space around each of the axes, the title and the note.
 PAD_INCHES = 3 / 72
 
 
@@ -77,9 +77,13 @@ def arrange(figure: Figure, renderer: RendererBase) -> None:
         top[row] = max(top[row], tight.y1 - ax.bbox.y1 + pad)
         bottom[row] = max(bottom[row], ax.bbox.y0 - tight.y0 + pad)
         _keep_labels(figure, ax)
-    for title in figure.texts:
-        title.set_y(1 - pad / size[1])
-        top[0] += title.get_window_extent(renderer).height + 2 * pad
+    # The title, and the note below it.
+    used = pad
+    for text in figure.texts:
+        text.set_y(1 - used / size[1])
+        used += text.get_window_extent(renderer).height + pad
+    if figure.texts:
+        top[0] += used
     # The axes keep at least half an inch; if long text leaves no room, the text is cut off.
     least = figure.dpi / 2
     width = max((size[0] - left.sum() - right.sum()) / grid.ncols, least)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -19,7 +19,7 @@ Series = tuple[Floats, Floats]
 LARGEST = 1e270
 LOG_SMALLEST = 1e-120
 LOG_LARGEST = 1e120
-# The rates at the two ends of the palette. They are fixed, so that a rate has the same colour in every plot.
+# The rates at the two ends of the palette, for a rate that is drawn alone.
 PALETTE_RATES = (1e-4, 1e3)
 
 
@@ -61,7 +61,11 @@ class ResultGrid:
     Attributes:
         across: (columns,) the knob of the columns.
         up: (rows,) the knob of the rows.
-        values: (rows, columns) result of each cell; NaN if it has none.
+        values: (rows, columns) result of each cell, the mean over seeds; NaN if it has none.
+        low: (rows, columns) lower end of the interval of the mean; NaN with one seed, whose noise is unknown.
+        high: (rows, columns) its upper end.
+        texts: what is written in a cell by (row, column), where it is more than the value.
+        best: (rows, columns) whether the cell is among the best: none was shown to be better.
         diverged: (rows, columns) whether a point of the cell diverged.
         stalled: (rows, columns) whether the diagnosis of a point of the cell is "stalled".
     """
@@ -69,6 +73,10 @@ class ResultGrid:
     across: Axis
     up: Axis
     values: Floats
+    low: Floats
+    high: Floats
+    texts: Mapping[tuple[int, int], str]
+    best: NDArray[np.bool_]
     diverged: NDArray[np.bool_]
     stalled: NDArray[np.bool_]
 
@@ -95,6 +103,22 @@ def palette_position(rate: float) -> float:
     low, high = (math.log10(end) for end in PALETTE_RATES)
     # A rate of 0, or one below it, has no logarithm.
     return min(max((math.log10(max(rate, PALETTE_RATES[0])) - low) / (high - low), 0.0), 1.0)
+
+
+def score_limits(curves: Sequence[Curve]) -> tuple[float, float] | None:
+    """Return limits of a linear axis that show how far apart curves end; None if they have no finite values.
+
+    The first quarter of each curve's records, in which a network leaves chance, does not count for the lower limit: the
+    curves enter the axes from below.
+    """
+    finite = [curve.values[np.isfinite(curve.values)] for curve in curves]
+    finite = [drawable(values) for values in finite if len(values)]
+    if not finite:
+        return None
+    low = min(float(values[len(values) // 4 :].min()) for values in finite)
+    high = max(float(values.max()) for values in finite)
+    margin = 0.06 * (high - low) or 0.01 * max(abs(high), 1.0)
+    return low - margin, high + margin
 
 
 def log_limits(curves: Sequence[Curve], max_growth: float = 1e4) -> tuple[float, float]:

@@ -1,4 +1,4 @@
-"""Arrange the points of a sweep over its knobs, usually rates and hidden sizes: the metric to compare, the values."""
+"""Group the points of a sweep by its knobs, usually rates and hidden sizes: the metric to compare, the values."""
 
 from __future__ import annotations
 
@@ -8,12 +8,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-import numpy as np
-
 from pipeline.config.metrics import judged_by, larger_is_better
-from pipeline.drawing.plot_data import Axis, ResultGrid
 from pipeline.points.point import Point
-from pipeline.studies.knobs import NO_KNOB, RATE, SIZE, Knob, Layout
+from pipeline.studies.knobs import Knob, Layout
 from pipeline.studies.statistics.intervals import Estimate, estimate
 
 # Points by the name of their backend.
@@ -159,69 +156,3 @@ def profile(points: Sequence[Point], shown: Layout, knob: Knob, metric: str) -> 
     """Return for each value of a knob the best cell over all other knobs; None where all diverged."""
     found = cells(points, shown, metric)
     return [best_cell([cell for cell in found if knob.of(cell.points[0]) == value], metric) for value in knob.values]
-
-
-def axis(knob: Knob) -> Axis:
-    """Return a knob as it is written and placed in a figure."""
-    labels = [knob.said(value) for value in knob.values]
-    if knob.key == SIZE:
-        # Short: the labels of lines are beside the axes.
-        labels = [label.replace("hidden size", "hidden") for label in labels]
-    numbers = [float(rank) for rank in range(len(knob.values))]
-    if knob.numeric and None not in knob.values:
-        numbers = [float(value) for value in knob.values]
-    return Axis(
-        title=knob.title,
-        ticks=[knob.text(value) for value in knob.values],
-        labels=labels,
-        numbers=numbers,
-        logarithmic=knob.logarithmic,
-        rates=knob.key == RATE,
-        joined=knob.numeric,
-    )
-
-
-def result_grid(points: Sequence[Point], shown: Layout, metric: str) -> ResultGrid:
-    """Arrange the final values of a metric over the two axes of a layout.
-
-    Diverged points have no final value. Of points that differ in the seed it is their mean; of those that differ in
-    further knobs, it is the best.
-    """
-    by_place: dict[tuple[int, int], list[Cell]] = {}
-    for cell in cells(points, shown, metric):
-        row, column = (knob.values.index(knob.of(cell.points[0])) for knob in (shown.up, shown.across))
-        by_place.setdefault((row, column), []).append(cell)
-    shape = (len(shown.up.values), len(shown.across.values))
-    values = np.full(shape, np.nan)
-    diverged = np.zeros(shape, dtype=np.bool_)
-    stalled = np.zeros(shape, dtype=np.bool_)
-    for place, found in by_place.items():
-        best = best_cell(found, metric)
-        shared = [point for cell in found for point in cell.points]
-        if best is not None:
-            values[place] = best.value
-            shared = list(best.points)
-        diverged[place] = any(point.diverged for point in shared)
-        stalled[place] = any(point.diagnosis.verdict == "stalled" for point in shared)
-    return ResultGrid(axis(shown.across), axis(shown.up), values, diverged, stalled)
-
-
-def profile_grid(points: Sequence[Point], shown: Layout, knob: Knob, metric: str) -> ResultGrid:
-    """Arrange the best results at each value of a knob, over all other knobs, in a single row."""
-    best = profile(points, shown, knob, metric)
-    values = np.array([[math.nan if cell is None else cell.value for cell in best]])
-    diverged = np.array([[cell is None for cell in best]])
-    return ResultGrid(axis(knob), axis(NO_KNOB), values, diverged, np.zeros_like(diverged))
-
-
-def merged(points: Sequence[Point], shown: Layout) -> str:
-    """Say which points share a cell of a figure, for instance `best over momentum, mean of 2 seeds`; or nothing."""
-    parts = []
-    if shown.further:
-        parts.append(f"best over {' and '.join(knob.name for knob in shown.further)}")
-    shared = max((len(cell.points) for cell in cells(points, shown, cell_metric(points))), default=1)
-    if shared > 1 and len(shown.seeds) > 1:
-        parts.append(f"mean of {len(shown.seeds)} seeds")
-    elif shared > 1:
-        parts.append("mean if points share a cell")
-    return ", ".join(parts)

@@ -23,11 +23,11 @@ from pipeline.drawing.axes import (
     epoch_axis,
     label_ends,
     name_axes,
-    signed_log,
     styled,
 )
 from pipeline.drawing.colours import INK, rate_colour
 from pipeline.drawing.plot_data import Curve, Floats
+from pipeline.drawing.scales import signed_log
 from pipeline.points.point import Point
 from pipeline.studies.grids import recorded
 from pipeline.studies.network_data import has_error_surface, loss_at, loss_surface, weight_lines

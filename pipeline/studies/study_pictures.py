@@ -9,30 +9,27 @@ import numpy as np
 
 from pipeline.config.metrics import larger_is_better
 from pipeline.drawing.axes import Line, axes_grid, draw_lines, epoch_axis, label_ends, name_axes
-from pipeline.drawing.colours import INK, rate_colour
+from pipeline.drawing.colours import INK, rate_colours
 from pipeline.drawing.grid_plots import draw_by_value, draw_heat, heat_limits, places_of
 from pipeline.drawing.plot_data import Curve, Series, drawable_on_log
 from pipeline.points.point import Point
-from pipeline.studies.grids import (
-    METRIC_NAMES,
-    PointsByBackend,
-    cell_metric,
-    recorded,
-    result_grid,
-    with_value,
-)
+from pipeline.studies.cell_curves import draw_curves
+from pipeline.studies.grids import METRIC_NAMES, PointsByBackend, cell_metric, recorded, with_value
 from pipeline.studies.knobs import RATE, Layout, layout
 from pipeline.studies.network_data import has_error_surface
 from pipeline.studies.network_figures import error_surface
+from pipeline.studies.result_grids import best_note, cell_note, joined, result_grid, seeds_note
 from pipeline.studies.sweep_figures import (
     MOST_COLUMNS,
+    bar_label,
     curves_by_value,
-    draw_curves,
     draw_profile,
-    draw_weight,
+    draw_weights,
+    for_each,
     heat_size,
     panels,
-    with_note,
+    rates_apart,
+    weight_note,
 )
 
 if TYPE_CHECKING:
@@ -83,6 +80,7 @@ def recorded_figure(title: str, by_rate: Mapping[float, Mapping[str, Series]]) -
     """Draw the curves by rate of a stored run, in the same style as the other figures."""
     metrics = [name for name in METRIC_NAMES if any(name in metrics for metrics in by_rate.values())]
     figure, axes = axes_grid(1, len(metrics), title, width=4.2, height=2.9)
+    colours = rate_colours(by_rate)
     for ax, metric in zip(axes, metrics, strict=True):
         accuracy = larger_is_better(metric)
         lines = []
@@ -90,8 +88,8 @@ def recorded_figure(title: str, by_rate: Mapping[float, Mapping[str, Series]]) -
             label = f"{rate:g}"
             if accuracy:
                 label += f": {values[-1]:.3f}"
-            lines.append(Line(Curve(epochs.astype(np.int64), values, False), label, rate_colour(rate)))
-        draw_lines(ax, lines, log=not accuracy)
+            lines.append(Line(Curve(epochs.astype(np.int64), values, False), label, colours[rate]))
+        draw_lines(ax, lines, log=not accuracy, score=accuracy)
         epoch_axis(ax, max(int(line.curve.steps[-1]) for line in lines), full_batch=False)
         label_ends(ax, lines, heading="rate")
         name_axes(ax, METRIC_NAMES[metric])
@@ -104,15 +102,19 @@ def _by_rate(points: Sequence[Point]) -> list[Point]:
 
 def _weights(study: str, backends: PointsByBackend) -> Figure:
     """Draw the weight over the epochs: a row for each backend, a column for each rate."""
-    columns = max(len(points) for points in backends.values())
-    figure, axes = axes_grid(len(backends), columns, f"{study}: the weight by learning rate", width=3.6, height=2.7)
-    for row, (backend, points) in enumerate(backends.items()):
-        chosen = _by_rate(points)
-        for ax, point in zip(axes[row * columns :], chosen, strict=False):
-            draw_weight(ax, point)
-            name_axes(ax, f"{backend}, rate {point.learning_rate:g}: {point.diagnosis.label}")
+    apart = {backend: rates_apart(points) for backend, points in backends.items()}
+    colours = rate_colours(rate for by_rate in apart.values() for rate in by_rate)
+    columns = max(map(len, apart.values()))
+    note = weight_note(next(iter(backends.values())))
+    title = f"{study}: the weight by learning rate"
+    figure, axes = axes_grid(len(backends), columns, title, width=3.6, height=2.8, note=note)
+    for row, (backend, by_rate) in enumerate(apart.items()):
+        for ax, (rate, members) in zip(axes[row * columns :], by_rate.items(), strict=False):
+            draw_weights(ax, members, colours[rate])
+            labels = " or ".join(dict.fromkeys(point.diagnosis.label for point in members))
+            name_axes(ax, f"{backend}, rate {rate:g}: {labels}")
         # One backend may have trained fewer rates than the other.
-        for ax in axes[row * columns + len(chosen) : (row + 1) * columns]:
+        for ax in axes[row * columns + len(by_rate) : (row + 1) * columns]:
             ax.set_visible(False)
     return figure
 
@@ -122,7 +124,10 @@ def _curves(study: str, backends: PointsByBackend) -> Figure:
     judged = cell_metric(next(iter(backends.values())))
     rows = judged.partition("/")[0]
     metrics = list(dict.fromkeys(("train/loss", f"{rows}/loss", judged)))
-    figure, axes = axes_grid(len(backends), len(metrics), f"{study}: curves by learning rate", width=4.2, height=2.9)
+    title = f"{study}: curves by learning rate"
+    points = next(iter(backends.values()))
+    note = seeds_note(points, layout(points))
+    figure, axes = axes_grid(len(backends), len(metrics), title, width=4.2, height=2.9, note=note)
     wanted = [(backend, metric) for backend in backends for metric in metrics]
     for ax, (backend, metric) in zip(axes, wanted, strict=True):
         draw_curves(ax, _by_rate(backends[backend]), metric, layout(backends[backend]))
@@ -135,14 +140,18 @@ def _heat_maps(study: str, backends: PointsByBackend) -> Figure:
     first, points = next(iter(backends.items()))
     shown = _layout(backends)
     metric = cell_metric(points)
-    cells = result_grid(points, shown, metric)
-    width, height = heat_size(cells, least_height=2.6)
-    title = with_note(f"{study}: final {METRIC_NAMES[metric]}", points, shown)
-    figure, axes = axes_grid(1, 1 + len(backends), title, width=width, height=height)
-    draw_by_value(axes[0], cells, log=not larger_is_better(metric))
+    grids = {backend: result_grid(members, shown, metric) for backend, members in backends.items()}
+    width, height = heat_size(grids[first], least_height=2.6)
+    title = f"{study}: final {METRIC_NAMES[metric]}"
+    note = joined(cell_note(points, shown), best_note(points, shown, "black edge and frame"))
+    figure, axes = axes_grid(1, 1 + len(backends), title, width=width, height=height, note=note)
+    draw_by_value(axes[0], grids[first], log=not larger_is_better(metric))
     name_axes(axes[0], first)
-    for ax, (backend, members) in zip(axes[1:], backends.items(), strict=True):
-        draw_heat(ax, result_grid(members, shown, metric), larger_is_better=larger_is_better(metric))
+    limits = heat_limits(list(grids.values()))
+    for ax, (backend, grid) in zip(axes[1:], grids.items(), strict=True):
+        # One colour bar is enough, because all have the same colours.
+        bar = bar_label(metric) if ax is axes[-1] else None
+        draw_heat(ax, grid, larger_is_better=larger_is_better(metric), limits=limits, bar=bar)
         name_axes(ax, backend)
     return figure
 
@@ -158,11 +167,10 @@ def _ends_and_curves(study: str, backends: PointsByBackend) -> Figure:
     (first, points), *others = backends.items()
     shown = _layout(backends)
     metric = cell_metric(points)
-    backend = first
-    if others:
-        backend = f"{first}; rings: {others[0][0]}"
-    title = with_note(f"{study}: {METRIC_NAMES[metric]} ({backend})", points, shown)
-    figure, axes = axes_grid(1, 1 + len(shown.up.values), title, width=4.4)
+    rings = f"rings: {others[0][0]}" if others else ""
+    title = f"{study}: {METRIC_NAMES[metric]} ({first})"
+    note = joined(cell_note(points, shown), best_note(points, shown, "black edge"), rings)
+    figure, axes = axes_grid(1, 1 + len(shown.up.values), title, width=4.4, note=note)
     draw_by_value(axes[0], result_grid(points, shown, metric), log=not larger_is_better(metric))
     name_axes(axes[0], f"final {METRIC_NAMES[metric]}")
     for _, other in others[:1]:
@@ -192,10 +200,10 @@ def _panels_and_profiles(study: str, backends: PointsByBackend) -> Figure:
         columns = MOST_COLUMNS
     # -(-a // b) is a / b rounded up.
     rows = -(-plots // columns)
-    title = with_note(f"{study}: final {METRIC_NAMES[metric]}", points, shown)
-    title += "; profiles: the best over all other knobs"
+    title = f"{study}: final {METRIC_NAMES[metric]}{for_each(shown)}; profiles: the best over all other knobs"
+    note = joined(cell_note(points, shown), best_note(points, shown, "black edge or frame"))
     width, height = heat_size(result_grid(points, shown, metric), least_height=3.1)
-    figure, axes = axes_grid(rows * len(backends), columns, title, width=width, height=height)
+    figure, axes = axes_grid(rows * len(backends), columns, title, width=width, height=height, note=note)
     for number, (backend, members) in enumerate(backends.items()):
         own = axes[number * rows * columns : (number + 1) * rows * columns]
         _draw_panels(own[:panel_count], backend, members, shown)
@@ -214,7 +222,9 @@ def _draw_panels(axes: Sequence[Axes], backend: str, points: Sequence[Point], sh
     grids = [result_grid(members, shown, metric) for _, members in groups]
     for ax, (panel, _), grid in zip(axes, groups, grids, strict=False):
         if len(shown.up.values) > 1:
-            draw_heat(ax, grid, larger_is_better=larger_is_better(metric), limits=heat_limits(grids))
+            draw_heat(
+                ax, grid, larger_is_better=larger_is_better(metric), limits=heat_limits(grids), bar=bar_label(metric)
+            )
         else:
             draw_by_value(ax, grid, log=not larger_is_better(metric), others=grids)
         name_axes(ax, ", ".join([backend, *panel]))

@@ -9,25 +9,18 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pipeline.config.metrics import larger_is_better
-from pipeline.drawing.axes import Drawings, Line, axes_grid, draw_lines, epoch_axis, label_ends, name_axes, signed_log
-from pipeline.drawing.colours import FAINT, axis_colours, rate_colour
+from pipeline.drawing.axes import Drawings, Line, axes_grid, draw_lines, epoch_axis, label_ends, name_axes
+from pipeline.drawing.colours import FAINT, Colour, rate_colours
 from pipeline.drawing.grid_plots import draw_by_value, draw_heat, heat_limits
 from pipeline.drawing.plot_data import ResultGrid
+from pipeline.drawing.scales import signed_log
 from pipeline.points.point import Point
-from pipeline.studies.grids import (
-    METRIC_NAMES,
-    axis,
-    cell_metric,
-    curve_metrics,
-    merged,
-    profile_grid,
-    recorded,
-    result_grid,
-    with_value,
-)
-from pipeline.studies.knobs import RATE, SEED, Knob, Layout, layout
+from pipeline.studies.cell_curves import coloured_by, draw_curves
+from pipeline.studies.grids import METRIC_NAMES, cell_metric, curve_metrics, recorded, with_value
+from pipeline.studies.knobs import RATE, Knob, Layout, layout
 from pipeline.studies.network_data import target_slope
 from pipeline.studies.network_figures import EXPLODED, curve
+from pipeline.studies.result_grids import best_note, cell_note, joined, profile_grid, result_grid, seeds_note
 from pipeline.system.wording import short
 
 if TYPE_CHECKING:
@@ -70,10 +63,8 @@ def curves_by_value(points: Sequence[Point]) -> Figure:
     columns = len(shown.up.values)
     if columns == 1:
         columns = _columns(len(wanted), len(metrics))
-    title = f"{sweep_title(points)}: curves by {_coloured(shown).title}"
-    if shown.panels is not None:
-        title += f", for each {shown.panels.name}"
-    figure, axes = _filled_grid(len(wanted), columns, title)
+    title = f"{sweep_title(points)}: curves by {coloured_by(shown).title}{for_each(shown)}"
+    figure, axes = _filled_grid(len(wanted), columns, title, note=seeds_note(points, shown))
     for ax, ((panel, members), metric, up) in zip(axes, wanted, strict=True):
         draw_curves(ax, with_value(members, shown.up, up, shown.across), metric, shown)
         parts = [METRIC_NAMES[metric]]
@@ -91,39 +82,6 @@ def panels(points: Sequence[Point], shown: Layout) -> list[tuple[list[str], Sequ
     return [([knob.text(value)], with_value(points, knob, value, shown.across)) for value in knob.values]
 
 
-def draw_curves(ax: Axes, points: Sequence[Point], metric: str, shown: Layout) -> None:
-    """Draw one metric of several points over the epochs, coloured by the horizontal axis of the layout.
-
-    Labels of accuracies have the last value. If points share a colour, only the first of them has a label; if all do,
-    and they differ in their seed, the seed is the label.
-    """
-    accuracy = larger_is_better(metric)
-    knob = _coloured(shown)
-    colours = dict(zip(knob.values, axis_colours(axis(knob)), strict=True))
-    lines = []
-    labelled = []
-    for point in points:
-        value = knob.of(point)
-        line = curve(point, metric)
-        label = knob.text(value)
-        if accuracy and len(line.steps):
-            label += f": {line.values[-1]:.3f}"
-        lines.append(Line(line, label, colours[value]))
-        if value not in [knob.of(other) for other in points[: len(lines) - 1]]:
-            labelled.append(lines[-1])
-    draw_lines(ax, lines, log=not accuracy)
-    epochs = max((point.history.epochs for point in points), default=1)
-    epoch_axis(ax, epochs, any(point.config.training.batch_size is None for point in points))
-    label_ends(ax, labelled, heading=knob.name)
-
-
-def _coloured(shown: Layout) -> Knob:
-    """Return the knob whose values colour curves: the horizontal axis, or the seed if nothing else varies."""
-    if not shown.knobs and len(shown.seeds) > 1:
-        return Knob(SEED, shown.seeds)
-    return shown.across
-
-
 def loss_by_value(points: Sequence[Point]) -> Figure:
     """Draw final training loss, and next to it what judges test rows, versus the rate or another knob.
 
@@ -131,9 +89,10 @@ def loss_by_value(points: Sequence[Point]) -> Figure:
     """
     shown = layout(points)
     metrics = curve_metrics(points)
-    title = with_note(f"{sweep_title(points)}: final results by {shown.across.title}", points, shown)
+    title = f"{sweep_title(points)}: final results by {shown.across.title}{for_each(shown)}"
+    note = joined(cell_note(points, shown), best_note(points, shown, "black edge"))
     wanted = [(panel, metric) for panel in panels(points, shown) for metric in metrics]
-    figure, axes = _filled_grid(len(wanted), _columns(len(wanted), len(metrics)), title)
+    figure, axes = _filled_grid(len(wanted), _columns(len(wanted), len(metrics)), title, note=note)
     for ax, ((panel, members), metric) in zip(axes, wanted, strict=True):
         grid = result_grid(members, shown, metric)
         others = []
@@ -150,11 +109,12 @@ def heat_map(points: Sequence[Point]) -> Figure:
     metric = cell_metric(points)
     groups = panels(points, shown)
     grids = [result_grid(members, shown, metric) for _, members in groups]
-    title = with_note(f"{sweep_title(points)}: final {METRIC_NAMES[metric]}", points, shown)
+    title = f"{sweep_title(points)}: final {METRIC_NAMES[metric]}{for_each(shown)}"
+    note = joined(cell_note(points, shown), best_note(points, shown, "frame"))
     size = heat_size(grids[0], least_height=2.2)
-    figure, axes = _filled_grid(len(groups), _columns(len(groups), 1), title, size)
+    figure, axes = _filled_grid(len(groups), _columns(len(groups), 1), title, size, note)
     for ax, (panel, _), grid in zip(axes, groups, grids, strict=True):
-        draw_heat(ax, grid, larger_is_better=larger_is_better(metric), limits=heat_limits(grids))
+        draw_heat(ax, grid, larger_is_better=larger_is_better(metric), limits=heat_limits(grids), bar=bar_label(metric))
         name_axes(ax, "".join(panel))
     return figure
 
@@ -165,11 +125,11 @@ def _columns(plots: int, together: int) -> int:
 
 
 def _filled_grid(
-    plots: int, columns: int, title: str, size: tuple[float, float] = (4.3, 3.1)
+    plots: int, columns: int, title: str, size: tuple[float, float] = (4.3, 3.1), note: str = ""
 ) -> tuple[Figure, list[Axes]]:
     """Create a figure with this many axes, row by row; `size` is their width and height in inches."""
     # -(-a // b) is a / b rounded up.
-    figure, axes = axes_grid(-(-plots // columns), columns, title, width=size[0], height=size[1])
+    figure, axes = axes_grid(-(-plots // columns), columns, title, width=size[0], height=size[1], note=note)
     for ax in axes[plots:]:
         ax.set_visible(False)
     return figure, axes[:plots]
@@ -177,9 +137,18 @@ def _filled_grid(
 
 def heat_size(grid: ResultGrid, least_height: float) -> tuple[float, float]:
     """Return width and height of a heat map in inches; a cell must be large enough for its printed value."""
-    width = max(4.3, 0.85 * len(grid.across.ticks) + 1)
-    height = max(least_height, 0.55 * len(grid.up.ticks) + 1)
+    # Cells of several seeds have two lines, of which the second is longer.
+    wide, high = (0.85, 0.55)
+    if grid.texts:
+        wide, high = (1.05, 0.62)
+    width = max(4.3, wide * len(grid.across.ticks) + 1.8)
+    height = max(least_height, high * len(grid.up.ticks) + 1)
     return width, height
+
+
+def bar_label(metric: str) -> str:
+    """Return what is written at the colour bar of a heat map."""
+    return f"{METRIC_NAMES[metric]}\n(dark is good)"
 
 
 def profiles(points: Sequence[Point]) -> Figure:
@@ -200,42 +169,58 @@ def draw_profile(ax: Axes, points: Sequence[Point], shown: Layout, knob: Knob) -
     draw_by_value(ax, profile_grid(points, shown, knob, metric), log=not larger_is_better(metric))
 
 
-def with_note(title: str, points: Sequence[Point], shown: Layout) -> str:
-    """Add to a title what the panels are, and which points share a cell."""
-    if shown.panels is not None:
-        title += f", for each {shown.panels.name}"
-    note = merged(points, shown)
-    if note:
-        title += f" ({note})"
-    return title
+def for_each(shown: Layout) -> str:
+    """Return what the panels of a figure are, to be added to its title."""
+    if shown.panels is None:
+        return ""
+    return f", for each {shown.panels.name}"
 
 
 def weight_by_rate(points: Sequence[Point]) -> Figure:
     """Draw the weight of a line over the epochs, one plot for each rate, as in the source texts."""
-    chosen = sorted(points, key=lambda point: point.learning_rate)
+    by_rate = rates_apart(points)
     title = f"{sweep_title(points)}: the weight by learning rate"
-    figure, axes = _filled_grid(len(chosen), _columns(len(chosen), 1), title, (3.6, 3.1))
-    for ax, point in zip(axes, chosen, strict=True):
-        draw_weight(ax, point)
+    columns = _columns(len(by_rate), 1)
+    figure, axes = _filled_grid(len(by_rate), columns, title, (3.6, 3.1), note=weight_note(points))
+    colours = rate_colours(by_rate)
+    for ax, (rate, members) in zip(axes, by_rate.items(), strict=True):
+        draw_weights(ax, members, colours[rate])
+        name_axes(ax, f"rate {rate:g}")
     return figure
 
 
-def draw_weight(ax: Axes, point: Point) -> None:
-    """Draw the weight of a line over the epochs, with the best-fitting slope."""
-    config = point.config
-    line = curve(point, "weights/weight")
+def rates_apart(points: Sequence[Point]) -> dict[float, list[Point]]:
+    """Return the points of each rate, ascending; those of one rate are its seeds."""
+    return {
+        rate: [point for point in points if point.learning_rate == rate]
+        for rate in sorted({point.learning_rate for point in points})
+    }
+
+
+def weight_note(points: Sequence[Point]) -> str:
+    """Say what the lines of `draw_weights` are."""
+    parts = []
+    if target_slope(points[0].config) is not None:
+        parts.append("dashed: the slope that fits best")
+    if len({point.config.seed for point in points}) > 1:
+        parts.append("one line for each seed")
+    return "; ".join(parts)
+
+
+def draw_weights(ax: Axes, points: Sequence[Point], colour: Colour) -> None:
+    """Draw the weight of a line over the epochs, a line for each seed, and the slope that fits best."""
+    config = points[0].config
     slope = target_slope(config)
     if slope is not None:
         ax.axhline(slope, color=FAINT, linewidth=1, linestyle="--", zorder=1)
-    lines = []
-    if len(line.steps):
-        lines.append(Line(line, short(float(line.values[-1])), rate_colour(point.learning_rate)))
+    found = [curve(point, "weights/weight") for point in points]
+    lines = [Line(line, short(float(line.values[-1])), colour) for line in found if len(line.steps)]
     draw_lines(ax, lines, log=False)
-    if np.abs(line.values).max(initial=0) > EXPLODED:
+    if any(np.abs(line.values).max(initial=0) > EXPLODED for line in found):
         signed_log(ax)
-    epoch_axis(ax, max(point.history.epochs, 1), config.training.batch_size is None)
-    label_ends(ax, lines)
-    name_axes(ax, f"rate {point.learning_rate:g}")
+    epoch_axis(ax, max(1, *(point.history.epochs for point in points)), config.training.batch_size is None)
+    # Several seeds end close to each other.
+    label_ends(ax, lines[:1] if len(lines) > 1 else lines)
     ax.set_ylabel("weight")
 
 

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from pipeline.drawing.axes import Line, axes_grid, label_ends, name_axes, rate_axis
+from pipeline.drawing.axes import Line, axes_grid, label_ends, name_axes
 from pipeline.drawing.colours import INK, rate_colour
 from pipeline.drawing.plot_data import Curve, Floats, drawable_on_log, on_log_axis
+from pipeline.drawing.scales import rate_axis
 from pipeline.points.point import Point
 from pipeline.studies.best_values import ONE_SEED
 from pipeline.studies.grids import PointsByBackend

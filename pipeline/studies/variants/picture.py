@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pipeline.drawing.axes import SMALL, axes_grid, name_axes, rate_axis
+from pipeline.drawing.axes import SMALL, axes_grid, name_axes
 from pipeline.drawing.colours import FAINT, INK, rate_colour
 from pipeline.drawing.plot_data import drawable_on_log, on_log_axis
+from pipeline.drawing.scales import rate_axis
 from pipeline.studies.grids import PointsByBackend
 from pipeline.studies.variants.variants import TARGET, Variant, target, variants
 
