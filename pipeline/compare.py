@@ -23,6 +23,7 @@ from pipeline.points.by_hand import read_sweep_points, sweeps_by_hand
 from pipeline.points.destination import PAGES, check_reports
 from pipeline.points.point import Point
 from pipeline.points.results import find_results, locked_results, no_results, read_commands, warn_about_missing
+from pipeline.report.combined_pages import PARITY_PAGE, PUBLISHED_PAGE, parity_page, published_page
 from pipeline.report.earlier import Earlier, read_earlier, warn_about_left
 from pipeline.report.overview import render, with_studies
 from pipeline.report.parity import Parity
@@ -48,11 +49,11 @@ from pipeline.system.wording import aligned
 
 
 def write_report(trained: Trained, published: Path, reports: Path, pages: bool = True) -> list[Cell]:
-    """Write the overview (README.md), the tables, and a page and a picture for each study.
+    """Write the pages and tables that combine all studies, and a page and a picture for each study.
 
     Rows of an earlier report on what is not trained here are kept, and so are the pages, pictures and curves of studies
-    of which a backend is not trained here. The overview combines all studies, so it then only gets lines for those that
-    were trained by hand. Otherwise no page is left for a study that is neither known nor trained.
+    of which a backend is not trained here. The pages that combine all studies then stay too; the overview only gets
+    lines for those that were trained by hand. Otherwise no page is left for a study that is neither known nor trained.
 
     Args:
         trained: the trained points.
@@ -93,8 +94,9 @@ def write_report(trained: Trained, published: Path, reports: Path, pages: bool =
             _write_untrained(trained, reports / PAGES)
         overview = reports / "README.md"
         if not (earlier.points and overview.exists()):
-            text = render(results, found, said, notes, trained.by_hand)
-            write_file(overview, partial(write_text, text=text))
+            write_file(overview, partial(write_text, text=render(results, trained.by_hand)))
+            write_file(reports / PARITY_PAGE, partial(write_text, text=parity_page(results)))
+            write_file(reports / PUBLISHED_PAGE, partial(write_text, text=published_page(found, said, notes)))
         elif trained.by_hand:
             text = with_studies(_read(overview), results, trained.by_hand)
             write_file(overview, partial(write_text, text=text))

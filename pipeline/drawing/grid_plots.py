@@ -229,7 +229,8 @@ def draw_heat(
     ax.set_ylabel(grid.up.title)
     # Equal values have no scale.
     if bar is not None and low < high:
-        _draw_bar(ax, image, bar)
+        ticks = [float(tick) for tick in norm.inverse(np.linspace(0, 1, BAR_TICKS))]
+        _draw_bar(ax, image, ticks, bar)
 
 
 def _frame(ax: Axes, column: int, row: int) -> None:
@@ -242,15 +243,16 @@ def _frame(ax: Axes, column: int, row: int) -> None:
                            linewidth=2.4))  # fmt: skip
 
 
-def _draw_bar(ax: Axes, image: ScalarMappable, label: str) -> None:
-    """Draw a colour bar to the right of a heat map."""
+def _draw_bar(ax: Axes, image: ScalarMappable, ticks: Sequence[float], label: str) -> None:
+    """Draw a colour bar to the right of a heat map, with these ticks.
+
+    Matplotlib would place other ticks once the layout is known, and their labels might not fit.
+    """
     figure = ax.get_figure(root=True)
     if figure is None:
         return
     # Inset axes are part of the axes for layout purposes, so there is room for the bar.
     bar = figure.colorbar(image, cax=ax.inset_axes((1.03, 0.0, 0.035, 1.0)))
-    # Placed here, because matplotlib places other ticks once the layout is known.
-    ticks = [float(tick) for tick in image.norm.inverse(np.linspace(0, 1, BAR_TICKS))]
     bar.set_ticks(ticks, labels=[f"{tick:.3g}" for tick in ticks])
     bar.ax.tick_params(labelsize=SMALL)
     bar.ax.minorticks_off()

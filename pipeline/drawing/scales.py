@@ -77,7 +77,7 @@ def plain_log_ticks(ax: Axes) -> None:
     decades = np.log10(high / low)
     if decades > FEW_DECADES:
         return
-    steps = (1.0, 2.0, 5.0)
+    steps: tuple[float, ...] = (1.0, 2.0, 5.0)
     if decades < 1:
         steps = (1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0)
     ax.yaxis.set_major_locator(LogLocator(subs=steps))

@@ -100,8 +100,8 @@ def warn_about_left(earlier: Earlier, results: Results, reports: Path) -> None:
     # Not raised, because a report on part of the studies is useful too.
     warning = LabError(
         f"written: {' and '.join(written)}; left as they are: the rows of {some(left, SOME)}, which are not trained "
-        f"here, the pages, pictures and curves of {some(earlier.studies, SOME)}, and {reports.name}/README.md, which "
-        "combines all studies",
+        f"here, the pages, pictures and curves of {some(earlier.studies, SOME)}, and README.md, parity.md and "
+        f"published.md in {reports.name}/, which combine all studies",
         fix=f"train them: `{command} results=results/{study}/{backend}` trains one, "
         f"`make reproduce` all; or delete {reports.name}/points.csv to write the report without them",
     )

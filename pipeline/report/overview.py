@@ -5,49 +5,37 @@ Every sentence is computed. Studies and backends that were not run are marked as
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator
 
 from pipeline.diagnosis.thresholds import GOAL
 from pipeline.diagnosis.verdicts import MEANINGS, PROBLEMS
 from pipeline.points.destination import PAGES
-from pipeline.report.parity_page import parity_lines
-from pipeline.report.published.page import reproduction_lines, statement_lines
-from pipeline.report.published.reproduction import BACKENDS, Cell, Results
-from pipeline.report.published.statements import Statement
+from pipeline.report.combined_pages import PARITY_PAGE, PUBLISHED_PAGE
+from pipeline.report.published.reproduction import BACKENDS, Results
 from pipeline.report.study_page import untrained_words
 from pipeline.studies.experiments import heading_of, ordered
-from pipeline.studies.kinds import headline
-from pipeline.system.wording import table
+from pipeline.studies.grids import PointsByBackend
+from pipeline.studies.kinds import NETWORKS, headline
+from pipeline.system.wording import paragraph, table
 
 SUMMARY = "## Summary"
 # Each page links to this heading: `study_page`.
 TERMINOLOGY = "## Terminology"
 
 
-def render(
-    results: Results,
-    cells: Sequence[Cell],
-    statements: Sequence[Statement],
-    recorded_runs: Mapping[str, str],
-    by_hand: Collection[str] = (),
-) -> str:
-    """Write the overview as Markdown; `study_page` writes the pages that its table links to.
+def render(results: Results, by_hand: Collection[str] = ()) -> str:
+    """Write the overview as Markdown; `study_page` and `combined_pages` write the pages that it links to.
 
     Args:
         results: trained points by study and backend.
-        cells: the published numbers, each with the reproduced one.
-        statements: the published statements with their verdicts.
-        recorded_runs: notes of recorded runs by file stem.
         by_hand: the studies among the results that were trained by hand.
     """
     lines = [
         "# What the learning rate and the hidden size do to training",
         "",
-        "Written by `python -m pipeline.compare` from the trained points in the results folder. Every number and "
-        "verdict is computed from them. The table links to a page for each study. [points.csv](points.csv) lists all "
-        "points, [reproduction.csv](reproduction.csv) every published number next to the reproduced one. Seconds are "
-        "training time; the time of a stack is divided evenly among its points. *The texts* are the four publications "
-        "that the README of this project lists.",
+        "A question and its answer for each study; the name leads to its page, with a picture, the evidence and the "
+        "command that trains it. Written by `python -m pipeline.compare` from the trained points: every number and "
+        "sentence is computed from them.",
         "",
         SUMMARY,
         "",
@@ -56,20 +44,19 @@ def render(
         *_by_hand(by_hand),
         TERMINOLOGY,
         "",
+        *_reading(),
         *_legend(),
         "",
+        "## Further pages",
+        "",
+        f"- [The published texts]({PUBLISHED_PAGE}): the four texts, and how closely their numbers and statements are "
+        "reproduced",
+        f"- [NumPy compared with Keras]({PARITY_PAGE}): the largest difference in every metric and weight, and the "
+        "training times",
+        "- [points.csv](points.csv): all points; [reproduction.csv](reproduction.csv): every published number next to "
+        "the reproduced one; [parity.csv](parity.csv): every difference between the backends",
+        "",
     ]
-    trained = {study: results[study] for study in ordered(results) if study in results}
-    lines += ["## NumPy compared with Keras", "", *parity_lines(trained), ""]
-    lines += ["## Reproduction of the published numbers", "", *reproduction_lines(cells)]
-    lines += ["## Qualitative claims in the texts", "", *statement_lines(statements), ""]
-    for stem, note in recorded_runs.items():
-        lines += [f"## Recorded: {stem}", ""]
-        lines += ["A stored run, kept with the report; this pipeline run did not retrain it.", ""]
-        lines += [f"![{stem}](recorded_{stem}.png)", ""]
-        # The note is quoted. An empty line becomes `>`, without a trailing space.
-        lines += [f"> {line}".rstrip() for line in note.splitlines()]
-        lines.append("")
     return "\n".join(lines).rstrip() + "\n"
 
 
@@ -93,18 +80,44 @@ def with_studies(overview: str, results: Results, by_hand: Collection[str]) -> s
 
 
 def _summary(results: Results, studies: Collection[str]) -> list[str]:
-    """Return the table of these studies: question, and the answer of each backend in a line."""
-    rows = [["study", "question", *BACKENDS]]
+    """Return the table of these studies: the question, its answer on the first backend, and what it was trained on."""
+    rows = [["study", "question", "answer", "trained on"]]
     for study in studies:
         backends = results.get(study, {})
-        row = [f"[{study}]({PAGES}/{study}.md)", heading_of(study, backends)]
+        answer = ""
         for backend in BACKENDS:
-            if backend in backends:
-                row.append(headline(backends[backend]))
-            else:
-                row.append(untrained_words(backends))
-        rows.append(row)
+            if backend in backends and not answer:
+                answer = paragraph([headline(backends[backend])])
+        rows.append([f"[{study}]({PAGES}/{study}.md)", heading_of(study, backends), answer, _trained_on(backends)])
     return table(rows)
+
+
+def _trained_on(backends: PointsByBackend) -> str:
+    """Return the backends that a study was trained on: `numpy, keras`, `NumPy only`, or `numpy; keras: not run`."""
+    missing = [backend for backend in BACKENDS if backend not in backends]
+    if not missing or not backends:
+        return ", ".join(backends) or NETWORKS.untrained
+    words = untrained_words(backends)
+    if words != NETWORKS.untrained:
+        return words
+    return f"{', '.join(backends)}; {', '.join(missing)}: {words}"
+
+
+def _reading() -> Iterator[str]:
+    """Say how numbers and pictures are read."""
+    yield (
+        "`0.976 ± 0.003 (5)` is the mean of 5 seeds and half the width of its 95 % interval (Student's t): each seed "
+        "has other initial weights and another order of the rows. With *one seed*, how much of a difference is luck is "
+        "unknown. Points that *cannot be told apart* differ by no more than seeds do. Seconds are training time; the "
+        "time of a stack is divided evenly among its points."
+    )
+    yield ""
+    yield (
+        "In the pictures, a band around a curve and a bar through a point are such intervals; a frame or a black edge "
+        "marks what cannot be told from the best; in a heat map, dark is good. What else a picture needs is written "
+        "below its title."
+    )
+    yield ""
 
 
 def _by_hand(studies: Collection[str]) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""A page of the report on one study: question, picture, sentences, tables, and how to run it.
+"""A page of the report on one study: question, answer, picture, sentences, tables, how to run it.
 
 Every sentence is computed. Backends that were not run are marked as such.
 """
@@ -16,13 +16,13 @@ from pipeline.report.published.reproduction import BACKENDS, Results
 from pipeline.studies.compared_rows import compared_rows
 from pipeline.studies.experiments import heading_of, read_experiment
 from pipeline.studies.grids import METRIC_NAMES, Cell, PointsByBackend, cell_metric, cells, recorded
-from pipeline.studies.kinds import NETWORKS, answers, study_kind
+from pipeline.studies.kinds import NETWORKS, answers, headline, study_kind
 from pipeline.studies.knobs import RATE, SEED, SIZE, Knob, layout
-from pipeline.system.wording import table
+from pipeline.system.wording import paragraph, table
 
 PARITY = (
-    "For each point trained on both backends, over all its epochs. [The overview]"
-    "(../README.md#numpy-compared-with-keras) lists the points where the two backends do not run the same computation."
+    "For each point trained on both backends, over all its epochs. [The page on both backends](../parity.md) lists the "
+    "points where they do not run the same computation."
 )
 # Maximum number of points to name whose diagnosis differs between the backends.
 MOST_DIFFERING = 3
@@ -74,7 +74,9 @@ def study_page(study: str, backends: PointsByBackend, commands: Commands, by_han
 
 
 def _findings(study: str, backends: PointsByBackend) -> Iterator[str]:
-    """Write the picture, the sentences, the tables of the study's kind, and all points."""
+    """Write the answer, the picture, the sentences, the tables of the study's kind, and all points."""
+    yield f"**{paragraph([headline(next(iter(backends.values())))]).rstrip('.')}.**"
+    yield ""
     yield f"![{study}]({study}.png)"
     yield ""
     first = next(iter(backends.values()))

@@ -14,8 +14,8 @@ from pipeline.compare import compare, read_trained, write_report
 from pipeline.data.arrays import Arrays
 from pipeline.points.point import Point
 from pipeline.points.results import read_commands, read_results
+from pipeline.report.combined_pages import published_page
 from pipeline.report.earlier import Earlier
-from pipeline.report.overview import render
 from pipeline.report.published.reproduction import cells
 from pipeline.report.rows import points_rows
 from pipeline.report.study_page import Trained, study_page
@@ -84,7 +84,9 @@ def test_report_has_its_files_and_nothing_half_written(reports: Path) -> None:
         "metrics/my_study/numpy.json",
         "metrics/three_bits/numpy.json",
         "parity.csv",
+        "parity.md",
         "points.csv",
+        "published.md",
         "reproduction.csv",
         "studies/line_y3x.png",
         "studies/my_study.png",
@@ -142,7 +144,11 @@ def test_the_overview_links_to_a_page_for_every_study_and_each_page_back(reports
     pages = sorted((reports / "studies").glob("*.md"))
     assert {f"studies/{page.name}" for page in pages} == {f"studies/{study}.md" for study in [*STUDIES, "my_study"]}
     assert {f"studies/{page.name}" for page in pages} <= set(followed)
-    assert broken_links(reports / "README.md") == []
+    assert {"parity.md", "published.md"} <= set(followed)
+    for overview in ("README.md", "parity.md", "published.md"):
+        assert broken_links(reports / overview) == []
+    for page in ("parity.md", "published.md"):
+        assert "README.md" in links(reports / page)
     for page in pages:
         assert "../README.md" in links(page)
         assert broken_links(page) == []
@@ -317,7 +323,7 @@ def test_worst_cells_are_listed_with_both_numbers(results: Path) -> None:
     worse = [
         cell._replace(value=0.4, relative_difference=0.2, digits="0") if cell.digits == "12" else cell for cell in found
     ]
-    text = render({}, worse, [], {})
+    text = published_page(worse, [], {})
     changed = sum(cell.digits == "0" for cell in worse)
     assert changed == 4
     assert text.count("| 0.4 |") == changed
@@ -332,7 +338,7 @@ def test_a_recorded_run_is_shown_as_recorded(results: Path, tmp_path: Path) -> N
     (tmp_path / "recorded" / "mnist_500_epochs.csv").write_text(columns + rows)
     (tmp_path / "recorded" / "mnist_500_epochs.md").write_text("Run on another machine.\n")
     write_report(Trained(only(results, "my_study")), PUBLISHED, tmp_path)
-    text = (tmp_path / "README.md").read_text()
+    text = (tmp_path / "published.md").read_text()
     assert "this pipeline run did not retrain it" in text
     assert "> Run on another machine." in text
     assert "![mnist_500_epochs](recorded_mnist_500_epochs.png)" in text

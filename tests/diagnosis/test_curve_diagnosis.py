@@ -118,5 +118,5 @@ def test_the_report_has_a_page_for_a_study_of_balls(divergence: list[Point]) -> 
     assert "![curve_divergence](curve_divergence.png)" in page
     assert "numpy: each step lands farther from the minimum than the one before: 1.1 times at rate 1.05." in page
     assert "keras" not in page
-    assert "| NumPy only |" in render({"curve_divergence": {"numpy": divergence}}, [], [], {})
+    assert "| NumPy only |" in render({"curve_divergence": {"numpy": divergence}})
     assert {row["point"] for row in curve_rows({"numpy": divergence})} == {point.name for point in divergence}

@@ -73,6 +73,10 @@ def with_rate(one: Config, rate: float) -> Config:
     return one.model_copy(update={"optimizer": one.optimizer.model_copy(update={"learning_rate": rate})})
 
 
+def with_seeds(one: Config, count: int) -> list[Config]:
+    return [one.model_copy(update={"seed": seed}) for seed in range(1, 1 + count)]
+
+
 @st.composite
 def networks(draw: st.DrawFn, one: Config, shapes: Mapping[str, tuple[int, ...]], metrics: Sequence[str]) -> Point:
     """Return a network that training left with any numbers; it may have diverged, even before its first record."""
@@ -141,7 +145,9 @@ FEW = settings(max_examples=4, suppress_health_check=list(HealthCheck))
 def test_any_network_can_be_drawn(name: str, data: st.DataObject) -> None:
     one, shapes, metrics = NETWORKS[name]
     rates = data.draw(st.lists(RATES, min_size=1, max_size=3, unique=True))
-    points = [data.draw(networks(with_rate(one, rate), shapes, metrics)) for rate in rates]
+    count = data.draw(st.integers(1, 3), label="seeds")
+    configs = [config for rate in rates for config in with_seeds(with_rate(one, rate), count)]
+    points = [data.draw(networks(config, shapes, metrics)) for config in configs]
     if one.model.hidden_size is not None and data.draw(st.booleans()):
         wider = one.model_copy(update={"model": one.model.model_copy(update={"hidden_size": 9999})})
         points.append(data.draw(networks(wider, shapes, metrics)))
@@ -170,17 +176,12 @@ def test_any_range_test_can_be_drawn(data: st.DataObject) -> None:
 def test_any_variants_can_be_drawn(data: st.DataObject) -> None:
     shapes = {"layer_0/weights": (3, 4), "layer_1/weights": (4, 1)}
     rates = data.draw(st.lists(RATES, min_size=1, max_size=3, unique=True))
-    points = [
-        data.draw(
-            networks(
-                with_rate(config("experiment=three_bits", "model.hidden_size=4", *ONE_RATE, f"optimizer={name}"), rate),
-                shapes,
-                LOSSES,
-            )
-        )
-        for name in ("sgd", "adam")
-        for rate in rates
-    ]
+    seeds = data.draw(st.integers(1, 2), label="seeds")
+    points = []
+    for name in ("sgd", "adam"):
+        one = config("experiment=three_bits", "model.hidden_size=4", *ONE_RATE, f"optimizer={name}")
+        configs = [own for rate in rates for own in with_seeds(with_rate(one, rate), seeds)]
+        points += [data.draw(networks(own, shapes, LOSSES)) for own in configs]
     draw_all(points)
 
 
