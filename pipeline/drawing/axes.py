@@ -203,7 +203,7 @@ def _draw_line(ax: Axes, line: Line, floor: float) -> None:
         artist.set_marker("o")
 
 
-def label_ends(ax: Axes, lines: Sequence[Line], heading: str = "") -> None:
+def label_ends(ax: Axes, lines: Sequence[Line]) -> None:
     """Write each line's label to the right of the axes, at the height of the line's end.
 
     Labels that would collide are moved apart and joined to their lines by thin strokes.
@@ -211,7 +211,6 @@ def label_ends(ax: Axes, lines: Sequence[Line], heading: str = "") -> None:
     Args:
         ax: axes of a grid of axes, with the lines already drawn.
         lines: the lines that were drawn; empty curves are skipped.
-        heading: written above the labels.
 
     Raises:
         ValueError: the axes are not part of a figure with a grid.
@@ -237,8 +236,6 @@ def label_ends(ax: Axes, lines: Sequence[Line], heading: str = "") -> None:
         # Text is thinner than a line and needs a darker shade of the same colour.
         ax.text(1.04, moved, _end_label(line, high), transform=ax.transAxes, va="center", fontsize=SMALL,
                 color=[0.85 * part for part in line.colour[:3]])  # fmt: skip
-    if heading and drawn:
-        ax.text(1.04, 1.04, heading, transform=ax.transAxes, va="bottom", fontsize=SMALL, color=FAINT)
 
 
 def _end_label(line: Line, highest: float) -> str:

@@ -22,9 +22,11 @@ from pipeline.drawing.plot_data import (
     ResultGrid,
     drawable,
     drawable_on_log,
+    log_floor,
     on_log_axis,
 )
 from pipeline.drawing.scales import linear_places, name_ticks, plain_log_ticks, shortened, value_axis
+from pipeline.system.wording import short
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -61,8 +63,7 @@ def draw_by_value(ax: Axes, grid: ResultGrid, *, log: bool, others: Sequence[Res
     floor = -LARGEST
     ceiling = LARGEST
     if log:
-        positive = finite[finite > 0]
-        floor = on_log_axis(min(positive.tolist(), default=1.0) / 10)
+        floor = log_floor(finite)
         ceiling = LOG_LARGEST
     lines = []
     for row, label in enumerate(grid.up.labels):
@@ -107,8 +108,8 @@ def _draw_row(ax: Axes, grid: ResultGrid, row: int, limits: Limits, log: bool) -
             size, edge, width = (8.5, to_rgba(INK), 1.8)
         ax.plot([place], [height], marker=marker, markersize=size, color=colour, markeredgecolor=edge,
                 markeredgewidth=width, zorder=4, transform=beside)  # fmt: skip
-        if log and value <= 0:
-            ax.annotate("0", (place, height), xytext=(6, 2), textcoords="offset points", fontsize=SMALL)
+        if log and value < limits[0]:
+            ax.annotate(short(float(value)), (place, height), xytext=(6, 2), textcoords="offset points", fontsize=SMALL)
     return shown
 
 
@@ -128,7 +129,8 @@ def _set_limits(ax: Axes, values: Floats, log: bool) -> None:
     low = float(values.min())
     high = float(values.max())
     if log:
-        ax.set_ylim(low / 1.5, high * 1.5)
+        margin = max(1.5, (high / low) ** 0.06)
+        ax.set_ylim(low / margin, high * margin)
     else:
         margin = 0.05 * (high - low) or 0.01 * max(abs(high), 1.0)
         ax.set_ylim(low - margin, high + margin)
@@ -158,15 +160,18 @@ def _mark_failures(ax: Axes, grid: ResultGrid) -> None:
         runs = [
             [column for column, _ in run] for _, run in groupby(zip(columns, labels, strict=True), key=itemgetter(1))
         ]
+        highest = 0
         for number, run in enumerate(runs):
             middle = run[len(run) // 2]
             ink = [0.85 * part for part in colours[middle][:3]]
-            # Labels next to each other are at different heights.
+            # Labels next to each other are at different heights, and those at the left are above the name of the axes.
+            raised = number % 2 + int(middle < 0.6 * len(places))
+            highest = max(highest, raised + 1)
             ax.annotate(_failed(name, grid, failed, middle), (places[middle], 1), xycoords=edge,
-                        xytext=(0, above + LINE * (number % 2)), textcoords="offset points", ha="center",
+                        xytext=(0, above + LINE * raised), textcoords="offset points", ha="center",
                         fontsize=SMALL - 0.5, color=ink)  # fmt: skip
         # The labels of what stalled are above those of what diverged.
-        above += LINE * min(len(runs), 2)
+        above += LINE * highest
 
 
 def _failed(name: str, grid: ResultGrid, failed: NDArray[np.bool_], column: int) -> str:

@@ -19,6 +19,8 @@ Series = tuple[Floats, Floats]
 LARGEST = 1e270
 LOG_SMALLEST = 1e-120
 LOG_LARGEST = 1e120
+# A loss below this is rounding; showing it would squeeze the meaningful values into the upper part.
+ROUNDING = 1e-16
 # The rates at the two ends of the palette, for a rate that is drawn alone.
 PALETTE_RATES = (1e-4, 1e3)
 
@@ -108,17 +110,31 @@ def palette_position(rate: float) -> float:
 def score_limits(curves: Sequence[Curve]) -> tuple[float, float] | None:
     """Return limits of a linear axis that show how far apart curves end; None if they have no finite values.
 
-    The first quarter of each curve's records, in which a network leaves chance, does not count for the lower limit: the
-    curves enter the axes from below.
+    The first record of each curve and the first quarter of them, in which a network leaves chance, do not count for the
+    lower limit: the curves enter the axes from below.
     """
     finite = [curve.values[np.isfinite(curve.values)] for curve in curves]
     finite = [drawable(values) for values in finite if len(values)]
     if not finite:
         return None
-    low = min(float(values[len(values) // 4 :].min()) for values in finite)
+    low = min(float(values[min(max(len(values) // 4, 1), len(values) - 1) :].min()) for values in finite)
     high = max(float(values.max()) for values in finite)
     margin = 0.06 * (high - low) or 0.01 * max(abs(high), 1.0)
     return low - margin, high + margin
+
+
+def log_floor(values: Floats) -> float:
+    """Return the lower edge of a logarithmic axis for final values, at which those below it are drawn.
+
+    It is a tenth of the smallest positive one, but of values below 1e-16, which are rounding, only if all are.
+    """
+    positive = values[values > 0]
+    if not len(positive):
+        return 0.1
+    smallest = float(positive.min())
+    if smallest < ROUNDING <= float(positive.max()):
+        return ROUNDING
+    return on_log_axis(smallest / 10)
 
 
 def log_limits(curves: Sequence[Curve], max_growth: float = 1e4) -> tuple[float, float]:
@@ -133,8 +149,7 @@ def log_limits(curves: Sequence[Curve], max_growth: float = 1e4) -> tuple[float,
     positive = [values for values in positive if len(values)]
     if not positive:
         return 0.1, 1.0
-    # A loss below 1e-16 is rounding; showing it would squeeze the meaningful values into the upper part.
-    low = max(min(float(values.min()) for values in positive), 1e-16)
+    low = max(min(float(values.min()) for values in positive), ROUNDING)
     high = max(float(values.max()) for values in positive)
     high = min(high, max_growth * max(float(values[0]) for values in positive))
     return on_log_axis(low) / 1.5, on_log_axis(max(high, low)) * 1.5

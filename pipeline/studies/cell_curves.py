@@ -37,7 +37,7 @@ def draw_curves(ax: Axes, points: Sequence[Point], metric: str, shown: Layout) -
     draw_lines(ax, lines, log=not accuracy, score=accuracy)
     epochs = max((point.history.epochs for point in points), default=1)
     epoch_axis(ax, epochs, any(point.config.training.batch_size is None for point in points))
-    label_ends(ax, labelled, heading=knob.name)
+    label_ends(ax, labelled)
 
 
 def coloured_by(shown: Layout) -> Knob:

@@ -154,15 +154,22 @@ def seeds_note(points: Sequence[Point], shown: Layout) -> str:
     return ""
 
 
-def best_note(points: Sequence[Point], shown: Layout, mark: str) -> str:
-    """Say what the mark of the best cells means, for instance a frame; nothing if there is a single cell."""
+def best_note(points: Sequence[Point], shown: Layout, mark: str, of_rows: bool = True) -> str:
+    """Say what the mark of the best cells means, for instance a frame; nothing if there is a single cell.
+
+    Args:
+        points: those of the figure.
+        shown: its layout.
+        mark: how the best cells are marked.
+        of_rows: whether they are the best of each value of the vertical axis.
+    """
     metric = cell_metric(points)
     found = cells(points, shown, metric)
     if len(found) < 2:
         return ""
     ranking = rank(found, metric)
     of_row = ""
-    if len(shown.up.values) > 1:
+    if of_rows and len(shown.up.values) > 1:
         of_row = f" of each {shown.up.name}"
     if ranking.found.tested:
         return f"{mark}: cannot be told from the best{of_row}"

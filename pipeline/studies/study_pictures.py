@@ -79,7 +79,7 @@ def network_study(study: str, backends: PointsByBackend) -> Figure:
 def recorded_figure(title: str, by_rate: Mapping[float, Mapping[str, Series]]) -> Figure:
     """Draw the curves by rate of a stored run, in the same style as the other figures."""
     metrics = [name for name in METRIC_NAMES if any(name in metrics for metrics in by_rate.values())]
-    figure, axes = axes_grid(1, len(metrics), title, width=4.2, height=2.9)
+    figure, axes = axes_grid(1, len(metrics), title, width=4.2, height=2.9, note="colour: learning rate")
     colours = rate_colours(by_rate)
     for ax, metric in zip(axes, metrics, strict=True):
         accuracy = larger_is_better(metric)
@@ -91,7 +91,7 @@ def recorded_figure(title: str, by_rate: Mapping[float, Mapping[str, Series]]) -
             lines.append(Line(Curve(epochs.astype(np.int64), values, False), label, colours[rate]))
         draw_lines(ax, lines, log=not accuracy, score=accuracy)
         epoch_axis(ax, max(int(line.curve.steps[-1]) for line in lines), full_batch=False)
-        label_ends(ax, lines, heading="rate")
+        label_ends(ax, lines)
         name_axes(ax, METRIC_NAMES[metric])
     return figure
 
@@ -126,7 +126,7 @@ def _curves(study: str, backends: PointsByBackend) -> Figure:
     metrics = list(dict.fromkeys(("train/loss", f"{rows}/loss", judged)))
     title = f"{study}: curves by learning rate"
     points = next(iter(backends.values()))
-    note = seeds_note(points, layout(points))
+    note = joined("colour: learning rate", seeds_note(points, layout(points)))
     figure, axes = axes_grid(len(backends), len(metrics), title, width=4.2, height=2.9, note=note)
     wanted = [(backend, metric) for backend in backends for metric in metrics]
     for ax, (backend, metric) in zip(axes, wanted, strict=True):
@@ -169,7 +169,8 @@ def _ends_and_curves(study: str, backends: PointsByBackend) -> Figure:
     metric = cell_metric(points)
     rings = f"rings: {others[0][0]}" if others else ""
     title = f"{study}: {METRIC_NAMES[metric]} ({first})"
-    note = joined(cell_note(points, shown), best_note(points, shown, "black edge"), rings)
+    colour = f"colour: {shown.across.title}"
+    note = joined(colour, cell_note(points, shown), best_note(points, shown, "black edge"), rings)
     figure, axes = axes_grid(1, 1 + len(shown.up.values), title, width=4.4, note=note)
     draw_by_value(axes[0], result_grid(points, shown, metric), log=not larger_is_better(metric))
     name_axes(axes[0], f"final {METRIC_NAMES[metric]}")

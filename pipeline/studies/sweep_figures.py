@@ -64,7 +64,8 @@ def curves_by_value(points: Sequence[Point]) -> Figure:
     if columns == 1:
         columns = _columns(len(wanted), len(metrics))
     title = f"{sweep_title(points)}: curves by {coloured_by(shown).title}{for_each(shown)}"
-    figure, axes = _filled_grid(len(wanted), columns, title, note=seeds_note(points, shown))
+    note = joined(f"colour: {coloured_by(shown).title}", seeds_note(points, shown))
+    figure, axes = _filled_grid(len(wanted), columns, title, note=note)
     for ax, ((panel, members), metric, up) in zip(axes, wanted, strict=True):
         draw_curves(ax, with_value(members, shown.up, up, shown.across), metric, shown)
         parts = [METRIC_NAMES[metric]]
@@ -156,7 +157,8 @@ def profiles(points: Sequence[Point]) -> Figure:
     shown = layout(points)
     metric = cell_metric(points)
     title = f"{sweep_title(points)}: {METRIC_NAMES[metric]}, the best over all other knobs"
-    figure, axes = axes_grid(1, len(shown.apart), title)
+    note = joined(seeds_note(points, shown), best_note(points, shown, "black edge", of_rows=False))
+    figure, axes = axes_grid(1, len(shown.apart), title, note=note)
     for ax, knob in zip(axes, shown.apart, strict=True):
         draw_profile(ax, points, shown, knob)
         name_axes(ax, knob.name)

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from pipeline.drawing.axes import Line, axes_grid, label_ends, name_axes
-from pipeline.drawing.colours import INK, rate_colour
+from pipeline.drawing.colours import INK
 from pipeline.drawing.plot_data import Curve, Floats, drawable_on_log, on_log_axis
-from pipeline.drawing.scales import rate_axis
+from pipeline.drawing.scales import plain_log_ticks, rate_axis
 from pipeline.points.point import Point
 from pipeline.studies.best_values import ONE_SEED
 from pipeline.studies.grids import PointsByBackend
@@ -164,14 +164,17 @@ def transfer_study(study: str, backends: PointsByBackend) -> Figure:
     points = next(iter(backends.values()))
     backend = points[0].config.backend.name
     found = parametrizations(points)
-    title = f"{study} ({backend}): training loss against the rate; circles: the best rate"
-    figure, axes = axes_grid(1, len(found), title, width=4.6, height=3.2)
+    title = f"{study} ({backend}): training loss against the rate"
+    note = (
+        "circle: the best rate of a hidden size, between rates where the loss is a parabola; lines leave the axes above"
+    )
+    figure, axes = axes_grid(1, len(found), title, width=4.6, height=3.2, note=note)
     low, high = _loss_limits(found.values())
     for ax, (name, sizes) in zip(axes, found.items(), strict=True):
         ax.set_yscale("log")
         ax.set_ylim(low, high)
         rate_axis(ax, [float(rate) for rate in sizes[0].rates])
-        ax.tick_params(axis="x", labelrotation=45)
+        plain_log_ticks(ax)
         _draw_sizes(ax, sizes, high)
         ax.set_ylabel("training loss")
         name_axes(ax, f"{name.replace('_', '-')} parametrization")
@@ -199,8 +202,8 @@ def _draw_sizes(ax: Axes, sizes: Sequence[Best], high: float) -> None:
         if math.isfinite(best.rate):
             # The vertex is slightly below the smallest loss, but the circle should be on the line.
             place = on_log_axis(best.rate)
-            ax.plot([place], [best.losses.min()], marker="o", markersize=8, color=rate_colour(best.rate),
-                    markeredgecolor=INK, zorder=3)  # fmt: skip
+            ax.plot([place], [best.losses.min()], marker="o", markersize=8, color=(grey, grey, grey),
+                    markeredgecolor=INK, markeredgewidth=1.4, zorder=3)  # fmt: skip
         ends = Curve(np.arange(int(inside.sum())), best.losses[inside], False)
         lines.append(Line(ends, f"hidden {best.size:,}", (grey, grey, grey, 1.0)))
     label_ends(ax, lines)

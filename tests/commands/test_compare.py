@@ -147,8 +147,8 @@ def test_the_overview_links_to_a_page_for_every_study_and_each_page_back(reports
     assert {"parity.md", "published.md"} <= set(followed)
     for overview in ("README.md", "parity.md", "published.md"):
         assert broken_links(reports / overview) == []
-    for page in ("parity.md", "published.md"):
-        assert "README.md" in links(reports / page)
+    for name in ("parity.md", "published.md"):
+        assert "README.md" in links(reports / name)
     for page in pages:
         assert "../README.md" in links(page)
         assert broken_links(page) == []

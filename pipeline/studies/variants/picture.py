@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from pipeline.drawing.axes import SMALL, axes_grid, name_axes
-from pipeline.drawing.colours import FAINT, INK, rate_colour
+from pipeline.drawing.colours import FAINT, INK, Colour, rate_colours
 from pipeline.drawing.plot_data import drawable_on_log, on_log_axis
-from pipeline.drawing.scales import rate_axis
-from pipeline.studies.grids import PointsByBackend
-from pipeline.studies.variants.variants import TARGET, Variant, target, variants
+from pipeline.drawing.scales import plain_log_ticks, rate_axis
+from pipeline.points.point import Point
+from pipeline.studies.grids import PointsByBackend, recorded
+from pipeline.studies.result_grids import joined
+from pipeline.studies.statistics.intervals import estimate
+from pipeline.studies.variants.variants import TARGET, Variant, final_loss, knob, target, variants
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -37,7 +41,10 @@ def variants_study(study: str, backends: PointsByBackend) -> Figure:
     wanted = target(points[0])
     columns = min(COLUMNS, len(found))
     rows = math.ceil(len(found) / columns)
-    figure, axes = axes_grid(rows, columns, f"{study} ({backend}): final loss against the rate", width=3.3, height=2.5)
+    title = f"{study} ({backend}): final {_rows(points)} loss against the rate"
+    figure, axes = axes_grid(rows, columns, title, width=3.3, height=2.5, note=_note(points))
+    colours = rate_colours(float(rate) for variant in found for rate in variant.rates)
+    intervals = _intervals(points)
     finite = np.concatenate([variant.losses[np.isfinite(variant.losses)] for variant in found])
     positive = finite[finite > 0]
     # The target is TARGET times the baseline.
@@ -47,7 +54,8 @@ def variants_study(study: str, backends: PointsByBackend) -> Figure:
     for ax, variant in zip(axes, found, strict=False):
         for other in found:
             if other is variant:
-                _draw_own(ax, other, floor, ceiling)
+                _draw_own(ax, other, floor, ceiling, colours)
+                _draw_bars(ax, intervals.get(other.name, {}), (floor, ceiling), colours)
             else:
                 _draw_behind(ax, other, floor, ceiling)
         ax.axhline(wanted, color=INK, linewidth=0.8, linestyle="--", zorder=1)
@@ -56,8 +64,8 @@ def variants_study(study: str, backends: PointsByBackend) -> Figure:
             ax.axvspan(low, high, color="#dbe9d3", zorder=0, linewidth=0)
         ax.set_yscale("log")
         ax.set_ylim(floor / 1.3, ceiling)
+        plain_log_ticks(ax)
         rate_axis(ax, [float(rate) for rate in variant.rates])
-        ax.tick_params(axis="x", labelrotation=45)
         name_axes(ax, variant.name)
         ax.set_title(_width(variant), loc="right", y=1, fontsize=SMALL, color=FAINT)
     _label_outer_axes(axes, columns, len(found))
@@ -82,14 +90,65 @@ def _draw_behind(ax: Axes, variant: Variant, floor: float, ceiling: float) -> No
     ax.plot(drawable_on_log(variant.rates[inside]), shown[inside], color="#d8d8d8", linewidth=1, zorder=1)
 
 
-def _draw_own(ax: Axes, variant: Variant, floor: float, ceiling: float) -> None:
+def _rows(points: Sequence[Point]) -> str:
+    """Return which rows the final losses are of."""
+    return next((rows for rows in ("validation", "test") if recorded(points, f"{rows}/loss")), "training")
+
+
+def _note(points: Sequence[Point]) -> str:
+    """Say what the marks in the figure mean."""
+    seeds = max(
+        Counter((str(point.settings.get(knob(points) or "")), point.learning_rate) for point in points).values()
+    )
+    known = "one seed: noise unknown"
+    if seeds > 1:
+        known = f"bars: the 95 % interval of the mean of {seeds} seeds"
+    return joined(
+        f"dashed: the target, {TARGET:.0%} of the baseline",
+        "green: the widest range of rates that reach it",
+        "grey: the others",
+        "cross: diverged, or beyond the axis",
+        known,
+    )
+
+
+def _intervals(points: Sequence[Point]) -> dict[str, dict[float, tuple[float, float]]]:
+    """Return the interval of the mean loss of each variant by rate, where several seeds trained."""
+    losses: dict[str, dict[float, list[float]]] = {}
+    for point in points:
+        name = str(point.settings.get(knob(points) or ""))
+        losses.setdefault(name, {}).setdefault(point.learning_rate, []).append(final_loss(point))
+    found: dict[str, dict[float, tuple[float, float]]] = {}
+    for name, by_rate in losses.items():
+        for rate, values in by_rate.items():
+            interval = estimate(values, "loss").interval
+            if interval is not None:
+                found.setdefault(name, {})[rate] = interval
+    return found
+
+
+def _draw_bars(
+    ax: Axes,
+    intervals: Mapping[float, tuple[float, float]],
+    limits: tuple[float, float],
+    colours: Mapping[float, Colour],
+) -> None:
+    """Draw the intervals of a variant within limits."""
+    for rate, ends in intervals.items():
+        low, high = np.clip(ends, *limits)
+        if low < high:
+            ax.plot([on_log_axis(rate)] * 2, [low, high], color=colours[rate], linewidth=1.5, marker="_", markersize=6,
+                    zorder=4)  # fmt: skip
+
+
+def _draw_own(ax: Axes, variant: Variant, floor: float, ceiling: float, colours: Mapping[float, Colour]) -> None:
     """Draw the losses of a variant; values beyond the axes are marked with a cross at the upper edge."""
     shown = np.clip(variant.losses, floor, None)
     inside = shown < ceiling
     places = drawable_on_log(variant.rates)
     ax.plot(places[inside], shown[inside], color=INK, linewidth=1.4, zorder=3)
     for rate, place, loss, drawn in zip(variant.rates, places, shown, inside, strict=True):
-        colour = rate_colour(float(rate))
+        colour = colours[float(rate)]
         if drawn:
             ax.plot([place], [loss], color=colour, clip_on=False, zorder=4, marker="o", markersize=5)
         else:
