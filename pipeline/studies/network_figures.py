@@ -87,7 +87,8 @@ def curves(point: Point) -> Figure:
         if recorded([point], f"validation/{name}"):
             others = "validation"
         dashed = Line(curve(point, f"{others}/{name}"), others, colour, style="--")
-        draw_lines(ax, [train, dashed], log=not larger_is_better(name), max_growth=1e30)
+        score = larger_is_better(name)
+        draw_lines(ax, [train, dashed], log=not score, max_growth=1e30, score=score)
         epoch_axis(ax, max(point.history.epochs, 1), point.config.training.batch_size is None)
         name_axes(ax, name)
         # A single line needs no label.
@@ -113,11 +114,10 @@ def weights_over_time(point: Point) -> Figure:
     shown = list(arrays)[:ARRAYS_UP_TO]
     small = sum(values.shape[1] for _, values in arrays.values()) <= LINES_UP_TO
     figure_title = f"{title_of(point.config)}, weights"
-    if not small:
-        figure_title += " (bands: all, 90 %, half of them; line: median)"
+    note = "" if small else "bands: all weights, 90 % and half of them; line: their median"
     if len(shown) < len(arrays):
         figure_title += f", the first {len(shown)} of {len(arrays)} arrays"
-    figure, axes = axes_grid(1, max(len(shown), 1), figure_title, width=3.7)
+    figure, axes = axes_grid(1, max(len(shown), 1), figure_title, width=3.7, note=note)
     colour = rate_colour(point.learning_rate)
     # Without finite snapshots there are no arrays, and the only axes stay empty.
     for ax, name in zip(axes, shown, strict=False):

@@ -165,9 +165,7 @@ def transfer_study(study: str, backends: PointsByBackend) -> Figure:
     backend = points[0].config.backend.name
     found = parametrizations(points)
     title = f"{study} ({backend}): training loss against the rate"
-    note = (
-        "circle: the best rate of a hidden size, between rates where the loss is a parabola; lines leave the axes above"
-    )
+    note = "circle: the best rate of a hidden size, the vertex of a parabola through the lowest loss and its neighbours"
     figure, axes = axes_grid(1, len(found), title, width=4.6, height=3.2, note=note)
     low, high = _loss_limits(found.values())
     for ax, (name, sizes) in zip(axes, found.items(), strict=True):
