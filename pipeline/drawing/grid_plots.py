@@ -26,7 +26,6 @@ from pipeline.drawing.plot_data import (
     on_log_axis,
 )
 from pipeline.drawing.scales import linear_places, name_ticks, plain_log_ticks, shortened, value_axis
-from pipeline.system.wording import short
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -109,7 +108,7 @@ def _draw_row(ax: Axes, grid: ResultGrid, row: int, limits: Limits, log: bool) -
         ax.plot([place], [height], marker=marker, markersize=size, color=colour, markeredgecolor=edge,
                 markeredgewidth=width, zorder=4, transform=beside)  # fmt: skip
         if log and value < limits[0]:
-            ax.annotate(short(float(value)), (place, height), xytext=(6, 2), textcoords="offset points", fontsize=SMALL)
+            ax.annotate(f"{value:.1g}", (place, height), xytext=(6, 2), textcoords="offset points", fontsize=SMALL)
     return shown
 
 

@@ -91,7 +91,9 @@ def loss_by_value(points: Sequence[Point]) -> Figure:
     shown = layout(points)
     metrics = curve_metrics(points)
     title = f"{sweep_title(points)}: final results by {shown.across.title}{for_each(shown)}"
-    note = joined(cell_note(points, shown), best_note(points, shown, "black edge"))
+    note = cell_note(points, shown)
+    if cell_metric(points) in metrics:
+        note = joined(note, best_note(points, shown, "black edge"))
     wanted = [(panel, metric) for panel in panels(points, shown) for metric in metrics]
     figure, axes = _filled_grid(len(wanted), _columns(len(wanted), len(metrics)), title, note=note)
     for ax, ((panel, members), metric) in zip(axes, wanted, strict=True):
