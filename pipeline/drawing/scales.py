@@ -45,7 +45,8 @@ def value_axis(ax: Axes, axis: Axis) -> None:
     ax.set_xlim(low - 0.08 * span, places[-1] + 0.08 * span)
     shown: list[int] = []
     for index, place in enumerate(places):
-        if not shown or place - places[shown[-1]] >= LEAST_BETWEEN_TICKS * span:
+        # Names are not read off between two ticks, as numbers are.
+        if not axis.joined or not shown or place - places[shown[-1]] >= LEAST_BETWEEN_TICKS * span:
             shown.append(index)
     name_ticks(ax, [places[index] for index in shown], [axis.ticks[index] for index in shown])
     ax.set_xlabel(axis.title)

@@ -34,8 +34,8 @@ def render(results: Results, by_hand: Collection[str] = ()) -> str:
         "# What the learning rate and the hidden size do to training",
         "",
         "A question and its answer for each study; the name leads to its page, with a picture, the evidence and the "
-        "command that trains it. Written by `python -m pipeline.compare` from the trained points: every number and "
-        "sentence is computed from them.",
+        "command that trains it ([how to read it](#how-to-read-it)). Written by `python -m pipeline.compare` from the "
+        "trained points: every number and sentence is computed from them.",
         "",
         SUMMARY,
         "",
@@ -44,9 +44,11 @@ def render(results: Results, by_hand: Collection[str] = ()) -> str:
         *_by_hand(by_hand),
         TERMINOLOGY,
         "",
-        *_reading(),
         *_legend(),
         "",
+        "## How to read it",
+        "",
+        *_reading(),
         "## Further pages",
         "",
         f"- [The published texts]({PUBLISHED_PAGE}): the four texts, and how closely their numbers and statements are "

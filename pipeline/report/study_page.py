@@ -75,7 +75,7 @@ def study_page(study: str, backends: PointsByBackend, commands: Commands, by_han
 
 def _findings(study: str, backends: PointsByBackend) -> Iterator[str]:
     """Write the answer, the picture, the sentences, the tables of the study's kind, and all points."""
-    yield f"**{paragraph([headline(next(iter(backends.values())))]).rstrip('.')}.**"
+    yield f"**{_answer(next(iter(backends.values())))}**"
     yield ""
     yield f"![{study}]({study}.png)"
     yield ""
@@ -102,6 +102,13 @@ def _findings(study: str, backends: PointsByBackend) -> Iterator[str]:
     yield from _points_table(backends)
     yield ""
     yield "</details>"
+
+
+def _answer(points: Sequence[Point]) -> str:
+    """Return the first sentence of a study's answer."""
+    # A full stop within a sentence is a decimal point.
+    first, _, _ = paragraph([headline(points)]).partition(". ")
+    return f"{first.rstrip('.')}."
 
 
 def _all_points(count: int) -> str:

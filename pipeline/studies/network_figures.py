@@ -156,7 +156,13 @@ def error_surface(point: Point) -> Figure:
     inside = path[(np.abs(path) <= axis[-1]).all(axis=1)]
     with styled():
         figure = Figure(figsize=(9.6, 4.4), dpi=DPI)
-        figure.suptitle(f"{title_of(point.config)}, error surface", x=0.01, ha="left", fontsize=TEXT + 1, color=INK)
+        figure.suptitle(
+            f"{title_of(point.config)}, error surface; red: the path of the weights",
+            x=0.01,
+            ha="left",
+            fontsize=TEXT + 1,
+            color=INK,
+        )
         # Placed by hand: a surface in three dimensions has wide empty corners that a grid of axes would not use.
         solid = figure.add_axes((-0.01, 0.04, 0.46, 0.9), projection="3d", computed_zorder=False)
         flat = figure.add_axes((0.55, 0.13, 0.345, 0.76))

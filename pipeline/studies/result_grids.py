@@ -170,7 +170,9 @@ def best_note(points: Sequence[Point], shown: Layout, mark: str, of_rows: bool =
     ranking = rank(found, metric)
     of_row = ""
     if of_rows and len(shown.up.values) > 1:
-        of_row = f" of each {shown.up.name}"
+        of_row = f" with each {shown.up.name}"
+        if shown.up.key != SIZE:
+            of_row = f" with each value of {shown.up.name}"
     if ranking.found.tested:
         return f"{mark}: cannot be told from the best{of_row}"
     extreme = "highest" if larger_is_better(metric) else "lowest"

@@ -203,7 +203,9 @@ def _panels_and_profiles(study: str, backends: PointsByBackend) -> Figure:
     rows = -(-plots // columns)
     title = f"{study}: final {METRIC_NAMES[metric]}{for_each(shown)}; profiles: the best over all other knobs"
     note = joined(cell_note(points, shown), best_note(points, shown, "black edge or frame"))
-    width, height = heat_size(result_grid(points, shown, metric), least_height=3.1)
+    width, height = (3.4, 2.7)
+    if len(shown.up.values) > 1:
+        width, height = heat_size(result_grid(points, shown, metric), least_height=3.1)
     figure, axes = axes_grid(rows * len(backends), columns, title, width=width, height=height, note=note)
     for number, (backend, members) in enumerate(backends.items()):
         own = axes[number * rows * columns : (number + 1) * rows * columns]

@@ -83,7 +83,7 @@ def test_the_text_and_the_pictures_mark_the_same_points(three: list[Point]) -> N
     assert edges(dict(kinds.sweep_figures(three))["loss_by_rate"].axes[1]) == members
     both = dict(kinds.sweep_figures([*three, *wider]))
     assert frames(both["heat_map"].axes[0]) == {0, 1}
-    assert "frame: cannot be told from the best of each hidden size" in texts(both["heat_map"]).replace("\n", " ")
+    assert "frame: cannot be told from the best with each hidden size" in texts(both["heat_map"]).replace("\n", " ")
 
 
 def test_cells_have_the_mean_half_the_width_and_the_number_of_seeds(three: list[Point]) -> None:

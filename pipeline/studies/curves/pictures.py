@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 BASINS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#7a5195", "#b8a100")
 UNSETTLED_COLOUR = "#b0b0b0"
 LOST_COLOUR = "#222222"
+# The note of figures that draw balls.
+COLOURS = "colour: the minimum that a ball reaches; grey: not settled; black: diverged"
 # Paths are cut off at this distance from the middle of the domain, in domain widths.
 BEYOND = 3
 Floats = NDArray[np.float64]
@@ -87,7 +89,8 @@ def balls_figure(point: Point) -> Figure:
     history = point.history
     found = ending(config, history)
     title = f"{config.study}: rate {point.learning_rate:g}, {point.diagnosis.label}"
-    figure, (on_curve, over_steps, third) = axes_grid(1, 3, title, width=4.4, height=3.4)
+    note = f"{COLOURS}; dashed: the minima"
+    figure, (on_curve, over_steps, third) = axes_grid(1, 3, title, width=4.4, height=3.4, note=note)
     draw_path(on_curve, point)
     name_axes(on_curve, "the curve and the balls")
     draw_positions(over_steps, history, found)
@@ -198,7 +201,7 @@ def balls_by_rate(points: Sequence[Point]) -> Figure:
     rows = -(-len(chosen) // columns)
     steps = max(point.history.epochs for point in chosen)
     title = f"{chosen[0].config.study}: up to {steps:,} steps, from the ring to the dot"
-    figure, axes = axes_grid(rows, columns, title, width=4.3, height=2.9)
+    figure, axes = axes_grid(rows, columns, title, width=4.3, height=2.9, note=COLOURS)
     for ax, point, name in zip(axes, chosen, names, strict=False):
         draw_path(ax, point)
         name_axes(ax, f"{name}: {point.diagnosis.label}")
