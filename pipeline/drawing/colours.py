@@ -34,15 +34,12 @@ def rate_colour(rate: float) -> Colour:
 
 
 def axis_colours(axis: Axis) -> list[Colour]:
-    """Return the colour of each value of an axis, by its rank: dark blue is the first, yellow the last.
-
-    A single rate has the colour of `rate_colour`.
-    """
+    """Return the colour of each value of an axis by its rank; a single rate has the colour of `rate_colour`."""
     if not axis.joined:
         return [NEUTRAL] * len(axis.numbers)
     if axis.rates and len(axis.numbers) == 1:
         return [rate_colour(axis.numbers[0])]
-    return ranked_colours(len(axis.numbers))
+    return [rank_colour(rank, len(axis.numbers)) for rank in range(len(axis.numbers))]
 
 
 def rate_colours(rates: Iterable[float]) -> dict[float, Colour]:
@@ -50,14 +47,13 @@ def rate_colours(rates: Iterable[float]) -> dict[float, Colour]:
     ranked = sorted(set(rates))
     if len(ranked) == 1:
         return {ranked[0]: rate_colour(ranked[0])}
-    return dict(zip(ranked, ranked_colours(len(ranked)), strict=True))
+    return {rate: rank_colour(rank, len(ranked)) for rank, rate in enumerate(ranked)}
 
 
-def ranked_colours(count: int) -> list[Colour]:
-    """Return this many colours, as far apart on the palette as they can be."""
+def rank_colour(rank: int, count: int) -> Colour:
+    """Return the colour of one of `count` values by its rank, from 0: the ranks are spread over the palette."""
     # Not the whole palette: its ends are almost black and almost as light as paper.
-    last = max(count - 1, 1)
-    return [_palette(0.06 + 0.86 * rank / last) for rank in range(count)]
+    return _palette(0.1 + 0.75 * rank / max(count - 1, 1))
 
 
 def _palette(position: float) -> Colour:
