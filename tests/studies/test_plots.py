@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,7 +16,7 @@ from pipeline.config.schema import Config
 from pipeline.data.arrays import Arrays
 from pipeline.drawing import plot_data
 from pipeline.drawing.axes import axes_grid, draw_bundle
-from pipeline.drawing.colours import RATE_COLOURS, rate_colour, rate_colours
+from pipeline.drawing.colours import RATE_COLOURS, Colour, rate_colour, rate_colours
 from pipeline.drawing.layout import save_png
 from pipeline.points.point import Point, outcome_of
 from pipeline.studies import grids, kinds, network_data, result_grids, sweep_figures
@@ -253,11 +253,15 @@ def test_curves_of_training_and_test_rows_are_drawn_by_value(mnist: list[Point])
 
 
 def test_rates_that_are_drawn_together_have_colours_that_differ() -> None:
-    half_decades = [10 ** (power / 2) for power in range(-9, -1)]
-    colours = np.array([colour[:3] for colour in rate_colours(half_decades).values()])
-    distances = np.linalg.norm(colours[:, None] - colours[None], axis=2)
-    # The absolute palette leaves 0.06 between half decades.
-    assert distances[~np.eye(len(colours), dtype=bool)].min() > 0.12
+    def smallest_distance(colours: Iterable[Colour]) -> float:
+        found = np.array([colour[:3] for colour in colours])
+        distances = np.linalg.norm(found[:, None] - found[None], axis=2)
+        return float(distances[~np.eye(len(found), dtype=bool)].min())
+
+    half_decades = [10 ** (power / 2) for power in range(-6, 1)]
+    alone = smallest_distance(map(rate_colour, half_decades))
+    assert smallest_distance(rate_colours(half_decades).values()) > 1.3 * alone
+    assert smallest_distance(rate_colours([0.01, 0.0100001]).values()) > 0.5
     assert rate_colours([10.0]) == {10.0: rate_colour(10)}
 
 
