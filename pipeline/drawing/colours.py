@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from pipeline.drawing.plot_data import Axis, palette_position
+import numpy as np
+
+from pipeline.drawing.plot_data import Axis, Floats, palette_position
 
 if TYPE_CHECKING:
     from matplotlib.colors import Colormap
@@ -51,9 +54,19 @@ def rate_colours(rates: Iterable[float]) -> dict[float, Colour]:
 
 
 def rank_colour(rank: int, count: int) -> Colour:
-    """Return the colour of one of `count` values by its rank, from 0: the ranks are spread over the palette."""
+    """Return the colour of one of `count` values by its rank, from 0: neighbours are equally far apart in colour."""
+    positions, lengths = _along_the_palette()
+    return _palette(float(np.interp(rank / max(count - 1, 1), lengths, positions)))
+
+
+@functools.cache
+def _along_the_palette() -> tuple[Floats, Floats]:
+    """Return positions on the palette, and the length of the path of colours up to each, as a share of all of it."""
     # Not the whole palette: its ends are almost black and almost as light as paper.
-    return _palette(0.1 + 0.75 * rank / max(count - 1, 1))
+    positions = np.linspace(0.06, 0.93, 100)
+    colours = np.array([_palette(float(position))[:3] for position in positions])
+    lengths = np.concatenate([[0.0], np.linalg.norm(np.diff(colours, axis=0), axis=1).cumsum()])
+    return positions, lengths / lengths[-1]
 
 
 def _palette(position: float) -> Colour:

@@ -51,7 +51,8 @@ def test_what_is_said_of_both_backends_is_said_once(both: dict[str, list[Point]]
     page = study_page("line_y3x", {"numpy": both["numpy"], "keras": both["numpy"]}, {})
     assert "- numpy, keras: 2 points, trained for 20 epochs." in page
     for sentence in answers(both["numpy"]):
-        assert page.count(sentence) == 1
+        # The answer above the picture may be one of them.
+        assert page.partition("![")[2].count(sentence) == 1
 
 
 def test_the_commands_are_those_that_trained_it(both: dict[str, list[Point]]) -> None:
