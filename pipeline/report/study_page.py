@@ -5,6 +5,7 @@ Every sentence is computed. Backends that were not run are marked as such.
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from types import MappingProxyType
@@ -75,7 +76,7 @@ def study_page(study: str, backends: PointsByBackend, commands: Commands, by_han
 
 def _findings(study: str, backends: PointsByBackend) -> Iterator[str]:
     """Write the answer, the picture, the sentences, the tables of the study's kind, and all points."""
-    yield f"**{_answer(next(iter(backends.values())))}**"
+    yield _answer(next(iter(backends.values())))
     yield ""
     yield f"![{study}]({study}.png)"
     yield ""
@@ -105,10 +106,10 @@ def _findings(study: str, backends: PointsByBackend) -> Iterator[str]:
 
 
 def _answer(points: Sequence[Point]) -> str:
-    """Return the first sentence of a study's answer."""
-    # A full stop within a sentence is a decimal point.
-    first, _, _ = paragraph([headline(points)]).partition(". ")
-    return f"{first.rstrip('.')}."
+    """Return a study's answer in a line, its first part bold."""
+    # A full stop without a space is a decimal point.
+    first, *rest = re.split(r"[;.] ", headline(points).rstrip("."))
+    return " ".join([f"**{paragraph([first])}.**", *(f"{paragraph([part])}." for part in rest)])
 
 
 def _all_points(count: int) -> str:

@@ -9,7 +9,7 @@ import pytest
 from pipeline.points.point import Point
 from pipeline.report.study_page import study_page
 from pipeline.studies.experiments import ordered, question_of
-from pipeline.studies.kinds import answers
+from pipeline.studies.kinds import answers, headline
 from tests.support.trained import sweep
 
 LINE = ("experiment=line_y3x", "recording.snapshots=2", "training.epochs=20")
@@ -35,6 +35,7 @@ def test_a_page_has_everything_on_its_study_in_order(both: dict[str, list[Point]
             "# line_y3x\n",
             "(../README.md)",
             "Fit y = 3x from zero: smooth at 0.01, oscillating at 0.1, stuck at 1?",
+            "\n**",
             "![line_y3x](line_y3x.png)",
             *(f": {sentence}" for sentence in answers(both["numpy"])),
             "\n## NumPy compared with Keras\n",
@@ -125,3 +126,11 @@ def test_a_study_of_methods_has_their_usable_rates_and_their_formulas() -> None:
     assert re.findall(r"^\| (sgd|lion) \|", rates, re.MULTILINE) == ["sgd", "lion"]
     assert re.findall(r"^\| `(\w+)` \|", methods.split("<details>")[0], re.MULTILINE) == ["sgd", "lion"]
     assert not re.search(r"\n\n\n", page)
+
+
+def test_the_answer_is_one_line_above_the_picture_and_begins_in_bold(both: dict[str, list[Point]]) -> None:
+    page = study_page("line_y3x", both, {})
+    answer = page.partition("\n![")[0].splitlines()[-1]
+    assert re.fullmatch(r"\*\*[A-Z].*?\.\*\* [A-Z].*\.", answer)
+    first = headline(both["numpy"]).partition(";")[0]
+    assert answer.casefold().startswith(f"**{first.casefold()}.**")
