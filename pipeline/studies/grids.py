@@ -22,7 +22,7 @@ METRIC_NAMES = {
     "train/accuracy": "training accuracy",
     "validation/accuracy": "validation accuracy",
     "test/accuracy": "test accuracy",
-    "train/mean_absolute_error": "mean absolute error",
+    "train/mean_absolute_error": "training mean absolute error",
     "validation/mean_absolute_error": "validation mean absolute error",
     "test/mean_absolute_error": "test mean absolute error",
     "train/root_mean_squared_error": "training root mean squared error",

@@ -419,7 +419,7 @@ def test_several_seeds_have_different_names(tmp_path: Path) -> None:
     page = study_page("two_bits", read["two_bits"], {})
     # The seeds are one row of the page's table.
     assert "<summary>The point</summary>" in page
-    assert "- numpy: over 2 seeds, the mean absolute error is 0." in page
+    assert "- numpy: over 2 seeds, the training mean absolute error is 0." in page
     assert "- numpy: 1 point of 2 seeds, trained for 5 epochs." in page
 
 

@@ -42,7 +42,8 @@ def bits() -> list[Point]:
 def test_a_line_of_four_rates(line: list[Point]) -> None:
     error = line[2].outcome.final["train/mean_absolute_error"]
     said = list(answers(line))
-    assert said[0] == f"the best rate is 0.1 (mean absolute error {error:.3g}, and nothing in the training is random)."
+    best = f"the best rate is 0.1 (training mean absolute error {error:.3g}, and nothing in the training is random)."
+    assert said[0] == best
     assert said[1] == "rate 1e-05 is too slow; 0.01 and 0.1 converge; 1 stalls (rounding)."
     assert said[2].startswith("at rate 1, loss 1.47e+09")
     assert "; it grew to this value; " in said[2]
@@ -61,7 +62,7 @@ def test_what_diverges_is_reported_with_its_step() -> None:
 
 def test_two_hidden_sizes(bits: list[Point]) -> None:
     said = list(answers(bits))
-    assert said[0].startswith("for every hidden size, the lowest mean absolute error is at rate 10: 0.0")
+    assert said[0].startswith("for every hidden size, the lowest training mean absolute error is at rate 10: 0.0")
     assert "for hidden size 4 and 0.00455 for 32 (one seed: " in said[0]
     assert said[1] == "rate 0.01 is too slow; 10 converges; 1000 stalls (saturation)."
     assert said[2].startswith("at rate 1000 with hidden size 4, loss ")
@@ -84,7 +85,7 @@ def test_one_point_alone_gets_its_diagnosis(line: list[Point]) -> None:
     (said,) = answers(line[2:3])
     assert said.startswith("converged: loss ")
     assert headline(line[2:3]).endswith("; converged")
-    assert headline(line[2:3]).startswith("rate 0.1, mean absolute error ")
+    assert headline(line[2:3]).startswith("rate 0.1, training mean absolute error ")
 
 
 def test_the_headline_names_sizes_only_where_they_differ(bits: list[Point]) -> None:
@@ -116,7 +117,7 @@ def test_another_number_takes_the_place_of_the_size() -> None:
     assert verdicts == ["converged", "converged", "diverged", "oscillating"]
     said = list(answers(points))
     assert said[0].startswith(
-        "the best rate is the same for every value of momentum: 0.01 (mean absolute error 0.26 for momentum 0"
+        "the best rate is the same for every value of momentum: 0.01 (training mean absolute error 0.26 for momentum 0"
     )
     assert said[1] == "rate 0.01 converges; 0.2 (only momentum 0) diverges; 0.2 (only momentum 0.9) oscillates."
     assert any(sentence.startswith("at rate 0.2 with momentum 0, ") for sentence in said)

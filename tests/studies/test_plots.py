@@ -322,7 +322,7 @@ def test_study_pictures(
     both = study_figure("line_y3x", {"numpy": line, "keras": line[:2]})
     assert {"numpy, rate 1: diverged", "keras, rate 0.01: converged"} <= set(texts(both))
     of_two = texts(study_figure("three_bits", {"numpy": three_bits, "keras": three_bits}))
-    assert "three_bits: mean absolute error (numpy)" in of_two
+    assert "three_bits: training mean absolute error (numpy)" in of_two
     assert any("rings: keras" in text for text in of_two)
     assert "numpy, test accuracy" in texts(study_figure("mnist", {"numpy": mnist}))
     assert any("error surface" in text for text in texts(study_figure("two_bits", {"numpy": [two_bits]})))

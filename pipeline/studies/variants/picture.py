@@ -9,15 +9,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pipeline.drawing.axes import SMALL, axes_grid, name_axes
+from pipeline.drawing.axes import SMALL, TEXT, axes_grid, name_axes
 from pipeline.drawing.colours import FAINT, INK, Colour, rate_colours
 from pipeline.drawing.plot_data import drawable_on_log, on_log_axis
 from pipeline.drawing.scales import plain_log_ticks, rate_axis
 from pipeline.points.point import Point
 from pipeline.studies.grids import PointsByBackend, recorded
 from pipeline.studies.result_grids import joined
-from pipeline.studies.statistics.intervals import estimate
-from pipeline.studies.variants.variants import TARGET, Variant, final_loss, knob, target, variants
+from pipeline.studies.variants.variants import TARGET, Variant, knob, lowest, target, variants
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -38,13 +37,13 @@ def variants_study(study: str, backends: PointsByBackend) -> Figure:
     points = next(iter(backends.values()))
     backend = points[0].config.backend.name
     found = variants(points)
+    best = lowest(found)
     wanted = target(points[0])
     columns = min(COLUMNS, len(found))
     rows = math.ceil(len(found) / columns)
     title = f"{study} ({backend}): final {_rows(points)} loss against the rate"
-    figure, axes = axes_grid(rows, columns, title, width=3.3, height=2.5, note=_note(points))
+    figure, axes = axes_grid(rows, columns, title, width=3.3, height=2.5, note=_note(points, best.tested))
     colours = rate_colours(float(rate) for variant in found for rate in variant.rates)
-    intervals = _intervals(points)
     finite = np.concatenate([variant.losses[np.isfinite(variant.losses)] for variant in found])
     positive = finite[finite > 0]
     # The target is TARGET times the baseline.
@@ -55,7 +54,7 @@ def variants_study(study: str, backends: PointsByBackend) -> Figure:
         for other in found:
             if other is variant:
                 _draw_own(ax, other, floor, ceiling, colours)
-                _draw_bars(ax, intervals.get(other.name, {}), (floor, ceiling), colours)
+                _draw_bars(ax, other, (floor, ceiling), colours)
             else:
                 _draw_behind(ax, other, floor, ceiling)
         ax.axhline(wanted, color=INK, linewidth=0.8, linestyle="--", zorder=1)
@@ -67,6 +66,8 @@ def variants_study(study: str, backends: PointsByBackend) -> Figure:
         plain_log_ticks(ax)
         rate_axis(ax, [float(rate) for rate in variant.rates])
         name_axes(ax, variant.name)
+        if variant.name in [one.name for one in best.variants]:
+            ax.set_title(variant.name, loc="left", y=1, fontsize=TEXT, color=INK, fontweight="bold")
         ax.set_title(_width(variant), loc="right", y=1, fontsize=SMALL, color=FAINT)
     _label_outer_axes(axes, columns, len(found))
     return figure
@@ -95,11 +96,14 @@ def _rows(points: Sequence[Point]) -> str:
     return next((rows for rows in ("validation", "test") if recorded(points, f"{rows}/loss")), "training")
 
 
-def _note(points: Sequence[Point]) -> str:
-    """Say what the marks in the figure mean."""
+def _note(points: Sequence[Point], tested: bool) -> str:
+    """Say what the marks in the figure mean; `tested`: whether variants were told apart by seeds."""
     seeds = max(
         Counter((str(point.settings.get(knob(points) or "")), point.learning_rate) for point in points).values()
     )
+    lowest_loss = "bold: the lowest loss"
+    if tested:
+        lowest_loss = "bold: cannot be told from the lowest loss"
     known = "one seed: noise unknown"
     if seeds > 1:
         known = f"bars: the 95 % interval of the mean of {seeds} seeds"
@@ -108,34 +112,15 @@ def _note(points: Sequence[Point]) -> str:
         "green: the widest range of rates that reach it",
         "grey: the others",
         "cross: diverged, or beyond the axis",
+        lowest_loss,
         known,
     )
 
 
-def _intervals(points: Sequence[Point]) -> dict[str, dict[float, tuple[float, float]]]:
-    """Return the interval of the mean loss of each variant by rate, where several seeds trained."""
-    losses: dict[str, dict[float, list[float]]] = {}
-    for point in points:
-        name = str(point.settings.get(knob(points) or ""))
-        losses.setdefault(name, {}).setdefault(point.learning_rate, []).append(final_loss(point))
-    found: dict[str, dict[float, tuple[float, float]]] = {}
-    for name, by_rate in losses.items():
-        for rate, values in by_rate.items():
-            interval = estimate(values, "loss").interval
-            if interval is not None:
-                found.setdefault(name, {})[rate] = interval
-    return found
-
-
-def _draw_bars(
-    ax: Axes,
-    intervals: Mapping[float, tuple[float, float]],
-    limits: tuple[float, float],
-    colours: Mapping[float, Colour],
-) -> None:
-    """Draw the intervals of a variant within limits."""
-    for rate, ends in intervals.items():
-        low, high = np.clip(ends, *limits)
+def _draw_bars(ax: Axes, variant: Variant, limits: tuple[float, float], colours: Mapping[float, Colour]) -> None:
+    """Draw the intervals of the mean losses of a variant within limits, where several seeds trained."""
+    for rate, found in zip(map(float, variant.rates), variant.estimates, strict=True):
+        low, high = np.clip(found.interval or (math.nan, math.nan), *limits)
         if low < high:
             ax.plot([on_log_axis(rate)] * 2, [low, high], color=colours[rate], linewidth=1.5, marker="_", markersize=6,
                     zorder=4)  # fmt: skip
