@@ -34,6 +34,7 @@ from pipeline.system.last_line import doing
 from pipeline.system.processes import owner
 from pipeline.system.project import PROJECT, store_root
 from pipeline.system.wording import counted, some
+from pipeline.tracking.pages.labels import is_one_point
 from pipeline.tracking.sync.points import Attempt
 from pipeline.tracking.sync.sweep import Sync
 
@@ -90,7 +91,7 @@ def rebuild(
     latest = {
         (sweep.study, found[point.signature].backend): sweep.when
         for sweep in sweeps
-        if sweep.parent
+        if not is_one_point(point.name for point in sweep.points)
         for point in sweep.points
         if point.signature in found
     }

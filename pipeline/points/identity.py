@@ -91,6 +91,20 @@ def signature(config: Config, checksums: Mapping[str, str], row_shape: Sequence[
     return short_hash(signed_text(config, checksums, row_shape).encode())
 
 
+def without_seed(signed: str) -> str:
+    """Return the short hash of a signed text without its seed, the same for points that differ in nothing else.
+
+    Raises:
+        ValueError: it is not a signed text.
+    """
+    content = json.loads(signed)
+    try:
+        del content["config"]["seed"]
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"not the signed text of a point: {error}") from None
+    return short_hash(json.dumps(content, sort_keys=True).encode())
+
+
 def computed_by(config: Config) -> list[str]:
     """List the packages whose code computes a point's numbers, by import name.
 

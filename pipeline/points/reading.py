@@ -23,6 +23,7 @@ from pipeline.config.reading import read_config
 from pipeline.config.schema import Config
 from pipeline.data.description import DataDescription
 from pipeline.points.checkpoint import unstack_snapshots
+from pipeline.points.identity import without_seed
 from pipeline.points.point import Outcome, Point
 from pipeline.system.errors import DamagedError, LabError
 from pipeline.system.files import MISSING, SUMS, readable, short_hash, verify_sums
@@ -244,4 +245,16 @@ def signed_in(folder: Path) -> str:
     try:
         return short_hash((folder / "signed.json").read_bytes())
     except MISSING:
+        return ""
+
+
+def repeats_in(folder: Path) -> str:
+    """Return the hash that a point shares with those that differ in nothing but the seed; empty if it is unknown.
+
+    Raises:
+        OSError: signed.json exists, but cannot be read.
+    """
+    try:
+        return without_seed((folder / "signed.json").read_text(encoding="utf-8"))
+    except (*MISSING, ValueError):
         return ""

@@ -111,10 +111,10 @@ def drop_abandoned(tracker: Tracker, kept: str, runs: Iterable[TrackedRun], clon
         # Another command may be training the point again. Without its sweep's heartbeat, only a process that this one
         # can see is known to have exited.
         if run.status != "RUNNING" or is_gone(run.tags.get(OWNER, ""), heartbeat()[HEARTBEAT]):
-            _drop(tracker, run)
+            drop(tracker, run)
 
 
-def _drop(tracker: Tracker, run: TrackedRun) -> None:
+def drop(tracker: Tracker, run: TrackedRun) -> None:
     """Delete a run; a run that the server does not let us delete is hidden from the views instead, and reported."""
     if ABANDONED in run.tags:
         return
@@ -137,7 +137,7 @@ def hide_earlier(tracker: Tracker, sweep: str, clone: str, backends: Collection[
         backends: the backends of that sweep; points on others stay too.
     """
     for run in tracker.runs():
-        earlier = run.tags.get(NEWEST) == "true" and run.tags.get("lab.sweep") != sweep
+        earlier = run.tags.get(NEWEST, "false") != "false" and run.tags.get("lab.sweep") != sweep
         # What other clones have trained stays in the views. An earlier version has recorded no clone.
         ours = is_ours(tracker, run, clone) or CLONE not in run.tags
         if earlier and ours and run.tags.get("backend") in backends:

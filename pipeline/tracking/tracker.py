@@ -248,6 +248,12 @@ class Tracker:
                 shortened = limits.storable(value, limits.LONGEST_EXPERIMENT_TAG)
                 self.client.set_experiment_tag(self.experiment_id, key, shortened)
 
+    @store_call
+    def delete_experiment_tags(self, keys: Iterable[str]) -> None:
+        """Delete tags of the experiment."""
+        for key in keys:
+            self.client.delete_experiment_tag(self.experiment_id, key)
+
     def address(self, run_id: str) -> str:
         """Return a link to the artifacts of a run, for use within MLflow's UI."""
         return f"#/experiments/{self.experiment_id}/runs/{run_id}/artifacts"

@@ -29,6 +29,7 @@ from pipeline.sweep.sweep import Sweep
 from pipeline.system.project import PROJECT
 from pipeline.tracking import models
 from pipeline.tracking.pages import presentation
+from pipeline.tracking.pages.labels import POINT_NAME
 from pipeline.tracking.store import store_uri
 from pipeline.tracking.sync import thread
 from tests.support.trained import config
@@ -135,9 +136,14 @@ def runs_of(project: Path, study: str = "line_y2x", uri: str | None = None) -> l
 
 def by_name(project: Path, study: str = "line_y2x", uri: str | None = None) -> dict[str, Run]:
     runs = runs_of(project, study, uri)
-    named = {str(run.info.run_name): run for run in runs}
-    assert sorted(named) == sorted(str(run.info.run_name) for run in runs)
+    named = {full_name(run): run for run in runs}
+    assert sorted(named) == sorted(map(full_name, runs))
     return named
+
+
+def full_name(run: Run) -> str:
+    """Return the full name of a point's run, and the name of any other run."""
+    return run.data.tags.get(POINT_NAME, str(run.info.run_name))
 
 
 def statuses(project: Path, study: str = "line_y2x", uri: str | None = None) -> dict[str, str]:

@@ -12,7 +12,6 @@ from pathlib import Path
 from PIL import Image
 
 from pipeline.config.schema import Config
-from pipeline.drawing.colours import rate_colour
 from pipeline.drawing.pixels import hexadecimal
 from pipeline.points.point import POINTS, Point
 from pipeline.points.reading import RunRecord, read_own_config
@@ -20,13 +19,16 @@ from pipeline.points.sweep_record import SweepRecord, all_sweeps
 from pipeline.studies.experiments import question_of
 from pipeline.studies.images.stepped import image_keys, stepped_images
 from pipeline.studies.kinds import headline, kind_of
-from pipeline.system.errors import DamagedError
+from pipeline.system.errors import DamagedError, LabError
 from pipeline.system.failures import Apart, Failures, Parts
 from pipeline.system.files import atomic_folder, explained, readable
+from pipeline.tracking import limits
 from pipeline.tracking.dataset import checksums_in, dataset_of
 from pipeline.tracking.models import log_models
 from pipeline.tracking.pages.descriptions import experiment_note, point_note, sweep_note
-from pipeline.tracking.pages.views import NEWEST, view_tags
+from pipeline.tracking.pages.labels import POINT_NAME, Labels, is_one_point
+from pipeline.tracking.pages.repeats import result_of
+from pipeline.tracking.pages.views import NEWEST, own_views, view_tags
 from pipeline.tracking.tracker import Tracker
 
 log = logging.getLogger(__name__)
@@ -34,15 +36,29 @@ log = logging.getLogger(__name__)
 # Tags that MLflow's pages read, and the prefix of our experiment tags with the answer of each backend.
 NOTE = "mlflow.note.content"
 COLOUR = "mlflow.runColor"
-HEADLINE = "lab.headline."
+RUN_NAME = "mlflow.runName"
+# Tags for readers, which come first on the page of a run, because it is made with them.
+RESULT = "result"
 DIAGNOSIS = "diagnosis"
+NONE_YET = "none yet"
+HEADLINE = "lab.headline."
 # The tag by which MLflow knows that a run has images.
 LOGGED_IMAGES = {"mlflow.loggedImages": "True"}
 
 
-def point_tags(config: Config, newest: bool) -> dict[str, str]:
-    """Return the tags that a point's run has from the start: the colour of its rate, and whether the views show it."""
-    return {COLOUR: hexadecimal(rate_colour(config.optimizer.learning_rate)), NEWEST: str(newest).lower()}
+def point_tags(name: str, config: Config, shown: Labels) -> dict[str, str]:
+    """Return the tags by which a person tells the run of a point from others: its names and its colour.
+
+    Args:
+        name: its full name.
+        config: its config.
+        shown: the labels of the points of its sweep.
+    """
+    return {
+        RUN_NAME: limits.storable(shown.name(name), limits.LONGEST_NAME),
+        POINT_NAME: name,
+        COLOUR: hexadecimal(shown.colour(config)),
+    }
 
 
 def present_point(
@@ -99,7 +115,8 @@ def present_diagnosis(tracker: Tracker, run_id: str, parent: str | None, point: 
     if point.data is not None:
         notes = point.data.notes
     note = point_note(point.config.study, point.diagnosis, run.overrides, figures, notes)
-    tracker.tag(run_id, {DIAGNOSIS: point.diagnosis.label, NOTE: note})
+    note += f"\n\nPoint: `{point.name}`"
+    tracker.tag(run_id, {DIAGNOSIS: point.diagnosis.label, RESULT: result_of([point]), NOTE: note})
 
 
 def _images(point: Point, apart: Apart) -> Iterable[tuple[str, int, Image.Image]]:
@@ -171,8 +188,12 @@ def present_sweep(
     tracker.tag_experiment(headlines | {NOTE: described})
 
 
-def present_study(tracker: Tracker, root: Path, sweep: SweepRecord, configs: Sequence[Config]) -> None:
+def present_study(
+    tracker: Tracker, root: Path, sweep: SweepRecord, configs: Sequence[Config], joins: bool = False
+) -> None:
     """Write the saved views of a study, for a sweep and for the newest sweep of each other backend.
+
+    Views that no longer apply are deleted.
 
     What cannot be read of another sweep is left out of the views with a warning.
 
@@ -181,15 +202,33 @@ def present_study(tracker: Tracker, root: Path, sweep: SweepRecord, configs: Seq
         root: folder that holds .points/.
         sweep: the record of the command.
         configs: the configs of its points.
+        joins: whether it joins the newest sweep of its own backend, because it is a single point.
     """
     unread = Failures()
     same = [one for _, one in all_sweeps(root, unread) if (one.study, one.tracking) == (sweep.study, sweep.tracking)]
-    # Oldest first, so that the newest sweep of a backend replaces the others.
-    newest = {one.backend: one for one in sorted(same, key=lambda one: one.when) if one.backend != sweep.backend}
-    others = [config for one in newest.values() for config in _configs(root, one, unread)]
-    tracker.tag_experiment(view_tags([*configs, *others], image_keys, sweep.when))
+    newest: dict[str, list[SweepRecord]] = {}
+    # Oldest first. The newest sweep of a backend replaces the others; single points join it.
+    for one in sorted(same, key=lambda one: one.when):
+        if one.key == sweep.key or (one.backend == sweep.backend and not joins):
+            continue
+        if is_one_point(point.name for point in one.points):
+            newest.setdefault(one.backend, []).append(one)
+        else:
+            newest[one.backend] = [one]
+    others = [config for shown in newest.values() for one in shown for config in _configs(root, one, unread)]
+    tags = view_tags([*configs, *others], image_keys, sweep.when, _diverged(tracker))
+    tracker.tag_experiment(tags)
+    # A server of an earlier version cannot delete the tag of an experiment.
+    with suppress(LabError):
+        tracker.delete_experiment_tags(own_views(tracker.experiment_tags()) - tags.keys())
     for message in unread.messages("could not be added to the saved views"):
         log.warning(message)
+
+
+def _diverged(tracker: Tracker) -> set[str]:
+    """Return the backends of which points diverged that the views show."""
+    shown = [run.tags for run in tracker.runs() if run.tags.get(NEWEST, "false") != "false"]
+    return {tags.get("backend", "") for tags in shown if tags.get("outcome") == "diverged"}
 
 
 def _configs(root: Path, sweep: SweepRecord, unread: Failures) -> Iterator[Config]:

@@ -23,6 +23,10 @@ LOG_LOSS = "final/log10_loss"
 # The value plotted for a loss of 0.
 LEAST_LOSS = 1e-16
 LOG_RATE = "log10_learning_rate"
+# Prefixes of the metrics over the seeds of a point: its mean, and the ends of its interval.
+MEAN = "mean"
+LOW = "interval_low"
+HIGH = "interval_high"
 # The order of the axes and columns; other keys follow.
 FIRST = [RATE, SIZE, "optimizer.name", "schedule.name", "feature"]
 # Maximum number of axes and of weight curves that fit on a screen.
@@ -59,8 +63,17 @@ def map_sections(points: Sequence[Config], images: Collection[str]) -> list[Sect
     ]
 
 
-def grid_sections(points: Sequence[Config], varied: Sequence[str], images: Collection[str]) -> list[Section]:
-    """Return the sections for the points of a grid: the answer, the curves and the images."""
+def grid_sections(
+    points: Sequence[Config], varied: Sequence[str], images: Collection[str], repeated: bool
+) -> list[Section]:
+    """Return the sections for the points of a grid: the answer, the curves and the images.
+
+    Args:
+        points: their configs.
+        varied: the keys that vary.
+        images: the keys of their images.
+        repeated: whether there are points with several seeds.
+    """
     sections = []
     answer = _answer(points, varied)
     if answer:
@@ -70,7 +83,13 @@ def grid_sections(points: Sequence[Config], varied: Sequence[str], images: Colle
             best = "highest"
         name = METRIC_NAMES.get(judged, "loss").removeprefix("test ").removeprefix("training ")
         sections.append(Section(f"Which point ends with the {best} {name}?", answer))
-    sections.append(Section("Training curves", _curves(points)))
+    if repeated and answer:
+        heading = f"{name.capitalize()}: mean of the seeds, and 95 % interval"
+        sections.append(Section(heading, _interval(points, varied), columns=3))
+    curves = "Training curves"
+    if repeated:
+        curves += ", means of the seeds"
+    sections.append(Section(curves, _curves(points)))
     weights = _single_weights(points)
     if weights:
         sections.append(Section("Weights over time", weights))
@@ -107,6 +126,15 @@ def _answer(points: Sequence[Config], varied: Sequence[str]) -> list[Chart]:
     return charts
 
 
+def _interval(points: Sequence[Config], varied: Sequence[str]) -> list[Chart]:
+    """Return charts of the interval and the mean over the seeds: its low end, the mean, its high end."""
+    judged = charts_of(points).judged
+    names = [f"{end}/{judged}" for end in (LOW, MEAN, HIGH)]
+    if RATE in varied:
+        return [scatter(LOG_RATE, name) for name in names]
+    return [bar(name) for name in names]
+
+
 def divergence_sections() -> list[Section]:
     """Return the sections that show which points diverged, and how."""
     outcome = [scatter(LOG_RATE, "diverged"), bar("diverged_step"), bar("last_finite_loss")]
@@ -118,10 +146,10 @@ def divergence_sections() -> list[Section]:
 
 
 def seed_sections(points: Sequence[Config]) -> list[Section]:
-    """Return the sections for points with several seeds: means and ranges."""
+    """Return the sections for points with several seeds: means with bands, from the lowest to the highest seed."""
     return [
-        Section("Mean and range over seeds", _curves(points)),
-        Section("Mean at the end", [bar(_judged_by(points)), bar("diverged")]),
+        Section("Mean over the seeds; the band is from the lowest to the highest", _curves(points)),
+        Section("Mean at the end", [bar(_judged_by(points))], columns=1),
     ]
 
 

@@ -2,15 +2,15 @@
 
 MLflow 3.15 and later reads a tag `mlflow.sharedViewState.ID` as a view: its name, its creation time, and the state of
 the experiment page as JSON (charts.py). This format is internal to MLflow and undocumented;
-tests/whole/test_browser.py checks it in a real browser. A view shows the runs with the tag NEWEST, which are the points
-of the newest sweep of each backend. To see earlier runs, clear the search field or change its `true` to `false`. This
-module does not import mlflow.
+tests/whole/test_browser.py checks it in a real browser. A view shows runs by the tag NEWEST: the points of the newest
+sweep of each backend, and those that were trained alone since. To see earlier runs, clear the search field or change
+its `true` to `false`. This module does not import mlflow.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from pipeline.config.schema import Config, flatten
@@ -35,12 +35,21 @@ from pipeline.tracking.pages.sections import (
 TAG = "mlflow.sharedViewState."
 # MLflow's maximum size of an experiment tag.
 TAG_BYTES = 20_000
-# Tag of a point's run, `true` or `false`: whether the newest sweep of its backend requested the point.
+# Tag of a point's run: `true` if the views show it, because the newest sweep of its backend requested the point; SEED
+# if the run of its point, which has several seeds, is shown instead; `false` if neither.
 NEWEST = "lab.newest"
+SEED = "seed"
+# The role of the run of a point with several seeds.
+REPEATED = "repeated"
 # Keys that do not affect training, or that differ only between backends.
 NOT_COMPARED = ("study", "results", "dry_run", "force", "question", "report.", "tracking.", "backend.", "data.")
 # Maximum number of columns in the table of differences that fit on a screen.
 MOST_RUNS = 8
+# Which runs a view shows: of a point with several seeds, its own run or those of its seeds.
+SHOWN = f"tags.`{NEWEST}` = 'true'"
+EACH_SEED = f"tags.`lab.role` = 'point' AND tags.`{NEWEST}` != 'false'"
+# The views that are named after a backend, or of both.
+VIEWS = ("grid", "seeds", "divergence", "backends", "difference")
 BACKENDS = {"numpy": "NumPy", "keras": "Keras"}
 
 # Returns the keys of the images in a point's run, in display order.
@@ -56,23 +65,24 @@ class View:
     state: State
 
 
-def view_tags(points: Sequence[Config], images: Images, created: int) -> dict[str, str]:
+def view_tags(points: Sequence[Config], images: Images, created: int, diverged: Collection[str] = ()) -> dict[str, str]:
     """Return the saved views of a study, as tags of its MLflow experiment.
 
-    The views are `grid`; `divergence`, unless all points are maps; and `seeds`, if points differ in their seed. If both
-    backends have points, these views show NumPy's points, and `grid_keras` etc. show Keras's. Then `backends` shows the
-    means of both and, if there are only a few runs, `difference` shows all their numbers side by side.
+    The views are `grid`; `seeds`, if points differ in nothing but their seed; and `divergence`, if points diverged. If
+    both backends have points, these views show NumPy's points, and `grid_keras` etc. show Keras's. Then `backends`
+    shows the means of both and, if there are only a few runs, `difference` shows all their numbers side by side.
 
     Args:
         points: configs of the newest sweep of each backend, at least one.
         images: returns the keys of the images in a point's run.
         created: creation time of the first view, in milliseconds since 1970; the others get slightly earlier times.
+        diverged: the backends of which points diverged.
 
     Returns:
         Tags by name, for example `mlflow.sharedViewState.grid`; views larger than TAG_BYTES are omitted.
     """
     tags: dict[str, str] = {}
-    for view in _views(points, images):
+    for view in _views(points, images, diverged):
         text = json.dumps(view.state, separators=(",", ":"))
         # MLflow lists the newest view first, so each is a millisecond older than the previous one.
         value = json.dumps({"name": view.title, "createdAt": created - len(tags), "state": text})
@@ -81,14 +91,22 @@ def view_tags(points: Sequence[Config], images: Images, created: int) -> dict[st
     return tags
 
 
-def _views(points: Sequence[Config], images: Images) -> Iterator[View]:
+def own_views(tags: Iterable[str]) -> set[str]:
+    """Return the tags among those of an experiment that are views of this program, not of a user."""
+    suffixes = ("", *(f"_{name}" for name in BACKENDS))
+    ours = {f"{TAG}{view}{suffix}" for view in VIEWS for suffix in suffixes}
+    return ours & set(tags)
+
+
+def _views(points: Sequence[Config], images: Images, diverged: Collection[str]) -> Iterator[View]:
     backends = [name for name in BACKENDS if any(point.backend.name == name for point in points)]
     for backend in backends:
         # The views of the first backend have no suffix, so that `make ui` finds `grid` for either backend.
         suffix = ""
         if backend != backends[0]:
             suffix = f"_{backend}"
-        yield from _backend_views([point for point in points if point.backend.name == backend], suffix, images)
+        own = [point for point in points if point.backend.name == backend]
+        yield from _backend_views(own, suffix, images, backend in diverged)
     if len(backends) == 1:
         return
     varied = _varied_keys(points)
@@ -97,16 +115,17 @@ def _views(points: Sequence[Config], images: Images) -> Iterator[View]:
         yield View("difference", "Differences between all runs", _state(points, varied, difference_sections(points)))
 
 
-def _backend_views(points: Sequence[Config], suffix: str, images: Images) -> Iterator[View]:
+def _backend_views(points: Sequence[Config], suffix: str, images: Images, diverged: bool) -> Iterator[View]:
     backend = points[0].backend.name
     maps = [point for point in points if kind_of(point).single]
     others = [point for point in points if not kind_of(point).single]
     # A map has many rates in one run, so maps are compared only if there are no other points.
     compared = others or maps
-    varied = _varied_keys(compared)
+    repeated = has_repeats(compared)
+    varied = [key for key in _varied_keys(compared) if key != "seed" or not repeated]
+    only = f" AND tags.backend = '{backend}'"
 
-    def view(name: str, sections: Sequence[Section], means_over: Sequence[str] = ()) -> View:
-        state = _state(compared, varied, sections, means_over, f" AND tags.backend = '{backend}'")
+    def view(name: str, state: State) -> View:
         return View(f"{name}{suffix}", f"{name.capitalize()}, {BACKENDS[backend]}", state)
 
     grid: list[Section] = []
@@ -115,13 +134,20 @@ def _backend_views(points: Sequence[Config], suffix: str, images: Images) -> Ite
     if others:
         # A dict keeps the order of the keys; a set would not.
         keys = dict.fromkeys(key for point in others for key in images(point))
-        grid += grid_sections(others, varied, keys)
-    yield view("grid", grid)
-    if others:
-        yield view("divergence", divergence_sections())
-    if "seed" in varied:
+        grid += grid_sections(others, varied, keys, repeated)
+    yield view("grid", _state(compared, varied, grid, query=SHOWN + only))
+    if repeated:
         # MLflow needs a parameter to group by. If nothing else varies, all points have the same rate.
-        yield view("seeds", seed_sections(compared), [key for key in varied if key != "seed"] or [RATE])
+        state = _state(compared, [*varied, "seed"], seed_sections(compared), varied or [RATE], EACH_SEED + only)
+        yield view("seeds", state)
+    if others and diverged:
+        yield view("divergence", _state(compared, varied, divergence_sections(), query=EACH_SEED + only))
+
+
+def has_repeats(points: Sequence[Config]) -> bool:
+    """Whether some points differ in nothing but their seed."""
+    different = {point.model_dump_json() for point in points}
+    return len({point.model_dump_json(exclude={"seed"}) for point in points}) < len(different)
 
 
 def _varied_keys(points: Sequence[Config]) -> list[str]:
@@ -142,7 +168,7 @@ def _state(
     varied: Sequence[str],
     sections: Sequence[Section],
     means_over: Sequence[str] = (),
-    only: str = "",
+    query: str = EACH_SEED,
 ) -> State:
     """Return the state of an experiment page.
 
@@ -151,11 +177,13 @@ def _state(
         varied: the keys that vary, which become columns of the table.
         sections: the expanded sections.
         means_over: parameters by which runs are grouped to show their means; empty to show each run.
-        only: an additional search condition.
+        query: which runs to show, in MLflow's search language.
     """
     charts = charts_of(points)
-    columns = [f"params.`{key}`" for key in varied] + [f"tags.`{key}`" for key in ("outcome", "diagnosis")]
-    columns += [f"metrics.`{name}`" for name in charts.columns]
+    # First what a person looks for: how each point ended.
+    columns = [f"metrics.`{name}`" for name in charts.columns]
+    columns += [f"tags.`{key}`" for key in ("result", "diagnosis")]
+    columns += [f"params.`{key}`" for key in varied]
     # MLflow adds a section for each metric prefix, and expands it unless the state lists it as collapsed.
     ends = [f"{end}/{prefix}" for end in ("best", "final") for prefix in charts.prefixes]
     folded = [*charts.prefixes, "weights", *ends]
@@ -163,5 +191,4 @@ def _state(
     layers = max((2 + len(model.further_hidden_sizes) for model in sized), default=0)
     folded += [f"weights/layer_{layer}" for layer in range(layers)]
     folded += ["final", "final/weights", "diagnosis", "hp", "time", "Model metrics", "System metrics"]
-    query = f"tags.`lab.role` = 'point' AND tags.`{NEWEST}` = 'true'{only}"
     return page_state(query, columns, sections, folded, means_over)

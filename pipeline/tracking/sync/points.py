@@ -18,13 +18,13 @@ from pipeline.system.errors import DamagedError
 from pipeline.system.failures import Parts
 from pipeline.system.files import MISSING, SUMS, named_files
 from pipeline.tracking.ownership import CLONE, OWNER, drop_abandoned, heartbeat, is_ours
+from pipeline.tracking.pages.presentation import DIAGNOSIS, NONE_YET, RESULT, RUN_NAME
 from pipeline.tracking.sync.complete import EARLIER, ESSENTIAL, MISSING_PARTS, NOTHING, STATUS, send_complete
+from pipeline.tracking.sync.placement import PARENT, adapted
 from pipeline.tracking.sync.rows import JournalRows
 from pipeline.tracking.tracked_run import TrackedRun, has_values
 from pipeline.tracking.tracker import Status, Tracker
 from pipeline.tracking.transfer import CheckpointSender, drop_checkpoints
-
-PARENT = "mlflow.parentRunId"
 
 
 @dataclass(frozen=True)
@@ -58,6 +58,8 @@ class PointSync:
         fetchable: whether the run has what another machine needs to fetch the point, even if other parts are missing.
         parts: the parts of the complete point, with the errors of those that could not be sent.
         parent: the run of the sweep under which the run is shown; None for a single point.
+        ours: whether the run is of this clone.
+        placement: the tags that place the run, as they were last wanted.
     """
 
     def __init__(
@@ -75,6 +77,8 @@ class PointSync:
         self.fetchable = False
         self.parts = Parts(check)
         self.parent: str | None = None
+        self.ours = False
+        self.placement: Mapping[str, str] = {}
         self._folder = folder
         self._sweep = sweep
         self._checkpoints = checkpoints
@@ -132,6 +136,8 @@ class PointSync:
         """
         run, config = self._started()
         self.parent = placement_tags.get(PARENT)
+        self.placement = placement_tags
+        self.ours = True
         self._clone = placement_tags[CLONE]
         same = [existing for existing in runs if existing.tags.get("lab.attempt") == self.attempt.attempt_id]
         ours = [existing for existing in same if is_ours(tracker, existing, self._clone, self.attempt.attempt_id)]
@@ -145,21 +151,26 @@ class PointSync:
         if ours:
             # A complete run of which only some parts could not be sent stays FINISHED.
             if _is_marked_complete(ours[0]) and ours[0].tags.get(MISSING_PARTS, NOTHING) != NOTHING:
-                tracker.tag(ours[0].run_id, placement_tags)
+                tracker.tag(ours[0].run_id, adapted(ours[0].tags, placement_tags))
             else:
-                tracker.reopen_run(ours[0].run_id, started)
+                tracker.reopen_run(ours[0].run_id, adapted(ours[0].tags, started))
                 tracker.log_config(ours[0].run_id, config, ours[0].params)
             self.run_id = ours[0].run_id
             return
-        tags = run.tags | started | {
-            "lab.role": "point",
-            "lab.attempt": self.attempt.attempt_id,
-            "signature": self.attempt.signature,
+        # On the page of the run, MLflow lists the tags in this order. Those of the program itself are last.
+        tags = {
+            RESULT: NONE_YET,
+            DIAGNOSIS: NONE_YET,
             "study": config.study,
             "backend": config.backend.name,
             "overrides": " ".join(run.overrides),
-        }  # fmt: skip
-        run_id = tracker.start_run(self.attempt.name, tags, run.started)
+            **run.tags,
+            "signature": self.attempt.signature,
+            **started,
+            "lab.role": "point",
+            "lab.attempt": self.attempt.attempt_id,
+        }
+        run_id = tracker.start_run(placement_tags[RUN_NAME], tags, run.started)
         tracker.log_config(run_id, config)
         # Set only now: if logging the config fails, the next call finds the new run and completes it.
         self.run_id = run_id
@@ -187,9 +198,14 @@ class PointSync:
         return tracker.has_artifacts(run, self._names())
 
     def place(self, tracker: Tracker, placement_tags: Mapping[str, str]) -> None:
-        """Show the run under another run of its sweep, because the earlier one was deleted or could not be created."""
-        tracker.tag(self._opened(), placement_tags)
+        """Show the run under another run of its sweep, because the earlier one was deleted or could not be created.
+
+        Also if the labels of its points have changed, because their number was not known.
+        """
+        if self.ours:
+            tracker.tag(self._opened(), placement_tags)
         self.parent = placement_tags.get(PARENT)
+        self.placement = placement_tags
 
     def forget(self) -> None:
         """Forget the run, which was deleted in MLflow: the next `open` makes another one, and everything is sent."""
@@ -206,9 +222,11 @@ class PointSync:
 
         Its tags and parameters are completed if it is ours. The run of another clone is left as it is.
         """
-        if is_ours(tracker, complete, self._clone, self.attempt.attempt_id):
-            if any(complete.tags.get(key) != value for key, value in placement_tags.items()):
-                tracker.tag(complete.run_id, placement_tags)
+        self.ours = is_ours(tracker, complete, self._clone, self.attempt.attempt_id)
+        if self.ours:
+            changed = adapted(complete.tags, placement_tags)
+            if any(complete.tags.get(key) != value for key, value in changed.items()):
+                tracker.tag(complete.run_id, changed)
             tracker.log_config(complete.run_id, self._started()[1], complete.params)
         drop_abandoned(tracker, complete.run_id, runs, self._clone, self.attempt.attempt_id)
         self.settled = True

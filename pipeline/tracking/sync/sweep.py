@@ -8,23 +8,29 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Literal
 
 from pipeline.config.schema import Config
 from pipeline.points.clone import clone_id
 from pipeline.points.folder import PointFolder
+from pipeline.points.point import Point
 from pipeline.points.sweep_record import SweepRecord
 from pipeline.studies.reach import judged_together
 from pipeline.system.errors import LabError, UnavailableError
 from pipeline.system.failures import Failures
 from pipeline.system.last_line import Told, untold
 from pipeline.tracking.ownership import CLONE, SignsOfLife, hide_earlier, kill_orphans
+from pipeline.tracking.pages.labels import Labels, is_one_point, labels
 from pipeline.tracking.pages.presentation import point_tags, present_study
+from pipeline.tracking.pages.views import NEWEST
 from pipeline.tracking.runs import study_lock
 from pipeline.tracking.sync.parent import ParentRun
-from pipeline.tracking.sync.points import PARENT, Attempt, PointSync
+from pipeline.tracking.sync.placement import PARENT, SWEEP_RUN
+from pipeline.tracking.sync.points import Attempt, PointSync
+from pipeline.tracking.sync.repeats import RepeatedPoints
 from pipeline.tracking.tracker import Status, Tracker
 from pipeline.tracking.transfer import CheckpointSender
 
@@ -83,6 +89,7 @@ class Sync:
             self._checkpoints = CheckpointSender()
         self._tracker: Tracker | None = None
         self._parent = ParentRun(root, sweep, owner, self._check)
+        self._repeated = RepeatedPoints(root, owner, self._check)
         self._life = SignsOfLife(self._check)
         self._presented = False
         # What failed: runs and views. Each point and the run of the sweep have their own parts.
@@ -121,6 +128,7 @@ class Sync:
         for point in self.points.values():
             failed.errors.update((self._item(f"the {part}", point), e) for part, e in point.parts.errors.items())
         failed.errors.update((f"the {part} of {self.sweep.name}", e) for part, e in self._parent.parts.errors.items())
+        failed.errors.update(self._repeated.errors())
         return failed
 
     def send(self, ended: SweepRecord | None = None) -> None:
@@ -195,6 +203,7 @@ class Sync:
             self._tracker = None
             tracker = self._open_tracker()
         forgotten = self._parent.forget_if_deleted(tracker) or deleted
+        forgotten = self._repeated.forget_if_deleted(tracker) or forgotten
         for point in list(self.points.values()):
             steps = {self._item(what, point) for what in ("the run", "the place", "the progress")}
             failed = bool(point.parts.errors) or bool(steps & self._failures.errors.keys())
@@ -271,6 +280,7 @@ class Sync:
         # few of them, so it searches for each point, as does a command for a single point.
         one_by_one = len(needed) == 1 or self.worker is not None
         runs = [] if one_by_one else tracker.runs()
+        shown = labels(self._names_of_points())
         for point in needed:
             if point.config is None:
                 continue
@@ -280,42 +290,79 @@ class Sync:
                 if one_by_one:
                     runs = tracker.runs(signature)
                 own = [run for run in runs if run.tags.get("signature") == signature]
-                point.open(tracker, own, self._placement_tags(point.config), self.owner)
+                point.open(tracker, own, self._placement_tags(point, point.config, shown), self.owner)
         for point in list(self.points.values()):
             if point.run_id is not None and point.config is not None and point.parent != self._parent.run_id:
                 with self._failures.apart(self._item("the place", point)):
-                    point.place(tracker, self._placement_tags(point.config))
+                    point.place(tracker, self._placement_tags(point, point.config, shown))
 
-    def _placement_tags(self, config: Config) -> dict[str, str]:
-        placement_tags = point_tags(config, self.newest) | {CLONE: self._own_clone()}
+    def _names_of_points(self) -> list[str]:
+        """Return the names of all points of the sweep that are known so far."""
+        sent = [point.attempt.name for point in list(self.points.values())]
+        return [*(point.name for point in self.sweep.points), *sent]
+
+    def _placement_tags(self, point: PointSync, config: Config, shown: Labels) -> dict[str, str]:
+        return {**point_tags(point.attempt.name, config, shown), **self._sweep_tags()}
+
+    def _sweep_tags(self) -> dict[str, str]:
+        """Return the tags that the runs of all points of this sweep have."""
+        tags = {NEWEST: str(self.newest).lower(), CLONE: self._own_clone()}
         if self._parent.run_id is not None:
-            placement_tags |= {PARENT: self._parent.run_id, "lab.sweep": self.sweep.key}
-        return placement_tags
+            tags |= {PARENT: self._parent.run_id, SWEEP_RUN: self._parent.run_id, "lab.sweep": self.sweep.key}
+        return tags
 
     def _present(self, tracker: Tracker) -> None:
         """Write the saved views of the study, if the configs of points are known."""
         configs = [point.config for point in list(self.points.values()) if point.config is not None]
         if configs and self.newest and self.worker is None:
-            present_study(tracker, self.root, self.sweep, configs)
-            # A single point does not replace a sweep in the views.
-            if self._parent.run_id is not None:
+            # A single point joins a sweep in the views, whether it has several seeds or not.
+            joins = is_one_point(self._names_of_points())
+            present_study(tracker, self.root, self.sweep, configs, joins)
+            if not joins:
                 backends = {config.backend.name for config in configs}
                 hide_earlier(tracker, self.sweep.key, self._own_clone(), backends)
         self._presented = bool(configs)
 
     def _sum_up(self, tracker: Tracker, sweep: SweepRecord) -> None:
-        """Send the results of the sweep itself, unless MLflow already has them."""
+        """Send what is about several points: the seeds of a point, and the sweep unless MLflow already has it."""
+        judged = cache(self._judged)
+        self._gather(tracker, sweep, judged)
         if self._parent.settled:
             return
-        points = []
-        runs = {}
-        for point in self.points.values():
+        points = list(judged().values())
+        # There is a view of points that diverged only if some did, which is known now.
+        if any(point.diverged for point in points):
+            with self._failures.apart("the saved views"):
+                self._present(tracker)
+        runs = {key: point.run_id for key, point in self.points.items() if point.run_id is not None}
+        self._parent.send(tracker, sweep, points, runs, self.newest)
+
+    def _judged(self) -> dict[str, Point]:
+        """Return the complete points by signature, each judged against the others."""
+        points = {}
+        for signature, point in self.points.items():
             if point.is_complete():
                 with self._failures.apart(self._item("the results", point)):
-                    points.append(point.read())
-                if point.run_id is not None:
-                    runs[point.attempt.signature] = point.run_id
-        self._parent.send(tracker, sweep, judged_together(points), runs, self.newest)
+                    points[signature] = point.read()
+        return dict(zip(points, judged_together(list(points.values())), strict=True))
+
+    def _gather(self, tracker: Tracker, sweep: SweepRecord, judged: Callable[[], Mapping[str, Point]]) -> None:
+        """Show the seeds of each point below a run of their own, and name the points by what has varied in the end."""
+        if self._parent.run_id is None:
+            return
+        self.sweep.points = sweep.points
+        shown = labels(self._names_of_points())
+        points = list(self.points.values())
+        for point in points:
+            if point.run_id is None or point.config is None:
+                continue
+            placement_tags = self._placement_tags(point, point.config, shown)
+            if placement_tags != point.placement:
+                with self._failures.apart(self._item("the place", point)):
+                    point.place(tracker, placement_tags)
+        self._repeated.judged = judged
+        with self._failures.apart(f"the seeds of {self.sweep.name}"), study_lock(self.root, self.sweep.study):
+            self._repeated.send(tracker, sweep, points, shown, self._sweep_tags())
 
     def _show_life(self, tracker: Tracker) -> None:
         """Show other machines that the process lives, if that is due.

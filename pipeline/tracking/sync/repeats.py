@@ -1,0 +1,256 @@
+"""The runs of points with several seeds: below the run of the sweep, each with the runs of its seeds below it.
+
+They are made and filled when the sweep ends, from the results on disk; until then, the seeds are directly below the
+sweep. A run belongs to its seeds: with more of them another run takes its place, because MLflow cannot take back the
+values of a curve.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline.points.point import POINTS, Point
+from pipeline.points.reading import read_attempt, read_own_point, read_run, repeats_in
+from pipeline.points.sweep_record import SweepRecord
+from pipeline.system.errors import LabError
+from pipeline.system.failures import Parts
+from pipeline.system.files import explained, short_hash
+from pipeline.tracking.ownership import CLONE, OWNER, drop, heartbeat, is_ours
+from pipeline.tracking.pages.labels import POINT_NAME, SEED, Labels, settings_of
+from pipeline.tracking.pages.presentation import DIAGNOSIS, NONE_YET, NOTE, RESULT, RUN_NAME, point_tags
+from pipeline.tracking.pages.repeats import (
+    diagnosis_of,
+    mean_curves,
+    outcome_of_seeds,
+    repeat_values,
+    repeats_note,
+    result_of,
+)
+from pipeline.tracking.pages.views import NEWEST, REPEATED
+from pipeline.tracking.pages.views import SEED as SHOWN_AS_SEED
+from pipeline.tracking.sync.placement import PARENT
+from pipeline.tracking.sync.points import PointSync
+from pipeline.tracking.tracked_run import TrackedRun
+from pipeline.tracking.tracker import Status, Tracker
+
+# Tags of the run: what its seeds share, the seeds, a hash of their attempts, and when the sweep was asked for.
+KEY = "lab.repeats"
+SEEDS = "lab.seeds"
+ATTEMPTS = "lab.attempts"
+ASKED = "lab.asked"
+COMPLETE = "lab.complete"
+# The parts that make a run complete.
+CONTENT = {"parameters", "curves", "metrics", "description"}
+
+
+@dataclass(frozen=True)
+class _Seed:
+    """A complete seed of a point: its name, its signature and attempt, and its sync if this sweep sends it."""
+
+    name: str
+    signature: str
+    attempt: str
+    sync: PointSync | None
+
+
+@dataclass(frozen=True)
+class _Repeated:
+    """A point with several seeds: what they share, its short name, its seeds, and the tags that place its run."""
+
+    key: str
+    name: str
+    seeds: Sequence[_Seed]
+    tags: Mapping[str, str]
+
+    @property
+    def attempts(self) -> str:
+        """A hash that is the same as long as no seed is added or trained again."""
+        return short_hash(" ".join(sorted(f"{seed.signature} {seed.attempt}" for seed in self.seeds)).encode())
+
+    @property
+    def numbers(self) -> str:
+        """The seeds, ascending."""
+        found = (dict(settings_of(seed.name)).get(SEED, seed.signature) for seed in self.seeds)
+        return " ".join(sorted(found, key=lambda text: (len(text), text)))
+
+    def is_in(self, run: TrackedRun) -> bool:
+        """Whether a run has all of these seeds as they are, and is complete."""
+        return run.status == "FINISHED" and run.tags.get(COMPLETE) == self.attempts and "seeds" in run.metrics
+
+    def replaces(self, run: TrackedRun) -> bool:
+        """Whether a run is of some of these seeds, from no later command than this."""
+        earlier = int(run.tags.get(ASKED, "0")) <= int(self.tags[ASKED])
+        return earlier and set(run.tags.get(SEEDS, "").split()) <= set(self.numbers.split())
+
+
+class RepeatedPoints:
+    """Keeps the runs of the points of a sweep that have several seeds.
+
+    Args:
+        root: folder that holds .points/.
+        owner: the process that trains, from `processes.owner`.
+        check: called after a part failed; raises UnavailableError if all others would fail too.
+
+    Attributes:
+        judged: returns points by signature, each judged against the others of its sweep.
+    """
+
+    def __init__(self, root: Path, owner: str, check: Callable[[], None]) -> None:
+        self.judged: Callable[[], Mapping[str, Point]] = dict
+        self._root = root
+        self._owner = owner
+        self._check = check
+        # By what the seeds of a point share: the parts of its run, its short name, and the run if it was written.
+        self._parts: dict[str, Parts] = {}
+        self._names: dict[str, str] = {}
+        self._runs: dict[str, str] = {}
+
+    def errors(self) -> dict[str, LabError]:
+        """Return the parts that could not be sent, each with its error."""
+        return {
+            f"the {part} of the seeds of {self._names[key]}": error
+            for key, parts in self._parts.items()
+            for part, error in parts.errors.items()
+        }
+
+    def forget_if_deleted(self, tracker: Tracker) -> bool:
+        """Forget the runs that failed and were deleted in MLflow, so that others are made; return whether any were."""
+        failed = {key: run_id for key, run_id in self._runs.items() if self._parts[key].errors}
+        deleted = [key for key, run_id in failed.items() if not tracker.has_run(run_id)]
+        for key in deleted:
+            del self._runs[key]
+            self._parts[key].forget()
+        return bool(deleted)
+
+    def send(
+        self, tracker: Tracker, ended: SweepRecord, points: Sequence[PointSync], shown: Labels, tags: Mapping[str, str]
+    ) -> None:
+        """Make, fill and close the run of each point with at least two complete seeds, and move its seeds below it.
+
+        Args:
+            tracker: the tracker of the experiment.
+            ended: the final record of the sweep.
+            points: the points that this sweep sends.
+            shown: the labels of its points.
+            tags: the tags that place a run of this sweep.
+        """
+        groups = self._groups(ended, points)
+        if not groups:
+            return
+        # One search for all of them.
+        runs = tracker.runs()
+        for key, seeds in groups.items():
+            full_name = " ".join("=".join(one) for one in settings_of(seeds[0].name) if one[0] != SEED)
+            config = next(seed.sync.config for seed in seeds if seed.sync is not None)
+            if config is None:
+                continue
+            placement = {**tags, **point_tags(full_name, config, shown), ASKED: str(ended.when)}
+            repeated = _Repeated(key, placement[RUN_NAME], seeds, placement)
+            self._names[key] = repeated.name
+            parts = self._parts.setdefault(key, Parts(self._check))
+            with parts.apart("run"):
+                self._send_one(tracker, ended, repeated, runs, parts)
+
+    def _groups(self, ended: SweepRecord, points: Sequence[PointSync]) -> dict[str, list[_Seed]]:
+        """Return the complete seeds of each point of which this sweep sends a seed, by what they share."""
+        own = {point.attempt.signature: point for point in points if point.ours}
+        groups: dict[str, list[_Seed]] = {}
+        for one in ended.points:
+            folder = self._root / POINTS / one.signature
+            with explained(folder):
+                key = repeats_in(folder)
+                attempt = read_attempt(folder)
+            if key and attempt is not None:
+                groups.setdefault(key, []).append(_Seed(one.name, one.signature, attempt, own.get(one.signature)))
+        sent = {key for key, seeds in groups.items() if any(seed.sync is not None for seed in seeds)}
+        return {key: seeds for key, seeds in groups.items() if len(seeds) > 1 and key in sent}
+
+    def _send_one(
+        self, tracker: Tracker, ended: SweepRecord, repeated: _Repeated, runs: Sequence[TrackedRun], parts: Parts
+    ) -> None:
+        """Bring the run of one point up to date."""
+        clone = repeated.tags[CLONE]
+        same = [run for run in runs if run.tags.get(KEY) == repeated.key and is_ours(tracker, run, clone)]
+        whole = next((run for run in same if repeated.is_in(run)), None)
+        if whole is not None and not parts.errors:
+            run_id = whole.run_id
+            if any(whole.tags.get(key) != value for key, value in repeated.tags.items()):
+                tracker.tag(run_id, repeated.tags)
+        else:
+            run_id = self._open(tracker, ended, repeated, same)
+            self._runs[repeated.key] = run_id
+            self._fill(tracker, run_id, repeated, parts)
+        with parts.apart("seeds"):
+            _move(tracker, run_id, repeated, runs)
+        with parts.apart("earlier runs"):
+            for run in same:
+                if run.run_id != run_id and repeated.replaces(run):
+                    drop(tracker, run)
+
+    def _open(self, tracker: Tracker, ended: SweepRecord, repeated: _Repeated, same: Sequence[TrackedRun]) -> str:
+        """Return a run for the seeds: one that a command has begun to write, or a new one."""
+        tags = {**repeated.tags, **heartbeat(), OWNER: self._owner}
+        begun = next((run for run in same if run.tags.get(ATTEMPTS) == repeated.attempts), None)
+        if begun is not None:
+            tracker.reopen_run(begun.run_id, tags)
+            return begun.run_id
+        tags = {RESULT: NONE_YET, DIAGNOSIS: NONE_YET, **tags}
+        tags |= {
+            "study": ended.study,
+            "backend": ended.backend,
+            "lab.role": REPEATED,
+            KEY: repeated.key,
+            SEEDS: repeated.numbers,
+            ATTEMPTS: repeated.attempts,
+        }
+        return tracker.start_run(repeated.name, tags, ended.started)
+
+    def _fill(self, tracker: Tracker, run_id: str, repeated: _Repeated, parts: Parts) -> None:
+        """Write everything about the seeds to the run, and close it, whatever is missing."""
+        folders = {seed.signature: self._root / POINTS / seed.signature for seed in repeated.seeds}
+        judged = self.judged()
+        points = [
+            judged.get(seed.signature) or read_own_point(folders[seed.signature], seed.name, seed.signature)
+            for seed in repeated.seeds
+        ]
+        # Taken from the points and not from the clock, so that writing the run twice gives the same run.
+        times = [metric.timestamp for point in points for metric in point.history.metrics]
+        ended = max(times, default=int(repeated.tags[ASKED]))
+        run = read_run(folders[repeated.seeds[0].signature])
+        overrides: Sequence[str] = ()
+        if run is not None:
+            overrides = run.overrides
+        notes = {
+            RESULT: result_of(points),
+            DIAGNOSIS: diagnosis_of(points),
+            "outcome": outcome_of_seeds(points),
+            NOTE: repeats_note(repeated.tags[POINT_NAME], points, overrides),
+        }
+        # The metrics come last: MLflow's comparison page opens with the metric that was logged first.
+        parts.do("parameters", lambda: tracker.log_config(run_id, points[0].config, {SEED}))
+        parts.do("curves", lambda: tracker.log_metrics(run_id, mean_curves(points)))
+        parts.do("metrics", lambda: tracker.log_values(run_id, repeat_values(points), ended))
+        parts.do("description", lambda: tracker.tag(run_id, notes))
+        with parts.apart("status"):
+            status: Status = "FAILED"
+            # Half a record must not read as a whole one.
+            if not parts.errors.keys() & CONTENT:
+                status = "FINISHED"
+                tracker.tag(run_id, {COMPLETE: repeated.attempts})
+            tracker.end_run(run_id, status, ended)
+
+
+def _move(tracker: Tracker, run_id: str, repeated: _Repeated, runs: Sequence[TrackedRun]) -> None:
+    """Show the seeds that this sweep sends below the run of their point."""
+    tags = {PARENT: run_id}
+    if repeated.tags[NEWEST] == "true":
+        tags[NEWEST] = SHOWN_AS_SEED
+    known = {run.run_id: run.tags for run in runs}
+    for seed in repeated.seeds:
+        if seed.sync is None or seed.sync.run_id is None:
+            continue
+        now = known.get(seed.sync.run_id, {})
+        if any(now.get(key) != value for key, value in tags.items()):
+            tracker.tag(seed.sync.run_id, tags)
