@@ -155,12 +155,13 @@ def study_links(address: str) -> dict[str, str]:
     """Return a link to the comparison page of each study, most recently trained first, relative to the address.
 
     The link opens the saved view `grid` (tracking/pages/views.py), or MLflow's default charts if there is no such view.
+    A study with several seeds has a second link, to the view `seeds`.
 
     Raises:
         LabError: the server does not answer, or its answer cannot be read.
     """
     found: list[dict[str, Any]] = _ask(address, "experiments/search", {"max_results": 1000}).get("experiments", [])
-    links: list[tuple[int, str, str]] = []
+    links: list[tuple[int, str, dict[str, str]]] = []
     for experiment in found:
         if experiment["experiment_id"] == DEFAULT_EXPERIMENT:
             continue
@@ -173,10 +174,16 @@ def study_links(address: str) -> dict[str, str]:
         if created:
             when = created[1]
             parameters = {"viewStateShareKey": "grid"}
-        query = urlencode({**parameters, "compareRunsMode": "CHART", "workflowType": "machine_learning"})
-        link = f"/#/experiments/{experiment['experiment_id']}/runs?{query}"
-        links.append((int(when), experiment["name"], link))
-    return {name: link for _, name, link in sorted(links, reverse=True)}
+        pages = {experiment["name"]: parameters}
+        if f"{TAG}seeds" in tags:
+            pages[f"{experiment['name']}, seeds"] = {"viewStateShareKey": "seeds"}
+        study: dict[str, str] = {}
+        for name, view in pages.items():
+            query = urlencode({**view, "compareRunsMode": "CHART", "workflowType": "machine_learning"})
+            study[name] = f"/#/experiments/{experiment['experiment_id']}/runs?{query}"
+        links.append((int(when), experiment["name"], study))
+    # The names of experiments differ, so that no two links are compared.
+    return {name: link for _, _, study in sorted(links, reverse=True) for name, link in study.items()}
 
 
 def has_screen() -> bool:

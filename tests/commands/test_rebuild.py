@@ -35,6 +35,7 @@ from tests.support.swept import (
     begun,
     by_name,
     forget_locations,
+    full_name,
     in_mlflow,
     interrupt,
     killed,
@@ -171,7 +172,7 @@ def test_runs_of_two_sweeps_that_share_points_hang_below_the_newest(project: Pat
 def shown(where: Path) -> dict[str, str]:
     """Whether the views show a point, by its name."""
     points = [run for run in runs_of(where) if run.data.tags["lab.role"] == "point"]
-    return {str(run.info.run_name): run.data.tags["lab.newest"] for run in points}
+    return {full_name(run): run.data.tags["lab.newest"] for run in points}
 
 
 def test_views_show_what_the_newest_sweep_asked_for(project: Path, empty_store: Path) -> None:

@@ -22,7 +22,7 @@ from pipeline.remove import task
 from pipeline.system.errors import LabError
 from pipeline.tracking.store import store_uri
 from tests.support.damage import MACHINE, check_machine_error, fail_at
-from tests.support.swept import in_mlflow, on_disk, rates, runs_of, swept
+from tests.support.swept import full_name, in_mlflow, on_disk, rates, runs_of, swept
 
 pytestmark = pytest.mark.usefixtures("plain_runs")
 
@@ -113,7 +113,7 @@ def test_a_study_is_deleted_with_all_that_belongs_to_it_and_the_other_one_stays(
             made[study].append(model.model_id)
     artifacts = two_studies / "mlruns" / "artifacts"
     assert any(path.is_file() for path in (artifacts / "one").rglob("*"))
-    (binned,) = (run for run in runs_of(two_studies, "two") if run.info.run_name == "learning_rate=0.02")
+    (binned,) = (run for run in runs_of(two_studies, "two") if full_name(run) == "learning_rate=0.02")
     client.delete_run(binned.info.run_id)
     client.delete_experiment(client.create_experiment("another user's, deleted by mistake"))
     content, others = in_mlflow(two_studies, "two", when=True), everything(artifacts / "two")

@@ -19,6 +19,7 @@ from pipeline.points.reading import read_point
 from pipeline.system import cli
 from pipeline.tracking.store import store_uri
 from pipeline.train import TrainCommand
+from tests.support.swept import full_name
 
 
 def run(project: Path, *arguments: str, options: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:
@@ -70,7 +71,7 @@ def runs_of(project: Path, study: str) -> dict[str, Run]:
     client = MlflowClient(store_uri(project))
     experiment = client.get_experiment_by_name(study)
     assert experiment is not None
-    return {str(run.info.run_name): run for run in client.search_runs([experiment.experiment_id])}
+    return {full_name(run): run for run in client.search_runs([experiment.experiment_id])}
 
 
 def journal(folder: Path) -> list[tuple[str, str, str]]:

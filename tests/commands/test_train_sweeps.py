@@ -25,6 +25,7 @@ from pipeline.sweep.sweep import Sweep
 from pipeline.system import cli
 from pipeline.tracking.store import store_uri
 from pipeline.train import TrainCommand
+from tests.support.swept import full_name
 
 pytestmark = pytest.mark.usefixtures("plain_runs")
 LINE = ("experiment=line_y2x", "gradient=backpropagation", "training.epochs=3")
@@ -56,8 +57,8 @@ def tracked(project: Path) -> dict[str, tuple[list[str], list[str]]]:
     for experiment in client.search_experiments():
         runs = client.search_runs([experiment.experiment_id])
         assert {run.info.status for run in runs} <= {"FINISHED"}
-        parents = [str(run.info.run_name) for run in runs if "mlflow.parentRunId" not in run.data.tags]
-        points = [str(run.info.run_name) for run in runs if "mlflow.parentRunId" in run.data.tags]
+        parents = [full_name(run) for run in runs if "mlflow.parentRunId" not in run.data.tags]
+        points = [full_name(run) for run in runs if "mlflow.parentRunId" in run.data.tags]
         if runs:
             found[experiment.name] = sorted(parents), sorted(points)
     return found

@@ -268,6 +268,22 @@ def test_a_copy_that_cannot_be_written_is_shown_without_its_artifacts(
     assert "warning: artifacts will be missing. The MLflow store was copied." in capfd.readouterr().err
 
 
+def test_a_study_with_several_seeds_has_a_link_to_their_view(folder: Path) -> None:
+    seeds = {"key": f"{ui.TAG}seeds", "value": "{}"}
+    let(folder, experiments=[{**study, "tags": [*study.get("tags", []), seeds]} for study in STUDIES[-1:]])
+    seen = []
+
+    def opened(link: str) -> None:
+        seen.append(ui.study_links(link.partition("/#")[0]))
+        os.kill(os.getpid(), signal.SIGINT)
+
+    ui.serve(folder, 0, opened)
+    (links,) = seen
+    study, both = links
+    assert both == f"{study}, seeds"
+    assert "viewStateShareKey=seeds" in links[both]
+
+
 def test_links(folder: Path) -> None:
     let(folder, experiments=STUDIES)
     seen = []

@@ -39,7 +39,7 @@ from pipeline.config.data import IDX_ROLES
 from pipeline.points.reading import read_point
 from pipeline.tracking.store import store_uri
 from tests.support.once import copy_of_the_project
-from tests.support.swept import artifact_names
+from tests.support.swept import artifact_names, full_name
 
 STUDY = """\
 # @package _global_
@@ -259,7 +259,7 @@ def _mlflow(lab: Path) -> dict[str, dict[str, Any]]:
         return {}
     runs: dict[str, dict[str, Any]] = {}
     found = client.search_runs([experiment.experiment_id], max_results=1000)
-    names = {run.info.run_id: f"{run.data.tags['backend']}: {run.info.run_name}" for run in found}
+    names = {run.info.run_id: f"{run.data.tags['backend']}: {full_name(run)}" for run in found}
     for run in found:
         name, run_id = names[run.info.run_id], run.info.run_id
         while name in runs:

@@ -16,7 +16,7 @@ from mlflow import MlflowClient
 from pipeline.system.project import PROJECT
 from pipeline.tracking.store import store_uri
 from tests.support.once import copy_of_the_project
-from tests.support.swept import artifact_names
+from tests.support.swept import artifact_names, full_name
 
 STAGES = ("code", "shared", "train_numpy", "train_keras", "shared_pages", "page", "rounding", "compare")
 ID = r"[0-9a-f]{32}|(?<=/experiments/)\d+"
@@ -99,7 +99,7 @@ def all_runs(lab: Path) -> dict[tuple[str, str, str], dict[str, Any]]:
     told: dict[tuple[str, str, str], dict[str, Any]] = {}
     for experiment in client.search_experiments():
         runs = client.search_runs([experiment.experiment_id])
-        names = {run.info.run_id: str(run.info.run_name) for run in runs}
+        names = {run.info.run_id: full_name(run) for run in runs}
         for run in runs:
             run_id, tags = run.info.run_id, run.data.tags
             key = (experiment.name, tags["backend"], names[run_id])

@@ -23,6 +23,7 @@ from pipeline.system.errors import LabError
 from pipeline.system.project import PROJECT
 from pipeline.tracking.store import store_uri
 from tests.support.once import copy_of_the_project
+from tests.support.swept import full_name
 
 Done = subprocess.CompletedProcess[str]
 HEAVY = {"mlflow", "tensorflow", "keras", "pydantic", "numpy", "matplotlib"}
@@ -290,12 +291,12 @@ def test_a_grid_that_is_stopped_by_signals_is_killed_in_mlflow_and_can_go_on(lab
     experiment = client.get_experiment_by_name("three_bits")
     assert experiment is not None
     runs = client.search_runs([experiment.experiment_id])
-    assert {run.info.run_name: run.info.status for run in runs} == {
+    assert {full_name(run): run.info.status for run in runs} == {
         "three_bits numpy": "KILLED",
         "learning_rate=0.1 hidden_size=4 epochs=900000": "KILLED",
         "learning_rate=1 hidden_size=4 epochs=900000": "KILLED",
     }
-    killed = next(run for run in runs if str(run.info.run_name).startswith("learning_rate=1 "))
+    killed = next(run for run in runs if full_name(run).startswith("learning_rate=1 "))
     assert "train/loss" in killed.data.metrics
     planned = run(lab, *typed[3:], "dry_run=true")
     assert "4 points: 2 to continue, 2 to run" in planned.stderr

@@ -23,7 +23,7 @@ from pipeline.tracking.runs import find_sweep, open_sweep
 from pipeline.tracking.sync.sweep import Sync
 from pipeline.tracking.tracker import Tracker
 from tests.support.flaky_server import server_thread
-from tests.support.swept import Request, rates, runs_of, swept
+from tests.support.swept import Request, full_name, rates, runs_of, swept
 
 pytestmark = pytest.mark.usefixtures("plain_runs")
 ELSEWHERE = json.dumps({"host": "elsewhere", "process": 1, "started": 0.0, "ticks": 1, "place": "elsewhere"})
@@ -46,9 +46,7 @@ def record(study: str, uri: str) -> SweepRecord:
 
 def of(clone: Path, study: str, uri: str) -> dict[str, Run]:
     """Return the runs of a clone by name."""
-    return {
-        str(run.info.run_name): run for run in runs_of(clone, study, uri) if run.data.tags.get(CLONE) == clone_id(clone)
-    }
+    return {full_name(run): run for run in runs_of(clone, study, uri) if run.data.tags.get(CLONE) == clone_id(clone)}
 
 
 def ids(runs: dict[str, Run]) -> dict[str, tuple[str, str]]:

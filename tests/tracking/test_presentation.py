@@ -25,6 +25,7 @@ from pipeline.studies.images.stepped import image_keys, stepped_images
 from pipeline.studies.kinds import headline, point_figures
 from pipeline.studies.reach import judged_together
 from pipeline.system.failures import Parts
+from pipeline.tracking.pages.labels import labels
 from pipeline.tracking.pages.presentation import (
     LOGGED_IMAGES,
     image_files,
@@ -143,11 +144,10 @@ def test_images_data_set_and_models_exist_once(
     assert [model.source_run_id for model in models] == [run.info.run_id]
 
 
-def test_a_rate_has_the_colour_that_it_has_in_the_plots() -> None:
-    slow, fast = (point_tags(config(f"optimizer.learning_rate={rate}"), newest=True) for rate in (0.0001, 1000))
-    assert slow["mlflow.runColor"] == "#12123a"
-    assert fast["mlflow.runColor"] == "#d8cf3a"
-    assert point_tags(config(), newest=False)["lab.newest"] == "false"
+def test_a_run_has_a_short_name_its_full_one_and_a_colour() -> None:
+    name = "learning_rate=0.0001 hidden_size=4"
+    tags = point_tags(name, config("optimizer.learning_rate=0.0001"), labels([name]))
+    assert tags == {"mlflow.runName": "lr 0.0001 · h 4", "lab.point": name, "mlflow.runColor": "#12123a"}
 
 
 def test_the_experiment_keeps_the_answers_of_both_backends(

@@ -45,7 +45,7 @@ from tests.support.raw_rows import (
     trained_point,
 )
 from tests.support.served import clean_environment, post, serving
-from tests.support.swept import runs_of, swept
+from tests.support.swept import full_name, runs_of, swept
 
 LOCAL = Tracking(name="local", uri=None)
 TASKS: tuple[Task, ...] = ("classification", "binary", "regression")
@@ -281,7 +281,7 @@ def test_rows_that_do_not_fit_are_refused(model: Any, changes: Mapping[str, Any]
 def logged(project: Path) -> dict[tuple[str, str], dict[str, Any]]:
     """Every model of a study by the names of its run and itself: what MLflow shows, and its files."""
     client = MlflowClient(store_uri(project))
-    names = {run.info.run_id: str(run.info.run_name) for run in runs_of(project, "people")}
+    names = {run.info.run_id: full_name(run) for run in runs_of(project, "people")}
     models = {}
     for model in client.search_logged_models([runs_of(project, "people")[0].info.experiment_id]):
         folder = Path(str(local_path(model.artifact_location)))

@@ -41,6 +41,7 @@ from tests.support.swept import (
     at_epoch,
     begun,
     by_name,
+    full_name,
     helper,
     in_mlflow,
     interrupt,
@@ -461,7 +462,7 @@ def living(project: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
         def sent() -> bool:
             names = {f"learning_rate={rate}" for rate in typed}
             try:
-                runs = {run.info.run_name: run for run in runs_of(project)}
+                runs = {full_name(run): run for run in runs_of(project)}
             except AssertionError:
                 return False
             return names <= set(runs) and all("train/loss" in runs[name].data.metrics for name in names)
@@ -486,10 +487,10 @@ def test_runs_of_a_dead_process_are_taken_over_and_those_of_a_living_one_are_not
     assert {run.info.status for run in orphans.values()} == {"RUNNING"}
     living("0.2", "0.02")  # the next command of the study; it is training still
     names = ("learning_rate=0.1", "learning_rate=0.01", "learning_rate=0.2", "learning_rate=0.02")
-    found = {str(run.info.run_name): run.info.status for run in runs_of(project)}
+    found = {full_name(run): run.info.status for run in runs_of(project)}
     assert [found[name] for name in names] == ["KILLED", "KILLED", "RUNNING", "RUNNING"]
     sweep = swept(project, rates("0.1", "0.01"))
-    found = {str(run.info.run_name): run.info.status for run in runs_of(project)}
+    found = {full_name(run): run.info.status for run in runs_of(project)}
     assert [found[name] for name in names] == ["FINISHED", "FINISHED", "RUNNING", "RUNNING"]
     runs = {run.data.tags.get("signature"): run for run in runs_of(project)}
     for job in sweep.jobs.values():

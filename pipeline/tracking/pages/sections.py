@@ -83,7 +83,8 @@ def grid_sections(
             best = "highest"
         name = METRIC_NAMES.get(judged, "loss").removeprefix("test ").removeprefix("training ")
         sections.append(Section(f"Which point ends with the {best} {name}?", answer))
-    if repeated and answer:
+    # Scatter plots and bars have no logarithmic axes, which the intervals of losses and errors need.
+    if repeated and answer and larger_is_better(charts_of(points).judged):
         heading = f"{name.capitalize()}: mean of the seeds, and 95 % interval"
         sections.append(Section(heading, _interval(points, varied), columns=3))
     curves = "Training curves"

@@ -181,8 +181,8 @@ def _state(
     """
     charts = charts_of(points)
     # First what a person looks for: how each point ended.
-    columns = [f"metrics.`{name}`" for name in charts.columns]
-    columns += [f"tags.`{key}`" for key in ("result", "diagnosis")]
+    columns = [f"tags.`{key}`" for key in ("result", "diagnosis")]
+    columns += [f"metrics.`{name}`" for name in charts.columns]
     columns += [f"params.`{key}`" for key in varied]
     # MLflow adds a section for each metric prefix, and expands it unless the state lists it as collapsed.
     ends = [f"{end}/{prefix}" for end in ("best", "final") for prefix in charts.prefixes]

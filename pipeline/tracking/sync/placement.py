@@ -23,13 +23,14 @@ def adapted(tags: Mapping[str, str], placement: Mapping[str, str]) -> dict[str, 
     changed = dict(placement)
     if PARENT not in placement and PARENT in tags:
         # A command for this point alone. Its sweep has named and coloured it, and shows it.
-        del changed[RUN_NAME], changed[COLOUR]
+        changed.pop(RUN_NAME, None)
+        changed.pop(COLOUR, None)
         keeps = True
     else:
         # A seed that the same sweep has moved.
         keeps = PARENT in tags and tags.get(SWEEP_RUN) == placement.get(SWEEP_RUN) != tags[PARENT]
         if keeps:
             changed.pop(PARENT, None)
-    if keeps and (tags.get(NEWEST), placement[NEWEST]) == (SEED, "true"):
+    if keeps and (tags.get(NEWEST), placement.get(NEWEST)) == (SEED, "true"):
         del changed[NEWEST]
     return changed

@@ -170,7 +170,7 @@ class PointSync:
             "lab.role": "point",
             "lab.attempt": self.attempt.attempt_id,
         }
-        run_id = tracker.start_run(placement_tags[RUN_NAME], tags, run.started)
+        run_id = tracker.start_run(placement_tags.get(RUN_NAME, self.attempt.name), tags, run.started)
         tracker.log_config(run_id, config)
         # Set only now: if logging the config fails, the next call finds the new run and completes it.
         self.run_id = run_id

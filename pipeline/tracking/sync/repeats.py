@@ -196,10 +196,13 @@ class RepeatedPoints:
         if begun is not None:
             tracker.reopen_run(begun.run_id, tags)
             return begun.run_id
-        tags = {RESULT: NONE_YET, DIAGNOSIS: NONE_YET, **tags}
-        tags |= {
+        tags = {
+            RESULT: NONE_YET,
+            DIAGNOSIS: NONE_YET,
+            "outcome": NONE_YET,
             "study": ended.study,
             "backend": ended.backend,
+            **tags,
             "lab.role": REPEATED,
             KEY: repeated.key,
             SEEDS: repeated.numbers,

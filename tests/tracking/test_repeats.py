@@ -1,0 +1,240 @@
+"""Points with several seeds in MLflow: a run with their mean and interval, and the seeds below it."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from mlflow import MlflowClient
+from mlflow.entities import Run
+from mlflow.exceptions import MlflowException
+
+from pipeline.config.schema import Tracking
+from pipeline.points.reading import read_point, repeats_in
+from pipeline.rebuild import rebuild
+from pipeline.remove import carry_out, find
+from pipeline.studies.statistics.intervals import estimate
+from pipeline.system.errors import LabError
+from pipeline.tracking.pages.repeats import mean_curves, repeat_values, repeats_note, result_of
+from pipeline.tracking.store import store_uri
+from pipeline.tracking.tracker import Tracker
+from tests.support.swept import Request, by_name, full_name, in_mlflow, rates, request, runs_of, swept
+from tests.support.trained import sweep
+
+pytestmark = pytest.mark.usefixtures("plain_runs")
+LOCAL = Tracking(name="local", uri=None)
+# A net of one weight that starts at random, so that its seeds differ.
+COMMON = ("experiment=line_y2x", "gradient=backpropagation", "training.epochs=30", "model.initializer=uniform")
+LOSS = "train/loss"
+
+
+def seeds(*numbers: int, at: Sequence[str] = ("0.1", "0.01")) -> list[Request]:
+    return [
+        request(f"optimizer.learning_rate={rate}", f"seed={seed}", common=COMMON) for rate in at for seed in numbers
+    ]
+
+
+def groups(project: Path) -> dict[str, Run]:
+    found = [run for run in runs_of(project) if run.data.tags["lab.role"] == "repeated"]
+    named = {full_name(run): run for run in found}
+    assert len(named) == len(found)
+    return named
+
+
+def children(project: Path, run: Run) -> list[str]:
+    """The short names of the runs below a run."""
+    below = [one for one in runs_of(project) if one.data.tags.get("mlflow.parentRunId") == run.info.run_id]
+    return sorted(str(one.info.run_name) for one in below)
+
+
+def losses(project: Path, name: str) -> list[float]:
+    runs = by_name(project)
+    return [run.data.metrics[f"final/{LOSS}"] for key, run in runs.items() if key.startswith(f"{name} seed=")]
+
+
+@pytest.fixture(scope="module")
+def three(tmp_path_factory: pytest.TempPathFactory, empty_store: Path, plain_runs: None) -> Path:
+    """A project in which two points were trained with three seeds each; not to be changed."""
+    project = tmp_path_factory.mktemp("three")
+    (project / "mlruns").mkdir()
+    shutil.copy(empty_store, project / "mlruns" / "mlflow.db")
+    swept(project, seeds(1, 2, 3))
+    return project
+
+
+@pytest.fixture
+def copied(three: Path, tmp_path: Path) -> Path:
+    return shutil.copytree(three, tmp_path / "copied")
+
+
+def test_a_point_has_the_mean_of_its_seeds_which_are_below_it(three: Path) -> None:
+    found = groups(three)
+    assert sorted(found) == ["learning_rate=0.01", "learning_rate=0.1"]
+    run = found["learning_rate=0.1"]
+    assert (run.info.run_name, run.info.status) == ("lr 0.1", "FINISHED")
+    assert children(three, run) == ["lr 0.1 · s 1", "lr 0.1 · s 2", "lr 0.1 · s 3"]
+    parent = by_name(three)["line_y2x numpy"]
+    assert children(three, parent) == ["lr 0.01", "lr 0.1"]
+    values = losses(three, "learning_rate=0.1")
+    assert len(values) == 3
+    expected = estimate(values, LOSS)
+    metrics = run.data.metrics
+    assert metrics[f"mean/{LOSS}"] == metrics[f"final/{LOSS}"] == pytest.approx(np.mean(values))
+    assert metrics[f"standard_deviation/{LOSS}"] == pytest.approx(np.std(values, ddof=1))
+    assert expected.interval is not None
+    assert (metrics[f"interval_low/{LOSS}"], metrics[f"interval_high/{LOSS}"]) == pytest.approx(expected.interval)
+    assert (metrics["seeds"], metrics["seeds_trained"], metrics["diverged"]) == (3, 3, 0)
+    assert "seed" not in run.data.params
+    assert run.data.params["optimizer.learning_rate"] == "0.1"
+    assert run.data.tags["result"].endswith("(3)")
+    assert f"**mean absolute error {run.data.tags['result']}**" in run.data.tags["mlflow.note.content"]
+    assert (
+        "`python -m pipeline.train optimizer.learning_rate=0.1 seed=1 repeats=3`"
+        in run.data.tags["mlflow.note.content"]
+    )
+
+
+def test_the_grid_shows_points_and_the_seeds_their_own_view(three: Path) -> None:
+    shown = {str(run.info.run_name): run.data.tags.get("lab.newest") for run in runs_of(three)}
+    assert (shown["lr 0.1"], shown["lr 0.1 · s 1"]) == ("true", "seed")
+    tags = Tracker(LOCAL, "line_y2x", three).experiment_tags()
+    assert {"mlflow.sharedViewState.grid", "mlflow.sharedViewState.seeds"} <= tags.keys()
+    assert "mlflow.sharedViewState.divergence" not in tags
+
+
+def test_curves_are_means_at_the_epochs_that_all_seeds_have(three: Path) -> None:
+    client = MlflowClient(store_uri(three))
+
+    def curve(run: Run) -> dict[int, float]:
+        return {row.step: row.value for row in client.get_metric_history(run.info.run_id, LOSS)}
+
+    runs = by_name(three)
+    each = [curve(runs[f"learning_rate=0.1 seed={seed}"]) for seed in (1, 2, 3)]
+    mean = {step: sum(one[step] for one in each) / 3 for step in each[0]}
+    assert curve(runs["learning_rate=0.1"]) == pytest.approx(mean)
+
+
+def test_doing_it_again_changes_nothing(copied: Path) -> None:
+    before = in_mlflow(copied, when=True)
+    tags = {name: run.data.tags for name, run in by_name(copied).items()}
+    rebuild(LOCAL, copied, copied / "results")
+    assert in_mlflow(copied, when=True) == before
+    swept(copied, seeds(1, 2, 3))
+    assert in_mlflow(copied, when=True) == before
+    again = {name: run.data.tags for name, run in by_name(copied).items()}
+    volatile = {"lab.asked", "lab.clone", "lab.heartbeat", "lab.owner", "mlflow.note.content"}
+    for name, found in again.items():
+        assert {k: v for k, v in found.items() if k not in volatile} == {
+            k: v for k, v in tags[name].items() if k not in volatile
+        }
+
+
+def test_a_store_that_was_deleted_gets_the_same_runs(three: Path, tmp_path: Path, empty_store: Path) -> None:
+    other = tmp_path / "other"
+    (other / "mlruns").mkdir(parents=True)
+    shutil.copy(empty_store, other / "mlruns" / "mlflow.db")
+    shutil.copytree(three / ".points", other / ".points")
+    rebuild(LOCAL, other, other / "results")
+    assert in_mlflow(other) == in_mlflow(three)
+
+
+def test_more_seeds_take_the_place_of_fewer(copied: Path) -> None:
+    swept(copied, seeds(1, 2, 3, 4, 5))
+    found = groups(copied)
+    assert [run.data.metrics["seeds"] for run in found.values()] == [5, 5]
+    run = found["learning_rate=0.1"]
+    assert children(copied, run) == [f"lr 0.1 · s {seed}" for seed in range(1, 6)]
+    steps = [row.step for row in MlflowClient(store_uri(copied)).get_metric_history(run.info.run_id, LOSS)]
+    assert len(steps) == len(set(steps)), "no value of the three seeds is left in the curve"
+    ids = {name: run.info.run_id for name, run in found.items()}
+    rebuild(LOCAL, copied, copied / "results")
+    assert {name: run.info.run_id for name, run in groups(copied).items()} == ids
+
+
+def test_a_single_seed_has_no_such_run(project: Path) -> None:
+    swept(project, rates("0.1", "0.01"))
+    assert groups(project) == {}
+    run = by_name(project)["learning_rate=0.1"]
+    assert run.data.tags["result"].endswith("(one seed)")
+    tags = [key for key in run.data.tags if not key.startswith("mlflow.")]
+    stored = [tag.key for tag in MlflowClient(store_uri(project)).get_run(run.info.run_id).to_proto().data.tags]
+    own = [key for key in stored if key in tags]
+    assert own[:2] == ["result", "diagnosis"]
+    assert all(key.startswith("lab.") or key == "outcome" for key in own[own.index("signature") + 1 :])
+
+
+def test_what_could_not_be_written_is_written_later(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = MlflowClient.log_batch
+
+    def call(self: MlflowClient, run_id: str, *arguments: Any, **named: Any) -> Any:
+        if any(metric.key == "seeds" for metric in named.get("metrics", ())):
+            raise MlflowException("not to our taste", error_code=3)
+        return real(self, run_id, *arguments, **named)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(MlflowClient, "log_batch", call)
+        with pytest.raises(LabError, match=r"the metrics of the seeds of lr 0\.1"):
+            swept(project, seeds(1, 2))
+    assert {run.info.status for run in groups(project).values()} == {"FAILED"}
+    rebuild(LOCAL, project, project / "results")
+    found = groups(project)
+    assert {run.info.status for run in found.values()} == {"FINISHED"}
+    assert children(project, found["learning_rate=0.1"]) == ["lr 0.1 · s 1", "lr 0.1 · s 2"]
+
+
+def test_a_run_that_was_deleted_is_made_again_and_remove_takes_it_too(copied: Path) -> None:
+    client = MlflowClient(store_uri(copied))
+    client.delete_run(groups(copied)["learning_rate=0.1"].info.run_id)
+    rebuild(LOCAL, copied, copied / "results")
+    assert len(children(copied, groups(copied)["learning_rate=0.1"])) == 3
+    tracker = Tracker(LOCAL, "line_y2x", copied)
+    assert carry_out(find("line_y2x", None, copied, tracker), tracker)
+    assert runs_of(copied) == []
+
+
+def test_a_point_alone_joins_the_study(copied: Path) -> None:
+    swept(copied, seeds(1, at=["0.05"]))
+    swept(copied, seeds(1, 2, at=["0.02"]))
+    shown = {str(run.info.run_name) for run in runs_of(copied) if run.data.tags.get("lab.newest") == "true"}
+    assert shown == {"lr 0.1", "lr 0.01", "lr 0.05 · s 1", "lr 0.02"}
+    grid = Tracker(LOCAL, "line_y2x", copied).experiment_tags()["mlflow.sharedViewState.grid"]
+    assert "log10_learning_rate" in grid, "the view compares rates still"
+
+
+# --- the content, from points in memory
+
+
+def test_a_seed_that_diverged_is_counted_and_left_out_of_the_mean() -> None:
+    points = sweep(COMMON, [["optimizer.learning_rate=0.1", f"seed={seed}"] for seed in (1, 2)])
+    points += sweep(COMMON, [["optimizer.learning_rate=1e9", "seed=3"]])
+    assert points[2].diverged
+    values = repeat_values(points)
+    assert (values["seeds"], values["seeds_trained"]) == (3, 2)
+    assert values["diverged"] == pytest.approx(1 / 3)
+    assert values[f"mean/{LOSS}"] == pytest.approx(np.mean([point.outcome.final[LOSS] for point in points[:2]]))
+    assert result_of(points).endswith("(2 of 3)")
+    note = repeats_note("learning_rate=0.1", points, ["a=1", "seed=1", "repeats=1"])
+    assert "2 of 3 seeds trained; seed 3 diverged." in note
+    assert "pipeline.train a=1 seed=1 repeats=3`" in note
+    assert {row.step for row in mean_curves(points)} == {row.step for row in mean_curves(points[:2])}
+
+
+def test_seeds_that_all_diverged_have_no_mean_and_no_curve() -> None:
+    points = sweep(COMMON, [["optimizer.learning_rate=1e9", f"seed={seed}"] for seed in (1, 2)])
+    assert result_of(points) == "diverged"
+    assert not any(name.startswith(("mean/", "final/", "interval")) for name in repeat_values(points))
+    assert mean_curves(points) == []
+
+
+def test_only_the_seed_is_left_out_of_what_seeds_share(three: Path) -> None:
+    folders = {run.data.tags["lab.point"]: three / ".points" / run.data.tags["signature"]
+               for run in runs_of(three) if "signature" in run.data.tags}  # fmt: skip
+    keys = {name: repeats_in(folder) for name, folder in folders.items()}
+    assert len({*keys.values()}) == 2
+    assert keys["learning_rate=0.1 seed=1"] == keys["learning_rate=0.1 seed=2"] != keys["learning_rate=0.01 seed=1"]
+    assert read_point(folders["learning_rate=0.1 seed=2"], "it").config.seed == 2
+    assert repeats_in(three) == ""
