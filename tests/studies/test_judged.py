@@ -119,7 +119,7 @@ def test_the_charts_show_what_judges(study: tuple[str, list[Point]]) -> None:
     assert charts.judged == metric
     assert charts.second == (metric, "error" in metric)
     assert list(charts.columns) == ["final/train/loss", f"final/{metric}"]
-    answer = grid_sections(configs, ["optimizer.learning_rate", "model.hidden_size"], [])[0]
+    answer = grid_sections(configs, ["optimizer.learning_rate", "model.hidden_size"], [], repeated=False)[0]
     wanted = "highest accuracy" if "accuracy" in metric else "smallest mean absolute error"
     assert answer.heading == f"Which point ends with the {wanted}?"
     assert answer.charts[0]["selectedMetrics"] == [LOG_LOSS, f"final/{metric}"]

@@ -78,7 +78,10 @@ def rgb(colour: str) -> str:
 
 
 def train(project: Path) -> None:
-    """The study in full, by its command; or a small grid, in this process."""
+    """The study in full, by its command; or a small grid, in this process. Before it, a study with several seeds."""
+    repeated = ("experiment=three_bits", "training.epochs=50", "study=repeated")
+    swept(project, [request(f"optimizer.learning_rate={rate}", f"seed={seed}", common=repeated)
+                    for rate in ("0.1", "10") for seed in (1, 2)])  # fmt: skip
     if SCREENSHOTS is None:
         swept(project, [request(*own, common=("experiment=three_bits", "training.epochs=100")) for own in SMALL])
         return
@@ -92,18 +95,20 @@ def test_what_a_person_sees(lab: Path, empty_store: Path) -> None:
     (lab / "mlruns").mkdir()
     shutil.copy(empty_store, lab / "mlruns" / "mlflow.db")
     train(lab)
-    runs = {name: run for name, run in by_name(lab, "three_bits").items() if run.data.tags["lab.role"] == "point"}
+    points = [run for run in by_name(lab, "three_bits").values() if run.data.tags["lab.role"] == "point"]
+    runs = {str(run.info.run_name): run for run in points}
     assert len(runs) == (14 if SCREENSHOTS else 4)
     with opened_ui(lab) as (command, links), browser_page() as page:
         server = [one for one in command.children(recursive=True) if one.name() != "sh"]  # which guards it
         assert len(server) == 2
-        assert list(links) == ["three_bits", "all studies"]
+        assert list(links) == ["three_bits", "repeated", "repeated, seeds", "all studies"]
         page.goto(links["three_bits"])
         page.get_by_role("button", name="Close").first.click()  # MLflow opens its assistant, once
         sees_the_grid(page, {name: run.data.tags["mlflow.runColor"] for name, run in runs.items()})
         sees_images_by_step(page)
         compares(page, len(runs))
         sees_the_plain_charts(page, links["three_bits"], sorted(runs))
+        sees_seeds(page, links["repeated"], links["repeated, seeds"])
     assert not any(process.is_running() and process.status() != psutil.STATUS_ZOMBIE for process in server)
 
 
@@ -125,6 +130,20 @@ def sees_the_grid(page: Page, colours: dict[str, str]) -> None:
     assert set(drawn) == {rgb(colour) for colour in colours.values()}
     assert loss.evaluate("plot => plot.layout.yaxis.type") == "log"
     save(page, "grid")
+
+
+def sees_seeds(page: Page, grid: str, seeds: str) -> None:
+    """A run for each point, with what its seeds have in common; and a view with means and bands over the seeds."""
+    page.goto(grid)
+    expect(page.get_by_text("2 matching runs")).to_be_visible()
+    expect(page.get_by_role("link", name="lr 0.1", exact=True)).to_be_visible()
+    save(page, "repeated")
+    page.goto(seeds)
+    expect(page.get_by_text("4 matching runs")).to_be_visible()
+    expect(page.get_by_text("Group:").first).to_be_visible()
+    loss = page.locator(".js-plotly-plot").first
+    expect(loss.locator(".scatterlayer .fills path").first).to_be_attached()  # the band
+    save(page, "seeds")
 
 
 def sees_images_by_step(page: Page) -> None:

@@ -14,6 +14,8 @@ State = dict[str, Any]
 
 # Width of the column with the names of runs, in pixels.
 NAME_WIDTH = 240
+# Width of a column with texts.
+TAG_WIDTH = 150
 # Maximum number of runs in a chart; MLflow's default is 10.
 RUNS_IN_CHART = 100
 
@@ -88,6 +90,8 @@ def page_state(
     """
     # The header of a column shows the key without its prefix, at about 6 pixels per character.
     widths = {"attributes.`Run Name`": NAME_WIDTH} | {key: max(100, 6 * len(key) - 45) for key in columns}
+    # The values of tags are texts, such as `0.976 ± 0.003 (5)`.
+    widths |= {key: TAG_WIDTH for key in columns if key.startswith("tags.")}
     headings, charts = _open_sections(sections)
     headings += [{"uuid": name, "name": name, "display": False, "isGenerated": True} for name in folded]
     grouping = None

@@ -72,7 +72,7 @@ def grid_sections(
         points: their configs.
         varied: the keys that vary.
         images: the keys of their images.
-        repeated: whether there are points with several seeds.
+        repeated: whether the points are means over several seeds.
     """
     sections = []
     answer = _answer(points, varied)
@@ -87,10 +87,10 @@ def grid_sections(
     if repeated and answer and larger_is_better(charts_of(points).judged):
         heading = f"{name.capitalize()}: mean of the seeds, and 95 % interval"
         sections.append(Section(heading, _interval(points, varied), columns=3))
-    curves = "Training curves"
     if repeated:
-        curves += ", means of the seeds"
-    sections.append(Section(curves, _curves(points)))
+        # Weights and images are those of a seed.
+        return [*sections, Section("Training curves, means of the seeds", _curves(points))]
+    sections.append(Section("Training curves", _curves(points)))
     weights = _single_weights(points)
     if weights:
         sections.append(Section("Weights over time", weights))

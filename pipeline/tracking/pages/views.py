@@ -49,7 +49,7 @@ MOST_RUNS = 8
 SHOWN = f"tags.`{NEWEST}` = 'true'"
 EACH_SEED = f"tags.`lab.role` = 'point' AND tags.`{NEWEST}` != 'false'"
 # The views that are named after a backend, or of both.
-VIEWS = ("grid", "seeds", "divergence", "backends", "difference")
+VIEWS = ("grid", "seeds", "every_seed", "divergence", "backends", "difference")
 BACKENDS = {"numpy": "NumPy", "keras": "Keras"}
 
 # Returns the keys of the images in a point's run, in display order.
@@ -68,9 +68,10 @@ class View:
 def view_tags(points: Sequence[Config], images: Images, created: int, diverged: Collection[str] = ()) -> dict[str, str]:
     """Return the saved views of a study, as tags of its MLflow experiment.
 
-    The views are `grid`; `seeds`, if points differ in nothing but their seed; and `divergence`, if points diverged. If
-    both backends have points, these views show NumPy's points, and `grid_keras` etc. show Keras's. Then `backends`
-    shows the means of both and, if there are only a few runs, `difference` shows all their numbers side by side.
+    The views are `grid`; `seeds` and `every_seed`, if points differ in nothing but their seed; and `divergence`, if
+    points diverged. If both backends have points, these views show NumPy's points, and `grid_keras` etc. show Keras's.
+    Then `backends` shows the means of both and, if there are only a few runs, `difference` shows all their numbers side
+    by side.
 
     Args:
         points: configs of the newest sweep of each backend, at least one.
@@ -126,20 +127,24 @@ def _backend_views(points: Sequence[Config], suffix: str, images: Images, diverg
     only = f" AND tags.backend = '{backend}'"
 
     def view(name: str, state: State) -> View:
-        return View(f"{name}{suffix}", f"{name.capitalize()}, {BACKENDS[backend]}", state)
+        return View(f"{name}{suffix}", f"{name.capitalize().replace('_', ' ')}, {BACKENDS[backend]}", state)
 
     grid: list[Section] = []
     if maps:
         grid += map_sections(maps, images(maps[0]))
+    # A dict keeps the order of the keys; a set would not.
+    keys = dict.fromkeys(key for point in others for key in images(point))
     if others:
-        # A dict keeps the order of the keys; a set would not.
-        keys = dict.fromkeys(key for point in others for key in images(point))
         grid += grid_sections(others, varied, keys, repeated)
     yield view("grid", _state(compared, varied, grid, query=SHOWN + only))
     if repeated:
         # MLflow needs a parameter to group by. If nothing else varies, all points have the same rate.
         state = _state(compared, [*varied, "seed"], seed_sections(compared), varied or [RATE], EACH_SEED + only)
         yield view("seeds", state)
+        each = [*varied, "seed"]
+        yield view(
+            "every_seed", _state(compared, each, grid_sections(compared, each, keys, False), query=EACH_SEED + only)
+        )
     if others and diverged:
         yield view("divergence", _state(compared, varied, divergence_sections(), query=EACH_SEED + only))
 
