@@ -20,7 +20,9 @@ from pipeline.remove import carry_out, find
 from pipeline.studies.statistics.intervals import estimate
 from pipeline.system.errors import LabError
 from pipeline.tracking.pages.repeats import mean_curves, repeat_values, repeats_note, result_of
+from pipeline.tracking.pages.views import NEWEST
 from pipeline.tracking.store import store_uri
+from pipeline.tracking.sync.placement import PARENT, SWEEP_RUN, adapted
 from pipeline.tracking.tracker import Tracker
 from tests.support.swept import Request, by_name, full_name, in_mlflow, rates, request, runs_of, swept
 from tests.support.trained import sweep
@@ -194,6 +196,40 @@ def test_a_run_that_was_deleted_is_made_again_and_remove_takes_it_too(copied: Pa
     tracker = Tracker(LOCAL, "line_y2x", copied)
     assert carry_out(find("line_y2x", None, copied, tracker), tracker)
     assert runs_of(copied) == []
+
+
+def test_a_run_that_is_deleted_while_it_is_written_is_made_again(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = MlflowClient.log_batch
+    deleted: list[str] = []
+
+    def call(self: MlflowClient, run_id: str, *arguments: Any, **named: Any) -> Any:
+        if any(metric.key == "seeds" for metric in named.get("metrics", ())) and not deleted:
+            deleted.append(run_id)
+            self.delete_run(run_id)
+        return real(self, run_id, *arguments, **named)
+
+    monkeypatch.setattr(MlflowClient, "log_batch", call)
+    swept(project, seeds(1, 2, at=["0.1"]))
+    (run,) = groups(project).values()
+    assert run.info.status == "FINISHED"
+    assert run.info.run_id not in deleted
+    assert len(children(project, run)) == 2
+
+
+def test_a_seed_stays_where_its_sweep_has_moved_it() -> None:
+    at_first = {PARENT: "sweep", SWEEP_RUN: "sweep", NEWEST: "true", "mlflow.runName": "lr 1", "lab.clone": "here"}
+    moved = at_first | {PARENT: "point", NEWEST: "seed"}
+    kept = {SWEEP_RUN: "sweep", "mlflow.runName": "lr 1", "lab.clone": "here"}
+    assert adapted(moved, at_first) == kept
+    assert adapted(moved, at_first | {NEWEST: "false"}) == kept | {NEWEST: "false"}, "an earlier sweep is hidden"
+    assert adapted(at_first, at_first) == at_first
+    other = at_first | {PARENT: "another", SWEEP_RUN: "another"}
+    assert adapted(moved, other) == other, "another sweep takes it over"
+    alone = {NEWEST: "true", "mlflow.runName": "lr 1 · h 4", "mlflow.runColor": "#000000", "lab.clone": "here"}
+    assert adapted(moved, alone) == {"lab.clone": "here"}, "a command for this point alone"
+    assert adapted({"lab.clone": "here"}, alone) == alone
 
 
 def test_a_point_alone_joins_the_study(copied: Path) -> None:

@@ -2,6 +2,8 @@
 
 points.PointSync        sends one attempt at a point to its MLflow run
 complete.py             sends a complete point, each of its parts on its own
+placement.py            where MLflow shows the run of a point
+repeats.RepeatedPoints  keeps the runs of points with several seeds, below which their seeds are
 sweep.Sync              sends all attempts of a command, with a PointSync each, and the run of the sweep
 thread.SyncThread       calls a Sync repeatedly in a thread
 process.SyncProcess     has the same methods as SyncThread; service.py runs the SyncThread in a separate process

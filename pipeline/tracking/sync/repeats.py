@@ -182,7 +182,7 @@ class RepeatedPoints:
             run_id = self._open(tracker, ended, repeated, same)
             self._runs[repeated.key] = run_id
             self._fill(tracker, run_id, repeated, parts)
-        with parts.apart("seeds"):
+        with parts.apart("places"):
             _move(tracker, run_id, repeated, runs)
         with parts.apart("earlier runs"):
             for run in same:

@@ -207,6 +207,8 @@ class Sync:
         for point in list(self.points.values()):
             steps = {self._item(what, point) for what in ("the run", "the place", "the progress")}
             failed = bool(point.parts.errors) or bool(steps & self._failures.errors.keys())
+            # A seed that cannot be moved below the run of its point.
+            failed = failed or bool(self._repeated.errors())
             if point.run_id is not None and (deleted or failed) and not tracker.has_run(point.run_id):
                 point.forget()
                 forgotten = True
