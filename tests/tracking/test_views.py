@@ -218,14 +218,16 @@ def test_points_with_several_seeds_are_shown_as_means_and_each_seed_on_its_own()
     both = views(points, IMAGES)
     assert set(both) == {"grid", "seeds", "every_seed"}
     assert charts(both["grid"], "PARALLEL")[0]["selectedParams"] == ["log10_learning_rate", "model.hidden_size"]
-    shown = [chart["yaxis"]["key"] for chart in charts(both["grid"], "SCATTER")]
-    assert shown == ["interval_low/test/accuracy", "mean/test/accuracy", "interval_high/test/accuracy"]
+    (interval, *_) = charts(both["grid"], "LINE")
+    names = [f"{end}/test/accuracy" for end in ("mean", "interval_low", "interval_high")]
+    assert (interval["selectedMetricKeys"], interval["scaleType"]) == (names, "linear")
+    assert interval["selectedXAxisMetricKey"] == "hp/log10_learning_rate"
     assert charts(both["grid"], "IMAGE") == []
     assert len(charts(both["every_seed"], "IMAGE")) == len(IMAGES)
     assert "seed" in charts(both["every_seed"], "PARALLEL")[0]["selectedParams"]
     assert both["grid"]["selectedColumns"][:2] == ["tags.`result`", "tags.`diagnosis`"]
     alone = views(grid(config("experiment=three_bits"), (0.1, 1.0), (4,), seeds=(1, 2)))["grid"]
-    assert charts(alone, "BAR") == [], "no linear axis shows the interval of a loss"
+    assert charts(alone, "LINE")[0]["scaleType"] == "log", "that of a loss"
 
 
 def test_each_backend_has_its_own_views(three_bits: Config) -> None:
@@ -264,6 +266,8 @@ def test_a_view_shows_what_runs_have_and_folds_the_rest(line: Config, three_bits
         points = at_rates(short, 0.1, 1.0) if base is line else grid(short, (0.1, 1.0), (4, 8), (1, 2))
         history: History = trained(points[0])[0]
         metrics = LOGGED | set(history.names()) | {f"final/{name}" for name in history.final()}
+        if base is three_bits:
+            metrics |= {"mean/train/loss"}  # over the seeds
         params = {key for key, _ in flatten(short)} | {"log10_learning_rate"}
         for state in views(points, diverged=["numpy"]).values():
             assert set(metrics_in(state)) <= metrics

@@ -66,6 +66,12 @@ def line(metric: str, log: bool = False, limits: tuple[float, float] | None = No
     }
 
 
+def against(x: str, metrics: Sequence[str], log: bool) -> Chart:
+    """Return the last values of several metrics of each run, on one axis, against another metric."""
+    chart = line(metrics[0], log) | {"selectedMetricKeys": list(metrics)}
+    return chart | {"xAxisKey": "metric", "selectedXAxisMetricKey": x}
+
+
 def bar(metric: str) -> Chart:
     """Return a bar chart of the last value of a metric in each run."""
     return {"type": "BAR", "metricKey": metric}

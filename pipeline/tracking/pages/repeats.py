@@ -13,10 +13,8 @@ from pipeline.points.point import Point
 from pipeline.studies.grids import METRIC_NAMES, Cell, cell_metric
 from pipeline.studies.statistics.intervals import CONFIDENCE
 from pipeline.system.wording import counted, listed
-from pipeline.tracking.pages.sections import HIGH, LEAST_LOSS, LOG_LOSS, LOW, MEAN
+from pipeline.tracking.pages.sections import DEVIATION, HIGH, LEAST_LOSS, LOG_LOSS, LOG_RATE_METRIC, LOW, MEAN
 
-# Prefix of a metric over the seeds, besides those in sections.py.
-DEVIATION = "standard_deviation"
 # Overrides to omit from the command that trains all seeds.
 NOT_REPEATED = {"results", "dry_run", "force", "seed", "repeats"}
 
@@ -59,6 +57,7 @@ def repeat_values(points: Sequence[Point]) -> dict[str, float]:
         values[LOG_LOSS] = math.log10(max(loss, LEAST_LOSS))
     config = points[0].config
     values["hp/learning_rate"] = config.optimizer.learning_rate
+    values[LOG_RATE_METRIC] = math.log10(config.optimizer.learning_rate)
     if config.model.hidden_size is not None:
         values["hp/hidden_size"] = float(config.model.hidden_size)
     return {name: value for name, value in values.items() if math.isfinite(value)}

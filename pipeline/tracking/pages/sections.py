@@ -16,15 +16,18 @@ from pipeline.studies.grids import METRIC_NAMES
 from pipeline.studies.kinds import kind_of
 from pipeline.studies.knobs import RATE, SIZE, numeric_keys
 from pipeline.studies.network_data import target_slope
-from pipeline.tracking.pages.charts import Chart, Section, bar, contour, image, line, parallel, scatter
+from pipeline.tracking.pages.charts import Chart, Section, against, bar, contour, image, line, parallel, scatter
 
 # Metric of a finished run: log10 of its final training loss, because only MLflow's line charts have logarithmic axes.
 LOG_LOSS = "final/log10_loss"
 # The value plotted for a loss of 0.
 LEAST_LOSS = 1e-16
 LOG_RATE = "log10_learning_rate"
-# Prefixes of the metrics over the seeds of a point: its mean, and the ends of its interval.
+# The same as a metric, because only line charts show several metrics on one axis.
+LOG_RATE_METRIC = "hp/log10_learning_rate"
+# Prefixes of the metrics over the seeds of a point; see studies/statistics/intervals.py.
 MEAN = "mean"
+DEVIATION = "standard_deviation"
 LOW = "interval_low"
 HIGH = "interval_high"
 # The order of the axes and columns; other keys follow.
@@ -83,10 +86,9 @@ def grid_sections(
             best = "highest"
         name = METRIC_NAMES.get(judged, "loss").removeprefix("test ").removeprefix("training ")
         sections.append(Section(f"Which point ends with the {best} {name}?", answer))
-    # Scatter plots and bars have no logarithmic axes, which the intervals of losses and errors need.
-    if repeated and answer and larger_is_better(charts_of(points).judged):
+    if repeated and RATE in varied:
         heading = f"{name.capitalize()}: mean of the seeds, and 95 % interval"
-        sections.append(Section(heading, _interval(points, varied), columns=3))
+        sections.append(Section(heading, [_interval(points)], columns=1))
     if repeated:
         # Weights and images are those of a seed.
         return [*sections, Section("Training curves, means of the seeds", _curves(points))]
@@ -127,13 +129,11 @@ def _answer(points: Sequence[Config], varied: Sequence[str]) -> list[Chart]:
     return charts
 
 
-def _interval(points: Sequence[Config], varied: Sequence[str]) -> list[Chart]:
-    """Return charts of the interval and the mean over the seeds: its low end, the mean, its high end."""
+def _interval(points: Sequence[Config]) -> Chart:
+    """Return the chart of the mean over the seeds and the ends of its interval, against the rate."""
     judged = charts_of(points).judged
-    names = [f"{end}/{judged}" for end in (LOW, MEAN, HIGH)]
-    if RATE in varied:
-        return [scatter(LOG_RATE, name) for name in names]
-    return [bar(name) for name in names]
+    names = [f"{end}/{judged}" for end in (MEAN, LOW, HIGH)]
+    return against(LOG_RATE_METRIC, names, log=not larger_is_better(judged))
 
 
 def divergence_sections() -> list[Section]:

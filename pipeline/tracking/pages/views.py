@@ -22,7 +22,11 @@ from pipeline.tracking.pages.charts import (
     page_state,
 )
 from pipeline.tracking.pages.sections import (
+    DEVIATION,
     FIRST,
+    HIGH,
+    LOW,
+    MEAN,
     backend_sections,
     charts_of,
     difference_sections,
@@ -190,7 +194,10 @@ def _state(
     columns += [f"metrics.`{name}`" for name in charts.columns]
     columns += [f"params.`{key}`" for key in varied]
     # MLflow adds a section for each metric prefix, and expands it unless the state lists it as collapsed.
-    ends = [f"{end}/{prefix}" for end in ("best", "final") for prefix in charts.prefixes]
+    parts = ["best", "final"]
+    if has_repeats(points):
+        parts += [MEAN, DEVIATION, LOW, HIGH]
+    ends = [f"{part}/{prefix}" for part in parts for prefix in charts.prefixes]
     folded = [*charts.prefixes, "weights", *ends]
     sized = [p.model for p in points if p.recording.weight_metrics and p.model.hidden_size is not None]
     layers = max((2 + len(model.further_hidden_sizes) for model in sized), default=0)
