@@ -8,13 +8,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from scipy import stats
 
-from pipeline.studies.statistics.best import BestSet, best_set
+from pipeline.studies.statistics.best import LEVEL, BestSet, best_set
 
 # Mean losses over seven rates: a bowl, a plateau with one good rate less, all equal, and two equal ones.
 BOWL = np.array([2.0, 1.0, 0.4, 0.1, 0.0, 0.3, 1.5])
 PLATEAU = np.array([1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 3.0])
 EQUAL = np.zeros(7)
+MANY = np.zeros(20)
 FAR = np.array([5.0, 5.0, 0.0, 0.0, 5.0, 5.0, 5.0])
 DRAWS = 1000
 
@@ -27,7 +29,7 @@ def drawn(means: NDArray[np.float64], seeds: int, widths: Sequence[float], gener
 
 
 @pytest.mark.parametrize("seeds", [3, 5])
-@pytest.mark.parametrize("widths", [(0.2,), (0.05, 0.4)], ids=["one noise", "two noises"])
+@pytest.mark.parametrize("widths", [(0.2,), (0.1, 0.3), (0.05,) * 6 + (1.0,)], ids=["one", "two", "one point's"])
 @pytest.mark.parametrize("means", [BOWL, PLATEAU, EQUAL, FAR], ids=["bowl", "plateau", "equal", "far"])
 def test_every_true_best_is_in_the_set_in_95_percent_of_1000_draws(
     means: NDArray[np.float64], seeds: int, widths: Sequence[float]
@@ -37,6 +39,29 @@ def test_every_true_best_is_in_the_set_in_95_percent_of_1000_draws(
     wrong = sum(not best <= set(drawn(means, seeds, widths, generator).members) for _ in range(DRAWS))
     # 5 %, and two standard deviations of the count of 1,000 draws.
     assert wrong / DRAWS <= 0.05 + 2 * math.sqrt(0.05 * 0.95 / DRAWS)
+
+
+@pytest.mark.parametrize("seeds", [2, 3, 5])
+def test_no_point_of_many_equal_ones_is_excluded_in_95_percent_of_draws(seeds: int) -> None:
+    generator = np.random.default_rng(1)
+    wrong = sum(len(drawn(MANY, seeds, (0.2,), generator).members) < len(MANY) for _ in range(DRAWS))
+    assert wrong / DRAWS <= 0.05
+
+
+@pytest.mark.parametrize("seeds", [3, 5])
+def test_two_points_are_compared_by_the_paired_t_test(seeds: int) -> None:
+    generator = np.random.default_rng(1)
+    for shift in np.linspace(0, 1, 30):
+        values = generator.normal(size=(2, seeds))
+        values[0] += shift
+        found = best_set([dict(enumerate(row)) for row in values.tolist()], larger_is_better=True)
+        assert (len(found.members) == 1) == (stats.ttest_rel(*values).pvalue <= LEVEL)
+
+
+def test_three_seeds_of_a_real_grid_tell_most_rates_apart() -> None:
+    """Test accuracies of a small MNIST network at the rates 0.001 to 0.1: the last one is noisy, and stays in the set."""
+    rows = [[0.939, 0.9364, 0.9352], [0.9523, 0.9534, 0.9498], [0.9596, 0.9552, 0.9615], [0.9504, 0.951, 0.9472]]
+    assert best_set([dict(enumerate(row)) for row in rows], larger_is_better=True, resolution=1e-4).members == (1, 2, 3)
 
 
 def test_points_that_are_plainly_worse_are_told_apart() -> None:
