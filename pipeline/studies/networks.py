@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from pipeline.diagnosis.thresholds import GOAL
-from pipeline.diagnosis.verdicts import PROBLEMS
+from pipeline.diagnosis.verdicts import PROBLEMS, TOO_LARGE
 from pipeline.points.point import Point
 from pipeline.studies.best_values import best_in_short, best_sentences
 from pipeline.studies.grids import Cell, extreme, metric_name
@@ -17,9 +17,13 @@ from pipeline.studies.groups import Group, groups, overall
 from pipeline.studies.knobs import RATE, Layout, layout
 from pipeline.studies.named_values import said, values_of
 from pipeline.studies.profiles import profile_sentences, seed_sentences
-from pipeline.studies.verdict_sentences import evidence_sentences, verdict_sentence
+from pipeline.studies.verdict_sentences import counted_verdicts, evidence_sentences, verdict_sentence
 from pipeline.system.wording import listed, roughly
 
+# Verdicts for each value that take more characters than this are counted instead: on a page, and where one line is
+# wanted.
+LONGEST = 300
+LONGEST_IN_A_LINE = 160
 # The study that checks the rate suggested by a range test against a smaller and a larger one.
 RANGE_CHECK = "lr_range_check"
 # A study has at most so many sentences before those on costs are left out.
@@ -36,7 +40,7 @@ def network_sentences(points: Sequence[Point]) -> Iterator[str]:
         return
     shown = layout(points)
     sentences = [*_range_check(points, shown), *best_sentences(points, shown), *seed_sentences(points, shown)]
-    sentences += [f"{verdict_sentence(points, shown)}.", *evidence_sentences(points, shown)]
+    sentences += [f"{_verdicts(points, shown, LONGEST)}.", *evidence_sentences(points, shown)]
     if shown.across.key == RATE:
         sentences += _beyond(groups(points, shown), shown)
     sentences += profile_sentences(points, shown)
@@ -60,7 +64,15 @@ def network_headline(points: Sequence[Point]) -> str:
         if points[0].diverged:
             return label
         return f"{best}; {label}"
-    return f"{best}; {verdict_sentence(points, shown)}"
+    return f"{best}; {_verdicts(points, shown, LONGEST_IN_A_LINE)}"
+
+
+def _verdicts(points: Sequence[Point], shown: Layout, longest: int) -> str:
+    """Return the verdicts for each value, or their numbers if that takes too many characters."""
+    verdicts = verdict_sentence(points, shown)
+    if len(verdicts) > longest:
+        return counted_verdicts(points)
+    return verdicts
 
 
 def verdict_counts(points: Sequence[Point]) -> dict[str, float]:
@@ -86,7 +98,7 @@ def _range_check(points: Sequence[Point], shown: Layout) -> Iterator[str]:
 
 
 def _costs(points: Sequence[Point], shown: Layout) -> Iterator[str]:
-    """Yield the epochs at which each value first reached a low loss, from the fastest on; of rates the smaller ones.
+    """Yield the epochs at which each value first came near the best, from the fastest on; of rates the smaller ones.
 
     Of several groups it is the one with the best point. Of several seeds it is the median, if all of them got there.
     """
@@ -120,7 +132,7 @@ def _costs_of(group: Group, shown: Layout) -> Iterator[str]:
         where = ""
         if group.name:
             where = f"with {group.name}, "
-        sentence = f"{where}the loss first drops to {GOAL:.0%} of the baseline at epoch {listed(reached_at)}"
+        sentence = f"{where}the loss first comes within {GOAL:.0%} of the best at epoch {listed(reached_at)}"
         yield f"{'; '.join([sentence, *not_reached])}."
 
 
@@ -133,6 +145,12 @@ def _median(cell: Cell, name: str) -> float | None:
     return float(np.median(numbers))
 
 
+def _is_slow(point: Point) -> bool:
+    """Whether a point is behind, but has not diverged."""
+    diagnosis = point.diagnosis
+    return diagnosis.verdict == "too slow" or (diagnosis.cause == TOO_LARGE and not point.diverged)
+
+
 def _beyond(found: Sequence[Group], shown: Layout) -> Iterator[str]:
     """Yield the rates that are slow because they are too large, not too small: worse than the best, by the tests."""
     across = shown.across
@@ -141,7 +159,7 @@ def _beyond(found: Sequence[Group], shown: Layout) -> Iterator[str]:
         largest = group.values(across)[-1]
         for cell, _ in group.ranking.behind:
             value = across.of(cell.points[0])
-            if value > largest and all(point.diagnosis.verdict == "too slow" for point in cell.points):
+            if value > largest and all(_is_slow(point) for point in cell.points):
                 slow.setdefault(value, []).append(group.name)
     everywhere = [value for value in across.values if value in slow and len(set(slow[value])) == len(found)]
     if everywhere:

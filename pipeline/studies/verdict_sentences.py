@@ -12,7 +12,7 @@ from pipeline.studies.grids import Cell, cell_metric, cells
 from pipeline.studies.groups import shared_knobs
 from pipeline.studies.knobs import Knob, Layout
 from pipeline.studies.named_values import MOST_CELLS, named_cells, plural, said, span, spans, values_of
-from pipeline.system.wording import listed
+from pipeline.system.wording import counted, listed
 
 # Each verdict as a verb, of one value and of several; others are said as `is VERDICT`.
 VERBS: Mapping[str, tuple[str, str]] = {
@@ -77,6 +77,18 @@ def _told_of(cell: Cell) -> list[Diagnosis]:
 def _usual(cell: Cell) -> str:
     """Return the verdict, with its cause, that most seeds of a cell have; of equally many, that of the first seed."""
     return Counter(diagnosis.label for diagnosis in _told_of(cell)).most_common(1)[0][0]
+
+
+def counted_verdicts(points: Sequence[Point]) -> str:
+    """Return how many points have each verdict, the most frequent first.
+
+    Example:
+        "of 12 points 5 are too slow, 4 still improve and 3 converge"
+    """
+    labels = Counter(point.diagnosis.label for point in points)
+    examples = {point.diagnosis.label: point.diagnosis for point in points}
+    parts = [f"{count} {_verb(examples[label], count)}" for label, count in labels.most_common()]
+    return f"of {counted(len(points), 'training')} {listed(parts)}"
 
 
 def _counted(points: Sequence[Point]) -> list[str]:
