@@ -143,7 +143,7 @@ def _heat_maps(study: str, backends: PointsByBackend) -> Figure:
     grids = {backend: result_grid(members, shown, metric) for backend, members in backends.items()}
     width, height = heat_size(grids[first], least_height=2.6)
     title = f"{study}: final {METRIC_NAMES[metric]}"
-    note = joined(cell_note(points, shown), best_note(points, shown, "black edge and frame"))
+    note = joined(cell_note(points, shown), best_note(points, shown, "black edge or red frame"))
     figure, axes = axes_grid(1, 1 + len(backends), title, width=width, height=height, note=note)
     draw_by_value(axes[0], grids[first], log=not larger_is_better(metric))
     name_axes(axes[0], first)

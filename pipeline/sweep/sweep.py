@@ -257,10 +257,9 @@ class Sweep:
         total = f" of {len(self.jobs)}" if self.total else ""
         if len(jobs) == 1:
             return f"{self.name}: point {numbers[0]}{total} ({jobs[0].name})"
-        which = ", ".join(map(str, numbers))
         if numbers == list(range(numbers[0], numbers[-1] + 1)):
-            which = f"{numbers[0]}-{numbers[-1]}"
-        return f"{self.name}: points {which}{total}"
+            return f"{self.name}: points {numbers[0]}-{numbers[-1]}{total}"
+        return f"{self.name}: {len(jobs)}{total} points"
 
 
 def _columns() -> int | None:
