@@ -10,6 +10,7 @@ from pipeline.backends.numpy.network import ACTIVATIONS, forward
 from pipeline.backends.shared.history import History
 from pipeline.backends.shared.initial_weights import Weights
 from pipeline.config.data import TableData
+from pipeline.config.own_model import KerasModel
 from pipeline.config.schema import Config
 from pipeline.diagnosis.thresholds import SATURATED
 from pipeline.diagnosis.verdicts import Diagnosis
@@ -89,9 +90,10 @@ def saturation(config: Config, weights: Weights) -> float | None:
         weights: weights of the network.
 
     Returns:
-        The share; None if the data is not a table, no row is misclassified or the network has no sigmoids.
+        The share; None if the data is not a table, the model is one of one's own, no row is misclassified or the
+        network has no sigmoids.
     """
-    if not isinstance(config.data, TableData):
+    if not isinstance(config.data, TableData) or isinstance(config.model, KerasModel):
         return None
     # `forward` computes a stack of networks, here a stack of one.
     stack = {name: np.atleast_2d(array)[None].astype(np.float64) for name, array in weights.items()}

@@ -108,6 +108,6 @@ def test_the_check_says_whether_the_suggested_rate_ends_lowest(losses: tuple[flo
     for rate, loss in zip((0.01, 0.1, 1), losses, strict=True):
         history = History(epochs=2)
         history.record(2, {"train/loss": loss, "test/loss": loss, "test/accuracy": 1 - loss})
-        one = config("experiment=lr_range_check", f"optimizer.learning_rate={rate}")
+        one = config("experiment=lr_range_check", "data.validation_share=0", f"optimizer.learning_rate={rate}")
         points.append(Point(f"learning_rate={rate:g}", Path(), one, history, outcome_of(history)))
     assert next(answers(points)) == f"the suggested rate, 0.1, {verdict} the highest test accuracy of the three."

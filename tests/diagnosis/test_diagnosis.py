@@ -273,6 +273,11 @@ def test_reversals_that_were_counted() -> None:
     assert reversals(history) == pytest.approx(3 / 9)
 
 
+def test_a_model_of_ones_own_has_no_saturation() -> None:
+    own = config("data=three_bits", "model=convnet", "backend=keras", "training.batch_size=null")
+    assert saturation(own, {"layer_0/weights": np.array([[0.0], [0.0], [50.0]])}) is None
+
+
 def test_saturation_counts_the_rows_that_are_wrong() -> None:
     own = config(*NO_HIDDEN)  # inputs 001, 011, 101, 111; targets 0, 1, 1, 0
     share = saturation(own, {"layer_0/weights": np.array([[0.0], [0.0], [50.0]])})

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-ACCURACY = "test/accuracy"
+ACCURACY = "validation/accuracy"
 
 
 def texts(figure: Figure) -> str:
@@ -40,7 +40,7 @@ def made(rate: float, seed: int, last: float, diverged: bool = False, size: int 
     )
     history = History(diverged_step=3 if diverged else None, epochs=3)
     for epoch, accuracy in enumerate((0.1, last - 0.02, last - 0.01, last)):
-        history.record(epoch, {"train/loss": 1 - accuracy, "test/loss": 1 - accuracy, ACCURACY: accuracy})
+        history.record(epoch, {"train/loss": 1 - accuracy, "validation/loss": 1 - accuracy, ACCURACY: accuracy})
     return Point(f"learning_rate={rate} seed={seed}", Path(), one, history, outcome_of(history))
 
 

@@ -141,11 +141,14 @@ def test_a_mistake_is_one_message(refused: tuple[Path, dict[tuple[str, ...], Don
     done = refused[1][typed]
     assert done.returncode == 1
     assert "Traceback" not in done.stderr + done.stdout
-    assert done.stderr.startswith("error: ")
-    assert done.stderr.count("error: ") == 1
+    # On a slow machine, the command says first what it is busy with.
+    steps, error, message = done.stderr.partition("error: ")
+    assert error
+    assert all(line.startswith(("composing points", "importing libraries")) for line in steps.splitlines())
+    assert "error: " not in message
     assert done.stdout == ""
     for words in MISTAKES[typed]:
-        assert words in done.stderr
+        assert words in message
 
 
 @pytest.mark.slow

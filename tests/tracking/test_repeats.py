@@ -93,7 +93,7 @@ def test_a_point_has_the_mean_of_its_seeds_which_are_below_it(three: Path) -> No
     assert "seed" not in run.data.params
     assert run.data.params["optimizer.learning_rate"] == "0.1"
     assert run.data.tags["result"].endswith("(3)")
-    assert f"**mean absolute error {run.data.tags['result']}**" in run.data.tags["mlflow.note.content"]
+    assert f"**training mean absolute error {run.data.tags['result']}**" in run.data.tags["mlflow.note.content"]
     assert (
         "`python -m pipeline.train optimizer.learning_rate=0.1 seed=1 repeats=3`"
         in run.data.tags["mlflow.note.content"]

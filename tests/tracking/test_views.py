@@ -219,7 +219,7 @@ def test_points_with_several_seeds_are_shown_as_means_and_each_seed_on_its_own()
     assert set(both) == {"grid", "seeds", "every_seed"}
     assert charts(both["grid"], "PARALLEL")[0]["selectedParams"] == ["log10_learning_rate", "model.hidden_size"]
     (interval, *_) = charts(both["grid"], "LINE")
-    names = [f"{end}/test/accuracy" for end in ("mean", "interval_low", "interval_high")]
+    names = [f"{end}/validation/accuracy" for end in ("mean", "interval_low", "interval_high")]
     assert (interval["selectedMetricKeys"], interval["scaleType"]) == (names, "linear")
     assert interval["selectedXAxisMetricKey"] == "hp/log10_learning_rate"
     assert charts(both["grid"], "IMAGE") == []
