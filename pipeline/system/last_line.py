@@ -98,8 +98,9 @@ class LastLine:
         with self._lock:
             self._steps.append(step)
             self._tick()
-            if step.long or self._drawn:
-                self.refresh()
+            due = step.long or self._drawn
+        if due:
+            self.refresh()
 
     def end(self, step: Step) -> None:
         """Remove a step."""
@@ -130,13 +131,17 @@ class LastLine:
 
     def refresh(self) -> None:
         """Draw the line as it is now, or write what is due to the log."""
+        text = ""
         with self._lock:
             if not log.isEnabledFor(logging.INFO):
                 return
             if sys.stderr.isatty():
                 self._draw()
             elif self._steps:
-                self._log(self._steps[-1])
+                text = self._due(self._steps[-1])
+        # Without the lock: a thread that logs holds the lock of the handler, and waits for this one to write.
+        if text:
+            log.info(text)
 
     def _tick(self) -> None:
         """Let a thread refresh the line while there is something to show."""
@@ -159,15 +164,17 @@ class LastLine:
             time.sleep(TICK_SECONDS)
             self.refresh()
 
-    def _log(self, step: Step) -> None:
+    def _due(self, step: Step) -> str:
+        """Return what is to be written to the log about a step; empty: nothing yet."""
         now = time.monotonic()
         due = step.long or now - self._spoke >= QUIET_SECONDS
         if step.logged is not None:
             due = step.text != step.told and now - step.logged >= SECONDS_BETWEEN_LINES
-        if due:
-            step.logged = now
-            step.told = step.text
-            log.info(step.text)
+        if not due:
+            return ""
+        step.logged = now
+        step.told = step.text
+        return step.told
 
     def _draw(self) -> None:
         if not (log.isEnabledFor(logging.INFO) and sys.stderr.isatty() and reader_is_ready()):

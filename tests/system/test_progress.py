@@ -210,6 +210,35 @@ def test_a_thread_draws_while_a_step_lasts(capsys: pytest.CaptureFixture[str], m
     assert "reading mnist" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("long", [False, True])
+def test_a_step_is_not_logged_while_another_thread_would_wait_for_the_line(
+    monkeypatch: pytest.MonkeyPatch, long: bool
+) -> None:
+    """A thread that logs holds the lock of the handler when it asks for the line, so nobody may do it in reverse."""
+    monkeypatch.setattr(last_line, "QUIET_SECONDS", 0.0)
+    monkeypatch.setattr(last_line, "TICK_SECONDS", 1e6)
+    line = last_line.LastLine()
+    waited: list[bool] = []
+
+    class Handler(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            other = threading.Thread(target=line.write, args=(record.getMessage(),), daemon=True)
+            other.start()
+            other.join(10)
+            waited.append(other.is_alive())
+
+    handler = Handler()
+    last_line.log.addHandler(handler)
+    try:
+        step = Step("importing keras", long=long)
+        line.begin(step)
+        line.refresh()
+        line.end(step)
+    finally:
+        last_line.log.removeHandler(handler)
+    assert waited == [False]
+
+
 def test_a_step_that_a_worker_does_not_show(capsys: pytest.CaptureFixture[str], silent: None) -> None:
     with doing("reading mnist", shown=False) as step:
         step.count(1, 2)
