@@ -109,12 +109,41 @@ def test_a_label_is_shortened_in_the_middle() -> None:
     assert line.startswith("three_... of 14 |")
 
 
-@given(st.text("abc: ", max_size=200), st.integers(0, 10**9), st.integers(0, 10**9), st.text("xyz ", max_size=60))
-def test_a_bar_fits_its_line(label: str, done: int, total: int, note: str) -> None:
-    for width in (60, 79, 120):
-        line = Bar(label, total, 0, min(done, total), note).line(width, "#")
-        assert len(line) <= width
-        assert f"{min(done, total)}/{total}" in line
+@given(
+    st.text("abc: ", max_size=200),
+    st.integers(0, 10**9),
+    st.integers(0, 10**9),
+    st.text("xyz ", max_size=60),
+    st.integers(0, 200),
+)
+def test_a_bar_fits_its_line(label: str, done: int, total: int, note: str, width: int) -> None:
+    line = Bar(label, total, 0, min(done, total), note).line(width, "#")
+    counts = f"{min(done, total)}/{total}"
+    assert len(line) <= width
+    assert counts in line or width < len(counts)
+
+
+def test_a_narrow_line_has_the_counts_before_the_label_and_the_label_before_a_bar() -> None:
+    bar = Bar(TYPICAL, 60000, 0, 25200, "loss 0.00123")
+    assert re.fullmatch(r"three.*of 14 \|#+ +\| 25200/60000", bar.line(45, "#"))
+    assert bar.line(44, "#") == "three_bi...13 of 14 25200/60000 loss 0.00123"
+    assert bar.line(27, "#") == "three_... of 14 25200/60000"
+    assert bar.line(20, "#") == "25200/60000"
+    assert bar.line(5, "#") == "25200"
+    assert bar.line(0, "#") == ""
+
+
+@pytest.mark.parametrize("columns", ["1", "11", "26", "27", "44", "45", "46"])
+def test_training_goes_on_in_a_narrow_terminal(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, columns: str
+) -> None:
+    on_a_terminal(monkeypatch)
+    monkeypatch.setenv("COLUMNS", columns)
+    shown = terminal.TrainingProgress(TYPICAL, 60000)
+    shown(25200, 0.5)
+    shown.close()
+    drawn = re.split(r"[\r\n]", capsys.readouterr().err)
+    assert max(map(len, drawn)) < int(columns)
 
 
 def test_the_time_that_is_left_follows_from_the_pace(monkeypatch: pytest.MonkeyPatch) -> None:
