@@ -186,7 +186,10 @@ class TrainCommand:
                 seeds.append(range(len(points), len(points) + len(repeated)))
                 points += repeated
                 step.count(len(seeds), len(requests))
-        points = [(_with_figures(config, len(points)), overrides) for config, overrides in points]
+        number = None
+        if total is not None:
+            number = len(points)
+        points = [(_with_figures(config, number), overrides) for config, overrides in points]
         groups: dict[Agreed, list[int]] = {}
         for index, (config, _) in enumerate(points):
             groups.setdefault(_agreed(config), []).append(index)
@@ -284,13 +287,16 @@ def _repeated(config: Config, overrides: list[str]) -> list[tuple[Config, list[s
     return [(one, [*others, f"seed={one.seed}", "repeats=1"]) for one in config.seeds()]
 
 
-def _with_figures(config: Config, points: int) -> Config:
-    """Return a config that says what is drawn, where it leaves that to the number of points."""
+def _with_figures(config: Config, points: int | None) -> Config:
+    """Return a config that says what is drawn, where it leaves that to the number of points.
+
+    None: points come one by one. A search may try hundreds, and what is drawn must not change on the way.
+    """
     if config.recording.figures != "auto":
         return config
-    figures = "point"
-    if points > MOST_DRAWN:
-        figures = "sweep"
+    figures = "sweep"
+    if points is not None and points <= MOST_DRAWN:
+        figures = "point"
     return config.model_copy(update={"recording": config.recording.model_copy(update={"figures": figures})})
 
 

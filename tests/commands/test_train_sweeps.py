@@ -153,6 +153,15 @@ def test_the_points_of_a_large_grid_are_not_drawn(
     assert trained(project) == points
 
 
+def test_points_that_come_one_by_one_are_not_drawn_because_nobody_knows_how_many_follow(
+    project: Path, here: Here
+) -> None:
+    code, _, err = here("-m", "hydra/launcher=basic", *LINE, "optimizer.learning_rate=0.01,0.1")
+    assert code == 0, err
+    assert not any((project / ".points").glob("[0-9a-f]*/plots/*.png"))
+    assert any((project / ".points" / ".sweeps").glob("*/plots/*.png"))
+
+
 def test_a_single_point_can_have_repeats(project: Path, here: Here) -> None:
     code, _, err = here(*LINE, "hydra.mode=RUN", "repeats=3", "seed=5", "results=out")
     assert code == 0, err
