@@ -9,6 +9,7 @@ from __future__ import annotations
 if not __package__:
     raise SystemExit("error: this is a module; in the project's folder, type: python -m pipeline.train")
 
+import logging
 import math
 import os
 import subprocess
@@ -37,6 +38,8 @@ if TYPE_CHECKING:
     # The study, the store, the results folder, dry_run and force.
     Agreed = tuple[str, Tracking, str | None, bool, bool]
 
+# By name: as a command, this module is called __main__, which has no log.
+log = logging.getLogger("pipeline.train")
 
 # Drawing the figures of a small network takes longer than training it, and nobody looks at those of many points.
 MOST_DRAWN = 8
@@ -48,7 +51,8 @@ class TrainCommand:
     `train_point` is Hydra's task. Our launchers find this object through that bound method, and call `begin` and
     `train_all` instead of it; see hydra_plugins/stacked_launcher.py. They return the loss that judges each
     point (`Outcome.score`), as sweepers that search for the best point expect; NaN in a dry run and for a point that
-    failed. A point with several repeats is trained once for each of its seeds, and its score is their mean.
+    failed. A point with several repeats is trained once for each of its seeds, and its score is the mean over those
+    that trained; see `_mean_score`.
 
     Points that differ in what a whole sweep has only once, such as the study, are trained as separate sweeps.
 
@@ -195,7 +199,8 @@ class TrainCommand:
             groups.setdefault(_agreed(config), []).append(index)
         for key, members in groups.items():
             self._check_new_sweep(key, points[members[0]][0], total)
-        scores = [math.nan] * len(points)
+        # None: the point failed, or it is a dry run.
+        scores: list[float | None] = [None] * len(points)
         with env_override(self._environment or {}):
             for key, members in groups.items():
                 chosen = [points[index] for index in members]
@@ -211,7 +216,7 @@ class TrainCommand:
                         scores[index] = outcome.score
                 if total is not None:
                     self._finish_sweep(key)
-        return [sum(scores[index] for index in indices) / len(indices) for indices in seeds]
+        return [_mean_score([scores[index] for index in indices]) for indices in seeds]
 
     def _check_new_sweep(self, key: Agreed, config: Config, total: int | None) -> None:
         """Check that the results of a sweep can be written, and replace those of no earlier sweep of this command.
@@ -285,6 +290,20 @@ def _repeated(config: Config, overrides: list[str]) -> list[tuple[Config, list[s
     others = [one for one in overrides if one.lstrip("+").partition("=")[0] not in ("seed", "repeats")]
     # An experiment may set the repeats, which a command for this seed alone has to undo.
     return [(one, [*others, f"seed={one.seed}", "repeats=1"]) for one in config.seeds()]
+
+
+def _mean_score(scores: Sequence[float | None]) -> float:
+    """Return the score of a point from those of its seeds; None for a seed that failed.
+
+    It is the mean over the seeds that trained, because a failure, such as a lack of memory, says nothing about the
+    point. A seed that diverged does: its score is inf, and so is the mean. NaN if no seed trained.
+    """
+    trained = [score for score in scores if score is not None]
+    if not trained:
+        return math.nan
+    if len(trained) < len(scores):
+        log.warning(f"The score of a point is the mean over {len(trained)} of its {len(scores)} seeds: others failed.")
+    return sum(trained) / len(trained)
 
 
 def _with_figures(config: Config, points: int | None) -> Config:

@@ -12,6 +12,7 @@ import sys
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -160,6 +161,45 @@ def test_points_that_come_one_by_one_are_not_drawn_because_nobody_knows_how_many
     assert code == 0, err
     assert not any((project / ".points").glob("[0-9a-f]*/plots/*.png"))
     assert any((project / ".points" / ".sweeps").glob("*/plots/*.png"))
+
+
+@pytest.mark.parametrize(
+    ("scores", "mean", "warned"),
+    [
+        ([1.0, 2.0, 6.0], 3.0, ""),
+        ([1.0, None, 6.0], 3.5, "The score of a point is the mean over 2 of its 3 seeds: others failed."),
+        ([1.0, math.inf], math.inf, ""),
+        ([None, math.inf], math.inf, "The score of a point is the mean over 1 of its 2 seeds: others failed."),
+        ([None, None], math.nan, ""),
+        ([math.nan, 1.0], math.nan, ""),
+    ],
+)
+def test_a_search_gets_the_mean_over_the_seeds_that_trained(
+    project: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    scores: list[float | None],
+    mean: float,
+    warned: str,
+) -> None:
+    """One that failed says nothing about the point, one that diverged does, and one without a loss cannot be judged."""
+    outcomes: list[Any] = [score and SimpleNamespace(score=score) for score in scores]
+    monkeypatch.chdir(project)
+    monkeypatch.setattr("pipeline.train.PROJECT", project)
+    monkeypatch.setattr("pipeline.tracking.sync.process.launch", lambda first: None)
+    monkeypatch.setattr(Sweep, "train_all", lambda *_: outcomes)
+    got: list[float] = []
+    command = TrainCommand()
+
+    def task(composed: Any) -> float:
+        got.append(command.train_point(composed))
+        return got[0]
+
+    monkeypatch.setattr(sys, "argv", ["train", *LINE, "hydra.mode=RUN", f"repeats={len(scores)}"])
+    assert cli.run(task, "config", command.finish) == 0
+    assert got == pytest.approx([mean], nan_ok=True)
+    # No point was really trained, so that this is all.
+    assert capsys.readouterr().err.strip() == warned
 
 
 def test_a_single_point_can_have_repeats(project: Path, here: Here) -> None:
