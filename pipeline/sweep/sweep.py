@@ -166,7 +166,10 @@ class Sweep:
         points = [_as_asked(job.point, job) for job in jobs if job.point is not None and job.state in COMPLETE]
         problems = _failure_messages([job for job in jobs if job.state == "failed"])
         try:
-            points = judged_together(points)
+            try:
+                points = judged_together(points)
+            except Exception as error:  # noqa: BLE001 - each point is then judged alone: results and runs need no more
+                problems.append(str(explain(error)))
             problems += record.end(jobs, points, self._stopped, self._results)
         finally:
             # Also after a bug of ours: no run must keep the status RUNNING.

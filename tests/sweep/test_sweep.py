@@ -714,6 +714,23 @@ def test_a_bug_at_the_end_of_a_sweep_leaves_no_run_open(project: Path, monkeypat
     assert [sweep.status for _, sweep in all_sweeps(project)] == ["FAILED"]
 
 
+def test_points_that_cannot_be_judged_together_are_judged_alone(
+    project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def judged_together(points: object) -> None:
+        raise ZeroDivisionError("a bug")
+
+    monkeypatch.setattr(sweep_module, "judged_together", judged_together)
+    sweep = begun(project, rates("0.1", "0.2", more=["results=results/a"]))
+    with pytest.raises(LabError, match="ZeroDivisionError: a bug"):
+        sweep.finish()
+    assert [sweep.status for _, sweep in all_sweeps(project)] == ["FINISHED"]
+    assert set(statuses(project).values()) == {"FINISHED"}
+    assert (project / "results" / "a" / "sweep.json").exists()
+    table = capsys.readouterr().out.partition("\n\n")[0].splitlines()
+    assert [line.split()[0] for line in table[2:]] == ["0.1", "0.2"]
+
+
 def test_a_record_that_cannot_be_corrected_does_not_replace_the_error(
     project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
