@@ -176,7 +176,11 @@ def knobs(config: Config, overrides: Sequence[str]) -> dict[str, str]:
         key, _, value = override.lstrip("+~").partition("=")
         if key not in NOT_IN_NAMES and not key.startswith(NOT_IN_NAMES_PREFIXES):
             # A key is a path with dots, or a config group, whose path has slashes.
-            short_name = re.split("[./]", key)[-1]
+            parts = re.split("[./]", key)
+            short_name = parts[-1]
+            # Points that differ in their seed alone are told apart by it, and no other key may take its name.
+            if short_name == "seed":
+                short_name = "_".join(parts)
             # The first value stays: the settings above are formatted. Names are labels, so that two keys with the same
             # short name do no harm; points are identified by their signatures.
             values.setdefault(short_name, _by_value(value, key, config))

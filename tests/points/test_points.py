@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from pipeline.backends.shared.history import History, Metric
 from pipeline.points.point import folder_name, outcome_of, point_name
+from pipeline.tracking.pages.labels import labels
 from tests.points.test_reading import ONE
 from tests.support.trained import config
 
@@ -33,6 +34,17 @@ def test_a_name_tells_what_varies() -> None:
         "learning_rate=10 hidden_size=4 optimizer=sgd bias=true"
     )
     assert point_name(config("experiment=line_y2x", "optimizer.learning_rate=1e-05"), []) == "learning_rate=1e-05"
+
+
+@pytest.mark.parametrize("typed", [["+model.arguments.seed=3", "seed=2"], ["seed=2", "+model.arguments.seed=3"]])
+def test_no_other_key_takes_the_name_of_the_seed(typed: list[str]) -> None:
+    names = [point_name(ONE, [one.replace("seed=2", f"seed={seed}") for one in typed]) for seed in (1, 2)]
+    settings = [sorted(name.split()[-2:]) for name in names]
+    assert settings == [["model_arguments_seed=3", "seed=1"], ["model_arguments_seed=3", "seed=2"]]
+    # As MLflow's list of runs shows them; tables have a column for each setting.
+    shown = [labels(names).name(name) for name in names]
+    assert all(name.endswith(f"s {seed}") for seed, name in enumerate(shown, 1))
+    assert point_name(ONE, ["+model.arguments.seed=3"]).split()[-1] == "model_arguments_seed=3"
 
 
 def test_an_interpolation_is_named_by_its_value() -> None:
