@@ -133,7 +133,7 @@ class LastLine:
         """Draw the line as it is now, or write what is due to the log."""
         text = ""
         with self._lock:
-            if not log.isEnabledFor(logging.INFO):
+            if not _wanted():
                 return
             if sys.stderr.isatty():
                 self._draw()
@@ -177,7 +177,7 @@ class LastLine:
         return step.told
 
     def _draw(self) -> None:
-        if not (log.isEnabledFor(logging.INFO) and sys.stderr.isatty() and reader_is_ready()):
+        if not (_wanted() and sys.stderr.isatty() and reader_is_ready()):
             return
         # One column less than there are, because a cursor behind the last one begins another line.
         width = shutil.get_terminal_size().columns - 1
@@ -211,6 +211,14 @@ class LastLine:
             sys.stderr.write(f"\r{' ' * len(self._drawn)}\r")
             sys.stderr.flush()
         self._drawn = ""
+
+
+def _wanted() -> bool:
+    """Whether the log shows progress.
+
+    `isEnabledFor` may wait for the lock of all loggers, whose holder may wait for a handler, and so for the last line.
+    """
+    return not log.disabled and max(log.getEffectiveLevel(), log.manager.disable + 1) <= logging.INFO
 
 
 LAST_LINE = LastLine()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import logging.config
 import re
 import sys
 import threading
@@ -266,6 +267,31 @@ def test_a_step_is_not_logged_while_another_thread_would_wait_for_the_line(
     finally:
         last_line.log.removeHandler(handler)
     assert waited == [False]
+
+
+@pytest.mark.usefixtures("silent")
+def test_the_line_is_drawn_while_the_log_is_set_up(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Hydra sets it up for each job: meanwhile it holds the lock of all loggers, and waits for their handlers."""
+    on_a_terminal(monkeypatch)
+    waited: list[bool] = []
+
+    def handler() -> logging.Handler:
+        # Loggers forget what they know of their levels.
+        logging.getLogger("nobody").setLevel(logging.INFO)
+        other = threading.Thread(target=LAST_LINE.refresh, daemon=True)
+        other.start()
+        other.join(10)
+        waited.append(other.is_alive())
+        return logging.NullHandler()
+
+    with doing("reading mnist"):
+        logging.config.dictConfig(
+            {"version": 1, "disable_existing_loggers": False, "handlers": {"none": {"()": handler}}}
+        )
+    assert waited == [False]
+    assert "reading mnist" in capsys.readouterr().err
 
 
 def test_a_step_that_a_worker_does_not_show(capsys: pytest.CaptureFixture[str], silent: None) -> None:
