@@ -24,6 +24,30 @@ OF_TASK: Mapping[Task, Sequence[str]] = {
     "binary": ("accuracy", "balanced_accuracy", "auc"),
     "regression": ("mean_absolute_error", "root_mean_squared_error", "r2"),
 }
+# Metrics as they are called in sentences and figures, in the order of a table's columns.
+METRIC_NAMES: Mapping[str, str] = {
+    "train/loss": "training loss",
+    "validation/loss": "validation loss",
+    "test/loss": "test loss",
+    "train/accuracy": "training accuracy",
+    "validation/accuracy": "validation accuracy",
+    "test/accuracy": "test accuracy",
+    "train/mean_absolute_error": "training mean absolute error",
+    "validation/mean_absolute_error": "validation mean absolute error",
+    "test/mean_absolute_error": "test mean absolute error",
+    "train/root_mean_squared_error": "training root mean squared error",
+    "validation/root_mean_squared_error": "validation root mean squared error",
+    "test/root_mean_squared_error": "test root mean squared error",
+    "train/r2": "training R2",
+    "validation/r2": "validation R2",
+    "test/r2": "test R2",
+    "train/balanced_accuracy": "training balanced accuracy",
+    "validation/balanced_accuracy": "validation balanced accuracy",
+    "test/balanced_accuracy": "test balanced accuracy",
+    "train/auc": "training AUC",
+    "validation/auc": "validation AUC",
+    "test/auc": "test AUC",
+}
 # Metrics that are no mean over rows. Minibatches, each with weights of its own, have none of them.
 OF_ALL_ROWS = ("balanced_accuracy", "auc", "root_mean_squared_error", "r2")
 
@@ -31,6 +55,11 @@ OF_ALL_ROWS = ("balanced_accuracy", "auc", "root_mean_squared_error", "r2")
 def last_part(metric: str) -> str:
     """Return the name of a metric without its rows: `accuracy` of `test/accuracy`."""
     return metric.rpartition("/")[2]
+
+
+def metric_name(metric: str) -> str:
+    """Return a metric as it is called in sentences: `validation accuracy`."""
+    return METRIC_NAMES.get(metric, metric.replace("/", " ").replace("_", " "))
 
 
 def larger_is_better(metric: str) -> bool:

@@ -11,12 +11,13 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import NamedTuple
 
+from pipeline.config.metrics import METRIC_NAMES
 from pipeline.points.point import Point
 from pipeline.report.parity_page import parity_table
 from pipeline.report.published.reproduction import BACKENDS, Results
 from pipeline.studies.compared_rows import compared_rows
 from pipeline.studies.experiments import heading_of, read_experiment
-from pipeline.studies.grids import METRIC_NAMES, Cell, PointsByBackend, cell_metric, cells, recorded
+from pipeline.studies.grids import Cell, PointsByBackend, cell_metric, cells, recorded
 from pipeline.studies.kinds import NETWORKS, answers, headline, study_kind
 from pipeline.studies.knobs import RATE, SEED, SIZE, Knob, layout
 from pipeline.system.wording import paragraph, table

@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from pipeline.config.metrics import last_part
+from pipeline.config.metrics import last_part, metric_name
 from pipeline.points.point import Point
-from pipeline.studies.grids import Cell, extreme, metric_name, told_metric
+from pipeline.studies.grids import Cell, extreme, told_metric
 from pipeline.studies.groups import Group, every, groups, numbers, on_what, overall
 from pipeline.studies.knobs import Knob, Layout
 from pipeline.studies.named_values import MOST_CELLS, named_cells, plural, said, span, values_of

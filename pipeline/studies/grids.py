@@ -15,29 +15,6 @@ from pipeline.studies.statistics.intervals import Estimate, estimate
 
 # Points by the name of their backend.
 PointsByBackend = Mapping[str, Sequence[Point]]
-METRIC_NAMES = {
-    "train/loss": "training loss",
-    "validation/loss": "validation loss",
-    "test/loss": "test loss",
-    "train/accuracy": "training accuracy",
-    "validation/accuracy": "validation accuracy",
-    "test/accuracy": "test accuracy",
-    "train/mean_absolute_error": "training mean absolute error",
-    "validation/mean_absolute_error": "validation mean absolute error",
-    "test/mean_absolute_error": "test mean absolute error",
-    "train/root_mean_squared_error": "training root mean squared error",
-    "validation/root_mean_squared_error": "validation root mean squared error",
-    "test/root_mean_squared_error": "test root mean squared error",
-    "train/r2": "training R2",
-    "validation/r2": "validation R2",
-    "test/r2": "test R2",
-    "train/balanced_accuracy": "training balanced accuracy",
-    "validation/balanced_accuracy": "validation balanced accuracy",
-    "test/balanced_accuracy": "test balanced accuracy",
-    "train/auc": "training AUC",
-    "validation/auc": "validation AUC",
-    "test/auc": "test AUC",
-}
 
 
 @dataclass(frozen=True)
@@ -66,11 +43,6 @@ class Cell:
     def by_seed(self) -> dict[int, float]:
         """The final values by seed; NaN for a seed that diverged."""
         return {point.config.seed: final_value(point, self.metric) for point in self.points}
-
-
-def metric_name(metric: str) -> str:
-    """Return a metric as it is called in sentences: `validation accuracy`."""
-    return METRIC_NAMES.get(metric, metric.replace("/", " ").replace("_", " "))
 
 
 def extreme(metric: str) -> str:

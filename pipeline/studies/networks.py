@@ -8,11 +8,12 @@ from typing import Any
 
 import numpy as np
 
+from pipeline.config.metrics import metric_name
 from pipeline.diagnosis.thresholds import GOAL
 from pipeline.diagnosis.verdicts import PROBLEMS, TOO_LARGE
 from pipeline.points.point import Point
 from pipeline.studies.best_values import best_in_short, best_sentences
-from pipeline.studies.grids import Cell, extreme, metric_name
+from pipeline.studies.grids import Cell, extreme
 from pipeline.studies.groups import Group, groups, overall
 from pipeline.studies.knobs import RATE, Layout, layout
 from pipeline.studies.named_values import said, values_of

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from pipeline.config.metrics import larger_is_better
+from pipeline.config.metrics import larger_is_better, metric_name
 from pipeline.points.point import Point
-from pipeline.studies.grids import Cell, cell_metric, cells, metric_name, profile
+from pipeline.studies.grids import Cell, cell_metric, cells, profile
 from pipeline.studies.knobs import Knob, Layout
 from pipeline.studies.named_values import span, values_of
 from pipeline.studies.ranking import rank

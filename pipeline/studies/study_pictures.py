@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pipeline.config.metrics import larger_is_better
+from pipeline.config.metrics import METRIC_NAMES, larger_is_better
 from pipeline.drawing.axes import Line, axes_grid, draw_lines, epoch_axis, label_ends, name_axes
 from pipeline.drawing.colours import INK, rate_colours
 from pipeline.drawing.grid_plots import draw_by_value, draw_heat, heat_limits, places_of
 from pipeline.drawing.plot_data import Curve, Series, drawable_on_log
 from pipeline.points.point import Point
 from pipeline.studies.cell_curves import draw_curves
-from pipeline.studies.grids import METRIC_NAMES, PointsByBackend, cell_metric, recorded, with_value
+from pipeline.studies.grids import PointsByBackend, cell_metric, recorded, with_value
 from pipeline.studies.knobs import RATE, Layout, layout
 from pipeline.studies.network_data import has_error_surface
 from pipeline.studies.network_figures import error_surface

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pipeline.config.metrics import larger_is_better
+from pipeline.config.metrics import METRIC_NAMES, larger_is_better
 from pipeline.drawing.axes import Drawings, Line, axes_grid, draw_lines, epoch_axis, label_ends, name_axes
 from pipeline.drawing.colours import FAINT, Colour, rate_colours
 from pipeline.drawing.grid_plots import draw_by_value, draw_heat, heat_limits
@@ -16,7 +16,7 @@ from pipeline.drawing.plot_data import ResultGrid
 from pipeline.drawing.scales import signed_log
 from pipeline.points.point import Point
 from pipeline.studies.cell_curves import coloured_by, draw_curves
-from pipeline.studies.grids import METRIC_NAMES, cell_metric, curve_metrics, recorded, with_value
+from pipeline.studies.grids import cell_metric, curve_metrics, recorded, with_value
 from pipeline.studies.knobs import RATE, Knob, Layout, layout
 from pipeline.studies.network_data import target_slope
 from pipeline.studies.network_figures import EXPLODED, curve

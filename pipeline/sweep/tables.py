@@ -12,10 +12,11 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from pipeline.config.metrics import METRIC_NAMES
 from pipeline.config.schema import Config
 from pipeline.points.job import Job
 from pipeline.points.point import Point
-from pipeline.studies.grids import METRIC_NAMES, cell_metric, final_value
+from pipeline.studies.grids import cell_metric, final_value
 from pipeline.studies.statistics.intervals import estimate
 from pipeline.system.wording import aligned, counted, shortened, three_digits
 

@@ -9,9 +9,10 @@ import pytest
 
 from pipeline.backends.choose import trainer
 from pipeline.backends.shared.history import History
+from pipeline.config.metrics import METRIC_NAMES
 from pipeline.points.point import Point, outcome_of, point_name
 from pipeline.report.rows import curve_rows, study_metrics
-from pipeline.studies.grids import METRIC_NAMES, cell_metric
+from pipeline.studies.grids import cell_metric
 from pipeline.studies.images.stepped import image_keys
 from pipeline.studies.kinds import answers, headline, kind_of, point_figures, study_figure, sweep_figures
 from pipeline.tracking.pages.sections import LOG_LOSS, grid_sections

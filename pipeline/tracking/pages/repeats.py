@@ -8,9 +8,9 @@ from collections import Counter
 from collections.abc import Sequence
 
 from pipeline.backends.shared.history import Metric
-from pipeline.config.metrics import judges
+from pipeline.config.metrics import METRIC_NAMES, judges
 from pipeline.points.point import Point
-from pipeline.studies.grids import METRIC_NAMES, Cell, cell_metric
+from pipeline.studies.grids import Cell, cell_metric
 from pipeline.studies.statistics.intervals import CONFIDENCE
 from pipeline.system.wording import counted, listed
 from pipeline.tracking.pages.sections import DEVIATION, HIGH, LEAST_LOSS, LOG_LOSS, LOG_RATE_METRIC, LOW, MEAN

@@ -9,10 +9,9 @@ from numpy.typing import NDArray
 
 from pipeline.backends.shared.history import weight_metrics
 from pipeline.config.data import TableData
-from pipeline.config.metrics import larger_is_better
+from pipeline.config.metrics import METRIC_NAMES, larger_is_better
 from pipeline.config.schema import Config, flatten
 from pipeline.studies.charts import Charts
-from pipeline.studies.grids import METRIC_NAMES
 from pipeline.studies.kinds import kind_of
 from pipeline.studies.knobs import RATE, SIZE, numeric_keys
 from pipeline.studies.network_data import target_slope
