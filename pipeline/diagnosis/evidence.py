@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 from pipeline.backends.shared.history import History
+from pipeline.config.metrics import metric_name
 from pipeline.diagnosis.overfitting import Overfitting
 from pipeline.diagnosis.run import Run
 from pipeline.diagnosis.stalled import final_gradient
@@ -73,25 +74,26 @@ def plateau(run: Run) -> str:
 def near(run: Run) -> str:
     """Compare a run that ends near the best of its group with the best, and say in which of the two it is behind."""
     if run.reach.points == 1:
-        return "; no other point shows what can be reached"
-    said = f"; the best training loss of {run.reach.points} points is {run.reach.loss:.3g}"
+        return "; no other training shows what can be reached"
+    said = f"; the best training loss of {run.reach.points} trainings is {run.reach.loss:.3g}"
     value = run.final.get(run.reach.metric)
     if value is None or run.loss_is_near == run.metric_is_near:
         return said
+    where = "behind"
     if run.metric_is_near:
-        return f"{said}, but {run.reach.metric} {value:.4g} is near the best, {run.reach.best:.4g}"
-    return f"{said}, but {run.reach.metric} {value:.4g} is behind the best, {run.reach.best:.4g}"
+        where = "near"
+    return f"{said}, but its {metric_name(run.reach.metric)} {value:.4g} is {where} the best, {run.reach.best:.4g}"
 
 
 def behind(run: Run) -> str:
     """Name the best of the group, which a run ends behind; empty for a run alone."""
     if run.reach.points == 1:
         return ""
-    said = f" behind the best of {run.reach.points} points, a loss of {run.reach.loss:.3g}"
+    said = f" behind the best of {run.reach.points} trainings, a loss of {run.reach.loss:.3g}"
     value = run.final.get(run.reach.metric)
     # A metric of the training rows says the same as their loss.
     if value is not None and not math.isnan(run.reach.best) and not run.reach.metric.startswith("train/"):
-        said += f" ({run.reach.metric} {value:.4g}, the best {run.reach.best:.4g})"
+        said += f" ({metric_name(run.reach.metric)} {value:.4g}, the best {run.reach.best:.4g})"
     return said
 
 
@@ -150,7 +152,7 @@ def too_large(run: Run) -> str:
     said = _rise(run)
     better = run.reach.smaller_rate
     if better is not None:
-        said += f"; the smaller rate {better.rate:g} ends better, with {better.metric} {better.value:.4g}"
+        said += f"; the smaller rate {better.rate:g} ends better, with {metric_name(better.metric)} {better.value:.4g}"
     return said
 
 

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pipeline.backends.numpy.maps.measures import map_metrics
 from pipeline.backends.numpy.maps.rate_map import map_axes
 from pipeline.backends.shared.history import History
+from pipeline.config.metrics import metric_name
 from pipeline.config.schema import Config, Kind
 from pipeline.diagnosis import evidence
 from pipeline.diagnosis.baseline import baseline_loss
@@ -121,7 +122,7 @@ def _overfitting(run: Run, found: Overfitting) -> Diagnosis:
     run.values["overfitting_since"] = float(found.since)
     said = f"{evidence.rising(found)}, while the training loss fell from {found.trained_from:.3g} to {run.end:.3g}"
     if found.metric:
-        said += f" and {found.metric} went from {found.metric_from:.4g} to {found.metric_to:.4g}"
+        said += f" and the {metric_name(found.metric)} went from {found.metric_from:.4g} to {found.metric_to:.4g}"
     better = run.reach.smaller_rate
     # Slower training overfits later, so that a smaller rate does better on the test rows. That the rate is too large
     # shows in the training rows.
@@ -146,7 +147,7 @@ def _converged(run: Run) -> Diagnosis:
         said += f"; {stopped(run.config, run.history)}"
     found = overfitting(run)
     if found is not None and not found.harms:
-        said += f"; {evidence.rising(found)}, but {found.metric} has got better, to {found.metric_to:.4g}"
+        said += f"; {evidence.rising(found)}, but the {metric_name(found.metric)} has got better, to {found.metric_to:.4g}"
     return Diagnosis("converged", "", said, run.values)
 
 

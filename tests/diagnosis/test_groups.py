@@ -105,7 +105,7 @@ def test_a_larger_rate_that_ends_worse_is_too_large() -> None:
     slow = point(written(falling(0.6, half_life=6), accuracy=[0.8] * EPOCHS), rate(0.001))
     other = point(written(falling(0.6, half_life=6), accuracy=[0.8] * EPOCHS), rate(0.1), "optimizer=sgd")
     found = judged_together([good, large, slow, other])
-    assert "the smaller rate 0.01 ends better, with test/accuracy 0.97" in found[1].diagnosis.evidence
+    assert "the smaller rate 0.01 ends better, with test accuracy 0.97" in found[1].diagnosis.evidence
     assert found[1].diagnosis.problem == TOO_BIG
     assert [one.diagnosis.cause for one in found] == ["", "rate too large", "", ""]
 
@@ -163,7 +163,7 @@ def test_nothing_else_is_overfitting(train: list[float], test: list[float], accu
 def test_a_test_loss_that_rises_while_the_accuracy_does_too_is_only_reported() -> None:
     found = diagnose(images(), written(falling(0.01), test=RISING, accuracy=np.linspace(0.9, 0.98, EPOCHS).tolist()))
     assert found.label == "converged"
-    assert "but test/accuracy has got better, to 0.98" in found.evidence
+    assert "but the test accuracy has got better, to 0.98" in found.evidence
 
 
 def test_validation_rows_come_before_test_rows() -> None:

@@ -122,7 +122,7 @@ def test_points_get_the_diagnosis_that_they_have_beside_each_other(
     assert tagged == [runs["1"]]
     tags = client(project).get_run(runs["1"]).data.tags
     assert tags["diagnosis"] == judged[1].diagnosis.label == "too slow"
-    assert "behind the best of 2 points" in tags["mlflow.note.content"]
+    assert "behind the best of 2 trainings" in tags["mlflow.note.content"]
 
 
 @pytest.mark.parametrize("times", [1, 2])
