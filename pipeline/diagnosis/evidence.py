@@ -97,6 +97,19 @@ def behind(run: Run) -> str:
     return said
 
 
+def within_noise(run: Run) -> str:
+    """Say that a run ends behind the best by no more than the seeds of its point differ."""
+    name = metric_name(run.reach.metric)
+    moves = "stands still"
+    if run.falls:
+        moves = "is still falling,"
+    noise = run.reach.own_noise[run.reach.metric]
+    return (
+        f"{level(run)}; it {moves}{behind(run)}, but the seeds are too far apart to tell this rate from the best: the "
+        f"standard deviation of their {name} is about {noise:.2g}"
+    )
+
+
 def goal(run: Run) -> str:
     """Name the loss from which on a run is near the best of its group."""
     # Beside a best of nearly 0, both are the same.
@@ -153,6 +166,8 @@ def too_large(run: Run) -> str:
     better = run.reach.smaller_rate
     if better is not None:
         said += f"; the smaller rate {better.rate:g} ends better, with {metric_name(better.metric)} {better.value:.4g}"
+        if better.seeds > 1:
+            said += f", the mean of {better.seeds} seeds"
     return said
 
 

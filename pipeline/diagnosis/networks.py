@@ -24,7 +24,7 @@ from pipeline.diagnosis.run import Run, measure
 from pipeline.diagnosis.stalled import final_gradient, sensitivity_at_end, stalled, stopped
 from pipeline.diagnosis.thresholds import ENOUGH, FLAT, GROWN, SMALL_STEP
 from pipeline.diagnosis.trends import first_below
-from pipeline.diagnosis.verdicts import TOO_LARGE, Diagnosis
+from pipeline.diagnosis.verdicts import SEEDS_DIFFER, TOO_LARGE, Diagnosis
 
 
 def diagnose(config: Config, history: History, reach: Reach | None = None) -> Diagnosis:
@@ -79,6 +79,8 @@ def _of_loss(run: Run, sensitivity: float) -> Diagnosis:
         return _improving(run)
     if run.is_near:
         return _converged(run)
+    if run.is_within_noise:
+        return _within_noise(run)
     return _behind(run)
 
 
@@ -147,7 +149,9 @@ def _converged(run: Run) -> Diagnosis:
         said += f"; {stopped(run.config, run.history)}"
     found = overfitting(run)
     if found is not None and not found.harms:
-        said += f"; {evidence.rising(found)}, but the {metric_name(found.metric)} has got better, to {found.metric_to:.4g}"
+        said += (
+            f"; {evidence.rising(found)}, but the {metric_name(found.metric)} has got better, to {found.metric_to:.4g}"
+        )
     return Diagnosis("converged", "", said, run.values)
 
 
@@ -157,6 +161,13 @@ def _improving(run: Run) -> Diagnosis:
     if not run.metric_is_near and run.reach.smaller_rate is not None:
         return Diagnosis("improving", TOO_LARGE, f"{said}{evidence.too_large(run)}", run.values)
     return Diagnosis("improving", "", said, run.values)
+
+
+def _within_noise(run: Run) -> Diagnosis:
+    """Diagnose a run that cannot be told from the best, because the seeds of its point are far apart."""
+    if run.falls:
+        return Diagnosis("improving", SEEDS_DIFFER, evidence.within_noise(run), run.values)
+    return Diagnosis("converged", SEEDS_DIFFER, evidence.within_noise(run), run.values)
 
 
 def _stopped_early(run: Run, sensitivity: float) -> Diagnosis:

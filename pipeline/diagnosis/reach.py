@@ -15,19 +15,23 @@ LOSS = "train/loss"
 
 
 class SmallerRate(NamedTuple):
-    """A point with a smaller learning rate, and otherwise the same settings, that ended better.
+    """A smaller learning rate that ended better, with otherwise the same settings.
 
     Attributes:
-        rate: its learning rate.
+        rate: the learning rate.
         metric: the name of the metric by which it is better.
-        value: its final value.
-        loss: its final training loss; NaN if it has none.
+        value: the final value, the mean over the seeds that trained.
+        loss: the final training loss, likewise; NaN if it has none.
+        seeds: the number of these seeds.
+        error: the standard error of that mean; 0 with one seed.
     """
 
     rate: float
     metric: str
     value: float
     loss: float
+    seeds: int = 1
+    error: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -41,9 +45,11 @@ class Reach:
         untrained: its value before training, or as early as it was recorded; NaN if it was not.
         noise: standard deviation by metric: over seeds of points that differ in nothing else, but at least that of
             the sample of test rows; a metric whose noise is unknown is missing.
-        points: number of points of the group.
-        smaller_rate: of the point that is judged, the best with a smaller rate; None if none is better than it by more
-            than the tolerance.
+        points: number of points of the group, each seed counted.
+        own_noise: standard deviation by metric over the seeds of the point that is judged; only if their mean cannot be
+            told from that of the best rate by tests over the seeds.
+        smaller_rate: the best rate that is smaller than that of the point that is judged; None if none is better, seeds
+            averaged, by more than the tolerance and the noise, or if the point cannot be told from the best rate.
     """
 
     loss: float
@@ -52,6 +58,7 @@ class Reach:
     untrained: float = math.nan
     noise: Mapping[str, float] = field(default_factory=dict)
     points: int = 1
+    own_noise: Mapping[str, float] = field(default_factory=dict)
     smaller_rate: SmallerRate | None = None
 
     def loss_tolerance(self, baseline: float) -> float:
@@ -63,6 +70,10 @@ class Reach:
         """Return how far from the best a value of the metric that judges counts as near it; NaN if it is unknown."""
         gap = GOAL * abs(self.best - self.untrained)
         return max(gap, NOISE * self.noise.get(self.metric, 0.0))
+
+    def is_within_own_noise(self, value: float) -> bool:
+        """Whether a value of the metric that judges is as far from the best as the seeds of its point are apart."""
+        return self.behind(value) <= NOISE * self.own_noise.get(self.metric, 0.0)
 
     def behind(self, value: float) -> float:
         """Return by how much a value of the metric that judges is worse than the best; NaN if that is unknown."""

@@ -169,6 +169,12 @@ class Run:
         return self.has_learnt and (self.loss_is_near or self.metric_is_near)
 
     @property
+    def is_within_noise(self) -> bool:
+        """Whether the run ends behind the best, but by no more than the seeds of its point differ."""
+        value = self.final.get(self.reach.metric, math.nan)
+        return self.has_learnt and self.reach.smaller_rate is None and self.reach.is_within_own_noise(value)
+
+    @property
     def step(self) -> float:
         """Size of the last update as a share of the norm of the weights; 0 if it was not recorded.
 

@@ -27,13 +27,15 @@ PROBLEMS: dict[Verdict, str] = {
 }
 # The cause of a verdict where the first steps overshot, or a smaller rate ends better.
 TOO_LARGE = "rate too large"
+# The cause of a verdict where the seeds of a point are further apart than it is behind the best.
+SEEDS_DIFFER = "seeds differ"
 # Causes that are steps too large, whatever the verdict.
 LARGE_STEPS = (TOO_LARGE, "plateau")
 # Each verdict in a sentence, for the report and the documentation.
 MEANINGS: dict[Verdict, str] = {
-    "converged": "The loss is low, or it stands still near the best of its group. Nothing is wrong.",
-    "improving": "The loss is near the best of its group and still falls: more epochs would help. Nothing is wrong.",
-    "overfitting": "The training loss falls and the test loss rises: fewer epochs, or a penalty, would help.",
+    "converged": "The loss is low, or it stands still near the best of its group.",
+    "improving": "The loss is near the best of its group and still falls: more epochs would help.",
+    "overfitting": "The training loss falls, that of the held-out rows rises: fewer epochs, or a penalty, would help.",
     "too slow": "The loss still falls, and it ends behind the best of its group: a larger rate, or more epochs.",
     "oscillating": "The loss or a weight goes up and down, away from the best: a smaller rate.",
     "stalled": "The loss stands still far from the best, for the cause in parentheses.",
@@ -48,8 +50,8 @@ class Diagnosis:
     Attributes:
         verdict: a verdict of one or two words.
         cause: for a stalled network `saturation`, `rounding`, `flat`, `line search`, `rate too large` or `plateau`; for
-            one that is too slow `rate too large` or nothing; for balls their outcome, for instance `local minimum`;
-            empty for most other verdicts.
+            others `rate too large`, or `seeds differ` for one that cannot be told from the best; for balls their
+            outcome, for instance `local minimum`; empty for most other verdicts.
         evidence: a sentence with the numbers behind the verdict.
         values: the numbers by name: for a network `loss_over_baseline`; `epochs_to_low_loss`, or `epochs_needed` if the
             loss did not become low; `overfitting_since`, an epoch; `roughness`, `reversals` and `saturated`, which

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 
-from pipeline.diagnosis.thresholds import GOAL
+from pipeline.diagnosis.thresholds import GOAL, NOISE
 from pipeline.diagnosis.verdicts import MEANINGS, PROBLEMS
 from pipeline.points.destination import PAGES
 from pipeline.report.combined_pages import PARITY_PAGE, PUBLISHED_PAGE
@@ -138,7 +138,9 @@ def _legend() -> Iterator[str]:
     yield (
         "The **baseline** is the loss of the best constant answer, which ignores the inputs. A point is judged against "
         "its group, the points of its study on one backend with the same model: it is near the best if at most "
-        f"{GOAL:.0%} of the gap between the baseline and the best loss, or metric, are missing. "
+        f"{GOAL:.0%} of the gap between the baseline and the best loss, or metric, are missing, or no more than noise "
+        f"explains: {NOISE:g} standard deviations over seeds, or standard errors of the rows that judge. A cause in "
+        "parentheses says what else is wrong. "
         "`docs/diagnosis.md` has the rules and every threshold."
     )
     yield ""

@@ -5,16 +5,21 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from statistics import fmean
 
 import numpy as np
 
 from pipeline.config.metrics import best_of, judged_by, larger_is_better, last_part
 from pipeline.diagnosis.reach import LOSS, Reach, SmallerRate
+from pipeline.diagnosis.thresholds import NOISE
 from pipeline.points.point import Point
+from pipeline.studies.grids import Cell
+from pipeline.studies.ranking import rank
 
 # Sections and keys of a config that do not change what a network can reach, or that differ between seeds.
 FREE = {"study", "question", "report", "results", "dry_run", "force", "tracking", "recording", "seed"}
+# The median distance from the median of a normal distribution, in standard deviations.
+MEDIAN_DISTANCE = 0.6745
 
 
 @dataclass(frozen=True)
@@ -77,18 +82,44 @@ def _judged(members: Sequence[_Member], group: Sequence[_Member]) -> dict[int, P
     reach = _reach(group)
     if reach is None:
         return {}
-    judged = {}
+    judged: dict[int, Point] = {}
     for same in _by(members, lambda one: one.settings).values():
-        best: Point | None = None
-        # By their rates, so that the best with a smaller rate is known, each time one is asked for.
-        waiting: list[Point] = []
-        for point in sorted((one.point for one in same), key=lambda one: one.learning_rate):
-            if waiting and waiting[0].learning_rate < point.learning_rate:
-                best = min((one for one in (best, *waiting) if one), key=partial(_behind, reach), default=None)
-                waiting = []
-            waiting.append(point)
-            judged[id(point)] = replace(point, reach=replace(reach, smaller_rate=_smaller_rate(point, best, reach)))
+        best: SmallerRate | None = None
+        # In the order of their rates, so that the best of the smaller ones is known each time.
+        for cell, told_apart in _by_rate([one.point for one in same], reach.metric):
+            own = replace(reach, own_noise=_own_noise(cell, told_apart))
+            mean = _mean(cell)
+            if told_apart and _ends_better(best, mean, own):
+                own = replace(own, smaller_rate=best)
+            judged |= {id(point): replace(point, reach=own) for point in cell.points}
+            if best is None or (mean is not None and reach.behind(mean.value) < reach.behind(best.value)):
+                best = mean
     return judged
+
+
+def _by_rate(points: Sequence[Point], metric: str) -> Iterator[tuple[Cell, bool]]:
+    """Yield the points with each rate, the smallest first, and whether they can be told from the best rate.
+
+    They can if there is no test, because there is one seed.
+    """
+    by_rate: dict[float, list[Point]] = {}
+    for point in sorted(points, key=lambda one: one.learning_rate):
+        by_rate.setdefault(point.learning_rate, []).append(point)
+    cells = [Cell(tuple(members), metric) for members in by_rate.values()]
+    ranking = rank(cells, metric)
+    cannot = set()
+    if ranking.found.tested:
+        cannot = {id(cell) for cell in ranking.members}
+    for cell in cells:
+        yield cell, id(cell) not in cannot
+
+
+def _own_noise(cell: Cell, told_apart: bool) -> dict[str, float]:
+    """Return the deviation over seeds of the metric of points that cannot be told from the best; else nothing."""
+    deviation = _robust_deviation(_finals(cell.points, cell.metric))
+    if told_apart or not deviation:
+        return {}
+    return {cell.metric: deviation}
 
 
 def _by(members: Sequence[_Member], key: Callable[[_Member], str]) -> dict[str, list[_Member]]:
@@ -98,22 +129,41 @@ def _by(members: Sequence[_Member], key: Callable[[_Member], str]) -> dict[str, 
     return groups
 
 
-def _behind(reach: Reach, point: Point) -> float:
-    """Return by how much a point ends behind the best of its group; inf if it diverged or has no such metric."""
-    behind = reach.behind(point.outcome.final.get(reach.metric, math.nan))
-    if point.diverged or math.isnan(behind):
-        return math.inf
-    return behind
+def _finals(points: Iterable[Point], metric: str) -> list[float]:
+    """Return the final values of a metric of the points that did not diverge and have one."""
+    return [point.outcome.final[metric] for point in points if not point.diverged and metric in point.outcome.final]
 
 
-def _smaller_rate(point: Point, best: Point | None, reach: Reach) -> SmallerRate | None:
-    """Return the best point with a smaller rate, if it ends better than this one by more than the tolerance."""
-    if best is None or reach.metric not in point.outcome.final or math.isinf(_behind(reach, best)):
+def _mean(cell: Cell) -> SmallerRate | None:
+    """Return what the points with one rate reached on average; None if all diverged, or have no such metric."""
+    values = _finals(cell.points, cell.metric)
+    if not values:
         return None
-    final = best.outcome.final
-    if reach.behind(point.outcome.final[reach.metric]) - _behind(reach, best) <= reach.metric_tolerance():
-        return None
-    return SmallerRate(best.learning_rate, reach.metric, final[reach.metric], final.get(LOSS, math.nan))
+    loss = math.nan
+    losses = _finals(cell.points, LOSS)
+    if losses:
+        loss = fmean(losses)
+    error = _robust_deviation(values) / math.sqrt(len(values))
+    return SmallerRate(cell.points[0].learning_rate, cell.metric, fmean(values), loss, len(values), error)
+
+
+def _ends_better(smaller: SmallerRate | None, own: SmallerRate | None, reach: Reach) -> bool:
+    """Whether the mean with a smaller rate is better than that with this one, by more than the tolerance and noise."""
+    if smaller is None or own is None:
+        return False
+    tolerance = max(reach.metric_tolerance(), NOISE * own.error)
+    return reach.behind(own.value) - reach.behind(smaller.value) > tolerance
+
+
+def _robust_deviation(values: Sequence[float]) -> float:
+    """Return the standard deviation by the median distance from the median; 0 for a single value.
+
+    For values of a normal distribution that distance is 0.6745 standard deviations. A seed that fails does not count
+    as noise, which would excuse it: it moves neither median.
+    """
+    if len(values) < 2:
+        return 0.0
+    return float(np.median(np.abs(np.subtract(values, np.median(values)))) / MEDIAN_DISTANCE)
 
 
 def _reach(members: Sequence[_Member]) -> Reach | None:

@@ -110,6 +110,46 @@ def test_a_larger_rate_that_ends_worse_is_too_large() -> None:
     assert [one.diagnosis.cause for one in found] == ["", "rate too large", "", ""]
 
 
+def seeds_of(value: float, accuracies: Sequence[float], end: float = 0.3) -> list[Point]:
+    """Points with one rate that still fall, a seed for each accuracy."""
+    return [
+        point(written(falling(end, half_life=6), accuracy=[accuracy] * EPOCHS), rate(value), f"seed={seed}")
+        for seed, accuracy in enumerate(accuracies)
+    ]
+
+
+def test_a_rate_is_compared_with_the_mean_of_a_smaller_one_and_not_with_its_luckiest_seed() -> None:
+    """Seeds of one rate get one answer."""
+    lucky = seeds_of(0.01, (0.90, 0.91, 0.97))
+    large = seeds_of(0.1, (0.91, 0.92, 0.93))
+    assert all(one.reach and one.reach.smaller_rate is None for one in judged_together([*lucky, *large]))
+    best = seeds_of(0.01, (0.96, 0.97, 0.98), end=0.1)
+    worse = seeds_of(0.1, (0.79, 0.80, 0.82))
+    found = judged_together([*best, *worse])[3:]
+    assert [one.diagnosis.label for one in found] == ["too slow (rate too large)"] * 3
+    assert found[0].diagnosis.evidence.endswith("ends better, with test accuracy 0.97, the mean of 3 seeds")
+
+
+def test_a_rate_that_cannot_be_told_from_the_best_is_not_too_large() -> None:
+    """The final accuracies of 64 hidden units in the study mnist_grid."""
+    table = {
+        0.001: (0.9143, 0.9125, 0.9173),
+        0.003: (0.9359, 0.9328, 0.9381),
+        0.01: (0.9459, 0.9472, 0.9474),
+        0.03: (0.9448, 0.9424, 0.938),
+        0.1: (0.9025, 0.8161, 0.854),
+    }
+    points = [one for value, accuracies in table.items() for one in seeds_of(value, accuracies, 0.1 + 3 * value)]
+    found = judged_together(points)
+    assert {one.diagnosis.label for one in found[-3:]} == {"improving (seeds differ)"}
+    assert "too far apart to tell this rate from the best" in found[-1].diagnosis.evidence
+
+
+def test_a_seed_that_fails_is_no_noise_that_excuses_it() -> None:
+    points = [*seeds_of(0.01, (0.97, 0.97, 0.971), 0.1), *seeds_of(0.1, (0.97, 0.972, 0.5))]
+    assert labels(*points)[-3:] == ["improving", "improving", "too slow"]
+
+
 def test_a_small_network_is_judged_against_its_own_kind() -> None:
     small = [point(written(falling(end)), rate(r), "model.hidden_size=8") for r, end in ((0.01, 0.8), (0.1, 0.82))]
     large = [point(written(falling(end)), rate(r), "model.hidden_size=512") for r, end in ((0.01, 0.02), (0.1, 0.03))]
