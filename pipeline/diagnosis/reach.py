@@ -44,7 +44,7 @@ class Reach:
         best: the best value of that metric that was recorded; NaN if it was not.
         untrained: its value before training, or as early as it was recorded; NaN if it was not.
         noise: standard deviation by metric: over seeds of points that differ in nothing else, but at least that of
-            the sample of test rows; a metric whose noise is unknown is missing.
+            the sample of rows that it is measured on; a metric whose noise is unknown is missing.
         points: number of points of the group, each seed counted.
         own_noise: standard deviation by metric over the seeds of the point that is judged; only if their mean cannot be
             told from that of the best rate by tests over the seeds.

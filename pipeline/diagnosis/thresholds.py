@@ -55,8 +55,9 @@ THRESHOLDS = (
     ),
     Threshold(
         "NOISE", NOISE,
-        "Multiple of the standard deviation over seeds, or of the standard error that follows from the number of test "
-        "rows. Two points closer than that cannot be told apart: it widens GOAL where the noise is known.",
+        "Multiple of the standard deviation over seeds, or of the standard error that follows from the number of "
+        "validation or test rows. Two points closer than that cannot be told apart: it widens GOAL where the noise is "
+        "known.",
         "Two runs differ by more in 5% of the cases: 1.96 times the square root of 2.",
     ),
     Threshold(
@@ -117,18 +118,19 @@ THRESHOLDS = (
     ),
     Threshold(
         "RISE", RISE,
-        "Share by which the test loss ends above its lowest value, from which a network overfits. The training loss "
-        "must have fallen by as much since.",
+        "Share by which the loss of the held-out rows ends above its lowest value, from which a network overfits. The "
+        "training loss must have fallen by as much since.",
         "Early stopping acts on rises of 1% to 5% (Prechelt 1998); twice that is no matter of luck.",
     ),
     Threshold(
         "RISE_OVER_NOISE", RISE_OVER_NOISE,
-        "The same rise as a multiple of the standard deviation of the test loss from record to record.",
+        "The same rise as a multiple of the standard deviation of that loss from record to record.",
         "Noise alone does not rise by three standard deviations.",
     ),
     Threshold(
         "RISING_RECORDS", RISING_RECORDS,
-        "Records after the lowest test loss, all above it by RISE or, for the last ones, by their median.",
+        "Records after the lowest loss of the held-out rows, all above it by RISE or, for the last ones, by their "
+        "median.",
         "One or two bad epochs happen in every training.",
     ),
     Threshold(
@@ -139,9 +141,9 @@ THRESHOLDS = (
     Threshold(
         "OVERSHOT_OF_OTHERS",
         OVERSHOT_OF_OTHERS,
-        "The same for the mean loss of the first epoch, compared with the test loss before training; without test rows "
-        "with the baseline, by the multiple GROWN.",
-        "Before training, the training rows may have had a larger loss than the test rows, or than the baseline.",
+        "The same for the mean loss of the first epoch, compared with the loss of the held-out rows before training; "
+        "without such rows with the baseline, by the multiple GROWN.",
+        "Before training, the training rows may have had a larger loss than the held-out rows, or than the baseline.",
     ),
     Threshold(
         "FORESEEABLE", FORESEEABLE,

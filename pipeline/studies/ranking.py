@@ -6,18 +6,16 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from pipeline.config.data import IdxData, TableData
+from pipeline.config.data import IdxData
 from pipeline.config.metrics import larger_is_better, last_part
 from pipeline.config.model import Model
 from pipeline.config.schema import Config
 from pipeline.points.point import Point
 from pipeline.studies.grids import Cell
+from pipeline.studies.row_numbers import rows_of
 from pipeline.studies.statistics.best import BestSet, best_set
 from pipeline.studies.statistics.intervals import Estimate
 
-# Test images in files of the IDX format, as in MNIST and in the data sets that were made to replace it. A sixth of
-# their training images, which validate by default, are as many.
-IDX_TEST_ROWS = 10_000
 # Methods that draw random numbers besides the initial weights and the order of the rows.
 DRAWING = ("annealing", "aw_sgd")
 # A training loss of at least this share of the baseline is that of a constant answer.
@@ -82,24 +80,10 @@ def resolution(found: Sequence[Cell], metric: str) -> float:
     """Return the smallest difference that a metric can show: one row of an accuracy; 0 for others or if unknown."""
     if not found or not last_part(metric).endswith("accuracy"):
         return 0.0
-    rows = _rows(found[0].points[0], metric.partition("/")[0])
+    rows = rows_of(found[0].points[0], metric)
     if not rows:
         return 0.0
     return 1 / rows
-
-
-def _rows(point: Point, kind: str) -> int:
-    """Return how many rows of a kind (`train`, `test`) a point has; 0 if it does not know."""
-    data = point.config.data
-    if kind == "train" and point.config.training.rows is not None:
-        return point.config.training.rows
-    if isinstance(data, TableData):
-        return len(data.inputs)
-    if point.data is not None:
-        return int(getattr(point.data, f"{kind}_rows", 0))
-    if isinstance(data, IdxData) and kind in ("test", "validation"):
-        return IDX_TEST_ROWS
-    return 0
 
 
 def random(config: Config) -> bool:

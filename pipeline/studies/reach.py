@@ -15,6 +15,7 @@ from pipeline.diagnosis.thresholds import NOISE
 from pipeline.points.point import Point
 from pipeline.studies.grids import Cell
 from pipeline.studies.ranking import rank
+from pipeline.studies.row_numbers import rows_of
 
 # Sections and keys of a config that do not change what a network can reach, or that differ between seeds.
 FREE = {"study", "question", "report", "results", "dry_run", "force", "tracking", "recording", "seed"}
@@ -199,13 +200,14 @@ def _untrained(points: Iterable[Point], metric: str) -> float:
 
 
 def _sampling_error(point: Point, metric: str, value: float) -> float:
-    """Return the standard error of a metric of the test rows, which are a sample; 0 if it is not of these rows.
+    """Return the standard error of a metric of held-out rows, which are a sample; 0 if it is not of such rows.
 
     Of a share p, such as the accuracy, it is sqrt(p (1 - p) / rows). Errors and losses of single rows spread about as
-    widely as their mean m, so that m / sqrt(rows) is the order of magnitude of theirs. All points are tested on the
+    widely as their mean m, so that m / sqrt(rows) is the order of magnitude of theirs. All points are measured on the
     same rows, so that about half of the variance is common to them: the rest is divided by sqrt(2).
     """
-    if point.data is None or not point.data.test_rows or metric.startswith("train/") or math.isnan(value):
+    rows = rows_of(point, metric)
+    if not rows or metric.startswith("train/") or math.isnan(value):
         return 0.0
     spread = value
     if last_part(metric) == "r2":
@@ -213,7 +215,7 @@ def _sampling_error(point: Point, metric: str, value: float) -> float:
         spread = 1 - value
     elif larger_is_better(metric):
         spread = math.sqrt(max(value * (1 - value), 0.0))
-    return abs(spread) / math.sqrt(2 * point.data.test_rows)
+    return abs(spread) / math.sqrt(2 * rows)
 
 
 def _noise(members: Iterable[_Member], metric: str) -> Iterator[float]:

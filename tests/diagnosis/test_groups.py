@@ -20,6 +20,8 @@ from pipeline.diagnosis.trends import trend
 from pipeline.diagnosis.verdicts import TOO_BIG
 from pipeline.points.point import Point, outcome_of
 from pipeline.studies.reach import judged_together
+from pipeline.studies.row_numbers import rows_of
+from tests.support.described import config_of, prepared
 from tests.support.trained import config
 
 # log(10), the baseline of ten classes.
@@ -89,6 +91,34 @@ def test_known_noise_widens_what_is_near() -> None:
     assert judged.reach is not None
     assert judged.reach.noise["test/accuracy"] == pytest.approx(0.04)
     assert judged.diagnosis.label == "improving"
+
+
+@pytest.mark.parametrize(("rows", "error"), [("validation", 0.0067), ("test", 0.067)])
+def test_the_sample_of_rows_that_a_metric_is_measured_on_is_noise(rows: str, error: float) -> None:
+    """1,000 validation rows and 10 test rows; a tenth is wrong, and half of the variance is common to all points."""
+    data = prepared("iris").description.model_copy(update={"validation_rows": 1000, "test_rows": 10})
+    history = written(falling(0.1))
+    history.metrics += [Metric(step, 0, f"{rows}/accuracy", 0.9) for step in range(EPOCHS)]
+    share = {"validation": 1 / 6, "test": 0.0}[rows]
+    points = []
+    for value in (0.01, 0.1):
+        settings = config_of("iris", rate(value))
+        held_back = settings.data.model_copy(update={"validation_share": share})
+        settings = settings.model_copy(update={"data": held_back})
+        points.append(Point("", Path(), settings, history, outcome_of(history), data))
+    (judged, _) = judged_together(points)
+    assert judged.reach is not None
+    assert judged.reach.noise[f"{rows}/accuracy"] == pytest.approx(error, abs=0.0002)
+
+
+def test_the_number_of_held_out_images_of_mnist_is_known() -> None:
+    points = [point(written(falling(0.1), accuracy=[0.9] * EPOCHS), rate(value)) for value in (0.01, 0.1)]
+    (judged, _) = judged_together(points)
+    assert judged.reach is not None
+    assert judged.reach.noise["test/accuracy"] == pytest.approx(math.sqrt(0.9 * 0.1 / 20_000))
+    part = point(written([1.0]), "data.validation_share=1/6", "training.rows=16384")
+    numbers = [rows_of(part, f"{rows}/loss") for rows in ("train", "validation", "test")]
+    assert numbers == [16384, 10_000, 10_000]
 
 
 def test_a_seed_that_fails_does_not_make_the_others_noisy() -> None:

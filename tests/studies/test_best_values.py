@@ -19,8 +19,9 @@ from pipeline.studies.groups import groups
 from pipeline.studies.kinds import answers, headline, study_kind
 from pipeline.studies.knobs import layout
 from pipeline.studies.named_values import span
-from pipeline.studies.ranking import IDX_TEST_ROWS, nothing_learned, rank, resolution
+from pipeline.studies.ranking import nothing_learned, rank, resolution
 from pipeline.studies.reach import judged_together
+from pipeline.studies.row_numbers import IDX_TEST_ROWS
 from tests.support.trained import config
 
 COMMON = ("experiment=three_bits", "model.hidden_size=4")
