@@ -6,37 +6,63 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.backends.shared.history import History
+from pipeline.backends.shared.history import History, Metric
 from pipeline.config.schema import Config
 from pipeline.points.point import Point, outcome_of
 from pipeline.studies.compared_rows import compared_rows
-from tests.support.described import config_of
+from tests.support.described import config_of, prepared
 from tests.support.trained import config
 
-HELD_BACK = "Points are compared on validation rows, 17% of the training rows, which no point was trained on"
+HELD_BACK = "validation rows, which no point was trained on; test rows only tell"
+IN_THE_TEXT = "Chosen and told on the test rows, as in the text: the best"
 
 
-def held_back(point: Config, share: float) -> Config:
-    return point.model_copy(update={"data": point.data.model_copy(update={"validation_share": share})})
+def measured(config: Config, *rows: str, validation_rows: int = 0) -> list[Point]:
+    """Two points whose loss and accuracy were measured on some rows."""
+    history = History([Metric(1, 0, f"{kind}/{name}", 0.5) for kind in rows for name in ("loss", "accuracy")])
+    data = None
+    if validation_rows:
+        data = prepared("iris").description.model_copy(update={"validation_rows": validation_rows})
+    return [Point("a", Path(), config, history, outcome_of(history), data)] * 2
+
+
+def iris(validation_share: float, test_share: float = 0.2) -> Config:
+    found = config_of("iris", test_share=test_share)
+    return found.model_copy(update={"data": found.data.model_copy(update={"validation_share": validation_share})})
 
 
 @pytest.mark.parametrize(
-    ("point", "said"),
+    ("points", "said"),
     [
-        (config("experiment=mnist_grid"), f"{HELD_BACK}; test rows only tell"),
-        (config("experiment=mnist"), "Chosen and told on the test rows, as in the text:"),
-        (config_of("iris"), "Chosen and told on the test rows: the best"),
-        (held_back(config_of("iris", test_share=0.0), 1 / 6), f"{HELD_BACK}; there are no test rows"),
-        (config_of("iris", test_share=0.0), ""),
-        (config("experiment=three_bits"), ""),
+        # With training.rows=16384, these are no sixth of the rows that are trained on.
+        (
+            measured(config("experiment=mnist_grid"), "train", "validation", "test"),
+            f"Points are compared on 10,000 {HELD_BACK}",
+        ),
+        (measured(config("experiment=mnist"), "train", "test"), IN_THE_TEXT),
+        (measured(iris(validation_share=0.0), "train", "test"), "Chosen and told on the test rows: the best"),
+        # A split column's validation rows are no share.
+        (
+            measured(iris(validation_share=0.2), "train", "validation", validation_rows=7),
+            "Points are compared on 7 validation rows, which no point was trained on; no test rows tell",
+        ),
+        (measured(iris(validation_share=0.2), "validation", "test"), f"Points are compared on {HELD_BACK}"),
+        (measured(iris(validation_share=0.0, test_share=0.0), "train"), ""),
+        (measured(config("experiment=three_bits"), "train"), ""),
+        (
+            measured(config("report.metric=train/loss"), "train", "validation", "test"),
+            "Points are compared on the rows that they were trained on, by the training loss; validation rows and test "
+            "rows choose nothing",
+        ),
+        # All diverged before anything was measured.
+        (measured(config("experiment=mnist_grid")), ""),
     ],
 )
-def test_the_rows_that_compare_and_tell_are_named(point: Config, said: str) -> None:
-    one = Point("a", Path(), point, History(), outcome_of(History()))
-    sentence = compared_rows([one, one])
+def test_the_rows_that_compare_and_tell_are_named(points: list[Point], said: str) -> None:
+    sentence = compared_rows(points)
     assert sentence.startswith(said)
     assert bool(sentence) == bool(said)
-    assert compared_rows([one]) == ""
+    assert compared_rows(points[:1]) == ""
 
 
 @pytest.mark.parametrize("study", ["width_transfer", "lr_range_test"])
