@@ -18,7 +18,7 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from pipeline.config.metrics import best_of, judges
+from pipeline.config.metrics import best_of, judged_by, judges
 from pipeline.config.schema import Report, Tracking
 from pipeline.points.identity import NOT_SIGNED
 from pipeline.points.point import POINTS, Point, folder_name
@@ -139,7 +139,8 @@ def extremes(points: Sequence[Point]) -> dict[str, float]:
     """Return the best final value of each metric that judges, such as a loss, among the points that did not diverge.
 
     Of points that differ in nothing but the seed it is the mean that counts, not the luckiest of them. Such a group of
-    which a seed diverged counts only if no other has trained with all its seeds.
+    which a seed diverged counts only if no other has trained with all its seeds. Where validation rows judge, metrics
+    of test rows are those of the group that is the best on them.
     """
     groups: dict[str, list[Point]] = {}
     for point in points:
@@ -148,20 +149,39 @@ def extremes(points: Sequence[Point]) -> dict[str, float]:
         groups.setdefault(settings, []).append(point)
     best = {}
     for name in sorted({name for point in points for name in point.outcome.final if judges(name)}):
-        complete = []
-        partly = []
-        for members in groups.values():
-            values = [
-                point.outcome.final[name] for point in members if not point.diverged and name in point.outcome.final
-            ]
-            finite = [value for value in values if math.isfinite(value)]
-            if len(finite) == len(members):
-                complete.append(fmean(finite))
-            elif finite:
-                partly.append(fmean(finite))
-        if complete or partly:
-            best[f"best/{name}"] = best_of(name, complete or partly)
-    return best
+        means = _means(groups.values(), name)
+        if means:
+            best[f"best/{name}"] = best_of(name, means.values())
+    return best | _told(list(groups.values()))
+
+
+def _means(groups: Iterable[Sequence[Point]], name: str) -> dict[int, float]:
+    """Return the mean final value of a metric of each group that counts, by the number of the group."""
+    complete = {}
+    partly = {}
+    for number, members in enumerate(groups):
+        values = [point.outcome.final[name] for point in members if not point.diverged and name in point.outcome.final]
+        finite = [value for value in values if math.isfinite(value)]
+        if len(finite) == len(members):
+            complete[number] = fmean(finite)
+        elif finite:
+            partly[number] = fmean(finite)
+    return complete or partly
+
+
+def _told(groups: Sequence[Sequence[Point]]) -> dict[str, float]:
+    """Return the test metrics of the group that is best on validation rows; nothing without these.
+
+    The best over test rows would have been chosen by them, and would look better than it is.
+    """
+    judged = next((judged_by(members[0].config) for members in groups), "")
+    means = _means(groups, judged)
+    if not judged.startswith("validation/") or not means:
+        return {}
+    best = best_of(judged, means.values())
+    chosen = groups[next(number for number, mean in means.items() if mean == best)]
+    names = {name for point in chosen for name in point.outcome.final if judges(name) and name.startswith("test/")}
+    return {f"best/{name}": mean for name in sorted(names) for mean in _means([chosen], name).values()}
 
 
 def sweep_folder(root: Path, key: str) -> Path:

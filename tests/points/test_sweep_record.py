@@ -13,8 +13,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from pipeline.backends.shared.history import History, Metric
 from pipeline.config.schema import Tracking
-from pipeline.points.point import Point, folder_name
+from pipeline.points.point import Point, folder_name, outcome_of
 from pipeline.points.sweep_record import (
     SweepPoint,
     SweepRecord,
@@ -31,6 +32,7 @@ from pipeline.points.sweep_record import (
 from pipeline.system.errors import LabError
 from pipeline.system.failures import Failures
 from tests.support.damage import MACHINE, check_machine_error, fail_at
+from tests.support.trained import config
 from tests.sweep.test_tables import ended
 
 HEX = st.text("0123456789abcdef", min_size=16, max_size=16)
@@ -257,7 +259,7 @@ def test_the_best_of_a_sweep_leaves_out_what_diverged() -> None:
         of(ended(0.25), loss="mean_absolute_error"),
         of(ended(0.001, diverged=3), loss="huber"),
     ]
-    assert extremes(points) == {"best/train/loss": 0.25, "best/train/accuracy": 0.5}
+    assert extremes(points) == {"best/train/loss": 0.25, "best/train/mean_absolute_error": 0.5}
     assert extremes([ended(0.5, diverged=1)]) == {}
     assert extremes([]) == {}
 
@@ -272,6 +274,17 @@ def test_the_best_of_a_sweep_is_a_mean_and_not_the_luckiest_seed() -> None:
     lost = [of(ended(0.01), loss="huber"), of(ended(0.01, diverged=1), seed=7, loss="huber")]
     assert extremes([*unlucky, *lost])["best/train/loss"] == pytest.approx(0.5)
     assert extremes(lost)["best/train/loss"] == pytest.approx(0.01)
+
+
+def test_test_rows_choose_nothing_where_validation_rows_judge() -> None:
+    points = []
+    for hidden_size, validation, test in ((16, 0.9, 0.8), (32, 0.7, 0.95)):
+        history = History([Metric(1, 0, "validation/accuracy", validation), Metric(1, 0, "test/accuracy", test)])
+        point = Point("", Path(), config(f"model.hidden_size={hidden_size}"), history, outcome_of(history))
+        points += [replace(point, config=point.config.model_copy(update={"seed": seed})) for seed in (1, 2)]
+    assert extremes(points) == {"best/validation/accuracy": 0.9, "best/test/accuracy": 0.8}
+    held_back = points[0].config.data.model_copy(update={"validation_share": 0.0})
+    assert extremes([of(point, data=held_back) for point in points])["best/test/accuracy"] == 0.95
 
 
 def of(point: Point, **keys: Any) -> Point:
