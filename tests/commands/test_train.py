@@ -115,7 +115,12 @@ def test_a_study_from_the_command_line_without_tensorflow_and_mlflow(ready: Path
     assert not imported & {"mlflow", "tensorflow", "keras", "torch", "jax"}
     title, head, *table = done.stdout.partition("\n\n")[0].splitlines()
     assert title == "line_y2x numpy: 1,000 epochs"
-    assert head.split() == ["learning", "rate", "verdict", *"training loss training mean absolute error seconds".split()]
+    assert head.split() == [
+        "learning",
+        "rate",
+        "verdict",
+        *["training", "loss", "training", "mean", "absolute", "error", "seconds"],
+    ]
     assert [line.split()[:2] for line in table] == [["0.01", "converged"], ["0.1", "converged"], ["0.5", "stalled"]]
     assert "line_y2x numpy: points 1-3 of 3: 1000 epochs" in done.stderr
     runs = runs_of(ready, "line_y2x")

@@ -541,6 +541,7 @@ TURNS_NO_WEIGHT = {
     "balls": "a run of another kind: tests/backends/test_curve_descent.py",
     "recording.metrics_every": "how much is written down",
     "recording.snapshots": "how much is written down",
+    "recording.figures": "what is drawn",
     "recording.weight_metrics": "how much is written down",
     "recording.update_losses": "how much is written down",
     "recording.direction_changes": "how much is written down",
