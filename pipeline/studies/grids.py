@@ -105,12 +105,15 @@ def final_value(point: Point, metric: str) -> float:
 
 
 def cells(points: Sequence[Point], shown: Layout, metric: str) -> list[Cell]:
-    """Group the points that differ in nothing but their seed, in the order of their first point."""
+    """Group the points that differ in nothing but their seed, in the order of their first point.
+
+    A seed counts once: the same point may have been trained twice, for instance with other records of its weights.
+    """
     knobs = (shown.across, shown.up, *shown.apart)
-    groups: dict[tuple[Any, ...], list[Point]] = {}
+    groups: dict[tuple[Any, ...], dict[int, Point]] = {}
     for point in points:
-        groups.setdefault(tuple(knob.of(point) for knob in knobs), []).append(point)
-    return [Cell(tuple(members), metric) for members in groups.values()]
+        groups.setdefault(tuple(knob.of(point) for knob in knobs), {})[point.config.seed] = point
+    return [Cell(tuple(by_seed.values()), metric) for by_seed in groups.values()]
 
 
 def best_cell(found: Sequence[Cell], metric: str) -> Cell | None:

@@ -287,3 +287,14 @@ def test_points_that_share_a_value_are_told_by_their_further_knob() -> None:
     assert next(answers(mixed)).startswith(
         "for momentum 0, rate 1 with l2 0 and 0.1 cannot be told apart (training loss "
     )
+
+
+def test_a_seed_that_was_trained_twice_counts_once() -> None:
+    points = [
+        ended(loss, f"optimizer.learning_rate={rate}", "seed=1", f"recording.snapshots={snapshots}")
+        for rate, loss in ((0.1, 0.3), (1, 0.1))
+        for snapshots in (2, 6)
+    ]
+    found = cells(points, layout(points), "train/loss")
+    assert [cell.estimate.text for cell in found] == ["0.3", "0.1"]
+    assert headline(points).startswith("lowest training loss 0.1 at rate 1 (one seed); ")
