@@ -19,7 +19,7 @@ n - 1 of the pair for what exceeds it. With two points this is the paired t-test
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -32,6 +32,8 @@ from pipeline.studies.statistics.intervals import Estimate
 LEVEL = 0.04
 # Differences of values of this relative size are rounding.
 ROUNDING = 1e-12
+# Values beyond are as bad as this one: their squares would overflow.
+LARGEST = 1e100
 
 Floats = NDArray[np.float64]
 # The values of a point by seed. A seed that diverged has a value that is not finite.
@@ -75,7 +77,8 @@ def best_set(points: Sequence[BySeed], larger_is_better: bool, resolution: float
         candidates = list(partly)
     if not candidates:
         return BestSet(None, (), {}, partly, tested=False)
-    best = max(candidates, key=lambda index: np.mean(list(finite[index].values())))
+    means = {index: Estimate(*_counted(finite[index].values())).mean for index in (*candidates, *partly)}
+    best = max(candidates, key=means.__getitem__)
     if any(len(_differences(finite[index], finite[best])) < 2 for index in candidates):
         return BestSet(best, (best,), {}, partly, tested=False)
     left = _not_excluded([finite[index] for index in candidates], resolution)
@@ -96,6 +99,7 @@ def _not_excluded(points: Sequence[BySeed], resolution: float) -> list[int]:
     """Return the points that are left when no other can be excluded."""
     seeds = sorted({seed for point in points for seed in point})
     values = np.array([[point.get(seed, math.nan) for seed in seeds] for point in points])
+    values = np.clip(values, -LARGEST, LARGEST)
     # (points, points, seeds): by how much the second point is better than the first.
     differences = values[None] - values[:, None]
     present = np.isfinite(differences)
@@ -144,6 +148,6 @@ def _p_better(means: Floats, variances: Floats, counts: NDArray[np.int64]) -> Fl
     return np.where(known, stdtr(freedoms, -means * np.sqrt(counts / total)), 1.0)
 
 
-def _counted(differences: NDArray[np.float64]) -> tuple[tuple[float, ...], int]:
-    values = tuple(float(value) for value in differences)
+def _counted(found: Iterable[float]) -> tuple[tuple[float, ...], int]:
+    values = tuple(float(value) for value in found)
     return values, len(values)

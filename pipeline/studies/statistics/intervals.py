@@ -11,6 +11,7 @@ of all samples if the values are normally distributed, and about so if they are 
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -32,8 +33,8 @@ BOUNDS = {
 NO_BOUNDS = (-math.inf, math.inf)
 # Numbers from here to there are written without a power of ten.
 PLAIN = (1e-3, 1e5)
-# A smaller share of the value than that would need more than five digits of it.
-LEAST_SHOWN = 1e-5
+# Maximum number of digits of a mean. An interval that is narrower than the last of them is written by itself.
+MOST_DIGITS = 4
 
 
 @dataclass(frozen=True)
@@ -60,14 +61,24 @@ class Estimate:
         """The mean; NaN if no seed trained."""
         if not self.values:
             return math.nan
-        return float(np.mean(self.values))
+        return float(np.mean(self._scaled)) * self._scale
 
     @property
     def deviation(self) -> float | None:
         """The sample standard deviation, with n - 1; None with fewer than two values, whose noise is unknown."""
         if self.trained < 2:
             return None
-        return float(np.std(self.values, ddof=1))
+        return float(np.std(self._scaled, ddof=1)) * self._scale
+
+    @property
+    def _scale(self) -> float:
+        """The power of two below the largest value: dividing by it rounds nothing, and no square overflows."""
+        _, exponent = math.frexp(max(map(abs, self.values), default=1.0))
+        return math.ldexp(1.0, exponent - 1)
+
+    @property
+    def _scaled(self) -> list[float]:
+        return [value / self._scale for value in self.values]
 
     @property
     def half_width(self) -> float | None:
@@ -128,16 +139,32 @@ def quantile(freedom: int) -> float:
 
 
 def plus_minus(value: float, half_width: float) -> str:
-    """Return `value ± half_width` with the digits that the width leaves: one, or two if the first is 1 or 2."""
-    if half_width < LEAST_SHOWN * abs(value) or half_width == 0 or not math.isfinite(half_width):
-        return f"{value:.4g} ± {half_width:.1g}"
+    """Return `value ± half_width` with the digits that the width leaves: one, or two if the first is 1 or 2.
+
+    The value has four digits at most, `0.9765 ± 3e-06`; a whole number has all of them.
+    """
+    # Below the normal floats there is no power of ten to divide by.
+    if not sys.float_info.min <= half_width < math.inf:
+        return f"{_rounded(value)} ± {half_width:.1g}"
+    last = -math.inf
+    if value:
+        last = math.floor(math.log10(abs(value))) - MOST_DIGITS + 1
+    digits = math.floor(math.log10(half_width))
+    if digits < last:
+        return f"{_rounded(value)} ± {half_width:.1g}"
     largest = max(abs(value), half_width)
     if not PLAIN[0] <= largest < PLAIN[1]:
         power = math.floor(math.log10(largest))
         return f"({plus_minus(value / 10**power, half_width / 10**power)})e{power}"
-    digits = math.floor(math.log10(half_width))
     # Rounded, because 0.3 / 0.1 is a little less than 3.
-    if round(half_width / 10**digits, 6) < 3:
+    if round(half_width / 10**digits, 6) < 3 and digits > last:
         digits -= 1
     decimals = max(0, -digits)
     return f"{value:.{decimals}f} ± {half_width:.{decimals}f}"
+
+
+def _rounded(value: float) -> str:
+    """Return a value with four digits; a whole number has all of them, rather than an exponent."""
+    if 10**MOST_DIGITS <= abs(value) < PLAIN[1]:
+        return f"{value:.0f}"
+    return f"{value:.{MOST_DIGITS}g}"

@@ -115,3 +115,11 @@ def test_the_best_mean_is_always_in_the_set(values: list[list[float]]) -> None:
     if found.best is not None:
         assert found.best in found.members
         assert not set(found.members) & set(found.behind)
+
+
+@pytest.mark.filterwarnings("error")
+def test_losses_near_the_largest_float_do_not_hide_how_the_others_differ() -> None:
+    points = [{1: 0.1, 2: 0.11, 3: 0.1}, {1: 0.5, 2: 0.51, 3: 0.52}, {1: 1e308, 2: 1.7e308, 3: 1e308}]
+    found = best_set(points, larger_is_better=False)
+    assert found.best == 0
+    assert 0 in found.members

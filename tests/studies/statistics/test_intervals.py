@@ -68,7 +68,24 @@ def test_the_text_says_how_many_seeds_trained(values: list[float], text: str) ->
         (1234.5, 67.8, "1234 ± 68"),
         (1.3e-9, 2.5e-10, "(1.30 ± 0.25)e-9"),
         (-5e-7, 3e-8, "(-5.0 ± 0.3)e-7"),
+        (0.49999996, 1.8e-7, "0.5 ± 2e-07"),
+        (0.97634, 0.00012, "0.9763 ± 0.0001"),
+        (0.97634, 0.000034, "0.9763 ± 3e-05"),
+        (12345.6, 3.4, "12346 ± 3"),
+        (0.0, 0.034, "0.00 ± 0.03"),
+        (1e-310, 5e-324, "1e-310 ± 5e-324"),
+        (1.5e308, 2e307, "(1.50 ± 0.20)e308"),
+        (1.5e308, math.inf, "1.5e+308 ± inf"),
     ],
 )
 def test_a_number_has_the_digits_that_its_interval_leaves(value: float, half_width: float, text: str) -> None:
     assert plus_minus(value, half_width) == text
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("scale", [1e-300, 1.0, 8e307])
+def test_neither_huge_nor_tiny_losses_overflow(scale: float) -> None:
+    found = estimate([scale, 2 * scale], "train/loss")
+    assert found.mean == pytest.approx(1.5 * scale)
+    assert found.deviation == pytest.approx(scale / math.sqrt(2))
+    assert found.text
