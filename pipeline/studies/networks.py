@@ -133,7 +133,8 @@ def _costs_of(group: Group, shown: Layout) -> Iterator[str]:
         where = ""
         if group.name:
             where = f"with {group.name}, "
-        sentence = f"{where}the loss first comes within {GOAL:.0%} of the best at epoch {listed(reached_at)}"
+        way = f"{1 - GOAL:.0%} of the way from a constant answer to the best loss"
+        sentence = f"{where}{way} is first reached at epoch {listed(reached_at)}"
         yield f"{'; '.join([sentence, *not_reached])}."
 
 
