@@ -11,6 +11,7 @@ from pipeline.report.parity import parity
 from pipeline.report.published import reproduction
 from pipeline.report.published.reproduction import Results
 from pipeline.report.published.statements import Statement
+from pipeline.studies.best_headline import compared_groups
 from pipeline.studies.experiments import ordered
 from pipeline.studies.grids import Cell, PointsByBackend, cell_metric, recorded, told_metric
 from pipeline.studies.groups import overall
@@ -157,7 +158,8 @@ def study_metrics(points: Sequence[Point]) -> dict[str, Any]:
 def _best(points: Sequence[Point]) -> dict[str, Any]:
     """Return the best mean over the seeds with its interval, where it is, and which others are as good.
 
-    Empty if no point trained. There is no interval with one seed, and no set of the best either.
+    Empty if no point trained. There is no interval with one seed, and no set of the best either; nor is there one if a
+    point with a seed that diverged is better where it trains.
     """
     shown = layout(points)
     ranking = overall(points, shown)
@@ -178,8 +180,15 @@ def _best(points: Sequence[Point]) -> dict[str, Any]:
     further = (knob.key for knob in study_kind(points).further(points) if knob.key != SEED)
     numbers |= {key: point.settings.get(key) for key in further}
     # DVC reads numbers and texts, and no lists.
-    if ranking.found.tested:
-        names = [named_cells([cell], ranking.cells, shown) for cell in ranking.members]
+    found = compared_groups(points, shown)
+    if any(one.better_where_trained for one in (ranking, *(group.ranking for group in found))):
+        return {"best": numbers}
+    # The same sets as the sentences name.
+    if ranking.found.tested and found:
+        names = [named_cells(group.ranking.members, group.ranking.tried, shown) for group in found]
+        numbers["cannot_be_told_apart"] = "; ".join(names)
+    elif ranking.found.tested:
+        names = [named_cells([cell], ranking.tried, shown) for cell in ranking.members]
         numbers["cannot_be_told_apart"] = "; ".join(names)
     return {"best": numbers}
 

@@ -11,20 +11,18 @@ from typing import Any
 
 from pipeline.config.metrics import last_part, metric_name
 from pipeline.points.point import Point
+from pipeline.studies.best_headline import MOST_GROUPS, best_in_short, told_there
+from pipeline.studies.certainty import COMPLETE, better_where_trained, seeds_of, unknown
 from pipeline.studies.grids import Cell, extreme, told_metric
 from pipeline.studies.groups import Group, every, groups, numbers, on_what, overall
 from pipeline.studies.knobs import Knob, Layout
-from pipeline.studies.named_values import MOST_CELLS, named_cells, plural, said, span, values_of
-from pipeline.studies.ranking import Ranking, nothing_learned
+from pipeline.studies.named_values import plural, said, span, values_of
+from pipeline.studies.ranking import nothing_learned
 from pipeline.studies.statistics.intervals import Estimate, plus_minus
 from pipeline.system.wording import listed
 
 # Maximum number of groups with a sentence each; for more, one sentence names the best values of each.
 MOST_SENTENCES = 3
-# Maximum number of groups to name; of more, only the best points of all are.
-MOST_GROUPS = 6
-ONE_SEED = "one seed: the noise between seeds is unknown, repeats=5 shows it"
-FEW_SEEDS = "too few seeds trained to tell the points apart"
 PERCENTAGE_POINTS = " percentage points"
 
 
@@ -40,9 +38,12 @@ def best_sentences(points: Sequence[Point], shown: Layout) -> Iterator[str]:
         yield f"no point learns: the best {metric_name(metric)}, {value}, is what a constant answer reaches."
         return
     found = groups(points, shown)
-    if len(values_of(ranking.cells, shown.across)) < 2 or len(found) > MOST_GROUPS:
+    if len(values_of(ranking.tried, shown.across)) < 2 or len(found) > MOST_GROUPS:
+        there = told_there(points, ranking.best).removeprefix(", ")
         if shown.knobs:
             yield f"{best_in_short(points, shown)}."
+        elif there:
+            yield f"{there}."
         return
     yield from _of_groups(found, shown)
     told = told_metric(points, metric)
@@ -50,49 +51,27 @@ def best_sentences(points: Sequence[Point], shown: Layout) -> Iterator[str]:
         yield f"{metric_name(told)} there: {_told(found, told)}."
 
 
-def best_in_short(points: Sequence[Point], shown: Layout) -> str:
-    """Return the best points of all, with the value of the metric.
-
-    Example:
-        "rates 0.003 and 0.01 with hidden size 512 cannot be told apart, test accuracy 0.981 ± 0.001 (5 seeds)"
-    """
-    ranking = overall(points, shown)
-    best = ranking.best
-    if best is None:
-        return "all diverged"
-    result = f"{metric_name(ranking.metric)} {best.estimate.number}"
-    if nothing_learned(points, ranking.metric, best):
-        return f"no point learns: {result} is what a constant answer reaches"
-    names = named_cells(ranking.members, ranking.cells, shown)
-    if len(ranking.cells) == 1:
-        return f"{names}, {result}{_in_brackets(best.estimate)}"
-    if not ranking.known:
-        return f"{extreme(ranking.metric)} {result} at {names} ({_in_short(_unknown([ranking]))})"
-    if len(ranking.members) > 1:
-        # Where they are only counted, the best of them is named.
-        if len(ranking.members) > MOST_CELLS and names[0].isdigit():
-            names += f" cannot be told from the best, {named_cells([best], ranking.cells, shown)}"
-        else:
-            names += " cannot be told apart"
-        return f"{names}, {result}{_in_brackets(best.estimate)}"
-    return f"best: {names}, {result}{_in_brackets(best.estimate)}"
-
-
 def _of_groups(found: Sequence[Group], shown: Layout) -> Iterator[str]:
     across = shown.across
     if not all(group.ranking.known for group in found):
-        yield f"{_lowest(found, shown)} ({_unknown([group.ranking for group in found])})."
+        yield f"{_lowest(found, shown)} ({unknown([group.ranking for group in found])})."
         return
     sets = [group.values(across) for group in found]
-    if len(found) > 1 and all(values == sets[0] for values in sets):
+    complete = not any(group.ranking.better_where_trained for group in found)
+    if complete and len(found) > 1 and all(values == sets[0] for values in sets):
         yield _same(found, shown)
         return
     if len(found) > MOST_SENTENCES:
         parts = [f"{span(group.values(across), group.tried(across), across)} for {group.name}" for group in found]
-        yield f"the {plural(across)} that cannot be told from the best: {'; '.join(parts)} ({_seeds(found)})."
+        where = ""
+        if not complete:
+            where = COMPLETE
+        parts[-1] += f" ({seeds_of(found)})"
+        names = "; ".join([*parts, *_better(found, shown)])
+        yield f"the {plural(across)} that cannot be told from the best{where}: {names}."
     else:
         yield from (_one(group, shown) for group in found)
-    if len(found) > 1:
+    if complete and len(found) > 1:
         yield _relation(sets, shown)
 
 
@@ -116,10 +95,18 @@ def _one(group: Group, shown: Layout) -> str:
         # With knobs that have no axis, several members may share a value.
         if len(group.values(across)) == 1:
             noun = across.name
-        sentence = f"{where}{noun} {names} cannot be told apart ({value}, {_seeds([group])})"
+        sentence = f"{where}{noun} {names} cannot be told apart ({value}, {seeds_of([group])})"
+    elif group.ranking.better_where_trained:
+        has = f"has the {extreme(group.ranking.metric)} {value}{COMPLETE}"
+        sentence = f"{where}{across.name} {names} {has} ({seeds_of([group])})"
     else:
-        sentence = f"{where}the best {across.name} is {names} ({value}, {_seeds([group])})"
-    return "; ".join([sentence, *_worse(group, across), *_edge(group, across)]) + "."
+        sentence = f"{where}the best {across.name} is {names} ({value}, {seeds_of([group])})"
+    return "; ".join([sentence, *_better([group], shown), *_worse(group, across), *_edge(group, across)]) + "."
+
+
+def _better(found: Sequence[Group], shown: Layout) -> list[str]:
+    """Name what is better than the best of its group where it trains."""
+    return [better_where_trained(group.ranking, shown) for group in found if group.ranking.better_where_trained]
 
 
 def _farthest(group: Group) -> Cell | None:
@@ -136,7 +123,7 @@ def _same(found: Sequence[Group], shown: Layout) -> str:
     across = shown.across
     values = found[0].values(across)
     names = span(values, found[0].tried(across), across)
-    value = f"{metric_name(found[0].ranking.metric)} {numbers(found)}, {_seeds(found)}"
+    value = f"{metric_name(found[0].ranking.metric)} {numbers(found)}, {seeds_of(found)}"
     if len(values) == 1:
         sentence = f"the best {across.name} is the same for {every(shown)}: {names} ({value})"
     elif len(values) == len(found[0].tried(across)):
@@ -165,6 +152,8 @@ def _lowest(found: Sequence[Group], shown: Layout) -> str:
     across = shown.across
     metric = found[0].ranking.metric
     subject = f"the {extreme(metric)} {metric_name(metric)}"
+    if any(group.ranking.better_where_trained for group in found):
+        subject += COMPLETE
     if len(found) == 1:
         text = f"{subject} is {found[0].best.estimate.number}, {_at(found[0], shown)}"
         if found[0].name:
@@ -174,7 +163,7 @@ def _lowest(found: Sequence[Group], shown: Layout) -> str:
     else:
         parts = [f"{group.best.estimate.number} for {group.name} {_at(group, shown)}" for group in found]
         text = f"{subject} is {'; '.join(parts)}"
-    return "; ".join([text, *_edges(found, across)])
+    return "; ".join([text, *_better(found, shown), *_edges(found, across)])
 
 
 def _at(group: Group, shown: Layout) -> str:
@@ -226,7 +215,7 @@ def _edge(group: Group, across: Knob) -> Iterator[str]:
     members = group.values(across)
     best = across.of(group.best.points[0])
     # Of two values each is at an edge. If the other end is as good, the grid is too noisy rather than too narrow.
-    if len(tried) < 3:
+    if len(tried) < 3 or group.ranking.better_where_trained:
         return
     if best == tried[-1] and tried[0] not in members:
         yield f"{across.text(best)} is at the edge of the grid: a larger {across.name} may be better"
@@ -237,27 +226,3 @@ def _edge(group: Group, across: Knob) -> Iterator[str]:
 def _told(found: Sequence[Group], told: str) -> str:
     """Return the value of a metric of test rows at the best point of each group."""
     return numbers([Group(group.name, group.short, group.ranking, Cell(group.best.points, told)) for group in found])
-
-
-def _seeds(found: Sequence[Group]) -> str:
-    """Return the numbers of seeds of the best points: `5 seeds`."""
-    if all(group.best.estimate.asked == 1 for group in found):
-        return "and nothing in the training is random"
-    return f"{' or '.join(dict.fromkeys(group.best.estimate.seeds for group in found))} seeds"
-
-
-def _in_brackets(found: Estimate) -> str:
-    if found.asked == 1:
-        return ""
-    return f" ({found.seeds} seeds)"
-
-
-def _unknown(rankings: Sequence[Ranking]) -> str:
-    """Return why the points cannot be told apart by tests."""
-    if all(len(cell.points) == 1 for ranking in rankings for cell in ranking.cells):
-        return ONE_SEED
-    return FEW_SEEDS
-
-
-def _in_short(reason: str) -> str:
-    return reason.partition(":")[0]

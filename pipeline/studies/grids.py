@@ -120,6 +120,7 @@ def best_cell(found: Sequence[Cell], metric: str) -> Cell | None:
     """Return the cell with the best mean, the first one of several; None if all diverged.
 
     A cell with a seed that diverged is the best only if no other has trained with all its seeds, as in `best_set`.
+    Sentences that call it the best ask `Ranking.better_where_trained` first.
     """
     finite = [cell for cell in found if cell.estimate.trained]
     complete = [cell for cell in finite if cell.estimate.trained == cell.estimate.asked]

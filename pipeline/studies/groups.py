@@ -37,7 +37,7 @@ class Group:
 
     def tried(self, across: Knob) -> list[Any]:
         """Return all values of the horizontal axis."""
-        return values_of(self.ranking.cells, across)
+        return values_of(self.ranking.tried, across)
 
 
 def groups(points: Sequence[Point], shown: Layout) -> list[Group]:

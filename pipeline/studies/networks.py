@@ -12,7 +12,8 @@ from pipeline.config.metrics import metric_name
 from pipeline.diagnosis.thresholds import GOAL
 from pipeline.diagnosis.verdicts import PROBLEMS, TOO_LARGE
 from pipeline.points.point import Point
-from pipeline.studies.best_values import best_in_short, best_sentences
+from pipeline.studies.best_headline import best_in_short
+from pipeline.studies.best_values import best_sentences
 from pipeline.studies.grids import Cell, extreme
 from pipeline.studies.groups import Group, groups, overall
 from pipeline.studies.knobs import RATE, Layout, layout
@@ -86,6 +87,9 @@ def _range_check(points: Sequence[Point], shown: Layout) -> Iterator[str]:
     """Yield whether the suggested rate, the middle one of three, gives the best result of them."""
     found = groups(points, shown)
     if points[0].config.study != RANGE_CHECK or len(shown.across.values) != 3 or len(found) != 1:
+        return
+    # Of three, one that lost a seed and is better leaves nothing to say.
+    if found[0].ranking.better_where_trained:
         return
     suggested = shown.across.values[1]
     best = found[0].values(shown.across)

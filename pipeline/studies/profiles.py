@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from pipeline.config.metrics import larger_is_better, metric_name
 from pipeline.points.point import Point
+from pipeline.studies.certainty import COMPLETE
 from pipeline.studies.grids import Cell, cell_metric, cells, profile
 from pipeline.studies.knobs import Knob, Layout
 from pipeline.studies.named_values import span, values_of
@@ -19,9 +20,12 @@ MOST_NAMED = 8
 def profile_sentences(points: Sequence[Point], shown: Layout) -> Iterator[str]:
     """Yield for each knob without an axis the best result at each of its values, over all other knobs."""
     metric = cell_metric(points)
+    where = ""
+    if rank(cells(points, shown, metric), metric).better_where_trained:
+        where = COMPLETE
     for knob in shown.apart:
         best = profile(points, shown, knob, metric)
-        sentence = f"by {knob.name}, the best over all other knobs: {metric_name(metric)} {_at(knob, best)}"
+        sentence = f"by {knob.name}, the best over all other knobs{where}: {metric_name(metric)} {_at(knob, best)}"
         yield "; ".join([sentence, *_set(knob, [cell for cell in best if cell is not None], metric)]) + "."
 
 
@@ -48,6 +52,8 @@ def _set(knob: Knob, best: Sequence[Cell], metric: str) -> Iterator[str]:
         return
     values = values_of(ranking.members, knob)
     names = span(values, values_of(best, knob), knob)
+    if ranking.better_where_trained:
+        return
     if len(values) == 1:
         yield f"{names} is the best"
     else:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pipeline.config.data import IdxData
-from pipeline.config.metrics import larger_is_better, last_part
+from pipeline.config.metrics import best_of, larger_is_better, last_part
 from pipeline.config.model import Model
 from pipeline.config.schema import Config
 from pipeline.points.point import Point
@@ -30,14 +30,27 @@ class Ranking:
     """Cells of one metric, and which of them cannot be told from the best.
 
     Attributes:
-        cells: those that were compared. Of cells with several seeds and others with one, only the former are.
+        cells: those that were compared. Of cells with several seeds and others with one, only the former are, if one of
+            them has a better mean than each of the latter.
         metric: the metric.
         found: what the paired tests say; its numbers are indices of `cells`.
+        left_out: the cells with one seed that were not compared.
     """
 
     cells: tuple[Cell, ...]
     metric: str
     found: BestSet
+    left_out: tuple[Cell, ...] = ()
+
+    @property
+    def tried(self) -> tuple[Cell, ...]:
+        """All cells, those that were not compared included."""
+        return (*self.cells, *self.left_out)
+
+    @property
+    def better_where_trained(self) -> list[Cell]:
+        """Cells of which a seed diverged, and whose others are better than the best that trained with every seed."""
+        return [self.cells[index] for index in self.found.better_where_trained]
 
     @property
     def best(self) -> Cell | None:
@@ -69,11 +82,25 @@ class Ranking:
 
 
 def rank(found: Sequence[Cell], metric: str) -> Ranking:
-    """Compare cells by paired tests over their seeds."""
-    repeated = [cell for cell in found if len(cell.points) > 1]
-    compared = tuple(repeated or found)
+    """Compare cells by paired tests over their seeds.
+
+    A cell with one seed beside several others with more cannot be tested. If it is as good as the best of them, nothing
+    is tested; otherwise it is left out.
+    """
+    repeated = _compared([cell for cell in found if len(cell.points) > 1], found, metric)
+    single = tuple(cell for cell in found if len(cell.points) == 1)
+    if repeated.best is None or len(repeated.cells) < 2 or not single:
+        return _compared(found, found, metric)
+    trained = [cell.value for cell in single if cell.estimate.trained]
+    if trained and best_of(metric, [*trained, repeated.best.value]) in trained:
+        return _compared(found, found, metric)
+    return replace(repeated, left_out=single)
+
+
+def _compared(compared: Sequence[Cell], found: Sequence[Cell], metric: str) -> Ranking:
+    """Compare some of the cells that were found."""
     values = [cell.by_seed for cell in compared]
-    return Ranking(compared, metric, best_set(values, larger_is_better(metric), resolution(found, metric)))
+    return Ranking(tuple(compared), metric, best_set(values, larger_is_better(metric), resolution(found, metric)))
 
 
 def resolution(found: Sequence[Cell], metric: str) -> float:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -123,8 +123,11 @@ def _mark_best(best: NDArray[np.bool_], by_place: Mapping[Place, Sequence[Cell]]
         members = [cell for place, found in by_place.items() if place[0] == row for cell in found]
         # A single result is not the best of several.
         if len(members) > 1:
-            for cell in rank(members, metric).members:
-                best[places[id(cell)]] = True
+            ranking = rank(members, metric)
+            # Where a cell that has lost a seed looks better, nothing is the best.
+            if not ranking.better_where_trained:
+                for cell in ranking.members:
+                    best[places[id(cell)]] = True
 
 
 def joined(*notes: str) -> str:
@@ -167,13 +170,19 @@ def best_note(points: Sequence[Point], shown: Layout, mark: str, of_rows: bool =
     found = cells(points, shown, metric)
     if len(found) < 2:
         return ""
-    ranking = rank(found, metric)
+    rows: dict[Any, list[Cell]] = {}
+    for cell in found:
+        row = shown.up.of(cell.points[0]) if of_rows else None
+        rows.setdefault(row, []).append(cell)
+    tested = {rank(members, metric).found.tested for members in rows.values() if len(members) > 1}
     of_row = ""
     if of_rows and len(shown.up.values) > 1:
         of_row = f" with each {shown.up.name}"
         if shown.up.key != SIZE:
             of_row = f" with each value of {shown.up.name}"
-    if ranking.found.tested:
+    if tested == {True}:
         return f"{mark}: cannot be told from the best{of_row}"
     extreme = "highest" if larger_is_better(metric) else "lowest"
+    if True in tested:
+        return f"{mark}: cannot be told from the best{of_row}; where seeds are missing, the {extreme}"
     return f"{mark}: the {extreme}{of_row}"

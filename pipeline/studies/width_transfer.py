@@ -17,7 +17,7 @@ from pipeline.drawing.colours import INK
 from pipeline.drawing.plot_data import Curve, Floats, drawable_on_log, on_log_axis
 from pipeline.drawing.scales import plain_log_ticks, rate_axis
 from pipeline.points.point import Point
-from pipeline.studies.best_values import ONE_SEED
+from pipeline.studies.certainty import ONE_SEED
 from pipeline.studies.grids import PointsByBackend
 from pipeline.studies.statistics.intervals import Estimate, estimate, plus_minus
 

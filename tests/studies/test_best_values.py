@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from pipeline.backends.shared.history import History
 from pipeline.points.point import Point, outcome_of, point_name
-from pipeline.studies.best_values import ONE_SEED
+from pipeline.report.rows import study_metrics
+from pipeline.studies.certainty import ONE_SEED, SOME_SEEDS
 from pipeline.studies.grids import best_cell, cell_metric, cells
 from pipeline.studies.groups import groups
 from pipeline.studies.kinds import answers, headline, study_kind
@@ -21,6 +22,7 @@ from pipeline.studies.knobs import layout
 from pipeline.studies.named_values import span
 from pipeline.studies.ranking import nothing_learned, rank, resolution
 from pipeline.studies.reach import judged_together
+from pipeline.studies.result_grids import result_grid
 from pipeline.studies.row_numbers import IDX_TEST_ROWS
 from tests.support.trained import config
 
@@ -132,10 +134,49 @@ def test_a_rate_with_seeds_that_diverged_says_how_many_trained() -> None:
     points = rates({0.1: 0.3, 1: 0.2, 10: 0.1})
     points[-1] = ended(math.inf, "optimizer.learning_rate=10", "seed=5")
     said = list(answers(points))
-    # The lower mean of four seeds is no candidate beside rates of which all seeds trained.
-    assert said[0].startswith("the best rate is 1 (training loss 0.2000 ")
+    # The lower mean of four seeds is no candidate beside rates of which all seeds trained, but then none is the best.
+    assert said[0].startswith(
+        "rate 1 has the lowest training loss 0.2000 ± 0.0026 where every seed trains (5 seeds); "
+        "rate 10 is better where it trains (4 of 5 seeds); 0.1 is worse by "
+    )
     assert any("; at rate 10, 4 of 5 seeds trained." in sentence for sentence in said)
-    assert headline(points).startswith("best: rate 1, ")
+    assert headline(points).startswith(
+        "rate 10 is better where it trains (4 of 5 seeds); "
+        "lowest training loss 0.2000 ± 0.0026 where every seed trains: rate 1 (5 seeds); "
+    )
+    assert "cannot_be_told_apart" not in study_metrics(points)["best"]
+    found = result_grid(points, layout(points), "train/loss")
+    assert not found.best.any()
+
+
+def test_a_rate_that_has_lost_a_seed_and_is_worse_takes_nothing_away() -> None:
+    points = rates({0.1: 0.3, 1: 0.2, 10: 0.25})
+    points[-1] = ended(math.inf, "optimizer.learning_rate=10", "seed=5")
+    assert next(answers(points)).startswith("the best rate is 1 (training loss 0.2000 ")
+
+
+def test_no_edge_is_named_where_a_rate_that_has_lost_a_seed_is_better() -> None:
+    points = rates({0.1: 0.2, 1: 0.3, 10: 0.1})
+    points[-1] = ended(math.inf, "optimizer.learning_rate=10", "seed=5")
+    said = next(answers(points))
+    assert said.startswith("rate 0.1 has the lowest training loss ")
+    assert "edge" not in said
+    assert "best" not in said
+
+
+def test_a_size_at_which_a_better_rate_has_lost_a_seed_has_no_best_rate() -> None:
+    points = []
+    for size in (4, 8, 16, 32):
+        points += rates({0.1: 0.3, 1: 0.2, 10: 0.1}, f"model.hidden_size={size}")
+    points[14] = ended(math.inf, "model.hidden_size=4", "optimizer.learning_rate=10", "seed=5")
+    better = "rate 10 with hidden size 4 is better where it trains (4 of 5 seeds)"
+    said = list(answers(points))
+    assert said[0].startswith(
+        "the rates that cannot be told from the best where every seed trains: 1 for hidden size 4; "
+    )
+    assert said[0].endswith(f" (5 seeds); {better}.")
+    assert not any("every hidden size" in sentence for sentence in said)
+    assert headline(points).startswith(f"{better}; lowest training loss where every seed trains 0.1000 ± ")
 
 
 def test_too_large_a_rate_is_called_slow_only_if_the_seeds_tell_it_apart() -> None:
@@ -224,6 +265,38 @@ def test_the_test_rows_tell_what_the_validation_rows_chose() -> None:
     said = list(answers(points))
     assert said[0].startswith("the best rate is 0.1 (validation accuracy 0.980")
     assert said[1] == "test accuracy there: 0.97 ± 0."
+    assert headline(points).startswith(
+        "best: rate 0.1, validation accuracy 0.9800 ± 0.0026 (5 seeds), test accuracy there"
+    )
+    # With one value across there are no sentences on its values, and the test rows tell nevertheless.
+    alone = [point for point in points if point.learning_rate == 0.1]
+    assert "test accuracy there 0.97 ± 0." in answers(alone)
+
+
+def test_the_headline_is_about_the_groups_that_the_sentences_name() -> None:
+    points = [
+        *rates({0.1: 0.3, 1: 0.2, 10: 0.201}, "model.hidden_size=4"),
+        *rates({0.1: 0.3, 1: 0.1, 10: 0.2}, "model.hidden_size=8"),
+    ]
+    assert headline(points).startswith(
+        "rate 1 is among the best for every hidden size; lowest training loss 0.1000 ± 0.0026 at rate 1 with hidden "
+        "size 8 (5 seeds); "
+    )
+    best = study_metrics(points)["best"]
+    assert best["cannot_be_told_apart"] == "rates 1 and 10 with hidden size 4; rate 1 with hidden size 8"
+    moved = [*rates({0.1: 0.3, 1: 0.1}, "model.hidden_size=4"), *rates({0.1: 0.1, 1: 0.2}, "model.hidden_size=8")]
+    assert headline(moved).startswith("the best rate depends on the hidden size: 1 for hidden size 4 and 0.1 for 8; ")
+    same = [*rates({0.1: 0.3, 1: 0.1}, "model.hidden_size=4"), *rates({0.1: 0.3, 1: 0.2}, "model.hidden_size=8")]
+    assert headline(same).startswith("best: rate 1 for every hidden size; lowest training loss 0.1000 ")
+
+
+def test_the_number_of_points_that_are_as_good_does_not_count_the_best() -> None:
+    points = []
+    for size, means in zip(
+        range(1, 8), ((0.1, 0.3), (0.3, 0.1), (0.1, 0.1), (0.1, 0.3), *[(0.3, 0.4)] * 3), strict=True
+    ):
+        points += rates(dict(zip((1, 10), means, strict=True)), f"model.hidden_size={size}")
+    assert headline(points).startswith("4 of 14 points cannot be told from the best, rate ")
 
 
 def test_an_accuracy_cannot_tell_less_than_a_row_apart() -> None:
@@ -235,9 +308,28 @@ def test_an_accuracy_cannot_tell_less_than_a_row_apart() -> None:
     assert resolution(cells([table], layout([table]), "train/accuracy"), "train/accuracy") == 1 / 4
 
 
-def test_a_point_with_one_seed_beside_others_with_several_does_not_take_their_tests_away() -> None:
-    points = [*rates({0.1: 0.3, 1: 0.1}), ended(0.05, "optimizer.learning_rate=5", "seed=1")]
-    assert next(answers(points)).startswith("the best rate is 1 (training loss 0.1000 ")
+@pytest.mark.parametrize("loss", [0.15, 0.1, 0.05])
+def test_a_point_with_one_seed_beside_others_with_several(loss: float) -> None:
+    points = [*rates({0.1: 0.3, 1: 0.1}), ended(loss, "optimizer.learning_rate=5", "seed=1")]
+    points[-1].outcome.final["train/loss"] = loss
+    said = next(answers(points))
+    short = headline(points)
+    found = result_grid(points, layout(points), "train/loss")
+    if loss > 0.1:
+        assert said.startswith(
+            "the best rate is 1 (training loss 0.1000 ± 0.0026, 5 seeds, 1 point with one seed left "
+        )
+        assert short.startswith(
+            "best: rate 1, training loss 0.1000 ± 0.0026 (5 seeds, 1 point with one seed left out); "
+        )
+        assert found.best.tolist() == [[False, True, False]]
+    elif loss == 0.05:
+        assert said.startswith("the lowest training loss is 0.05, at rate 5; ")
+        assert short.startswith("lowest training loss 0.05 at rate 5 (some points have one seed); ")
+        assert found.best.tolist() == [[False, False, True]]
+    if loss <= 0.1:
+        assert f"({SOME_SEEDS})" in said
+        assert "the best rate" not in said
 
 
 @given(

@@ -21,7 +21,7 @@ from pipeline.report.earlier import Earlier
 from pipeline.report.rows import curve_rows, points_rows, study_metrics
 from pipeline.report.study_page import study_page
 from pipeline.studies import kinds
-from pipeline.studies.best_values import ONE_SEED
+from pipeline.studies.certainty import ONE_SEED
 from pipeline.studies.grids import cells, profile
 from pipeline.studies.kinds import answers, headline, study_figure, study_kind
 from pipeline.studies.knobs import Knob, layout, numeric_keys, varying
@@ -236,10 +236,10 @@ def test_panels_profiles_and_seeds_are_stated() -> None:
     assert any(sentence.startswith("by l2, the best over all other knobs: training loss ") for sentence in said)
     assert any(sentence.startswith("by hidden_activation, the best over all other knobs: ") for sentence in said)
     assert len(said) <= 7
-    # The seeds of all other points differ by 1, so that only these two have any noise.
+    # The headline is about the groups of the sentences.
     first = headline(points)
-    assert first.startswith("rate 0.1 with batch_size 1, hidden_activation relu and l2 0")
-    assert "rate 1 with batch_size 2, hidden_activation tanh and l2 0.1 cannot be told apart, training loss " in first
+    assert first.startswith("the best rate depends on hidden_activation and batch_size; lowest training loss 0 ± 3 at ")
+    assert " at rate 1 with batch_size 2, hidden_activation tanh and l2 0.1 (2 seeds); " in first
     assert "; of 32 trainings " in first
 
 
@@ -275,7 +275,8 @@ def test_tables_have_a_column_for_each_knob() -> None:
     assert (best["train/loss"], best["interval_low"], best["seeds"]) == (1.5, 0.0, 2)
     assert best["interval_high"] == pytest.approx(1.5 + 12.706 * 0.5, rel=1e-3)
     assert [best[key] for key in (RATE, "model.hidden_size", MOMENTUM, BATCH)] == [0.1, 4, 0, 1]
-    assert best["cannot_be_told_apart"] == "rate 0.1 with momentum 0 and batch_size 1"
+    of_groups = "rate 0.1 with momentum 0 and batch_size 1; rate 0.1 with momentum 0.9 and batch_size 1"
+    assert best["cannot_be_told_apart"] == of_groups
     assert {row[BATCH] for row in curve_rows({"numpy": points})} == {1, 2}
 
 

@@ -16,7 +16,7 @@ from pipeline.config.schema import Config
 from pipeline.points.point import Point, outcome_of
 from pipeline.report.parity_page import parity_table
 from pipeline.report.rows import study_metrics
-from pipeline.studies.best_values import ONE_SEED
+from pipeline.studies.certainty import ONE_SEED
 from pipeline.studies.kinds import headline, study_kind
 from pipeline.studies.variants.picture import variants_study
 from pipeline.studies.variants.table import comparison, variant_table
@@ -251,7 +251,7 @@ def test_points_that_differ_in_more_than_the_seed_are_not_merged() -> None:
     assert study_kind(points).name == "network"
     assert study_metrics(points)["best"]["train/loss"] == pytest.approx(0.15)
     assert headline(points).startswith(
-        "hidden sizes 4 and 8 with optimizer sgd cannot be told apart, training loss 0.2 ± 0.6"
+        "hidden sizes 4 and 8 are among the best for every value of optimizer; lowest training loss 0.2 ± 0.6 at "
     )
 
 

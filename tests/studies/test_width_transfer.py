@@ -9,7 +9,7 @@ import pytest
 
 from pipeline.backends.shared.history import History
 from pipeline.points.point import Point, outcome_of
-from pipeline.studies.best_values import ONE_SEED
+from pipeline.studies.certainty import ONE_SEED
 from pipeline.studies.kinds import answers, headline, study_kind
 from pipeline.studies.width_transfer import Best, parametrizations, shift_in_decades, transfer_sentences, transfer_study
 from tests.support.trained import config

@@ -50,6 +50,8 @@ class BestSet:
         behind: for each excluded candidate by how much it is worse than the best, over the seeds that both have.
         partly: points of which some seeds diverged; they are no candidates where others trained with every seed.
         tested: whether the points have enough seeds to be told apart, two at least.
+        better_where_trained: those of `partly` that are no candidates, and whose mean over the seeds that trained is
+            better than that of the best. With one of them there is no best point.
     """
 
     best: int | None
@@ -57,6 +59,7 @@ class BestSet:
     behind: Mapping[int, Estimate]
     partly: tuple[int, ...]
     tested: bool
+    better_where_trained: tuple[int, ...] = ()
 
 
 def best_set(points: Sequence[BySeed], larger_is_better: bool, resolution: float = 0.0) -> BestSet:
@@ -79,15 +82,16 @@ def best_set(points: Sequence[BySeed], larger_is_better: bool, resolution: float
         return BestSet(None, (), {}, partly, tested=False)
     means = {index: Estimate(*_counted(finite[index].values())).mean for index in (*candidates, *partly)}
     best = max(candidates, key=means.__getitem__)
+    better = tuple(index for index in partly if index not in candidates and means[index] > means[best])
     if any(len(_differences(finite[index], finite[best])) < 2 for index in candidates):
-        return BestSet(best, (best,), {}, partly, tested=False)
+        return BestSet(best, (best,), {}, partly, tested=False, better_where_trained=better)
     left = _not_excluded([finite[index] for index in candidates], resolution)
     members = tuple(index for row, index in enumerate(candidates) if index == best or row in left)
     behind = {}
     for index in candidates:
         if index not in members:
             behind[index] = Estimate(*_counted(_differences(finite[index], finite[best])))
-    return BestSet(best, members, behind, partly, tested=True)
+    return BestSet(best, members, behind, partly, tested=True, better_where_trained=better)
 
 
 def _differences(own: BySeed, other: BySeed) -> NDArray[np.float64]:

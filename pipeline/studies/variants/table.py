@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from pipeline.config.optimizer import MINIMIZERS
 from pipeline.points.point import Point
-from pipeline.studies.best_values import FEW_SEEDS, ONE_SEED
+from pipeline.studies.certainty import FEW_SEEDS, ONE_SEED
 from pipeline.studies.variants.variants import SMOOTHED, TARGET, Variant, knob, lowest, target, variants
 from pipeline.system.wording import listed, some, table
 
