@@ -107,8 +107,8 @@ def test_half_decades_are_as_wide_wherever_they_begin() -> None:
         for name, usable in (("sgd", (0.03, 0.1, 0.3, 1)), ("adam", (0.1, 0.3, 1, 3)), ("lion", (1,)))
         for rate in (0.01, 0.03, 0.1, 0.3, 1, 3, 10)
     ]
-    widest = "the widest range of usable rates: sgd and adam, 1.5 decades; the narrowest: lion, a single rate."
-    assert comparison(points)[0] == widest
+    widest = "the widest range of usable rates: sgd and adam, 1.5 decades; the narrowest: lion, a single rate"
+    assert comparison(points)[0] == f"{widest} (one seed)."
 
 
 def test_the_losses_of_minibatches_are_averaged_before_they_count() -> None:
@@ -146,9 +146,9 @@ def test_the_test_rows_decide_where_there_are_some() -> None:
 
 def test_sentences_and_table(points: Sequence[Point]) -> None:
     assert comparison(points) == [
-        "the widest range of usable rates: sgd, 1.0 decades; the narrowest: adam, a single rate.",
-        f"the lowest loss: adam, 0.0001 at rate 0.1 ({ONE_SEED}).",
-        "the fewest steps to the target: adam, 20 at rate 0.1.",
+        "the widest range of usable rates: sgd, 1.0 decades; the narrowest: adam, a single rate (one seed).",
+        f"the lowest training loss: adam, 0.0001 at rate 0.1 ({ONE_SEED}).",
+        "the fewest steps to the target: adam, 20 at rate 0.1 (one seed).",
         "the target is not reached by momentum at any rate.",
     ]
     rows = [line for line in variant_table(points) if line.startswith("| ")]
@@ -162,7 +162,7 @@ def test_sentences_and_table(points: Sequence[Point]) -> None:
 
 def test_nothing_is_said_of_ranges_at_a_single_rate(points: Sequence[Point]) -> None:
     single = [one for one in points if one.learning_rate == 0.1]
-    assert comparison(single)[0].startswith("the lowest loss: adam")
+    assert comparison(single)[0].startswith("the lowest training loss: adam")
     assert comparison(single)[-1] == "the target is not reached by sgd and momentum at rate 0.1 (the only rate tested)."
     assert comparison([points[1], points[8]]) == ["none reaches the target at rate 0.1 (the only rate tested)."]
 
@@ -218,7 +218,7 @@ def test_neither_a_lucky_seed_nor_the_last_one_decides() -> None:
     best = lowest(variants(points))
     assert [variant.name for variant in best.variants] == ["sgd", "adam"]
     assert best.tested
-    text = "the lowest loss: sgd, 0.0500 ± 0.0009 at rate 1; it cannot be told from adam at rate 1 (5 seeds)."
+    text = "the lowest training loss: sgd, 0.0500 ± 0.0009 at rate 1; it cannot be told from adam at rate 1 (5 seeds)."
     assert text in comparison(points)
     rows = [line for line in variant_table(points) if line.startswith("| ")]
     assert rows[2].startswith("| sgd | 1 | 0.0500 ± 0.0009 (5) | 1 |")
@@ -230,7 +230,7 @@ def test_neither_a_lucky_seed_nor_the_last_one_decides() -> None:
 
 def test_a_variant_that_is_told_apart_has_the_lowest_loss() -> None:
     points = [*seeded("sgd", 1, [0.05, 0.051, 0.049]), *seeded("adam", 1, [0.09, 0.092, 0.091])]
-    assert "the lowest loss: sgd, 0.0500 ± 0.0025 at rate 1 (3 seeds)." in comparison(points)
+    assert "the lowest training loss: sgd, 0.0500 ± 0.0025 at rate 1 (3 seeds)." in comparison(points)
 
 
 def test_a_rate_at_which_a_seed_diverged_is_not_usable_and_not_the_best() -> None:
@@ -262,7 +262,36 @@ def with_size(one: Point, size: int) -> Config:
 
 def test_equal_losses_are_said_to_be_equal() -> None:
     points = [point(name, 1, {0: 0.5, 100: 0.05}) for name in ("sgd", "adam")]
-    assert f"the lowest loss: sgd, 0.05 at rate 1, and exactly as low: adam at rate 1 ({ONE_SEED})." in comparison(
-        points
-    )
+    equal = "the lowest training loss: sgd, 0.05 at rate 1, and exactly as low: adam at rate 1"
+    assert f"{equal} ({ONE_SEED})." in comparison(points)
     assert lowest(variants([point(name, 1, {0: 0.5}, diverged=1) for name in ("sgd", "adam")])).variants == ()
+
+
+def test_all_that_need_the_fewest_steps_are_named() -> None:
+    points = [point(name, 1, {0: 0.5, 28: 0.05}) for name in ("adam", "adamw", "sgd")]
+    slow = point("momentum", 1, {0: 0.5, 29: 0.05})
+    same = "the fewest steps to the target: adam, adamw and sgd, 28 at rate 1 (one seed)."
+    assert same in comparison([*points, slow])
+    other = [*points[:2], point("sgd", 10, {0: 0.5, 28: 0.05}), slow]
+    assert (
+        "the fewest steps to the target: 28, adam at rate 1, adamw at rate 1 and sgd at rate 10 (one seed)."
+        in comparison(other)
+    )
+    repeated = [*seeded("sgd", 1, [0.05, 0.06]), *seeded("adam", 1, [0.07, 0.08])]
+    assert "the fewest steps to the target: sgd and adam, 100 at rate 1 (median of 2 seeds)." in comparison(repeated)
+
+
+def test_a_rate_that_is_lower_where_it_trains_is_said() -> None:
+    points = [*seeded("sgd", 1, [0.05, 0.06]), *seeded("sgd", 10, [0.01, math.inf]), *seeded("adam", 1, [0.07, 0.08])]
+    (said,) = [sentence for sentence in comparison(points) if "lowest" in sentence]
+    first, better = said.split("; ")
+    assert first == "the lowest training loss where every seed trains: sgd, 0.06 ± 0.06 at rate 1 (2 seeds)"
+    assert better == "lower where it trains: sgd at rate 10 (1 of 2 seeds)."
+    assert any(row.startswith("| sgd | 1 (lower where it trains: 10) |") for row in variant_table(points))
+
+
+def test_the_loss_is_named_by_its_rows() -> None:
+    points = [point(name, 1, {0: 0.5, 100: 0.05}) for name in ("sgd", "adam")]
+    for one in points:
+        one.outcome.final["test/loss"] = 0.06
+    assert comparison(points)[0].startswith("the lowest test loss: sgd, 0.06 at rate 1")

@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from pipeline.config.optimizer import MINIMIZERS
 from pipeline.points.point import Point
-from pipeline.studies.certainty import FEW_SEEDS, ONE_SEED
-from pipeline.studies.variants.variants import SMOOTHED, TARGET, Variant, knob, lowest, target, variants
+from pipeline.studies.certainty import COMPLETE, unknown_of
+from pipeline.studies.variants.variants import SMOOTHED, TARGET, Variant, knob, loss_name, lowest, target, variants
 from pipeline.system.wording import listed, some, table
 
 CALLED = {"optimizer.name": "method", "schedule.name": "schedule", "feature": "feature"}
@@ -45,40 +45,76 @@ def comparison(points: Sequence[Point]) -> list[str]:
     usable = [variant for variant in found if variant.decades is not None]
     if not usable:
         return [f"none reaches the target {tested_at}."]
-    sentences = [*_ranges(usable), _lowest(found)]
-    fast = [variant for variant in usable if variant.fastest is not None]
-    if fast:
-        first = min(fast, key=lambda variant: variant.steps[variant.fastest or 0])
-        sentences.append(
-            f"the fewest steps to the target: {first.name}, {_steps(first)} at rate {_fastest_rate(first)}."
-        )
+    sentences = [*_ranges(usable), _lowest(found, loss_name(points)), *_fewest_steps(usable)]
     never = [variant.name for variant in found if variant.decades is None]
     if never:
         sentences.append(f"the target is not reached by {listed(never)} {tested_at}.")
     return sentences
 
 
-def _lowest(found: Sequence[Variant]) -> str:
-    """Return a sentence on the variants with the lowest loss."""
+def _lowest(found: Sequence[Variant], loss: str) -> str:
+    """Return a sentence on the variants with the lowest loss, and on those that are lower where they train."""
     best = lowest(found)
     first, *others = best.variants
     names = some([f"{variant.name} at rate {variant.rates[variant.best or 0]:g}" for variant in others], MOST_NAMED)
-    sentence = f"the lowest loss: {first.name}, {_best(first)}"
-    if not best.tested:
-        if others:
-            sentence += f", and exactly as low: {names}"
-        return f"{sentence} ({_unknown(found)})."
-    seeds = f"{first.estimates[first.best or 0].seeds} seeds"
-    if others:
+    better = _lower_where_trained(found, first.losses[first.best or 0])
+    where = ""
+    if better:
+        where = COMPLETE
+    sentence = f"the lowest {loss}{where}: {first.name}, {_best(first)}"
+    if others and best.tested:
         sentence += f"; it cannot be told from {names}"
-    return f"{sentence} ({seeds})."
+    elif others:
+        sentence += f", and exactly as low: {names}"
+    sure = f"{first.estimates[first.best or 0].seeds} seeds"
+    if not best.tested:
+        sure = unknown_of(_seeds(found))
+    return "; ".join([f"{sentence} ({sure})", *better]) + "."
 
 
-def _unknown(found: Sequence[Variant]) -> str:
-    """Return why the losses cannot be told apart."""
-    if all(len(losses) == 1 for variant in found for losses in variant.by_seed):
-        return ONE_SEED
-    return FEW_SEEDS
+def _lower_where_trained(found: Sequence[Variant], lowest_loss: float) -> list[str]:
+    """Name what has lost a seed and is lower than the lowest loss; a variant that has lost one at each rate as well."""
+    parts = []
+    for variant in found:
+        for index, one in enumerate(variant.estimates):
+            if one.trained < one.asked and one.trained and one.mean < lowest_loss:
+                parts.append(f"{variant.name} at rate {variant.rates[index]:g} ({one.seeds} seeds)")
+    if not parts:
+        return []
+    return [f"lower where it trains: {some(parts, MOST_NAMED)}"]
+
+
+def _fewest_steps(usable: Sequence[Variant]) -> list[str]:
+    """Return a sentence on all variants that reach the target in the fewest steps."""
+    steps = {variant.name: variant.steps[variant.fastest] for variant in usable if variant.fastest is not None}
+    if not steps:
+        return []
+    first = [variant for variant in usable if steps.get(variant.name) == min(steps.values())]
+    sure = _sure(first)
+    if sure != "one seed":
+        sure = f"median of {sure}"
+    number = _steps(first[0])
+    rates = {_fastest_rate(variant) for variant in first}
+    if len(rates) == 1:
+        at = f"{listed([variant.name for variant in first])}, {number} at rate {rates.pop()}"
+    else:
+        at = f"{number}, {listed([f'{variant.name} at rate {_fastest_rate(variant)}' for variant in first])}"
+    return [f"the fewest steps to the target: {at} ({sure})."]
+
+
+def _seeds(found: Sequence[Variant]) -> list[int]:
+    """Return the number of seeds of each rate of each variant."""
+    return [len(losses) for variant in found for losses in variant.by_seed]
+
+
+def _sure(found: Sequence[Variant]) -> str:
+    """Return how many seeds the rates of some variants have: `one seed`, `5 seeds`, `1 to 5 seeds`."""
+    seeds = _seeds(found)
+    if max(seeds) == 1:
+        return "one seed"
+    if min(seeds) == max(seeds):
+        return f"{max(seeds)} seeds"
+    return f"{min(seeds)} to {max(seeds)} seeds"
 
 
 def _ranges(usable: Sequence[Variant]) -> list[str]:
@@ -95,7 +131,7 @@ def _ranges(usable: Sequence[Variant]) -> list[str]:
         if narrowest:
             width = f"{narrowest:.1f} decades"
         sentence += f"; the narrowest: {_with(widths, narrowest)}, {width}"
-    return [f"{sentence}."]
+    return [f"{sentence} ({_sure(usable)})."]
 
 
 def _row(variant: Variant) -> list[str]:
@@ -113,6 +149,9 @@ def _row(variant: Variant) -> list[str]:
     if variant.best is None:
         return [variant.name, "", "diverged at every rate", usable, decades, "", ""]
     best = f"{variant.rates[variant.best]:g}"
+    better = [f"{variant.rates[index]:g}" for index in variant.better_where_trained]
+    if better:
+        best += f" (lower where it trains: {listed(better)})"
     return [variant.name, best, variant.estimates[variant.best].text, usable, decades, _steps(variant),
             _fastest_rate(variant)]  # fmt: skip
 

@@ -20,6 +20,7 @@ from pipeline.diagnosis.baseline import baseline_loss
 from pipeline.diagnosis.trends import first_below
 from pipeline.drawing.plot_data import Floats
 from pipeline.points.point import Point
+from pipeline.studies.grids import METRIC_NAMES
 from pipeline.studies.knobs import differ_in
 from pipeline.studies.statistics.best import BySeed, best_set
 from pipeline.studies.statistics.intervals import Estimate, estimate
@@ -66,6 +67,11 @@ class Variant:
     def best(self) -> int | None:
         """Index of the rate with the lowest mean loss; None if training diverged at all rates."""
         return best_set(self.by_seed, larger_is_better=False).best
+
+    @property
+    def better_where_trained(self) -> tuple[int, ...]:
+        """Indices of rates of which a seed diverged, and whose other seeds have a lower mean than the best rate."""
+        return best_set(self.by_seed, larger_is_better=False).better_where_trained
 
     @property
     def range(self) -> tuple[float, float] | None:
@@ -211,6 +217,13 @@ def final_loss(point: Point) -> float:
     if point.diverged:
         return math.inf
     return point.outcome.score - point.outcome.final.get("weights/penalty", 0.0)
+
+
+def loss_name(points: Sequence[Point]) -> str:
+    """Return which loss `final_loss` is, as it is called in sentences: `validation loss`."""
+    final = {name for point in points if not point.diverged for name in point.outcome.final}
+    names = ("validation/loss", "test/loss", "train/loss")
+    return next((METRIC_NAMES[name] for name in names if name in final), "loss")
 
 
 def steps_to_target(point: Point) -> float:
