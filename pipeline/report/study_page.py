@@ -146,10 +146,12 @@ def _how_to_run(study: str, backends: PointsByBackend, commands: Commands) -> It
 def _trained(points: Sequence[Point]) -> str:
     """Say how many points there are, those that differ only in the seed counted once."""
     found = cells(points, layout(points), cell_metric(points))
-    seeds = max(len(cell.points) for cell in found)
+    seeds = {len(cell.points) for cell in found}
     text = _counted(len(found), "point")
-    if seeds > 1:
-        text += f" of {seeds} seeds"
+    if len(seeds) > 1:
+        text += f" of up to {max(seeds)} seeds"
+    elif max(seeds) > 1:
+        text += f" of {max(seeds)} seeds"
     return text
 
 

@@ -17,7 +17,7 @@ from pipeline.drawing.colours import INK
 from pipeline.drawing.plot_data import Curve, Floats, drawable_on_log, on_log_axis
 from pipeline.drawing.scales import plain_log_ticks, rate_axis
 from pipeline.points.point import Point
-from pipeline.studies.certainty import ONE_SEED
+from pipeline.studies.certainty import unknown_of
 from pipeline.studies.grids import PointsByBackend
 from pipeline.studies.statistics.intervals import Estimate, estimate, plus_minus
 
@@ -39,7 +39,9 @@ class Best(NamedTuple):
         rate: the best rate: the vertex of the parabola through the smallest loss and its two neighbours, over log(rate)
             and log(loss); the rate of the smallest loss if it does not have two finite neighbours; NaN if all rates
             diverged.
-        by_seed: the best rate of each seed alone; NaN for one that diverged at all rates.
+        by_seed: the best rate of each seed alone, of those that were trained at every rate; NaN for one that diverged
+            at all of them.
+        seeds: (rates,) number of seeds.
     """
 
     size: int
@@ -47,6 +49,7 @@ class Best(NamedTuple):
     losses: Floats
     rate: float
     by_seed: Mapping[int, float]
+    seeds: Sequence[int]
 
 
 def parametrizations(points: Sequence[Point]) -> dict[str, list[Best]]:
@@ -77,10 +80,11 @@ def _best(size: int, losses: Mapping[float, Mapping[int, float]]) -> Best:
     """Find the best rate of one hidden size, given its losses by rate and seed."""
     rates = np.array(sorted(losses))
     means = np.array([np.mean(list(losses[rate].values())) for rate in rates])
-    seeds = sorted({seed for by_seed in losses.values() for seed in by_seed})
-    alone = {seed: np.array([losses[rate].get(seed, math.inf) for rate in rates]) for seed in seeds}
+    seeds = sorted(set.intersection(*(set(by_seed) for by_seed in losses.values())))
+    alone = {seed: np.array([losses[rate][seed] for rate in rates]) for seed in seeds}
     by_seed = {seed: _best_rate(rates, own) for seed, own in alone.items()}
-    return Best(size, rates, means, _best_rate(rates, means), by_seed)
+    counts = [len(losses[rate]) for rate in rates]
+    return Best(size, rates, means, _best_rate(rates, means), by_seed, counts)
 
 
 def _best_rate(rates: Floats, losses: Floats) -> float:
@@ -117,17 +121,21 @@ def shift_over_seeds(sizes: Sequence[Best]) -> Estimate:
 def transfer_sentences(points: Sequence[Point]) -> list[str]:
     """Return the best rate at each size, and whether it shifts, in a sentence for each parametrization."""
     sentences = []
-    seeds = {point.config.seed for point in points}
-    subject = "the best rate"
-    if len(seeds) == 1:
-        subject = "the rate with the lowest loss"
-    for name, sizes in parametrizations(points).items():
+    found = parametrizations(points)
+    seeds = [count for sizes in found.values() for best in sizes for count in best.seeds]
+    several = min(seeds, default=1) > 1
+    subject = "the rate with the lowest loss"
+    if several:
+        subject = "the best rate"
+    for name, sizes in found.items():
         at = ", ".join(_rate_at(best) for best in sizes)
         sentences.append(f"{name.replace('_', '-')} parametrization: {subject} {_shift(sizes)}: {at}.")
-    if len(seeds) == 1:
-        sentences.append(f"{ONE_SEED}.")
-    elif sentences:
-        sentences.append(f"each loss is the mean over {len(seeds)} seeds.")
+    if not several:
+        sentences.append(f"{unknown_of(seeds)}.")
+    elif min(seeds) == max(seeds):
+        sentences.append(f"each loss is the mean over {max(seeds)} seeds.")
+    else:
+        sentences.append(f"each loss is the mean over {min(seeds)} to {max(seeds)} seeds.")
     return sentences
 
 

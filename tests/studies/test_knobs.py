@@ -268,6 +268,7 @@ def test_tables_have_a_column_for_each_knob() -> None:
     assert "| 0.1 | 0 | 1 | too slow (1 of 2), stalled (rate too large) (1 of 2) | 2 ± 6 (2) |" in page
     assert "<summary>All 8 points</summary>" in page
     assert "- numpy: 8 points of 2 seeds, trained for 60,000 epochs." in page
+    assert "- numpy: 8 points of up to 2 seeds, " in study_page("own", {"numpy": points[:-1]}, {})
     rows = points_rows({"own": {"numpy": points}}, Earlier())
     assert [row[MOMENTUM] for row in rows[:4]] == [0, 0, 0.9, 0.9]
     best = study_metrics(points)["best"]

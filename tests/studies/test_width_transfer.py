@@ -9,7 +9,7 @@ import pytest
 
 from pipeline.backends.shared.history import History
 from pipeline.points.point import Point, outcome_of
-from pipeline.studies.certainty import ONE_SEED
+from pipeline.studies.certainty import ONE_SEED, SOME_SEEDS
 from pipeline.studies.kinds import answers, headline, study_kind
 from pipeline.studies.width_transfer import Best, parametrizations, shift_in_decades, transfer_sentences, transfer_study
 from tests.support.trained import config
@@ -64,7 +64,8 @@ def test_the_best_rate_is_between_the_neighbours_of_the_lowest_loss() -> None:
 
 def test_rates_as_far_apart_as_floats_go_have_a_shift() -> None:
     ends = [
-        Best(size, np.array([rate]), np.array([1.0]), rate, {1: rate}) for size, rate in ((64, 5e-324), (256, 1.7e308))
+        Best(size, np.array([rate]), np.array([1.0]), rate, {1: rate}, [1])
+        for size, rate in ((64, 5e-324), (256, 1.7e308))
     ]
     assert shift_in_decades(ends) == pytest.approx(631.5, abs=0.1)
     assert shift_in_decades(ends[::-1]) == pytest.approx(-631.5, abs=0.1)
@@ -147,3 +148,11 @@ def test_seeds_that_do_not_agree_leave_the_shift_open() -> None:
         for seed, factor in ((1, 3.0), (2, 0.5))
     ]
     assert "the best rate may shift, which these seeds do not tell (0" in transfer_sentences(points)[0]
+
+
+def test_one_more_seed_at_one_point_does_not_make_the_others_sure(points: list[Point]) -> None:
+    more = [*points, seeded("standard", 64, 0.01, 0.02, 7)]
+    said = transfer_sentences(more)
+    assert said[0] == transfer_sentences(points)[0]
+    assert said[-1] == f"{SOME_SEEDS}."
+    assert list(parametrizations(more)["standard"][0].by_seed) == [points[0].config.seed]
