@@ -159,7 +159,7 @@ def _best(points: Sequence[Point]) -> dict[str, Any]:
     """Return the best mean over the seeds with its interval, where it is, and which others are as good.
 
     Empty if no point trained. There is no interval with one seed, and no set of the best either; nor is there one if a
-    point with a seed that diverged is better where it trains.
+    point with a seed that diverged is better where it trains. With a vertical axis it is the set of each of its values.
     """
     shown = layout(points)
     ranking = overall(points, shown)
@@ -179,17 +179,16 @@ def _best(points: Sequence[Point]) -> dict[str, Any]:
     numbers |= {"optimizer.learning_rate": point.learning_rate, "model.hidden_size": point.hidden_size}
     further = (knob.key for knob in study_kind(points).further(points) if knob.key != SEED)
     numbers |= {key: point.settings.get(key) for key in further}
-    # DVC reads numbers and texts, and no lists.
     found = compared_groups(points, shown)
-    if any(one.better_where_trained for one in (ranking, *(group.ranking for group in found))):
+    rankings = [ranking, *(group.ranking for group in found)]
+    if any(one.better_where_trained or not one.found.tested for one in rankings):
         return {"best": numbers}
     # The same sets as the sentences name.
-    if ranking.found.tested and found:
-        names = [named_cells(group.ranking.members, group.ranking.tried, shown) for group in found]
-        numbers["cannot_be_told_apart"] = "; ".join(names)
-    elif ranking.found.tested:
+    names = [named_cells(group.ranking.members, group.ranking.tried, shown) for group in found]
+    if not found:
         names = [named_cells([cell], ranking.tried, shown) for cell in ranking.members]
-        numbers["cannot_be_told_apart"] = "; ".join(names)
+    # DVC reads numbers and texts, and no lists.
+    numbers["cannot_be_told_apart"] = "; ".join(names)
     return {"best": numbers}
 
 

@@ -32,18 +32,24 @@ def best_in_short(points: Sequence[Point], shown: Layout) -> str:
     if nothing_learned(points, ranking.metric, best):
         return f"no point learns: {result} is what a constant answer reaches"
     found = compared_groups(points, shown)
-    if found:
+    if not all(group.ranking.known for group in found):
+        reason = in_short(unknown([group.ranking for group in found]))
+        # Without tests these are all that tie.
+        highest = ranking.members
+        if ranking.known:
+            highest = [best]
+        names = named_cells(highest, ranking.tried, shown)
+        return f"{extreme(ranking.metric)} {result} at {names} ({reason}){told_there(points, best)}"
+    if found and not ranking.better_where_trained:
         return f"{_of_groups(found, shown)}; {_highest(ranking, best, found, shown)}{told_there(points, best)}"
     return f"{_of_all(ranking, best, shown)}{told_there(points, best)}"
 
 
 def compared_groups(points: Sequence[Point], shown: Layout) -> list[Group]:
-    """Return the groups whose best values are named one by one, if there are several and their best ones are known."""
+    """Return the groups whose best values are named one by one, if there are several."""
     found = groups(points, shown)
     ranking = overall(points, shown)
     if not 1 < len(found) <= MOST_GROUPS or len(values_of(ranking.tried, shown.across)) < 2:
-        return []
-    if not all(group.ranking.known for group in found):
         return []
     return found
 

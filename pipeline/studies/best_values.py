@@ -7,6 +7,7 @@ no tests: the lowest or the highest value is named, and that the noise is unknow
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 from pipeline.config.metrics import last_part, metric_name
@@ -15,7 +16,7 @@ from pipeline.studies.best_headline import MOST_GROUPS, best_in_short, told_ther
 from pipeline.studies.certainty import COMPLETE, better_where_trained, seeds_of, unknown
 from pipeline.studies.grids import Cell, extreme, told_metric
 from pipeline.studies.groups import Group, every, groups, numbers, on_what, overall
-from pipeline.studies.knobs import Knob, Layout
+from pipeline.studies.knobs import NO_KNOB, Knob, Layout
 from pipeline.studies.named_values import plural, said, span, values_of
 from pipeline.studies.ranking import nothing_learned
 from pipeline.studies.statistics.intervals import Estimate, plus_minus
@@ -101,7 +102,9 @@ def _one(group: Group, shown: Layout) -> str:
         sentence = f"{where}{across.name} {names} {has} ({seeds_of([group])})"
     else:
         sentence = f"{where}the best {across.name} is {names} ({value}, {seeds_of([group])})"
-    return "; ".join([sentence, *_better([group], shown), *_worse(group, across), *_edge(group, across)]) + "."
+    # The sentence has named the group.
+    own = replace(shown, up=NO_KNOB, panels=None)
+    return "; ".join([sentence, *_better([group], own), *_worse(group, across), *_edge(group, across)]) + "."
 
 
 def _better(found: Sequence[Group], shown: Layout) -> list[str]:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from pipeline.studies.grids import Cell
+from pipeline.studies.grids import Cell, best_cell
 from pipeline.studies.groups import Group
 from pipeline.studies.knobs import Layout
 from pipeline.studies.named_values import named_cells
 from pipeline.studies.ranking import Ranking
-from pipeline.system.wording import counted, listed
+from pipeline.system.wording import counted
 
 ONE_SEED = "one seed: the noise between seeds is unknown, repeats=5 shows it"
 SOME_SEEDS = "some points have one seed: the noise between seeds is unknown there, repeats=5 shows it"
@@ -63,13 +63,14 @@ def better_where_trained(ranking: Ranking, shown: Layout) -> str:
     """Name the cells of which a seed diverged and whose others are better than the best; empty if there are none.
 
     Example:
-        "rate 0.01 is better where it trains (2 of 3 seeds)"
+        "rate 0.01 is better where it trains (0.957 ± 0.021, 2 of 3 seeds)"
     """
     better = ranking.better_where_trained
     if not better:
         return ""
-    seeds = listed(list(dict.fromkeys(cell.estimate.seeds for cell in better)))
     names = named_cells(better, ranking.tried, shown)
+    first = best_cell(better, ranking.metric) or better[0]
     if len(better) == 1:
-        return f"{names} is better where it trains ({seeds} seeds)"
-    return f"{names} are better where they train ({seeds} seeds)"
+        return f"{names} is better where it trains ({first.estimate.number}, {first.estimate.seeds} seeds)"
+    at = f"{first.estimate.number} at {named_cells([first], ranking.tried, shown)}, {first.estimate.seeds} seeds"
+    return f"{names} are better where they train ({at})"

@@ -137,11 +137,11 @@ def test_a_rate_with_seeds_that_diverged_says_how_many_trained() -> None:
     # The lower mean of four seeds is no candidate beside rates of which all seeds trained, but then none is the best.
     assert said[0].startswith(
         "rate 1 has the lowest training loss 0.2000 ± 0.0026 where every seed trains (5 seeds); "
-        "rate 10 is better where it trains (4 of 5 seeds); 0.1 is worse by "
+        "rate 10 is better where it trains (0.100 ± 0.004, 4 of 5 seeds); 0.1 is worse by "
     )
     assert any("; at rate 10, 4 of 5 seeds trained." in sentence for sentence in said)
     assert headline(points).startswith(
-        "rate 10 is better where it trains (4 of 5 seeds); "
+        "rate 10 is better where it trains (0.100 ± 0.004, 4 of 5 seeds); "
         "lowest training loss 0.2000 ± 0.0026 where every seed trains: rate 1 (5 seeds); "
     )
     assert "cannot_be_told_apart" not in study_metrics(points)["best"]
@@ -166,10 +166,10 @@ def test_no_edge_is_named_where_a_rate_that_has_lost_a_seed_is_better() -> None:
 
 def test_a_size_at_which_a_better_rate_has_lost_a_seed_has_no_best_rate() -> None:
     points = []
-    for size in (4, 8, 16, 32):
-        points += rates({0.1: 0.3, 1: 0.2, 10: 0.1}, f"model.hidden_size={size}")
+    for size, lowest in ((4, 0.2), (8, 0.1), (16, 0.1), (32, 0.1)):
+        points += rates({0.1: 0.4, 1: 0.3, 10: lowest}, f"model.hidden_size={size}")
     points[14] = ended(math.inf, "model.hidden_size=4", "optimizer.learning_rate=10", "seed=5")
-    better = "rate 10 with hidden size 4 is better where it trains (4 of 5 seeds)"
+    better = "rate 10 with hidden size 4 is better where it trains (0.200 ± 0.004, 4 of 5 seeds)"
     said = list(answers(points))
     assert said[0].startswith(
         "the rates that cannot be told from the best where every seed trains: 1 for hidden size 4; "
@@ -390,3 +390,16 @@ def test_a_seed_that_was_trained_twice_counts_once() -> None:
     found = cells(points, layout(points), "train/loss")
     assert [cell.estimate.text for cell in found] == ["0.3", "0.1"]
     assert headline(points).startswith("lowest training loss 0.1 at rate 1 (one seed); ")
+
+
+def test_where_a_size_cannot_be_tested_the_headline_calls_nothing_the_best_either() -> None:
+    one = [
+        ended(loss, f"optimizer.learning_rate={rate}", "model.hidden_size=4", "seed=1")
+        for rate, loss in ((0.1, 0.3), (1, 0.25))
+    ]
+    points = [*one, *rates({0.1: 0.2, 1: 0.1}, "model.hidden_size=8")]
+    assert "(some points have one seed" in next(answers(points))
+    assert headline(points).startswith(
+        "lowest training loss 0.1000 ± 0.0026 at rate 1 with hidden size 8 (some points have one seed); "
+    )
+    assert "cannot_be_told_apart" not in study_metrics(points)["best"]
