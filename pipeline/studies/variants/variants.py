@@ -16,11 +16,11 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.config.metrics import METRIC_NAMES
 from pipeline.diagnosis.baseline import baseline_loss
 from pipeline.diagnosis.trends import first_below
 from pipeline.drawing.plot_data import Floats
 from pipeline.points.point import Point
-from pipeline.studies.grids import METRIC_NAMES
 from pipeline.studies.knobs import differ_in
 from pipeline.studies.statistics.best import BySeed, best_set
 from pipeline.studies.statistics.intervals import Estimate, estimate
