@@ -241,6 +241,17 @@ def test_a_point_alone_joins_the_study(copied: Path) -> None:
     assert "log10_learning_rate" in grid, "the view compares rates still"
 
 
+def test_each_mean_of_a_sweep_on_both_backends_has_the_backend_of_its_seeds(project: Path) -> None:
+    mixed = [
+        request(f"backend={backend}", "optimizer.learning_rate=0.1", f"seed={seed}", common=COMMON)
+        for backend in ("numpy", "keras")
+        for seed in (1, 2)
+    ]
+    swept(project, mixed)
+    found = {name: run.data.tags["backend"] for name, run in groups(project).items()}
+    assert found == {"learning_rate=0.1": "numpy", "learning_rate=0.1 backend=keras": "keras"}
+
+
 # --- the content, from points in memory
 
 

@@ -41,6 +41,8 @@ SEEDS = "lab.seeds"
 ATTEMPTS = "lab.attempts"
 ASKED = "lab.asked"
 COMPLETE = "lab.complete"
+# The tag by which the views find the runs of a backend.
+BACKEND = "backend"
 # The parts that make a run complete.
 CONTENT = {"parameters", "curves", "metrics", "description"}
 
@@ -146,7 +148,9 @@ class RepeatedPoints:
             config = next(seed.sync.config for seed in seeds if seed.sync is not None)
             if config is None:
                 continue
-            placement = {**tags, **point_tags(full_name, config, shown), ASKED: str(ended.when)}
+            names = point_tags(full_name, config, shown)
+            # Not the backend of the sweep, which may have points on both.
+            placement = {**tags, **names, BACKEND: config.backend.name, ASKED: str(ended.when)}
             repeated = _Repeated(key, placement[RUN_NAME], seeds, placement)
             self._names[key] = repeated.name
             parts = self._parts.setdefault(key, Parts(self._check))
@@ -201,7 +205,7 @@ class RepeatedPoints:
             DIAGNOSIS: NONE_YET,
             "outcome": NONE_YET,
             "study": ended.study,
-            "backend": ended.backend,
+            BACKEND: repeated.tags[BACKEND],
             **tags,
             "lab.role": REPEATED,
             KEY: repeated.key,
