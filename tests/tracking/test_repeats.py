@@ -13,7 +13,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 
-from pipeline.config.schema import Tracking
+from pipeline.config.schema import Config, Tracking
 from pipeline.points.reading import read_point, repeats_in
 from pipeline.rebuild import rebuild
 from pipeline.remove import carry_out, find
@@ -186,6 +186,24 @@ def test_what_could_not_be_written_is_written_later(project: Path, monkeypatch: 
     found = groups(project)
     assert {run.info.status for run in found.values()} == {"FINISHED"}
     assert children(project, found["learning_rate=0.1"]) == ["lr 0.1 · s 1", "lr 0.1 · s 2"]
+
+
+def test_a_run_that_is_completed_keeps_the_parameters_that_it_has(
+    copied: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = groups(copied)["learning_rate=0.1"]
+    client = MlflowClient(store_uri(copied))
+    client.delete_tag(run.info.run_id, "lab.complete")
+    real = Tracker.log_config
+
+    def other_results(self: Tracker, run_id: str, config: Config, known: Any = ()) -> None:
+        real(self, run_id, config.model_copy(update={"results": "elsewhere"}), known)
+
+    monkeypatch.setattr(Tracker, "log_config", other_results)
+    rebuild(LOCAL, copied, copied / "results")
+    again = groups(copied)["learning_rate=0.1"]
+    assert (again.info.run_id, again.info.status) == (run.info.run_id, "FINISHED")
+    assert again.data.params == run.data.params
 
 
 def test_a_run_that_was_deleted_is_made_again_and_remove_takes_it_too(copied: Path) -> None:

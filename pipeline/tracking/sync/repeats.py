@@ -7,7 +7,7 @@ values of a curve.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -183,9 +183,13 @@ class RepeatedPoints:
             if any(whole.tags.get(key) != value for key, value in repeated.tags.items()):
                 tracker.tag(run_id, repeated.tags)
         else:
-            run_id = self._open(tracker, ended, repeated, same)
+            begun = next((run for run in same if run.tags.get(ATTEMPTS) == repeated.attempts), None)
+            known = {SEED}
+            if begun is not None:
+                known |= begun.params
+            run_id = self._open(tracker, ended, repeated, begun)
             self._runs[repeated.key] = run_id
-            self._fill(tracker, run_id, repeated, parts)
+            self._fill(tracker, run_id, repeated, known, parts)
         with parts.apart("places"):
             _move(tracker, run_id, repeated, runs)
         with parts.apart("earlier runs"):
@@ -193,10 +197,9 @@ class RepeatedPoints:
                 if run.run_id != run_id and repeated.replaces(run):
                     drop(tracker, run)
 
-    def _open(self, tracker: Tracker, ended: SweepRecord, repeated: _Repeated, same: Sequence[TrackedRun]) -> str:
+    def _open(self, tracker: Tracker, ended: SweepRecord, repeated: _Repeated, begun: TrackedRun | None) -> str:
         """Return a run for the seeds: one that a command has begun to write, or a new one."""
         tags = {**repeated.tags, **heartbeat(), OWNER: self._owner}
-        begun = next((run for run in same if run.tags.get(ATTEMPTS) == repeated.attempts), None)
         if begun is not None:
             tracker.reopen_run(begun.run_id, tags)
             return begun.run_id
@@ -214,8 +217,10 @@ class RepeatedPoints:
         }
         return tracker.start_run(repeated.name, tags, ended.started)
 
-    def _fill(self, tracker: Tracker, run_id: str, repeated: _Repeated, parts: Parts) -> None:
-        """Write everything about the seeds to the run, and close it, whatever is missing."""
+    def _fill(
+        self, tracker: Tracker, run_id: str, repeated: _Repeated, known: Collection[str], parts: Parts
+    ) -> None:
+        """Write everything about the seeds to the run, except parameters that are known, and close it in any case."""
         folders = {seed.signature: self._root / POINTS / seed.signature for seed in repeated.seeds}
         judged = self.judged()
         points = [
@@ -236,7 +241,7 @@ class RepeatedPoints:
             NOTE: repeats_note(repeated.tags[POINT_NAME], points, overrides),
         }
         # The metrics come last: MLflow's comparison page opens with the metric that was logged first.
-        parts.do("parameters", lambda: tracker.log_config(run_id, points[0].config, {SEED}))
+        parts.do("parameters", lambda: tracker.log_config(run_id, points[0].config, known))
         parts.do("curves", lambda: tracker.log_metrics(run_id, mean_curves(points)))
         parts.do("metrics", lambda: tracker.log_values(run_id, repeat_values(points), ended))
         parts.do("description", lambda: tracker.tag(run_id, notes))
