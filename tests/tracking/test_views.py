@@ -291,6 +291,22 @@ def test_mlflow_accepts_the_tags_and_the_filter(three_bits: Config) -> None:
 
 
 @settings(max_examples=25)
+def test_seeds_that_were_added_later_are_seeds_though_they_were_kept_otherwise(three_bits: Config) -> None:
+    """With more than eight points, new ones get no figures of their own."""
+    first = [
+        point.model_copy(update={"recording": point.recording.model_copy(update={"figures": "point"}), "force": True})
+        for point in grid(three_bits, RATES[:5], (4,), seeds=(1,))
+    ]
+    added = [
+        point.model_copy(update={"recording": point.recording.model_copy(update={"figures": "sweep"}), "question": "?"})
+        for point in grid(three_bits, RATES[:5], (4,), seeds=(2,))
+    ]
+    found = views([*first, *added])
+    assert {"seeds", "every_seed"} <= found.keys()
+    assert not {"params.`recording.figures`", "params.`force`"} & set(params_columns(found["every_seed"]))
+    assert views(first).keys() == views([*first, *(one.model_copy(update={"force": False}) for one in first)]).keys()
+
+
 @given(
     st.lists(st.floats(1e-9, 1e9), min_size=1, max_size=6, unique=True),
     st.lists(st.integers(1, 10**6), min_size=1, max_size=3, unique=True),

@@ -14,6 +14,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from pipeline.config.schema import Config, flatten
+from pipeline.points.identity import NOT_SIGNED
 from pipeline.studies.kinds import kind_of
 from pipeline.studies.knobs import RATE
 from pipeline.tracking.pages.charts import (
@@ -46,7 +47,18 @@ SEED = "seed"
 # The role of the run of a point with several seeds.
 REPEATED = "repeated"
 # Keys that do not affect training, or that differ only between backends.
-NOT_COMPARED = ("study", "results", "dry_run", "force", "question", "report.", "tracking.", "backend.", "data.")
+NOT_COMPARED = (
+    "study",
+    "results",
+    "dry_run",
+    "force",
+    "question",
+    "report.",
+    "recording.figures",
+    "tracking.",
+    "backend.",
+    "data.",
+)
 # Maximum number of columns in the table of differences that fit on a screen.
 MOST_RUNS = 8
 # Which runs a view shows: of a point with several seeds, its own run or those of its seeds.
@@ -154,9 +166,9 @@ def _backend_views(points: Sequence[Config], suffix: str, images: Images, diverg
 
 
 def has_repeats(points: Sequence[Config]) -> bool:
-    """Whether some points differ in nothing but their seed."""
-    different = {point.model_dump_json() for point in points}
-    return len({point.model_dump_json(exclude={"seed"}) for point in points}) < len(different)
+    """Whether some points differ in nothing but their seed, of what affects their results."""
+    different = {point.model_dump_json(exclude=NOT_SIGNED) for point in points}
+    return len({point.model_dump_json(exclude={"seed": True, **NOT_SIGNED}) for point in points}) < len(different)
 
 
 def _varied_keys(points: Sequence[Config]) -> list[str]:
