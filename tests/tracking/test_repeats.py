@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -186,6 +186,27 @@ def test_what_could_not_be_written_is_written_later(project: Path, monkeypatch: 
     found = groups(project)
     assert {run.info.status for run in found.values()} == {"FINISHED"}
     assert children(project, found["learning_rate=0.1"]) == ["lr 0.1 · s 1", "lr 0.1 · s 2"]
+
+
+def test_a_seed_that_cannot_be_moved_does_not_keep_the_others(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = Tracker.tag
+    first: list[str] = []
+
+    def tag(self: Tracker, run_id: str, tags: Mapping[str, str]) -> None:
+        if tags.get(NEWEST) == "seed" and first in ([], [run_id]):
+            first[:] = [run_id]
+            raise LabError("not to our taste")
+        real(self, run_id, tags)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Tracker, "tag", tag)
+        with pytest.raises(LabError, match=r"the place of learning_rate=0\.1 seed=1"):
+            swept(project, seeds(1, 2, 3, at=["0.1"]))
+    (run,) = groups(project).values()
+    assert run.info.status == "FINISHED"
+    assert children(project, run) == ["lr 0.1 · s 2", "lr 0.1 · s 3"]
+    rebuild(LOCAL, project, project / "results")
+    assert len(children(project, run)) == 3
 
 
 def test_a_run_that_is_completed_keeps_the_parameters_that_it_has(

@@ -15,7 +15,7 @@ from pipeline.points.point import POINTS, Point
 from pipeline.points.reading import read_attempt, read_own_point, read_run, repeats_in
 from pipeline.points.sweep_record import SweepRecord
 from pipeline.system.errors import LabError
-from pipeline.system.failures import Parts
+from pipeline.system.failures import Failures, Parts
 from pipeline.system.files import explained, short_hash
 from pipeline.tracking.ownership import CLONE, OWNER, drop, heartbeat, is_ours
 from pipeline.tracking.pages.labels import POINT_NAME, SEED, Labels, settings_of
@@ -108,10 +108,12 @@ class RepeatedPoints:
         self._parts: dict[str, Parts] = {}
         self._names: dict[str, str] = {}
         self._runs: dict[str, str] = {}
+        # What failed of single seeds.
+        self._failures = Failures(check)
 
     def errors(self) -> dict[str, LabError]:
         """Return the parts that could not be sent, each with its error."""
-        return {
+        return self._failures.errors | {
             f"the {part} of the seeds of {self._names[key]}": error
             for key, parts in self._parts.items()
             for part, error in parts.errors.items()
@@ -190,8 +192,7 @@ class RepeatedPoints:
             run_id = self._open(tracker, ended, repeated, begun)
             self._runs[repeated.key] = run_id
             self._fill(tracker, run_id, repeated, known, parts)
-        with parts.apart("places"):
-            _move(tracker, run_id, repeated, runs)
+        self._move(tracker, run_id, repeated, runs)
         with parts.apart("earlier runs"):
             for run in same:
                 if run.run_id != run_id and repeated.replaces(run):
@@ -253,16 +254,16 @@ class RepeatedPoints:
                 tracker.tag(run_id, {COMPLETE: repeated.attempts})
             tracker.end_run(run_id, status, ended)
 
-
-def _move(tracker: Tracker, run_id: str, repeated: _Repeated, runs: Sequence[TrackedRun]) -> None:
-    """Show the seeds that this sweep sends below the run of their point."""
-    tags = {PARENT: run_id}
-    if repeated.tags[NEWEST] == "true":
-        tags[NEWEST] = SHOWN_AS_SEED
-    known = {run.run_id: run.tags for run in runs}
-    for seed in repeated.seeds:
-        if seed.sync is None or seed.sync.run_id is None:
-            continue
-        now = known.get(seed.sync.run_id, {})
-        if any(now.get(key) != value for key, value in tags.items()):
-            tracker.tag(seed.sync.run_id, tags)
+    def _move(self, tracker: Tracker, run_id: str, repeated: _Repeated, runs: Sequence[TrackedRun]) -> None:
+        """Show the seeds that this sweep sends below the run of their point."""
+        tags = {PARENT: run_id}
+        if repeated.tags[NEWEST] == "true":
+            tags[NEWEST] = SHOWN_AS_SEED
+        known = {run.run_id: run.tags for run in runs}
+        for seed in repeated.seeds:
+            if seed.sync is None or seed.sync.run_id is None:
+                continue
+            now = known.get(seed.sync.run_id, {})
+            with self._failures.apart(f"the place of {seed.name}"):
+                if any(now.get(key) != value for key, value in tags.items()):
+                    tracker.tag(seed.sync.run_id, tags)
