@@ -290,7 +290,6 @@ def test_mlflow_accepts_the_tags_and_the_filter(three_bits: Config) -> None:
         assert expected.items() <= conditions.items()
 
 
-@settings(max_examples=25)
 def test_seeds_that_were_added_later_are_seeds_though_they_were_kept_otherwise(three_bits: Config) -> None:
     """With more than eight points, new ones get no figures of their own."""
     first = [
@@ -307,6 +306,7 @@ def test_seeds_that_were_added_later_are_seeds_though_they_were_kept_otherwise(t
     assert views(first).keys() == views([*first, *(one.model_copy(update={"force": False}) for one in first)]).keys()
 
 
+@settings(max_examples=25)
 @given(
     st.lists(st.floats(1e-9, 1e9), min_size=1, max_size=6, unique=True),
     st.lists(st.integers(1, 10**6), min_size=1, max_size=3, unique=True),
