@@ -252,9 +252,11 @@ def repeats_in(folder: Path) -> str:
     """Return the hash that a point shares with those that differ in nothing but the seed; empty if it is unknown.
 
     Raises:
-        OSError: signed.json exists, but cannot be read.
+        LabError: signed.json exists, but cannot be read.
     """
+    file = folder / "signed.json"
     try:
-        return without_seed((folder / "signed.json").read_text(encoding="utf-8"))
-    except (*MISSING, ValueError):
+        with readable(str(file), expected="a signed.json as training writes it", fix=f"delete {folder}"):
+            return without_seed(file.read_text(encoding="utf-8"))
+    except DamagedError:
         return ""

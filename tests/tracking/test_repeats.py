@@ -188,6 +188,36 @@ def test_what_could_not_be_written_is_written_later(project: Path, monkeypatch: 
     assert children(project, found["learning_rate=0.1"]) == ["lr 0.1 · s 1", "lr 0.1 · s 2"]
 
 
+def no_permission(file: Path, patch: pytest.MonkeyPatch) -> None:
+    real = Path.read_text
+
+    def read_text(self: Path, *arguments: Any, **named: Any) -> str:
+        if self == file:
+            raise PermissionError("not for you")
+        return real(self, *arguments, **named)
+
+    patch.setattr(Path, "read_text", read_text)
+
+
+def test_a_seed_that_cannot_be_opened_is_the_only_one_that_is_left_out(
+    copied: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = MlflowClient(store_uri(copied))
+    for run in groups(copied).values():
+        client.delete_run(run.info.run_id)
+    signature = by_name(copied)["learning_rate=0.1 seed=2"].data.tags["signature"]
+    with monkeypatch.context() as patched:
+        no_permission(copied / ".points" / signature / "signed.json", patched)
+        with pytest.raises(LabError, match=r"the share of learning_rate=0\.1 seed=2 in the mean(.|\n)*cannot be read"):
+            rebuild(LOCAL, copied, copied / "results")
+    assert {name: run.data.metrics["seeds"] for name, run in groups(copied).items()} == {
+        "learning_rate=0.1": 2,
+        "learning_rate=0.01": 3,
+    }
+    rebuild(LOCAL, copied, copied / "results")
+    assert {run.data.metrics["seeds"] for run in groups(copied).values()} == {3}
+
+
 def test_a_seed_that_cannot_be_moved_does_not_keep_the_others(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     real = Tracker.tag
     first: list[str] = []

@@ -16,7 +16,7 @@ from pipeline.points.reading import read_attempt, read_own_point, read_run, repe
 from pipeline.points.sweep_record import SweepRecord
 from pipeline.system.errors import LabError
 from pipeline.system.failures import Failures, Parts
-from pipeline.system.files import explained, short_hash
+from pipeline.system.files import short_hash
 from pipeline.tracking.ownership import CLONE, OWNER, drop, heartbeat, is_ours
 from pipeline.tracking.pages.labels import POINT_NAME, SEED, Labels, settings_of
 from pipeline.tracking.pages.presentation import DIAGNOSIS, NONE_YET, NOTE, RESULT, RUN_NAME, point_tags
@@ -165,11 +165,11 @@ class RepeatedPoints:
         groups: dict[str, list[_Seed]] = {}
         for one in ended.points:
             folder = self._root / POINTS / one.signature
-            with explained(folder):
+            with self._failures.apart(f"the share of {one.name} in the mean"):
                 key = repeats_in(folder)
                 attempt = read_attempt(folder)
-            if key and attempt is not None:
-                groups.setdefault(key, []).append(_Seed(one.name, one.signature, attempt, own.get(one.signature)))
+                if key and attempt is not None:
+                    groups.setdefault(key, []).append(_Seed(one.name, one.signature, attempt, own.get(one.signature)))
         sent = {key for key, seeds in groups.items() if any(seed.sync is not None for seed in seeds)}
         return {key: seeds for key, seeds in groups.items() if len(seeds) > 1 and key in sent}
 
