@@ -218,6 +218,25 @@ def test_a_seed_that_cannot_be_opened_is_the_only_one_that_is_left_out(
     assert {run.data.metrics["seeds"] for run in groups(copied).values()} == {3}
 
 
+def test_a_seed_that_is_damaged_is_left_out_of_the_mean(copied: Path) -> None:
+    whole = in_mlflow(copied)
+    client = MlflowClient(store_uri(copied))
+    signature = by_name(copied)["learning_rate=0.1 seed=2"].data.tags["signature"]
+    file = copied / ".points" / signature / "outcome.json"
+    content = file.read_bytes()
+    file.write_text("{")
+    rebuild(LOCAL, copied, copied / "results")
+    assert in_mlflow(copied) == whole, "MLflow has everything, so nothing is read"
+    client.delete_run(groups(copied)["learning_rate=0.1"].info.run_id)
+    rebuild(LOCAL, copied, copied / "results")
+    found = groups(copied)
+    assert {run.info.status for run in found.values()} == {"FINISHED"}
+    assert children(copied, found["learning_rate=0.1"]) == ["lr 0.1 · s 1", "lr 0.1 · s 3"]
+    file.write_bytes(content)
+    rebuild(LOCAL, copied, copied / "results")
+    assert in_mlflow(copied) == whole
+
+
 def test_a_seed_that_cannot_be_moved_does_not_keep_the_others(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     real = Tracker.tag
     first: list[str] = []

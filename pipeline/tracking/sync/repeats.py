@@ -8,13 +8,14 @@ values of a curve.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pipeline.points.point import POINTS, Point
 from pipeline.points.reading import read_attempt, read_own_point, read_run, repeats_in
 from pipeline.points.sweep_record import SweepRecord
-from pipeline.system.errors import LabError
+from pipeline.system.errors import DamagedError, LabError
 from pipeline.system.failures import Failures, Parts
 from pipeline.system.files import short_hash
 from pipeline.tracking.ownership import CLONE, OWNER, drop, heartbeat, is_ours
@@ -180,72 +181,110 @@ class RepeatedPoints:
         clone = repeated.tags[CLONE]
         same = [run for run in runs if run.tags.get(KEY) == repeated.key and is_ours(tracker, run, clone)]
         whole = next((run for run in same if repeated.is_in(run)), None)
-        if whole is not None and not parts.errors:
+        points: Sequence[Point] = ()
+        if whole is None:
+            # Before the run is made: those that cannot be read are left out of it.
+            repeated, points = self._read(repeated)
+            if len(points) < 2:
+                return
+            whole = next((run for run in same if repeated.is_in(run)), None)
+        if whole is None:
+            run_id = self._write(tracker, ended, repeated, points, same, parts)
+        else:
             run_id = whole.run_id
+            # What an earlier try could not send, another command has.
+            parts.forget()
             if any(whole.tags.get(key) != value for key, value in repeated.tags.items()):
                 tracker.tag(run_id, repeated.tags)
-        else:
-            begun = next((run for run in same if run.tags.get(ATTEMPTS) == repeated.attempts), None)
-            known = {SEED}
-            if begun is not None:
-                known |= begun.params
-            run_id = self._open(tracker, ended, repeated, begun)
-            self._runs[repeated.key] = run_id
-            self._fill(tracker, run_id, repeated, known, parts)
         self._move(tracker, run_id, repeated, runs)
         with parts.apart("earlier runs"):
             for run in same:
                 if run.run_id != run_id and repeated.replaces(run):
                     drop(tracker, run)
 
-    def _open(self, tracker: Tracker, ended: SweepRecord, repeated: _Repeated, begun: TrackedRun | None) -> str:
-        """Return a run for the seeds: one that a command has begun to write, or a new one."""
+    def _read(self, repeated: _Repeated) -> tuple[_Repeated, list[Point]]:
+        """Return the seeds of a point that can be read, each read as a point."""
+        judged = self.judged()
+        found: list[tuple[_Seed, Point]] = []
+        for seed in repeated.seeds:
+            # A damaged point is reported by whoever sends it.
+            with self._failures.apart(f"the share of {seed.name} in the mean"), suppress(DamagedError):
+                point = judged.get(seed.signature)
+                if point is None:
+                    point = read_own_point(self._root / POINTS / seed.signature, seed.name, seed.signature)
+                found.append((seed, point))
+        return replace(repeated, seeds=[seed for seed, _ in found]), [point for _, point in found]
+
+    def _write(
+        self,
+        tracker: Tracker,
+        ended: SweepRecord,
+        repeated: _Repeated,
+        points: Sequence[Point],
+        same: Sequence[TrackedRun],
+        parts: Parts,
+    ) -> str:
+        """Write a run for the seeds, one that a command has begun or a new one, and return its id."""
+        begun = next((run for run in same if run.tags.get(ATTEMPTS) == repeated.attempts), None)
+        known = frozenset({SEED})
         tags = {**repeated.tags, **heartbeat(), OWNER: self._owner}
         if begun is not None:
-            tracker.reopen_run(begun.run_id, tags)
-            return begun.run_id
-        tags = {
-            RESULT: NONE_YET,
-            DIAGNOSIS: NONE_YET,
-            "outcome": NONE_YET,
-            "study": ended.study,
-            BACKEND: repeated.tags[BACKEND],
-            **tags,
-            "lab.role": REPEATED,
-            KEY: repeated.key,
-            SEEDS: repeated.numbers,
-            ATTEMPTS: repeated.attempts,
-        }
-        return tracker.start_run(repeated.name, tags, ended.started)
+            run_id = begun.run_id
+            known |= begun.params
+            tracker.reopen_run(run_id, tags)
+        else:
+            tags = {
+                RESULT: NONE_YET,
+                DIAGNOSIS: NONE_YET,
+                "outcome": NONE_YET,
+                "study": ended.study,
+                BACKEND: repeated.tags[BACKEND],
+                **tags,
+                "lab.role": REPEATED,
+                KEY: repeated.key,
+                SEEDS: repeated.numbers,
+                ATTEMPTS: repeated.attempts,
+            }
+            run_id = tracker.start_run(repeated.name, tags, ended.started)
+        # What was written to another run is not in this one.
+        if self._runs.get(repeated.key, run_id) != run_id:
+            parts.forget()
+        self._runs[repeated.key] = run_id
+        self._fill(tracker, run_id, repeated, points, known, parts)
+        return run_id
 
     def _fill(
-        self, tracker: Tracker, run_id: str, repeated: _Repeated, known: Collection[str], parts: Parts
+        self,
+        tracker: Tracker,
+        run_id: str,
+        repeated: _Repeated,
+        points: Sequence[Point],
+        known: Collection[str],
+        parts: Parts,
     ) -> None:
         """Write everything about the seeds to the run, except parameters that are known, and close it in any case."""
-        folders = {seed.signature: self._root / POINTS / seed.signature for seed in repeated.seeds}
-        judged = self.judged()
-        points = [
-            judged.get(seed.signature) or read_own_point(folders[seed.signature], seed.name, seed.signature)
-            for seed in repeated.seeds
-        ]
         # Taken from the points and not from the clock, so that writing the run twice gives the same run.
         times = [metric.timestamp for point in points for metric in point.history.metrics]
         ended = max(times, default=int(repeated.tags[ASKED]))
-        run = read_run(folders[repeated.seeds[0].signature])
-        overrides: Sequence[str] = ()
-        if run is not None:
-            overrides = run.overrides
-        notes = {
-            RESULT: result_of(points),
-            DIAGNOSIS: diagnosis_of(points),
-            "outcome": outcome_of_seeds(points),
-            NOTE: repeats_note(repeated.tags[POINT_NAME], points, overrides),
-        }
+
+        def description() -> None:
+            run = read_run(points[0].folder)
+            overrides: Sequence[str] = ()
+            if run is not None:
+                overrides = run.overrides
+            notes = {
+                RESULT: result_of(points),
+                DIAGNOSIS: diagnosis_of(points),
+                "outcome": outcome_of_seeds(points),
+                NOTE: repeats_note(repeated.tags[POINT_NAME], points, overrides),
+            }
+            tracker.tag(run_id, notes)
+
         # The metrics come last: MLflow's comparison page opens with the metric that was logged first.
         parts.do("parameters", lambda: tracker.log_config(run_id, points[0].config, known))
         parts.do("curves", lambda: tracker.log_metrics(run_id, mean_curves(points)))
         parts.do("metrics", lambda: tracker.log_values(run_id, repeat_values(points), ended))
-        parts.do("description", lambda: tracker.tag(run_id, notes))
+        parts.do("description", description)
         with parts.apart("status"):
             status: Status = "FAILED"
             # Half a record must not read as a whole one.
