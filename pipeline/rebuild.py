@@ -14,7 +14,7 @@ if not __package__:
 
 import logging
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -85,8 +85,7 @@ def rebuild(
                 restore(file.parent, root, tracking)
     sweeps = _sweeps(root, tracking, unread)
     found = _complete_points(root, {point.signature: point for sweep in sweeps for point in sweep.points})
-    # A point has only one MLflow run per study, which belongs to the newest sweep with this point.
-    newest = {(sweep.study, point.signature): sweep.key for sweep in sweeps for point in sweep.points}
+    owners = _owners(sweeps)
     # The time of the last sweep of each study and backend, which the views show. A single point does not replace it.
     latest = {
         (sweep.study, found[point.signature].backend): sweep.when
@@ -99,7 +98,7 @@ def rebuild(
     for sweep in sweeps:
         complete = [point for point in sweep.points if point.signature in found]
         backends = {found[point.signature].backend for point in complete}
-        own = [point for point in complete if newest[sweep.study, point.signature] == sweep.key]
+        own = [point for point in complete if sweep.key in owners[sweep.study, point.signature]]
         shown = any(sweep.when >= latest.get((sweep.study, backend), 0) for backend in backends)
         sync = Sync(root, sweep, owner(), newest=shown)
         sync.add(Attempt(point.name, point.signature, found[point.signature].attempt) for point in own)
@@ -125,6 +124,25 @@ def _sweeps(root: Path, tracking: Tracking, unread: Failures) -> list[SweepRecor
         if sweep.status == "RUNNING":
             sweep.status = "KILLED"
     return sweeps
+
+
+def _owners(sweeps: Sequence[SweepRecord]) -> dict[tuple[str, str], list[str]]:
+    """Return the sweeps, by their keys, that send a point of a study, by the study and the signature of the point.
+
+    A point has only one MLflow run per study, which belongs to the newest sweep with this point. A later command for
+    this point alone shows the run again, but leaves it where it is.
+    """
+    owners: dict[tuple[str, str], list[str]] = {}
+    swept: dict[tuple[str, str], list[str]] = {}
+    for sweep in sweeps:
+        for point in sweep.points:
+            target = (sweep.study, point.signature)
+            if sweep.parent:
+                swept[target] = [sweep.key]
+                owners[target] = [sweep.key]
+            else:
+                owners[target] = [*swept.get(target, []), sweep.key]
+    return owners
 
 
 class _Sender:

@@ -53,6 +53,10 @@ def children(project: Path, run: Run) -> list[str]:
     return sorted(str(one.info.run_name) for one in below)
 
 
+def shown(project: Path) -> dict[str, str | None]:
+    return {str(run.info.run_name): run.data.tags.get(NEWEST) for run in runs_of(project)}
+
+
 def losses(project: Path, name: str) -> list[float]:
     runs = by_name(project)
     return [run.data.metrics[f"final/{LOSS}"] for key, run in runs.items() if key.startswith(f"{name} seed=")]
@@ -101,8 +105,7 @@ def test_a_point_has_the_mean_of_its_seeds_which_are_below_it(three: Path) -> No
 
 
 def test_the_grid_shows_points_and_the_seeds_their_own_view(three: Path) -> None:
-    shown = {str(run.info.run_name): run.data.tags.get("lab.newest") for run in runs_of(three)}
-    assert (shown["lr 0.1"], shown["lr 0.1 · s 1"]) == ("true", "seed")
+    assert (shown(three)["lr 0.1"], shown(three)["lr 0.1 · s 1"]) == ("true", "seed")
     tags = Tracker(LOCAL, "line_y2x", three).experiment_tags()
     views = {key.removeprefix("mlflow.sharedViewState.") for key in tags if key.startswith("mlflow.sharedViewState.")}
     assert views == {"grid", "seeds", "every_seed"}, "nothing diverged"
@@ -142,6 +145,21 @@ def test_a_store_that_was_deleted_gets_the_same_runs(three: Path, tmp_path: Path
     shutil.copytree(three / ".points", other / ".points")
     rebuild(LOCAL, other, other / "results")
     assert in_mlflow(other) == in_mlflow(three)
+
+
+def test_a_store_that_was_deleted_gets_the_same_runs_after_a_command_for_one_seed(
+    copied: Path, tmp_path: Path, empty_store: Path
+) -> None:
+    swept(copied, seeds(1, at=["0.1"]))
+    other = tmp_path / "other"
+    (other / "mlruns").mkdir(parents=True)
+    shutil.copy(empty_store, other / "mlruns" / "mlflow.db")
+    shutil.copytree(copied / ".points", other / ".points")
+    for _ in range(2):
+        rebuild(LOCAL, other, other / "results")
+        assert in_mlflow(other) == in_mlflow(copied)
+        assert shown(other) == shown(copied)
+    assert shown(other)["lr 0.1 · s 1"] == "seed"
 
 
 def test_more_seeds_take_the_place_of_fewer(copied: Path) -> None:
@@ -323,8 +341,7 @@ def test_a_seed_stays_where_its_sweep_has_moved_it() -> None:
 def test_a_point_alone_joins_the_study(copied: Path) -> None:
     swept(copied, seeds(1, at=["0.05"]))
     swept(copied, seeds(1, 2, at=["0.02"]))
-    shown = {str(run.info.run_name) for run in runs_of(copied) if run.data.tags.get("lab.newest") == "true"}
-    assert shown == {"lr 0.1", "lr 0.01", "lr 0.05 · s 1", "lr 0.02"}
+    assert {name for name, newest in shown(copied).items() if newest == "true"} == {"lr 0.1", "lr 0.01", "lr 0.05 · s 1", "lr 0.02"}
     grid = Tracker(LOCAL, "line_y2x", copied).experiment_tags()["mlflow.sharedViewState.grid"]
     assert "log10_learning_rate" in grid, "the view compares rates still"
 
