@@ -24,6 +24,7 @@ from pipeline.tracking.pages.views import NEWEST
 from pipeline.tracking.store import store_uri
 from pipeline.tracking.sync.placement import PARENT, SWEEP_RUN, adapted
 from pipeline.tracking.tracker import Tracker
+from tests.support.maps import map_point
 from tests.support.swept import Request, by_name, full_name, in_mlflow, rates, request, runs_of, swept
 from tests.support.trained import sweep
 
@@ -380,6 +381,14 @@ def test_seeds_that_all_diverged_have_no_mean_and_no_curve() -> None:
     assert result_of(points) == "diverged"
     assert not any(name.startswith(("mean/", "final/", "interval")) for name in repeat_values(points))
     assert mean_curves(points) == []
+
+
+def test_a_map_has_no_result_and_no_rate_of_its_own() -> None:
+    maps = [map_point(f"seed={seed}", "training.epochs=5") for seed in (1, 2)]
+    assert not any(name.startswith("hp/") or "learning_rate" in name for name in repeat_values(maps))
+    note = repeats_note("map", maps, [])
+    assert note.startswith("2 seeds, all trained. Diagnosis: ")
+    assert "**" not in note
 
 
 def test_only_the_seed_is_left_out_of_what_seeds_share(three: Path) -> None:

@@ -56,9 +56,11 @@ def repeat_values(points: Sequence[Point]) -> dict[str, float]:
     if loss is not None:
         values[LOG_LOSS] = math.log10(max(loss, LEAST_LOSS))
     config = points[0].config
-    values["hp/learning_rate"] = config.optimizer.learning_rate
-    values[LOG_RATE_METRIC] = math.log10(config.optimizer.learning_rate)
-    if config.model.hidden_size is not None:
+    # A map has many rates or sizes.
+    if config.grid is None:
+        values["hp/learning_rate"] = config.optimizer.learning_rate
+        values[LOG_RATE_METRIC] = math.log10(config.optimizer.learning_rate)
+    if config.grid is None and config.model.hidden_size is not None:
         values["hp/hidden_size"] = float(config.model.hidden_size)
     return {name: value for name, value in values.items() if math.isfinite(value)}
 
@@ -109,11 +111,15 @@ def repeats_note(name: str, points: Sequence[Point], overrides: Sequence[str]) -
         points: its seeds, at least one.
         overrides: the Hydra overrides of one of them.
     """
-    metric = cell_metric(points)
-    result = f"**{METRIC_NAMES.get(metric, metric)} {result_of(points)}**"
-    found = Cell(tuple(points), metric).estimate
-    if found.interval is not None:
-        result += f": the mean over its seeds, with the {CONFIDENCE:.0%} interval of Student's t"
+    paragraphs = []
+    result = result_of(points)
+    # A map has none.
+    if result:
+        metric = cell_metric(points)
+        told = f"**{METRIC_NAMES.get(metric, metric)} {result}**"
+        if Cell(tuple(points), metric).estimate.interval is not None:
+            told += f": the mean over its seeds, with the {CONFIDENCE:.0%} interval of Student's t"
+        paragraphs.append(f"{told}.")
     diverged = [str(point.config.seed) for point in points if point.diverged]
     seeds = f"{counted(len(points), 'seed')}, all trained."
     if diverged:
@@ -121,9 +127,8 @@ def repeats_note(name: str, points: Sequence[Point], overrides: Sequence[str]) -
         seeds = f"{len(points) - len(diverged)} of {len(points)} seeds trained; {word} {listed(diverged)} diverged."
     kept = [one for one in overrides if one.lstrip("+").split("=")[0] not in NOT_REPEATED]
     command = shlex.join(["python", "-m", "pipeline.train", *kept, *_seed_overrides(points)])
-    return "\n\n".join(
-        [f"{result}.", f"{seeds} Diagnosis: {diagnosis_of(points)}.", f"Point: `{name}`", f"Run it again: `{command}`"]
-    )
+    paragraphs += [f"{seeds} Diagnosis: {diagnosis_of(points)}.", f"Point: `{name}`", f"Run it again: `{command}`"]
+    return "\n\n".join(paragraphs)
 
 
 def _seed_overrides(points: Sequence[Point]) -> list[str]:
