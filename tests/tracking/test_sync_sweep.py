@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 from sqlalchemy import event
 from sqlalchemy.engine import Engine
@@ -30,6 +31,7 @@ from pipeline.sweep.sweep import Sweep
 from pipeline.system.errors import LabError
 from pipeline.system.processes import owner
 from pipeline.tracking.pages.presentation import present_study
+from pipeline.tracking.store import store_uri
 from pipeline.tracking.sync import sweep as sync_module
 from pipeline.tracking.sync import thread as thread_module
 from pipeline.tracking.sync.sweep import Sync
@@ -560,3 +562,21 @@ def test_views_that_could_not_be_written_are_written_at_the_next_try(
     swept(project, rates("0.1", "0.5"))
     tags = Tracker(LOCAL, "line_y2x", project).experiment_tags()
     assert any(key.startswith("mlflow.sharedViewState.") for key in tags)
+
+
+def test_points_that_cannot_be_compared_are_all_sent_and_their_sweep_ends(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(points: Sequence[object]) -> list[object]:
+        raise ValueError("an error of our own")
+
+    swept(project, rates("0.02", "0.1"))
+    client = MlflowClient(store_uri(project))
+    for run in runs_of(project):
+        client.delete_run(run.info.run_id)
+    with monkeypatch.context() as patched:
+        patched.setattr(sync_module, "judged_together", broken)
+        with pytest.raises(LabError, match="the comparison of the points of line_y2x numpy"):
+            rebuild(LOCAL, project, project / "results")
+    assert set(statuses(project).values()) == {"FINISHED"}
+    assert len(statuses(project)) == 3

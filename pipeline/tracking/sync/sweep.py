@@ -340,13 +340,17 @@ class Sync:
         self._parent.send(tracker, sweep, points, runs, self.newest)
 
     def _judged(self) -> dict[str, Point]:
-        """Return the complete points by signature, each judged against the others."""
+        """Return the complete points by signature, each judged against the others, or alone if that fails."""
         points = {}
         for signature, point in self.points.items():
             if point.is_complete():
                 with self._failures.apart(self._item("the results", point)):
                     points[signature] = point.read()
-        return dict(zip(points, judged_together(list(points.values())), strict=True))
+        judged = list(points.values())
+        with self._failures.apart(f"the comparison of the points of {self.sweep.name}"):
+            # If this fails, each point keeps the diagnosis that it has alone.
+            judged = judged_together(judged)
+        return dict(zip(points, judged, strict=True))
 
     def _gather(self, tracker: Tracker, sweep: SweepRecord, judged: Callable[[], Mapping[str, Point]]) -> None:
         """Show the seeds of each point below a run of their own, and name the points by what has varied in the end."""
