@@ -34,7 +34,7 @@ from pipeline.system.last_line import doing
 from pipeline.system.processes import owner
 from pipeline.system.project import PROJECT, store_root
 from pipeline.system.wording import counted, some
-from pipeline.tracking.pages.labels import is_one_point
+from pipeline.tracking.pages.shown import joins
 from pipeline.tracking.sync.points import Attempt
 from pipeline.tracking.sync.sweep import Sync
 
@@ -86,11 +86,11 @@ def rebuild(
     sweeps = _sweeps(root, tracking, unread)
     found = _complete_points(root, {point.signature: point for sweep in sweeps for point in sweep.points})
     owners = _owners(sweeps)
-    # The time of the last sweep of each study and backend, which the views show. A single point does not replace it.
+    # The time of the last sweep of each study and backend, which the views show, without those that joined it.
     latest = {
         (sweep.study, found[point.signature].backend): sweep.when
         for sweep in sweeps
-        if not is_one_point(point.name for point in sweep.points)
+        if not joins(root, sweep, [one for one in sweeps if one.study == sweep.study])
         for point in sweep.points
         if point.signature in found
     }

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +17,13 @@ from mlflow.exceptions import MlflowException
 
 from pipeline.config.schema import Config, Tracking
 from pipeline.points.reading import read_point, repeats_in
+from pipeline.points.sweep_record import SweepPoint, SweepRecord
 from pipeline.rebuild import rebuild
 from pipeline.remove import carry_out, find
 from pipeline.studies.statistics.intervals import estimate
 from pipeline.system.errors import LabError
 from pipeline.tracking.pages.repeats import mean_curves, repeat_values, repeats_note, result_of
+from pipeline.tracking.pages.shown import has_one_point, joins
 from pipeline.tracking.pages.views import NEWEST
 from pipeline.tracking.store import store_uri
 from pipeline.tracking.sync.placement import PARENT, SWEEP_RUN, adapted
@@ -356,6 +360,44 @@ def test_each_mean_of_a_sweep_on_both_backends_has_the_backend_of_its_seeds(proj
     swept(project, mixed)
     found = {name: run.data.tags["backend"] for name, run in groups(project).items()}
     assert found == {"learning_rate=0.1": "numpy", "learning_rate=0.1 backend=keras": "keras"}
+
+
+def test_where_all_commands_are_for_one_point_the_newest_takes_the_place_of_the_others(
+    project: Path, empty_store: Path
+) -> None:
+    swept(project, seeds(1, 2, at=["0.1"]))
+    swept(project, seeds(1, 2, at=["0.05"]))
+    swept(project, seeds(1, at=["0.02"]))
+    newest = {"lr 0.05": "true", "lr 0.05 · s 1": "seed", "lr 0.1": "false", "lr 0.1 · s 1": "false"}
+    newest |= {"lr 0.02 · s 1": "true"}
+    assert shown(project).items() >= newest.items()
+    other = project / "other"
+    (other / "mlruns").mkdir(parents=True)
+    shutil.copy(empty_store, other / "mlruns" / "mlflow.db")
+    shutil.copytree(project / ".points", other / ".points")
+    rebuild(LOCAL, other, other / "results")
+    assert shown(other) == shown(project)
+
+
+def test_points_that_have_the_same_name_are_several_all_the_same(tmp_path: Path) -> None:
+    tracking = Tracking(name="local", uri=None)
+    signatures = ["a" * 16, "b" * 16]
+    record = SweepRecord("c" * 16, "study", "numpy", True, "", tracking, {}, 1)
+    record.points = [SweepPoint("learning_rate=1", one, one) for one in signatures]
+    assert has_one_point(tmp_path, record), "only their names are known"
+    for epochs, signature in enumerate(signatures):
+        folder = tmp_path / ".points" / f"{signature}.training"
+        folder.mkdir(parents=True)
+        (folder / "signed.json").write_text(json.dumps({"config": {"seed": epochs, "epochs": epochs}}))
+    assert not has_one_point(tmp_path, record)
+    several = replace(record, key="d" * 16)
+    alone = replace(record, points=record.points[:1])
+    assert joins(tmp_path, replace(alone, parent=False), [])
+    assert not joins(tmp_path, alone, [])
+    assert joins(tmp_path, alone, [several])
+    assert not joins(tmp_path, replace(alone, backend="keras"), [several])
+    mixed = [replace(several.points[0], name="learning_rate=1 backend=keras"), several.points[1]]
+    assert joins(tmp_path, replace(alone, backend="keras"), [replace(several, points=mixed)])
 
 
 # --- the content, from points in memory

@@ -552,11 +552,11 @@ def test_views_that_could_not_be_written_are_written_at_the_next_try(
 ) -> None:
     calls: list[int] = []
 
-    def at_the_second_try(*arguments: Any) -> None:
+    def at_the_second_try(*arguments: Any) -> bool:
         calls.append(1)
         if len(calls) == 1:
             raise LabError("The store is away.")
-        present_study(*arguments)
+        return present_study(*arguments)
 
     monkeypatch.setattr(sync_module, "present_study", at_the_second_try)
     swept(project, rates("0.1", "0.5"))

@@ -26,8 +26,9 @@ from pipeline.tracking import limits
 from pipeline.tracking.dataset import checksums_in, dataset_of
 from pipeline.tracking.models import log_models
 from pipeline.tracking.pages.descriptions import experiment_note, point_note, sweep_note
-from pipeline.tracking.pages.labels import POINT_NAME, Labels, is_one_point
+from pipeline.tracking.pages.labels import POINT_NAME, Labels
 from pipeline.tracking.pages.repeats import result_of
+from pipeline.tracking.pages.shown import joins
 from pipeline.tracking.pages.views import NEWEST, own_views, view_tags
 from pipeline.tracking.tracker import Tracker
 
@@ -188,9 +189,7 @@ def present_sweep(
     tracker.tag_experiment(headlines | {NOTE: described})
 
 
-def present_study(
-    tracker: Tracker, root: Path, sweep: SweepRecord, configs: Sequence[Config], joins: bool = False
-) -> None:
+def present_study(tracker: Tracker, root: Path, sweep: SweepRecord, configs: Sequence[Config]) -> bool:
     """Write the saved views of a study, for a sweep and for the newest sweep of each other backend.
 
     Views that no longer apply are deleted.
@@ -202,16 +201,19 @@ def present_study(
         root: folder that holds .points/.
         sweep: the record of the command.
         configs: the configs of its points.
-        joins: whether it joins the newest sweep of its own backend, because it is a single point.
+
+    Returns:
+        Whether the sweep joins what the views show of its own backend. Otherwise it takes its place.
     """
     unread = Failures()
     same = [one for _, one in all_sweeps(root, unread) if (one.study, one.tracking) == (sweep.study, sweep.tracking)]
+    joined = joins(root, sweep, same)
     newest: dict[str, list[SweepRecord]] = {}
-    # Oldest first. The newest sweep of a backend replaces the others; single points join it.
+    # Oldest first.
     for one in sorted(same, key=lambda one: one.when):
-        if one.key == sweep.key or (one.backend == sweep.backend and not joins):
+        if one.key == sweep.key or (one.backend == sweep.backend and not joined):
             continue
-        if is_one_point(point.name for point in one.points):
+        if joins(root, one, same):
             newest.setdefault(one.backend, []).append(one)
         else:
             newest[one.backend] = [one]
@@ -223,6 +225,7 @@ def present_study(
         tracker.delete_experiment_tags(own_views(tracker.experiment_tags()) - tags.keys())
     for message in unread.messages("could not be added to the saved views"):
         log.warning(message)
+    return joined
 
 
 def _diverged(tracker: Tracker) -> set[str]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Literal
@@ -17,13 +18,13 @@ from pipeline.config.schema import Config
 from pipeline.points.clone import clone_id
 from pipeline.points.folder import PointFolder
 from pipeline.points.point import Point
-from pipeline.points.sweep_record import SweepRecord
+from pipeline.points.sweep_record import SweepPoint, SweepRecord
 from pipeline.studies.reach import judged_together
 from pipeline.system.errors import LabError, UnavailableError
 from pipeline.system.failures import Failures
 from pipeline.system.last_line import Told, untold
 from pipeline.tracking.ownership import CLONE, SignsOfLife, hide_earlier, kill_orphans
-from pipeline.tracking.pages.labels import Labels, is_one_point, labels
+from pipeline.tracking.pages.labels import Labels, labels
 from pipeline.tracking.pages.presentation import point_tags, present_study
 from pipeline.tracking.pages.views import NEWEST
 from pipeline.tracking.runs import study_lock
@@ -317,10 +318,10 @@ class Sync:
         """Write the saved views of the study, if the configs of points are known."""
         configs = [point.config for point in list(self.points.values()) if point.config is not None]
         if configs and self.newest and self.worker is None:
-            # A single point joins a sweep in the views, whether it has several seeds or not.
-            joins = is_one_point(self._names_of_points())
-            present_study(tracker, self.root, self.sweep, configs, joins)
-            if not joins:
+            known = {point.signature: point for point in self.sweep.points}
+            sent = [point.attempt for point in list(self.points.values())]
+            known |= {one.signature: SweepPoint(one.name, one.signature, one.signature) for one in sent}
+            if not present_study(tracker, self.root, replace(self.sweep, points=[*known.values()]), configs):
                 backends = {config.backend.name for config in configs}
                 hide_earlier(tracker, self.sweep.key, self._own_clone(), backends)
         self._presented = bool(configs)
