@@ -186,7 +186,9 @@ def test_views_show_the_newest_sweep_of_the_other_backend_too(project: Path, tra
             sweep_record.points.append(SweepPoint(str(index), signature, str(index)))
         sweep_record.points.append(SweepPoint("gone", "f" * 16, "gone"))
         write_sweep(sweep_folder(project, sweep_record.key), sweep_record)
-    present_study(tracker, project, record("6" * 16, "numpy", 6), mine)
+    own = record("6" * 16, "numpy", 6)
+    own.points = [SweepPoint(str(index), f"6{index}" * 8, str(index)) for index in range(2)]
+    assert not present_study(tracker, project, own, mine)
     views = {key: value for key, value in tracker.experiment_tags().items() if "sharedViewState" in key}
     assert views == view_tags([*mine, *theirs], image_keys, 6)
     assert any("backends" in key for key in views)

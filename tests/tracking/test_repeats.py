@@ -346,7 +346,12 @@ def test_a_seed_stays_where_its_sweep_has_moved_it() -> None:
 def test_a_point_alone_joins_the_study(copied: Path) -> None:
     swept(copied, seeds(1, at=["0.05"]))
     swept(copied, seeds(1, 2, at=["0.02"]))
-    assert {name for name, newest in shown(copied).items() if newest == "true"} == {"lr 0.1", "lr 0.01", "lr 0.05 · s 1", "lr 0.02"}
+    assert {name for name, newest in shown(copied).items() if newest == "true"} == {
+        "lr 0.1",
+        "lr 0.01",
+        "lr 0.05 · s 1",
+        "lr 0.02",
+    }
     grid = Tracker(LOCAL, "line_y2x", copied).experiment_tags()["mlflow.sharedViewState.grid"]
     assert "log10_learning_rate" in grid, "the view compares rates still"
 
