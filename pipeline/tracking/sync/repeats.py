@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from pipeline.points.point import POINTS, Point
@@ -17,7 +17,6 @@ from pipeline.points.reading import read_attempt, read_own_point, read_run, repe
 from pipeline.points.sweep_record import SweepRecord
 from pipeline.system.errors import DamagedError, LabError
 from pipeline.system.failures import Failures, Parts
-from pipeline.system.files import short_hash
 from pipeline.tracking.ownership import CLONE, OWNER, drop, heartbeat, is_ours
 from pipeline.tracking.pages.labels import POINT_NAME, SEED, Labels, settings_of
 from pipeline.tracking.pages.presentation import DIAGNOSIS, NONE_YET, NOTE, RESULT, RUN_NAME, point_tags
@@ -33,59 +32,12 @@ from pipeline.tracking.pages.views import NEWEST, REPEATED
 from pipeline.tracking.pages.views import SEED as SHOWN_AS_SEED
 from pipeline.tracking.sync.placement import PARENT
 from pipeline.tracking.sync.points import PointSync
+from pipeline.tracking.sync.seeds import ASKED, ATTEMPTS, BACKEND, COMPLETE, KEY, SEEDS, RepeatedPoint, Seed
 from pipeline.tracking.tracked_run import TrackedRun
 from pipeline.tracking.tracker import Status, Tracker
 
-# Tags of the run: what its seeds share, the seeds, a hash of their attempts, and when the sweep was asked for.
-KEY = "lab.repeats"
-SEEDS = "lab.seeds"
-ATTEMPTS = "lab.attempts"
-ASKED = "lab.asked"
-COMPLETE = "lab.complete"
-# The tag by which the views find the runs of a backend.
-BACKEND = "backend"
 # The parts that make a run complete.
 CONTENT = {"parameters", "curves", "metrics", "description"}
-
-
-@dataclass(frozen=True)
-class _Seed:
-    """A complete seed of a point: its name, its signature and attempt, and its sync if this sweep sends it."""
-
-    name: str
-    signature: str
-    attempt: str
-    sync: PointSync | None
-
-
-@dataclass(frozen=True)
-class _Repeated:
-    """A point with several seeds: what they share, its short name, its seeds, and the tags that place its run."""
-
-    key: str
-    name: str
-    seeds: Sequence[_Seed]
-    tags: Mapping[str, str]
-
-    @property
-    def attempts(self) -> str:
-        """A hash that is the same as long as no seed is added or trained again."""
-        return short_hash(" ".join(sorted(f"{seed.signature} {seed.attempt}" for seed in self.seeds)).encode())
-
-    @property
-    def numbers(self) -> str:
-        """The seeds, ascending."""
-        found = (dict(settings_of(seed.name)).get(SEED, seed.signature) for seed in self.seeds)
-        return " ".join(sorted(found, key=lambda text: (len(text), text)))
-
-    def is_in(self, run: TrackedRun) -> bool:
-        """Whether a run has all of these seeds as they are, and is complete."""
-        return run.status == "FINISHED" and run.tags.get(COMPLETE) == self.attempts and "seeds" in run.metrics
-
-    def replaces(self, run: TrackedRun) -> bool:
-        """Whether a run is of some of these seeds, from no later command than this."""
-        earlier = int(run.tags.get(ASKED, "0")) <= int(self.tags[ASKED])
-        return earlier and set(run.tags.get(SEEDS, "").split()) <= set(self.numbers.split())
 
 
 class RepeatedPoints:
@@ -154,28 +106,28 @@ class RepeatedPoints:
             names = point_tags(full_name, config, shown)
             # Not the backend of the sweep, which may have points on both.
             placement = {**tags, **names, BACKEND: config.backend.name, ASKED: str(ended.when)}
-            repeated = _Repeated(key, placement[RUN_NAME], seeds, placement)
+            repeated = RepeatedPoint(key, placement[RUN_NAME], seeds, placement)
             self._names[key] = repeated.name
             parts = self._parts.setdefault(key, Parts(self._check))
             with parts.apart("run"):
                 self._send_one(tracker, ended, repeated, runs, parts)
 
-    def _groups(self, ended: SweepRecord, points: Sequence[PointSync]) -> dict[str, list[_Seed]]:
+    def _groups(self, ended: SweepRecord, points: Sequence[PointSync]) -> dict[str, list[Seed]]:
         """Return the complete seeds of each point of which this sweep sends a seed, by what they share."""
         own = {point.attempt.signature: point for point in points if point.ours}
-        groups: dict[str, list[_Seed]] = {}
+        groups: dict[str, list[Seed]] = {}
         for one in ended.points:
             folder = self._root / POINTS / one.signature
             with self._failures.apart(f"the share of {one.name} in the mean"):
                 key = repeats_in(folder)
                 attempt = read_attempt(folder)
                 if key and attempt is not None:
-                    groups.setdefault(key, []).append(_Seed(one.name, one.signature, attempt, own.get(one.signature)))
+                    groups.setdefault(key, []).append(Seed(one.name, one.signature, attempt, own.get(one.signature)))
         sent = {key for key, seeds in groups.items() if any(seed.sync is not None for seed in seeds)}
         return {key: seeds for key, seeds in groups.items() if len(seeds) > 1 and key in sent}
 
     def _send_one(
-        self, tracker: Tracker, ended: SweepRecord, repeated: _Repeated, runs: Sequence[TrackedRun], parts: Parts
+        self, tracker: Tracker, ended: SweepRecord, repeated: RepeatedPoint, runs: Sequence[TrackedRun], parts: Parts
     ) -> None:
         """Bring the run of one point up to date."""
         clone = repeated.tags[CLONE]
@@ -202,10 +154,10 @@ class RepeatedPoints:
                 if run.run_id != run_id and repeated.replaces(run):
                     drop(tracker, run)
 
-    def _read(self, repeated: _Repeated) -> tuple[_Repeated, list[Point]]:
+    def _read(self, repeated: RepeatedPoint) -> tuple[RepeatedPoint, list[Point]]:
         """Return the seeds of a point that can be read, each read as a point."""
         judged = self.judged()
-        found: list[tuple[_Seed, Point]] = []
+        found: list[tuple[Seed, Point]] = []
         for seed in repeated.seeds:
             # A damaged point is reported by whoever sends it.
             with self._failures.apart(f"the share of {seed.name} in the mean"), suppress(DamagedError):
@@ -219,7 +171,7 @@ class RepeatedPoints:
         self,
         tracker: Tracker,
         ended: SweepRecord,
-        repeated: _Repeated,
+        repeated: RepeatedPoint,
         points: Sequence[Point],
         same: Sequence[TrackedRun],
         parts: Parts,
@@ -257,7 +209,7 @@ class RepeatedPoints:
         self,
         tracker: Tracker,
         run_id: str,
-        repeated: _Repeated,
+        repeated: RepeatedPoint,
         points: Sequence[Point],
         known: Collection[str],
         parts: Parts,
@@ -293,7 +245,7 @@ class RepeatedPoints:
                 tracker.tag(run_id, {COMPLETE: repeated.attempts})
             tracker.end_run(run_id, status, ended)
 
-    def _move(self, tracker: Tracker, run_id: str, repeated: _Repeated, runs: Sequence[TrackedRun]) -> None:
+    def _move(self, tracker: Tracker, run_id: str, repeated: RepeatedPoint, runs: Sequence[TrackedRun]) -> None:
         """Show the seeds that this sweep sends below the run of their point."""
         tags = {PARENT: run_id}
         if repeated.tags[NEWEST] == "true":
