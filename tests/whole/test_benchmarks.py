@@ -28,6 +28,12 @@ from tests.support.trained import config, trained
 Make = Callable[..., Benchmark]
 
 
+@pytest.fixture(autouse=True)
+def no_search_for_garbage(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Among the objects of all tests, each search between two measurements takes seconds."""
+    monkeypatch.setattr("benchmarks.measuring.gc.collect", lambda: 0)
+
+
 @pytest.fixture
 def make() -> Make:
     """A benchmark whose contenders give numbers from lists; `log` tells what happened in which order."""
