@@ -10,7 +10,6 @@ if not __package__:
     raise SystemExit("error: this is a module; in the project's folder, type: python -m pipeline.train")
 
 import logging
-import math
 import os
 import subprocess
 import sys
@@ -40,9 +39,6 @@ if TYPE_CHECKING:
 
 # By name: as a command, this module is called __main__, which has no log.
 log = logging.getLogger("pipeline.train")
-
-# Drawing the figures of a small network takes longer than training it, and nobody looks at those of many points.
-MOST_DRAWN = 8
 
 
 class TrainCommand:
@@ -181,19 +177,21 @@ class TrainCommand:
         batch_size: int | None = None,
         engine: Engine | None = None,
     ) -> list[float]:
+        from pipeline.sweep.seeds import mean_score, repeated, with_figures
+
         points: list[tuple[Config, list[str]]] = []
         # For each request the indices of its points, one for each seed.
         seeds: list[range] = []
         with doing("checking points", len(requests)) as step:
             for composed, overrides in requests:
-                repeated = _repeated(_read(composed, self._configs), overrides)
-                seeds.append(range(len(points), len(points) + len(repeated)))
-                points += repeated
+                own = repeated(_read(composed, self._configs), overrides)
+                seeds.append(range(len(points), len(points) + len(own)))
+                points += own
                 step.count(len(seeds), len(requests))
         number = None
         if total is not None:
             number = len(points)
-        points = [(_with_figures(config, number), overrides) for config, overrides in points]
+        points = [(with_figures(config, number), overrides) for config, overrides in points]
         groups: dict[Agreed, list[int]] = {}
         for index, (config, _) in enumerate(points):
             groups.setdefault(_agreed(config), []).append(index)
@@ -216,7 +214,7 @@ class TrainCommand:
                         scores[index] = outcome.score
                 if total is not None:
                     self._finish_sweep(key)
-        return [_mean_score([scores[index] for index in indices]) for indices in seeds]
+        return [mean_score([scores[index] for index in indices]) for indices in seeds]
 
     def _check_new_sweep(self, key: Agreed, config: Config, total: int | None) -> None:
         """Check that the results of a sweep can be written, and replace those of no earlier sweep of this command.
@@ -281,42 +279,6 @@ class TrainCommand:
 def _agreed(config: Config) -> Agreed:
     """Return what all points of a sweep agree on, because the sweep has it only once."""
     return config.study, config.tracking, config.results, config.dry_run, config.force
-
-
-def _repeated(config: Config, overrides: list[str]) -> list[tuple[Config, list[str]]]:
-    """Return a config and its overrides for each of its seeds."""
-    if config.repeats == 1:
-        return [(config, overrides)]
-    others = [one for one in overrides if one.lstrip("+").partition("=")[0] not in ("seed", "repeats")]
-    # An experiment may set the repeats, which a command for this seed alone has to undo.
-    return [(one, [*others, f"seed={one.seed}", "repeats=1"]) for one in config.seeds()]
-
-
-def _mean_score(scores: Sequence[float | None]) -> float:
-    """Return the score of a point from those of its seeds; None for a seed that failed.
-
-    It is the mean over the seeds that trained, because a failure, such as a lack of memory, says nothing about the
-    point. A seed that diverged does: its score is inf, and so is the mean. NaN if no seed trained.
-    """
-    trained = [score for score in scores if score is not None]
-    if not trained:
-        return math.nan
-    if len(trained) < len(scores):
-        log.warning(f"The score of a point is the mean over {len(trained)} of its {len(scores)} seeds: others failed.")
-    return sum(trained) / len(trained)
-
-
-def _with_figures(config: Config, points: int | None) -> Config:
-    """Return a config that says what is drawn, where it leaves that to the number of points.
-
-    None: points come one by one. A search may try hundreds, and what is drawn must not change on the way.
-    """
-    if config.recording.figures != "auto":
-        return config
-    figures = "sweep"
-    if points is not None and points <= MOST_DRAWN:
-        figures = "point"
-    return config.model_copy(update={"recording": config.recording.model_copy(update={"figures": figures})})
 
 
 def _environment(hydra: Any) -> dict[str, str]:

@@ -1,0 +1,50 @@
+"""The seeds of a requested point: a config for each, one score for all, and whether each of them is drawn."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Sequence
+
+from pipeline.config.schema import Config
+
+log = logging.getLogger(__name__)
+
+# Drawing the figures of a small network takes longer than training it, and nobody looks at those of many points.
+MOST_DRAWN = 8
+
+
+def repeated(config: Config, overrides: list[str]) -> list[tuple[Config, list[str]]]:
+    """Return a config and its overrides for each of its seeds."""
+    if config.repeats == 1:
+        return [(config, overrides)]
+    others = [one for one in overrides if one.lstrip("+").partition("=")[0] not in ("seed", "repeats")]
+    # An experiment may set the repeats, which a command for this seed alone has to undo.
+    return [(one, [*others, f"seed={one.seed}", "repeats=1"]) for one in config.seeds()]
+
+
+def mean_score(scores: Sequence[float | None]) -> float:
+    """Return the score of a point from those of its seeds; None for a seed that failed.
+
+    It is the mean over the seeds that trained, because a failure, such as a lack of memory, says nothing about the
+    point. A seed that diverged does: its score is inf, and so is the mean. NaN if no seed trained.
+    """
+    trained = [score for score in scores if score is not None]
+    if not trained:
+        return math.nan
+    if len(trained) < len(scores):
+        log.warning(f"The score of a point is the mean over {len(trained)} of its {len(scores)} seeds: others failed.")
+    return sum(trained) / len(trained)
+
+
+def with_figures(config: Config, points: int | None) -> Config:
+    """Return a config that says what is drawn, where it leaves that to the number of points.
+
+    None: points come one by one. A search may try hundreds, and what is drawn must not change on the way.
+    """
+    if config.recording.figures != "auto":
+        return config
+    figures = "sweep"
+    if points is not None and points <= MOST_DRAWN:
+        figures = "point"
+    return config.model_copy(update={"recording": config.recording.model_copy(update={"figures": figures})})
