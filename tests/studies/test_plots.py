@@ -99,7 +99,7 @@ def test_palette_gets_lighter_all_the_way_and_keeps_its_decades() -> None:
     np.testing.assert_allclose(colours, [to_rgb(colour) for colour in RATE_COLOURS], atol=0.02)
 
 
-def test_grid_has_means_of_finished_points_and_marks_diverged_ones() -> None:
+def test_grid_has_results_of_finished_points_and_marks_diverged_ones() -> None:
     points = [
         made_point(0.1, 4, 1.0),
         made_point(0.1, 4, 3.0),
@@ -110,9 +110,9 @@ def test_grid_has_means_of_finished_points_and_marks_diverged_ones() -> None:
     found = result_grids.result_grid(points, layout(points), "train/loss")
     assert found.across.numbers == [0.1, 10.0]
     assert found.up.ticks == ["4", "32"]
-    np.testing.assert_array_equal(found.values, [[6.5 / 3, np.nan], [np.nan, 5.0]])
+    np.testing.assert_array_equal(found.values, [[2.5, np.nan], [np.nan, 5.0]])
     np.testing.assert_array_equal(found.diverged, [[False, True], [False, False]])
-    assert result_grids.seeds_note(points, layout(points)) == "mean if points share a cell"
+    assert result_grids.seeds_note(points, layout(points)) == "one seed: noise unknown"
 
 
 def test_cell_metric_is_accuracy_then_error_then_loss(mnist: list[Point], three_bits: list[Point]) -> None:

@@ -24,6 +24,8 @@ STUDY = (
     "training.epochs=400",
     "recording.metrics_every=100",
     "recording.snapshots=4",
+    # The basic launcher does not know how many points there are, and would draw none of them.
+    "recording.figures=point",
 )
 SECONDS = 120.0
 HELD = """
