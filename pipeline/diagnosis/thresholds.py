@@ -120,7 +120,7 @@ THRESHOLDS = (
         "RISE", RISE,
         "Share by which the loss of the held-out rows ends above its lowest value, from which a network overfits. The "
         "training loss must have fallen by as much since.",
-        "Early stopping acts on rises of 1% to 5% (Prechelt 1998); twice that is no matter of luck.",
+        "Early stopping acts on rises of 1% to 5% (Prechelt 1998); twice that is not luck.",
     ),
     Threshold(
         "RISE_OVER_NOISE", RISE_OVER_NOISE,

@@ -158,8 +158,8 @@ def study_metrics(points: Sequence[Point]) -> dict[str, Any]:
 def _best(points: Sequence[Point]) -> dict[str, Any]:
     """Return the best mean over the seeds with its interval, where it is, and which others are as good.
 
-    Empty if no point trained. There is no interval with one seed, and no set of the best either; nor is there one if a
-    point with a seed that diverged is better where it trains. With a vertical axis it is the set of each of its values.
+    Empty if no point trained. With one seed, the interval and the set of the best are missing; the set is missing too
+    if a point with a seed that diverged is better where it trains. With a vertical axis, each of its values has a set.
     """
     shown = layout(points)
     ranking = overall(points, shown)

@@ -28,7 +28,7 @@ LONGEST = 300
 LONGEST_IN_A_LINE = 160
 # The study that checks the rate suggested by a range test against a smaller and a larger one.
 RANGE_CHECK = "lr_range_check"
-# A study has at most so many sentences before those on costs are left out.
+# The sentences on costs are left out of a study that already has more sentences than this.
 MOST_SENTENCES = 4
 
 

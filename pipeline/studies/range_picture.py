@@ -113,7 +113,7 @@ def _draw_seeds(ax: Axes, group: SeedTests) -> None:
             # One update more shows that the loss diverges.
             ax.plot(test.rates[: test.last + 1], test.means[: test.last + 1], color=SINGLE, linewidth=0.9, label=label)
     rates, middle = median_by_rate(tests)
-    # The line ends where half of the tests have diverged; what follows is no training.
+    # The line ends where half of the tests have diverged; beyond that the median says nothing.
     inside = rates <= np.median([test.rates[test.last - 1] for test in tests])
     label = "smoothed" if len(tests) == 1 else f"median of {len(tests)} seeds"
     ax.plot(rates[inside], middle[inside], color=INK, linewidth=1.8, label=label)
