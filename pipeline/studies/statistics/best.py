@@ -24,7 +24,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import gammaincinv, stdtr
 
 from pipeline.studies.statistics.intervals import Estimate
 
@@ -134,6 +133,9 @@ def _p_better(means: Floats, variances: Floats, counts: NDArray[np.int64]) -> Fl
         variances: (points, points) of these differences.
         counts: (points, points) number of seeds that both points have.
     """
+    # Imported here: it takes a tenth of a second, and with one seed nothing is compared.
+    from scipy.special import gammaincinv, stdtr
+
     points = len(means)
     freedom = np.maximum(counts - 1, 1)
     usual = variances

@@ -16,7 +16,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import stdtrit
 
 # The confidence of all intervals.
 CONFIDENCE = 0.95
@@ -135,6 +134,9 @@ def estimate(values: Sequence[float], metric: str) -> Estimate:
 
 def quantile(freedom: int) -> float:
     """Return the quantile of Student's t distribution that half an interval has, for these degrees of freedom."""
+    # Imported here: it takes a tenth of a second, and most commands train one seed.
+    from scipy.special import stdtrit
+
     return float(stdtrit(freedom, (1 + CONFIDENCE) / 2))
 
 
