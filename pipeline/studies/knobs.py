@@ -21,17 +21,11 @@ from pipeline.points.point import Point
 RATE = "optimizer.learning_rate"
 SIZE = "model.hidden_size"
 SEED = "seed"
-# Keys that do not affect training, that differ only between backends, or that only maps have. Where data was downloaded
-# from does not change it.
+# Keys that do not affect training, or that differ only between backends.
+NOT_SETTINGS = ("study", "results", "dry_run", "force", "question", "report.", "tracking.", "backend.")
+# These, keys that only maps have, and where data was downloaded from, which does not change it.
 NOT_KNOBS = (
-    "study",
-    "results",
-    "dry_run",
-    "force",
-    "question",
-    "report.",
-    "tracking.",
-    "backend.",
+    *NOT_SETTINGS,
     "recording.",
     "data.local_dir",
     "data.sources",

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pipeline.config.schema import Config, flatten
 from pipeline.points.identity import NOT_SIGNED
 from pipeline.studies.kinds import kind_of
-from pipeline.studies.knobs import RATE
+from pipeline.studies.knobs import NOT_SETTINGS, RATE
 from pipeline.tracking.pages.charts import (
     Section,
     State,
@@ -46,19 +46,8 @@ NEWEST = "lab.newest"
 SEED = "seed"
 # The role of the run of a point with several seeds.
 REPEATED = "repeated"
-# Keys that do not affect training, or that differ only between backends.
-NOT_COMPARED = (
-    "study",
-    "results",
-    "dry_run",
-    "force",
-    "question",
-    "report.",
-    "recording.figures",
-    "tracking.",
-    "backend.",
-    "data.",
-)
+# Keys that are not compared: what is drawn changes nothing, and each study has its data.
+NOT_COMPARED = (*NOT_SETTINGS, "recording.figures", "data.")
 # Maximum number of columns in the table of differences that fit on a screen.
 MOST_RUNS = 8
 # Which runs a view shows: of a point with several seeds, its own run or those of its seeds.
