@@ -268,9 +268,9 @@ def test_a_copy_that_cannot_be_written_is_shown_without_its_artifacts(
     assert "warning: artifacts will be missing. The MLflow store was copied." in capfd.readouterr().err
 
 
-def test_a_study_with_several_seeds_has_a_link_to_their_view(folder: Path) -> None:
-    let(folder, experiments=[experiment(3, "three_bits", 2, **{f"{TAG}grid": view(70), f"{TAG}seeds": view(69)})])
-    seen = []
+def served_links(folder: Path) -> dict[str, str]:
+    """Return the links of the studies that a user interface shows, which is ended at once."""
+    seen: list[dict[str, str]] = []
 
     def opened(link: str) -> None:
         seen.append(ui.study_links(link.partition("/#")[0]))
@@ -278,6 +278,12 @@ def test_a_study_with_several_seeds_has_a_link_to_their_view(folder: Path) -> No
 
     ui.serve(folder, 0, opened)
     (links,) = seen
+    return links
+
+
+def test_a_study_with_several_seeds_has_a_link_to_their_view(folder: Path) -> None:
+    let(folder, experiments=[experiment(3, "three_bits", 2, **{f"{TAG}grid": view(70), f"{TAG}seeds": view(69)})])
+    links = served_links(folder)
     assert list(links) == ["three_bits", "three_bits, seeds"]
     assert [parse_qs(urlsplit(link).fragment.partition("?")[2])["viewStateShareKey"] for link in links.values()] == [
         ["grid"], ["seeds"]
@@ -286,14 +292,7 @@ def test_a_study_with_several_seeds_has_a_link_to_their_view(folder: Path) -> No
 
 def test_links(folder: Path) -> None:
     let(folder, experiments=STUDIES)
-    seen = []
-
-    def opened(link: str) -> None:
-        seen.append(ui.study_links(link.partition("/#")[0]))
-        os.kill(os.getpid(), signal.SIGINT)
-
-    ui.serve(folder, 0, opened)
-    (links,) = seen
+    links = served_links(folder)
     assert all(link.startswith("/#/") for link in links.values())
     pages = {name: urlsplit(link).fragment.partition("?") for name, link in links.items()}
     common = {"compareRunsMode": ["CHART"], "workflowType": ["machine_learning"]}
