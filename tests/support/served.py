@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -39,9 +39,15 @@ def serving(command: str, port: int, folder: Path, environment: Mapping[str, str
             time.sleep(0.2)
         yield address
     finally:
-        os.killpg(server.pid, signal.SIGTERM)
-        server.wait(timeout=60)
+        end(server)
         log.close()
+
+
+def end(server: subprocess.Popen[Any]) -> None:
+    """End a server that leads a process group of its own; one that has ended by itself says why, not this."""
+    with suppress(ProcessLookupError):
+        os.killpg(server.pid, signal.SIGTERM)
+    server.wait(timeout=60)
 
 
 def _answers(address: str) -> bool:

@@ -7,14 +7,11 @@ import os
 import re
 import shlex
 import shutil
-import signal
-import socket
 import subprocess
 import sys
-import time
 import urllib.request
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import mlflow.pyfunc
 import pytest
@@ -26,11 +23,12 @@ from pipeline.config.schema import Tracking
 from pipeline.system.project import PROJECT
 from pipeline.tracking.models import log_models
 from pipeline.tracking.store import open_store
+from pipeline.tracking.tracker import Tracker
 from tests.support.flaky_server import free_port
 from tests.support.links import broken_links, links
 from tests.support.prepared_images import write_prepared
 from tests.support.raw_rows import described, people, prepared, trained_point
-from tests.support.served import clean_environment, serving
+from tests.support.served import clean_environment, end, serving
 from tests.support.swept import rates, swept
 
 PAGES = [PROJECT / "README.md", *sorted((PROJECT / "docs").glob("*.md"))]
@@ -225,27 +223,28 @@ def test_make_ui_answers(project: Path) -> None:
     shutil.copy(PROJECT / "Makefile", project)
     store = (project / "mlruns").rename(project / "elsewhere")
     venv = Path(sys.executable).parent.parent
-    make = ["make", "ui", f"VENV={venv}", "-o", f"{venv}/.installed"]
+    make = ["make", "ui", f"VENV={venv}", "-o", f"{venv}/.installed", "PORT=0"]
     without_runs = subprocess.run(make, cwd=project, capture_output=True, text=True)
     assert without_runs.returncode != 0
     assert "no runs yet" in without_runs.stderr
     store.rename(project / "mlruns")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    server = subprocess.Popen([*make, f"PORT={port}"], cwd=project, start_new_session=True, stdout=subprocess.DEVNULL)
+    Tracker(Tracking(name="local", uri=None), "three_bits", project)
+    server = subprocess.Popen(make, cwd=project, start_new_session=True, stdout=subprocess.PIPE, text=True)
     try:
-        assert "MLflow" in _first_answer(f"http://127.0.0.1:{port}/", server)
+        assert server.stdout is not None
+        # `make ui` prints the links once the server answers, and nothing after that.
+        [link] = re.findall(r"^three_bits +(http\S+)$", _until(server.stdout, "all studies"), re.MULTILINE)
+        with urllib.request.urlopen(link, timeout=60) as answer:
+            assert "MLflow" in answer.read().decode()
     finally:
-        os.killpg(server.pid, signal.SIGTERM)
-        server.wait(timeout=60)
+        end(server)
 
 
-def _first_answer(address: str, server: subprocess.Popen[bytes]) -> str:
-    while server.poll() is None:
-        try:
-            with urllib.request.urlopen(address, timeout=5) as answer:
-                return str(answer.read().decode())
-        except OSError:
-            time.sleep(0.5)
-    raise AssertionError(f"the server ended with code {server.returncode}")
+def _until(lines: IO[str], last: str) -> str:
+    """Return what is printed up to the line that starts with `last`, or up to the end of the process."""
+    printed = ""
+    for line in lines:
+        printed += line
+        if line.startswith(last):
+            break
+    return printed
