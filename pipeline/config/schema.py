@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Discriminator, Field, Tag, field_validator, model_validator
 
 from pipeline.config.curve import Balls, CurveData
-from pipeline.config.data import FileData, IdxData, ImageData, LibraryData, TableData, Task
+from pipeline.config.data import FileData, HeldBack, IdxData, ImageData, LibraryData, TableData, Task
 from pipeline.config.defaults import ACTIVATIONS
 from pipeline.config.fields import PositiveFloat, PositiveInt, Section, Whole
 from pipeline.config.map_axes import GridAxes
@@ -35,6 +35,8 @@ Kind = Literal["network", "range_test", "map", "balls", "basins"]
 SEEDS = 2**32
 # The seeds of one point train together where they can, and each is a run in MLflow.
 MOST_REPEATS = 1000
+# Keys that are no settings of a training: what is asked, how the answer is shown, and how often it is repeated.
+NO_SETTINGS = {"question", "report", "repeats", "repeats_split"}
 
 Data = TableData | IdxData | CurveData | FileData | ImageData | LibraryData
 # A dense network, or a Keras model of one's own, which has the key `_target_`.
@@ -141,6 +143,7 @@ class Config(Section):
     feature: Annotated[str, Field(pattern=r"^[a-z0-9_]{1,99}$")] | None
     seed: Annotated[Whole, Field(ge=0, lt=SEEDS)]
     repeats: Annotated[Whole, Field(ge=1, le=MOST_REPEATS)] = 1
+    repeats_split: bool = False
     dtype: Literal["float32", "float64"]
     loss: Loss
     gradient: Literal["backpropagation", "finite_difference"]
@@ -162,10 +165,19 @@ class Config(Section):
     force: bool
 
     def seeds(self) -> list[Config]:
-        """Return the config for each of its repeats: with `seed`, `seed` + 1, ... and one repeat each."""
+        """Return the config for each of its repeats: with `seed`, `seed` + 1, ... and one repeat each.
+
+        With `repeats_split` the split seed rises as well.
+        """
+        return [self._repeat(number) for number in range(self.repeats)]
+
+    def _repeat(self, number: int) -> Config:
         # After the largest seed comes 0.
-        seeds = [(self.seed + repeat) % SEEDS for repeat in range(self.repeats)]
-        return [self.model_copy(update={"seed": seed, "repeats": 1}) for seed in seeds]
+        changed: dict[str, Any] = {"seed": (self.seed + number) % SEEDS, "repeats": 1}
+        if self.repeats_split and isinstance(self.data, HeldBack):
+            split_seed = (self.data.split_seed + number) % SEEDS
+            changed["data"] = self.data.model_copy(update={"split_seed": split_seed})
+        return self.model_copy(update=changed)
 
     @property
     def task(self) -> Task | None:
@@ -227,4 +239,4 @@ def flatten(config: Config) -> Iterator[tuple[str, Any]]:
         else:
             yield ".".join(path), value
 
-    yield from walk((), config.model_dump(mode="json", exclude={"question", "report", "repeats"}))
+    yield from walk((), config.model_dump(mode="json", exclude=NO_SETTINGS))

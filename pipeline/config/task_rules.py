@@ -1,9 +1,10 @@
-"""Rules about what is predicted: the losses, output activations and metrics that fit a data set."""
+"""Rules about the data: the losses, output activations and metrics that fit it, and whether its rows are drawn."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from pipeline.config.data import DescribedData, IdxData
 from pipeline.config.defaults import ACTIVATIONS
 from pipeline.config.metrics import metrics_of
 from pipeline.config.schema import Config, flatten
@@ -79,3 +80,19 @@ def known_size(config: Config) -> Iterator[str]:
     if near is not None:
         hint = f"did you mean report.size={near}?"
     yield f"report.size: expected a key of the config, model.hidden_size for instance; received {received}; {hint}"
+
+
+def split_of_repeats(config: Config) -> Iterator[str]:
+    """Refuse a split for each repeat where rows are not drawn when they are read."""
+    if not config.repeats_split:
+        return
+    data = config.data
+    if isinstance(data, DescribedData):
+        yield (
+            f"repeats_split: python -m pipeline.prepare writes {data.name} with one split; prepare and train it once "
+            "for each, with data.split_seed=1 and so on; received true"
+        )
+    elif not isinstance(data, IdxData):
+        yield f"repeats_split: needs data of which rows are held back, such as mnist; {data.name} is a {data.kind}"
+    elif data.validation_share == 0:
+        yield "repeats_split: needs validation rows, which are drawn; received data.validation_share=0"

@@ -31,6 +31,7 @@ NOT_SIGNED: dict[str, Any] = {
     "question": True,
     "report": True,
     "repeats": True,
+    "repeats_split": True,
     "results": True,
     "dry_run": True,
     "force": True,
@@ -89,20 +90,6 @@ def signed_text(config: Config, checksums: Mapping[str, str], row_shape: Sequenc
 def signature(config: Config, checksums: Mapping[str, str], row_shape: Sequence[int] | None = None) -> str:
     """Return the short hash of the signed text: 16 hexadecimal digits."""
     return short_hash(signed_text(config, checksums, row_shape).encode())
-
-
-def without_seed(signed: str) -> str:
-    """Return the short hash of a signed text without its seed, the same for points that differ in nothing else.
-
-    Raises:
-        ValueError: it is not a signed text.
-    """
-    content = json.loads(signed)
-    try:
-        del content["config"]["seed"]
-    except (KeyError, TypeError) as error:
-        raise ValueError(f"not the signed text of a point: {error}") from None
-    return short_hash(json.dumps(content, sort_keys=True).encode())
 
 
 def computed_by(config: Config) -> list[str]:

@@ -38,11 +38,23 @@ from pipeline.data.description import DataDescription
 from pipeline.diagnosis.networks import diagnose
 from pipeline.diagnosis.reach import Reach
 from pipeline.diagnosis.verdicts import Diagnosis
+from pipeline.points.repeats import SPLIT_SEED
 
 POINTS = Path(".points")
 # Overrides that are not part of a point's name, by key and by prefix: they are equal for all points of a sweep, or do
 # not affect training. A map's name has the ends of its axes instead of the `grid.` keys.
-NOT_IN_NAMES = {"experiment", "backend", "profile", "study", "question", "repeats", "results", "dry_run", "force"}
+NOT_IN_NAMES = {
+    "experiment",
+    "backend",
+    "profile",
+    "study",
+    "question",
+    "repeats",
+    "repeats_split",
+    "results",
+    "dry_run",
+    "force",
+}
 NOT_IN_NAMES_PREFIXES = ("hydra", "tracking", "report.", "grid.", "recording.figures")
 
 
@@ -174,6 +186,9 @@ def knobs(config: Config, overrides: Sequence[str]) -> dict[str, str]:
     for override in overrides:
         # Hydra's `+` adds a key and `~` deletes one; neither is part of the key.
         key, _, value = override.lstrip("+~").partition("=")
+        # The seed tells them apart already.
+        if key == SPLIT_SEED and config.repeats_split:
+            continue
         if key not in NOT_IN_NAMES and not key.startswith(NOT_IN_NAMES_PREFIXES):
             # A key is a path with dots, or a config group, whose path has slashes.
             parts = re.split("[./]", key)

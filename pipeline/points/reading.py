@@ -10,6 +10,7 @@ from __future__ import annotations
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from pydantic import TypeAdapter
 
@@ -23,8 +24,8 @@ from pipeline.config.reading import read_config
 from pipeline.config.schema import Config
 from pipeline.data.description import DataDescription
 from pipeline.points.checkpoint import unstack_snapshots
-from pipeline.points.identity import without_seed
 from pipeline.points.point import Outcome, Point
+from pipeline.points.repeats import seeds_in
 from pipeline.system.errors import DamagedError, LabError
 from pipeline.system.files import MISSING, SUMS, readable, short_hash, verify_sums
 from pipeline.system.formats import read_arrays, read_json, read_rows
@@ -248,8 +249,8 @@ def signed_in(folder: Path) -> str:
         return ""
 
 
-def repeats_in(folder: Path) -> str:
-    """Return the hash that a point shares with those that differ in nothing but the seed; empty if it is unknown.
+def read_signed(folder: Path) -> dict[str, Any] | None:
+    """Return what was signed of a point, or None if its signed.json is missing or damaged.
 
     Raises:
         LabError: signed.json exists, but cannot be read.
@@ -257,6 +258,12 @@ def repeats_in(folder: Path) -> str:
     file = folder / "signed.json"
     try:
         with readable(str(file), expected="a signed.json as training writes it", fix=f"delete {folder}"):
-            return without_seed(file.read_text(encoding="utf-8"))
+            content = read_json(file)
+            config = content.get("config")
+            if not isinstance(config, dict):
+                raise ValueError("not the signed text of a point")
+            # Checked here, because the repeats of a point are told apart by them.
+            seeds_in(config)
+            return content
     except DamagedError:
-        return ""
+        return None

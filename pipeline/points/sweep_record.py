@@ -22,6 +22,7 @@ from pipeline.config.metrics import best_of, judged_by, judges
 from pipeline.config.schema import Report, Tracking
 from pipeline.points.identity import NOT_SIGNED
 from pipeline.points.point import POINTS, Point, folder_name
+from pipeline.points.repeats import groups_of_repeats
 from pipeline.system.errors import DamagedError
 from pipeline.system.failures import Apart, Failures, together
 from pipeline.system.files import explained, readable, short_hash, write_file
@@ -142,17 +143,15 @@ def extremes(points: Sequence[Point]) -> dict[str, float]:
     which a seed diverged counts only if no other has trained with all its seeds. Where validation rows judge, metrics
     of test rows are those of the group that is the best on them.
     """
-    groups: dict[str, list[Point]] = {}
-    for point in points:
-        # What a point is called, and where it is kept, may differ if it was trained for another study.
-        settings = point.config.model_dump_json(exclude={"seed": True, **NOT_SIGNED})
-        groups.setdefault(settings, []).append(point)
+    # What a point is called, and where it is kept, may differ if it was trained for another study.
+    settings = [point.config.model_dump(mode="json", exclude=NOT_SIGNED) for point in points]
+    groups = [[points[index] for index in members] for members in groups_of_repeats(settings)]
     best = {}
     for name in sorted({name for point in points for name in point.outcome.final if judges(name)}):
-        means = _means(groups.values(), name)
+        means = _means(groups, name)
         if means:
             best[f"best/{name}"] = best_of(name, means.values())
-    return best | _told(list(groups.values()))
+    return best | _told(groups)
 
 
 def _means(groups: Iterable[Sequence[Point]], name: str) -> dict[int, float]:

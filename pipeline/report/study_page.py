@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from pipeline.config.metrics import METRIC_NAMES
 from pipeline.points.point import Point
+from pipeline.points.repeats import seeds_of, split_anew
 from pipeline.report.parity_page import parity_table
 from pipeline.report.published.reproduction import BACKENDS, Results
 from pipeline.studies.compared_rows import compared_rows
@@ -152,6 +153,8 @@ def _trained(points: Sequence[Point]) -> str:
         text += f" of up to {max(seeds)} seeds"
     elif max(seeds) > 1:
         text += f" of {max(seeds)} seeds"
+    if split_anew(seeds_of(point.config) for point in points):
+        text += ", with the rows split anew for each seed"
     return text
 
 

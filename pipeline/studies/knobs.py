@@ -17,6 +17,7 @@ from typing import Any
 
 from pipeline.config.schema import Config, flatten
 from pipeline.points.point import Point
+from pipeline.points.repeats import SPLIT_SEED, split_anew
 
 RATE = "optimizer.learning_rate"
 SIZE = "model.hidden_size"
@@ -211,6 +212,9 @@ def varying(settings: Sequence[Settings], size: str = SIZE, typed: Collection[st
             values = tuple(_plain(one.get(key)) for one in settings)
             if len(set(values)) > 1:
                 columns[key] = values
+    # Each seed has a split of its own, which belongs to it.
+    if SEED in columns and split_anew((one[SEED], one.get(SPLIT_SEED)) for one in settings):
+        del columns[SPLIT_SEED]
     names = [key for key in NAMES if key in columns]
     chosen = _independent(names, columns, lambda key, found: found)
     first = [key for key in (RATE, size) if key in columns]

@@ -10,6 +10,7 @@ from statistics import fmean
 import numpy as np
 
 from pipeline.config.metrics import best_of, judged_by, larger_is_better, last_part
+from pipeline.config.schema import NO_SETTINGS
 from pipeline.diagnosis.reach import LOSS, Reach, SmallerRate
 from pipeline.diagnosis.thresholds import NOISE
 from pipeline.points.point import Point
@@ -18,7 +19,7 @@ from pipeline.studies.ranking import rank
 from pipeline.studies.row_numbers import rows_of
 
 # Sections and keys of a config that do not change what a network can reach, or that differ between seeds.
-FREE = {"study", "question", "report", "results", "dry_run", "force", "tracking", "recording", "seed"}
+FREE = {*NO_SETTINGS, "study", "results", "dry_run", "force", "tracking", "recording", "seed"}
 # The median distance from the median of a normal distribution, in standard deviations.
 MEDIAN_DISTANCE = 0.6745
 

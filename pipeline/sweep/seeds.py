@@ -7,6 +7,7 @@ import math
 from collections.abc import Sequence
 
 from pipeline.config.schema import Config
+from pipeline.points.repeats import SPLIT_SEED, seeds_of
 
 log = logging.getLogger(__name__)
 
@@ -18,9 +19,21 @@ def repeated(config: Config, overrides: list[str]) -> list[tuple[Config, list[st
     """Return a config and its overrides for each of its seeds."""
     if config.repeats == 1:
         return [(config, overrides)]
-    others = [one for one in overrides if one.lstrip("+").partition("=")[0] not in ("seed", "repeats")]
-    # An experiment may set the repeats, which a command for this seed alone has to undo.
-    return [(one, [*others, f"seed={one.seed}", "repeats=1"]) for one in config.seeds()]
+    own = {"seed", "repeats"}
+    if config.repeats_split:
+        own.add(SPLIT_SEED)
+    others = [one for one in overrides if one.lstrip("+").partition("=")[0] not in own]
+    return [(one, [*others, *_own_overrides(one)]) for one in config.seeds()]
+
+
+def _own_overrides(config: Config) -> list[str]:
+    """Return the overrides that ask for one repeat alone."""
+    seed, split_seed = seeds_of(config)
+    overrides = [f"seed={seed}"]
+    if config.repeats_split:
+        overrides.append(f"{SPLIT_SEED}={split_seed}")
+    # An experiment may set the repeats.
+    return [*overrides, "repeats=1"]
 
 
 def mean_score(scores: Sequence[float | None]) -> float:

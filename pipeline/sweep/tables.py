@@ -13,9 +13,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from pipeline.config.metrics import METRIC_NAMES
-from pipeline.config.schema import Config
+from pipeline.config.schema import NO_SETTINGS
 from pipeline.points.job import Job
 from pipeline.points.point import Point
+from pipeline.points.repeats import groups_of_repeats
 from pipeline.studies.grids import cell_metric, final_value
 from pipeline.studies.statistics.intervals import estimate
 from pipeline.system.wording import aligned, counted, shortened, three_digits
@@ -103,14 +104,8 @@ def _point(job: Job, asked: ByFolder) -> Point | None:
 
 def _groups(jobs: Sequence[Job]) -> list[list[Job]]:
     """Return the jobs that differ in nothing but their seed together, in the order of their first one."""
-    groups: dict[str, list[Job]] = {}
-    for job in jobs:
-        groups.setdefault(_without_seed(job.config), []).append(job)
-    return list(groups.values())
-
-
-def _without_seed(config: Config) -> str:
-    return config.model_dump_json(exclude={"seed", "question", "report", "repeats"})
+    settings = [job.config.model_dump(mode="json", exclude=NO_SETTINGS) for job in jobs]
+    return [[jobs[index] for index in members] for members in groups_of_repeats(settings)]
 
 
 def _several_seeds(groups: Sequence[Sequence[Job]]) -> bool:

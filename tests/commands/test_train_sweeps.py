@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import os
+import shlex
 import subprocess
 import sys
 from collections.abc import Callable
@@ -15,13 +16,19 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 from mlflow import MlflowClient
 
 from pipeline.backends import choose
+from pipeline.data.prepared import write_arrays
 from pipeline.points.reading import read_run
+from pipeline.points.repeats import seeds_of
 from pipeline.points.results import read_study
 from pipeline.points.sweep_record import all_sweeps
+from pipeline.report.study_page import study_page
+from pipeline.studies.grids import cells
+from pipeline.studies.knobs import layout
 from pipeline.sweep.sweep import Sweep
 from pipeline.system import cli
 from pipeline.tracking.store import store_uri
@@ -133,6 +140,49 @@ def test_each_repeat_is_a_point_and_more_repeats_train_only_the_new_seeds(projec
     code, _, err = here(*typed, "repeats=3")
     assert code == 0, err
     assert trained(project) == before + 2
+
+
+def test_repeats_with_a_split_for_each_are_one_point_and_its_first_is_that_of_one_split(
+    project: Path, here: Here
+) -> None:
+    generator = np.random.default_rng(1)
+    arrays = {}
+    for part, rows in (("train", 60), ("test", 20)):
+        labels = np.arange(rows) % 10
+        arrays[f"{part}_targets"] = labels
+        arrays[f"{part}_inputs"] = np.uint8(20 * labels[:, None] + generator.integers(0, 50, (rows, 4)))
+    write_arrays(project / "data" / "prepared" / "mnist", {"name": "mnist", "classes": 10}, arrays, {})
+    common = ("-m", "study=split", "data=mnist", "model.hidden_size=4", "training.epochs=1", "training.batch_size=20")
+    common = (*common, "optimizer.learning_rate=0.01,0.1", "results=out/split")
+    code, _, err = here(*common)
+    assert code == 0, err
+    before = trained(project)
+    code, out, err = here(*common, "repeats=3", "repeats_split=true")
+    assert code == 0, err
+    assert trained(project) == before + 4
+    assert "seeds 1 to 3" in out.splitlines()[0]
+    points = read_study(project / "out" / "split")
+    assert [seeds_of(point.config) for point in points] == [(1, 1), (2, 2), (3, 3)] * 2
+    assert [len(cell.points) for cell in cells(points, layout(points), "validation/loss")] == [3, 3]
+    # Each split has other validation rows; two points of one seed have the same.
+    first = [point.history.metrics[0].value for point in points]
+    assert len(set(first)) == 3
+    assert first[:3] == first[3:]
+    page = study_page("split", {"numpy": points}, {})
+    assert "numpy: 2 points of 3 seeds, with the rows split anew for each seed, trained for 1 epoch." in page
+    assert "split_seed" not in page
+    client = MlflowClient(store_uri(project))
+    (experiment,) = [one for one in client.search_experiments() if one.name == "split"]
+    runs = client.search_runs([experiment.experiment_id], "tags.`lab.role` = 'repeated'")
+    assert sorted(run.data.tags["lab.seeds"] for run in runs) == ["1 2 3", "1 2 3"]
+    note = runs[0].data.tags["mlflow.note.content"]
+    assert "split into training, validation and test rows anew for each seed" in note
+    assert "data.split_seed" not in runs[0].data.params
+    # The command of the description asks for the same points.
+    again = shlex.split(note.rpartition("Run it again: `python -m pipeline.train ")[2].rstrip("`"))
+    code, out, err = here(*again, "hydra.mode=MULTIRUN", "dry_run=true")
+    assert code == 0, err
+    assert out.splitlines()[-1].endswith("3 done")
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,8 @@ from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 
 from pipeline.config.schema import Config, Tracking
-from pipeline.points.reading import read_point, repeats_in
+from pipeline.points.reading import read_point, read_signed
+from pipeline.points.repeats import keys_of_points
 from pipeline.points.sweep_record import SweepPoint, SweepRecord
 from pipeline.rebuild import rebuild
 from pipeline.remove import carry_out, find
@@ -393,7 +394,7 @@ def test_points_that_have_the_same_name_are_several_all_the_same(tmp_path: Path)
     for epochs, signature in enumerate(signatures):
         folder = tmp_path / ".points" / f"{signature}.training"
         folder.mkdir(parents=True)
-        (folder / "signed.json").write_text(json.dumps({"config": {"seed": epochs, "epochs": epochs}}))
+        (folder / "signed.json").write_text(json.dumps({"config": {"seed": epochs, "epochs": epochs, "data": {}}}))
     assert not has_one_point(tmp_path, record)
     several = replace(record, key="d" * 16)
     alone = replace(record, points=record.points[:1])
@@ -441,8 +442,9 @@ def test_a_map_has_no_result_and_no_rate_of_its_own() -> None:
 def test_only_the_seed_is_left_out_of_what_seeds_share(three: Path) -> None:
     folders = {run.data.tags["lab.point"]: three / ".points" / run.data.tags["signature"]
                for run in runs_of(three) if "signature" in run.data.tags}  # fmt: skip
-    keys = {name: repeats_in(folder) for name, folder in folders.items()}
+    signed = {name: content for name, folder in folders.items() if (content := read_signed(folder)) is not None}
+    keys = dict(zip(signed, keys_of_points(list(signed.values())), strict=True))
     assert len({*keys.values()}) == 2
     assert keys["learning_rate=0.1 seed=1"] == keys["learning_rate=0.1 seed=2"] != keys["learning_rate=0.01 seed=1"]
     assert read_point(folders["learning_rate=0.1 seed=2"], "it").config.seed == 2
-    assert repeats_in(three) == ""
+    assert read_signed(three) is None

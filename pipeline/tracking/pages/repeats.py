@@ -10,13 +10,14 @@ from collections.abc import Sequence
 from pipeline.backends.shared.history import Metric
 from pipeline.config.metrics import METRIC_NAMES, judges
 from pipeline.points.point import Point
+from pipeline.points.repeats import SPLIT_SEED, seeds_of, split_anew
 from pipeline.studies.grids import Cell, cell_metric
 from pipeline.studies.statistics.intervals import CONFIDENCE
 from pipeline.system.wording import counted, listed
 from pipeline.tracking.pages.sections import DEVIATION, HIGH, LEAST_LOSS, LOG_LOSS, LOG_RATE_METRIC, LOW, MEAN
 
 # Overrides to omit from the command that trains all seeds.
-NOT_REPEATED = {"results", "dry_run", "force", "seed", "repeats"}
+NOT_REPEATED = {"results", "dry_run", "force", "seed", "repeats", "repeats_split"}
 
 
 def result_of(points: Sequence[Point]) -> str:
@@ -125,7 +126,11 @@ def repeats_note(name: str, points: Sequence[Point], overrides: Sequence[str]) -
     if diverged:
         word = "seed" if len(diverged) == 1 else "seeds"
         seeds = f"{len(points) - len(diverged)} of {len(points)} seeds trained; {word} {listed(diverged)} diverged."
-    kept = [one for one in overrides if one.lstrip("+").split("=")[0] not in NOT_REPEATED]
+    not_kept = set(NOT_REPEATED)
+    if split_anew(seeds_of(point.config) for point in points):
+        seeds += " Its rows were split into training, validation and test rows anew for each seed."
+        not_kept.add(SPLIT_SEED)
+    kept = [one for one in overrides if one.lstrip("+").split("=")[0] not in not_kept]
     command = shlex.join(["python", "-m", "pipeline.train", *kept, *_seed_overrides(points)])
     paragraphs += [f"{seeds} Diagnosis: {diagnosis_of(points)}.", f"Point: `{name}`", f"Run it again: `{command}`"]
     return "\n\n".join(paragraphs)
@@ -134,6 +139,11 @@ def repeats_note(name: str, points: Sequence[Point], overrides: Sequence[str]) -
 def _seed_overrides(points: Sequence[Point]) -> list[str]:
     """Return the overrides that ask for the seeds of points."""
     seeds = sorted(point.config.seed for point in points)
+    if split_anew(seeds_of(point.config) for point in points):
+        # No list of seeds has a split for each, so that seeds between them are asked for too.
+        first, split_seed = min(seeds_of(point.config) for point in points)
+        repeats = seeds[-1] - first + 1
+        return [f"seed={first}", f"{SPLIT_SEED}={split_seed}", f"repeats={repeats}", "repeats_split=true"]
     if seeds == list(range(seeds[0], seeds[0] + len(seeds))):
         return [f"seed={seeds[0]}", f"repeats={len(seeds)}"]
     return ["-m", f"seed={','.join(map(str, seeds))}", "repeats=1"]

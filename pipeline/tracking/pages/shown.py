@@ -8,9 +8,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from pipeline.points.point import POINTS
-from pipeline.points.reading import repeats_in
+from pipeline.points.reading import read_signed
+from pipeline.points.repeats import differ_in_seeds_only, keys_of_points
 from pipeline.points.sweep_record import SweepRecord
 from pipeline.system.errors import LabError
 from pipeline.tracking.pages.labels import is_one_point, settings_of
@@ -43,28 +45,31 @@ def has_one_point(root: Path, sweep: SweepRecord) -> bool:
     What was signed decides, because points of two profiles may have the same name. Only where points have not begun, or
     were trained on another machine, do their names decide.
     """
-    known: set[str] = set()
+    known: list[dict[str, Any]] = []
     unknown = False
     for point in sweep.points:
-        shared = _shared(root, point.signature)
-        if shared:
-            known.add(shared)
-        else:
+        signed = _signed(root, point.signature)
+        if signed is None:
             unknown = True
-        if len(known) > 1:
+            continue
+        # Of two points of a large grid the first two tell.
+        if known and not differ_in_seeds_only(known[0], signed):
             return False
+        known.append(signed)
+    if len(set(keys_of_points(known))) > 1:
+        return False
     return not unknown or is_one_point(point.name for point in sweep.points)
 
 
-def _shared(root: Path, signature: str) -> str:
-    """Return the hash that a point shares with its other seeds; empty if it is unknown."""
+def _signed(root: Path, signature: str) -> dict[str, Any] | None:
+    """Return what was signed of a point; None if it is unknown."""
     for folder in (signature, f"{signature}.training"):
         # A file that cannot be read is reported by whoever sends the point.
         with suppress(LabError):
-            shared = repeats_in(root / POINTS / folder)
-            if shared:
-                return shared
-    return ""
+            signed = read_signed(root / POINTS / folder)
+            if signed is not None:
+                return signed
+    return None
 
 
 def _backends(sweep: SweepRecord) -> set[str]:

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 from pipeline.config.schema import Config, flatten
 from pipeline.points.identity import NOT_SIGNED
+from pipeline.points.repeats import groups_of_repeats
 from pipeline.studies.kinds import kind_of
 from pipeline.studies.knobs import NOT_SETTINGS, RATE
 from pipeline.tracking.pages.charts import (
@@ -157,7 +158,7 @@ def _backend_views(points: Sequence[Config], suffix: str, images: Images, diverg
 def has_repeats(points: Sequence[Config]) -> bool:
     """Whether some points differ in nothing but their seed, of what affects their results."""
     different = {point.model_dump_json(exclude=NOT_SIGNED) for point in points}
-    return len({point.model_dump_json(exclude={"seed": True, **NOT_SIGNED}) for point in points}) < len(different)
+    return any(len(members) > 1 for members in groups_of_repeats([json.loads(one) for one in different]))
 
 
 def _varied_keys(points: Sequence[Config]) -> list[str]:

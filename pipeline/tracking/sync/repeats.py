@@ -11,9 +11,11 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from pipeline.points.point import POINTS, Point
-from pipeline.points.reading import read_attempt, read_own_point, read_run, repeats_in
+from pipeline.points.reading import read_attempt, read_own_point, read_run, read_signed
+from pipeline.points.repeats import SPLIT_SEED, keys_of_points, seeds_of, split_anew
 from pipeline.points.sweep_record import SweepRecord
 from pipeline.system.errors import DamagedError, LabError
 from pipeline.system.failures import Failures, Parts
@@ -115,14 +117,19 @@ class RepeatedPoints:
     def _groups(self, ended: SweepRecord, points: Sequence[PointSync]) -> dict[str, list[Seed]]:
         """Return the complete seeds of each point of which this sweep sends a seed, by what they share."""
         own = {point.attempt.signature: point for point in points if point.ours}
-        groups: dict[str, list[Seed]] = {}
+        signed: list[dict[str, Any]] = []
+        found: list[Seed] = []
         for one in ended.points:
             folder = self._root / POINTS / one.signature
             with self._failures.apart(f"the share of {one.name} in the mean"):
-                key = repeats_in(folder)
+                content = read_signed(folder)
                 attempt = read_attempt(folder)
-                if key and attempt is not None:
-                    groups.setdefault(key, []).append(Seed(one.name, one.signature, attempt, own.get(one.signature)))
+                if content is not None and attempt is not None:
+                    signed.append(content)
+                    found.append(Seed(one.name, one.signature, attempt, own.get(one.signature)))
+        groups: dict[str, list[Seed]] = {}
+        for key, seed in zip(keys_of_points(signed), found, strict=True):
+            groups.setdefault(key, []).append(seed)
         sent = {key for key, seeds in groups.items() if any(seed.sync is not None for seed in seeds)}
         return {key: seeds for key, seeds in groups.items() if len(seeds) > 1 and key in sent}
 
@@ -179,6 +186,8 @@ class RepeatedPoints:
         """Write a run for the seeds, one that a command has begun or a new one, and return its id."""
         begun = next((run for run in same if run.tags.get(ATTEMPTS) == repeated.attempts), None)
         known = frozenset({SEED})
+        if split_anew(seeds_of(point.config) for point in points):
+            known |= {SPLIT_SEED}
         tags = {**repeated.tags, **heartbeat(), OWNER: self._owner}
         if begun is not None:
             run_id = begun.run_id

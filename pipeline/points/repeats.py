@@ -1,0 +1,105 @@
+"""Which points are repeats of one point: those that differ in nothing but their seed.
+
+With `repeats_split=true` each repeat also has a split of its own. Its split seed is then the seed plus a number that
+all repeats share (`Config.seeds`), so that it says nothing that the seed does not say.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from pipeline.config.schema import SEEDS, Config
+from pipeline.system.files import short_hash
+
+SPLIT_SEED = "data.split_seed"
+# A seed and a split seed; None for data that is not split.
+Seeds = tuple[int, int | None]
+# Settings as in JSON.
+Settings = Mapping[str, Any]
+
+
+def seeds_of(config: Config) -> Seeds:
+    """Return the seed and the split seed of a point."""
+    return config.seed, getattr(config.data, "split_seed", None)
+
+
+def seeds_in(config: Settings) -> Seeds:
+    """Return the seed and the split seed in a config.
+
+    Raises:
+        ValueError: it is not a config.
+    """
+    seed = config.get("seed")
+    data = config.get("data")
+    if not isinstance(seed, int) or not isinstance(data, Mapping):
+        raise ValueError("a config without a seed or without data")
+    split_seed = data.get("split_seed")
+    if split_seed is not None and not isinstance(split_seed, int):
+        raise ValueError(f"split_seed {split_seed!r}")
+    return seed, split_seed
+
+
+def split_anew(seeds: Iterable[Seeds]) -> bool:
+    """Whether rows were split anew for each seed: all split seeds are as far from their seed, and there are several."""
+    known = {(seed, split) for seed, split in seeds if split is not None}
+    return len(known) > 1 and len({_distance(seed, split) for seed, split in known}) == 1
+
+
+def groups_of_repeats(configs: Sequence[Settings]) -> list[list[int]]:
+    """Group configs that are repeats of one point.
+
+    Args:
+        configs: the settings that count.
+
+    Returns:
+        Indices into `configs`, grouped, in the order of the first of each group.
+    """
+    alike: dict[str, list[int]] = {}
+    for index, config in enumerate(configs):
+        alike.setdefault(_without_seeds(config), []).append(index)
+    groups: list[list[int]] = []
+    for members in alike.values():
+        if split_anew(seeds_in(configs[index]) for index in members):
+            groups.append(members)
+            continue
+        # The split seed is a setting like any other.
+        by_split: dict[int | None, list[int]] = {}
+        for index in members:
+            by_split.setdefault(seeds_in(configs[index])[1], []).append(index)
+        groups += by_split.values()
+    return sorted(groups)
+
+
+def keys_of_points(signed: Sequence[Settings]) -> list[str]:
+    """Return for each signed point (`identity.signed_text`) a hash that all repeats of one point share."""
+    everything = [{**one["config"], "signed": {**one, "config": None}} for one in signed]
+    keys = [""] * len(signed)
+    for members in groups_of_repeats(everything):
+        content = dict(signed[members[0]])
+        config = dict(content["config"])
+        if split_anew(seeds_in(signed[index]["config"]) for index in members):
+            seed, split_seed = seeds_in(config)
+            config["data"] = {**config["data"], "split_seed": f"seed + {_distance(seed, split_seed or 0)}"}
+        del config["seed"]
+        shared = short_hash(json.dumps({**content, "config": config}, sort_keys=True).encode())
+        for index in members:
+            keys[index] = shared
+    return keys
+
+
+def differ_in_seeds_only(one: Settings, other: Settings) -> bool:
+    """Whether two signed points differ in nothing but the seed and the split seed."""
+    first = {**one, "config": _without_seeds(one["config"])}
+    return first == {**other, "config": _without_seeds(other["config"])}
+
+
+def _distance(seed: int, split_seed: int) -> int:
+    return (split_seed - seed) % SEEDS
+
+
+def _without_seeds(config: Settings) -> str:
+    data = {key: value for key, value in config["data"].items() if key != "split_seed"}
+    others = {key: value for key, value in config.items() if key != "seed"}
+    return json.dumps({**others, "data": data}, sort_keys=True)
