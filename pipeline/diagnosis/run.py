@@ -128,7 +128,12 @@ class Run:
 
     @property
     def has_learnt(self) -> bool:
-        """Whether the network is better than a constant answer, and has become better since the start, by GOAL."""
+        """Whether the network is better than a constant answer, and has become better since the start, by GOAL.
+
+        Nothing is better than a constant answer where all targets are the same.
+        """
+        if not self.baseline:
+            return self._has_moved
         return self.now < (1 - GOAL) * self.baseline and self._has_moved
 
     @cached_property

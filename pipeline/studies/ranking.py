@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -121,8 +120,12 @@ def random(config: Config) -> bool:
 
 
 def nothing_learned(points: Sequence[Point], metric: str, best: Cell) -> bool:
-    """Whether the best of some points is no better than a constant answer, and so no point has learned anything."""
-    shares = [point.diagnosis.values.get("loss_over_baseline", math.inf) for point in points if not point.diverged]
+    """Whether the best of some points is no better than a constant answer, and so no point has learned anything.
+
+    Where all targets are the same, a constant answer is right, and nobody knows.
+    """
+    values = [point.diagnosis.values for point in points if not point.diverged]
+    shares = [own["loss_over_baseline"] for own in values if "loss_over_baseline" in own]
     if min(shares, default=0.0) < NOTHING_LEARNED:
         return False
     if not last_part(metric).endswith("accuracy"):

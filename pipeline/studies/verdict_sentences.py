@@ -119,7 +119,11 @@ def _at_values(label: str, members: Sequence[Cell], found: Sequence[Cell], shown
             everywhere.append(value)
     tried = values_of(found, across)
     names = spans(everywhere, tried, across)
-    names += [f"{span(values, tried, across)} ({share})" for share, values in partly.items()]
+    for share, values in partly.items():
+        each = ""
+        if len(values) > 1 and share.endswith("seeds"):
+            each = " each"
+        names.append(f"{span(values, tried, across)} ({share}{each})")
     diagnosis = next(one for one in _told_of(members[0]) if one.label == label)
     return f"{listed(names)} {_verb(diagnosis, len(values_of(members, across)))}"
 
