@@ -146,18 +146,18 @@ def test_repeats_with_a_split_for_each_are_one_point_and_its_first_is_that_of_on
     project: Path, here: Here
 ) -> None:
     generator = np.random.default_rng(1)
-    arrays = {}
+    arrays: dict[str, Any] = {}
     for part, rows in (("train", 60), ("test", 20)):
         labels = np.arange(rows) % 10
         arrays[f"{part}_targets"] = labels
         arrays[f"{part}_inputs"] = np.uint8(20 * labels[:, None] + generator.integers(0, 50, (rows, 4)))
     write_arrays(project / "data" / "prepared" / "mnist", {"name": "mnist", "classes": 10}, arrays, {})
     common = ("-m", "study=split", "data=mnist", "model.hidden_size=4", "training.epochs=1", "training.batch_size=20")
-    common = (*common, "optimizer.learning_rate=0.01,0.1", "results=out/split")
-    code, _, err = here(*common)
+    grid = (*common, "optimizer.learning_rate=0.01,0.1", "results=out/split")
+    code, _, err = here(*grid)
     assert code == 0, err
     before = trained(project)
-    code, out, err = here(*common, "repeats=3", "repeats_split=true")
+    code, out, err = here(*grid, "repeats=3", "repeats_split=true")
     assert code == 0, err
     assert trained(project) == before + 4
     assert "seeds 1 to 3" in out.splitlines()[0]
