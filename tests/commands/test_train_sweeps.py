@@ -172,7 +172,7 @@ def test_repeats_with_a_split_for_each_are_one_point_and_its_first_is_that_of_on
     runs = client.search_runs([experiment.experiment_id], "tags.`lab.role` = 'repeated'")
     assert sorted(run.data.tags["lab.seeds"] for run in runs) == ["1 2 3", "1 2 3"]
     note = runs[0].data.tags["mlflow.note.content"]
-    assert "split into training, validation and test rows anew for each seed" in note
+    assert "validation rows were drawn anew for each seed" in note
     assert "data.split_seed" not in runs[0].data.params
     # The command of the description asks for the same points.
     again = shlex.split(note.rpartition("Run it again: `python -m pipeline.train ")[2].rstrip("`"))

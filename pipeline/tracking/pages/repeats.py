@@ -128,7 +128,7 @@ def repeats_note(name: str, points: Sequence[Point], overrides: Sequence[str]) -
         seeds = f"{len(points) - len(diverged)} of {len(points)} seeds trained; {word} {listed(diverged)} diverged."
     not_kept = set(NOT_REPEATED)
     if split_anew(seeds_of(point.config) for point in points):
-        seeds += " Its rows were split into training, validation and test rows anew for each seed."
+        seeds += " The validation rows were drawn anew for each seed."
         not_kept.add(SPLIT_SEED)
     kept = [one for one in overrides if one.lstrip("+").split("=")[0] not in not_kept]
     command = shlex.join(["python", "-m", "pipeline.train", *kept, *_seed_overrides(points)])
