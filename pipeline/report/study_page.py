@@ -19,7 +19,7 @@ from pipeline.report.published.reproduction import BACKENDS, Results
 from pipeline.studies.compared_rows import compared_rows
 from pipeline.studies.experiments import heading_of, read_experiment
 from pipeline.studies.grids import Cell, PointsByBackend, cell_metric, cells, recorded
-from pipeline.studies.kinds import NETWORKS, answers, headline, study_kind
+from pipeline.studies.kinds import MOST_SENTENCES, NETWORKS, answers, headline, study_kind
 from pipeline.studies.knobs import RATE, SEED, SIZE, Knob, layout
 from pipeline.system.wording import paragraph, table
 
@@ -28,7 +28,7 @@ PARITY = (
     "points where they do not run the same computation."
 )
 # Maximum number of points to name whose diagnosis differs between the backends.
-MOST_DIFFERING = 3
+MOST_DIFFERING = 10
 # The command line that trained each study on each backend.
 Commands = Mapping[tuple[str, str], str]
 BY_HAND = (
@@ -83,20 +83,16 @@ def _findings(study: str, backends: PointsByBackend) -> Iterator[str]:
     yield f"![{study}]({study}.png)"
     yield ""
     first = next(iter(backends.values()))
-    for sentence in (*_sentences(backends), compared_rows(first)):
-        if sentence:
-            yield f"- {sentence}"
+    yield from (f"- {sentence}" for sentence in _sentences(backends))
     kind = study_kind(first)
+    sections = [*kind.sections(first), ("NumPy compared with Keras", _compared_backends(study, backends))]
+    measured = [f"- {sentence}" for sentence in (*_measured(backends), compared_rows(first)) if sentence]
+    for heading, section in (*sections, ("How it was measured", measured)):
+        if section:
+            yield from ("", f"## {heading}", "", *section)
     # The sentences of such a kind, for instance maps, describe each point completely, so there is no table of points.
     if kind.single:
         return
-    differences = parity_table({study: backends}, study)
-    parity_section = []
-    if differences:
-        parity_section = [PARITY, "", *differences]
-    for heading, section in (*kind.sections(first), ("NumPy compared with Keras", parity_section)):
-        if section:
-            yield from ("", f"## {heading}", "", *section)
     count = sum(len(cells(members, layout(members), cell_metric(members))) for members in backends.values())
     # Collapsed, because a grid has hundreds of points. Markdown inside HTML needs the empty lines.
     yield ""
@@ -235,7 +231,21 @@ def _setting(point: Point, knob: Knob) -> str:
 
 
 def _sentences(backends: PointsByBackend) -> Iterator[str]:
-    """Describe the trained points and their results. Sentences common to both backends are given once."""
+    """Yield at most `MOST_SENTENCES` sentences on the results, each with the backends that it is true of.
+
+    The first backend leaves room for one sentence of the other.
+    """
+    by_sentence: dict[str, list[str]] = {}
+    for room, (backend, points) in enumerate(backends.items(), start=MOST_SENTENCES - len(backends) + 1):
+        for sentence in answers(points):
+            if sentence in by_sentence or len(by_sentence) < room or study_kind(points).single:
+                by_sentence.setdefault(sentence, []).append(backend)
+    for sentence, names in by_sentence.items():
+        yield f"{', '.join(names)}: {sentence}"
+
+
+def _measured(backends: PointsByBackend) -> Iterator[str]:
+    """Yield how many points each backend trained, and for how long."""
     for backend in BACKENDS:
         # A kind that only NumPy trains is not missing on Keras.
         if backend not in backends and untrained_words(backends) == NETWORKS.untrained:
@@ -244,17 +254,33 @@ def _sentences(backends: PointsByBackend) -> Iterator[str]:
     for backend, points in backends.items():
         epochs = sorted({point.config.training.epochs for point in points})
         listed = ", ".join(f"{number:,}" for number in epochs)
-        trained = f"{_trained(points)}, trained for {listed} {_plural('epoch', epochs[-1])}."
-        for sentence in (trained, *answers(points)):
-            by_sentence.setdefault(sentence, []).append(backend)
+        sentence = f"{_trained(points)}, trained for {listed} {_plural('epoch', epochs[-1])}."
+        by_sentence.setdefault(sentence, []).append(backend)
     for sentence, names in by_sentence.items():
         yield f"{', '.join(names)}: {sentence}"
+
+
+def _compared_backends(study: str, backends: PointsByBackend) -> list[str]:
+    """Return the differences between the backends, and the points to which they give different diagnoses."""
+    lines = []
+    differences = parity_table({study: backends}, study)
+    if differences:
+        lines += [PARITY, "", *differences]
     (first, mine), *others = backends.items()
     for second, theirs in others:
         labels = {point.name: point.diagnosis.label for point in theirs}
         differing = [point for point in mine if labels.get(point.name, point.diagnosis.label) != point.diagnosis.label]
-        for point in differing[:MOST_DIFFERING]:
-            yield f"`{point.name}`: {first} {point.diagnosis.label}, {second} {labels[point.name]}."
+        if not differing:
+            continue
+        compared = len({point.name for point in mine} & set(labels))
+        if lines:
+            lines.append("")
+        lines += [f"The diagnosis differs at {len(differing)} of {_counted(compared, 'point')}:", ""]
+        lines += [
+            f"- `{point.name}`: {first} {point.diagnosis.label}, {second} {labels[point.name]}."
+            for point in differing[:MOST_DIFFERING]
+        ]
         further = len(differing) - MOST_DIFFERING
         if further > 0:
-            yield f"{_counted(further, 'further point')} with another diagnosis on {second}: see the table of points."
+            lines.append(f"- {_counted(further, 'further point')}: see the table of points.")
+    return lines

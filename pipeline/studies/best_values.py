@@ -12,7 +12,7 @@ from typing import Any
 
 from pipeline.config.metrics import last_part, metric_name
 from pipeline.points.point import Point
-from pipeline.studies.best_headline import MOST_GROUPS, best_in_short, told_there
+from pipeline.studies.best_headline import MOST_GROUPS, best_in_short, compared_groups, told_there
 from pipeline.studies.certainty import COMPLETE, better_where_trained, seeds_of, unknown
 from pipeline.studies.grids import Cell, extreme, told_metric
 from pipeline.studies.groups import Group, every, groups, numbers, on_what, overall
@@ -22,8 +22,6 @@ from pipeline.studies.ranking import nothing_learned
 from pipeline.studies.statistics.intervals import Estimate, plus_minus
 from pipeline.system.wording import listed
 
-# Maximum number of groups with a sentence each; for more, one sentence names the best values of each.
-MOST_SENTENCES = 3
 PERCENTAGE_POINTS = " percentage points"
 
 
@@ -62,18 +60,26 @@ def _of_groups(found: Sequence[Group], shown: Layout) -> Iterator[str]:
     if complete and len(found) > 1 and all(values == sets[0] for values in sets):
         yield _same(found, shown)
         return
-    if len(found) > MOST_SENTENCES:
-        parts = [f"{span(group.values(across), group.tried(across), across)} for {group.name}" for group in found]
-        where = ""
-        if not complete:
-            where = COMPLETE
-        parts[-1] += f" ({seeds_of(found)})"
-        names = "; ".join([*parts, *_better(found, shown)])
-        yield f"the {plural(across)} that cannot be told from the best{where}: {names}."
-    else:
-        yield from (_one(group, shown) for group in found)
-    if complete and len(found) > 1:
+    if len(found) == 1:
+        yield _one(found[0], shown)
+        return
+    # `group_sentences` has the values, and by how much others are worse.
+    names = [found[0].name, *(group.short for group in found[1:])]
+    spans = [span(values, group.tried(across), across) for values, group in zip(sets, found, strict=True)]
+    parts = [f"{values} for {name}" for values, name in zip(spans, names, strict=True)]
+    where = ""
+    if not complete:
+        where = COMPLETE
+    parts[-1] += f" ({seeds_of(found)})"
+    listing = "; ".join([*parts, *_better(found, shown), *_edges(found, across)])
+    yield f"the {plural(across)} that cannot be told from the best{where}: {listing}."
+    if complete:
         yield _relation(sets, shown)
+
+
+def group_sentences(points: Sequence[Point], shown: Layout) -> list[str]:
+    """Return a sentence on the best values of each of several groups, as far as they are known."""
+    return [_one(group, shown) for group in compared_groups(points, shown) if group.ranking.known]
 
 
 def _one(group: Group, shown: Layout) -> str:

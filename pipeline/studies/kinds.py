@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from pipeline.config.schema import Config
@@ -32,7 +33,7 @@ from pipeline.studies.images.networks import network_images
 from pipeline.studies.knobs import RATE, SEED, SIZE, Knob, differ_in, further_knobs
 from pipeline.studies.maps import map_figure, map_headline, map_numbers, map_sentences
 from pipeline.studies.network_figures import network_figures
-from pipeline.studies.networks import network_headline, network_sentences, verdict_counts
+from pipeline.studies.networks import network_headline, network_sections, network_sentences, verdict_counts
 from pipeline.studies.range_picture import range_figures, range_study, range_sweep_figures
 from pipeline.studies.range_tests import range_headline, range_numbers, range_sentences
 from pipeline.studies.study_pictures import network_study
@@ -48,6 +49,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 Points = Sequence[Point]
+# Maximum number of sentences on the results of a study; pictures and tables have what is left out.
+MOST_SENTENCES = 5
 
 
 @dataclass(frozen=True)
@@ -119,7 +122,7 @@ NETWORKS = Kind(
     sentences=network_sentences,
     headline=network_headline,
     numbers=verdict_counts,
-    sections=lambda points: [],
+    sections=network_sections,
     point_figures=network_figures,
     sweep_figures=network_sweep_figures,
     study_figure=network_study,
@@ -229,9 +232,13 @@ def parts(points: Points) -> list[tuple[Kind, Points]]:
 
 
 def answers(points: Points) -> Iterator[str]:
-    """Yield the summary sentences of one backend's points, computed from these points."""
+    """Yield the summary sentences of one backend's points, computed from these points: at most `MOST_SENTENCES`.
+
+    Of maps there are as many as there are maps: no table has the rest.
+    """
     for kind, members in parts(points):
-        yield from kind.sentences(members)
+        most = None if kind.single else MOST_SENTENCES
+        yield from islice(kind.sentences(members), most)
 
 
 def headline(points: Points) -> str:

@@ -13,11 +13,12 @@ from pipeline.diagnosis.thresholds import GOAL
 from pipeline.diagnosis.verdicts import PROBLEMS, TOO_LARGE
 from pipeline.points.point import Point
 from pipeline.studies.best_headline import best_in_short
-from pipeline.studies.best_values import best_sentences
+from pipeline.studies.best_values import best_sentences, group_sentences
+from pipeline.studies.explanations import Section
 from pipeline.studies.grids import Cell, extreme
-from pipeline.studies.groups import Group, groups, overall
+from pipeline.studies.groups import Group, every, groups, overall
 from pipeline.studies.knobs import RATE, Layout, layout
-from pipeline.studies.named_values import said, values_of
+from pipeline.studies.named_values import plural, said, values_of
 from pipeline.studies.profiles import profile_sentences, seed_sentences
 from pipeline.studies.verdict_sentences import counted_verdicts, evidence_sentences, verdict_sentence
 from pipeline.system.wording import listed, roughly
@@ -28,12 +29,12 @@ LONGEST = 300
 LONGEST_IN_A_LINE = 160
 # The study that checks the rate suggested by a range test against a smaller and a larger one.
 RANGE_CHECK = "lr_range_check"
-# The sentences on costs are left out of a study that already has more sentences than this.
-MOST_SENTENCES = 4
 
 
 def network_sentences(points: Sequence[Point]) -> Iterator[str]:
     """Yield the best values of the knobs, how training went at each, and the cost of rates that are too small.
+
+    The most important ones come first, because a page and a description end after a few (`kinds.answers`).
 
     For a single point, yield only its diagnosis.
     """
@@ -41,14 +42,24 @@ def network_sentences(points: Sequence[Point]) -> Iterator[str]:
         yield f"{points[0].diagnosis}."
         return
     shown = layout(points)
-    sentences = [*_range_check(points, shown), *best_sentences(points, shown), *seed_sentences(points, shown)]
-    sentences += [f"{_verdicts(points, shown, LONGEST)}.", *evidence_sentences(points, shown)]
+    yield from _range_check(points, shown)
+    yield from best_sentences(points, shown)
+    yield from seed_sentences(points, shown)
+    yield f"{_verdicts(points, shown, LONGEST)}."
+    yield from profile_sentences(points, shown)
+    yield from evidence_sentences(points, shown)
     if shown.across.key == RATE:
-        sentences += _beyond(groups(points, shown), shown)
-    sentences += profile_sentences(points, shown)
-    if len(sentences) <= MOST_SENTENCES:
-        sentences += _costs(points, shown)
-    yield from sentences
+        yield from _beyond(groups(points, shown), shown)
+    yield from _costs(points, shown)
+
+
+def network_sections(points: Sequence[Point]) -> list[Section]:
+    """Return the section of a page on the best values for each hidden size, or each value of another knob."""
+    shown = layout(points)
+    sentences = group_sentences(points, shown)
+    if not sentences:
+        return []
+    return [(f"The best {plural(shown.across)} for {every(shown)}", [f"- {sentence}" for sentence in sentences])]
 
 
 def network_headline(points: Sequence[Point]) -> str:

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import math
 import re
 
 import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 
 from pipeline.points.point import Point
 from pipeline.report.study_page import study_page
 from pipeline.studies.experiments import ordered, question_of
 from pipeline.studies.kinds import answers, headline
+from pipeline.studies.knobs import layout
+from pipeline.studies.reach import judged_together
+from pipeline.studies.verdict_sentences import counted_verdicts, verdict_sentence
+from tests.support.ended import ended
 from tests.support.trained import sweep
 
 LINE = ("experiment=line_y3x", "recording.snapshots=2", "training.epochs=20")
@@ -39,12 +46,13 @@ def test_a_page_has_everything_on_its_study_in_order(both: dict[str, list[Point]
             "![line_y3x](line_y3x.png)",
             *(f": {sentence}" for sentence in answers(both["numpy"])),
             "\n## NumPy compared with Keras\n",
+            "\n## How it was measured\n",
             "<details><summary>All 4 points</summary>",
             "\n## How to run it\n",
         )
     ]
     assert positions == sorted(positions)
-    assert headings(page) == ["line_y3x", "NumPy compared with Keras", "How to run it"]
+    assert headings(page) == ["line_y3x", "NumPy compared with Keras", "How it was measured", "How to run it"]
     assert page.endswith("`conf/experiment/line_y3x.yaml`.\n")
 
 
@@ -121,7 +129,13 @@ def test_a_study_that_was_trained_by_hand_says_so(both: dict[str, list[Point]]) 
 def test_a_study_of_methods_has_their_usable_rates_and_their_formulas() -> None:
     points = sweep(METHODS, [["optimizer=sgd"], ["optimizer=lion"]])
     page = study_page("methods_three_bits", {"numpy": points}, {})
-    assert headings(page) == ["methods_three_bits", "Usable rates", "The methods", "How to run it"]
+    assert headings(page) == [
+        "methods_three_bits",
+        "Usable rates",
+        "The methods",
+        "How it was measured",
+        "How to run it",
+    ]
     rates, methods = page.split("\n## The methods\n")
     assert re.findall(r"^\| (sgd|lion) \|", rates, re.MULTILINE) == ["sgd", "lion"]
     assert re.findall(r"^\| `(\w+)` \|", methods.split("<details>")[0], re.MULTILINE) == ["sgd", "lion"]
@@ -134,3 +148,44 @@ def test_the_answer_is_one_line_above_the_picture_and_begins_in_bold(both: dict[
     assert re.fullmatch(r"\*\*[A-Z].*?\.\*\* [A-Z].*\.", answer)
     first = headline(both["numpy"]).partition(";")[0]
     assert answer.casefold().startswith(f"**{first.casefold()}.**")
+
+
+# Losses of one study: for each hidden size, the losses of each seed at each of three rates. Infinity: it diverged.
+LOSSES = st.lists(
+    st.lists(st.lists(st.sampled_from((0.0, 0.1, 0.12, 0.4, 1.0, math.inf)), min_size=3, max_size=3), min_size=1),
+    min_size=1,
+    max_size=4,
+)
+
+
+# Three sizes whose sets of best rates differ.
+SEVERAL_SIZES = [[[0.4, 0.1, 0.12], [0.4, 0.12, 0.1]], [[0.4, 0.4, 0.1]] * 2, [[0.1, 0.4, 1.0]] * 2]
+
+
+def made_up(losses: list[list[list[float]]]) -> list[Point]:
+    """The points of a study that nobody trained, judged as those of a study are."""
+    points = []
+    for size, by_seed in enumerate(losses, start=4):
+        for seed, by_rate in enumerate(by_seed[:3]):
+            for rate, loss in zip((0.1, 1, 10), by_rate, strict=True):
+                points.append(
+                    ended(loss, f"optimizer.learning_rate={rate}", f"model.hidden_size={size}", f"seed={seed}")
+                )
+    return judged_together(points)
+
+
+@settings(max_examples=8)
+@given(LOSSES, LOSSES, st.sampled_from((("numpy",), ("keras",), ("numpy", "keras"))))
+@example(SEVERAL_SIZES, SEVERAL_SIZES[:1], ("numpy", "keras"))
+def test_a_page_has_at_most_five_sentences(
+    one: list[list[list[float]]], other: list[list[list[float]]], names: tuple[str, ...]
+) -> None:
+    backends = dict(zip(names, (made_up(one), made_up(other)), strict=False))
+    said = study_page("three_bits", backends, {}).partition("\n![")[2].partition("\n## ")[0]
+    sentences = re.findall(r"^- (.*)$", said, re.MULTILINE)
+    assert 1 <= len(sentences) <= 5
+    assert {name for sentence in sentences for name in sentence.partition(": ")[0].split(", ")} == set(names)
+    points = backends[names[0]]
+    # How training went at each rate, or how often where that is too long.
+    verdicts = (verdict_sentence(points, layout(points)), counted_verdicts(points))
+    assert any(sentence.partition(": ")[2].rstrip(".") in verdicts for sentence in sentences)

@@ -5,14 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.backends.shared.history import History
-from pipeline.points.point import Point, outcome_of, point_name
+from pipeline.points.point import Point
 from pipeline.report.rows import study_metrics
 from pipeline.studies.certainty import ONE_SEED, SOME_SEEDS
 from pipeline.studies.grids import best_cell, cell_metric, cells
@@ -24,26 +22,13 @@ from pipeline.studies.ranking import nothing_learned, rank, resolution
 from pipeline.studies.reach import judged_together
 from pipeline.studies.result_grids import result_grid
 from pipeline.studies.row_numbers import IDX_TEST_ROWS
-from tests.support.trained import config
+from tests.support.ended import COMMON, ended
 
-COMMON = ("experiment=three_bits", "model.hidden_size=4")
 # Without validation rows, so that test rows choose.
 MNIST = ("experiment=mnist_grid", "model.hidden_size=32", "data.validation_share=0")
 SEEDS = range(1, 6)
 # Deviations of five seeds from their mean 0.
 NOISE = (-0.002, 0.001, 0.0, 0.003, -0.002)
-
-
-def ended(value: float, *overrides: str, metric: str = "train/loss", common: Sequence[str] = COMMON) -> Point:
-    """A point that ended with this value of a metric, or diverged if it is not finite; not trained."""
-    one = config(*common, *overrides)
-    history = History(epochs=2)
-    history.record(0, {"train/loss": 1.0, metric: 1.0})
-    if math.isinf(value):
-        history.diverged_step = 3
-    else:
-        history.record(2, {"train/loss": 0.1, metric: value})
-    return Point(point_name(one, overrides), Path(), one, history, outcome_of(history))
 
 
 def seeds(
@@ -118,8 +103,23 @@ def test_many_sizes_have_one_sentence() -> None:
     for size, means in {4: (0.1, 0.2), 8: (0.1, 0.2), 16: (0.1, 0.1), 32: (0.2, 0.1)}.items():
         points += rates(dict(zip((1, 10), means, strict=True)), f"model.hidden_size={size}")
     said = list(answers(points))
-    assert said[0].startswith("the rates that cannot be told from the best: 1 for hidden size 4; 1 for hidden size 8; ")
+    assert said[0].startswith("the rates that cannot be told from the best: 1 for hidden size 4; 1 for 8; ")
     assert said[1] == "the best rate depends on the hidden size."
+
+
+def test_what_sizes_do_not_share_is_in_a_section_with_the_values() -> None:
+    points = [
+        *rates({0.1: 0.3, 1: 0.1, 10: 0.2}, "model.hidden_size=4"),
+        *rates({0.1: 0.3, 1: 0.2, 10: 0.1}, "model.hidden_size=8"),
+    ]
+    assert next(answers(points)).endswith("; 10 is at the edge of the grid: a larger rate may be better.")
+    ((heading, (small, large)),) = study_kind(points).sections(points)
+    assert heading == "The best rates for every hidden size"
+    assert small.startswith("- for hidden size 4, the best rate is 1 (training loss 0.1000 ± 0.0026, 5 seeds); 0.1 is ")
+    assert large.startswith("- for hidden size 8, the best rate is 10 (training loss 0.1000 ")
+    # One seed does not tell what is best.
+    assert study_kind(points).sections([point for point in points if point.config.seed == 1]) == []
+    assert study_kind(points).sections([point for point in points if point.settings["model.hidden_size"] == 4]) == []
 
 
 def test_accuracies_differ_by_percentage_points() -> None:
@@ -174,7 +174,7 @@ def test_a_size_at_which_a_better_rate_has_lost_a_seed_has_no_best_rate() -> Non
     assert said[0].startswith(
         "the rates that cannot be told from the best where every seed trains: 1 for hidden size 4; "
     )
-    assert said[0].endswith(f" (5 seeds); {better}.")
+    assert f" (5 seeds); {better}; 10 is at the edge" in said[0]
     assert not any("every hidden size" in sentence for sentence in said)
     assert headline(points).startswith(f"{better}; lowest training loss where every seed trains 0.1000 ± ")
 
@@ -377,8 +377,11 @@ def test_points_that_share_a_value_are_told_by_their_further_knob() -> None:
     worse = seeds(0.5, "optimizer=momentum", "optimizer.momentum=0.9", "optimizer.learning_rate=1")
     mixed = [*alone, *other, *worse]
     assert next(answers(mixed)).startswith(
-        "for momentum 0, rate 1 with l2 0 and 0.1 cannot be told apart (training loss "
+        "the rates that cannot be told from the best: 1 for momentum 0; 0.1 for 0.9 "
     )
+    ((heading, said),) = study_kind(mixed).sections(mixed)
+    assert heading == "The best rates for every value of momentum"
+    assert said[0].startswith("- for momentum 0, rate 1 with l2 0 and 0.1 cannot be told apart (training loss ")
 
 
 def test_a_seed_that_was_trained_twice_counts_once() -> None:
