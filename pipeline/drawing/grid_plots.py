@@ -16,6 +16,7 @@ from pipeline.drawing.colours import FAINT, INK, NEUTRAL, axis_colours
 from pipeline.drawing.plot_data import (
     LARGEST,
     LOG_LARGEST,
+    LOG_SMALLEST,
     Axis,
     Curve,
     Floats,
@@ -91,13 +92,17 @@ def _draw_row(ax: Axes, grid: ResultGrid, row: int, limits: Limits, log: bool) -
     places = places_of(grid.across)[columns]
     colours = axis_colours(grid.across)
     beside = _beside(ax, grid, row)
+    lowest = limits[0]
+    if log:
+        lowest = LOG_SMALLEST
     if grid.across.joined:
         ax.plot(places, shown, color=FAINT, linewidth=1.2, linestyle=("-", "--", ":", "-.")[row % 4], zorder=2,
                 transform=beside)  # fmt: skip
     marker, _ = MARKERS[row % len(MARKERS)]
     for column, place, height, value in zip(columns, places, shown, values, strict=True):
         colour = colours[column]
-        low, high = np.clip((grid.low[row, column], grid.high[row, column]), *limits)
+        # An end at 0 is not on a logarithmic axis: the bar leaves it at the lower edge.
+        low, high = np.clip((grid.low[row, column], grid.high[row, column]), lowest, limits[1])
         # NaN with one seed.
         if low < high:
             ax.plot([place, place], [low, high], color=colour, linewidth=1.6, marker="_", markersize=6, zorder=3,

@@ -18,6 +18,7 @@ from pipeline.studies.knobs import layout
 from pipeline.studies.ranking import rank
 from pipeline.studies.result_grids import best_note, result_grid, seeds_note
 from pipeline.studies.statistics.intervals import quantile
+from tests.support.ended import ended
 from tests.support.trained import config
 
 if TYPE_CHECKING:
@@ -149,3 +150,25 @@ def test_the_axis_of_an_accuracy_shows_where_curves_end() -> None:
 )
 def test_final_losses_that_are_rounding_do_not_flatten_the_others(values: Sequence[float], floor: float) -> None:
     assert log_floor(np.array(values)) == pytest.approx(floor)
+
+
+def lowest_of_bars(figure: Figure) -> list[tuple[float, float]]:
+    """Where each bar of an interval ends, and the lower edge of its axes."""
+    bars = [(line, ax) for ax in figure.axes for line in ax.lines if line.get_marker() == "_"]
+    # A single one is the mark of a training that stalled.
+    ends = [(np.array(line.get_ydata(), dtype=np.float64), ax.get_ylim()[0]) for line, ax in bars]
+    return [(float(heights.min()), edge) for heights, edge in ends if len(heights) == 2]
+
+
+@pytest.mark.parametrize(("study", "key"), [("three_bits", "model.hidden_size"), ("methods_three_bits", "optimizer")])
+def test_a_bar_whose_end_is_cut_to_0_leaves_a_logarithmic_axis_below(study: str, key: str) -> None:
+    values = {"model.hidden_size": (4, 8), "optimizer": ("sgd", "adam")}[key]
+    points = []
+    for rate, losses in ((0.1, (0.30, 0.31)), (1, (0.001, 0.2)), (10, (0.4, 0.41))):
+        for seed, loss in enumerate(losses):
+            own = (f"optimizer.learning_rate={rate}", f"seed={seed}")
+            points += [ended(loss, f"{key}={value}", *own, common=[f"experiment={study}"]) for value in values]
+    bars = lowest_of_bars(kinds.study_figure(study, {"numpy": points}))
+    beyond = [low < edge for low, edge in bars]
+    # The other two rates have ends that are seen.
+    assert beyond.count(True) * 2 == beyond.count(False) > 0

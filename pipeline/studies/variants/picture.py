@@ -11,7 +11,7 @@ import numpy as np
 
 from pipeline.drawing.axes import SMALL, TEXT, axes_grid, name_axes
 from pipeline.drawing.colours import FAINT, INK, Colour, rate_colours
-from pipeline.drawing.plot_data import drawable_on_log, on_log_axis
+from pipeline.drawing.plot_data import LOG_SMALLEST, drawable_on_log, on_log_axis
 from pipeline.drawing.scales import plain_log_ticks, rate_axis
 from pipeline.points.point import Point
 from pipeline.studies.grids import PointsByBackend, recorded
@@ -54,7 +54,7 @@ def variants_study(study: str, backends: PointsByBackend) -> Figure:
         for other in found:
             if other is variant:
                 _draw_own(ax, other, floor, ceiling, colours)
-                _draw_bars(ax, other, (floor, ceiling), colours)
+                _draw_bars(ax, other, ceiling, colours)
             else:
                 _draw_behind(ax, other, floor, ceiling)
         ax.axhline(wanted, color=INK, linewidth=0.8, linestyle="--", zorder=1)
@@ -117,10 +117,11 @@ def _note(points: Sequence[Point], tested: bool) -> str:
     )
 
 
-def _draw_bars(ax: Axes, variant: Variant, limits: tuple[float, float], colours: Mapping[float, Colour]) -> None:
-    """Draw the intervals of the mean losses of a variant within limits, where several seeds trained."""
+def _draw_bars(ax: Axes, variant: Variant, ceiling: float, colours: Mapping[float, Colour]) -> None:
+    """Draw the intervals of the mean losses of a variant up to the ceiling, where several seeds trained."""
     for rate, found in zip(map(float, variant.rates), variant.estimates, strict=True):
-        low, high = np.clip(found.interval or (math.nan, math.nan), *limits)
+        # An end at 0 is not on a logarithmic axis: the bar leaves it at the lower edge.
+        low, high = np.clip(found.interval or (math.nan, math.nan), LOG_SMALLEST, ceiling)
         if low < high:
             ax.plot([on_log_axis(rate)] * 2, [low, high], color=colours[rate], linewidth=1.5, marker="_", markersize=6,
                     zorder=4)  # fmt: skip
