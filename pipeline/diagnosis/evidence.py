@@ -123,13 +123,24 @@ def rising(found: Overfitting) -> str:
     return f"since epoch {found.since:,} the {found.rows} loss has risen from {found.lowest:.3g} to {found.end:.3g}"
 
 
-def pace(run: Run) -> str:
-    """Extrapolate the number of epochs that a run needs to come near the best, and note it among its values."""
-    trained = int(run.steps[-1])
-    needed: float | None = math.inf
+def _needed(run: Run) -> float | None:
+    """Extrapolate the number of epochs that a run needs to come near the best; None if it has too few records."""
     # A baseline of 0 would need the logarithm of 0.
     if run.goal > 0:
-        needed = epochs_needed(run.steps, run.losses, run.goal)
+        return epochs_needed(run.steps, run.losses, run.goal)
+    return math.inf
+
+
+def is_out_of_sight(run: Run) -> bool:
+    """Whether a run would need more than FORESEEABLE times its epochs to come near the best."""
+    needed = _needed(run)
+    return needed is not None and needed > FORESEEABLE * int(run.steps[-1])
+
+
+def pace(run: Run) -> str:
+    """Say how many epochs a run needs to come near the best, and note the number among its values."""
+    trained = int(run.steps[-1])
+    needed = _needed(run)
     if needed is None:
         epochs = "1 epoch"
         if trained != 1:

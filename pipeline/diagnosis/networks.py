@@ -122,7 +122,7 @@ DIAGNOSERS: dict[Kind, Callable[[Config, History], Diagnosis]] = {
 
 def _overfitting(run: Run, found: Overfitting) -> Diagnosis:
     run.values["overfitting_since"] = float(found.since)
-    said = f"{evidence.rising(found)}, while the training loss fell from {found.trained_from:.3g} to {run.end:.3g}"
+    said = f"{evidence.rising(found)}, while the training loss fell from {found.trained_from:.3g} to {found.trained_to:.3g}"
     if found.metric:
         said += f" and the {metric_name(found.metric)} went from {found.metric_from:.4g} to {found.metric_to:.4g}"
     better = run.reach.smaller_rate
@@ -207,6 +207,7 @@ def _behind(run: Run) -> Diagnosis:
         said = f"{evidence.level(run)}{evidence.too_large(run)}"
         return Diagnosis("stalled", cause, said, run.values)
     # A loss that stands still with steps of a normal size is not slow: the steps are too large to get any lower.
-    if not run.falls and run.step > SMALL_STEP and (cause or len(run.losses) >= ENOUGH):
+    stands = not run.falls or (cause and evidence.is_out_of_sight(run))
+    if stands and run.step > SMALL_STEP and (cause or len(run.losses) >= ENOUGH):
         return Diagnosis("stalled", cause or "plateau", evidence.plateau(run), run.values)
     return Diagnosis("too slow", cause, evidence.slow(run), run.values)

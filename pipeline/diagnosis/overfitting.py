@@ -21,6 +21,7 @@ class Overfitting(NamedTuple):
         lowest: their loss then.
         end: their loss at the end, the median of the last records.
         trained_from: the training loss at that epoch.
+        trained_to: the lowest training loss since.
         metric: the metric of the held-out rows that judges; empty if that is their loss, or it was not recorded.
         metric_from, metric_to: its value at that epoch and at the end; NaN without one.
     """
@@ -30,6 +31,7 @@ class Overfitting(NamedTuple):
     lowest: float
     end: float
     trained_from: float
+    trained_to: float
     metric: str
     metric_from: float
     metric_to: float
@@ -51,7 +53,7 @@ def overfitting(run: Run) -> Overfitting | None:
 
     The loss of the held-out rows must end above its lowest value by the share RISE and by RISE_OVER_NOISE standard
     deviations of the noise, which is that of the differences d between neighbouring records after the lowest one:
-    sqrt(mean (d - mean d)^2 / 2). The training loss must have fallen by RISE since.
+    sqrt(mean (d - mean d)^2 / 2). The training loss must have fallen by RISE since, and not be higher again at the end.
     """
     for rows in HELD_OUT:
         steps, losses = run.history.series(f"{rows}/loss")
@@ -70,9 +72,11 @@ def overfitting(run: Run) -> Overfitting | None:
             return None
         since = int(steps[lowest])
         trained = run.losses[run.steps >= since]
-        if not len(trained) or run.end > (1 - RISE) * trained[0]:
+        # A single bad epoch at the end does not hide that training went on.
+        if not len(trained) or trained.min() > (1 - RISE) * trained[0] or run.end > trained[0]:
             return None
-        return Overfitting(rows, since, float(losses[lowest]), end, float(trained[0]), *_judged(run, rows, since))
+        fall = float(trained[0]), float(trained.min())
+        return Overfitting(rows, since, float(losses[lowest]), end, *fall, *_judged(run, rows, since))
     return None
 
 

@@ -119,7 +119,7 @@ THRESHOLDS = (
     Threshold(
         "RISE", RISE,
         "Share by which the loss of the held-out rows ends above its lowest value, from which a network overfits. The "
-        "training loss must have fallen by as much since.",
+        "training loss must have fallen by as much since, and not have risen again above where it was.",
         "Early stopping acts on rises of 1% to 5% (Prechelt 1998); twice that is not luck.",
     ),
     Threshold(
@@ -147,7 +147,8 @@ THRESHOLDS = (
     ),
     Threshold(
         "FORESEEABLE", FORESEEABLE,
-        "Multiple of the trained epochs up to which an extrapolation is reported as a number.",
+        "Multiple of the trained epochs up to which an extrapolation is reported as a number. With a rate that is too "
+        "large, a loss whose pace needs more than that has stalled.",
         "Further away, the law fitted to the curve says nothing.",
     ),
     Threshold(

@@ -61,16 +61,20 @@ def judged_together(points: Sequence[Point]) -> list[Point]:
     """Return the points of a study, each with what its group reached.
 
     A group is all networks on one backend with the same data, loss and number of rows, and also with the same model and
-    penalties: a smaller network does not reach what a larger one does. Where no two points with one model differ in
-    more than the seed, all models are one group, because then only these can be compared. A point that diverged has
-    reached nothing, but is judged too. Points of other kinds stay as they are.
+    penalties: a smaller network does not reach what a larger one does. A model whose points do not differ, or not in
+    the rate while another model has a single point, is judged against all models: only these can be compared. A point
+    that diverged has reached nothing, but is judged too. Points of other kinds stay as they are.
     """
     members = [_member(point) for point in points if point.config.kind == "network"]
     wide = _by(members, lambda one: one.data)
     judged: dict[int, Point] = {}
     apart: list[_Member] = []
-    for group in _by(members, lambda one: one.model).values():
-        if len({one.same_but_seed for one in group}) > 1:
+    models = list(_by(members, lambda one: one.model).values())
+    single = any(len({one.same_but_seed for one in group}) == 1 for group in models)
+    for group in models:
+        # Of a feature at one rate, two that clip gradients are no more alike than any others.
+        varied = {one.point.learning_rate for one in group} if single else {one.same_but_seed for one in group}
+        if len(varied) > 1:
             judged |= _judged(group, group)
         else:
             apart += group

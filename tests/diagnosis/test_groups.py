@@ -148,6 +148,17 @@ def seeds_of(value: float, accuracies: Sequence[float], end: float = 0.3) -> lis
     ]
 
 
+def test_a_rate_that_is_too_large_and_hardly_falls_has_stalled_rather_than_being_slow() -> None:
+    def crawling(power: float) -> list[float]:
+        return [0.15 * epoch**-power for epoch in range(1, EPOCHS + 1)]
+
+    small = point(written(falling(0.0025), accuracy=[0.97] * EPOCHS), rate(0.01))
+    for power, label in ((0.02, "stalled (rate too large)"), (0.25, "too slow (rate too large)")):
+        history = written(crawling(power), accuracy=[0.8] * EPOCHS)
+        history.metrics.append(Metric(EPOCHS, 0, "weights/update_ratio", 0.004))
+        assert labels(small, point(history, rate(0.1)))[1] == label
+
+
 def test_a_rate_is_compared_with_the_mean_of_a_smaller_one_and_not_with_its_luckiest_seed() -> None:
     """Seeds of one rate get one answer."""
     lucky = seeds_of(0.01, (0.90, 0.91, 0.97))
@@ -195,6 +206,18 @@ def test_other_rows_and_backends_are_other_groups(other: str) -> None:
     assert [judged.reach and judged.reach.points for judged in judged_together([one, low])] == [1, 1]
 
 
+def test_models_at_one_rate_are_judged_together_also_if_some_are_the_same_model() -> None:
+    """As the features of a study on a backend that trains one rate: two of them clip the gradient."""
+    low = point(written(falling(0.1)), "training.clip_norm=null", "model.hidden_size=64")
+    plain, clipped = (point(written(falling(0.6)), f"training.clip_norm={limit}") for limit in ("null", 1))
+    judged = judged_together([low, plain, clipped])
+    assert [one.reach and one.reach.points for one in judged] == [3, 3, 3]
+    # With a second rate, a model has a best of its own.
+    other = point(written(falling(0.5)), rate(0.02))
+    judged = judged_together([low, plain, clipped, other])
+    assert [one.reach and one.reach.points for one in judged] == [4, 3, 3, 3]
+
+
 def test_a_group_in_which_all_diverged_reached_nothing() -> None:
     history = written([2.0])
     history.diverged_step = 7
@@ -228,6 +251,17 @@ def test_a_test_loss_that_rises_while_training_falls_is_overfitting() -> None:
 )
 def test_nothing_else_is_overfitting(train: list[float], test: list[float], accuracy: float) -> None:
     assert diagnose(images(), written(train, test, [accuracy] * EPOCHS)).verdict != "overfitting"
+
+
+def test_a_bad_epoch_at_the_end_hides_no_overfitting() -> None:
+    fallen = falling(0.01)
+    # The lowest test loss is that of epoch 8. As on MNIST with Keras, training ends just below where it was then.
+    history = written([*fallen[:-1], 0.99 * fallen[7]], test=RISING, accuracy=[0.9] * EPOCHS)
+    found = diagnose(images(), history)
+    assert found.label == "overfitting"
+    assert f"while the training loss fell from {fallen[7]:.3g} to {min(fallen[:-1]):.3g}" in found.evidence
+    risen = written([*fallen[:-1], 1.01 * fallen[7]], test=RISING, accuracy=[0.9] * EPOCHS)
+    assert diagnose(images(), risen).verdict != "overfitting"
 
 
 def test_a_test_loss_that_rises_while_the_accuracy_does_too_is_only_reported() -> None:
