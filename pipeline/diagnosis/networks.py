@@ -122,7 +122,8 @@ DIAGNOSERS: dict[Kind, Callable[[Config, History], Diagnosis]] = {
 
 def _overfitting(run: Run, found: Overfitting) -> Diagnosis:
     run.values["overfitting_since"] = float(found.since)
-    said = f"{evidence.rising(found)}, while the training loss fell from {found.trained_from:.3g} to {found.trained_to:.3g}"
+    said = evidence.rising(found)
+    said += f", while the training loss fell from {found.trained_from:.3g} to {found.trained_to:.3g}"
     if found.metric:
         said += f" and the {metric_name(found.metric)} went from {found.metric_from:.4g} to {found.metric_to:.4g}"
     better = run.reach.smaller_rate

@@ -75,8 +75,18 @@ def overfitting(run: Run) -> Overfitting | None:
         # A single bad epoch at the end does not hide that training went on.
         if not len(trained) or trained.min() > (1 - RISE) * trained[0] or run.end > trained[0]:
             return None
-        fall = float(trained[0]), float(trained.min())
-        return Overfitting(rows, since, float(losses[lowest]), end, *fall, *_judged(run, rows, since))
+        metric, metric_from, metric_to = _judged(run, rows, since)
+        return Overfitting(
+            rows=rows,
+            since=since,
+            lowest=float(losses[lowest]),
+            end=end,
+            trained_from=float(trained[0]),
+            trained_to=float(trained.min()),
+            metric=metric,
+            metric_from=metric_from,
+            metric_to=metric_to,
+        )
     return None
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
+from pathlib import Path
 from statistics import fmean
 
 import numpy as np
@@ -13,10 +15,13 @@ from pipeline.config.metrics import best_of, judged_by, larger_is_better, last_p
 from pipeline.config.schema import NO_SETTINGS
 from pipeline.diagnosis.reach import LOSS, Reach, SmallerRate
 from pipeline.diagnosis.thresholds import NOISE
-from pipeline.points.point import Point
+from pipeline.points.point import POINTS, Point
+from pipeline.points.reading import read_own_point
+from pipeline.points.sweep_record import SweepRecord, all_sweeps
 from pipeline.studies.grids import Cell
 from pipeline.studies.ranking import rank
 from pipeline.studies.row_numbers import rows_of
+from pipeline.system.errors import DamagedError
 
 # Sections and keys of a config that do not change what a network can reach, or that differ between seeds.
 FREE = {*NO_SETTINGS, "study", "results", "dry_run", "force", "tracking", "recording", "seed"}
@@ -81,6 +86,40 @@ def judged_together(points: Sequence[Point]) -> list[Point]:
     for key, group in _by(apart, lambda one: one.data).items():
         judged |= _judged(group, wide[key])
     return [judged.get(id(point), point) for point in points]
+
+
+def judged_in_study(root: Path, sweep: SweepRecord, points: Sequence[Point]) -> list[Point]:
+    """Return the points of a command, each with what its group reached.
+
+    A single training is judged beside the newest sweep of its study, backend and store whose points are on this disk.
+
+    Args:
+        root: folder that holds .points/.
+        sweep: the record of the command.
+        points: its complete points.
+
+    Raises:
+        LabError: a point of the sweep cannot be read although it may be intact.
+    """
+    others: list[Point] = []
+    if not sweep.parent and points:
+        own = {point.folder.name for point in points}
+        others = [point for point in _newest_sweep(root, sweep) if point.folder.name not in own]
+    return judged_together([*points, *others])[: len(points)]
+
+
+def _newest_sweep(root: Path, single: SweepRecord) -> list[Point]:
+    """Return the complete points of the newest sweep of several points beside which a single training is judged."""
+    wanted = (single.study, single.backend, single.tracking)
+    same = [one for _, one in all_sweeps(root) if one.parent and (one.study, one.backend, one.tracking) == wanted]
+    if not same:
+        return []
+    points = []
+    for member in max(same, key=lambda one: one.when).points:
+        # Points that are missing were trained on another machine, and a damaged one is reported where it is asked for.
+        with suppress(DamagedError):
+            points.append(read_own_point(root / POINTS / member.signature, member.name, member.signature))
+    return points
 
 
 def _judged(members: Sequence[_Member], group: Sequence[_Member]) -> dict[int, Point]:

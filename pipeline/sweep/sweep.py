@@ -16,7 +16,7 @@ from pipeline.points.destination import results_folder
 from pipeline.points.job import Job, summary
 from pipeline.points.point import Outcome, Point
 from pipeline.points.sweep_record import SweepRecord
-from pipeline.studies.reach import judged_together
+from pipeline.studies.reach import judged_in_study
 from pipeline.sweep.closing import closing_lines
 from pipeline.sweep.command_record import CommandRecord, new_record
 from pipeline.sweep.tables import plan_table, points_table
@@ -167,7 +167,7 @@ class Sweep:
         problems = _failure_messages([job for job in jobs if job.state == "failed"])
         try:
             try:
-                points = judged_together(points)
+                points = judged_in_study(self.root, record.sweep, points)
             except Exception as error:  # noqa: BLE001 - each point is then judged alone: results and runs need no more
                 problems.append(str(explain(error)))
             problems += record.end(jobs, points, self._stopped, self._results)

@@ -321,6 +321,20 @@ def test_a_single_run_has_no_parent(project: Path) -> None:
     assert not (project / "results").exists()
 
 
+def test_a_single_training_is_judged_beside_its_study(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    swept(project, rates("0.0001"))
+    assert "improving: loss" in capsys.readouterr().out
+    swept(project, rates("0.01", "0.1"))
+    capsys.readouterr()
+    swept(project, rates("0.0001"))
+    shown = capsys.readouterr().out
+    assert "too slow" in shown
+    assert "behind the best of 3 trainings" in shown
+    run = by_name(project)["learning_rate=0.0001"]
+    assert run.data.tags["diagnosis"] == "too slow"
+    assert "behind the best of 3 trainings" in run.data.tags["mlflow.note.content"]
+
+
 def test_a_point_that_is_asked_for_twice_trains_once(
     project: Path, trained: list[tuple[int, list[float]]], capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -92,6 +92,11 @@ def test_a_run_says_why_it_ended_where_it_did(project: Path, tracker: Tracker, p
         key.removeprefix("diagnosis/"): v for key, v in run.data.metrics.items() if key.startswith("diagnosis/")
     }
     assert logged_values == found.values
+    other = presented(project, tracker, points[0])
+    # The first epoch at a low loss depends on what the others reach.
+    assert "epochs_to_low_loss" in points[0].diagnosis.values
+    assert "diagnosis/roughness" in other.data.metrics
+    assert "diagnosis/epochs_to_low_loss" not in other.data.metrics
 
 
 def test_points_get_the_diagnosis_that_they_have_beside_each_other(

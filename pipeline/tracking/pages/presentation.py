@@ -41,6 +41,9 @@ RUN_NAME = "mlflow.runName"
 # Tags for readers, which come first on the page of a run, because it is made with them.
 RESULT = "result"
 DIAGNOSIS = "diagnosis"
+# The numbers of a diagnosis that depend on what the other points reached. A run cannot have them as metrics, which
+# could not be corrected when the others are trained; its description has them in words.
+OF_GROUP = ("epochs_needed", "epochs_to_low_loss")
 NONE_YET = "none yet"
 HEADLINE = "lab.headline."
 # The tag by which MLflow knows that a run has images.
@@ -78,7 +81,8 @@ def present_point(
     ended = run.ended(point.history)
 
     def diagnosis() -> None:
-        values = {f"diagnosis/{name}": value for name, value in point.diagnosis.values.items()}
+        found = point.diagnosis.values
+        values = {f"diagnosis/{name}": value for name, value in found.items() if name not in OF_GROUP}
         tracker.log_values(run_id, values, ended)
         present_diagnosis(tracker, run_id, parent, point, run)
 

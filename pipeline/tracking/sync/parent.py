@@ -110,7 +110,7 @@ class ParentRun:
         """
         judged = [(runs[point.folder.name], point) for point in points if point.folder.name in runs]
         # A point alone has the diagnosis that it was sent with.
-        if len(judged) < 2:
+        if not any(point.reach is not None and point.reach.points > 1 for _, point in judged):
             return
         known = {run.run_id: run.tags.get(DIAGNOSIS) for run in tracker.runs()}
         for run_id, point in judged:

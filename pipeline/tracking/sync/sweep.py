@@ -19,7 +19,7 @@ from pipeline.points.clone import clone_id
 from pipeline.points.folder import PointFolder
 from pipeline.points.point import Point
 from pipeline.points.sweep_record import SweepPoint, SweepRecord
-from pipeline.studies.reach import judged_together
+from pipeline.studies.reach import judged_in_study
 from pipeline.system.errors import LabError, UnavailableError
 from pipeline.system.failures import Failures
 from pipeline.system.last_line import Told, untold
@@ -350,7 +350,7 @@ class Sync:
         judged = list(points.values())
         with self._failures.apart(f"the comparison of the points of {self.sweep.name}"):
             # If this fails, each point keeps the diagnosis that it has alone.
-            judged = judged_together(judged)
+            judged = judged_in_study(self.root, self.sweep, judged)
         return dict(zip(points, judged, strict=True))
 
     def _gather(self, tracker: Tracker, sweep: SweepRecord, judged: Callable[[], Mapping[str, Point]]) -> None:
