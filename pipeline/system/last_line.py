@@ -1,8 +1,8 @@
 """The last line of a terminal: a bar while points train, and otherwise what a command is busy with.
 
 A command is never silent for long: after `QUIET_SECONDS` without output it names its current step. On a terminal this
-is one line, drawn again every half second with the time it takes, and gone when the step is over. In a log it is one
-line for each step, with more of them only if the step counts something.
+is one line, drawn again every half second with the time it takes, and gone when the step is over. In a log there is a
+line every 3 seconds in the first minute of a step or a training, and then fewer and fewer, see `pause`.
 """
 
 from __future__ import annotations
@@ -25,8 +25,17 @@ log = logging.getLogger(__name__)
 # How long a command may be silent. Most steps of most commands are shorter, and are never named.
 QUIET_SECONDS = 2.0
 TICK_SECONDS = 0.5
-# Short enough to show progress in a short training, and long enough to keep the log of a long one readable.
-SECONDS_BETWEEN_LINES = 5.0
+SECONDS_BETWEEN_LINES = 3.0
+# The share of the time so far that may pass without a line in a log: 3 seconds after a minute, 3 minutes after an hour.
+PAUSE_SHARE = 0.05
+
+
+def pause(elapsed: float) -> float:
+    """Return how many seconds a log waits for its next line about something that has taken `elapsed` seconds.
+
+    A training of an hour has about 100 lines, and one of a day 165.
+    """
+    return max(SECONDS_BETWEEN_LINES, PAUSE_SHARE * elapsed)
 
 
 @dataclass(eq=False)
@@ -169,12 +178,16 @@ class LastLine:
         now = time.monotonic()
         due = step.long or now - self._spoke >= QUIET_SECONDS
         if step.logged is not None:
-            due = step.text != step.told and now - step.logged >= SECONDS_BETWEEN_LINES
+            due = now - step.logged >= pause(now - step.began)
         if not due:
             return ""
+        text = step.text
+        if text == step.told:
+            # Nothing new, but it goes on.
+            text = f"{text} ({now - step.began:.0f} s)"
         step.logged = now
         step.told = step.text
-        return step.told
+        return text
 
     def _draw(self) -> None:
         if not (_wanted() and sys.stderr.isatty() and reader_is_ready()):

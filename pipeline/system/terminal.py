@@ -7,7 +7,7 @@ import sys
 import time
 
 from pipeline.system.bar import Bar
-from pipeline.system.last_line import LAST_LINE, SECONDS_BETWEEN_LINES
+from pipeline.system.last_line import LAST_LINE, Step, pause
 from pipeline.system.streams import reader_is_ready
 
 log = logging.getLogger(__name__)
@@ -24,7 +24,7 @@ class TrainingProgress:
         total: number of epochs, or of the units that are counted instead.
         begun: number of these that an earlier command trained.
         unit: name of what is counted, in the singular.
-        bar: whether a terminal gets a bar; otherwise lines are printed.
+        bar: whether this process shows its progress, with a bar on a terminal; workers only log lines.
     """
 
     def __init__(self, label: str, total: int, begun: int = 0, unit: str = "epoch", bar: bool = True) -> None:
@@ -35,6 +35,7 @@ class TrainingProgress:
         self.last_shown = self.started
         self.closed = False
         self.bar: Bar | None = None
+        self.step: Step | None = None
         if bar and sys.stderr.isatty():
             self.bar = Bar(label, total, begun, begun)
             LAST_LINE.open(self.bar)
@@ -43,6 +44,10 @@ class TrainingProgress:
         if begun:
             start += f", resuming after {begun}"
         log.info(start)
+        if bar:
+            # Lines come while an epoch lasts, too.
+            self.step = Step(start, logged=self.started, told=start)
+            LAST_LINE.begin(self.step)
 
     def __call__(self, epoch: int, loss: float | None = None) -> None:
         """Show that `epoch` is done, with the smallest training loss of the points if it is known."""
@@ -55,13 +60,14 @@ class TrainingProgress:
                 self.last_shown = now
                 LAST_LINE.refresh()
             return
-        if now - self.last_shown < SECONDS_BETWEEN_LINES:
-            return
-        self.last_shown = now
         line = f"{self.label}: {self.unit} {epoch}/{self.total}"
         if loss is not None:
             line += f" loss {loss:.4g}"
-        log.info(line)
+        if self.step is not None:
+            self.step.what = line
+        elif now - self.last_shown >= pause(now - self.started):
+            self.last_shown = now
+            log.info(line)
 
     def close(self, ended: str = "") -> None:
         """End the bar, or print the elapsed time. Only the first call has an effect.
@@ -75,6 +81,8 @@ class TrainingProgress:
         if self.bar is not None:
             LAST_LINE.close()
         else:
+            if self.step is not None:
+                LAST_LINE.end(self.step)
             seconds = time.monotonic() - self.started
             log.info(f"{self.label}: {ended}{seconds:.1f} s")
 

@@ -38,15 +38,36 @@ def silent(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_plain_lines_have_points_epoch_and_loss(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(terminal, "SECONDS_BETWEEN_LINES", 0.0)
+    monkeypatch.setattr(last_line, "TICK_SECONDS", 1e6)
     shown = terminal.TrainingProgress("mnist numpy: points 1-3 of 3", 20)
     shown(7, 0.25)
+    LAST_LINE.refresh()
+    monkeypatch.setattr(last_line, "pause", lambda elapsed: 0.0)
+    LAST_LINE.refresh()
+    LAST_LINE.refresh()
     shown.close()
-    first, middle, last = capsys.readouterr().err.splitlines()
+    first, middle, again, last = capsys.readouterr().err.splitlines()
     assert first == "mnist numpy: points 1-3 of 3: 20 epochs"
     assert middle == "mnist numpy: points 1-3 of 3: epoch 7/20 loss 0.25"
+    # An epoch that takes long is no silence.
+    assert again == "mnist numpy: points 1-3 of 3: epoch 7/20 loss 0.25 (0 s)"
     assert last.startswith("mnist numpy: points 1-3 of 3: ")
     assert last.endswith(" s")
+
+
+def test_a_worker_logs_lines_only_when_it_is_called(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(terminal, "pause", lambda elapsed: 0.0)
+    shown = terminal.TrainingProgress("mnist numpy", 20, bar=False)
+    LAST_LINE.refresh()
+    shown(7)
+    shown.close()
+    assert capsys.readouterr().err.splitlines()[:2] == ["mnist numpy: 20 epochs", "mnist numpy: epoch 7/20"]
+
+
+def test_a_log_is_silent_for_3_seconds_in_the_first_minute_and_longer_later() -> None:
+    assert [last_line.pause(elapsed) for elapsed in (0, 59, 600, 3600)] == [3.0, 3.0, 30.0, 180.0]
 
 
 def test_a_stack_that_goes_on_says_after_how_many_epochs(capsys: pytest.CaptureFixture[str]) -> None:
@@ -193,7 +214,9 @@ def test_a_step_within_training_stands_in_the_bar(
 
 
 @pytest.mark.usefixtures("silent")
-def test_a_step_is_one_line_of_a_log(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_step_has_lines_in_a_log_while_it_goes_on(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     with doing("drawing the figures"):
         LAST_LINE.refresh()
         LAST_LINE.refresh()
@@ -201,13 +224,14 @@ def test_a_step_is_one_line_of_a_log(capsys: pytest.CaptureFixture[str], monkeyp
         LAST_LINE.refresh()
         step.count(12, 48)
         LAST_LINE.refresh()
-        monkeypatch.setattr(last_line, "SECONDS_BETWEEN_LINES", 0.0)
+        monkeypatch.setattr(last_line, "pause", lambda elapsed: 0.0)
         LAST_LINE.refresh()
         LAST_LINE.refresh()
     assert capsys.readouterr().err.splitlines() == [
         "drawing the figures",
         "writing to MLflow 0 of 48",
         "writing to MLflow 12 of 48",
+        "writing to MLflow 12 of 48 (0 s)",
     ]
 
 

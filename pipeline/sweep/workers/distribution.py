@@ -25,7 +25,7 @@ from pipeline.points.sweep_record import SweepRecord
 from pipeline.sweep.grouping import units
 from pipeline.sweep.training import RESERVED_FILES, StackTraining
 from pipeline.sweep.workers.unit import Engine, Unit, UnitPoint, pack
-from pipeline.sweep.workers.watching import await_folder, counting, locked
+from pipeline.sweep.workers.watching import await_folder, complete_here, complete_in_mlflow, counting, locked
 from pipeline.sweep.workers.worker import identity_of, train_unit
 from pipeline.system.engines import DEFAULT, VARIABLE
 from pipeline.system.errors import EngineError, LabError, explain
@@ -42,6 +42,9 @@ log = logging.getLogger(__name__)
 ATTEMPTS = 3
 # How long to wait for a folder that a worker has written: a network disk shows it to other machines with a delay.
 NETWORK_SECONDS = 60.0
+# How often complete points are counted while workers train: in the folders on this disk, or on the tracking server.
+DISK_SECONDS = 1.0
+SERVER_SECONDS = 5.0
 
 
 class Distribution:
@@ -138,7 +141,12 @@ class Distribution:
         reports: dict[str, dict[str, Any]] = {}
         problem = None
         try:
-            with counting(f"{self._sweep.name}, {self._engine.name}", jobs):
+            complete = complete_here(jobs)
+            every = DISK_SECONDS
+            if not self._engine.shared_disk:
+                complete = complete_in_mlflow(jobs, self._tracker, self._replaced)
+                every = SERVER_SECONDS
+            with counting(f"{self._sweep.name}, {self._engine.name}", len(jobs), complete, every):
                 for report in self._engine.run(train_unit, packed):
                     reports |= {point["signature"]: point for point in report}
         except EngineError as error:
