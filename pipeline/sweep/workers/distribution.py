@@ -44,7 +44,7 @@ ATTEMPTS = 3
 NETWORK_SECONDS = 60.0
 # How often complete points are counted while workers train: in the folders on this disk, or on the tracking server.
 DISK_SECONDS = 1.0
-SERVER_SECONDS = 5.0
+SERVER_SECONDS = 15.0
 
 
 class Distribution:
