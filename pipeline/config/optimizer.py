@@ -132,8 +132,10 @@ Optimizer = (
     Sgd | Momentum | AdaGrad | AdaDelta | RmsProp | Adam | AdamW | Lion | Bfgs | LBfgs | Annealing | AwSgd
 )  # fmt: skip
 MINIMIZERS = ("bfgs", "lbfgs")
-# Optimizers with their own `train` function, whose points are trained one at a time.
-ALONE = (*MINIMIZERS, "annealing", "aw_sgd")
+# Optimizers that search with the losses of one network, whose points are trained one at a time.
+SEARCHES = (*MINIMIZERS, "annealing")
+# Optimizers with their own `train` function, which know neither schedules nor the features of other networks.
+OWN_TRAINING = (*SEARCHES, "aw_sgd")
 
 
 class Constant(Section):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from pipeline.config.needs import typed
-from pipeline.config.optimizer import ALONE
+from pipeline.config.optimizer import OWN_TRAINING
 from pipeline.config.schema import Config
 
 
@@ -18,7 +18,7 @@ def own_model(config: Config) -> Iterator[str]:
     if config.data.kind == "curve":
         yield f"data: {subject} needs rows to train on, data=mnist or others; received {config.data.name}, a curve"
         return
-    if config.optimizer.name in ALONE:
+    if config.optimizer.name in OWN_TRAINING:
         yield (
             f"optimizer: {subject} needs an optimizer that follows the gradient, optimizer=adam; "
             f"received {config.optimizer.name}"

@@ -17,7 +17,7 @@ from pipeline.config.needs import (
     unmet,
     value_of,
 )
-from pipeline.config.optimizer import ALONE
+from pipeline.config.optimizer import OWN_TRAINING
 from pipeline.config.own_model import KerasModel
 from pipeline.config.own_rules import own_model
 from pipeline.config.precision import lost_numbers
@@ -155,7 +155,7 @@ def _maximal_update(config: Config) -> Iterator[str]:
 def _method(config: Config) -> Iterator[str]:
     """Refuse settings that BFGS, L-BFGS, annealing and AW-SGD do not support."""
     method = config.optimizer.name
-    if method not in ALONE:
+    if method not in OWN_TRAINING:
         return
     subject = f"optimizer={method}"
     if method == "aw_sgd":
@@ -194,7 +194,7 @@ def _array_module(config: Config) -> Iterator[str]:
         return
     refused: dict[str, tuple[Sequence[object], str]] = {
         "gradient": (["finite_difference"], "gradient=backpropagation"),
-        "optimizer": (ALONE, "an optimizer that follows the gradient, optimizer=adam"),
+        "optimizer": (OWN_TRAINING, "an optimizer that follows the gradient, optimizer=adam"),
         "data": (["curve"], "a table or images, data=three_bits or data=mnist"),
     }
     for key, (values, fix) in refused.items():

@@ -142,6 +142,7 @@ class Config(Section):
     study: Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}$")]
     feature: Annotated[str, Field(pattern=r"^[a-z0-9_]{1,99}$")] | None
     seed: Annotated[Whole, Field(ge=0, lt=SEEDS)]
+    threads: PositiveInt | None = None
     repeats: Annotated[Whole, Field(ge=1, le=MOST_REPEATS)] = 1
     repeats_split: bool = False
     dtype: Literal["float32", "float64"]

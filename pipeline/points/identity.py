@@ -35,6 +35,7 @@ NOT_SIGNED: dict[str, Any] = {
     "results": True,
     "dry_run": True,
     "force": True,
+    "threads": True,
     "recording": {"figures"},
     "backend": {"line_study_gradient"},
     "model": {"folder_"},

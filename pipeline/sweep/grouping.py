@@ -16,7 +16,7 @@ import numpy as np
 from pipeline.backends.numpy.maps.rate_map import blocks
 from pipeline.backends.shared.history import record_epochs
 from pipeline.config.model import Model, layer_sizes
-from pipeline.config.optimizer import ALONE
+from pipeline.config.optimizer import SEARCHES
 from pipeline.config.schema import Config
 from pipeline.data.arrays import EVALUATION_ROWS, Arrays
 from pipeline.system import limits
@@ -35,7 +35,7 @@ METRIC_BYTES = 200
 def stacks(points: Sequence[tuple[Config, Arrays]], most: int | None = None) -> list[list[int]]:
     """Group points that can train as one stack, in blocks that fit in memory.
 
-    Points on Keras, maps, balls on a curve, and points of an optimizer with its own `train` function train alone.
+    Points on Keras, maps, balls on a curve, and points of an optimizer that searches train alone.
 
     Args:
         points: configs with their data, of which only the shapes are used.
@@ -63,7 +63,7 @@ def stacks(points: Sequence[tuple[Config, Arrays]], most: int | None = None) -> 
 def _trains_alone(config: Config) -> bool:
     """Whether a point cannot be in a stack with others."""
     map_or_balls = config.grid is not None or config.balls is not None
-    return map_or_balls or config.backend.name == "keras" or config.optimizer.name in ALONE
+    return map_or_balls or config.backend.name == "keras" or config.optimizer.name in SEARCHES
 
 
 def units(points: Sequence[tuple[Config, Arrays]], workers: int) -> list[list[int]]:

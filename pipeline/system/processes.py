@@ -47,6 +47,21 @@ def cores() -> int:
     return max(1, math.ceil(min(available, cpu_quota())))
 
 
+def threads_to_use(wanted: int | None) -> int:
+    """Return the number of threads that this process may compute with.
+
+    The environment variable OMP_NUM_THREADS limits it, as it limits other programs: engines set it for their workers,
+    so that all of them together use no more threads than there are cores.
+
+    Args:
+        wanted: the config's `threads`; None: one for each core.
+    """
+    limit = os.environ.get("OMP_NUM_THREADS", "")
+    if not limit.isdigit() or not int(limit):
+        return wanted or cores()
+    return min(wanted or int(limit), int(limit))
+
+
 def owner() -> str:
     """Identify this process as JSON: its machine, its process id, when it started, and where its id is unique."""
     process = psutil.Process()

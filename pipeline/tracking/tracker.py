@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 Status = Literal["FINISHED", "FAILED", "KILLED"]
 # Config keys that are options of the command, not settings of a point.
-NOT_PARAMS = {"dry_run", "force", "recording.figures"}
+NOT_PARAMS = {"dry_run", "force", "threads", "recording.figures"}
 
 
 class Tracker:

@@ -14,7 +14,7 @@ from pipeline.backends.numpy.array_modules import array_module, to_host, uploade
 from pipeline.backends.numpy.maps.rate_map import blocks
 from pipeline.backends.numpy.training import train
 from pipeline.backends.shared.history import History
-from pipeline.config.optimizer import ALONE
+from pipeline.config.optimizer import OWN_TRAINING
 from pipeline.config.reading import read_config
 from pipeline.data.arrays import Arrays, load
 from pipeline.points.identity import signature
@@ -138,7 +138,7 @@ def test_it_decides_what_a_point_is() -> None:
     assert signature(config(*BITS), {}) != signature(config(*BITS, GPU), {})
 
 
-@pytest.mark.parametrize("method", ALONE)
+@pytest.mark.parametrize("method", OWN_TRAINING)
 def test_a_method_that_computes_in_memory_is_refused(method: str) -> None:
     plain = config(*fitting(method)).model_dump(mode="json")
     plain["backend"]["array_module"] = "cupy"

@@ -17,6 +17,7 @@ from pipeline.backends.numpy.layers import mask
 from pipeline.backends.numpy.network import Array
 from pipeline.backends.numpy.one_network import OneNetwork
 from pipeline.backends.numpy.stack import Stack
+from pipeline.backends.numpy.threads import Threads
 from pipeline.backends.shared.initial_weights import Weights, draw
 from pipeline.config.schema import Config
 from pipeline.data.arrays import Arrays
@@ -62,7 +63,7 @@ def random_weights(point: Config, arrays: Arrays) -> Weights:
 
 
 def network(points: Stack) -> OneNetwork:
-    return OneNetwork(points.config, [1, 2], ROWS, points.progress, points.gradient)
+    return OneNetwork(points.config, [1, 2], ROWS, points.progress, points.gradient, Threads())
 
 
 @pytest.mark.parametrize("bias", ["true", "false"])

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.config.optimizer import ALONE
+from pipeline.config.optimizer import OWN_TRAINING
 from pipeline.config.reading import read_config
 from pipeline.config.schema import Config, flatten
 from pipeline.system.errors import LabError
@@ -59,7 +59,7 @@ def refusal(plain: dict[str, Any]) -> str:
 @pytest.mark.parametrize("choice", CHOICES)
 def test_every_number_that_becomes_0_or_infinite_is_refused(choice: str) -> None:
     plain = composed(choice)
-    of_scipy = plain["optimizer"]["name"] in set(ALONE) - {"aw_sgd"}
+    of_scipy = plain["optimizer"]["name"] in set(OWN_TRAINING) - {"aw_sgd"}
     for key in float_keys(plain):
         exempt = key in FREE or (of_scipy and key.startswith("optimizer."))
         for number, becomes in ((1e-46, "0"), (1e39, "inf")):

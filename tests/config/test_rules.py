@@ -10,7 +10,7 @@ import yaml
 
 from pipeline.backends.choose import trainer
 from pipeline.backends.numpy.training import train
-from pipeline.config.optimizer import ALONE
+from pipeline.config.optimizer import OWN_TRAINING
 from pipeline.config.reading import read_config
 from pipeline.data.arrays import load
 from pipeline.points.point import point_name
@@ -28,10 +28,10 @@ def fitting(method: str) -> tuple[str, ...]:
 
 def test_dvc_trains_every_method_that_keras_has() -> None:
     named = yaml.safe_load((CONF / "pipeline.yaml").read_text())["keras_methods"].split(",")
-    assert sorted(named) == sorted({file.stem for file in (CONF / "optimizer").glob("*.yaml")} - set(ALONE))
+    assert sorted(named) == sorted({file.stem for file in (CONF / "optimizer").glob("*.yaml")} - set(OWN_TRAINING))
 
 
-@pytest.mark.parametrize("method", ALONE)
+@pytest.mark.parametrize("method", OWN_TRAINING)
 def test_what_does_not_go_together_is_named_with_what_does(method: str) -> None:
     plain = config(*fitting(method)).model_dump(mode="json")
     other = config(*BITS, "backend=keras", "schedule=cosine").model_dump(mode="json")
@@ -60,7 +60,7 @@ def test_a_map_is_of_other_methods() -> None:
         config("experiment=trainability_map", "optimizer=bfgs")
 
 
-@pytest.mark.parametrize("method", ALONE)
+@pytest.mark.parametrize("method", OWN_TRAINING)
 def test_each_wants_its_batches(method: str) -> None:
     minibatches = method == "aw_sgd"
     with pytest.raises(LabError) as caught:
@@ -92,7 +92,7 @@ def test_annealing_takes_on_small_networks_of_tables() -> None:
         config("experiment=mnist", "optimizer=annealing", "training.batch_size=null")
 
 
-@pytest.mark.parametrize("method", ALONE)
+@pytest.mark.parametrize("method", OWN_TRAINING)
 def test_their_points_have_a_train_of_their_own_and_go_alone(method: str) -> None:
     point, plain = config(*fitting(method)), config(*BITS)
     assert trainer(point) is not train
@@ -109,7 +109,7 @@ def test_what_scipy_keeps_counts_as_memory() -> None:
     assert needed["lbfgs"] - needed["sgd"] == 8 * 32 * weights
 
 
-@pytest.mark.parametrize("method", ALONE)
+@pytest.mark.parametrize("method", OWN_TRAINING)
 def test_a_point_is_named_by_its_method(method: str) -> None:
     overrides = [f"optimizer={method}", "optimizer.learning_rate=2"]
     point = config(*fitting(method), *overrides)

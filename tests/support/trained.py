@@ -21,7 +21,7 @@ from omegaconf.errors import OmegaConfBaseException
 from pipeline.backends.choose import trainer
 from pipeline.backends.numpy.training import train
 from pipeline.backends.shared.history import History
-from pipeline.config.optimizer import ALONE
+from pipeline.config.optimizer import OWN_TRAINING
 from pipeline.config.reading import read_config
 from pipeline.config.schema import Config, Tracking
 from pipeline.data.arrays import Arrays, load
@@ -72,7 +72,7 @@ def composed_by_hydra(conf: Path, overrides: Sequence[str]) -> DictConfig:
 def trained(*points: Config, arrays: Arrays | None = None) -> list[History]:
     """Train points of one shape as one stack."""
     histories = [History() for _ in points]
-    own = trainer(points[0]) if points[0].optimizer.name in ALONE else train
+    own = trainer(points[0]) if points[0].optimizer.name in OWN_TRAINING else train
     data = (arrays or load(points[0].data, points[0].dtype, Path())).at_most(points[0].training.rows)
     own(points, data, histories, lambda epoch, loss: None)
     return histories

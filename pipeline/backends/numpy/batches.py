@@ -6,8 +6,9 @@ row of a batch, and in a plain network the bias of the first layer is the weight
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from types import ModuleType
 from typing import Any, NamedTuple
 
@@ -127,11 +128,14 @@ class Batches:
             self._whole = self._of_rows(self._arrays.train_inputs, self._arrays.train_targets)
         return self._whole
 
-    def in_blocks(self, inputs: NDArray[Any], targets: Targets) -> Iterator[Batch]:
-        """Yield rows of the data set, (rows, features), in blocks, which bound the memory of the hidden values."""
-        for start in range(0, len(inputs), EVALUATION_ROWS):
-            block = slice(start, start + EVALUATION_ROWS)
-            yield self._of_rows(inputs[block], targets[block])
+    def in_blocks(self, inputs: NDArray[Any], targets: Targets) -> list[Callable[[], Batch]]:
+        """Return functions that make batches of rows of the data set, (rows, features), in their order.
+
+        The batches are blocks, which bound the memory of the hidden values.
+        """
+        starts = range(0, len(inputs), EVALUATION_ROWS)
+        blocks = [slice(start, start + EVALUATION_ROWS) for start in starts]
+        return [partial(self._of_rows, inputs[block], targets[block]) for block in blocks]
 
     def _of_rows(self, inputs: NDArray[Any], targets: Targets) -> Batch:
         """Make a batch of rows of the data set, (rows, features)."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -20,6 +21,18 @@ from pipeline.config.optimizer import Constant, Optimizer, ReduceOnPlateau, Sche
 
 # Keys of the `optimizer` section that are not hyperparameters of the formulas in optimizers.py.
 NOT_IN_FORMULA = {"name", "learning_rate", "output_learning_rate", "initial_accumulator_value"}
+# The largest number of weights that one call of a formula updates. More are updated in parts, which threads share. The
+# formulas work on each weight by itself, so the results do not depend on this number.
+CHUNK = 2**17
+# A point or all of them, and some or all weights: an index into `Packed.flat` with the grid axis first.
+Part = tuple[int | slice, slice]
+
+
+class Scratch(threading.local):
+    """The buffer of an optimizer's formula; each thread gets its own at its first use."""
+
+    def __init__(self, like: Array) -> None:
+        self.array = np.empty_like(like)
 
 
 @dataclass
@@ -58,7 +71,9 @@ class Descent:
         gradient: the gradient of the stack, in the same shapes; read at every step.
 
     Attributes:
-        step: writes the change of update `t`, counted from 1, to `change`.
+        parts: what `update` changes at a time, as indices into `Packed.flat`: all weights of all points, if each weight
+            is contiguous in memory, or else some weights of one point. They can be updated side by side.
+        step: writes the change of update `t`, counted from 1, to `change`: all parts, one after the other.
         change: the values to add to the weights, in the shapes and dtype of the gradient.
         slots: the optimizer's state by name, in shapes and dtype of the gradient.
         plateau: None if the schedule does not depend on the losses.
@@ -91,46 +106,54 @@ class Descent:
         own_knobs = formula_knobs(points, parameters.flat.dtype)
         knobs = {name: _spread(values, parameters) for name, values in own_knobs.items()}
         self._together = parameters.grid_last
-        # If each weight of all points is contiguous in memory, one optimizer updates all points. Otherwise each point
-        # has its own, so that its weights and state stay in the cache for the whole formula.
-        parts: Sequence[int | slice] = range(len(points))
-        if self._together:
-            parts = [slice(None)]
-        scratch = np.empty_like(self.change.flat[parts[0]])
+        self.parts: list[Part] = [(slice(None), slice(None))]
+        if not self._together:
+            weights = parameters.flat.shape[1]
+            # Every call on a GPU costs more than small parts would save.
+            size = CHUNK if parameters.module is np else weights
+            starts = range(0, weights, size)
+            self.parts = [(index, slice(start, start + size)) for index in range(len(points)) for start in starts]
+        self._scratch = Scratch(self.change.flat[self.parts[0]])
         self._optimizers = [
             OPTIMIZERS[points[0].name](
-                {name: array[part] for name, array in knobs.items()},
-                rates[part],
+                {name: _part_of(array, part) for name, array in knobs.items()},
+                _part_of(rates, part),
                 {name: slot.flat[part] for name, slot in self.slots.items()},
                 self.change.flat[part],
-                scratch,
+                self._scratch.array,
             )
-            for part in parts
+            for part in self.parts
         ]
         self._updates = [
             partial(optimizer.update, gradient.flat[part], parameters.flat[part])
-            for optimizer, part in zip(self._optimizers, parts, strict=True)
+            for optimizer, part in zip(self._optimizers, self.parts, strict=True)
         ]
-        self.step: Callable[[int], None] = self._scheduled_step
+        self.step: Callable[[int], None] = self._step
+        if self._constant and self._together:
+            # Called directly: for small networks the overhead of one more method matters.
+            self.step = self._updates[0]
+
+    def update(self, number: int, t: int) -> None:
+        """Write the change of update `t` for one of `parts`, after `scale_rates`."""
+        optimizer = self._optimizers[number]
+        optimizer.scratch = self._scratch.array[: len(optimizer.change)]
+        self._updates[number](t)
+
+    def scale_rates(self, t: int) -> None:
+        """Set the rates of update `t`, as the schedule says."""
         if self._constant:
-            self.step = self._step
-            if self._together:
-                # Called directly: for small networks the overhead of one more method matters.
-                self.step = self._updates[0]
+            return
+        factor = self._upload(self._factor(t))
+        for optimizer, (point, _) in zip(self._optimizers, self.parts, strict=True):
+            own_factor = factor
+            if len(factor) > 1 and not self._together:
+                own_factor = factor[point, None]
+            optimizer.scale_rate(own_factor)
 
     def _step(self, t: int) -> None:
-        for update in self._updates:
-            update(t)
-
-    def _scheduled_step(self, t: int) -> None:
-        factor = self._upload(self._factor(t))
-        if self._together or len(factor) == 1:
-            for optimizer in self._optimizers:
-                optimizer.scale_rate(factor)
-        else:
-            for optimizer, own_factor in zip(self._optimizers, factor[:, None], strict=True):
-                optimizer.scale_rate(own_factor)
-        self._step(t)
+        self.scale_rates(t)
+        for number in range(len(self.parts)):
+            self.update(number, t)
 
     def _factor(self, t: int) -> Factors:
         """Return the factor of the rate at update `t`: (1,) for all points, or (points,)."""
@@ -227,6 +250,17 @@ def learning_rates(points: Sequence[Optimizer], parameters: Packed, scales: Mapp
             array[index] = scale * rate
     uploaded: Array = parameters.module.asarray(rates.flat)
     return uploaded
+
+
+def _part_of(values: Array, part: Part) -> Array:
+    """Return a part of values that broadcast against `Packed.flat`, so that it broadcasts against the same part."""
+    point, chunk = part
+    if isinstance(point, slice):
+        return values
+    own: Array = values[point]
+    if len(own) > 1:
+        own = own[chunk]
+    return own
 
 
 def _spread(values: Array, stack: Packed) -> Array:

@@ -1,9 +1,9 @@
-"""The metrics of a stack on all rows of a split, gathered batch by batch."""
+"""The metrics of a stack on all rows of a split, from those of batches."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,45 +32,43 @@ def measured(config: Config, task: Task | None, stacks: Sequence[Array], targets
     return {name: np.concatenate([to_host(part[name]) for part in parts]) for name in parts[0]}
 
 
-class Evaluation:
-    """Metrics of all rows: means of those of batches and, for described data, those that need all outputs.
+class Seen(NamedTuple):
+    """What the metrics of all rows need of a batch.
 
-    Args:
-        config: loss and activation.
-        task: what described data predicts; None for other data.
+    Attributes:
+        measures: means over its rows, (points,) each.
+        targets: (rows, ...).
+        answers: for described data, the labels (points, rows) of the largest outputs or, without classes, the outputs
+            (points, rows, outputs).
     """
 
-    def __init__(self, config: Config, task: Task | None) -> None:
-        self._config = config
-        self._task = task
-        self._totals: Measures = {}
-        self._rows = 0
-        self._answers: list[NDArray[Any]] = []
-        self._targets: list[NDArray[Any]] = []
+    measures: Measures
+    targets: NDArray[Any]
+    answers: NDArray[Any] | None
 
-    def see(self, stacks: Sequence[Array], targets: Targets) -> None:
-        """Add a batch; the arguments are those of `measured`."""
-        for name, value in measured(self._config, self._task, stacks, targets).items():
-            self._totals[name] = self._totals.get(name, 0) + value * len(targets)
-        self._rows += len(targets)
-        if self._task is not None:
-            self._answers.append(np.concatenate([self._answered(sums) for sums in stacks]))
-            self._targets.append(to_host(targets))
 
-    def measures(self) -> Measures:
-        """Return the metrics of all batches seen."""
-        found: Measures = {name: total / self._rows for name, total in self._totals.items()}
-        if self._task is None:
-            return found
-        answers = np.concatenate(self._answers, axis=1)
-        targets = np.concatenate(self._targets)
-        points = [of_all_rows(self._task, own, targets) for own in answers]
-        return found | {name: np.array([point[name] for point in points]) for name in points[0]}
+def seen(config: Config, task: Task | None, stacks: Sequence[Array], targets: Targets) -> Seen:
+    """Measure a batch; the arguments are those of `measured`."""
+    answers = None
+    if task is not None:
+        outputs = [to_host(ACTIVATIONS[config.output_activation](sums)) for sums in stacks]
+        answers = np.concatenate(outputs)
+        if task == "classification":
+            answers = answers.argmax(axis=-1)
+    return Seen(measured(config, task, stacks, targets), to_host(targets), answers)
 
-    def _answered(self, sums: Array) -> NDArray[Any]:
-        """Return the labels (points, rows) of the largest outputs or, without classes, the outputs."""
-        outputs = to_host(ACTIVATIONS[self._config.output_activation](sums))
-        if self._task == "classification":
-            labels: NDArray[Any] = outputs.argmax(axis=-1)
-            return labels
-        return outputs
+
+def of_batches(task: Task | None, batches: Sequence[Seen]) -> Measures:
+    """Return the metrics of all rows, from those of batches in the order of the rows."""
+    totals: Measures = {}
+    for one in batches:
+        for name, value in one.measures.items():
+            totals[name] = totals.get(name, 0) + value * len(one.targets)
+    rows = sum(len(one.targets) for one in batches)
+    found: Measures = {name: total / rows for name, total in totals.items()}
+    if task is None:
+        return found
+    answers = np.concatenate([one.answers for one in batches if one.answers is not None], axis=1)
+    targets = np.concatenate([one.targets for one in batches])
+    points = [of_all_rows(task, own, targets) for own in answers]
+    return found | {name: np.array([point[name] for point in points]) for name in points[0]}

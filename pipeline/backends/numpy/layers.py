@@ -14,17 +14,18 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from pipeline.backends.numpy.network import ACTIVATIONS, EPSILON, SLOPES, Array, normal_share
+from pipeline.backends.numpy.threads import Threads
 
 # The share of a moving statistic that each update keeps: Keras' default.
 MOMENTUM = 0.99
 
 
-def dense(inputs: Array, weights: Array, bias: Array | None, out: Array | None = None) -> Array:
+def dense(threads: Threads, inputs: Array, weights: Array, bias: Array | None, out: Array | None = None) -> Array:
     """Compute sums = inputs W + b, in `out` if it is given.
 
     Backwards, dW = inputs^T delta, db = the sum of delta over the rows, and the inputs' derivative is delta W^T.
     """
-    sums: Array = np.matmul(inputs, weights, out=out)
+    sums = threads.product(inputs, weights, out)
     if bias is not None:
         sums += bias
     return sums

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
+from types import ModuleType
 from typing import NamedTuple
 
 import numpy as np
@@ -22,6 +24,7 @@ from pipeline.backends.numpy.losses import loss_and_slope
 from pipeline.backends.numpy.network import Array, Parameters, forward
 from pipeline.backends.numpy.packed import Packed
 from pipeline.backends.numpy.state import Progress
+from pipeline.backends.numpy.threads import Threads
 from pipeline.config.schema import Config
 
 
@@ -47,8 +50,28 @@ class LayerValues(NamedTuple):
     kept: Array | None
 
 
+class Buffers(threading.local):
+    """What a thread overwrites while it trains a point; each thread gets its own at its first use.
+
+    Args:
+        first: the first layer's weights of one point.
+        rows: the largest number of rows of a training batch.
+        widths: the number of units of each hidden layer.
+        module: NumPy or CuPy.
+
+    Attributes:
+        used: for the weights of the inputs that a batch does not skip, and later for their gradient.
+        sums, deltas: of each hidden layer, (rows, units).
+    """
+
+    def __init__(self, first: Array, rows: int, widths: Sequence[int], module: ModuleType) -> None:
+        self.used: Array = module.empty(first.shape, first.dtype)
+        self.sums: list[Array] = [module.empty((rows, width), first.dtype) for width in widths]
+        self.deltas: list[Array] = [module.empty((rows, width), first.dtype) for width in widths]
+
+
 class OneNetwork:
-    """Loss and gradient of the points of a stack, one after the other.
+    """Loss and gradient of the points of a stack, each computed on its own; several threads may compute one each.
 
     The masks of dropout and DropConnect depend only on the point's seed, the number of the update and the layer.
 
@@ -59,20 +82,29 @@ class OneNetwork:
         progress: the state of the stack, with each point's arrays contiguous in memory. Every call reads the weights
             and the number of updates, and updates the moving statistics.
         gradient: in the same shapes; written by every call.
+        threads: share the parts of large products.
 
     Attributes:
         extended: whether batches must have the column of ones.
     """
 
-    def __init__(self, config: Config, seeds: Sequence[int], rows: int, progress: Progress, gradient: Packed) -> None:
+    def __init__(
+        self,
+        config: Config,
+        seeds: Sequence[int],
+        rows: int,
+        progress: Progress,
+        gradient: Packed,
+        threads: Threads,
+    ) -> None:
         self._config = config
         self._model = config.dense
         self._seeds = seeds
+        self._threads = threads
         self._progress = progress
-        module = gradient.module
         # Only plain networks in memory have the bias as a row of the weights. The others add it after the product, as
         # when the published numbers were computed: otherwise rounding would differ.
-        self.extended = config.dense.bias and config.dense.plain and module is np
+        self.extended = config.dense.bias and config.dense.plain and gradient.module is np
         self._last = sum(name.endswith("weights") for name in gradient.shapes) - 1
         # Views of each point's arrays, made once: in a small network making them would cost as much as its products.
         points = range(gradient.grid)
@@ -80,12 +112,9 @@ class OneNetwork:
         self._dense = [self._weights_and_biases(progress.parameters, index) for index in points]
         self._gradient = [{name: array[index] for name, array in gradient.arrays.items()} for index in points]
         self._dense_gradient = [self._weights_and_biases(gradient, index) for index in points]
-        dtype = gradient.flat.dtype
         first_weights, _ = self._dense[0][0]
-        self._used = module.empty(first_weights.shape, dtype)
         widths = [gradient.shapes[f"layer_{layer}/weights"][1] for layer in range(self._last)]
-        self._sums = [module.empty((rows, width), dtype) for width in widths]
-        self._deltas = [module.empty((rows, width), dtype) for width in widths]
+        self._buffers = Buffers(first_weights, rows, widths, gradient.module)
 
     def _weights_and_biases(self, packed: Packed, index: int) -> list[tuple[Array, Array | None]]:
         """Return each layer's weights and bias of a point; if `extended`, the first weights include the bias."""
@@ -131,7 +160,9 @@ class OneNetwork:
             self._backward(index, layer, delta, layers[layer], rows)
             if layer:
                 # The derivative with respect to the layer's input: d_(l-1) = d_l W_l^T.
-                delta = np.matmul(delta, layers[layer].weights.T, out=self._deltas[layer - 1][: len(delta)])
+                delta = self._threads.product(
+                    delta, layers[layer].weights.T, self._buffers.deltas[layer - 1][: len(delta)]
+                )
         return float(losses[0]), sums
 
     def _first(self, index: int, rows: Batch) -> tuple[Array, Array | None]:
@@ -140,7 +171,7 @@ class OneNetwork:
         if rows.used is None:
             return weights, bias
         # The indices are in range. Only with mode="clip" does NumPy write to `out` without another buffer.
-        return np.take(weights, rows.used, axis=0, out=self._used[: len(rows.used)], mode="clip"), bias
+        return np.take(weights, rows.used, axis=0, out=self._buffers.used[: len(rows.used)], mode="clip"), bias
 
     def _forward(self, index: int, layer: int, inputs: Array, weights: Array, bias: Array | None) -> LayerValues:
         """Compute one layer. The last one has no activation here, because the loss is computed from its sums."""
@@ -150,9 +181,9 @@ class OneNetwork:
             connected = self._mask(index, weights, model.drop_connect, 2 * layer + 1)
             weights = weights * connected
         if layer == self._last:
-            sums = dense(inputs, weights, bias)
+            sums = dense(self._threads, inputs, weights, bias)
             return LayerValues(inputs, weights, connected, None, sums, sums, None)
-        sums = dense(inputs, weights, bias, out=self._sums[layer][: len(inputs)])
+        sums = dense(self._threads, inputs, weights, bias, self._buffers.sums[layer][: len(inputs)])
         normalized = None
         if model.batch_normalization:
             own = self._own[index]
@@ -196,8 +227,8 @@ class OneNetwork:
         out = by_weights
         if used is not None:
             # The copy of the first weights is no longer needed: its buffer is free for their gradient.
-            out = self._used[: len(used)]
-        np.matmul(values.inputs.T, delta, out=out)
+            out = self._buffers.used[: len(used)]
+        self._threads.product(values.inputs.T, delta, out)
         if values.connected is not None:
             out *= values.connected
         if used is not None:

@@ -8,7 +8,7 @@ gradient may be clipped before the weights are updated.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +17,7 @@ from pipeline.backends.contract import State
 from pipeline.backends.numpy.array_modules import array_module, to_host, uploaded
 from pipeline.backends.numpy.batches import Batch, Batches
 from pipeline.backends.numpy.descent import Descent, clip
-from pipeline.backends.numpy.evaluation import Evaluation, Measures, measured
+from pipeline.backends.numpy.evaluation import Measures, Seen, measured, of_batches, seen
 from pipeline.backends.numpy.gradients import forward_differences
 from pipeline.backends.numpy.losses import Targets, penalty, penalty_slope
 from pipeline.backends.numpy.many_networks import GridLast, suits
@@ -25,6 +25,7 @@ from pipeline.backends.numpy.network import Array, forward
 from pipeline.backends.numpy.one_network import OneNetwork
 from pipeline.backends.numpy.packed import Packed, shapes_of
 from pipeline.backends.numpy.state import initial_progress
+from pipeline.backends.numpy.threads import Threads
 from pipeline.backends.shared.initial_weights import Weights, is_trained
 from pipeline.backends.shared.schedules import updates_per_epoch
 from pipeline.config.schema import Config
@@ -33,6 +34,9 @@ from pipeline.data.arrays import Arrays
 # Full-batch epochs in one call of `advance`: enough to make the check of the losses negligible, few enough to repeat
 # cheaply if a loss is not finite.
 STRIDE = 256
+# Products of an input and a weight in a minibatch of one point, from which on threads share the points: with less, they
+# would wait for Python's lock most of the time.
+WORTH_A_THREAD = 2**20
 
 
 class Stack:
@@ -42,6 +46,8 @@ class Stack:
         points: their configs.
         arrays: the data.
         initial: the weights that each point starts from; they are copied.
+        threads: what computes networks that are computed one at a time; None: this thread alone. They change no bit of
+            the results.
 
     Attributes:
         progress: the state of training.
@@ -53,8 +59,11 @@ class Stack:
             are trained batch by batch.
     """
 
-    def __init__(self, points: Sequence[Config], arrays: Arrays, initial: Sequence[Weights]) -> None:
+    def __init__(
+        self, points: Sequence[Config], arrays: Arrays, initial: Sequence[Weights], threads: Threads | None = None
+    ) -> None:
         self.config = points[0]
+        self._threads = threads or Threads()
         self._module = array_module(self.config)
         self.arrays = uploaded(arrays, self._module)
         training = self.config.training
@@ -79,6 +88,7 @@ class Stack:
         schedule = self.config.schedule
         self.descent = Descent(optimizers, self.config.dense, schedule, updates, parameters, followed)
         self.change = self.descent.change
+        self._moved = [(parameters.flat[part], self.change.flat[part]) for part in self.descent.parts]
         statistics = self._packed(initial, together, trained=False)
         counted = self.config.recording.direction_changes
         self.progress = initial_progress(parameters, statistics, self.descent, counted)
@@ -97,7 +107,10 @@ class Stack:
                 self.stride = STRIDE
         elif not differences:
             most = min(training.batch_size or rows, rows)
-            self._single = OneNetwork(self.config, seeds, most, self.progress, self.gradient)
+            weights = parameters.flat.shape[1]
+            if most * weights < WORTH_A_THREAD:
+                self._threads = Threads()
+            self._single = OneNetwork(self.config, seeds, most, self.progress, self.gradient, self._threads)
         # Only the kernel for single networks can skip features, and only in memory.
         trimmed = self._single is not None and self._module is np
         extended = self._single is not None and self._single.extended
@@ -155,17 +168,21 @@ class Stack:
             for call in self._together.program:
                 call()
             return to_host(self._together.losses()), {}
-        if self._single is None:
+        network = self._single
+        if network is None:
             return self._by_differences(batches[0], measured)
         losses = np.empty(self._points)
-        measures: list[Measures] = []
-        for index in range(self._points):
+        measures: dict[int, Measures] = {}
+
+        def one(index: int) -> None:
             # One batch for all points, or one for each.
             rows = batches[index % len(batches)]
-            losses[index], sums = self._single(index, rows)
+            losses[index], sums = network(index, rows)
             if measured:
-                measures.append(self._measure(sums[None], rows.targets))
-        return losses, _joined(measures)
+                measures[index] = self._measure(sums[None], rows.targets)
+
+        self._threads.each(one, self._points)
+        return losses, _joined([measures[index] for index in sorted(measures)])
 
     def _by_differences(self, rows: Batch, measured: bool) -> tuple[Array, Measures]:
         parameters = self.progress.parameters.arrays
@@ -179,15 +196,22 @@ class Stack:
     def move(self) -> None:
         """Turn the gradient into a change, and add it to the weights."""
         progress = self.progress
-        parameters = progress.parameters.flat
-        change = self.change.flat
+        descent = self.descent
+        moved = self._moved
+        t = progress.updates + 1
         if self._clipped is not None:
             clip(self.config.training, self.gradient, self._clipped)
-        self.descent.step(progress.updates + 1)
+
+        def one(number: int) -> None:
+            descent.update(number, t)
+            weights, change = moved[number]
+            np.add(weights, change.astype(weights.dtype, copy=False), out=weights)
+
+        descent.scale_rates(t)
+        self._threads.each(one, len(descent.parts))
         if progress.upwards is not None:
-            progress.see_signs((change > 0)[None])
-        progress.updates += 1
-        np.add(parameters, change.astype(parameters.dtype, copy=False), out=parameters)
+            progress.see_signs((self.change.flat > 0)[None])
+        progress.updates = t
 
     def advance(self, updates: int) -> None:
         """Make updates on all training rows; only for points whose `stride` is above 1.
@@ -274,7 +298,7 @@ class Stack:
         if penalties is not None:
             measures["weights/penalty"] = penalties
         if self.config.training.batch_size is None:
-            whole = self._evaluate([self._batches.all_rows()], penalties)
+            whole = self._evaluate([self._batches.all_rows], penalties)
             self.progress.see_losses(whole["loss"])
             measures |= {f"train/{name}": value for name, value in whole.items()}
         for split, inputs, targets in self.arrays.evaluated(last):
@@ -282,12 +306,16 @@ class Stack:
             measures |= {f"{split}/{name}": value for name, value in found.items()}
         return measures
 
-    def _evaluate(self, batches: Iterable[Batch], penalties: Array | None) -> Measures:
+    def _evaluate(self, batches: Sequence[Callable[[], Batch]], penalties: Array | None) -> Measures:
         """Compute the measures of all rows of some batches."""
-        evaluation = Evaluation(self.config, self.arrays.task)
-        for one in batches:
-            evaluation.see(self._sums(one), one.targets)
-        measures = evaluation.measures()
+        found: dict[int, Seen] = {}
+
+        def one(number: int) -> None:
+            rows = batches[number]()
+            found[number] = seen(self.config, self.arrays.task, self._sums(rows), rows.targets)
+
+        self._threads.each(one, len(batches))
+        measures = of_batches(self.arrays.task, [found[number] for number in range(len(batches))])
         if penalties is not None:
             measures["loss"] = measures["loss"] + penalties
         return measures
@@ -297,7 +325,14 @@ class Stack:
         if self._single is None:
             parameters = self.progress.parameters.by_point()
             return [forward(self.config.dense, parameters, rows.inputs)[-1]]
-        return [self._single.sums(index, rows)[None] for index in range(self._points)]
+        network = self._single
+        sums: dict[int, Array] = {}
+
+        def one(index: int) -> None:
+            sums[index] = network.sums(index, rows)[None]
+
+        self._threads.each(one, self._points)
+        return [sums[index] for index in range(self._points)]
 
     def _measure(self, sums: Array, targets: Targets) -> Measures:
         return measured(self.config, self.arrays.task, [sums], targets)

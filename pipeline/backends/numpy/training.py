@@ -16,6 +16,7 @@ from pipeline.backends.numpy.evaluation import Measures
 from pipeline.backends.numpy.network import Array
 from pipeline.backends.numpy.stack import Stack
 from pipeline.backends.numpy.state import Progress
+from pipeline.backends.numpy.threads import side_by_side
 from pipeline.backends.shared.history import History, direction_change_rows, note_update
 from pipeline.backends.shared.initial_weights import Weights, draw
 from pipeline.backends.shared.measures import baseline_measures
@@ -53,33 +54,37 @@ def train(
     """
     if initial is None:
         initial = [draw(p.dense, arrays.features, arrays.outputs, p.seed, p.dtype) for p in points]
-    stack = Stack(points, arrays, initial)
-    progress = stack.progress
     baseline = baseline_measures(points[0].loss, arrays)
     recorder = Recorder(points, histories, report, checkpoints, baseline)
+    # A rate that is too high overflows, which is one of the results: it is recorded as a divergence.
+    with side_by_side(points[0]) as threads, np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+        _train(Stack(points, arrays, initial, threads), recorder)
+    recorder.note_seconds()
+
+
+def _train(stack: Stack, recorder: Recorder) -> None:
+    """Train a stack from its start or its checkpoint to its end."""
+    progress = stack.progress
     if recorder.begun:
         stack.restore(recorder.states)
-    # A rate that is too high overflows, which is one of the results: it is recorded as a divergence.
-    with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
-        if not recorder.begun:
-            record(0, recorder, progress, stack.evaluate())
-        for before, epoch in recorder.stops(stack.stride):
-            due = recorder.due(epoch)
-            # Measured during the epoch; `evaluate` measures the weights at its end. With a stride above 1, `advance`
-            # makes full-batch updates without checking each loss; otherwise epochs are trained one at a time.
-            running: Measures = {}
-            if stack.stride > 1:
-                stack.advance(epoch - before)
-                if due:
-                    running = last_update(stack)
-            else:
-                running = _train_epoch(epoch, stack, histories, measured=due)
+    else:
+        record(0, recorder, progress, stack.evaluate())
+    for before, epoch in recorder.stops(stack.stride):
+        due = recorder.due(epoch)
+        # Measured during the epoch; `evaluate` measures the weights at its end. With a stride above 1, `advance` makes
+        # full-batch updates without checking each loss; otherwise epochs are trained one at a time.
+        running: Measures = {}
+        if stack.stride > 1:
+            stack.advance(epoch - before)
             if due:
-                measures = running | stack.evaluate(recorder.last(epoch))
-                record(epoch, recorder, progress, measures)
-                report(epoch, float(np.min(measures["train/loss"])))
-            recorder.keep(epoch, lambda: [progress.state_of(index) for index in range(len(points))])
-    recorder.note_seconds()
+                running = last_update(stack)
+        else:
+            running = _train_epoch(epoch, stack, recorder.histories, measured=due)
+        if due:
+            measures = running | stack.evaluate(recorder.last(epoch))
+            record(epoch, recorder, progress, measures)
+            recorder.report(epoch, float(np.min(measures["train/loss"])))
+        recorder.keep(epoch, lambda: [progress.state_of(index) for index in range(len(recorder.points))])
 
 
 def _train_epoch(epoch: int, stack: Stack, histories: Sequence[History], measured: bool) -> Measures:

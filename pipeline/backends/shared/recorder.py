@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
 
 from pipeline.backends.contract import Checkpoints, Report, State, Train
 from pipeline.backends.shared.history import History, record_epochs, snapshot_epochs, weight_metrics
@@ -215,7 +216,9 @@ def of_one_point(train_one: Callable[[Config, Arrays, Recorder], None]) -> Train
             raise ValueError(f"expected one point, which trains alone; received {len(points)}")
         baseline = baseline_measures(points[0].loss, arrays)
         recorder = Recorder(points, histories, report, checkpoints, baseline)
-        train_one(points[0], arrays, recorder)
+        # With more threads of BLAS the last bits would depend on their number.
+        with threadpool_limits(1, user_api="blas"):
+            train_one(points[0], arrays, recorder)
         recorder.note_seconds()
 
     return train

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.backends.contract import Checkpoints, Report, State
 from pipeline.backends.numpy.evaluation import Measures
 from pipeline.backends.numpy.losses import Targets, loss_and_slope, measure
 from pipeline.backends.numpy.methods.row_sampling import RowSampling
 from pipeline.backends.numpy.network import SLOPES, Array, Parameters, forward
 from pipeline.backends.numpy.stack import Stack
+from pipeline.backends.numpy.threads import Threads, side_by_side
 from pipeline.backends.numpy.training import last_update, record
 from pipeline.backends.shared.history import History, note_update
 from pipeline.backends.shared.initial_weights import draw
-from pipeline.backends.shared.recorder import Recorder, of_one_point
+from pipeline.backends.shared.measures import baseline_measures
+from pipeline.backends.shared.recorder import Recorder
 from pipeline.config.model import Model
 from pipeline.config.optimizer import AwSgd, Sgd
 from pipeline.config.schema import Config
@@ -26,98 +29,161 @@ from pipeline.data.arrays import Arrays
 FEW_ROWS = 1000
 
 
-@of_one_point
-def train(config: Config, arrays: Arrays, recorder: Recorder) -> None:
-    """Train the network of one point. An epoch draws as many rows as there are, with replacement.
+def train(
+    points: Sequence[Config],
+    arrays: Arrays,
+    histories: Sequence[History],
+    report: Report,
+    checkpoints: Checkpoints | None = None,
+) -> None:
+    """Train points that differ only in values that can vary along the grid axis; see `training.train`.
 
-    The random stream [seed, epoch] gives one number for each draw. The number and the distribution at that time
-    determine the row.
+    An epoch draws as many rows as there are, with replacement. The random stream [seed, epoch] gives one number for
+    each draw. The number and the distribution at that time determine the row.
 
     Raises:
         ValueError: the optimizer is not `aw_sgd`.
     """
-    (history,) = recorder.histories
-    optimizer = config.optimizer
-    if not isinstance(optimizer, AwSgd):
-        raise ValueError(f"expected aw_sgd, received {optimizer.name}")
-    # The weighted gradient updates the weights as in plain SGD.
-    sgd = Sgd(name="sgd", learning_rate=optimizer.learning_rate, output_learning_rate=None)
-    initial = draw(config.dense, arrays.features, arrays.outputs, config.seed, config.dtype)
-    stack = Stack([config.model_copy(update={"optimizer": sgd})], arrays, [initial])
-    sampling = RowSampling(optimizer, arrays.train_targets)
-    progress = stack.progress
-    if recorder.begun:
-        stack.restore(recorder.states)
-        sampling.tau = recorder.states[0]["sampling/tau"].copy()
-    few = len(arrays.train_inputs) <= FEW_ROWS
-    with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+    recorder = Recorder(points, histories, report, checkpoints, baseline_measures(points[0].loss, arrays))
+    with side_by_side(points[0]) as threads, np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+        drawing = _Drawing(points, arrays, recorder, threads)
+        stack = drawing.stack
         if not recorder.begun:
-            record(0, recorder, progress, stack.evaluate())
+            record(0, recorder, stack.progress, stack.evaluate())
         for _, epoch in recorder.stops():
-            measures = _train_epoch(epoch, stack, sampling, config, history)
+            measures = drawing.train_epoch(epoch)
             if recorder.due(epoch):
-                if few:
+                if drawing.few:
                     # An epoch may not have drawn some of the rows.
                     measures |= _all_rows(stack)
                 measures |= last_update(stack) | stack.evaluate(recorder.last(epoch))
-                record(epoch, recorder, progress, measures)
-                recorder.report(epoch, float(measures["train/loss"][0]))
-            recorder.keep(epoch, lambda: [progress.state_of(0) | {"sampling/tau": sampling.tau.copy()}])
-        if few:
+                record(epoch, recorder, stack.progress, measures)
+                recorder.report(epoch, float(np.min(measures["train/loss"])))
+            recorder.keep(epoch, drawing.states)
+    if drawing.few:
+        for history, sampling in zip(histories, drawing.samplings, strict=True):
             shares = enumerate(sampling.probabilities().tolist())
             history.tables["sampling"] = [{"row": float(row), "probability": share} for row, share in shares]
+    recorder.note_seconds()
 
 
-def _train_epoch(epoch: int, stack: Stack, sampling: RowSampling, point: Config, history: History) -> Measures:
-    """Draw as many rows as there are, and train on them batch by batch.
+class _Drawing:
+    """The points in training.
 
-    Returns:
-        Means over the draws of the training measures, weighted like the gradients, (1,) each, and two measures of the
-        distribution. `sampling/second_moment` is the second moment of the weighted gradients over that of unweighted
-        gradients of uniform draws: below 1 the gradient varies less than in plain SGD.
+    Args:
+        points: their configs.
+        arrays: the data.
+        recorder: has their histories, and the states to continue from.
+        threads: what computes the points.
+
+    Attributes:
+        stack: the networks.
+        samplings: the distribution of each point.
+        few: whether all rows are measured after an epoch.
     """
-    config = stack.config
-    arrays = stack.arrays
-    progress = stack.progress
-    rows = len(arrays.train_inputs)
-    size = config.training.batch_size or rows
-    # A summed loss needs the sum over the drawn rows, other losses the mean.
-    summed = config.loss == "half_summed_squared_error"
-    uniform = np.random.default_rng([point.seed, epoch]).random(rows)
-    totals: Measures = {}
-    moments = np.zeros(2)
-    for start in range(0, rows, size):
-        drawn = sampling.draw(uniform[start : start + size])
-        counts = sampling.weights(drawn)
+
+    def __init__(self, points: Sequence[Config], arrays: Arrays, recorder: Recorder, threads: Threads) -> None:
+        optimizers = [point.optimizer for point in points if isinstance(point.optimizer, AwSgd)]
+        if len(optimizers) < len(points):
+            raise ValueError(f"expected aw_sgd, received {points[0].optimizer.name}")
+        # The weighted gradient updates the weights as in plain SGD.
+        rates = [optimizer.learning_rate for optimizer in optimizers]
+        plain = [Sgd(name="sgd", learning_rate=rate, output_learning_rate=None) for rate in rates]
+        initial = [draw(p.dense, arrays.features, arrays.outputs, p.seed, p.dtype) for p in points]
+        networks = [point.model_copy(update={"optimizer": sgd}) for point, sgd in zip(points, plain, strict=True)]
+        self.stack = Stack(networks, arrays, initial, threads)
+        self.samplings = [RowSampling(optimizer, arrays.train_targets) for optimizer in optimizers]
+        self.few = len(arrays.train_inputs) <= FEW_ROWS
+        self._points = points
+        self._recorder = recorder
+        self._threads = threads
+        if recorder.begun:
+            self.stack.restore(recorder.states)
+            for sampling, state in zip(self.samplings, recorder.states, strict=True):
+                sampling.tau = state["sampling/tau"].copy()
+
+    def states(self) -> list[State]:
+        """Return the state of each point."""
+        state_of = self.stack.progress.state_of
+        taus = [sampling.tau for sampling in self.samplings]
+        return [state_of(index) | {"sampling/tau": tau.copy()} for index, tau in enumerate(taus)]
+
+    def train_epoch(self, epoch: int) -> Measures:
+        """Draw as many rows as there are for each point that has not ended, and train on them batch by batch.
+
+        Returns:
+            Means over the draws of the training measures, weighted like the gradients, (points,) each, and two measures
+            of the distribution. `sampling/second_moment` is the second moment of the weighted gradients over that of
+            unweighted gradients of uniform draws: below 1 the gradient varies less than in plain SGD.
+        """
+        points = self._points
+        progress = self.stack.progress
+        rows = len(self.stack.arrays.train_inputs)
+        size = points[0].training.batch_size or rows
+        under_way = list(self._recorder.under_way())
+        uniform = {index: np.random.default_rng([points[index].seed, epoch]).random(rows) for index in under_way}
+        losses = np.zeros(len(points))
+        totals: Measures = {}
+        moments = np.zeros((2, len(points)))
+        for start in range(0, rows, size):
+            learned: dict[int, tuple[NDArray[np.integer], NDArray[np.float64]]] = {}
+
+            def one(number: int, start: int = start, learned: dict[int, Any] = learned) -> None:
+                index = under_way[number]
+                sampling = self.samplings[index]
+                drawn = sampling.draw(uniform[index][start : start + size])
+                counts = sampling.weights(drawn)
+                losses[index], squares = self._differentiate(index, drawn, counts, totals)
+                # Sums over the draws estimate both moments: of c g under q by c^2 |g|^2, and of g under p by c |g|^2.
+                moments[0, index] += counts * counts @ squares
+                moments[1, index] += counts @ squares
+                learned[index] = drawn, counts * counts * squares
+
+            self._threads.each(one, len(under_way))
+            progress.see_losses(losses.copy())
+            for index in under_way:
+                if points[index].recording.update_losses:
+                    rate = points[index].optimizer.learning_rate
+                    note_update(self._recorder.histories[index], progress.updates, rate, float(losses[index]))
+            self.stack.move()
+            for index, (drawn, squares) in learned.items():
+                self.samplings[index].learn(drawn, squares)
+        totals["sampling/effective_rows"] = np.array([sampling.effective_rows() for sampling in self.samplings])
+        totals["sampling/second_moment"] = moments[0] / moments[1]
+        return totals
+
+    def _differentiate(
+        self, index: int, drawn: NDArray[np.integer], counts: NDArray[np.float64], totals: Measures
+    ) -> tuple[float, NDArray[np.float64]]:
+        """Compute loss and gradient of a point on the rows that it has drawn, and add its measures to `totals`.
+
+        Returns:
+            The loss, and the squared norm of the gradient of each drawn row.
+        """
+        config = self.stack.config
+        arrays = self.stack.arrays
+        # A summed loss needs the sum over the drawn rows, other losses the mean.
+        summed = config.loss == "half_summed_squared_error"
         shares = counts
         if not summed:
             shares = counts / len(drawn)
         inputs = arrays.scaled(arrays.train_inputs[drawn])
         targets = arrays.train_targets[drawn]
-        parameters = progress.parameters.by_point()
-        found = weighted_gradient(config.loss, config.dense, parameters, inputs, targets, shares)
+        own = {name: array[index : index + 1] for name, array in self.stack.progress.parameters.by_point().items()}
+        found = weighted_gradient(config.loss, config.dense, own, inputs, targets, shares)
         for name, gradient in found.gradients.items():
-            stack.gradient.arrays[name][...] = gradient
-        losses = np.atleast_1d(shares @ found.losses)
-        progress.see_losses(losses)
-        if point.recording.update_losses:
-            note_update(history, progress.updates, point.optimizer.learning_rate, float(losses[0]))
-        activation = config.dense.output_activation
-        by_row = measure(config.loss, activation, found.sums[:, None], targets[:, None], arrays.task)
+            # A single point has a copy of itself in some stacks, which gets the same gradient.
+            self.stack.gradient.arrays[name][index :: len(self._points)] = gradient
+        by_row = measure(
+            config.loss, config.dense.output_activation, found.sums[:, None], targets[:, None], arrays.task
+        )
         for name, values in by_row.items():
             total = counts @ values
             if summed and name == "loss":
                 total = len(drawn) * total
-            mean = total / counts.sum() * (len(drawn) / rows)
-            totals[f"train/{name}"] = totals.get(f"train/{name}", np.zeros(1)) + mean
-        # Sums over the draws estimate both moments: of c g under q by c^2 |g|^2, and of g under p by c |g|^2.
-        moments[0] += counts * counts @ found.squares
-        moments[1] += counts @ found.squares
-        stack.move()
-        sampling.learn(drawn, counts * counts * found.squares)
-    totals["sampling/effective_rows"] = np.full(1, sampling.effective_rows())
-    totals["sampling/second_moment"] = moments[:1] / moments[1:]
-    return totals
+            mean = total / counts.sum() * (len(drawn) / len(arrays.train_inputs))
+            totals.setdefault(f"train/{name}", np.zeros(len(self._points)))[index] += mean
+        return float(shares @ found.losses), found.squares
 
 
 def _all_rows(stack: Stack) -> Measures:
