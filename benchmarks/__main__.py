@@ -9,7 +9,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks import commands, gpu, growth, machine, mnist, peak_memory, small_networks
+from benchmarks import commands, gpu, growth, machine, mnist, peak_memory, small_networks, threads
 from benchmarks.measuring import measure
 from benchmarks.report import HEAD, goal, growth_lines, render, row
 from pipeline.system.cli import positive
@@ -19,7 +19,14 @@ from pipeline.system.project import PROJECT, code_state
 
 REPORT = PROJECT / "reports" / "benchmarks.md"
 # TensorFlow, once it is loaded, makes small NumPy calls take a tenth longer: small networks come before it.
-ALL = [*small_networks.BENCHMARKS, *mnist.BENCHMARKS, *gpu.BENCHMARKS, *commands.BENCHMARKS, *peak_memory.BENCHMARKS]
+ALL = [
+    *small_networks.BENCHMARKS,
+    *threads.BENCHMARKS,
+    *mnist.BENCHMARKS,
+    *gpu.BENCHMARKS,
+    *commands.BENCHMARKS,
+    *peak_memory.BENCHMARKS,
+]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

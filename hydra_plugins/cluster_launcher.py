@@ -31,7 +31,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from hydra_plugins.stacked_launcher import StackedLauncher
 from pipeline.system.errors import EngineError, LabError
-from pipeline.system.processes import COMMAND_PROCESS, cores
+from pipeline.system.processes import COMMAND_PROCESS, cores, threads_to_use
 from pipeline.system.signals import NOTICES, SIGNALS, interruptions
 
 log = logging.getLogger(__name__)
@@ -39,8 +39,8 @@ log = logging.getLogger(__name__)
 REACH_SECONDS = 10.0
 # Launchers whose plugins store a config with the name of our file. Hydra would use it as the schema of our file.
 LAUNCHERS_WITH_SCHEMA = ("joblib", "ray")
-# The variables by which NumPy's libraries and TensorFlow limit their threads.
-THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "TF_NUM_INTRAOP_THREADS")
+# The variable that limits the threads of a worker. Ray sets it, and for SLURM conf/hydra/launcher/slurm.yaml does.
+THREADS = "OMP_NUM_THREADS"
 
 
 class OwnConfigs(SearchPathPlugin):
@@ -62,22 +62,17 @@ class ClusterLauncher(StackedLauncher):
         engine: config of the engine's launcher, with its `_target_`.
         workers: number of units that run at the same time; null: the number of cores of this machine.
         shared_disk: whether workers see this project's folder under the same path.
-        threads: number of threads of each worker on this machine; null: its share of the cores. On other machines the
-            engine decides.
 
     Raises:
         LabError: a value cannot be used.
     """
 
-    def __init__(
-        self, name: str, engine: DictConfig, workers: int | None, shared_disk: bool = True, threads: int | None = None
-    ) -> None:
-        for key, number in (("workers", workers), ("threads", threads)):
-            # In Python True is an int too.
-            if number is not None and (not isinstance(number, int) or isinstance(number, bool) or number < 1):
-                raise LabError(
-                    f"hydra.launcher.{key} cannot be used.", expected="a whole number from 1", received=repr(number)
-                )
+    def __init__(self, name: str, engine: DictConfig, workers: int | None, shared_disk: bool = True) -> None:
+        # In Python True is an int too.
+        if workers is not None and (not isinstance(workers, int) or isinstance(workers, bool) or workers < 1):
+            raise LabError(
+                "hydra.launcher.workers cannot be used.", expected="a whole number from 1", received=repr(workers)
+            )
         if not isinstance(shared_disk, bool):
             raise LabError(
                 "hydra.launcher.shared_disk cannot be used.", expected="true or false", received=repr(shared_disk)
@@ -85,7 +80,8 @@ class ClusterLauncher(StackedLauncher):
         self.name = name
         self.shared_disk = shared_disk
         self.workers = workers or cores()
-        self.threads = threads or max(cores() // self.workers, 1)
+        # Threads of each worker on this machine: its share of those that this process may use.
+        self.threads = max(threads_to_use(None) // self.workers, 1)
         self.engine: DictConfig | ListConfig = engine
         if name == "joblib":
             # `workers` may be null in conf/, which joblib itself would treat as one process.
@@ -168,8 +164,7 @@ class ClusterLauncher(StackedLauncher):
         """Set up this process for its engine."""
         if self.name == "joblib":
             # joblib starts its processes with the environment of this one.
-            for variable in THREADS:
-                os.environ.setdefault(variable, str(self.threads))
+            os.environ[THREADS] = str(self.threads)
             os.environ[COMMAND_PROCESS] = str(os.getpid())
         elif self.name == "slurm":
             from pipeline.sweep.workers.slurm_queue import watch_queue

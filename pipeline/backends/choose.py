@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from pipeline.backends.contract import Train
 from pipeline.config.schema import Config, Kind
+from pipeline.system.engines import use_threads
 
 
 def trainer(config: Config) -> Train:
@@ -36,6 +37,8 @@ def _of_map(config: Config) -> Train:
 
 def _of_network(config: Config) -> Train:
     if config.backend.name == "keras":
+        # One thread if none are asked for: on Keras their number changes the last bits.
+        use_threads(config.threads or 1)
         from pipeline.backends.keras.training import train as train_keras
 
         return train_keras

@@ -81,6 +81,9 @@ def signed_text(config: Config, checksums: Mapping[str, str], row_shape: Sequenc
         # The function gets it, and the arrays, which are flat, do not tell.
         signed["row_shape"] = row_shape
         signed["own_code"] = {name: code_sha256(found[name]) for name in sorted(found)}
+    if config.backend.name == "keras" and (config.threads or 1) != 1:
+        # How TensorFlow splits a sum depends on the number of threads. On NumPy it does not.
+        signed["threads"] = config.threads
     if config.grid is not None:
         # The config has only the ends and the length of an axis. The code that computes the values in between is not
         # signed, so the values are.

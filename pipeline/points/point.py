@@ -55,7 +55,7 @@ NOT_IN_NAMES = {
     "dry_run",
     "force",
 }
-NOT_IN_NAMES_PREFIXES = ("hydra", "tracking", "report.", "grid.", "recording.figures")
+NOT_IN_NAMES_PREFIXES = ("hydra", "tracking", "report.", "grid.", "recording.figures", "threads")
 
 
 # An outcome.json with unknown keys is an error.

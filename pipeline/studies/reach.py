@@ -24,7 +24,7 @@ from pipeline.studies.row_numbers import rows_of
 from pipeline.system.errors import DamagedError
 
 # Sections and keys of a config that do not change what a network can reach, or that differ between seeds.
-FREE = {*NO_SETTINGS, "study", "results", "dry_run", "force", "tracking", "recording", "seed"}
+FREE = {*NO_SETTINGS, "study", "results", "dry_run", "force", "threads", "tracking", "recording", "seed"}
 # The median distance from the median of a normal distribution, in standard deviations.
 MEDIAN_DISTANCE = 0.6745
 

@@ -7,9 +7,15 @@ import os
 from importlib.util import find_spec
 
 from pipeline.system.errors import LabError
+from pipeline.system.wording import counted
 
 VARIABLE = "KERAS_BACKEND"
 DEFAULT = "tensorflow"
+# The variables that TensorFlow reads when it first computes: threads within an operation, and operations at a time.
+THREADS = "TF_NUM_INTRAOP_THREADS"
+OPERATIONS = "TF_NUM_INTEROP_THREADS"
+# The number of threads that this process has chosen.
+_chosen: list[int] = []
 # The engines, and how to install those that this project does not bring.
 ENGINES = {"tensorflow": "make .venv/.installed", "jax": "pip install jax", "torch": "pip install torch"}
 
@@ -39,3 +45,22 @@ def keras_engine() -> str:
             fix=f"{ENGINES[name]}, or unset KERAS_BACKEND for {DEFAULT}",
         )
     return name
+
+
+def use_threads(count: int) -> None:
+    """Let TensorFlow compute with so many threads in this process, whatever the user's shell says.
+
+    Raises:
+        LabError: this process has chosen another number, which TensorFlow cannot change.
+    """
+    if not _chosen:
+        _chosen.append(count)
+        os.environ[THREADS] = str(count)
+        os.environ[OPERATIONS] = "1"
+    if _chosen[0] != count:
+        raise LabError(
+            f"Keras computes with {counted(_chosen[0], 'thread')} in this process, and cannot change that.",
+            expected=f"threads={_chosen[0]} for all its points on Keras",
+            received=f"threads={count}",
+            fix="train the points of one number of threads in a command of their own",
+        )

@@ -48,6 +48,7 @@ SYNONYMS = {
     **dict.fromkeys(("tracking_uri", "mlflow_uri", "url", "server"), "uri"),
     **dict.fromkeys(("retrain", "overwrite"), "force"),
     **dict.fromkeys(("dryrun", "dry"), "dry_run"),
+    **dict.fromkeys(("num_threads", "n_jobs", "jobs", "cpus", "cores"), "threads"),
 }
 # The same for the options of groups, and for other names that are values of keys; only their letters and digits.
 OPTION_SYNONYMS = {

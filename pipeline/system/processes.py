@@ -44,7 +44,9 @@ def cores() -> int:
     available = os.cpu_count() or 1
     if hasattr(os, "sched_getaffinity"):
         available = len(os.sched_getaffinity(0))
-    return max(1, math.ceil(min(available, cpu_quota())))
+    # Not every cluster binds a job to the cores that it was given.
+    granted = _number_of("SLURM_CPUS_PER_TASK") or available
+    return max(1, math.ceil(min(available, granted, cpu_quota())))
 
 
 def threads_to_use(wanted: int | None) -> int:
@@ -56,10 +58,18 @@ def threads_to_use(wanted: int | None) -> int:
     Args:
         wanted: the config's `threads`; None: one for each core.
     """
-    limit = os.environ.get("OMP_NUM_THREADS", "")
-    if not limit.isdigit() or not int(limit):
+    limit = _number_of("OMP_NUM_THREADS")
+    if limit is None:
         return wanted or cores()
-    return min(wanted or int(limit), int(limit))
+    return min(wanted or limit, limit)
+
+
+def _number_of(variable: str) -> int | None:
+    """Read a whole number from 1 in an environment variable; None: it has no such value."""
+    text = os.environ.get(variable, "")
+    if not text.isdecimal():
+        return None
+    return int(text) or None
 
 
 def owner() -> str:

@@ -134,19 +134,22 @@ def test_a_signal_that_also_ends_a_worker_is_an_interruption(monkeypatch: pytest
     launcher.config = OmegaConf.create({"hydra": {"verbose": True, "sweep": {"dir": "multirun"}}})
     monkeypatch.setattr(launcher, "_overrides", [], raising=False)
     # What the launcher sets is undone after the test: a worker ends with the process of this name.
-    for name in (*THREADS, COMMAND_PROCESS):
+    for name in (THREADS, COMMAND_PROCESS):
         monkeypatch.setenv(name, "1")
     with handle_signals(raise_interrupt, [signal.SIGTERM]), pytest.raises(KeyboardInterrupt):
         launcher.run(lambda config: None, ["unit"])
 
 
-@pytest.mark.parametrize(("workers", "threads"), [(0, None), (True, None), (2, 0)])
-def test_workers_and_threads_are_whole_numbers_from_1(workers: int, threads: int | None) -> None:
-    with pytest.raises(LabError, match=r"hydra.launcher.(workers|threads) cannot be used"):
-        ClusterLauncher("ray", OmegaConf.create(), workers, threads=threads)
+@pytest.mark.parametrize("workers", [0, True])
+def test_workers_are_a_whole_number_from_1(workers: int) -> None:
+    with pytest.raises(LabError, match=r"hydra.launcher.workers cannot be used"):
+        ClusterLauncher("ray", OmegaConf.create(), workers)
 
 
-def test_every_worker_has_its_share_of_the_cores() -> None:
+def test_every_worker_has_its_share_of_the_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(THREADS, "7")
+    assert ClusterLauncher("joblib", OmegaConf.create(), 3).threads == 2
+    monkeypatch.delenv(THREADS)
     cores = ClusterLauncher("ray", OmegaConf.create(), None).workers
     assert ClusterLauncher("ray", OmegaConf.create(), None).threads == 1
     assert ClusterLauncher("ray", OmegaConf.create(), 1).threads == cores

@@ -22,13 +22,6 @@ from pipeline.system.processes import COMMAND_PROCESS
 from pipeline.system.project import PROJECT
 
 
-@pytest.fixture
-def worker_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Make this process a worker without a given number of threads."""
-    for name in ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"):
-        monkeypatch.delenv(name, raising=False)
-
-
 def report_of(monkeypatch: pytest.MonkeyPatch, ends: BaseException | Report) -> Report:
     """Return the report of a unit that ends with an exception, or with a report of its own."""
     unit = Unit(
@@ -58,13 +51,11 @@ def report_of(monkeypatch: pytest.MonkeyPatch, ends: BaseException | Report) -> 
     return report
 
 
-@pytest.mark.usefixtures("worker_process")
 def test_what_became_of_a_unit_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     report: Report = [{"signature": "a", "state": "complete", "error": None}]
     assert report_of(monkeypatch, report) == report
 
 
-@pytest.mark.usefixtures("worker_process")
 def test_an_error_counts_for_every_point_and_a_stop_is_not_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     assert report_of(monkeypatch, LabError("No data.")) == [
         {"signature": sign, "state": "failed", "error": "No data."} for sign in "ab"
@@ -74,24 +65,11 @@ def test_an_error_counts_for_every_point_and_a_stop_is_not_an_error(monkeypatch:
     ]
 
 
-@pytest.mark.usefixtures("worker_process")
 def test_a_bug_of_ours_reaches_the_engine_and_signal_handlers_are_restored(monkeypatch: pytest.MonkeyPatch) -> None:
     before = signal.getsignal(signal.SIGTERM)
     with pytest.raises(ZeroDivisionError):
         report_of(monkeypatch, ZeroDivisionError())
     assert signal.getsignal(signal.SIGTERM) is before
-
-
-@pytest.mark.usefixtures("worker_process")
-def test_tensorflow_gets_the_threads_that_an_engine_gives(monkeypatch: pytest.MonkeyPatch) -> None:
-    report_of(monkeypatch, [])
-    assert "TF_NUM_INTRAOP_THREADS" not in os.environ
-    monkeypatch.setenv("OMP_NUM_THREADS", "3")
-    report_of(monkeypatch, [])
-    assert os.environ["TF_NUM_INTRAOP_THREADS"] == "3"
-    monkeypatch.setenv("TF_NUM_INTRAOP_THREADS", "2")
-    report_of(monkeypatch, [])
-    assert os.environ["TF_NUM_INTRAOP_THREADS"] == "2"
 
 
 CHILD = """

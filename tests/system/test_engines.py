@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from importlib.util import find_spec
 
 import pytest
 
 from pipeline.system import engines
-from pipeline.system.engines import ENGINES, keras_engine
+from pipeline.system.engines import ENGINES, OPERATIONS, THREADS, keras_engine, use_threads
 from pipeline.system.errors import LabError
 
 
@@ -32,3 +33,15 @@ def test_an_engine_that_is_not_installed_is_one_message(monkeypatch: pytest.Monk
     monkeypatch.setattr(engines, "find_spec", lambda asked: None if asked == name else find_spec(asked))
     with pytest.raises(LabError, match=f"Keras cannot run on {name}, which is not installed"):
         keras_engine()
+
+
+def test_a_process_keeps_its_first_number_of_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engines, "_chosen", [])
+    monkeypatch.setenv(THREADS, "7")
+    monkeypatch.setenv(OPERATIONS, "7")
+    use_threads(3)
+    use_threads(3)
+    assert (os.environ[THREADS], os.environ[OPERATIONS]) == ("3", "1")
+    with pytest.raises(LabError, match=r"(?s)Keras computes with 3 threads in this process.*received: threads=1"):
+        use_threads(1)
+    assert os.environ[THREADS] == "3"

@@ -140,3 +140,25 @@ def test_the_limit_of_open_files_is_raised_as_far_as_the_system_allows() -> None
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=PROJECT, capture_output=True, text=True, check=True)
     assert done.stdout.splitlines() == ["64", "(64, 64)"]
+
+
+def test_slurm_may_grant_fewer_cores_than_it_binds(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = processes.cores()
+    monkeypatch.setenv("SLURM_CPUS_PER_TASK", "1")
+    assert processes.cores() == 1
+    monkeypatch.setenv("SLURM_CPUS_PER_TASK", str(10 * before))
+    assert processes.cores() == before
+
+
+@pytest.mark.parametrize(
+    ("limit", "wanted", "used"),
+    [("3", None, 3), ("3", 8, 3), ("3", 2, 2), (None, 8, 8), ("0", 8, 8), ("2,1", 8, 8)],
+)
+def test_threads_are_those_asked_for_within_the_limit(
+    monkeypatch: pytest.MonkeyPatch, limit: str | None, wanted: int | None, used: int
+) -> None:
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    assert processes.threads_to_use(None) == processes.cores()
+    if limit is not None:
+        monkeypatch.setenv("OMP_NUM_THREADS", limit)
+    assert processes.threads_to_use(wanted) == used

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from benchmarks import __main__ as program
-from benchmarks import commands, growth, mnist, peak_memory, plain_script, small_networks, untracked
+from benchmarks import commands, growth, mnist, peak_memory, plain_script, small_networks, threads, untracked
 from benchmarks.growth import Growth, Series, grow
 from benchmarks.measuring import Benchmark, Contenders, NotMeasured, Result, exponent, measure, peer, spread
 from benchmarks.report import goal, growth_lines, render, row
@@ -258,6 +258,8 @@ def test_the_list_has_every_goal(capsys: pytest.CaptureFixture[str]) -> None:
     assert [(name, bound) for name, _, bound in listed[:-1]] == [
         ("three_bits", "1/8"),
         ("ten_thousand_rates", "0.6"),
+        ("points_in_threads", "0.55"),
+        ("busy_machine", "2.2"),
         ("mnist_floor", "1.2"),
         ("mnist_torch", "0.9"),
         ("mnist_sklearn", "0.8"),
@@ -302,6 +304,11 @@ def test_the_script_prints_the_errors_of_the_text(capsys: pytest.CaptureFixture[
     plain_script.train_all([4], 1)
     errors = [float(line.split()[-1]) for line in capsys.readouterr().out.splitlines()]
     assert errors == pytest.approx([0.496410031903] * 7, abs=1e-12)
+
+
+def test_points_side_by_side_are_those_of_the_study() -> None:
+    points = [point for stack in threads.stacks() for point in stack]
+    assert len({(point.optimizer.name, json.dumps(point.optimizer.model_dump())) for point in points}) == 120
 
 
 def test_the_points_differ_in_their_rates_alone() -> None:

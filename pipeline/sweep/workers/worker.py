@@ -55,10 +55,6 @@ def train_unit(composed: DictConfig) -> Report:
     keep_streams()
     unit = unpack(composed["unit"])
     _end_with_parent()
-    # TensorFlow has its own variables for the limit of threads that the engines set for others.
-    if "OMP_NUM_THREADS" in os.environ:
-        os.environ.setdefault("TF_NUM_INTRAOP_THREADS", os.environ["OMP_NUM_THREADS"])
-        os.environ.setdefault("TF_NUM_INTEROP_THREADS", "1")
     # Before Keras is imported, which reads it once.
     os.environ[VARIABLE] = unit.engine
     # An interruption and a LabError are reported, not raised: after an exception the engine counts the unit as lost,
