@@ -64,6 +64,8 @@ class Stack:
     ) -> None:
         self.config = points[0]
         self._threads = threads or Threads()
+        # What shares a minibatch.
+        self._sharing = self._threads
         self._module = array_module(self.config)
         self.arrays = uploaded(arrays, self._module)
         training = self.config.training
@@ -109,8 +111,8 @@ class Stack:
             most = min(training.batch_size or rows, rows)
             weights = parameters.flat.shape[1]
             if most * weights < WORTH_A_THREAD:
-                self._threads = Threads()
-            self._single = OneNetwork(self.config, seeds, most, self.progress, self.gradient, self._threads)
+                self._sharing = Threads()
+            self._single = OneNetwork(self.config, seeds, most, self.progress, self.gradient, self._sharing)
         # Only the kernel for single networks can skip features, and only in memory.
         trimmed = self._single is not None and self._module is np
         extended = self._single is not None and self._single.extended
@@ -181,7 +183,7 @@ class Stack:
             if measured:
                 measures[index] = self._measure(sums[None], rows.targets)
 
-        self._threads.each(one, self._points)
+        self._sharing.each(one, self._points)
         return losses, _joined([measures[index] for index in sorted(measures)])
 
     def _by_differences(self, rows: Batch, measured: bool) -> tuple[Array, Measures]:
@@ -208,7 +210,7 @@ class Stack:
             np.add(weights, change.astype(weights.dtype, copy=False), out=weights)
 
         descent.scale_rates(t)
-        self._threads.each(one, len(descent.parts))
+        self._sharing.each(one, len(descent.parts))
         if progress.upwards is not None:
             progress.see_signs((self.change.flat > 0)[None])
         progress.updates = t

@@ -16,6 +16,7 @@ import numpy as np
 from scipy.optimize import OptimizeResult, minimize
 
 from pipeline.backends.numpy.methods.search import Search, Vector
+from pipeline.backends.numpy.threads import side_by_side
 from pipeline.backends.shared.recorder import Recorder, of_one_point
 from pipeline.config.optimizer import Bfgs, LBfgs
 from pipeline.config.schema import Config
@@ -34,8 +35,8 @@ def train(config: Config, arrays: Arrays, recorder: Recorder) -> None:
     optimizer = config.optimizer
     if not isinstance(optimizer, Bfgs | LBfgs):
         raise ValueError(f"expected bfgs or lbfgs, received {optimizer.name}")
-    search = Search(config, arrays, recorder)
-    with np.errstate(all="ignore"):
+    with side_by_side(config) as threads, np.errstate(all="ignore"):
+        search = Search(config, arrays, recorder, threads)
         search.begin()
         if not search.lost:
             _minimize(search, optimizer, config.training.epochs)

@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from pipeline.backends.numpy.packed import Packed
 from pipeline.backends.numpy.stack import Stack
+from pipeline.backends.numpy.threads import Threads
 from pipeline.backends.numpy.training import last_update, record
 from pipeline.backends.shared.initial_weights import draw
 from pipeline.backends.shared.recorder import Recorder
@@ -27,6 +28,7 @@ class Search:
         config: the point's config.
         arrays: the data.
         recorder: receives the state at the end of each epoch.
+        threads: what computes the network; None: this thread alone.
 
     Attributes:
         start: the initial weights.
@@ -35,12 +37,12 @@ class Search:
         epoch: the number of epochs completed.
     """
 
-    def __init__(self, config: Config, arrays: Arrays, recorder: Recorder) -> None:
+    def __init__(self, config: Config, arrays: Arrays, recorder: Recorder, threads: Threads | None = None) -> None:
         self._recorder = recorder
         # The stack computes losses and gradients; its optimizer is never used.
         optimizer = Sgd(name="sgd", learning_rate=1.0, output_learning_rate=None)
         weights = draw(config.dense, arrays.features, arrays.outputs, config.seed, config.dtype)
-        self._stack = Stack([config.model_copy(update={"optimizer": optimizer})], arrays, [weights])
+        self._stack = Stack([config.model_copy(update={"optimizer": optimizer})], arrays, [weights], threads)
         (self._rows,) = self._stack.batches(1)
         self.start = self._vector(self._stack.progress.parameters)
         self.reached = self.start
