@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from pipeline.backends.numpy import descent
 from pipeline.backends.numpy.optimizers import OPTIMIZERS
 from pipeline.backends.numpy.stack import Stack
 from pipeline.backends.shared.initial_weights import draw
@@ -64,6 +65,28 @@ def test_a_schedule_goes_on_where_updates_are_made_many_at_a_time(name: str) -> 
     for place in range(2):
         state, expected = one.progress.state_of(place), other.progress.state_of(place)
         assert all(np.array_equal(array, expected[key], equal_nan=True) for key, array in state.items())
+
+
+@pytest.mark.parametrize("rate", ["optimizer=nadam", "optimizer.output_learning_rate=0.5"])
+@pytest.mark.parametrize("name", ["constant", "cosine", "reduce_on_plateau"])
+def test_a_large_network_moves_part_by_part_as_in_one_piece(
+    name: str, rate: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study = (*BITS, "training.batch_size=2", "training.epochs=12", rate, *SCHEDULES.get(name, ()))
+    states = []
+    for chunk in (descent.CHUNK, 5):
+        monkeypatch.setattr(descent, "CHUNK", chunk)
+        one = stack(study, (0.1, 10.0))
+        for epoch in range(1, 13):
+            for batches in one.batches(epoch):
+                losses, _ = one.differentiate(batches, measured=False)
+                one.move()
+            # The first point's loss does not fall, so that only its rate is reduced.
+            one.descent.end_epoch(losses * [0, 1] + [1, 0])
+        states.append(one.progress.state_of(0) | {f"second/{key}": at for key, at in one.progress.state_of(1).items()})
+    whole, in_parts = states
+    for key, array in whole.items():
+        np.testing.assert_array_equal(in_parts[key], array, err_msg=key)
 
 
 def test_where_the_rate_goes_by_the_loss_every_epoch_is_looked_at() -> None:
