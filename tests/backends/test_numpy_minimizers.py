@@ -43,14 +43,14 @@ def test_the_first_weights_that_are_tried_are_those_of_descent(
     method: str, rate: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[tuple[NDArray[np.float64], NDArray[np.float64]]] = []
-    plain = Search.loss
+    plain = Search.loss_and_gradient
 
-    def loss(self: Search, weights: NDArray[np.float64]) -> float:
+    def loss_and_gradient(self: Search, weights: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
         found = plain(self, weights)
-        seen.append((weights.copy(), self.gradient()))
+        seen.append((weights.copy(), found[1]))
         return found
 
-    monkeypatch.setattr(Search, "loss", loss)
+    monkeypatch.setattr(Search, "loss_and_gradient", loss_and_gradient)
     trained(config(*BITS, f"optimizer={method}", f"optimizer.learning_rate={rate}"))
     start, gradient = seen[0]
     first = next(weights for weights, _ in seen if not np.array_equal(weights, start))

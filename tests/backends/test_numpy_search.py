@@ -37,10 +37,19 @@ def test_loss_and_gradient_are_those_of_backpropagation(study: tuple[str, ...], 
     parameters = {name: np.atleast_2d(array)[None] + 0.1 for name, array in history.snapshots[0].items()}
     inputs, targets = arrays.scaled(arrays.train_inputs), arrays.train_targets
     losses, gradients, _ = backpropagation(point.loss, point.dense, parameters, inputs, targets)
-    assert one.loss(weights) == pytest.approx(losses[0], rel=1e-6)
+    loss, gradient = one.loss_and_gradient(weights)
+    assert loss == pytest.approx(losses[0], rel=1e-6)
     flat = np.concatenate([gradients[name].ravel() for name in parameters])
-    np.testing.assert_allclose(one.gradient(), flat, rtol=1e-5, atol=1e-7)
+    np.testing.assert_allclose(gradient, flat, rtol=1e-5, atol=1e-7)
     assert one.evaluations == 1
+
+
+@pytest.mark.parametrize("study", [BITS, (*BITS, "training.l2=0.01"), IMAGES])
+def test_the_loss_alone_is_the_loss_with_a_gradient(study: tuple[str, ...], tiny_images: Arrays) -> None:
+    one, _ = search(*study, arrays=tiny_images if study is IMAGES else None)
+    places = [one.start, one.start + 0.1, one.start]
+    assert [one.loss(weights) for weights in places] == [one.loss_and_gradient(weights)[0] for weights in places]
+    assert one.loss(one.start) != one.loss(one.start + 0.1)
 
 
 def test_an_epoch_is_recorded_where_it_is_reached_whatever_was_looked_at_in_between() -> None:

@@ -56,6 +56,7 @@ class GridLast:
 
     Attributes:
         program: the calls.
+        forward: the first of them, which compute the errors.
         errors: targets minus outputs (rows, outputs, grid), after the program has run.
 
     Raises:
@@ -73,6 +74,7 @@ class GridLast:
         if parameters.grid < 2 or not parameters.grid_last or not gradient.grid_last:
             raise ValueError("expected at least two points with the grid axis last in memory")
         self.program: list[Callable[[], object]] = []
+        self.forward: list[Callable[[], object]] = []
         rows, outputs = targets.shape
         grid = parameters.grid
         dtype = parameters.flat.dtype
@@ -150,6 +152,7 @@ class GridLast:
     def _output_delta(self, outputs: Array, targets: Array) -> Array:
         """Compute the loss's negative derivative with respect to the last sums: (targets - outputs) * slope."""
         self._call(np.subtract, targets, outputs, self.errors)
+        self.forward = self.program.copy()
         delta = self.errors
         if self._config.loss == "mean_squared_error":
             count = len(self.errors) * outputs.shape[1]

@@ -157,6 +157,19 @@ class Stack:
                 gradient += penalty_slope(self.config.training, weights[name])
         return losses + self.penalties, measures
 
+    def losses(self, batches: Sequence[Batch]) -> Array:
+        """Compute the losses that `differentiate` returns; `gradient` is then neither the old nor the new one."""
+        if self._together is None:
+            losses, _ = self.differentiate(batches, measured=False)
+            return losses
+        for call in self._together.forward:
+            call()
+        losses = to_host(self._together.losses())
+        penalties = self._penalties()
+        if penalties is not None:
+            losses = losses + penalties
+        return losses
+
     def _penalties(self) -> Array | None:
         """Compute the penalties at the present weights, (points,); None without a penalty."""
         training = self.config.training

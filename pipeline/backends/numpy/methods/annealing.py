@@ -10,6 +10,8 @@ initial_temp, the search starts again at the initial temperature, from a random 
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from scipy.optimize import OptimizeResult, dual_annealing, minimize
 
@@ -55,11 +57,10 @@ def _anneal(search: Search, optimizer: Annealing, epochs: int, seed: int) -> Non
     # SciPy evaluates the start first, which is not a step.
     steps = -1
 
-    def loss(z: Vector) -> float:
+    def see(weights: Vector, found: float) -> float:
+        """Keep the best weights, and return the loss that SciPy receives."""
         nonlocal best, lowest
-        weights = start + rate * z
-        found = search.loss(weights)
-        if not np.isfinite(found):
+        if not math.isfinite(found):
             return WORST
         if found < lowest:
             best = weights
@@ -72,11 +73,14 @@ def _anneal(search: Search, optimizer: Annealing, epochs: int, seed: int) -> Non
         # The first step of an epoch ends the epoch before it.
         if steps > 1 and steps % (2 * len(start)) == 1 and search.epoch < epochs:
             search.reach(best)
-        return loss(z)
+        weights = start + rate * z
+        return see(weights, search.loss(weights))
 
     def loss_and_gradient(z: Vector) -> tuple[float, Vector]:
+        weights = start + rate * z
+        loss, gradient = search.loss_and_gradient(weights)
         # By the chain rule the derivative with respect to z is rate * dL/dw.
-        return loss(z), rate * search.gradient()
+        return see(weights, loss), rate * gradient
 
     def descend(_step: object, z: Vector, **_: object) -> OptimizeResult:
         """Run SciPy's local search with the gradient; its losses count as evaluations, not as steps."""

@@ -52,8 +52,8 @@ def train(config: Config, arrays: Arrays, recorder: Recorder) -> None:
 
 def _minimize(search: Search, optimizer: Bfgs | LBfgs, iterations: int) -> None:
     """Run one iteration of SciPy for each epoch, or fewer if SciPy ends early."""
-    search.loss(search.start)
-    norm = float(np.linalg.norm(search.gradient()))
+    _, gradient = search.loss_and_gradient(search.start)
+    norm = float(np.linalg.norm(gradient))
     # There is no direction to search in if the gradient is 0, infinite or NaN.
     if not 0 < norm < np.inf:
         return
@@ -64,8 +64,8 @@ def _minimize(search: Search, optimizer: Bfgs | LBfgs, iterations: int) -> None:
     scale = 1 / (length * norm)
 
     def loss_and_gradient(v: Vector) -> tuple[float, Vector]:
-        loss = search.loss(start + length * v)
-        return scale * loss, scale * length * search.gradient()
+        loss, gradient = search.loss_and_gradient(start + length * v)
+        return scale * loss, scale * length * gradient
 
     def reach(intermediate_result: OptimizeResult) -> None:
         search.reach(start + length * intermediate_result.x)

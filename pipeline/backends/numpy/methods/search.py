@@ -46,8 +46,8 @@ class Search:
         (self._rows,) = self._stack.batches(1)
         self.start = self._vector(self._stack.progress.parameters)
         self.reached = self.start
-        # The weights of the last loss. NaN is equal to no weights: there is no loss yet.
-        self._seen = np.full_like(self.start, np.nan)
+        # The weights of the stack, if its gradient is the one there.
+        self._differentiated: Vector | None = None
         self.evaluations = 0
         self.epoch = 0
 
@@ -62,12 +62,19 @@ class Search:
             record(0, self._recorder, self._stack.progress, self._stack.evaluate())
 
     def loss(self, weights: Vector) -> float:
-        """Return the training loss at some weights; the gradient there is computed with it."""
+        """Return the training loss at some weights."""
         self.evaluations += 1
-        return self._differentiate(weights)
+        self._put(self._stack.progress.parameters, weights)
+        self._differentiated = None
+        return float(self._stack.losses(self._rows)[0])
+
+    def loss_and_gradient(self, weights: Vector) -> tuple[float, Vector]:
+        """Return the training loss and its gradient at some weights."""
+        self.evaluations += 1
+        return self._differentiate(weights), self.gradient()
 
     def gradient(self) -> Vector:
-        """Return the gradient at the weights of the last loss."""
+        """Return the gradient at the weights where it was last computed."""
         return self._vector(self._stack.gradient)
 
     def reach(self, weights: Vector) -> None:
@@ -81,7 +88,7 @@ class Search:
         progress = self._stack.progress
         recorder = self._recorder
         # A line search may have tried other weights after the ones that it accepts.
-        if not np.array_equal(weights, self._seen):
+        if self._differentiated is None or not np.array_equal(weights, self._differentiated):
             self._differentiate(weights)
         # The change of an epoch, computed in the dtype of the weights, so that it is recorded like that of an update.
         before = progress.parameters.like(progress.parameters.flat.dtype)
@@ -112,7 +119,7 @@ class Search:
     def _differentiate(self, weights: Vector) -> float:
         self._put(self._stack.progress.parameters, weights)
         losses, _ = self._stack.differentiate(self._rows, measured=False)
-        self._seen = weights.copy()
+        self._differentiated = weights.copy()
         return float(losses[0])
 
     def _put(self, packed: Packed, weights: Vector) -> None:
