@@ -235,19 +235,19 @@ def learning_rates(points: Sequence[Optimizer], parameters: Packed, scales: Mapp
         scales: factors of the rate by name of the array; 1 for an array that is missing.
     """
     dtype = parameters.flat.dtype
-    last_rates = [getattr(point, "output_learning_rate", None) for point in points]
-    if not scales and all(rate is None for rate in last_rates):
-        return _spread(np.array([point.learning_rate for point in points], dtype), parameters)
+    common = np.array([point.learning_rate for point in points])
+    outputs = [getattr(point, "output_learning_rate", None) for point in points]
+    if not scales and all(rate is None for rate in outputs):
+        return _spread(common.astype(dtype), parameters)
+    last = np.array([rate if own is None else own for rate, own in zip(common, outputs, strict=True)])
     rates = parameters.on_host(dtype)
     # Arrays are in the order of the layers, so that the last name is one of the last layer.
     last_layer = list(parameters.shapes)[-1].split("/")[0]
     for name, array in rates.arrays.items():
-        scale = scales.get(name, 1.0)
-        for index, (point, last_rate) in enumerate(zip(points, last_rates, strict=True)):
-            rate = point.learning_rate
-            if last_rate is not None and name.startswith(last_layer):
-                rate = last_rate
-            array[index] = scale * rate
+        own = common
+        if name.startswith(last_layer):
+            own = last
+        array[...] = scales.get(name, 1.0) * own[:, None, None]
     uploaded: Array = parameters.module.asarray(rates.flat)
     return uploaded
 
