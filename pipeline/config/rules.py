@@ -68,7 +68,7 @@ def _until_unread(rule: Rule, config: Config) -> Iterator[str]:
 def _recording(config: Config) -> Iterator[str]:
     epochs = config.training.epochs
     every = config.recording.metrics_every
-    if epochs > RECORDS * every:
+    if every != "auto" and epochs > RECORDS * every:
         # Division that rounds up, exact for whole numbers that no float can hold.
         enough = -(-epochs // RECORDS)
         yield (

@@ -52,12 +52,14 @@ Loss = Literal[
     "huber",
     "curve_height",
 ]
+# Epochs between records; `auto` chooses them so that a run has about 300 records.
+Interval = PositiveInt | Literal["auto"]
 
 
 class Recording(Section):
     """The values of a training run that are recorded, and how often; and what is drawn of them."""
 
-    metrics_every: PositiveInt
+    metrics_every: Interval
     snapshots: Annotated[Whole, Field(ge=2)]
     weight_metrics: bool
     update_losses: bool

@@ -25,7 +25,7 @@ from pipeline.diagnosis.thresholds import (
     SWING_OF_MINIBATCHES,
     TREND,
 )
-from pipeline.diagnosis.trends import Trend, reversals, roughness, trend
+from pipeline.diagnosis.trends import Trend, reversals, roughness, second_half, trend
 
 Floats = NDArray[np.floating]
 # The rows that are not trained on, those that training may look at first.
@@ -63,7 +63,7 @@ class Run:
     def late(self) -> int:
         """Index of the first record of the second half: what happens at the start says little about the end."""
         # A single record has no trend, so that the second half has two if there are two.
-        return max(0, min(len(self.losses) // 2, len(self.losses) - 2))
+        return max(0, min(second_half(self.steps), len(self.losses) - 2))
 
     @cached_property
     def trend(self) -> Trend:

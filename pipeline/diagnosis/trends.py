@@ -60,6 +60,18 @@ def trend(steps: NDArray[np.int64], values: Floats) -> Trend:
     return Trend(-slope * span * largest, error, swing, steady)
 
 
+def second_half(steps: NDArray[np.int64]) -> int:
+    """Return the index of the first of the records (records,) in the second half of the time between first and last.
+
+    Early epochs may be recorded more often, so that half of the records is less than half of the training.
+
+    Example:
+        >>> second_half(np.array([0, 1, 2, 3, 10, 20]))
+        4
+    """
+    return int(np.searchsorted(2 * steps, steps[0] + steps[-1]))
+
+
 def roughness(values: Floats) -> float:
     """Return the upward share of a curve's total variation: 0 if it only falls, 1 if it only rises.
 
@@ -89,25 +101,12 @@ def first_below(losses: Floats, goal: float) -> int:
 def reversals(history: History) -> float | None:
     """Return the share of updates that reverse the direction of the previous one, for the weight with the most of them.
 
-    It is computed from the counts of direction changes if they were recorded, otherwise from weights that were recorded
-    at every epoch. None if neither exists, or with fewer than `ENOUGH` updates.
+    None if direction changes were not counted, or with fewer than `ENOUGH` updates.
     """
-    if history.epochs < ENOUGH:
+    counts = history.tables.get("direction_changes")
+    if history.epochs < ENOUGH or not counts:
         return None
-    if "direction_changes" in history.tables:
-        return max(row["count"] for row in history.tables["direction_changes"]) / (history.epochs - 1)
-    shares = []
-    for name in history.names():
-        # Metrics of single weights, as `weight_metrics` names them; `weights/norm` is not one of them.
-        kind = name.removeprefix("weights/").split("/")[-1]
-        if not (name.startswith("weights/") and kind.startswith(("weight", "bias"))):
-            continue
-        steps, values = history.series(name)
-        if len(steps) > ENOUGH and np.array_equal(steps, np.arange(len(steps))):
-            # Two moves of opposite signs have a negative product.
-            moves = np.diff(values)
-            shares.append(float(np.mean(moves[1:] * moves[:-1] < 0)))
-    return max(shares, default=None)
+    return max(row["count"] for row in counts) / (history.epochs - 1)
 
 
 def epochs_needed(steps: NDArray[np.int64], losses: Floats, goal: float) -> float | None:
@@ -122,8 +121,11 @@ def epochs_needed(steps: NDArray[np.int64], losses: Floats, goal: float) -> floa
     positive = (steps > 0) & (losses > 0)
     steps = steps[positive].astype(np.float64)
     logs = np.log(losses[positive])
-    steps = steps[len(steps) // 2 :]
-    logs = logs[len(logs) // 2 :]
+    if len(steps) < 2:
+        return None
+    late = second_half(steps)
+    steps = steps[late:]
+    logs = logs[late:]
     if len(steps) < 2:
         return None
     fits = []

@@ -17,6 +17,7 @@ from pipeline.backends.shared.history import (
     snapshot_epochs,
     weight_metrics,
 )
+from pipeline.diagnosis.trends import roughness
 
 
 def test_only_finite_values_are_recorded() -> None:
@@ -102,6 +103,27 @@ def test_recorded_epochs(epochs: int, every: int) -> None:
         assert 1 in recorded
     assert max(np.diff(recorded), default=0) <= every
     assert len(between) <= 4 * len(str(every))
+
+
+@given(st.integers(1, 2**53 - 1))
+def test_about_300_epochs_are_recorded_unless_more_are_asked_for(epochs: int) -> None:
+    recorded = record_epochs(epochs, "auto")
+    gaps = np.diff(recorded)
+    assert (recorded[0], recorded[-1]) == (0, epochs)
+    assert recorded[:51] == list(range(min(epochs, 50) + 1))
+    if epochs <= 300:
+        assert recorded == list(range(epochs + 1))
+        return
+    assert 300 < len(recorded) <= 302
+    # Each of the first epochs, then every k-th, with one shorter gap between the two.
+    assert (np.diff(gaps) != 0).sum() <= 2
+    assert gaps[0] == 1
+    assert gaps[-1] % 2 == 1
+
+
+def test_a_loss_that_rises_and_falls_in_turn_is_seen_between_records() -> None:
+    recorded = np.array(record_epochs(2000, "auto"))
+    assert roughness((-1.0) ** recorded) > 0.4
 
 
 def test_recorded_epochs_of_the_three_bit_study_hold_those_of_the_text() -> None:

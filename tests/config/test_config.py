@@ -357,7 +357,7 @@ def test_a_missing_key_is_reported(path: str) -> None:
         ),
         (("experiment=line_y3x", "model.drop_connect=0.5"), ("model.drop_connect: forward differences", "backprop")),
         (
-            ("training.epochs=100001",),
+            ("training.epochs=100001", "recording.metrics_every=1"),
             ("recording.metrics_every", "training.epochs=100001 recorded every 1", "at least 2"),
         ),
     ],

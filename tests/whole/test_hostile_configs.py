@@ -195,7 +195,10 @@ REFUSED = {
     "a number that float64 has not": (("data.inputs=[[1e400]]", "data.targets=[[1]]"), "finite"),
     "more digits than Python reads": (("seed=" + "9" * 5000,), "digits"),
     "a network of terabytes": (("model.hidden_size=1000000000000",), "does not fit in memory"),
-    "more records than can be kept": (("training.epochs=1000000000000",), "recording.metrics_every"),
+    "more records than can be kept": (
+        ("training.epochs=1000000000000", "recording.metrics_every=1"),
+        "recording.metrics_every",
+    ),
     "a method that Keras has not": (("optimizer=bfgs", "backend=keras"), "needs backend=numpy; received keras"),
     "an annealing of a large network": (
         ("optimizer=annealing", "model.hidden_size=1000"),

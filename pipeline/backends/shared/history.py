@@ -13,6 +13,13 @@ from numpy.typing import NDArray
 
 from pipeline.backends.shared.initial_weights import Weights
 from pipeline.config.metrics import best_of, judges
+from pipeline.config.schema import Interval
+
+
+# Number of records after epoch 0 if the interval is `auto`: MLflow draws 320 values of a curve. The number of epochs at
+# the start that are recorded in any case, because a loss falls fastest there.
+MOST_RECORDS = 300
+EARLY = 50
 
 
 class Metric(NamedTuple):
@@ -88,20 +95,42 @@ class History:
         return best
 
 
-def record_epochs(epochs: int, every: int) -> list[int]:
-    """Return the epochs at which metrics are recorded.
+def record_epochs(epochs: int, every: Interval) -> list[int]:
+    """Return the epochs at which metrics are recorded, ascending.
 
-    They are 0, the multiples of `every`, the last, and some early ones below `every`.
+    Args:
+        epochs: number of epochs of the training.
+        every: the interval. A number: the multiples of it, 0, the last epoch, and some early ones below it. `auto`: all
+            of them up to MOST_RECORDS epochs; of longer training, MOST_RECORDS: 0 and at least the first EARLY epochs,
+            each, and then every k-th up to the last one.
 
     Example:
         >>> record_epochs(25, every=10)
         [0, 1, 2, 3, 4, 5, 7, 10, 20, 25]
+        >>> record_epochs(2000, "auto")[85:90]
+        [85, 86, 87, 92, 101]
     """
+    if every == "auto":
+        return _record_epochs(epochs)
     steps = {0, epochs, *range(0, epochs + 1, every)}
     if every > 1:
         # A loss falls fastest at the start, so record four log-spaced steps there for each digit of `every`.
         steps |= {round(step) for step in np.geomspace(1, every, 4 * len(str(every)))}
     return sorted(step for step in steps if step <= epochs)
+
+
+def _record_epochs(epochs: int) -> list[int]:
+    """Return the epochs at which metrics are recorded if the interval is `auto`; see `record_epochs`."""
+    if epochs <= MOST_RECORDS:
+        return list(range(epochs + 1))
+    # After the first EARLY epochs, every k-th of the others; the division rounds up.
+    spacing = -(-(epochs - EARLY) // (MOST_RECORDS - EARLY))
+    # An odd number, because too large a rate makes a loss rise and fall in turn: at every second epoch it looks smooth.
+    spacing += 1 - spacing % 2
+    # d early epochs and (epochs - d) / k later ones are MOST_RECORDS in all.
+    early = (MOST_RECORDS * spacing - epochs) // (spacing - 1)
+    later = range(epochs, early, -spacing)
+    return [*range(early + 1), *reversed(later)]
 
 
 def snapshot_epochs(recorded: Sequence[int], count: int) -> set[int]:
