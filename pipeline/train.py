@@ -177,7 +177,7 @@ class TrainCommand:
         batch_size: int | None = None,
         engine: Engine | None = None,
     ) -> list[float]:
-        from pipeline.sweep.seeds import mean_score, repeated, with_figures
+        from pipeline.sweep.seeds import for_number, mean_score, repeated
 
         points: list[tuple[Config, list[str]]] = []
         # For each request the indices of its points, one for each seed.
@@ -191,7 +191,7 @@ class TrainCommand:
         number = None
         if total is not None:
             number = len(points)
-        points = [(with_figures(config, number), overrides) for config, overrides in points]
+        points = [(for_number(config, number), overrides) for config, overrides in points]
         groups: dict[Agreed, list[int]] = {}
         for index, (config, _) in enumerate(points):
             groups.setdefault(_agreed(config), []).append(index)

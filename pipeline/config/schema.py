@@ -54,10 +54,12 @@ Loss = Literal[
 ]
 # Epochs between records; `auto` chooses them so that a run has about 300 records.
 Interval = PositiveInt | Literal["auto"]
+# The points whose weights are models in MLflow; `auto` chooses by their number.
+Models = Literal["auto", "all", "best", "none"]
 
 
 class Recording(Section):
-    """The values of a training run that are recorded, and how often; and what is drawn of them."""
+    """The values of a training run that are recorded, and how often; and what is drawn of them, and kept as models."""
 
     metrics_every: Interval
     snapshots: Annotated[Whole, Field(ge=2)]
@@ -66,6 +68,7 @@ class Recording(Section):
     direction_changes: bool
     table_epochs: Annotated[Whole, Field(ge=0)]
     figures: Literal["auto", "point", "sweep", "none"] = "auto"
+    models: Models = "auto"
 
 
 class Report(Section):

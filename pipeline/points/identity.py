@@ -36,7 +36,7 @@ NOT_SIGNED: dict[str, Any] = {
     "dry_run": True,
     "force": True,
     "threads": True,
-    "recording": {"figures"},
+    "recording": {"figures", "models"},
     "backend": {"line_study_gradient"},
     "model": {"folder_"},
     "data": {"name", "local_dir", "sources", "files", "path", "test_path"},

@@ -55,7 +55,15 @@ NOT_IN_NAMES = {
     "dry_run",
     "force",
 }
-NOT_IN_NAMES_PREFIXES = ("hydra", "tracking", "report.", "grid.", "recording.figures", "threads")
+NOT_IN_NAMES_PREFIXES = (
+    "hydra",
+    "tracking",
+    "report.",
+    "grid.",
+    "recording.figures",
+    "recording.models",
+    "threads",
+)
 
 
 # An outcome.json with unknown keys is an error.

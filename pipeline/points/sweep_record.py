@@ -19,7 +19,7 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from pipeline.config.metrics import best_of, judged_by, judges
-from pipeline.config.schema import Report, Tracking
+from pipeline.config.schema import Models, Report, Tracking
 from pipeline.points.identity import NOT_SIGNED
 from pipeline.points.point import POINTS, Point, folder_name
 from pipeline.points.repeats import groups_of_repeats
@@ -63,6 +63,7 @@ class SweepRecord:
         points: in the order of the command.
         question: what the study asks; None: nothing, or the record is that of an earlier version.
         report: how the points are compared and shown; None: the record is that of an earlier version.
+        models: which of its points have models in MLflow; all in the record of an earlier version.
     """
 
     key: str
@@ -80,6 +81,7 @@ class SweepRecord:
     points: list[SweepPoint] = field(default_factory=list)
     question: str | None = None
     report: Report | None = None
+    models: Models = "all"
 
     @property
     def name(self) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 
 from pipeline.points.point import Point
 from pipeline.studies.grids import Cell, cell_metric, cells
-from pipeline.studies.knobs import Knob, Layout
+from pipeline.studies.knobs import Knob, Layout, layout
 from pipeline.studies.named_values import values_of
 from pipeline.studies.ranking import Ranking, rank
 from pipeline.system.wording import listed
@@ -85,6 +85,17 @@ def overall(points: Sequence[Point], shown: Layout) -> Ranking:
     """Compare all cells of a study."""
     metric = cell_metric(points)
     return rank(cells(points, shown, metric), metric)
+
+
+def best_points(points: Sequence[Point]) -> Sequence[Point]:
+    """Return the best point of a study, as its seeds; empty if all diverged, or if the study has no networks."""
+    networks = [point for point in points if point.config.kind == "network"]
+    if not networks:
+        return ()
+    best = overall(networks, layout(networks)).best
+    if best is None:
+        return ()
+    return best.points
 
 
 def numbers(found: Sequence[Group]) -> str:

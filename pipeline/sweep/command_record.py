@@ -55,6 +55,7 @@ def new_record(first: Config, code: Mapping[str, str], total: int | None, jobs: 
         started=time.time_ns() // 1_000_000,
         question=first.question,
         report=first.report,
+        models=first.recording.models,
     )
 
 

@@ -1,4 +1,4 @@
-"""The seeds of a requested point: a config for each, one score for all, and whether each of them is drawn."""
+"""The seeds of a requested point: a config for each, one score for all, and whether each of them is shown in detail."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from pipeline.points.repeats import SPLIT_SEED, seeds_of
 
 log = logging.getLogger(__name__)
 
-# Drawing the figures of a small network takes longer than training it, and nobody looks at those of many points.
-MOST_DRAWN = 8
+# The figures and the models of a small network take longer than its training, and nobody looks at those of many points.
+MOST_IN_DETAIL = 8
 
 
 def repeated(config: Config, overrides: list[str]) -> list[tuple[Config, list[str]]]:
@@ -50,14 +50,18 @@ def mean_score(scores: Sequence[float | None]) -> float:
     return sum(trained) / len(trained)
 
 
-def with_figures(config: Config, points: int | None) -> Config:
-    """Return a config that says what is drawn, where it leaves that to the number of points.
+def for_number(config: Config, points: int | None) -> Config:
+    """Return a config that says what is drawn, and which points have models, where it leaves that to their number.
 
-    None: points come one by one. A search may try hundreds, and what is drawn must not change on the way.
+    Args:
+        config: the config of a point.
+        points: the number of points of the command; None: they come one by one. A search may try hundreds, and what is
+            drawn must not change on the way.
     """
-    if config.recording.figures != "auto":
-        return config
-    figures = "sweep"
-    if points is not None and points <= MOST_DRAWN:
-        figures = "point"
-    return config.model_copy(update={"recording": config.recording.model_copy(update={"figures": figures})})
+    many = points is None or points > MOST_IN_DETAIL
+    changed = {}
+    if config.recording.figures == "auto":
+        changed["figures"] = "sweep" if many else "point"
+    if config.recording.models == "auto":
+        changed["models"] = "best" if many else "all"
+    return config.model_copy(update={"recording": config.recording.model_copy(update=changed)})

@@ -22,11 +22,12 @@ from pipeline.tracking.store import open_store, store_call
 from pipeline.tracking.tracked_run import TrackedRun, tracked_run
 
 if TYPE_CHECKING:
-    pass
+    from mlflow.entities import Metric as MlflowMetric
+    from mlflow.entities import RunTag
 
 Status = Literal["FINISHED", "FAILED", "KILLED"]
 # Config keys that are options of the command, not settings of a point.
-NOT_PARAMS = {"dry_run", "force", "threads", "recording.figures"}
+NOT_PARAMS = {"dry_run", "force", "threads", "recording.figures", "recording.models"}
 
 
 class Tracker:
@@ -161,15 +162,24 @@ class Tracker:
     @store_call
     def log_metrics(self, run_id: str, metrics: Sequence[Metric]) -> None:
         """Log metrics with their own steps and timestamps; metrics that the run already has are not duplicated."""
-        from mlflow.entities import Metric as MlflowMetric
-
         for start in range(0, len(metrics), limits.BATCH):
-            batch = [MlflowMetric(m.name, m.value, m.timestamp, m.step) for m in metrics[start : start + limits.BATCH]]
+            batch = _metrics(metrics[start : start + limits.BATCH])
             self.client.log_batch(run_id, metrics=batch, synchronous=True)
 
-    def log_values(self, run_id: str, values: Mapping[str, float], timestamp: int) -> None:
-        """Log single values as metrics at step 0; `timestamp` in milliseconds since 1970."""
-        self.log_metrics(run_id, [Metric(0, timestamp, name, value) for name, value in values.items()])
+    @store_call
+    def log_values(
+        self, run_id: str, values: Mapping[str, float], timestamp: int, tags: Mapping[str, str] | None = None
+    ) -> None:
+        """Log single values as metrics at step 0, and set tags, in one call.
+
+        Args:
+            run_id: the run.
+            values: by name.
+            timestamp: in milliseconds since 1970.
+            tags: as in `tag`.
+        """
+        batch = _metrics([Metric(0, timestamp, name, value) for name, value in values.items()])
+        self.client.log_batch(run_id, metrics=batch, tags=_tags(tags or {}), synchronous=True)
 
     def log_outcome(self, run_id: str, config: Config, outcome: Outcome, timestamp: int) -> None:
         """Log the outcome of a run: best/..., final/..., time, divergence, and its learning rate and size as numbers.
@@ -198,10 +208,7 @@ class Tracker:
     @store_call
     def tag(self, run_id: str, tags: Mapping[str, str]) -> None:
         """Set tags of a run; values longer than MLflow allows are truncated."""
-        from mlflow.entities import RunTag
-
-        shortened = [RunTag(key, limits.storable(value, limits.LONGEST_TAG)) for key, value in tags.items()]
-        self.client.log_batch(run_id, tags=shortened, synchronous=True)
+        self.client.log_batch(run_id, tags=_tags(tags), synchronous=True)
 
     @store_call
     def log_dataset(self, run_id: str, data: Dataset) -> None:
@@ -292,3 +299,17 @@ class Tracker:
     def end_run(self, run_id: str, status: Status, ended: int | None = None) -> None:
         """Close a run with its final status; `ended` in milliseconds since 1970, None for now."""
         self.client.set_terminated(run_id, status, ended)
+
+
+def _metrics(metrics: Sequence[Metric]) -> list[MlflowMetric]:
+    """Return metrics as MLflow's client takes them."""
+    from mlflow.entities import Metric as MlflowMetric
+
+    return [MlflowMetric(m.name, m.value, m.timestamp, m.step) for m in metrics]
+
+
+def _tags(tags: Mapping[str, str]) -> list[RunTag]:
+    """Return tags as MLflow's client takes them; values longer than MLflow allows are truncated."""
+    from mlflow.entities import RunTag
+
+    return [RunTag(key, limits.storable(value, limits.LONGEST_TAG)) for key, value in tags.items()]

@@ -70,7 +70,7 @@ def unadorned() -> Iterator[None]:
     """Runs in MLflow without images by step and models, which test_presentation and test_rebuild look at."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(presentation, "image_files", lambda folder, *arguments: (folder / "images").mkdir())
-        patch.setattr(presentation, "log_models", lambda *arguments: None)
+        patch.setattr("pipeline.tracking.sync.points.log_models", lambda *arguments: None)
         yield
 
 

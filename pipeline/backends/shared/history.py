@@ -15,7 +15,6 @@ from pipeline.backends.shared.initial_weights import Weights
 from pipeline.config.metrics import best_of, judges
 from pipeline.config.schema import Interval
 
-
 # Number of records after epoch 0 if the interval is `auto`: MLflow draws 320 values of a curve. The number of epochs at
 # the start that are recorded in any case, because a loss falls fastest there.
 MOST_RECORDS = 300

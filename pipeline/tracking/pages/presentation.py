@@ -24,7 +24,6 @@ from pipeline.system.failures import Apart, Failures, Parts
 from pipeline.system.files import atomic_folder, explained, readable
 from pipeline.tracking import limits
 from pipeline.tracking.dataset import checksums_in, dataset_of
-from pipeline.tracking.models import log_models
 from pipeline.tracking.pages.descriptions import experiment_note, point_note, sweep_note
 from pipeline.tracking.pages.labels import POINT_NAME, Labels
 from pipeline.tracking.pages.repeats import result_of
@@ -46,7 +45,8 @@ DIAGNOSIS = "diagnosis"
 OF_GROUP = ("epochs_needed", "epochs_to_low_loss")
 NONE_YET = "none yet"
 HEADLINE = "lab.headline."
-# The tag by which MLflow knows that a run has images.
+# The part of a run that is its images, and the tag by which MLflow knows that it has some.
+IMAGES = "images"
 LOGGED_IMAGES = {"mlflow.loggedImages": "True"}
 
 
@@ -68,7 +68,7 @@ def point_tags(name: str, config: Config, shown: Labels) -> dict[str, str]:
 def present_point(
     tracker: Tracker, run_id: str, parent: str | None, point: Point, run: RunRecord, parts: Parts
 ) -> None:
-    """Write the human-readable parts of a complete point's run: diagnosis, data set, images, models.
+    """Write the human-readable parts of a complete point's run: diagnosis, data set, images.
 
     Args:
         tracker: the tracker of its experiment.
@@ -83,8 +83,7 @@ def present_point(
     def diagnosis() -> None:
         found = point.diagnosis.values
         values = {f"diagnosis/{name}": value for name, value in found.items() if name not in OF_GROUP}
-        tracker.log_values(run_id, values, ended)
-        present_diagnosis(tracker, run_id, parent, point, run)
+        tracker.log_values(run_id, values, ended, _diagnosis_tags(tracker, parent, point, run))
 
     def images() -> None:
         # A card in MLflow shows the thumbnail. For stepped images half the size is enough; a figure keeps its full
@@ -95,17 +94,13 @@ def present_point(
         with explained(Path("folder for temporary files")), tempfile.TemporaryDirectory() as folder:
             image_files(Path(folder), _images(point, parts.apart), ended, reduction)
             tracker.log_folder(run_id, Path(folder))
-        tracker.tag(run_id, LOGGED_IMAGES)
 
     def dataset() -> None:
         tracker.log_dataset(run_id, dataset_of(point.config, checksums_in(run.tags), point.data))
 
     parts.do("diagnosis", diagnosis)
     parts.do("data set", dataset)
-    parts.do("images", images)
-    # Not one part: each model is one.
-    with parts.apart("models"):
-        log_models(tracker.client, tracker.experiment_id, run_id, point, parts.do)
+    parts.do(IMAGES, images)
 
 
 def present_diagnosis(tracker: Tracker, run_id: str, parent: str | None, point: Point, run: RunRecord) -> None:
@@ -113,6 +108,10 @@ def present_diagnosis(tracker: Tracker, run_id: str, parent: str | None, point: 
 
     The arguments are those of `present_point`.
     """
+    tracker.tag(run_id, _diagnosis_tags(tracker, parent, point, run))
+
+
+def _diagnosis_tags(tracker: Tracker, parent: str | None, point: Point, run: RunRecord) -> dict[str, str]:
     figures = None
     if parent is not None:
         figures = tracker.address(parent)
@@ -121,7 +120,7 @@ def present_diagnosis(tracker: Tracker, run_id: str, parent: str | None, point: 
         notes = point.data.notes
     note = point_note(point.config.study, point.diagnosis, run.overrides, figures, notes)
     note += f"\n\nPoint: `{point.name}`"
-    tracker.tag(run_id, {DIAGNOSIS: point.diagnosis.label, RESULT: result_of([point]), NOTE: note})
+    return {DIAGNOSIS: point.diagnosis.label, RESULT: result_of([point]), NOTE: note}
 
 
 def _images(point: Point, apart: Apart) -> Iterable[tuple[str, int, Image.Image]]:

@@ -47,8 +47,8 @@ NEWEST = "lab.newest"
 SEED = "seed"
 # The role of the run of a point with several seeds.
 REPEATED = "repeated"
-# Keys that are not compared: what is drawn changes nothing, and each study has its data.
-NOT_COMPARED = (*NOT_SETTINGS, "recording.figures", "data.")
+# Keys that are not compared: what is drawn and kept changes nothing, and each study has its data.
+NOT_COMPARED = (*NOT_SETTINGS, "recording.figures", "recording.models", "data.")
 # Maximum number of columns in the table of differences that fit on a screen.
 MOST_RUNS = 8
 # Which runs a view shows: of a point with several seeds, its own run or those of its seeds.

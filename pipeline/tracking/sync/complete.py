@@ -5,7 +5,7 @@ from __future__ import annotations
 from pipeline.points.point import Point
 from pipeline.points.reading import RunRecord
 from pipeline.system.failures import Parts
-from pipeline.tracking.pages.presentation import present_point
+from pipeline.tracking.pages.presentation import IMAGES, LOGGED_IMAGES, present_point
 from pipeline.tracking.tracker import Status, Tracker
 
 # The parts that make a run complete, so that another machine can fetch the point. The others are for readers.
@@ -37,6 +37,8 @@ def send_complete(
         if part not in (STATUS, EARLIER)
     ]
     tags = {"outcome": point.outcome.outcome, MISSING_PARTS: "; ".join(missing) or NOTHING}
+    if IMAGES not in parts.errors:
+        tags |= LOGGED_IMAGES
     # Half a record must not read as a whole one.
     status: Status = "FAILED"
     if not parts.errors.keys() & ESSENTIAL:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 from pipeline.points.point import Point
 from pipeline.points.reading import read_run
 from pipeline.points.sweep_record import SweepRecord, sweep_folder
+from pipeline.studies.groups import best_points
 from pipeline.system.failures import Parts
+from pipeline.tracking.models import log_models
 from pipeline.tracking.pages.presentation import DIAGNOSIS, present_diagnosis, present_sweep
 from pipeline.tracking.runs import SweepRun, await_sweep, find_sweep, open_sweep, send_sweep
 from pipeline.tracking.tracker import Tracker
@@ -96,12 +99,27 @@ class ParentRun:
             newest: whether it is the last command with points of its study and backend.
         """
         if points:
+            if ended.models == "best":
+                with self.parts.apart("models"):
+                    self._send_best_models(tracker, points, runs)
             with self.parts.apart("diagnoses"):
                 self._send_diagnoses(tracker, points, runs)
             with self.parts.apart("answer"):
                 present_sweep(tracker, self.run_id, ended, points, newest)
         if self._run is not None:
             send_sweep(tracker, self._run, ended, self._folder, self.parts)
+
+    def _send_best_models(self, tracker: Tracker, points: Sequence[Point], runs: Mapping[str, str]) -> None:
+        """Send the models of the best point, with all its seeds."""
+        for point in best_points(points):
+            run_id = runs.get(point.folder.name)
+            if run_id is not None:
+                do = partial(self._do_of, point.name)
+                log_models(tracker.client, tracker.experiment_id, run_id, point, do)
+
+    def _do_of(self, name: str, part: str, action: Callable[[], object]) -> None:
+        """Do a part of the point of this name."""
+        self.parts.do(f"{part} of {name}", action)
 
     def _send_diagnoses(self, tracker: Tracker, points: Sequence[Point], runs: Mapping[str, str]) -> None:
         """Tag those points again whose diagnosis beside the others is not the one that their run has.

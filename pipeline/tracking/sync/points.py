@@ -17,6 +17,7 @@ from pipeline.points.sweep_record import SweepRecord
 from pipeline.system.errors import DamagedError
 from pipeline.system.failures import Parts
 from pipeline.system.files import MISSING, SUMS, named_files
+from pipeline.tracking.models import lacks_models, log_models
 from pipeline.tracking.ownership import CLONE, OWNER, drop_abandoned, heartbeat, is_ours
 from pipeline.tracking.pages.presentation import DIAGNOSIS, NONE_YET, RESULT, RUN_NAME
 from pipeline.tracking.sync.complete import EARLIER, ESSENTIAL, MISSING_PARTS, NOTHING, STATUS, send_complete
@@ -83,6 +84,8 @@ class PointSync:
         self._sweep = sweep
         self._checkpoints = checkpoints
         self._clone = ""
+        # Whether the point had other runs when its own was found or created.
+        self._has_earlier = False
         self._run: RunRecord | None = None
         self._point: Point | None = None
         self._rows = JournalRows(folder, checkpoints)
@@ -139,6 +142,7 @@ class PointSync:
         self.placement = placement_tags
         self.ours = True
         self._clone = placement_tags[CLONE]
+        self._has_earlier = bool(runs)
         same = [existing for existing in runs if existing.tags.get("lab.attempt") == self.attempt.attempt_id]
         ours = [existing for existing in same if is_ours(tracker, existing, self._clone, self.attempt.attempt_id)]
         # Ours first: if the results of another clone were restored here, both have the same attempt.
@@ -189,6 +193,9 @@ class PointSync:
         except (OSError, ValueError):
             # Whoever reads the point reports it; the run has been complete.
             return True
+        # The command may ask for models that an earlier one did not want.
+        if self._wants_models and lacks_models(run, self.read()):
+            return False
         # Metrics in the order in which MLflow decides which value is the last.
         last = {metric.name: metric.value for metric in sorted(metrics, key=lambda m: (m.step, m.timestamp, m.value))}
         # `diverged` is part of the outcome, which is sent in one batch after all metrics.
@@ -266,15 +273,24 @@ class PointSync:
         point = self.read()
         rows = self._rows.sent
         self.parts.do("metrics", lambda: tracker.log_metrics(run_id, point.history.metrics[rows:]))
+        if self._wants_models:
+            # Not one part: each model is one.
+            with self.parts.apart("models"):
+                log_models(tracker.client, tracker.experiment_id, run_id, point, self.parts.do)
         send_complete(tracker, run_id, parent, point, run, self.parts)
         self.fetchable = not self.parts.errors.keys() & {*ESSENTIAL, STATUS}
-        if self.fetchable:
+        if self.fetchable and self._has_earlier:
             with self.parts.apart(EARLIER):
                 runs = tracker.runs(self.attempt.signature)
                 drop_abandoned(tracker, run_id, runs, self._clone, self.attempt.attempt_id)
-            if self._checkpoints is not None:
-                drop_checkpoints(tracker, run_id)
+        if self.fetchable and self._checkpoints is not None:
+            drop_checkpoints(tracker, run_id)
         self.settled = not self.parts.errors
+
+    @property
+    def _wants_models(self) -> bool:
+        """Whether the point has models because all have; those of the best one are sent with the sweep."""
+        return self._sweep.models in ("auto", "all")
 
     def _names(self) -> list[str]:
         """Return the names of the files of a complete point; none if its checksums are damaged."""
