@@ -9,7 +9,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks import commands, gpu, growth, machine, mnist, peak_memory, small_networks, threads
+from benchmarks import commands, gpu, growth, machine, mnist, peak_memory, small_networks, threads, toy_point
 from benchmarks.measuring import measure
 from benchmarks.report import HEAD, goal, growth_lines, render, row
 from pipeline.system.cli import positive
@@ -25,6 +25,7 @@ ALL = [
     *mnist.BENCHMARKS,
     *gpu.BENCHMARKS,
     *commands.BENCHMARKS,
+    *toy_point.BENCHMARKS,
     *peak_memory.BENCHMARKS,
 ]
 

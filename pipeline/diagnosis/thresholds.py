@@ -62,7 +62,7 @@ THRESHOLDS = (
     ),
     Threshold(
         "TREND", TREND,
-        "Share of the loss. A loss that falls by less over the second half of the records stands still.",
+        "Share of the loss. A loss that falls by less over the second half of the recorded epochs stands still.",
         "A person does not see 1% in a plot of the loss.",
     ),
     Threshold(

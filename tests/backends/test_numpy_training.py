@@ -571,3 +571,11 @@ def test_a_checkpoint_after_the_end_of_some_points_is_of_all(tiny_images: Arrays
     assert keeper.kept == [1, 2, 3]
     assert [set(state) for state in keeper.states] == [set(keeper.states[0])] * 2
     assert all(history.seconds > 0 and history.points_in_stack == 2 for history in histories)
+
+
+def test_a_long_training_of_a_toy_network_has_about_300_records() -> None:
+    """48 of these points are about 15,000 rows of each metric, and not 96,000."""
+    study = ("data=three_bits", "training.batch_size=null", "training.epochs=2000", "model.hidden_size=4")
+    (history,) = trained(config(*study))
+    assert len({metric.step for metric in history.metrics}) == 301
+    assert len(history.metrics) < 1600

@@ -200,6 +200,27 @@ def test_the_points_of_a_large_grid_are_not_drawn(
     assert trained(project) == points
 
 
+def test_of_a_large_grid_only_the_best_point_has_models_unless_more_are_asked_for(
+    project: Path, here: Here, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    logged: list[str] = []
+    monkeypatch.setattr(
+        "pipeline.tracking.sync.parent.log_models", lambda *arguments: logged.append(f"best {arguments[3].name}")
+    )
+    monkeypatch.setattr("pipeline.tracking.sync.points.log_models", lambda *arguments: logged.append(arguments[3].name))
+    typed = ("-m", *LINE, "optimizer.learning_rate=0.01,0.02,0.03,0.04,0.05,0.06,0.07,0.08,0.1")
+    for more, expected in (
+        ((), ["best learning_rate=0.1"]),
+        (("recording.models=none",), []),
+        (("recording.models=all",), [f"learning_rate={rate}" for rate in typed[-1].partition("=")[2].split(",")]),
+    ):
+        code, _, err = here(*typed, *more)
+        assert code == 0, err
+        assert sorted(logged) == sorted(expected)
+        logged.clear()
+    assert trained(project) == 9
+
+
 def test_points_that_come_one_by_one_are_not_drawn_because_nobody_knows_how_many_follow(
     project: Path, here: Here
 ) -> None:

@@ -1,11 +1,16 @@
-"""Sends a complete point to its MLflow run, each part on its own, and closes the run."""
+"""Sends a complete point to its MLflow run, each part on its own, closes the run, and tells whether it has all."""
 
 from __future__ import annotations
 
+from pathlib import Path
+
+from pipeline.points.folder import JOURNAL
 from pipeline.points.point import Point
-from pipeline.points.reading import RunRecord
+from pipeline.points.reading import RunRecord, read_journal
 from pipeline.system.failures import Parts
+from pipeline.system.files import MISSING, SUMS, named_files
 from pipeline.tracking.pages.presentation import IMAGES, LOGGED_IMAGES, present_point
+from pipeline.tracking.tracked_run import TrackedRun, has_values
 from pipeline.tracking.tracker import Status, Tracker
 
 # The parts that make a run complete, so that another machine can fetch the point. The others are for readers.
@@ -48,3 +53,45 @@ def send_complete(
     with parts.apart(STATUS):
         tracker.tag(run_id, tags)
         tracker.end_run(run_id, status, ended)
+
+
+def is_marked_complete(run: TrackedRun) -> bool:
+    """Whether the tags of a run say that it is complete, apart from missing parts that are only for readers."""
+    return "lab.complete" in run.tags and run.status == "FINISHED"
+
+
+def has_missing_parts(run: TrackedRun) -> bool:
+    """Whether the tags of a complete run name parts that are missing."""
+    return run.tags.get(MISSING_PARTS, NOTHING) != NOTHING
+
+
+def has_all(tracker: Tracker, run: TrackedRun, folder: Path) -> bool:
+    """Whether MLflow still has the metrics and files of a run that is marked as complete.
+
+    They are compared although its tags say so: MLflow may have accepted them and lost them later.
+
+    Args:
+        tracker: the tracker of its experiment.
+        run: the run.
+        folder: the folder of the complete point.
+    """
+    try:
+        metrics = read_journal((folder / JOURNAL).read_bytes())
+    except (OSError, ValueError):
+        # Whoever reads the point reports it; the run has been complete.
+        return True
+    # Metrics in the order in which MLflow decides which value is the last.
+    last = {metric.name: metric.value for metric in sorted(metrics, key=lambda m: (m.step, m.timestamp, m.value))}
+    # `diverged` is part of the outcome, which is sent in one batch after all metrics.
+    if not has_values(run, last) or "diverged" not in run.metrics:
+        return False
+    # Artifacts can be lost as well, for instance in a copy of the project.
+    return tracker.has_artifacts(run, _names(folder))
+
+
+def _names(folder: Path) -> list[str]:
+    """Return the names of the files of a complete point; none if its checksums are damaged."""
+    try:
+        return [SUMS, *named_files((folder / SUMS).read_bytes())]
+    except (*MISSING, ValueError):
+        return []

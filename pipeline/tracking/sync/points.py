@@ -9,21 +9,28 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from pipeline.config.schema import Config
-from pipeline.points.folder import ERROR, JOURNAL, PointFolder
+from pipeline.points.folder import ERROR, PointFolder
 from pipeline.points.job import Job
 from pipeline.points.point import Point
-from pipeline.points.reading import RunRecord, read_attempt, read_journal, read_own_config, read_own_point, read_run
+from pipeline.points.reading import RunRecord, read_attempt, read_own_config, read_own_point, read_run
 from pipeline.points.sweep_record import SweepRecord
 from pipeline.system.errors import DamagedError
 from pipeline.system.failures import Parts
-from pipeline.system.files import MISSING, SUMS, named_files
 from pipeline.tracking.models import lacks_models, log_models
 from pipeline.tracking.ownership import CLONE, OWNER, drop_abandoned, heartbeat, is_ours
 from pipeline.tracking.pages.presentation import DIAGNOSIS, NONE_YET, RESULT, RUN_NAME
-from pipeline.tracking.sync.complete import EARLIER, ESSENTIAL, MISSING_PARTS, NOTHING, STATUS, send_complete
+from pipeline.tracking.sync.complete import (
+    EARLIER,
+    ESSENTIAL,
+    STATUS,
+    has_all,
+    has_missing_parts,
+    is_marked_complete,
+    send_complete,
+)
 from pipeline.tracking.sync.placement import PARENT, adapted
 from pipeline.tracking.sync.rows import JournalRows
-from pipeline.tracking.tracked_run import TrackedRun, has_values
+from pipeline.tracking.tracked_run import TrackedRun
 from pipeline.tracking.tracker import Status, Tracker
 from pipeline.tracking.transfer import CheckpointSender, drop_checkpoints
 
@@ -154,7 +161,7 @@ class PointSync:
         started = {**placement_tags, **heartbeat(), OWNER: owner}
         if ours:
             # A complete run of which only some parts could not be sent stays FINISHED.
-            if _is_marked_complete(ours[0]) and ours[0].tags.get(MISSING_PARTS, NOTHING) != NOTHING:
+            if is_marked_complete(ours[0]) and has_missing_parts(ours[0]):
                 tracker.tag(ours[0].run_id, adapted(ours[0].tags, placement_tags))
             else:
                 tracker.reopen_run(ours[0].run_id, adapted(ours[0].tags, started))
@@ -180,29 +187,15 @@ class PointSync:
         self.run_id = run_id
 
     def _is_whole(self, tracker: Tracker, run: TrackedRun) -> bool:
-        """Whether a run has everything that `_send_complete` writes.
-
-        Its tags say so. The metrics are compared nevertheless: MLflow may have accepted them and lost them later.
-        """
-        if not _is_marked_complete(run) or run.tags.get(MISSING_PARTS, NOTHING) != NOTHING:
+        """Whether a run has everything that `_send_complete` writes."""
+        if not is_marked_complete(run) or has_missing_parts(run):
             return False
         if not self.is_complete():
-            return True
-        try:
-            metrics = read_journal((self._folder.final / JOURNAL).read_bytes())
-        except (OSError, ValueError):
-            # Whoever reads the point reports it; the run has been complete.
             return True
         # The command may ask for models that an earlier one did not want.
         if self._wants_models and lacks_models(run, self.read()):
             return False
-        # Metrics in the order in which MLflow decides which value is the last.
-        last = {metric.name: metric.value for metric in sorted(metrics, key=lambda m: (m.step, m.timestamp, m.value))}
-        # `diverged` is part of the outcome, which is sent in one batch after all metrics.
-        if not has_values(run, last) or "diverged" not in run.metrics:
-            return False
-        # Artifacts can be lost as well, for instance in a copy of the project.
-        return tracker.has_artifacts(run, self._names())
+        return has_all(tracker, run, self._folder.final)
 
     def place(self, tracker: Tracker, placement_tags: Mapping[str, str]) -> None:
         """Show the run under another run of its sweep, because the earlier one was deleted or could not be created.
@@ -292,13 +285,6 @@ class PointSync:
         """Whether the point has models because all have; those of the best one are sent with the sweep."""
         return self._sweep.models in ("auto", "all")
 
-    def _names(self) -> list[str]:
-        """Return the names of the files of a complete point; none if its checksums are damaged."""
-        try:
-            return [SUMS, *named_files((self._folder.final / SUMS).read_bytes())]
-        except (*MISSING, ValueError):
-            return []
-
     def _read_error(self) -> str | None:
         """Return why the attempt failed; None if it has not failed."""
         try:
@@ -317,7 +303,3 @@ class PointSync:
         if self.run_id is None:
             raise RuntimeError("`open` has not found or created the run")
         return self.run_id
-
-
-def _is_marked_complete(run: TrackedRun) -> bool:
-    return "lab.complete" in run.tags and run.status == "FINISHED"

@@ -14,7 +14,6 @@ from functools import cache
 from pathlib import Path
 from typing import Literal
 
-from pipeline.config.schema import Config
 from pipeline.points.clone import clone_id
 from pipeline.points.folder import PointFolder
 from pipeline.points.point import Point
@@ -24,12 +23,12 @@ from pipeline.system.errors import LabError, UnavailableError
 from pipeline.system.failures import Failures
 from pipeline.system.last_line import Told, untold
 from pipeline.tracking.ownership import CLONE, SignsOfLife, hide_earlier, kill_orphans
-from pipeline.tracking.pages.labels import Labels, labels
-from pipeline.tracking.pages.presentation import point_tags, present_study
+from pipeline.tracking.pages.labels import labels
+from pipeline.tracking.pages.presentation import present_study
 from pipeline.tracking.pages.views import NEWEST
 from pipeline.tracking.runs import study_lock
 from pipeline.tracking.sync.parent import ParentRun
-from pipeline.tracking.sync.placement import PARENT, SWEEP_RUN
+from pipeline.tracking.sync.placement import PARENT, SWEEP_RUN, Placing
 from pipeline.tracking.sync.points import Attempt, PointSync
 from pipeline.tracking.sync.repeats import RepeatedPoints
 from pipeline.tracking.tracker import Status, Tracker
@@ -283,7 +282,7 @@ class Sync:
         # few of them, so it searches for each point, as does a command for a single point.
         one_by_one = len(needed) == 1 or self.worker is not None
         runs = [] if one_by_one else tracker.runs()
-        shown = labels(self._names_of_points())
+        placing = self._placing()
         for point in needed:
             if point.config is None:
                 continue
@@ -293,26 +292,20 @@ class Sync:
                 if one_by_one:
                     runs = tracker.runs(signature)
                 own = [run for run in runs if run.tags.get("signature") == signature]
-                point.open(tracker, own, self._placement_tags(point, point.config, shown), self.owner)
+                point.open(tracker, own, placing.tags(point.attempt.name, point.config), self.owner)
         for point in list(self.points.values()):
-            if point.run_id is not None and point.config is not None and point.parent != self._parent.run_id:
+            if point.parent != self._parent.run_id:
                 with self._failures.apart(self._item("the place", point)):
-                    point.place(tracker, self._placement_tags(point, point.config, shown))
+                    placing.place(tracker, point)
 
-    def _names_of_points(self) -> list[str]:
-        """Return the names of all points of the sweep that are known so far."""
+    def _placing(self) -> Placing:
+        """Return where MLflow shows the runs of the points that are known so far."""
         sent = [point.attempt.name for point in list(self.points.values())]
-        return [*(point.name for point in self.sweep.points), *sent]
-
-    def _placement_tags(self, point: PointSync, config: Config, shown: Labels) -> dict[str, str]:
-        return {**point_tags(point.attempt.name, config, shown), **self._sweep_tags()}
-
-    def _sweep_tags(self) -> dict[str, str]:
-        """Return the tags that the runs of all points of this sweep have."""
+        shown = labels([*(point.name for point in self.sweep.points), *sent])
         tags = {NEWEST: str(self.newest).lower(), CLONE: self._own_clone()}
         if self._parent.run_id is not None:
             tags |= {PARENT: self._parent.run_id, SWEEP_RUN: self._parent.run_id, "lab.sweep": self.sweep.key}
-        return tags
+        return Placing(shown, tags)
 
     def _present(self, tracker: Tracker) -> None:
         """Write the saved views of the study, if the configs of points are known."""
@@ -358,18 +351,14 @@ class Sync:
         if self._parent.run_id is None:
             return
         self.sweep.points = sweep.points
-        shown = labels(self._names_of_points())
+        placing = self._placing()
         points = list(self.points.values())
         for point in points:
-            if point.run_id is None or point.config is None:
-                continue
-            placement_tags = self._placement_tags(point, point.config, shown)
-            if placement_tags != point.placement:
-                with self._failures.apart(self._item("the place", point)):
-                    point.place(tracker, placement_tags)
+            with self._failures.apart(self._item("the place", point)):
+                placing.place(tracker, point)
         self._repeated.judged = judged
         with self._failures.apart(f"the seeds of {self.sweep.name}"), study_lock(self.root, self.sweep.study):
-            self._repeated.send(tracker, sweep, points, shown, self._sweep_tags())
+            self._repeated.send(tracker, sweep, points, placing.shown, placing.sweep_tags)
 
     def _show_life(self, tracker: Tracker) -> None:
         """Show other machines that the process lives, if that is due.
