@@ -21,7 +21,7 @@ from pipeline.config.fields import Section
 from pipeline.config.model import Model
 from pipeline.config.own_model import KerasModel, section_kind
 from pipeline.config.rules import problems
-from pipeline.config.schema import Config, Data, Tracking, is_server_address, not_a_server
+from pipeline.config.schema import NUMBER, Config, Data, Tracking, is_server_address, not_a_server
 from pipeline.system.errors import LabError
 from pipeline.system.hints import nearest_key, nearest_option
 from pipeline.system.project import expanded
@@ -166,6 +166,11 @@ def _described(problem: Mapping[str, Any], composed: Mapping[str, Any]) -> str:
     # For a section that is a union, pydantic adds the name of the chosen member to the path; it is not a key.
     if len(path) > 1 and Config.model_fields[path[0]].discriminator:
         del path[1]
+    or_auto = ""
+    # Likewise for a number that may be `auto`.
+    if path and path[-1] == NUMBER:
+        del path[-1]
+        or_auto = ", or auto"
     key = ".".join(path) or "config"
     if problem["type"] == "value_error":
         return f"{key}: {problem['ctx']['error']}"
@@ -181,7 +186,7 @@ def _described(problem: Mapping[str, Any], composed: Mapping[str, Any]) -> str:
         expected = context.get("expected_tags", "a name")
         received = context.get("tag", "nothing")
         return f"{key}.{tag}: expected {expected}, received {received!r}"
-    message = problem["msg"][0].lower() + problem["msg"][1:]
+    message = problem["msg"][0].lower() + problem["msg"][1:] + or_auto
     # The input of a missing key is the section around it.
     if problem["type"] == "missing":
         return f"{key}: {message}, received nothing"

@@ -52,8 +52,21 @@ Loss = Literal[
     "huber",
     "curve_height",
 ]
-# Epochs between records; `auto` chooses them so that a run has about 300 records.
-Interval = PositiveInt | Literal["auto"]
+
+
+def _number_or_auto(value: object) -> str:
+    """Return the tag of an interval."""
+    if value == "auto":
+        return "auto"
+    return NUMBER
+
+
+# Epochs between records; `auto` chooses them so that a run has about 300 records. With tags, so that a wrong value is
+# one problem, and not one for each of the two. The tag is not a key: it has a space.
+NUMBER = "a number"
+Interval = Annotated[
+    Annotated[PositiveInt, Tag(NUMBER)] | Annotated[Literal["auto"], Tag("auto")], Discriminator(_number_or_auto)
+]
 # The points whose weights are models in MLflow; `auto` chooses by their number.
 Models = Literal["auto", "all", "best", "none"]
 

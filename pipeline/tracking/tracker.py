@@ -170,14 +170,7 @@ class Tracker:
     def log_values(
         self, run_id: str, values: Mapping[str, float], timestamp: int, tags: Mapping[str, str] | None = None
     ) -> None:
-        """Log single values as metrics at step 0, and set tags, in one call.
-
-        Args:
-            run_id: the run.
-            values: by name.
-            timestamp: in milliseconds since 1970.
-            tags: as in `tag`.
-        """
+        """Log single values as metrics at step 0, and tags, in one call; `timestamp` in milliseconds since 1970."""
         batch = _metrics([Metric(0, timestamp, name, value) for name, value in values.items()])
         self.client.log_batch(run_id, metrics=batch, tags=_tags(tags or {}), synchronous=True)
 
@@ -302,14 +295,12 @@ class Tracker:
 
 
 def _metrics(metrics: Sequence[Metric]) -> list[MlflowMetric]:
-    """Return metrics as MLflow's client takes them."""
     from mlflow.entities import Metric as MlflowMetric
 
     return [MlflowMetric(m.name, m.value, m.timestamp, m.step) for m in metrics]
 
 
 def _tags(tags: Mapping[str, str]) -> list[RunTag]:
-    """Return tags as MLflow's client takes them; values longer than MLflow allows are truncated."""
     from mlflow.entities import RunTag
 
     return [RunTag(key, limits.storable(value, limits.LONGEST_TAG)) for key, value in tags.items()]

@@ -178,6 +178,8 @@ def present_sweep(
     answer = headline(points)
     if run_id is not None:
         note = sweep_note(sweep.study, answer, points, sweep.command, tracker.address(run_id))
+        if sweep.models == "best":
+            note += f" [Models of the best point](#/experiments/{tracker.experiment_id}/models)."
         tracker.tag(run_id, {NOTE: note})
     if not newest:
         return

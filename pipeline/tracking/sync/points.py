@@ -6,6 +6,7 @@ Everything is read from disk, so it makes no difference which process trains the
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 from pipeline.config.schema import Config
@@ -192,10 +193,12 @@ class PointSync:
             return False
         if not self.is_complete():
             return True
-        # The command may ask for models that an earlier one did not want.
-        if self._wants_models and lacks_models(run, self.read()):
+        if not has_all(tracker, run, self._folder.final):
             return False
-        return has_all(tracker, run, self._folder.final)
+        # The command may ask for models that an earlier one did not want. Whoever needs a damaged point reports it.
+        with suppress(DamagedError):
+            return not (self._wants_models and lacks_models(run, self.read()))
+        return True
 
     def place(self, tracker: Tracker, placement_tags: Mapping[str, str]) -> None:
         """Show the run under another run of its sweep, because the earlier one was deleted or could not be created.
