@@ -28,7 +28,8 @@ from pipeline.tracking.pages.presentation import present_study
 from pipeline.tracking.pages.views import NEWEST
 from pipeline.tracking.runs import study_lock
 from pipeline.tracking.sync.parent import ParentRun
-from pipeline.tracking.sync.placement import PARENT, SWEEP_RUN, Placing
+from pipeline.tracking.sync.placement import PARENT, SWEEP_RUN
+from pipeline.tracking.sync.placing import Placing
 from pipeline.tracking.sync.points import Attempt, PointSync
 from pipeline.tracking.sync.repeats import RepeatedPoints
 from pipeline.tracking.tracker import Status, Tracker
