@@ -26,6 +26,7 @@ from pipeline.points.folder import PointFolder
 from pipeline.points.reading import read_attempt
 from pipeline.points.sweep_lock import SweepLock
 from pipeline.points.sweep_record import all_sweeps, referenced
+from pipeline.points.weights import drop_unused
 from pipeline.system import cli
 from pipeline.system.errors import LabError
 from pipeline.system.failures import Failures
@@ -172,6 +173,8 @@ def task(composed: DictConfig) -> None:
         print("\nnothing deleted yet; add confirm=true to delete all of this")
     else:
         gone = carry_out(removal, tracker)
+        with explained(root):
+            drop_unused(root)
         print("\ndeleted; `dvc repro` may restore results from DVC's cache, and `dvc gc -w` empties the cache")
         if not gone:
             print("the runs are only soft-deleted; run `mlflow gc` on the server's host to delete them permanently")

@@ -25,9 +25,10 @@ from filelock import FileLock, Timeout
 
 from pipeline.backends.contract import State
 from pipeline.backends.shared.history import History, Metric
-from pipeline.points.checkpoint import Checkpoint, read_checkpoint, stack_snapshots, write_checkpoint
+from pipeline.points.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
 from pipeline.points.point import POINTS, Outcome, outcome_of
 from pipeline.points.reading import ARCHITECTURE, read_attempt, read_journal
+from pipeline.points.weights import write_weights
 from pipeline.system.errors import LabError
 from pipeline.system.files import SUMS, explained, write_file, write_sums
 from pipeline.system.limits import open_files
@@ -188,8 +189,7 @@ class PointFolder:
         """Write the results that are known only at the end: the last metrics, the weights, tables and outcome."""
         self.append(history.metrics[self.rows :])
         with explained(self.path):
-            weights = stack_snapshots(history.snapshots)
-            write_file(self.path / "weights.npz", lambda file: np.savez(file, allow_pickle=False, **weights))
+            write_weights(self.path, history.snapshots)
             if history.map_arrays:
                 arrays = history.map_arrays
                 write_file(self.path / "map.npz", lambda file: np.savez(file, allow_pickle=False, **arrays))

@@ -7,6 +7,7 @@ A point is identified by its signature (identity.py). Its folder `.points/SIGNAT
     run.json                name, overrides, command, git commit, start time and process
     metrics.csv             the journal: step (epoch), timestamp (ms), name, value
     weights.npz             `steps` (snapshots,), and each array of the network as (snapshots, ...)
+    initial.npz             the first snapshot, if it is large and not the only one; points that begin alike share it
     map.npz                 maps only: the axes, and the results for each pair of values; maps have no snapshots
     TABLE.csv               tables of some kinds of points: direction_changes (sign changes of the updates of each
                             weight), first_epochs (the first epochs of a single weight), stopped (how a minimizer

@@ -23,9 +23,9 @@ from pipeline.config.own_model import KerasModel
 from pipeline.config.reading import read_config
 from pipeline.config.schema import Config
 from pipeline.data.description import DataDescription
-from pipeline.points.checkpoint import unstack_snapshots
 from pipeline.points.point import Outcome, Point
 from pipeline.points.repeats import seeds_in
+from pipeline.points.weights import read_weights
 from pipeline.system.errors import DamagedError, LabError
 from pipeline.system.files import MISSING, SUMS, readable, short_hash, verify_sums
 from pipeline.system.formats import read_arrays, read_json, read_rows
@@ -94,7 +94,7 @@ def read_point(folder: Path, name: str) -> Point:
             epochs=outcome.epochs,
             points_in_stack=outcome.points_in_stack,
         )
-        _read_snapshots(folder, config, history)
+        read_weights(folder, files, history, _array_names(config))
         if ARCHITECTURE in files:
             history.architecture = (folder / ARCHITECTURE).read_text("utf-8")
             if not isinstance(read_json(folder / ARCHITECTURE), dict):
@@ -123,22 +123,17 @@ def _read_table(file: Path) -> list[dict[str, float]]:
     return rows
 
 
-def _read_snapshots(folder: Path, config: Config, history: History) -> None:
-    arrays = read_arrays(folder / "weights.npz")
+def _array_names(config: Config) -> list[str] | None:
+    """Return the names of the arrays in a point's snapshots; None if they are not known."""
     # Only the function of a model of one's own knows the names of its arrays.
     if isinstance(config.model, KerasModel):
-        unstack_snapshots(arrays, history)
-        return
+        return None
     # A map has no weights, and balls on a curve have positions instead.
-    names = array_names(config.model)
     if config.grid is not None:
-        names = []
-    elif config.balls is not None:
-        names = [POSITIONS]
-    expected = ["steps", *names]
-    if set(arrays) != set(expected):
-        raise ValueError(f"weights.npz holds {', '.join(arrays)} instead of {', '.join(expected)}")
-    unstack_snapshots(arrays, history)
+        return []
+    if config.balls is not None:
+        return [POSITIONS]
+    return array_names(config.model)
 
 
 def read_own_point(folder: Path, name: str, signature: str) -> Point:

@@ -11,10 +11,10 @@ from __future__ import annotations
 
 import json
 import logging
-import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 import yaml
@@ -28,7 +28,7 @@ from pipeline.points.point import Point
 from pipeline.points.reading import read_own_point, read_point
 from pipeline.points.sweep_record import SweepRecord, read_sweep, sweep_folder, sweep_key, write_sweep
 from pipeline.system.errors import DamagedError, LabError
-from pipeline.system.files import atomic_folder, explained, readable, write_sums
+from pipeline.system.files import atomic_folder, explained, readable, share_folder, write_file, write_sums
 from pipeline.system.wording import some
 
 log = logging.getLogger(__name__)
@@ -61,7 +61,7 @@ LOCKED = TypeAdapter(_Lock)
 
 
 def gather(destination: Path, jobs: Sequence[Job], sweep: SweepRecord, folder: Path) -> None:
-    """Copy the complete points of a command to a results folder, replacing the results of an earlier command.
+    """Share the complete points of a command with a results folder, replacing the results of an earlier command.
 
     Args:
         destination: the results folder.
@@ -77,15 +77,21 @@ def gather(destination: Path, jobs: Sequence[Job], sweep: SweepRecord, folder: P
     with explained(destination), atomic_folder(destination) as new:
         for job, member in zip(jobs, sweep.points, strict=True):
             copy = new / member.folder
-            shutil.copytree(job.folder.final, copy)
+            share_folder(job.folder.final, copy)
             # A signature does not include the study, so one point can belong to several studies. Its config names the
             # study that it was trained for; the copy gets the config of this study.
             if job.point is not None and job.point.config != job.config:
-                (copy / "config.json").write_text(json.dumps(job.config.model_dump(mode="json"), indent=2) + "\n")
+                text = json.dumps(job.config.model_dump(mode="json"), indent=2) + "\n"
+                # Not in place: the file is also that of the point.
+                write_file(copy / "config.json", partial(_write_text, text=text))
                 write_sums(copy)
         # Without the time of the request: otherwise repeating a command would change DVC's output.
         write_sweep(new, replace(sweep, asked=0))
-        shutil.copytree(folder / "plots", new / "plots", dirs_exist_ok=True)
+        share_folder(folder / "plots", new / "plots")
+
+
+def _write_text(file: Path, text: str) -> None:
+    file.write_text(text, encoding="utf-8")
 
 
 def restore(results: Path, root: Path, tracking: Tracking) -> None:
@@ -113,7 +119,7 @@ def restore(results: Path, root: Path, tracking: Tracking) -> None:
         # Single points and maps have no plots of the sweep, and DVC does not track empty folders.
         if (results / "plots").exists():
             with explained(folder):
-                shutil.copytree(results / "plots", folder / "plots", dirs_exist_ok=True)
+                share_folder(results / "plots", folder / "plots")
         write_sweep(folder, sweep)
 
 
@@ -134,7 +140,7 @@ def _copy(point: Point, target: PointFolder) -> None:
         return
     try:
         with explained(target.final), atomic_folder(target.final) as new:
-            shutil.copytree(point.folder, new, dirs_exist_ok=True)
+            share_folder(point.folder, new)
     finally:
         target.unlock()
 

@@ -14,9 +14,11 @@ from typing import TYPE_CHECKING, Literal
 from pipeline.backends.shared.history import Metric
 from pipeline.config.schema import Config, Tracking, flatten
 from pipeline.points.point import Outcome
+from pipeline.system.files import share_folder
 from pipeline.tracking import limits
 from pipeline.tracking.dataset import Dataset
 from pipeline.tracking.deletion import delete_artifacts, delete_models, delete_runs
+from pipeline.tracking.location import local_path
 from pipeline.tracking.pages.sections import LEAST_LOSS, LOG_LOSS
 from pipeline.tracking.store import open_store, store_call
 from pipeline.tracking.tracked_run import TrackedRun, tracked_run
@@ -260,7 +262,17 @@ class Tracker:
 
     @store_call
     def log_folder(self, run_id: str, folder: Path) -> None:
-        """Upload the content of a folder to the artifacts of a run."""
+        """Add the content of a folder to the artifacts of a run; the local store shares the files, a server gets copies.
+
+        Args:
+            run_id: the run.
+            folder: complete files, which nothing writes to again.
+        """
+        if self.root is not None:
+            artifacts = local_path(self.client.get_run(run_id).info.artifact_uri)
+            if artifacts is not None:
+                share_folder(folder, artifacts)
+                return
         self.client.log_artifacts(run_id, str(folder))
 
     @store_call

@@ -384,7 +384,7 @@ def test_neither_is_a_config_or_a_run(own: Path, monkeypatch: pytest.MonkeyPatch
 BUGS: list[Exception] = [TypeError("ours"), RuntimeError("ours"), KeyError("ours"), AttributeError("ours")]
 
 
-@pytest.mark.parametrize("part", ["verify_sums", "read_journal", "read_config", "unstack_snapshots", "Point"])
+@pytest.mark.parametrize("part", ["verify_sums", "read_journal", "read_config", "read_weights", "Point"])
 @pytest.mark.parametrize("error", BUGS, ids=repr)
 def test_a_bug_of_ours_passes_through(own: Path, monkeypatch: pytest.MonkeyPatch, part: str, error: Exception) -> None:
     def fail(*arguments: object, **more: object) -> None:

@@ -40,6 +40,7 @@ from tests.support.swept import at_epoch, interrupt, killed, on_disk, rates, swe
 READERS = {
     "tracking/transfer.py": "what came through a server, SHA256SUMS and checkpoints: test_transfer.py",
     "points/checkpoint.py": "checkpoint.npz",
+    "points/weights.py": "weights.npz and initial.npz of a point",
     "system/cli.py": "conf/*.yaml",
     "backends/keras/state.py": "the state in checkpoint.npz",
     "backends/keras/own_loader.py": "classes.json of a model in MLflow",
