@@ -18,6 +18,8 @@ reproduce: $(VENV)/.installed ## fetch MNIST, train every study on both backends
 	@python -m dvc repro --keep-going
 	@python -m pipeline.rebuild
 	@echo
+	@python -m pipeline.committed
+	@echo
 	@echo "The report is reports/README.md. To look at the runs: make ui"
 
 study: $(VENV)/.installed ## write the file of a new study to start from (NAME=churn DATA=churn, a file in conf/data/)

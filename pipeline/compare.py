@@ -32,7 +32,14 @@ from pipeline.report.published.recorded import read_recorded
 from pipeline.report.published.reproduction import Cell, cells
 from pipeline.report.published.statements import statements
 from pipeline.report.published.tables import read_spreads
-from pipeline.report.rows import REPRODUCTION_COLUMNS, parity_rows, points_rows, reproduction_rows
+from pipeline.report.rows import (
+    REPRODUCTION_COLUMNS,
+    TIMING_COLUMNS,
+    parity_rows,
+    points_rows,
+    reproduction_rows,
+    timing_rows,
+)
 from pipeline.report.study_files import write_dvc_files, write_page, write_table, write_text
 from pipeline.report.study_page import Trained
 from pipeline.studies.experiments import as_the_file_says, ordered, read_experiments
@@ -86,6 +93,8 @@ def write_report(trained: Trained, published: Path, reports: Path, pages: bool =
         write_file(reports / "reproduction.csv", partial(write_table, rows=numbers, columns=REPRODUCTION_COLUMNS))
         differences = parity_rows(results, earlier)
         write_file(reports / "parity.csv", partial(write_table, rows=differences, columns=Parity._fields))
+        timings = timing_rows(results, earlier)
+        write_file(reports / "timings.csv", partial(write_table, rows=timings, columns=TIMING_COLUMNS))
         for stem, run in runs.items():
             write_png(reports / f"recorded_{stem}.png", recorded_figure(f"{stem} (recorded)", run))
         if pages:

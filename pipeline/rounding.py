@@ -30,6 +30,7 @@ from pipeline.config.reading import read_folder
 from pipeline.points.destination import check_reports
 from pipeline.points.point import Point, outcome_of
 from pipeline.points.results import read_results
+from pipeline.report.digits import DIGITS, significant
 from pipeline.report.published.reproduction import Results, cells, find_point
 from pipeline.report.published.tables import ROUNDING_COLUMNS, Key, read_spreads, rounding_key
 from pipeline.system import cli
@@ -180,7 +181,7 @@ def rounding(config: DictConfig) -> None:
     spreads = measure(trained, published, networks, seed, PROJECT)
     with explained(file):
         reports.mkdir(parents=True, exist_ok=True)
-        write_file(file, lambda temporary: _write(temporary, [*kept, *spreads]))
+        write_file(file, lambda temporary: _write(temporary, [*kept, *map(_printed, spreads)]))
     print(_shown(spreads))
     if kept:
         print(f"kept: {counted(len(kept), 'earlier row')} of numbers that are not trained here")
@@ -210,6 +211,17 @@ def _whole(config: Mapping[str, object], key: str, least: int, most: int) -> int
             fix=f"omit {key}, or set it to such a number",
         )
     return value
+
+
+def _printed(one: Spread) -> Spread:
+    """Return a row with the digits that are shown: the ends of a range are themselves of chance."""
+    return one._replace(
+        smallest=significant(one.smallest, DIGITS),
+        largest=significant(one.largest, DIGITS),
+        median=significant(one.median, DIGITS),
+        relative_spread=significant(one.relative_spread, 2),
+        control=None if one.control is None else significant(one.control, DIGITS),
+    )
 
 
 def _write(file: Path, rows: Sequence[Sequence[object]]) -> None:

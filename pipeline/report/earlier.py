@@ -35,12 +35,14 @@ class Earlier:
         columns: the columns of points.csv, in their order.
         parity: rows of parity.csv by study, for studies of which a backend is not trained here.
         reproduction: rows of reproduction.csv by `PLACE`.
+        timings: rows of timings.csv, which a fresh clone lacks.
     """
 
     points: Mapping[tuple[str, str], Rows] = field(default_factory=dict)
     columns: Sequence[str] = ()
     parity: Mapping[str, Rows] = field(default_factory=dict)
     reproduction: Mapping[tuple[str, ...], dict[str, Any]] = field(default_factory=dict)
+    timings: Rows = field(default_factory=list)
 
     @property
     def studies(self) -> list[str]:
@@ -78,7 +80,10 @@ def read_earlier(reports: Path, results: Results) -> Earlier:
         for row in _read(reports / "reproduction.csv", *PLACE)
         if (row["study"], row["backend"]) in points
     }
-    return Earlier(points, columns, parity, reproduction)
+    timings: Rows = [
+        row for row in _read(reports / "timings.csv", "study", "backend") if (row["study"], row["backend"]) in points
+    ]
+    return Earlier(points, columns, parity, reproduction, timings)
 
 
 def warn_about_left(earlier: Earlier, results: Results, reports: Path) -> None:

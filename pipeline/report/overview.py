@@ -53,8 +53,7 @@ def render(results: Results, by_hand: Collection[str] = ()) -> str:
         "",
         f"- [The published texts]({PUBLISHED_PAGE}): the four texts, and how closely their numbers and statements are "
         "reproduced",
-        f"- [NumPy compared with Keras]({PARITY_PAGE}): the largest difference in every metric and weight, and the "
-        "training times",
+        f"- [NumPy compared with Keras]({PARITY_PAGE}): the largest difference in every metric and weight",
         "- [points.csv](points.csv): all points; [reproduction.csv](reproduction.csv): every published number next to "
         "the reproduced one; [parity.csv](parity.csv): every difference between the backends",
         "",
@@ -110,8 +109,8 @@ def _reading() -> Iterator[str]:
     yield (
         "`0.976 ± 0.003 (5)` is the mean of 5 seeds and half the width of its 95 % interval (Student's t): each seed "
         "has other initial weights and another order of the rows. With *one seed*, how much of a difference is luck is "
-        "unknown. Points that *cannot be told apart* differ by no more than seeds do. Seconds are training time; the "
-        "time of a stack is divided evenly among its points."
+        "unknown. Points that *cannot be told apart* differ by no more than seeds do. How long each point trained is "
+        "in `timings.csv`, which `make reproduce` writes beside this file and git does not keep."
     )
     yield ""
     yield (

@@ -1,4 +1,4 @@
-"""NumPy compared with Keras: differences in every metric and weight, and training times."""
+"""NumPy compared with Keras: differences in every metric and weight."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pipeline.drawing.plot_data import Floats
 from pipeline.points.point import Point
 from pipeline.report.published.reproduction import Results
 
-Kind = Literal["absolute", "relative", "ratio"]
+Kind = Literal["absolute", "relative"]
 
 
 class Parity(NamedTuple):
@@ -21,13 +21,12 @@ class Parity(NamedTuple):
 
     Attributes:
         study: the study, represented by all points that both backends trained.
-        quantity: a metric, an array of weights, or `seconds`.
-        kind: `absolute`, the largest |numpy - keras|; `relative`, the largest |numpy - keras| / max(|numpy|, |keras|);
-            `ratio`, keras / numpy.
-        value: that difference or ratio.
-        point: the point with the largest difference; empty for a ratio.
-        epoch: the epoch of the largest difference; None for a ratio.
-        numpy: NumPy's value at that point and epoch; for `seconds`, its total training time.
+        quantity: a metric or an array of weights.
+        kind: `absolute`, the largest |numpy - keras|; `relative`, the largest |numpy - keras| / max(|numpy|, |keras|).
+        value: that difference.
+        point: the point with the largest difference.
+        epoch: the epoch of the largest difference.
+        numpy: NumPy's value at that point and epoch.
         keras: the same for Keras.
     """
 
@@ -36,9 +35,14 @@ class Parity(NamedTuple):
     kind: Kind
     value: float
     point: str
-    epoch: int | None
+    epoch: int
     numpy: float
     keras: float
+
+    @property
+    def relative(self) -> float:
+        """The difference of the two values, relative to the larger one."""
+        return float(relative_differences(np.array([self.numpy]), np.array([self.keras]))[0])
 
 
 def pairs(results: Results, study: str) -> list[tuple[Point, Point]]:
@@ -56,7 +60,7 @@ def parity(results: Results, study: str) -> list[Parity]:
 
     Returns:
         For each metric the largest absolute and the largest relative difference, for each array of weights the largest
-        absolute difference, and the ratio of the training times. Empty if no point was trained by both backends.
+        absolute difference. Empty if no point was trained by both backends.
     """
     both = pairs(results, study)
     largest: dict[tuple[str, str], Parity] = {}
@@ -64,15 +68,7 @@ def parity(results: Results, study: str) -> list[Parity]:
         for row in (*_metrics(study, one, other), *_weights(study, one, other)):
             kept = largest.setdefault((row.quantity, row.kind), row)
             largest[row.quantity, row.kind] = max(kept, row, key=lambda compared: compared.value)
-    rows = list(largest.values())
-    if both:
-        numpy_seconds = sum(one.outcome.seconds for one, _ in both)
-        keras_seconds = sum(other.outcome.seconds for _, other in both)
-        ratio = math.inf
-        if numpy_seconds:
-            ratio = keras_seconds / numpy_seconds
-        rows.append(Parity(study, "seconds", "ratio", ratio, "", None, numpy_seconds, keras_seconds))
-    return rows
+    return list(largest.values())
 
 
 def _metrics(study: str, one: Point, other: Point) -> Iterator[Parity]:

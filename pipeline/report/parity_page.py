@@ -1,4 +1,4 @@
-"""What the report says of NumPy compared with Keras: tables of differences, sentences, training times."""
+"""What the report says of NumPy compared with Keras: tables of differences, and sentences."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import numpy as np
 
 from pipeline.config.schema import flatten
 from pipeline.points.point import Point
+from pipeline.report.digits import ROUNDING, difference_text
 from pipeline.report.parity import Parity, at_common_epochs, pairs, parity, relative_differences
 from pipeline.report.published.reproduction import BACKENDS, Results
 from pipeline.system.wording import table
@@ -19,7 +20,7 @@ SINGLE_WEIGHTS = ("weights/weight", "weights/bias", "weights/layer_")
 
 
 def parity_lines(results: Results) -> list[str]:
-    """Write the section on the two backends as Markdown: differences, config differences, and training times."""
+    """Write the section on the two backends as Markdown: differences, and config differences."""
     compared = {study: rows for study in results if (rows := parity(results, study))}
     if not compared:
         return ["No point was trained by both backends."]
@@ -34,7 +35,8 @@ def parity_lines(results: Results) -> list[str]:
     lines = [
         "The largest difference between the two backends over all points of a study and all recorded epochs; in "
         "parentheses, the largest relative difference (relative to the larger value). Diverged points are compared "
-        "only up to the epoch at which they diverged, and weights at the last snapshot that both backends took. "
+        "only up to the epoch at which they diverged, and weights at the last snapshot that both backends took. `at "
+        "most`: a difference of rounding alone, of which only the size is the same on another processor. "
         "[parity.csv](parity.csv) lists the point and the epoch of each difference.",
         "",
     ]
@@ -44,16 +46,16 @@ def parity_lines(results: Results) -> list[str]:
     if sentences:
         lines += [*sentences, ""]
     lines += [
-        "The largest difference in training loss, and the training times in seconds, for the points that both backends "
-        "trained:",
+        "The largest difference in training loss, for the points that both backends trained. How long they trained is "
+        "in `timings.csv` in this folder, which git does not keep: it is another time on every machine.",
         "",
     ]
-    return lines + table(_cost_rows(compared, both))
+    return lines + table(_loss_rows(compared, both))
 
 
 def _difference_rows(rows: Mapping[str, Sequence[Parity]]) -> list[list[str]]:
     """Return a header, and a row for each quantity with a column for each study."""
-    values = {(row.study, row.quantity, row.kind): row.value for members in rows.values() for row in members}
+    values = {(row.study, row.quantity, row.kind): row for members in rows.values() for row in members}
     names = dict.fromkeys(quantity for _, quantity, kind in values if kind == "absolute")
     shown = [name for name in names if not name.startswith(SINGLE_WEIGHTS)]
     # Metrics first, then weights; the sort keeps the order within both.
@@ -68,12 +70,13 @@ def _difference_rows(rows: Mapping[str, Sequence[Parity]]) -> list[list[str]]:
     return lines
 
 
-def _difference_cell(absolute: float | None, relative: float | None) -> str:
+def _difference_cell(absolute: Parity | None, relative: Parity | None) -> str:
     if absolute is None:
         return ""
-    if relative is None or absolute == 0:
-        return f"{absolute:.2g}"
-    return f"{absolute:.2g} ({relative:.2g})"
+    text = difference_text(absolute.value, absolute.relative)
+    if relative is None or absolute.value == 0:
+        return text
+    return f"{text} ({difference_text(relative.value, relative.value)})"
 
 
 def _config_differences(one: Point, other: Point) -> list[str]:
@@ -112,29 +115,18 @@ def _ended(point: Point) -> str:
     return f"diverged after {outcome.diverged_step:,} updates"
 
 
-def _cost_rows(compared: Mapping[str, Sequence[Parity]], both: Mapping[str, Sequence[object]]) -> list[list[str]]:
-    """Return a header, and a row for each study: its largest difference in training loss, and the training times."""
-    lines = [
-        [
-            "study",
-            "points",
-            "largest difference at",
-            "training loss, numpy and keras",
-            "seconds, numpy and keras",
-            "ratio",
-        ]
-    ]
+def _loss_rows(compared: Mapping[str, Sequence[Parity]], both: Mapping[str, Sequence[object]]) -> list[list[str]]:
+    """Return a header, and a row for each study: its largest difference in training loss."""
+    lines = [["study", "points", "largest difference at", "training loss, numpy and keras"]]
     for study, rows in compared.items():
         by_kind = {(row.quantity, row.kind): row for row in rows}
         loss = by_kind.get(("train/loss", "absolute"))
-        seconds = by_kind["seconds", "ratio"]
         position = ""
         losses = ""
-        if loss is not None and loss.value:
+        if loss is not None and loss.relative >= ROUNDING:
             position = f"`{loss.point}`, epoch {loss.epoch:,}"
             losses = f"{loss.numpy:.4g} and {loss.keras:.4g}"
-        times = f"{seconds.numpy:.2f} and {seconds.keras:.2f}"
-        lines.append([study, str(len(both[study])), position, losses, times, f"{seconds.value:.3g}"])
+        lines.append([study, str(len(both[study])), position, losses])
     return lines
 
 
@@ -154,15 +146,12 @@ def parity_table(results: Results, study: str) -> list[str]:
             continue
         differences = relative_differences(mine, theirs)
         worst = int(np.argmax(differences))
-        rows.append(
-            [
-                f"`{one.name}`",
-                f"{differences[worst]:.2g}",
-                f"{epochs[worst]:,}",
-                f"{mine[-1]:.4g}",
-                f"{theirs[-1]:.4g}",
-            ]
-        )
+        largest = float(differences[worst])
+        epoch = ""
+        if largest >= ROUNDING:
+            epoch = f"{epochs[worst]:,}"
+        text = difference_text(largest, largest)
+        rows.append([f"`{one.name}`", text, epoch, f"{mine[-1]:.4g}", f"{theirs[-1]:.4g}"])
     if len(rows) == 1:
         return []
     return table(rows)

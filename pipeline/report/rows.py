@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from pipeline.points.point import Point
+from pipeline.report.digits import ROUNDING, bound, shown, significant
 from pipeline.report.earlier import Earlier, Rows
-from pipeline.report.parity import parity
+from pipeline.report.parity import Parity, parity
 from pipeline.report.published import reproduction
 from pipeline.report.published.reproduction import Results
 from pipeline.report.published.statements import Statement
@@ -49,6 +50,8 @@ REPRODUCTION_COLUMNS = (
     "verdict",
     "seen",
 )
+# The columns of timings.csv.
+TIMING_COLUMNS = ("study", "backend", "name", "seconds", "seconds_per_epoch", "points_in_stack")
 # The columns of a file without curves, such as that of a map: DVC draws nothing then.
 NO_CURVES = ("backend", "point", "epoch", "train/loss")
 # Metrics that `dvc plots show` plots over the epochs.
@@ -87,9 +90,17 @@ def parity_rows(results: Results, earlier: Earlier) -> Rows:
     """Return the differences between the backends, a row for each metric of a point."""
     rows: Rows = []
     for study in ordered(results, earlier.studies):
-        found = [difference._asdict() for difference in parity(results, study)]
+        found = [_parity_columns(difference) for difference in parity(results, study)]
         rows += found or earlier.parity.get(study, [])
     return rows
+
+
+def _parity_columns(row: Parity) -> dict[str, Any]:
+    if 0 < row.relative < ROUNDING:
+        # Where rounding is largest is as random as its size.
+        return row._asdict() | {"value": bound(row.value), "point": "", "epoch": None, "numpy": None, "keras": None}
+    values = {"numpy": shown(row.quantity, row.numpy), "keras": shown(row.quantity, row.keras)}
+    return row._asdict() | {"value": significant(row.value, 1)} | values
 
 
 def _further_keys(points: Sequence[Point]) -> list[str]:
@@ -109,23 +120,38 @@ def _point_columns(point: Point, further: Sequence[str]) -> dict[str, Any]:
         "diagnosis": diagnosis.label,
         "evidence": diagnosis.evidence,
         "diverged_step": outcome.diverged_step,
-        "last_finite_loss": outcome.last_finite_loss,
-        "seconds": outcome.seconds,
-        "seconds_per_epoch": outcome.seconds_per_epoch,
-        "points_in_stack": outcome.points_in_stack,
+        "last_finite_loss": shown("loss", outcome.last_finite_loss),
     }
-    columns |= {f"diagnosis/{name}": value for name, value in diagnosis.values.items()}
+    columns |= {f"diagnosis/{name}": shown(name, value) for name, value in diagnosis.values.items()}
     # Sorted, because points record their metrics in different orders.
-    columns |= {f"best/{name}": value for name, value in sorted(outcome.best.items())}
-    columns |= {f"final/{name}": value for name, value in sorted(outcome.final.items())}
+    columns |= {f"best/{name}": shown(name, value) for name, value in sorted(outcome.best.items())}
+    columns |= {f"final/{name}": shown(name, value) for name, value in sorted(outcome.final.items())}
     return columns
+
+
+def timing_rows(results: Results, earlier: Earlier) -> Rows:
+    """Return how long each point trained, in seconds, and beside how many others, which decides that."""
+    rows: Rows = [
+        {
+            "study": study,
+            "backend": backend,
+            "name": point.name,
+            "seconds": point.outcome.seconds,
+            "seconds_per_epoch": point.outcome.seconds_per_epoch,
+            "points_in_stack": point.outcome.points_in_stack,
+        }
+        for study, backends in results.items()
+        for backend, points in backends.items()
+        for point in points
+    ]
+    return sorted([*rows, *earlier.timings], key=lambda row: (row["study"], row["backend"]))
 
 
 def reproduction_rows(found: Sequence[reproduction.Cell], said: Sequence[Statement]) -> Rows:
     """Return published numbers and statements as rows with common columns: see `REPRODUCTION_COLUMNS`."""
     rows: Rows = []
     for cell in found:
-        row = cell._asdict() | {"verdict": cell.verdict}
+        row = cell._asdict() | {"verdict": cell.verdict} | _shown_numbers(cell)
         # In tables, settings have the same names as in the config.
         row["model.hidden_size"] = row.pop("hidden_size")
         row["optimizer.learning_rate"] = row.pop("learning_rate")
@@ -144,15 +170,30 @@ def reproduction_rows(found: Sequence[reproduction.Cell], said: Sequence[Stateme
     return rows
 
 
+def _shown_numbers(cell: reproduction.Cell) -> dict[str, Any]:
+    """Return the computed numbers of a row with the digits that hold: all printed ones if they match."""
+    if cell.value is None:
+        return {}
+    if cell.agrees:
+        value = cell.value
+        if cell.printed_digits is not None:
+            value = significant(value, cell.printed_digits)
+        # Of a number that rounds to the published one, the rest is rounding.
+        return {"value": value, "relative_difference": None}
+    return {
+        "value": shown(cell.quantity, cell.value),
+        "relative_difference": significant(cell.relative_difference or 0.0, 1),
+    }
+
+
 def study_metrics(points: Sequence[Point]) -> dict[str, Any]:
-    """Return the values for `dvc metrics show`: best values, kind-specific counts and training time.
+    """Return the values for `dvc metrics show`: best values and kind-specific counts.
 
     Args:
         points: the points of a study on one backend.
     """
-    counted = study_kind(points).numbers(points)
-    seconds = round(sum(point.outcome.seconds for point in points), 3)
-    return {"points": len(points)} | _best(points) | counted | {"seconds": seconds}
+    counted = {name: shown(name, value) for name, value in study_kind(points).numbers(points).items()}
+    return {"points": len(points)} | _best(points) | counted
 
 
 def _best(points: Sequence[Point]) -> dict[str, Any]:
@@ -161,32 +202,32 @@ def _best(points: Sequence[Point]) -> dict[str, Any]:
     Empty if no point trained. With one seed, the interval and the set of the best are missing; the set is missing too
     if a point with a seed that diverged is better where it trains. With a vertical axis, each of its values has a set.
     """
-    shown = layout(points)
-    ranking = overall(points, shown)
+    axes = layout(points)
+    ranking = overall(points, axes)
     best = ranking.best
     if best is None:
         return {}
-    numbers: dict[str, Any] = {ranking.metric: best.value}
+    numbers: dict[str, Any] = {ranking.metric: shown(ranking.metric, best.value)}
     if best.estimate.interval is not None:
-        low, high = best.estimate.interval
+        low, high = (shown(ranking.metric, end) for end in best.estimate.interval)
         numbers |= {"interval_low": low, "interval_high": high}
     if best.estimate.asked > 1:
         numbers |= {"seeds": best.estimate.asked, "seeds_trained": best.estimate.trained}
     told = told_metric(points, ranking.metric)
     if told is not None:
-        numbers[told] = Cell(best.points, told).value
+        numbers[told] = shown(told, Cell(best.points, told).value)
     point = best.points[0]
     numbers |= {"optimizer.learning_rate": point.learning_rate, "model.hidden_size": point.hidden_size}
     further = (knob.key for knob in study_kind(points).further(points) if knob.key != SEED)
     numbers |= {key: point.settings.get(key) for key in further}
-    found = compared_groups(points, shown)
+    found = compared_groups(points, axes)
     rankings = [ranking, *(group.ranking for group in found)]
     if any(one.better_where_trained or not one.found.tested for one in rankings):
         return {"best": numbers}
     # The same sets as the sentences name.
-    names = [named_cells(group.ranking.members, group.ranking.tried, shown) for group in found]
+    names = [named_cells(group.ranking.members, group.ranking.tried, axes) for group in found]
     if not found:
-        names = [named_cells([cell], ranking.tried, shown) for cell in ranking.members]
+        names = [named_cells([cell], ranking.tried, axes) for cell in ranking.members]
     # DVC reads numbers and texts, and no lists.
     numbers["cannot_be_told_apart"] = "; ".join(names)
     return {"best": numbers}

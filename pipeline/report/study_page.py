@@ -171,7 +171,7 @@ def _points_table(backends: PointsByBackend) -> list[str]:
     points = [point for members in backends.values() for point in members]
     metrics = [name for name in METRIC_NAMES if recorded(points, name)]
     headings = ["point", "backend", *(knob.name for knob in knobs), "diagnosis"]
-    rows = [[*headings, *(METRIC_NAMES[name] for name in metrics), "seconds", "evidence"]]
+    rows = [[*headings, *(METRIC_NAMES[name] for name in metrics), "evidence"]]
     for members in backends.values():
         shown = layout(members)
         rows += [_row(cell.points, metrics, knobs) for cell in cells(members, shown, cell_metric(members))]
@@ -219,8 +219,7 @@ def _row(seeds: Sequence[Point], metrics: Sequence[str], knobs: Sequence[Knob]) 
         if found.trained:
             text = found.text
         row.append(text)
-    seconds = sum(seed.outcome.seconds for seed in seeds)
-    return [*row, f"{seconds:.3g}", evidence]
+    return [*row, evidence]
 
 
 def _setting(point: Point, knob: Knob) -> str:

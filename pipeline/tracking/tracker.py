@@ -262,7 +262,7 @@ class Tracker:
 
     @store_call
     def log_folder(self, run_id: str, folder: Path) -> None:
-        """Add the content of a folder to the artifacts of a run; the local store shares the files, a server gets copies.
+        """Add the files in a folder to the artifacts of a run; the local store shares them, a server gets copies.
 
         Args:
             run_id: the run.

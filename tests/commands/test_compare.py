@@ -91,6 +91,7 @@ def test_report_has_its_files_and_nothing_half_written(reports: Path) -> None:
         "studies/line_y3x.png",
         "studies/my_study.png",
         "studies/three_bits.png",
+        "timings.csv",
     ]
     assert set(pages) <= set(written)
     for picture in reports.glob("studies/*.png"):
@@ -108,8 +109,9 @@ def test_points_table_has_every_point_under_config_names(results: Path, reports:
                 row = by_point[study, backend, point.name]
                 assert float(row["optimizer.learning_rate"]) == point.learning_rate
                 assert row["model.hidden_size"] == str(point.hidden_size or "")
-                assert float(row["final/train/loss"]) == point.outcome.final["train/loss"]
-                assert float(row["best/train/loss"]) == point.outcome.best["train/loss"]
+                for name in ("final/train/loss", "best/train/loss"):
+                    value = getattr(point.outcome, name.partition("/")[0])["train/loss"]
+                    assert row[name] == str(float(f"{value:.4g}"))
                 assert row["outcome"] == point.outcome.outcome
     diverged = by_point["line_y3x", "keras", "learning_rate=1"]
     assert diverged["outcome"] == "diverged"

@@ -21,13 +21,14 @@ def test_a_line_of_numbers(points: list[Point]) -> None:
     numbers = study_metrics(points)
     ends = [point.outcome.final["train/mean_absolute_error"] for point in points[:2]]
     assert numbers["best"] == {
-        "train/mean_absolute_error": min(ends),
+        "train/mean_absolute_error": pytest.approx(min(ends), rel=1e-3),
         "optimizer.learning_rate": 0.1,
         "model.hidden_size": None,
     }
     ended = {"points": 3, "converged": 2, "diverged": 1, "too_slow": 0, "stalled": 0, "oscillating": 0}
     assert {name: numbers[name] for name in ended} == ended
-    assert numbers["seconds"] == pytest.approx(sum(point.outcome.seconds for point in points), abs=1e-3)
+    # Another time on every machine: timings.csv has it.
+    assert "seconds" not in numbers
 
 
 def test_no_best_where_all_diverged(points: list[Point]) -> None:

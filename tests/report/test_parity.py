@@ -23,11 +23,10 @@ def made(
     metrics: Series,
     weights: Mapping[int, Sequence[float]] | None = None,
     name: str = "made",
-    seconds: float = 1.0,
     diverged_at: int | None = None,
 ) -> Point:
     """A made-up point; `metrics` by name and epoch, `weights` of its only array by epoch."""
-    history = History(epochs=diverged_at or 100, diverged_step=diverged_at, seconds=seconds)
+    history = History(epochs=diverged_at or 100, diverged_step=diverged_at)
     for metric, series in metrics.items():
         for epoch, value in series.items():
             history.record(epoch, {metric: value})
@@ -56,7 +55,7 @@ def test_only_epochs_and_metrics_that_both_recorded_count() -> None:
     a = made({"train/loss": {0: 1.0, 5: 2.0, 7: 0.0}, "test/loss": {0: 1.0}, "train/accuracy": {3: 1.0}})
     b = made({"train/loss": {5: 2.5, 6: 90.0, 7: 0.0}, "train/accuracy": {4: 0.0}, "gradient_norm": {5: 1.0}})
     found = compare([a], [b])
-    assert set(found) == {("train/loss", "absolute"), ("train/loss", "relative"), ("seconds", "ratio")}
+    assert set(found) == {("train/loss", "absolute"), ("train/loss", "relative")}
     assert (found["train/loss", "absolute"].value, found["train/loss", "absolute"].epoch) == (0.5, 5)
     assert found["train/loss", "relative"].value == pytest.approx(0.2)
 
@@ -68,13 +67,10 @@ def test_opposite_numbers_differ_by_twice_their_size_and_zeros_do_not_differ() -
 
 
 def test_the_worst_point_is_named_and_points_of_one_backend_are_left_out() -> None:
-    mine = [made({"train/loss": {0: 1.0}}, name=name, seconds=2.0) for name in ("x", "y", "z")]
-    theirs = [
-        made({"train/loss": {0: end}}, name=name, seconds=5.0) for name, end in (("y", 1.5), ("x", 1.25), ("w", 9))
-    ]
+    mine = [made({"train/loss": {0: 1.0}}, name=name) for name in ("x", "y", "z")]
+    theirs = [made({"train/loss": {0: end}}, name=name) for name, end in (("y", 1.5), ("x", 1.25), ("w", 9))]
     found = compare(mine, theirs)
     assert (found["train/loss", "absolute"].value, found["train/loss", "absolute"].point) == (0.5, "y")
-    assert found["seconds", "ratio"] == ("made", "seconds", "ratio", 2.5, "", None, 4.0, 10.0)
     assert [(a.name, b.name) for a, b in pairs({"made": {"numpy": mine, "keras": theirs}}, "made")] == [
         ("x", "x"),
         ("y", "y"),
@@ -100,7 +96,7 @@ def test_weights_of_a_point_that_diverged_or_is_not_finite_are_those_before() ->
 
 
 def test_arrays_of_another_shape_are_left_out() -> None:
-    assert set(compare([made({}, {0: [1.0]})], [made({}, {0: [1.0, 2.0]})])) == {("seconds", "ratio")}
+    assert set(compare([made({}, {0: [1.0]})], [made({}, {0: [1.0, 2.0]})])) == set()
 
 
 def test_nothing_is_said_of_a_study_that_one_backend_trained() -> None:
@@ -119,7 +115,7 @@ def test_a_backend_beside_itself_differs_nowhere_and_sides_do_not_matter(
     a: dict[int, float], b: dict[int, float]
 ) -> None:
     one, other = made({"train/loss": a}), made({"train/loss": b})
-    assert all(row.value == 0 for (_, kind), row in compare([one], [one]).items() if kind != "ratio")
+    assert all(row.value == 0 for row in compare([one], [one]).values())
     forward, backward = compare([one], [other]), compare([other], [one])
     assert {key: row.value for key, row in forward.items()} == {key: row.value for key, row in backward.items()}
     common = set(a) & set(b)
@@ -169,18 +165,18 @@ def test_a_study_of_like_and_unlike_points_is_in_the_table_and_names_the_unlike_
 
 
 def test_the_tables_have_a_column_for_each_study_and_its_numbers() -> None:
-    first = {"numpy": [made({"train/loss": {4: 2.0}}, {0: [1.0]}, seconds=2.0)],
-             "keras": [made({"train/loss": {4: 2.5}}, {0: [1.25]}, seconds=3.0)]}  # fmt: skip
-    second = {backend: [made({"train/loss": {1: 1.0}, "test/loss": {1: 7.0}}, seconds=4.0)] for backend in first}
+    first = {"numpy": [made({"train/loss": {4: 2.0}}, {0: [1.0]})],
+             "keras": [made({"train/loss": {4: 2.5}}, {0: [1.25]})]}  # fmt: skip
+    second = {backend: [made({"train/loss": {1: 1.0}, "test/loss": {1: 7.0}})] for backend in first}
     lines = parity_lines({"first": first, "second": second, "third": {"numpy": first["numpy"]}})
     start = lines.index("|  | first | second |")
     assert lines[start + 2 : start + 6] == [
         "| train/loss | 0.5 (0.2) | 0 |",
         "| test/loss |  | 0 |",
-        "| layer_0/weights | 0.25 |  |",
+        "| layer_0/weights | 0.2 |  |",
         "",
     ]
     assert lines[-2:] == [
-        "| first | 1 | `made`, epoch 4 | 2 and 2.5 | 2.00 and 3.00 | 1.5 |",
-        "| second | 1 |  |  | 4.00 and 4.00 | 1 |",
+        "| first | 1 | `made`, epoch 4 | 2 and 2.5 |",
+        "| second | 1 |  |  |",
     ]

@@ -262,7 +262,7 @@ def test_seeds_alone_have_a_spread() -> None:
 def test_tables_have_a_column_for_each_knob() -> None:
     points = grid({RATE: (0.1, 1), BATCH: (1, 2), MOMENTUM: (0, 0.9), "seed": (1, 2)})
     page = study_page("own", {"numpy": points}, {})
-    assert "The same in all rows: backend numpy, hidden size 4, seconds 0." in page
+    assert "The same in all rows: backend numpy, hidden size 4." in page
     assert "| rate | momentum | batch_size | diagnosis | training loss | evidence |" in page
     # The seeds are one row: losses 1 and 2, with t = 12.7.
     assert "| 0.1 | 0 | 1 | too slow (1 of 2), stalled (rate too large) (1 of 2) | 2 ± 6 (2) |" in page

@@ -1,0 +1,142 @@
+"""Say which values of the committed report came out again, and list the others.
+
+`python -m pipeline.committed [results=DIR] [reports=DIR]`; `make reproduce` ends with it. The committed report is that
+of git's HEAD. Only values of studies that have results here are compared: all others are still the committed ones.
+"""
+
+from __future__ import annotations
+
+if not __package__:
+    raise SystemExit("error: this is a module; in the project's folder, type: python -m pipeline.committed")
+
+import csv
+import io
+import subprocess
+import sys
+import tarfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from omegaconf import DictConfig
+
+from pipeline.config.reading import read_folder
+from pipeline.report.committed import Comparison, Difference, compare_reports, is_compared, study_of
+from pipeline.system import cli
+from pipeline.system.files import explained, readable, write_file
+from pipeline.system.project import PROJECT
+from pipeline.system.wording import aligned, counted, shortened, some
+
+# How many differences are shown; the file has all of them.
+MOST = 30
+# How many studies are named.
+SOME = 5
+LONGEST = 60
+DIFFERENCES = "differences.csv"
+
+
+def committed_files(folder: Path) -> dict[str, bytes]:
+    """Return the files of a folder as git's HEAD has them, by their paths in it; empty without git or a commit."""
+    try:
+        done = subprocess.run(
+            ["git", "-C", str(folder), "archive", "--format=tar", "HEAD", "."],  # noqa: S607 - the user's own git
+            capture_output=True,
+            timeout=60,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return {}
+    if done.returncode != 0:
+        return {}
+    files = {}
+    with tarfile.open(fileobj=io.BytesIO(done.stdout)) as archive:
+        for member in archive:
+            stream = archive.extractfile(member)
+            if stream is not None:
+                files[member.name.removeprefix("./")] = stream.read()
+    return files
+
+
+def compare_with_committed(config: DictConfig) -> None:
+    """Compare the report with the committed one, print a summary, and write the list of the differences."""
+    results, reports = (read_folder(config, key, PROJECT) for key in ("results", "reports"))
+    committed = {}
+    if reports.exists():
+        committed = committed_files(reports)
+    if not any(is_compared(file) for file in committed):
+        print(f"nothing to compare with: git has no committed report in {reports.name}/ (a downloaded zip has no git)")
+        return
+    trained = {folder.parent.parent.name for folder in results.glob("*/*/sweep.json")}
+    left = {study for file in committed if (study := study_of(file))} - trained
+    texts = {file: content.decode() for file, content in committed.items() if is_compared(file)}
+    before = _of_trained(texts, left)
+    now = {}
+    with readable(f"The report in {reports}", expected="files that pipeline.compare wrote", fix="write it again"):
+        for file in before:
+            if (reports / file).exists():
+                now[file] = (reports / file).read_bytes().decode()
+        comparison = compare_reports(before, now)
+    with explained(reports / DIFFERENCES):
+        write_file(reports / DIFFERENCES, lambda file: _write(file, comparison.differences))
+    pictures = [file for file in committed if file.endswith(".png") and study_of(file) in trained]
+    same = [file for file in pictures if _has(reports / file, committed[file])]
+    print("\n".join(summary(comparison, f"{reports.name}/{DIFFERENCES}")))
+    if pictures:
+        print(f"pictures of studies: {len(same)} of {len(pictures)} have the same bytes")
+    if left:
+        print(f"left out, because they are not trained here: {some(sorted(left), SOME)}")
+
+
+def _of_trained(files: Mapping[str, str], left: set[str]) -> dict[str, str]:
+    """Return the files without those, and without rows of tables, that are about studies that are not trained here."""
+    kept = {}
+    for file, text in files.items():
+        if study_of(file) in left:
+            continue
+        if file.endswith(".csv"):
+            header, *rows = text.splitlines(keepends=True)
+            text = "".join([header, *(row for row in rows if row.partition(",")[0] not in left)])
+        # The pages on all studies stay the committed ones if one of them is not trained here.
+        if not (left and file.endswith(".md") and not study_of(file)):
+            kept[file] = text
+    return kept
+
+
+def _has(file: Path, content: bytes) -> bool:
+    return file.exists() and file.read_bytes() == content
+
+
+def summary(comparison: Comparison, listed: str) -> list[str]:
+    """Return the lines that a user reads.
+
+    Args:
+        comparison: what came out again.
+        listed: the file that lists all differences.
+    """
+    again = comparison.same + comparison.last_digit
+    line = f"of {comparison.values:,} committed values {again:,} came out again as printed"
+    if comparison.last_digit:
+        line += f" ({comparison.last_digit:,} of them to one unit of the last digit)"
+    lines = [line]
+    if not comparison.differences:
+        return lines
+    # Words that flipped come first, then what is furthest off.
+    furthest = sorted(comparison.differences, key=lambda one: -one.relative)
+    rows = [["file", "value", "committed", "now", "why"]]
+    for one in furthest[:MOST]:
+        texts = [shortened(text, LONGEST) for text in (one.place, one.committed, one.now)]
+        rows.append([one.file, *texts, one.why])
+    lines += ["", aligned(rows)]
+    further = len(furthest) - MOST
+    if further > 0:
+        lines.append(f"and {counted(further, 'further value')}")
+    lines.append(f"all of them: {listed}")
+    return lines
+
+
+def _write(file: Path, differences: Sequence[Difference]) -> None:
+    with file.open("w", newline="", encoding="utf-8") as stream:
+        csv.writer(stream).writerows([Difference._fields, *differences])
+
+
+if __name__ == "__main__":
+    sys.exit(cli.run(compare_with_committed, "committed"))

@@ -1,0 +1,248 @@
+"""The committed report beside the one that was written anew: which of its values came out again.
+
+A value is a number, or one of the words that judge, in a file of the report that git keeps. In tables it is found by
+its row and column; in pages by its sentence, of which the words between the values must be the same.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from decimal import Decimal
+from pathlib import PurePosixPath
+from typing import Any, NamedTuple
+
+from pipeline.diagnosis.verdicts import MEANINGS
+from pipeline.report.digits import DIGITS
+from pipeline.report.earlier import PLACE
+
+# The columns that identify a row of each table.
+TABLES = {
+    "points.csv": ("study", "backend", "name"),
+    "parity.csv": ("study", "quantity", "kind"),
+    "reproduction.csv": PLACE,
+    "rounding.csv": ("study", "quantity", "model.hidden_size", "optimizer.learning_rate", "place"),
+}
+# The pages that are about all studies; those of single studies are in a folder.
+PAGES = ("README.md", "parity.md", "published.md")
+VERDICTS = (*MEANINGS, "reproduced", "within rounding", "differs", "holds")
+# Not the digits within a name, such as layer_0 or float32.
+NUMBER = re.compile(r"(?<![\w.])[-+]?(?:\d+(?:,\d{3})*(?:\.\d+)?(?:e[-+]?\d+)?|nan|inf)(?![\w.]*\w)")
+VALUE = re.compile(rf"{NUMBER.pattern}|\b(?:{'|'.join(VERDICTS)})\b")
+# Below this, a number that trains towards 0 is what rounding leaves of it.
+NOTHING = 1e-12
+DIVERGED = "chaotic: diverged point"
+BACKENDS = "no more than NumPy and Keras differ there"
+NEAR_ZERO = f"both below {NOTHING:g}: what rounding leaves of 0"
+REWORDED = "the sentence around it reads differently"
+
+# A value's place: its row and column, its key, or its sentence.
+Place = tuple[str, ...]
+Values = Mapping[Place, str]
+
+
+class Difference(NamedTuple):
+    """A committed value that did not come out again.
+
+    Attributes:
+        file: the file below the folder of the report.
+        place: where it is in the file.
+        committed: the committed value.
+        now: the new value; empty if there is none.
+        relative: |committed - now| / |committed|; inf for words and where there is no new value.
+        why: what explains the difference, or how far it is.
+    """
+
+    file: str
+    place: str
+    committed: str
+    now: str
+    relative: float
+    why: str
+
+
+@dataclass
+class Comparison:
+    """What came out again.
+
+    Attributes:
+        values: how many values the committed report has.
+        same: how many of them are printed in the same way.
+        last_digit: how many others are one unit of the last printed digit away.
+        differences: the rest.
+    """
+
+    values: int = 0
+    same: int = 0
+    last_digit: int = 0
+    differences: list[Difference] = field(default_factory=list)
+
+
+def is_compared(file: str) -> bool:
+    """Whether a file of the report has values that are computed; its path is relative to the folder of the report."""
+    path = PurePosixPath(file)
+    if len(path.parts) == 1:
+        return file in TABLES or file in PAGES
+    return (path.parts[0], path.suffix) in {("studies", ".md"), ("metrics", ".json")}
+
+
+def study_of(file: str) -> str:
+    """Return the study that a file of the report is about; empty if it is about all."""
+    path = PurePosixPath(file)
+    if path.parts[0] == "studies":
+        return path.stem
+    if path.parts[0] == "metrics":
+        return path.parts[1]
+    return ""
+
+
+def compare_reports(committed: Mapping[str, str], now: Mapping[str, str]) -> Comparison:
+    """Compare the values of two reports.
+
+    Args:
+        committed: the text of each file of the committed report, by its path in the folder.
+        now: the same of the new report.
+    """
+    comparison = Comparison()
+    diverged = {row[:-1] for report in (committed, now) for row in _diverged(report)}
+    apart = _apart(committed)
+    for file, text in committed.items():
+        new = values_of(file, now.get(file, ""))
+        for place, value in values_of(file, text).items():
+            comparison.values += 1
+            found = new.get(place)
+            if found == value:
+                comparison.same += 1
+            elif found is not None and _is_last_digit(file, value, found):
+                comparison.last_digit += 1
+            else:
+                relative = _relative(value, found)
+                why = _reason(file, found, relative)
+                if file == "points.csv" and place[:3] in diverged:
+                    why = DIVERGED
+                elif file == "points.csv" and relative <= apart.get((place[0], _quantity(place[-1])), 0.0):
+                    why = BACKENDS
+                elif relative < math.inf and _is_nothing(value) and _is_nothing(found):
+                    why = NEAR_ZERO
+                comparison.differences.append(Difference(file, " ".join(place), value, found or "", relative, why))
+    return comparison
+
+
+def _diverged(report: Mapping[str, str]) -> Iterator[Place]:
+    """Yield the places of the outcome of points that diverged."""
+    for place, value in values_of("points.csv", report.get("points.csv", "")).items():
+        if place[-1] == "outcome" and value == "diverged":
+            yield place
+
+
+def _apart(report: Mapping[str, str]) -> dict[tuple[str, str], float]:
+    """Return the largest relative difference of the two backends by study and quantity."""
+    places = values_of("parity.csv", report.get("parity.csv", ""))
+    return {
+        (study, quantity): float(value)
+        for (study, quantity, kind, column), value in places.items()
+        if (kind, column) == ("relative", "value")
+    }
+
+
+def _quantity(column: str) -> str:
+    """Return the metric that a column of points.csv has the best or the final value of."""
+    return column.removeprefix("best/").removeprefix("final/")
+
+
+def values_of(file: str, text: str) -> dict[Place, str]:
+    """Return the values in a file of the report by their places.
+
+    Args:
+        file: its path in the folder of the report.
+        text: its content; empty if there is no such file.
+    """
+    if not text:
+        return {}
+    if file in TABLES:
+        return dict(_in_table(text, TABLES[file]))
+    if file.endswith(".json"):
+        return dict(_in_json(json.loads(text), ()))
+    return dict(_in_page(text))
+
+
+def _in_table(text: str, key: tuple[str, ...]) -> Iterator[tuple[Place, str]]:
+    for row in csv.DictReader(io.StringIO(text, newline="")):
+        own = tuple(row.get(name) or "" for name in key)
+        yield from (((*own, column), value) for column, value in row.items() if value and column not in key)
+
+
+def _in_json(content: Any, place: Place) -> Iterator[tuple[Place, str]]:
+    if isinstance(content, dict):
+        for name, value in content.items():
+            yield from _in_json(value, (*place, name))
+    else:
+        yield place, str(content)
+
+
+def _in_page(text: str) -> Iterator[tuple[Place, str]]:
+    seen: Counter[str] = Counter()
+    for line in text.splitlines():
+        words = VALUE.sub("#", line)
+        # Rows of a table that are all numbers have the same words; their order tells them apart.
+        seen[words] += 1
+        for number, value in enumerate(VALUE.findall(line), start=1):
+            yield (words, f"line {seen[words]} of this kind", f"value {number}"), value
+
+
+def _number(text: str | None) -> float | None:
+    if text is None or not NUMBER.fullmatch(text):
+        return None
+    return float(text.replace(",", ""))
+
+
+def _is_nothing(text: str | None) -> bool:
+    number = _number(text)
+    return number is not None and abs(number) < NOTHING
+
+
+def _is_last_digit(file: str, committed: str, now: str) -> bool:
+    """Whether two numbers are one unit of the last printed digit apart; whole numbers count, and must be equal."""
+    one, other = _number(committed), _number(now)
+    if one is None or other is None or not (math.isfinite(one) and math.isfinite(other)):
+        return False
+    if not re.search(r"[.e]", committed + now):
+        return False
+    unit = max(_unit(file, committed), _unit(file, now))
+    # A little more, because the difference of two decimals is not exact in binary.
+    return abs(one - other) <= unit * 1.001
+
+
+def _unit(file: str, text: str) -> float:
+    """Return one unit of the last printed digit."""
+    number = Decimal(text.replace(",", ""))
+    exponent = int(number.as_tuple().exponent)
+    if not file.endswith(".md"):
+        # Tables drop the zeros at the end of a number, and write .0 after a whole one: 0.12 has four digits there.
+        exponent = min(int(number.normalize().as_tuple().exponent), number.adjusted() - DIGITS + 1)
+    return float(10.0**exponent)
+
+
+def _relative(committed: str, now: str | None) -> float:
+    one, other = _number(committed), _number(now)
+    if one is None or other is None:
+        return math.inf
+    if one == 0 or not math.isfinite(one - other):
+        return math.inf
+    return abs(one - other) / abs(one)
+
+
+def _reason(file: str, now: str | None, relative: float) -> str:
+    if now is None:
+        if file.endswith(".md"):
+            return REWORDED
+        return "not there any more"
+    if relative < math.inf:
+        return f"differs by {100 * relative:.2g} %"
+    return "differs"

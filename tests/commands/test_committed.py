@@ -1,0 +1,84 @@
+"""`pipeline.committed`: the report in the working tree beside that of git's HEAD."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+from omegaconf import OmegaConf
+
+from pipeline.committed import compare_with_committed
+
+HEAD = "study,backend,name,outcome,final/train/loss\r\n"
+ROWS = {"bits": "bits,numpy,rate=1,finished,0.1234\r\n", "lines": "lines,numpy,rate=1,finished,0.5678\r\n"}
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    """A repository with a committed report on two studies, of which only `bits` is trained."""
+    reports = tmp_path / "reports"
+    (reports / "studies").mkdir(parents=True)
+    (reports / "points.csv").write_bytes("".join([HEAD, *ROWS.values()]).encode())
+    for study in ROWS:
+        (reports / "studies" / f"{study}.md").write_text(f"# {study}\n\nLowest loss 0.123 at rate 1.\n")
+        (reports / "studies" / f"{study}.png").write_bytes(b"picture")
+    (tmp_path / "results" / "bits" / "numpy").mkdir(parents=True)
+    (tmp_path / "results" / "bits" / "numpy" / "sweep.json").write_text("{}")
+    (tmp_path / ".gitattributes").write_text("*.csv -text\n")
+    user = ["-c", "user.name=a", "-c", "user.email=a@localhost"]
+    for arguments in (["init", "--quiet"], ["add", "reports", ".gitattributes"], [*user, "commit", "-qm", "report"]):
+        subprocess.run(["git", "-C", str(tmp_path), *arguments], check=True)
+    return tmp_path
+
+
+def said(project: Path, capsys: pytest.CaptureFixture[str]) -> list[str]:
+    compare_with_committed(OmegaConf.create({"results": str(project / "results"), "reports": str(project / "reports")}))
+    return capsys.readouterr().out.splitlines()
+
+
+def test_a_report_that_is_as_committed_came_out_again(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert said(project, capsys) == [
+        "of 4 committed values 4 came out again as printed",
+        "pictures of studies: 1 of 1 have the same bytes",
+        "left out, because they are not trained here: lines",
+    ]
+    assert (project / "reports" / "differences.csv").read_text().splitlines() == [
+        "file,place,committed,now,relative,why"
+    ]
+
+
+def test_what_differs_is_listed_with_how_far_and_why(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    reports = project / "reports"
+    changed = (reports / "points.csv").read_text().replace("0.1234", "0.1235").replace("finished", "diverged", 1)
+    (reports / "points.csv").write_text(changed)
+    (reports / "studies" / "bits.md").write_text("# bits\n\nLowest loss 0.143 at rate 1.\n")
+    (reports / "studies" / "bits.png").write_bytes(b"another")
+    first, _, head, flipped, further, listed, pictures, _ = said(project, capsys)
+    assert first == "of 4 committed values 2 came out again as printed (1 of them to one unit of the last digit)"
+    assert head.split() == ["file", "value", "committed", "now", "why"]
+    assert " ".join(flipped.split()) == (
+        "points.csv bits numpy rate=1 outcome finished diverged chaotic: diverged point"
+    )
+    assert further.endswith("0.123     0.143     differs by 16 %")
+    assert listed == "all of them: reports/differences.csv"
+    assert pictures == "pictures of studies: 0 of 1 have the same bytes"
+
+
+def test_a_page_that_is_gone_has_no_value_that_came_out_again(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (project / "reports" / "studies" / "bits.md").unlink()
+    assert said(project, capsys)[0] == "of 4 committed values 2 came out again as printed"
+
+
+@pytest.mark.parametrize("missing", [".git", "reports"])
+def test_without_a_committed_report_it_says_so(
+    project: Path, capsys: pytest.CaptureFixture[str], missing: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The folder of temporary files may lie in a repository.
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(project.parent))
+    shutil.rmtree(project / missing)
+    (line,) = said(project, capsys)
+    assert line == "nothing to compare with: git has no committed report in reports/ (a downloaded zip has no git)"

@@ -1,0 +1,128 @@
+"""Which values of a committed report came out again: made-up reports beside each other."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import pytest
+
+from pipeline.report.committed import (
+    BACKENDS,
+    DIVERGED,
+    NEAR_ZERO,
+    REWORDED,
+    Comparison,
+    compare_reports,
+    is_compared,
+    study_of,
+    values_of,
+)
+
+PAGE = "studies/bits.md"
+
+
+def points(*rows: Sequence[object]) -> str:
+    head = "study,backend,name,optimizer.learning_rate,outcome,diagnosis,final/train/loss"
+    return "\r\n".join([head, *(",".join(map(str, row)) for row in rows), ""])
+
+
+def of_points(one: Sequence[object], other: Sequence[object], **tables: str) -> Comparison:
+    names = {"points.csv": points(one)} | {f"{name}.csv": text for name, text in tables.items()}
+    return compare_reports(names, names | {"points.csv": points(other)})
+
+
+def row(loss: str, outcome: str = "finished", diagnosis: str = "converged") -> list[object]:
+    return ["bits", "numpy", "rate=1", 1.0, outcome, diagnosis, loss]
+
+
+def test_a_report_that_is_the_same_came_out_again() -> None:
+    files = {
+        "points.csv": points(row("0.1234")),
+        PAGE: "**Lowest loss 0.12 at rate 10.**\n",
+        "metrics/bits/numpy.json": '{"points": 14, "best": {"train/loss": 0.5}}',
+    }
+    assert compare_reports(files, files) == Comparison(values=4 + 2 + 2, same=8)
+
+
+@pytest.mark.parametrize(
+    ("committed", "now", "again"),
+    [
+        ("0.1234", "0.1235", True),
+        ("0.1234", "0.1236", False),
+        # Tables drop the zeros at the end: this is 0.1200.
+        ("0.12", "0.1201", True),
+        ("0.12", "0.1202", False),
+        ("1566000000.0", "1567000000.0", True),
+        ("1566000000.0", "1568000000.0", False),
+        ("2.079e-05", "2.078e-05", True),
+        # Whole numbers are counts.
+        ("7", "8", False),
+        ("nan", "0.5", False),
+    ],
+)
+def test_one_unit_of_the_last_digit_is_no_difference(committed: str, now: str, again: bool) -> None:
+    found = of_points(row(committed), row(now))
+    assert (found.values, found.same, found.last_digit) == (4, 3, int(again))
+    assert len(found.differences) == int(not again)
+
+
+def test_in_pages_the_digits_are_those_that_are_printed() -> None:
+    before = "numpy: loss 0.12 after 37,000 epochs, 5 runs; accuracy 0.977 ± 0.003.\n"
+    found = compare_reports({PAGE: before}, {PAGE: before.replace("0.12", "0.13").replace("0.977", "0.975")})
+    assert (found.values, found.same, found.last_digit) == (5, 3, 1)
+    (other,) = found.differences
+    assert (other.committed, other.now, other.why) == ("0.977", "0.975", "differs by 0.2 %")
+
+
+def test_a_word_that_judges_is_a_value_and_comes_first() -> None:
+    before = "| rate | diagnosis |\n| 0.1 | too slow |\n| 1 | converged |\n"
+    found = compare_reports({PAGE: before}, {PAGE: before.replace("too slow", "stalled")})
+    assert (found.values, found.same) == (4, 3)
+    (flipped,) = found.differences
+    assert (flipped.committed, flipped.now, flipped.relative) == ("too slow", "stalled", math.inf)
+
+
+def test_a_difference_has_a_reason() -> None:
+    parity = "study,quantity,kind,value\r\nbits,train/loss,relative,0.04\r\n"
+    for one, other, why in (
+        (row("0.1"), row("0.13"), "differs by 30 %"),
+        (row("0.1"), row("0.103"), BACKENDS),
+        (row("1e-17"), row("3e-16"), NEAR_ZERO),
+        (row("1e30", "diverged"), row("1e33", "diverged"), DIVERGED),
+    ):
+        (found,) = of_points(one, other, parity=parity).differences
+        assert found.why == why
+        assert found.place == "bits numpy rate=1 final/train/loss"
+
+
+def test_a_point_that_diverges_only_once_explains_all_its_values() -> None:
+    found = of_points(row("0.1"), row("1e33", "diverged", "diverged"))
+    assert {one.why for one in found.differences} == {DIVERGED}
+    assert [one.committed for one in found.differences] == ["finished", "converged", "0.1"]
+
+
+def test_what_is_not_there_any_more_did_not_come_out_again() -> None:
+    files = {"points.csv": points(row("0.1")), PAGE: "Rates 0.1 and 1 converge.\n"}
+    found = compare_reports(files, {PAGE: "Only rate 0.1 converges.\n"})
+    assert (found.values, found.same) == (6, 0)
+    assert {one.why for one in found.differences} == {"not there any more", REWORDED}
+
+
+def test_a_row_is_found_wherever_it_is() -> None:
+    others = [["bits", "keras", "rate=1", 1.0, "finished", "converged", "0.2"], row("0.1")]
+    found = compare_reports({"points.csv": points(row("0.1"))}, {"points.csv": points(*others)})
+    assert (found.values, found.same) == (4, 4)
+
+
+def test_numbers_within_names_are_no_values() -> None:
+    assert list(values_of(PAGE, "See layer_0/weights, float32 and 2.5x.\n").values()) == []
+    assert list(values_of(PAGE, "At -3.5, 1e-05 (2%) and 1,000: done 4.\n").values()) == [
+        "-3.5", "1e-05", "2", "1,000", "4"
+    ]  # fmt: skip
+
+
+def test_only_what_is_computed_is_compared() -> None:
+    files = ["README.md", "points.csv", PAGE, "metrics/bits/keras.json", "benchmarks.md", "recorded/long.csv", "x/y.md"]
+    assert [is_compared(file) for file in files] == [True] * 4 + [False] * 3
+    assert [study_of(file) for file in files[:4]] == ["", "", "bits", "bits"]
