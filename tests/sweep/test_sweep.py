@@ -252,6 +252,18 @@ def test_results_hold_every_point(grid: Grid) -> None:
     assert left_in_points(project) == sorted(row["signature"] for row in record["points"])
 
 
+def test_a_trained_point_is_on_disk_once(grid: Grid) -> None:
+    project, sweep, _, _ = grid
+    results = project / "results" / "line_y2x" / "numpy"
+    runs = by_name(project)
+    for row in json.loads((results / "sweep.json").read_text())["points"]:
+        folder = sweep.jobs[row["signature"]].folder.final
+        run = runs[row["name"]].info.run_id
+        for place in (results / row["folder"], project / "mlruns" / "artifacts" / "line_y2x" / run / "artifacts"):
+            for name in ("weights.npz", "metrics.csv", "SHA256SUMS", "plots/curves.png"):
+                assert (place / name).samefile(folder / name)
+
+
 # --- what is done is not trained again
 
 
