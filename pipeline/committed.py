@@ -14,13 +14,14 @@ import io
 import subprocess
 import sys
 import tarfile
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from omegaconf import DictConfig
 
 from pipeline.config.reading import read_folder
-from pipeline.report.committed import Comparison, Difference, compare_reports, is_compared, study_of
+from pipeline.report.committed import EXPLAINED, Comparison, Difference, compare_reports, is_compared, study_of
 from pipeline.system import cli
 from pipeline.system.files import explained, readable, write_file
 from pipeline.system.project import PROJECT
@@ -30,7 +31,8 @@ from pipeline.system.wording import aligned, counted, shortened, some
 MOST = 30
 # How many studies are named.
 SOME = 5
-LONGEST = 60
+LONGEST = 50
+LONGEST_VALUE = 25
 DIFFERENCES = "differences.csv"
 
 
@@ -119,12 +121,14 @@ def summary(comparison: Comparison, listed: str) -> list[str]:
     lines = [line]
     if not comparison.differences:
         return lines
-    # Words that flipped come first, then what is furthest off.
-    furthest = sorted(comparison.differences, key=lambda one: -one.relative)
+    reasons = Counter("differ" if one.why.startswith("differs") else one.why for one in comparison.differences)
+    lines.append(f"the others: {'; '.join(f'{count:,} {reason}' for reason, count in reasons.most_common())}")
+    # What has no explanation comes first, and of that, words that flipped, then what is furthest off.
+    furthest = sorted(comparison.differences, key=lambda one: (one.why in EXPLAINED, -one.relative))
     rows = [["file", "value", "committed", "now", "why"]]
     for one in furthest[:MOST]:
-        texts = [shortened(text, LONGEST) for text in (one.place, one.committed, one.now)]
-        rows.append([one.file, *texts, one.why])
+        values = [shortened(text, LONGEST_VALUE) for text in (one.committed, one.now)]
+        rows.append([one.file, shortened(one.place, LONGEST), *values, one.why])
     lines += ["", aligned(rows)]
     further = len(furthest) - MOST
     if further > 0:

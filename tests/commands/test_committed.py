@@ -55,13 +55,15 @@ def test_what_differs_is_listed_with_how_far_and_why(project: Path, capsys: pyte
     (reports / "points.csv").write_text(changed)
     (reports / "studies" / "bits.md").write_text("# bits\n\nLowest loss 0.143 at rate 1.\n")
     (reports / "studies" / "bits.png").write_bytes(b"another")
-    first, _, head, flipped, further, listed, pictures, _ = said(project, capsys)
+    first, reasons, _, head, further, flipped, listed, pictures, _ = said(project, capsys)
     assert first == "of 4 committed values 2 came out again as printed (1 of them to one unit of the last digit)"
+    assert reasons == "the others: 1 chaotic: diverged point; 1 differ"
     assert head.split() == ["file", "value", "committed", "now", "why"]
+    assert further.split()[-6:] == ["0.123", "0.143", "differs", "by", "16", "%"]
+    # What is explained comes last.
     assert " ".join(flipped.split()) == (
         "points.csv bits numpy rate=1 outcome finished diverged chaotic: diverged point"
     )
-    assert further.endswith("0.123     0.143     differs by 16 %")
     assert listed == "all of them: reports/differences.csv"
     assert pictures == "pictures of studies: 0 of 1 have the same bytes"
 

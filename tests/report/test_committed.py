@@ -11,6 +11,7 @@ from pipeline.report.committed import (
     BACKENDS,
     DIVERGED,
     NEAR_ZERO,
+    PARITY,
     REWORDED,
     Comparison,
     compare_reports,
@@ -94,6 +95,19 @@ def test_a_difference_has_a_reason() -> None:
         (found,) = of_points(one, other, parity=parity).differences
         assert found.why == why
         assert found.place == "bits numpy rate=1 final/train/loss"
+
+
+def test_between_the_backends_rounding_decides() -> None:
+    parity = "study,quantity,kind,value,point\r\nbits,train/loss,relative,0.04,rate=1\r\n"
+    found = compare_reports({"parity.csv": parity}, {"parity.csv": parity.replace("0.04,rate=1", "0.07,rate=10")})
+    assert [one.why for one in found.differences] == [PARITY, PARITY]
+
+
+def test_numbers_in_the_text_of_a_cell_may_be_a_unit_away() -> None:
+    one = row("0.1", diagnosis='"loss 0.469; still falling, 60,000 epochs"')
+    for text, again in (("0.470", 1), ("0.471", 0), ("0.469; rising", 0)):
+        other = row("0.1", diagnosis=f'"loss {text}; still falling, 60,000 epochs"')
+        assert of_points(one, other).last_digit == again
 
 
 def test_a_point_that_diverges_only_once_explains_all_its_values() -> None:
