@@ -222,15 +222,15 @@ def _is_last_digit(file: str, committed: str, now: str) -> bool:
 
 
 def _are_neighbours(one: str, other: str, text: bool) -> bool:
-    numbers = _number(one), _number(other)
-    if None in numbers or not all(map(math.isfinite, numbers)):
+    mine, theirs = _number(one), _number(other)
+    if mine is None or theirs is None or not math.isfinite(mine - theirs):
         return False
     # Whole numbers count, and must be equal.
     if not re.search(r"[.e]", one + other):
         return False
     unit = max(_unit(one, text), _unit(other, text))
     # A little more, because the difference of two decimals is not exact in binary.
-    return abs(numbers[0] - numbers[1]) <= unit * 1.001
+    return abs(mine - theirs) <= unit * 1.001
 
 
 def _unit(printed: str, text: bool) -> float:

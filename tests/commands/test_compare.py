@@ -186,6 +186,7 @@ def test_a_report_on_one_study_leaves_the_others(
         "reproduction.csv",
         "studies/three_bits.md",
         "studies/three_bits.png",
+        "timings.csv",
     }
     rows = table(tmp_path / "points.csv")
     assert [row for row in rows if row["study"] != "three_bits"] == table_before
@@ -213,7 +214,8 @@ def test_a_backend_that_is_not_trained_here_keeps_its_rows_and_the_pages_with_it
     after = contents(tmp_path)
     changed = {name for name in before if before[name] != after[name]}
     assert {"points.csv", "metrics/line_y3x/numpy.json"} <= changed
-    assert changed <= {"points.csv", "metrics/line_y3x/numpy.json", "parity.csv", "reproduction.csv"}
+    tables = {"points.csv", "parity.csv", "reproduction.csv", "timings.csv"}
+    assert changed <= {"metrics/line_y3x/numpy.json", *tables}
     write_report(Trained(both), PUBLISHED, tmp_path)
     assert contents(tmp_path) == before
 
