@@ -72,7 +72,8 @@ def compare_with_committed(config: DictConfig) -> None:
     texts = {file: content.decode() for file, content in committed.items() if is_compared(file)}
     before = _of_trained(texts, left)
     now = {}
-    with readable(f"The report in {reports}", expected="files that pipeline.compare wrote", fix="write it again"):
+    write_again = "run python -m pipeline.compare, which writes it again"
+    with readable(f"The report in {reports}", expected="files that pipeline.compare wrote", fix=write_again):
         for file in before:
             if (reports / file).exists():
                 now[file] = (reports / file).read_bytes().decode()

@@ -10,6 +10,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from pipeline.committed import compare_with_committed
+from pipeline.system.errors import DamagedError
 
 HEAD = "study,backend,name,outcome,final/train/loss\r\n"
 ROWS = {"bits": "bits,numpy,rate=1,finished,0.1234\r\n", "lines": "lines,numpy,rate=1,finished,0.5678\r\n"}
@@ -27,10 +28,16 @@ def project(tmp_path: Path) -> Path:
     (tmp_path / "results" / "bits" / "numpy").mkdir(parents=True)
     (tmp_path / "results" / "bits" / "numpy" / "sweep.json").write_text("{}")
     (tmp_path / ".gitattributes").write_text("*.csv -text\n")
-    user = ["-c", "user.name=a", "-c", "user.email=a@localhost"]
-    for arguments in (["init", "--quiet"], ["add", "reports", ".gitattributes"], [*user, "commit", "-qm", "report"]):
-        subprocess.run(["git", "-C", str(tmp_path), *arguments], check=True)
+    subprocess.run(["git", "init", "--quiet", str(tmp_path)], check=True)
+    commit(tmp_path)
     return tmp_path
+
+
+def commit(project: Path) -> None:
+    """Commit the report as it is."""
+    user = ["-c", "user.name=a", "-c", "user.email=a@localhost"]
+    for arguments in (["add", "reports", ".gitattributes"], [*user, "commit", "--quiet", "--message", "report"]):
+        subprocess.run(["git", "-C", str(project), *arguments], check=True)
 
 
 def said(project: Path, capsys: pytest.CaptureFixture[str]) -> list[str]:
@@ -73,6 +80,18 @@ def test_a_page_that_is_gone_has_no_value_that_came_out_again(
 ) -> None:
     (project / "reports" / "studies" / "bits.md").unlink()
     assert said(project, capsys)[0] == "of 4 committed values 2 came out again as printed"
+
+
+@pytest.mark.parametrize("content", [b"{", b"\xff"])
+def test_a_report_that_cannot_be_read_is_named(project: Path, content: bytes) -> None:
+    file = project / "reports" / "metrics" / "bits" / "numpy.json"
+    file.parent.mkdir(parents=True)
+    file.write_text('{"points": 1}')
+    commit(project)
+    file.write_bytes(content)
+    config = OmegaConf.create({"results": str(project / "results"), "reports": str(project / "reports")})
+    with pytest.raises(DamagedError, match="The report in"):
+        compare_with_committed(config)
 
 
 @pytest.mark.parametrize("missing", [".git", "reports"])
