@@ -28,7 +28,7 @@ from pipeline.tracking.pages.presentation import present_point
 from pipeline.tracking.sync import complete
 from pipeline.tracking.sync.complete import MISSING_PARTS, NOTHING
 from pipeline.tracking.tracker import Tracker
-from tests.support.damage import MACHINE, check_machine_error, fail_at
+from tests.support.damage import MACHINE, check_machine_error, fail_at, rewrite
 from tests.support.flaky_server import server_thread
 from tests.support.swept import (
     at_epoch,
@@ -373,7 +373,7 @@ def test_a_results_folder_that_was_tampered_with_is_refused(tmp_path: Path, grid
     tampered = other / "results" / "line_y2x" / "numpy" / "learning_rate=0.1" / file
     content = bytearray(tampered.read_bytes())
     content[len(content) // 3] ^= 1
-    tampered.write_bytes(content)
+    rewrite(tampered, content)
     with pytest.raises(LabError, match=r"cannot be read(.|\n)*SHA-256"):
         rebuild(LOCAL, other, other / "results")
     assert not (other / "mlruns").exists()
@@ -395,7 +395,7 @@ def test_a_list_of_points_that_was_tampered_with_is_refused(
     other = tmp_path / "other"
     shutil.copytree(grid / "results", other / "results")
     file = other / "results" / "line_y2x" / "numpy" / "sweep.json"
-    file.write_text(re.sub(old, new, file.read_text(), count=1))
+    rewrite(file, re.sub(old, new, file.read_text(), count=1).encode())
     with pytest.raises(LabError, match=message):
         rebuild(LOCAL, other, other / "results")
     assert not list(other.glob(".points/[0-9a-f]*"))
@@ -423,7 +423,7 @@ def test_a_sweep_without_a_complete_point_is_ended(
     at_epoch(monkeypatch, 9, interrupt)
     killed(project, rates(*RATES))
     (file,) = project.glob(".points/.sweeps/*/sweep.json")
-    file.write_text(file.read_text().replace('"KILLED"', f'"{written}"'))
+    rewrite(file, file.read_text().replace('"KILLED"', f'"{written}"').encode())
     tracker = Tracker(LOCAL, "line_y2x", project)
     for run in runs_of(project):
         gone = {"lab.owner": json.dumps(json.loads(owner()) | {"ticks": 0}), "lab.complete": "not yet"}

@@ -33,6 +33,12 @@ def refused() -> Iterator[None]:
         yield
 
 
+def rewrite(file: Path, content: bytes | bytearray) -> None:
+    """Write a file anew. If it is one of several names of a file, which are read-only, the others keep their content."""
+    file.unlink()
+    file.write_bytes(content)
+
+
 def cut(content: bytes, place: int, bit: int, foreign: bytes) -> bytes:
     return content[: place % len(content)]
 

@@ -39,6 +39,7 @@ from pipeline.tracking.pages import presentation
 from pipeline.tracking.store import store_uri
 from pipeline.tracking.sync.sweep import Sync
 from pipeline.tracking.tracker import NOT_PARAMS
+from tests.support.damage import rewrite
 from tests.support.once import made_once
 from tests.support.swept import (
     STUDY,
@@ -545,7 +546,7 @@ def test_a_sealed_point_that_was_not_renamed_is_renamed(
 def damage(file: Path) -> None:
     content = bytearray(file.read_bytes())
     content[len(content) // 2] ^= 1
-    file.write_bytes(content)
+    rewrite(file, content)
 
 
 def test_a_damaged_checkpoint_is_reported_and_its_point_starts_from_the_beginning(

@@ -29,6 +29,7 @@ from pipeline.tracking.pages.views import NEWEST
 from pipeline.tracking.store import store_uri
 from pipeline.tracking.sync.placement import PARENT, SWEEP_RUN, adapted
 from pipeline.tracking.tracker import Tracker
+from tests.support.damage import rewrite
 from tests.support.maps import map_point
 from tests.support.swept import Request, by_name, full_name, in_mlflow, rates, request, runs_of, swept
 from tests.support.trained import sweep
@@ -248,7 +249,7 @@ def test_a_seed_that_is_damaged_is_left_out_of_the_mean(copied: Path) -> None:
     signature = by_name(copied)["learning_rate=0.1 seed=2"].data.tags["signature"]
     file = copied / ".points" / signature / "outcome.json"
     content = file.read_bytes()
-    file.write_text("{")
+    rewrite(file, b"{")
     rebuild(LOCAL, copied, copied / "results")
     assert in_mlflow(copied) == whole, "MLflow has everything, so nothing is read"
     client.delete_run(groups(copied)["learning_rate=0.1"].info.run_id)
@@ -256,7 +257,7 @@ def test_a_seed_that_is_damaged_is_left_out_of_the_mean(copied: Path) -> None:
     found = groups(copied)
     assert {run.info.status for run in found.values()} == {"FINISHED"}
     assert children(copied, found["learning_rate=0.1"]) == ["lr 0.1 · s 1", "lr 0.1 · s 3"]
-    file.write_bytes(content)
+    rewrite(file, content)
     rebuild(LOCAL, copied, copied / "results")
     assert in_mlflow(copied) == whole
 

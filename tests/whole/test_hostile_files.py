@@ -33,7 +33,7 @@ from pipeline.system.errors import LabError
 from pipeline.system.files import write_sums
 from pipeline.system.project import CONF, PROJECT
 from tests.data.test_data import Trap, arrays, describe, refusal
-from tests.support.damage import MACHINE, check_machine_error, fail_at
+from tests.support.damage import MACHINE, check_machine_error, fail_at, rewrite
 from tests.support.hostile import NoSync, Terminal
 from tests.support.swept import at_epoch, interrupt, killed, on_disk, rates, swept
 
@@ -153,27 +153,27 @@ Damage = Callable[[Path, Path], None]
 
 
 def emptied(file: Path, trap: Path) -> None:
-    file.write_bytes(b"")
+    rewrite(file, b"")
 
 
 def halved(file: Path, trap: Path) -> None:
     content = file.read_bytes()
-    file.write_bytes(content[: len(content) // 2])
+    rewrite(file, content[: len(content) // 2])
 
 
 def flipped(file: Path, trap: Path) -> None:
     content = bytearray(file.read_bytes())
     content[len(content) // 3] ^= 4
-    file.write_bytes(content)
+    rewrite(file, content)
 
 
 def pickled(file: Path, trap: Path) -> None:
-    file.write_bytes(pickle.dumps(Trap(trap)))
+    rewrite(file, pickle.dumps(Trap(trap)))
 
 
 def bombed(file: Path, trap: Path) -> None:
     """An archive of a megabyte that unfolds to a gigabyte."""
-    file.write_bytes(bomb())
+    rewrite(file, bomb())
 
 
 @functools.cache
@@ -187,11 +187,11 @@ def bomb() -> bytes:
 
 
 def nested(file: Path, trap: Path) -> None:
-    file.write_bytes(b"[" * 200_000)
+    rewrite(file, b"[" * 200_000)
 
 
 def noise(file: Path, trap: Path) -> None:
-    file.write_bytes(bytes(range(256)) * 9)
+    rewrite(file, bytes(range(256)) * 9)
 
 
 def a_folder(file: Path, trap: Path) -> None:
@@ -414,7 +414,7 @@ def test_a_list_of_results_that_leads_elsewhere_is_not_followed(
     file = project / "results" / "line_y2x" / "numpy" / "sweep.json"
     told = json.loads(file.read_text())
     told["points"][1][key] = path
-    file.write_text(json.dumps(told))
+    rewrite(file, json.dumps(told).encode())
     if key == "folder":
         assert "The list of points" in comparing()
     with pytest.raises(LabError, match="The list of points"):

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.system.project import PROJECT
+from tests.support.damage import rewrite
 from tests.support.flaky_server import free_port
 from tests.support.links import broken_links
 from tests.support.s3 import Endpoint, s3_endpoint
@@ -250,7 +251,7 @@ def test_a_damaged_object_that_dvc_takes_is_found_by_our_commands(
     content = bytearray(damaged.read_bytes())
     content[len(content) // 2] ^= 1
     damaged.chmod(0o644)
-    damaged.write_bytes(content)
+    rewrite(damaged, content)
     typed("dvc pull", colleague, trained.environment)
     for command in BY_HAND:
         told = typed(command, colleague, trained.environment, fails=True).stderr
