@@ -43,6 +43,8 @@ from pipeline.system.wording import aligned, counted
 
 # More networks hardly widen the range, but the memory of the stack grows with their number.
 MOST_NETWORKS = 1000
+# All digits of a number in float64.
+MOST_DIGITS = 17
 
 
 class Spread(NamedTuple):
@@ -214,13 +216,19 @@ def _whole(config: Mapping[str, object], key: str, least: int, most: int) -> int
 
 
 def _printed(one: Spread) -> Spread:
-    """Return a row with the digits that are shown: the ends of a range are themselves of chance."""
+    """Return a row with two digits of the width of its range: where it ends is a matter of chance."""
+    digits = MOST_DIGITS
+    if one.relative_spread and math.isfinite(one.relative_spread):
+        digits = min(MOST_DIGITS, max(DIGITS, 2 - math.floor(math.log10(one.relative_spread))))
+    control = one.control
+    if control is not None:
+        control = significant(control, digits)
     return one._replace(
-        smallest=significant(one.smallest, DIGITS),
-        largest=significant(one.largest, DIGITS),
-        median=significant(one.median, DIGITS),
+        smallest=significant(one.smallest, digits),
+        largest=significant(one.largest, digits),
+        median=significant(one.median, digits),
         relative_spread=significant(one.relative_spread, 2),
-        control=None if one.control is None else significant(one.control, DIGITS),
+        control=control,
     )
 
 

@@ -504,5 +504,5 @@ def test_a_map_has_a_picture_and_a_sentence_and_is_not_missing_on_keras(tmp_path
     (row,) = table(tmp_path / "reports" / "points.csv")
     assert (row["optimizer.learning_rate"], row["diagnosis"], row["final/map/points"]) == ("", "map", "63.0")
     metrics = json.loads((tmp_path / "reports" / "metrics" / "trainability_map" / "numpy.json").read_text())
-    assert metrics["map/best_loss"] == one.outcome.final["map/best_loss"]
+    assert metrics["map/best_loss"] == pytest.approx(one.outcome.final["map/best_loss"], rel=1e-3)
     assert "converged" not in metrics

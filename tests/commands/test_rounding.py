@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import copy
 import csv
+import math
 import shutil
 import statistics
 from pathlib import Path
@@ -19,7 +20,7 @@ from pipeline.backends.shared.history import History
 from pipeline.points.point import Point, outcome_of
 from pipeline.report.published.reproduction import Results, cells
 from pipeline.report.published.tables import ROUNDING_COLUMNS, Key, read_spreads
-from pipeline.rounding import measure, numbers, perturbed, rounding, spread, train_perturbed
+from pipeline.rounding import _printed, measure, numbers, perturbed, rounding, spread, train_perturbed
 from pipeline.system.errors import LabError
 from pipeline.system.project import PROJECT
 from tests.support.hostile import refuses_without_results
@@ -163,15 +164,24 @@ def test_the_command_writes_what_compare_reads(
     first = (reports / "rounding.csv").read_bytes()
     [row] = csv.DictReader(first.decode().splitlines())
     [found] = measure({"three_bits": {"numpy": [short]}}, tampered, 3, 0, PROJECT)
-    assert [float(row[name]) for name in ("smallest", "largest", "median", "relative_spread", "control")] == [
-        found.smallest, found.largest, found.median, found.relative_spread, found.control
+    # A narrow range keeps all digits.
+    assert [float(row[name]) for name in ("smallest", "largest", "median", "control")] == [
+        found.smallest, found.largest, found.median, found.control
     ]  # fmt: skip
+    assert float(row["relative_spread"]) == pytest.approx(found.relative_spread, rel=0.05)
     assert (row["optimizer.learning_rate"], row["model.hidden_size"], row["networks"]) == ("10.0", "4", "4")
     assert read_spreads(reports / "rounding.csv") == {KEY: (found.smallest, found.largest)}
     printed = capsys.readouterr().out.splitlines()
     assert printed[1].split()[:5] == ["three_bits", "error", "4", "10", "iteration"]
     rounding(composed(tmp_path / "results", tampered, reports))
     assert (reports / "rounding.csv").read_bytes() == first
+
+
+def test_a_wide_range_has_two_digits_of_its_width() -> None:
+    wide = spread(KEY, [0.123456789, 0.12, 0.1260001])
+    assert _printed(wide)[-6:] == (3, 0.12, 0.126, 0.1235, 0.049, 0.1235)
+    assert _printed(spread(KEY, [None, 1.0, 1.00000123456]))[-5:] == (1.0, 1.0000012, 1.0000006, 1.2e-06, None)
+    assert _printed(spread(KEY, [-0.5, 0.0, 0.25]))[-4:] == (0.25, 0.0, math.inf, -0.5)
 
 
 def test_rows_on_numbers_that_are_not_trained_here_are_kept(

@@ -34,7 +34,7 @@ def refused() -> Iterator[None]:
 
 
 def rewrite(file: Path, content: bytes | bytearray) -> None:
-    """Write a file anew. If it is one of several names of a file, which are read-only, the others keep their content."""
+    """Write a file anew; if it has other names and is therefore read-only, these keep their content."""
     file.unlink()
     file.write_bytes(content)
 

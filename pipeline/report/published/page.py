@@ -7,7 +7,6 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import get_args
 
-from pipeline.report.digits import DIGITS
 from pipeline.report.published.reproduction import BACKENDS, Cell, Verdict
 from pipeline.report.published.statements import Statement
 from pipeline.report.published.tables import Key
@@ -147,9 +146,9 @@ def _cell_row(same: Sequence[Cell]) -> list[str]:
     point = f"{one.study}, rate {one.learning_rate:g}"
     if one.hidden_size is not None:
         point += f", hidden size {one.hidden_size}"
-    # Two digits more than match show the first difference; more are of rounding, and differ on another processor.
+    # Two digits more than match show the first difference; a total of 6 to 12 digits keeps the columns readable.
     matching = max((int(cell.digits) for cell in same if cell.digits.isdigit()), default=0)
-    digits = min(max(matching + 2, DIGITS), 12)
+    digits = min(max(matching + 2, 6), 12)
     values = {cell.backend: f"{cell.value:.{digits}g}" for cell in same if cell.value is not None}
     spread = "not measured"
     if one.rounding_smallest is not None and one.rounding_largest is not None:
