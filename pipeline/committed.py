@@ -124,8 +124,8 @@ def summary(comparison: Comparison, listed: str) -> list[str]:
         return lines
     reasons = Counter("differ" if one.why.startswith("differs") else one.why for one in comparison.differences)
     lines.append(f"the others: {'; '.join(f'{count:,} {reason}' for reason, count in reasons.most_common())}")
-    # What has no explanation comes first, and of that, words that flipped, then what is furthest off.
-    furthest = sorted(comparison.differences, key=lambda one: (one.why in EXPLAINED, -one.relative))
+    # What has no explanation comes first: of that, words that flipped, what is furthest off, and what is gone.
+    furthest = sorted(comparison.differences, key=lambda one: (one.why in EXPLAINED, not one.now, -one.relative))
     rows = [["file", "value", "committed", "now", "why"]]
     for one in furthest[:MOST]:
         values = [shortened(text, LONGEST_VALUE) for text in (one.committed, one.now)]
