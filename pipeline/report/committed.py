@@ -22,12 +22,14 @@ from pipeline.diagnosis.verdicts import MEANINGS
 from pipeline.report.digits import DIGITS
 from pipeline.report.earlier import PLACE
 
+NUMBERS = "reproduction.csv"
+SIZE, RATE = "model.hidden_size", "optimizer.learning_rate"
 # The columns that identify a row of each table.
 TABLES = {
     "points.csv": ("study", "backend", "name"),
     "parity.csv": ("study", "quantity", "kind"),
-    "reproduction.csv": PLACE,
-    "rounding.csv": ("study", "quantity", "model.hidden_size", "optimizer.learning_rate", "place"),
+    NUMBERS: PLACE,
+    "rounding.csv": ("study", "quantity", SIZE, RATE, "place"),
 }
 # The pages that are about all studies; those of single studies are in a folder.
 PAGES = ("README.md", "parity.md", "published.md")
@@ -38,10 +40,11 @@ VALUE = re.compile(rf"{NUMBER.pattern}|\b(?:{'|'.join(VERDICTS)})\b")
 # Below this, a number that trains towards 0 is what rounding leaves of it.
 NOTHING = 1e-12
 DIVERGED = "chaotic: diverged point"
+PERTURBED = "no more than weights perturbed by their last bit change it"
 BACKENDS = "no more than NumPy and Keras differ there"
 NEAR_ZERO = f"both below {NOTHING:g}: what rounding leaves of 0"
 PARITY = "how far NumPy and Keras are apart, which rounding decides"
-EXPLAINED = {DIVERGED, BACKENDS, NEAR_ZERO, PARITY}
+EXPLAINED = {DIVERGED, PERTURBED, BACKENDS, NEAR_ZERO, PARITY}
 REWORDED = "the sentence around it reads differently"
 
 # A value's place: its row and column, its key, or its sentence.
@@ -114,6 +117,7 @@ def compare_reports(committed: Mapping[str, str], now: Mapping[str, str]) -> Com
     comparison = Comparison()
     diverged = {row[:-1] for report in (committed, now) for row in _diverged(report)}
     apart = _apart(committed)
+    spreads = _spreads(committed)
     for file, text in committed.items():
         new = values_of(file, now.get(file, ""))
         for place, value in values_of(file, text).items():
@@ -130,6 +134,8 @@ def compare_reports(committed: Mapping[str, str], now: Mapping[str, str]) -> Com
                     why = PARITY
                 elif file == "points.csv" and place[:3] in diverged:
                     why = DIVERGED
+                elif relative <= spreads.get((file, *place[:-1]), 0.0):
+                    why = PERTURBED
                 elif file == "points.csv" and relative <= apart.get((place[0], _quantity(place[-1])), 0.0):
                     why = BACKENDS
                 elif relative < math.inf and _is_nothing(value) and _is_nothing(found):
@@ -143,6 +149,23 @@ def _diverged(report: Mapping[str, str]) -> Iterator[Place]:
     for place, value in values_of("points.csv", report.get("points.csv", "")).items():
         if place[-1] == "outcome" and value == "diverged":
             yield place
+
+
+def _spreads(report: Mapping[str, str]) -> dict[Place, float]:
+    """Return, by file and row, how far perturbed weights moved the numbers of a point; pipeline.rounding measured it."""
+    widths: dict[Place, float] = {}
+    measured = values_of("rounding.csv", report.get("rounding.csv", ""))
+    for (study, _, size, rate, _, column), value in measured.items():
+        if column == "relative_spread":
+            widths[study, size, rate] = max(float(value), widths.get((study, size, rate), 0.0))
+    found: dict[Place, float] = {}
+    points = values_of("points.csv", report.get("points.csv", ""))
+    for study, backend, name in {place[:3] for place in points}:
+        size, rate = (points.get((study, backend, name, key), "") for key in (SIZE, RATE))
+        found["points.csv", study, backend, name] = widths.get((study, size, rate), 0.0)
+    for study, backend, quantity, size, rate, number, _ in values_of(NUMBERS, report.get(NUMBERS, "")):
+        found[NUMBERS, study, backend, quantity, size, rate, number] = widths.get((study, size, rate), 0.0)
+    return found
 
 
 def _apart(report: Mapping[str, str]) -> dict[tuple[str, str], float]:

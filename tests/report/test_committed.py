@@ -12,6 +12,7 @@ from pipeline.report.committed import (
     DIVERGED,
     NEAR_ZERO,
     PARITY,
+    PERTURBED,
     REWORDED,
     Comparison,
     compare_reports,
@@ -95,6 +96,16 @@ def test_a_difference_has_a_reason() -> None:
         (found,) = of_points(one, other, parity=parity).differences
         assert found.why == why
         assert found.place == "bits numpy rate=1 final/train/loss"
+
+
+def test_a_point_of_which_rounding_was_measured_may_move_as_far() -> None:
+    rounding = (
+        "study,quantity,model.hidden_size,optimizer.learning_rate,place,relative_spread\r\n"
+        "bits,error,,1.0,iteration 1,0.02\r\n"
+    )
+    for loss, why in (("0.101", PERTURBED), ("0.11", "differs by 10 %")):
+        (found,) = of_points(row("0.1"), row(loss), rounding=rounding).differences
+        assert found.why == why
 
 
 def test_between_the_backends_rounding_decides() -> None:
