@@ -152,7 +152,7 @@ def _diverged(report: Mapping[str, str]) -> Iterator[Place]:
 
 
 def _spreads(report: Mapping[str, str]) -> dict[Place, float]:
-    """Return, by file and row, how far perturbed weights moved the numbers of a point; pipeline.rounding measured it."""
+    """Return, by file and row, how far perturbed weights moved the numbers (pipeline.rounding)."""
     widths: dict[Place, float] = {}
     measured = values_of("rounding.csv", report.get("rounding.csv", ""))
     for (study, _, size, rate, _, column), value in measured.items():
