@@ -45,6 +45,7 @@ READERS = {
     "backends/keras/state.py": "the state in checkpoint.npz",
     "backends/keras/own_loader.py": "classes.json of a model in MLflow",
     "compare.py": "reports/recorded/*.md",
+    "committed.py": "the report: tests/commands/test_committed.py",
     "report/committed.py": "the report: tests/commands/test_committed.py",
     "config/own_code.py": "the code of a model of one's own: tests/config/test_own_model.py",
     "data/arrays.py": "data/prepared/*/data.json and *.npy",
