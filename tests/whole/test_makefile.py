@@ -1,8 +1,9 @@
-"""The Makefile in a folder whose name needs quoting, and after the project has moved."""
+"""The Makefile in a folder whose name needs quoting, after the project has moved, and where something fails."""
 
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -11,50 +12,74 @@ import pytest
 
 from pipeline.system.project import PROJECT
 
-# Writes down what it is asked to do; `python -m venv FOLDER` copies it to where the real one would be.
+# Writes down what it is asked to do; `python -m venv FOLDER` copies it to where the real one would be. What FAILS names
+# goes wrong, and a data set that DVC is asked for is there then.
 STAND_IN = """#!/bin/sh
 if [ "$2" = venv ]; then
     mkdir -p "$3/bin"
     cp "$0" "$3/bin/python"
 fi
 echo "$0 $*" >> "$LOG"
+case "$0 $*" in *"$FAILS"*) exit 1 ;; esac
+case "$*" in *prepare@mnist) mkdir -p data/prepared/mnist ;; esac
 """
+LOCKS = ("requirements.lock", "requirements-cluster.lock")
+BY_UV = "pip install --python .venv/bin/python --require-hashes -r"
+BY_PIP = "-m pip install --disable-pip-version-check --require-hashes -r"
 
 
 @pytest.fixture
 def made(tmp_path: Path) -> Path:
-    """A project of a Makefile alone, in a folder with a hostile name, whose Python is a stand-in."""
+    """A project of a Makefile alone, in a folder with a hostile name, whose Python and uv are stand-ins."""
     project = tmp_path / "it's a lab? %20 #1 $HOME ü"
-    project.mkdir()
+    shutil.copytree(PROJECT / "conf" / "profile", project / "conf" / "profile")
     shutil.copy(PROJECT / "Makefile", project)
-    for name in ("requirements.lock", "requirements-cluster.lock"):
+    (project / "conf" / "pipeline.yaml").write_text("profile: full # a comment\nfetched: []\n")
+    for name in LOCKS:
         (project / name).touch()
-    (tmp_path / "python").write_text(STAND_IN)
-    (tmp_path / "python").chmod(0o755)
+    (tmp_path / "bin").mkdir()
+    for name in ("python", "uv"):
+        (tmp_path / "bin" / name).write_text(STAND_IN)
+        (tmp_path / "bin" / name).chmod(0o755)
     return project
 
 
-def make(project: Path, target: str) -> list[str]:
-    """Run a target, and return which modules Python was asked to run, with their arguments."""
+def make(project: Path, *target: str, fails: str = "nothing") -> tuple[bool, list[str]]:
+    """Run a target; return whether it went well, and what Python and uv were asked for.
+
+    Commands that contain `fails` fail.
+    """
     log = project.parent / "log"
     log.write_text("")
-    subprocess.run(
-        ["make", target, f"PYTHON={project.parent / 'python'}"],
+    programs = project.parent / "bin"
+    done = subprocess.run(
+        ["make", *target, f"PYTHON={programs / 'python'}"],
         cwd=project,
-        env=os.environ | {"LOG": str(log)},
+        env=os.environ | {"LOG": str(log), "PATH": f"{programs}{os.pathsep}{os.environ['PATH']}", "FAILS": fails},
         capture_output=True,
-        check=True,
     )
-    asked = [line.partition("/python ")[2] for line in log.read_text().splitlines()]
-    return [arguments for arguments in asked if arguments.startswith("-m ")]
+    asked = re.findall(r"^.*?/(?:python|uv) (.*)$", log.read_text(), re.MULTILINE)
+    return done.returncode == 0, [arguments for arguments in asked if arguments.startswith(("-m ", "pip "))]
 
 
 def test_the_environment_is_installed_in_a_folder_whose_name_needs_quoting(made: Path) -> None:
-    asked = make(made, "cluster")
-    installs = "-m pip install --quiet --disable-pip-version-check --require-hashes -r"
-    assert asked == ["-m venv .venv", f"{installs} requirements.lock", f"{installs} requirements-cluster.lock"]
-    assert {path.name for path in made.parent.iterdir()} == {"log", made.name, "python"}
-    assert make(made, "ui") == ["-m pipeline.ui --port 5000"]
+    assert make(made, "cluster") == (True, ["-m venv .venv", *(f"{BY_UV} {lock}" for lock in LOCKS)])
+    assert {path.name for path in made.parent.iterdir()} == {"log", "bin", made.name}
+    assert make(made, "ui") == (True, ["-m pipeline.ui --port 5000"])
+
+
+def test_pip_installs_where_uv_fails(made: Path) -> None:
+    well, asked = make(made, "cluster", fails="/uv pip install")
+    assert well
+    assert [line for line in asked if line.startswith("-m pip ")] == [f"{BY_PIP} {lock}" for lock in LOCKS]
+
+
+def test_what_neither_installs_is_installed_the_next_time(made: Path) -> None:
+    assert make(made, "ui", fails="pip install") == (
+        False,
+        ["-m venv .venv", f"{BY_UV} {LOCKS[0]}", f"{BY_PIP} {LOCKS[0]}"],
+    )
+    assert make(made, "ui") == (True, ["-m venv .venv", f"{BY_UV} {LOCKS[0]}", "-m pipeline.ui --port 5000"])
 
 
 def test_a_project_that_has_moved_with_its_environment_does_not_run_the_scripts_of_the_old_place(made: Path) -> None:
@@ -64,9 +89,35 @@ def test_a_project_that_has_moved_with_its_environment_does_not_run_the_scripts_
         script = made / ".venv" / "bin" / name
         script.write_text("#!/a/folder/that/is/gone/python\n")
         script.chmod(0o755)
-    assert make(made, "reproduce") == [
-        "-m dvc config --local core.no_scm true",
-        "-m dvc repro --keep-going",
-        "-m pipeline.rebuild",
-    ]
-    assert make(made, "test")[-1].startswith("-m pytest ")
+    assert make(made, "reproduce") == (
+        True,
+        [
+            "-m dvc config --local core.no_scm true",
+            "-m dvc repro page@line_y3x",
+            "-m dvc repro --keep-going",
+            "-m pipeline.rebuild",
+        ],
+    )
+    assert make(made, "test")[1][-1].startswith("-m pytest ")
+
+
+def test_everything_is_trained_though_the_first_study_fails(made: Path) -> None:
+    well, asked = make(made, "reproduce", fails="page@line_y3x")
+    assert well
+    assert asked[-2:] == ["-m dvc repro --keep-going", "-m pipeline.rebuild"]
+
+
+def test_the_profile_is_written_where_dvc_reads_it(made: Path) -> None:
+    for setting, profile in ((["PROFILE=small"], "small"), ([], "full")):
+        assert make(made, "reproduce", *setting)[0]
+        assert (made / "conf" / "pipeline.yaml").read_text() == f"profile: {profile} # a comment\nfetched: []\n"
+    assert {path.name for path in (made / "conf").iterdir()} == {"pipeline.yaml", "profile"}
+    assert make(made, "reproduce", "PROFILE=large") == (False, [])
+
+
+@pytest.mark.parametrize(("fails", "studies"), [("nothing", 3), ("prepare@mnist", 2)])
+def test_a_first_look_goes_without_what_cannot_be_downloaded_and_says_so(made: Path, fails: str, studies: int) -> None:
+    well, asked = make(made, "try", fails=fails)
+    assert well == (fails == "nothing")
+    assert sum(line.startswith("-m pipeline.train ") for line in asked) == studies
+    assert asked[-1] == "-m pipeline.compare results=first_look/results reports=first_look/report by_hand=false"

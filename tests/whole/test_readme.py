@@ -41,6 +41,7 @@ BLOCKS = [
 COMMANDS = list(dict.fromkeys(line for block in BLOCKS for line in block.splitlines()))
 BY_CI = [
     "make reproduce",
+    "make try",
     "make test",
     "make study NAME=bits DATA=three_bits",
     "dvc repro page@bits",
@@ -152,7 +153,7 @@ def test_the_options_of_the_ui_are_what_a_page_says(command: str, monkeypatch: p
 @pytest.mark.parametrize("command", BY_CI)
 def test_ci_runs_it(command: str) -> None:
     script = (PROJECT / ".ci" / "run").read_text()
-    typed = [re.sub(r" (VENV=|KILLS=|--no-pager).*", "", line.strip()) for line in script.splitlines()]
+    typed = [re.sub(r" (VENV=|KILLS=|PROFILE=|--no-pager).*", "", line.strip()) for line in script.splitlines()]
     assert command in typed
 
 
