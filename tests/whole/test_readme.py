@@ -25,6 +25,7 @@ from pipeline.tracking.models import log_models
 from pipeline.tracking.store import open_store
 from pipeline.tracking.tracker import Tracker
 from tests.support.flaky_server import free_port
+from tests.support.hostile import Terminal
 from tests.support.links import broken_links, links
 from tests.support.prepared_images import write_prepared
 from tests.support.raw_rows import described, people, prepared, trained_point
@@ -75,6 +76,7 @@ BY_CI = [
     "dvc exp show",
 ]
 TRAINING = [line for line in COMMANDS if line.startswith("python -m pipeline.train ") and line not in BY_CI]
+OF_A_FILE = "python -m pipeline.train experiment=momentum"
 UI = [line for line in COMMANDS if line.startswith("make ui")]
 SERVED = [line for line in COMMANDS if "mlflow models serve" in line or line.startswith("curl ")]
 AFTERWARDS = ["python -m pipeline.rebuild", "python -m pipeline.remove study=three_bits"]
@@ -130,6 +132,7 @@ def test_links_that_lead_nowhere_are_found(tmp_path: Path) -> None:
 
 def test_no_command_is_left_out() -> None:
     assert len(TRAINING) >= 3
+    assert OF_A_FILE in TRAINING
     assert len([command for command in COMMANDS if command.startswith("python -m pipeline.train ")]) >= 8
     assert sorted(COMMANDS) == sorted([*BY_CI, *TRAINING, *AFTERWARDS, *UI, *SERVED])
 
@@ -158,16 +161,30 @@ def test_ci_runs_it(command: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("command", TRAINING)
-def test_training_command(command: str, project: Path) -> None:
-    done = subprocess.run(shlex.split(command), cwd=project, env=environment(), capture_output=True, text=True)
+def test_the_command_for_the_file_that_the_readme_shows(project: Path) -> None:
+    done = subprocess.run(shlex.split(OF_A_FILE), cwd=project, env=environment(), capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+    trains(done.stdout, project)
+
+
+@pytest.mark.parametrize("command", [command for command in TRAINING if command != OF_A_FILE])
+def test_training_command(
+    command: str, project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """In this process and without MLflow; processes of all kinds of commands are those of .ci/run."""
+    ended = Terminal(project, monkeypatch, capsys).train(*shlex.split(command)[3:])
+    assert ended.code == 0, ended.err
     if "dry_run=true" in command:
-        assert done.stdout.count("to run") == 14
+        assert ended.out.count("to run") == 14
         return
+    trains(ended.out, project)
+
+
+def trains(out: str, project: Path) -> None:
+    """Check what a training command prints, and that it has trained."""
     assert list((project / ".points").glob("*/outcome.json"))
-    assert re.search(r"^(learning rate .*)?verdict ", done.stdout, re.MULTILINE)
-    assert "\nNext: `make ui`" in done.stdout
+    assert re.search(r"^(learning rate .*)?verdict ", out, re.MULTILINE)
+    assert "\nNext: `make ui`" in out
 
 
 @pytest.mark.slow
