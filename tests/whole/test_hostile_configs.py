@@ -274,11 +274,11 @@ def test_numbers_at_the_end_of_the_range_can_be_drawn(
 # --- names
 
 
-@pytest.mark.parametrize("base", [ONE, MANY], ids=["one", "many"])
-@pytest.mark.parametrize(
-    "study",
-    ["../../evil", "../../../evil", "/tmp/evil", "a/b", "..", "${oc.env:HOME}", "null", "[1]", "'é'", "x" * 200],
-)
+STUDIES = ("../../evil", "../../../evil", "/tmp/evil", "a/b", "..", "${oc.env:HOME}", "null", "[1]", "'é'", "x" * 200)
+
+
+# Hydra makes another folder for many points than for one, whatever the name; which names are refused does not differ.
+@pytest.mark.parametrize(("base", "study"), [*((ONE, study) for study in STUDIES), (MANY, STUDIES[0]), (MANY, "[1]")])
 def test_a_study_that_is_no_plain_name_leads_nowhere(
     typed: Typed, place: Path, base: Sequence[str], study: str
 ) -> None:
