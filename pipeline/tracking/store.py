@@ -24,6 +24,7 @@ from pipeline.system.errors import LabError, UnavailableError
 from pipeline.system.files import write_file
 from pipeline.tracking.causes import call_error, cause_of
 from pipeline.tracking.location import DATABASE, follow_project
+from pipeline.tracking.template import new_store
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -169,12 +170,17 @@ def _open(uri: str, experiment: str, folder: Path | None) -> tuple[MlflowClient,
     with FileLock(folder / ".lock"):
         # MLflow could never open a half-created database, so the file is renamed to its name only once it is complete.
         if not (folder / DATABASE).exists():
-            write_file(
-                folder / DATABASE, lambda file: MlflowClient(_database_uri(file)).search_experiments(max_results=1)
-            )
+            write_file(folder / DATABASE, lambda file: new_store(file, _create))
         follow_project(folder)
         client = MlflowClient(uri)
         return client, _experiment(client, experiment, (folder / "artifacts" / experiment).as_uri())
+
+
+def _create(file: Path) -> None:
+    """Let MLflow create an empty store, with all its migrations."""
+    from mlflow import MlflowClient
+
+    MlflowClient(_database_uri(file)).search_experiments(max_results=1)
 
 
 def _experiment(client: MlflowClient, name: str, artifact_location: str | None) -> str:
