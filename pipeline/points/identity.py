@@ -9,16 +9,20 @@ import ast
 import functools
 import hashlib
 import json
+import sys
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import StringConstraints, TypeAdapter
 
 from pipeline.config.own_code import sources
 from pipeline.config.own_model import KerasModel
 from pipeline.config.schema import Config
 from pipeline.system.engines import keras_engine
-from pipeline.system.files import short_hash
+from pipeline.system.files import short_hash, write_file
 
 PACKAGE = Path(__file__).resolve().parent.parent
 # Config keys that do not affect results: names, paths, the question and how it is reported, and `line_study_gradient`,
@@ -54,6 +58,8 @@ SIGNED_CODE = (
 # Modules in those folders that do not affect results: they convert trained weights to another format, or read it,
 # or import code, which is signed itself.
 NOT_SIGNED_MODULES = ("saving.py", "model_loader.py", "own_import.py", "own_loader.py")
+# Checksums of syntax trees, by the checksum of their source.
+KNOWN = TypeAdapter(dict[str, Annotated[str, StringConstraints(pattern="^[0-9a-f]{64}$")]])
 
 
 def signed_text(config: Config, checksums: Mapping[str, str], row_shape: Sequence[int] | None = None) -> str:
@@ -147,8 +153,42 @@ def source_checksums(backend: str) -> dict[str, str]:
             files.add(path)
         else:
             files.update(path.rglob("*.py"))
-    signed = sorted(file for file in files if file.name not in NOT_SIGNED_MODULES)
-    return {file.relative_to(PACKAGE).as_posix(): code_sha256(file.read_text("utf-8")) for file in signed}
+    known = _read_known()
+    before = dict(known)
+    found = {}
+    for file in sorted(file for file in files if file.name not in NOT_SIGNED_MODULES):
+        content = file.read_bytes()
+        sha256 = hashlib.sha256(content).hexdigest()
+        if sha256 not in known:
+            known[sha256] = code_sha256(content.decode("utf-8"))
+        found[file.relative_to(PACKAGE).as_posix()] = known[sha256]
+    if known != before:
+        _write_known(known)
+    return found
+
+
+def _known_file() -> Path:
+    """Return the file of the checksums of syntax trees by those of sources: parsing all of them takes 0.15 s.
+
+    Its name changes with what computes the checksums: Python, and this module.
+    """
+    computed_by = short_hash(f"{sys.version} {Path(__file__).read_text('utf-8')}".encode())
+    return PACKAGE / "__pycache__" / f"signed_code.{computed_by}.json"
+
+
+def _read_known() -> dict[str, str]:
+    # Checksums that cannot be read are computed again.
+    with suppress(OSError, ValueError):
+        return KNOWN.validate_json(_known_file().read_bytes(), strict=True)
+    return {}
+
+
+def _write_known(known: dict[str, str]) -> None:
+    if not sys.dont_write_bytecode:
+        # A folder that cannot be written costs only time.
+        with suppress(OSError):
+            _known_file().parent.mkdir(exist_ok=True)
+            write_file(_known_file(), lambda file: file.write_text(json.dumps(known), encoding="utf-8"))
 
 
 @functools.cache

@@ -9,6 +9,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator, Sequence
 from functools import cache
 from importlib import metadata
@@ -696,3 +697,23 @@ def test_points_of_two_engines_of_keras_are_two_points(monkeypatch: pytest.Monke
     assert computed_by(point) == ["numpy", "keras", "jax"]
     assert signature(point, SUMS) != before[0]
     assert signature(on_numpy, SUMS) == before[1]
+
+
+# --- checksums of code that are kept on disk
+
+
+def test_checksums_of_code_are_kept_and_a_damaged_file_of_them_does_not_count(
+    package: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "dont_write_bytecode", False)
+    before = signatures()
+    [kept] = (package / "__pycache__").glob("signed_code.*.json")
+    identity.code_sha256.cache_clear()
+    assert signatures() == before
+    assert identity.code_sha256.cache_info().misses == 0
+    for damaged in ("", "{", "[]", '{"a": 1}', '{"a": "not a checksum"}'):
+        kept.write_text(damaged)
+        assert signatures() == before
+    kept.unlink()
+    kept.mkdir()
+    assert signatures() == before
