@@ -12,6 +12,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 from benchmarks.measuring import Benchmark, Contenders, NotMeasured
@@ -97,11 +98,28 @@ def _tracking() -> Iterator[Contenders]:
 
 
 @contextmanager
-def _config() -> Iterator[Contenders]:
+def _hello_world() -> Iterator[Path]:
+    """A folder with a Hydra application of six lines, app.py."""
     with tempfile.TemporaryDirectory(prefix="benchmark-") as folder:
         hello = Path(folder)
         (hello / "app.py").write_text(HELLO, encoding="utf-8")
         (hello / "config.yaml").write_text("greeting: hello\n", encoding="utf-8")
+        yield hello
+
+
+@contextmanager
+def _asked_again(*more: str) -> Iterator[Contenders]:
+    typed = (*TRAIN, "experiment=three_bits", "training.epochs=200")
+    with fresh_project() as folder, _hello_world() as hello:
+        run(typed, folder)
+        pair = Contenders(lambda: seconds((*typed, *more), folder), lambda: seconds((sys.executable, "app.py"), hello))
+        pair.ours(), pair.theirs()
+        yield pair
+
+
+@contextmanager
+def _config() -> Iterator[Contenders]:
+    with _hello_world() as hello:
         pair = Contenders(
             lambda: seconds((*TRAIN, "--cfg", "job")),
             lambda: seconds((sys.executable, "app.py", "--cfg", "job"), hello),
@@ -142,11 +160,28 @@ BENCHMARKS = [
         "tracking",
         "a 20-epoch MNIST run with tracking, snapshots and plots",
         "the same run untracked",
-        1.03,
+        1.05,
         "`python -m pipeline.train experiment=mnist optimizer.learning_rate=0.001 hydra.mode=RUN` in a fresh copy of "
         "the project, against `python -m benchmarks.untracked`, which composes that config, loads the data and trains.",
         _tracking,
         most_rounds=3,
+    ),
+    Benchmark(
+        "nothing_to_do",
+        "a sweep of 14 points that are all done and in MLflow",
+        "a Hydra hello-world",
+        3.0,
+        "`python -m pipeline.train experiment=three_bits training.epochs=200` in a copy of the project that has "
+        "trained it, against `python app.py`; after each has run once more.",
+        _asked_again,
+    ),
+    Benchmark(
+        "dry_run",
+        "the dry run of a sweep of 14 points that are all done",
+        "a Hydra hello-world",
+        3.0,
+        "The same with dry_run=true.",
+        partial(_asked_again, "dry_run=true"),
     ),
     Benchmark(
         "show_config",

@@ -1,12 +1,13 @@
 """A Hydra launcher that passes all points of a sweep in one call, and the sweeper that goes with it.
 
-The command is the object whose bound method is Hydra's task. It may have two more methods:
+The command is the object whose bound method is Hydra's task. It may have two more members:
 
 - `train_all` is called once instead of the task, with the configs of all points, so that points can train as one stack.
   It returns a result for each point. An exception instead of a result is raised in that point's job; `TrainCommand`
   returns NaN instead, and reports failed points at its end. Its argument `total` is the number of points of the
   command; None: the sweeper may pass further points later, as one that chooses them by earlier results does.
-- `begin` is called with the config of the first point, before the other points are composed.
+- `idle`, an attribute, is true if `train_all` has found nothing to do. Then there are no jobs either, unless callbacks
+  wait for them.
 
 Without `train_all`, the task is called for each point, as by Hydra's basic launcher. In both cases each point is a
 Hydra job, with its own folder, config and callbacks; after `train_all` the jobs only replay the results.
@@ -26,7 +27,7 @@ from hydra._internal.core_plugins.basic_launcher import BasicLauncher
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
-from hydra.core.utils import JobReturn, configure_log, filter_overrides, run_job, setup_globals
+from hydra.core.utils import JobReturn, JobStatus, configure_log, filter_overrides, run_job, setup_globals
 from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
@@ -63,7 +64,6 @@ class StackedLauncher(Launcher):
         configure_log(self.config.hydra.hydra_logging, self.config.hydra.verbose)
         Path(str(self.config.hydra.sweep.dir)).mkdir(parents=True, exist_ok=True)
         configs: list[DictConfig] = []
-        begin = getattr(self.command, "begin", None)
         train_all = getattr(self.command, "train_all", None)
         if train_all is not None:
             # Hydra sets up the log of a job when the job starts, but here all points are trained before that.
@@ -78,13 +78,14 @@ class StackedLauncher(Launcher):
                 with open_dict(configs[-1]):
                     configs[-1].hydra.job.id = initial_job_idx + index
                     configs[-1].hydra.job.num = initial_job_idx + index
-                if index == 0 and begin is not None:
-                    begin(configs[0])
                 step.count(len(configs), len(job_overrides))
         tasks: Sequence[TaskFunction] = [self.task_function] * len(configs)
         if train_all is not None:
+            results = self.train(train_all, configs)
+            if getattr(self.command, "idle", False) and not self.hydra_context.callbacks.callbacks:
+                return [_not_run(*job) for job in zip(job_overrides, results, strict=True)]
             # The jobs below only return these results, so that Hydra writes their folders and calls their callbacks.
-            tasks = [_replay(result) for result in self.train(train_all, configs)]
+            tasks = [_replay(result) for result in results]
         returns = []
         for config, task, overrides in zip(configs, tasks, job_overrides, strict=True):
             log.debug("#%s: %s", config.hydra.job.num, " ".join(filter_overrides(overrides)))
@@ -319,6 +320,13 @@ def _thinned(axis: str, override: Override, most: int) -> str:
         return axis
     kept = [values[round(index * (len(values) - 1) / (most - 1))] for index in range(most)]
     return f"{override.get_key_element()}={','.join(kept)}"
+
+
+def _not_run(overrides: Sequence[str], result: Any) -> JobReturn:
+    """Return what a job without a folder returns, of which sweepers read the result."""
+    job = JobReturn(overrides=list(overrides), status=JobStatus.COMPLETED)
+    job.return_value = result
+    return job
 
 
 def _replay(result: Any) -> Callable[[Any], Any]:

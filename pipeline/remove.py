@@ -27,6 +27,7 @@ from pipeline.points.reading import read_attempt
 from pipeline.points.sweep_lock import SweepLock
 from pipeline.points.sweep_record import all_sweeps, referenced
 from pipeline.points.weights import drop_unused
+from pipeline.sweep.finished import SUFFIX
 from pipeline.system import cli
 from pipeline.system.errors import LabError
 from pipeline.system.failures import Failures
@@ -131,6 +132,8 @@ def carry_out(removal: Removal, tracker: Tracker) -> bool:
     for path in [*removal.results, *removal.points, *removal.sweeps]:
         with explained(path):
             shutil.rmtree(path)
+            # What a sweep said at its end is beside its folder.
+            path.with_name(f"{path.name}{SUFFIX}").unlink(missing_ok=True)
     return gone
 
 

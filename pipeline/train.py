@@ -31,6 +31,7 @@ from pipeline.system.project import PROJECT, search_path
 # NumPy and the code that trains are imported with the first point: --help and completion must answer at once.
 if TYPE_CHECKING:
     from pipeline.config.schema import Config, Tracking
+    from pipeline.sweep.plan import DryRun
     from pipeline.sweep.sweep import Sweep
     from pipeline.sweep.workers.unit import Engine
 
@@ -44,13 +45,16 @@ log = logging.getLogger("pipeline.train")
 class TrainCommand:
     """The lifetime of one training command: its sweeps, and the processes that write to MLflow.
 
-    `train_point` is Hydra's task. Our launchers find this object through that bound method, and call `begin` and
-    `train_all` instead of it; see hydra_plugins/stacked_launcher.py. They return the loss that judges each
+    `train_point` is Hydra's task. Our launchers find this object through that bound method, and call `train_all`
+    instead of it; see hydra_plugins/stacked_launcher.py. Both return the loss that judges each
     point (`Outcome.score`), as sweepers that search for the best point expect; NaN in a dry run and for a point that
     failed. A point with several repeats is trained once for each of its seeds, and its score is the mean over those
     that trained; see `_mean_score`.
 
     Points that differ in what a whole sweep has only once, such as the study, are trained as separate sweeps.
+
+    Attributes:
+        idle: whether nothing has been trained or written: a dry run, or all was done before.
 
     Example:
         command = TrainCommand()
@@ -58,12 +62,11 @@ class TrainCommand:
     """
 
     def __init__(self) -> None:
+        self.idle = True
         self._process = os.getpid()
         self._mlflow_processes: list[subprocess.Popen[bytes]] = []
-        # The process for the first sweep, which has not begun yet.
-        self._waiting: subprocess.Popen[bytes] | None = None
         # Sweeps that may get further points, by what all points of a sweep agree on.
-        self._sweeps: dict[Agreed, Sweep] = {}
+        self._sweeps: dict[Agreed, Sweep | DryRun] = {}
         # The results folder of each sweep so far, by the same.
         self._results: dict[Agreed, Path | None] = {}
         # The variables that `hydra.job.env_set` sets; None: no point has been read yet.
@@ -90,15 +93,6 @@ class TrainCommand:
         self._configs = search_path(hydra)
         return self._train([(composed, list(hydra.overrides.task))], total)[0]
 
-    def begin(self, composed: DictConfig) -> None:
-        """Start the process that writes to MLflow with the config of a sweep's first point."""
-        # The process imports MLflow while Hydra composes the other points.
-        self._set_environment([_environment(_hydra_alone(composed))])
-        if self._waiting is None and not self._sweeps:
-            self._configs = search_path(composed.hydra)
-            with env_override(self._environment or {}):
-                self._waiting = self._launch([_read(_without_hydra(composed), self._configs)])
-
     def train_all(
         self, composed: Sequence[DictConfig], total: int | None, engine: Engine | None = None
     ) -> Sequence[float]:
@@ -117,7 +111,10 @@ class TrainCommand:
         """
         if not composed:
             raise LabError("The grid has no points.", received="a glob that nothing matches", fix="see --help")
-        self._set_environment([_environment(_hydra_alone(config)) for config in composed])
+        # Copying the section takes a while, and hardly ever are there variables.
+        self._set_environment(
+            [_environment(_hydra_alone(config)) if config.hydra.job.env_set else {} for config in composed]
+        )
         self._configs = search_path(composed[0].hydra)
         requests = [(_without_hydra(config), list(config.hydra.overrides.task)) for config in composed]
         batch_size = composed[0].hydra.sweeper.get("max_batch_size")
@@ -203,16 +200,16 @@ class TrainCommand:
             for key, members in groups.items():
                 chosen = [points[index] for index in members]
                 try:
-                    with doing("importing libraries"):
-                        self._begin_sweep(key, [config for config, _ in chosen], total, engine)
-                    outcomes = self._sweeps[key].train_all(chosen, batch_size)
+                    found = self._scores_before(key, chosen, total, engine)
+                    if found is None:
+                        outcomes = self._sweeps[key].train_all(chosen, batch_size)
+                        found = [None if outcome is None else outcome.score for outcome in outcomes]
                 except Exception as error:  # noqa: BLE001 - an error of our own must not stop the other sweeps either
                     self._errors.append(explain(error))
                     continue
-                for index, outcome in zip(members, outcomes, strict=True):
-                    if outcome is not None:
-                        scores[index] = outcome.score
-                if total is not None:
+                for index, score in zip(members, found, strict=True):
+                    scores[index] = score
+                if key in self._sweeps and total is not None:
                     self._finish_sweep(key)
         return [mean_score([scores[index] for index in indices]) for indices in seeds]
 
@@ -252,21 +249,40 @@ class TrainCommand:
                 )
         self._results[key] = folder
 
-    def _begin_sweep(self, key: Agreed, configs: Sequence[Config], total: int | None, engine: Engine | None) -> None:
-        """Begin the sweep of some points, unless earlier points of the command have begun it."""
-        if key in self._sweeps:
-            return
-        process = self._waiting
-        self._waiting = None
-        if process is None or any(config.backend.name == "keras" for config in configs):
-            process = self._launch(configs)
-        # After the launch: this import and reading the data are slow, and meanwhile the process imports MLflow.
-        from pipeline.sweep.sweep import Sweep
+    def _scores_before(
+        self, key: Agreed, points: Sequence[tuple[Config, list[str]]], total: int | None, engine: Engine | None
+    ) -> Sequence[float | None] | None:
+        """Return the scores of points of which an earlier command has left nothing to do; None: they are to be trained.
 
+        The sweep of such points is begun, unless earlier points of the command have begun it.
+        """
+        if key in self._sweeps:
+            return None
+        first = points[0][0]
+        if first.dry_run:
+            from pipeline.sweep.plan import DryRun
+
+            self._sweeps[key] = DryRun(PROJECT, first)
+            return None
+        from pipeline.sweep.finished import scores_again
+        from pipeline.sweep.jobs import JobMaker
+
+        maker = JobMaker(PROJECT, first)
+        # While further points may follow, nothing has ended.
+        if total is not None:
+            scores = scores_again(maker, points)
+            if scores is not None:
+                return scores
+        self.idle = False
+        process = self._launch([config for config, _ in points])
         number = None
         if total is not None:
-            number = len(configs)
-        self._sweeps[key] = Sweep(PROJECT, configs[0], number, process, engine)
+            number = len(points)
+        # After the launch: this import is slow, and meanwhile the process imports MLflow.
+        with doing("importing libraries"):
+            from pipeline.sweep.sweep import Sweep
+        self._sweeps[key] = Sweep(PROJECT, first, number, process, engine, maker)
+        return None
 
     def _finish_sweep(self, key: Agreed) -> None:
         """Close a sweep, and keep the error that says which of its points failed."""

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import logging
-import shutil
 import subprocess
-import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -13,20 +11,23 @@ from pathlib import Path
 from pipeline.backends.numpy.array_modules import array_module
 from pipeline.config.schema import Config
 from pipeline.points.destination import results_folder
-from pipeline.points.job import Job, summary
+from pipeline.points.job import Job
 from pipeline.points.point import Outcome, Point
 from pipeline.points.sweep_record import SweepRecord
 from pipeline.studies.reach import judged_in_study
 from pipeline.sweep.closing import closing_lines
 from pipeline.sweep.command_record import CommandRecord, new_record
-from pipeline.sweep.tables import plan_table, points_table
+from pipeline.sweep.finished import write_finished
+from pipeline.sweep.jobs import JobMaker
+from pipeline.sweep.plan import Plan, columns
+from pipeline.sweep.tables import points_table
 from pipeline.sweep.training import StackTraining, take_over
 from pipeline.sweep.workers.distribution import Distribution
 from pipeline.sweep.workers.unit import Engine
 from pipeline.system.errors import LabError, UnavailableError, explain
 from pipeline.system.last_line import doing
 from pipeline.system.processes import command, owner
-from pipeline.system.project import code_state, store_root
+from pipeline.system.project import code_state
 from pipeline.system.wording import some
 from pipeline.tracking.sync.points import attempts
 from pipeline.tracking.sync.process import SyncProcess
@@ -51,6 +52,7 @@ class Sweep:
             parent run in MLflow.
         process: the process that writes to MLflow, from `sync.process.launch`; None: a thread of this process writes.
         engine: trains the points on workers; None: they are trained in this process.
+        maker: makes the jobs, where it has read the data already.
 
     Raises:
         LabError: the data of the first point is missing, or the results folder cannot be used.
@@ -70,14 +72,12 @@ class Sweep:
         total: int | None,
         process: subprocess.Popen[bytes] | None = None,
         engine: Engine | None = None,
+        maker: JobMaker | None = None,
     ) -> None:
         self.project = project
         self.first = first
         self.total = total
-        self.root = store_root(project)
         self.code = code_state(project)
-        # All points requested so far, by signature, in the order of the requests.
-        self.jobs: dict[str, Job] = {}
         # Checked now, and not only when it is written: training may take hours.
         self._results: Path | None = None
         if first.results is not None:
@@ -85,16 +85,22 @@ class Sweep:
         # What ended the command early: an interruption, an error that affects all points, or a bug of ours.
         self._stopped: BaseException | None = None
         tags = self.code | {"command": command()}
-        self._training = StackTraining(project, first, tags, self._label, self._start_sync)
+        self._maker = maker or JobMaker(project, first)
+        self.root = self._maker.root
+        self._plan = Plan(self._maker, read=True)
+        # All points requested so far, by signature, in the order of the requests.
+        self.jobs = self._plan.jobs
+        self._training = StackTraining(self._maker, tags, self._label, self._start_sync)
         self._process = process
         self._engine = engine
+        self._shown = ""
         self._record: CommandRecord | None = None
         self._sync: SyncThread | SyncProcess | None = None
 
     @property
     def name(self) -> str:
         """Study and backend, for instance `three_bits numpy`, as a name for messages and the parent run."""
-        return f"{self.first.study} {self.first.backend.name}"
+        return self._plan.name
 
     def train_all(
         self, requests: Sequence[tuple[Config, list[str]]], batch_size: int | None = None
@@ -106,40 +112,28 @@ class Sweep:
             batch_size: maximum number of points to train at the same time; None: no limit.
 
         Returns:
-            Outcomes in the order of the requests. None in a dry run, and for a point that failed; `finish` reports why.
+            Outcomes in the order of the requests; None for a point that failed; `finish` reports why.
 
         Raises:
             KeyboardInterrupt: the command was interrupted; finished work is kept.
         """
-        with doing("preparing points", len(requests)) as step:
-            requested = []
-            for config, overrides in requests:
-                requested.append(self._training.job(config, overrides))
-                step.count(len(requested), len(requests))
-        # `setdefault` returns the first job with a signature, so a repeated point is not new.
-        new = [job for job in requested if self.jobs.setdefault(job.signature, job) is job]
-        with doing("reading earlier points", len(new)) as step:
-            for number, job in enumerate(new, start=1):
-                self._read_state(job)
-                step.count(number, len(new))
-        if new:
-            log.info(f"{self.name}: {summary(new, len(requested) - len(new))}")
-        if not self.first.dry_run:
-            left = [job for job in new if job.state not in ("done", "failed")]
-            if self._engine is None:
-                # This reports a missing GPU, before anything is written. Workers look for their own.
-                for job in left:
-                    array_module(job.config)
-            try:
-                self._open_record(new)
-                size = batch_size or max(1, len(left))
-                for start in range(0, len(left), size):
-                    self._train(left[start : start + size])
-            except BaseException as error:
-                self._stopped = error
-                raise
+        requested, new = self._plan.request(requests)
+        self._plan.announce(requested, new)
+        left = [job for job in new if job.state not in ("done", "failed")]
+        if self._engine is None:
+            # This reports a missing GPU, before anything is written. Workers look for their own.
+            for job in left:
+                array_module(job.config)
+        try:
+            self._open_record(new)
+            size = batch_size or max(1, len(left))
+            for start in range(0, len(left), size):
+                self._train(left[start : start + size])
+        except BaseException as error:
+            self._stopped = error
+            raise
         points = [self.jobs[job.signature].point for job in requested]
-        return [None if point is None or self.first.dry_run else point.outcome for point in points]
+        return [None if point is None else point.outcome for point in points]
 
     def finish(self) -> None:
         """Gather the results, let MLflow catch up, and print the table of points.
@@ -148,10 +142,6 @@ class Sweep:
             LabError: some points failed, or figures could not be drawn, or MLflow rejected something; the message names
             each cause with its points.
         """
-        jobs = list(self.jobs.values())
-        if self.first.dry_run:
-            print(plan_table(jobs, self.name, _columns()), flush=True)
-            return
         # The command failed before anything was recorded, for instance because a GPU is missing.
         if self._record is None or self._sync is None:
             return
@@ -189,26 +179,20 @@ class Sweep:
             problems.append(str(unsent))
         if problems:
             raise LabError("\n".join(dict.fromkeys(problems)))
+        if unsent is None and len(points) == len(jobs) and self.total is not None:
+            scores = {job.signature: job.point.outcome.score for job in jobs if job.point is not None}
+            write_finished(self._maker, jobs, self._shown, scores)
 
     def _show(self, jobs: Sequence[Job], points: Sequence[Point]) -> list[str]:
         """Print the table of points and the answer, and return messages about what could not be printed."""
-        columns = _columns()
-        problems = []
+        width = columns()
         try:
-            print(points_table(jobs, points, self.name, columns), flush=True)
-            print(f"\n{closing_lines(points, columns)}", flush=True)
+            table = points_table(jobs, points, self.name, width)
+            self._shown = f"{table}\n\n{closing_lines(points, width)}"
         except Exception as error:  # noqa: BLE001 - an error of our own must not replace those of the points
-            problems.append(str(explain(error)))
-        return problems
-
-    def _read_state(self, job: Job) -> None:
-        """Read from disk what an earlier command has done for a point, and report a result that cannot be used."""
-        job.look()
-        if job.error is not None and job.state != "failed":
-            log.warning(f"{job.name} is retrained. {job.error}")
-        # With `force` no earlier result counts, not even one that this machine cannot read.
-        if self.first.force and job.state != "to run":
-            job.state = "to run"
+            return [str(explain(error))]
+        print(self._shown, flush=True)
+        return []
 
     def _end_jobs(self) -> None:
         """Set the final state of points whose training has not ended normally."""
@@ -263,13 +247,6 @@ class Sweep:
         if numbers == list(range(numbers[0], numbers[-1] + 1)):
             return f"{self.name}: points {numbers[0]}-{numbers[-1]}{total}"
         return f"{self.name}: {len(jobs)}{total} points"
-
-
-def _columns() -> int | None:
-    """Return the width of the terminal; None if stdout is no terminal, so that nothing has to fit."""
-    if not sys.stdout.isatty():
-        return None
-    return shutil.get_terminal_size().columns
 
 
 def _as_asked(point: Point, job: Job) -> Point:

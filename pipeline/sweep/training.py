@@ -9,26 +9,22 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from itertools import chain
-from pathlib import Path
 
 from pipeline.backends.choose import trainer
-from pipeline.config.schema import Config
-from pipeline.points.folder import PointFolder
-from pipeline.points.identity import signature, signed_text
+from pipeline.points.identity import signed_text
 from pipeline.points.job import Job
-from pipeline.points.point import Point, knobs, name_of
+from pipeline.points.point import Point
 from pipeline.points.reading import read_run
 from pipeline.studies.kinds import kind_of, point_figures
 from pipeline.sweep.figures import write_figures
 from pipeline.sweep.grouping import check_memory, stacks, steps
+from pipeline.sweep.jobs import JobMaker
 from pipeline.sweep.pacing import StackCheckpoints
-from pipeline.sweep.shared_arrays import RowsKey, SharedArrays, rows_key
-from pipeline.system.engines import DEFAULT, keras_engine
+from pipeline.sweep.shared_arrays import RowsKey, rows_key
 from pipeline.system.errors import LabError, explain
 from pipeline.system.last_line import doing
 from pipeline.system.limits import open_files
 from pipeline.system.processes import owner
-from pipeline.system.project import store_root
 from pipeline.system.signals import postpone_signals
 from pipeline.system.terminal import TrainingProgress
 from pipeline.system.wording import counted, some
@@ -47,34 +43,31 @@ class StackTraining:
     """Trains points that no other process is training, those of one shape as one stack.
 
     Args:
-        project: folder that contains data/; the points are in .points/ of its `store_root`.
-        first: config of the first point. Its `force` applies to all; points on another backend are named after that.
+        maker: makes the jobs, and holds the data. The `force` of its first point applies to all.
         tags: tags of every point: git commit, command.
         label: returns the progress label of a stack.
         before_stack: called before each stack trains, after its backend has been imported.
         bar: whether a bar may show progress; otherwise lines are printed.
 
-    Raises:
-        LabError: the data of the first point is missing.
-
     Example:
-        training = StackTraining(project, config, {}, label=lambda jobs: "a stack", before_stack=lambda: None)
-        job = training.job(config, ["optimizer.learning_rate=0.1"])
-        training.train([job])
+        maker = JobMaker(project, config)
+        training = StackTraining(maker, {}, label=lambda jobs: "a stack", before_stack=lambda: None)
+        training.train([maker.job(config, ["optimizer.learning_rate=0.1"])])
     """
 
     def __init__(
         self,
-        project: Path,
-        first: Config,
+        maker: JobMaker,
         tags: Mapping[str, str],
         label: Callable[[Sequence[Job]], str],
         before_stack: Callable[[], None],
         bar: bool = True,
     ) -> None:
-        self.project = project
-        self.root = store_root(project)
-        self.first = first
+        self.project = maker.project
+        self.root = maker.root
+        self.first = maker.first
+        self.data = maker.data
+        self.job = maker.job
         self.tags = tags
         self.owner = owner()
         self._label = label
@@ -82,26 +75,6 @@ class StackTraining:
         self._bar = bar
         # Each point that is locked has a file open.
         self._most = max(1, open_files() - RESERVED_FILES)
-        self.data = SharedArrays(project)
-        # This reports missing data, before anything is written.
-        with doing(f"reading {first.data.name}", shown=bar):
-            self.data.load(first)
-
-    def job(self, config: Config, overrides: list[str]) -> Job:
-        """Make the job of a point from its config and the overrides typed for it.
-
-        Raises:
-            LabError: the data of the point is missing; or Keras has no engine.
-        """
-        data = self.data.outline(config)
-        named = knobs(config, overrides)
-        if config.backend.name != self.first.backend.name:
-            # Otherwise the same point on two backends would have one name.
-            named["backend"] = config.backend.name
-        if config.backend.name == "keras" and keras_engine() != DEFAULT:
-            named["engine"] = keras_engine()
-        sign = signature(config, data.checksums, data.row_shape)
-        return Job(config, overrides, name_of(named), sign, PointFolder(self.root, sign), named)
 
     def train(self, jobs: Sequence[Job]) -> None:
         """Lock and train the points that no other process holds; wait for the others, and train those left incomplete.

@@ -216,6 +216,32 @@ def modified_ns(file: Path) -> int:
         return 0
 
 
+def tree_state(folder: Path) -> str:
+    """Return a hash of the paths, sizes and modification times of all files below a folder, without reading them.
+
+    It is the same as long as no file has been added, removed or written. Compiled Python does not count.
+
+    Args:
+        folder: the folder; without one, there are no files.
+
+    Raises:
+        OSError: a file or a folder cannot be looked at.
+    """
+    found = hashlib.sha256()
+    pending = [str(folder)] if folder.exists() else []
+    while pending:
+        with os.scandir(pending.pop()) as entries:
+            for entry in sorted(entries, key=lambda entry: entry.name):
+                if entry.is_dir():
+                    if entry.name != "__pycache__":
+                        pending.append(entry.path)
+                else:
+                    status = entry.stat()
+                    path = os.path.relpath(entry.path, folder)
+                    found.update(repr((path, status.st_size, status.st_mtime_ns)).encode("utf-8", "surrogateescape"))
+    return found.hexdigest()
+
+
 def file_sha256(file: Path) -> str:
     """Return the SHA-256 of a file in hexadecimal."""
     with file.open("rb") as stream:

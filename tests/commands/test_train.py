@@ -17,9 +17,24 @@ from mlflow.entities import Run
 from pipeline.config.schema import Config
 from pipeline.points.reading import read_point
 from pipeline.system import cli
+from pipeline.system.errors import LabError
 from pipeline.tracking.store import store_uri
 from pipeline.train import TrainCommand
 from tests.support.swept import full_name
+
+HEAVY = {
+    "mlflow",
+    "sqlalchemy",
+    "tensorflow",
+    "keras",
+    "torch",
+    "jax",
+    "matplotlib",
+    "PIL",
+    "pandas",
+    "scipy",
+    "sklearn",
+}
 
 
 def run(project: Path, *arguments: str, options: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:
@@ -83,7 +98,7 @@ def journal(folder: Path) -> list[tuple[str, str, str]]:
 def test_the_sync_process_of_a_sweep_is_started_once_and_ends_with_it(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """The first point starts it, before the point that cannot be composed."""
+    """Also with one that fails at once."""
     done: list[str] = []
 
     class Process:
@@ -99,8 +114,12 @@ def test_the_sync_process_of_a_sweep_is_started_once_and_ends_with_it(
         done.append(f"started for {first.model.hidden_size}")
         return Process()
 
+    def fail(*_: object) -> None:
+        raise LabError("This sweep fails.")
+
     monkeypatch.setattr("pipeline.tracking.sync.process.launch", launch)
-    points = ["experiment=three_bits", "model.hidden_size=3,4", "optimizer=sgd,nosuch"]
+    monkeypatch.setattr("pipeline.sweep.sweep.Sweep", fail)
+    points = ["experiment=three_bits", "model.hidden_size=3,4"]
     monkeypatch.setattr(sys, "argv", ["train", "-m", *points, f"hydra.sweep.dir={tmp_path}"])
     command = TrainCommand()
     assert cli.run(command.train_point, "config", command.finish) == 1
@@ -132,6 +151,15 @@ def test_a_study_from_the_command_line_without_tensorflow_and_mlflow(ready: Path
     points = [read_point(results / row["folder"], row["name"]) for row in record["points"]]
     assert [point.learning_rate for point in points] == [0.01, 0.1, 0.5]
     assert points[1].outcome.final["weights/weight"] == pytest.approx(2, abs=1e-3)
+
+    # Now there is nothing to do, which is told without what trains, draws, or writes to MLflow.
+    for more in ([], ["dry_run=true"]):
+        asked = run(ready, "experiment=line_y2x", "results=results/line_y2x/numpy", *more, options=("-X", "importtime"))
+        imported = {line.split("|")[-1].strip().split(".")[0] for line in asked.stderr.splitlines() if "|" in line}
+        assert not imported & HEAVY
+        assert "line_y2x numpy: 3 points: 3 done" in asked.stderr
+        assert asked.stdout == done.stdout or more
+        assert asked.stdout.count("done") == len(more) * 3
 
 
 @pytest.mark.usefixtures("plain_runs")

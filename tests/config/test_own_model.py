@@ -13,6 +13,7 @@ from pipeline.config.reading import read_config
 from pipeline.config.schema import Config, flatten
 from pipeline.points.identity import signature
 from pipeline.points.point import point_name
+from pipeline.sweep.jobs import JobMaker
 from pipeline.sweep.training import StackTraining
 from pipeline.system.errors import LabError
 from pipeline.system.project import PROJECT
@@ -184,7 +185,7 @@ def test_images_that_were_prepared_without_their_shape_make_another_point(tmp_pa
     own_model, dense = config(*CONVNET), config("experiment=mnist")
 
     def signed() -> list[str]:
-        training = StackTraining(tmp_path, own_model, {}, lambda jobs: "a stack", lambda: None)
+        training = StackTraining(JobMaker(tmp_path, own_model), {}, lambda jobs: "a stack", lambda: None)
         return [training.job(one, []).signature for one in (own_model, dense)]
 
     signatures = []

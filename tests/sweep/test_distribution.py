@@ -20,6 +20,7 @@ from pipeline.points.reading import read_attempt
 from pipeline.points.sweep_record import list_points
 from pipeline.sweep import training as stack_training
 from pipeline.sweep.command_record import new_record
+from pipeline.sweep.jobs import JobMaker
 from pipeline.sweep.sweep import Sweep
 from pipeline.sweep.workers import distribution
 from pipeline.sweep.workers.unit import Engine
@@ -204,7 +205,7 @@ def test_nodes_without_a_shared_disk_lock_no_more_points_than_files_may_be_open(
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     monkeypatch.setattr(distribution, "open_files", lambda: stack_training.RESERVED_FILES + 2)
     requests = rates(*GRID, more=["tracking=server", f"tracking.uri=http://127.0.0.1:{free_port()}"])
-    training = stack_training.StackTraining(project, requests[0][0], {}, lambda jobs: "", lambda: None)
+    training = stack_training.StackTraining(JobMaker(project, requests[0][0]), {}, lambda jobs: "", lambda: None)
     jobs = [training.job(*one) for one in requests]
     record = new_record(requests[0][0], {}, len(jobs), jobs)
     record.points = list_points((job.name, job.signature) for job in jobs)
@@ -229,7 +230,7 @@ def test_a_bug_before_or_after_the_nodes_train_stays_with_its_point(
     monkeypatch.setattr(distribution.Distribution, "_tracker", lambda self: server)
     monkeypatch.setattr("pipeline.tracking.transfer.fetch_point", lambda *_, **__: None)
     requests = rates(*GRID, more=["tracking=server", "tracking.uri=http://127.0.0.1:9"])
-    training = stack_training.StackTraining(project, requests[0][0], {}, lambda jobs: "", lambda: None)
+    training = stack_training.StackTraining(JobMaker(project, requests[0][0]), {}, lambda jobs: "", lambda: None)
     jobs = [training.job(*one) for one in requests]
     record = new_record(requests[0][0], {}, len(jobs), jobs)
     record.points = list_points((job.name, job.signature) for job in jobs)

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from pipeline.config.data import IdxData
 from pipeline.data.arrays import Arrays, load
 from pipeline.sweep import shared_arrays
+from pipeline.sweep.jobs import JobMaker
 from pipeline.sweep.shared_arrays import SharedArrays
 from pipeline.sweep.training import StackTraining
 from tests.support.trained import config
@@ -70,7 +71,7 @@ def test_points_that_alternate_between_dtypes_take_the_memory_of_their_rows_once
     small = (*SMALL, "data.validation_share=0")
     points = [config(*small, f"seed={seed}", f"dtype={dtype}") for seed in range(3) for dtype in ("float32", "float64")]
     tracemalloc.start()
-    training = StackTraining(images, points[0], {}, lambda jobs: "a stack", lambda: None)
+    training = StackTraining(JobMaker(images, points[0]), {}, lambda jobs: "a stack", lambda: None)
     jobs = [training.job(point, []) for point in points]
     tracemalloc.reset_peak()
     before, _ = tracemalloc.get_traced_memory()
@@ -92,7 +93,7 @@ def test_points_that_alternate_between_data_sets_and_rows_read_each_of_them_once
         for rows in (16, 8)
         for data in ("mnist", "fashion_mnist")
     ]
-    training = StackTraining(images, points[0], {}, lambda jobs: "a stack", lambda: None)
+    training = StackTraining(JobMaker(images, points[0]), {}, lambda jobs: "a stack", lambda: None)
     jobs = [training.job(point, []) for point in points]
     assert reads == ["mnist", "fashion_mnist"]
     reads.clear()

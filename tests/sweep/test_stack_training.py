@@ -17,6 +17,7 @@ from pipeline.points.job import Job
 from pipeline.points.reading import read_run
 from pipeline.sweep import pacing
 from pipeline.sweep import training as training_module
+from pipeline.sweep.jobs import JobMaker
 from pipeline.sweep.training import RESERVED_FILES, StackTraining, take_over
 from pipeline.system.errors import LabError
 from pipeline.system.processes import owner
@@ -30,7 +31,7 @@ class Called:
 
     def __init__(self, project: Path, first: Request, bar: bool = True) -> None:
         self.order: list[str] = []
-        self.training = StackTraining(project, first[0], {"command": "typed"}, self.label, self.start, bar)
+        self.training = StackTraining(JobMaker(project, first[0]), {"command": "typed"}, self.label, self.start, bar)
 
     def label(self, jobs: Sequence[Job]) -> str:
         self.order.append(f"label {len(jobs)}")
@@ -118,7 +119,7 @@ def test_a_folder_that_is_deleted_while_its_point_trains_costs_that_point_only(
     called = Called(tmp_path, requests[0])
     deleted = called.training.job(*requests[1]).folder.path
     monkeypatch.setattr(called, "start", lambda: shutil.rmtree(deleted))
-    called.training = StackTraining(tmp_path, requests[0][0], {}, called.label, called.start)
+    called.training = StackTraining(JobMaker(tmp_path, requests[0][0]), {}, called.label, called.start)
     jobs = called.train(requests)
     assert [job.state for job in jobs] == ["complete", "failed", "complete"]
     assert deleted.name in str(jobs[1].error)
@@ -281,7 +282,7 @@ def test_points_of_another_stack_are_left_to_other_commands_until_it_is_their_tu
             other.unlock()
         return "a stack"
 
-    training = StackTraining(tmp_path, grid[0][0], {}, label, lambda: None)
+    training = StackTraining(JobMaker(tmp_path, grid[0][0]), {}, label, lambda: None)
     made = [training.job(*one) for one in grid]
     training.train(made)
     assert [job.state for job in made] == ["complete", "complete"]

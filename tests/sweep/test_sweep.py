@@ -33,6 +33,7 @@ from pipeline.sweep import command_record as record_module
 from pipeline.sweep import pacing
 from pipeline.sweep import sweep as sweep_module
 from pipeline.sweep import training as training_module
+from pipeline.sweep.plan import DryRun
 from pipeline.sweep.sweep import Sweep
 from pipeline.system.errors import LabError
 from pipeline.tracking.pages import presentation
@@ -434,13 +435,20 @@ def test_two_backends_in_one_sweep_have_names_of_their_own(project: Path) -> Non
     assert {"learning_rate=0.1", "learning_rate=0.1 backend=keras"} <= set(by_name(project))
 
 
+def planned(project: Path, requests: list[Request]) -> None:
+    """Run a command that only prints what it would train."""
+    dry = DryRun(project, requests[0][0])
+    assert dry.train_all(requests) == [None] * len(requests)
+    dry.finish()
+
+
 def test_a_missing_gpu_is_reported_before_anything_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "cupy", None)
     requests = rates("0.1", "0.2", more=["backend.array_module=cupy"])
     with pytest.raises(LabError, match="CuPy or a library that it needs cannot be imported"):
         begun(tmp_path, requests)
     assert list(tmp_path.rglob("*")) == []
-    assert begun(tmp_path, rates("0.1", more=["backend.array_module=cupy", "dry_run=true"])).jobs
+    planned(tmp_path, rates("0.1", more=["backend.array_module=cupy", "dry_run=true"]))
 
 
 def test_a_dry_run_says_what_it_would_do_and_writes_nothing(
@@ -455,8 +463,7 @@ def test_a_dry_run_says_what_it_would_do_and_writes_nothing(
 
     for force in ("false", "true"):
         grid = dry("0.1", "0.2", "0.1", force=force)
-        assert begun(tmp_path, grid).train_all(grid) == [None] * 3
-        swept(tmp_path, grid)
+        planned(tmp_path, grid)
     assert list(tmp_path.iterdir()) == []
     with_store(tmp_path, empty_store)
     at_epoch(monkeypatch, 9, interrupt)
@@ -469,7 +476,7 @@ def test_a_dry_run_says_what_it_would_do_and_writes_nothing(
         ("true", ["to run"] * 3, "3 points: 3 to run"),
     ):
         capsys.readouterr()
-        swept(tmp_path, dry("0.1", "0.2", "0.3", force=force))
+        planned(tmp_path, dry("0.1", "0.2", "0.3", force=force))
         shown = capsys.readouterr()
         assert [line.rsplit("  ", 1)[-1].strip() for line in shown.out.splitlines()[1:]] == ["state", *states]
         assert plan in shown.err

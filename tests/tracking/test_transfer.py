@@ -15,6 +15,7 @@ from pipeline.config.schema import Tracking
 from pipeline.points.folder import CHECKPOINT, PointFolder
 from pipeline.points.job import Job
 from pipeline.sweep import pacing
+from pipeline.sweep.jobs import JobMaker
 from pipeline.sweep.sweep import Sweep
 from pipeline.sweep.training import StackTraining
 from pipeline.sweep.workers import distribution
@@ -130,7 +131,7 @@ def test_a_run_of_another_clone_at_the_point_of_a_lost_worker_stays_running(
     apart: Apart, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = apart.asked()[0]
-    signature = StackTraining(apart.head, first[0], {}, str, print).job(*first).signature
+    signature = StackTraining(JobMaker(apart.head, first[0]), {}, str, print).job(*first).signature
     theirs = apart.tracker().start_run("theirs", {"lab.role": "point", "signature": signature, "lab.clone": "there"})
     at_epoch(monkeypatch, 7, interrupt, times=2)
     monkeypatch.setattr(distribution, "ATTEMPTS", 1)
@@ -197,8 +198,8 @@ def test_a_folder_that_arrives_damaged_or_without_a_file_is_reported_and_not_use
     apart.command()
     tracker, client, before = apart.tracker(), MlflowClient(apart.uri), on_disk(apart.head)
     first, second = apart.asked()
-    damaged = StackTraining(apart.head, first[0], {}, str, print).job(*first)
-    cut_short = StackTraining(apart.head, second[0], {}, str, print).job(*second)
+    damaged = StackTraining(JobMaker(apart.head, first[0]), {}, str, print).job(*first)
+    cut_short = StackTraining(JobMaker(apart.head, second[0]), {}, str, print).job(*second)
     runs = [tracker.runs(job.signature)[0].run_id for job in (damaged, cut_short)]
     (apart.folder / "metrics.csv").write_text("step,timestamp,name,value\n1,1,train/loss,0.5\n")
     client.log_artifact(runs[0], str(apart.folder / "metrics.csv"))

@@ -22,6 +22,7 @@ from pipeline.backends.numpy.array_modules import array_module
 from pipeline.config.reading import read_config
 from pipeline.points.job import Job
 from pipeline.points.reading import read_attempt
+from pipeline.sweep.jobs import JobMaker
 from pipeline.sweep.training import StackTraining, take_over
 from pipeline.sweep.workers.unit import Unit, unpack
 from pipeline.system.engines import VARIABLE
@@ -88,7 +89,9 @@ class _Worker:
         # while a new process for each unit would import it every time.
         disk: WorkerDisk = "own" if self.own_disk else "shared"
         self.sync = SyncThread(Sync(self.root, self.sweep, owner(), worker=disk, clone=unit.clone))
-        self.training = StackTraining(project, first, unit.tags, self._label, self._start_sync, bar=False)
+        self.training = StackTraining(
+            JobMaker(project, first, shown=False), unit.tags, self._label, self._start_sync, bar=False
+        )
         self._total = unit.total
         self._numbers = {point.signature: point.number for _, point in self.points}
         self._replaced = {point.signature: point.replaced for _, point in self.points}
