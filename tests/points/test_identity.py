@@ -145,10 +145,10 @@ def test_the_keys_that_do_not_count_are_these() -> None:
 
 def test_threads_count_on_keras_alone() -> None:
     """There they change the last bits; one is what a point has that asks for none."""
-    of = {count: signature(with_value(BASES["keras"], "threads", count), SUMS) for count in (None, 1, 2, 3)}
+    of = {count: signature(with_value(base_of("keras"), "threads", count), SUMS) for count in (None, 1, 2, 3)}
     assert of[None] == of[1]
     assert len(set(of.values())) == 3
-    assert signature(with_value(BASES["sgd"], "threads", 2), SUMS) == signature(BASES["sgd"], SUMS)
+    assert signature(with_value(base_of("sgd"), "threads", 2), SUMS) == signature(base_of("sgd"), SUMS)
 
 
 @given(st.randoms(use_true_random=False))
