@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.backends.numpy.array_modules import to_host
+from pipeline.backends.numpy.batches import Batch
 from pipeline.backends.numpy.losses import Targets, measure
 from pipeline.backends.numpy.network import ACTIVATIONS, Array
+from pipeline.backends.numpy.threads import Threads
 from pipeline.backends.shared.measures import of_all_rows
 from pipeline.config.data import Task
 from pipeline.config.schema import Config
@@ -72,3 +74,29 @@ def of_batches(task: Task | None, batches: Sequence[Seen]) -> Measures:
     targets = np.concatenate([one.targets for one in batches])
     points = [of_all_rows(task, own, targets) for own in answers]
     return found | {name: np.array([point[name] for point in points]) for name in points[0]}
+
+
+def of_rows(
+    config: Config,
+    task: Task | None,
+    threads: Threads,
+    batches: Sequence[Callable[[], Batch]],
+    sums: Callable[[Batch], Sequence[Array]],
+) -> Measures:
+    """Return the metrics of all rows of some batches, which threads share.
+
+    Args:
+        config: loss and activation.
+        task: what described data predicts; None for other data.
+        threads: what computes the batches.
+        batches: each makes one.
+        sums: computes the last layer's sums for a batch, as `measured` takes them.
+    """
+    found: dict[int, Seen] = {}
+
+    def one(number: int) -> None:
+        rows = batches[number]()
+        found[number] = seen(config, task, sums(rows), rows.targets)
+
+    threads.each(one, len(batches))
+    return of_batches(task, [found[number] for number in range(len(batches))])

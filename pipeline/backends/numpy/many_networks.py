@@ -58,6 +58,7 @@ class GridLast:
         program: the calls.
         forward: the first of them, which compute the errors.
         errors: targets minus outputs (rows, outputs, grid), after the program has run.
+        bounded: whether outputs are bounded, so that a loss is NaN only for NaN weights, which stay NaN from then on.
 
     Raises:
         ValueError: there is one point, or the grid axis is not last.
@@ -79,6 +80,7 @@ class GridLast:
         grid = parameters.grid
         dtype = parameters.flat.dtype
         self._config = config
+        self.bounded = config.dense.output_activation == "sigmoid"
         self._spread_out = grid < SPREAD
         self._module = parameters.module
         # An array: NumPy takes longer to convert a Python number than to add it.

@@ -17,7 +17,8 @@ from pipeline.backends.contract import State
 from pipeline.backends.numpy.array_modules import array_module, to_host, uploaded
 from pipeline.backends.numpy.batches import Batch, Batches
 from pipeline.backends.numpy.descent import Descent, clip
-from pipeline.backends.numpy.evaluation import Measures, Seen, measured, of_batches, seen
+from pipeline.backends.numpy.evaluation import Measures, measured, of_rows
+from pipeline.backends.numpy.full_batch import unchecked_updates
 from pipeline.backends.numpy.gradients import forward_differences
 from pipeline.backends.numpy.losses import Targets, penalty, penalty_slope
 from pipeline.backends.numpy.many_networks import GridLast, suits
@@ -245,7 +246,7 @@ class Stack:
         signs: NDArray[np.bool_] | None = None
         if progress.upwards is not None:
             signs = self._module.empty((updates, *self.change.flat.shape), np.bool_)
-        losses, finite = self._run(self._together, updates, signs)
+        losses, finite = unchecked_updates(self._together, self.descent, progress, updates, signs)
         # A point that had already diverged does not matter.
         if (finite | (progress.diverged_step >= 0)).all():
             progress.see_losses(losses)
@@ -260,46 +261,6 @@ class Stack:
             progress.see_losses(losses)
             self.move()
 
-    def _run(
-        self, together: GridLast, updates: int, signs: NDArray[np.bool_] | None
-    ) -> tuple[Array, NDArray[np.bool_]]:
-        """Make updates without checking any loss in between.
-
-        Args:
-            together: the networks.
-            updates: the number of updates.
-            signs: receives, for each update and component of the change, whether it is above 0.
-
-        Returns:
-            The losses of the last update (points,), and whether all losses of a point were finite (points,).
-        """
-        # Local variables: for small networks the overhead of the loop matters.
-        program = together.program
-        step = self.descent.step
-        parameters = self.progress.parameters.flat
-        change = self.change.flat
-        zero = self._module.zeros((), change.dtype)
-        errors = together.errors
-        squares = np.empty_like(errors)
-        seen = np.zeros_like(errors)
-        # Sigmoid outputs are bounded: their loss is NaN only for NaN weights, which stay NaN until the last update.
-        bounded = self.config.dense.output_activation == "sigmoid"
-        first = self.progress.updates + 1
-        for t in range(first, first + updates):
-            for call in program:
-                call()
-            if not bounded:
-                # The sum of all squared errors is finite only if each of them was.
-                np.multiply(errors, errors, squares)
-                np.add(seen, squares, seen)
-            step(t)
-            if signs is not None:
-                np.greater(change, zero, signs[t - first])
-            np.add(parameters, change, parameters)
-        losses = to_host(together.losses())
-        finite: NDArray[np.bool_] = np.isfinite(losses) & np.isfinite(to_host(seen.sum(axis=(0, 1))))
-        return losses, finite
-
     def evaluate(self, last: bool = False) -> Measures:
         """Measure the points, (points,) each: on `Arrays.evaluated`, and with a full batch on training rows too.
 
@@ -313,24 +274,16 @@ class Stack:
         if penalties is not None:
             measures["weights/penalty"] = penalties
         if self.config.training.batch_size is None:
-            whole = self._evaluate([self._batches.all_rows], penalties)
+            whole = self._of_rows([self._batches.all_rows], penalties)
             self.progress.see_losses(whole["loss"])
             measures |= {f"train/{name}": value for name, value in whole.items()}
         for split, inputs, targets in self.arrays.evaluated(last):
-            found = self._evaluate(self._batches.in_blocks(inputs, targets), penalties)
+            found = self._of_rows(self._batches.in_blocks(inputs, targets), penalties)
             measures |= {f"{split}/{name}": value for name, value in found.items()}
         return measures
 
-    def _evaluate(self, batches: Sequence[Callable[[], Batch]], penalties: Array | None) -> Measures:
-        """Compute the measures of all rows of some batches."""
-        found: dict[int, Seen] = {}
-
-        def one(number: int) -> None:
-            rows = batches[number]()
-            found[number] = seen(self.config, self.arrays.task, self._sums(rows), rows.targets)
-
-        self._threads.each(one, len(batches))
-        measures = of_batches(self.arrays.task, [found[number] for number in range(len(batches))])
+    def _of_rows(self, batches: Sequence[Callable[[], Batch]], penalties: Array | None) -> Measures:
+        measures = of_rows(self.config, self.arrays.task, self._threads, batches, self._sums)
         if penalties is not None:
             measures["loss"] = measures["loss"] + penalties
         return measures
