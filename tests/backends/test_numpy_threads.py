@@ -12,7 +12,7 @@ import pytest
 from threadpoolctl import threadpool_info, threadpool_limits
 
 from pipeline.backends.choose import trainer
-from pipeline.backends.numpy import batches, descent, stack, threads
+from pipeline.backends.numpy import batches, descent, threads
 from pipeline.backends.numpy.network import Array
 from pipeline.backends.numpy.one_network import OneNetwork
 from pipeline.backends.numpy.threads import Threads, side_by_side
@@ -40,7 +40,7 @@ NETWORKS = {
 def _everything_is_shared(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let threads share also what is too small for them."""
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    monkeypatch.setattr(stack, "WORTH_A_THREAD", 0)
+    monkeypatch.setattr(threads, "WORTH_A_THREAD", 0)
     monkeypatch.setattr(descent, "CHUNK", 10)
     monkeypatch.setattr(threads, "LARGE", 0)
     monkeypatch.setattr(threads, "PART_ROWS", 2)

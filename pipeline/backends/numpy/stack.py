@@ -35,9 +35,6 @@ from pipeline.data.arrays import Arrays
 # Full-batch epochs in one call of `advance`: enough to make the check of the losses negligible, few enough to repeat
 # cheaply if a loss is not finite.
 STRIDE = 256
-# Products of an input and a weight in a minibatch of one point, from which on threads share the points: with less, they
-# would wait for Python's lock most of the time.
-WORTH_A_THREAD = 2**20
 
 
 class Stack:
@@ -110,9 +107,7 @@ class Stack:
                 self.stride = STRIDE
         elif not differences:
             most = min(training.batch_size or rows, rows)
-            weights = parameters.flat.shape[1]
-            if most * weights < WORTH_A_THREAD:
-                self._sharing = Threads()
+            self._sharing = self._threads.for_products(most * parameters.flat.shape[1])
             self._single = OneNetwork(self.config, seeds, most, self.progress, self.gradient, self._sharing)
         # Only the kernel for single networks can skip features, and only in memory.
         trimmed = self._single is not None and self._module is np

@@ -20,6 +20,9 @@ from pipeline.backends.numpy.network import Array
 from pipeline.config.schema import Config
 from pipeline.system.processes import threads_to_use
 
+# Products of an input and a weight in a minibatch of one point, from which on threads share the points: with less, they
+# would wait for Python's lock most of the time.
+WORTH_A_THREAD = 2**20
 # A product of fewer multiplications has one part. 2^26 of them take a few milliseconds.
 LARGE = 2**26
 # The parts of a product have at least so many rows: with fewer, BLAS takes longer for all of them than for the whole.
@@ -37,6 +40,12 @@ class Threads:
     def __init__(self, pool: Executor | None = None, others: int = 0) -> None:
         self._pool = pool
         self._others = others
+
+    def for_products(self, count: int) -> Threads:
+        """Return these threads, or none if the minibatches of a point have too few products to share the points."""
+        if count < WORTH_A_THREAD:
+            return Threads()
+        return self
 
     def each(self, work: Callable[[int], object], count: int) -> None:
         """Call `work` with 0, 1, ..., `count` - 1, each thread with the next number as soon as it is free.

@@ -57,8 +57,9 @@ def train(
                     # An epoch may not have drawn some of the rows.
                     measures |= _all_rows(stack)
                 measures |= last_update(stack) | stack.evaluate(recorder.last(epoch))
+                lowest = float(np.min(measures["train/loss"][list(recorder.under_way())]))
                 record(epoch, recorder, stack.progress, measures)
-                recorder.report(epoch, float(np.min(measures["train/loss"])))
+                recorder.report(epoch, lowest)
             recorder.keep(epoch, drawing.states)
     if drawing.few:
         for history, sampling in zip(histories, drawing.samplings, strict=True):
@@ -96,7 +97,8 @@ class _Drawing:
         self.few = len(arrays.train_inputs) <= FEW_ROWS
         self._points = points
         self._recorder = recorder
-        self._threads = threads
+        rows = points[0].training.batch_size or len(arrays.train_inputs)
+        self._threads = threads.for_products(rows * self.stack.progress.parameters.flat.shape[1])
         if recorder.begun:
             self.stack.restore(recorder.states)
             for sampling, state in zip(self.samplings, recorder.states, strict=True):
@@ -169,7 +171,12 @@ class _Drawing:
             shares = counts / len(drawn)
         inputs = arrays.scaled(arrays.train_inputs[drawn])
         targets = arrays.train_targets[drawn]
-        own = {name: array[index : index + 1] for name, array in self.stack.progress.parameters.by_point().items()}
+        parameters = self.stack.progress.parameters
+        # Contiguous in memory, as `matmul` needs it.
+        own = {
+            name: parameters.module.ascontiguousarray(array[index : index + 1])
+            for name, array in parameters.arrays.items()
+        }
         found = weighted_gradient(config.loss, config.dense, own, inputs, targets, shares)
         for name, gradient in found.gradients.items():
             # A single point has a copy of itself in some stacks, which gets the same gradient.
