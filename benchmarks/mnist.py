@@ -19,7 +19,8 @@ import numpy as np
 from benchmarks.measuring import Benchmark, Contenders, NotMeasured, peer
 from benchmarks.untracked import composed, train_points
 from pipeline.config.schema import Config
-from pipeline.data.arrays import PREPARED, Arrays, load
+from pipeline.data.arrays import Arrays, load
+from pipeline.data.prepared_folder import PREPARED
 from pipeline.system.processes import cores
 from pipeline.system.project import PROJECT
 

@@ -1,10 +1,10 @@
 """Convert a data set to the arrays that training reads, in data/prepared/NAME.
 
-    python -m pipeline.prepare [data=NAME]
+    python -m pipeline.prepare [data=NAME] [repeats=5 repeats_split=true]
 
 The raw rows are IDX files, a file or images of one's own, or what a library brings. The output depends only on them and
 on the config. IDX files keep their published split into training and test rows; their validation rows are drawn when
-they are loaded.
+they are loaded. With `repeats_split=true` other data is prepared once for each repeat, with the next split seed each.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from __future__ import annotations
 if not __package__:
     raise SystemExit("error: this is a module; in the project's folder, type: python -m pipeline.prepare")
 
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -21,27 +22,29 @@ from hydra.core.hydra_config import HydraConfig
 from numpy.typing import NDArray
 from omegaconf import DictConfig
 
-from pipeline.config.data import DescribedData, FileData, IdxData, ImageData, LibraryData
+from pipeline.config.data import DescribedData, FileData, IdxData, ImageData
 from pipeline.config.own_code import code_folders
 from pipeline.config.own_folder import data_located
-from pipeline.config.reading import read_data
-from pipeline.data.arrays import PREPARED
+from pipeline.config.reading import read_data, read_splits
 from pipeline.data.images import prepare_images
 from pipeline.data.library import prepare_library
 from pipeline.data.own_file import prepare_file
 from pipeline.data.prepared import write_arrays, write_prepared
+from pipeline.data.prepared_folder import PREPARED, folder_of_split
 from pipeline.data.raw import idx
 from pipeline.data.raw.checks import RAW, mismatch
 from pipeline.system import cli
 from pipeline.system.errors import LabError
-from pipeline.system.files import readable
+from pipeline.system.files import explained, readable
 from pipeline.system.project import PROJECT, search_path
 
 Split = tuple[NDArray[np.uint8], NDArray[np.int64]]
 
 
-def prepare(data: IdxData | DescribedData, project: Path) -> Path:
+def prepare(data: IdxData | DescribedData, project: Path, splits: int = 1) -> Path:
     """Write the inputs and targets of each split, such as train_inputs.npy, and data.json, replacing existing ones.
+
+    Of described data further splits, with the next split seeds, go to folders of their own (`folder_of_split`).
 
     Inputs are (rows, features): grey values as uint8, all others float64. Targets are class labels, int64 (rows,), or
     float64 (rows, outputs).
@@ -49,25 +52,55 @@ def prepare(data: IdxData | DescribedData, project: Path) -> Path:
     Args:
         data: the config of the data set.
         project: folder that contains data/.
+        splits: how many splits of described data are written.
 
     Returns:
         The folder data/prepared/NAME.
 
     Raises:
-        LabError: raw files are missing or damaged, nothing can be learned from their rows, or the folder cannot be
-            written.
+        LabError: raw files are missing or damaged, nothing can be learned from their rows, all splits are the same, or
+            a folder cannot be written.
     """
     folder = project / PREPARED / data.name
-    if isinstance(data, FileData):
-        write_prepared(data, prepare_file(data, project), folder)
-    elif isinstance(data, ImageData):
-        write_prepared(data, prepare_images(data, project), folder)
-    elif isinstance(data, LibraryData):
-        write_prepared(data, prepare_library(data, project), folder)
-    else:
+    if isinstance(data, IdxData):
         _prepare_idx(data, project, folder)
-    print(f"{data.name}: prepared in {folder}")
+        print(f"{data.name}: prepared in {folder}")
+        return folder
+    first = _prepare_split(data, project, folder)
+    # This split has one place.
+    _remove(folder_of_split(data, project))
+    for number in range(1, splits):
+        one = data.further_split(number)
+        print(f"{one.name}, data.split_seed={one.split_seed}:")
+        further = folder_of_split(one, project)
+        if _prepare_split(one, project, further) == first:
+            _remove(further)
+            raise LabError(
+                f"All splits of {data.name} are the same.",
+                expected="rows that are drawn",
+                received="a file that marks the validation rows and the test rows",
+                fix="leave out repeats_split=true, or the mark of the validation rows",
+            )
     return folder
+
+
+def _prepare_split(data: DescribedData, project: Path, folder: Path) -> dict[str, str]:
+    """Write one split of described data, and return the SHA-256 of each array."""
+    if isinstance(data, FileData):
+        prepared = prepare_file(data, project)
+    elif isinstance(data, ImageData):
+        prepared = prepare_images(data, project)
+    else:
+        prepared = prepare_library(data, project)
+    checksums = write_prepared(data, prepared, folder)
+    print(f"{data.name}: prepared in {folder}")
+    return checksums
+
+
+def _remove(folder: Path) -> None:
+    with explained(folder):
+        if folder.exists():
+            shutil.rmtree(folder)
 
 
 def _prepare_idx(data: IdxData, project: Path, folder: Path) -> None:
@@ -160,7 +193,8 @@ def _inconsistent(data: IdxData, received: str) -> LabError:
 def task(config: DictConfig) -> None:
     """Prepare the selected data set in the project folder: the task that Hydra calls."""
     data = read_data(config, "prepare")
-    prepare(data_located(data, code_folders(search_path(HydraConfig.get()))), PROJECT)
+    splits = read_splits(config, data)
+    prepare(data_located(data, code_folders(search_path(HydraConfig.get()))), PROJECT, splits)
 
 
 if __name__ == "__main__":

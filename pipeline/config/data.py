@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
@@ -59,6 +59,8 @@ KERAS_TABLES = ("keras:california_housing", "keras:boston_housing")
 OF_IMAGES = 1 / 6
 # A larger share, because tables are smaller: an accuracy of 80 % on 20 rows has a standard error of 9 points.
 OF_ROWS = 0.2
+# The number of different seeds.
+SEEDS = 2**32
 
 
 class HeldBack(Section):
@@ -71,7 +73,11 @@ class HeldBack(Section):
     """
 
     validation_share: Share = OF_IMAGES
-    split_seed: Whole = Field(default=1, ge=0, lt=2**32)
+    split_seed: Whole = Field(default=1, ge=0, lt=SEEDS)
+
+    def further_split(self, number: int) -> Self:
+        """Return the same data with the split seed that is `number` after this one; after the largest comes 0."""
+        return self.model_copy(update={"split_seed": (self.split_seed + number) % SEEDS})
 
 
 class TableData(Section):

@@ -22,12 +22,15 @@ from pipeline.config.model import Model
 from pipeline.config.own_model import KerasModel, section_kind
 from pipeline.config.rules import problems
 from pipeline.config.schema import NUMBER, Config, Data, Tracking, is_server_address, not_a_server
+from pipeline.config.task_rules import undrawn
 from pipeline.system.errors import LabError
 from pipeline.system.hints import nearest_key, nearest_option
 from pipeline.system.project import expanded
 
 # How to name a tracking server.
 SERVER = "tracking=server tracking.uri=URL"
+# How to ask for several splits.
+SPLITS = "repeats=5 repeats_split=true"
 
 
 def read_config(composed: Mapping[str, Any], trained: bool = False) -> Config:
@@ -114,6 +117,25 @@ def read_data(composed: DictConfig, verb: str) -> IdxData | DescribedData:
         if name != Path(name).name or name == "..":
             raise LabError("A name in the data set's config is a path.", expected="a plain name", received=name)
     return data
+
+
+def read_splits(composed: DictConfig, data: Data) -> int:
+    """Return how many splits of a data set conf/data_stages.yaml asks for: one, or one for each repeat.
+
+    Raises:
+        LabError: a key is wrong, or all splits of the data set are the same.
+    """
+    plain = {name: composed[name] for name in ("repeats", "repeats_split")}
+    try:
+        asked: Any = _read(plain, list(plain))
+    except ValidationError as error:
+        raise _refusal([_described(problem, plain) for problem in error.errors()], SPLITS) from None
+    if not asked.repeats_split:
+        return 1
+    found = list(undrawn(data))
+    if found:
+        raise _refusal(found, "leave out repeats_split=true")
+    return int(asked.repeats)
 
 
 def read_tracking(composed: DictConfig) -> Tracking:

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Discriminator, Field, Tag, field_validator, model_validator
 
 from pipeline.config.curve import Balls, CurveData
-from pipeline.config.data import FileData, HeldBack, IdxData, ImageData, LibraryData, TableData, Task
+from pipeline.config.data import SEEDS, FileData, HeldBack, IdxData, ImageData, LibraryData, TableData, Task
 from pipeline.config.defaults import ACTIVATIONS
 from pipeline.config.fields import PositiveFloat, PositiveInt, Section, Whole
 from pipeline.config.map_axes import GridAxes
@@ -31,8 +31,6 @@ SERVER_ADDRESS = re.compile(r"https?://(\[[0-9a-f:.]+\]|[^\s/?#:\[\]]+)(:\d{1,5}
 # diagnosis/ that judges it, and a trainer in backends/choose.py.
 Kind = Literal["network", "range_test", "map", "balls", "basins"]
 
-# The number of different seeds.
-SEEDS = 2**32
 # The seeds of one point train together where they can, and each is a run in MLflow.
 MOST_REPEATS = 1000
 # Keys that are no settings of a training: what is asked, how the answer is shown, and how often it is repeated.
@@ -194,8 +192,7 @@ class Config(Section):
         # After the largest seed comes 0.
         changed: dict[str, Any] = {"seed": (self.seed + number) % SEEDS, "repeats": 1}
         if self.repeats_split and isinstance(self.data, HeldBack):
-            split_seed = (self.data.split_seed + number) % SEEDS
-            changed["data"] = self.data.model_copy(update={"split_seed": split_seed})
+            changed["data"] = self.data.further_split(number)
         return self.model_copy(update=changed)
 
     @property

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from pipeline.config.data import DescribedData, IdxData
+from pipeline.config.data import DescribedData, FileData, IdxData, ImageData
 from pipeline.config.defaults import ACTIVATIONS
 from pipeline.config.metrics import metrics_of
-from pipeline.config.schema import Config, flatten
+from pipeline.config.schema import Config, Data, flatten
 from pipeline.system.hints import nearest_key
 
 # Losses of numbers.
@@ -83,16 +83,31 @@ def known_size(config: Config) -> Iterator[str]:
 
 
 def split_of_repeats(config: Config) -> Iterator[str]:
-    """Refuse a split for each repeat where rows are not drawn when they are read."""
-    if not config.repeats_split:
-        return
-    data = config.data
-    if isinstance(data, DescribedData):
-        yield (
-            f"repeats_split: python -m pipeline.prepare writes {data.name} with one split; prepare and train it once "
-            "for each, with data.split_seed=1 and so on; received true"
-        )
-    elif not isinstance(data, IdxData):
+    """Refuse a split for each repeat where no rows are drawn."""
+    if config.repeats_split:
+        yield from undrawn(config.data)
+
+
+def undrawn(data: Data) -> Iterator[str]:
+    """Say why all splits of a data set are the same, if they are.
+
+    Whether a column of a file marks the validation rows too, only its rows tell.
+    """
+    if not isinstance(data, IdxData | DescribedData):
         yield f"repeats_split: needs data of which rows are held back, such as mnist; {data.name} is a {data.kind}"
-    elif data.validation_share == 0:
-        yield "repeats_split: needs validation rows, which are drawn; received data.validation_share=0"
+    elif data.validation_share == 0 and not _draws_test_rows(data):
+        yield (
+            "repeats_split: needs rows that are drawn, and without validation rows the split is given; received "
+            "data.validation_share=0"
+        )
+
+
+def _draws_test_rows(data: IdxData | DescribedData) -> bool:
+    if isinstance(data, IdxData) or data.test_share == 0:
+        return False
+    if isinstance(data, FileData):
+        return data.test_path is None and data.split_column is None
+    if isinstance(data, ImageData):
+        return data.test_path is None
+    # Images that are downloaded keep their published test rows.
+    return not data.is_downloaded or data.task == "regression"

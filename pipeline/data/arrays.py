@@ -20,13 +20,13 @@ from pipeline.config.fields import PositiveInt
 from pipeline.config.schema import Data
 from pipeline.data.array_checks import check_arrays
 from pipeline.data.description import DataDescription
+from pipeline.data.prepared_folder import prepare_command, prepared_folder
 from pipeline.data.raw_files import RawFile, check_current
 from pipeline.data.validation import validation_rows
 from pipeline.system.errors import LabError
 from pipeline.system.files import file_sha256, readable
 from pipeline.system.formats import read_array, read_json
 
-PREPARED = Path("data") / "prepared"
 DESCRIPTION = "the description that pipeline.prepare writes"
 # What data.json says besides the description.
 RawFiles = TypeAdapter(list[RawFile])
@@ -158,8 +158,8 @@ def load(data: Data, dtype: str, project: Path) -> Arrays:
 
 
 def _load_prepared(data: IdxData | DescribedData, dtype: str, project: Path) -> Arrays:
-    folder = project / PREPARED / data.name
-    prepare = f"python -m pipeline.prepare data={data.name}"
+    folder = prepared_folder(data, project)
+    prepare = prepare_command(data, further=folder.name != data.name)
     if isinstance(data, IdxData) or (isinstance(data, LibraryData) and data.is_downloaded):
         prepare = f"python -m pipeline.fetch data={data.name} && {prepare}"
     fix = f"delete {folder}, then {prepare}"

@@ -33,8 +33,11 @@ class Prepared:
     raw: Sequence[RawFile] = ()
 
 
-def write_prepared(data: DescribedData, prepared: Prepared, folder: Path) -> None:
+def write_prepared(data: DescribedData, prepared: Prepared, folder: Path) -> dict[str, str]:
     """Write the arrays (.npy) and data.json to a folder, replacing an existing one.
+
+    Returns:
+        The SHA-256 of each array, by the name of its file.
 
     Raises:
         LabError: the folder cannot be written.
@@ -45,15 +48,16 @@ def write_prepared(data: DescribedData, prepared: Prepared, folder: Path) -> Non
         "raw": [file.as_json() for file in prepared.raw],
         "description": prepared.description.model_dump(mode="json"),
     }
-    write_arrays(folder, {"name": data.name}, prepared.arrays, described)
+    checksums = write_arrays(folder, {"name": data.name}, prepared.arrays, described)
     for line in summary(prepared.description, prepared.arrays):
         print(f"  {line}")
     print_notes(prepared.description.notes)
+    return checksums
 
 
 def write_arrays(
     folder: Path, head: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]], more: Mapping[str, Any]
-) -> None:
+) -> dict[str, str]:
     """Write arrays with their shapes, dtypes and SHA-256 in data.json, and print them.
 
     Args:
@@ -61,6 +65,9 @@ def write_arrays(
         head: the first entries of data.json.
         arrays: by name.
         more: the last entries of data.json.
+
+    Returns:
+        The SHA-256 of each array, by the name of its file.
 
     Raises:
         LabError: the folder cannot be written.
@@ -78,6 +85,8 @@ def write_arrays(
         (new / "data.json").write_text(text + "\n", encoding="utf-8")
     for name, shape in content["shapes"].items():
         print(f"  {name}: {' x '.join(f'{size:,}' for size in shape)} {content['dtypes'][name]}")
+    checksums: dict[str, str] = content["sha256"]
+    return checksums
 
 
 def print_notes(notes: Sequence[str]) -> None:

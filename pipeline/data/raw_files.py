@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.config.data import DescribedData, ImageData
+from pipeline.data.prepared_folder import prepare_command
 from pipeline.system.errors import LabError
 from pipeline.system.files import file_sha256, modified_ns
 from pipeline.system.project import expanded
@@ -77,18 +78,23 @@ def check_current(
     Raises:
         LabError: the config or a file has changed.
     """
-    fix = f"python -m pipeline.prepare data={data.name}"
+    # Those of a further split are written with all others.
+    further = prepared.parent.name != data.name
+    fix = prepare_command(data, further)
     config = data.model_dump(mode="json")
     # Arrays that were not made by pipeline.prepare may say nothing of it.
     if not isinstance(prepared_with, dict):
         prepared_with = config
     for key, value in config.items():
         if prepared_with.get(key) != value:
+            keys = "data keys"
+            if further or key == "split_seed":
+                keys = "data keys, repeats and repeats_split"
             raise LabError(
                 f"The data set {data.name} was prepared with other settings.",
                 expected=f"{key}: {json.dumps(value)}",
                 received=f"{key}: {json.dumps(prepared_with.get(key))}",
-                fix=f"{fix}, with the same data keys as here",
+                fix=f"{prepare_command(data)}, with the same {keys} as here",
             )
     if isinstance(data, ImageData):
         _check_listing(data, files, project, fix)

@@ -182,11 +182,12 @@ class Job:
             self.history = self.checkpoint.history
 
         run = RunRecord(self.name, self.overrides, tags, attempt, started, owner)
-        self.folder.write_text("signed.json", signed)
-        self.folder.write_json("config.json", self.config.model_dump(mode="json"))
         self.description = description
         if description is not None:
+            # Before signed.json, with which `read_signed` reads it.
             self.folder.write_json(DESCRIPTION, description.model_dump(mode="json"))
+        self.folder.write_text("signed.json", signed)
+        self.folder.write_json("config.json", self.config.model_dump(mode="json"))
         self.folder.write_json("run.json", asdict(run))
         self.run = run
         self.state = "training"

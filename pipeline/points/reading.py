@@ -24,7 +24,7 @@ from pipeline.config.reading import read_config
 from pipeline.config.schema import Config
 from pipeline.data.description import DataDescription
 from pipeline.points.point import Outcome, Point
-from pipeline.points.repeats import seeds_in
+from pipeline.points.repeats import RAW_ROWS, seeds_in
 from pipeline.points.weights import read_weights
 from pipeline.system.errors import DamagedError, LabError
 from pipeline.system.files import MISSING, SUMS, readable, short_hash, verify_sums
@@ -247,6 +247,8 @@ def signed_in(folder: Path) -> str:
 def read_signed(folder: Path) -> dict[str, Any] | None:
     """Return what was signed of a point, or None if its signed.json is missing or damaged.
 
+    For described data also with the checksum of its raw rows, as `RAW_ROWS`: those are the same for every split.
+
     Raises:
         LabError: signed.json exists, but cannot be read.
     """
@@ -259,6 +261,9 @@ def read_signed(folder: Path) -> dict[str, Any] | None:
                 raise ValueError("not the signed text of a point")
             # Checked here, because the repeats of a point are told apart by them.
             seeds_in(config)
+            if (folder / DESCRIPTION).exists():
+                description = DataDescription.model_validate_json((folder / DESCRIPTION).read_bytes())
+                content[RAW_ROWS] = description.sha256
             return content
     except DamagedError:
         return None

@@ -10,10 +10,13 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from pipeline.config.schema import SEEDS, Config
+from pipeline.config.data import SEEDS
+from pipeline.config.schema import Config
 from pipeline.system.files import short_hash
 
 SPLIT_SEED = "data.split_seed"
+# The checksum of the raw rows of described data, which `reading.read_signed` adds to what was signed.
+RAW_ROWS = "raw_rows"
 # A seed and a split seed; None for data that is not split.
 Seeds = tuple[int, int | None]
 # Settings as in JSON.
@@ -73,13 +76,14 @@ def groups_of_repeats(configs: Sequence[Settings]) -> list[list[int]]:
 
 
 def keys_of_points(signed: Sequence[Settings]) -> list[str]:
-    """Return for each signed point (`identity.signed_text`) a hash that all repeats of one point share."""
-    everything = [{**one["config"], "signed": {**one, "config": None}} for one in signed]
+    """Return for each signed point (`reading.read_signed`) a hash that all repeats of one point share."""
+    everything = [{**one["config"], "signed": {**_by_raw_rows(one), "config": None}} for one in signed]
     keys = [""] * len(signed)
     for members in groups_of_repeats(everything):
-        content = dict(signed[members[0]])
+        content = {key: value for key, value in signed[members[0]].items() if key != RAW_ROWS}
         config = dict(content["config"])
         if split_anew(seeds_in(signed[index]["config"]) for index in members):
+            content = dict(_by_raw_rows(signed[members[0]]))
             seed, split_seed = seeds_in(config)
             config["data"] = {**config["data"], "split_seed": f"seed + {_distance(seed, split_seed or 0)}"}
         del config["seed"]
@@ -91,8 +95,17 @@ def keys_of_points(signed: Sequence[Settings]) -> list[str]:
 
 def differ_in_seeds_only(one: Settings, other: Settings) -> bool:
     """Whether two signed points differ in nothing but the seed and the split seed."""
-    first = {**one, "config": _without_seeds(one["config"])}
-    return first == {**other, "config": _without_seeds(other["config"])}
+    first, second = ({**_by_raw_rows(each), "config": _without_seeds(each["config"])} for each in (one, other))
+    return first == second
+
+
+def _by_raw_rows(signed: Settings) -> Settings:
+    """Return a signed point with its raw rows in the place of the arrays, which are those of one split."""
+    if RAW_ROWS not in signed:
+        return signed
+    # A category without training rows has no input, so that a row of another split may be longer.
+    others = {key: value for key, value in signed.items() if key not in (RAW_ROWS, "row_shape")}
+    return {**others, "data": signed[RAW_ROWS]}
 
 
 def _distance(seed: int, split_seed: int) -> int:

@@ -20,6 +20,7 @@ import numpy as np
 import pytest
 from mlflow import MlflowClient
 
+from pipeline import prepare
 from pipeline.backends import choose
 from pipeline.data.prepared import write_arrays
 from pipeline.points.reading import read_run
@@ -179,6 +180,56 @@ def test_repeats_with_a_split_for_each_are_one_point_and_its_first_is_that_of_on
     code, out, err = here(*again, "hydra.mode=MULTIRUN", "dry_run=true")
     assert code == 0, err
     assert out.splitlines()[-1].endswith("3 done")
+
+
+def test_a_file_of_ones_own_is_split_for_each_repeat(
+    project: Path, here: Here, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    generator = np.random.default_rng(1)
+    rows = [f"{x:.3f},{'ab'[int(x > 0)]},{x * x:.3f}" for x in generator.normal(0, 1, 60)]
+    (project / "own.csv").write_text("\n".join(["x,sign,y", *rows]))
+    file = (f"data.path={project}/own.csv", "data.name=own", "data.target=y", "data.task=regression")
+
+    def prepare_here(*more: str) -> None:
+        monkeypatch.setattr(sys, "argv", ["prepare", "data=churn", *file, *more])
+        monkeypatch.setattr("pipeline.prepare.PROJECT", project)
+        assert cli.run(prepare.task, "data_stages") == 0
+        capsys.readouterr()
+
+    common = ("-m", "study=own", "data=churn", *file, "model.hidden_size=4", "training.epochs=1")
+    grid = (*common, "training.batch_size=20", "optimizer.learning_rate=0.01,0.1", "results=out/own")
+    prepare_here()
+    code, _, err = here(*grid)
+    assert code == 0, err
+    asked = ("repeats=2", "repeats_split=true")
+    code, _, err = here(*grid, *asked)
+    assert code == 1
+    assert "python -m pipeline.prepare data=own, with the same data keys, repeats and repeats_split as here" in err
+    prepare_here(*asked)
+    code, out, err = here(*grid, *asked)
+    assert code == 0, err
+    # The first repeat of each rate was trained before.
+    assert trained(project) == 4
+    assert "seeds 1, 2" in out.splitlines()[0]
+    points = read_study(project / "out" / "own")
+    assert [seeds_of(point.config) for point in points] == [(1, 1), (2, 2)] * 2
+    means = [point.data.columns[0].mean for point in points if point.data is not None]
+    assert means[:2] == means[2:]
+    assert means[0] != means[1]
+    client = MlflowClient(store_uri(project))
+    (experiment,) = [one for one in client.search_experiments() if one.name == "own"]
+    runs = client.search_runs([experiment.experiment_id])
+    repeated = [run for run in runs if run.data.tags["lab.role"] == "repeated"]
+    assert [run.data.tags["lab.seeds"] for run in repeated] == ["1 2", "1 2"]
+    # A data set for each split.
+    of_splits = {
+        (run.data.params["data.split_seed"], one.dataset.digest)
+        for run in runs
+        if run.inputs is not None
+        for one in run.inputs.dataset_inputs
+    }
+    assert sorted(split for split, _ in of_splits) == ["1", "2"]
+    assert len({digest for _, digest in of_splits}) == 2
 
 
 @pytest.mark.parametrize(

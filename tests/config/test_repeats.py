@@ -2,7 +2,8 @@
 
 import pytest
 
-from pipeline.config.schema import SEEDS, flatten
+from pipeline.config.data import SEEDS
+from pipeline.config.schema import flatten
 from pipeline.points.identity import signature
 from pipeline.points.point import point_name
 from pipeline.sweep.seeds import repeated
@@ -53,9 +54,18 @@ def test_a_repeat_is_asked_for_and_named_by_its_seed() -> None:
 @pytest.mark.parametrize(
     ("overrides", "problem"),
     [(["experiment=three_bits"], "needs data of which rows are held back, such as mnist; three_bits is a table"),
-     (["data=mnist", "data.validation_share=0"], "needs validation rows, which are drawn; received data.val"),
-     (["data=iris"], "prepare and train it once for each, with data.split_seed=1 and so on")],
+     (["data=mnist", "data.validation_share=0"], "needs rows that are drawn.* received data.validation_share=0"),
+     (["data=iris", "data.validation_share=0", "data.test_share=0"], "needs rows that are drawn"),
+     (["data=churn", "data.validation_share=0", "data.test_path=b.csv"], "needs rows that are drawn"),
+     (["data=churn", "data.validation_share=0", "data.split_column=side"], "needs rows that are drawn")],
 )  # fmt: skip
 def test_a_split_for_each_repeat_needs_rows_that_are_drawn(overrides: list[str], problem: str) -> None:
     with pytest.raises(LabError, match=problem):
         config(*overrides, "repeats_split=true")
+
+
+@pytest.mark.parametrize(
+    "overrides", [["data=iris", "data.validation_share=0"], ["data=churn", "data.test_path=b.csv"]]
+)
+def test_a_split_for_each_repeat_of_data_whose_test_or_validation_rows_are_drawn(overrides: list[str]) -> None:
+    config(*overrides, "repeats_split=true")

@@ -389,6 +389,7 @@ NOT_DECIDING = {
     "config/schema.py": "what it reads is signed as values",
     "data/array_checks.py": "refuses arrays that do not fit",
     "data/description.py": "what it reads is signed as a checksum",
+    "data/prepared_folder.py": "finds the arrays, which are signed",
     "data/raw_files.py": "refuses arrays that are out of date",
     "system/engines.py": "the engine is signed with its version",
     "system/errors.py": "messages",

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.points.repeats import differ_in_seeds_only, groups_of_repeats, keys_of_points, split_anew
+from pipeline.points.repeats import RAW_ROWS, differ_in_seeds_only, groups_of_repeats, keys_of_points, split_anew
 from tests.support.trained import config
 
 # A seed and a split seed.
@@ -68,3 +68,19 @@ def test_other_data_is_another_point() -> None:
     content = settings(OWN_SPLITS)
     keys = keys_of_points([{"config": one, "data": {"sum": data}} for data in ("ab", "cd") for one in content])
     assert len(set(keys)) == 2
+
+
+def test_repeats_on_splits_of_their_own_files_share_the_raw_rows() -> None:
+    signed = [
+        {"config": one, "data": {"train_inputs.npy": f"{raw}{split}"}, "row_shape": [split], RAW_ROWS: raw}
+        for raw in ("ab", "cd")
+        for split, one in enumerate(settings(OWN_SPLITS))
+    ]
+    keys = keys_of_points(signed)
+    assert keys == [keys[0]] * 3 + [keys[3]] * 3
+    assert keys[0] != keys[3]
+    assert differ_in_seeds_only(signed[0], signed[1])
+    assert not differ_in_seeds_only(signed[0], signed[3])
+    # One split alone keeps the key that it has without its raw rows.
+    alone = [{"config": one, "data": {}} for one in settings(SAME_SPLIT)]
+    assert keys_of_points([{**one, RAW_ROWS: "ab"} for one in alone]) == keys_of_points(alone)

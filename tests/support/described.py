@@ -19,8 +19,9 @@ from sklearn.preprocessing import StandardScaler
 from pipeline.config.data import LIBRARY_TASKS, Task
 from pipeline.config.reading import read_config
 from pipeline.config.schema import Config
-from pipeline.data.arrays import PREPARED, Arrays
+from pipeline.data.arrays import Arrays
 from pipeline.data.description import Column, DataDescription
+from pipeline.data.prepared_folder import PREPARED
 from pipeline.system.project import CONF
 from tests.support.trained import composed_by_hydra
 
