@@ -101,7 +101,7 @@ def rebuild(
         own = [point for point in complete if sweep.key in owners[sweep.study, point.signature]]
         shown = any(sweep.when >= latest.get((sweep.study, backend), 0) for backend in backends)
         sync = Sync(root, sweep, owner(), newest=shown)
-        sync.add(Attempt(point.name, point.signature, found[point.signature].attempt) for point in own)
+        sync.points.add(Attempt(point.name, point.signature, found[point.signature].attempt) for point in own)
         sender.send(sync, len(own))
     problems = [*unread.messages("could not be restored"), *sender.problems()]
     if problems:

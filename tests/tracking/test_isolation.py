@@ -121,7 +121,7 @@ def test_what_is_deleted_during_training_is_written_again(
     def send(self: sync_module.Sync, ended: Any = None) -> None:
         real(self, ended)
         # Not a sync that an earlier test has left running.
-        if self.root == project and self.points and all(point.run_id for point in self.points.values()):
+        if self.root == project and self.points and all(point.run_id for point in self.points):
             opened.set()
 
     def delete() -> None:

@@ -159,7 +159,7 @@ class _Worker:
     def _report(self, unsent: LabError | None) -> Report:
         """Describe how each point ended."""
         report = []
-        unreturned = self.sync.sync.unreturned()
+        unreturned = {point.attempt.signature for point in self.sync.sync.points.unreturned()}
         for job in self.jobs:
             error = job.error
             # Without a shared disk a point returns only through MLflow.

@@ -7,18 +7,15 @@ the journal, so that sending is idempotent. Anything that MLflow does not accept
 from __future__ import annotations
 
 import threading
-from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Literal
 
 from pipeline.points.clone import clone_id
-from pipeline.points.folder import PointFolder
 from pipeline.points.point import Point
 from pipeline.points.sweep_record import SweepPoint, SweepRecord
-from pipeline.studies.reach import judged_in_study
 from pipeline.system.errors import LabError, UnavailableError
 from pipeline.system.failures import Failures
 from pipeline.system.last_line import Told, untold
@@ -30,8 +27,9 @@ from pipeline.tracking.runs import study_lock
 from pipeline.tracking.sync.parent import ParentRun
 from pipeline.tracking.sync.placement import PARENT, SWEEP_RUN
 from pipeline.tracking.sync.placing import Placing
-from pipeline.tracking.sync.points import Attempt, PointSync
+from pipeline.tracking.sync.points import PointSync
 from pipeline.tracking.sync.repeats import RepeatedPoints
+from pipeline.tracking.sync.synced_points import SyncedPoints
 from pipeline.tracking.tracker import Status, Tracker
 from pipeline.tracking.transfer import CheckpointSender
 
@@ -53,14 +51,14 @@ class Sync:
         clone: the id of the clone whose command this is, for a worker with its own disk; None: that of `root`.
 
     Attributes:
-        points: the points to send, by signature.
+        points: the points to send.
         completed: number of points that this sync has completed in MLflow.
         stop: if set, a `send` that is not the last one returns after the current point.
         told: is told how many points MLflow has, and of how many, while a `send` goes on.
 
     Example:
         >>> sync = Sync(root, sweep, owner())
-        >>> sync.add(attempts(jobs))
+        >>> sync.points.add(attempts(jobs))
         >>> sync.send()  # repeatedly while the points train
         >>> sync.send(ended=sweep)
     """
@@ -80,14 +78,9 @@ class Sync:
         self.newest = newest
         self.worker = worker
         self.clone = clone
-        self.points: dict[str, PointSync] = {}
-        self._names: Counter[str] = Counter()
         self.completed = 0
         self.stop = threading.Event()
         self.told: Told = untold
-        self._checkpoints: CheckpointSender | None = None
-        if worker == "own":
-            self._checkpoints = CheckpointSender()
         self._tracker: Tracker | None = None
         self._parent = ParentRun(root, sweep, owner, self._check)
         self._repeated = RepeatedPoints(root, owner, self._check)
@@ -95,39 +88,16 @@ class Sync:
         self._presented = False
         # What failed: runs and views. Each point and the run of the sweep have their own parts.
         self._failures = Failures(self._check)
-
-    def add(self, attempts: Iterable[Attempt]) -> None:
-        """Add attempts to send; a new attempt at a known point replaces the old one, known attempts are ignored."""
-        for attempt in attempts:
-            known = self.points.get(attempt.signature)
-            if known is None:
-                self._names[attempt.name] += 1
-            if known is None or known.attempt != attempt:
-                folder = PointFolder(self.root, attempt.signature)
-                self.points[attempt.signature] = PointSync(folder, attempt, self.sweep, self._checkpoints, self._check)
-
-    def pending(self) -> list[str]:
-        """Return the names of the points that MLflow does not have completely yet."""
-        return [point.attempt.name for point in self.points.values() if not point.settled]
-
-    def unreturned(self) -> set[str]:
-        """Return the signatures of the points that another machine cannot fetch from MLflow."""
-        return {signature for signature, point in self.points.items() if not (point.settled or point.fetchable)}
-
-    def _item(self, what: str, point: PointSync) -> str:
-        """Return the name of something about a point for messages, unique in this sweep."""
-        item = f"{what} of {point.attempt.name}"
-        # Two profiles, for instance, may give two points the same name.
-        if self._names[point.attempt.name] > 1:
-            item += f" ({point.attempt.signature})"
-        return item
+        checkpoints = None
+        if worker == "own":
+            checkpoints = CheckpointSender()
+        self.points = SyncedPoints(root, sweep, self._failures, self._check, checkpoints)
 
     def failed(self) -> Failures:
         """Return everything that could not be sent although the store works, each with its error."""
         failed = Failures()
         failed.errors.update(self._failures.errors)
-        for point in self.points.values():
-            failed.errors.update((self._item(f"the {part}", point), e) for part, e in point.parts.errors.items())
+        failed.errors.update(self.points.errors())
         failed.errors.update((f"the {part} of {self.sweep.name}", e) for part, e in self._parent.parts.errors.items())
         failed.errors.update(self._repeated.errors())
         return failed
@@ -205,15 +175,9 @@ class Sync:
             tracker = self._open_tracker()
         forgotten = self._parent.forget_if_deleted(tracker) or deleted
         forgotten = self._repeated.forget_if_deleted(tracker) or forgotten
-        for point in list(self.points.values()):
-            steps = {self._item(what, point) for what in ("the run", "the place", "the progress")}
-            failed = bool(point.parts.errors) or bool(steps & self._failures.errors.keys())
-            # A seed that cannot be moved below the run of its point.
-            failed = failed or bool(self._repeated.errors())
-            if point.run_id is not None and (deleted or failed) and not tracker.has_run(point.run_id):
-                point.forget()
-                forgotten = True
-        return forgotten
+        # An error of the repeated points may come from a seed that cannot be moved below the run of its point.
+        every = deleted or bool(self._repeated.errors())
+        return self.points.forget_if_deleted(tracker, every) or forgotten
 
     def _open_tracker(self) -> Tracker:
         """Return the tracker, opening it on the first call."""
@@ -230,8 +194,7 @@ class Sync:
             status = "KILLED"
             if ended.status == "FAILED":
                 status = "FAILED"
-        # A copy, because the training thread adds points.
-        points = list(self.points.values())
+        points = list(self.points)
         sent = sum(point.settled for point in points)
         for point in points:
             if self.stop.is_set() and ended is None:
@@ -240,20 +203,19 @@ class Sync:
             sent -= point.settled
             if point.run_id is None:
                 # Its folder does not exist. If that is still so in the last call, there is nothing to send.
-                failed = {self._item("the folder", point), self._item("the run", point)} & self._failures.errors.keys()
-                point.settled = ended is not None and not failed
+                point.settled = ended is not None and not self.points.has_failed(point, "the folder", "the run")
             # What failed is tried again by the last call.
             elif not point.settled and (ended is not None or not point.parts.errors):
                 # Sending many points can take longer than a process without a heartbeat counts as alive.
                 self._show_life(tracker)
-                with self._failures.apart(self._item("the progress", point)):
+                with self.points.apart("the progress", point):
                     self.completed += point.send(tracker, self._parent.run_id, status)
             sent += point.settled
         self.told(sent, len(points))
 
     def _open_runs(self, tracker: Tracker) -> None:
         """Find or create the runs that are needed now."""
-        needed = self._without_run()
+        needed = self.points.without_run()
         if not needed and self._presented and not self._parent.missing:
             return
         # Stays False if a call below fails, so that the next `send` writes the views.
@@ -267,16 +229,6 @@ class Sync:
             with self._failures.apart("the saved views"):
                 self._present(tracker)
 
-    def _without_run(self) -> list[PointSync]:
-        """Return the points that have a folder, but no run yet."""
-        found = []
-        for point in list(self.points.values()):
-            if point.run_id is None:
-                with self._failures.apart(self._item("the folder", point)):
-                    if point.look():
-                        found.append(point)
-        return found
-
     def _open_points(self, tracker: Tracker, needed: Collection[PointSync]) -> None:
         """Find or create the runs of points, and show those that have one below the run of the sweep."""
         # One search returns all runs of the experiment, which is best for all points of a command. A worker has only a
@@ -289,19 +241,19 @@ class Sync:
                 continue
             self._show_life(tracker)
             signature = point.attempt.signature
-            with self._failures.apart(self._item("the run", point)):
+            with self.points.apart("the run", point):
                 if one_by_one:
                     runs = tracker.runs(signature)
                 own = [run for run in runs if run.tags.get("signature") == signature]
                 point.open(tracker, own, placing.tags(point.attempt.name, point.config), self.owner)
-        for point in list(self.points.values()):
+        for point in self.points:
             if point.parent != self._parent.run_id:
-                with self._failures.apart(self._item("the place", point)):
+                with self.points.apart("the place", point):
                     placing.place(tracker, point)
 
     def _placing(self) -> Placing:
         """Return where MLflow shows the runs of the points that are known so far."""
-        sent = [point.attempt.name for point in list(self.points.values())]
+        sent = [point.attempt.name for point in self.points]
         shown = labels([*(point.name for point in self.sweep.points), *sent])
         tags = {NEWEST: str(self.newest).lower(), CLONE: self._own_clone()}
         if self._parent.run_id is not None:
@@ -310,10 +262,10 @@ class Sync:
 
     def _present(self, tracker: Tracker) -> None:
         """Write the saved views of the study, if the configs of points are known."""
-        configs = [point.config for point in list(self.points.values()) if point.config is not None]
+        configs = self.points.configs()
         if configs and self.newest and self.worker is None:
             known = {point.signature: point for point in self.sweep.points}
-            sent = [point.attempt for point in list(self.points.values())]
+            sent = [point.attempt for point in self.points]
             known |= {one.signature: SweepPoint(one.name, one.signature, one.signature) for one in sent}
             if not present_study(tracker, self.root, replace(self.sweep, points=[*known.values()]), configs):
                 backends = {config.backend.name for config in configs}
@@ -322,7 +274,7 @@ class Sync:
 
     def _sum_up(self, tracker: Tracker, sweep: SweepRecord) -> None:
         """Send what is about several points: the seeds of a point, and the sweep unless MLflow already has it."""
-        judged = cache(self._judged)
+        judged = cache(self.points.judged)
         self._gather(tracker, sweep, judged)
         if self._parent.settled:
             return
@@ -331,21 +283,8 @@ class Sync:
         if any(point.diverged for point in points):
             with self._failures.apart("the saved views"):
                 self._present(tracker)
-        runs = {key: point.run_id for key, point in self.points.items() if point.run_id is not None}
+        runs = {point.attempt.signature: point.run_id for point in self.points if point.run_id is not None}
         self._parent.send(tracker, sweep, points, runs, self.newest)
-
-    def _judged(self) -> dict[str, Point]:
-        """Return the complete points by signature, each judged against the others, or alone if that fails."""
-        points = {}
-        for signature, point in self.points.items():
-            if point.is_complete():
-                with self._failures.apart(self._item("the results", point)):
-                    points[signature] = point.read()
-        judged = list(points.values())
-        with self._failures.apart(f"the comparison of the points of {self.sweep.name}"):
-            # If this fails, each point keeps the diagnosis that it has alone.
-            judged = judged_in_study(self.root, self.sweep, judged)
-        return dict(zip(points, judged, strict=True))
 
     def _gather(self, tracker: Tracker, sweep: SweepRecord, judged: Callable[[], Mapping[str, Point]]) -> None:
         """Show the seeds of each point below a run of their own, and name the points by what has varied in the end."""
@@ -353,9 +292,9 @@ class Sync:
             return
         self.sweep.points = sweep.points
         placing = self._placing()
-        points = list(self.points.values())
+        points = list(self.points)
         for point in points:
-            with self._failures.apart(self._item("the place", point)):
+            with self.points.apart("the place", point):
                 placing.place(tracker, point)
         self._repeated.judged = judged
         with self._failures.apart(f"the seeds of {self.sweep.name}"), study_lock(self.root, self.sweep.study):
@@ -366,9 +305,7 @@ class Sync:
 
         A command tags the run of its sweep. Workers and single points tag the runs of their points.
         """
-        # A run that is FINISHED although a part of it could not be sent stays so.
-        unsettled = [point for point in list(self.points.values()) if not (point.settled or point.fetchable)]
-        alive = [point.run_id for point in unsettled if point.run_id is not None]
+        alive = [point.run_id for point in self.points.unreturned() if point.run_id is not None]
         if self.worker is None and self._parent.run_id is not None:
             alive = []
             if not self._parent.settled:

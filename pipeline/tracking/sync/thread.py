@@ -43,8 +43,8 @@ class SyncThread:
         self._thread = threading.Thread(target=self._run, name="sync", daemon=True)
 
     def add(self, attempts: Iterable[Attempt]) -> None:
-        """Add attempts to send; see `Sync.add`."""
-        self.sync.add(attempts)
+        """Add attempts to send; see `SyncedPoints.add`."""
+        self.sync.points.add(attempts)
 
     def start(self) -> None:
         """Start sending; a second call does nothing."""
@@ -73,7 +73,7 @@ class SyncThread:
 
         An UnavailableError, if the store could not be used; nothing was wrong with the results.
         """
-        pending = len(self.sync.pending())
+        pending = len(self.sync.points.pending())
         refused = self.sync.failed().messages("could not be sent to MLflow")
         if not pending and self.error is None and not refused:
             return None
