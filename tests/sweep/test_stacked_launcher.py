@@ -1,4 +1,4 @@
-"""The launcher: Hydra's own test suites for launchers, and its additional features."""
+"""The launcher and its sweeper: Hydra's own test suites for launchers, and their additional features."""
 
 from __future__ import annotations
 
@@ -343,8 +343,8 @@ def test_an_error_of_composing_comes_before_a_point_is_trained(launch: Launch) -
     assert task.calls == []
 
 
-def test_the_launcher_imports_no_framework() -> None:
-    """Every Hydra command imports it, `--help` too."""
-    code = "import sys, hydra_plugins.stacked_launcher; print({'mlflow', 'numpy', 'tensorflow'} & set(sys.modules))"
+def test_launcher_and_sweeper_import_no_framework() -> None:
+    """Every Hydra command imports them, `--help` too."""
+    code = "import sys, hydra_plugins.stacked_sweeper; print({'mlflow', 'numpy', 'tensorflow'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], cwd=PROJECT, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
