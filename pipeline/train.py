@@ -23,6 +23,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from hydra_plugins.stacked_launcher import check_one_point, refused_launcher
+from pipeline.sweep.agreement import Agreement, ResultsFolders, agreement_of
 from pipeline.system import cli, environment
 from pipeline.system.errors import LabError, explain
 from pipeline.system.last_line import doing
@@ -30,13 +31,10 @@ from pipeline.system.project import PROJECT, search_path
 
 # NumPy and the code that trains are imported with the first point: --help and completion must answer at once.
 if TYPE_CHECKING:
-    from pipeline.config.schema import Config, Tracking
+    from pipeline.config.schema import Config
     from pipeline.sweep.plan import DryRun
     from pipeline.sweep.sweep import Sweep
     from pipeline.sweep.workers.unit import Engine
-
-    # The study, the store, the results folder, dry_run and force.
-    Agreed = tuple[str, Tracking, str | None, bool, bool]
 
 # By name: as a command, this module is called __main__, which has no log.
 log = logging.getLogger("pipeline.train")
@@ -66,9 +64,8 @@ class TrainCommand:
         self._process = os.getpid()
         self._mlflow_processes: list[subprocess.Popen[bytes]] = []
         # Sweeps that may get further points, by what all points of a sweep agree on.
-        self._sweeps: dict[Agreed, Sweep | DryRun] = {}
-        # The results folder of each sweep so far, by the same.
-        self._results: dict[Agreed, Path | None] = {}
+        self._sweeps: dict[Agreement, Sweep | DryRun] = {}
+        self._results = ResultsFolders(PROJECT)
         # The variables that `hydra.job.env_set` sets; None: no point has been read yet.
         self._environment: dict[str, str] | None = None
         # The folders of Hydra's search path, with which the code of a model of one's own may lie.
@@ -189,11 +186,11 @@ class TrainCommand:
         if total is not None:
             number = len(points)
         points = [(for_number(config, number), overrides) for config, overrides in points]
-        groups: dict[Agreed, list[int]] = {}
+        groups: dict[Agreement, list[int]] = {}
         for index, (config, _) in enumerate(points):
-            groups.setdefault(_agreed(config), []).append(index)
-        for key, members in groups.items():
-            self._check_new_sweep(key, points[members[0]][0], total)
+            groups.setdefault(agreement_of(config), []).append(index)
+        for key in groups:
+            self._results.add(key, total)
         # None: the point failed, or it is a dry run.
         scores: list[float | None] = [None] * len(points)
         with env_override(self._environment or {}):
@@ -213,44 +210,8 @@ class TrainCommand:
                     self._finish_sweep(key)
         return [mean_score([scores[index] for index in indices]) for indices in seeds]
 
-    def _check_new_sweep(self, key: Agreed, config: Config, total: int | None) -> None:
-        """Check that the results of a sweep can be written, and replace those of no earlier sweep of this command.
-
-        Raises:
-            LabError: they cannot, or would.
-        """
-        from pipeline.points.destination import results_folder
-
-        if key in self._results:
-            return
-        # While further points may follow, a sweep is known by its study and its store only.
-        if total is None and any(other[:2] == key[:2] for other in self._results):
-            raise LabError(
-                "These points cannot share one sweep.",
-                expected="the same results, dry_run and force for all points that come one after the other",
-                received=f"results={config.results} dry_run={config.dry_run} force={config.force} after others",
-                fix="run one command for each",
-            )
-        self._results[key] = None
-        if config.results is None:
-            return
-        # Before the first sweep trains, which may take hours.
-        folder = results_folder(config.results, PROJECT).resolve()
-        if config.dry_run:
-            return
-        for other in self._results.values():
-            if other is not None and (folder.is_relative_to(other) or other.is_relative_to(folder)):
-                raise LabError(
-                    "Two sweeps of one command have one results folder, or one inside the other: the second would "
-                    "replace the first.",
-                    expected="a folder for each study, tracking store and value of force",
-                    received=f"{folder} after {other}",
-                    fix="name the folder by the study, results='results/${study}', or run one command for each",
-                )
-        self._results[key] = folder
-
     def _scores_before(
-        self, key: Agreed, points: Sequence[tuple[Config, list[str]]], total: int | None, engine: Engine | None
+        self, key: Agreement, points: Sequence[tuple[Config, list[str]]], total: int | None, engine: Engine | None
     ) -> Sequence[float | None] | None:
         """Return the scores of points of which an earlier command has left nothing to do; None: they are to be trained.
 
@@ -284,17 +245,12 @@ class TrainCommand:
         self._sweeps[key] = Sweep(PROJECT, first, number, process, engine, maker)
         return None
 
-    def _finish_sweep(self, key: Agreed) -> None:
+    def _finish_sweep(self, key: Agreement) -> None:
         """Close a sweep, and keep the error that says which of its points failed."""
         try:
             self._sweeps.pop(key).finish()
         except Exception as error:  # noqa: BLE001 - an error of our own must not keep the other sweeps open
             self._errors.append(explain(error))
-
-
-def _agreed(config: Config) -> Agreed:
-    """Return what all points of a sweep agree on, because the sweep has it only once."""
-    return config.study, config.tracking, config.results, config.dry_run, config.force
 
 
 def _environment(hydra: Any) -> dict[str, str]:
