@@ -28,7 +28,8 @@ from pipeline.points.point import Point
 from pipeline.points.reading import read_own_point, read_point
 from pipeline.points.sweep_record import SweepRecord, read_sweep, sweep_folder, sweep_key, write_sweep
 from pipeline.system.errors import DamagedError, LabError
-from pipeline.system.files import atomic_folder, explained, readable, share_folder, write_file, write_sums
+from pipeline.system.files import atomic_folder, explained, readable, write_file, write_sums
+from pipeline.system.sharing import share_folder
 from pipeline.system.wording import some
 
 log = logging.getLogger(__name__)

@@ -17,8 +17,9 @@ from pipeline.backends.shared.history import History
 from pipeline.backends.shared.initial_weights import Weights
 from pipeline.points.checkpoint import stack_snapshots, unstack_snapshots
 from pipeline.points.point import POINTS
-from pipeline.system.files import file_sha256, share_file, write_file
+from pipeline.system.files import file_sha256, write_file
 from pipeline.system.formats import read_arrays
+from pipeline.system.sharing import share_file
 
 WEIGHTS = "weights.npz"
 INITIAL = "initial.npz"

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Literal
 from pipeline.backends.shared.history import Metric
 from pipeline.config.schema import Config, Tracking, flatten
 from pipeline.points.point import Outcome
-from pipeline.system.files import share_folder
+from pipeline.system.sharing import share_folder
 from pipeline.tracking import limits
 from pipeline.tracking.dataset import Dataset
 from pipeline.tracking.deletion import delete_artifacts, delete_models, delete_runs
