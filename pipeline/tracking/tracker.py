@@ -13,13 +13,11 @@ from typing import TYPE_CHECKING, Literal
 
 from pipeline.backends.shared.history import Metric
 from pipeline.config.schema import Config, Tracking, flatten
-from pipeline.points.point import Outcome
 from pipeline.system.sharing import share_folder
 from pipeline.tracking import limits
 from pipeline.tracking.dataset import Dataset
 from pipeline.tracking.deletion import delete_artifacts, delete_models, delete_runs
 from pipeline.tracking.location import local_path
-from pipeline.tracking.pages.sections import LEAST_LOSS, LOG_LOSS
 from pipeline.tracking.store import open_store, store_call
 from pipeline.tracking.tracked_run import TrackedRun, tracked_run
 
@@ -175,30 +173,6 @@ class Tracker:
         """Log single values as metrics at step 0, and tags, in one call; `timestamp` in milliseconds since 1970."""
         batch = _metrics([Metric(0, timestamp, name, value) for name, value in values.items()])
         self.client.log_batch(run_id, metrics=batch, tags=_tags(tags or {}), synchronous=True)
-
-    def log_outcome(self, run_id: str, config: Config, outcome: Outcome, timestamp: int) -> None:
-        """Log the outcome of a run: best/..., final/..., time, divergence, and its learning rate and size as numbers.
-
-        Call this after all training metrics are logged, because MLflow's comparison page opens with the metric that was
-        logged first.
-        """
-        values = {f"best/{name}": value for name, value in outcome.best.items()}
-        values |= {f"final/{name}": value for name, value in outcome.final.items()}
-        values |= {"time/seconds": outcome.seconds, "time/seconds_per_epoch": outcome.seconds_per_epoch}
-        values["diverged"] = float(outcome.outcome == "diverged")
-        if outcome.diverged_step is not None:
-            values["diverged_step"] = float(outcome.diverged_step)
-        if outcome.last_finite_loss is not None:
-            values["last_finite_loss"] = outcome.last_finite_loss
-        if outcome.outcome == "finished" and "train/loss" in outcome.final:
-            # A loss of 0 has no logarithm; it is drawn at the bottom of the chart.
-            values[LOG_LOSS] = math.log10(max(outcome.final["train/loss"], LEAST_LOSS))
-        # A map has many rates or sizes.
-        if config.grid is None:
-            values["hp/learning_rate"] = config.optimizer.learning_rate
-        if config.grid is None and config.model.hidden_size is not None:
-            values["hp/hidden_size"] = float(config.model.hidden_size)
-        self.log_values(run_id, values, timestamp)
 
     @store_call
     def tag(self, run_id: str, tags: Mapping[str, str]) -> None:

@@ -12,6 +12,7 @@ from pipeline.config.schema import Tracking, flatten
 from pipeline.points.point import Outcome
 from pipeline.tracking.limits import BATCH
 from pipeline.tracking.store import store_uri
+from pipeline.tracking.sync.complete import outcome_values
 from pipeline.tracking.tracker import NOT_PARAMS, Status, Tracker
 from tests.support.trained import config
 
@@ -136,7 +137,7 @@ def test_a_run_is_reopened_and_ends_when_it_is_said_to_have_ended(project: Path,
 def test_a_diverged_run_has_the_update_at_which_it_diverged(project: Path, tracker: Tracker) -> None:
     run_id = tracker.start_run("a", {})
     ended = Outcome("diverged", 17, 1e30, 20, 2.0, 0.1, 3, {"train/loss": 1.0}, {"train/loss": 2.0})
-    tracker.log_outcome(run_id, config("optimizer.learning_rate=0.5", "model.hidden_size=7"), ended, 17)
+    tracker.log_values(run_id, outcome_values(config("optimizer.learning_rate=0.5", "model.hidden_size=7"), ended), 17)
     run = client(project).get_run(run_id)
     assert run.data.metrics == {
         "best/train/loss": 1,
@@ -156,7 +157,7 @@ def test_a_diverged_run_has_the_update_at_which_it_diverged(project: Path, track
 def test_a_finished_run_has_no_step_of_divergence(project: Path, tracker: Tracker) -> None:
     run_id = tracker.start_run("a", {})
     ended = Outcome("finished", None, 3e-5, 1, 1.0, 1.0, 1, {}, {"train/loss": 1e-4})
-    tracker.log_outcome(run_id, config("experiment=line_y3x", "optimizer.learning_rate=0.5"), ended, 17)
+    tracker.log_values(run_id, outcome_values(config("experiment=line_y3x", "optimizer.learning_rate=0.5"), ended), 17)
     assert client(project).get_run(run_id).data.metrics == {
         "time/seconds": 1,
         "time/seconds_per_epoch": 1,
@@ -171,7 +172,7 @@ def test_a_finished_run_has_no_step_of_divergence(project: Path, tracker: Tracke
 def test_a_loss_of_zero_can_be_drawn_on_a_logarithmic_axis(project: Path, tracker: Tracker) -> None:
     run_id = tracker.start_run("a", {})
     ended = Outcome("finished", None, 0.0, 1, 1.0, 1.0, 1, {}, {"train/loss": 0.0})
-    tracker.log_outcome(run_id, config(), ended, 17)
+    tracker.log_values(run_id, outcome_values(config(), ended), 17)
     assert client(project).get_run(run_id).data.metrics["final/log10_loss"] == pytest.approx(-16)
 
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
+from pipeline.config.schema import Config
 from pipeline.points.folder import JOURNAL
-from pipeline.points.point import Point
+from pipeline.points.point import Outcome, Point
 from pipeline.points.reading import RunRecord, read_journal
 from pipeline.system.failures import Parts
 from pipeline.system.files import MISSING, SUMS, named_files
 from pipeline.tracking.pages.presentation import IMAGES, LOGGED_IMAGES, present_point
+from pipeline.tracking.pages.sections import LEAST_LOSS, LOG_LOSS
 from pipeline.tracking.tracked_run import TrackedRun, has_values
 from pipeline.tracking.tracker import Status, Tracker
 
@@ -31,7 +34,8 @@ def send_complete(
     The arguments are those of `present_point`.
     """
     ended = run.ended(point.history)
-    parts.do("outcome", lambda: tracker.log_outcome(run_id, point.config, point.outcome, ended))
+    # After the metrics of its training: MLflow's comparison page opens with the metric that was logged first.
+    parts.do("outcome", lambda: tracker.log_values(run_id, outcome_values(point.config, point.outcome), ended))
     parts.do("files", lambda: tracker.log_folder(run_id, point.folder))
     with parts.apart("presentation"):
         present_point(tracker, run_id, parent, point, run, parts)
@@ -53,6 +57,32 @@ def send_complete(
     with parts.apart(STATUS):
         tracker.tag(run_id, tags)
         tracker.end_run(run_id, status, ended)
+
+
+def outcome_values(config: Config, outcome: Outcome) -> dict[str, float]:
+    """Return the outcome of a point: best/..., final/..., time, divergence, and its learning rate and size as numbers.
+
+    Args:
+        config: the config of the point.
+        outcome: its outcome; `diverged` is 1 or 0.
+    """
+    values = {f"best/{name}": value for name, value in outcome.best.items()}
+    values |= {f"final/{name}": value for name, value in outcome.final.items()}
+    values |= {"time/seconds": outcome.seconds, "time/seconds_per_epoch": outcome.seconds_per_epoch}
+    values["diverged"] = float(outcome.outcome == "diverged")
+    if outcome.diverged_step is not None:
+        values["diverged_step"] = float(outcome.diverged_step)
+    if outcome.last_finite_loss is not None:
+        values["last_finite_loss"] = outcome.last_finite_loss
+    if outcome.outcome == "finished" and "train/loss" in outcome.final:
+        # A loss of 0 has no logarithm; it is drawn at the bottom of the chart.
+        values[LOG_LOSS] = math.log10(max(outcome.final["train/loss"], LEAST_LOSS))
+    # A map has many rates or sizes.
+    if config.grid is None:
+        values["hp/learning_rate"] = config.optimizer.learning_rate
+    if config.grid is None and config.model.hidden_size is not None:
+        values["hp/hidden_size"] = float(config.model.hidden_size)
+    return values
 
 
 def is_marked_complete(run: TrackedRun) -> bool:
