@@ -751,10 +751,10 @@ def test_a_bug_at_the_end_of_a_sweep_leaves_no_run_open(project: Path, monkeypat
 def test_points_that_cannot_be_judged_together_are_judged_alone(
     project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def judged_together(points: object) -> None:
+    def judged_in_study(*_: object) -> None:
         raise ZeroDivisionError("a bug")
 
-    monkeypatch.setattr(sweep_module, "judged_together", judged_together)
+    monkeypatch.setattr(sweep_module, "judged_in_study", judged_in_study)
     sweep = begun(project, rates("0.1", "0.2", more=["results=results/a"]))
     with pytest.raises(LabError, match="ZeroDivisionError: a bug"):
         sweep.finish()

@@ -567,7 +567,7 @@ def test_views_that_could_not_be_written_are_written_at_the_next_try(
 def test_points_that_cannot_be_compared_are_all_sent_and_their_sweep_ends(
     project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def broken(points: Sequence[object]) -> list[object]:
+    def broken(*_: object) -> list[object]:
         raise ValueError("an error of our own")
 
     swept(project, rates("0.02", "0.1"))
@@ -575,7 +575,7 @@ def test_points_that_cannot_be_compared_are_all_sent_and_their_sweep_ends(
     for run in runs_of(project):
         client.delete_run(run.info.run_id)
     with monkeypatch.context() as patched:
-        patched.setattr(sync_module, "judged_together", broken)
+        patched.setattr("pipeline.tracking.sync.synced_points.judged_in_study", broken)
         with pytest.raises(LabError, match="the comparison of the points of line_y2x numpy"):
             rebuild(LOCAL, project, project / "results")
     assert set(statuses(project).values()) == {"FINISHED"}
