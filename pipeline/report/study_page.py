@@ -150,7 +150,7 @@ def _trained(points: Sequence[Point]) -> str:
     elif max(seeds) > 1:
         text += f" of {max(seeds)} seeds"
     if split_anew(seeds_of(point.config) for point in points):
-        text += ", with the rows split anew for each seed"
+        text += ", each seed with a split of the rows of its own"
     return text
 
 

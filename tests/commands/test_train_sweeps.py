@@ -166,14 +166,14 @@ def test_repeats_with_a_split_for_each_are_one_point_and_its_first_is_that_of_on
     assert [seeds_of(point.config) for point in points] == [(1, 1), (2, 2), (3, 3)] * 2
     assert [len(cell.points) for cell in cells(points, layout(points), "validation/loss")] == [3, 3]
     page = study_page("split", {"numpy": points}, {})
-    assert "numpy: 2 points of 3 seeds, with the rows split anew for each seed, trained for 1 epoch." in page
+    assert "numpy: 2 points of 3 seeds, each seed with a split of the rows of its own, trained for 1 epoch." in page
     assert "split_seed" not in page
     client = MlflowClient(store_uri(project))
     (experiment,) = [one for one in client.search_experiments() if one.name == "split"]
     runs = client.search_runs([experiment.experiment_id], "tags.`lab.role` = 'repeated'")
     assert sorted(run.data.tags["lab.seeds"] for run in runs) == ["1 2 3", "1 2 3"]
     note = runs[0].data.tags["mlflow.note.content"]
-    assert "validation rows were drawn anew for each seed" in note
+    assert "Each seed has a split of the rows of its own." in note
     assert "data.split_seed" not in runs[0].data.params
     # The command of the description asks for the same points.
     again = shlex.split(note.rpartition("Run it again: `python -m pipeline.train ")[2].rstrip("`"))
