@@ -195,7 +195,7 @@ def knobs(config: Config, overrides: Sequence[str]) -> dict[str, str]:
     for override in overrides:
         # Hydra's `+` adds a key and `~` deletes one; neither is part of the key.
         key, _, value = override.lstrip("+~").partition("=")
-        # The seed tells them apart already.
+        # The seed tells them apart; `JobMaker` adds it where it does not.
         if key == SPLIT_SEED and config.repeats_split:
             continue
         if key not in NOT_IN_NAMES and not key.startswith(NOT_IN_NAMES_PREFIXES):

@@ -1,12 +1,14 @@
 """Which points are repeats of one point: those that differ in nothing but their seed.
 
 With `repeats_split=true` each repeat also has a split of its own. Its split seed is then the seed plus a number that
-all repeats share (`Config.seeds`), so that it says nothing that the seed does not say.
+all repeats of a point share (`Config.seeds`), here the distance. Where split seeds or seeds are swept as well, points
+have several distances.
 """
 
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -44,10 +46,46 @@ def seeds_in(config: Settings) -> Seeds:
     return seed, split_seed
 
 
-def split_anew(seeds: Iterable[Seeds]) -> bool:
-    """Whether rows were split anew for each seed: all split seeds are as far from their seed, and there are several."""
+def distance(seeds: Seeds) -> int | None:
+    """Return how far a split seed is from its seed, modulo the number of seeds; None for data that is not split."""
+    seed, split_seed = seeds
+    if split_seed is None:
+        return None
+    return (split_seed - seed) % SEEDS
+
+
+def in_order(seeds: Iterable[int]) -> list[int]:
+    """Return the different ones of seeds, at least one, in the order of repeats: after the largest seed comes 0."""
+    known = sorted(set(seeds))
+    gaps = [(seed - known[index - 1]) % SEEDS for index, seed in enumerate(known)]
+    first = gaps.index(max(gaps))
+    return [*known[first:], *known[:first]]
+
+
+def first_splits(seeds: Iterable[Seeds]) -> dict[int | None, int]:
+    """Return the distances at which several seeds have splits of their own, each with the split seed of its first seed.
+
+    It is empty if the same splits were made for all seeds: seeds and split seeds that are both swept also have equal
+    distances, but then fewer points are without a repeat if those of one split are the repeats.
+    """
     known = {(seed, split) for seed, split in seeds if split is not None}
-    return len(known) > 1 and len({_distance(seed, split) for seed, split in known}) == 1
+    distances = Counter(map(distance, known))
+    splits = Counter(split for _, split in known)
+    if _alone(distances) > _alone(splits):
+        return {}
+    first: dict[int | None, int] = {}
+    for one, count in distances.items():
+        if one is not None and count > 1:
+            start = in_order(seed for seed, split in known if distance((seed, split)) == one)[0]
+            first[one] = (start + one) % SEEDS
+    return first
+
+
+def split_anew(seeds: Iterable[Seeds]) -> bool:
+    """Whether each of several seeds has a split of its own."""
+    known = set(seeds)
+    distances = set(map(distance, known))
+    return bool(distances) and distances <= first_splits(known).keys()
 
 
 def groups_of_repeats(configs: Sequence[Settings]) -> list[list[int]]:
@@ -64,14 +102,15 @@ def groups_of_repeats(configs: Sequence[Settings]) -> list[list[int]]:
         alike.setdefault(_without_seeds(config), []).append(index)
     groups: list[list[int]] = []
     for members in alike.values():
-        if split_anew(seeds_in(configs[index]) for index in members):
-            groups.append(members)
-            continue
-        # The split seed is a setting like any other.
-        by_split: dict[int | None, list[int]] = {}
-        for index in members:
-            by_split.setdefault(seeds_in(configs[index])[1], []).append(index)
-        groups += by_split.values()
+        seeds = [seeds_in(configs[index]) for index in members]
+        own = first_splits(seeds)
+        together: dict[tuple[bool, int | None], list[int]] = {}
+        for index, one in zip(members, seeds, strict=True):
+            by_distance = distance(one) in own
+            # Without a split of its own for each seed, the split seed is a setting like any other.
+            key = distance(one) if by_distance else one[1]
+            together.setdefault((by_distance, key), []).append(index)
+        groups += together.values()
     return sorted(groups)
 
 
@@ -84,8 +123,7 @@ def keys_of_points(signed: Sequence[Settings]) -> list[str]:
         config = dict(content["config"])
         if split_anew(seeds_in(signed[index]["config"]) for index in members):
             content = dict(_by_raw_rows(signed[members[0]]))
-            seed, split_seed = seeds_in(config)
-            config["data"] = {**config["data"], "split_seed": f"seed + {_distance(seed, split_seed or 0)}"}
+            config["data"] = {**config["data"], "split_seed": f"seed + {distance(seeds_in(config))}"}
         del config["seed"]
         shared = short_hash(json.dumps({**content, "config": config}, sort_keys=True).encode())
         for index in members:
@@ -108,8 +146,8 @@ def _by_raw_rows(signed: Settings) -> Settings:
     return {**others, "data": signed[RAW_ROWS]}
 
 
-def _distance(seed: int, split_seed: int) -> int:
-    return (split_seed - seed) % SEEDS
+def _alone(counts: Counter[int | None] | Counter[int]) -> int:
+    return sum(count == 1 for count in counts.values())
 
 
 def _without_seeds(config: Settings) -> str:

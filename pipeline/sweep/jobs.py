@@ -12,6 +12,7 @@ from pipeline.points.folder import PointFolder
 from pipeline.points.identity import signature
 from pipeline.points.job import Job
 from pipeline.points.point import knobs, name_of
+from pipeline.points.repeats import distance, seeds_of
 from pipeline.sweep.shared_arrays import SharedArrays
 from pipeline.system.engines import DEFAULT, keras_engine
 from pipeline.system.last_line import doing
@@ -23,7 +24,8 @@ class JobMaker:
 
     Args:
         project: folder that contains data/; the points are in .points/ of its `store_root`.
-        first: config of the first point. Points on another backend are named after that.
+        first: config of the first point. Points on another backend are named after that, and repeats of another split
+            after their split seed.
         shown: whether the terminal says that the data is read.
 
     Raises:
@@ -53,6 +55,8 @@ class JobMaker:
         if config.backend.name != self.first.backend.name:
             # Otherwise the same point on two backends would have one name.
             named["backend"] = config.backend.name
+        if config.repeats_split and distance(seeds_of(config)) != distance(seeds_of(self.first)):
+            named["split_seed"] = str(seeds_of(config)[1])
         if config.backend.name == "keras" and keras_engine() != DEFAULT:
             named["engine"] = keras_engine()
         sign = signature(config, data.checksums, data.row_shape)

@@ -7,11 +7,19 @@ from typing import Any
 
 import pytest
 
-from pipeline.points.repeats import RAW_ROWS, differ_in_seeds_only, groups_of_repeats, keys_of_points, split_anew
+from pipeline.points.repeats import (
+    RAW_ROWS,
+    differ_in_seeds_only,
+    groups_of_repeats,
+    in_order,
+    keys_of_points,
+    split_anew,
+)
 from tests.support.trained import config
 
 # A seed and a split seed.
 SAME_SPLIT = [(1, 1), (2, 1), (3, 1)]
+SAME_AS_SEED = [(1, 1), (2, 2), (3, 3)]
 OWN_SPLITS = [(1, 4), (2, 5), (3, 6)]
 LAST = 2**32 - 1
 
@@ -84,3 +92,35 @@ def test_repeats_on_splits_of_their_own_files_share_the_raw_rows() -> None:
     # One split alone keeps the key that it has without its raw rows.
     alone = [{"config": one, "data": {}} for one in settings(SAME_SPLIT)]
     assert keys_of_points([{**one, RAW_ROWS: "ab"} for one in alone]) == keys_of_points(alone)
+
+
+@pytest.mark.parametrize(
+    ("seeds", "groups"),
+    [
+        # data.split_seed=1,101 repeats=3
+        ([*SAME_AS_SEED, (1, 101), (2, 102), (3, 103)], [[0, 1, 2], [3, 4, 5]]),
+        # data.split_seed=1,2 repeats=2
+        ([(1, 1), (2, 2), (1, 2), (2, 3)], [[0, 1], [2, 3]]),
+        # seed=1,11,21 repeats=2
+        ([(1, 1), (2, 2), (11, 1), (12, 2), (21, 1), (22, 2)], [[0, 1], [2, 3], [4, 5]]),
+        # One of the second split is left, and two of another one that is the same for both.
+        ([*SAME_AS_SEED, (1, 101), (50, 7), (60, 7)], [[0, 1, 2], [3], [4, 5]]),
+        # All pairs of swept seeds and splits, but for one that failed.
+        ([(seed, split) for split in (1, 2, 3) for seed in (1, 2, 3)][:-1], [[0, 1, 2], [3, 4, 5], [6, 7]]),
+    ],
+)  # fmt: skip
+def test_repeats_that_have_their_own_splits_are_one_point_for_each_distance(
+    seeds: list[tuple[int, int]], groups: list[list[int]]
+) -> None:
+    found = settings(seeds)
+    assert groups_of_repeats(found) == groups
+    keys = keys_of_points([{"config": one, "data": {}} for one in found])
+    assert [len({keys[index] for index in members}) for members in groups] == [1] * len(groups)
+    assert len(set(keys)) == len(groups)
+
+
+@pytest.mark.parametrize(
+    ("seeds", "ordered"), [([3, 1, 2, 2], [1, 2, 3]), ([0, LAST, 1], [LAST, 0, 1]), ([7], [7]), ([5, 1], [1, 5])]
+)
+def test_after_the_largest_seed_comes_0(seeds: list[int], ordered: list[int]) -> None:
+    assert in_order(seeds) == ordered

@@ -176,6 +176,7 @@ class Distribution:
             points = [
                 UnitPoint(
                     number=numbers[job.signature],
+                    name=job.name,
                     config=job.config.model_dump(mode="json"),
                     overrides=list(job.overrides),
                     signature=job.signature,

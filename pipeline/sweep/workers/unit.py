@@ -21,6 +21,7 @@ class UnitPoint:
 
     Attributes:
         number: its position in the sweep, from 1.
+        name: its name in the sweep, which the other points decide as well.
         config: the typed config as JSON.
         overrides: the overrides as typed.
         signature: its signature on the machine that sent it.
@@ -28,6 +29,7 @@ class UnitPoint:
     """
 
     number: int
+    name: str
     config: dict[str, Any]
     overrides: list[str]
     signature: str

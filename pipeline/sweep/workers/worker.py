@@ -104,6 +104,7 @@ class _Worker:
         """
         for config, point in self.points:
             job = self.training.job(config, point.overrides)
+            job.name = point.name
             # With equal signatures, code, packages and data are the same as on the sender.
             if job.signature != point.signature:
                 raise _different_point(job, point.signature)

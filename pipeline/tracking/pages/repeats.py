@@ -9,8 +9,9 @@ from collections.abc import Sequence
 
 from pipeline.backends.shared.history import Metric
 from pipeline.config.metrics import METRIC_NAMES, judges
+from pipeline.config.schema import MOST_REPEATS, SEEDS
 from pipeline.points.point import Point
-from pipeline.points.repeats import SPLIT_SEED, seeds_of, split_anew
+from pipeline.points.repeats import SPLIT_SEED, in_order, seeds_of, split_anew
 from pipeline.studies.grids import Cell, cell_metric
 from pipeline.studies.statistics.intervals import CONFIDENCE
 from pipeline.system.wording import counted, listed
@@ -128,22 +129,27 @@ def repeats_note(name: str, points: Sequence[Point], overrides: Sequence[str]) -
         seeds = f"{len(points) - len(diverged)} of {len(points)} seeds trained; {word} {listed(diverged)} diverged."
     not_kept = set(NOT_REPEATED)
     if split_anew(seeds_of(point.config) for point in points):
-        seeds += " The validation rows were drawn anew for each seed."
+        seeds += " Each seed has a split of the rows of its own."
         not_kept.add(SPLIT_SEED)
     kept = [one for one in overrides if one.lstrip("+").split("=")[0] not in not_kept]
-    command = shlex.join(["python", "-m", "pipeline.train", *kept, *_seed_overrides(points)])
-    paragraphs += [f"{seeds} Diagnosis: {diagnosis_of(points)}.", f"Point: `{name}`", f"Run it again: `{command}`"]
+    paragraphs += [f"{seeds} Diagnosis: {diagnosis_of(points)}.", f"Point: `{name}`"]
+    asked = _seed_overrides(points)
+    if asked:
+        command = shlex.join(["python", "-m", "pipeline.train", *kept, *asked])
+        paragraphs.append(f"Run it again: `{command}`")
     return "\n\n".join(paragraphs)
 
 
 def _seed_overrides(points: Sequence[Point]) -> list[str]:
-    """Return the overrides that ask for the seeds of points."""
-    seeds = sorted(point.config.seed for point in points)
+    """Return the overrides that ask for the seeds of points; empty if no command can."""
+    seeds = in_order(point.config.seed for point in points)
     if split_anew(seeds_of(point.config) for point in points):
         # No list of seeds has a split for each, so that seeds between them are asked for too.
-        first, split_seed = min(seeds_of(point.config) for point in points)
-        repeats = seeds[-1] - first + 1
-        return [f"seed={first}", f"{SPLIT_SEED}={split_seed}", f"repeats={repeats}", "repeats_split=true"]
-    if seeds == list(range(seeds[0], seeds[0] + len(seeds))):
+        split_seed = dict(seeds_of(point.config) for point in points)[seeds[0]]
+        repeats = (seeds[-1] - seeds[0]) % SEEDS + 1
+        if repeats > MOST_REPEATS:
+            return []
+        return [f"seed={seeds[0]}", f"{SPLIT_SEED}={split_seed}", f"repeats={repeats}", "repeats_split=true"]
+    if (seeds[-1] - seeds[0]) % SEEDS + 1 == len(seeds):
         return [f"seed={seeds[0]}", f"repeats={len(seeds)}"]
     return ["-m", f"seed={','.join(map(str, seeds))}", "repeats=1"]
