@@ -45,6 +45,14 @@ class Cell:
         return {point.config.seed: final_value(point, self.metric) for point in self.points}
 
 
+def by_backend(points: Sequence[Point]) -> dict[str, list[Point]]:
+    """Return points by the name of their backend: which one trained them is no knob, and their answers are compared."""
+    found: dict[str, list[Point]] = {}
+    for point in points:
+        found.setdefault(point.config.backend.name, []).append(point)
+    return found
+
+
 def extreme(metric: str) -> str:
     """Return which value of a metric is the better one: `highest` or `lowest`."""
     if larger_is_better(metric):

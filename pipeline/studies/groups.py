@@ -8,7 +8,7 @@ from itertools import product
 from typing import Any
 
 from pipeline.points.point import Point
-from pipeline.studies.grids import Cell, cell_metric, cells
+from pipeline.studies.grids import Cell, by_backend, cell_metric, cells
 from pipeline.studies.knobs import Knob, Layout, layout
 from pipeline.studies.named_values import values_of
 from pipeline.studies.ranking import Ranking, rank
@@ -88,14 +88,13 @@ def overall(points: Sequence[Point], shown: Layout) -> Ranking:
 
 
 def best_points(points: Sequence[Point]) -> Sequence[Point]:
-    """Return the best point of a study, as its seeds; empty if all diverged, or if the study has no networks."""
-    networks = [point for point in points if point.config.kind == "network"]
-    if not networks:
-        return ()
-    best = overall(networks, layout(networks)).best
-    if best is None:
-        return ()
-    return best.points
+    """Return the best network of each backend, as its seeds; none of a backend on which all diverged."""
+    found: list[Point] = []
+    for networks in by_backend([point for point in points if point.config.kind == "network"]).values():
+        best = overall(networks, layout(networks)).best
+        if best is not None:
+            found += best.points
+    return found
 
 
 def numbers(found: Sequence[Group]) -> str:

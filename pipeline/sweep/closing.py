@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from pipeline.config.schema import Config
 from pipeline.points.point import Point
+from pipeline.studies.grids import by_backend
 from pipeline.studies.kinds import headline, kind_of
 from pipeline.studies.knobs import layout
 from pipeline.system.processes import command
@@ -43,13 +44,11 @@ def _answers(points: Sequence[Point]) -> list[str]:
     """Return the answer of each backend, and the first point that diverged with the reason."""
     if len(points) == 1:
         return [_sentence(str(points[0].diagnosis))]
-    by_backend: dict[str, list[Point]] = {}
-    for point in points:
-        by_backend.setdefault(point.config.backend.name, []).append(point)
+    backends = by_backend(points)
     lines = []
-    for name, members in by_backend.items():
+    for name, members in backends.items():
         answer = _sentence(headline(members))
-        if len(by_backend) > 1:
+        if len(backends) > 1:
             answer = f"{name}: {answer}"
         lines.append(f"{answer}{_diverged(members)}")
     return lines

@@ -44,7 +44,7 @@ def test_a_point_says_what_a_person_should_know_about_its_data(points: list[Poin
 
 
 def test_a_sweep_says_every_sentence(points: list[Point]) -> None:
-    note = sweep_note("line_y3x", headline(points), points, "python -m pipeline.train experiment=line_y3x", "#/figures")
+    note = sweep_note("line_y3x", points, "python -m pipeline.train experiment=line_y3x", "#/figures")
     assert note.startswith(
         f"Fit y = 3x from zero: smooth at 0.01, oscillating at 0.1, stuck at 1?\n\n**{headline(points)}**"
     )

@@ -156,18 +156,35 @@ def test_a_run_has_a_short_name_its_full_one_and_a_colour() -> None:
     assert tags == {"mlflow.runName": "lr 0.0001 · h 4", "lab.point": name, "mlflow.runColor": "#12123a"}
 
 
+def on_keras(point: Point) -> Point:
+    backend = config("experiment=line_y3x", "backend=keras").backend
+    return replace(point, config=point.config.model_copy(update={"backend": backend}))
+
+
 def test_the_experiment_keeps_the_answers_of_both_backends(
     project: Path, tracker: Tracker, points: list[Point]
 ) -> None:
     run_id = tracker.start_run("sweep", {})
+    keras = [on_keras(point) for point in points]
     present_sweep(tracker, run_id, record("a" * 16, "numpy", 5), points, newest=True)
-    present_sweep(tracker, None, record("b" * 16, "keras", 6), points[:1], newest=True)
-    present_sweep(tracker, None, record("c" * 16, "keras", 4), points[1:], newest=False)
+    present_sweep(tracker, None, record("b" * 16, "keras", 6), keras[:1], newest=True)
+    present_sweep(tracker, None, record("c" * 16, "keras", 4), keras[1:], newest=False)
     note = tracker.experiment_tags()["mlflow.note.content"]
     assert f"- numpy: {headline(points)}\n- keras: {headline(points[:1])}" in note
     own = client(project).get_run(run_id).data.tags["mlflow.note.content"]
     assert own.startswith(f"{points[0].config.question}\n\n**{headline(points)}**")
     assert "`the command`" in own
+
+
+def test_a_sweep_on_both_backends_has_the_answer_of_each(project: Path, tracker: Tracker, points: list[Point]) -> None:
+    run_id = tracker.start_run("sweep", {})
+    both = [points[0], on_keras(points[1])]
+    present_sweep(tracker, run_id, record("a" * 16, "numpy", 5), both, newest=True)
+    first, second = f"numpy: {headline(both[:1])}", f"keras: {headline(both[1:])}"
+    assert f"- {first}\n- {second}" in tracker.experiment_tags()["mlflow.note.content"]
+    own = client(project).get_run(run_id).data.tags["mlflow.note.content"]
+    assert f"**{first}**" in own
+    assert f"**{second}**" in own
 
 
 def test_views_show_the_newest_sweep_of_the_other_backend_too(project: Path, tracker: Tracker) -> None:

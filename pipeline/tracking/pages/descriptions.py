@@ -9,7 +9,8 @@ from pipeline.diagnosis.verdicts import Diagnosis
 from pipeline.points.destination import PAGES
 from pipeline.points.point import Point
 from pipeline.studies.experiments import question_of, read_experiment
-from pipeline.studies.kinds import answers
+from pipeline.studies.grids import by_backend
+from pipeline.studies.kinds import answers, headline
 
 # Overrides to omit from the rerun command.
 NOT_REPEATED = {"results", "dry_run", "force"}
@@ -38,10 +39,16 @@ def point_note(
     return "\n\n".join(parts)
 
 
-def sweep_note(study: str, answer: str, points: Sequence[Point], command: str, figures: str) -> str:
-    """Return the description of a sweep: its question, a one-line answer, the details, and the rerun command."""
-    sentences = "\n".join(f"- {sentence}" for sentence in answers(points))
-    lines = [f"**{answer}**", sentences, f"Run it again: `{command}`", _links(study, figures)]
+def sweep_note(study: str, points: Sequence[Point], command: str, figures: str) -> str:
+    """Return the description of a sweep: its question, each backend's answer and details, and the rerun command."""
+    backends = by_backend(points)
+    lines = []
+    for backend, members in backends.items():
+        answer = headline(members)
+        if len(backends) > 1:
+            answer = f"{backend}: {answer}"
+        lines += [f"**{answer}**", "\n".join(f"- {sentence}" for sentence in answers(members))]
+    lines += [f"Run it again: `{command}`", _links(study, figures)]
     question = question_of(study, {"": points})
     if question is not None:
         lines.insert(0, question)

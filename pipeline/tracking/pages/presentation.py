@@ -17,6 +17,7 @@ from pipeline.points.point import POINTS, Point
 from pipeline.points.reading import RunRecord, read_own_config
 from pipeline.points.sweep_record import SweepRecord, all_sweeps
 from pipeline.studies.experiments import question_of
+from pipeline.studies.grids import by_backend
 from pipeline.studies.images.stepped import image_keys, stepped_images
 from pipeline.studies.kinds import headline, kind_of
 from pipeline.system.errors import DamagedError, LabError
@@ -175,9 +176,8 @@ def present_sweep(
         points: its complete points, at least one.
         newest: whether this is the newest sweep of its backend, whose answer the experiment shows.
     """
-    answer = headline(points)
     if run_id is not None:
-        note = sweep_note(sweep.study, answer, points, sweep.command, tracker.address(run_id))
+        note = sweep_note(sweep.study, points, sweep.command, tracker.address(run_id))
         if sweep.models == "best":
             note += f" [Models of the best point](#/experiments/{tracker.experiment_id}/models)."
         tracker.tag(run_id, {NOTE: note})
@@ -188,9 +188,9 @@ def present_sweep(
     if run_id is None and any(run.tags.get("backend") == sweep.backend for run in sweeps):
         return
     headlines = {key: value for key, value in tracker.experiment_tags().items() if key.startswith(HEADLINE)}
-    headlines[f"{HEADLINE}{sweep.backend}"] = answer
-    by_backend = {key.removeprefix(HEADLINE): value for key, value in headlines.items()}
-    described = experiment_note(sweep.study, question_of(sweep.study, {sweep.backend: points}), by_backend)
+    headlines |= {f"{HEADLINE}{name}": headline(members) for name, members in by_backend(points).items()}
+    shown = {key.removeprefix(HEADLINE): value for key, value in headlines.items()}
+    described = experiment_note(sweep.study, question_of(sweep.study, {sweep.backend: points}), shown)
     tracker.tag_experiment(headlines | {NOTE: described})
 
 

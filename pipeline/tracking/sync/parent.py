@@ -110,7 +110,7 @@ class ParentRun:
             send_sweep(tracker, self._run, ended, self._folder, self.parts)
 
     def _send_best_models(self, tracker: Tracker, points: Sequence[Point], runs: Mapping[str, str]) -> None:
-        """Send the models of the best point, with all its seeds."""
+        """Send the models of the best point of each backend, with all its seeds."""
         for point in best_points(points):
             run_id = runs.get(point.folder.name)
             if run_id is not None:
