@@ -78,7 +78,10 @@ def _of_groups(found: Sequence[Group], shown: Layout) -> Iterator[str]:
 
 
 def group_sentences(points: Sequence[Point], shown: Layout) -> list[str]:
-    """Return a sentence on the best values of each of several groups, as far as they are known."""
+    """Return a sentence on the best values of each of several groups that are known; none where no point learns."""
+    ranking = overall(points, shown)
+    if ranking.best is None or nothing_learned(points, ranking.metric, ranking.best):
+        return []
     return [_one(group, shown) for group in compared_groups(points, shown) if group.ranking.known]
 
 

@@ -12,7 +12,7 @@ from pipeline.config.metrics import metric_name
 from pipeline.diagnosis.thresholds import GOAL
 from pipeline.diagnosis.verdicts import PROBLEMS, TOO_LARGE
 from pipeline.points.point import Point
-from pipeline.studies.best_headline import best_in_short
+from pipeline.studies.best_headline import best_in_short, compared_groups
 from pipeline.studies.best_values import best_sentences, group_sentences
 from pipeline.studies.explanations import Section
 from pipeline.studies.grids import Cell, extreme
@@ -59,7 +59,10 @@ def network_sections(points: Sequence[Point]) -> list[Section]:
     sentences = group_sentences(points, shown)
     if not sentences:
         return []
-    return [(f"The best {plural(shown.across)} for {every(shown)}", [f"- {sentence}" for sentence in sentences])]
+    heading = f"The best {plural(shown.across)} for {every(shown)}"
+    if len(sentences) < len(compared_groups(points, shown)):
+        heading += " of which they are known"
+    return [(heading, [f"- {sentence}" for sentence in sentences])]
 
 
 def network_headline(points: Sequence[Point]) -> str:

@@ -14,7 +14,7 @@ from pipeline.points.point import Point
 from pipeline.report.rows import study_metrics
 from pipeline.studies.certainty import ONE_SEED, SOME_SEEDS
 from pipeline.studies.grids import best_cell, cell_metric, cells
-from pipeline.studies.groups import groups
+from pipeline.studies.groups import best_points, groups
 from pipeline.studies.kinds import answers, headline, study_kind
 from pipeline.studies.knobs import layout
 from pipeline.studies.named_values import span
@@ -406,3 +406,35 @@ def test_where_a_size_cannot_be_tested_the_headline_calls_nothing_the_best_eithe
         "lowest training loss 0.1000 ± 0.0026 at rate 1 with hidden size 8 (some points have one seed); "
     )
     assert "cannot_be_told_apart" not in study_metrics(points)["best"]
+
+
+def test_where_nothing_learns_no_group_has_a_best_value() -> None:
+    points = []
+    for size in (32, 64):
+        for accuracy, rate in ((0.0980, 0.1), (0.1135, 1)):
+            settings = (f"optimizer.learning_rate={rate}", f"model.hidden_size={size}")
+            points += seeds(accuracy, *settings, metric="test/accuracy", common=MNIST)
+    for point in points:
+        point.history.metrics[:] = []
+        point.history.record(2, {"train/loss": 2.31})
+    points = [Point(one.name, one.folder, one.config, one.history, one.outcome) for one in points]
+    assert next(answers(points)).startswith("no point learns: ")
+    assert study_kind(points).sections(points) == []
+
+
+def test_the_heading_of_groups_says_whether_all_are_known() -> None:
+    known = rates({0.1: 0.3, 1: 0.1}, "model.hidden_size=4")
+    known += rates({0.1: 0.3, 1: 0.1}, "model.hidden_size=8")
+    ((heading, _),) = study_kind(known).sections(known)
+    assert heading == "The best rates for every hidden size"
+    ((heading, section),) = study_kind(known).sections([*known[:10], known[10], known[15]])
+    assert (heading, len(section)) == ("The best rates for every hidden size of which they are known", 1)
+
+
+def test_each_backend_has_a_best_point() -> None:
+    def at(rate: float, loss: float, backend: str) -> Point:
+        return ended(loss, f"optimizer.learning_rate={rate}", f"backend={backend}")
+
+    points = [at(rate, loss, "numpy") for rate, loss in ((0.1, 0.3), (1, 0.01), (10, 0.4))]
+    points += [at(rate, loss, "keras") for rate, loss in ((0.1, 0.2), (1, 0.5), (10, 0.4))]
+    assert best_points(points) == [points[1], points[3]]
