@@ -27,7 +27,7 @@ PARITY = (
     "For each point trained on both backends, over all its epochs. [The page on both backends](../parity.md) lists the "
     "points where they do not run the same computation."
 )
-# Maximum number of points to name whose diagnosis differs between the backends.
+# Maximum number of points to name whose diagnosis differs between the backends, or that one backend alone has.
 MOST_DIFFERING = 10
 # The command line that trained each study on each backend.
 Commands = Mapping[tuple[str, str], str]
@@ -266,20 +266,26 @@ def _compared_backends(study: str, backends: PointsByBackend) -> list[str]:
     if differences:
         lines += [PARITY, "", *differences]
     (first, mine), *others = backends.items()
+    names = {point.name for point in mine}
     for second, theirs in others:
         labels = {point.name: point.diagnosis.label for point in theirs}
         differing = [point for point in mine if labels.get(point.name, point.diagnosis.label) != point.diagnosis.label]
-        if not differing:
-            continue
-        compared = len({point.name for point in mine} & set(labels))
-        if lines:
-            lines.append("")
-        lines += [f"The diagnosis differs at {len(differing)} of {_counted(compared, 'point')}:", ""]
-        lines += [
-            f"- `{point.name}`: {first} {point.diagnosis.label}, {second} {labels[point.name]}."
-            for point in differing[:MOST_DIFFERING]
-        ]
-        further = len(differing) - MOST_DIFFERING
-        if further > 0:
-            lines.append(f"- {_counted(further, 'further point')}: see the table of points.")
-    return lines
+        heading = f"The diagnosis differs at {len(differing)} of {_counted(len(names & set(labels)), 'point')}:"
+        told = [f"`{one.name}`: {first} {one.diagnosis.label}, {second} {labels[one.name]}." for one in differing]
+        lines += _named_points(heading, told)
+        # The sentences above are mostly those of the first backend.
+        alone = [f"`{one.name}`: {one.diagnosis.evidence}." for one in theirs if one.diverged and one.name not in names]
+        lines += _named_points(f"Of the points that only {second} trained, {len(alone)} diverged:", alone)
+    # The section begins with a text.
+    return lines[not differences :]
+
+
+def _named_points(heading: str, told: Sequence[str]) -> Iterator[str]:
+    """Write a list of points below a heading, after an empty line; nothing without points."""
+    if not told:
+        return
+    yield from ("", heading, "")
+    yield from (f"- {one}" for one in told[:MOST_DIFFERING])
+    further = len(told) - MOST_DIFFERING
+    if further > 0:
+        yield f"- {_counted(further, 'further point')}: see the table of points."

@@ -78,12 +78,18 @@ FEATURES = {
 
 
 def range_sections(points: Sequence[Point]) -> list[Section]:
-    """Return the explanation of the suggested rate, of one seed and of several."""
+    """Return all suggested rates if there are several, and how the rate of one seed and of several is suggested."""
     values = (
         f"Here beta = {range_test.BETA:g}, `GROWN` = {range_test.GROWN:g}, `CERTAIN` = {range_test.CERTAIN:g}, "
         f"`FLAT` = {range_test.FLAT:g}."
     )
+    # Only the first few sentences are at the top of the page (`kinds.answers`).
+    suggested: list[Section] = []
+    if len(range_tests.seed_tests(points)) > 1:
+        sentences = [f"- {sentence}" for sentence in range_tests.range_sentences(points)]
+        suggested.append(("All suggested rates", sentences))
     return [
+        *suggested,
         ("How the rate is suggested", [*_after_title(range_test.__doc__), "", values]),
         ("The rate of several seeds", _after_title(range_tests.__doc__)),
     ]

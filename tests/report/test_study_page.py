@@ -189,3 +189,12 @@ def test_a_page_has_at_most_five_sentences(
     # How training went at each rate, or how often where that is too long.
     verdicts = (verdict_sentence(points, layout(points)), counted_verdicts(points))
     assert any(sentence.partition(": ")[2].rstrip(".") in verdicts for sentence in sentences)
+
+
+def test_points_that_only_the_other_backend_trained_are_told_if_they_diverged() -> None:
+    numpy = made_up(SEVERAL_SIZES)
+    keras = [ended(math.inf, f"optimizer.learning_rate={rate}", "backend=keras") for rate in range(20, 33)]
+    page = study_page("three_bits", {"numpy": numpy, "keras": judged_together(keras)}, {})
+    section = page.partition("## NumPy compared with Keras\n")[2].partition("\n## ")[0]
+    assert "Of the points that only keras trained, 13 diverged:\n\n- `learning_rate=20 hidden_size=4`: " in section
+    assert "- 3 further points: see the table of points." in section

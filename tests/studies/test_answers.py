@@ -11,6 +11,7 @@ from pipeline.studies.groups import groups, overall
 from pipeline.studies.kinds import answers, headline
 from pipeline.studies.knobs import layout
 from pipeline.studies.reach import judged_together
+from tests.support.curves import study
 from tests.support.maps import map_point
 from tests.support.trained import sweep
 
@@ -146,3 +147,10 @@ def test_a_map_whose_losses_overflow_says_so() -> None:
     assert point.outcome.final["map/not_finite_share"] > 0
     assert "end with a loss that is not finite" in headline([point])
     assert point.outcome.outcome == "finished"
+
+
+def test_the_number_of_random_starts_needed_is_among_the_answers() -> None:
+    rates = [f"optimizer.learning_rate={rate}" for rate in ("0.001", "0.01", "0.1")]
+    said = list(answers(study("curve_restarts", *rates)))
+    assert any("the number of starts needed is " in sentence for sentence in said)
+    assert any("the valleys cover these shares" in sentence for sentence in said)

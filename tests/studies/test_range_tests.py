@@ -190,3 +190,13 @@ def test_the_dark_line_is_the_median_and_ends_where_most_seeds_have_diverged() -
     rates, means = np.asarray(dark.get_xydata()).T
     np.testing.assert_allclose(rates, first.rates[: first.last])
     assert means[first.lowest] == pytest.approx(first.means[first.lowest])
+
+
+def test_a_page_has_the_rates_of_all_networks() -> None:
+    sizes = (2, 3, 4)
+    points = [one for size in sizes for one in seeds(losses_of(0.1), settings=[f"model.hidden_size={size}"])]
+    heading, section = study_kind(points).sections(points)[0]
+    assert heading == "All suggested rates"
+    assert section == [f"- {sentence}" for sentence in range_sentences(points)]
+    assert any(line.startswith("- hidden size 4: the range test suggests a rate of ") for line in section)
+    assert study_kind(points).sections(points[:1])[0][0] == "How the rate is suggested"

@@ -34,13 +34,14 @@ def curve_answers(points: Sequence[Point]) -> Iterator[str]:
     if len(points) == 1:
         yield f"{point_labels(points)[0]}: {first.diagnosis}."
     else:
-        shown = layout(points)
-        yield f"{verdict_sentence(points, shown)}."
-        yield from evidence_sentences(points, shown, told=TOLD)
-    if limited:
-        yield from _growth(points, endings)
+        yield f"{verdict_sentence(points, layout(points))}."
+    # Before the evidence, because only the first few sentences are shown (`kinds.answers`).
     if first.config.balls is not None and first.config.balls.random is not None:
         yield from _restarts(endings[0])
+    if len(points) > 1:
+        yield from evidence_sentences(points, layout(points), told=TOLD)
+    if limited:
+        yield from _growth(points, endings)
 
 
 def curve_headline(points: Sequence[Point]) -> str:
