@@ -19,6 +19,8 @@ NO_RECORDS_OF_WEIGHTS: Needs = {
     "recording.direction_changes": [False],
     "recording.table_epochs": [0],
 }
+# Keys that are by default what another one is, so that nobody may have typed them.
+SAME_AS = {"recording.direction_changes": "recording.weight_metrics"}
 METHOD: Needs = NUMPY | {"schedule": ["constant"]} | NO_CLIPPING | PLAIN_LAYERS
 MAP_OR_CURVE: Needs = NUMPY | FULL_BATCH | NO_PENALTY | NO_CLIPPING | PLAIN_LAYERS | NO_RECORDS_OF_WEIGHTS
 MAP: Needs = MAP_OR_CURVE | {
@@ -42,11 +44,16 @@ CURVE: Needs = MAP_OR_CURVE | {
 
 def unmet(config: Config, subject: str, needs: Needs) -> Iterator[str]:
     """Yield the keys that have none of the accepted values; missing sections are skipped."""
+    refused: dict[str, object] = {}
     for key, accepted in needs.items():
         if key.partition(".")[0] not in config.model_fields_set:
             continue
         received = value_of(config, key)
-        if received not in accepted:
+        if received in accepted:
+            continue
+        refused[key] = received
+        # One message for both.
+        if refused.get(SAME_AS.get(key, "")) != received:
             fix = ", or ".join(typed(value) for value in accepted)
             yield f"{key}: {subject} needs {key}={fix}; received {typed(received)}"
 

@@ -103,3 +103,10 @@ def test_a_map_is_zoomed_by_its_config() -> None:
     assert axes.x.values()[[0, -1]].tolist() == [3, 8]
     assert axes.points == 63
     assert (axes.x.name, axes.y.name) == ("learning_rate", "output_learning_rate")
+
+
+def test_a_key_that_follows_from_a_refused_one_is_not_refused_too() -> None:
+    with pytest.raises(LabError) as caught:
+        map_config("recording.weight_metrics=true")
+    assert "recording.weight_metrics: a map" in str(caught.value)
+    assert "direction_changes" not in str(caught.value)
