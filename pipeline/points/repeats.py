@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from pipeline.config.data import SEEDS
@@ -79,6 +79,20 @@ def first_splits(seeds: Iterable[Seeds]) -> dict[int | None, int]:
             start = in_order(seed for seed, split in known if distance((seed, split)) == one)[0]
             first[one] = (start + one) % SEEDS
     return first
+
+
+def shown_distances(seeds: Collection[Seeds]) -> Mapping[int | None, int | str]:
+    """Return what is shown for each distance at which seeds have splits of their own: its first split seed.
+
+    Where that is no name, because another distance or point has it, it is `seed+100`.
+    """
+    first = first_splits(seeds)
+    others = {split for seed, split in seeds if distance((seed, split)) not in first}
+    names = [*first.values(), *others]
+    if len(set(names)) == len(names):
+        return {**first}
+    half = SEEDS // 2
+    return {one: f"seed{((one or 0) + half) % SEEDS - half:+d}" for one in first}
 
 
 def split_anew(seeds: Iterable[Seeds]) -> bool:

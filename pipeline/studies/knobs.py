@@ -15,9 +15,9 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
 
-from pipeline.config.schema import SEEDS, Config, flatten
+from pipeline.config.schema import Config, flatten
 from pipeline.points.point import Point
-from pipeline.points.repeats import SPLIT_SEED, Seeds, distance, first_splits, seeds_of
+from pipeline.points.repeats import SPLIT_SEED, distance, seeds_of, shown_distances
 
 RATE = "optimizer.learning_rate"
 SIZE = "model.hidden_size"
@@ -46,14 +46,19 @@ class Knob:
     Attributes:
         key: its full name; empty if there is no such knob.
         values: numbers ascending, after null if that is one of them; other values in the order of their points.
+        distances: the values of a split seed where seeds have splits of their own (`shown_distances`).
     """
 
     key: str
     values: tuple[Any, ...]
+    distances: tuple[tuple[int | None, int | str], ...] = ()
 
     def of(self, point: Point) -> Any:
         """Return the value of a point."""
-        return _plain(point.settings.get(self.key))
+        value = _plain(point.settings.get(self.key))
+        if not self.distances:
+            return value
+        return dict(self.distances).get(distance(seeds_of(point.config)), value)
 
     @property
     def name(self) -> str:
@@ -105,21 +110,6 @@ class Knob:
         if self.key == SIZE and value is None:
             return "no hidden layer"
         return f"{self.name} {self.text(value)}"
-
-
-@dataclass(frozen=True)
-class SplitKnob(Knob):
-    """The split seed where seeds have splits of their own: its values are distances (points/repeats.py).
-
-    Attributes:
-        shown: distances, each with what is shown for it.
-    """
-
-    shown: tuple[tuple[int | None, int | str], ...]
-
-    def of(self, point: Point) -> Any:
-        """Return what is shown for the distance of a point, or its split seed if that belongs to no other point."""
-        return dict(self.shown).get(distance(seeds_of(point.config)), super().of(point))
 
 
 # Stands for an axis that a study does not have.
@@ -229,7 +219,7 @@ def varying(settings: Sequence[Settings], size: str = SIZE, typed: Collection[st
                 columns[key] = values
     if SEED in columns and SPLIT_SEED in columns:
         seeds = [(one[SEED], one.get(SPLIT_SEED)) for one in settings]
-        shown = _shown_distances(seeds)
+        shown = shown_distances(seeds)
         columns[SPLIT_SEED] = tuple(shown.get(distance(one), one[1]) for one in seeds)
         # Each seed has a split of its own, which belongs to it.
         if len(set(columns[SPLIT_SEED])) == 1:
@@ -281,26 +271,12 @@ def _knob(points: Sequence[Point], key: str) -> Knob:
     """Return a key with its values, in order."""
     knob = Knob(key, ())
     if key == SPLIT_SEED:
-        shown = _shown_distances([seeds_of(point.config) for point in points])
-        knob = SplitKnob(key, (), tuple(shown.items()))
+        shown = shown_distances([seeds_of(point.config) for point in points])
+        knob = Knob(key, (), tuple(shown.items()))
     values = list(dict.fromkeys(knob.of(point) for point in points))
     if all(value is None or _is_number(value) for value in values):
         values.sort(key=lambda value: (value is not None, value or 0))
     return replace(knob, values=tuple(values))
-
-
-def _shown_distances(seeds: Sequence[Seeds]) -> Mapping[int | None, int | str]:
-    """Return what is shown for each distance at which seeds have splits of their own: its first split seed.
-
-    Where that is no name, because another distance or point has it, it is `seed+100`.
-    """
-    first = first_splits(seeds)
-    others = {split for seed, split in seeds if distance((seed, split)) not in first}
-    names = [*first.values(), *others]
-    if len(set(names)) == len(names):
-        return {**first}
-    half = SEEDS // 2
-    return {one: f"seed{((one or 0) + half) % SEEDS - half:+d}" for one in first}
 
 
 def _plain(value: Any) -> Any:
