@@ -7,6 +7,7 @@ or ValueError instead, as their docstrings say.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,6 +35,8 @@ from pipeline.system.formats import read_arrays, read_json, read_rows
 FILES = {"config.json", "metrics.csv", "weights.npz", "outcome.json"}
 # The file that a point on described data has too.
 DESCRIPTION = "data.json"
+# The files that `read_results` reads.
+RESULTS = {"config.json", "metrics.csv", "outcome.json", DESCRIPTION}
 # The file that a point of a Keras model of one's own has too.
 ARCHITECTURE = "network.json"
 
@@ -82,18 +85,9 @@ def read_point(folder: Path, name: str) -> Point:
     with _point_readable(folder):
         # Checksums first: a file that does not match is never parsed.
         files = verify_sums(folder)
-        if not FILES.issubset(files):
-            raise ValueError(f"{SUMS} does not name {', '.join(sorted(FILES.difference(files)))}")
-        config = _config_in(folder)
-        outcome = OUTCOME.validate_json((folder / "outcome.json").read_bytes(), strict=True)
-        history = History(
-            metrics=read_journal((folder / "metrics.csv").read_bytes()),
-            diverged_step=outcome.diverged_step,
-            last_finite_loss=outcome.last_finite_loss,
-            seconds=outcome.seconds,
-            epochs=outcome.epochs,
-            points_in_stack=outcome.points_in_stack,
-        )
+        point = _results_in(folder, name, files)
+        config = point.config
+        history = point.history
         read_weights(folder, files, history, _array_names(config))
         if ARCHITECTURE in files:
             history.architecture = (folder / ARCHITECTURE).read_text("utf-8")
@@ -110,9 +104,42 @@ def read_point(folder: Path, name: str) -> Point:
         for table in map(Path, files):
             if table.suffix == ".csv" and len(table.parts) == 1 and table.name != "metrics.csv":
                 history.tables[table.stem] = _read_table(folder / table)
-        description = None
-        if DESCRIPTION in files:
-            description = DataDescription.model_validate_json((folder / DESCRIPTION).read_bytes())
+    return point
+
+
+def read_results(folder: Path, name: str, signature: str) -> Point:
+    """Read only what other points are judged by: a point with its outcome and metrics, and without any weights.
+
+    The weights are most of a point. Neither they nor their checksums are read.
+
+    Raises:
+        DamagedError: the folder holds a different point, or one of the files that are read is damaged.
+        LabError: a file cannot be read for another reason.
+    """
+    with _point_readable(folder):
+        point = _results_in(folder, name, verify_sums(folder, only=RESULTS))
+        if signed_in(folder) != signature:
+            raise ValueError(f"its signed.json is not that of the point {signature}")
+    return point
+
+
+def _results_in(folder: Path, name: str, files: Collection[str]) -> Point:
+    """Return the point in a folder with these files, without its weights, maps and tables."""
+    if not FILES.issubset(files):
+        raise ValueError(f"{SUMS} does not name {', '.join(sorted(FILES.difference(files)))}")
+    config = _config_in(folder)
+    outcome = OUTCOME.validate_json((folder / "outcome.json").read_bytes(), strict=True)
+    history = History(
+        metrics=read_journal((folder / "metrics.csv").read_bytes()),
+        diverged_step=outcome.diverged_step,
+        last_finite_loss=outcome.last_finite_loss,
+        seconds=outcome.seconds,
+        epochs=outcome.epochs,
+        points_in_stack=outcome.points_in_stack,
+    )
+    description = None
+    if DESCRIPTION in files:
+        description = DataDescription.model_validate_json((folder / DESCRIPTION).read_bytes())
     return Point(name, folder, config, history, outcome, description)
 
 

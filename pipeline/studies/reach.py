@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
@@ -16,12 +17,15 @@ from pipeline.config.schema import NO_SETTINGS
 from pipeline.diagnosis.reach import LOSS, Reach, SmallerRate
 from pipeline.diagnosis.thresholds import NOISE
 from pipeline.points.point import POINTS, Point
-from pipeline.points.reading import read_own_point
-from pipeline.points.sweep_record import SweepRecord, all_sweeps
+from pipeline.points.reading import read_results
+from pipeline.points.sweep_record import SweepPoint, SweepRecord, all_sweeps
 from pipeline.studies.grids import Cell
 from pipeline.studies.ranking import rank
 from pipeline.studies.row_numbers import rows_of
 from pipeline.system.errors import DamagedError
+from pipeline.system.failures import Failures
+
+log = logging.getLogger(__name__)
 
 # Sections and keys of a config that do not change what a network can reach, or that differ between seeds.
 FREE = {*NO_SETTINGS, "study", "results", "dry_run", "force", "threads", "tracking", "recording", "seed"}
@@ -97,9 +101,6 @@ def judged_in_study(root: Path, sweep: SweepRecord, points: Sequence[Point]) -> 
         root: folder that holds .points/.
         sweep: the record of the command.
         points: its complete points.
-
-    Raises:
-        LabError: a point of the sweep cannot be read although it may be intact.
     """
     others: list[Point] = []
     if not sweep.parent and points:
@@ -111,14 +112,20 @@ def judged_in_study(root: Path, sweep: SweepRecord, points: Sequence[Point]) -> 
 def _newest_sweep(root: Path, single: SweepRecord) -> list[Point]:
     """Return the complete points of the newest sweep of several points beside which a single training is judged."""
     wanted = (single.study, single.backend, single.tracking)
-    same = [one for _, one in all_sweeps(root) if one.parent and (one.study, one.backend, one.tracking) == wanted]
-    if not same:
-        return []
+    # What cannot be read of other commands is only left out: the training itself has not failed.
+    unread = Failures()
+    sweeps = (one for _, one in all_sweeps(root, unread) if one.parent)
+    same = [one for one in sweeps if (one.study, one.backend, one.tracking) == wanted]
+    members: Sequence[SweepPoint] = ()
+    if same:
+        members = max(same, key=lambda one: one.when).points
     points = []
-    for member in max(same, key=lambda one: one.when).points:
+    for member in members:
         # Points that are missing were trained on another machine, and a damaged one is reported where it is asked for.
-        with suppress(DamagedError):
-            points.append(read_own_point(root / POINTS / member.signature, member.name, member.signature))
+        with unread.apart(member.name), suppress(DamagedError):
+            points.append(read_results(root / POINTS / member.signature, member.name, member.signature))
+    for message in unread.messages("could not be compared with the training"):
+        log.warning(message)
     return points
 
 

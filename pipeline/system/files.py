@@ -6,7 +6,7 @@ import hashlib
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -227,8 +227,12 @@ def write_sums(folder: Path, excluded: str = "") -> None:
     write_file(folder / SUMS, lambda file: file.write_text("".join(lines), encoding="utf-8"))
 
 
-def verify_sums(folder: Path) -> list[str]:
+def verify_sums(folder: Path, only: Collection[str] | None = None) -> list[str]:
     """Verify the checksums of the files that a folder's SHA256SUMS names, and return the names.
+
+    Args:
+        folder: the folder.
+        only: names of the files that will be read, of which alone the checksums are verified; None: of all.
 
     Raises:
         OSError: a file does not exist or cannot be read.
@@ -236,6 +240,8 @@ def verify_sums(folder: Path) -> list[str]:
     """
     sums = named_files((folder / SUMS).read_bytes())
     for name, expected in sums.items():
+        if only is not None and name not in only:
+            continue
         if file_sha256(folder / name) != expected:
             raise ValueError(f"{name} is not the file that was written: its SHA-256 differs")
     return list(sums)
