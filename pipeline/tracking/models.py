@@ -27,7 +27,6 @@ from pipeline.tracking.location import local_path
 from pipeline.tracking.model_files import write_model
 from pipeline.tracking.raw_rows import prediction
 from pipeline.tracking.store import TYPED, store_call
-from pipeline.tracking.tracked_run import TrackedRun
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -74,11 +73,6 @@ def log_models(client: MlflowClient, experiment_id: str, run_id: str, point: Poi
     for name, epoch in chosen.items():
         snapshot = _Snapshot(name, epoch, best=name == "best" or "best" not in chosen)
         do(f"{name} model", partial(_log_model, client, experiment_id, run_id, point, snapshot))
-
-
-def lacks_models(run: TrackedRun, point: Point) -> bool:
-    """Return whether a run has no models, although its point has weights to log."""
-    return not run.models and bool(chosen_epochs(point))
 
 
 @dataclass(frozen=True)

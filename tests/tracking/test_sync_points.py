@@ -18,6 +18,7 @@ from pipeline.points.job import Job
 from pipeline.points.sweep_record import SweepRecord
 from pipeline.system.errors import LabError
 from pipeline.system.processes import owner
+from pipeline.tracking.sync import points
 from pipeline.tracking.sync.points import Attempt, PointSync, attempts
 from pipeline.tracking.tracked_run import TrackedRun
 from pipeline.tracking.tracker import Tracker
@@ -29,6 +30,9 @@ SWEEP = SweepRecord("0" * 16, "another_study", "numpy", True, "command", SERVER,
 
 class Calls:
     """A tracker that records the calls it gets, and fails while it is `away`."""
+
+    client = None
+    experiment_id = "1"
 
     def __init__(self) -> None:
         self.made: list[tuple[Any, ...]] = []
@@ -325,3 +329,47 @@ def test_infinite_values_are_not_compared(training: Training) -> None:
     training.history.record(0, {"loss_of_another_step": float("inf"), "undefined": float("nan")})
     run = complete_run(training, loss_of_another_step=1.7976931348623157e308, undefined=0.0)
     assert training.synced((run,)).settled
+
+
+# --- models that an earlier command did not want
+
+
+def test_a_point_whose_run_has_models_is_not_read(training: Training, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = replace(complete_run(training), models=("m-1",))
+    monkeypatch.setattr(PointSync, "read", lambda self: pytest.fail("the point was read"))
+    assert training.synced((run,)).settled
+
+
+@pytest.mark.parametrize("clone", ["here", "there"])
+def test_models_are_added_to_a_run_that_has_all_else(
+    training: Training, monkeypatch: pytest.MonkeyPatch, clone: str
+) -> None:
+    """A second run of the point, or all of the first one again, is not what was asked for."""
+    whole = complete_run(training)
+    run = replace(whole, tags=whole.tags | {"lab.clone": clone})
+    logged: list[str] = []
+    monkeypatch.setattr(PointSync, "read", lambda self: "the point")
+    monkeypatch.setattr(points, "chosen_epochs", lambda point: {"final": 1})
+    monkeypatch.setattr(points, "log_models", lambda client, experiment, run_id, *_: logged.append(run_id))
+    training.calls.made.clear()
+    sync = training.synced((run,))
+    assert (sync.run_id, sync.settled) == ("complete", False)
+    sync.send(training.tracker, None)
+    assert (logged, sync.settled) == (["complete"], True)
+    assert training.calls.made == []
+    assert training.calls.metrics == []
+
+
+def test_models_that_mlflow_does_not_accept_are_noted_as_missing(
+    training: Training, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise LabError("A call to MLflow failed.", received="no room")
+
+    monkeypatch.setattr(PointSync, "read", lambda self: "the point")
+    monkeypatch.setattr(points, "chosen_epochs", lambda point: {"final": 1})
+    monkeypatch.setattr(points, "log_models", refuse)
+    sync = training.synced((complete_run(training),))
+    sync.send(training.tracker, None)
+    assert not sync.settled
+    assert training.calls.made[-1] == ("tag", "lab.missing", "models: no room")

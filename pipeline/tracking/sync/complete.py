@@ -39,13 +39,7 @@ def send_complete(
     parts.do("files", lambda: tracker.log_folder(run_id, point.folder))
     with parts.apart("presentation"):
         present_point(tracker, run_id, parent, point, run, parts)
-    missing = [
-        f"{part}: {error.received or error.happened}"
-        for part, error in parts.errors.items()
-        # Those of an earlier try, which come after this tag.
-        if part not in (STATUS, EARLIER)
-    ]
-    tags = {"outcome": point.outcome.outcome, MISSING_PARTS: "; ".join(missing) or NOTHING}
+    tags = {"outcome": point.outcome.outcome, **missing_tag(parts)}
     if IMAGES not in parts.errors:
         tags |= LOGGED_IMAGES
     # Half a record must not read as a whole one.
@@ -83,6 +77,17 @@ def outcome_values(config: Config, outcome: Outcome) -> dict[str, float]:
     if config.grid is None and config.model.hidden_size is not None:
         values["hp/hidden_size"] = float(config.model.hidden_size)
     return values
+
+
+def missing_tag(parts: Parts) -> dict[str, str]:
+    """Return the tag that says which parts of a run are missing, and why."""
+    missing = [
+        f"{part}: {error.received or error.happened}"
+        for part, error in parts.errors.items()
+        # Those of an earlier try, which come after this tag.
+        if part not in (STATUS, EARLIER)
+    ]
+    return {MISSING_PARTS: "; ".join(missing) or NOTHING}
 
 
 def is_marked_complete(run: TrackedRun) -> bool:

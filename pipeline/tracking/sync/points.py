@@ -17,7 +17,7 @@ from pipeline.points.reading import RunRecord, read_attempt, read_own_config, re
 from pipeline.points.sweep_record import SweepRecord
 from pipeline.system.errors import DamagedError
 from pipeline.system.failures import Parts
-from pipeline.tracking.models import lacks_models, log_models
+from pipeline.tracking.models import chosen_epochs, log_models
 from pipeline.tracking.ownership import CLONE, OWNER, drop_abandoned, heartbeat, is_ours
 from pipeline.tracking.pages.presentation import DIAGNOSIS, NONE_YET, RESULT, RUN_NAME
 from pipeline.tracking.sync.complete import (
@@ -27,6 +27,7 @@ from pipeline.tracking.sync.complete import (
     has_all,
     has_missing_parts,
     is_marked_complete,
+    missing_tag,
     send_complete,
 )
 from pipeline.tracking.sync.placement import PARENT, adapted
@@ -94,6 +95,8 @@ class PointSync:
         self._clone = ""
         # Whether the point had other runs when its own was found or created.
         self._has_earlier = False
+        # Whether its run has everything but models, which an earlier command may not have wanted.
+        self._whole = False
         self._run: RunRecord | None = None
         self._point: Point | None = None
         self._rows = JournalRows(folder, checkpoints)
@@ -188,17 +191,19 @@ class PointSync:
         self.run_id = run_id
 
     def _is_whole(self, tracker: Tracker, run: TrackedRun) -> bool:
-        """Whether a run has everything that `_send_complete` writes."""
+        """Whether a run has everything that `_send_complete` writes, apart from models."""
         if not is_marked_complete(run) or has_missing_parts(run):
             return False
-        if not self.is_complete():
-            return True
-        if not has_all(tracker, run, self._folder.final):
+        return not self.is_complete() or has_all(tracker, run, self._folder.final)
+
+    def _misses_models(self, run: TrackedRun) -> bool:
+        """Whether the command asks for models that a whole run lacks, because an earlier command did not want them."""
+        if not self._wants_models or run.models or not self.is_complete():
             return False
-        # The command may ask for models that an earlier one did not want. Whoever needs a damaged point reports it.
+        # Whoever needs a damaged point reports it.
         with suppress(DamagedError):
-            return not (self._wants_models and lacks_models(run, self.read()))
-        return True
+            return bool(chosen_epochs(self.read()))
+        return False
 
     def place(self, tracker: Tracker, placement_tags: Mapping[str, str]) -> None:
         """Show the run under another run of its sweep, because the earlier one was deleted or could not be created.
@@ -213,6 +218,7 @@ class PointSync:
     def forget(self) -> None:
         """Forget the run, which was deleted in MLflow: the next `open` makes another one, and everything is sent."""
         self.run_id = None
+        self._whole = False
         self.settled = False
         self.fetchable = False
         self.parts.forget()
@@ -232,7 +238,9 @@ class PointSync:
                 tracker.tag(complete.run_id, changed)
             tracker.log_config(complete.run_id, self._started()[1], complete.params)
         drop_abandoned(tracker, complete.run_id, runs, self._clone, self.attempt.attempt_id)
-        self.settled = True
+        self._whole = True
+        self.fetchable = True
+        self.settled = not self._misses_models(complete)
 
     def send(self, tracker: Tracker, parent: str | None, final_status: Status | None = None) -> bool:
         """Send everything new: metrics first, then the outcome.
@@ -246,6 +254,9 @@ class PointSync:
             Whether the attempt is complete.
         """
         run_id = self._opened()
+        if self._whole:
+            self._add_models(tracker, run_id)
+            return True
         if self.is_complete():
             self._send_complete(tracker, run_id, parent)
             return True
@@ -270,9 +281,7 @@ class PointSync:
         rows = self._rows.sent
         self.parts.do("metrics", lambda: tracker.log_metrics(run_id, point.history.metrics[rows:]))
         if self._wants_models:
-            # Not one part: each model is one.
-            with self.parts.apart("models"):
-                log_models(tracker.client, tracker.experiment_id, run_id, point, self.parts.do)
+            self._send_models(tracker, run_id)
         send_complete(tracker, run_id, parent, point, run, self.parts)
         self.fetchable = not self.parts.errors.keys() & {*ESSENTIAL, STATUS}
         if self.fetchable and self._has_earlier:
@@ -282,6 +291,19 @@ class PointSync:
         if self.fetchable and self._checkpoints is not None:
             drop_checkpoints(tracker, run_id)
         self.settled = not self.parts.errors
+
+    def _add_models(self, tracker: Tracker, run_id: str) -> None:
+        """Add the models to a run that has everything else; it may be of another clone."""
+        self._send_models(tracker, run_id)
+        self.settled = not self.parts.errors
+        if self.parts.errors and self.ours:
+            # The next command sends them again, also if one of two models was accepted.
+            tracker.tag(run_id, missing_tag(self.parts))
+
+    def _send_models(self, tracker: Tracker, run_id: str) -> None:
+        # Not one part: each model is one.
+        with self.parts.apart("models"):
+            log_models(tracker.client, tracker.experiment_id, run_id, self.read(), self.parts.do)
 
     @property
     def _wants_models(self) -> bool:
