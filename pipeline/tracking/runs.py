@@ -23,16 +23,31 @@ LOCK_SECONDS = 60.0
 # How long to wait for the run of a sweep, which is created by the command that started a worker, and how often to look.
 PARENT_SECONDS = 30.0
 PARENT_PAUSE = 2.0
+# The tag of a sweep with the ids of the runs whose models were sent because they are of the best point.
+BEST = "lab.best"
 # The MLflow status for each status of a sweep; FAILED for any other.
 ENDED: dict[str, Status] = {"FINISHED": "FINISHED", "KILLED": "KILLED"}
 
 
 @dataclass
 class SweepRun:
-    """The MLflow run of a sweep; `settled` once it is complete."""
+    """The MLflow run of a sweep.
+
+    Attributes:
+        settled: whether it is complete.
+        best: the runs whose models were sent because they are of the best point, by their ids; None if none were.
+    """
 
     run_id: str
     settled: bool = False
+    best: tuple[str, ...] | None = None
+
+
+def _sweep_run(run: TrackedRun, settled: bool) -> SweepRun:
+    best = None
+    if BEST in run.tags:
+        best = tuple(run.tags[BEST].split())
+    return SweepRun(run.run_id, settled, best)
 
 
 @contextmanager
@@ -70,7 +85,7 @@ def find_sweep(tracker: Tracker, sweep: SweepRecord, clone: str) -> SweepRun | N
         # An earlier version recorded no clone. A run without one that is RUNNING may be of another clone.
         unknown = CLONE not in run.tags and run.status != "RUNNING"
         if unknown or is_ours(tracker, run, clone):
-            return SweepRun(run.run_id, settled=_has_ended(run, sweep))
+            return _sweep_run(run, settled=_has_ended(run, sweep))
     return None
 
 
@@ -118,7 +133,7 @@ def open_sweep(tracker: Tracker, sweep: SweepRecord, process: str, clone: str, f
             and has_values(run, sweep.values)
             and tracker.has_artifacts(run, _names(sweep, folder))
         ):
-            return SweepRun(run.run_id, settled=True)
+            return _sweep_run(run, settled=True)
     tags = sweep.tags | heartbeat()
     tags |= {
         "lab.role": "sweep",

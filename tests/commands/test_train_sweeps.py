@@ -264,10 +264,10 @@ def test_of_a_large_grid_only_the_best_point_has_models_unless_more_are_asked_fo
     )
     rates = [0.01, 0.02, 0.03, 0.04, 0.05, 0.06, 0.07, 0.08, 0.1]
     typed = ("-m", *LINE, f"optimizer.learning_rate={','.join(map(str, rates))}")
-    code, _, err = here(*typed)
-    assert code == 0, err
-    assert (of_all, of_best) == ([], [0.07])
     code, _, err = here(*typed, "recording.models=none")
+    assert code == 0, err
+    assert (of_all, of_best) == ([], [])
+    code, _, err = here(*typed)
     assert code == 0, err
     assert (of_all, of_best) == ([], [0.07])
     code, _, err = here(*typed, "recording.models=all")

@@ -23,6 +23,7 @@ from pipeline.studies.kinds import headline, kind_of
 from pipeline.system.errors import DamagedError, LabError
 from pipeline.system.failures import Apart, Failures, Parts
 from pipeline.system.files import atomic_folder, explained, readable
+from pipeline.system.wording import listed
 from pipeline.tracking import limits
 from pipeline.tracking.dataset import checksums_in, dataset_of
 from pipeline.tracking.pages.descriptions import experiment_note, point_note, sweep_note
@@ -165,7 +166,12 @@ def image_files(folder: Path, images: Iterable[tuple[str, int, Image.Image]], en
 
 
 def present_sweep(
-    tracker: Tracker, run_id: str | None, sweep: SweepRecord, points: Sequence[Point], newest: bool
+    tracker: Tracker,
+    run_id: str | None,
+    sweep: SweepRecord,
+    points: Sequence[Point],
+    newest: bool,
+    best: Sequence[tuple[str, str]] = (),
 ) -> None:
     """Write the answer of a sweep to the description of its run and, next to other backends', of its experiment.
 
@@ -175,11 +181,14 @@ def present_sweep(
         sweep: the record of the command.
         points: its complete points, at least one.
         newest: whether this is the newest sweep of its backend, whose answer the experiment shows.
+        best: the name and the run of each seed of its best point, if only these have models.
     """
     if run_id is not None:
         note = sweep_note(sweep.study, points, sweep.command, tracker.address(run_id))
-        if sweep.models == "best":
-            note += f" [Models of the best point](#/experiments/{tracker.experiment_id}/models)."
+        if best:
+            # Not a link to all models of the experiment: what was the best point before has models too.
+            links = [f"[{name}](#/experiments/{tracker.experiment_id}/runs/{run})" for name, run in best]
+            note += f" Models of the best point: {listed(links)}."
         tracker.tag(run_id, {NOTE: note})
     if not newest:
         return

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from pipeline.studies.groups import best_points
 from pipeline.system.failures import Parts
 from pipeline.tracking.models import log_models
 from pipeline.tracking.pages.presentation import DIAGNOSIS, present_diagnosis, present_sweep
-from pipeline.tracking.runs import SweepRun, await_sweep, find_sweep, open_sweep, send_sweep
+from pipeline.tracking.runs import BEST, SweepRun, await_sweep, find_sweep, open_sweep, send_sweep
 from pipeline.tracking.tracker import Tracker
 
 
@@ -86,6 +86,19 @@ class ParentRun:
         send_sweep(tracker, found, ended, self._folder, self.parts)
         return True
 
+    def lacks_models(self, tracker: Tracker, ended: SweepRecord, runs: Collection[str]) -> bool:
+        """Whether the models of the best point were never asked for before, or their run was deleted in MLflow since.
+
+        Args:
+            tracker: the tracker of its experiment.
+            ended: the final record of the sweep.
+            runs: the runs of its points, by their ids.
+        """
+        if self._run is None or ended.models != "best":
+            return False
+        best = self._run.best
+        return best is None or any(run_id not in runs and not tracker.has_run(run_id) for run_id in best)
+
     def send(
         self, tracker: Tracker, ended: SweepRecord, points: Sequence[Point], runs: Mapping[str, str], newest: bool
     ) -> None:
@@ -99,23 +112,26 @@ class ParentRun:
             newest: whether it is the last command with points of its study and backend.
         """
         if points:
+            best: Sequence[tuple[Point, str]] = ()
             if ended.models == "best":
+                best = [(one, runs[one.folder.name]) for one in best_points(points) if one.folder.name in runs]
                 with self.parts.apart("models"):
-                    self._send_best_models(tracker, points, runs)
+                    self._send_best_models(tracker, best)
             with self.parts.apart("diagnoses"):
                 self._send_diagnoses(tracker, points, runs)
             with self.parts.apart("answer"):
-                present_sweep(tracker, self.run_id, ended, points, newest)
+                present_sweep(tracker, self.run_id, ended, points, newest, [(one.name, run) for one, run in best])
         if self._run is not None:
             send_sweep(tracker, self._run, ended, self._folder, self.parts)
 
-    def _send_best_models(self, tracker: Tracker, points: Sequence[Point], runs: Mapping[str, str]) -> None:
-        """Send the models of the best point of each backend, with all its seeds."""
-        for point in best_points(points):
-            run_id = runs.get(point.folder.name)
-            if run_id is not None:
-                do = partial(self._do_of, point.name)
-                log_models(tracker.client, tracker.experiment_id, run_id, point, do)
+    def _send_best_models(self, tracker: Tracker, best: Sequence[tuple[Point, str]]) -> None:
+        """Send the models of the best point of each backend, with all its seeds, and tag the sweep with their runs."""
+        before = self.parts.count
+        for point, run_id in best:
+            log_models(tracker.client, tracker.experiment_id, run_id, point, partial(self._do_of, point.name))
+        if self._run is not None and self.parts.count == before:
+            self._run.best = tuple(run_id for _, run_id in best)
+            tracker.tag(self._run.run_id, {BEST: " ".join(self._run.best)})
 
     def _do_of(self, name: str, part: str, action: Callable[[], object]) -> None:
         """Do a part of the point of this name."""

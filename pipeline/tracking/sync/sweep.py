@@ -276,14 +276,14 @@ class Sync:
         """Send what is about several points: the seeds of a point, and the sweep unless MLflow already has it."""
         judged = cache(self.points.judged)
         self._gather(tracker, sweep, judged)
-        if self._parent.settled:
+        runs = {point.attempt.signature: point.run_id for point in self.points if point.run_id is not None}
+        if self._parent.settled and not self._parent.lacks_models(tracker, sweep, runs.values()):
             return
         points = list(judged().values())
         # There is a view of points that diverged only if some did, which is known now.
         if any(point.diverged for point in points):
             with self._failures.apart("the saved views"):
                 self._present(tracker)
-        runs = {point.attempt.signature: point.run_id for point in self.points if point.run_id is not None}
         self._parent.send(tracker, sweep, points, runs, self.newest)
 
     def _gather(self, tracker: Tracker, sweep: SweepRecord, judged: Callable[[], Mapping[str, Point]]) -> None:
