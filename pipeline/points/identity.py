@@ -21,7 +21,7 @@ from pydantic import StringConstraints, TypeAdapter
 from pipeline.config.own_code import sources
 from pipeline.config.own_model import KerasModel
 from pipeline.config.schema import Config
-from pipeline.system.engines import keras_engine
+from pipeline.system.engines import check_threads, keras_engine
 from pipeline.system.files import short_hash, write_file
 
 PACKAGE = Path(__file__).resolve().parent.parent
@@ -74,7 +74,8 @@ def signed_text(config: Config, checksums: Mapping[str, str], row_shape: Sequenc
         row_shape: shape of a row of the data, from `Arrays.row_shape`.
 
     Raises:
-        LabError: the code of a model of one's own is missing, or is not valid Python; or Keras has no engine.
+        LabError: the code of a model of one's own is missing, or is not valid Python; or Keras has no engine,
+            or one whose threads cannot be set.
     """
     signed: dict[str, Any] = {
         "config": config.model_dump(mode="json", exclude=NOT_SIGNED),
@@ -87,14 +88,26 @@ def signed_text(config: Config, checksums: Mapping[str, str], row_shape: Sequenc
         # The function gets it, and the arrays, which are flat, do not tell.
         signed["row_shape"] = row_shape
         signed["own_code"] = {name: code_sha256(found[name]) for name in sorted(found)}
-    if config.backend.name == "keras" and (config.threads or 1) != 1:
-        # How TensorFlow splits a sum depends on the number of threads. On NumPy it does not.
-        signed["threads"] = config.threads
+    if config.backend.name == "keras":
+        check_threads(config.threads)
+    threads = signed_threads(config)
+    if threads is not None:
+        signed["threads"] = threads
     if config.grid is not None:
         # The config has only the ends and the length of an axis. The code that computes the values in between is not
         # signed, so the values are.
         signed["axes"] = {axis.knob: axis.values().tolist() for axis in config.grid.axes}
     return json.dumps(signed, sort_keys=True, indent=1, allow_nan=False) + "\n"
+
+
+def signed_threads(config: Config) -> int | None:
+    """Return the number of threads if a point is another one for it; None: it is one thread, or changes no result.
+
+    How the engines of Keras split a sum depends on the number of threads. On NumPy it does not.
+    """
+    if config.backend.name != "keras" or config.threads == 1:
+        return None
+    return config.threads
 
 
 def signature(config: Config, checksums: Mapping[str, str], row_shape: Sequence[int] | None = None) -> str:

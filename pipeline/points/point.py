@@ -39,6 +39,7 @@ from pipeline.data.description import DataDescription
 from pipeline.diagnosis.networks import diagnose
 from pipeline.diagnosis.reach import Reach
 from pipeline.diagnosis.verdicts import Diagnosis
+from pipeline.points.identity import signed_threads
 from pipeline.points.repeats import SPLIT_SEED
 
 POINTS = Path(".points")
@@ -63,7 +64,6 @@ NOT_IN_NAMES_PREFIXES = (
     "grid.",
     "recording.figures",
     "recording.models",
-    "threads",
 )
 
 
@@ -195,6 +195,8 @@ def knobs(config: Config, overrides: Sequence[str]) -> dict[str, str]:
     for override in overrides:
         # Hydra's `+` adds a key and `~` deletes one; neither is part of the key.
         key, _, value = override.lstrip("+~").partition("=")
+        if key == "threads" and signed_threads(config) is None:
+            continue
         # The seed tells them apart; `JobMaker` adds it where it does not.
         if key == SPLIT_SEED and config.repeats_split:
             continue

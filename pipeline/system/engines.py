@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import os
+from importlib import import_module
 from importlib.util import find_spec
 
 from pipeline.system.errors import LabError
@@ -47,12 +48,30 @@ def keras_engine() -> str:
     return name
 
 
-def use_threads(count: int) -> None:
-    """Let TensorFlow compute with so many threads in this process, whatever the user's shell says.
+def check_threads(count: int | None) -> None:
+    """Refuse a number of threads where Keras runs on an engine that does not let it be set; None asks for no number.
 
     Raises:
-        LabError: this process has chosen another number, which TensorFlow cannot change.
+        LabError: the engine is jax; or Keras has no engine.
     """
+    if count is not None and keras_engine() == "jax":
+        raise LabError(
+            "The number of threads of jax cannot be set.",
+            expected="no threads where Keras runs on jax, which chooses its own number",
+            received=f"threads={count}",
+            fix="leave out threads, or KERAS_BACKEND=tensorflow",
+        )
+
+
+def use_threads(count: int) -> None:
+    """Let TensorFlow or PyTorch compute with so many threads in this process, whatever the user's shell says.
+
+    Raises:
+        LabError: this process has chosen another number, which TensorFlow cannot change; or Keras has no engine.
+    """
+    if keras_engine() == "torch":
+        import_module("torch").set_num_threads(count)
+        return
     if not _chosen:
         _chosen.append(count)
         os.environ[THREADS] = str(count)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Literal
 
 from pipeline.backends.shared.history import Metric
 from pipeline.config.schema import Config, Tracking, flatten
+from pipeline.points.identity import signed_threads
 from pipeline.system.sharing import share_folder
 from pipeline.tracking import limits
 from pipeline.tracking.dataset import Dataset
@@ -153,7 +154,11 @@ class Tracker:
         values = {key: value if isinstance(value, str) else json.dumps(value) for key, value in flatten(config)}
         # For use as a chart axis: MLflow has only linear axes for parameters.
         values["log10_learning_rate"] = f"{math.log10(config.optimizer.learning_rate):g}"
-        left = {key: value for key, value in values.items() if key not in known and key not in NOT_PARAMS}
+        options = NOT_PARAMS
+        # Where their number changes the results, it is a setting of the point.
+        if signed_threads(config) is not None:
+            options = NOT_PARAMS - {"threads"}
+        left = {key: value for key, value in values.items() if key not in known and key not in options}
         params = [Param(key, limits.storable(value, limits.LONGEST_PARAM)) for key, value in left.items()]
         for start in range(0, len(params), limits.PARAMS_BATCH):
             batch = params[start : start + limits.PARAMS_BATCH]

@@ -28,7 +28,9 @@ from pipeline.config.schema import Config, flatten
 from pipeline.data.arrays import Arrays, load
 from pipeline.points import identity
 from pipeline.points.identity import NOT_SIGNED, computed_by, signature, signed_text
+from pipeline.points.point import knobs
 from pipeline.system import engines
+from pipeline.system.errors import LabError
 from pipeline.system.project import CONF, PROJECT
 from tests.support.trained import config, trained
 
@@ -149,6 +151,20 @@ def test_threads_count_on_keras_alone() -> None:
     assert of[None] == of[1]
     assert len(set(of.values())) == 3
     assert signature(with_value(base_of("sgd"), "threads", 2), SUMS) == signature(base_of("sgd"), SUMS)
+
+
+def test_threads_are_named_where_they_count() -> None:
+    for base, threads, named in (("keras", 2, True), ("keras", 1, False), ("sgd", 2, False)):
+        one = with_value(base_of(base), "threads", threads)
+        assert (knobs(one, [f"threads={threads}"]).get("threads") == "2") is named
+
+
+def test_threads_are_refused_where_they_can_have_no_effect(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KERAS_BACKEND", "jax")
+    monkeypatch.setattr(engines, "find_spec", lambda name: name)
+    signature(base_of("keras"), SUMS)
+    with pytest.raises(LabError, match="threads of jax cannot be set"):
+        signature(with_value(base_of("keras"), "threads", 2), SUMS)
 
 
 @given(st.randoms(use_true_random=False))

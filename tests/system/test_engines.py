@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import sys
 from importlib.util import find_spec
+from types import SimpleNamespace
 
 import pytest
 
 from pipeline.system import engines
-from pipeline.system.engines import ENGINES, OPERATIONS, THREADS, keras_engine, use_threads
+from pipeline.system.engines import ENGINES, OPERATIONS, THREADS, check_threads, keras_engine, use_threads
 from pipeline.system.errors import LabError
 
 
@@ -33,6 +35,21 @@ def test_an_engine_that_is_not_installed_is_one_message(monkeypatch: pytest.Monk
     monkeypatch.setattr(engines, "find_spec", lambda asked: None if asked == name else find_spec(asked))
     with pytest.raises(LabError, match=f"Keras cannot run on {name}, which is not installed"):
         keras_engine()
+
+
+def test_the_threads_of_torch_are_set_and_those_of_jax_cannot_be(monkeypatch: pytest.MonkeyPatch) -> None:
+    counts: list[int] = []
+    monkeypatch.setattr(engines, "find_spec", lambda name: name)
+    monkeypatch.setitem(sys.modules, "torch", SimpleNamespace(set_num_threads=counts.append))
+    monkeypatch.setenv("KERAS_BACKEND", "torch")
+    for count in (3, 1):
+        check_threads(count)
+        use_threads(count)
+    assert counts == [3, 1]
+    monkeypatch.setenv("KERAS_BACKEND", "jax")
+    check_threads(None)
+    with pytest.raises(LabError, match=r"(?s)threads of jax cannot be set.*received: threads=2"):
+        check_threads(2)
 
 
 def test_a_process_keeps_its_first_number_of_threads(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -87,6 +87,15 @@ def test_no_key_of_the_config_is_lost(project: Path, tracker: Tracker, overrides
     assert set(run.data.params) == {key for key, _ in flatten(own)} - NOT_PARAMS | {"log10_learning_rate"}
 
 
+def test_threads_are_a_parameter_where_they_count(project: Path, tracker: Tracker) -> None:
+    logged = []
+    for overrides in (("threads=2",), ("backend=keras", "threads=1"), ("backend=keras", "threads=2")):
+        run_id = tracker.start_run("a", {})
+        tracker.log_config(run_id, config(*overrides))
+        logged.append(client(project).get_run(run_id).data.params.get("threads"))
+    assert logged == [None, None, "2"]
+
+
 def test_a_config_that_is_logged_again_in_other_words_changes_nothing(project: Path, tracker: Tracker) -> None:
     run_id = tracker.start_run("a", {})
     tracker.log_config(run_id, config("study=one"))
