@@ -52,6 +52,8 @@ class Composer:
             HydraException: the overrides cannot be used.
         """
         parsed = [self._parse(text) for text in overrides]
+        if self._is_set_twice(parsed):
+            return self._loader.load_sweep_config(self._sweep, list(overrides))
         config = deepcopy(self._template(parsed))
         try:
             for override in parsed:
@@ -77,6 +79,13 @@ class Composer:
         if choices not in self._composed:
             self._composed[choices] = self._loader.load_sweep_config(self._sweep, list(choices))
         return self._composed[choices]
+
+    def _is_set_twice(self, parsed: Sequence[Override]) -> bool:
+        """Whether a key is added or deleted, and it, or one above or below it, is set too: the last one counts."""
+        # With a dot at the end, a key starts with those above it, and with no other.
+        values = [f"{override.key_or_group}." for override in parsed if self._is_value(override)]
+        others = [f"{override.key_or_group}." for override in parsed if override.type != OverrideType.CHANGE]
+        return any(value.startswith(other) or other.startswith(value) for other in others for value in values)
 
     def _more_than_values(self, parsed: Sequence[Override]) -> tuple[str, ...]:
         return tuple(str(override.input_line) for override in parsed if not self._is_value(override))

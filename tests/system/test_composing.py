@@ -49,6 +49,9 @@ def plain(config: DictConfig) -> Any:
             [["optimizer=sgd", "seed=3"], ["optimizer=adam", "seed=3", "optimizer.beta_1=0.8"]],
         ),
         (["+new=1,2"], [["+new=1"], ["+new=2", "~dry_run"]]),
+        # The last of two values of one key counts, whether it was to be there before or not.
+        (["++seed=3"], [["seed=1", "++seed=3"], ["++seed=3", "seed=1"]]),
+        ([], [["report.order=1", "++report={order: 3}"], ["report={order: 1}", "++report.order=3"]]),
         # The sweeper leaves out what was typed for the sweep, or says it twice.
         (["seed=5", "study=other"], [["seed=6"], ["seed=7", "seed=8", "study=${data.name}"]]),
         (["seed=1"], [["seed=1", "hydra.job.config.override_dirname.kv_sep=-", "report.order=7"]]),
