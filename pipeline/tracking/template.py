@@ -1,7 +1,7 @@
 """Make an empty local store by copying one: MLflow's migrations take four seconds of one core.
 
 The template is made once for each version of MLflow, in the user's cache folder. It saves time only: one that is
-missing or damaged is made again, and where the cache cannot be written, there is none.
+missing or damaged is made again, and where there is no cache, or it cannot be written, there is none.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ import platformdirs
 from pipeline.system.files import short_hash, write_file
 
 CACHE = "learning-rate-lab"
+# RuntimeError: the user has no home folder, as in some containers.
+NO_CACHE = (OSError, RuntimeError)
 
 
 def new_store(file: Path, create: Callable[[Path], object]) -> None:
@@ -26,21 +28,25 @@ def new_store(file: Path, create: Callable[[Path], object]) -> None:
         file: the database to write.
         create: lets MLflow make one, where there is no template.
     """
-    template = template_file()
     # ValueError: it is not an empty store.
-    with suppress(OSError, sqlite3.Error, ValueError):
-        shutil.copyfile(template, file)
+    with suppress(*NO_CACHE, sqlite3.Error, ValueError):
+        shutil.copyfile(template_file(), file)
         _check(file)
         return
     file.unlink(missing_ok=True)
     create(file)
-    with suppress(OSError, sqlite3.Error):
+    with suppress(*NO_CACHE, sqlite3.Error):
+        template = template_file()
         template.parent.mkdir(parents=True, exist_ok=True)
         write_file(template, lambda new: _copy_empty(file, new))
 
 
 def template_file() -> Path:
-    """Return the path of the template for the installed version of MLflow and its migrations."""
+    """Return the path of the template for the installed version of MLflow and its migrations.
+
+    Raises:
+        RuntimeError: the user has no home folder.
+    """
     import mlflow
 
     migrations = Path(mlflow.__file__).parent / "store" / "db_migrations" / "versions"

@@ -115,3 +115,14 @@ def test_a_cache_that_cannot_be_written_costs_only_time(
     monkeypatch.setattr(platformdirs, "user_cache_path", lambda *_, **__: tmp_path / "file" / "cache")
     template.new_store(tmp_path / "mlflow.db", create)
     assert create.files == [tmp_path / "mlflow.db"]
+
+
+def test_a_user_without_a_home_folder_has_no_template(
+    create: Creator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_home(*_: object, **__: object) -> Path:
+        raise RuntimeError("could not determine the home directory")
+
+    monkeypatch.setattr(platformdirs, "user_cache_path", no_home)
+    template.new_store(tmp_path / "mlflow.db", create)
+    assert create.files == [tmp_path / "mlflow.db"]
