@@ -7,6 +7,7 @@ once, with a name in the folder of each and another one in `.points/.initial/`, 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from pipeline.points.checkpoint import stack_snapshots, unstack_snapshots
 from pipeline.points.point import POINTS
 from pipeline.system.files import file_sha256, write_file
 from pipeline.system.formats import read_arrays
-from pipeline.system.sharing import share_file
+from pipeline.system.sharing import link_file
 
 WEIGHTS = "weights.npz"
 INITIAL = "initial.npz"
@@ -44,7 +45,9 @@ def write_weights(folder: Path, snapshots: Mapping[int, Weights]) -> None:
         return
     _write(folder / WEIGHTS, later)
     _write(folder / INITIAL, {first: snapshots[first]})
-    _share_initial(folder / INITIAL)
+    # Sharing only saves space. Without links, or if another process deletes the file just then, the point has its own.
+    with suppress(OSError):
+        _share_initial(folder / INITIAL)
 
 
 def _write(file: Path, snapshots: Mapping[int, Weights]) -> None:
@@ -57,11 +60,10 @@ def _share_initial(file: Path) -> None:
     stored = _stored_in(file.parent.parent) / f"{file_sha256(file)}.npz"
     # Not by its name alone: a damaged file must not reach further points.
     if stored.exists() and file_sha256(stored) == stored.stem:
-        share_file(stored, file)
+        link_file(stored, file)
         return
     stored.parent.mkdir(exist_ok=True)
-    share_file(file, stored)
-    _drop_if_unused(stored)
+    link_file(file, stored)
 
 
 def drop_unused(root: Path) -> None:
@@ -74,17 +76,14 @@ def drop_unused(root: Path) -> None:
         OSError: a file cannot be deleted.
     """
     for stored in _stored_in(root / POINTS).glob("*.npz"):
-        _drop_if_unused(stored)
+        # Another process may do the same.
+        with suppress(FileNotFoundError):
+            if stored.stat().st_nlink == 1:
+                stored.unlink()
 
 
 def _stored_in(points: Path) -> Path:
     return points / ".initial"
-
-
-def _drop_if_unused(stored: Path) -> None:
-    # A single name also shows a file system without links, where the file is a copy that nobody shares.
-    if stored.stat().st_nlink == 1:
-        stored.unlink()
 
 
 def read_weights(folder: Path, files: Collection[str], history: History, names: Collection[str] | None) -> None:

@@ -27,15 +27,27 @@ def share_file(source: Path, destination: Path) -> None:
     write_file(destination, partial(_link_or_copy, source))
 
 
+def link_file(source: Path, destination: Path) -> None:
+    """Give a file a second name, as `share_file` does, and write nothing where the file system has no such links.
+
+    Raises:
+        OSError: it has none, or the file has too many names, or does not exist.
+    """
+    write_file(destination, partial(_link, source))
+
+
 def _link_or_copy(source: Path, destination: Path) -> None:
     try:
-        os.link(source, destination)
+        _link(source, destination)
     except FileNotFoundError:
         raise
     except OSError:
         # Another file system, one without links, or too many names of one file.
         shutil.copyfile(source, destination)
-        return
+
+
+def _link(source: Path, destination: Path) -> None:
+    os.link(source, destination)
     # Only the owner may do this, and who may write to the file can see that it has other names.
     with suppress(OSError):
         destination.chmod(stat.S_IMODE(destination.stat().st_mode) & ~WRITABLE)

@@ -11,7 +11,9 @@ import pytest
 
 from pipeline.backends.shared.history import History
 from pipeline.backends.shared.initial_weights import Weights
+from pipeline.points import weights
 from pipeline.points.weights import INITIAL, LARGE, WEIGHTS, drop_unused, read_weights, write_weights
+from pipeline.system.files import file_sha256
 
 NAME = "layer_0/weights"
 
@@ -82,11 +84,50 @@ def test_without_links_each_point_has_a_file_of_its_own(tmp_path: Path, monkeypa
     def link(*_: object) -> None:
         raise OSError(errno.EPERM, "no links here")
 
+    made: list[Path] = []
+    replace = Path.replace
+
+    def note(file: Path, target: Path) -> Path:
+        made.append(target)
+        return replace(file, target)
+
     monkeypatch.setattr(os, "link", link)
+    monkeypatch.setattr(Path, "replace", note)
     one = written(tmp_path, "one.training", snapshot(1), snapshot(2))
     other = written(tmp_path, "other.training", snapshot(1), snapshot(2))
     assert not (one / INITIAL).samefile(other / INITIAL)
     assert read(one) == read(other) == {0: 1, 1: 2}
+    assert stored(tmp_path) == []
+    # Not even for a moment: another process could take it for a file that stays.
+    assert [file.parent for file in made] == [one, one, other, other]
+
+
+def test_a_file_that_another_process_deletes_just_then_does_not_matter(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = written(tmp_path, "one.training", snapshot(1), snapshot(2))
+
+    def sha256(file: Path) -> str:
+        if file.parent.name == ".initial":
+            file.unlink()
+        return file_sha256(file)
+
+    monkeypatch.setattr(weights, "file_sha256", sha256)
+    other = written(tmp_path, "other.training", snapshot(1), snapshot(2))
+    assert read(one) == read(other) == {0: 1, 1: 2}
+
+
+def test_two_processes_may_delete_what_is_unused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    one = written(tmp_path, "one.training", snapshot(1), snapshot(2))
+    (one / INITIAL).unlink()
+    unlink = Path.unlink
+
+    def unlink_twice(file: Path) -> None:
+        unlink(file)
+        unlink(file)
+
+    monkeypatch.setattr(Path, "unlink", unlink_twice)
+    drop_unused(tmp_path)
     assert stored(tmp_path) == []
 
 
