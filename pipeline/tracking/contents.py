@@ -28,14 +28,15 @@ def contents(mlruns: Path, study: str) -> str | None:
         study: the name of the experiment.
 
     Returns:
-        None if it cannot be told, or if a run has the status RUNNING: then MLflow has to be asked.
+        None if it cannot be told, because the artifacts are not on this machine for instance, or if a run has the
+        status RUNNING: then MLflow has to be asked.
     """
     database = mlruns / DATABASE
     try:
         # Read-only: a store that is missing is not created.
         with closing(sqlite3.connect(f"{database.as_uri()}?mode=ro", uri=True, timeout=LOCK_SECONDS)) as store:
             rows = list(_rows(store, study))
-            artifacts = [Path(local_path(place) or "") for place in _locations(store, study)]
+            artifacts = [local_path(place) for place in _locations(store, study)]
             [(running,)] = store.execute(
                 "SELECT COUNT(*) FROM runs JOIN experiments USING (experiment_id) "
                 "WHERE experiments.name = ? AND runs.status = 'RUNNING'",
@@ -43,7 +44,11 @@ def contents(mlruns: Path, study: str) -> str | None:
             )
         if running or not artifacts:
             return None
-        found = [*sorted(rows), *(tree_state(folder) for folder in artifacts)]
+        found = sorted(rows)
+        for folder in artifacts:
+            if folder is None:
+                return None
+            found.append(tree_state(folder))
     except (sqlite3.Error, OSError):
         return None
     return hashlib.sha256("\n".join(found).encode()).hexdigest()

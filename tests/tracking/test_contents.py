@@ -76,6 +76,15 @@ def test_a_lost_artifact_is_seen(mlruns: Path) -> None:
     assert contents(mlruns, "one") not in (None, before)
 
 
+def test_artifacts_that_are_elsewhere_are_not_looked_for_here(
+    mlruns: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    change(mlruns, "UPDATE experiments SET artifact_location = 's3://bucket/one' WHERE name = 'one'")
+    assert contents(mlruns, "one") is None
+    assert contents(mlruns, "two") is not None
+
+
 def test_what_only_mlflow_can_tell(mlruns: Path) -> None:
     assert contents(mlruns, "no such study") is None
     change(mlruns, "UPDATE runs SET status = 'RUNNING' WHERE run_uuid = 'run1'")
