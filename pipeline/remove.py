@@ -54,10 +54,13 @@ class Removal:
     unread: Failures
 
     def rows(self) -> list[list[str]]:
-        """Return a table with the number and the size of each."""
+        """Return a table with the number of each, and the size of their files; a file of several names counts once."""
         folders = (("sweeps", self.sweeps), ("points", self.points), ("results", self.results))
         rows = [["what", "number", "MiB"]]
-        rows += [[name, str(len(paths)), f"{sum(map(_bytes, paths)) / 2**20:.1f}"] for name, paths in folders]
+        counted_files: set[tuple[int, int]] = set()
+        for name, paths in folders:
+            size = sum(_bytes(path, counted_files) for path in paths)
+            rows.append([name, str(len(paths)), f"{size / 2**20:.1f}"])
         return [*rows, ["MLflow runs", str(len(self.runs)), ""]]
 
 
@@ -137,9 +140,16 @@ def carry_out(removal: Removal, tracker: Tracker) -> bool:
     return gone
 
 
-def _bytes(folder: Path) -> int:
-    """Return the size of all files in a folder."""
-    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+def _bytes(folder: Path, counted_files: set[tuple[int, int]]) -> int:
+    """Return the size of all files in a folder that have not been counted yet, and add them to those that have."""
+    size = 0
+    for path in folder.rglob("*"):
+        if path.is_file():
+            status = path.stat()
+            if (status.st_dev, status.st_ino) not in counted_files:
+                counted_files.add((status.st_dev, status.st_ino))
+                size += status.st_size
+    return size
 
 
 def _check_study(study: str, root: Path) -> None:

@@ -18,8 +18,9 @@ from omegaconf import OmegaConf
 
 from pipeline.points.folder import PointFolder
 from pipeline.points.sweep_lock import SweepLock
-from pipeline.remove import task
+from pipeline.remove import Removal, task
 from pipeline.system.errors import LabError
+from pipeline.system.failures import Failures
 from pipeline.tracking.store import store_uri
 from tests.support.damage import MACHINE, check_machine_error, fail_at
 from tests.support.swept import full_name, in_mlflow, on_disk, rates, runs_of, swept
@@ -95,6 +96,19 @@ def test_without_confirmation_a_study_is_listed_and_nothing_is_deleted(
     assert f"MLflow runs  {runs}" in shown
     assert "add confirm=true" in shown
     assert in_mlflow(untouched, "two", when=True) == content
+
+
+def test_a_file_of_several_names_counts_once(tmp_path: Path) -> None:
+    point = tmp_path / "point"
+    results = tmp_path / "results"
+    for folder in (point, results):
+        folder.mkdir()
+    (point / "weights.npz").write_bytes(bytes(2**20))
+    for name in ("one.npz", "two.npz"):
+        (results / name).hardlink_to(point / "weights.npz")
+    (results / "sweep.json").write_bytes(bytes(2**19))
+    rows = Removal([], [point], [results], [], 0, Failures()).rows()
+    assert [row[-1] for row in rows] == ["MiB", "0.0", "1.0", "0.5", ""]
 
 
 @pytest.mark.slow
