@@ -80,16 +80,35 @@ def _read(maker: JobMaker, jobs: Sequence[Job]) -> Finished | None:
     return None
 
 
-def write_finished(maker: JobMaker, jobs: Sequence[Job], text: str, scores: Mapping[str, float]) -> None:
+def write_finished(
+    maker: JobMaker, jobs: Sequence[Job], text: str, scores: Mapping[str, float], code: str | None
+) -> None:
     """Keep what a command printed that has trained all of these points, and written them to MLflow.
 
     On a server, others may have changed them since, so nothing is kept then. A disk that is full costs only time.
+
+    Args:
+        maker: has made the jobs.
+        jobs: all points of the command.
+        text: what it printed.
+        scores: the score of each point, by signature.
+        code: what `code_files` returned when the command began. Nothing is kept if files have changed since: the text
+            is then of other code than the next command runs.
     """
     with suppress(OSError):
+        if code_files() != code:
+            return
         state = _state(maker, jobs)
         if state is not None:
             content = json.dumps(asdict(Finished(state, text, dict(scores))))
             write_file(_file(maker, jobs), lambda file: file.write_text(content, encoding="utf-8"))
+
+
+def code_files() -> str | None:
+    """Return a hash of the program's files, by their sizes and modification times; None if they cannot be listed."""
+    with suppress(OSError):
+        return " ".join(tree_state(PROJECT / package) for package in ("pipeline", "hydra_plugins"))
+    return None
 
 
 def _folder(maker: JobMaker, jobs: Sequence[Job]) -> Path:
@@ -113,14 +132,15 @@ def _state(maker: JobMaker, jobs: Sequence[Job]) -> str | None:
     # An abandoned rerun of a point is still to be deleted.
     if first.tracking.uri is not None or any(job.folder.path.exists() for job in jobs):
         return None
+    code = code_files()
     stored = contents(maker.root / "mlruns", first.study)
-    if stored is None:
+    if code is None or stored is None:
         return None
     results = ""
     if first.results is not None:
         results = tree_state(results_folder(first.results, maker.project))
     decides = {
-        "code": [tree_state(PROJECT / package) for package in ("pipeline", "hydra_plugins")],
+        "code": code,
         # MLflow has absolute paths.
         "root": str(maker.root),
         "command": command(),

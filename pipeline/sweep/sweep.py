@@ -17,7 +17,7 @@ from pipeline.points.sweep_record import SweepRecord
 from pipeline.studies.reach import judged_in_study
 from pipeline.sweep.closing import closing_lines
 from pipeline.sweep.command_record import CommandRecord, new_record
-from pipeline.sweep.finished import write_finished
+from pipeline.sweep.finished import code_files, write_finished
 from pipeline.sweep.jobs import JobMaker
 from pipeline.sweep.plan import Plan, columns
 from pipeline.sweep.tables import points_table
@@ -78,6 +78,8 @@ class Sweep:
         self.first = first
         self.total = total
         self.code = code_state(project)
+        # Taken now: the files may change while the command trains.
+        self._code_files = code_files()
         # Checked now, and not only when it is written: training may take hours.
         self._results: Path | None = None
         if first.results is not None:
@@ -181,7 +183,7 @@ class Sweep:
             raise LabError("\n".join(dict.fromkeys(problems)))
         if unsent is None and len(points) == len(jobs) and self.total is not None:
             scores = {job.signature: job.point.outcome.score for job in jobs if job.point is not None}
-            write_finished(self._maker, jobs, self._shown, scores)
+            write_finished(self._maker, jobs, self._shown, scores, self._code_files)
 
     def _show(self, jobs: Sequence[Job], points: Sequence[Point]) -> list[str]:
         """Print the table of points and the answer, and return messages about what could not be printed."""

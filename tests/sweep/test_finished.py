@@ -12,7 +12,7 @@ import pytest
 from pipeline.sweep import finished
 from pipeline.sweep.finished import SUFFIX, scores_again
 from pipeline.sweep.jobs import JobMaker
-from tests.support.swept import Request, rates, request, swept
+from tests.support.swept import Request, begun, rates, request, swept
 
 pytestmark = pytest.mark.usefixtures("plain_runs")
 
@@ -79,4 +79,18 @@ def test_results_that_are_gone_are_copied_again(project: Path) -> None:
     assert again(project, requests) is None
     swept(project, requests)
     assert (project / "results" / "line" / "sweep.json").exists()
+    assert again(project, requests) is not None
+
+
+def test_what_older_code_printed_is_not_said_again(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    module = project / "code" / "pipeline" / "module.py"
+    module.parent.mkdir(parents=True)
+    module.write_text("1\n")
+    monkeypatch.setattr(finished, "PROJECT", project / "code")
+    requests = rates("0.1")
+    sweep = begun(project, requests)
+    module.write_text("1  # edited during the training\n")
+    sweep.finish()
+    assert again(project, requests) is None
+    swept(project, requests)
     assert again(project, requests) is not None
