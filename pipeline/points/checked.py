@@ -1,4 +1,4 @@
-"""The index of the complete points that a command has read and found whole, in `.points/.checked.json`.
+"""The index of the complete points that a command has trained, or read and found whole, in `.points/.checked.json`.
 
 A point whose files have not changed since need not be read again to know that it is done.
 """
@@ -13,10 +13,13 @@ from pydantic import TypeAdapter
 
 from pipeline.points.job import Job
 from pipeline.points.point import POINTS
-from pipeline.system.files import tree_state, write_file
+from pipeline.system.files import short_hash, tree_state, write_file
+from pipeline.system.project import PROJECT
 
 CHECKED = ".checked.json"
-# The state of the folder of each point, by signature.
+# The packages that decide whether a point can be read: another version may refuse what this one accepts.
+READERS = ("points", "config")
+# The state of the folder of each point, and of the code that has read it, by signature.
 INDEX = TypeAdapter(dict[str, str])
 
 
@@ -31,6 +34,8 @@ class CheckedPoints:
 
     def __init__(self, root: Path) -> None:
         self._file = root / POINTS / CHECKED
+        modules = [file for package in READERS for file in (PROJECT / "pipeline" / package).rglob("[!.]*.py")]
+        self._code = short_hash(b"".join(file.read_bytes() for file in sorted(modules)))
         self._states: dict[str, str] = {}
         with suppress(OSError, ValueError):
             self._states = INDEX.validate_json(self._file.read_bytes(), strict=True)
@@ -43,18 +48,30 @@ class CheckedPoints:
             job: the job.
             read: whether to read a point that is done also if that is known from the index.
         """
-        state = ""
-        # What is wrong with a folder, `Job.look` says.
-        with suppress(OSError):
-            if job.folder.final.exists():
-                state = tree_state(job.folder.final)
+        state = self._state(job)
         if state and self._states.get(job.signature) == state and not read:
             job.state = "done"
             return
         job.look()
-        if job.state == "done" and self._states.get(job.signature) != state:
+        if job.state == "done":
+            self._add(job, state)
+
+    def add(self, job: Job) -> None:
+        """Add a point that this command has trained."""
+        self._add(job, self._state(job))
+
+    def _add(self, job: Job, state: str) -> None:
+        if state and self._states.get(job.signature) != state:
             self._states[job.signature] = state
             self._changed = True
+
+    def _state(self, job: Job) -> str:
+        """Return the state of a point's folder and of the code; an empty text if there is no such folder."""
+        # What is wrong with a folder, `Job.look` says.
+        with suppress(OSError):
+            if job.folder.final.exists():
+                return f"{self._code} {tree_state(job.folder.final)}"
+        return ""
 
     def save(self) -> None:
         """Write the index, if there is anything new."""

@@ -64,6 +64,7 @@ def scores_again(maker: JobMaker, requests: Sequence[tuple[Config, list[str]]]) 
     found = _read(maker, new)
     if found is None:
         return None
+    plan.keep()
     plan.announce(requested, new)
     print(found.text, flush=True)
     return [found.scores[job.signature] for job in requested]

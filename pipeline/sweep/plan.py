@@ -71,10 +71,14 @@ class Plan:
                 if self.maker.first.force and job.state != "to run":
                     job.state = "to run"
                 step.count(number, len(new))
-        # A command that only asks, writes nothing.
-        if self._read:
-            self._checked.save()
         return requested, new
+
+    def keep(self) -> None:
+        """Keep which points are complete, so that the next command knows it without reading them."""
+        for job in self.jobs.values():
+            if job.state == "complete":
+                self._checked.add(job)
+        self._checked.save()
 
     def announce(self, requested: Sequence[Job], new: Sequence[Job]) -> None:
         """Log how many points are done, and which results of earlier commands cannot be used."""

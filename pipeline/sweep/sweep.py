@@ -151,6 +151,7 @@ class Sweep:
             self._finish_record(self._record, self._sync)
         finally:
             self._record.release()
+            self._plan.keep()
 
     def _finish_record(self, record: CommandRecord, sync: SyncThread | SyncProcess) -> None:
         jobs = list(self.jobs.values())

@@ -23,7 +23,9 @@ from mlflow import MlflowClient
 from pipeline import prepare
 from pipeline.backends import choose
 from pipeline.data.prepared import write_arrays
-from pipeline.points.reading import read_run
+from pipeline.points import job
+from pipeline.points.point import Point
+from pipeline.points.reading import read_own_point, read_run
 from pipeline.points.repeats import seeds_of
 from pipeline.points.results import read_study
 from pipeline.points.sweep_record import all_sweeps
@@ -121,6 +123,20 @@ def test_keys_that_a_sweep_has_only_once_are_used_for_each_point(project: Path, 
     assert code == 0, err
     # Below each title and heading there is one point.
     assert [line.split()[-1] for line in out.splitlines()[2::3]] == ["done", "run", "done", "run"]
+
+
+def test_points_that_are_done_are_not_read_again(here: Here, monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[str] = []
+
+    def reading(folder: Path, name: str, signature: str) -> Point:
+        read.append(name)
+        return read_own_point(folder, name, signature)
+
+    monkeypatch.setattr(job, "read_own_point", reading)
+    for more in ([], [], ["dry_run=true"]):
+        code, _, err = here(*LINE, *more)
+        assert code == 0, err
+    assert read == []
 
 
 # --- repeats
