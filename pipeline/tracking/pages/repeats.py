@@ -8,8 +8,9 @@ from collections import Counter
 from collections.abc import Sequence
 
 from pipeline.backends.shared.history import Metric
+from pipeline.config.data import SEEDS
 from pipeline.config.metrics import METRIC_NAMES, judges
-from pipeline.config.schema import MOST_REPEATS, SEEDS
+from pipeline.config.schema import MOST_REPEATS
 from pipeline.points.point import Point
 from pipeline.points.repeats import SPLIT_SEED, in_order, seeds_of, split_anew
 from pipeline.studies.grids import Cell, cell_metric
