@@ -19,7 +19,7 @@ from pathlib import PurePosixPath
 from typing import Any, NamedTuple
 
 from pipeline.diagnosis.verdicts import MEANINGS
-from pipeline.report.digits import DIGITS
+from pipeline.report.digits import DECIMALS, DIGITS, is_share
 from pipeline.report.earlier import PLACE
 
 NUMBERS = "reproduction.csv"
@@ -125,7 +125,7 @@ def compare_reports(committed: Mapping[str, str], now: Mapping[str, str]) -> Com
             found = new.get(place)
             if found == value:
                 comparison.same += 1
-            elif found is not None and _is_last_digit(file, value, found):
+            elif found is not None and _is_last_digit(file, place, value, found):
                 comparison.last_digit += 1
             else:
                 relative = _relative(value, found)
@@ -138,7 +138,7 @@ def compare_reports(committed: Mapping[str, str], now: Mapping[str, str]) -> Com
                     why = PERTURBED
                 elif file == "points.csv" and relative <= apart.get((place[0], _quantity(place[-1])), 0.0):
                     why = BACKENDS
-                elif relative < math.inf and _is_nothing(value) and _is_nothing(found):
+                elif _is_nothing(value) and _is_nothing(found):
                     why = NEAR_ZERO
                 comparison.differences.append(Difference(file, " ".join(place), value, found or "", relative, why))
     return comparison
@@ -234,36 +234,49 @@ def _is_nothing(text: str | None) -> bool:
     return number is not None and abs(number) < NOTHING
 
 
-def _is_last_digit(file: str, committed: str, now: str) -> bool:
+def _is_last_digit(file: str, place: Place, committed: str, now: str) -> bool:
     """Whether two numbers, or those in two texts of the same words, are one unit of the last printed digit apart."""
     if VALUE.sub("#", committed) != VALUE.sub("#", now):
         return False
-    # Tables write their numbers in another way than texts.
-    text = file.endswith(".md") or not NUMBER.fullmatch(committed)
+    metric = None
+    if not file.endswith(".md") and NUMBER.fullmatch(committed):
+        metric = _metric(file, place)
     values = zip(VALUE.findall(committed), VALUE.findall(now), strict=True)
-    return all(one == other or _are_neighbours(one, other, text) for one, other in values)
+    return all(one == other or _are_neighbours(one, other, metric) for one, other in values)
 
 
-def _are_neighbours(one: str, other: str, text: bool) -> bool:
+def _metric(file: str, place: Place) -> str:
+    """Return what a number in a table is: the quantity of its row, or else its column or key."""
+    key = TABLES.get(file, ())
+    if "quantity" in key:
+        return place[key.index("quantity")]
+    return place[-1]
+
+
+def _are_neighbours(one: str, other: str, metric: str | None) -> bool:
     mine, theirs = _number(one), _number(other)
     if mine is None or theirs is None or not math.isfinite(mine - theirs):
         return False
     # Whole numbers count, and must be equal.
     if not re.search(r"[.e]", one + other):
         return False
-    unit = max(_unit(one, text), _unit(other, text))
+    unit = max(_unit(one, metric), _unit(other, metric))
     # A little more, because the difference of two decimals is not exact in binary.
     return abs(mine - theirs) <= unit * 1.001
 
 
-def _unit(printed: str, text: bool) -> float:
-    """Return one unit of the last printed digit of a number in a text or in a table."""
+def _unit(printed: str, metric: str | None) -> float:
+    """Return one unit of the last printed digit of a metric in a table, or of a number in a text (None)."""
     number = Decimal(printed.replace(",", ""))
-    exponent = int(number.as_tuple().exponent)
-    if not text:
-        # Tables drop the zeros at the end of a number, and write .0 after a whole one: 0.12 has four digits there.
-        exponent = min(int(number.normalize().as_tuple().exponent), number.adjusted() - DIGITS + 1)
-    return float(10.0**exponent)
+    if metric is None:
+        return float(10.0 ** int(number.as_tuple().exponent))
+    # Tables drop the zeros at the end of a number, and write .0 after a whole one: 0.12 has four digits there.
+    last = int(number.normalize().as_tuple().exponent)
+    if is_share(metric):
+        return float(10.0 ** min(last, -DECIMALS))
+    if not number:
+        return 0.0  # of a number that was rounded to significant digits, 0 is exact
+    return float(10.0 ** min(last, number.adjusted() - DIGITS + 1))
 
 
 def _relative(committed: str, now: str | None) -> float:

@@ -28,9 +28,14 @@ def shown(name: str, value: Any) -> Any:
     """
     if not isinstance(value, float) or not math.isfinite(value):
         return value
-    if any(share in name for share in SHARES):
+    if is_share(name):
         return round(value, DECIMALS)
     return significant(value, DIGITS)
+
+
+def is_share(name: str) -> bool:
+    """Whether a metric or quantity is a share of 1, such as an accuracy."""
+    return any(share in name for share in SHARES)
 
 
 def significant(value: float, digits: int) -> float:

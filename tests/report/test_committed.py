@@ -20,6 +20,7 @@ from pipeline.report.committed import (
     study_of,
     values_of,
 )
+from pipeline.report.earlier import PLACE
 
 PAGE = "studies/bits.md"
 
@@ -67,6 +68,38 @@ def test_one_unit_of_the_last_digit_is_no_difference(committed: str, now: str, a
     found = of_points(row(committed), row(now))
     assert (found.values, found.same, found.last_digit) == (4, 3, int(again))
     assert len(found.differences) == int(not again)
+
+
+@pytest.mark.parametrize(
+    ("committed", "now", "again"),
+    [
+        # Shares have four decimals, whatever their size.
+        ("0.0974", "0.0975", True),
+        ("0.0974", "0.0976", False),
+        ("0.0", "0.0001", True),
+        ("1.0", "0.9998", False),
+    ],
+)
+@pytest.mark.parametrize(
+    ("file", "table"),
+    [
+        ("points.csv", "study,backend,name,final/test/accuracy\r\nbits,numpy,rate=1,{}\r\n"),
+        ("metrics/bits/numpy.json", '{{"best": {{"map/converged_share": {}}}}}'),
+        ("reproduction.csv", f"{','.join(PLACE)},value\r\nbits,numpy,test/accuracy,,1.0,epoch 1,{{}}\r\n"),
+    ],
+)
+def test_one_unit_of_a_share_is_that_of_its_last_decimal(
+    file: str, table: str, committed: str, now: str, again: bool
+) -> None:
+    found = compare_reports({file: table.format(committed)}, {file: table.format(now)})
+    assert found == Comparison(1, 0, int(again), found.differences)
+
+
+@pytest.mark.parametrize(("now", "why"), [("9e-05", "differs"), ("1e-30", NEAR_ZERO), ("-1e-17", NEAR_ZERO)])
+def test_a_number_that_was_0_has_no_last_digit(now: str, why: str) -> None:
+    for one, other in (("0.0", now), (now, "0.0")):
+        (found,) = of_points(row(one), row(other)).differences
+        assert found.why.startswith(why)
 
 
 def test_in_pages_the_digits_are_those_that_are_printed() -> None:
