@@ -2,6 +2,7 @@
 
 `python -m pipeline.committed [results=DIR] [reports=DIR]`; `make reproduce` ends with it. The committed report is that
 of git's HEAD. Only values of studies that have results here are compared: all others are still the committed ones.
+Where conf/pipeline.yaml has another profile than in HEAD, nothing is: one of the two reports was cut short.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ if not __package__:
 
 import csv
 import io
+import re
 import subprocess
 import sys
 import tarfile
@@ -24,7 +26,7 @@ from pipeline.config.reading import read_folder
 from pipeline.report.committed import EXPLAINED, Comparison, Difference, compare_reports, is_compared, study_of
 from pipeline.system import cli
 from pipeline.system.files import explained, readable, write_file
-from pipeline.system.project import PROJECT
+from pipeline.system.project import CONF, PROJECT
 from pipeline.system.wording import aligned, counted, shortened, some
 
 # How many differences are shown; the file has all of them.
@@ -34,6 +36,9 @@ SOME = 5
 LONGEST = 50
 LONGEST_VALUE = 25
 DIFFERENCES = "differences.csv"
+# The profile of the studies that DVC trains, as `make reproduce PROFILE=small` writes it.
+LISTS = "pipeline.yaml"
+PROFILE = re.compile(r"^profile: *(\S+)", re.MULTILINE)
 
 
 def committed_files(folder: Path) -> dict[str, bytes]:
@@ -67,9 +72,13 @@ def compare_with_committed(config: DictConfig) -> None:
     if not any(is_compared(file) for file in committed):
         print(f"nothing to compare with: git has no committed report in {reports.name}/ (a downloaded zip has no git)")
         return
+    profiles = _profiles(CONF)
+    if profiles is not None:
+        print("\n".join(_other_profile(*profiles)))
+        return
     trained = {folder.parent.parent.name for folder in results.glob("*/*/sweep.json")}
     left = {study for file in committed if (study := study_of(file))} - trained
-    texts = {file: content.decode() for file, content in committed.items() if is_compared(file)}
+    texts = {file: content.decode(errors="replace") for file, content in committed.items() if is_compared(file)}
     before = _of_trained(texts, left)
     now = {}
     write_again = "run python -m pipeline.compare, which writes it again"
@@ -89,6 +98,28 @@ def compare_with_committed(config: DictConfig) -> None:
         print(f"left out, because they are not trained here: {some(sorted(left), SOME)}")
 
 
+def _profiles(conf: Path) -> tuple[str, str] | None:
+    """Return the profile in conf/pipeline.yaml and that in git's HEAD; None if they are the same, or one is missing."""
+    file = conf / LISTS
+    if not file.exists():
+        return None
+    with readable(f"conf/{LISTS}", expected="the settings for `dvc repro`", fix=f"restore conf/{LISTS} from git"):
+        texts = (file.read_bytes(), committed_files(conf).get(LISTS, b""))
+    now, before = (PROFILE.search(text.decode(errors="replace")) for text in texts)
+    if now is None or before is None or now[1] == before[1]:
+        return None
+    return now[1], before[1]
+
+
+def _other_profile(now: str, before: str) -> list[str]:
+    """Return what is printed in place of a comparison: why there is none, and how to return."""
+    return [
+        f"not compared with the committed report: its profile is {before}, and conf/pipeline.yaml has {now}",
+        f"to train with the profile {before} again: make reproduce PROFILE={before}",
+        "to bring back only what is committed: git checkout conf/pipeline.yaml dvc.lock reports",
+    ]
+
+
 def _of_trained(files: Mapping[str, str], left: set[str]) -> dict[str, str]:
     """Return the files without those, and without rows of tables, that are about studies that are not trained here."""
     kept = {}
@@ -96,8 +127,9 @@ def _of_trained(files: Mapping[str, str], left: set[str]) -> dict[str, str]:
         if study_of(file) in left:
             continue
         if file.endswith(".csv"):
-            header, *rows = text.splitlines(keepends=True)
-            text = "".join([header, *(row for row in rows if row.partition(",")[0] not in left)])
+            lines = text.splitlines(keepends=True)
+            rows = [row for row in lines[1:] if row.partition(",")[0] not in left]
+            text = "".join([*lines[:1], *rows])
         # The pages on all studies stay the committed ones if one of them is not trained here.
         if not (left and file.endswith(".md") and not study_of(file)):
             kept[file] = text

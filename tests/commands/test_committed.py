@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
+from pipeline import committed
 from pipeline.committed import compare_with_committed
 from pipeline.system.errors import DamagedError
 
@@ -17,7 +18,7 @@ ROWS = {"bits": "bits,numpy,rate=1,finished,0.1234\r\n", "lines": "lines,numpy,r
 
 
 @pytest.fixture
-def project(tmp_path: Path) -> Path:
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A repository with a committed report on two studies, of which only `bits` is trained."""
     reports = tmp_path / "reports"
     (reports / "studies").mkdir(parents=True)
@@ -27,6 +28,9 @@ def project(tmp_path: Path) -> Path:
         (reports / "studies" / f"{study}.png").write_bytes(b"picture")
     (tmp_path / "results" / "bits" / "numpy").mkdir(parents=True)
     (tmp_path / "results" / "bits" / "numpy" / "sweep.json").write_text("{}")
+    (tmp_path / "conf").mkdir()
+    (tmp_path / "conf" / "pipeline.yaml").write_text("# a comment\nprofile: full # another\n")
+    monkeypatch.setattr(committed, "CONF", tmp_path / "conf")
     (tmp_path / ".gitattributes").write_text("*.csv -text\n")
     subprocess.run(["git", "init", "--quiet", str(tmp_path)], check=True)
     commit(tmp_path)
@@ -36,7 +40,10 @@ def project(tmp_path: Path) -> Path:
 def commit(project: Path) -> None:
     """Commit the report as it is."""
     user = ["-c", "user.name=a", "-c", "user.email=a@localhost"]
-    for arguments in (["add", "reports", ".gitattributes"], [*user, "commit", "--quiet", "--message", "report"]):
+    for arguments in (
+        ["add", "conf", "reports", ".gitattributes"],
+        [*user, "commit", "--quiet", "--message", "report"],
+    ):
         subprocess.run(["git", "-C", str(project), *arguments], check=True)
 
 
@@ -92,6 +99,33 @@ def test_a_report_that_cannot_be_read_is_named(project: Path, content: bytes) ->
     config = OmegaConf.create({"results": str(project / "results"), "reports": str(project / "reports")})
     with pytest.raises(DamagedError, match="The report in"):
         compare_with_committed(config)
+
+
+def test_studies_that_were_cut_short_are_not_compared_with_whole_ones(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lists = project / "conf" / "pipeline.yaml"
+    lists.write_text(lists.read_text().replace("full", "small"))
+    assert said(project, capsys) == [
+        "not compared with the committed report: its profile is full, and conf/pipeline.yaml has small",
+        "to train with the profile full again: make reproduce PROFILE=full",
+        "to bring back only what is committed: git checkout conf/pipeline.yaml dvc.lock reports",
+    ]
+    assert not (project / "reports" / "differences.csv").exists()
+    lists.unlink()
+    assert said(project, capsys)[0] == "of 4 committed values 4 came out again as printed"
+
+
+@pytest.mark.parametrize("content", [b"", b"\xff\n"])
+def test_a_committed_table_without_values_has_none_to_compare(
+    project: Path, content: bytes, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table = project / "reports" / "points.csv"
+    whole = table.read_bytes()
+    table.write_bytes(content)
+    commit(project)
+    table.write_bytes(whole)
+    assert said(project, capsys)[0] == "of 2 committed values 2 came out again as printed"
 
 
 @pytest.mark.parametrize("missing", [".git", "reports"])
