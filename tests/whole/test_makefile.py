@@ -96,6 +96,7 @@ def test_a_project_that_has_moved_with_its_environment_does_not_run_the_scripts_
             "-m dvc repro page@line_y3x",
             "-m dvc repro --keep-going",
             "-m pipeline.rebuild",
+            "-m pipeline.committed",
         ],
     )
     assert make(made, "test")[1][-1].startswith("-m pytest ")
@@ -104,13 +105,15 @@ def test_a_project_that_has_moved_with_its_environment_does_not_run_the_scripts_
 def test_everything_is_trained_though_the_first_study_fails(made: Path) -> None:
     well, asked = make(made, "reproduce", fails="page@line_y3x")
     assert well
-    assert asked[-2:] == ["-m dvc repro --keep-going", "-m pipeline.rebuild"]
+    assert asked[-3:] == ["-m dvc repro --keep-going", "-m pipeline.rebuild", "-m pipeline.committed"]
 
 
-def test_the_profile_is_written_where_dvc_reads_it(made: Path) -> None:
-    for setting, profile in ((["PROFILE=small"], "small"), ([], "full")):
+def test_the_profile_is_written_where_dvc_reads_it_if_one_is_asked_for(made: Path) -> None:
+    lists = made / "conf" / "pipeline.yaml"
+    # The second time it stays as it is, as does one that was typed into the file.
+    for setting, profile in (["PROFILE=small"], "small"), ([], "small"), (["PROFILE=full"], "full"), ([], "full"):
         assert make(made, "reproduce", *setting)[0]
-        assert (made / "conf" / "pipeline.yaml").read_text() == f"profile: {profile} # a comment\nfetched: []\n"
+        assert lists.read_text() == f"profile: {profile} # a comment\nfetched: []\n"
     assert {path.name for path in (made / "conf").iterdir()} == {"pipeline.yaml", "profile"}
     assert make(made, "reproduce", "PROFILE=large") == (False, [])
 
@@ -119,5 +122,17 @@ def test_the_profile_is_written_where_dvc_reads_it(made: Path) -> None:
 def test_a_first_look_goes_without_what_cannot_be_downloaded_and_says_so(made: Path, fails: str, studies: int) -> None:
     well, asked = make(made, "try", fails=fails)
     assert well == (fails == "nothing")
-    assert sum(line.startswith("-m pipeline.train ") for line in asked) == studies
+    trained = [line for line in asked if line.startswith("-m pipeline.train ")]
+    assert len(trained) == studies
     assert asked[-1] == "-m pipeline.compare results=first_look/results reports=first_look/report by_hand=false"
+
+
+def test_a_first_look_does_not_take_the_place_of_a_whole_study(made: Path) -> None:
+    """What is cut short is a study of its own: the newest sweep of a study is what MLflow's view of it shows."""
+    whole = {path.stem for path in (PROJECT / "conf" / "experiment").glob("*.yaml")}
+    trained = [line.split() for line in make(made, "try")[1] if line.startswith("-m pipeline.train ")]
+    for _, _, *overrides in trained:
+        settings = dict(override.split("=") for override in overrides)
+        study = settings.get("study", settings["experiment"])
+        assert settings["results"] == f"first_look/results/{study}/numpy"
+        assert (study in whole) == (set(settings) == {"results", "experiment"})
