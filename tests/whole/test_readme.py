@@ -171,7 +171,7 @@ def test_the_command_for_the_file_that_the_readme_shows(project: Path) -> None:
 def test_training_command(
     command: str, project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """In this process and without MLflow; processes of all kinds of commands are those of .ci/run."""
+    """In this process and without MLflow. As processes, .ci/run starts trainings and studies, none with `-m`."""
     ended = Terminal(project, monkeypatch, capsys).train(*shlex.split(command)[3:])
     assert ended.code == 0, ended.err
     if "dry_run=true" in command:
