@@ -35,7 +35,7 @@ def refused() -> Iterator[None]:
 
 def rewrite(file: Path, content: bytes | bytearray) -> None:
     """Write a file anew; if it has other names and is therefore read-only, these keep their content."""
-    file.unlink()
+    file.unlink(missing_ok=True)
     file.write_bytes(content)
 
 
