@@ -1046,8 +1046,9 @@ def test_a_disk_that_is_full_at_any_moment_loses_nothing(
             full_disk.folder = None
         if full_disk.changes <= after:
             break
-        # NumPy tries twice to open a file, and the second time a disk that was full for a moment has room.
-        assert messages or not lasts, after
+        # NumPy tries twice to open a file, and the second time a disk that was full for a moment has room. What only
+        # saves time, such as the index of points, is left out in silence.
+        assert messages or not lasts or on_disk(project) == alone, after
         assert all("No space left on device" in message for message in messages), after
         for folder in (project / ".points").glob("[0-9a-f]*"):
             if folder.suffix != ".training":
