@@ -273,6 +273,7 @@ def test_the_list_has_every_goal(capsys: pytest.CaptureFixture[str]) -> None:
         ("dry_run", "3"),
         ("show_config", "1.5"),
         ("repro", "1.5"),
+        ("toy_point", "1.5"),
         ("memory", "1.5"),
         ("memory_together", "1.5"),
     ]
