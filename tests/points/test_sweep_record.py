@@ -128,8 +128,9 @@ def test_the_file_keeps_its_shape(tmp_path: Path) -> None:
     record = read_sweep(folder)
     assert record == replace(RECORD, points=RECORD.points[:1])
     write_sweep(folder, record)
-    # The file above is that of an earlier version, which did not say what a study asks.
-    assert json.loads((folder / "sweep.json").read_text()) == plain | {"question": None, "report": None}
+    # The file above is that of an earlier version, which did not say what a study asks, and made models of all points.
+    added = {"question": None, "report": None, "models": "all"}
+    assert json.loads((folder / "sweep.json").read_text()) == plain | added
 
 
 @given(
