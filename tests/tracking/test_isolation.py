@@ -155,7 +155,7 @@ def test_an_experiment_that_the_user_may_not_restore_is_named_with_the_command(
 
 @pytest.mark.parametrize(
     ("method", "part", "fewest"),
-    [("log_batch", "metrics", 20), ("log_artifacts", "files", 0), ("log_inputs", "data set", 0)],
+    [("log_batch", "metrics", 20), ("log_inputs", "data set", 0)],
 )
 def test_a_call_that_is_refused_costs_only_that_part_of_that_point(
     project: Path, monkeypatch: pytest.MonkeyPatch, method: str, part: str, fewest: int
