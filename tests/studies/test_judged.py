@@ -55,7 +55,8 @@ def test_the_metric_of_the_task_judges(study: tuple[str, list[Point]]) -> None:
     assert cell_metric(points) == metric
     (value,) = [value for name, value in study_metrics(points)["best"].items() if name == metric]
     choose: Any = max if "accuracy" in metric else min
-    assert value == choose(point.outcome.final[metric] for point in points)
+    # Rounded, as all that the report prints.
+    assert value == pytest.approx(choose(point.outcome.final[metric] for point in points), rel=5e-4)
     assert f"{METRIC_NAMES[metric]} {value:.3g}" in headline(points)
     assert METRIC_NAMES[metric] in next(answers(points))
     assert f"{value:.3g}" in next(answers(points))
@@ -69,7 +70,8 @@ def test_the_metric_of_the_config_judges() -> None:
         choose: Any = max if metric == "test/r2" else min
         best = choose(judged, key=lambda point: point.outcome.final[metric])
         found = study_metrics(judged)["best"]
-        assert (found[metric], found["optimizer.learning_rate"]) == (best.outcome.final[metric], best.learning_rate)
+        assert found[metric] == pytest.approx(best.outcome.final[metric], rel=5e-4)
+        assert found["optimizer.learning_rate"] == best.learning_rate
         assert f"final {METRIC_NAMES[metric]}" in " ".join(texts(study_figure("own", {"numpy": judged})))
         assert metric in curve_rows({"numpy": judged})[-1]
 
