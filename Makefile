@@ -21,7 +21,7 @@ export PATH := $(abspath $(VENV))/bin:$(PATH)
 .PHONY: try reproduce study test examples check ui rebuild clean faults bench cluster server load lock help
 
 # The short grid is a study of its own: it must not take the place of the full one in MLflow.
-try: $(VENV)/.installed ## look at three studies in two minutes, in first_look/; the last one downloads MNIST
+try: $(VENV)/.installed ## take a first look at three studies, in first_look/; the last one downloads MNIST
 	$(call TRY,line_y3x) experiment=line_y3x
 	$(call TRY,three_bits) experiment=three_bits
 	@test -e data/prepared/mnist || { $(WITHOUT_GIT); python -m dvc repro prepare@mnist; } || true

@@ -66,7 +66,7 @@ class CheckedPoints:
             self._changed = True
 
     def _state(self, job: Job) -> str:
-        """Return the state of a point's folder and of the code; an empty text if there is no such folder."""
+        """Return the state of a point's folder and of the code; an empty string if the folder does not exist."""
         # What is wrong with a folder, `Job.look` says.
         with suppress(OSError):
             if job.folder.final.exists():

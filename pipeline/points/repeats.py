@@ -84,7 +84,7 @@ def first_splits(seeds: Iterable[Seeds]) -> dict[int | None, int]:
 def shown_distances(seeds: Collection[Seeds]) -> Mapping[int | None, int | str]:
     """Return what is shown for each distance at which seeds have splits of their own: its first split seed.
 
-    Where that is no name, because another distance or point has it, it is `seed+100`.
+    If another distance or point already has that name, it is `seed+100`.
     """
     first = first_splits(seeds)
     others = {split for seed, split in seeds if distance((seed, split)) not in first}

@@ -60,7 +60,7 @@ class Difference(NamedTuple):
         place: where it is in the file.
         committed: the committed value.
         now: the new value; empty if there is none.
-        relative: |committed - now| / |committed|; inf for words and where there is no new value.
+        relative: |committed - now| / |committed|; inf for words, or if there is no new value.
         why: what explains the difference, or how far it is.
     """
 
@@ -188,7 +188,7 @@ def values_of(file: str, text: str) -> dict[Place, str]:
 
     Args:
         file: its path in the folder of the report.
-        text: its content; empty if there is no such file.
+        text: its content; empty if the file does not exist.
     """
     if not text:
         return {}

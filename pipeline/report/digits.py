@@ -20,7 +20,7 @@ ROUNDING = 1e-6
 
 
 def shown(name: str, value: Any) -> Any:
-    """Return a computed value as the report shows it; what is no float stays as it is.
+    """Return a computed value as the report shows it; only floats are rounded.
 
     Args:
         name: the metric or quantity.

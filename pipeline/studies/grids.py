@@ -46,7 +46,7 @@ class Cell:
 
 
 def by_backend(points: Sequence[Point]) -> dict[str, list[Point]]:
-    """Return points by the name of their backend: which one trained them is no knob, and their answers are compared."""
+    """Group points by backend. The backend is not a knob of a grid: each has an answer of its own."""
     found: dict[str, list[Point]] = {}
     for point in points:
         found.setdefault(point.config.backend.name, []).append(point)

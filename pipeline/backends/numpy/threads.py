@@ -25,7 +25,7 @@ from pipeline.system.processes import threads_to_use
 WORTH_A_THREAD = 2**20
 # A product of fewer multiplications has one part. 2^26 of them take a few milliseconds.
 LARGE = 2**26
-# The parts of a product have at least so many rows: with fewer, BLAS takes longer for all of them than for the whole.
+# The smallest number of rows of a part: BLAS takes longer for many small parts than for the whole product.
 PART_ROWS = 256
 
 
