@@ -171,7 +171,7 @@ def test_a_worker_with_other_code_says_so(project: Path, monkeypatch: pytest.Mon
         calls.append(arguments)
         return signature(*arguments) if len(calls) <= len(GRID) else "0" * 16
 
-    monkeypatch.setattr(stack_training, "signature", other)
+    monkeypatch.setattr("pipeline.sweep.jobs.signature", other)
     with pytest.raises(LabError, match=r"(?s)learning_rate=5 has a different signature on .*received: 0{16}.*git pull"):
         distributed(project, rates(*GRID), HereEngine())
     assert left_in_points(project) == []
