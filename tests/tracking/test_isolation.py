@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import shutil
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -21,6 +22,7 @@ from pipeline.rebuild import rebuild
 from pipeline.sweep import command_record as record_module
 from pipeline.sweep import training as training_module
 from pipeline.system.errors import LabError
+from pipeline.tracking import tracker as tracker_module
 from pipeline.tracking.internals import hard_delete_model, hard_delete_run
 from pipeline.tracking.limits import LONGEST_NAME
 from pipeline.tracking.pages import presentation
@@ -189,6 +191,33 @@ def test_a_call_that_is_refused_costs_only_that_part_of_that_point(
         with pytest.raises(LabError, match="not to our taste"):
             rebuild(LOCAL, project, project / "results")
     assert rebuild(LOCAL, project, project / "results") == [(SWEEP, 2, 1)]
+    check_whole(project)
+
+
+def test_files_that_cannot_be_shared_with_a_local_store_cost_only_those_of_that_point(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = tracker_module.share_folder
+
+    def share(source: Path, destination: Path) -> None:
+        if destination.parent.name == by_name(project)[NAMES[0]].info.run_id:
+            raise PermissionError(errno.EACCES, "Permission denied", str(destination))
+        real(source, destination)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(tracker_module, "share_folder", share)
+        with pytest.raises(LabError) as refusal:
+            swept(project, grid())
+        said = str(refusal.value)
+        assert "the files of learning_rate=0.1" in said
+        assert "Permission denied" in said
+        assert "Traceback" not in said
+        assert statuses(project) == FINISHED | {NAMES[0]: "FAILED"}
+        runs = by_name(project)
+        assert "Permission denied" in runs[NAMES[0]].data.tags[MISSING_PARTS]
+        assert runs[NAMES[1]].data.tags[MISSING_PARTS] == NOTHING
+        assert len(on_disk(project)) == 2
+    rebuild(LOCAL, project, project / "results")
     check_whole(project)
 
 
