@@ -20,7 +20,7 @@ from pipeline.studies.compared_rows import compared_rows
 from pipeline.studies.experiments import heading_of, read_experiment
 from pipeline.studies.grids import Cell, PointsByBackend, cell_metric, cells, recorded
 from pipeline.studies.kinds import MOST_SENTENCES, NETWORKS, answers, headline, study_kind
-from pipeline.studies.knobs import RATE, SEED, SIZE, Knob, layout
+from pipeline.studies.knobs import RATE, SEED, SIZE, Knob, further_knobs, layout
 from pipeline.system.wording import paragraph, table
 
 PARITY = (
@@ -166,18 +166,21 @@ def untrained_words(backends: PointsByBackend) -> str:
 def _points_table(backends: PointsByBackend) -> list[str]:
     """Return the table of all points; those that differ only in their seed are one row, a column of one text goes."""
     first = next(iter(backends.values()))
-    knobs = [Knob(RATE, ()), Knob(SIZE, ()), *study_kind(first).further(first)]
-    knobs = [knob for knob in knobs if knob.key != SEED]
+    knobs = [Knob(RATE, ()), Knob(SIZE, ())]
+    if not study_kind(first).single:
+        knobs += [knob for knob in further_knobs(first) if knob.key != SEED]
     points = [point for members in backends.values() for point in members]
     metrics = [name for name in METRIC_NAMES if recorded(points, name)]
     headings = ["point", "backend", *(knob.name for knob in knobs), "diagnosis"]
     rows = [[*headings, *(METRIC_NAMES[name] for name in metrics), "evidence"]]
     for members in backends.values():
-        shown = layout(members)
-        rows += [_row(cell.points, metrics, knobs) for cell in cells(members, shown, cell_metric(members))]
+        alike = cells(members, layout(members), cell_metric(members))
+        rows += [_row(cell.points, metrics, knobs) for cell in alike]
     # Names that hold only the settings in these columns would repeat them, so their column is omitted.
     shared = set.intersection(*(set(point.name.split()) for point in points))
-    if all(len(set(_name(point).split()) - shared) <= len(knobs) for point in points):
+    shown = {name for knob in knobs for name in (knob.name, knob.key.rpartition(".")[-1])}
+    told_apart_by = {part.partition("=")[0] for point in points for part in {*_name(point).split()} - shared}
+    if told_apart_by <= shown:
         rows = [row[1:] for row in rows]
     return _without_constants(rows)
 

@@ -64,6 +64,26 @@ def test_what_is_said_of_both_backends_is_said_once(both: dict[str, list[Point]]
         assert page.partition("![")[2].count(sentence) == 1
 
 
+@pytest.mark.parametrize(
+    ("typed", "points", "column"),
+    [
+        (METHODS, [["optimizer=sgd"], ["optimizer=momentum"]], "optimizer"),
+        (
+            ("experiment=three_bits", "training.epochs=5", "feature=plain"),
+            [["feature=tanh"], ["feature=he"]],
+            "feature",
+        ),
+    ],
+)
+def test_each_row_of_the_table_says_what_its_point_was(
+    typed: tuple[str, ...], points: list[list[str]], column: str
+) -> None:
+    page = study_page("study", {"numpy": sweep(typed, points)}, {})
+    [head, _, *rows] = [line for line in page.partition("<details>")[2].splitlines() if line.startswith("|")]
+    place = [cell.strip() for cell in head.split("|")].index(column)
+    assert [row.split("|")[place].strip() for row in rows] == [point[0].partition("=")[2] for point in points]
+
+
 def test_the_commands_are_those_that_trained_it(both: dict[str, list[Point]]) -> None:
     typed = "python -m pipeline.train experiment=line_y3x training.epochs=20"
     page = study_page("line_y3x", both, {("line_y3x", "numpy"): typed, ("line_y3x", "keras"): ""})
