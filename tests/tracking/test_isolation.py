@@ -21,8 +21,8 @@ from pipeline.points.reading import read_point
 from pipeline.rebuild import rebuild
 from pipeline.sweep import command_record as record_module
 from pipeline.sweep import training as training_module
+from pipeline.system import sharing
 from pipeline.system.errors import LabError
-from pipeline.tracking import tracker as tracker_module
 from pipeline.tracking.internals import hard_delete_model, hard_delete_run
 from pipeline.tracking.limits import LONGEST_NAME
 from pipeline.tracking.pages import presentation
@@ -197,7 +197,7 @@ def test_a_call_that_is_refused_costs_only_that_part_of_that_point(
 def test_files_that_cannot_be_shared_with_a_local_store_cost_only_those_of_that_point(
     project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = tracker_module.share_folder
+    real = sharing.share_folder
 
     def share(source: Path, destination: Path) -> None:
         if destination.parent.name == by_name(project)[NAMES[0]].info.run_id:
@@ -205,7 +205,7 @@ def test_files_that_cannot_be_shared_with_a_local_store_cost_only_those_of_that_
         real(source, destination)
 
     with monkeypatch.context() as patched:
-        patched.setattr(tracker_module, "share_folder", share)
+        patched.setattr("pipeline.tracking.tracker.share_folder", share)
         with pytest.raises(LabError) as refusal:
             swept(project, grid())
         said = str(refusal.value)
