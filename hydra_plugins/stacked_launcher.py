@@ -34,6 +34,9 @@ from pipeline.system.last_line import doing
 log = logging.getLogger(__name__)
 # Overrides that only a sweep uses.
 FOR_SWEEPS = ("hydra/launcher", "hydra.launcher", "hydra/sweeper", "hydra.sweeper")
+# Launchers that may be named for a single point. It trains in this process, as with the first two; joblib's processes
+# are on this machine as well, and a DVC stage names it for studies of one point and of many.
+FOR_ONE_POINT = ("hydra/launcher=stacked", "hydra/launcher=basic", "hydra/launcher=joblib")
 
 
 class StackedLauncher(Launcher):
@@ -123,8 +126,7 @@ def check_one_point(overrides: Sequence[str]) -> None:
         LabError: a launcher, or a key of the sweeper, is among them.
     """
     ignored = [override for override in overrides if override.lstrip("+~").startswith(FOR_SWEEPS)]
-    # These two train a point in this process, as happens here.
-    ignored = [override for override in ignored if override not in ("hydra/launcher=stacked", "hydra/launcher=basic")]
+    ignored = [override for override in ignored if override not in FOR_ONE_POINT]
     if ignored:
         raise LabError(
             "This command trains one point in this process; launchers and sweepers are for sweeps.",

@@ -11,7 +11,7 @@ from functools import partial
 from itertools import chain
 
 from pipeline.backends.choose import trainer
-from pipeline.points.identity import signed_text
+from pipeline.points.identity import signed_text, signed_threads
 from pipeline.points.job import Job
 from pipeline.points.point import Point
 from pipeline.points.reading import read_run
@@ -24,7 +24,7 @@ from pipeline.sweep.shared_arrays import RowsKey, rows_key
 from pipeline.system.errors import LabError, explain
 from pipeline.system.last_line import doing
 from pipeline.system.limits import open_files
-from pipeline.system.processes import owner
+from pipeline.system.processes import cores, owner
 from pipeline.system.signals import postpone_signals
 from pipeline.system.terminal import TrainingProgress
 from pipeline.system.wording import counted, some
@@ -86,6 +86,7 @@ class StackTraining:
         """
         left = list(jobs)
         reported = False
+        self._tell_idle_cores(len(left))
         while left:
             taken: set[Job] = set()
             for stack in self._stacks(left):
@@ -97,6 +98,12 @@ class StackTraining:
                     names = some([job.name for job in left], MOST_NAMED)
                     log.info(f"waiting for {counted(len(left), 'point')} that another command is training: {names}")
                 time.sleep(POLL_SECONDS)
+
+    def _tell_idle_cores(self, points: int) -> None:
+        """Log how to use all cores where Keras would use one: each point has one thread, and they train in turn."""
+        at_once = min(points, cores())
+        if self.first.backend.name == "keras" and signed_threads(self.first) is None and at_once > 1:
+            log.info(f"Keras trains on one core, a point at a time; hydra/launcher=joblib trains {at_once} at a time")
 
     def _stacks(self, jobs: Sequence[Job]) -> list[list[Job]]:
         """Group points into stacks; those on the same rows follow each other, so that these are read once."""

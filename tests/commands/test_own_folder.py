@@ -6,7 +6,6 @@ import os
 import re
 import subprocess
 import sys
-from importlib.util import find_spec
 from pathlib import Path
 
 import mlflow
@@ -15,7 +14,6 @@ import pytest
 
 from pipeline.points.reading import read_point
 from tests.support.once import copy_of_the_project
-from tests.support.services import missing
 from tests.support.swept import on_disk, runs_of
 
 YAML = """
@@ -59,8 +57,6 @@ def train(lab: Path, mine: Path, *more: str) -> subprocess.CompletedProcess[str]
 
 @pytest.mark.slow
 def test_a_model_of_ones_own_trains_here_and_on_workers_and_loads_without_this_project(tmp_path: Path) -> None:
-    if find_spec("hydra_plugins.hydra_joblib_launcher") is None:
-        missing("the packages of the extra cluster (make cluster)")
     mine = own_folder(tmp_path / "mine")
     lab = copy_of_the_project(tmp_path / "lab")
     there = copy_of_the_project(tmp_path / "there")

@@ -520,7 +520,6 @@ def test_a_variable_that_hydra_could_not_set_is_refused_before_training(project:
 @pytest.mark.parametrize(
     "typed",
     [
-        "hydra/launcher=joblib",
         "hydra/launcher=slurm",
         "hydra/sweeper=basic",
         "hydra.sweeper.params={seed: '1,2'}",
@@ -535,8 +534,9 @@ def test_what_only_a_sweep_uses_is_refused_for_one_point(project: Path, here: He
     assert trained(project) == 0
 
 
-def test_the_launchers_of_this_process_may_be_named_for_one_point(project: Path, here: Here) -> None:
-    code, _, err = here("experiment=two_bits", "training.epochs=3", "hydra/launcher=basic")
+@pytest.mark.parametrize("launcher", ["stacked", "basic", "joblib"])
+def test_the_launchers_of_this_machine_may_be_named_for_one_point(project: Path, here: Here, launcher: str) -> None:
+    code, _, err = here("experiment=two_bits", "training.epochs=3", f"hydra/launcher={launcher}")
     assert code == 0, err
     assert trained(project) == 1
 
