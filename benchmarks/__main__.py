@@ -9,7 +9,18 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks import commands, gpu, growth, machine, mnist, peak_memory, small_networks, threads, toy_point
+from benchmarks import (
+    commands,
+    gpu,
+    growth,
+    machine,
+    mnist,
+    peak_memory,
+    small_networks,
+    threads,
+    toy_point,
+    tracked_grids,
+)
 from benchmarks.measuring import measure
 from benchmarks.report import HEAD, goal, growth_lines, render, row
 from pipeline.system.cli import positive
@@ -26,6 +37,7 @@ ALL = [
     *gpu.BENCHMARKS,
     *commands.BENCHMARKS,
     *toy_point.BENCHMARKS,
+    *tracked_grids.BENCHMARKS,
     *peak_memory.BENCHMARKS,
 ]
 

@@ -13,7 +13,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-PEERS = {"torch": "torch", "jax": "jax", "sklearn": "scikit-learn"}
+PEERS = {
+    "torch": "torch",
+    "jax": "jax",
+    "sklearn": "scikit-learn",
+    "optuna": "optuna",
+    "ray": "ray",
+    "lightning": "lightning",
+}
 """Optional packages: module by the name that pip knows."""
 
 

@@ -171,7 +171,7 @@ BENCHMARKS = [
         "mnist_floor",
         EPOCH,
         "the floor: its matrix products alone, dense",
-        1.2,
+        1.1,
         f"`pipeline.backends.numpy.training.train` on the prepared rows without the test rows, against the five "
         f"products of a step (x @ w0, h @ w1, h.T @ d, d @ w1.T, x.T @ dh) on dense matrices of {BATCH} rows, into "
         f"memory that is reused, times {ROWS}/{BATCH} steps: 192 GFLOP.",
@@ -181,7 +181,7 @@ BENCHMARKS = [
         "mnist_torch",
         EPOCH,
         "PyTorch",
-        0.9,
+        0.85,
         "The same network and batches in PyTorch: data that is a tensor already, indexed by a permutation, "
         "`Adam(fused=True)`, as many threads as cores.",
         _pair(numpy_epoch, torch_epoch),

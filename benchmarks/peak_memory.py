@@ -91,15 +91,15 @@ BENCHMARKS = [
         name,
         f"peak memory of a NumPy MNIST run, {whose}",
         "the data as float32 plus 3x the parameters",
-        1.5,
+        held_to,
         HOW + counted,
         contextmanager(_contenders(which)),
         unit="MiB",
         most_rounds=2,
     )
-    for which, (name, whose, counted) in enumerate([
-        ("memory", "its largest process", "The system's own high-water mark of the largest process."),
-        ("memory_together", "all its processes",
+    for which, (name, whose, held_to, counted) in enumerate([
+        ("memory", "its largest process", 1.5, "The system's own high-water mark of the largest process."),
+        ("memory_together", "all its processes", 1.6,
          "The sum over its processes, looked at every 20 ms, shared pages counted for each."),
     ])
 ]  # fmt: skip
