@@ -18,7 +18,7 @@ PEERS = {
     "jax": "jax",
     "sklearn": "scikit-learn",
     "optuna": "optuna",
-    "ray": "ray",
+    "ray": "ray[tune]",
     "lightning": "lightning",
 }
 """Optional packages: module by the name that pip knows."""
