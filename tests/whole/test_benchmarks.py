@@ -14,9 +14,21 @@ from typing import Any
 
 import numpy as np
 import pytest
+from mlflow import MlflowClient
 
 from benchmarks import __main__ as program
-from benchmarks import commands, growth, mnist, peak_memory, plain_script, small_networks, threads, untracked
+from benchmarks import (
+    commands,
+    growth,
+    mnist,
+    peak_memory,
+    plain_script,
+    small_networks,
+    threads,
+    tracked_grids,
+    tracked_loops,
+    untracked,
+)
 from benchmarks.growth import Growth, Series, grow
 from benchmarks.measuring import Benchmark, Contenders, NotMeasured, Result, exponent, measure, peer, spread
 from benchmarks.report import goal, growth_lines, render, row
@@ -388,6 +400,33 @@ def test_a_fresh_project_has_code_and_no_runs() -> None:
 def test_what_memory_is_held_to() -> None:
     """70,000 rows of 784, and three times 784 x 1000 + 1000 + 1000 x 10 + 10, of four bytes."""
     assert peak_memory.BASE * 2**20 == 4 * (70_000 * 784 + 3 * 795_010)
+
+
+def test_others_train_the_grid_of_the_study(tmp_path: Path) -> None:
+    (tmp_path / "grid.json").write_text(json.dumps(tracked_grids.values()))
+    params = {tuple(point.items()) for point in tracked_loops.points(tmp_path)}
+    assert len(params) == 54
+    assert (("learning_rate", 0.03), ("hidden_size", 64), ("seed", 2)) in params
+    typed = tracked_grids.lightning(tmp_path)
+    assert typed[-3:] == (
+        "learning_rate=0.0003,0.001,0.003,0.01,0.03,0.1", "hidden_size=16,64,256", "seed=1,2,3",
+    )  # fmt: skip
+
+
+@pytest.mark.slow
+def test_a_loop_of_others_tracks_every_point(tmp_path: Path) -> None:
+    generator = np.random.default_rng(0)
+    rows: dict[str, Any] = {f"{name}_inputs": generator.random((20, 3), np.float32) for name in ("train", "validation")}
+    rows |= {f"{name}_targets": generator.integers(0, 10, 20) for name in ("train", "validation")}
+    np.savez(tmp_path / "rows.npz", **rows)
+    (tmp_path / "grid.json").write_text('{"learning_rate": [0.1, 0.01], "hidden_size": [2], "seed": [1]}')
+    (tmp_path / "settings.json").write_text('{"epochs": 3, "batch_size": 8}')
+    commands.run(tracked_grids.loop("keras", tmp_path))
+    client = MlflowClient(f"sqlite:///{tmp_path}/mlflow.db")
+    [experiment] = [one for one in client.search_experiments() if one.name == "grid"]
+    runs = client.search_runs([experiment.experiment_id])
+    assert {run.data.params["learning_rate"] for run in runs} == {"0.1", "0.01"}
+    assert all(len(client.get_metric_history(run.info.run_id, "val_loss")) == 3 for run in runs)
 
 
 def test_the_floor_counts_all_rows(monkeypatch: pytest.MonkeyPatch) -> None:
