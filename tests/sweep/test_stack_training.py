@@ -287,3 +287,33 @@ def test_points_of_another_stack_are_left_to_other_commands_until_it_is_their_tu
     training.train(made)
     assert [job.state for job in made] == ["complete", "complete"]
     assert free[:2] == [False, True]
+
+
+@pytest.mark.parametrize(
+    ("typed", "cores", "told"),
+    [
+        (("backend=keras",), 4, "hydra/launcher=joblib trains 2 at a time"),
+        (("backend=keras",), 1, ""),
+        (("backend=keras", "threads=2"), 4, ""),
+        (("backend=numpy",), 4, ""),
+    ],
+)
+def test_a_sweep_that_leaves_cores_idle_says_how_to_use_them(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    typed: tuple[str, ...],
+    cores: int,
+    told: str,
+) -> None:
+    def train(*_: object) -> None:
+        raise LabError("Not here.")
+
+    monkeypatch.setattr(training_module, "cores", lambda: cores)
+    monkeypatch.setattr(training_module, "trainer", lambda config: train)
+    caplog.set_level("INFO")
+    requests = rates("0.01", "0.1", more=typed)
+    Called(tmp_path, requests[0]).train(requests)
+    said = [record.message for record in caplog.records if "joblib" in record.message]
+    assert len(said) == bool(told)
+    assert all(message.endswith(told) for message in said)
