@@ -21,6 +21,7 @@ from pipeline.sweep.grouping import check_memory, stacks, steps
 from pipeline.sweep.jobs import JobMaker
 from pipeline.sweep.pacing import StackCheckpoints
 from pipeline.sweep.shared_arrays import RowsKey, rows_key
+from pipeline.system.engines import keras_engine
 from pipeline.system.errors import LabError, explain
 from pipeline.system.last_line import doing
 from pipeline.system.limits import open_files
@@ -101,8 +102,10 @@ class StackTraining:
 
     def _tell_idle_cores(self, points: int) -> None:
         """Log how to use all cores where Keras would use one: each point has one thread, and they train in turn."""
+        if self.first.backend.name != "keras" or keras_engine() == "jax":  # JAX chooses its threads itself
+            return
         at_once = min(points, cores())
-        if self.first.backend.name == "keras" and signed_threads(self.first) is None and at_once > 1:
+        if signed_threads(self.first) is None and at_once > 1:
             log.info(f"Keras trains on one core, a point at a time; hydra/launcher=joblib trains {at_once} at a time")
 
     def _stacks(self, jobs: Sequence[Job]) -> list[list[Job]]:

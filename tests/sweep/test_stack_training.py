@@ -296,6 +296,7 @@ def test_points_of_another_stack_are_left_to_other_commands_until_it_is_their_tu
         (("backend=keras",), 1, ""),
         (("backend=keras", "threads=2"), 4, ""),
         (("backend=numpy",), 4, ""),
+        (("backend=keras", "engine=jax"), 4, ""),
     ],
 )
 def test_a_sweep_that_leaves_cores_idle_says_how_to_use_them(
@@ -310,9 +311,11 @@ def test_a_sweep_that_leaves_cores_idle_says_how_to_use_them(
         raise LabError("Not here.")
 
     monkeypatch.setattr(training_module, "cores", lambda: cores)
+    if "engine=jax" in typed:
+        monkeypatch.setattr(training_module, "keras_engine", lambda: "jax")
     monkeypatch.setattr(training_module, "trainer", lambda config: train)
     caplog.set_level("INFO")
-    requests = rates("0.01", "0.1", more=typed)
+    requests = rates("0.01", "0.1", more=[override for override in typed if override != "engine=jax"])
     Called(tmp_path, requests[0]).train(requests)
     said = [record.message for record in caplog.records if "joblib" in record.message]
     assert len(said) == bool(told)
