@@ -7,20 +7,18 @@ Hydra's own launcher takes one point after the other; Lightning's MLFlowLogger w
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import hydra
 import lightning
-import numpy as np
 import torch
 from hydra.core.config_store import ConfigStore
 from lightning.pytorch.loggers import MLFlowLogger
 from torch.utils.data import DataLoader, TensorDataset
 
-from benchmarks.tracked_loops import CLASSES
+from benchmarks.tracked_loops import CLASSES, rows, settings
 
 
 @dataclass
@@ -72,22 +70,21 @@ class Network(lightning.LightningModule):
 def main(point: Point) -> None:
     """Train one point."""
     folder = Path(point.folder)
-    settings = json.loads((folder / "settings.json").read_text(encoding="utf-8"))
-    rows = np.load(folder / "rows.npz")
+    arrays, fixed = rows(folder), settings(folder)
     lightning.seed_everything(point.seed, verbose=False)
     loaders = {}
     for name in ("train", "validation"):
-        inputs = torch.from_numpy(rows[f"{name}_inputs"])
-        targets = torch.from_numpy(rows[f"{name}_targets"]).long()
+        inputs = torch.from_numpy(arrays[f"{name}_inputs"])
+        targets = torch.from_numpy(arrays[f"{name}_targets"]).long()
         dataset = TensorDataset(inputs, targets)
-        loaders[name] = DataLoader(dataset, settings["batch_size"], shuffle=name == "train")
+        loaders[name] = DataLoader(dataset, fixed["batch_size"], shuffle=name == "train")
     logger = MLFlowLogger("grid", tracking_uri=f"sqlite:///{folder}/mlflow.db", artifact_location=f"{folder}/artifacts")
     logger.log_hyperparams({"learning_rate": point.learning_rate, "hidden_size": point.hidden_size, "seed": point.seed})
     trainer = lightning.Trainer(
-        max_epochs=settings["epochs"], logger=logger, accelerator="cpu", default_root_dir=folder,
+        max_epochs=fixed["epochs"], logger=logger, accelerator="cpu", default_root_dir=folder,
         enable_progress_bar=False, enable_model_summary=False,
     )  # fmt: skip
-    trainer.fit(Network(rows["train_inputs"].shape[1], point), loaders["train"], loaders["validation"])
+    trainer.fit(Network(arrays["train_inputs"].shape[1], point), loaders["train"], loaders["validation"])
 
 
 if __name__ == "__main__":

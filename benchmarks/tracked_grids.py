@@ -6,10 +6,10 @@ import json
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from omegaconf import OmegaConf
@@ -21,11 +21,10 @@ from pipeline.data.arrays import load
 from pipeline.system.project import CONF, PROJECT
 
 STUDY = "mnist_grid"
-Values = dict[str, list[float] | list[int]]
 Command = Callable[[Path], Sequence[str]]
 
 
-def values() -> Values:
+def values() -> dict[str, list[float] | list[int]]:
     """The values of each knob in the study, seeds among them."""
     study = OmegaConf.load(CONF / "experiment" / f"{STUDY}.yaml")
     params = study.hydra.sweeper.params
@@ -69,60 +68,73 @@ def in_fresh_store(command: Command) -> float:
         return seconds(command(Path(name)))
 
 
+class Others(NamedTuple):
+    """How others do it.
+
+    Attributes:
+        what, how: for the table.
+        command: the command, from the folder that it reads and writes.
+        peers: the packages that it needs, as modules.
+    """
+
+    what: str
+    how: str
+    command: Command
+    peers: Sequence[str] = ()
+
+
 @contextmanager
-def _pair(backend: str, command: Command, peers: Sequence[str] = ()) -> Iterator[Contenders]:
+def _pair(backend: str, others: Others) -> Iterator[Contenders]:
     needs_mnist()
-    for module in peers:
+    for module in others.peers:
         peer(module)
     ours = (*TRAIN, f"experiment={STUDY}", f"backend={backend}")
-    yield Contenders(lambda: in_fresh_project(ours), lambda: in_fresh_store(command))
+    yield Contenders(lambda: in_fresh_project(ours), lambda: in_fresh_store(others.command))
 
 
-def _benchmark(
-    name: str, against: str, goal: float, how: str, contenders: Callable[[], AbstractContextManager[Contenders]]
-) -> Benchmark:
-    backend = "Keras" if name == "grid_through_keras" else "NumPy"
+def _benchmark(name: str, backend: str, goal: float, others: Others) -> Benchmark:
     return Benchmark(
         name,
-        f"mnist_grid as a whole command, {backend}",
-        against,
+        f"{STUDY} as a whole command, backend={backend}",
+        others.what,
         goal,
-        f"`python -m pipeline.train experiment={STUDY} backend={backend.lower()}` in a fresh copy of the project, "
-        f"whose MLflow store it makes too, against {how}",
-        contenders,
+        f"`python -m pipeline.train experiment={STUDY} backend={backend}` in a fresh copy of the project, whose MLflow "
+        f"store it makes too, against {others.how}",
+        partial(_pair, backend, others),
         most_rounds=3,
     )
 
 
-LOOP = "a loop of Keras with MLflow's callback"
-LOOP_HOW = (
+LOOP = Others(
+    "a loop of Keras with MLflow's callback",
     "`python -m benchmarks.tracked_loops keras`: the same points, rows, batches and epochs, each network a Keras model "
-    "whose `fit` logs through `mlflow.keras.MlflowCallback`, in one process and a fresh SQLite store."
+    "whose `fit` logs through `mlflow.keras.MlflowCallback`, in one process and a fresh SQLite store.",
+    partial(loop, "keras"),
+)
+OPTUNA = Others(
+    "Optuna's GridSampler, Keras and MLflow's callback",
+    "`python -m benchmarks.tracked_loops optuna`: that loop, its points from `optuna.samplers.GridSampler`.",
+    partial(loop, "optuna"),
+    ["optuna"],
+)
+RAY_TUNE = Others(
+    "Ray Tune with its MLflow callback, Keras",
+    "`python -m benchmarks.tracked_loops ray_tune`: `tune.grid_search`, as many trials at once as there are cores, each "
+    "epoch reported to Ray's `MLflowLoggerCallback`.",
+    partial(loop, "ray_tune"),
+    ["ray.tune"],
+)
+LIGHTNING = Others(
+    "PyTorch Lightning with MLFlowLogger under Hydra",
+    "`python -m benchmarks.lightning_loop -m`: a LightningModule, `MLFlowLogger` and checkpoints as they are by default, "
+    "one point after the other by Hydra's own launcher.",
+    lightning,
+    ["torch", "lightning"],
 )
 BENCHMARKS = [
-    _benchmark("grid_keras_loop", LOOP, 0.2, LOOP_HOW, partial(_pair, "numpy", partial(loop, "keras"))),
-    _benchmark("grid_through_keras", LOOP, 0.8, LOOP_HOW, partial(_pair, "keras", partial(loop, "keras"))),
-    _benchmark(
-        "grid_optuna",
-        "Optuna's GridSampler, Keras and MLflow's callback",
-        0.2,
-        "`python -m benchmarks.tracked_loops optuna`: that loop, its points from `optuna.samplers.GridSampler`.",
-        partial(_pair, "numpy", partial(loop, "optuna"), ["optuna"]),
-    ),
-    _benchmark(
-        "grid_ray_tune",
-        "Ray Tune with its MLflow callback, Keras",
-        0.2,
-        "`python -m benchmarks.tracked_loops ray_tune`: `tune.grid_search`, as many trials at once as there are cores, "
-        "each epoch reported to Ray's `MLflowLoggerCallback`.",
-        partial(_pair, "numpy", partial(loop, "ray_tune"), ["ray.tune"]),
-    ),
-    _benchmark(
-        "grid_lightning",
-        "PyTorch Lightning with MLFlowLogger under Hydra",
-        0.2,
-        "`python -m benchmarks.lightning_loop -m`: a LightningModule, `MLFlowLogger` and checkpoints as they are by "
-        "default, one point after the other by Hydra's own launcher.",
-        partial(_pair, "numpy", lightning, ["torch", "lightning"]),
-    ),
+    _benchmark("grid_keras_loop", "numpy", 0.2, LOOP),
+    _benchmark("grid_through_keras", "keras", 0.8, LOOP),
+    _benchmark("grid_optuna", "numpy", 0.2, OPTUNA),
+    _benchmark("grid_ray_tune", "numpy", 0.2, RAY_TUNE),
+    _benchmark("grid_lightning", "numpy", 0.2, LIGHTNING),
 ]

@@ -9,6 +9,7 @@ Nothing of the pipeline is imported.
 from __future__ import annotations
 
 import argparse
+import functools
 import itertools
 import json
 from pathlib import Path
@@ -20,10 +21,29 @@ CLASSES = 10
 Point = dict[str, Any]
 
 
+def swept(folder: Path) -> dict[str, list[Any]]:
+    """The values of each knob, in grid.json."""
+    values: dict[str, list[Any]] = json.loads((folder / "grid.json").read_text(encoding="utf-8"))
+    return values
+
+
 def points(folder: Path) -> list[Point]:
-    """Every combination of the values in grid.json."""
-    values = json.loads((folder / "grid.json").read_text(encoding="utf-8"))
+    """Every combination of the values."""
+    values = swept(folder)
     return [dict(zip(values, point, strict=True)) for point in itertools.product(*values.values())]
+
+
+@functools.cache
+def rows(folder: Path) -> dict[str, Any]:
+    """The arrays of rows.npz by name, read once in a process."""
+    with np.load(folder / "rows.npz") as arrays:
+        return dict(arrays)
+
+
+def settings(folder: Path) -> dict[str, int]:
+    """The epochs and the batch size, in settings.json."""
+    read: dict[str, int] = json.loads((folder / "settings.json").read_text(encoding="utf-8"))
+    return read
 
 
 def track(folder: Path) -> None:
@@ -49,13 +69,12 @@ def fit(point: Point, folder: Path, callbacks: list[Any]) -> float:
     """
     import keras
 
-    settings = json.loads((folder / "settings.json").read_text(encoding="utf-8"))
-    rows = np.load(folder / "rows.npz")
+    arrays, fixed = rows(folder), settings(folder)
     keras.utils.clear_session()
     keras.utils.set_random_seed(point["seed"])
     network = keras.Sequential(
         [
-            keras.Input((rows["train_inputs"].shape[1],)),
+            keras.Input((arrays["train_inputs"].shape[1],)),
             keras.layers.Dense(point["hidden_size"], "relu"),
             keras.layers.Dense(CLASSES),
         ]
@@ -63,9 +82,8 @@ def fit(point: Point, folder: Path, callbacks: list[Any]) -> float:
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     network.compile(keras.optimizers.Adam(point["learning_rate"]), loss, metrics=["accuracy"])
     history = network.fit(
-        rows["train_inputs"], rows["train_targets"], settings["batch_size"], settings["epochs"], verbose=0,
-        validation_data=(rows["validation_inputs"], rows["validation_targets"]),
-        callbacks=callbacks,
+        arrays["train_inputs"], arrays["train_targets"], fixed["batch_size"], fixed["epochs"], verbose=0,
+        validation_data=(arrays["validation_inputs"], arrays["validation_targets"]), callbacks=callbacks,
     )  # fmt: skip
     return float(history.history["val_loss"][-1])
 
@@ -91,7 +109,7 @@ def with_optuna(folder: Path) -> None:
     import optuna
 
     track(folder)
-    values = json.loads((folder / "grid.json").read_text(encoding="utf-8"))
+    values = swept(folder)
 
     def objective(trial: Any) -> float:
         point = {name: trial.suggest_categorical(name, list(choices)) for name, choices in values.items()}
@@ -116,8 +134,7 @@ def with_ray_tune(folder: Path) -> None:
         fit(point, folder, [report])
 
     ray.init(include_dashboard=False, log_to_driver=False)
-    values = json.loads((folder / "grid.json").read_text(encoding="utf-8"))
-    space = {name: tune.grid_search(choices) for name, choices in values.items()}
+    space = {name: tune.grid_search(choices) for name, choices in swept(folder).items()}
     mlflow = MLflowLoggerCallback(f"sqlite:///{folder}/mlflow.db", experiment_name="grid")
     running = tune.RunConfig(storage_path=str(folder / "ray"), callbacks=[mlflow], verbose=0)
     outcome = tune.Tuner(trial, param_space=space, run_config=running).fit()
