@@ -76,7 +76,7 @@ clean: $(VENV)/.installed ## take a study away, after saying what goes (STUDY=th
 faults: $(VENV)/.installed ## kill the pipeline 25 times and compare with one left alone, four minutes (KILLS=25)
 	@python -m tests.support.kills --kills $(or $(KILLS),25)
 
-bench: $(VENV)/.installed ## measure each figure beside its goal, 90 minutes (ONLY="three_bits growth" ROUNDS=5)
+bench: $(VENV)/.installed ## measure each figure beside its goal, over an hour (ONLY="three_bits growth" ROUNDS=5)
 	@python -m benchmarks --rounds $(or $(ROUNDS),5) $(if $(ONLY),--only $(ONLY))
 
 server: $(VENV)/.cluster ## serve MLflow to a team, on PostgreSQL: deploy/README.md (PORT=5000)

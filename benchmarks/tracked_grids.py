@@ -119,15 +119,15 @@ OPTUNA = Others(
 )
 RAY_TUNE = Others(
     "Ray Tune with its MLflow callback, Keras",
-    "`python -m benchmarks.tracked_loops ray_tune`: `tune.grid_search`, as many trials at once as there are cores, each "
-    "epoch reported to Ray's `MLflowLoggerCallback`.",
+    "`python -m benchmarks.tracked_loops ray_tune`: `tune.grid_search`, as many trials at once as there are cores, "
+    "each epoch reported to Ray's `MLflowLoggerCallback`.",
     partial(loop, "ray_tune"),
     ["ray.tune"],
 )
 LIGHTNING = Others(
     "PyTorch Lightning with MLFlowLogger under Hydra",
-    "`python -m benchmarks.lightning_loop -m`: a LightningModule, `MLFlowLogger` and checkpoints as they are by default, "
-    "one point after the other by Hydra's own launcher.",
+    "`python -m benchmarks.lightning_loop -m`: a LightningModule, `MLFlowLogger` and checkpoints as they are by "
+    "default, one point after the other by Hydra's own launcher.",
     lightning,
     ["torch", "lightning"],
 )
