@@ -42,7 +42,7 @@ reproduce: $(VENV)/.installed ## fetch MNIST, train every study on both backends
 	@python -m dvc repro --keep-going
 	@python -m pipeline.rebuild
 	@echo
-	@python -m pipeline.committed
+	@python -m pipeline.compare committed=true
 	@echo
 	@echo "The report is reports/README.md. To look at the runs: make ui"
 

@@ -1,6 +1,9 @@
 """Generate the report from all results, or the page of one study.
 
 `python -m pipeline.compare [study=NAME] [results=DIR] [published=DIR] [reports=DIR] [pages=false] [by_hand=false]`
+
+`python -m pipeline.compare committed=true [results=DIR] [reports=DIR]` writes no page: it says which values of the
+report in git's HEAD came out again, and lists the others in differences.csv. `make reproduce` ends with it.
 """
 
 from __future__ import annotations
@@ -24,6 +27,7 @@ from pipeline.points.destination import PAGES, check_reports
 from pipeline.points.point import Point
 from pipeline.points.results import find_results, locked_results, no_results, read_commands, warn_about_missing
 from pipeline.report.combined_pages import PARITY_PAGE, PUBLISHED_PAGE, parity_page, published_page
+from pipeline.report.committed.summary import compare_with_committed
 from pipeline.report.earlier import Earlier, read_earlier, warn_about_left
 from pipeline.report.overview import render, with_studies
 from pipeline.report.parity import Parity
@@ -51,7 +55,7 @@ from pipeline.system.errors import LabError
 from pipeline.system.files import atomic_folder, explained, readable, write_file
 from pipeline.system.hints import nearest_option
 from pipeline.system.last_line import doing
-from pipeline.system.project import PROJECT, store_root
+from pipeline.system.project import CONF, PROJECT, store_root
 from pipeline.system.wording import aligned
 
 
@@ -207,8 +211,11 @@ def _as_shown(study: str, backends: PointsByBackend) -> dict[str, list[Point]]:
 
 
 def compare(config: DictConfig) -> None:
-    """Generate the report or one page of it, and print a summary and its location."""
+    """Generate the report or one page of it, and print a summary and its location; or compare it with git's HEAD."""
     results, published, reports = (read_folder(config, key, PROJECT) for key in ("results", "published", "reports"))
+    if _switch(config, "committed"):
+        print("\n".join(compare_with_committed(results, reports, CONF)))
+        return
     check_reports(reports, PROJECT)
     by_hand, pages = (_switch(config, key) for key in ("by_hand", "pages"))
     study = config["study"]

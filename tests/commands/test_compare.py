@@ -434,6 +434,17 @@ def test_command_says_where_the_report_is(results: Path, tmp_path: Path, capsys:
     assert (tmp_path / "README.md").exists()
 
 
+def test_a_report_beside_the_committed_one_stays_as_it_is(
+    results: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # The folder of temporary files may lie in a repository.
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
+    (tmp_path / "README.md").write_text("# an earlier report\n")
+    compare(settings(committed=True, results=results, reports=tmp_path))
+    assert capsys.readouterr().out.startswith("nothing to compare with: git has no committed report in ")
+    assert contents(tmp_path) == {"README.md": b"# an earlier report\n"}
+
+
 def test_entry_point_refuses_without_a_traceback_and_loads_nothing_heavy(tmp_path: Path) -> None:
     refuses_without_results("compare", tmp_path, "by_hand=false")
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from pipeline.report.committed import (
+from pipeline.report.committed.comparison import (
     BACKENDS,
     DIVERGED,
     NEAR_ZERO,
@@ -16,10 +16,8 @@ from pipeline.report.committed import (
     REWORDED,
     Comparison,
     compare_reports,
-    is_compared,
-    study_of,
-    values_of,
 )
+from pipeline.report.committed.values import is_compared, study_of, values_of
 from pipeline.report.earlier import PLACE
 
 PAGE = "studies/bits.md"

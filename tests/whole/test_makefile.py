@@ -96,7 +96,7 @@ def test_a_project_that_has_moved_with_its_environment_does_not_run_the_scripts_
             "-m dvc repro page@line_y3x",
             "-m dvc repro --keep-going",
             "-m pipeline.rebuild",
-            "-m pipeline.committed",
+            "-m pipeline.compare committed=true",
         ],
     )
     assert make(made, "test")[1][-1].startswith("-m pytest ")
@@ -105,7 +105,7 @@ def test_a_project_that_has_moved_with_its_environment_does_not_run_the_scripts_
 def test_everything_is_trained_though_the_first_study_fails(made: Path) -> None:
     well, asked = make(made, "reproduce", fails="page@line_y3x")
     assert well
-    assert asked[-3:] == ["-m dvc repro --keep-going", "-m pipeline.rebuild", "-m pipeline.committed"]
+    assert asked[-3:] == ["-m dvc repro --keep-going", "-m pipeline.rebuild", "-m pipeline.compare committed=true"]
 
 
 def test_the_profile_is_written_where_dvc_reads_it_if_one_is_asked_for(made: Path) -> None:

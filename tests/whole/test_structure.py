@@ -39,11 +39,11 @@ NOT_DEPENDED_ON = {
 """What the command of a stage imports that its outs do not depend on, and why; for stages that train: TRAINING."""
 
 
-def test_a_stranger_sees_twelve_commands_and_the_packages() -> None:
+def test_a_stranger_sees_eleven_commands_and_the_packages() -> None:
     entries = [path for path in PACKAGE.iterdir() if not path.name.startswith("__")]
-    assert len(entries) <= 24
+    assert len(entries) <= 22
     commands = [path for path in entries if path.suffix == ".py"]
-    assert len(commands) == 12
+    assert len(commands) == 11
     assert all('if __name__ == "__main__":' in command.read_text() for command in commands)
 
 

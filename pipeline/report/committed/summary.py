@@ -1,32 +1,20 @@
-"""Say which values of the committed report came out again, and list the others.
+"""What a user reads of the comparison with the committed report, and the file that lists what did not come out again.
 
-`python -m pipeline.committed [results=DIR] [reports=DIR]`; `make reproduce` ends with it. The committed report is that
-of git's HEAD. Only values of studies that have results here are compared: all others are still the committed ones.
-Where conf/pipeline.yaml has another profile than in HEAD, nothing is: one of the two reports was cut short.
+Only values of studies that have results here are compared: all others are still the committed ones. Where
+conf/pipeline.yaml has another profile than in git's HEAD, nothing is: one of the two reports was cut short.
 """
 
 from __future__ import annotations
 
-if not __package__:
-    raise SystemExit("error: this is a module; in the project's folder, type: python -m pipeline.committed")
-
 import csv
-import io
-import re
-import subprocess
-import sys
-import tarfile
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from omegaconf import DictConfig
-
-from pipeline.config.reading import read_folder
-from pipeline.report.committed import EXPLAINED, Comparison, Difference, compare_reports, is_compared, study_of
-from pipeline.system import cli
+from pipeline.report.committed.comparison import EXPLAINED, Comparison, Difference, compare_reports
+from pipeline.report.committed.head import committed_files, other_profile
+from pipeline.report.committed.values import is_compared, study_of
 from pipeline.system.files import explained, readable, write_file
-from pipeline.system.project import CONF, PROJECT
 from pipeline.system.wording import aligned, counted, shortened, some
 
 # How many differences are shown; the file has all of them.
@@ -36,46 +24,32 @@ SOME = 5
 LONGEST = 50
 LONGEST_VALUE = 25
 DIFFERENCES = "differences.csv"
-# The profile of the studies that DVC trains, as `make reproduce PROFILE=small` writes it.
-LISTS = "pipeline.yaml"
-PROFILE = re.compile(r"^profile: *(\S+)", re.MULTILINE)
 
 
-def committed_files(folder: Path) -> dict[str, bytes]:
-    """Return the files of a folder as git's HEAD has them, by their paths in it; empty without git or a commit."""
-    try:
-        done = subprocess.run(
-            ["git", "-C", str(folder), "archive", "--format=tar", "HEAD", "."],  # noqa: S607 - the user's own git
-            capture_output=True,
-            timeout=60,
-            check=False,
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return {}
-    if done.returncode != 0:
-        return {}
-    files = {}
-    with tarfile.open(fileobj=io.BytesIO(done.stdout)) as archive:
-        for member in archive:
-            stream = archive.extractfile(member)
-            if stream is not None:
-                files[member.name.removeprefix("./")] = stream.read()
-    return files
+def compare_with_committed(results: Path, reports: Path, conf: Path) -> list[str]:
+    """Compare the report with that of git's HEAD, and write the list of the differences.
 
+    Args:
+        results: the parent folder of the results folders.
+        reports: the folder of the report; nothing else in it is written.
+        conf: the folder of the config, whose profile must be that of git's HEAD.
 
-def compare_with_committed(config: DictConfig) -> None:
-    """Compare the report with the committed one, print a summary, and write the list of the differences."""
-    results, reports = (read_folder(config, key, PROJECT) for key in ("results", "reports"))
+    Returns:
+        The lines that a user reads.
+
+    Raises:
+        LabError: the report cannot be read, or the list cannot be written.
+    """
     committed = {}
     if reports.exists():
         committed = committed_files(reports)
     if not any(is_compared(file) for file in committed):
-        print(f"nothing to compare with: git has no committed report in {reports.name}/ (a downloaded zip has no git)")
-        return
-    profiles = _profiles(CONF)
+        return [
+            f"nothing to compare with: git has no committed report in {reports.name}/ (a downloaded zip has no git)"
+        ]
+    profiles = other_profile(conf)
     if profiles is not None:
-        print("\n".join(_other_profile(*profiles)))
-        return
+        return _not_compared(*profiles)
     trained = {folder.parent.parent.name for folder in results.glob("*/*/sweep.json")}
     left = {study for file in committed if (study := study_of(file))} - trained
     texts = {file: content.decode(errors="replace") for file, content in committed.items() if is_compared(file)}
@@ -89,30 +63,18 @@ def compare_with_committed(config: DictConfig) -> None:
         comparison = compare_reports(before, now)
     with explained(reports / DIFFERENCES):
         write_file(reports / DIFFERENCES, lambda file: _write(file, comparison.differences))
+    lines = _summary(comparison, f"{reports.name}/{DIFFERENCES}")
     pictures = [file for file in committed if file.endswith(".png") and study_of(file) in trained]
     same = [file for file in pictures if _has(reports / file, committed[file])]
-    print("\n".join(summary(comparison, f"{reports.name}/{DIFFERENCES}")))
     if pictures:
-        print(f"pictures of studies: {len(same)} of {len(pictures)} have the same bytes")
+        lines.append(f"pictures of studies: {len(same)} of {len(pictures)} have the same bytes")
     if left:
-        print(f"left out, because they are not trained here: {some(sorted(left), SOME)}")
+        lines.append(f"left out, because they are not trained here: {some(sorted(left), SOME)}")
+    return lines
 
 
-def _profiles(conf: Path) -> tuple[str, str] | None:
-    """Return the profile in conf/pipeline.yaml and that in git's HEAD; None if they are the same, or one is missing."""
-    file = conf / LISTS
-    if not file.exists():
-        return None
-    with readable(f"conf/{LISTS}", expected="the settings for `dvc repro`", fix=f"restore conf/{LISTS} from git"):
-        texts = (file.read_bytes(), committed_files(conf).get(LISTS, b""))
-    now, before = (PROFILE.search(text.decode(errors="replace")) for text in texts)
-    if now is None or before is None or now[1] == before[1]:
-        return None
-    return now[1], before[1]
-
-
-def _other_profile(now: str, before: str) -> list[str]:
-    """Return what is printed in place of a comparison: why there is none, and how to return."""
+def _not_compared(now: str, before: str) -> list[str]:
+    """Return what a user reads in place of a comparison: why there is none, and how to return."""
     return [
         f"not compared with the committed report: its profile is {before}, and conf/pipeline.yaml has {now}",
         f"to train with the profile {before} again: make reproduce PROFILE={before}",
@@ -140,8 +102,8 @@ def _has(file: Path, content: bytes) -> bool:
     return file.exists() and file.read_bytes() == content
 
 
-def summary(comparison: Comparison, listed: str) -> list[str]:
-    """Return the lines that a user reads.
+def _summary(comparison: Comparison, listed: str) -> list[str]:
+    """Return what a user reads of a comparison.
 
     Args:
         comparison: what came out again.
@@ -173,7 +135,3 @@ def summary(comparison: Comparison, listed: str) -> list[str]:
 def _write(file: Path, differences: Sequence[Difference]) -> None:
     with file.open("w", newline="", encoding="utf-8") as stream:
         csv.writer(stream).writerows([Difference._fields, *differences])
-
-
-if __name__ == "__main__":
-    sys.exit(cli.run(compare_with_committed, "committed"))

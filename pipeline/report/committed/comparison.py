@@ -1,42 +1,18 @@
-"""The committed report beside the one that was written anew: which of its values came out again.
-
-A value is a number, or one of the words that judge, in a file of the report that git keeps. In tables it is found by
-its row and column; in pages by its sentence, of which the words between the values must be the same.
-"""
+"""The committed report beside the one that was written anew: which values came out again, and what explains others."""
 
 from __future__ import annotations
 
-import csv
-import io
-import json
 import math
 import re
-from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
 from pathlib import PurePosixPath
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from pipeline.diagnosis.verdicts import MEANINGS
+from pipeline.report.committed.values import NUMBER, NUMBERS, RATE, SIZE, VALUE, Place, metric_of, number_in, values_of
 from pipeline.report.digits import DECIMALS, DIGITS, is_share
-from pipeline.report.earlier import PLACE
 
-NUMBERS = "reproduction.csv"
-SIZE, RATE = "model.hidden_size", "optimizer.learning_rate"
-# The columns that identify a row of each table.
-TABLES = {
-    "points.csv": ("study", "backend", "name"),
-    "parity.csv": ("study", "quantity", "kind"),
-    NUMBERS: PLACE,
-    "rounding.csv": ("study", "quantity", SIZE, RATE, "place"),
-}
-# The pages that are about all studies; those of single studies are in a folder.
-PAGES = ("README.md", "parity.md", "published.md")
-VERDICTS = (*MEANINGS, "reproduced", "within rounding", "differs", "holds")
-# Not the digits within a name, such as layer_0 or float32.
-NUMBER = re.compile(r"(?<![\w.])[-+]?(?:\d+(?:,\d{3})*(?:\.\d+)?(?:e[-+]?\d+)?|nan|inf)(?![\w.]*\w)")
-VALUE = re.compile(rf"{NUMBER.pattern}|\b(?:{'|'.join(VERDICTS)})\b")
 # Below this, a number that trains towards 0 is what rounding leaves of it.
 NOTHING = 1e-12
 DIVERGED = "chaotic: diverged point"
@@ -46,10 +22,6 @@ NEAR_ZERO = f"both below {NOTHING:g}: what rounding leaves of 0"
 PARITY = "how far NumPy and Keras are apart, which rounding decides"
 EXPLAINED = {DIVERGED, PERTURBED, BACKENDS, NEAR_ZERO, PARITY}
 REWORDED = "the sentence around it reads differently"
-
-# A value's place: its row and column, its key, or its sentence.
-Place = tuple[str, ...]
-Values = Mapping[Place, str]
 
 
 class Difference(NamedTuple):
@@ -87,24 +59,6 @@ class Comparison:
     same: int = 0
     last_digit: int = 0
     differences: list[Difference] = field(default_factory=list)
-
-
-def is_compared(file: str) -> bool:
-    """Whether a file of the report has values that are computed; its path is relative to the folder of the report."""
-    path = PurePosixPath(file)
-    if len(path.parts) == 1:
-        return file in TABLES or file in PAGES
-    return (path.parts[0], path.suffix) in {("studies", ".md"), ("metrics", ".json")}
-
-
-def study_of(file: str) -> str:
-    """Return the study that a file of the report is about; empty if it is about all."""
-    path = PurePosixPath(file)
-    if path.parts[0] == "studies":
-        return path.stem
-    if path.parts[0] == "metrics":
-        return path.parts[1]
-    return ""
 
 
 def compare_reports(committed: Mapping[str, str], now: Mapping[str, str]) -> Comparison:
@@ -183,54 +137,8 @@ def _quantity(column: str) -> str:
     return column.removeprefix("best/").removeprefix("final/")
 
 
-def values_of(file: str, text: str) -> dict[Place, str]:
-    """Return the values in a file of the report by their places.
-
-    Args:
-        file: its path in the folder of the report.
-        text: its content; empty if the file does not exist.
-    """
-    if not text:
-        return {}
-    if file in TABLES:
-        return dict(_in_table(text, TABLES[file]))
-    if file.endswith(".json"):
-        return dict(_in_json(json.loads(text), ()))
-    return dict(_in_page(text))
-
-
-def _in_table(text: str, key: tuple[str, ...]) -> Iterator[tuple[Place, str]]:
-    for row in csv.DictReader(io.StringIO(text, newline="")):
-        own = tuple(row.get(name) or "" for name in key)
-        yield from (((*own, column), value) for column, value in row.items() if value and column not in key)
-
-
-def _in_json(content: Any, place: Place) -> Iterator[tuple[Place, str]]:
-    if isinstance(content, dict):
-        for name, value in content.items():
-            yield from _in_json(value, (*place, name))
-    else:
-        yield place, str(content)
-
-
-def _in_page(text: str) -> Iterator[tuple[Place, str]]:
-    seen: Counter[str] = Counter()
-    for line in text.splitlines():
-        words = VALUE.sub("#", line)
-        # Rows of a table that are all numbers have the same words; their order tells them apart.
-        seen[words] += 1
-        for number, value in enumerate(VALUE.findall(line), start=1):
-            yield (words, f"line {seen[words]} of this kind", f"value {number}"), value
-
-
-def _number(text: str | None) -> float | None:
-    if text is None or not NUMBER.fullmatch(text):
-        return None
-    return float(text.replace(",", ""))
-
-
 def _is_nothing(text: str | None) -> bool:
-    number = _number(text)
+    number = number_in(text)
     return number is not None and abs(number) < NOTHING
 
 
@@ -240,21 +148,13 @@ def _is_last_digit(file: str, place: Place, committed: str, now: str) -> bool:
         return False
     metric = None
     if not file.endswith(".md") and NUMBER.fullmatch(committed):
-        metric = _metric(file, place)
+        metric = metric_of(file, place)
     values = zip(VALUE.findall(committed), VALUE.findall(now), strict=True)
     return all(one == other or _are_neighbours(one, other, metric) for one, other in values)
 
 
-def _metric(file: str, place: Place) -> str:
-    """Return what a number in a table is: the quantity of its row, or else its column or key."""
-    key = TABLES.get(file, ())
-    if "quantity" in key:
-        return place[key.index("quantity")]
-    return place[-1]
-
-
 def _are_neighbours(one: str, other: str, metric: str | None) -> bool:
-    mine, theirs = _number(one), _number(other)
+    mine, theirs = number_in(one), number_in(other)
     if mine is None or theirs is None or not math.isfinite(mine - theirs):
         return False
     # Whole numbers count, and must be equal.
@@ -280,7 +180,7 @@ def _unit(printed: str, metric: str | None) -> float:
 
 
 def _relative(committed: str, now: str | None) -> float:
-    one, other = _number(committed), _number(now)
+    one, other = number_in(committed), number_in(now)
     if one is None or other is None:
         return math.inf
     if one == 0 or not math.isfinite(one - other):

@@ -1,4 +1,4 @@
-"""`pipeline.committed`: the report in the working tree beside that of git's HEAD."""
+"""What is said of the report in the working tree beside that of git's HEAD."""
 
 from __future__ import annotations
 
@@ -7,10 +7,8 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from omegaconf import OmegaConf
 
-from pipeline import committed
-from pipeline.committed import compare_with_committed
+from pipeline.report.committed.summary import compare_with_committed
 from pipeline.system.errors import DamagedError
 
 HEAD = "study,backend,name,outcome,final/train/loss\r\n"
@@ -18,7 +16,7 @@ ROWS = {"bits": "bits,numpy,rate=1,finished,0.1234\r\n", "lines": "lines,numpy,r
 
 
 @pytest.fixture
-def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def project(tmp_path: Path) -> Path:
     """A repository with a committed report on two studies, of which only `bits` is trained."""
     reports = tmp_path / "reports"
     (reports / "studies").mkdir(parents=True)
@@ -30,7 +28,6 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "results" / "bits" / "numpy" / "sweep.json").write_text("{}")
     (tmp_path / "conf").mkdir()
     (tmp_path / "conf" / "pipeline.yaml").write_text("# a comment\nprofile: full # another\n")
-    monkeypatch.setattr(committed, "CONF", tmp_path / "conf")
     (tmp_path / ".gitattributes").write_text("*.csv -text\n")
     subprocess.run(["git", "init", "--quiet", str(tmp_path)], check=True)
     commit(tmp_path)
@@ -47,13 +44,13 @@ def commit(project: Path) -> None:
         subprocess.run(["git", "-C", str(project), *arguments], check=True)
 
 
-def said(project: Path, capsys: pytest.CaptureFixture[str]) -> list[str]:
-    compare_with_committed(OmegaConf.create({"results": str(project / "results"), "reports": str(project / "reports")}))
-    return capsys.readouterr().out.splitlines()
+def said(project: Path) -> list[str]:
+    lines = compare_with_committed(project / "results", project / "reports", project / "conf")
+    return "\n".join(lines).splitlines()
 
 
-def test_a_report_that_is_as_committed_came_out_again(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert said(project, capsys) == [
+def test_a_report_that_is_as_committed_came_out_again(project: Path) -> None:
+    assert said(project) == [
         "of 4 committed values 4 came out again as printed",
         "pictures of studies: 1 of 1 have the same bytes",
         "left out, because they are not trained here: lines",
@@ -63,13 +60,13 @@ def test_a_report_that_is_as_committed_came_out_again(project: Path, capsys: pyt
     ]
 
 
-def test_what_differs_is_listed_with_how_far_and_why(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_differs_is_listed_with_how_far_and_why(project: Path) -> None:
     reports = project / "reports"
     changed = (reports / "points.csv").read_text().replace("0.1234", "0.1235").replace("finished", "diverged", 1)
     (reports / "points.csv").write_text(changed)
     (reports / "studies" / "bits.md").write_text("# bits\n\nLowest loss 0.143 at rate 1.\n")
     (reports / "studies" / "bits.png").write_bytes(b"another")
-    first, reasons, _, head, further, flipped, listed, pictures, _ = said(project, capsys)
+    first, reasons, _, head, further, flipped, listed, pictures, _ = said(project)
     assert first == "of 4 committed values 2 came out again as printed (1 of them to one unit of the last digit)"
     assert reasons == "the others: 1 chaotic: diverged point; 1 differ"
     assert head.split() == ["file", "value", "committed", "now", "why"]
@@ -82,11 +79,9 @@ def test_what_differs_is_listed_with_how_far_and_why(project: Path, capsys: pyte
     assert pictures == "pictures of studies: 0 of 1 have the same bytes"
 
 
-def test_a_page_that_is_gone_has_no_value_that_came_out_again(
-    project: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_page_that_is_gone_has_no_value_that_came_out_again(project: Path) -> None:
     (project / "reports" / "studies" / "bits.md").unlink()
-    assert said(project, capsys)[0] == "of 4 committed values 2 came out again as printed"
+    assert said(project)[0] == "of 4 committed values 2 came out again as printed"
 
 
 @pytest.mark.parametrize("content", [b"{", b"\xff"])
@@ -96,44 +91,37 @@ def test_a_report_that_cannot_be_read_is_named(project: Path, content: bytes) ->
     file.write_text('{"points": 1}')
     commit(project)
     file.write_bytes(content)
-    config = OmegaConf.create({"results": str(project / "results"), "reports": str(project / "reports")})
     with pytest.raises(DamagedError, match="The report in"):
-        compare_with_committed(config)
+        said(project)
 
 
-def test_studies_that_were_cut_short_are_not_compared_with_whole_ones(
-    project: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_studies_that_were_cut_short_are_not_compared_with_whole_ones(project: Path) -> None:
     lists = project / "conf" / "pipeline.yaml"
     lists.write_text(lists.read_text().replace("full", "small"))
-    assert said(project, capsys) == [
+    assert said(project) == [
         "not compared with the committed report: its profile is full, and conf/pipeline.yaml has small",
         "to train with the profile full again: make reproduce PROFILE=full",
         "to bring back only what is committed: git checkout conf/pipeline.yaml dvc.lock reports",
     ]
     assert not (project / "reports" / "differences.csv").exists()
     lists.unlink()
-    assert said(project, capsys)[0] == "of 4 committed values 4 came out again as printed"
+    assert said(project)[0] == "of 4 committed values 4 came out again as printed"
 
 
 @pytest.mark.parametrize("content", [b"", b"\xff\n"])
-def test_a_committed_table_without_values_has_none_to_compare(
-    project: Path, content: bytes, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_committed_table_without_values_has_none_to_compare(project: Path, content: bytes) -> None:
     table = project / "reports" / "points.csv"
     whole = table.read_bytes()
     table.write_bytes(content)
     commit(project)
     table.write_bytes(whole)
-    assert said(project, capsys)[0] == "of 2 committed values 2 came out again as printed"
+    assert said(project)[0] == "of 2 committed values 2 came out again as printed"
 
 
 @pytest.mark.parametrize("missing", [".git", "reports"])
-def test_without_a_committed_report_it_says_so(
-    project: Path, capsys: pytest.CaptureFixture[str], missing: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_without_a_committed_report_it_says_so(project: Path, missing: str, monkeypatch: pytest.MonkeyPatch) -> None:
     # The folder of temporary files may lie in a repository.
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(project.parent))
     shutil.rmtree(project / missing)
-    (line,) = said(project, capsys)
+    (line,) = said(project)
     assert line == "nothing to compare with: git has no committed report in reports/ (a downloaded zip has no git)"
