@@ -35,7 +35,7 @@ from pipeline.system.processes import owner
 from pipeline.system.project import PROJECT, store_root
 from pipeline.system.wording import counted, some
 from pipeline.tracking.pages.shown import joins
-from pipeline.tracking.sync.points import Attempt
+from pipeline.tracking.sync.attempts import Attempt
 from pipeline.tracking.sync.sweep import Sync
 
 # Run as a command, __name__ is __main__, which is not below `pipeline`.

@@ -29,7 +29,7 @@ from pipeline.system.last_line import doing
 from pipeline.system.processes import command, owner
 from pipeline.system.project import code_state
 from pipeline.system.wording import some
-from pipeline.tracking.sync.points import attempts
+from pipeline.tracking.sync.attempts import attempts
 from pipeline.tracking.sync.process import SyncProcess
 from pipeline.tracking.sync.sweep import Sync
 from pipeline.tracking.sync.thread import SyncThread

@@ -487,7 +487,7 @@ def observed(function: Callable[..., Any], seen: list[str | None]) -> Callable[.
 
 
 def sweep_attempts() -> Callable[..., Any]:
-    from pipeline.tracking.sync.points import attempts
+    from pipeline.tracking.sync.attempts import attempts
 
     return attempts
 

@@ -19,7 +19,8 @@ from pipeline.points.sweep_record import SweepRecord
 from pipeline.system.errors import LabError
 from pipeline.system.processes import owner
 from pipeline.tracking.sync import points
-from pipeline.tracking.sync.points import Attempt, PointSync, attempts
+from pipeline.tracking.sync.attempts import Attempt, AttemptFolder, attempts
+from pipeline.tracking.sync.points import PointSync
 from pipeline.tracking.tracked_run import TrackedRun
 from pipeline.tracking.tracker import Tracker
 from tests.points.test_reading import CHECKSUMS, ONE
@@ -83,7 +84,7 @@ class Training:
     def synced(self, runs: tuple[TrackedRun, ...] = ()) -> PointSync:
         (attempt,) = attempts([self.job])
         sync = PointSync(PointFolder(self.root, self.job.signature), attempt, SWEEP)
-        assert sync.look()
+        assert sync.folder.look()
         sync.open(self.tracker, list(runs), {"lab.clone": "here"}, "owner")
         return sync
 
@@ -108,7 +109,7 @@ def test_an_attempt_is_known_by_its_run_json(training: Training) -> None:
     assert training.job.run is not None
     assert training.sync.attempt == Attempt("it", training.job.signature, training.job.run.attempt)
     assert training.calls.made == [("start", "it", "another_study", training.job.run.attempt)]
-    assert training.sync.config == ONE.model_copy(update={"study": "another_study", "tracking": SERVER})
+    assert training.sync.folder.config == ONE.model_copy(update={"study": "another_study", "tracking": SERVER})
     assert attempts([Job(ONE, [], "not begun", "a" * 16, PointFolder(training.root, "a" * 16))]) == []
 
 
@@ -193,7 +194,7 @@ def test_another_attempt_at_the_point_is_not_mistaken_for_this_one(training: Tra
     training.sync.send(training.tracker, None)
     assert training.calls.metrics == []
     assert not training.sync.settled
-    assert not training.sync.look()
+    assert not training.sync.folder.look()
     training.job.fail(LabError("of the attempt that is gone"))
     assert (again.folder.path / ERROR).read_text() == "of the other attempt"
 
@@ -201,7 +202,7 @@ def test_another_attempt_at_the_point_is_not_mistaken_for_this_one(training: Tra
 def test_a_damaged_config_is_reported(training: Training) -> None:
     (training.job.folder.path / "config.json").write_text("{")
     with pytest.raises(LabError, match=r"cannot be read(.|\n)*JSONDecodeError"):
-        training.sync.look()
+        training.sync.folder.look()
 
 
 def run_of(run_id: str, attempt: str, status: str = "KILLED", **tags: str) -> TrackedRun:
@@ -336,7 +337,7 @@ def test_infinite_values_are_not_compared(training: Training) -> None:
 
 def test_a_point_whose_run_has_models_is_not_read(training: Training, monkeypatch: pytest.MonkeyPatch) -> None:
     run = replace(complete_run(training), models=("m-1",))
-    monkeypatch.setattr(PointSync, "read", lambda self: pytest.fail("the point was read"))
+    monkeypatch.setattr(AttemptFolder, "point", lambda self: pytest.fail("the point was read"))
     assert training.synced((run,)).settled
 
 
@@ -348,7 +349,7 @@ def test_models_are_added_to_a_run_that_has_all_else(
     whole = complete_run(training)
     run = replace(whole, tags=whole.tags | {"lab.clone": clone})
     logged: list[str] = []
-    monkeypatch.setattr(PointSync, "read", lambda self: "the point")
+    monkeypatch.setattr(AttemptFolder, "point", lambda self: "the point")
     monkeypatch.setattr(points, "chosen_epochs", lambda point: {"final": 1})
     monkeypatch.setattr(points, "log_models", lambda client, experiment, run_id, *_: logged.append(run_id))
     training.calls.made.clear()
@@ -366,7 +367,7 @@ def test_models_that_mlflow_does_not_accept_are_noted_as_missing(
     def refuse(*_: object) -> None:
         raise LabError("A call to MLflow failed.", received="no room")
 
-    monkeypatch.setattr(PointSync, "read", lambda self: "the point")
+    monkeypatch.setattr(AttemptFolder, "point", lambda self: "the point")
     monkeypatch.setattr(points, "chosen_epochs", lambda point: {"final": 1})
     monkeypatch.setattr(points, "log_models", refuse)
     sync = training.synced((complete_run(training),))

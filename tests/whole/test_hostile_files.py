@@ -60,7 +60,7 @@ READERS = {
     "system/files.py": "SHA256SUMS, files by their checksum",
     "system/formats.py": "every JSON, CSV, .npz and zip: test_formats.py",
     "data/raw/idx.py": "",
-    "tracking/sync/points.py": "metrics.csv, config.json and error.txt of a point in training: test_sync_points.py",
+    "tracking/sync/attempts.py": "metrics.csv, config.json and error.txt of a point in training: test_sync_points.py",
     "backends/numpy/model_loader.py": "network.json and weights.npz of a model in MLflow",
     "tracking/raw_loader.py": "data.json of a model in MLflow",
     "points/folder.py": "metrics.csv of a point in training",

@@ -31,7 +31,7 @@ from pipeline.system.processes import COMMAND_PROCESS, owner
 from pipeline.system.project import PROJECT, store_root
 from pipeline.system.signals import handle_signals, raise_interrupt
 from pipeline.system.streams import keep_streams
-from pipeline.tracking.sync.points import attempts
+from pipeline.tracking.sync.attempts import attempts
 from pipeline.tracking.sync.sweep import Sync, WorkerDisk
 from pipeline.tracking.sync.thread import SyncThread
 from pipeline.tracking.tracker import Tracker

@@ -30,8 +30,8 @@ class Placing:
 
     def place(self, tracker: Tracker, point: PointSync) -> None:
         """Place the run of a point, if it has one that is not placed like this."""
-        if point.run_id is None or point.config is None:
+        if point.run_id is None or point.folder.config is None:
             return
-        tags = self.tags(point.attempt.name, point.config)
+        tags = self.tags(point.attempt.name, point.folder.config)
         if tags != point.placement:
             point.place(tracker, tags)

@@ -1,25 +1,18 @@
-"""Syncs one attempt at a point from its folder to its MLflow run: metrics first, then the outcome.
-
-Everything is read from disk, so it makes no difference which process trains the point, or when.
-"""
+"""Syncs one attempt at a point from its folder to its MLflow run: metrics first, then the outcome."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 
-from pipeline.config.schema import Config
-from pipeline.points.folder import ERROR, PointFolder
-from pipeline.points.job import Job
-from pipeline.points.point import Point
-from pipeline.points.reading import RunRecord, read_attempt, read_own_config, read_own_point, read_run
+from pipeline.points.folder import PointFolder
 from pipeline.points.sweep_record import SweepRecord
 from pipeline.system.errors import DamagedError
 from pipeline.system.failures import Parts
 from pipeline.tracking.models import chosen_epochs, log_models
 from pipeline.tracking.ownership import CLONE, OWNER, drop_abandoned, heartbeat, is_ours
 from pipeline.tracking.pages.presentation import DIAGNOSIS, NONE_YET, RESULT, RUN_NAME
+from pipeline.tracking.sync.attempts import Attempt, AttemptFolder
 from pipeline.tracking.sync.complete import (
     EARLIER,
     ESSENTIAL,
@@ -37,32 +30,19 @@ from pipeline.tracking.tracker import Status, Tracker
 from pipeline.tracking.transfer import CheckpointSender, drop_checkpoints
 
 
-@dataclass(frozen=True)
-class Attempt:
-    """An attempt to sync: the name and signature of its point, and the id of the attempt (see points/job.py)."""
-
-    name: str
-    signature: str
-    attempt_id: str
-
-
-def attempts(jobs: Iterable[Job]) -> list[Attempt]:
-    """Return the attempts that a command is making or has found complete; points without an attempt are skipped."""
-    return [Attempt(job.name, job.signature, job.run.attempt) for job in jobs if job.run is not None]
-
-
 class PointSync:
     """Syncs one attempt at a point from its folder to its MLflow run.
 
     Args:
         folder: the folder of the point.
-        attempt: the attempt to sync; a folder with a different attempt is treated as missing.
+        attempt: the attempt to sync.
         sweep: the record of the command, with the study and the store.
         checkpoints: sends checkpoints to MLflow, for a worker without a shared disk; None to keep them local.
         check: called after a part of the point failed; raises UnavailableError if all others would fail too.
 
     Attributes:
-        config: the config of the point, once its folder is found.
+        attempt: the attempt to sync.
+        folder: its folder, from which everything is read.
         run_id: its MLflow run, once it is found or created.
         settled: whether everything is sent; nothing more will follow.
         fetchable: whether the run has what another machine needs to fetch the point, even if other parts are missing.
@@ -81,7 +61,7 @@ class PointSync:
         check: Callable[[], None] = lambda: None,
     ) -> None:
         self.attempt = attempt
-        self.config: Config | None = None
+        self.folder = AttemptFolder(folder, attempt, sweep)
         self.run_id: str | None = None
         self.settled = False
         self.fetchable = False
@@ -89,7 +69,6 @@ class PointSync:
         self.parent: str | None = None
         self.ours = False
         self.placement: Mapping[str, str] = {}
-        self._folder = folder
         self._sweep = sweep
         self._checkpoints = checkpoints
         self._clone = ""
@@ -97,47 +76,7 @@ class PointSync:
         self._has_earlier = False
         # Whether its run has everything but models, which an earlier command may not have wanted.
         self._whole = False
-        self._run: RunRecord | None = None
-        self._point: Point | None = None
         self._rows = JournalRows(folder, checkpoints)
-
-    def look(self) -> bool:
-        """Look for the folder of the attempt, read its run.json and config, and return whether the folder was found.
-
-        Raises:
-            LabError: the folder exists, but its config cannot be read.
-        """
-        for folder in (self._folder.path, self._folder.final):
-            run = read_run(folder)
-            if run is None or run.attempt != self.attempt.attempt_id:
-                continue
-            try:
-                config = read_own_config(folder)
-            except DamagedError:
-                if folder.exists():
-                    raise
-                # The point was completed after `read_run`, and its folder was renamed to the final path.
-                continue
-            # The point may have been trained for another study or another store.
-            target = {"study": self._sweep.study, "tracking": self._sweep.tracking}
-            self._run = run
-            self.config = config.model_copy(update=target)
-            return True
-        return False
-
-    def is_complete(self) -> bool:
-        """Return whether the attempt has completed the point."""
-        return read_attempt(self._folder.final) == self.attempt.attempt_id
-
-    def read(self) -> Point:
-        """Return the trained point, reading it on the first call.
-
-        Raises:
-            LabError: the point cannot be read.
-        """
-        if self._point is None:
-            self._point = read_own_point(self._folder.final, self.attempt.name, self.attempt.signature)
-        return self._point
 
     def open(self, tracker: Tracker, runs: Sequence[TrackedRun], placement_tags: Mapping[str, str], owner: str) -> None:
         """Find the MLflow run of the attempt, or create it.
@@ -148,7 +87,7 @@ class PointSync:
             placement_tags: tags for its clone, sweep, parent run, colour and views.
             owner: the process that trains, from `processes.owner`.
         """
-        run, config = self._started()
+        run, config = self.folder.started()
         self.parent = placement_tags.get(PARENT)
         self.placement = placement_tags
         self.ours = True
@@ -194,15 +133,15 @@ class PointSync:
         """Whether a run has everything that `_send_complete` writes, apart from models."""
         if not is_marked_complete(run) or has_missing_parts(run):
             return False
-        return not self.is_complete() or has_all(tracker, run, self._folder.final)
+        return not self.folder.is_complete() or has_all(tracker, run, self.folder.of_point.final)
 
     def _misses_models(self, run: TrackedRun) -> bool:
         """Whether the command asks for models that a whole run lacks, because an earlier command did not want them."""
-        if not self._wants_models or run.models or not self.is_complete():
+        if not self._wants_models or run.models or not self.folder.is_complete():
             return False
         # Whoever needs a damaged point reports it.
         with suppress(DamagedError):
-            return bool(chosen_epochs(self.read()))
+            return bool(chosen_epochs(self.folder.point()))
         return False
 
     def place(self, tracker: Tracker, placement_tags: Mapping[str, str]) -> None:
@@ -222,7 +161,7 @@ class PointSync:
         self.settled = False
         self.fetchable = False
         self.parts.forget()
-        self._rows = JournalRows(self._folder, self._checkpoints)
+        self._rows = JournalRows(self.folder.of_point, self._checkpoints)
 
     def _take_over(
         self, tracker: Tracker, complete: TrackedRun, runs: Sequence[TrackedRun], placement_tags: Mapping[str, str]
@@ -236,7 +175,7 @@ class PointSync:
             changed = adapted(complete.tags, placement_tags)
             if any(complete.tags.get(key) != value for key, value in changed.items()):
                 tracker.tag(complete.run_id, changed)
-            tracker.log_config(complete.run_id, self._started()[1], complete.params)
+            tracker.log_config(complete.run_id, self.folder.started()[1], complete.params)
         drop_abandoned(tracker, complete.run_id, runs, self._clone, self.attempt.attempt_id)
         self._whole = True
         self.fetchable = True
@@ -257,14 +196,14 @@ class PointSync:
         if self._whole:
             self._add_models(tracker, run_id)
             return True
-        if self.is_complete():
+        if self.folder.is_complete():
             self._send_complete(tracker, run_id, parent)
             return True
         error = None
         status = final_status
-        if read_attempt(self._folder.path) == self.attempt.attempt_id:
+        if self.folder.is_in_training():
             # Read the error before the rows. If there is one, training has ended, so the rows read after it are all.
-            error = self._read_error()
+            error = self.folder.error()
             self._rows.send(tracker, run_id)
         if error is not None:
             tracker.tag(run_id, {"error": error})
@@ -276,8 +215,8 @@ class PointSync:
 
     def _send_complete(self, tracker: Tracker, run_id: str, parent: str | None) -> None:
         """Send the rest of a complete point, close its run, and delete the runs of other attempts at the point."""
-        run, _ = self._started()
-        point = self.read()
+        run, _ = self.folder.started()
+        point = self.folder.point()
         rows = self._rows.sent
         self.parts.do("metrics", lambda: tracker.log_metrics(run_id, point.history.metrics[rows:]))
         if self._wants_models:
@@ -303,25 +242,12 @@ class PointSync:
     def _send_models(self, tracker: Tracker, run_id: str) -> None:
         # Not one part: each model is one.
         with self.parts.apart("models"):
-            log_models(tracker.client, tracker.experiment_id, run_id, self.read(), self.parts.do)
+            log_models(tracker.client, tracker.experiment_id, run_id, self.folder.point(), self.parts.do)
 
     @property
     def _wants_models(self) -> bool:
         """Whether the point has models because all have; those of the best one are sent with the sweep."""
         return self._sweep.models in ("auto", "all")
-
-    def _read_error(self) -> str | None:
-        """Return why the attempt failed; None if it has not failed."""
-        try:
-            return (self._folder.path / ERROR).read_text(encoding="utf-8")
-        except FileNotFoundError:
-            return None
-
-    def _started(self) -> tuple[RunRecord, Config]:
-        """Return the run.json and the config that `look` has read."""
-        if self._run is None or self.config is None:
-            raise RuntimeError("`look` has not found the attempt")
-        return self._run, self.config
 
     def _opened(self) -> str:
         """Return the run id that `open` has found or created."""

@@ -29,7 +29,7 @@ from pipeline.system.signals import NOTICES, SIGNALS
 # Not imported at run time: these import everything that training needs, and the process must be launched before that.
 if TYPE_CHECKING:
     from pipeline.points.sweep_record import SweepRecord
-    from pipeline.tracking.sync.points import Attempt
+    from pipeline.tracking.sync.attempts import Attempt
 
 log = logging.getLogger(__name__)
 

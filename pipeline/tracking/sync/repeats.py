@@ -102,7 +102,7 @@ class RepeatedPoints:
         runs = tracker.runs()
         for key, seeds in groups.items():
             full_name = " ".join("=".join(one) for one in settings_of(seeds[0].name) if one[0] != SEED)
-            config = next(seed.sync.config for seed in seeds if seed.sync is not None)
+            config = next(seed.sync.folder.config for seed in seeds if seed.sync is not None)
             if config is None:
                 continue
             names = point_tags(full_name, config, shown)

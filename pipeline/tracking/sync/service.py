@@ -27,7 +27,7 @@ from pipeline.points.sweep_record import RECORD
 from pipeline.system.errors import UnavailableError
 from pipeline.system.streams import keep_streams
 from pipeline.tracking import store
-from pipeline.tracking.sync.points import Attempt
+from pipeline.tracking.sync.attempts import Attempt
 from pipeline.tracking.sync.sweep import Sync
 from pipeline.tracking.sync.thread import SyncThread
 

@@ -237,7 +237,7 @@ class Sync:
         runs = [] if one_by_one else tracker.runs()
         placing = self._placing()
         for point in needed:
-            if point.config is None:
+            if point.folder.config is None:
                 continue
             self._show_life(tracker)
             signature = point.attempt.signature
@@ -245,7 +245,7 @@ class Sync:
                 if one_by_one:
                     runs = tracker.runs(signature)
                 own = [run for run in runs if run.tags.get("signature") == signature]
-                point.open(tracker, own, placing.tags(point.attempt.name, point.config), self.owner)
+                point.open(tracker, own, placing.tags(point.attempt.name, point.folder.config), self.owner)
         for point in self.points:
             if point.parent != self._parent.run_id:
                 with self.points.apart("the place", point):

@@ -14,7 +14,8 @@ from pipeline.points.sweep_record import SweepRecord
 from pipeline.studies.reach import judged_in_study
 from pipeline.system.errors import LabError
 from pipeline.system.failures import Failures
-from pipeline.tracking.sync.points import Attempt, PointSync
+from pipeline.tracking.sync.attempts import Attempt
+from pipeline.tracking.sync.points import PointSync
 from pipeline.tracking.tracker import Tracker
 from pipeline.tracking.transfer import CheckpointSender
 
@@ -81,7 +82,7 @@ class SyncedPoints:
         for point in self:
             if point.run_id is None:
                 with self.apart("the folder", point):
-                    if point.look():
+                    if point.folder.look():
                         found.append(point)
         return found
 
@@ -102,15 +103,15 @@ class SyncedPoints:
 
     def configs(self) -> list[Config]:
         """Return the configs of the points whose folders were found."""
-        return [point.config for point in self if point.config is not None]
+        return [point.folder.config for point in self if point.folder.config is not None]
 
     def judged(self) -> dict[str, Point]:
         """Return the complete points by signature, each judged against the others, or alone if that fails."""
         points = {}
         for point in self:
-            if point.is_complete():
+            if point.folder.is_complete():
                 with self.apart("the results", point):
-                    points[point.attempt.signature] = point.read()
+                    points[point.attempt.signature] = point.folder.point()
         judged = list(points.values())
         with self._failures.apart(f"the comparison of the points of {self._sweep.name}"):
             # If this fails, each point keeps the diagnosis that it has alone.

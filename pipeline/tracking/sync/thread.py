@@ -11,7 +11,7 @@ from pipeline.points.sweep_record import SweepRecord
 from pipeline.system.errors import LabError, UnavailableError, explain
 from pipeline.system.last_line import Told, untold
 from pipeline.tracking.internals import list_packages
-from pipeline.tracking.sync.points import Attempt
+from pipeline.tracking.sync.attempts import Attempt
 from pipeline.tracking.sync.process import incomplete
 from pipeline.tracking.sync.sweep import Sync
 
