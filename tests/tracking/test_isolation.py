@@ -325,7 +325,7 @@ def test_an_error_of_our_own_in_the_whole_sync_is_not_called_a_server_that_is_aw
         raise KeyError("an error of our own")
 
     with monkeypatch.context() as patched:
-        patched.setattr(sync_module, "kill_orphans", broken)
+        patched.setattr("pipeline.tracking.sync.connection.kill_orphans", broken)
         with pytest.raises(LabError, match=r"This is an error of this program(.|\n)*2 of 2 points are pending"):
             swept(project, grid())
     swept(project, grid())

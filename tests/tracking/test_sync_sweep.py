@@ -273,7 +273,7 @@ def test_training_does_not_wait_for_a_server_that_does_not_answer(
             hanging.set()
             return Tracker(tracking, experiment, root)
 
-        monkeypatch.setattr(sync_module, "Tracker", tracker)
+        monkeypatch.setattr("pipeline.tracking.sync.connection.Tracker", tracker)
         at_epoch(monkeypatch, 3, lambda: wait_until(hanging.is_set))
         grid = rates("0.1", "0.01", more=["tracking=server", f"tracking.uri={uri}"])
         sweep = Sweep(tmp_path, grid[0][0], 2)

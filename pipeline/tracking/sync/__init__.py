@@ -1,5 +1,6 @@
 """Copies results from disk to MLflow, during training and on demand.
 
+connection.Connection   the store, and whether it works
 attempts.AttemptFolder  reads the folder of an attempt at a point
 points.PointSync        sends one attempt at a point to its MLflow run
 complete.py             sends a complete point, each of its parts on its own

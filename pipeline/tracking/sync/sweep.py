@@ -19,11 +19,12 @@ from pipeline.points.sweep_record import SweepPoint, SweepRecord
 from pipeline.system.errors import LabError, UnavailableError
 from pipeline.system.failures import Failures
 from pipeline.system.last_line import Told, untold
-from pipeline.tracking.ownership import CLONE, SignsOfLife, hide_earlier, kill_orphans
+from pipeline.tracking.ownership import CLONE, SignsOfLife, hide_earlier
 from pipeline.tracking.pages.labels import labels
 from pipeline.tracking.pages.presentation import present_study
 from pipeline.tracking.pages.views import NEWEST
 from pipeline.tracking.runs import study_lock
+from pipeline.tracking.sync.connection import Connection
 from pipeline.tracking.sync.parent import ParentRun
 from pipeline.tracking.sync.placement import PARENT, SWEEP_RUN
 from pipeline.tracking.sync.placing import Placing
@@ -81,17 +82,18 @@ class Sync:
         self.completed = 0
         self.stop = threading.Event()
         self.told: Told = untold
-        self._tracker: Tracker | None = None
-        self._parent = ParentRun(root, sweep, owner, self._check)
-        self._repeated = RepeatedPoints(root, owner, self._check)
-        self._life = SignsOfLife(self._check)
+        self._connection = Connection(root, sweep, of_worker=worker is not None)
+        check = self._connection.check
+        self._parent = ParentRun(root, sweep, owner, check)
+        self._repeated = RepeatedPoints(root, owner, check)
+        self._life = SignsOfLife(check)
         self._presented = False
         # What failed: runs and views. Each point and the run of the sweep have their own parts.
-        self._failures = Failures(self._check)
+        self._failures = Failures(check)
         checkpoints = None
         if worker == "own":
             checkpoints = CheckpointSender()
-        self.points = SyncedPoints(root, sweep, self._failures, self._check, checkpoints)
+        self.points = SyncedPoints(root, sweep, self._failures, check, checkpoints)
 
     def failed(self) -> Failures:
         """Return everything that could not be sent although the store works, each with its error."""
@@ -121,11 +123,11 @@ class Sync:
             raise
         except LabError:
             # From a call that is not about one item: either the whole store has failed, or this is the error.
-            self._check()
+            self._connection.check()
             raise
 
     def _send_once(self, ended: SweepRecord | None) -> None:
-        tracker = self._open_tracker()
+        tracker = self._connection.tracker()
         # The last call of a worker waits for the run; earlier calls do not, because there will be another one.
         waits = self.worker is not None and self._parent.missing
         if waits and not self._parent.find(tracker, self._own_clone(), wait=ended is not None):
@@ -148,45 +150,17 @@ class Sync:
         Raises:
             LabError: MLflow rejects the data.
         """
-        return self._parent.end_without_points(self._open_tracker(), ended, self._own_clone())
-
-    def _check(self) -> None:
-        """Find out whether the whole store has failed, or only one item.
-
-        Raises:
-            UnavailableError: no call succeeds.
-        """
-        if self._tracker is None:
-            return
-        try:
-            self._tracker.has_experiment()
-        except LabError as error:
-            raise UnavailableError(
-                "MLflow does not work.", expected="a store that answers", received=error.received
-            ) from None
+        return self._parent.end_without_points(self._connection.tracker(), ended, self._own_clone())
 
     def _forget_deleted(self) -> bool:
         """Forget the runs that were deleted in MLflow since they were opened; return whether there were any."""
-        tracker = self._open_tracker()
-        deleted = not tracker.has_experiment()
-        if deleted:
-            # Opening it again restores it with its runs, or makes another one if it was deleted for good.
-            self._tracker = None
-            tracker = self._open_tracker()
+        deleted = self._connection.reopen_if_deleted()
+        tracker = self._connection.tracker()
         forgotten = self._parent.forget_if_deleted(tracker) or deleted
         forgotten = self._repeated.forget_if_deleted(tracker) or forgotten
         # An error of the repeated points may come from a seed that cannot be moved below the run of its point.
         every = deleted or bool(self._repeated.errors())
         return self.points.forget_if_deleted(tracker, every) or forgotten
-
-    def _open_tracker(self) -> Tracker:
-        """Return the tracker, opening it on the first call."""
-        if self._tracker is None:
-            tracker = Tracker(self.sweep.tracking, self.sweep.study, self.root)
-            if self.worker is None:
-                kill_orphans(tracker)
-            self._tracker = tracker
-        return self._tracker
 
     def _send_points(self, tracker: Tracker, ended: SweepRecord | None) -> None:
         status: Status | None = None
