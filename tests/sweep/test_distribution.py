@@ -22,7 +22,7 @@ from pipeline.sweep import training as stack_training
 from pipeline.sweep.command_record import new_record
 from pipeline.sweep.jobs import JobMaker
 from pipeline.sweep.sweep import Sweep
-from pipeline.sweep.workers import distribution
+from pipeline.sweep.workers import distribution, server_points
 from pipeline.sweep.workers.unit import Engine
 from pipeline.system.errors import EngineError, LabError
 from pipeline.system.processes import owner
@@ -227,7 +227,7 @@ def test_a_bug_before_or_after_the_nodes_train_stays_with_its_point(
             raise ZeroDivisionError("a bug")
 
     server = SimpleNamespace(runs=lambda signature: [])
-    monkeypatch.setattr(distribution.Distribution, "_tracker", lambda self: server)
+    monkeypatch.setattr(server_points.ServerPoints, "tracker", lambda self: server)
     monkeypatch.setattr("pipeline.tracking.transfer.fetch_point", lambda *_, **__: None)
     requests = rates(*GRID, more=["tracking=server", "tracking.uri=http://127.0.0.1:9"])
     training = stack_training.StackTraining(JobMaker(project, requests[0][0]), {}, lambda jobs: "", lambda: None)

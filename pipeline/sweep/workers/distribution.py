@@ -14,9 +14,8 @@ import logging
 import os
 import time
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pipeline.points.clone import clone_id
 from pipeline.points.job import Job
@@ -24,17 +23,14 @@ from pipeline.points.reading import read_attempt, read_run
 from pipeline.points.sweep_record import SweepRecord
 from pipeline.sweep.grouping import units
 from pipeline.sweep.training import RESERVED_FILES, StackTraining
+from pipeline.sweep.workers.server_points import ServerPoints
 from pipeline.sweep.workers.unit import Engine, Unit, UnitPoint, pack
 from pipeline.sweep.workers.watching import await_folder, complete_here, complete_in_mlflow, counting, locked
 from pipeline.sweep.workers.worker import identity_of, train_unit
 from pipeline.system.engines import DEFAULT, VARIABLE
-from pipeline.system.errors import EngineError, LabError, explain
+from pipeline.system.errors import EngineError, LabError
 from pipeline.system.limits import open_files
 from pipeline.system.wording import counted
-
-# This module imports MLflow, which is needed here only for nodes without a shared disk.
-if TYPE_CHECKING:
-    from pipeline.tracking.tracker import Tracker
 
 log = logging.getLogger(__name__)
 
@@ -60,6 +56,7 @@ class Distribution:
         self._engine = engine
         self._sweep = sweep
         self._training = training
+        self._server = ServerPoints(sweep, training.root)
         # For points to retrain, by signature: the ids of the attempts that existed before this command.
         self._replaced: dict[str, list[str | None]] = {}
 
@@ -73,7 +70,7 @@ class Distribution:
             self._remember_earlier_attempts(jobs)
             self._submit(jobs)
             return
-        self._check_server()
+        self._server.check()
         # Each point that is locked has a file open.
         most = max(1, open_files() - RESERVED_FILES)
         for start in range(0, len(jobs), most):
@@ -90,24 +87,14 @@ class Distribution:
             try:
                 self._submit(left)
             finally:
-                self._close_runs([job for job in left if job.state != "complete"])
-
-    def _check_server(self) -> None:
-        tracking = self._sweep.tracking.name
-        if tracking != "server":
-            raise LabError(
-                "Workers have no way to return their points.",
-                expected="tracking=server, through which nodes without a shared disk return trained points",
-                received=f"hydra.launcher.shared_disk=false with tracking={tracking}",
-                fix="add tracking=server tracking.uri=ADDRESS, or hydra.launcher.shared_disk=true",
-            )
+                self._server.close_runs([job for job in left if job.state != "complete"])
 
     def _remember_earlier_attempts(self, jobs: Sequence[Job]) -> None:
         self._replaced = {job.signature: list(_attempts(job)) for job in jobs if job.config.force}
 
     def _fetch_earlier(self, jobs: Sequence[Job]) -> None:
         """Fetch points that workers have sent to MLflow for an earlier command, which was killed before it got them."""
-        for error in self._fetch([job for job in jobs if not job.config.force]).values():
+        for error in self._server.fetch([job for job in jobs if not job.config.force], self._replaced).values():
             log.warning(error)
         for job in jobs:
             self._update_state(job, {})
@@ -144,7 +131,7 @@ class Distribution:
             complete = complete_here(jobs)
             every = DISK_SECONDS
             if not self._engine.shared_disk:
-                complete = complete_in_mlflow(jobs, self._tracker, self._replaced)
+                complete = complete_in_mlflow(jobs, self._server.tracker, self._replaced)
                 every = SERVER_SECONDS
             with counting(f"{self._sweep.name}, {self._engine.name}", len(jobs), complete, every):
                 for report in self._engine.run(train_unit, packed):
@@ -205,7 +192,7 @@ class Distribution:
             wanted = ready
             if lost:
                 wanted = list(jobs)
-            for signature, reason in self._fetch(wanted).items():
+            for signature, reason in self._server.fetch(wanted, self._replaced).items():
                 reports.setdefault(signature, {})["error"] = str(reason)
         for job in jobs:
             self._update_state(job, reports.get(job.signature, {}))
@@ -239,49 +226,6 @@ class Distribution:
             job.state = "failed"
         elif report.get("state") == "killed" or job.run:
             job.state = "training"
-
-    def _tracker(self) -> Tracker:
-        """Connect to the tracking server of the sweep.
-
-        Raises:
-            LabError: the server does not answer.
-        """
-        from pipeline.tracking.tracker import Tracker
-
-        return Tracker(self._sweep.tracking, self._sweep.study, self._training.root)
-
-    def _fetch(self, jobs: Sequence[Job]) -> dict[str, LabError]:
-        """Fetch points that MLflow has; return the errors of those that could not be fetched, by signature."""
-        from pipeline.tracking.transfer import fetch_point
-
-        errors: dict[str, LabError] = {}
-        if jobs:
-            try:
-                tracker = self._tracker()
-            except LabError as error:
-                return {job.signature: error for job in jobs}
-            for job in jobs:
-                # With `force`, the complete attempt from before this command must not be fetched.
-                try:
-                    fetch_point(tracker, job, excluded_attempt=self._replaced.get(job.signature, [None])[0])
-                except Exception as error:  # noqa: BLE001 - an error of our own must not cost the other points
-                    errors[job.signature] = explain(error)
-        return errors
-
-    def _close_runs(self, jobs: Sequence[Job]) -> None:
-        """Set the runs of lost workers to KILLED."""
-        # This machine has no folders of these points, so the command's sync does not know their runs. If MLflow does
-        # not answer, their status stays as it is.
-        from pipeline.tracking.ownership import is_ours
-
-        if jobs:
-            with suppress(LabError):
-                tracker = self._tracker()
-                clone = clone_id(self._training.root)
-                for run in [run for job in jobs for run in tracker.runs(job.signature) if run.status == "RUNNING"]:
-                    # Another clone may be training the same point.
-                    if is_ours(tracker, run, clone):
-                        tracker.end_run(run.run_id, "KILLED")
 
 
 def _attempts(job: Job) -> tuple[str | None, str | None]:
