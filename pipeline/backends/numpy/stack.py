@@ -1,9 +1,7 @@
 """A stack of points of the same shape: their weights, one update of them, and their metrics on given rows.
 
-There are three ways to compute the gradient. Small networks that see a whole table are computed together, with the grid
-axis last in memory. Other networks are computed one at a time, minibatch by minibatch. If the config selects forward
-differences, the gradient is computed weight by weight. In all three a penalty may be added to the loss, and the
-gradient may be clipped before the weights are updated.
+`Passes` computes the losses and the gradient, in one of three ways. In all of them a penalty may be added to the loss,
+and the gradient may be clipped before the weights are updated.
 """
 
 from __future__ import annotations
@@ -17,14 +15,13 @@ from pipeline.backends.contract import State
 from pipeline.backends.numpy.array_modules import array_module, to_host, uploaded
 from pipeline.backends.numpy.batches import Batch, Batches
 from pipeline.backends.numpy.descent import Descent, clip
-from pipeline.backends.numpy.evaluation import Measures, measured, of_rows
+from pipeline.backends.numpy.evaluation import Measures, of_rows
 from pipeline.backends.numpy.full_batch import unchecked_updates
-from pipeline.backends.numpy.gradients import forward_differences
-from pipeline.backends.numpy.losses import Targets, penalty, penalty_slope
-from pipeline.backends.numpy.many_networks import GridLast, suits
-from pipeline.backends.numpy.network import Array, forward
-from pipeline.backends.numpy.one_network import OneNetwork
+from pipeline.backends.numpy.losses import penalty, penalty_slope
+from pipeline.backends.numpy.many_networks import suits
+from pipeline.backends.numpy.network import Array
 from pipeline.backends.numpy.packed import Packed, shapes_of
+from pipeline.backends.numpy.passes import Passes
 from pipeline.backends.numpy.state import initial_progress
 from pipeline.backends.numpy.threads import Threads
 from pipeline.backends.shared.initial_weights import Weights, is_trained
@@ -62,8 +59,6 @@ class Stack:
     ) -> None:
         self.config = points[0]
         self._threads = threads or Threads()
-        # What shares a minibatch.
-        self._sharing = self._threads
         self._module = array_module(self.config)
         self.arrays = uploaded(arrays, self._module)
         training = self.config.training
@@ -94,24 +89,15 @@ class Stack:
         self.progress = initial_progress(parameters, statistics, self.descent, counted)
         self.penalties: Array | None = None
         self.stride = 1
-        self._together: GridLast | None = None
-        self._single: OneNetwork | None = None
-        seeds = [point.seed for point in points]
-        rows = len(self.arrays.train_inputs)
-        if together:
-            inputs = self.arrays.scaled(self.arrays.train_inputs)
-            targets = self.arrays.train_targets
-            self._together = GridLast(self.config, inputs, targets, parameters, self.gradient)
-            # `advance` supports neither penalties nor clipping, nor a schedule that needs the loss of every epoch.
-            if not (training.penalised or training.clipped or self.descent.plateau is not None):
-                self.stride = STRIDE
-        elif not differences:
-            most = min(training.batch_size or rows, rows)
-            self._sharing = self._threads.for_products(most * parameters.flat.shape[1])
-            self._single = OneNetwork(self.config, seeds, most, self.progress, self.gradient, self._sharing)
+        self._passes = Passes(points, self.arrays, self.progress, self.gradient, self._threads)
+        # `advance` supports neither penalties nor clipping, nor a schedule that needs the loss of every epoch.
+        if together and not (training.penalised or training.clipped or self.descent.plateau is not None):
+            self.stride = STRIDE
         # Only the kernel for single networks can skip features, and only in memory.
-        trimmed = self._single is not None and self._module is np
-        extended = self._single is not None and self._single.extended
+        single = self._passes.single
+        trimmed = single is not None and self._module is np
+        extended = single is not None and single.extended
+        seeds = [point.seed for point in points]
         self._batches = Batches(training.batch_size, self.arrays, seeds, trimmed, extended, self._module)
 
     def _packed(self, initial: Sequence[Weights], grid_last: bool, trained: bool) -> Packed:
@@ -138,7 +124,7 @@ class Stack:
         Returns:
             Loss (points,), and the measures, each (points,).
         """
-        losses, measures = self._differentiate(batches, measured)
+        losses, measures = self._passes.differentiate(batches, measured)
         self.penalties = self._penalties()
         if self.penalties is None:
             return losses, measures
@@ -155,12 +141,13 @@ class Stack:
 
     def losses(self, batches: Sequence[Batch]) -> Array:
         """Compute the losses that `differentiate` returns; `gradient` is then neither the old nor the new one."""
-        if self._together is None:
+        together = self._passes.together
+        if together is None:
             losses, _ = self.differentiate(batches, measured=False)
             return losses
-        for call in self._together.forward:
+        for call in together.forward:
             call()
-        losses = to_host(self._together.losses())
+        losses = to_host(together.losses())
         penalties = self._penalties()
         if penalties is not None:
             losses = losses + penalties
@@ -172,37 +159,6 @@ class Stack:
         if not training.penalised:
             return None
         return to_host(penalty(training, self.progress.parameters.by_point()))
-
-    def _differentiate(self, batches: Sequence[Batch], measured: bool) -> tuple[Array, Measures]:
-        """Compute losses and gradient, without the penalty unless forward differences are used."""
-        if self._together is not None:
-            for call in self._together.program:
-                call()
-            return to_host(self._together.losses()), {}
-        network = self._single
-        if network is None:
-            return self._by_differences(batches[0], measured)
-        losses = np.empty(self._points)
-        measures: dict[int, Measures] = {}
-
-        def one(index: int) -> None:
-            # One batch for all points, or one for each.
-            rows = batches[index % len(batches)]
-            losses[index], sums = network(index, rows)
-            if measured:
-                measures[index] = self._measure(sums[None], rows.targets)
-
-        self._sharing.each(one, self._points)
-        return losses, _joined([measures[index] for index in sorted(measures)])
-
-    def _by_differences(self, rows: Batch, measured: bool) -> tuple[Array, Measures]:
-        parameters = self.progress.parameters.arrays
-        losses, gradients, sums = forward_differences(self.config, parameters, rows.inputs, rows.targets)
-        for name, gradient in gradients.items():
-            self.gradient.arrays[name][...] = gradient
-        if not measured:
-            return losses, {}
-        return losses, self._measure(sums, rows.targets)
 
     def move(self) -> None:
         """Turn the gradient into a change, and add it to the weights."""
@@ -219,7 +175,7 @@ class Stack:
             np.add(weights, change.astype(weights.dtype, copy=False), out=weights)
 
         descent.scale_rates(t)
-        self._sharing.each(one, len(descent.parts))
+        self._passes.sharing.each(one, len(descent.parts))
         if progress.upwards is not None:
             progress.see_signs((self.change.flat > 0)[None])
         progress.updates = t
@@ -233,7 +189,8 @@ class Stack:
         Raises:
             ValueError: the points are not computed together.
         """
-        if self._together is None:
+        together = self._passes.together
+        if together is None:
             raise ValueError("these points are not computed together")
         progress = self.progress
         moved = [progress.parameters.flat, *(slot.flat for slot in progress.slots.values())]
@@ -241,7 +198,7 @@ class Stack:
         signs: NDArray[np.bool_] | None = None
         if progress.upwards is not None:
             signs = self._module.empty((updates, *self.change.flat.shape), np.bool_)
-        losses, finite = unchecked_updates(self._together, self.descent, progress, updates, signs)
+        losses, finite = unchecked_updates(together, self.descent, progress, updates, signs)
         # A point that had already diverged does not matter.
         if (finite | (progress.diverged_step >= 0)).all():
             progress.see_losses(losses)
@@ -278,31 +235,7 @@ class Stack:
         return measures
 
     def _of_rows(self, batches: Sequence[Callable[[], Batch]], penalties: Array | None) -> Measures:
-        measures = of_rows(self.config, self.arrays.task, self._threads, batches, self._sums)
+        measures = of_rows(self.config, self.arrays.task, self._threads, batches, self._passes.sums)
         if penalties is not None:
             measures["loss"] = measures["loss"] + penalties
         return measures
-
-    def _sums(self, rows: Batch) -> list[Array]:
-        """Compute the last layer's sums of all points, or a stack of one for each point."""
-        if self._single is None:
-            parameters = self.progress.parameters.by_point()
-            return [forward(self.config.dense, parameters, rows.inputs)[-1]]
-        network = self._single
-        sums: dict[int, Array] = {}
-
-        def one(index: int) -> None:
-            sums[index] = network.sums(index, rows)[None]
-
-        self._threads.each(one, self._points)
-        return [sums[index] for index in range(self._points)]
-
-    def _measure(self, sums: Array, targets: Targets) -> Measures:
-        return measured(self.config, self.arrays.task, [sums], targets)
-
-
-def _joined(points: Sequence[Measures]) -> Measures:
-    """Join measures of single points, (1,) each, to those of a stack."""
-    if not points:
-        return {}
-    return {name: np.concatenate([one[name] for one in points]) for name in points[0]}
