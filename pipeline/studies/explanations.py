@@ -9,7 +9,7 @@ import inspect
 from collections.abc import Mapping, Sequence
 
 from pipeline.backends.numpy.network import LEAK
-from pipeline.backends.numpy.optimizers import OPTIMIZERS
+from pipeline.backends.numpy.optimizers.by_name import OPTIMIZERS
 from pipeline.backends.shared import parametrization
 from pipeline.config.schema import flatten
 from pipeline.diagnosis import range_test

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from pipeline.backends.numpy.descent import formula_knobs, initial_slots, learning_rates
 from pipeline.backends.numpy.network import Parameters
-from pipeline.backends.numpy.optimizers import OPTIMIZERS
+from pipeline.backends.numpy.optimizers.by_name import OPTIMIZERS
 from pipeline.backends.numpy.packed import Packed
 from pipeline.config.optimizer import Optimizer
 from tests.support.trained import config

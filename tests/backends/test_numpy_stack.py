@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from pipeline.backends.numpy import descent
-from pipeline.backends.numpy.optimizers import OPTIMIZERS
+from pipeline.backends.numpy.optimizers.by_name import OPTIMIZERS
 from pipeline.backends.numpy.stack import Stack
 from pipeline.backends.shared.initial_weights import draw
 from pipeline.data.arrays import load

@@ -12,14 +12,14 @@ from numpy.typing import DTypeLike, NDArray
 
 from pipeline.backends.numpy.many_networks import SPREAD
 from pipeline.backends.numpy.network import Array
-from pipeline.backends.numpy.optimizers import OPTIMIZERS
+from pipeline.backends.numpy.optimizers.by_name import OPTIMIZERS
 from pipeline.backends.numpy.packed import Packed
 from pipeline.backends.shared.parametrization import rate_scales
 from pipeline.backends.shared.schedules import Factors, factors
 from pipeline.config.model import Model, Training
 from pipeline.config.optimizer import Constant, Optimizer, ReduceOnPlateau, Schedule
 
-# Keys of the `optimizer` section that are not hyperparameters of the formulas in optimizers.py.
+# Keys of the `optimizer` section that are not hyperparameters of the formulas in optimizers/.
 NOT_IN_FORMULA = {"name", "learning_rate", "output_learning_rate", "initial_accumulator_value"}
 # The largest number of weights that one call of a formula updates. More are updated in parts, which threads share. The
 # formulas work on each weight by itself, so the results do not depend on this number.

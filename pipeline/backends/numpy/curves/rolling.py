@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from pipeline.backends.contract import State
 from pipeline.backends.numpy.curves.shape import Curve
 from pipeline.backends.numpy.descent import formula_knobs, initial_value
-from pipeline.backends.numpy.optimizers import OPTIMIZERS
+from pipeline.backends.numpy.optimizers.by_name import OPTIMIZERS
 from pipeline.backends.shared.schedules import factors
 from pipeline.config.expressions import Array
 from pipeline.config.optimizer import Constant, Optimizer, Schedule

@@ -1,110 +1,16 @@
-"""Optimizers: formulas that turn the gradient into the change of the weights.
-
-The formulas are Keras'. In the docstrings g is the gradient, w are the weights, u is the change that is added to them,
-and t is the number of the update, counted from 1. Long names are hyperparameters. Report pages print the docstrings.
-
-The formulas are computed in place, one ufunc at a time and without temporary arrays: for small networks every
-allocation matters. The order of the operations determines the last bits of the results.
-"""
+"""Adaptive optimizers: each weight has a rate of its own, by the size of its gradients so far."""
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from collections.abc import Mapping
 from typing import ClassVar
 
 import numpy as np
 
 from pipeline.backends.numpy.network import Array
+from pipeline.backends.numpy.optimizers.optimizer import Optimizer
 
 # At index t - 1 the product of 1 - 0.96^i / 2 for i = 1 to t. After 1,000 factors the next ones are 1 in float64.
 NADAM_PRODUCTS = np.cumprod(1 - 0.96 ** np.arange(1, 1001) / 2)
-
-
-class Optimizer(ABC):
-    """One optimizer, with the state and the buffers of the weights that it updates.
-
-    Arrays may have any shape. Hyperparameters and rate broadcast against the gradient, so that each point of a stack
-    has its own.
-
-    Args:
-        knobs: the hyperparameters by name, without the learning rate.
-        rate: the learning rate.
-        state: an array for each of `slots`; every update changes it in place.
-        change: receives the change of every update, in the shape of the gradient.
-        scratch: in the shape of the gradient; overwritten by every update.
-
-    Attributes:
-        slots: names of the arrays that are kept from one update to the next.
-        initial_knob: the hyperparameter that is the state's value before the first update; None: the state is 0.
-        minus_rate: the negative learning rate of the next update. Formulas multiply by it, so that the change points
-            downhill without a subtraction.
-    """
-
-    slots: ClassVar[tuple[str, ...]] = ()
-    initial_knob: ClassVar[str | None] = None
-
-    def __init__(
-        self, knobs: Mapping[str, Array], rate: Array, state: Mapping[str, Array], change: Array, scratch: Array
-    ) -> None:
-        self.knobs = knobs
-        self.state = state
-        self.change = change
-        self.scratch = scratch
-        self.minus_rate = -rate
-        self._unscaled = self.minus_rate.copy()
-
-    def scale_rate(self, factor: Array) -> None:
-        """Set the rate of the next update to the factor of a schedule times the learning rate."""
-        np.multiply(self._unscaled, factor, out=self.minus_rate)
-
-    @abstractmethod
-    def update(self, gradient: Array, weights: Array, t: int) -> None:
-        """Write the change of one update to `change`.
-
-        Args:
-            gradient: only read.
-            weights: before the update; only read.
-            t: the number of this update, counted from 1.
-        """
-
-
-class Sgd(Optimizer):
-    """Gradient descent (Cauchy 1847; on minibatches Robbins and Monro 1951): u = -learning_rate * g."""
-
-    def update(self, gradient: Array, weights: Array, t: int) -> None:
-        """Write -learning_rate * g."""
-        np.multiply(gradient, self.minus_rate, self.change)
-
-
-class Momentum(Optimizer):
-    """Momentum (Polyak 1964): v = momentum * v - learning_rate * g, u = v."""
-
-    slots = ("velocity",)
-
-    def update(self, gradient: Array, weights: Array, t: int) -> None:
-        """Update the velocity, and write it."""
-        velocity = self.state["velocity"]
-        np.multiply(gradient, self.minus_rate, out=self.change)
-        velocity *= self.knobs["momentum"]
-        velocity += self.change
-        np.copyto(self.change, velocity)
-
-
-class Nesterov(Optimizer):
-    """Nesterov (Sutskever et al. 2013, as Keras computes it): v as momentum, u = momentum * v - learning_rate * g."""
-
-    slots = ("velocity",)
-
-    def update(self, gradient: Array, weights: Array, t: int) -> None:
-        """Update the velocity, and write momentum * v - learning_rate * g."""
-        velocity = self.state["velocity"]
-        np.multiply(gradient, self.minus_rate, out=self.change)
-        velocity *= self.knobs["momentum"]
-        velocity += self.change
-        # With the new v. The weights that Keras stores are those at which the next gradient is computed.
-        np.multiply(velocity, self.knobs["momentum"], out=self.scratch)
-        np.add(self.scratch, self.change, out=self.change)
 
 
 class AdaGrad(Optimizer):
@@ -255,30 +161,6 @@ class Nadam(Adam):
         self.change /= root
 
 
-class Lion(Optimizer):
-    """Lion (Chen et al. 2023, algorithm 2).
-
-    u = -learning_rate * sign(beta_1 * m + (1 - beta_1) * g); m = beta_2 * m + (1 - beta_2) * g.
-    """
-
-    slots = ("m",)
-
-    def update(self, gradient: Array, weights: Array, t: int) -> None:
-        """Write the step, and then update m."""
-        m = self.state["m"]
-        beta_1 = self.knobs["beta_1"]
-        beta_2 = self.knobs["beta_2"]
-        # The change uses the old m; m itself is averaged with another beta afterwards.
-        np.multiply(m, beta_1, out=self.change)
-        np.multiply(gradient, 1 - beta_1, out=self.scratch)
-        self.change += self.scratch
-        np.sign(self.change, out=self.change)
-        self.change *= self.minus_rate
-        m *= beta_2
-        np.multiply(gradient, 1 - beta_2, out=self.scratch)
-        m += self.scratch
-
-
 def _average_square(values: Array, squares: Array, rho: Array, scratch: Array) -> None:
     """Update a running average in place: a = rho * a + (1 - rho) * values^2."""
     np.multiply(values, values, out=scratch)
@@ -292,19 +174,3 @@ def _root(squares: Array, epsilon: Array, out: Array) -> Array:
     np.add(squares, epsilon, out=out)
     result: Array = np.sqrt(out, out=out)
     return result
-
-
-# The class of each `optimizer.name`.
-OPTIMIZERS: dict[str, type[Optimizer]] = {
-    "sgd": Sgd,
-    "momentum": Momentum,
-    "nesterov": Nesterov,
-    "adagrad": AdaGrad,
-    "adadelta": AdaDelta,
-    "rmsprop": RmsProp,
-    "adam": Adam,
-    "adamw": AdamW,
-    "amsgrad": AmsGrad,
-    "nadam": Nadam,
-    "lion": Lion,
-}
