@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 
 from pipeline.backends.contract import State
-from pipeline.backends.keras.network import Network, build
+from pipeline.backends.keras.building import build
+from pipeline.backends.keras.network import Network
 from pipeline.backends.keras.schedules import OnPlateau, Scheduled, scheduled
 from pipeline.backends.keras.state import restore, state_of
 from pipeline.backends.keras.training import _floatx
@@ -239,7 +240,7 @@ def test_a_backend_without_the_loop_computes_the_same(
     point = config(*overrides, "backend=keras", "training.epochs=60")
     rows = load(point.data, point.dtype, Path())
     looped = keras_trained(point, rows)
-    monkeypatch.setattr("pipeline.backends.keras.network.keras.backend.backend", lambda: "another")
+    monkeypatch.setattr("pipeline.backends.keras.building.keras.backend.backend", lambda: "another")
     assert_same(keras_trained(point, rows), looped, rtol=1e-6 if point.dtype == "float32" else 1e-12)
 
 

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from scipy.stats import kstest
 
+from pipeline.backends.keras.building import build
 from pipeline.backends.keras.layers import DropConnect
-from pipeline.backends.keras.network import LoopedNetwork, Network, build
+from pipeline.backends.keras.network import LoopedNetwork, Network
 from pipeline.backends.keras.training import _floatx
 from pipeline.backends.numpy.layers import keep_moving, normalize
 from pipeline.backends.shared.initial_weights import TRUNCATED_DEVIATION, draw

@@ -1,8 +1,8 @@
-"""Build a compiled Keras model from a config."""
+"""Networks that note when they diverge, and on TensorFlow make many updates in one call."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Iterator
 from typing import Any
 
 import keras
@@ -10,16 +10,11 @@ import numpy as np
 from keras import ops
 from numpy.typing import NDArray
 
-from pipeline.backends.keras import optimizers, own_model
-from pipeline.backends.keras.layers import build_layers, variables
-from pipeline.backends.shared.initial_weights import Weights, array_names, draw
-from pipeline.backends.shared.parametrization import rate_scales
-from pipeline.backends.shared.schedules import updates_per_epoch
-from pipeline.config.data import Task
-from pipeline.config.model import Model, layer_sizes
-from pipeline.config.own_model import KerasModel
-from pipeline.config.schema import Config, KerasBackend
-from pipeline.data.arrays import Arrays
+from pipeline.backends.keras.layers import variables
+from pipeline.backends.shared.initial_weights import Weights
+
+# Updates of one call on minibatches: the call itself takes as long as one small update, and Ctrl-C waits for its end.
+UPDATES = 64
 
 
 class Network(keras.Sequential):  # type: ignore[misc]
@@ -121,122 +116,95 @@ class LoopedNetwork(Network):
         return measured
 
 
-class HalfSummedSquaredError(keras.losses.Loss):  # type: ignore[misc]
-    """1/2 * sum over rows and outputs of (out - y)^2."""
-
-    def __init__(self) -> None:
-        super().__init__(reduction="sum")
-
-    def call(self, y_true: Any, y_pred: Any) -> Any:
-        """Return the half sums of each row (rows,), which Keras adds up."""
-        return ops.sum(ops.square(y_pred - y_true), axis=-1) / 2
-
-
-def same_side_of_half(y_true: Any, y_pred: Any) -> Any:
-    """Return the share of outputs on the same side of 1/2 as the target: (rows,)."""
-    same = ops.equal(ops.greater(y_pred, 0.5), ops.greater(y_true, 0.5))
-    return ops.mean(ops.cast(same, y_pred.dtype), axis=-1)
-
-
-def of_sigmoid(metric: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
-    """Return a metric of the sigmoids of a network's outputs, for a loss that takes sums."""
-    return lambda y_true, y_pred: metric(y_true, ops.sigmoid(y_pred))
-
-
-def build(config: Config, arrays: Arrays) -> tuple[Network, optimizers.Watched]:
-    """Build the compiled model with the initial weights that both backends share, and its optimizer.
-
-    `keras.config.floatx()` must be the config's dtype: optimizer, loss and metrics compute in it.
-    """
-    on_tensorflow = keras.backend.backend() == "tensorflow"
-    network = _network(config, arrays, on_tensorflow)
-    optimizer = _optimizer(config, arrays, network)
-    loss, metrics = _loss_and_metrics(config, arrays.task)
-    asked = isinstance(config.backend, KerasBackend) and config.backend.jit_compile
-    # JAX always compiles ("auto"): otherwise an update takes 0.1 s, compared with 1 ms in TensorFlow's graph.
-    jit_compile: bool | str = "auto"
-    if asked or on_tensorflow:
-        jit_compile = asked
-    network.compile(optimizer, loss, metrics=metrics, jit_compile=jit_compile)
-    return network, optimizer
-
-
-def _network(config: Config, arrays: Arrays, on_tensorflow: bool) -> Network:
-    """Build the network, not compiled yet, with the weights that both backends share, or those of its own function."""
-    last = config.output_activation
-    # Softmax, and the sigmoid of a cross-entropy, are left to the loss, which takes the logarithm without overflow.
-    if last in ("identity", "softmax") or config.loss == "binary_cross_entropy":
-        last = "linear"
-    network_class: type[Network] = Network
-    # Minibatches differ from update to update, so there is nothing to loop over.
-    if on_tensorflow and config.training.batch_size is None:
-        network_class = LoopedNetwork
-    if isinstance(config.model, KerasModel):
-        made = own_model.make(config.model, config, arrays)
-        own_layers = own_model.around(made, own_model.input_shape(arrays), last, config.dtype)
-        return network_class(own_layers, config.dtype, own_model.array_names(made))
-    knobs = config.model
-    sizes = layer_sizes(knobs, arrays.features, arrays.outputs)
-    layers = [keras.Input((sizes[0],), dtype=config.dtype), *build_layers(config, sizes, last, training=True)]
-    network = network_class(layers, config.dtype, array_names(knobs))
-    drawn = draw(knobs, arrays.features, arrays.outputs, config.seed, config.dtype)
-    for variable, array in zip(variables(network), drawn.values(), strict=True):
-        variable.assign(array)
-    return network
-
-
-def _optimizer(config: Config, arrays: Arrays, network: Network) -> optimizers.Watched:
-    """Build the optimizer for the variables of a network, with its limits and the scales of its rates."""
-    updates = config.training.epochs * updates_per_epoch(config.training, len(arrays.train_inputs))
-    optimizer = optimizers.build(config.optimizer, config.schedule, updates)
-    optimizer.limits = config.training
-    if isinstance(config.model, Model):
-        names = network.trained_names
-        scales = rate_scales(config.model, config.optimizer.name, names)
-        optimizer.scales = {names.index(name): scale for name, scale in scales.items()}
-    optimizer.watch(network.trainable_variables, config.recording.direction_changes)
-    return optimizer
-
-
-def outputs_of(config: Config, values: NDArray[np.floating]) -> NDArray[np.floating]:
-    """Return the outputs of a network, from the values that its loss takes: sums of classes stay as they are.
+class MinibatchNetwork(Network):
+    """A network for TensorFlow that makes the updates of many minibatches in one call.
 
     Args:
-        config: config of the point.
-        values: what the trained network returns, (rows, outputs).
+        layers: as for every network.
+        dtype: dtype of the weights.
+        names: names of the arrays.
+        size: rows in a minibatch.
     """
-    if config.loss == "binary_cross_entropy":
-        with np.errstate(over="ignore"):
-            values = 1 / (1 + np.exp(-values))
-    return values
+
+    def __init__(self, layers: list[Any], dtype: str, names: list[str], size: int) -> None:
+        super().__init__(layers, dtype, names)
+        self._minibatches = _Minibatches(size)
+
+    def update_on(self, order: NDArray[np.integer], inputs: Any, targets: Any) -> list[dict[str, float]]:
+        """Make an update on each minibatch.
+
+        Args:
+            order: numbers of rows in the order in which they are used; the last minibatch has what is left of them.
+            inputs: all rows, as a tensor.
+            targets: their targets, as a tensor.
+
+        Returns:
+            The metrics of each minibatch by Keras' names, measured at the weights before its update.
+        """
+        measured = []
+        for rows in self._minibatches.calls(order):
+            self._minibatches.choose(rows)
+            columns = self.train_on_batch(inputs, targets, return_dict=True)
+            measured += [
+                {name: float(column[index]) for name, column in columns.items()}
+                for index in range(self._minibatches.count_of(rows))
+            ]
+        return measured
+
+    def train_step(self, data: Any) -> Any:
+        """Make the updates on the chosen rows of `data`; return the metrics of each, (UPDATES,), 0 where none was."""
+        update = super().train_step
+        inputs, targets, _ = keras.utils.unpack_x_y_sample_weight(data)
+        # Keras makes the variables of metrics when they first see outputs, and it must not do so in a loop.
+        names = list(self.compute_metrics(inputs[:1], targets[:1], self(inputs[:1], training=False)))
+
+        def once_more(made: Any, *columns: Any) -> Any:
+            rows = self._minibatches.rows(made)
+            # As `train_on_batch` does it: the metrics are those of this minibatch alone.
+            self.reset_metrics()
+            logs = update((ops.take(inputs, rows, axis=0), ops.take(targets, rows, axis=0)))
+            now = ops.equal(ops.arange(UPDATES), made)
+            return made + 1, *(ops.where(now, logs[name], column) for name, column in zip(names, columns, strict=True))
+
+        columns = [ops.zeros(UPDATES, keras.config.floatx()) for _ in names]
+        _, *columns = ops.while_loop(
+            lambda made, *_: ops.less(made, self._minibatches.updates.value), once_more, (0, *columns)
+        )
+        return dict(zip(names, columns, strict=True))
 
 
-def _loss_and_metrics(config: Config, task: Task | None) -> tuple[Any, list[Any]]:
-    """Return the config's loss, and the metrics that go with it under the names that both backends record.
+class _Minibatches:
+    """The rows that one call of the compiled step uses.
+
+    No part of the network that Keras knows of: its checkpoints would have them too.
 
     Args:
-        config: config of the point.
-        task: what described data predicts; None for a table, and for images of IDX files.
+        size: rows in a minibatch.
     """
-    loss = LOSSES[config.loss]()
-    if config.loss == "cross_entropy":
-        return loss, [keras.metrics.SparseCategoricalAccuracy(name="accuracy")]
-    measures: dict[str, Callable[[Any, Any], Any]] = {}
-    if task == "binary" or (task is None and config.output_activation == "sigmoid"):
-        measures["accuracy"] = same_side_of_half
-    if task != "binary":
-        measures["mean_absolute_error"] = keras.losses.mean_absolute_error
-    if config.loss == "binary_cross_entropy":
-        measures = {name: of_sigmoid(measure) for name, measure in measures.items()}
-    return loss, [keras.metrics.MeanMetricWrapper(measure, name=name) for name, measure in measures.items()]
 
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._chosen = keras.Variable(np.zeros(UPDATES * size, np.int32), dtype="int32", trainable=False)
+        self._rows = keras.Variable(0, dtype="int32", trainable=False)
+        self.updates = keras.Variable(0, dtype="int32", trainable=False)
 
-# Keras' losses, which take sums for cross-entropies and are means over rows and outputs except for half the sum.
-LOSSES: dict[str, Callable[[], Any]] = {
-    "cross_entropy": lambda: keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-    "binary_cross_entropy": lambda: keras.losses.BinaryCrossentropy(from_logits=True),
-    "mean_squared_error": keras.losses.MeanSquaredError,
-    "half_summed_squared_error": HalfSummedSquaredError,
-    "mean_absolute_error": keras.losses.MeanAbsoluteError,
-    "huber": keras.losses.Huber,
-}
+    def calls(self, order: NDArray[np.integer]) -> Iterator[NDArray[np.integer]]:
+        """Yield the rows of each call."""
+        most = UPDATES * self._size
+        for start in range(0, len(order), most):
+            yield order[start : start + most]
+
+    def count_of(self, rows: NDArray[np.integer]) -> int:
+        """Return the number of minibatches that some rows make."""
+        return -(-len(rows) // self._size)
+
+    def choose(self, rows: NDArray[np.integer]) -> None:
+        """Set the rows of the next call."""
+        self._chosen.assign(np.pad(rows, (0, UPDATES * self._size - len(rows))))
+        self._rows.assign(len(rows))
+        self.updates.assign(self.count_of(rows))
+
+    def rows(self, number: Any) -> Any:
+        """Return the numbers of the rows of a minibatch, within the compiled step."""
+        start = number * self._size
+        return self._chosen.value[start : ops.minimum(start + self._size, self._rows.value)]

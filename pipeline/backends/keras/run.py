@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.backends.keras.network import Network, outputs_of
+from pipeline.backends.keras.building import outputs_of
+from pipeline.backends.keras.network import Network
 from pipeline.backends.keras.optimizers import Watched
 from pipeline.backends.shared.history import direction_change_rows
 from pipeline.backends.shared.initial_weights import Weights

@@ -8,11 +8,14 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import keras
+import numpy as np
 from keras import ops
+from numpy.typing import NDArray
 
 from pipeline.backends.contract import Checkpoints, Report
 from pipeline.backends.keras import own_description, own_model
-from pipeline.backends.keras.network import LoopedNetwork, Network, build
+from pipeline.backends.keras.building import build
+from pipeline.backends.keras.network import LoopedNetwork, MinibatchNetwork, Network
 from pipeline.backends.keras.own_import import explained
 from pipeline.backends.keras.run import Measures, Run, add, evaluate, penalty_of, record
 from pipeline.backends.keras.state import restore, state_of
@@ -62,8 +65,7 @@ def train(
     if checkpoints and len(points) != 1:
         raise ValueError(f"with checkpoints Keras trains one point at a time, not {len(points)}")
     for config, history in zip(points, histories, strict=True):
-        # Otherwise graphs and names of the previous point would stay in memory, and its random state in use.
-        keras.utils.clear_session()
+        # Otherwise the random state of the previous point would be in use.
         keras.utils.set_random_seed(config.seed)
         with _floatx(config.dtype), _explained(config):
             run = _start(config, arrays)
@@ -184,22 +186,31 @@ def _pass_over_minibatches(epoch: int, run: Run, size: int, history: History) ->
     """
     rows = len(run.arrays.train_inputs)
     order = epoch_order(run.config.seed, epoch, rows)
+    batches = [order[start : start + size] for start in range(0, rows, size)]
+    if isinstance(run.network, MinibatchNetwork):
+        measured = run.network.update_on(order, run.inputs, run.targets)
+    else:
+        before = (epoch - 1) * run.updates_per_epoch
+        measured = [_update(before + index, chosen, run, history) for index, chosen in enumerate(batches)]
     totals: Measures = {}
-    for start in range(0, rows, size):
-        chosen = order[start : start + size]
-        # The engine selects the rows, which avoids another copy out of NumPy's memory.
-        inputs = ops.take(run.inputs, chosen, axis=0)
-        targets = ops.take(run.targets, chosen, axis=0)
-        penalty = None
-        # Like the loss of the batch, the penalty is computed from the weights before the update.
-        if run.config.recording.update_losses:
-            penalty = penalty_of(run)
-        logs = run.network.train_on_batch(inputs, targets, return_dict=True)
-        # The last batch may be smaller, so each counts with its share of the rows.
+    # The last batch may be smaller, so each counts with its share of the rows.
+    for chosen, logs in zip(batches, measured, strict=True):
         add(totals, "train", logs, len(chosen) / rows)
-        if run.config.recording.update_losses:
-            updates = (epoch - 1) * run.updates_per_epoch + start // size
-            rate = run.optimizer.learning_rate_of(updates + 1) or run.config.optimizer.learning_rate
-            note_update(history, updates, rate, float(logs["loss"]), penalty)
     run.optimizer.end_epoch(totals["train/loss"])
     return totals
+
+
+def _update(updates: int, chosen: NDArray[np.integer], run: Run, history: History) -> dict[str, Any]:
+    """Make an update on some rows after `updates` updates, and return Keras' metrics at the weights before it."""
+    # The engine selects the rows, which avoids another copy out of NumPy's memory.
+    inputs = ops.take(run.inputs, chosen, axis=0)
+    targets = ops.take(run.targets, chosen, axis=0)
+    if not run.config.recording.update_losses:
+        logs: dict[str, Any] = run.network.train_on_batch(inputs, targets, return_dict=True)
+        return logs
+    # Like the loss of the batch, the penalty is computed from the weights before the update.
+    penalty = penalty_of(run)
+    logs = run.network.train_on_batch(inputs, targets, return_dict=True)
+    rate = run.optimizer.learning_rate_of(updates + 1) or run.config.optimizer.learning_rate
+    note_update(history, updates, rate, float(logs["loss"]), penalty)
+    return logs
