@@ -19,6 +19,7 @@ from dataclasses import dataclass, replace
 from itertools import islice
 from typing import TYPE_CHECKING
 
+from pipeline.config.metrics import last_part
 from pipeline.config.schema import Config
 from pipeline.drawing.axes import Drawings, Figures
 from pipeline.points.point import Point
@@ -107,7 +108,19 @@ def _first(backends: PointsByBackend) -> Points:
 def _are_variants(points: Points) -> bool:
     """Whether points differ in a method or a feature, and besides in nothing but the rate and the seed."""
     key = knob(points)
-    return key is not None and differ_in(points, RATE, SEED, key)
+    return key is not None and differ_in(points, RATE, SEED, key) and _losses_judge(points)
+
+
+def _are_widths(points: Points) -> bool:
+    """Whether points differ in their parametrization, and besides in nothing but the rate, the size and the seed."""
+    known = bool(parametrizations(points)) and differ_in(points, RATE, SIZE, SEED, "model.parametrization")
+    return known and _losses_judge(points)
+
+
+def _losses_judge(points: Points) -> bool:
+    """Whether the config names no metric besides the loss: widths and variants are compared by their losses alone."""
+    named = [point.config.report.metric for point in points]
+    return all(metric is None or last_part(metric) == "loss" for metric in named)
 
 
 def _map_figure(points: Points) -> Figure:
@@ -145,9 +158,7 @@ RANGE_TESTS = replace(
 WIDTHS = replace(
     NETWORKS,
     name="widths",
-    matches=lambda points: (
-        bool(parametrizations(points)) and differ_in(points, RATE, SIZE, SEED, "model.parametrization")
-    ),
+    matches=_are_widths,
     sentences=transfer_sentences,
     headline=lambda points: paragraph(transfer_sentences(points)),
     sections=transfer_sections,

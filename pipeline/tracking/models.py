@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pipeline.backends.shared.history import History
+from pipeline.config.metrics import judged_by, larger_is_better
 from pipeline.config.own_model import KerasModel
 from pipeline.config.schema import is_server_address
 from pipeline.points.point import Point, knobs
@@ -115,9 +115,9 @@ def _is_complete(model: LoggedModel) -> bool:
 def chosen_epochs(point: Point) -> dict[str, int]:
     """Choose the snapshots to log as models.
 
-    `final` is the last snapshot. `best` is the one with the smallest test loss (training loss if there are no test
-    rows), and is omitted if it is the last one. Snapshots with inf or NaN in their weights, or without a finite loss,
-    are not logged. Maps and curves have no models, nor do models of one's own that Keras cannot make again.
+    `final` is the last snapshot. `best` is the one with the best value of the metric that judges the point, and is
+    omitted if it is the last one. Snapshots with inf or NaN in their weights, or without a finite loss, are not logged.
+    Maps and curves have no models, nor do models of one's own that Keras cannot make again.
 
     Returns:
         The epoch of each model's weights, by the model's name.
@@ -128,13 +128,14 @@ def chosen_epochs(point: Point) -> dict[str, int]:
     # A model that Keras cannot make again cannot be loaded either; the training has said so.
     if isinstance(point.config.model, KerasModel) and not history.architecture:
         return {}
-    compared = _loss_name(history)
     # The history records finite values only, so an epoch whose loss was inf or NaN has no entry here.
-    losses = {metric.step: metric.value for metric in history.metrics if metric.name == compared}
+    trained = _values(point, _loss_name(point)).keys()
+    judged = _judging_metric(point)
+    values = _values(point, judged)
     usable = [
         epoch
         for epoch, weights in history.snapshots.items()
-        if epoch in losses and all(np.isfinite(array).all() for array in weights.values())
+        if epoch in trained and epoch in values and all(np.isfinite(array).all() for array in weights.values())
     ]
     if not usable:
         return {}
@@ -142,18 +143,32 @@ def chosen_epochs(point: Point) -> dict[str, int]:
     last = max(history.snapshots)
     if last in usable:
         chosen["final"] = last
-    # If losses are equal, the latest epoch counts, so that `best` is omitted if the final weights are equally good.
-    best = min(usable, key=lambda epoch: (losses[epoch], -epoch))
+    sign = 1 if larger_is_better(judged) else -1
+    # If values are equal, the latest epoch counts, so that `best` is omitted if the final weights are equally good.
+    best = max(usable, key=lambda epoch: (sign * values[epoch], epoch))
     if best != last:
         chosen["best"] = best
     return chosen
 
 
-def _loss_name(history: History) -> str:
-    """Return the name of the loss by which the best weights are chosen."""
-    names = history.names()
+def _judging_metric(point: Point) -> str:
+    """Return the metric by which the best weights are chosen: the one that judges the study, or else the loss."""
+    judged = judged_by(point.config)
+    if judged in point.history.names():
+        return judged
+    return _loss_name(point)
+
+
+def _loss_name(point: Point) -> str:
+    """Return the name of the loss of the rows that points are compared on."""
+    names = point.history.names()
     # Test rows that were measured at the end only cannot choose.
     return next((name for name in ("validation/loss", "test/loss") if name in names), "train/loss")
+
+
+def _values(point: Point, metric: str) -> dict[int, float]:
+    """Return the recorded values of a metric by epoch."""
+    return {one.step: one.value for one in point.history.metrics if one.name == metric}
 
 
 def _params(point: Point, epoch: int, best: bool) -> dict[str, str]:
@@ -170,7 +185,9 @@ def _description(point: Point, snapshot: _Snapshot, store: str, run_id: str) -> 
     """Return the description for the model's page, in Markdown; `store` is the address of the MLflow store."""
     sentences = [f"The weights after epoch {snapshot.epoch} of {point.outcome.epochs}."]
     if snapshot.best:
-        sentences.append(f"Of all saved snapshots, they have the lowest {_loss_name(point.history)}.")
+        judged = _judging_metric(point)
+        extreme = "highest" if larger_is_better(judged) else "lowest"
+        sentences.append(f"Of all saved snapshots, they have the {extreme} {judged}.")
     if point.data is None:
         sentences.append("Load them and predict with")
         call = ['mlflow.pyfunc.load_model("models:/MODEL_ID").predict(inputs)']

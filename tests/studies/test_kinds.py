@@ -68,6 +68,20 @@ def test_methods_features_and_parametrizations_show_in_several_points() -> None:
     assert study_kind(methods[:1]).name == study_kind(widths[:3]).name == "network"
 
 
+def test_methods_and_widths_whose_config_names_a_metric_are_compared_by_it() -> None:
+    """The pages of methods and of widths compare losses alone."""
+
+    def study(metric: str) -> str:
+        methods = [asked("experiment=methods_three_bits", f"optimizer={name}", metric) for name in ("sgd", "adam")]
+        ways = [f"model.parametrization={name}" for name in ("standard", "maximal_update")]
+        rates = [f"optimizer.learning_rate={rate}" for rate in (0.01, 0.1, 1)]
+        widths = [asked("experiment=width_transfer", way, rate, metric) for way in ways for rate in rates]
+        return f"{study_kind(methods).name}, {study_kind(widths).name}"
+
+    assert study("report.metric=train/accuracy") == "network, network"
+    assert study("report.metric=train/loss") == "variants, widths"
+
+
 def test_maps_among_networks_are_described_on_their_own() -> None:
     networks = sweep(["experiment=three_bits", "training.epochs=10"], [[], ["optimizer.learning_rate=0.1"]])
     study = [networks[0], map_point(), networks[1]]

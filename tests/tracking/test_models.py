@@ -125,6 +125,39 @@ def test_where_there_are_test_rows_their_loss_decides() -> None:
     assert chosen_epochs(point_of({0: 3, 5: 2, 9: 1}, test={0: 3, 5: 1, 9: 2})) == {"final": 9, "best": 5}
 
 
+@pytest.mark.parametrize(
+    ("named", "judging", "values", "best"),
+    [
+        ("null", "validation/accuracy", {0: 0.5, 5: 0.9, 7: 0.9, 9: 0.8}, 7),
+        ("validation/auc", "validation/auc", {0: 0.5, 5: 0.9, 7: 0.6, 9: 0.8}, 5),
+        # Validation rows choose, whichever rows are named.
+        ("test/balanced_accuracy", "validation/balanced_accuracy", {0: 0.9, 5: 0.5, 7: 0.6, 9: 0.8}, 0),
+        ("validation/loss", "validation/loss", {0: 0.9, 5: 0.5, 7: 0.6, 9: 0.8}, 5),
+    ],
+)
+def test_the_best_weights_are_those_with_the_best_value_of_the_metric_that_judges(
+    named: str, judging: str, values: Mapping[int, float], best: int
+) -> None:
+    """The training loss falls throughout; a larger accuracy is better, and a smaller loss."""
+    point = point_of({0: 4, 5: 3, 7: 2, 9: 1})
+    for epoch, value in values.items():
+        point.history.record(epoch, {judging: value})
+    churn = config("data=churn", f"report.metric={named}")
+    judged = Point(point.name, Path(), churn, point.history, point.outcome)
+    assert chosen_epochs(judged) == {"final": 9, "best": best}
+
+
+def test_the_page_of_the_best_weights_says_by_which_metric_they_are_the_best(store: Store) -> None:
+    point = point_of({0: 2, 5: 3, 9: 1})
+    for epoch, accuracy in {0: 0.5, 5: 1.0, 9: 0.75}.items():
+        point.history.record(epoch, {"train/accuracy": accuracy})
+    judged = config("experiment=three_bits", "model.hidden_size=4", "dtype=float64", "report.metric=train/accuracy")
+    point = Point(point.name, Path(), judged, point.history, point.outcome)
+    store.log(store.start(point), point)
+    note = store.by_name()["best"].tags["mlflow.note.content"]
+    assert "after epoch 5 of 9. Of all saved snapshots, they have the highest train/accuracy." in note
+
+
 # --- what they predict
 
 
@@ -272,7 +305,8 @@ def loaded(model: LoggedModel) -> Any:
 def trained(tiny_images: Arrays) -> Point:
     """A point whose best weights are not its final ones."""
     common = ("experiment=mnist", "model.hidden_size=5", "training.epochs=4", "training.batch_size=10")
-    (point,) = sweep(common, [["optimizer.learning_rate=0.5"]], arrays=tiny_images)
+    judged = ("report.metric=test/loss", "data.validation_share=0")
+    (point,) = sweep([*common, *judged], [["optimizer.learning_rate=0.5"]], arrays=tiny_images)
     assert set(chosen_epochs(point)) == {"final", "best"}
     return point
 
