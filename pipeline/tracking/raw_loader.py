@@ -20,7 +20,7 @@ from mlflow.pyfunc import load_model
 from numpy.typing import NDArray
 
 # Relative, so that it finds the copy next to this module, not the installed package.
-from ..data.convert import convert
+from ..data.convert import as_text, convert
 
 if TYPE_CHECKING:
     from mlflow.pyfunc import PyFuncModel
@@ -44,7 +44,8 @@ class RawModel:
         """Predict raw rows.
 
         Args:
-            rows: a DataFrame with the raw columns; for images an array of grey values, (rows, height, width, channels).
+            rows: a DataFrame with the raw columns, of any types that can be converted; for images an array of grey
+                values, (rows, height, width, channels).
 
         Returns:
             A row for each one. For classes the column `class` and a column `probability_CLASS` for each of them; for
@@ -53,12 +54,9 @@ class RawModel:
         Raises:
             MlflowException: a value cannot be converted; the message names its row, counted from 1, and its column.
         """
-        columns = [column["name"] for column in self.description["columns"]]
         index = pd.RangeIndex(len(rows))
-        if columns:
+        if self.description["columns"]:
             index = rows.index
-            # The signature lets only those columns be absent whose values may be missing.
-            rows = rows.reindex(columns=columns)
         try:
             inputs = self._inputs(rows)
         except ValueError as error:
@@ -72,6 +70,9 @@ class RawModel:
         Raises:
             ValueError: a value cannot be converted.
         """
+        for column in self.description["columns"]:
+            if column["kind"] == "category":
+                _check_text(column, rows[column["name"]])
         # In float64 and then in the dtype of the network, as in training.
         with np.errstate(over="ignore"):
             inputs: NDArray[np.floating] = convert(self.description, rows).astype(self.dtype)
@@ -91,6 +92,23 @@ class RawModel:
         predicted = pd.DataFrame(outputs, index, [f"probability_{name}" for name in classes])
         predicted.insert(0, "class", [classes[number] for number in outputs.argmax(axis=1)])
         return predicted
+
+
+def _check_text(column: Mapping[str, Any], values: pd.Series) -> None:
+    """Refuse numbers where text is expected, unless they are known: pandas reads 007 as 7, or as 7.0.
+
+    Raises:
+        ValueError: there is one.
+    """
+    if values.isna().all() or not (pd.api.types.is_numeric_dtype(values) or pd.api.types.is_bool_dtype(values)):
+        return
+    unknown = np.flatnonzero(values.notna() & ~as_text(values).isin(column["categories"]))
+    if unknown.size:
+        row = int(unknown[0])
+        raise ValueError(
+            f"row {row + 1}, column {column['name']}: expected text, received {values.iloc[row]}; a file is read with "
+            f"dtype={{{column['name']!r}: str}}"
+        )
 
 
 def _load_pyfunc(path: str) -> RawModel:

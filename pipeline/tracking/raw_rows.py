@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 SPELLED_OUT = 20
 # MLflow's names for NumPy's floats.
 FLOATS = {"float32": "float", "float64": "double"}
-# The same for raw columns: whole numbers are accepted where a double is expected.
+# The same for the raw columns of a data set.
 KINDS = {"number": "double", "category": "string"}
 
 Columns: TypeAlias = "list[ColSpec | TensorSpec]"
@@ -26,7 +26,10 @@ Rows = list[dict[str, float | str]]
 def signature(data: DataDescription, dtype: str) -> ModelSignature:
     """Return what a model takes and returns.
 
-    A column is optional if its values may be missing. Images are an array of bytes, (rows, height, width, channels).
+    Each raw column must be there, so that one whose name is mistyped is not taken for one without values. It may be of
+    any type: MLflow would refuse whole numbers and booleans where it expects a double, and a column of text without
+    values, which pandas makes of a file. The model itself checks the values (`raw_loader.py`). Images are an array of
+    bytes, (rows, height, width, channels).
 
     Args:
         data: what the network was trained on.
@@ -34,6 +37,7 @@ def signature(data: DataDescription, dtype: str) -> ModelSignature:
     """
     from mlflow.models import ModelSignature
     from mlflow.types import ColSpec, Schema, TensorSpec
+    from mlflow.types.schema import AnyType
 
     names = data.targets
     outputs: Columns = []
@@ -43,12 +47,13 @@ def signature(data: DataDescription, dtype: str) -> ModelSignature:
     outputs += [ColSpec(FLOATS[dtype], name) for name in names]
     if not data.columns:
         return ModelSignature(Schema([TensorSpec(np.dtype(np.uint8), (-1, *data.row_shape))]), Schema(outputs))
-    inputs: Columns = [ColSpec(KINDS[one.kind], one.name, required=not optional(one)) for one in data.columns]
+    any_type = AnyType()  # type: ignore[no-untyped-call]
+    inputs: Columns = [ColSpec(any_type, column.name) for column in data.columns]
     return ModelSignature(Schema(inputs), Schema(outputs))
 
 
 def optional(column: Column) -> bool:
-    """Return whether the values of a raw column may be missing."""
+    """Return whether values of a raw column may be missing."""
     if column.kind == "category":
         # `convert` reads a missing text as an empty one.
         return "" in column.categories

@@ -78,6 +78,7 @@ BY_CI = [
 TRAINING = [line for line in COMMANDS if line.startswith("python -m pipeline.train ") and line not in BY_CI]
 OF_A_FILE = "python -m pipeline.train experiment=momentum"
 UI = [line for line in COMMANDS if line.startswith("make ui")]
+PREDICTED = [line for line in COMMANDS if "mlflow models predict" in line]
 SERVED = [line for line in COMMANDS if "mlflow models serve" in line or line.startswith("curl ")]
 AFTERWARDS = ["python -m pipeline.rebuild", "python -m pipeline.remove study=three_bits"]
 
@@ -134,7 +135,7 @@ def test_no_command_is_left_out() -> None:
     assert len(TRAINING) >= 3
     assert OF_A_FILE in TRAINING
     assert len([command for command in COMMANDS if command.startswith("python -m pipeline.train ")]) >= 8
-    assert sorted(COMMANDS) == sorted([*BY_CI, *TRAINING, *AFTERWARDS, *UI, *SERVED])
+    assert sorted(COMMANDS) == sorted([*BY_CI, *TRAINING, *AFTERWARDS, *UI, *PREDICTED, *SERVED])
 
 
 @pytest.mark.parametrize("command", UI)
@@ -210,7 +211,7 @@ def test_a_model_predicts_and_is_served(project: Path) -> None:
     run_id = client.create_run(experiment_id).info.run_id
     log_models(client, experiment_id, run_id, point)
     model = next(one for one in client.search_logged_models([experiment_id]) if one.name == "final")
-    rows = people(5).assign(age=[20, 30, None, 40, 50])
+    rows = people(5).assign(age=[20, 30, 35, 40, 50])
     rows.to_csv(project / "new_rows.csv", index=False)
     expected = mlflow.pyfunc.load_model(model.artifact_location).predict(rows).to_dict("records")
 
@@ -222,18 +223,20 @@ def test_a_model_predicts_and_is_served(project: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert_frame_equal(DataFrame(json.loads(done.stdout)), DataFrame(expected), check_dtype=False)
 
+    known = clean_environment(MODEL_ID=model.model_id)
+    (command,) = PREDICTED
+    done = subprocess.run(["bash", "-c", command], cwd=project, env=known, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert_frame_equal(DataFrame(json.loads(done.stdout)["predictions"]), DataFrame(expected), check_dtype=False)
+
     port = free_port()
-    serve, *asked = [command.replace("5001", str(port)) for command in SERVED]
-    assert len(asked) == 2
-    answers = []
-    with serving(serve, port, project, clean_environment(MODEL_ID=model.model_id)):
-        for command in asked:
-            done = subprocess.run(["bash", "-c", command], cwd=project, capture_output=True, text=True)
-            assert done.returncode == 0, done.stderr
-            answers.append(DataFrame(json.loads(done.stdout)["predictions"]))
-    assert_frame_equal(answers[0], DataFrame(expected), check_dtype=False)
+    serve, command = [line.replace("5001", str(port)) for line in SERVED]
+    with serving(serve, port, project, known):
+        done = subprocess.run(["bash", "-c", command], cwd=project, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        answer = DataFrame(json.loads(done.stdout)["predictions"])
     (shown,) = re.findall(r"^\{\"predictions.*$", page, re.MULTILINE)
-    assert_frame_equal(answers[1], DataFrame(json.loads(shown)["predictions"]), rtol=0, atol=0.01)
+    assert_frame_equal(answer, DataFrame(json.loads(shown)["predictions"]), rtol=0, atol=0.01)
 
 
 @pytest.mark.slow
