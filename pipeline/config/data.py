@@ -33,10 +33,18 @@ def _are_columns(value: object) -> object:
     return _is_column(value)
 
 
+def _is_list(value: object) -> object:
+    if isinstance(value, str | int):
+        return (value,)
+    return value
+
+
 # A column by its name, or by its number from 0 in a file without names.
 ColumnName = Annotated[str | int, BeforeValidator(_is_column)]
 # One column or several.
 ColumnNames = Annotated[str | int | tuple[str | int, ...], BeforeValidator(_are_columns)]
+# Any number of columns; one alone need not be a list.
+ColumnList = Annotated[tuple[ColumnName, ...], BeforeValidator(_is_list)]
 # A folder in data/ is named after the data set, so a name must not be a path.
 DataName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}$")]
 # The task of each data set that a library brings, as `LIBRARY:NAME`.
@@ -175,6 +183,7 @@ class FileData(Split):
         path: the file, from the project's folder or absolute.
         target: the column to predict, or several columns of numbers.
         features: the columns to predict from; null: all others.
+        exclude: columns that are neither predicted nor predicted from, such as the number of a customer.
         task: what is predicted.
         test_path: a file of test rows; the rows of `path` are then all training rows.
         split_column: a column that says which rows are test rows, `test` (or true, or 1) in it, and which are
@@ -191,7 +200,8 @@ class FileData(Split):
     name: DataName
     path: str
     target: ColumnNames
-    features: Annotated[tuple[ColumnName, ...], Field(min_length=1)] | None = None
+    features: Annotated[ColumnList, Field(min_length=1)] | None = None
+    exclude: ColumnList = ()
     task: Task
     test_path: str | None = None
     split_column: ColumnName | None = None

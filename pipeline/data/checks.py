@@ -32,7 +32,7 @@ DATE = re.compile(
 THOUSANDS = re.compile(r"\s*[-+]?[1-9]\d{0,2}(,\d{3})+(\.\d+)?\s*|\s*[-+]?[1-9]\d{0,2}([.' ]\d{3})+(,\d+)?\s*")
 # Above this, float32 is infinite.
 LARGEST = float(np.finfo(np.float32).max)
-LEAVE_OUT = "leave the column out: name the others in features:"
+LEAVE_OUT = "leave the column out with exclude:"
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ def kind_of(rows: Rows, name: str, learned: NDArray[np.intp]) -> Kind:
             f"{rows.place(position, name)}: a network cannot take dates.",
             expected="numbers or categories",
             received=str(values.iloc[0]),
-            fix="turn it into numbers, for instance days since a date, or leave it out with features:",
+            fix="turn it into numbers, for instance days since a date, or leave it out with exclude:",
         )
     if not is_text:
         return "number"
@@ -120,7 +120,7 @@ def _check_text(rows: Rows, name: str, text: Any, decimal: str) -> None:
             expected="numbers with a decimal mark and no other",
             received=repr(value),
             fix="write the file without thousands separators, give decimal: if it is the decimal mark, or leave the "
-            "column out with features:",
+            "column out with exclude:",
         )
     wrong = present.copy()
     wrong[present] = ~_are_numbers(every[present].astype(str), decimal)
@@ -145,7 +145,7 @@ def text_among_numbers(rows: Rows, name: str, position: int) -> LabError:
         expected="a number, or nothing for a missing value",
         received=repr(rows.frame[name].iloc[position]),
         fix="correct it; if numbers are names here, put a letter before each of them; or leave the column out with "
-        "features:",
+        "exclude:",
     )
 
 

@@ -130,6 +130,6 @@ def _test_rows(data: FileData, path: Path, selection: Selection, text: Collectio
             f"{path}, row 1: no column {missing[0]}, which the training rows have.",
             expected=f"the columns {', '.join(selection.columns)}",
             received=f"the columns {', '.join(source.names)}",
-            fix="rename the column, or leave it out with features:",
+            fix="rename the column, or leave it out with exclude:",
         )
     return _read(source, selection, text)

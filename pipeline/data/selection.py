@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from pipeline.config.data import ColumnName, FileData
@@ -44,7 +44,7 @@ def select(data: FileData, source: Source) -> Selection:
     """Look up the columns that a config names.
 
     Raises:
-        LabError: the file lacks one of them, a column is both input and target, or nothing is left to predict from.
+        LabError: the file lacks one of them, a column has two roles, or nothing is left to predict from.
     """
     asked = data.target
     if not isinstance(asked, tuple):
@@ -59,16 +59,37 @@ def select(data: FileData, source: Source) -> Selection:
         )
     split = _one(source, "split_column", data.split_column)
     group = _one(source, "group_column", data.group_column)
+    excluded = _found(source, "exclude", data.exclude)
+    _check_excluded(excluded, {"target": targets, "split_column": (split,), "group_column": (group,)})
     if data.features is None:
-        roles = {*targets, split, group}
+        roles = {*targets, split, group, *excluded}
         features = tuple(name for name in source.names if name not in roles)
     else:
         features = _found(source, "features", data.features)
+        _check_excluded(excluded, {"features": features})
     _check_features(source, features, (*targets, split))
     labels = [name for name in (split, group) if name is not None]
     if data.task != "regression":
         labels += targets
     return Selection(features, targets, split, group, tuple(dict.fromkeys(labels)))
+
+
+def _check_excluded(excluded: Sequence[str], used: Mapping[str, Sequence[str | None]]) -> None:
+    """Refuse to leave a column out that another key names.
+
+    Args:
+        excluded: the columns to leave out.
+        used: the columns that each other key names.
+    """
+    for key, names in used.items():
+        both = [name for name in excluded if name in names]
+        if both:
+            raise LabError(
+                f"The column {both[0]} is in {key}: and in exclude:.",
+                expected="each column in one of them",
+                received=f"exclude: {some(excluded, MOST_NAMED)}",
+                fix=f"remove {both[0]} from {key}: or from exclude:",
+            )
 
 
 def _check_features(source: Source, features: Sequence[str], others: Sequence[str | None]) -> None:
@@ -78,7 +99,7 @@ def _check_features(source: Source, features: Sequence[str], others: Sequence[st
             f"{source.path} has no columns to predict from.",
             expected="at least one column besides the target",
             received=f"the columns {some(source.names, MOST_NAMED)}",
-            fix="name them in features:, or correct target:",
+            fix="name them in features:, or correct target: or exclude:",
         )
     for name in features:
         if name in others:
@@ -93,7 +114,7 @@ def _check_features(source: Source, features: Sequence[str], others: Sequence[st
             f"{source.path}, row 1, column {source.names.index('') + 1}: a column without a name.",
             expected="a name for each column",
             received="an empty name; pandas writes one for an index",
-            fix="write the file without its index (index=False), name the column, or list the others in features:",
+            fix="write the file without its index (index=False), name the column, or leave it out: exclude: ['']",
         )
 
 

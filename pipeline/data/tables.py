@@ -73,7 +73,7 @@ def complete(plan: Plan, rows: Rows) -> tuple[Rows, list[str]]:
             f"{rows.origin}: no row is complete.",
             expected="rows without missing values for missing: drop",
             received=f"{dropped:,} rows with missing values",
-            fix="use missing: mean or indicator, or leave columns out with features:",
+            fix="use missing: mean or indicator, or leave columns out with exclude:",
         )
     if not dropped:
         return rows, []

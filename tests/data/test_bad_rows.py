@@ -91,6 +91,21 @@ CASES: dict[str, tuple[str | bytes, dict[str, Any], list[str]]] = {
         ["row 2, column b", "leaks", "0 where the target is no"],
     ),
     "the target among the features": ("a,b,y\n" + GOOD, {"features": ["a", "y"]}, ["The column y leaks"]),
+    "an excluded column that is not there": (
+        "Age,b,y\n" + GOOD, {"exclude": ["age"]}, ["no column age", "did you mean exclude: Age?"],
+    ),
+    "the target among the excluded": (
+        "a,b,y\n" + GOOD, {"exclude": ["a", "y"]}, ["The column y is in target: and in exclude:", "remove y from"],
+    ),
+    "a feature among the excluded": (
+        "a,b,y\n" + GOOD, {"features": ["a"], "exclude": ["b", "a"]}, ["The column a is in features: and in exclude:"],
+    ),
+    "a split among the excluded": (
+        "a,b,y\n" + GOOD, {"split_column": "b", "exclude": ["b"]}, ["The column b is in split_column: and in exclude:"],
+    ),
+    "all columns excluded": (
+        "a,b,y\n" + GOOD, {"exclude": ["a", "b"]}, ["no columns to predict from", "or exclude:"],
+    ),
     "nothing to predict from": ("y\n1\n2\n", {}, ["no columns to predict from"]),
     "a column named twice": ("a,b,y\n" + GOOD, {"features": ["a", "a"]}, ["features: names the column a twice"]),
     "dates": (
@@ -124,7 +139,7 @@ CASES: dict[str, tuple[str | bytes, dict[str, Any], list[str]]] = {
     ),
     "names of rows": (
         "a,y\n" + "".join(f"customer {row},{row}\n" for row in range(60)), {},
-        ["column a", "48 different texts in 48 training rows", "features:"],
+        ["column a", "48 different texts in 48 training rows", "exclude:"],
     ),
     "a side of the split that is none": (
         "a,side,y\n1,train,3\n2,tset,4\n3,test,7\n", {"split_column": "side"}, ["column side", "'tset'"],

@@ -73,6 +73,20 @@ def test_files_with_types_give_the_same_arrays(tmp_path: Path, suffix: str) -> N
     check(load(data, "float64", tmp_path))
 
 
+def test_columns_are_left_out_and_their_values_are_never_looked_at(tmp_path: Path) -> None:
+    """Names that differ in each row, a date, and an index without a name: each of them would be refused."""
+    lines = [f"{number},customer {number},2024-01-{number:02},{number % 7},{number % 5}" for number in range(1, 31)]
+    text = "\n".join([",who,since,a,y", *lines]) + "\n"
+    arrays = prepared(tmp_path, text, exclude=["", "who", "since"], **PLAIN)
+    assert arrays.description is not None
+    assert [column.name for column in arrays.description.columns] == ["a"]
+    assert arrays.train_inputs[:, 0].tolist() == [number % 7 for number in range(1, 31)]
+
+
+def test_one_column_need_not_be_a_list() -> None:
+    assert file_data("own.csv", features="a", exclude="b") == file_data("own.csv", features=["a"], exclude=["b"])
+
+
 def test_an_array_has_numbered_columns(tmp_path: Path) -> None:
     np.save(tmp_path / "own.npy", FRAME[["a", "b", "y"]].to_numpy())
     data = file_data("own.npy", target=2, **PLAIN)

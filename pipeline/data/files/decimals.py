@@ -51,7 +51,7 @@ def decimal_mark(path: Path, names: Sequence[str], rows: Sequence[Sequence[str]]
             expected="one decimal mark in all columns of numbers",
             received=f"commas in {some(commas, MOST_NAMED)}; points in {some(points, MOST_NAMED)}",
             fix='give the mark of the columns that you use: decimal: "," or decimal: "."; the others are read as text, '
-            "so leave them out with features:, or write the file with one mark",
+            "so leave them out with exclude:, or write the file with one mark",
         )
     if commas:
         return ","

@@ -70,7 +70,7 @@ class ParquetFile:
                 f"{self.path}, column {name}: values that are neither numbers nor text.",
                 expected="numbers, text, or true and false",
                 received=str(kind),
-                fix="leave the column out: name the others in features:",
+                fix="leave the column out with exclude:",
             )
 
 

@@ -68,7 +68,7 @@ def check_memory(what: Path | str, rows: int, columns: int, bytes_read: int = 0)
             f"{what} needs more memory than there is.",
             expected=f"about {_gigabytes(needed)} for {rows:,} rows of {columns:,} columns",
             received=f"{_gigabytes(available)} for this process",
-            fix="use a machine with more memory, fewer rows, or fewer columns with features:",
+            fix="use a machine with more memory, fewer rows, or fewer columns with features: or exclude:",
         )
 
 
