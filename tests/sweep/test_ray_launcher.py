@@ -6,6 +6,7 @@ import os
 import signal
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -24,11 +25,22 @@ from tests.support.cluster_runs import (
     until,
 )
 from tests.support.flaky_server import server_thread
+from tests.support.prepared_images import write_prepared
 from tests.support.ray_cluster import QUIET, RayCluster, ray_cluster, require_ray
-from tests.support.swept import statuses
+from tests.support.swept import on_disk, statuses
 
 pytestmark = pytest.mark.slow
 RAY = ("hydra/launcher=ray",)
+# A model of one's own: two points of one epoch.
+CONVNET = (
+    "experiment=convnet",
+    "training.epochs=1",
+    "training.rows=32",
+    "optimizer.learning_rate=0.01",
+    "model.filters=1,2",
+    "recording.figures=sweep",
+    "recording.models=none",
+)
 
 
 @pytest.fixture(autouse=True)
@@ -144,3 +156,22 @@ def test_a_cluster_that_does_not_answer_is_one_message(tmp_path: Path, empty_sto
     assert "error: The Ray cluster does not answer." in output
     assert "Traceback" not in output
     assert not list((lab / ".points").glob("[!.]*"))
+
+
+@pytest.mark.timeout(900)
+def test_a_keras_model_of_ones_own_comes_to_what_it_comes_to_without_ray(tmp_path: Path, empty_store: Path) -> None:
+    """Its code is found by the workers of Ray, too."""
+    require_ray()
+    found: list[dict[str, Any]] = []
+    for launcher in (("hydra/launcher=basic",), (*RAY, "hydra.launcher.workers=1")):
+        lab = make_lab(tmp_path / str(len(found)), empty_store)
+        write_prepared(lab, "mnist")
+        command = start(lab, *launcher, study=CONVNET)
+        with ended_with(command):
+            # TensorFlow is imported by the command and, with Ray, by its worker.
+            code = command.wait(400)
+        assert code == 0, (lab / "command.log").read_text()
+        found.append(on_disk(lab))
+    alone, with_ray = found
+    assert len(alone) == 2
+    assert with_ray == alone
