@@ -9,7 +9,6 @@ import gc
 import math
 import os
 import re
-import shlex
 import sys
 import traceback
 from collections.abc import Callable, Sequence
@@ -23,6 +22,7 @@ from yaml import YAMLError
 from pipeline.system import completion
 from pipeline.system.arguments import check_arguments
 from pipeline.system.errors import LabError
+from pipeline.system.own_folder import with_own_folder
 from pipeline.system.project import CONF
 from pipeline.system.remedies import remedy
 from pipeline.system.signals import ignore_notices, interrupt_on_signals
@@ -31,8 +31,6 @@ from pipeline.system.unknown import unknown_key, unknown_option
 
 # What a shell reports for a program that SIGPIPE has ended, such as `ls | true`.
 UNREAD = 141
-# The commands that choose a data set or a model.
-OF_DATA = "fetch|prepare|study|train"
 # The exceptions, besides its own, that Hydra raises for overrides that it cannot use.
 HYDRA_ERRORS = (ValueError, TypeError, LookupError, AttributeError, AssertionError, RuntimeError, YAMLError)
 
@@ -170,30 +168,6 @@ def _print_errors(failures: Sequence[LabError]) -> None:
         # A message may quote the command line, which need not be valid UTF-8.
         text = message.encode("utf-8", "backslashreplace").decode()
         print(f"error: {text}", file=sys.stderr)
-
-
-def with_own_folder(message: str, arguments: Sequence[str]) -> str:
-    """Return a message in which commands to type have the folder of one's own that the command line names.
-
-    Without it, the next command would not find the data set or the model that this one was about.
-
-    Args:
-        message: the message.
-        arguments: the command line.
-    """
-    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    parser.add_argument("--config-dir", "-cd")
-    try:
-        folder = parser.parse_known_args(list(arguments))[0].config_dir
-    except (argparse.ArgumentError, SystemExit):
-        # Hydra refuses such a command line in its own words.
-        return message
-    if folder is None:
-        return message
-    option = f"--config-dir {shlex.quote(folder)}"
-    commands = rf"(python -m pipeline\.(?:{OF_DATA}))\b(?! --config-dir)"
-    # Not a text, in which a backslash of the folder would be an escape.
-    return re.sub(commands, lambda found: f"{found[1]} {option}", message)
 
 
 def positive(text: str) -> int:

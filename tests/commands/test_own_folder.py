@@ -10,6 +10,7 @@ from pathlib import Path
 
 import mlflow
 import numpy as np
+import pandas
 import pytest
 
 from pipeline.points.reading import read_point
@@ -108,6 +109,45 @@ def test_data_in_a_folder_of_ones_own_is_found_beside_its_config(tmp_path: Path)
     (lab / "tables").mkdir()
     (lab / "tables" / "own.csv").write_text("x,y\n1,2\n")
     assert "was prepared with other settings" in run("train", *train, "dry_run=true").stderr
+
+
+@pytest.mark.slow
+def test_an_empty_folder_with_a_csv_and_a_model_file_is_all_that_a_person_needs(tmp_path: Path) -> None:
+    mine = tmp_path / "my things"
+    for name, folder, lines in (
+        ("orders", "data", ["kind: file", "name: orders", "path: orders.csv", "target: returned", "task: binary",
+                            "exclude: [number]", "missing: mean"]),
+        ("mine", "model", ["_target_: net.build", "units: 4"]),
+    ):  # fmt: skip
+        (mine / folder).mkdir(parents=True)
+        (mine / folder / f"{name}.yaml").write_text("\n".join(lines) + "\n")
+    (mine / "net.py").write_text(CODE)
+    (mine / "layers.py").write_text(LAYERS)
+    rows = [
+        f"{row},{row % 9 * 10},{'' if row % 8 == 0 else row % 5},{'ny'[row % 2]},{row % 3 == 0}" for row in range(60)
+    ]
+    (mine / "orders.csv").write_text("\n".join(["number,price,weight,gift,returned", *rows]) + "\n")
+    lab = copy_of_the_project(tmp_path / "lab")
+
+    def type_in(command: str, *more: str) -> str:
+        typed = [sys.executable, "-m", f"pipeline.{command}", "--config-dir", "../my things", *more, "data=orders"]
+        done = subprocess.run(typed, cwd=lab, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    assert "gift: text, 2 values: n, y" in type_in("prepare")
+    asked = ("model=mine", "backend=keras", "study=orders", "training.epochs=2", "training.batch_size=8")
+    type_in("train", "-m", *asked, "optimizer.learning_rate=0.1", "repeats=2")
+    runs = runs_of(lab, "orders")
+    again = "Run it again: `python -m pipeline.train --config-dir '../my things' "
+    points = [run for run in runs if "lab.point" in run.data.tags]
+    # Two seeds, and the point that they are of.
+    assert len(points) == 3
+    assert all(again in run.data.tags["mlflow.note.content"] for run in points)
+    (model, *_) = (lab / "mlruns" / "artifacts" / "orders" / "models").glob("*/artifacts")
+    predicted = mlflow.pyfunc.load_model(str(model)).predict(pandas.read_csv(mine / "orders.csv"))
+    assert list(predicted.columns) == ["class", "probability_False", "probability_True"]
+    assert len(predicted) == 60
 
 
 def by_hand(lab: Path, signature: str, inputs: np.ndarray) -> np.ndarray:

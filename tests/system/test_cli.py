@@ -20,6 +20,7 @@ from omegaconf import DictConfig
 
 from pipeline.system import cli
 from pipeline.system.errors import LabError
+from pipeline.system.own_folder import with_own_folder
 from pipeline.system.project import PROJECT
 from pipeline.tracking.store import store_uri
 from tests.support.once import copy_of_the_project
@@ -55,8 +56,8 @@ def run(project: Path, *arguments: str, options: tuple[str, ...] = ()) -> Done:
 def test_a_command_in_a_message_finds_what_this_command_found(arguments: list[str], option: str) -> None:
     message = "to do: python -m pipeline.prepare data=own, or python -m pipeline.server"
     expected = message.replace("prepare", f"prepare{option}")
-    assert cli.with_own_folder(message, arguments) == expected
-    assert cli.with_own_folder(expected, arguments) == expected
+    assert with_own_folder(message, arguments) == expected
+    assert with_own_folder(expected, arguments) == expected
 
 
 # --- mistakes: what was typed, and what the message must say

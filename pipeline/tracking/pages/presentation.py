@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shlex
 import tempfile
 import uuid
 from collections.abc import Iterable, Iterator, Sequence
@@ -23,6 +24,7 @@ from pipeline.studies.kinds import headline, kind_of
 from pipeline.system.errors import DamagedError, LabError
 from pipeline.system.failures import Apart, Failures, Parts
 from pipeline.system.files import atomic_folder, explained, readable
+from pipeline.system.own_folder import with_own_folder
 from pipeline.system.wording import listed
 from pipeline.tracking import limits
 from pipeline.tracking.dataset import checksums_in, dataset_of
@@ -121,6 +123,7 @@ def _diagnosis_tags(tracker: Tracker, parent: str | None, point: Point, run: Run
     if point.data is not None:
         notes = point.data.notes
     note = point_note(point.config.study, point.diagnosis, run.overrides, figures, notes)
+    note = with_own_folder(note, shlex.split(run.tags.get("command", "")))
     note += f"\n\nPoint: `{point.name}`"
     return {DIAGNOSIS: point.diagnosis.label, RESULT: result_of([point]), NOTE: note}
 

@@ -7,6 +7,7 @@ values of a curve.
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -19,6 +20,7 @@ from pipeline.points.repeats import SPLIT_SEED, keys_of_points, seeds_of, split_
 from pipeline.points.sweep_record import SweepRecord
 from pipeline.system.errors import DamagedError, LabError
 from pipeline.system.failures import Failures, Parts
+from pipeline.system.own_folder import with_own_folder
 from pipeline.tracking.ownership import CLONE, OWNER, drop, heartbeat, is_ours
 from pipeline.tracking.pages.labels import POINT_NAME, SEED, Labels, settings_of
 from pipeline.tracking.pages.presentation import DIAGNOSIS, NONE_YET, NOTE, RESULT, RUN_NAME, point_tags
@@ -231,13 +233,16 @@ class RepeatedPoints:
         def description() -> None:
             run = read_run(points[0].folder)
             overrides: Sequence[str] = ()
+            command = ""
             if run is not None:
                 overrides = run.overrides
+                command = run.tags.get("command", "")
+            note = repeats_note(repeated.tags[POINT_NAME], points, overrides)
             notes = {
                 RESULT: result_of(points),
                 DIAGNOSIS: diagnosis_of(points),
                 "outcome": outcome_of_seeds(points),
-                NOTE: repeats_note(repeated.tags[POINT_NAME], points, overrides),
+                NOTE: with_own_folder(note, shlex.split(command)),
             }
             tracker.tag(run_id, notes)
 
