@@ -17,7 +17,7 @@ import hydra
 from hydra.errors import HydraException, MissingConfigException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
-from yaml import YAMLError
+from yaml import Mark, MarkedYAMLError, YAMLError
 
 from pipeline.system import completion
 from pipeline.system.arguments import check_arguments
@@ -170,6 +170,16 @@ def _print_errors(failures: Sequence[LabError]) -> None:
         print(f"error: {text}", file=sys.stderr)
 
 
+def _invalid_file(place: Mark, problem: str | None) -> LabError:
+    """Return the message about a config file that is not YAML."""
+    return LabError(
+        f"{place.name}, line {place.line + 1}, column {place.column + 1}: not valid YAML.",
+        expected="lines like `key: value`, each key once; no tabs before a key; quotes around a value with `: `",
+        received=problem or "",
+        fix="correct the file",
+    )
+
+
 def positive(text: str) -> int:
     """Convert an argument of argparse to a positive whole number.
 
@@ -198,6 +208,9 @@ def _comes_from_hydra(error: BaseException) -> bool:
 
 def _explain(error: Exception, config_name: str) -> LabError:
     """Reword an exception of Hydra or OmegaConf for a user who typed an override."""
+    # A text that is no file is called <unicode string>.
+    if isinstance(error, MarkedYAMLError) and error.problem_mark and not error.problem_mark.name.startswith("<"):
+        return _invalid_file(error.problem_mark, error.problem)
     text = str(error)
     if error.__cause__:
         text += f"\n{error.__cause__}"

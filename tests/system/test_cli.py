@@ -107,6 +107,25 @@ MISTAKES: dict[tuple[str, ...], tuple[str, ...]] = {
 }
 
 
+@pytest.mark.parametrize(
+    ("text", "place", "received"),
+    [
+        ("kind: file\nkind: file\n", "line 2, column 1", "found duplicate key kind"),
+        ("kind: file\ntarget: a: b\n", "line 2, column 10", "mapping values are not allowed here"),
+        ("kind: file\n\ttask: binary\n", "line 2, column 1", "that cannot start any token"),
+    ],
+)
+def test_a_file_that_is_not_yaml_is_named_with_its_line(tmp_path: Path, text: str, place: str, received: str) -> None:
+    file = tmp_path / "data" / "mine.yaml"
+    file.parent.mkdir()
+    file.write_text(text)
+    typed = [sys.executable, "-m", "pipeline.prepare", "--config-dir", str(tmp_path), "data=mine"]
+    done = subprocess.run(typed, cwd=PROJECT, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"error: {file}, {place}: not valid YAML.\n")
+    assert received in done.stderr
+
+
 # Types several commands in one process, which imports once what they need.
 TYPED = """
 import contextlib, io, json, sys
