@@ -20,6 +20,7 @@ from hypothesis import settings
 from matplotlib import get_cachedir
 
 from pipeline.data.arrays import Arrays
+from pipeline.system import last_line
 from pipeline.system.signals import NOTICES, SIGNALS
 from pipeline.system.terminal import TerminalHandler
 from tests.support.once import copy_of_the_project, made_once
@@ -115,6 +116,12 @@ def messages_are_shown() -> None:
     logger.handlers = [TerminalHandler()]
     logger.setLevel(logging.INFO)
     logger.propagate = False
+
+
+@pytest.fixture(autouse=True)
+def slow_steps_are_not_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Print no line of progress where a busy machine is slow: a test that wants one sets its own limit."""
+    monkeypatch.setattr(last_line, "QUIET_SECONDS", 1e6)
 
 
 @pytest.fixture(scope="session")

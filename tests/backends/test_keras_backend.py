@@ -225,10 +225,12 @@ def test_divergence_with_minibatches_is_reported_at_its_update(tiny_images: Arra
     assert values(by_keras).keys() == values(by_numpy).keys()
 
 
-def test_compiled_with_xla_it_computes_the_same() -> None:
+@pytest.mark.parametrize("overrides", [(), ("training.batch_size=3", "training.epochs=5")])
+def test_compiled_with_xla_it_computes_the_same(overrides: tuple[str, ...]) -> None:
+    study = (*THREE_BITS, *overrides, "backend=keras")
     compiled, plain = (
         keras_trained(point, load(point.data, point.dtype, Path()))
-        for point in (config(*THREE_BITS, "backend=keras", f"backend.jit_compile={jit}") for jit in ("true", "false"))
+        for point in (config(*study, f"backend.jit_compile={jit}") for jit in ("true", "false"))
     )
     assert_same(compiled, plain, rtol=1e-9)
 

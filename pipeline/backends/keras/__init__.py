@@ -13,7 +13,7 @@ from collections.abc import Iterator
 
 # Only fatal errors: otherwise every command would print TensorFlow's notes on the CPU and on missing GPUs.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-# Each point compiles its own step: TensorFlow would warn of that among the lines of a grid.
+# Points of several shapes compile a step each: TensorFlow would warn of that among the lines of a grid.
 logging.getLogger("tensorflow").setLevel(logging.ERROR)
 # Without oneDNN the order of summation is fixed, and training is no slower.
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")

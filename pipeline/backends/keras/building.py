@@ -121,7 +121,7 @@ def _compile(config: Config, arrays: Arrays) -> Compiled:
     network = _network(config, arrays, on_tensorflow)
     optimizer = _optimizer(config, arrays, network)
     loss, metrics = _loss_and_metrics(config, arrays.task)
-    asked = isinstance(config.backend, KerasBackend) and config.backend.jit_compile
+    asked = _jit_compile(config)
     # JAX always compiles ("auto"): otherwise an update takes 0.1 s, compared with 1 ms in TensorFlow's graph.
     jit_compile: bool | str = "auto"
     if asked or on_tensorflow:
@@ -157,14 +157,21 @@ def _network(config: Config, arrays: Arrays, on_tensorflow: bool) -> Network:
     return network
 
 
+def _jit_compile(config: Config) -> bool:
+    """Return whether the config asks for XLA."""
+    return isinstance(config.backend, KerasBackend) and config.backend.jit_compile
+
+
 def of_layers(config: Config, layers: list[Any], names: list[str], on_tensorflow: bool) -> Network:
     """Make a network of layers, one that makes many updates in a call where that can be."""
     size = config.training.batch_size
-    # The losses of all updates are recorded with the penalty before each.
-    if not on_tensorflow or (size is not None and config.recording.update_losses):
+    if not on_tensorflow:
         return Network(layers, config.dtype, names)
     if size is None:
         return LoopedNetwork(layers, config.dtype, names)
+    # Where the losses of all updates are recorded, so is the penalty before each. XLA needs minibatches of one size.
+    if config.recording.update_losses or _jit_compile(config):
+        return Network(layers, config.dtype, names)
     return MinibatchNetwork(layers, config.dtype, names, size)
 
 

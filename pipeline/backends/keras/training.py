@@ -39,7 +39,7 @@ def train(
     report: Report,
     checkpoints: Checkpoints | None = None,
 ) -> None:
-    """Train points, each in a clean Keras session.
+    """Train points one after the other; none depends on those before it.
 
     Args:
         points: their configs; with checkpoints a single one.
