@@ -5,8 +5,9 @@ Hydra itself would read all files again for each point, which takes 0.07 s of on
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Sequence
-from copy import deepcopy
+from functools import cached_property
 
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -32,8 +33,9 @@ class Composer:
         self._parser = OverridesParser.create(config_loader=loader)
         self._parsed: dict[str, Override] = {}
         self._is_group: dict[str, bool] = {}
-        # By the overrides that are more than a value.
-        self._composed: dict[tuple[str, ...], DictConfig] = {}
+        # By the overrides that are more than a value, as `pickle` writes it: reading that is five times as fast as a
+        # deep copy, of which OmegaConf makes one for each node.
+        self._templates: dict[tuple[str, ...], bytes] = {}
         typed = [self._parse(text) for text in sweep.hydra.overrides.task]
         self._keys = {override.key_or_group for override in typed if self._is_value(override)}
         # Points that choose the same files as the sweep itself. A choice that is missing is an error for a point only.
@@ -54,7 +56,7 @@ class Composer:
         parsed = [self._parse(text) for text in overrides]
         if self._is_set_twice(parsed):
             return self._loader.load_sweep_config(self._sweep, list(overrides))
-        config = deepcopy(self._template(parsed))
+        config: DictConfig = pickle.loads(self._template(parsed))  # noqa: S301 - written by this process
         try:
             for override in parsed:
                 if self._is_value(override):
@@ -68,17 +70,21 @@ class Composer:
         OmegaConf.copy_cache(from_config=self._sweep, to_config=config)
         return config
 
-    def _template(self, parsed: Sequence[Override]) -> DictConfig:
+    def _template(self, parsed: Sequence[Override]) -> bytes:
         """Return a config with the files that the overrides choose, in which every value of theirs is still to be set.
 
         A value that was typed for the sweep, but is not among the overrides, is not in it.
         """
         choices = self._more_than_values(parsed)
         if choices == self._choices and self._keys <= {override.key_or_group for override in parsed}:
-            return self._sweep
-        if choices not in self._composed:
-            self._composed[choices] = self._loader.load_sweep_config(self._sweep, list(choices))
-        return self._composed[choices]
+            return self._of_sweep
+        if choices not in self._templates:
+            self._templates[choices] = pickle.dumps(self._loader.load_sweep_config(self._sweep, list(choices)))
+        return self._templates[choices]
+
+    @cached_property
+    def _of_sweep(self) -> bytes:
+        return pickle.dumps(self._sweep)
 
     def _is_set_twice(self, parsed: Sequence[Override]) -> bool:
         """Whether a key is added or deleted, and it, or one above or below it, is set too: the last one counts."""
