@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,13 +19,15 @@ from pipeline.system.files import explained
 # Names of the arrays of a state. Keras recognises its own format by the end of the file's name, `.weights.h5`.
 WEIGHTS = "weights.h5"
 SEEDS = "seeds"
+TORCH = "torch"
 
 
 def state_of(network: Network) -> State:
     """Return the file that Keras' own checkpoint callback writes at the end of an epoch, as an array of bytes.
 
     It contains the weights, the network's scalars, and the optimizer's variables, including those that `Watched` adds.
-    It does not contain metrics, which start at 0 with every batch, or the seeds, which are a separate array.
+    It does not contain metrics, which start at 0 with every batch, or the seeds, which are a separate array. On PyTorch
+    the generator of the process is a third, which a dropout without a seed of its own draws from.
 
     Raises:
         LabError: the disk has no room for the file.
@@ -39,6 +42,8 @@ def state_of(network: Network) -> State:
         state = {WEIGHTS: np.frombuffer(file.read_bytes(), np.uint8)}
     if network.seeds:
         state[SEEDS] = np.stack([seed.numpy() for seed in network.seeds])
+    if keras.config.backend() == TORCH:
+        state[TORCH] = importlib.import_module(TORCH).get_rng_state().numpy()
     return state
 
 
@@ -63,6 +68,9 @@ def restore(network: Network, state: State) -> None:
                 raise
     for variable, seed in zip(network.seeds, state.get(SEEDS, ()), strict=True):
         variable.assign(seed)
+    if TORCH in state:
+        torch = importlib.import_module(TORCH)
+        torch.set_rng_state(torch.from_numpy(state[TORCH]))
 
 
 @contextmanager
