@@ -49,7 +49,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_column_of_dates_is_refused_by_its_name(project: Path) -> None:
     with pytest.raises(LabError, match=r"since") as raised:
         prepare(file_data("rows.csv", **KEYS), project)
-    assert "features" in str(raised.value)
+    assert "exclude" in str(raised.value)
 
 
 @pytest.mark.parametrize(("dtype", "close"), [("float32", 1e-6), ("float64", 1e-12)])

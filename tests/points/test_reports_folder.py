@@ -14,6 +14,7 @@ from pipeline.points import destination
 from pipeline.points.destination import MARKS, PAGES, check_reports
 from pipeline.rounding import rounding
 from pipeline.system.errors import LabError
+from pipeline.system.project import CONF
 
 
 @pytest.fixture
@@ -99,9 +100,12 @@ def test_a_command_refuses_it_before_it_reads_the_results(
     project: Path, monkeypatch: pytest.MonkeyPatch, command: Callable[[DictConfig], None]
 ) -> None:
     monkeypatch.setattr(f"{command.__module__}.PROJECT", project)
+    config = OmegaConf.load(CONF / f"{command.__name__}.yaml")
+    assert isinstance(config, DictConfig)
+    config.reports = "pipeline"
     before = tree(project)
     with pytest.raises(LabError, match="cannot be the folder of a report"):
-        command(OmegaConf.create({"results": "results", "published": "published", "reports": "pipeline"}))
+        command(config)
     assert tree(project) == before
 
 
