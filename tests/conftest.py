@@ -119,6 +119,13 @@ def messages_are_shown() -> None:
 
 
 @pytest.fixture(autouse=True)
+def no_network_is_kept() -> None:
+    """Forget the compiled Keras networks of the tests before, which a test may have patched."""
+    if "pipeline.backends.keras.building" in sys.modules:
+        sys.modules["pipeline.backends.keras.building"].kept.clear()
+
+
+@pytest.fixture(autouse=True)
 def slow_steps_are_not_named(monkeypatch: pytest.MonkeyPatch) -> None:
     """Print no line of progress where a busy machine is slow: a test that wants one sets its own limit."""
     monkeypatch.setattr(last_line, "QUIET_SECONDS", 1e6)

@@ -106,13 +106,13 @@ def _first(backends: PointsByBackend) -> Points:
 
 
 def _are_variants(points: Points) -> bool:
-    """Whether points differ in a method or a feature, and besides in nothing but the rate and the seed."""
+    """Whether points differ in a method or a feature, and else only in rate and seed, and are judged by losses."""
     key = knob(points)
     return key is not None and differ_in(points, RATE, SEED, key) and _losses_judge(points)
 
 
 def _are_widths(points: Points) -> bool:
-    """Whether points differ in their parametrization, and besides in nothing but the rate, the size and the seed."""
+    """Whether points differ in parametrization, and else only in rate, size and seed, and are judged by losses."""
     known = bool(parametrizations(points)) and differ_in(points, RATE, SIZE, SEED, "model.parametrization")
     return known and _losses_judge(points)
 

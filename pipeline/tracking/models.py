@@ -115,9 +115,9 @@ def _is_complete(model: LoggedModel) -> bool:
 def chosen_epochs(point: Point) -> dict[str, int]:
     """Choose the snapshots to log as models.
 
-    `final` is the last snapshot. `best` is the one with the best value of the metric that judges the point, and is
-    omitted if it is the last one. Snapshots with inf or NaN in their weights, or without a finite loss, are not logged.
-    Maps and curves have no models, nor do models of one's own that Keras cannot make again.
+    `final` is the last snapshot. `best` is the one with the best value of `report.metric`, or else of the metric that
+    fits the task, and is omitted if it is the last one. Snapshots with inf or NaN in their weights, or without a finite
+    loss, are not logged. Maps and curves have no models, nor do models of one's own that Keras cannot make again.
 
     Returns:
         The epoch of each model's weights, by the model's name.
@@ -130,29 +130,29 @@ def chosen_epochs(point: Point) -> dict[str, int]:
         return {}
     # The history records finite values only, so an epoch whose loss was inf or NaN has no entry here.
     trained = _values(point, _loss_name(point)).keys()
-    judged = _judging_metric(point)
-    values = _values(point, judged)
     usable = [
         epoch
         for epoch, weights in history.snapshots.items()
-        if epoch in trained and epoch in values and all(np.isfinite(array).all() for array in weights.values())
+        if epoch in trained and all(np.isfinite(array).all() for array in weights.values())
     ]
-    if not usable:
-        return {}
     chosen = {}
     last = max(history.snapshots)
     if last in usable:
         chosen["final"] = last
+    judged = _judging_metric(point)
+    values = _values(point, judged)
     sign = 1 if larger_is_better(judged) else -1
     # If values are equal, the latest epoch counts, so that `best` is omitted if the final weights are equally good.
-    best = max(usable, key=lambda epoch: (sign * values[epoch], epoch))
+    best = max(
+        (epoch for epoch in usable if epoch in values), key=lambda epoch: (sign * values[epoch], epoch), default=last
+    )
     if best != last:
         chosen["best"] = best
     return chosen
 
 
 def _judging_metric(point: Point) -> str:
-    """Return the metric by which the best weights are chosen: the one that judges the study, or else the loss."""
+    """Return the metric by which the best weights are chosen; the loss if that was not recorded."""
     judged = judged_by(point.config)
     if judged in point.history.names():
         return judged

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +18,6 @@ from tests.support.trained import config
 
 BITS = ("experiment=three_bits", "backend=keras", "training.epochs=6", "recording.metrics_every=2", "dtype=float64",
         "model.hidden_size=5")  # fmt: skip
-
-
-@pytest.fixture(autouse=True)
-def nothing_kept() -> Iterator[None]:
-    building.kept.clear()
-    yield
-    building.kept.clear()
 
 
 def point(*overrides: str) -> Config:
@@ -116,7 +108,7 @@ def test_a_point_with_another_graph_gets_its_own(other: str) -> None:
 
 def test_few_networks_are_kept_and_no_large_one(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(building, "KEPT", 2)
-    monkeypatch.setattr(building, "LARGEST", 100)
+    monkeypatch.setattr(building, "LARGEST", 200)
     for size in (2, 3, 2, 4, 100):
         one = point(f"model.hidden_size={size}")
         building.build(one, arrays_of(one))
@@ -138,12 +130,11 @@ def test_many_minibatches_in_one_call_have_the_bits_of_one_each(
     study: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(network, "UPDATES", 2)
+    monkeypatch.setattr(network, "SECONDS", 1e6)
     together = trained(point(*study))
     assert isinstance(next(iter(building.kept.values())).network, MinibatchNetwork)
     building.kept.clear()
-    monkeypatch.setattr(
-        building, "of_layers", lambda config, layers, names, on_tensorflow: Network(layers, config.dtype, names)
-    )
+    monkeypatch.setattr(building, "of_layers", lambda config, layers, names, _: Network(layers, config.dtype, names))
     assert trained(point(*study)) == together
 
 
@@ -159,3 +150,26 @@ def test_the_metrics_of_each_minibatch_are_its_own() -> None:
             chosen = order[start : start + 3]
             outputs = np.asarray(model(arrays.train_inputs[chosen]))
             assert logs["loss"] == pytest.approx(((outputs - arrays.train_targets[chosen]) ** 2).sum() / 2)
+
+
+@pytest.mark.parametrize(("seconds", "calls"), [(1e6, [1, 3]), (0.0, [1] * 4)])
+def test_a_call_is_no_longer_than_a_signal_may_wait(
+    seconds: float, calls: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(network, "SECONDS", seconds)
+    one = point("training.batch_size=1")
+    arrays = arrays_of(one)
+    with _floatx("float64"):
+        model = building.build(one, arrays)[0]
+        assert isinstance(model, MinibatchNetwork)
+        made: list[int] = []
+        update = model.train_on_batch
+
+        def counted(*given: Any, **more: Any) -> Any:
+            made.append(int(model._minibatches.updates.numpy()))  # noqa: SLF001 - nothing else tells
+            return update(*given, **more)
+
+        monkeypatch.setattr(model, "train_on_batch", counted)
+        measured = model.update_on(np.arange(4), arrays.train_inputs, arrays.train_targets)
+    assert made == calls
+    assert len(measured) == 4

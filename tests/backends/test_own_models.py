@@ -150,6 +150,24 @@ def test_stopped_and_continued_is_never_stopped(size: str, optimizer: str, pictu
     assert_same_bits(history, undisturbed)
 
 
+@pytest.mark.parametrize("size", ["16", "null"])
+def test_what_a_layer_adds_to_the_loss_is_trained_and_is_no_penalty(
+    size: str, pictures: Arrays, tmp_path: Path
+) -> None:
+    more = (f"training.batch_size={size}", "training.epochs=2")
+    regularized = MODEL.replace("Dense(units)", "Dense(units, activity_regularizer='l2', kernel_regularizer='l2')")
+    kernel_alone = MODEL.replace("Dense(units)", "Dense(units, kernel_regularizer='l2')")
+    both, kernel = (
+        run(written(tmp_path, text, *more, name=name), pictures)
+        for name, text in (("both", regularized), ("kernel", kernel_alone))
+    )
+    first = {metric.name: metric.value for metric in both.metrics if metric.step == 0}
+    assert first["weights/penalty"] == pytest.approx(
+        0.01 * (both.snapshots[0]["dense/kernel"].astype(float) ** 2).sum(), rel=1e-6
+    )
+    assert both.final()["weights/norm"] != kernel.final()["weights/norm"]
+
+
 def test_a_dense_model_of_ones_own_is_our_dense_network(pictures: Arrays, tmp_path: Path) -> None:
     """From the same weights it comes to the same numbers: nothing is added to it or left out."""
     text = """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -21,13 +22,13 @@ from pipeline.config.data import Task
 from pipeline.config.model import Model, layer_sizes
 from pipeline.config.optimizer import Constant
 from pipeline.config.own_model import KerasModel
-from pipeline.config.schema import Config, KerasBackend
+from pipeline.config.schema import NO_SETTINGS, Config, KerasBackend
 from pipeline.data.arrays import Arrays
 
-# How many networks are kept for further points, and of at most how many weights: a larger one trains for longer than
-# its graph takes.
+# How many networks are kept for further points, and of at most how many numbers with those of the optimizer: a larger
+# one trains for longer than its graph takes.
 KEPT = 8
-LARGEST = 1_000_000
+LARGEST = 2_000_000
 
 
 class HalfSummedSquaredError(keras.losses.Loss):  # type: ignore[misc]
@@ -57,7 +58,8 @@ class Compiled(NamedTuple):
 
     Attributes:
         network, optimizer: these.
-        fresh: what their variables hold before the first update, but for the weights and the learning rate.
+        fresh: what their variables hold before the first update, but for the weights; of many equal numbers, such as
+            momenta, only one is stored.
     """
 
     network: Network
@@ -72,32 +74,38 @@ kept: dict[str, Compiled] = {}
 def build(config: Config, arrays: Arrays) -> tuple[Network, optimizers.Watched]:
     """Build the compiled model with the initial weights that both backends share, and its optimizer.
 
-    On TensorFlow a dense network serves all points that differ only in what its variables hold, the weights and the
-    learning rate: tracing its graph takes as long as a thousand updates.
+    On TensorFlow a dense network of moderate size serves all points that differ only in what its variables hold: in the
+    seed, unless it draws masks, and in the learning rate, if that is constant. Tracing its graph takes as long as a
+    thousand updates.
 
     `keras.config.floatx()` must be the config's dtype: optimizer, loss and metrics compute in it.
     """
     key = _graph(config, arrays)
     compiled = kept.pop(key, None)
-    if compiled is None:
-        # Otherwise names of the previous point would stay in use, and what is not kept in memory.
-        keras.utils.clear_session()
-        compiled = _compile(config, arrays)
-    else:
+    if compiled is not None:
         _renew(compiled, config, arrays)
-    if key and compiled.network.count_params() <= LARGEST:
         kept[key] = compiled
+        return compiled.network, compiled.optimizer
+    # Otherwise names of the previous point would stay in use, and what is not kept in memory.
+    keras.utils.clear_session()
+    network, optimizer = _compile(config, arrays)
+    held = [*network.variables, *optimizer.variables]
+    if key and sum(math.prod(variable.shape) for variable in held) <= LARGEST:
+        weights = {id(variable) for variable in variables(network)}
+        others = [variable for variable in held if id(variable) not in weights]
+        kept[key] = Compiled(network, optimizer, [(variable, _value(variable)) for variable in others])
         for oldest in list(kept)[:-KEPT]:
             del kept[oldest]
-    return compiled.network, compiled.optimizer
+    return network, optimizer
 
 
 def _graph(config: Config, arrays: Arrays) -> str:
     """Return what the graph of a point depends on, or more than that; empty if it cannot serve another point."""
-    # A schedule is compiled in with its rate. Other engines compile in more.
+    # Other engines compile in more.
     if isinstance(config.model, KerasModel) or keras.backend.backend() != "tensorflow":
         return ""
-    settings = config.model_dump(mode="json")
+    settings = config.model_dump(mode="json", exclude={*NO_SETTINGS, "study", "results", "data"})
+    # A schedule is compiled in with its rate.
     if isinstance(config.schedule, Constant):
         del settings["optimizer"]["learning_rate"]
     # Dropout and DropConnect draw from the seed.
@@ -116,9 +124,17 @@ def _renew(compiled: Compiled, config: Config, arrays: Arrays) -> None:
         compiled.optimizer.learning_rate = float(config.optimizer.learning_rate)
 
 
-def _compile(config: Config, arrays: Arrays) -> Compiled:
+def _value(variable: Any) -> NDArray[Any]:
+    """Return a copy of what a variable holds; of many equal numbers only one."""
+    array: NDArray[Any] = np.array(variable.numpy())
+    if array.size and (array == array.flat[0]).all():
+        return np.broadcast_to(array.flat[0], array.shape)
+    return array
+
+
+def _compile(config: Config, arrays: Arrays) -> tuple[Network, optimizers.Watched]:
     on_tensorflow = keras.backend.backend() == "tensorflow"
-    network = _network(config, arrays, on_tensorflow)
+    network = _network(config, arrays)
     optimizer = _optimizer(config, arrays, network)
     loss, metrics = _loss_and_metrics(config, arrays.task)
     asked = _jit_compile(config)
@@ -127,21 +143,12 @@ def _compile(config: Config, arrays: Arrays) -> Compiled:
     if asked or on_tensorflow:
         jit_compile = asked
     network.compile(optimizer, loss, metrics=metrics, jit_compile=jit_compile)
-    weights = {id(variable) for variable in variables(network)}
-    held = [variable for variable in [*network.variables, *optimizer.variables] if id(variable) not in weights]
-    return Compiled(network, optimizer, [(variable, _value(variable)) for variable in held])
+    return network, optimizer
 
 
-def _value(variable: Any) -> NDArray[Any]:
-    """Return a copy of what a variable holds; of many equal numbers, such as momenta before training, only one."""
-    array: NDArray[Any] = np.array(variable.numpy())
-    if array.size and (array == array.flat[0]).all():
-        return np.broadcast_to(array.flat[0], array.shape)
-    return array
-
-
-def _network(config: Config, arrays: Arrays, on_tensorflow: bool) -> Network:
+def _network(config: Config, arrays: Arrays) -> Network:
     """Build the network, not compiled yet, with the weights that both backends share, or those of its own function."""
+    rows = len(arrays.train_inputs)
     last = config.output_activation
     # Softmax, and the sigmoid of a cross-entropy, are left to the loss, which takes the logarithm without overflow.
     if last in ("identity", "softmax") or config.loss == "binary_cross_entropy":
@@ -149,10 +156,10 @@ def _network(config: Config, arrays: Arrays, on_tensorflow: bool) -> Network:
     if isinstance(config.model, KerasModel):
         made = own_model.make(config.model, config, arrays)
         own_layers = own_model.around(made, own_model.input_shape(arrays), last, config.dtype)
-        return of_layers(config, own_layers, own_model.array_names(made), on_tensorflow)
+        return of_layers(config, own_layers, own_model.array_names(made), rows)
     sizes = layer_sizes(config.model, arrays.features, arrays.outputs)
     layers = [keras.Input((sizes[0],), dtype=config.dtype), *build_layers(config, sizes, last, training=True)]
-    network = of_layers(config, layers, array_names(config.model), on_tensorflow)
+    network = of_layers(config, layers, array_names(config.model), rows)
     _start_at_initial_weights(network, config, arrays)
     return network
 
@@ -162,17 +169,24 @@ def _jit_compile(config: Config) -> bool:
     return isinstance(config.backend, KerasBackend) and config.backend.jit_compile
 
 
-def of_layers(config: Config, layers: list[Any], names: list[str], on_tensorflow: bool) -> Network:
-    """Make a network of layers, one that makes many updates in a call where that can be."""
+def of_layers(config: Config, layers: list[Any], names: list[str], rows: int) -> Network:
+    """Make a network of layers, one that makes many updates in a call where that can be.
+
+    Args:
+        config: config of the point.
+        layers: from the inputs to the outputs.
+        names: names of the arrays.
+        rows: number of training rows.
+    """
     size = config.training.batch_size
-    if not on_tensorflow:
+    if keras.backend.backend() != "tensorflow":
         return Network(layers, config.dtype, names)
     if size is None:
         return LoopedNetwork(layers, config.dtype, names)
     # Where the losses of all updates are recorded, so is the penalty before each. XLA needs minibatches of one size.
     if config.recording.update_losses or _jit_compile(config):
         return Network(layers, config.dtype, names)
-    return MinibatchNetwork(layers, config.dtype, names, size)
+    return MinibatchNetwork(layers, config.dtype, names, size, rows)
 
 
 def _start_at_initial_weights(network: Network, config: Config, arrays: Arrays) -> None:

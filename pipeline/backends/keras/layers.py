@@ -62,7 +62,7 @@ def build_layers(config: Config, sizes: Sequence[int], last: str, training: bool
         options: dict[str, Any] = {
             "activation": activation,
             "use_bias": knobs.bias,
-            # `network.build` assigns the weights that both backends share.
+            # `building.build` assigns the weights that both backends share.
             "kernel_initializer": "zeros",
             "dtype": config.dtype,
         }

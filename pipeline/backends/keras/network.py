@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import time
 from typing import Any
 
 import keras
@@ -13,8 +13,10 @@ from numpy.typing import NDArray
 from pipeline.backends.keras.layers import variables
 from pipeline.backends.shared.initial_weights import Weights
 
-# Updates of one call on minibatches: the call itself takes as long as one small update, and Ctrl-C waits for its end.
+# The most updates of one call on minibatches: the call itself takes as long as one small update.
 UPDATES = 64
+# How long a call should take at most, because a signal such as Ctrl-C waits for its end.
+SECONDS = 1.0
 
 
 class Network(keras.Sequential):  # type: ignore[misc]
@@ -124,11 +126,14 @@ class MinibatchNetwork(Network):
         dtype: dtype of the weights.
         names: names of the arrays.
         size: rows in a minibatch.
+        rows: number of training rows.
     """
 
-    def __init__(self, layers: list[Any], dtype: str, names: list[str], size: int) -> None:
+    def __init__(self, layers: list[Any], dtype: str, names: list[str], size: int, rows: int) -> None:
         super().__init__(layers, dtype, names)
-        self._minibatches = _Minibatches(size)
+        self._minibatches = _Minibatches(size, rows)
+        # The first call, which traces the step as well, makes only one.
+        self._most_updates = 1
 
     def update_on(self, order: NDArray[np.integer], inputs: Any, targets: Any) -> list[dict[str, float]]:
         """Make an update on each minibatch.
@@ -141,14 +146,15 @@ class MinibatchNetwork(Network):
         Returns:
             The metrics of each minibatch by Keras' names, measured at the weights before its update.
         """
-        measured = []
-        for rows in self._minibatches.calls(order):
-            self._minibatches.choose(rows)
+        measured: list[dict[str, float]] = []
+        while len(order):
+            began = time.perf_counter()
+            rows, order = self._minibatches.split(order, self._most_updates)
+            updates = self._minibatches.choose(rows)
             columns = self.train_on_batch(inputs, targets, return_dict=True)
-            measured += [
-                {name: float(column[index]) for name, column in columns.items()}
-                for index in range(self._minibatches.count_of(rows))
-            ]
+            measured += [{name: float(column[index]) for name, column in columns.items()} for index in range(updates)]
+            wanted = updates * SECONDS / (time.perf_counter() - began)
+            self._most_updates = max(1, min(UPDATES, int(wanted)))
         return measured
 
     def train_step(self, data: Any) -> Any:
@@ -180,29 +186,31 @@ class _Minibatches:
 
     Args:
         size: rows in a minibatch.
+        rows: number of training rows.
+
+    Attributes:
+        updates: number of minibatches of the call.
     """
 
-    def __init__(self, size: int) -> None:
+    def __init__(self, size: int, rows: int) -> None:
         self._size = size
-        self._chosen = keras.Variable(np.zeros(UPDATES * size, np.int32), dtype="int32", trainable=False)
+        self._most_rows = min(UPDATES * size, rows)
+        self._chosen = keras.Variable(np.zeros(self._most_rows, np.int32), dtype="int32", trainable=False)
         self._rows = keras.Variable(0, dtype="int32", trainable=False)
         self.updates = keras.Variable(0, dtype="int32", trainable=False)
 
-    def calls(self, order: NDArray[np.integer]) -> Iterator[NDArray[np.integer]]:
-        """Yield the rows of each call."""
-        most = UPDATES * self._size
-        for start in range(0, len(order), most):
-            yield order[start : start + most]
+    def split(self, order: NDArray[np.integer], most: int) -> tuple[NDArray[np.integer], NDArray[np.integer]]:
+        """Return the rows of the next call, of at most so many minibatches, and those after it."""
+        end = min(most * self._size, self._most_rows)
+        return order[:end], order[end:]
 
-    def count_of(self, rows: NDArray[np.integer]) -> int:
-        """Return the number of minibatches that some rows make."""
-        return -(-len(rows) // self._size)
-
-    def choose(self, rows: NDArray[np.integer]) -> None:
-        """Set the rows of the next call."""
-        self._chosen.assign(np.pad(rows, (0, UPDATES * self._size - len(rows))))
+    def choose(self, rows: NDArray[np.integer]) -> int:
+        """Set the rows of the next call, and return the number of its minibatches."""
+        updates = -(-len(rows) // self._size)
+        self._chosen.assign(np.pad(rows, (0, self._most_rows - len(rows))))
         self._rows.assign(len(rows))
-        self.updates.assign(self.count_of(rows))
+        self.updates.assign(updates)
+        return updates
 
     def rows(self, number: Any) -> Any:
         """Return the numbers of the rows of a minibatch, within the compiled step."""

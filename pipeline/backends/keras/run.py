@@ -47,12 +47,19 @@ class Run:
 
 
 def penalty_of(run: Run) -> float | None:
-    """Return the penalty that the losses include at the present weights; None if training has no penalty."""
+    """Return the penalty of the weights that the losses include; None if training has none.
+
+    What a layer of one's own adds to the loss besides is data's, not the weights', and is not in it.
+    """
     # Those of a model of one's own are in its layers.
-    losses = run.network.losses
-    if not losses:
+    penalties = [
+        variable.regularizer(variable)
+        for variable in run.network.trainable_variables
+        if variable.regularizer is not None
+    ]
+    if not penalties:
         return None
-    return float(sum(losses))
+    return float(sum(penalties))
 
 
 def evaluate(run: Run, last: bool = False) -> Measures:

@@ -48,7 +48,7 @@ def state_of(network: Network) -> State:
 
 
 def restore(network: Network, state: State) -> None:
-    """Assign the variables of a state to a new, compiled network of the same config.
+    """Assign the variables of a state to a compiled network of the same config.
 
     Raises:
         ValueError: the state does not fit the network, or is damaged.
