@@ -23,26 +23,24 @@ class Momentum(Optimizer):
 
     def update(self, gradient: Array, weights: Array, t: int) -> None:
         """Update the velocity, and write it."""
+        np.copyto(self.change, self._new_velocity(gradient))
+
+    def _new_velocity(self, gradient: Array) -> Array:
+        """Update the velocity, and return it; write -learning_rate * g."""
         velocity = self.state["velocity"]
         np.multiply(gradient, self.minus_rate, out=self.change)
         velocity *= self.knobs["momentum"]
         velocity += self.change
-        np.copyto(self.change, velocity)
+        return velocity
 
 
-class Nesterov(Optimizer):
+class Nesterov(Momentum):
     """Nesterov (Sutskever et al. 2013, as Keras computes it): v as momentum, u = momentum * v - learning_rate * g."""
-
-    slots = ("velocity",)
 
     def update(self, gradient: Array, weights: Array, t: int) -> None:
         """Update the velocity, and write momentum * v - learning_rate * g."""
-        velocity = self.state["velocity"]
-        np.multiply(gradient, self.minus_rate, out=self.change)
-        velocity *= self.knobs["momentum"]
-        velocity += self.change
         # With the new v. The weights that Keras stores are those at which the next gradient is computed.
-        np.multiply(velocity, self.knobs["momentum"], out=self.scratch)
+        np.multiply(self._new_velocity(gradient), self.knobs["momentum"], out=self.scratch)
         np.add(self.scratch, self.change, out=self.change)
 
 
