@@ -95,12 +95,12 @@ class RawModel:
 
 
 def _check_text(column: Mapping[str, Any], values: pd.Series) -> None:
-    """Refuse numbers where text is expected, unless they are known: pandas reads 007 as 7, or as 7.0.
+    """Refuse numbers and booleans where text is expected, unless they are known: pandas reads 007 as 7, or as 7.0.
 
     Raises:
         ValueError: there is one.
     """
-    if values.isna().all() or not (pd.api.types.is_numeric_dtype(values) or pd.api.types.is_bool_dtype(values)):
+    if values.isna().all() or not pd.api.types.is_numeric_dtype(values):
         return
     unknown = np.flatnonzero(values.notna() & ~as_text(values).isin(column["categories"]))
     if unknown.size:
