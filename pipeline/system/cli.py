@@ -208,7 +208,7 @@ def _comes_from_hydra(error: BaseException) -> bool:
 
 def _explain(error: Exception, config_name: str) -> LabError:
     """Reword an exception of Hydra or OmegaConf for a user who typed an override."""
-    # A text that is no file is called <unicode string>.
+    # PyYAML names a text that was not read from a file <unicode string>.
     if isinstance(error, MarkedYAMLError) and error.problem_mark and not error.problem_mark.name.startswith("<"):
         return _invalid_file(error.problem_mark, error.problem)
     text = str(error)

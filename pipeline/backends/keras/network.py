@@ -200,7 +200,7 @@ class _Minibatches:
         self.updates = keras.Variable(0, dtype="int32", trainable=False)
 
     def split(self, order: NDArray[np.integer], most: int) -> tuple[NDArray[np.integer], NDArray[np.integer]]:
-        """Return the rows of the next call, of at most so many minibatches, and those after it."""
+        """Return the rows of the next call, which are those of at most `most` minibatches, and the rows after them."""
         end = min(most * self._size, self._most_rows)
         return order[:end], order[end:]
 

@@ -105,7 +105,7 @@ def metric_of(file: str, place: Place) -> str:
 
 
 def number_in(text: str | None) -> float | None:
-    """Return the number that a value is; None if it is none, or there is no value."""
+    """Return a value as a number; None if it is not a number, or is missing."""
     if text is None or not NUMBER.fullmatch(text):
         return None
     return float(text.replace(",", ""))
