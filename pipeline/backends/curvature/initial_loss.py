@@ -1,0 +1,94 @@
+"""The training loss of a point at its initial weights: its gradients, and its Hessian."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import count
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.backends.curvature.hessian import Hessian
+from pipeline.backends.numpy.batches import Batch
+from pipeline.backends.numpy.network import stack as stacked
+from pipeline.backends.numpy.stack import Stack
+from pipeline.backends.shared.initial_weights import draw, is_trained
+from pipeline.backends.shared.parametrization import rate_scales
+from pipeline.config.schema import Config
+from pipeline.data.arrays import Arrays
+
+Vector = NDArray[np.float64]
+
+
+class Curved(Protocol):
+    """The Hessian of a stack's losses, by its products with vectors.
+
+    Attributes:
+        shape: (grid, weights).
+        losses: (grid,).
+    """
+
+    shape: tuple[int, int]
+    losses: NDArray[np.floating]
+
+    def __matmul__(self, vectors: Any, /) -> NDArray[np.floating]:
+        """Return the product of each point's Hessian with a vector of its own: (grid, weights)."""
+
+    def point(self, index: int) -> Curved:
+        """Return the Hessian of one point, as a stack of one."""
+
+
+class InitialLoss(Protocol):
+    """The training loss of one point as a function of its weights, at its initial weights."""
+
+    def hessian(self, inputs: NDArray[np.floating], targets: NDArray[Any]) -> Curved:
+        """Return the Hessian of the loss of rows, (rows, features), in float64."""
+
+    def batch_gradients(self) -> Iterator[NDArray[np.floating]]:
+        """Yield the gradients of the minibatches of training in their order, (weights,) each, without end."""
+
+    def rate_factors(self) -> Vector:
+        """Return the factor of the learning rate of each weight, (weights,)."""
+
+
+class DenseLoss:
+    """The training loss of a dense network.
+
+    Args:
+        config: the point.
+        arrays: its data.
+
+    Attributes:
+        drawn: the initial weights, as training starts from them.
+    """
+
+    def __init__(self, config: Config, arrays: Arrays) -> None:
+        self._config = config
+        self._arrays = arrays
+        self.drawn = draw(config.dense, arrays.features, arrays.outputs, config.seed, config.dtype)
+        trained = {name: array for name, array in self.drawn.items() if is_trained(name)}
+        self._weights = {name: array.astype(np.float64) for name, array in stacked([trained]).items()}
+
+    def hessian(self, inputs: NDArray[np.floating], targets: NDArray[Any]) -> Hessian:
+        """Return the Hessian of the loss of rows, (rows, features), in float64."""
+        return Hessian([self._config], self._weights, inputs, targets)
+
+    def batch_gradients(self) -> Iterator[NDArray[np.floating]]:
+        """Yield the gradients of the minibatches of training in their order, (weights,) each, without end."""
+        stack = Stack([self._config], self._arrays, [self.drawn])
+        for batches in _batches(stack):
+            stack.differentiate(batches, measured=False)
+            # A stack of one may be computed beside a copy of itself.
+            yield np.concatenate([array.ravel() for array in stack.gradient.at(0).values()])
+
+    def rate_factors(self) -> Vector:
+        """Return the factor of the learning rate of each weight, (weights,)."""
+        scales = rate_scales(self._config.dense, self._config.optimizer.name, list(self._weights))
+        parts = [np.full(array.size, scales.get(name, 1.0)) for name, array in self._weights.items()]
+        return np.concatenate(parts)
+
+
+def _batches(stack: Stack) -> Iterator[Sequence[Batch]]:
+    for epoch in count(1):
+        yield from stack.batches(epoch)
