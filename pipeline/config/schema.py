@@ -34,7 +34,7 @@ Kind = Literal["network", "range_test", "map", "balls", "basins"]
 # The seeds of one point train together where they can, and each is a run in MLflow.
 MOST_REPEATS = 1000
 # Keys that are no settings of a training: what is asked, how the answer is shown, and how often it is repeated.
-NO_SETTINGS = {"question", "report", "repeats", "repeats_split"}
+NO_SETTINGS = {"question", "report", "repeats", "repeats_split", "curvature"}
 
 Data = TableData | IdxData | CurveData | FileData | ImageData | LibraryData
 # A dense network, or a Keras model of one's own, which has the key `_target_`.
@@ -80,6 +80,17 @@ class Recording(Section):
     table_epochs: Annotated[Whole, Field(ge=0)]
     figures: Literal["auto", "point", "sweep", "none"] = "auto"
     models: Models = "auto"
+
+
+class Curvature(Section):
+    """How the curvature of the loss is computed.
+
+    Attributes:
+        rows: the number of training rows that it is computed of, for training on minibatches; the seed chooses them. A
+            full batch has all rows.
+    """
+
+    rows: PositiveInt = 2000
 
 
 class Report(Section):
@@ -172,6 +183,7 @@ class Config(Section):
     backend: Annotated[NumpyBackend | KerasBackend, Field(discriminator="name")]
     training: Training
     recording: Recording
+    curvature: Curvature = Curvature()
     balls: Balls | None
     grid: GridAxes | None
     tracking: Tracking

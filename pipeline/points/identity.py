@@ -33,6 +33,7 @@ NOT_SIGNED: dict[str, Any] = {
     "feature": True,
     "tracking": True,
     "question": True,
+    "curvature": True,
     "report": True,
     "repeats": True,
     "repeats_split": True,

@@ -46,10 +46,10 @@ def plan_table(jobs: Sequence[Job], title: str = "", width: int | None = None) -
         width: number of columns of the terminal; None: there is no terminal.
     """
     groups = _groups(jobs)
-    names, constant = _knobs(groups)
-    rows = [[*map(_words, names), "signature", "state"]]
+    names, constant = knob_columns(groups)
+    rows = [[*map(words, names), "signature", "state"]]
     if _several_seeds(groups):
-        rows = [[*map(_words, names), "seeds", "state"]]
+        rows = [[*map(words, names), "seeds", "state"]]
     for group in groups:
         states = Counter(job.state for job in group)
         ended = ", ".join(f"{number} {state}" for state, number in states.items())
@@ -57,9 +57,9 @@ def plan_table(jobs: Sequence[Job], title: str = "", width: int | None = None) -
             ended = group[0].state
         last = group[0].signature
         if _several_seeds(groups):
-            last = _seeds(group)
+            last = seeds_text(group)
         rows.append([*(group[0].knobs.get(name, "") for name in names), last, ended])
-    return _with_title([*_title(title, constant, jobs)], rows, width)
+    return titled_table([*table_title(title, constant, jobs)], rows, width)
 
 
 def points_table(jobs: Sequence[Job], points: Sequence[Point] = (), title: str = "", width: int | None = None) -> str:
@@ -76,10 +76,10 @@ def points_table(jobs: Sequence[Job], points: Sequence[Point] = (), title: str =
     asked = {point.folder: point for point in points}
     trained = [point for job in jobs if (point := _point(job, asked)) is not None]
     groups = _groups(jobs)
-    names, constant = _knobs(groups)
+    names, constant = knob_columns(groups)
     metrics = _metrics(trained)
     shown = [METRIC_NAMES.get(name, OF_MAPS.get(name, name)) for name in metrics]
-    rows = [[*map(_words, names), "verdict", *shown, SECONDS]]
+    rows = [[*map(words, names), "verdict", *shown, SECONDS]]
     for group in groups:
         knobs = [group[0].knobs.get(name, "") for name in names]
         members = [point for job in group if (point := _point(job, asked)) is not None]
@@ -88,11 +88,11 @@ def points_table(jobs: Sequence[Job], points: Sequence[Point] = (), title: str =
         if members:
             seconds = f"{sum(point.outcome.seconds for point in members):.1f}"
         rows.append([*knobs, _verdict([(job, _point(job, asked)) for job in group]), *finals, seconds])
-    head = _title(title, constant, jobs)
-    seeds = {_seeds(group) for group in groups}
+    head = table_title(title, constant, jobs)
+    seeds = {seeds_text(group) for group in groups}
     if _several_seeds(groups) and len(seeds) == 1:
         head.append(f"seeds {seeds.pop()}")
-    return _with_title(head, rows, width)
+    return titled_table(head, rows, width)
 
 
 def _point(job: Job, asked: ByFolder) -> Point | None:
@@ -112,7 +112,7 @@ def _several_seeds(groups: Sequence[Sequence[Job]]) -> bool:
     return any(len(group) > 1 for group in groups)
 
 
-def _seeds(group: Sequence[Job]) -> str:
+def seeds_text(group: Sequence[Job]) -> str:
     """Return the seeds of a group, for instance `1 to 5` or `1, 2, 7`."""
     seeds = sorted(job.config.seed for job in group)
     if len(seeds) > 2 and seeds == list(range(seeds[0], seeds[-1] + 1)):
@@ -120,7 +120,7 @@ def _seeds(group: Sequence[Job]) -> str:
     return ", ".join(map(str, seeds))
 
 
-def _knobs(groups: Sequence[Sequence[Job]]) -> tuple[list[str], dict[str, str]]:
+def knob_columns(groups: Sequence[Sequence[Job]]) -> tuple[list[str], dict[str, str]]:
     """Return the names of the knobs that are columns, and those with one value that all points have.
 
     The order is that of their first use.
@@ -135,9 +135,9 @@ def _knobs(groups: Sequence[Sequence[Job]]) -> tuple[list[str], dict[str, str]]:
     return [name for name in names if name not in constant], constant
 
 
-def _title(title: str, constant: Mapping[str, str], jobs: Sequence[Job]) -> list[str]:
+def table_title(title: str, constant: Mapping[str, str], jobs: Sequence[Job]) -> list[str]:
     """Return the parts of the line above a table: the name of the command, and what is the same in all rows."""
-    parts = [f"{_words(name)} {value}" for name, value in constant.items() if name != "epochs"]
+    parts = [f"{words(name)} {value}" for name, value in constant.items() if name != "epochs"]
     epochs: set[int] = {job.config.training.epochs for job in jobs}
     if len(epochs) == 1:
         parts.append(counted(epochs.pop(), "epoch"))
@@ -148,7 +148,7 @@ def _title(title: str, constant: Mapping[str, str], jobs: Sequence[Job]) -> list
     return parts
 
 
-def _words(name: str) -> str:
+def words(name: str) -> str:
     """Return the name of a knob as it is read: `learning rate`."""
     return name.replace("_", " ")
 
@@ -197,7 +197,7 @@ def _at_update(points: Sequence[Point | None]) -> str:
     return f" at updates {known[0]:,} to {known[-1]:,}"
 
 
-def _with_title(head: Sequence[str], rows: Sequence[Row], width: int | None) -> str:
+def titled_table(head: Sequence[str], rows: Sequence[Row], width: int | None) -> str:
     """Return the table below its title line."""
     lines = [", ".join(head)] if head else []
     return "\n".join([*lines, _fitted(rows, width)])

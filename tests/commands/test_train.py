@@ -16,10 +16,10 @@ from mlflow.entities import Run
 
 from pipeline.config.schema import Config
 from pipeline.points.reading import read_point
+from pipeline.sweep.command import TrainCommand
 from pipeline.system import cli
 from pipeline.system.errors import LabError
 from pipeline.tracking.store import store_uri
-from pipeline.train import TrainCommand
 from tests.support.swept import full_name
 
 HEAVY = {
@@ -69,7 +69,7 @@ def here(project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
     This process has imported MLflow already.
     """
     monkeypatch.chdir(project)
-    monkeypatch.setattr("pipeline.train.PROJECT", project)
+    monkeypatch.setattr("pipeline.sweep.command.PROJECT", project)
     monkeypatch.setattr("pipeline.tracking.sync.process.launch", lambda first: None)
 
     def train(*arguments: str) -> tuple[str, str]:

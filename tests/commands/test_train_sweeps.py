@@ -32,10 +32,10 @@ from pipeline.points.sweep_record import all_sweeps
 from pipeline.report.study_page import study_page
 from pipeline.studies.grids import cells
 from pipeline.studies.knobs import layout
+from pipeline.sweep.command import TrainCommand
 from pipeline.sweep.sweep import Sweep
 from pipeline.system import cli
 from pipeline.tracking.store import store_uri
-from pipeline.train import TrainCommand
 from tests.support.swept import full_name
 
 pytestmark = pytest.mark.usefixtures("plain_runs")
@@ -48,7 +48,7 @@ Here = Callable[..., tuple[int, str, str]]
 def here(project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Here:
     """Return a function that runs the command in this process, and returns its exit code and what it printed."""
     monkeypatch.chdir(project)
-    monkeypatch.setattr("pipeline.train.PROJECT", project)
+    monkeypatch.setattr("pipeline.sweep.command.PROJECT", project)
     monkeypatch.setattr("pipeline.tracking.sync.process.launch", lambda first: None)
 
     def train(*arguments: str) -> tuple[int, str, str]:
@@ -323,7 +323,7 @@ def test_a_search_gets_the_mean_over_the_seeds_that_trained(
     """One that failed says nothing about the point, one that diverged does, and one without a loss cannot be judged."""
     outcomes: list[Any] = [score and SimpleNamespace(score=score) for score in scores]
     monkeypatch.chdir(project)
-    monkeypatch.setattr("pipeline.train.PROJECT", project)
+    monkeypatch.setattr("pipeline.sweep.command.PROJECT", project)
     monkeypatch.setattr("pipeline.tracking.sync.process.launch", lambda first: None)
     monkeypatch.setattr(Sweep, "train_all", lambda *_: outcomes)
     got: list[float] = []

@@ -20,10 +20,10 @@ from omegaconf import DictConfig
 from pipeline.sweep import command_record as record_module
 from pipeline.sweep import sweep as sweep_module
 from pipeline.sweep import training as training_module
+from pipeline.sweep.command import TrainCommand
 from pipeline.system import cli
 from pipeline.system.project import PROJECT
 from pipeline.tracking.sync import process as sync_process
-from pipeline.train import TrainCommand
 
 
 class NoSync:
@@ -104,8 +104,8 @@ class Terminal:
 
     def __init__(self, project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
         self.project, self.monkeypatch, self.capsys = project, monkeypatch, capsys
-        for command in ("train", "compare"):
-            monkeypatch.setattr(f"pipeline.{command}.PROJECT", project)
+        for place in ("compare", "sweep.command"):
+            monkeypatch.setattr(f"pipeline.{place}.PROJECT", project)
         monkeypatch.setattr(sweep_module, "SyncThread", NoSync)
         monkeypatch.setattr(sync_process, "launch", lambda first: None)
         monkeypatch.setattr(sweep_module, "code_state", lambda project: {})
@@ -116,6 +116,11 @@ class Terminal:
     def train(self, *arguments: str) -> Ended:
         """Run `python -m pipeline.train ARGUMENTS`."""
         command = TrainCommand()
+        return self.type(command.train_point, "config", command.finish, *arguments)
+
+    def predict(self, *arguments: str) -> Ended:
+        """Run `python -m pipeline.predict ARGUMENTS`."""
+        command = TrainCommand(predicts=True)
         return self.type(command.train_point, "config", command.finish, *arguments)
 
     def type(

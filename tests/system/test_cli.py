@@ -129,12 +129,12 @@ def test_a_file_that_is_not_yaml_is_named_with_its_line(tmp_path: Path, text: st
 # Types several commands in one process, which imports once what they need.
 TYPED = """
 import contextlib, io, json, sys
-from pipeline import train
+from pipeline.sweep.command import TrainCommand
 from pipeline.system import cli
 ended = []
 for typed in json.loads(sys.stdin.read()):
     sys.argv = ["pipeline/train.py", *typed]
-    command = train.TrainCommand()
+    command = TrainCommand()
     with contextlib.redirect_stdout(io.StringIO()) as out, contextlib.redirect_stderr(io.StringIO()) as err:
         code = cli.run(command.train_point, "config", command.finish)
     ended.append([code, out.getvalue(), err.getvalue()])

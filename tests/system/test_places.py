@@ -50,16 +50,16 @@ def with_crlf(folder: Path) -> None:
 SIGNATURES = """
 import json, sys
 from hydra import compose, initialize_config_dir
-from pipeline import train
 from pipeline.data.arrays import load
 from pipeline.points.identity import signature
+from pipeline.sweep import command
 from pipeline.system.project import CONF, PROJECT
 signatures = []
 for overrides in json.loads(sys.argv[1]):
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        config = train._read(compose("config", overrides), [])
+        config = command._read(compose("config", overrides), [])
     signatures.append(signature(config, load(config.data, config.dtype, PROJECT).checksums))
-print(json.dumps(signatures), train.__file__)
+print(json.dumps(signatures), command.__file__)
 """
 
 

@@ -76,6 +76,7 @@ BY_CI = [
     "dvc exp show",
 ]
 TRAINING = [line for line in COMMANDS if line.startswith("python -m pipeline.train ") and line not in BY_CI]
+PREDICTIONS = [line for line in COMMANDS if line.startswith("python -m pipeline.predict ")]
 OF_A_FILE = "python -m pipeline.train experiment=momentum"
 UI = [line for line in COMMANDS if line.startswith("make ui")]
 PREDICTED = [line for line in COMMANDS if "mlflow models predict" in line]
@@ -119,7 +120,7 @@ def test_every_link_of_the_report_leads_somewhere() -> None:
 
 def test_the_glossary_explains_at_most_fifteen_terms() -> None:
     section = (PROJECT / "docs" / "architecture.md").read_text().partition("## Glossary")[2].partition("\n## ")[0]
-    terms = re.findall(r"^\| (\w+) \| (.+) \|$", section, re.MULTILINE)[1:]
+    terms = re.findall(r"^\| ([\w ]+) \| (.+) \|$", section, re.MULTILINE)[1:]
     assert 10 <= len(terms) <= 15
     assert all(len(meaning) > 30 for _, meaning in terms)
 
@@ -135,7 +136,7 @@ def test_no_command_is_left_out() -> None:
     assert len(TRAINING) >= 3
     assert OF_A_FILE in TRAINING
     assert len([command for command in COMMANDS if command.startswith("python -m pipeline.train ")]) >= 8
-    assert sorted(COMMANDS) == sorted([*BY_CI, *TRAINING, *AFTERWARDS, *UI, *PREDICTED, *SERVED])
+    assert sorted(COMMANDS) == sorted([*BY_CI, *TRAINING, *PREDICTIONS, *AFTERWARDS, *UI, *PREDICTED, *SERVED])
 
 
 @pytest.mark.parametrize("command", UI)
@@ -179,6 +180,24 @@ def test_training_command(
         assert ended.out.count("to run") == 14
         return
     trains(ended.out, project)
+
+
+@pytest.mark.parametrize("command", PREDICTIONS)
+def test_prediction_command(
+    command: str, project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ended = Terminal(project, monkeypatch, capsys).predict(*shlex.split(command)[3:])
+    assert ended.code == 0, ended.err
+    assert "no prediction" not in ended.out
+    page = (PROJECT / "docs" / "curvature.md").read_text()
+    shown = re.findall(rf"{re.escape(command)}\n```\n\n```\n(.*?)```", page, re.DOTALL)
+    assert shown in ([], [ended.out])
+    assert list(project.glob(".points/*")) == []
+
+
+def test_a_page_shows_what_a_prediction_prints() -> None:
+    page = (PROJECT / "docs" / "curvature.md").read_text()
+    assert any(f"{command}\n```\n\n```\n" in page for command in PREDICTIONS)
 
 
 def trains(out: str, project: Path) -> None:
