@@ -3,7 +3,7 @@
 python -m pipeline.predict experiment=three_bits
 python -m pipeline.predict -m experiment=mnist optimizer=sgd,momentum,adam
 
-The arguments are those of `python -m pipeline.train`. Nothing is trained, and nothing is written.
+The arguments are those of `python -m pipeline.train`. It trains and tracks nothing.
 """
 
 from __future__ import annotations

@@ -18,10 +18,11 @@ NO_RECORDS_OF_WEIGHTS: Needs = {
     "recording.weight_metrics": [False],
     "recording.direction_changes": [False],
     "recording.table_epochs": [0],
+    "recording.curvature": [False],
 }
 # Keys that are by default what another one is, so that nobody may have typed them.
 SAME_AS = {"recording.direction_changes": "recording.weight_metrics"}
-METHOD: Needs = NUMPY | {"schedule": ["constant"]} | NO_CLIPPING | PLAIN_LAYERS
+METHOD: Needs = NUMPY | {"schedule": ["constant"], "recording.curvature": [False]} | NO_CLIPPING | PLAIN_LAYERS
 MAP_OR_CURVE: Needs = NUMPY | FULL_BATCH | NO_PENALTY | NO_CLIPPING | PLAIN_LAYERS | NO_RECORDS_OF_WEIGHTS
 MAP: Needs = MAP_OR_CURVE | {
     "loss": ["mean_squared_error", "half_summed_squared_error"],

@@ -34,7 +34,7 @@ Kind = Literal["network", "range_test", "map", "balls", "basins"]
 # The seeds of one point train together where they can, and each is a run in MLflow.
 MOST_REPEATS = 1000
 # Keys that are no settings of a training: what is asked, how the answer is shown, and how often it is repeated.
-NO_SETTINGS = {"question", "report", "repeats", "repeats_split", "curvature"}
+NO_SETTINGS = {"question", "report", "repeats", "repeats_split"}
 
 Data = TableData | IdxData | CurveData | FileData | ImageData | LibraryData
 # A dense network, or a Keras model of one's own, which has the key `_target_`.
@@ -76,6 +76,7 @@ class Recording(Section):
     snapshots: Annotated[Whole, Field(ge=2)]
     weight_metrics: bool
     update_losses: bool
+    curvature: bool = False
     direction_changes: bool
     table_epochs: Annotated[Whole, Field(ge=0)]
     figures: Literal["auto", "point", "sweep", "none"] = "auto"
@@ -86,11 +87,13 @@ class Curvature(Section):
     """How the curvature of the loss is computed.
 
     Attributes:
-        rows: the number of training rows that it is computed of, for training on minibatches; the seed chooses them. A
-            full batch has all rows.
+        rows: the number of training rows that it is computed on, for training on minibatches: those of the first ones.
+            A full batch has all rows.
+        count: how many of the largest eigenvalues are recorded.
     """
 
     rows: PositiveInt = 2000
+    count: Annotated[Whole, Field(ge=1, le=100)] = 1
 
 
 class Report(Section):

@@ -81,7 +81,7 @@ def signed_text(config: Config, checksums: Mapping[str, str], row_shape: Sequenc
     signed: dict[str, Any] = {
         "config": config.model_dump(mode="json", exclude=NOT_SIGNED),
         "data": dict(checksums),
-        "source": source_checksums(config.backend.name),
+        "source": source_checksums(*packages(config)),
         "versions": {package: version(package) for package in computed_by(config)},
     }
     if isinstance(config.model, KerasModel):
@@ -94,6 +94,8 @@ def signed_text(config: Config, checksums: Mapping[str, str], row_shape: Sequenc
     threads = signed_threads(config)
     if threads is not None:
         signed["threads"] = threads
+    if config.recording.curvature:
+        signed["curvature"] = config.curvature.model_dump(mode="json")
     if config.grid is not None:
         # The config has only the ends and the length of an axis. The code that computes the values in between is not
         # signed, so the values are.
@@ -123,18 +125,20 @@ def computed_by(config: Config) -> list[str]:
         LabError: KERAS_BACKEND names no engine that is installed.
     """
     # Both backends use NumPy to draw initial weights and minibatch order.
-    packages = ["numpy"]
+    names = ["numpy"]
+    if config.recording.curvature:
+        names.append("scipy")
     if config.backend.name == "keras":
-        return [*packages, "keras", keras_engine()]
+        return [*names, "keras", keras_engine()]
     if getattr(config.backend, "array_module", None) == "cupy":
-        packages.append("cupy")
+        names.append("cupy")
     # SciPy is listed only for points that use it, so that a new version of SciPy does not retrain all others.
     searches = config.optimizer.name in ("bfgs", "lbfgs", "annealing")
     splines = config.data.kind == "curve"
     error_function = config.dense.hidden_activation == "gelu"
-    if searches or splines or error_function:
-        packages.append("scipy")
-    return packages
+    if (searches or splines or error_function) and "scipy" not in names:
+        names.append("scipy")
+    return names
 
 
 @functools.cache
@@ -157,11 +161,20 @@ def version(package: str) -> str:
     return ".".join(installed.split(".")[:2])
 
 
+def packages(config: Config) -> list[str]:
+    """List the folders, besides `SIGNED_CODE`, whose code affects a point's results."""
+    folders = [f"backends/{config.backend.name}"]
+    # Only where it is recorded, so that a change of it does not retrain all others.
+    if config.recording.curvature:
+        folders.append("backends/curvature")
+    return folders
+
+
 @functools.cache
-def source_checksums(backend: str) -> dict[str, str]:
-    """Return the SHA-256 of the code of each module that affects a backend's results, by module path."""
+def source_checksums(*folders: str) -> dict[str, str]:
+    """Return the SHA-256 of the code of each module in `SIGNED_CODE` and in some folders, by module path."""
     files: set[Path] = set()
-    for entry in (*SIGNED_CODE, f"backends/{backend}"):
+    for entry in (*SIGNED_CODE, *folders):
         path = PACKAGE / entry
         if path.suffix == ".py":
             files.add(path)

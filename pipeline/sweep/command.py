@@ -183,7 +183,8 @@ class TrainCommand:
         groups: dict[Agreement, list[int]] = {}
         for index, (config, _) in enumerate(points):
             groups.setdefault(agreement_of(config), []).append(index)
-        for key in groups:
+        # A prediction writes no results.
+        for key in () if self._predicts else groups:
             self._results.add(key, total)
         # None: the point failed, or it is a dry run.
         scores: list[float | None] = [None] * len(points)

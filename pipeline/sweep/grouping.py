@@ -153,6 +153,13 @@ def memory(config: Config, arrays: Arrays) -> int:
     # once: the inverse Hessian, and those that update it. L-BFGS keeps two vectors for each step that it remembers.
     vectors = {"bfgs": 5 * weights, "lbfgs": 2 * getattr(config.optimizer, "memory", 0) + 12}
     needed = 8 * weights * vectors.get(config.optimizer.name, 0) + np.dtype(config.dtype).itemsize * numbers
+    if recording.curvature:
+        measured = rows
+        if config.training.batch_size is not None:
+            measured = min(len(arrays.train_inputs), config.curvature.rows)
+        # In float64: about 14 arrays of a value per row and unit, the rows themselves, and the vectors of Lanczos.
+        vectors_of_lanczos = max(20, 2 * config.curvature.count + 1)
+        needed += 8 * (measured * (14 * sum(sizes[1:]) + sizes[0]) + vectors_of_lanczos * weights)
     if recording.weight_metrics:
         needed += records * weights * METRIC_BYTES
     return needed

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
@@ -58,7 +59,11 @@ class Predictions:
                     found[-1].append(self._predict(job.config))
                     step.count(sum(map(len, found)), sum(map(len, seeds)))
         first = self._maker.first
-        print(_table(groups, found, f"{first.study} {first.backend.name}"), flush=True)
+        print(_table(groups, found, f"{first.study} {first.backend.name}"))
+        # A line each: in a column they would widen the table.
+        for reason in dict.fromkeys(one.unclear for group in found for one in group if one.unclear):
+            print(f"no prediction: {reason}")
+        sys.stdout.flush()
 
     def _predict(self, config: Config) -> Prediction:
         return predict(config, self._maker.data.load(config), config.curvature.rows)
@@ -96,9 +101,8 @@ def _table(groups: Sequence[Sequence[Job]], found: Sequence[Sequence[Prediction]
 
 def _cells(group: Sequence[Job], predictions: Sequence[Prediction]) -> list[str]:
     """Return the curvature, the breaking rate, its formula, and the rates of the grid on either side of it."""
-    unclear = next((one.unclear for one in predictions if one.unclear), "")
-    if unclear:
-        return ["", "no prediction", unclear, "", ""]
+    if any(one.unclear for one in predictions):
+        return ["", "no prediction", "", "", ""]
     curvature = _range([one.curvature for one in predictions])
     breaking = [one.breaking_rate for one in predictions]
     rates = sorted({job.config.optimizer.learning_rate for job in group})

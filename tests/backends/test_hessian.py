@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from pipeline.backends.curvature import eigenvalues
 from pipeline.backends.curvature.eigenvalues import largest_eigenvalues
@@ -220,16 +221,38 @@ def test_a_hessian_that_is_not_finite_or_is_zero(size: int) -> None:
     assert largest_eigenvalues(hessian_of([no_bias], positive, [without])).values.tolist() == [[0.0]]
 
 
+class Overflowing:
+    """A Hessian whose products are no numbers from the fifth on, as near the end of a training that diverges."""
+
+    def __init__(self) -> None:
+        self.shape = (1, 100)
+        self.losses: NDArray[np.floating] = np.ones(1)
+        self.made = 0
+
+    def __matmul__(self, vectors: Any) -> Any:
+        self.made += 1
+        return vectors * (np.arange(100) if self.made < 5 else np.nan)
+
+    def point(self, index: int) -> Overflowing:
+        return self
+
+
+def test_products_that_overflow_leave_the_curvature_unknown() -> None:
+    found = largest_eigenvalues(Overflowing())
+    assert np.isnan(found.values).all()
+    assert 5 <= found.products[0] < 100
+
+
 @pytest.mark.parametrize(("loss", "output"), [*LOSSES[:4], LOSSES[7]])
 def test_keras_has_the_same_hessian(loss: str, output: str) -> None:
     from pipeline.backends.keras.building import build
-    from pipeline.backends.keras.training import _floatx
+    from pipeline.backends.keras.precision import floatx
 
     overrides = ("model.hidden_activation=tanh", "model.further_hidden_sizes=[4]")
     made = point(loss, output, *overrides)
     arrays = rows(loss)
     in_keras = made.model_copy(update={"backend": config("backend=keras").backend})
-    with _floatx("float64"):
+    with floatx("float64"):
         network = build(in_keras, arrays)[0]
     tensorflow = pytest.importorskip("tensorflow")
     weights = weights_of(made)

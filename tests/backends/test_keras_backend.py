@@ -17,9 +17,9 @@ from pipeline.backends.contract import State
 from pipeline.backends.keras import building
 from pipeline.backends.keras.building import build
 from pipeline.backends.keras.network import Network
+from pipeline.backends.keras.precision import floatx
 from pipeline.backends.keras.schedules import OnPlateau, Scheduled, scheduled
 from pipeline.backends.keras.state import restore, state_of
-from pipeline.backends.keras.training import _floatx
 from pipeline.backends.keras.training import train as train_keras
 from pipeline.backends.numpy.descent import Plateau
 from pipeline.backends.numpy.training import train as train_numpy
@@ -128,7 +128,7 @@ def test_an_update_is_that_of_keras_own_optimizer(case: str) -> None:
     stock, arguments = STOCK[section.name]
     for name, value in section.model_dump(exclude={"name", "output_learning_rate"}).items():
         arguments = arguments | {name: np.float64(value) if name in ROUNDED else value}
-    with _floatx("float64"):
+    with floatx("float64"):
         own = getattr(keras.optimizers, stock)(**arguments)
     random = np.random.default_rng(3)
     start, gradients = random.normal(size=(1, 2, 3)), random.normal(size=(30, 1, 2, 3))
@@ -160,7 +160,7 @@ def test_tables_are_those_of_keras_own_schedules() -> None:
 @pytest.mark.parametrize("name", SCHEDULES)
 def test_a_rate_in_the_compiled_step_is_the_tables_in_every_bit(name: str) -> None:
     schedule = config(*SCHEDULES[name]).schedule
-    with _floatx("float64"):
+    with floatx("float64"):
         rate = scheduled(0.3, schedule, 50)
         assert isinstance(rate, Scheduled)
         if not isinstance(rate, OnPlateau):

@@ -12,7 +12,7 @@ from scipy.stats import kstest
 from pipeline.backends.keras.building import build
 from pipeline.backends.keras.layers import DropConnect
 from pipeline.backends.keras.network import LoopedNetwork, Network
-from pipeline.backends.keras.training import _floatx
+from pipeline.backends.keras.precision import floatx
 from pipeline.backends.numpy.layers import keep_moving, normalize
 from pipeline.backends.shared.initial_weights import TRUNCATED_DEVIATION, draw
 from pipeline.data.arrays import Arrays, load
@@ -29,7 +29,7 @@ def bits() -> Arrays:
 
 
 def network(*overrides: str, arrays: Arrays) -> Network:
-    with _floatx("float64"):
+    with floatx("float64"):
         return build(config(*BITS, *overrides), arrays)[0]
 
 

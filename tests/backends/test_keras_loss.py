@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 
 from pipeline.backends.curvature.breaking import breaking_rate
+from pipeline.backends.curvature.curved import sample
 from pipeline.backends.curvature.eigenvalues import largest_eigenvalues
 from pipeline.backends.curvature.hessian import Hessian
 from pipeline.backends.curvature.initial_loss import DenseLoss
-from pipeline.backends.curvature.prediction import predict, sample, why_not
+from pipeline.backends.curvature.prediction import predict, why_not
 from pipeline.backends.numpy.network import stack as stacked
 from pipeline.backends.shared.history import History
 from pipeline.data.arrays import Arrays
@@ -130,6 +131,19 @@ def test_the_example_is_predicted_and_breaks_there(method: str, pictures: Arrays
     assert below[-1] < below[0]
     above = first_losses(10.0)
     assert above.max() > above[0]
+
+
+def test_a_wrong_second_derivative_is_found_where_it_begins_to_count(tmp_path: Path, pictures: Arrays) -> None:  # noqa: F811
+    """With a last layer of zeros the term that is wrong is multiplied by 0."""
+    code = SMOOTH.replace("LAYER", "keras.layers.BatchNormalization(),").replace(
+        "Dense(outputs)", "Dense(outputs, kernel_initializer='zeros')"
+    )
+    point = written(tmp_path, code, name="zeros")
+    loss = KerasLoss(point, pictures)
+    inputs, targets = sample(point, pictures, 30)
+    assert loss.is_exact(inputs, targets)
+    loss.move_to(np.random.default_rng(1).normal(size=loss.weights))
+    assert not loss.is_exact(inputs, targets)
 
 
 def test_other_engines_have_no_prediction(monkeypatch: pytest.MonkeyPatch) -> None:

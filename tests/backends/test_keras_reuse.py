@@ -10,7 +10,8 @@ import pytest
 
 from pipeline.backends.keras import building, network
 from pipeline.backends.keras.network import MinibatchNetwork, Network
-from pipeline.backends.keras.training import _floatx, train
+from pipeline.backends.keras.precision import floatx
+from pipeline.backends.keras.training import train
 from pipeline.backends.shared.history import History
 from pipeline.config.schema import Config
 from pipeline.data.arrays import Arrays, load
@@ -141,7 +142,7 @@ def test_many_minibatches_in_one_call_have_the_bits_of_one_each(
 def test_the_metrics_of_each_minibatch_are_its_own() -> None:
     one = point("training.batch_size=3", "optimizer=sgd", "optimizer.learning_rate=1e-30")
     arrays = arrays_of(one)
-    with _floatx("float64"):
+    with floatx("float64"):
         model = building.build(one, arrays)[0]
         assert isinstance(model, MinibatchNetwork)
         order = np.random.default_rng(0).permutation(len(arrays.train_inputs))
@@ -159,7 +160,7 @@ def test_a_call_is_no_longer_than_a_signal_may_wait(
     monkeypatch.setattr(network, "SECONDS", seconds)
     one = point("training.batch_size=1")
     arrays = arrays_of(one)
-    with _floatx("float64"):
+    with floatx("float64"):
         model = building.build(one, arrays)[0]
         assert isinstance(model, MinibatchNetwork)
         made: list[int] = []

@@ -54,10 +54,11 @@ def test_each_size_and_method_has_a_row_and_seeds_have_one_together(predict: Pre
     title, head, *rows = out.splitlines()
     assert "seeds 1 to 3" in title
     assert head.startswith("hidden size  optimizer")
+    assert rows.pop() == "no prediction: Lion's steps have the same size whatever the gradient is"
     assert len(rows) == 6
     for row in rows:
         if " lion " in row:
-            assert cells(row)[2:] == ["no prediction", "steps of Lion have one size, whatever the gradient is"]
+            assert cells(row)[2:] == ["no prediction"]
         else:
             assert row.count(" to ") == 2, row  # the curvature and the rate of three seeds
             assert row.endswith("100")
@@ -73,9 +74,9 @@ def test_one_point_alone(predict: Predict) -> None:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (("experiment=curve_restarts",), "no network of its own"),
-        (("experiment=curve_basins",), "no network of its own"),
-        (("-m", "experiment=methods_three_bits", "optimizer=bfgs"), "bfgs is no descent with one rate"),
+        (("experiment=curve_restarts",), "a map or a curve, and no single network"),
+        (("experiment=curve_basins",), "a map or a curve, and no single network"),
+        (("-m", "experiment=methods_three_bits", "optimizer=bfgs"), "no prediction: bfgs has no single learning rate"),
         (("experiment=line_y3x", "gradient=finite_difference"), "0.12"),
     ],
 )
@@ -110,3 +111,10 @@ def test_it_is_a_command_that_imports_neither_mlflow_nor_keras(lab: Path) -> Non
     done = subprocess.run([sys.executable, "-c", code], cwd=lab, capture_output=True, text=True, check=True)
     assert "19.8" in done.stdout
     assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_two_studies_may_name_one_results_folder(predict: Predict, tmp_path: Path) -> None:
+    code, out, err = predict("-m", "experiment=line_y2x,line_y3x", f"results={tmp_path / 'results'}")
+    assert (code, err) == (0, "")
+    assert out.count("2 / L") == 2
+    assert not (tmp_path / "results").exists()

@@ -366,3 +366,17 @@ def test_a_map_and_points_in_one_study_show_their_own_images(three_bits: Config,
     assert keys([the_map, keras], "grid") == [picture]
     assert keys([the_map, keras], "grid_keras") == weights
     assert keys([the_map, single], "grid") == [picture, *weights]
+
+
+def test_points_whose_curvature_is_recorded_have_a_view_of_stability() -> None:
+    plain = [config("experiment=three_bits", "optimizer.learning_rate=1")]
+    assert "stability" not in views(plain)
+    adam = config("experiment=three_bits", "optimizer=adam", "training.epochs=30", "recording.curvature=true")
+    found = views([*plain, adam], image_keys(adam))["stability"]
+    curves = {chart["metricKey"] for chart in charts(found, "LINE") if not chart.get("isGenerated")}
+    recorded = set(trained(adam)[0].names())
+    assert {"curvature/largest", "curvature/preconditioned", "curvature/breaking_rate", "train/loss"} <= curves
+    assert curves <= recorded
+    assert [chart["imageKeys"] for chart in charts(found, "IMAGE")] == [["curvature"]]
+    folded = {section["name"] for section in found["compareRunSections"] if not section["display"]}
+    assert {"curvature", "final/curvature", "best/curvature"} <= folded

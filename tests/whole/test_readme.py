@@ -118,10 +118,10 @@ def test_every_link_of_the_report_leads_somewhere() -> None:
     assert {str(page.relative_to(PROJECT)): found for page in pages if (found := broken_links(page))} == {}
 
 
-def test_the_glossary_explains_at_most_fifteen_terms() -> None:
+def test_the_glossary_explains_at_most_sixteen_terms() -> None:
     section = (PROJECT / "docs" / "architecture.md").read_text().partition("## Glossary")[2].partition("\n## ")[0]
     terms = re.findall(r"^\| ([\w ]+) \| (.+) \|$", section, re.MULTILINE)[1:]
-    assert 10 <= len(terms) <= 15
+    assert 10 <= len(terms) <= 16
     assert all(len(meaning) > 30 for _, meaning in terms)
 
 

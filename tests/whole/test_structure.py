@@ -21,7 +21,6 @@ DATA = {
     "system": "writes files; the checksums in conf/data decide what is in them",
 }
 TRAINING = {
-    "backends/curvature": "predicts, and trains nothing",
     "backends/keras": "a stage that trains on NumPy",
     "backends/numpy": "a stage that trains on Keras",
     "diagnosis": "what is said of a trained point; `compare` says it again",

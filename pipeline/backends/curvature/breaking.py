@@ -9,15 +9,14 @@ and Nesterov's momentum; Cohen et al. 2022 (arXiv:2207.14484, section 2) for ada
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.backends.numpy.descent import formula_knobs, initial_value
-from pipeline.backends.numpy.optimizers.by_name import OPTIMIZERS
 from pipeline.config.optimizer import Optimizer
+from pipeline.config.schema import Config
 
 State = Mapping[str, NDArray[np.floating]]
 
@@ -64,6 +63,20 @@ FORMULAS = {
 ADAPTIVE = ("adagrad", "adadelta", "rmsprop", "adam", "adamw", "amsgrad", "nadam")
 
 
+def unclear(config: Config) -> str:
+    """Say why a network's breaking rate does not follow from its curvature; empty if it does."""
+    optimizer = config.optimizer
+    if optimizer.name == "lion":
+        return "Lion's steps have the same size whatever the gradient is"
+    if optimizer.name not in FORMULAS:
+        return f"{optimizer.name} has no single learning rate"
+    if getattr(optimizer, "output_learning_rate", None) is not None:
+        return "the last layer has a rate of its own"
+    if config.training.clipped:
+        return "a clipped gradient does not grow with the weights"
+    return ""
+
+
 def breaking_rate(optimizer: Optimizer, curvature: float) -> float:
     """Compute the rate at which a method breaks; NaN if it breaks at none.
 
@@ -105,29 +118,3 @@ def gradient_factors(optimizer: Optimizer, state: State, updates: int) -> NDArra
         case _:
             raise ValueError(f"{knobs.name} has one rate for all weights")
     return factors
-
-
-def factors_after(optimizer: Optimizer, gradients: Iterable[NDArray[np.floating]]) -> NDArray[np.float64]:
-    """Compute d for a method that has seen some gradients: 1 for one that is not adaptive, which looks at none of them.
-
-    Args:
-        optimizer: one of `FORMULAS`.
-        gradients: at least one, (weights,) each.
-
-    Returns:
-        (weights,), or () if the method is not adaptive.
-    """
-    if optimizer.name not in ADAPTIVE:
-        return np.ones(())
-    kind = OPTIMIZERS[optimizer.name]
-    knobs = {name: values[0] for name, values in formula_knobs([optimizer], np.float64).items()}
-    state: dict[str, NDArray[np.float64]] = {}
-    updates = 0
-    for updates, gradient in enumerate(gradients, start=1):
-        precise = gradient.astype(np.float64)
-        if not state:
-            state = {slot: np.full(precise.shape, initial_value(optimizer)) for slot in kind.slots}
-            method = kind(knobs, np.ones(()), state, np.empty(precise.shape), np.empty(precise.shape))
-        # AdamW's decay needs weights, but its state does not.
-        method.update(precise, np.zeros(precise.shape), updates)
-    return gradient_factors(optimizer, state, updates)

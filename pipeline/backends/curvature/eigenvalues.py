@@ -7,13 +7,15 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.backends.curvature.initial_loss import Curved
+from pipeline.backends.curvature.curved import Curved
 
 # Networks of at most this many weights get the whole Hessian, all points of the stack at once; of larger ones Lanczos
 # finds the largest eigenvalues with fewer products.
 WHOLE = 64
 # Lanczos stops when the relative error of an eigenvalue is below this.
 TOLERANCE = 1e-6
+# It gives up after this many restarts of about 20 products.
+RESTARTS = 100
 
 
 class Curvature(NamedTuple):
@@ -76,7 +78,7 @@ def _lanczos(
 ) -> tuple[NDArray[np.float64], int]:
     """Compute the largest eigenvalues of one point by ARPACK's implicitly restarted Lanczos method."""
     # Imported here because SciPy takes long to import, and only curvature uses this part of it.
-    from scipy.sparse.linalg import LinearOperator, eigsh
+    from scipy.sparse.linalg import ArpackError, LinearOperator, eigsh
 
     weights = hessian.shape[1]
     products = 0
@@ -95,5 +97,9 @@ def _lanczos(
     if not first.any():
         return np.zeros(count), products
     operator = LinearOperator((weights, weights), matvec=multiply, dtype=np.float64)
-    found = eigsh(operator, count, which="LA", v0=start, tol=tolerance, return_eigenvectors=False)
+    try:
+        found = eigsh(operator, count, which="LA", v0=start, maxiter=RESTARTS, tol=tolerance, return_eigenvectors=False)
+    except ArpackError:
+        # Products that overflow, near the end of a training that diverges; or eigenvalues too close to each other.
+        return np.full(count, np.nan), products
     return np.sort(found)[::-1], products

@@ -234,6 +234,8 @@ class Hessian:
 
     def point(self, index: int) -> Hessian:
         """Return the Hessian of one point, as a stack of one."""
+        if len(self._configs) == 1:
+            return self
         own = {name: array[index : index + 1] for name, array in self._parameters.items()}
         return Hessian(self._configs[index : index + 1], own, self._inputs, self._targets)
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from itertools import count
+from itertools import count, repeat
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.backends.curvature.curved import Curved
 from pipeline.backends.curvature.hessian import Hessian
 from pipeline.backends.numpy.batches import Batch
 from pipeline.backends.numpy.network import stack as stacked
@@ -19,24 +20,6 @@ from pipeline.config.schema import Config
 from pipeline.data.arrays import Arrays
 
 Vector = NDArray[np.float64]
-
-
-class Curved(Protocol):
-    """The Hessian of a stack's losses, by its products with vectors.
-
-    Attributes:
-        shape: (grid, weights).
-        losses: (grid,).
-    """
-
-    shape: tuple[int, int]
-    losses: NDArray[np.floating]
-
-    def __matmul__(self, vectors: Any, /) -> NDArray[np.floating]:
-        """Return the product of each point's Hessian with a vector of its own: (grid, weights)."""
-
-    def point(self, index: int) -> Curved:
-        """Return the Hessian of one point, as a stack of one."""
 
 
 class InitialLoss(Protocol):
@@ -80,7 +63,10 @@ class DenseLoss:
         for batches in _batches(stack):
             stack.differentiate(batches, measured=False)
             # A stack of one may be computed beside a copy of itself.
-            yield np.concatenate([array.ravel() for array in stack.gradient.at(0).values()])
+            gradient = np.concatenate([array.ravel() for array in stack.gradient.at(0).values()])
+            if self._config.training.batch_size is None:
+                yield from repeat(gradient)
+            yield gradient
 
     def rate_factors(self) -> Vector:
         """Return the factor of the learning rate of each weight, (weights,)."""

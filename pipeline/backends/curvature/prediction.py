@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterable
 from itertools import islice
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.backends.curvature.breaking import FORMULAS, breaking_rate, factors_after
+from pipeline.backends.curvature.breaking import ADAPTIVE, breaking_rate, gradient_factors, unclear
+from pipeline.backends.curvature.curved import sample
 from pipeline.backends.curvature.eigenvalues import largest_eigenvalues
 from pipeline.backends.curvature.initial_loss import DenseLoss, InitialLoss
-from pipeline.backends.numpy.network import Array
+from pipeline.backends.numpy.descent import formula_knobs, initial_value
+from pipeline.backends.numpy.optimizers.by_name import OPTIMIZERS
+from pipeline.config.optimizer import Optimizer
 from pipeline.config.own_model import KerasModel
 from pipeline.config.schema import Config
 from pipeline.data.arrays import Arrays
 from pipeline.system.engines import keras_engine
 
-# The updates after which the state of an adaptive method is used. Its mean of squared gradients then covers the
-# minibatches, and no longer only the first one, whose many small gradients would count as directions that never move.
+# The updates, at least, after which the state of an adaptive method is used. Its mean of squared gradients then covers
+# the rows on which the curvature is computed. A weight that had no gradient before would have an enormous factor, which
+# no update ever has: the gradient enters the mean first.
 WARM_UP = 100
 
 
@@ -40,68 +46,46 @@ class Prediction(NamedTuple):
 
 def why_not(config: Config) -> str:
     """Say why there is no prediction for a point, whatever its weights are; empty if there may be one."""
-    optimizer = config.optimizer
     if config.kind not in ("network", "range_test"):
-        return "no network of its own"
+        return "a map or a curve, and no single network"
     if isinstance(config.model, KerasModel) and keras_engine() != "tensorflow":
-        return f"a model of one's own on {keras_engine()}: only TensorFlow multiplies with its Hessian"
-    if optimizer.name == "lion":
-        return "steps of Lion have one size, whatever the gradient is"
-    if optimizer.name not in FORMULAS:
-        return f"{optimizer.name} is no descent with one rate"
-    if getattr(optimizer, "output_learning_rate", None) is not None:
-        return "the last layer has a rate of its own"
-    if config.training.clipped:
-        return "a clipped gradient does not grow with the weights"
-    return ""
-
-
-def sample(config: Config, arrays: Arrays, most: int) -> tuple[Array, NDArray[np.floating] | NDArray[np.integer]]:
-    """Return the rows of which the curvature is computed, with their targets: inputs (rows, features) in float64.
-
-    They are the training rows, and for training on minibatches at most `most` of them, which the seed chooses.
-    """
-    inputs = arrays.train_inputs
-    targets = arrays.train_targets
-    if config.training.batch_size is not None and len(inputs) > most:
-        chosen = np.sort(np.random.default_rng((config.seed, most)).permutation(len(inputs))[:most])
-        inputs = inputs[chosen]
-        targets = targets[chosen]
-    return arrays.scaled(inputs).astype(np.float64), targets
+        return f"a model of one's own on {keras_engine()}: the prediction needs KERAS_BACKEND=tensorflow"
+    return unclear(config)
 
 
 def predict(config: Config, arrays: Arrays, most: int) -> Prediction:
     """Predict the breaking rate of a point, at any rate: its own does not matter.
 
     The largest eigenvalue of the Hessian at the initial weights goes into the formula of the method; see breaking.py.
-    Adaptive methods get their state from 100 updates that move no weight.
+    Adaptive methods get their state from at least 100 updates that move no weight.
 
     Args:
         config: the point.
         arrays: its data, with the training rows that it uses.
-        most: the number of rows of which the curvature is computed, for training on minibatches.
+        most: the number of rows on which the curvature is computed, for training on minibatches.
 
     Raises:
         LabError: the code of a model of one's own is wrong.
     """
     nothing = float("nan")
-    unclear = why_not(config)
-    if unclear:
-        return Prediction(nothing, nothing, unclear, 0)
+    reason = why_not(config)
+    if reason:
+        return Prediction(nothing, nothing, reason, 0)
     loss = loss_of(config, arrays)
     inputs, targets = sample(config, arrays, most)
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
         hessian = loss.hessian(inputs, targets)
-        factors = loss.rate_factors() * factors_after(config.optimizer, islice(loss.batch_gradients(), WARM_UP))
+        updates = max(WARM_UP, math.ceil(len(inputs) / (config.training.batch_size or len(inputs))))
+        factors = loss.rate_factors() * factors_after(config.optimizer, islice(loss.batch_gradients(), updates))
         found = largest_eigenvalues(hessian, factors=factors[None])
     curvature = float(found.values[0, 0])
     rate = breaking_rate(config.optimizer, curvature)
     if not np.isfinite([hessian.losses[0], curvature]).all():
-        unclear = "the loss or its gradient at the initial weights is inf or NaN"
+        reason = "the loss or its gradient at the initial weights is inf or NaN"
         rate = nothing
     elif np.isnan(rate):
-        unclear = "at the initial weights the loss curves upwards in no direction"
-    return Prediction(curvature, rate, unclear, int(found.products.sum()))
+        reason = "at the initial weights the loss has no direction of positive curvature"
+    return Prediction(curvature, rate, reason, int(found.products.sum()))
 
 
 def loss_of(config: Config, arrays: Arrays) -> InitialLoss:
@@ -112,3 +96,29 @@ def loss_of(config: Config, arrays: Arrays) -> InitialLoss:
 
         return KerasLoss(config, arrays)
     return DenseLoss(config, arrays)
+
+
+def factors_after(optimizer: Optimizer, gradients: Iterable[NDArray[np.floating]]) -> NDArray[np.float64]:
+    """Compute d for a method that has seen some gradients: 1 for one that is not adaptive, which looks at none of them.
+
+    Args:
+        optimizer: one of `FORMULAS`.
+        gradients: at least one, (weights,) each.
+
+    Returns:
+        (weights,), or () if the method is not adaptive.
+    """
+    if optimizer.name not in ADAPTIVE:
+        return np.ones(())
+    kind = OPTIMIZERS[optimizer.name]
+    knobs = {name: values[0] for name, values in formula_knobs([optimizer], np.float64).items()}
+    state: dict[str, NDArray[np.float64]] = {}
+    updates = 0
+    for updates, gradient in enumerate(gradients, start=1):
+        precise = gradient.astype(np.float64)
+        if not state:
+            state = {slot: np.full(precise.shape, initial_value(optimizer)) for slot in kind.slots}
+            method = kind(knobs, np.ones(()), state, np.empty(precise.shape), np.empty(precise.shape))
+        # AdamW's decay needs weights, but its state does not.
+        method.update(precise, np.zeros(precise.shape), updates)
+    return gradient_factors(optimizer, state, updates)

@@ -146,6 +146,15 @@ def _compile(config: Config, arrays: Arrays) -> tuple[Network, optimizers.Watche
     return network, optimizer
 
 
+def with_loss(config: Config, arrays: Arrays) -> Network:
+    """Build a network that has its loss and no optimizer, which no other point gets; see `build`."""
+    keras.utils.clear_session()
+    network = _network(config, arrays)
+    loss, _ = _loss_and_metrics(config, arrays.task)
+    network.compile(loss=loss)
+    return network
+
+
 def _network(config: Config, arrays: Arrays) -> Network:
     """Build the network, not compiled yet, with the weights that both backends share, or those of its own function."""
     rows = len(arrays.train_inputs)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import keras
 import numpy as np
@@ -17,6 +17,7 @@ from pipeline.backends.keras import own_description, own_model
 from pipeline.backends.keras.building import build
 from pipeline.backends.keras.network import LoopedNetwork, MinibatchNetwork, Network
 from pipeline.backends.keras.own_import import explained
+from pipeline.backends.keras.precision import floatx
 from pipeline.backends.keras.run import Measures, Run, add, evaluate, penalty_of, record
 from pipeline.backends.keras.state import restore, state_of
 from pipeline.backends.shared.history import History, note_update
@@ -28,6 +29,10 @@ from pipeline.config.schema import Config
 from pipeline.data.arrays import Arrays, epoch_order
 from pipeline.system.engines import keras_engine
 from pipeline.system.errors import LabError
+
+# It imports TensorFlow, which another engine does without.
+if TYPE_CHECKING:
+    from pipeline.backends.curvature.keras_curvature import KerasCurvature
 
 log = logging.getLogger(__name__)
 
@@ -65,30 +70,17 @@ def train(
     if checkpoints and len(points) != 1:
         raise ValueError(f"with checkpoints Keras trains one point at a time, not {len(points)}")
     for config, history in zip(points, histories, strict=True):
-        # Otherwise the random state of the previous point would be in use.
-        keras.utils.set_random_seed(config.seed)
-        with _floatx(config.dtype), _explained(config):
+        with floatx(config.dtype), _explained(config):
+            curvature = _curvature(config, arrays)
+            # Otherwise the random state of the previous point would be in use, or that of the curvature.
+            keras.utils.set_random_seed(config.seed)
             run = _start(config, arrays)
             if isinstance(config.model, KerasModel):
                 history.architecture = _described(config.model, run)
             baseline = baseline_measures(config.loss, arrays)
             recorder = Recorder([config], [history], report, checkpoints, baseline)
-            _train_point(run, recorder)
+            _train_point(run, recorder, curvature)
             recorder.note_seconds()
-
-
-@contextlib.contextmanager
-def _floatx(dtype: str) -> Iterator[None]:
-    """Set Keras' default dtype: with float32, the rate of a float64 run would be rounded."""
-    floatx = keras.config.floatx()
-    policy = keras.config.dtype_policy()
-    keras.config.set_floatx(dtype)
-    keras.config.set_dtype_policy(dtype)
-    try:
-        yield
-    finally:
-        keras.config.set_floatx(floatx)
-        keras.config.set_dtype_policy(policy)
 
 
 def _explained(config: Config) -> contextlib.AbstractContextManager[None]:
@@ -112,6 +104,26 @@ def _described(model: KerasModel, run: Run) -> str:
     return text
 
 
+def _curvature(config: Config, arrays: Arrays) -> KerasCurvature | None:
+    """Return what measures the curvature of a point; None if it is not asked for.
+
+    Raises:
+        LabError: Keras runs on an engine on which it cannot be measured.
+    """
+    if not config.recording.curvature:
+        return None
+    if keras_engine() != "tensorflow":
+        raise LabError(
+            "recording.curvature=true needs TensorFlow on the Keras backend.",
+            expected="KERAS_BACKEND=tensorflow, or backend=numpy",
+            received=keras_engine(),
+            fix="choose one of these, or leave out recording.curvature",
+        )
+    from pipeline.backends.curvature.keras_curvature import KerasCurvature
+
+    return KerasCurvature(config, arrays)
+
+
 def _start(config: Config, arrays: Arrays) -> Run:
     network, optimizer = build(config, arrays)
     inputs = ops.convert_to_tensor(arrays.scaled(arrays.train_inputs))
@@ -120,8 +132,15 @@ def _start(config: Config, arrays: Arrays) -> Run:
     return Run(config, arrays, network, optimizer, inputs, targets, updates)
 
 
-def _train_point(run: Run, recorder: Recorder) -> None:
+def _train_point(run: Run, recorder: Recorder, curvature: KerasCurvature | None) -> None:
     [history] = recorder.histories
+
+    def measured(epoch: int) -> Measures:
+        measures = evaluate(run, recorder.last(epoch))
+        if curvature is not None:
+            measures |= curvature.measure(run.network)
+        return measures
+
     if recorder.begun:
         try:
             restore(run.network, recorder.states[0])
@@ -132,7 +151,7 @@ def _train_point(run: Run, recorder: Recorder) -> None:
                 fix="another version of Keras may have written it: use force=true to train again from the start",
             ) from error
     else:
-        record(0, run, recorder, _train_epochs(0, 0, run, history) | evaluate(run))
+        record(0, run, recorder, _train_epochs(0, 0, run, history) | measured(0))
     # With minibatches, training pauses after every epoch to reorder the rows. With a full batch it pauses only at
     # recorded epochs: no two of them are further apart than a stride of all epochs.
     stride = 1
@@ -141,7 +160,7 @@ def _train_point(run: Run, recorder: Recorder) -> None:
     for before, epoch in recorder.stops(stride):
         measures = _train_epochs(before, epoch, run, history)
         if recorder.due(epoch):
-            record(epoch, run, recorder, measures | evaluate(run, recorder.last(epoch)))
+            record(epoch, run, recorder, measures | measured(epoch))
             recorder.report(epoch, measures["train/loss"])
         recorder.keep(epoch, lambda: [state_of(run.network)])
 

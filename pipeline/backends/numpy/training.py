@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from pipeline.backends.contract import Checkpoints, Report
+from pipeline.backends.curvature.stack_curvature import StackCurvature
 from pipeline.backends.numpy.array_modules import to_host
 from pipeline.backends.numpy.evaluation import Measures
 from pipeline.backends.numpy.network import Array
@@ -56,19 +57,29 @@ def train(
         initial = [draw(p.dense, arrays.features, arrays.outputs, p.seed, p.dtype) for p in points]
     baseline = baseline_measures(points[0].loss, arrays)
     recorder = Recorder(points, histories, report, checkpoints, baseline)
+    curvature = None
+    if points[0].recording.curvature:
+        curvature = StackCurvature(points, arrays)
     # A rate that is too high overflows, which is one of the results: it is recorded as a divergence.
     with side_by_side(points[0]) as threads, np.errstate(over="ignore", invalid="ignore", divide="ignore"):
-        _train(Stack(points, arrays, initial, threads), recorder)
+        _train(Stack(points, arrays, initial, threads), recorder, curvature)
     recorder.note_seconds()
 
 
-def _train(stack: Stack, recorder: Recorder) -> None:
+def _train(stack: Stack, recorder: Recorder, curvature: StackCurvature | None) -> None:
     """Train a stack from its start or its checkpoint to its end."""
     progress = stack.progress
+
+    def measured(epoch: int) -> Measures:
+        measures = stack.evaluate(recorder.last(epoch))
+        if curvature is not None:
+            measures |= curvature.measure(progress, recorder.under_way())
+        return measures
+
     if recorder.begun:
         stack.restore(recorder.states)
     else:
-        record(0, recorder, progress, stack.evaluate())
+        record(0, recorder, progress, measured(0))
     for before, epoch in recorder.stops(stack.stride):
         due = recorder.due(epoch)
         # Measured during the epoch; `evaluate` measures the weights at its end. With a stride above 1, `advance` makes
@@ -81,7 +92,7 @@ def _train(stack: Stack, recorder: Recorder) -> None:
         else:
             running = _train_epoch(epoch, stack, recorder.histories, measured=due)
         if due:
-            measures = running | stack.evaluate(recorder.last(epoch))
+            measures = running | measured(epoch)
             record(epoch, recorder, progress, measures)
             recorder.report(epoch, float(np.min(measures["train/loss"])))
         recorder.keep(epoch, lambda: [progress.state_of(index) for index in range(len(recorder.points))])

@@ -34,6 +34,7 @@ from pipeline.drawing.pixels import (
     with_lines,
     write,
 )
+from pipeline.studies.images.curvature import draw_curvature
 from pipeline.studies.images.data import (
     EXPLOSION,
     Draw,
@@ -72,8 +73,17 @@ def network_images(config: Config) -> Mapping[str, Draw]:
     - `first_layer`: if there is a hidden layer;
     - `error_surface`: if the network has only two weights;
     - `fit`: for a network of one weight, with or without a bias;
-    - `weight_histograms`: for all other networks, including those with the first two keys and models of one's own.
+    - `weight_histograms`: for all other networks, including those with the first two keys and models of one's own;
+    - `curvature`: where it is recorded.
     """
+    images = _of_weights(config)
+    if config.recording.curvature:
+        images["curvature"] = draw_curvature
+    return images
+
+
+def _of_weights(config: Config) -> dict[str, Draw]:
+    """Return the drawing functions for the weights of a network."""
     histograms: dict[str, Draw] = {"weight_histograms": draw_histograms}
     if not isinstance(config.model, Model):
         return histograms

@@ -7,6 +7,7 @@ from collections.abc import Collection, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.backends.curvature.breaking import ADAPTIVE
 from pipeline.backends.shared.history import weight_metrics
 from pipeline.config.data import TableData
 from pipeline.config.metrics import METRIC_NAMES, larger_is_better
@@ -133,6 +134,23 @@ def _interval(points: Sequence[Config]) -> Chart:
     judged = charts_of(points).judged
     names = [f"{end}/{judged}" for end in (MEAN, LOW, HIGH)]
     return against(LOG_RATE_METRIC, names, log=not larger_is_better(judged))
+
+
+def stability_sections(points: Sequence[Config]) -> list[Section]:
+    """Return the sections for points whose curvature is recorded: the curvature, the breaking rate, and the loss.
+
+    Args:
+        points: their configs.
+    """
+    curves = [line("curvature/largest", log=True), line("curvature/breaking_rate", log=True)]
+    scaled = [point for point in points if getattr(point.model, "parametrization", "standard") != "standard"]
+    if scaled or any(point.optimizer.name in ADAPTIVE for point in points):
+        curves.append(line("curvature/preconditioned", log=True))
+    pictures = [image("curvature", points[0].training.epochs)]
+    return [
+        Section("How the curvature and the rate interact", pictures, columns=1, height=480),
+        Section("The curvature, the breaking rate that follows, and the loss", [*curves, line("train/loss", log=True)]),
+    ]
 
 
 def divergence_sections() -> list[Section]:

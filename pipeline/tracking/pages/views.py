@@ -36,6 +36,7 @@ from pipeline.tracking.pages.sections import (
     grid_sections,
     map_sections,
     seed_sections,
+    stability_sections,
 )
 
 TAG = "mlflow.sharedViewState."
@@ -55,7 +56,7 @@ MOST_RUNS = 8
 SHOWN = f"tags.`{NEWEST}` = 'true'"
 EACH_SEED = f"tags.`lab.role` = 'point' AND tags.`{NEWEST}` != 'false'"
 # The views that are named after a backend, or of both.
-VIEWS = ("grid", "seeds", "every_seed", "divergence", "backends", "difference")
+VIEWS = ("grid", "seeds", "every_seed", "stability", "divergence", "backends", "difference")
 BACKENDS = {"numpy": "NumPy", "keras": "Keras"}
 
 # Returns the keys of the images in a point's run, in display order.
@@ -74,10 +75,10 @@ class View:
 def view_tags(points: Sequence[Config], images: Images, created: int, diverged: Collection[str] = ()) -> dict[str, str]:
     """Return the saved views of a study, as tags of its MLflow experiment.
 
-    The views are `grid`; `seeds` and `every_seed`, if points differ in nothing but their seed; and `divergence`, if
-    points diverged. If both backends have points, these views show NumPy's points, and `grid_keras` etc. show Keras's.
-    Then `backends` shows the means of both and, if there are only a few runs, `difference` shows all their numbers side
-    by side.
+    The views are `grid`; `seeds` and `every_seed`, if points differ in nothing but their seed; `stability`, if the
+    curvature is recorded; and `divergence`, if points diverged. If both backends have points, these views show NumPy's
+    points, and `grid_keras` etc. show Keras's. Then `backends` shows the means of both and, if there are only a few
+    runs, `difference` shows all their numbers side by side.
 
     Args:
         points: configs of the newest sweep of each backend, at least one.
@@ -151,6 +152,9 @@ def _backend_views(points: Sequence[Config], suffix: str, images: Images, diverg
         yield view(
             "every_seed", _state(compared, each, grid_sections(compared, each, keys, False), query=EACH_SEED + only)
         )
+    curved = [point for point in others if point.recording.curvature]
+    if curved:
+        yield view("stability", _state(curved, varied, stability_sections(curved), query=EACH_SEED + only))
     if others and diverged:
         yield view("divergence", _state(compared, varied, divergence_sections(), query=EACH_SEED + only))
 
@@ -204,5 +208,7 @@ def _state(
     sized = [p.model for p in points if p.recording.weight_metrics and p.model.hidden_size is not None]
     layers = max((2 + len(model.further_hidden_sizes) for model in sized), default=0)
     folded += [f"weights/layer_{layer}" for layer in range(layers)]
+    if any(point.recording.curvature for point in points):
+        folded += ["curvature", *(f"{part}/curvature" for part in parts)]
     folded += ["final", "final/weights", "diagnosis", "hp", "time", "Model metrics", "System metrics"]
     return page_state(query, columns, sections, folded, means_over)
