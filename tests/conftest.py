@@ -30,6 +30,12 @@ os.environ["MPLCONFIGDIR"] = get_cachedir()  # for commands with a home of their
 os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
 for name in ("MLFLOW_TRACKING_URI", "MLFLOW_RUN_ID", "HYDRA_FULL_ERROR"):
     os.environ.pop(name, None)
+# A shell ignores SIGINT in what it starts in the background (`make test &`), and nohup ignores SIGHUP. Commands that
+# tests start inherit what is ignored, and would never hear these signals; they do not inherit a handler.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+    signal.signal(signal.SIGHUP, lambda number, frame: None)
 # A busy machine is no failure. At home new examples are tried each time. In CI the tests of a change use fixed ones, so
 # that the result does not depend on luck; `make examples` tries new ones, in a step of its own.
 settings.register_profile("lab", deadline=None, derandomize="CI" in os.environ)
