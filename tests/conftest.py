@@ -90,13 +90,41 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     items.sort(key=lambda item: -slow[item.path])
 
 
-def pytest_collection_finish() -> None:
-    """Leave out of every search for garbage what the imports have made.
+class Imports:
+    """Keeps what imports have made out of every search for garbage.
 
-    Keras begins each training with such a search, which takes 0.3 s among all that TensorFlow and MLflow hold.
+    Keras begins each training with such a search, which takes 0.2 s among all that TensorFlow and MLflow hold. Tests
+    import these, and so they are noticed by the number of modules.
+
+    Attributes:
+        modules: how many modules there were when this was last done.
     """
-    gc.collect()
-    gc.freeze()
+
+    MANY = 200
+
+    def __init__(self) -> None:
+        self.modules = 0
+
+    def leave_out(self) -> None:
+        """Leave out what there is now, if many modules have been imported since the last time."""
+        if len(sys.modules) >= self.modules + self.MANY:
+            self.modules = len(sys.modules)
+            gc.collect()
+            gc.freeze()
+
+
+imports = Imports()
+
+
+def pytest_collection_finish() -> None:
+    """Leave out what the modules of the tests import."""
+    imports.leave_out()
+
+
+@pytest.fixture(autouse=True)
+def imports_are_no_garbage() -> None:
+    """Leave out what the tests before have imported."""
+    imports.leave_out()
 
 
 @pytest.fixture(autouse=True)
