@@ -9,6 +9,7 @@ import shutil
 import signal
 import sqlite3
 import sys
+import threading
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing
@@ -157,6 +158,26 @@ def no_network_is_kept() -> None:
     """Forget the compiled Keras networks of the tests before, which a test may have patched."""
     if "pipeline.backends.keras.building" in sys.modules:
         sys.modules["pipeline.backends.keras.building"].kept.clear()
+
+
+@pytest.fixture
+def syncs_end(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """End with the test the sync threads that it has started, for tests in which a sweep or a worker is broken off."""
+    from pipeline.tracking.sync.thread import SyncThread
+
+    real, started, earlier = SyncThread.start, [], threading.enumerate()
+
+    def start(self: SyncThread) -> None:
+        started.append(self)
+        real(self)
+
+    monkeypatch.setattr(SyncThread, "start", start)
+    yield
+    for thread in started:
+        thread.sync.stop.set()
+    for running in threading.enumerate():
+        if running.name == "sync" and running not in earlier:
+            running.join()
 
 
 @pytest.fixture(autouse=True)

@@ -403,6 +403,7 @@ def test_a_study_that_cannot_begin_does_not_keep_the_others_from_being_trained(p
     assert recorded(project) == {"two_bits": ("FINISHED", 1)}
 
 
+@pytest.mark.usefixtures("syncs_end")
 @pytest.mark.parametrize("method", ["train_all", "finish"])
 def test_a_bug_of_ours_in_one_sweep_does_not_keep_the_others_from_being_trained_and_closed(
     project: Path, here: Here, monkeypatch: pytest.MonkeyPatch, method: str

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import shutil
-import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -27,7 +26,6 @@ from pipeline.sweep.workers.unit import Engine
 from pipeline.system.errors import EngineError, LabError
 from pipeline.system.processes import owner
 from pipeline.tracking.sync import thread as thread_module
-from pipeline.tracking.sync.thread import SyncThread
 from tests.support.engines import HereEngine
 from tests.support.flaky_server import FlakyProxy, free_port, server_thread
 from tests.support.once import made_once
@@ -46,26 +44,8 @@ from tests.support.swept import (
     swept,
 )
 
-pytestmark = pytest.mark.usefixtures("sketched", "beside")
+pytestmark = pytest.mark.usefixtures("sketched", "syncs_end")
 GRID = ("0.01", "5", "0.1")
-
-
-@pytest.fixture
-def beside(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """End the sync threads of lost workers with the test."""
-    real, started = SyncThread.start, []
-
-    def start(self: SyncThread) -> None:
-        started.append(self)
-        real(self)
-
-    monkeypatch.setattr(SyncThread, "start", start)
-    yield
-    for thread in started:
-        thread.sync.stop.set()
-    for running in threading.enumerate():
-        if running.name == "sync":
-            running.join()
 
 
 def distributed(project: Path, requests: Sequence[Request], engine: Engine) -> Sweep:
