@@ -31,8 +31,8 @@ from tests.support.swept import left_in_points, on_disk, statuses
 
 pytestmark = pytest.mark.slow
 SLURM = ("hydra/launcher=slurm", "hydra.launcher.workers=2")
-# Appended to slurm_queue.py of a lab: it asks each second whether jobs have ended without a result.
-OFTEN = "\nSECONDS = 1\n"
+# In slurm_queue.py of a lab: it asks each second whether jobs have ended without a result.
+SELDOM, OFTEN = "QUERY_SECONDS = 15\n", "QUERY_SECONDS = 1\n"
 
 
 @pytest.fixture(scope="module")
@@ -49,8 +49,10 @@ def lab(slurm: Slurm, tmp_path: Path, empty_store: Path, monkeypatch: pytest.Mon
     for name, value in slurm.environment.items():
         monkeypatch.setenv(name, value)
     lab = make_lab(tmp_path, empty_store, held=True)
-    with (lab / "pipeline" / "sweep" / "workers" / "slurm_queue.py").open("a") as module:
-        module.write(OFTEN)
+    module = lab / "pipeline" / "sweep" / "workers" / "slurm_queue.py"
+    before, line, after = module.read_text().partition(SELDOM)
+    assert line
+    module.write_text(before + OFTEN + after)
     yield lab
     # A test that failed may have left jobs.
     slurm.cancel_all()
