@@ -110,7 +110,7 @@ def until(condition: Callable[[], object]) -> None:
     while not condition():
         if time.monotonic() > give_up:
             raise TimeoutError("what was waited for did not come")
-        time.sleep(0.02)
+        time.sleep(0.1)  # a look at all processes of the machine takes some 20 ms
 
 
 def checkpoints(lab: Path) -> list[Path]:

@@ -225,7 +225,7 @@ class Slurm:
                 raise SlurmError(
                     f"what was waited for did not come: {self._last_words('slurmctld')} {self._last_words('slurmd')}"
                 )
-            time.sleep(0.05)
+            time.sleep(0.2)  # a condition is often a command of SLURM, which takes 20 ms
 
     def _last_words(self, name: str) -> str:
         file = self.folder / f"{name}.out"
