@@ -7,11 +7,10 @@ import json
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from omegaconf import OmegaConf
 from sklearn import datasets
 from sklearn.model_selection import train_test_split
 from sklearn.preprocessing import StandardScaler
@@ -23,7 +22,7 @@ from pipeline.data.arrays import Arrays
 from pipeline.data.description import Column, DataDescription
 from pipeline.data.prepared_folder import PREPARED
 from pipeline.system.project import CONF
-from tests.support.trained import composed_by_hydra
+from tests.support.trained import composed
 
 TASKS: dict[str, Task] = {name.removeprefix("sklearn:"): task for name, task in LIBRARY_TASKS.items() if "sk" in name}
 SMALL = ("model.hidden_size=6", "training.batch_size=32", "training.epochs=2", "optimizer.learning_rate=0.01")
@@ -103,7 +102,7 @@ def prepared(name: str, test_share: float = 0.2) -> Prepared:
 
 def config_of(name: str, *overrides: str, test_share: float = 0.2) -> Config:
     """Compose the config of a point on one of these data sets, without validation rows; `loss=auto` fits it."""
-    plain = cast(dict[str, Any], OmegaConf.to_container(composed_by_hydra(CONF, overrides), resolve=True))
+    plain = composed(CONF, overrides)
     shares = {"test_share": test_share, "validation_share": 0}
     data = {"kind": "library", "name": name, "source": f"sklearn:{name}", **shares}
     return read_config({**plain, "data": data})

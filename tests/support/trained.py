@@ -40,16 +40,20 @@ def config(*overrides: str) -> Config:
 
 @cache
 def _composed(conf: Path, overrides: tuple[str, ...]) -> Config:
+    return read_config(composed(conf, overrides))
+
+
+def composed(conf: Path, overrides: Sequence[str]) -> dict[str, Any]:
     """Let Hydra compose each choice of groups only once, which takes 0.1 s, and set the values in a copy of that."""
     groups = tuple(one for one in overrides if (conf / one.partition("=")[0]).is_dir())
     values = [one for one in overrides if one not in groups]
     try:
-        composed = deepcopy(_of_groups(conf, groups))
+        whole = deepcopy(_of_groups(conf, groups))
         parsed = [_parsed(value) for value in values]
-        ConfigLoaderImpl._apply_overrides_to_config(parsed, composed)  # noqa: SLF001 - saves composing again
+        ConfigLoaderImpl._apply_overrides_to_config(parsed, whole)  # noqa: SLF001 - saves composing again
     except (HydraException, OmegaConfBaseException):  # for Hydra's own message, and for overrides like +key
-        composed = composed_by_hydra(conf, overrides)
-    return read_config(cast(dict[str, Any], OmegaConf.to_container(composed, resolve=True)))
+        whole = composed_by_hydra(conf, overrides)
+    return cast(dict[str, Any], OmegaConf.to_container(whole, resolve=True))
 
 
 @cache
