@@ -134,8 +134,9 @@ def draw_all(points: Sequence[Point]) -> None:
     assert kinds.headline(points)
 
 
-# A figure takes 0.1 s or more.
-FEW = settings(max_examples=4, suppress_health_check=list(HealthCheck))
+# A figure takes 0.1 s or more, and an example has several. `make examples` tries more of them.
+EXAMPLES = 10 if settings.get_current_profile_name() == "new" else 2
+FEW = settings(max_examples=EXAMPLES, suppress_health_check=list(HealthCheck))
 
 
 @pytest.mark.slow
