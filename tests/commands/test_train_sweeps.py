@@ -36,6 +36,7 @@ from pipeline.sweep.command import TrainCommand
 from pipeline.sweep.sweep import Sweep
 from pipeline.system import cli
 from pipeline.tracking.store import store_uri
+from pipeline.tracking.sync.thread import SyncThread
 from tests.support.swept import full_name
 
 pytestmark = pytest.mark.usefixtures("plain_runs")
@@ -59,6 +60,13 @@ def here(project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
         return code, said.out, said.err
 
     return train
+
+
+@pytest.fixture
+def untracked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Send nothing to MLflow, for tests that look only at the disk and at what is printed."""
+    for name in ("start", "close", "unsent"):
+        monkeypatch.setattr(SyncThread, name, lambda *_: None)
 
 
 def tracked(project: Path) -> dict[str, tuple[list[str], list[str]]]:
@@ -142,6 +150,7 @@ def test_points_that_are_done_are_not_read_again(here: Here, monkeypatch: pytest
 # --- repeats
 
 
+@pytest.mark.usefixtures("untracked")
 def test_each_repeat_is_a_point_and_more_repeats_train_only_the_new_seeds(project: Path, here: Here) -> None:
     typed = ("-m", *LINE, "optimizer.learning_rate=0.01,0.1", "results=out/${study}")
     code, _, err = here(*typed, "repeats=2")
@@ -248,6 +257,7 @@ def test_a_file_of_ones_own_is_split_for_each_repeat(
     assert len({digest for _, digest in of_splits}) == 2
 
 
+@pytest.mark.usefixtures("untracked")
 @pytest.mark.parametrize(
     ("typed", "of_points", "of_the_sweep"),
     [("repeats=5", 0, True), ("repeats=4", 8, True), ("repeats=5 recording.figures=point", 10, True),
@@ -260,11 +270,13 @@ def test_the_points_of_a_large_grid_are_not_drawn(
     assert code == 0, err
     assert sum(any(folder.glob("plots/*.png")) for folder in (project / ".points").glob("[0-9a-f]*")) == of_points
     assert any((project / ".points" / ".sweeps").glob("*/plots/*.png")) == of_the_sweep
-    # What is drawn does not make another point.
-    points = trained(project)
-    code, _, err = here("-m", *LINE, "optimizer.learning_rate=0.01,0.1", *typed.split(), "recording.figures=point")
-    assert code == 0, err
-    assert trained(project) == points
+
+
+def test_what_is_drawn_does_not_make_another_point(project: Path, here: Here, untracked: None) -> None:
+    for drawn in ("none", "sweep", "point"):
+        code, _, err = here("-m", *LINE, "optimizer.learning_rate=0.1", f"recording.figures={drawn}")
+        assert code == 0, err
+        assert trained(project) == 1
 
 
 def test_of_a_large_grid_only_the_best_point_has_models_unless_more_are_asked_for(
@@ -292,6 +304,7 @@ def test_of_a_large_grid_only_the_best_point_has_models_unless_more_are_asked_fo
     assert trained(project) == len(rates)
 
 
+@pytest.mark.usefixtures("untracked")
 def test_points_that_come_one_by_one_are_not_drawn_because_nobody_knows_how_many_follow(
     project: Path, here: Here
 ) -> None:
@@ -340,6 +353,7 @@ def test_a_search_gets_the_mean_over_the_seeds_that_trained(
     assert capsys.readouterr().err.strip() == warned
 
 
+@pytest.mark.usefixtures("untracked")
 def test_a_single_point_can_have_repeats(project: Path, here: Here) -> None:
     code, _, err = here(*LINE, "hydra.mode=RUN", "repeats=3", "seed=5", "results=out")
     assert code == 0, err
@@ -355,8 +369,6 @@ def test_a_single_point_can_have_repeats(project: Path, here: Here) -> None:
         ("x,x/y", "one inside the other: the second would replace the first"),
         ("x/y,./x", "one inside the other: the second would replace the first"),
         ("x,file", "file cannot be a results folder"),
-        ("x,file/y", "which is a file"),
-        ("x,.points/y", "which belongs to the project"),
     ],
 )
 def test_the_results_of_all_sweeps_are_checked_before_the_first_trains(
@@ -371,6 +383,7 @@ def test_the_results_of_all_sweeps_are_checked_before_the_first_trains(
     assert not (project / "x").exists()
 
 
+@pytest.mark.usefixtures("untracked")
 @pytest.mark.parametrize("launcher", ["stacked", "basic"])
 def test_two_sweeps_that_would_replace_each_other_are_refused_before_the_second_trains(
     project: Path, here: Here, launcher: str
@@ -395,6 +408,7 @@ def test_points_that_come_one_by_one_have_one_sweep_for_each_study(project: Path
     assert recorded(project)["third"] == ("FINISHED", 1)
 
 
+@pytest.mark.usefixtures("untracked")
 def test_a_study_that_cannot_begin_does_not_keep_the_others_from_being_trained(project: Path, here: Here) -> None:
     code, _, err = here("-m", "experiment=mnist,two_bits", "training.epochs=3")
     assert code == 1
@@ -426,6 +440,7 @@ def test_a_bug_of_ours_in_one_sweep_does_not_keep_the_others_from_being_trained_
         assert recorded(project)[launcher] == ("FINISHED", 1)
 
 
+@pytest.mark.usefixtures("untracked")
 def test_each_profile_thins_its_own_grid(project: Path, here: Here) -> None:
     code, _, err = here("-m", "experiment=three_bits", "profile=full,small", "dry_run=true")
     assert code == 0, err
@@ -435,7 +450,7 @@ def test_each_profile_thins_its_own_grid(project: Path, here: Here) -> None:
 # --- batches
 
 
-@pytest.mark.parametrize("size", ["1", "2", "7"])
+@pytest.mark.parametrize("size", ["1", "2"])
 def test_batches_limit_what_trains_together_and_are_one_sweep(project: Path, here: Here, size: str) -> None:
     rates = "optimizer.learning_rate=0.01,0.1,0.2"
     code, out, err = here("-m", *LINE, rates, f"hydra.sweeper.max_batch_size={size}", "results=x")
@@ -444,7 +459,7 @@ def test_batches_limit_what_trains_together_and_are_one_sweep(project: Path, her
     (parents, points) = tracked(project)["line_y2x"]
     assert (len(parents), len(points)) == (1, 3)
     stacks = [point.outcome.points_in_stack for point in read_study(project / "x")]
-    assert stacks == {"1": [1, 1, 1], "2": [2, 2, 1], "7": [3, 3, 3]}[size]
+    assert stacks == {"1": [1, 1, 1], "2": [2, 2, 1]}[size]
     assert len(out.partition("\n\n")[0].splitlines()) == 2 + 3
     # The same points without batches are the same sweep, of which nothing is left to do.
     code, _, err = here("-m", *LINE, rates, "results=x")
@@ -452,7 +467,7 @@ def test_batches_limit_what_trains_together_and_are_one_sweep(project: Path, her
     assert recorded(project) == {"line_y2x": ("FINISHED", 3)}
 
 
-@pytest.mark.parametrize("size", ["0", "-1", "true", "few"])
+@pytest.mark.parametrize("size", ["0", "true", "few"])
 def test_a_batch_has_a_point_at_least(project: Path, here: Here, size: str) -> None:
     code, _, err = here("-m", *LINE, f"hydra.sweeper.max_batch_size={size}")
     assert code == 1
@@ -493,6 +508,7 @@ def sweep_attempts() -> Callable[..., Any]:
     return attempts
 
 
+@pytest.mark.usefixtures("untracked")
 @pytest.mark.parametrize("launcher", ["stacked", "basic"])
 def test_points_with_other_variables_are_refused(project: Path, here: Here, launcher: str, tmp_path: Path) -> None:
     for name in ("yes", "no"):
@@ -535,6 +551,7 @@ def test_what_only_a_sweep_uses_is_refused_for_one_point(project: Path, here: He
     assert trained(project) == 0
 
 
+@pytest.mark.usefixtures("untracked")
 @pytest.mark.parametrize("launcher", ["stacked", "basic", "joblib"])
 def test_the_launchers_of_this_machine_may_be_named_for_one_point(project: Path, here: Here, launcher: str) -> None:
     code, _, err = here("experiment=two_bits", "training.epochs=3", f"hydra/launcher={launcher}")
