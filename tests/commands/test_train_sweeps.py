@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import os
 import shlex
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -445,6 +446,22 @@ def test_each_profile_thins_its_own_grid(project: Path, here: Here) -> None:
     code, _, err = here("-m", "experiment=three_bits", "profile=full,small", "dry_run=true")
     assert code == 0, err
     assert "22 points" in err
+
+
+def test_a_server_that_does_not_answer_costs_nothing_but_a_command(
+    project: Path, here: Here, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    shutil.rmtree(project / "mlruns")
+    typed = ("experiment=two_bits", "training.epochs=20", "tracking=server", "tracking.uri=http://127.0.0.1:9")
+    code, out, err = here(*typed)
+    assert code == 0
+    assert "Traceback" not in err
+    assert "error: " not in err
+    assert err.count("1 of 1 points are pending") == 1
+    assert "python -m pipeline.rebuild tracking=server tracking.uri=http://127.0.0.1:9\n" in err
+    assert "verdict" in out
+    assert not (project / "mlruns").exists()
 
 
 # --- batches

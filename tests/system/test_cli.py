@@ -18,6 +18,7 @@ import pytest
 from mlflow import MlflowClient
 from omegaconf import DictConfig
 
+from pipeline import prepare
 from pipeline.system import cli
 from pipeline.system.errors import LabError
 from pipeline.system.own_folder import with_own_folder
@@ -115,15 +116,22 @@ MISTAKES: dict[tuple[str, ...], tuple[str, ...]] = {
         ("kind: file\n\ttask: binary\n", "line 2, column 1", "that cannot start any token"),
     ],
 )
-def test_a_file_that_is_not_yaml_is_named_with_its_line(tmp_path: Path, text: str, place: str, received: str) -> None:
+def test_a_file_that_is_not_yaml_is_named_with_its_line(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    text: str,
+    place: str,
+    received: str,
+) -> None:
     file = tmp_path / "data" / "mine.yaml"
     file.parent.mkdir()
     file.write_text(text)
-    typed = [sys.executable, "-m", "pipeline.prepare", "--config-dir", str(tmp_path), "data=mine"]
-    done = subprocess.run(typed, cwd=PROJECT, capture_output=True, text=True, check=False)
-    assert done.returncode == 1
-    assert done.stderr.startswith(f"error: {file}, {place}: not valid YAML.\n")
-    assert received in done.stderr
+    monkeypatch.setattr(sys, "argv", ["prepare", "--config-dir", str(tmp_path), "data=mine"])
+    assert cli.run(prepare.task, "data_stages") == 1
+    said = capsys.readouterr().err
+    assert said.startswith(f"error: {file}, {place}: not valid YAML.\n")
+    assert received in said
 
 
 # Types several commands in one process, which imports once what they need.
@@ -186,23 +194,6 @@ def test_a_mistake_ends_the_process_with_1(tmp_path: Path, typed: tuple[str, ...
     assert done.returncode == 1
     assert "Traceback" not in done.stderr
     assert done.stderr.count("error: ") == 1
-
-
-@pytest.mark.slow
-def test_a_server_that_does_not_answer_costs_nothing_but_a_command(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-    project = copy_of_the_project(tmp_path)
-    typed = ("experiment=two_bits", "training.epochs=20", "tracking=server", "tracking.uri=http://127.0.0.1:9")
-    done = run(project, *typed)
-    assert done.returncode == 0
-    assert "Traceback" not in done.stderr
-    assert "error: " not in done.stderr
-    assert done.stderr.count("1 of 1 points are pending") == 1
-    assert "python -m pipeline.rebuild tracking=server tracking.uri=http://127.0.0.1:9\n" in done.stderr
-    assert "verdict" in done.stdout
-    assert not (project / "mlruns").exists()
 
 
 @pytest.mark.slow
