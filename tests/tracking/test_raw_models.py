@@ -19,6 +19,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from mlflow import MlflowClient
+from mlflow.entities import LoggedModel
 from mlflow.exceptions import MlflowException
 from mlflow.models import Model, ModelSignature
 from mlflow.types import DataType, Schema, TensorSpec
@@ -277,25 +278,26 @@ def test_many_columns_are_not_spelled_out() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("pixels", [False, True], ids=["columns", "images"])
-def test_the_lines_on_the_page_of_a_model_predict(project: Path, classifier: Point, pixels: bool) -> None:
-    point = classifier
-    if pixels:
-        point = trained_point(project, described(prepared(project, "classification", pixels=True), *KNOBS))
+def test_the_lines_on_the_page_of_a_model_predict(project: Path, classifier: Point) -> None:
+    of_images = trained_point(project, described(prepared(project, "classification", pixels=True), *KNOBS))
     client, experiment_id = open_store(LOCAL, "study", project)
-    run_id = client.create_run(experiment_id, tags={"data.data.json": 64 * "0"}).info.run_id
-    log_models(client, experiment_id, run_id, point)
-    model = client.search_logged_models([experiment_id])[0]
-    note = model.tags[NOTE]
-    assert "In the project's folder, load them and predict with\n\n    import mlflow\n" in note
-    *lines, call = [line[4:] for line in note.splitlines() if line.startswith("    ")]
-    code = "\n".join([*lines, f"print({call}.to_json(orient='split', double_precision=15))"])
-    typed = [sys.executable, "-I", "-c", code]
+    models: list[LoggedModel] = []
+    script: list[str] = []
+    for point in (classifier, of_images):
+        run_id = client.create_run(experiment_id, tags={"data.data.json": 64 * "0"}).info.run_id
+        log_models(client, experiment_id, run_id, point)
+        models.append(client.search_logged_models([experiment_id])[0])
+        note = models[-1].tags[NOTE]
+        assert "In the project's folder, load them and predict with\n\n    import mlflow\n" in note
+        *lines, call = [line[4:] for line in note.splitlines() if line.startswith("    ")]
+        script += [*lines, f"print({call}.to_json(orient='split', double_precision=15))"]
+    typed = [sys.executable, "-I", "-c", "\n".join(script)]
     done = subprocess.run(typed, cwd=project, env=clean_environment(), capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    loaded = mlflow.pyfunc.load_model(str(model.artifact_location))
-    predicted = pd.read_json(StringIO(done.stdout), orient="split")
-    same(predicted, loaded.predict(loaded.input_example)[: len(predicted)])
+    for model, printed in zip(models, done.stdout.splitlines(), strict=True):
+        loaded = mlflow.pyfunc.load_model(str(model.artifact_location))
+        predicted = pd.read_json(StringIO(printed), orient="split")
+        same(predicted, loaded.predict(loaded.input_example)[: len(predicted)])
 
 
 # --- rows that do not fit
@@ -383,25 +385,22 @@ def test_a_store_that_was_deleted_gets_the_same_models_and_data_from_disk(
 # --- alone, and served
 
 
-@pytest.mark.parametrize("pixels", [False, True], ids=["columns", "images"])
-def test_numpy_models_need_neither_this_package_nor_tensorflow(classifier: Point, tmp_path: Path, pixels: bool) -> None:
-    if pixels:
-        data = prepared(tmp_path, "classification", pixels=True)
-        point, rows = trained_point(tmp_path, described(data, *KNOBS)), images(6)
-        code = "predicted = mlflow.pyfunc.load_model(sys.argv[1]).predict(numpy.load(sys.argv[2]))"
-        np.save(tmp_path / "rows.npy", rows)
-        expected = outputs_of(point.history.snapshots[3], rows.reshape(6, -1) / 255, "classification")
-    else:
-        point, frame = classifier, people(6, seed=4)
-        code = "predicted = mlflow.pyfunc.load_model(sys.argv[1]).predict(pandas.read_parquet(sys.argv[2]))"
-        frame.to_parquet(tmp_path / "rows.npy")
-        expected = outputs_of(point.history.snapshots[3], inputs_of(frame), "classification")
-    end = "predicted.to_json(sys.argv[3], orient='split', double_precision=15)"
-    script = "\n".join([REFUSE, "import mlflow.pyfunc, numpy, pandas", code, end])
-    typed = [sys.executable, "-I", "-c", script, written(tmp_path, point), "rows.npy", "predicted.json"]
+def test_numpy_models_need_neither_this_package_nor_tensorflow(folder: str, classifier: Point, tmp_path: Path) -> None:
+    of_images = trained_point(tmp_path, described(prepared(tmp_path, "classification", pixels=True), *KNOBS))
+    frame, rows = people(6, seed=4), images(6)
+    frame.to_parquet(tmp_path / "frame")
+    np.save(tmp_path / "rows.npy", rows)
+    script = f"""{REFUSE}
+import mlflow.pyfunc, numpy, pandas
+for model, rows in ((sys.argv[1], pandas.read_parquet("frame")), (sys.argv[2], numpy.load("rows.npy"))):
+    print(mlflow.pyfunc.load_model(model).predict(rows).to_json(orient="split", double_precision=15))
+"""
+    typed = [sys.executable, "-I", "-c", script, folder, written(tmp_path, of_images)]
     done = subprocess.run(typed, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    same(pd.read_json(tmp_path / "predicted.json", orient="split"), expected)
+    of_frame, of_rows = [pd.read_json(StringIO(line), orient="split") for line in done.stdout.splitlines()]
+    same(of_frame, outputs_of(classifier.history.snapshots[3], inputs_of(frame), "classification"))
+    same(of_rows, outputs_of(of_images.history.snapshots[3], rows.reshape(6, -1) / 255, "classification"))
 
 
 def split(frame: pd.DataFrame) -> dict[str, Any]:
