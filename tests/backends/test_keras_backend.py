@@ -88,9 +88,8 @@ def assert_same_weights(one: Weights, other: Mapping[str, np.ndarray], rtol: flo
         np.testing.assert_allclose(array, other[name], rtol, atol)
 
 
-@pytest.mark.parametrize("rate", [0.001, 0.1])
-def test_three_bits_is_the_numpy_run_in_every_number(rate: float) -> None:
-    by_keras, by_numpy = both(*THREE_BITS, f"optimizer.learning_rate={rate}")
+def test_three_bits_is_the_numpy_run_in_every_number() -> None:
+    by_keras, by_numpy = both(*THREE_BITS, "optimizer.learning_rate=0.001")
     assert_same(by_keras, by_numpy, rtol=1e-9)
     assert by_keras.tables["direction_changes"]
 
@@ -274,7 +273,10 @@ def all_variables(network: Network) -> list[Any]:
     return [*network.variables, *network.optimizer.variables]
 
 
-STATES = {case.partition(",")[0]: (f"optimizer={case.partition(',')[0]}",) for case in OPTIMIZERS} | SCHEDULES
+# Of the schedules that are tables, one: only a rate that goes by the loss has variables.
+STATES = {case.partition(",")[0]: (f"optimizer={case.partition(',')[0]}",) for case in OPTIMIZERS} | {
+    name: SCHEDULES[name] for name in ("cosine", "reduce_on_plateau")
+}
 
 
 @pytest.mark.parametrize("case", STATES)
