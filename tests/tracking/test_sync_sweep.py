@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import json
 import multiprocessing
-import os
 import shutil
-import signal
 import socket
 import sqlite3
-import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +22,13 @@ from mlflow.exceptions import MlflowException
 from sqlalchemy import event
 from sqlalchemy.engine import Engine
 
+from pipeline.backends.contract import State
 from pipeline.config.schema import Tracking
 from pipeline.points.reading import read_point
 from pipeline.points.sweep_record import SweepRecord
 from pipeline.rebuild import rebuild
+from pipeline.sweep import training as training_module
+from pipeline.sweep.pacing import StackCheckpoints
 from pipeline.sweep.sweep import Sweep
 from pipeline.system.errors import LabError
 from pipeline.system.processes import owner
@@ -44,7 +46,6 @@ from tests.support.swept import (
     begun,
     by_name,
     full_name,
-    helper,
     in_mlflow,
     interrupt,
     killed,
@@ -59,6 +60,12 @@ from tests.support.swept import (
 
 pytestmark = pytest.mark.usefixtures("plain_runs")
 LOCAL = Tracking(name="local", uri=None)
+# Processes that find imported what they need; the first one waits for these imports.
+PROCESSES = multiprocessing.get_context("forkserver")
+PROCESSES.set_forkserver_preload([
+    "mlflow.store.tracking.sqlalchemy_store", "alembic.command", "matplotlib.colors", "pipeline.sweep.sweep",
+    "tests.support.swept",
+])  # fmt: skip
 PENDING = "MLflow sync is incomplete: 2 of 2 points are pending."
 
 
@@ -70,10 +77,10 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
 
 
-def wait_until(condition: Callable[[], object]) -> None:
+def wait_until(condition: Callable[[], object], pause: float = 0.01) -> None:
     """Wait, as long as the whole test may take."""
     while not condition():
-        time.sleep(0.01)
+        time.sleep(pause)
 
 
 def test_what_was_completed_while_a_point_was_sent_is_sent_at_once(
@@ -172,10 +179,6 @@ def test_a_server_that_fails_costs_no_point_and_gets_all_of_them_later(
     tracking = Tracking(name="server", uri=proxy.uri)
     assert rebuild(tracking, tmp_path, tmp_path / "results") == [(f"{study} numpy", 2, 2)]
     assert renamed(in_mlflow(tmp_path, study, proxy.uri), study) == undisturbed[0]
-    for name, run in by_name(tmp_path, study, proxy.uri).items():
-        if "signature" in run.data.tags:
-            point = read_point(tmp_path / ".points" / run.data.tags["signature"], name)
-            told_once(tmp_path, point, run.info.run_id, proxy.uri)
     assert rebuild(tracking, tmp_path, tmp_path / "results") == [(f"{study} numpy", 2, 0)]
 
 
@@ -393,12 +396,9 @@ def train_in_a_process(project: Path, grid: list[Request], number: int) -> None:
 
 @pytest.mark.slow
 def test_sweeps_that_start_together_on_a_store_that_does_not_exist(tmp_path: Path) -> None:
-    context = multiprocessing.get_context("forkserver")
-    needed = ("mlflow.store.tracking.sqlalchemy_store", "alembic.command", "matplotlib.colors")
-    context.set_forkserver_preload([*needed, "pipeline.sweep.sweep", "tests.support.swept"])
     asked = [("the_same", 1), ("the_same", 1), ("the_same", 2), ("other", 3)]
     processes = [
-        context.Process(
+        PROCESSES.Process(
             target=train_in_a_process, args=(tmp_path, rates("0.1", f"0.0{rate}", more=[f"study={study}"]), number)
         )
         for number, (study, rate) in enumerate(asked)
@@ -427,39 +427,42 @@ def test_sweeps_that_start_together_on_a_store_that_does_not_exist(tmp_path: Pat
 
 # --- runs whose process has gone
 
-DIE = """
-import os, sys
-from pathlib import Path
-from pipeline.tracking.sync import thread as sync_thread
-from pipeline.sweep import training as pass_training
-from pipeline.sweep import sweep
-from tests.support.swept import rates
-from pipeline.sweep.pacing import StackCheckpoints
-sync_thread.SYNC_SECONDS = 0.05
-class Dying(StackCheckpoints):
-    def due(self):
-        return True
-    def keep(self, epoch, states):
-        super().keep(epoch, states)
-        if epoch == 9:
-            print("at 9", flush=True)
-            sys.stdin.read()
-pass_training.StackCheckpoints = Dying
-grid = rates(*sys.argv[2:])
-sweep.Sweep(Path(sys.argv[1]), grid[0][0], len(grid)).train_all(grid)
-"""
+
+def train_and_pause(project: Path, typed: Sequence[str], at_nine: Connection) -> None:
+    """Train the given rates, and say so and wait after the ninth epoch."""
+
+    class Pausing(StackCheckpoints):
+        def due(self) -> bool:
+            return True
+
+        def keep(self, epoch: int, states: Sequence[State]) -> None:
+            super().keep(epoch, states)
+            if epoch == 9:
+                at_nine.send("at 9")
+                at_nine.recv()
+
+    grid = rates(*typed)
+    with pytest.MonkeyPatch.context() as patch:
+        make_plain(patch)
+        patch.setattr(thread_module, "SYNC_SECONDS", 0.05)
+        patch.setattr(training_module, "StackCheckpoints", Pausing)
+        Sweep(project, grid[0][0], len(grid)).train_all(grid)
 
 
 @pytest.fixture
-def living(project: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
+def living(project: Path) -> Iterator[Callable[..., BaseProcess]]:
     """Start a process that trains the given rates and pauses after the ninth epoch."""
-    processes: list[subprocess.Popen[str]] = []
+    processes: list[BaseProcess] = []
+    ends: list[Connection] = []
 
-    def start(*typed: str) -> subprocess.Popen[str]:
-        process = helper(DIE, str(project), *typed)
+    def start(*typed: str) -> BaseProcess:
+        here, there = PROCESSES.Pipe()
+        process = PROCESSES.Process(target=train_and_pause, args=(project, typed, there))
+        process.start()
         processes.append(process)
-        assert process.stdout is not None
-        assert process.stdout.readline() == "at 9\n"
+        ends.append(here)
+        there.close()
+        assert here.recv() == "at 9"
 
         def sent() -> bool:
             names = {f"learning_rate={rate}" for rate in typed}
@@ -469,22 +472,24 @@ def living(project: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
                 return False
             return names <= set(runs) and all("train/loss" in runs[name].data.metrics for name in names)
 
-        wait_until(sent)
+        wait_until(sent, pause=0.3)  # to ask MLflow takes longer than to look at a file
         return process
 
     yield start
     for process in processes:
         process.kill()
-        process.communicate()
+        process.join()
+    for end in ends:
+        end.close()
 
 
 @pytest.mark.slow
 def test_runs_of_a_dead_process_are_taken_over_and_those_of_a_living_one_are_not(
-    project: Path, living: Callable[..., subprocess.Popen[str]], tmp_path_factory: pytest.TempPathFactory
+    project: Path, living: Callable[..., BaseProcess]
 ) -> None:
     dead = living("0.1", "0.01")
-    os.kill(dead.pid, signal.SIGKILL)
-    dead.communicate()
+    dead.kill()
+    dead.join()
     orphans = by_name(project)
     assert {run.info.status for run in orphans.values()} == {"RUNNING"}
     living("0.2", "0.02")  # the next command of the study; it is training still
