@@ -82,13 +82,13 @@ def start(lab: Path, *overrides: str, study: tuple[str, ...] = STUDY) -> subproc
         return subprocess.Popen(typed, cwd=lab, stdout=log, stderr=log, start_new_session=True)
 
 
-def finish(lab: Path, process: subprocess.Popen[bytes]) -> str:
+def finish(lab: Path, process: subprocess.Popen[bytes], seconds: float = SECONDS) -> str:
     """Wait for a command, which must succeed, and return the output of all commands of the lab.
 
     Raises:
         RuntimeError: the command failed; the message has the end of the output.
     """
-    code = process.wait(SECONDS)
+    code = process.wait(seconds)
     told = (lab / "command.log").read_text()
     if code != 0:
         raise RuntimeError(f"exit code {code}\n{told[-5000:]}")
@@ -146,11 +146,11 @@ def _target(link: Path) -> str:
     return ""
 
 
-def the_same(lab: Path, other: Path, uri: str | None = None) -> None:
+def the_same(lab: Path, other: Path, uri: str | None = None, study: str = "three_bits") -> None:
     """Check that two labs have the same numbers on disk and in MLflow: a finished run for each point and the sweep."""
     assert on_disk(lab) == on_disk(other)
-    assert in_mlflow(lab, "three_bits", uri) == in_mlflow(other, "three_bits")
-    runs = by_name(lab, "three_bits", uri)
+    assert in_mlflow(lab, study, uri) == in_mlflow(other, study)
+    runs = by_name(lab, study, uri)
     assert {run.info.status for run in runs.values()} == {"FINISHED"}
     assert len(runs) == len(on_disk(other)) + 1
     parents = {run.data.tags.get("mlflow.parentRunId") for run in runs.values() if run.data.tags["lab.role"] == "point"}

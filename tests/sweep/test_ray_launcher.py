@@ -6,7 +6,6 @@ import os
 import signal
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -129,24 +128,6 @@ def test_nodes_share_no_disk_and_one_is_killed(
     assert not any((tmp_path / "server" / "a").glob("**/checkpoint/*.zip"))
 
 
-def test_a_cluster_on_this_machine_needs_nothing_of_the_environment(
-    calm: Path, tmp_path: Path, empty_store: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    require_ray()
-    lab = make_lab(tmp_path / "lab", empty_store)
-    # Too long for the sockets of Ray.
-    folder = tmp_path / ("t" * 90)
-    folder.mkdir()
-    for name in ("http_proxy", "https_proxy", "ALL_PROXY"):
-        monkeypatch.setenv(name, "http://127.0.0.1:9")
-    monkeypatch.setenv("TMPDIR", str(folder))
-    monkeypatch.setenv("PYTHONWARNINGS", "error")
-    # A cluster of another program, which has ended.
-    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
-    run(lab, *RAY)
-    the_same(lab, calm)
-
-
 def test_a_cluster_that_does_not_answer_is_one_message(tmp_path: Path, empty_store: Path) -> None:
     require_ray()
     lab = make_lab(tmp_path, empty_store)
@@ -159,19 +140,29 @@ def test_a_cluster_that_does_not_answer_is_one_message(tmp_path: Path, empty_sto
 
 
 @pytest.mark.timeout(900)
-def test_a_keras_model_of_ones_own_comes_to_what_it_comes_to_without_ray(tmp_path: Path, empty_store: Path) -> None:
-    """Its code is found by the workers of Ray, too."""
+def test_a_cluster_on_this_machine_needs_nothing_of_the_environment_and_finds_a_model_of_ones_own(
+    tmp_path: Path, empty_store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The code of the model is in the folder of the command, and both import TensorFlow."""
     require_ray()
-    found: list[dict[str, Any]] = []
-    for launcher in (("hydra/launcher=basic",), (*RAY, "hydra.launcher.workers=1")):
-        lab = make_lab(tmp_path / str(len(found)), empty_store)
+    labs = {name: make_lab(tmp_path / name, empty_store) for name in ("alone", "with_ray")}
+
+    def train(lab: Path, *launcher: str) -> None:
         write_prepared(lab, "mnist")
         command = start(lab, *launcher, study=CONVNET)
         with ended_with(command):
-            # TensorFlow is imported by the command and, with Ray, by its worker.
-            code = command.wait(400)
-        assert code == 0, (lab / "command.log").read_text()
-        found.append(on_disk(lab))
-    alone, with_ray = found
-    assert len(alone) == 2
-    assert with_ray == alone
+            finish(lab, command, 400)
+
+    train(labs["alone"], "hydra/launcher=basic")
+    # Too long for the sockets of Ray.
+    folder = tmp_path / ("t" * 90)
+    folder.mkdir()
+    for name in ("http_proxy", "https_proxy", "ALL_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    monkeypatch.setenv("TMPDIR", str(folder))
+    monkeypatch.setenv("PYTHONWARNINGS", "error")
+    # A cluster of another program, which has ended.
+    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
+    train(labs["with_ray"], *RAY, "hydra.launcher.workers=1")
+    assert len(on_disk(labs["alone"])) == 2
+    the_same(labs["with_ray"], labs["alone"], study="convnet")
