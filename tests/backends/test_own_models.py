@@ -132,7 +132,7 @@ def test_no_knob_of_the_example_is_dead(knob: str, value: str, pictures: Arrays,
     assert other.final()["weights/norm"] != norm_of_one_epoch
 
 
-@pytest.mark.parametrize(("size", "optimizer"), [("16", "adamw"), ("16", "lion"), ("null", "momentum")])
+@pytest.mark.parametrize(("size", "optimizer"), [("16", "adamw"), ("null", "momentum")])
 def test_stopped_and_continued_is_never_stopped(size: str, optimizer: str, pictures: Arrays, tmp_path: Path) -> None:
     """With dropout, whose seeds go on, and the moving statistics of a batch normalization."""
     more = (f"optimizer={optimizer}", "optimizer.learning_rate=0.003", f"training.batch_size={size}")
