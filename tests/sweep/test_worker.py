@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import psutil
@@ -112,3 +113,12 @@ def test_a_worker_whose_parent_ended_while_it_was_starting_ends_too() -> None:
         assert worker.wait(timeout=60) == 1
     finally:
         worker.kill()
+
+
+def test_the_only_worker_of_joblib_is_the_command_itself_and_does_not_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A command that joblib trains like this: test_your_own.py."""
+    ended = threading.Event()
+    monkeypatch.setattr(os, "_exit", lambda code: ended.set())
+    monkeypatch.setenv(COMMAND_PROCESS, str(os.getpid()))
+    report_of(monkeypatch, [])
+    assert not ended.wait(0.5)

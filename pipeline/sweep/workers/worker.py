@@ -230,6 +230,9 @@ def _end_with_parent() -> None:
     """End this process when its parent has ended, because nothing would receive its results."""
     # A parent that was killed while this process was starting is not its parent any more.
     parent = int(os.environ.get(COMMAND_PROCESS, os.getppid()))
+    # With one worker, joblib trains in the process of the command itself.
+    if parent == os.getpid():
+        return
 
     def watch() -> None:
         # The system gives a process whose parent has ended another parent.
