@@ -5,13 +5,18 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from hashlib import md5
 from pathlib import Path
 
 import pytest
+from omegaconf import OmegaConf
 
+from pipeline import rebuild, train
+from pipeline.system import cli
+from pipeline.system.errors import LabError
 from pipeline.system.project import PROJECT
 from tests.support.damage import rewrite
 from tests.support.flaky_server import free_port
@@ -23,7 +28,11 @@ pytestmark = pytest.mark.slow
 PAGE = PROJECT / "deploy" / "remote.md"
 BLOCKS = re.findall(r"```sh\n(.*?)```", PAGE.read_text(), re.DOTALL)
 FOLDER, SET_UP, KEYS, LOCAL_KEYS, PUSH, COLLEAGUE, ONE_STUDY, THE_REST, ANOTHER_PLACE, FROM_THERE, GARBAGE = BLOCKS
-BY_HAND = ("python -m pipeline.rebuild", "python -m pipeline.compare")
+UP_TO_DATE = [
+    "curve_restarts numpy: 1 point, up to date",
+    "line_y2x keras: 3 points, up to date",
+    "line_y2x numpy: 3 points, up to date",
+]
 
 
 @dataclass(frozen=True)
@@ -78,7 +87,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory, empty_store: Path) -> Trai
 
 
 @pytest.fixture(scope="module")
-def shared(trained: Trained, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shared]:
+def shared(trained: Trained, tmp_path_factory: pytest.TempPathFactory, empty_store: Path) -> Iterator[Shared]:
     folder = tmp_path_factory.mktemp("shared")
     owner, environment = trained.copy(folder), trained.environment
     with s3_endpoint(folder) as endpoint:
@@ -87,11 +96,13 @@ def shared(trained: Trained, tmp_path_factory: pytest.TempPathFactory) -> Iterat
             "https://s3.example.org": endpoint.url,
             r"\bKEY\b": endpoint.credentials["AWS_ACCESS_KEY_ID"],
             r"\bSECRET\b": endpoint.credentials["AWS_SECRET_ACCESS_KEY"],
+            # A store that is ready: making one takes seconds.
+            r"^(cd lab)$": rf"\1; cp {empty_store} mlruns/mlflow.db",
         }
 
         def fill_in(script: str) -> str:
             for example, own in ours.items():
-                script = re.sub(example, own, script)
+                script = re.sub(example, own, script, flags=re.MULTILINE)
             return script
 
         typed(fill_in(SET_UP), owner, environment)
@@ -122,6 +133,24 @@ def attempts(folder: Path, pattern: str) -> dict[str, tuple[str, int]]:
     return {name: (run["attempt"], run["started"]) for name, run in runs.items()}
 
 
+def rebuilt(lab: Path, capsys: pytest.CaptureFixture[str]) -> tuple[list[str], str]:
+    """Do in this process what `python -m pipeline.rebuild` does, and return its lines, and what is missing.
+
+    As a process, it is run by the blocks of the page.
+    """
+    capsys.readouterr()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("pipeline.rebuild.PROJECT", lab)
+        rebuild.task(OmegaConf.create({"tracking": {"name": "local", "uri": None}, "results": "results"}))
+    told = capsys.readouterr()
+    return sorted(told.out.splitlines()), told.err
+
+
+def contents(lab: Path) -> dict[Path, bytes]:
+    """The files of all results, by their path in the lab."""
+    return {file.relative_to(lab): file.read_bytes() for file in lab.glob("results/**/*") if file.is_file()}
+
+
 def stored(lab: Path, file: str) -> str:
     """The name that a file of a lab has in a remote."""
     digest = md5((lab / file).read_bytes(), usedforsecurity=False).hexdigest()
@@ -140,20 +169,30 @@ def test_a_colleague_has_the_same_runs(trained: Trained, shared: Shared) -> None
     assert sorted(written) == [("1", "1"), ("3", "3"), ("3", "3")]
 
 
-def test_a_colleague_has_trained_nothing(trained: Trained, shared: Shared) -> None:
+def test_a_colleague_has_trained_nothing(trained: Trained, shared: Shared, capsys: pytest.CaptureFixture[str]) -> None:
     begun = attempts(trained.lab, ".points/*/run.json")
     assert len(begun) == 7
     assert "Data and pipelines are up to date." in shared.told
-    done = typed("dvc repro; python -m pipeline.rebuild", shared.colleague, shared.environment)
-    assert "Running stage" not in done.stdout
-    assert sorted(re.findall(r"(\d) points?, up to date", done.stdout)) == ["1", "3", "3"]
+    assert "Running stage" not in typed("dvc repro", shared.colleague, shared.environment).stdout
+    assert rebuilt(shared.colleague, capsys) == (UP_TO_DATE, "")
     assert attempts(shared.colleague, ".points/*/run.json") == begun
 
 
-def test_a_colleague_who_trains_what_is_there_gets_no_other_runs(shared: Shared) -> None:
+def test_a_colleague_who_trains_what_is_there_gets_no_other_runs(
+    shared: Shared, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """In this process, which has imported MLflow already."""
     before = all_runs(shared.colleague)
-    command = "python -m pipeline.train experiment=line_y2x backend=numpy profile=small results=results/line_y2x/numpy"
-    assert "3 points: 3 done" in typed(command, shared.colleague, shared.environment).stderr
+    monkeypatch.chdir(shared.colleague)
+    monkeypatch.setattr("pipeline.train.PROJECT", shared.colleague)
+    monkeypatch.setattr("pipeline.tracking.sync.process.launch", lambda first: None)
+    line = "train experiment=line_y2x backend=numpy profile=small results=results/line_y2x/numpy"
+    monkeypatch.setattr(sys, "argv", line.split())
+    # The results record how they were asked for.
+    monkeypatch.setattr(sys.modules["__main__"], "__spec__", train.__spec__)
+    command = train.TrainCommand()
+    assert cli.run(command.train_point, "config", command.finish) == 0
+    assert "3 points: 3 done" in capsys.readouterr().err
     assert all_runs(shared.colleague) == before
 
 
@@ -180,7 +219,7 @@ def test_no_key_gets_into_the_repository(shared: Shared) -> None:
 
 
 def test_one_study_alone_gives_its_runs_and_says_what_is_not_there(
-    trained: Trained, pushed: Path, tmp_path: Path, empty_store: Path
+    trained: Trained, pushed: Path, tmp_path: Path, empty_store: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     owner, colleague = with_folder(pushed, tmp_path, trained.environment)
     shutil.copy(empty_store, colleague / "mlruns" / "mlflow.db")
@@ -195,21 +234,23 @@ def test_one_study_alone_gives_its_runs_and_says_what_is_not_there(
     assert "--force" in refused
     typed(THE_REST, colleague, trained.environment)
     (colleague / "results" / "line_y2x" / "keras" / "sweep.json").unlink()
-    done = typed("python -m pipeline.rebuild", colleague, trained.environment)
-    assert sorted(re.findall(r"\d points?, .*", done.stdout)) == ["1 point, 1 written", "3 points, up to date"]
-    assert "1 of 3 results folders listed in dvc.lock are missing: results/line_y2x/keras\n" in done.stderr
+    sent, told = rebuilt(colleague, capsys)
+    assert sent == ["curve_restarts numpy: 1 point, 1 written", UP_TO_DATE[2]]
+    assert "1 of 3 results folders listed in dvc.lock are missing: results/line_y2x/keras\n" in told
     assert all_runs(colleague) == {key: run for key, run in everything.items() if key[1] == "numpy"}
     (colleague / "results" / "line_y2x" / "numpy" / "learning_rate=0.1" / "run.json").unlink()
-    told = typed("python -m pipeline.rebuild", colleague, trained.environment, fails=True).stderr
-    assert told.count("error: ") == 1
-    assert "learning_rate=0.1 cannot be read" in told
-    assert "retrain the point, or restore it with dvc pull (deploy/remote.md)" in told
+    with pytest.raises(LabError) as unread:
+        rebuilt(colleague, capsys)
+    assert "learning_rate=0.1 cannot be read" in str(unread.value)
+    assert "retrain the point, or restore it with dvc pull (deploy/remote.md)" in str(unread.value)
     shutil.rmtree(colleague / "results" / "line_y2x" / "numpy" / "learning_rate=0.1")
     typed("dvc pull", colleague, trained.environment)
     assert attempts(colleague, "results/*/*/*/run.json") == attempts(owner, "results/*/*/*/run.json")
 
 
-def test_where_nothing_comes_our_commands_say_what_is_missing(shared: Shared, tmp_path: Path) -> None:
+def test_where_nothing_comes_our_commands_say_what_is_missing(
+    shared: Shared, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     lab = clone(shared.origin, tmp_path / "lab", shared.environment)
     nobody = f"http://127.0.0.1:{free_port()}"
     for change, wrong, said in (
@@ -220,9 +261,9 @@ def test_where_nothing_comes_our_commands_say_what_is_missing(shared: Shared, tm
         told = typed("dvc pull", lab, shared.keys | wrong, fails=True).stderr
         assert said in told
         assert said in PAGE.read_text()
-    done = typed("python -m pipeline.rebuild", lab, shared.environment)
-    assert "nothing to write to this store" in done.stdout
-    assert "3 of 3 results folders listed in dvc.lock are missing" in done.stderr
+    sent, missing = rebuilt(lab, capsys)
+    assert sent == ["nothing to write to this store"]
+    assert "3 of 3 results folders listed in dvc.lock are missing" in missing
     told = typed("python -m pipeline.compare", lab, shared.environment, fails=True).stderr
     assert told.startswith("error: There are no results in ")
     assert told.count("error: ") == 1
@@ -244,7 +285,7 @@ def test_dvc_without_its_s3_part_says_what_the_page_says(shared: Shared, tmp_pat
 
 
 def test_a_damaged_object_that_dvc_takes_is_found_by_our_commands(
-    trained: Trained, pushed: Path, tmp_path: Path
+    trained: Trained, pushed: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     owner, colleague = with_folder(pushed, tmp_path, trained.environment)
     damaged = owner.parent / "store" / stored(owner, "results/line_y2x/numpy/learning_rate=0.1/weights.npz")
@@ -252,35 +293,34 @@ def test_a_damaged_object_that_dvc_takes_is_found_by_our_commands(
     content[len(content) // 2] ^= 1
     damaged.chmod(0o644)
     rewrite(damaged, content)
-    typed("dvc pull", colleague, trained.environment)
-    for command in BY_HAND:
-        told = typed(command, colleague, trained.environment, fails=True).stderr
-        assert told.count("error: ") == 1
-        assert "weights.npz is not the file that was written: its SHA-256 differs" in told
+    # The rest would only be written: that is seen above.
+    typed("dvc pull train_numpy@line_y2x", colleague, trained.environment)
+    words = "weights.npz is not the file that was written: its SHA-256 differs"
+    with pytest.raises(LabError, match=words):
+        rebuilt(colleague, capsys)
+    told = typed("python -m pipeline.compare", colleague, trained.environment, fails=True).stderr
+    assert told.count("error: ") == 1
+    assert words in told
     assert typed("git status --porcelain", colleague, trained.environment).stdout == ""
 
 
-def test_a_damaged_object_that_dvc_refuses_is_pulled_from_another_place(
-    shared: Shared, tmp_path: Path, empty_store: Path
-) -> None:
+def test_a_damaged_object_that_dvc_refuses_is_pulled_from_another_place(shared: Shared, tmp_path: Path) -> None:
     lab = clone(shared.origin, tmp_path / "lab", shared.environment)
-    shutil.copy(empty_store, lab / "mlruns" / "mlflow.db")
     client, bucket = shared.endpoint.client(), shared.endpoint.bucket
     key = f"results/{stored(shared.owner, 'results/line_y2x/keras/learning_rate=0.1/weights.npz')}"
     content = client.get_object(Bucket=bucket, Key=key)["Body"].read()
     client.put_object(Bucket=bucket, Key=key, Body=content[:-1] + b"?")
     told = typed("dvc pull", lab, shared.keys, fails=True).stderr
     assert "results/line_y2x/keras" in told
-    done = typed("python -m pipeline.rebuild", lab, shared.environment)
-    assert sorted(re.findall(r"(\w+ \w+): (\d) points?", done.stdout)) == [
-        ("curve_restarts numpy", "1"),
-        ("line_y2x numpy", "3"),
-    ]
-    assert "1 of 3 results folders listed in dvc.lock are missing: results/line_y2x/keras" in done.stderr
+    # What `rebuild` and `compare` make of a part: above.
+    assert {path.relative_to(lab / "results").as_posix() for path in lab.glob("results/*/*")} == {
+        "curve_restarts/numpy",
+        "line_y2x/numpy",
+    }
     typed(shared.fill_in(ANOTHER_PLACE), shared.owner, shared.keys)
     typed(FROM_THERE, lab, shared.keys)
-    assert attempts(lab, "results/*/*/*/run.json") == attempts(shared.owner, "results/*/*/*/run.json")
-    assert "skipped:" not in typed("python -m pipeline.compare", lab, shared.environment).stderr
+    assert len(contents(lab)) > 10
+    assert contents(lab) == contents(shared.owner)
     assert typed("git status --porcelain", lab, shared.environment).stdout == ""
     client.put_object(Bucket=bucket, Key=key, Body=content)
 
@@ -292,21 +332,22 @@ def test_garbage_is_what_no_commit_of_any_branch_needs(trained: Trained, pushed:
     owner, colleague = with_folder(pushed, tmp_path, trained.environment)
     store = owner.parent / "store"
     before = {path for path in store.rglob("*") if path.is_file()}
-    kept, forgotten = (
-        store / stored_change(colleague, trained.environment, text, commit)
-        for text, commit in (("a branch's", True), ("nobody's", False))
-    )
+    kept = store / pushed_change(colleague, trained.environment)
+    nobody = md5(b"nobody's", usedforsecurity=False).hexdigest()
+    forgotten = store / "files" / "md5" / nobody[:2] / nobody[2:]
+    forgotten.parent.mkdir(exist_ok=True)
+    forgotten.write_bytes(b"nobody's")
     assert str(forgotten) in typed(GARBAGE, owner, trained.environment).stdout
     assert forgotten.exists()
     typed(GARBAGE.replace("--dry", "--force"), owner, trained.environment)
     assert {path for path in store.rglob("*") if path.is_file()} == before | {kept}
 
 
-def stored_change(lab: Path, environment: dict[str, str], text: str, commit: bool) -> str:
-    """Push another content of an output, committed on a branch or not. Returns its name in the remote."""
+def pushed_change(lab: Path, environment: dict[str, str]) -> str:
+    """Push another content of an output, which only a branch has. Returns its name in the remote."""
     (lab / "data").mkdir(exist_ok=True)
-    (lab / "data" / "shared_pages.txt").write_text(text)
-    then = "git commit --quiet -am 'Try it'; git push --quiet origin HEAD:trial" if commit else "git restore dvc.lock"
+    (lab / "data" / "shared_pages.txt").write_text("a branch's")
+    then = "git commit --quiet -am 'Try it'; git push --quiet origin HEAD:trial"
     typed(f"dvc commit --force shared_pages; dvc push data/shared_pages.txt; {then}", lab, environment)
     return stored(lab, "data/shared_pages.txt")
 
