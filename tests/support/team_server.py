@@ -57,7 +57,17 @@ def started_again(server: TeamServer) -> Iterator[None]:
     """Start a server that has ended again, with its port, database and artifacts, without the admin's password."""
     port = server.uri.rpartition(":")[2]
     process = subprocess.Popen(
-        [sys.executable, "-m", "pipeline.server", "--port", port, "--artifacts", str(server.artifacts)],
+        [
+            sys.executable,
+            "-m",
+            "pipeline.server",
+            "--port",
+            port,
+            "--workers",
+            "1",
+            "--artifacts",
+            str(server.artifacts),
+        ],
         cwd=PROJECT,
         env=without_secrets() | {"LAB_DATABASE_URI": server.database},
         stdout=subprocess.PIPE,
