@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import shlex
 import shutil
@@ -18,7 +17,7 @@ import pytest
 from pandas import DataFrame
 from pandas.testing import assert_frame_equal
 
-from pipeline import ui
+from pipeline import rebuild, remove, ui
 from pipeline.config.schema import Tracking
 from pipeline.system.project import PROJECT
 from pipeline.tracking.models import log_models
@@ -97,10 +96,6 @@ def project(lab: Path, empty_store: Path) -> Path:
     return lab
 
 
-def environment() -> dict[str, str]:
-    return os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
-
-
 @pytest.mark.parametrize("page", [*PAGES, *(PROJECT / "deploy").glob("*.md")], ids=lambda page: page.name)
 def test_what_a_page_shows_and_links_to_exists(page: Path) -> None:
     assert broken_links(page) == []
@@ -162,24 +157,24 @@ def test_ci_runs_it(command: str) -> None:
     assert command in typed
 
 
-@pytest.mark.slow
-def test_the_command_for_the_file_that_the_readme_shows(project: Path) -> None:
-    done = subprocess.run(shlex.split(OF_A_FILE), cwd=project, env=environment(), capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    trains(done.stdout, project)
-
-
-@pytest.mark.parametrize("command", [command for command in TRAINING if command != OF_A_FILE])
+@pytest.mark.parametrize("command", TRAINING)
 def test_training_command(
     command: str, project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """In this process and without MLflow. As processes, .ci/run starts trainings and studies, none with `-m`."""
-    ended = Terminal(project, monkeypatch, capsys).train(*shlex.split(command)[3:])
+    """In this process and without MLflow. As processes, .ci/run starts trainings and studies, none with `-m`.
+
+    A study from a file that a person has written is also trained, as a process, in test_your_own.py.
+    """
+    # What the page puts into conf/ is there in the copy of the project only.
+    own = ("--config-dir", str(project / "conf")) if command == OF_A_FILE else ()
+    ended = Terminal(project, monkeypatch, capsys).train(*own, *shlex.split(command)[3:])
     assert ended.code == 0, ended.err
     if "dry_run=true" in command:
         assert ended.out.count("to run") == 14
         return
-    trains(ended.out, project)
+    assert list((project / ".points").glob("*/outcome.json"))
+    assert re.search(r"^(learning rate .*)?verdict ", ended.out, re.MULTILINE)
+    assert "\nNext: `make ui`" in ended.out
 
 
 @pytest.mark.parametrize("command", PREDICTIONS)
@@ -200,23 +195,21 @@ def test_a_page_shows_what_a_prediction_prints() -> None:
     assert any(f"{command}\n```\n\n```\n" in page for command in PREDICTIONS)
 
 
-def trains(out: str, project: Path) -> None:
-    """Check what a training command prints, and that it has trained."""
-    assert list((project / ".points").glob("*/outcome.json"))
-    assert re.search(r"^(learning rate .*)?verdict ", out, re.MULTILINE)
-    assert "\nNext: `make ui`" in out
-
-
-@pytest.mark.slow
 @pytest.mark.usefixtures("sketched")
-def test_what_can_be_done_with_trained_points(project: Path) -> None:
+def test_what_can_be_done_with_trained_points(
+    project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """In this process. As processes, the commands are run in test_rebuild.py and test_remove.py."""
     common = ("experiment=three_bits", "model.hidden_size=4", "training.epochs=100")
     swept(project, rates("1", "10", common=common))  # what is typed for that, .ci/run types
-    told = []
-    for command in AFTERWARDS:
-        done = subprocess.run(shlex.split(command), cwd=project, env=environment(), capture_output=True, text=True)
-        assert done.returncode == 0, done.stderr
-        told.append(done.stdout)
+    terminal, told = Terminal(project, monkeypatch, capsys), []
+    for command, module in zip(AFTERWARDS, (rebuild, remove), strict=True):
+        _, _, name, *arguments = shlex.split(command)
+        assert name == module.__name__
+        monkeypatch.setattr(module, "PROJECT", project)
+        ended = terminal.type(module.task, name.removeprefix("pipeline."), lambda: None, *arguments)
+        assert ended.code == 0, ended.err
+        told.append(ended.out)
     assert told[0] == "three_bits numpy: 2 points, up to date\n"
     assert re.search(r"points +2 .*\n.*MLflow runs +3\n\nnothing deleted yet", told[1], re.DOTALL)
     assert len(list((project / ".points").glob("*/outcome.json"))) == 2
