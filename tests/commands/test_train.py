@@ -128,7 +128,9 @@ def test_the_sync_process_of_a_sweep_is_started_once_and_ends_with_it(
 
 @pytest.mark.slow
 def test_a_study_from_the_command_line_without_tensorflow_and_mlflow(ready: Path) -> None:
-    done = run(ready, "experiment=line_y2x", "results=results/line_y2x/numpy", options=("-X", "importtime"))
+    # Models in MLflow take a second: test_best_models.py.
+    typed = ("experiment=line_y2x", "results=results/line_y2x/numpy", "recording.models=none")
+    done = run(ready, *typed, options=("-X", "importtime"))
     imported = {line.split("|")[-1].strip().split(".")[0] for line in done.stderr.splitlines() if "|" in line}
     assert "numpy" in imported
     assert not imported & {"mlflow", "tensorflow", "keras", "torch", "jax"}
@@ -147,14 +149,14 @@ def test_a_study_from_the_command_line_without_tensorflow_and_mlflow(ready: Path
     assert len(runs) == 4
     results = ready / "results" / "line_y2x" / "numpy"
     record = json.loads((results / "sweep.json").read_text())
-    assert record["command"] == "python -m pipeline.train experiment=line_y2x results=results/line_y2x/numpy"
+    assert record["command"] == f"python -m pipeline.train {' '.join(typed)}"
     points = [read_point(results / row["folder"], row["name"]) for row in record["points"]]
     assert [point.learning_rate for point in points] == [0.01, 0.1, 0.5]
     assert points[1].outcome.final["weights/weight"] == pytest.approx(2, abs=1e-3)
 
     # Now there is nothing to do, which is told without what trains, draws, or writes to MLflow.
     for more in ([], ["dry_run=true"]):
-        asked = run(ready, "experiment=line_y2x", "results=results/line_y2x/numpy", *more, options=("-X", "importtime"))
+        asked = run(ready, *typed, *more, options=("-X", "importtime"))
         imported = {line.split("|")[-1].strip().split(".")[0] for line in asked.stderr.splitlines() if "|" in line}
         assert not imported & HEAVY
         assert "line_y2x numpy: 3 points: 3 done" in asked.stderr

@@ -209,11 +209,15 @@ def test_a_bar_outlives_its_terminal() -> None:
     assert process.returncode == 0
 
 
+# Figures and models in MLflow take seconds, and are no output of the command.
+LITTLE = "recording.figures=none recording.models=none recording.snapshots=2"
+
+
 @pytest.mark.slow
 def test_a_study_is_trained_and_tracked_without_a_reader(lab: Path, empty_store: Path) -> None:
     (lab / "mlruns").mkdir()
     shutil.copy(empty_store, lab / "mlruns" / "mlflow.db")
-    typed = f"'{sys.executable}' -m pipeline.train experiment=line_y2x training.epochs=20"
+    typed = f"'{sys.executable}' -m pipeline.train experiment=line_y2x training.epochs=20 {LITTLE}"
     line = f"{{ {typed} <&- 2>&1; echo $? >code; }} | true"
     subprocess.run(["/bin/sh", "-c", line], cwd=lab, check=True, timeout=200)
     assert (lab / "code").read_text() == "0\n"
