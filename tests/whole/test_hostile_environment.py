@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections import Counter
@@ -102,8 +103,11 @@ def pictures(lab: Path) -> Counter[str]:
 
 
 @pytest.mark.slow
-def test_a_hostile_environment_changes_nothing(tmp_path: Path) -> None:
+def test_a_hostile_environment_changes_nothing(tmp_path: Path, empty_store: Path) -> None:
     clean = copy_of_the_project(tmp_path / "clean")
+    (clean / "mlruns").mkdir()
+    shutil.copy(empty_store, clean / "mlruns" / "mlflow.db")
+    # Here the store too is made in the environment.
     lab = copy_of_the_project(tmp_path / "lab")
     (lab / "matplotlibrc").write_text(STYLE)
     table, _ = train(clean, dict(os.environ))
