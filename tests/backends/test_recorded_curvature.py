@@ -221,8 +221,8 @@ def test_points_that_have_ended_are_not_measured_again(monkeypatch: pytest.Monke
             super().__init__(configs, *arguments)
 
     monkeypatch.setattr(stack_curvature, "Hessian", Counted)
-    points = [config(*BITS, "training.epochs=60", RECORDED, "loss=mean_squared_error", "model.output_activation=identity",
-                     f"optimizer.learning_rate={rate}") for rate in (0.1, 1e6)]  # fmt: skip
+    unbounded = (*BITS, "training.epochs=60", RECORDED, "loss=mean_squared_error", "model.output_activation=identity")
+    points = [config(*unbounded, f"optimizer.learning_rate={rate}") for rate in (0.1, 1e6)]
     trained(*points)
     assert measured[0] == 2
     assert measured[-1] == 1
