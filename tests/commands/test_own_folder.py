@@ -16,8 +16,8 @@ import pytest
 
 import pipeline.prepare
 from pipeline.points.reading import read_point
+from pipeline.sweep.command import TrainCommand
 from pipeline.system import cli
-from pipeline.train import TrainCommand
 from tests.support.once import copy_of_the_project
 from tests.support.swept import on_disk, runs_of
 
@@ -75,7 +75,7 @@ def here(lab: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixtu
     As a process, test_your_own.py runs one with a folder of one's own.
     """
     monkeypatch.chdir(lab)
-    for module in ("train", "prepare"):
+    for module in ("sweep.command", "prepare"):
         monkeypatch.setattr(f"pipeline.{module}.PROJECT", lab)
     monkeypatch.setattr("pipeline.tracking.sync.process.launch", lambda first: None)
 

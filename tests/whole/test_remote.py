@@ -15,6 +15,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from pipeline import rebuild, train
+from pipeline.sweep.command import TrainCommand
 from pipeline.system import cli
 from pipeline.system.errors import LabError
 from pipeline.system.project import PROJECT
@@ -184,13 +185,13 @@ def test_a_colleague_who_trains_what_is_there_gets_no_other_runs(
     """In this process, which has imported MLflow already."""
     before = all_runs(shared.colleague)
     monkeypatch.chdir(shared.colleague)
-    monkeypatch.setattr("pipeline.train.PROJECT", shared.colleague)
+    monkeypatch.setattr("pipeline.sweep.command.PROJECT", shared.colleague)
     monkeypatch.setattr("pipeline.tracking.sync.process.launch", lambda first: None)
     line = "train experiment=line_y2x backend=numpy profile=small results=results/line_y2x/numpy"
     monkeypatch.setattr(sys, "argv", line.split())
     # The results record how they were asked for.
     monkeypatch.setattr(sys.modules["__main__"], "__spec__", train.__spec__)
-    command = train.TrainCommand()
+    command = TrainCommand()
     assert cli.run(command.train_point, "config", command.finish) == 0
     assert "3 points: 3 done" in capsys.readouterr().err
     assert all_runs(shared.colleague) == before
