@@ -155,7 +155,7 @@ def study_links(address: str) -> dict[str, str]:
     """Return a link to the comparison page of each study, most recently trained first, relative to the address.
 
     The link opens the saved view `grid` (tracking/pages/views.py), or MLflow's default charts if there is no such view.
-    A study with several seeds has a second link, to the view `seeds`.
+    A study with several seeds has another link, to the view `seeds`; one whose curvature is recorded, to `stability`.
 
     Raises:
         LabError: the server does not answer, or its answer cannot be read.
@@ -175,8 +175,9 @@ def study_links(address: str) -> dict[str, str]:
             when = created[1]
             parameters = {"viewStateShareKey": "grid"}
         pages = {experiment["name"]: parameters}
-        if f"{TAG}seeds" in tags:
-            pages[f"{experiment['name']}, seeds"] = {"viewStateShareKey": "seeds"}
+        for further in ("seeds", "stability"):
+            if f"{TAG}{further}" in tags:
+                pages[f"{experiment['name']}, {further}"] = {"viewStateShareKey": further}
         study: dict[str, str] = {}
         for name, view in pages.items():
             query = urlencode({**view, "compareRunsMode": "CHART", "workflowType": "machine_learning"})

@@ -281,13 +281,13 @@ def served_links(folder: Path) -> dict[str, str]:
     return links
 
 
-def test_a_study_with_several_seeds_has_a_link_to_their_view(folder: Path) -> None:
-    let(folder, experiments=[experiment(3, "three_bits", 2, **{f"{TAG}grid": view(70), f"{TAG}seeds": view(69)})])
+def test_a_study_with_several_seeds_or_with_curvatures_has_a_link_to_their_view(folder: Path) -> None:
+    tags = {f"{TAG}{name}": view(70) for name in ("grid", "seeds", "stability")}
+    let(folder, experiments=[experiment(3, "three_bits", 2, **tags)])
     links = served_links(folder)
-    assert list(links) == ["three_bits", "three_bits, seeds"]
-    assert [parse_qs(urlsplit(link).fragment.partition("?")[2])["viewStateShareKey"] for link in links.values()] == [
-        ["grid"], ["seeds"]
-    ]  # fmt: skip
+    assert list(links) == ["three_bits", "three_bits, seeds", "three_bits, stability"]
+    shown = [parse_qs(urlsplit(link).fragment.partition("?")[2])["viewStateShareKey"] for link in links.values()]
+    assert shown == [["grid"], ["seeds"], ["stability"]]
 
 
 def test_links(folder: Path) -> None:
