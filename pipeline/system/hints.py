@@ -6,7 +6,8 @@ import difflib
 import re
 from collections.abc import Collection
 
-# What other programs and texts call our keys: the last part of a key, in lower case.
+# What other programs and texts call our keys: the last part of a key, in lower case; or the whole, where several
+# sections have one of that name.
 SYNONYMS = {
     **dict.fromkeys(("lr", "alpha", "eta", "rate", "step_size", "stepsize", "learningrate"), "learning_rate"),
     **dict.fromkeys(("units", "neurons", "nodes", "hidden", "width", "size", "hidden_dim"), "hidden_size"),
@@ -22,7 +23,7 @@ SYNONYMS = {
     **dict.fromkeys(("batch", "batchsize", "bs", "minibatch", "minibatch_size", "mini_batch_size"), "batch_size"),
     **dict.fromkeys(("epoch", "n_epochs", "num_epochs", "max_epochs", "nb_epoch"), "epochs"),
     **dict.fromkeys(("iterations", "iters", "max_iter", "steps", "num_steps"), "epochs"),
-    **dict.fromkeys(("samples", "n_samples", "examples", "n_rows", "train_size"), "rows"),
+    **dict.fromkeys(("rows", "samples", "n_samples", "examples", "n_rows", "train_size"), "training.rows"),
     **dict.fromkeys(("lasso", "l1_penalty", "l1_reg"), "l1"),
     **dict.fromkeys(("ridge", "l2_penalty", "l2_reg", "lambda", "reg", "regularization", "penalty"), "l2"),
     **dict.fromkeys(("clip", "clipnorm", "grad_clip", "max_grad_norm", "gradient_clip", "max_norm"), "clip_norm"),
@@ -109,7 +110,7 @@ def nearest_key(unknown: str, keys: Collection[str]) -> str | None:
     here = [key for key in keys if key.rpartition(".")[0] == section]
     for candidates in (here, keys):
         for meant in (name, SYNONYMS.get(name, name)):
-            found = [key for key in candidates if _last(key) == meant]
+            found = [key for key in candidates if meant in (_last(key), key)]
             if len(found) == 1:
                 return found[0]
     # A key of another section has to be more similar.
