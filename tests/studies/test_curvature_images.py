@@ -88,6 +88,20 @@ def test_without_a_breaking_rate_there_are_no_dashes(override: str, monkeypatch:
     assert "allows" not in headings[-1]
 
 
+def test_a_saturated_network_leaves_room_for_what_came_before() -> None:
+    point = config(*LINE, "optimizer.learning_rate=2")
+    history = History()
+    for epoch, value in ((0, 10.0), (20, 1e-40), (40, 1e-44)):
+        history.record(epoch, {"curvature/largest": value, "train/loss": 1.0})
+        history.snapshot(epoch, {"layer_0/weights": np.ones((1, 1)), "layer_0/bias": np.ones(1)})
+    history.epochs = 40
+    first, *_, last = curvature.draw_curvature(point, history, [0, 20, 40])
+    assert first.size == last.size
+    # From 10 down to 1e-7: the first value is at the top.
+    column = np.asarray(first.convert("L"))[:, pixels.AXIS + 2]
+    assert column[pixels.TOP : pixels.TOP + 8].min() < 200
+
+
 @pytest.mark.parametrize("value", [0.0, 1e-300, 1e300, -5.0])
 def test_any_curvature_can_be_drawn(value: float) -> None:
     point = config(*LINE)

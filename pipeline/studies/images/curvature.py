@@ -35,8 +35,10 @@ if TYPE_CHECKING:
 HEIGHT = 300
 # Number of dashes and gaps of the line of what the rate allows.
 DASHES = 41
-# The powers of ten that have a grid line, at most.
+# The powers of ten that have a grid line, at most; and those that the axis covers: saturated sigmoids have next to no
+# curvature, and would leave no room for the rest.
 MOST_LINES = 7
+MOST_POWERS = 8
 
 
 def draw_curvature(config: Config, history: History, epochs: Sequence[int]) -> Iterator[Image]:
@@ -53,8 +55,8 @@ def draw_curvature(config: Config, history: History, epochs: Sequence[int]) -> I
     steps, values = steps[shown], values[shown]
     allowed = _allowed(config, history, steps)
     known = np.concatenate([values, allowed[np.isfinite(allowed)], [1.0] * (not len(values))])
-    low = math.floor(np.log10(known.min()))
-    high = max(math.ceil(np.log10(known.max())), low + 1)
+    high = math.ceil(np.log10(known.max()))
+    low = min(max(math.floor(np.log10(known.min())), high - MOST_POWERS), high - 1)
     last = max(epochs[-1], 1)
     background = blank(TOP + HEIGHT + 32)
     # Half of the last label stands to the right of the plot.

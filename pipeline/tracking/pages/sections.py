@@ -148,8 +148,8 @@ def stability_sections(points: Sequence[Config]) -> list[Section]:
         curves.append(line("curvature/preconditioned", log=True))
     pictures = [image("curvature", points[0].training.epochs)]
     return [
-        Section("How the curvature and the rate interact", pictures, columns=1, height=480),
-        Section("The curvature, the breaking rate that follows, and the loss", [*curves, line("train/loss", log=True)]),
+        Section("How the curvature and the rate interact", pictures, columns=1, height=600),
+        Section("Curvature, breaking rate, loss", [*curves, line("train/loss", log=True)]),
     ]
 
 
