@@ -99,16 +99,21 @@ def test_a_misspelled_key_of_a_dense_network_still_names_the_one_that_was_meant(
 def test_code_is_looked_for_beside_the_configs_and_where_the_command_runs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # A name of its own: a module that another test of this process has imported would be found.
     (tmp_path / "mine" / "conf").mkdir(parents=True)
-    (tmp_path / "mine" / "net.py").write_text("def build(input_shape, outputs): ...\n")
+    (tmp_path / "mine" / "unimported.py").write_text("def build(input_shape, outputs): ...\n")
     monkeypatch.chdir(tmp_path)
-    model = KerasModel.model_validate({"_target_": "net.build"})
+    model = KerasModel.model_validate({"_target_": "unimported.build"})
     assert folder_of(located(model, code_folders([tmp_path / "mine" / "conf"]))) == tmp_path / "mine"
-    with pytest.raises(
-        LabError, match=r"the module net\.inner was not found\.\n  expected: net/inner\.py in one of .*conf, .*mine, "
-    ):
-        located(KerasModel.model_validate({"_target_": "net.inner.build"}), code_folders([tmp_path / "mine" / "conf"]))
-    with pytest.raises(LabError, match="the module net was not found"):
+    missing = (
+        r"the module unimported\.inner was not found\.\n  expected: unimported/inner\.py in one of .*conf, .*mine, "
+    )
+    with pytest.raises(LabError, match=missing):
+        located(
+            KerasModel.model_validate({"_target_": "unimported.inner.build"}),
+            code_folders([tmp_path / "mine" / "conf"]),
+        )
+    with pytest.raises(LabError, match="the module unimported was not found"):
         located(model, code_folders([]))
     monkeypatch.chdir(tmp_path / "mine")
     assert folder_of(located(model, code_folders([]))) == tmp_path / "mine"
