@@ -81,7 +81,7 @@ def signed_text(config: Config, checksums: Mapping[str, str], row_shape: Sequenc
     signed: dict[str, Any] = {
         "config": config.model_dump(mode="json", exclude=NOT_SIGNED),
         "data": dict(checksums),
-        "source": source_checksums(*packages(config)),
+        "source": source_checksums(*signed_folders(config)),
         "versions": {package: version(package) for package in computed_by(config)},
     }
     if isinstance(config.model, KerasModel):
@@ -161,7 +161,7 @@ def version(package: str) -> str:
     return ".".join(installed.split(".")[:2])
 
 
-def packages(config: Config) -> list[str]:
+def signed_folders(config: Config) -> list[str]:
     """List the folders, besides `SIGNED_CODE`, whose code affects a point's results."""
     folders = [f"backends/{config.backend.name}"]
     # Only where it is recorded, so that a change of it does not retrain all others.

@@ -20,8 +20,6 @@ from pipeline.sweep.tables import knob_columns, seeds_text, table_title, titled_
 from pipeline.system.last_line import doing
 from pipeline.system.wording import three_digits
 
-RATE = "optimizer.learning_rate"
-
 
 class Predictions:
     """Stands for the sweep of a command that predicts where its points break, and trains none.

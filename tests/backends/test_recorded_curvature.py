@@ -19,7 +19,7 @@ from pipeline.backends.shared.history import History
 from pipeline.backends.shared.initial_weights import is_trained
 from pipeline.config.schema import Config
 from pipeline.data.arrays import Arrays, load
-from pipeline.points.identity import packages, signed_text
+from pipeline.points.identity import signed_folders, signed_text
 from pipeline.system.errors import LabError
 from tests.backends.test_backends import Backend, backend, both  # noqa: F401 - fixtures
 from tests.backends.test_numpy_training import Keeper, assert_same
@@ -66,7 +66,7 @@ def test_the_state_of_every_adaptive_method_is_read_on_both(
 ) -> None:
     overrides = (*BITS, "training.epochs=10", *OPTIMIZERS[case], RECORDED, "dtype=float64")
     ours, theirs = (curvatures(one.fresh(*overrides)) for one in both)
-    # Before the first update there is no state.
+    # An adaptive method has no state before its first update.
     assert len(ours["curvature/preconditioned"]) == len(ours["curvature/largest"]) - 1
     assert ours["curvature/preconditioned"] == pytest.approx(theirs["curvature/preconditioned"], rel=1e-4)
     assert ours["curvature/breaking_rate"] == [
@@ -193,7 +193,7 @@ def test_it_is_part_of_what_a_point_is_only_where_it_is_recorded() -> None:
     assert "backends/curvature/hessian.py" in recorded
     assert "scipy" in recorded
     assert len({recorded, plain, signed(RECORDED, "curvature.rows=5"), signed(RECORDED, "curvature.count=2")}) == 4
-    assert packages(config(*BITS)) == ["backends/numpy"]
+    assert signed_folders(config(*BITS)) == ["backends/numpy"]
 
 
 def test_points_with_one_seed_are_measured_on_the_same_rows_together(tiny_images: Arrays) -> None:

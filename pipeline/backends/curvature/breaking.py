@@ -15,7 +15,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.backends.shared.parametrization import rate_scales
 from pipeline.config.optimizer import Optimizer
+from pipeline.config.own_model import KerasModel
 from pipeline.config.schema import Config
 
 State = Mapping[str, NDArray[np.floating]]
@@ -75,6 +77,19 @@ def unclear(config: Config) -> str:
     if config.training.clipped:
         return "a clipped gradient does not grow with the weights"
     return ""
+
+
+def rate_factors(config: Config, sizes: Mapping[str, int]) -> NDArray[np.float64]:
+    """Return the factor of the learning rate of each weight, (weights,), as the parametrization sets it.
+
+    Args:
+        config: the point.
+        sizes: the number of weights of each of its arrays, by name.
+    """
+    scales: dict[str, float] = {}
+    if not isinstance(config.model, KerasModel):
+        scales = rate_scales(config.model, config.optimizer.name, list(sizes))
+    return np.concatenate([np.full(size, scales.get(name, 1.0)) for name, size in sizes.items()])
 
 
 def breaking_rate(optimizer: Optimizer, curvature: float) -> float:

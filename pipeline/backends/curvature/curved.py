@@ -1,7 +1,8 @@
-"""What has a curvature: a Hessian by its products with vectors; and the rows on which it is computed."""
+"""What has a curvature: a Hessian by its products with vectors; the rows that it is computed on; vectors of weights."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, Protocol
 
 import numpy as np
@@ -27,6 +28,11 @@ class Curved(Protocol):
 
     def point(self, index: int) -> Curved:
         """Return the Hessian of one point, as a stack of one."""
+
+
+def joined(arrays: Iterable[Any]) -> NDArray[np.float64]:
+    """Join arrays of NumPy, or variables of Keras, to one vector in float64."""
+    return np.concatenate([np.asarray(array, np.float64).ravel() for array in arrays])
 
 
 def sample(config: Config, arrays: Arrays, most: int) -> tuple[NDArray[np.float64], Targets]:

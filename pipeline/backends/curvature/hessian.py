@@ -105,7 +105,6 @@ class Hessian:
         self._configs = configs
         self._config = configs[0]
         self._inputs = inputs
-        self._seeds = [config.seed for config in configs]
         self._parameters = parameters
         self._targets = targets
         self.shape = (len(configs), sum(array[0].size for array in parameters.values()))
@@ -145,7 +144,9 @@ class Hessian:
 
     def _masks(self, like: Array, dropped: float, number: int) -> Array:
         """Draw the masks of an array, as training does at its first update."""
-        return np.stack([mask(like.shape[1:], dropped, (seed, 0, number), like.dtype) for seed in self._seeds])
+        return np.stack(
+            [mask(like.shape[1:], dropped, (config.seed, 0, number), like.dtype) for config in self._configs]
+        )
 
     def _backward(self) -> tuple[Array, Array]:
         """Compute losses and gradient, and note in each layer what the products need."""

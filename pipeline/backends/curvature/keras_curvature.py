@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from pipeline.backends.curvature.breaking import ADAPTIVE
-from pipeline.backends.curvature.curved import sample
-from pipeline.backends.curvature.keras_loss import KerasLoss, joined
+from pipeline.backends.curvature.curved import joined, sample
+from pipeline.backends.curvature.keras_loss import KerasLoss
 from pipeline.backends.curvature.measures import curvature_measures, method_factors
 from pipeline.config.schema import Config
 from pipeline.data.arrays import Arrays
@@ -41,17 +41,12 @@ class KerasCurvature:
 
     def measure(self, network: Any) -> dict[str, float]:
         """Return the metrics of `curvature_measures` at the weights of a network in training."""
-        trained = network.trainable_variables
-        weights = joined(trained)
+        weights = joined(network.trainable_variables)
         if not np.isfinite(weights).all():
             return {}
         self._loss.move_to(weights)
-        sizes = {
-            name: int(np.prod(variable.shape)) for name, variable in zip(network.trained_names, trained, strict=True)
-        }
-        factors = method_factors(
-            [self._config], sizes, [self._state(network.optimizer)], int(network.optimizer.iterations)
-        )
+        optimizer = network.optimizer
+        factors = method_factors([self._config], self._loss.sizes, [self._state(optimizer)], int(optimizer.iterations))
         measures = curvature_measures([self._config], self._loss.hessian(*self._rows), factors)
         return {name: float(values[0]) for name, values in measures.items()}
 

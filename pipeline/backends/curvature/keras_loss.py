@@ -8,7 +8,7 @@ differences of gradients each time, and where the two are apart, differences giv
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import count, repeat
 from typing import Any
 
@@ -17,6 +17,7 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
+from pipeline.backends.curvature.curved import joined
 from pipeline.backends.keras.building import with_loss
 from pipeline.backends.keras.precision import floatx
 from pipeline.config.schema import Config
@@ -39,7 +40,8 @@ class KerasLoss:
 
     Attributes:
         network: in float64.
-        weights: the number of its trained weights.
+        sizes: the number of weights of each of its arrays, by name.
+        weights: their sum.
     """
 
     def __init__(self, config: Config, arrays: Arrays) -> None:
@@ -54,7 +56,9 @@ class KerasLoss:
         self._variables = [variable.value for variable in self.network.trainable_variables]
         self._others = self.network.non_trainable_variables
         self._start = [variable.numpy() for variable in self._others]
-        self.weights = sum(int(np.prod(variable.shape)) for variable in self._variables)
+        sizes = [int(np.prod(variable.shape)) for variable in self._variables]
+        self.sizes: Mapping[str, int] = dict(zip(self.network.trained_names, sizes, strict=True))
+        self.weights = sum(sizes)
         self._gradients = tf.function(self._differentiate, reduce_retracing=True)
         self._products = tf.function(self._multiply, reduce_retracing=True)
 
@@ -74,10 +78,6 @@ class KerasLoss:
                 if self._config.training.batch_size is None:
                     yield from repeat(gradient)
                 yield gradient
-
-    def rate_factors(self) -> Vector:
-        """Return the factor of the learning rate of each weight, (weights,): 1."""
-        return np.ones(self.weights)
 
     def gradient(self, inputs: NDArray[np.floating], targets: NDArray[Any]) -> tuple[float, Vector]:
         """Return the loss of rows, (rows, features), and its gradient, (weights,)."""
@@ -173,9 +173,7 @@ class KerasHessian:
         self._inputs = inputs
         self._targets = targets
         self.shape = (1, loss.weights)
-        value, gradient = loss.gradient(inputs, targets)
-        self.losses = np.array([value])
-        self.gradient = gradient[None]
+        self.losses = np.array([loss.gradient(inputs, targets)[0]])
         self._product = loss.difference
         if loss.is_exact(inputs, targets):
             self._product = loss.product
@@ -195,8 +193,3 @@ def _network(config: Config, arrays: Arrays) -> Any:
     keras.utils.set_random_seed(config.seed)
     with floatx(config.dtype):
         return with_loss(config, arrays)
-
-
-def joined(arrays: Sequence[Any]) -> Vector:
-    """Join arrays, or variables, to one vector."""
-    return np.concatenate([np.asarray(array, np.float64).ravel() for array in arrays])

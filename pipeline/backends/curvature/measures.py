@@ -7,11 +7,9 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.backends.curvature.breaking import ADAPTIVE, State, breaking_rate, gradient_factors, unclear
+from pipeline.backends.curvature.breaking import ADAPTIVE, State, breaking_rate, gradient_factors, rate_factors, unclear
 from pipeline.backends.curvature.curved import Curved
 from pipeline.backends.curvature.eigenvalues import largest_eigenvalues
-from pipeline.backends.shared.parametrization import rate_scales
-from pipeline.config.own_model import KerasModel
 from pipeline.config.schema import Config
 
 Numbers = dict[str, NDArray[np.float64]]
@@ -69,13 +67,10 @@ def method_factors(
     adaptive = config.optimizer.name in ADAPTIVE
     if adaptive and not updates:
         return None
-    scales: dict[str, float] = {}
-    if not isinstance(config.model, KerasModel):
-        scales = rate_scales(config.model, config.optimizer.name, list(sizes))
-    if not adaptive and not scales:
-        return None
-    scaled = np.concatenate([np.full(size, scales.get(name, 1.0)) for name, size in sizes.items()])
+    scaled = rate_factors(config, sizes)
     if not adaptive:
+        if (scaled == 1).all():
+            return None
         return np.tile(scaled, (len(configs), 1))
     own = [gradient_factors(one.optimizer, state, updates) for one, state in zip(configs, states, strict=True)]
     return scaled * np.stack(own)

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.backends.curvature.breaking import ADAPTIVE, breaking_rate, gradient_factors, unclear
+from pipeline.backends.curvature.breaking import ADAPTIVE, breaking_rate, gradient_factors, rate_factors, unclear
 from pipeline.backends.curvature.curved import sample
 from pipeline.backends.curvature.eigenvalues import largest_eigenvalues
 from pipeline.backends.curvature.initial_loss import DenseLoss, InitialLoss
@@ -45,7 +45,7 @@ class Prediction(NamedTuple):
 
 
 def why_not(config: Config) -> str:
-    """Say why there is no prediction for a point, whatever its weights are; empty if there may be one."""
+    """Say why a point cannot be predicted, whatever its weights are; empty if it can be."""
     if config.kind not in ("network", "range_test"):
         return "a map or a curve, and no single network"
     if isinstance(config.model, KerasModel) and keras_engine() != "tensorflow":
@@ -76,7 +76,9 @@ def predict(config: Config, arrays: Arrays, most: int) -> Prediction:
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
         hessian = loss.hessian(inputs, targets)
         updates = max(WARM_UP, math.ceil(len(inputs) / (config.training.batch_size or len(inputs))))
-        factors = loss.rate_factors() * factors_after(config.optimizer, islice(loss.batch_gradients(), updates))
+        factors = rate_factors(config, loss.sizes) * factors_after(
+            config.optimizer, islice(loss.batch_gradients(), updates)
+        )
         found = largest_eigenvalues(hessian, factors=factors[None])
     curvature = float(found.values[0, 0])
     rate = breaking_rate(config.optimizer, curvature)
@@ -98,7 +100,7 @@ def loss_of(config: Config, arrays: Arrays) -> InitialLoss:
     return DenseLoss(config, arrays)
 
 
-def factors_after(optimizer: Optimizer, gradients: Iterable[NDArray[np.floating]]) -> NDArray[np.float64]:
+def factors_after(optimizer: Optimizer, gradients: Iterable[NDArray[np.float64]]) -> NDArray[np.float64]:
     """Compute d for a method that has seen some gradients: 1 for one that is not adaptive, which looks at none of them.
 
     Args:
@@ -115,10 +117,9 @@ def factors_after(optimizer: Optimizer, gradients: Iterable[NDArray[np.floating]
     state: dict[str, NDArray[np.float64]] = {}
     updates = 0
     for updates, gradient in enumerate(gradients, start=1):
-        precise = gradient.astype(np.float64)
         if not state:
-            state = {slot: np.full(precise.shape, initial_value(optimizer)) for slot in kind.slots}
-            method = kind(knobs, np.ones(()), state, np.empty(precise.shape), np.empty(precise.shape))
+            state = {slot: np.full(gradient.shape, initial_value(optimizer)) for slot in kind.slots}
+            method = kind(knobs, np.ones(()), state, np.empty(gradient.shape), np.empty(gradient.shape))
         # AdamW's decay needs weights, but its state does not.
-        method.update(precise, np.zeros(precise.shape), updates)
+        method.update(gradient, np.zeros(gradient.shape), updates)
     return gradient_factors(optimizer, state, updates)

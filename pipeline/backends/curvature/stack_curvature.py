@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.backends.curvature.curved import sample
+from pipeline.backends.curvature.curved import joined, sample
 from pipeline.backends.curvature.eigenvalues import WHOLE
 from pipeline.backends.curvature.hessian import Hessian
 from pipeline.backends.curvature.measures import Numbers, curvature_measures, method_factors
-from pipeline.backends.numpy.network import Array
 from pipeline.backends.numpy.state import Progress
 from pipeline.config.schema import Config
 from pipeline.data.arrays import Arrays, Targets
@@ -61,13 +60,9 @@ class StackCurvature:
         networks = [progress.parameters.at(index) for index in indices]
         weights = {name: np.stack([one[name] for one in networks]).astype(np.float64) for name in networks[0]}
         sizes = {name: array[0].size for name, array in weights.items()}
-        states = [{name: _flat(slot.at(index)) for name, slot in progress.slots.items()} for index in indices]
+        states = [{name: joined(slot.at(index).values()) for name, slot in progress.slots.items()} for index in indices]
         factors = method_factors(configs, sizes, states, progress.updates)
         return curvature_measures(configs, Hessian(configs, weights, inputs, targets), factors)
-
-
-def _flat(arrays: Mapping[str, Array]) -> NDArray[np.floating]:
-    return np.concatenate([array.ravel() for array in arrays.values()])
 
 
 def _seed_of_sample(config: Config, arrays: Arrays) -> int | None:
