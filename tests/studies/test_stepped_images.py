@@ -20,6 +20,7 @@ from pipeline.drawing import pixels
 from pipeline.drawing.colours import FAINT, INK, rate_colour
 from pipeline.studies.images import data as image_data
 from pipeline.studies.images import networks as network_images
+from pipeline.studies.images import small_networks
 from pipeline.studies.images import stepped as stepped_images
 from pipeline.studies.network_figures import PATH
 from tests.support.maps import map_point
@@ -74,7 +75,7 @@ def written(monkeypatch: pytest.MonkeyPatch, one: Config, history: History) -> l
     def write(image: Image.Image, position: tuple[float, float], text: str, *args: Any, **kwargs: Any) -> None:
         texts.append(text)
 
-    for module in (stepped_images, network_images):
+    for module in (stepped_images, network_images, small_networks):
         monkeypatch.setattr(module, "write", write)
     list(stepped_images.stepped_images(one, history))
     return texts
@@ -163,7 +164,7 @@ def test_long_captions_are_smaller(monkeypatch: pytest.MonkeyPatch) -> None:
     def write(image: Image.Image, position: Any, text: str, size: int = pixels.TEXT, **kwargs: Any) -> None:
         captions[text] = size
 
-    for module in (stepped_images, network_images):
+    for module in (stepped_images, network_images, small_networks):
         monkeypatch.setattr(module, "write", write)
     list(stepped_images.stepped_images(wordy, history_of(dict.fromkeys((0, 60_000), history.snapshots[0]), 60_000)))
     assert captions["rate 1.23456e-05, hidden 1000, iteration 0"] == 21
