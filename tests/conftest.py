@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import settings
+from hypothesis import Phase, settings
 from matplotlib import get_cachedir
 
 from pipeline.data.arrays import Arrays
@@ -39,8 +39,10 @@ if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
     signal.signal(signal.SIGHUP, lambda number, frame: None)
 # A busy machine is no failure. At home new examples are tried each time. In CI the tests of a change use fixed ones, so
 # that the result does not depend on luck; `make examples` tries new ones, in a step of its own.
-settings.register_profile("lab", deadline=None, derandomize="CI" in os.environ)
-settings.register_profile("new", deadline=None, derandomize=False, print_blob=True)
+# Before Python 3.12 the phase that explains a failure traces every line, until the test runs out of time.
+PHASES = [phase for phase in Phase if phase != Phase.explain]
+settings.register_profile("lab", deadline=None, phases=PHASES, derandomize="CI" in os.environ)
+settings.register_profile("new", deadline=None, phases=PHASES, derandomize=False, print_blob=True)
 settings.load_profile("lab")
 # The tests that the last run skipped, in pytest's cache.
 SKIPPED = "lab/skipped"

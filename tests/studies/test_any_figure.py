@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image
@@ -134,9 +134,11 @@ def draw_all(points: Sequence[Point]) -> None:
     assert kinds.headline(points)
 
 
-# A figure takes 0.1 s or more, and an example has several. `make examples` tries more of them.
+# A figure takes 0.1 s or more, and an example has several. `make examples` tries more of them. To make a failing
+# example smaller takes minutes, and a test that runs out of time hides it.
+NO_SHRINKING = (Phase.explicit, Phase.reuse, Phase.generate)
 EXAMPLES = 10 if settings.get_current_profile_name() == "new" else 2
-FEW = settings(max_examples=EXAMPLES, suppress_health_check=list(HealthCheck))
+FEW = settings(max_examples=EXAMPLES, phases=NO_SHRINKING, suppress_health_check=list(HealthCheck))
 
 
 @pytest.mark.slow

@@ -128,13 +128,15 @@ def draw_path(ax: Axes, point: Point) -> None:
     for ball, colour in enumerate(ball_colours(found)):
         path = _inside(positions[:, ball], curve)
         heights = drawable(curve.at(path).value)
+        path = drawable(path)
         ax.plot(path, heights, color=colour, linewidth=0.9, marker="o", markersize=2.6, alpha=0.85, zorder=2)
         # A ring at the start, a dot at the end.
         ax.plot(path[:1], heights[:1], marker="o", markersize=8, markerfacecolor="white", markeredgecolor=colour,
                 markeredgewidth=1.6, zorder=3, clip_on=False)  # fmt: skip
         end = positions[-1:, ball]
         if curve.lowest <= end[0] <= curve.highest:
-            ax.plot(end, curve.at(end).value, marker="o", markersize=8, color=colour, markeredgecolor="white", zorder=4)
+            height = drawable(curve.at(end).value)
+            ax.plot(drawable(end), height, marker="o", markersize=8, color=colour, markeredgecolor="white", zorder=4)
 
 
 def _inside(path: Floats, curve: Curve) -> Floats:
@@ -150,18 +152,21 @@ def _draw_ends(ax: Axes, found: Ending, low: float) -> None:
 
     Starts have the colour of the minimum that the ball reaches. Each minimum is labelled with its number of balls.
     """
+    starts = drawable(found.start)
     heights = drawable(found.curve.at(found.start).value)
     for minimum in np.unique(found.minimum).tolist():
         mine = found.minimum == minimum
         colour = basin_colour(minimum)
-        ax.vlines(found.start[mine], low, low + 0.08 * (ax.get_ylim()[1] - low), color=colour, linewidth=1.1)
-        ax.plot(found.start[mine], heights[mine], linestyle="none", marker="o", markersize=3.6, color=colour, zorder=2)
+        ax.vlines(starts[mine], low, low + 0.08 * (ax.get_ylim()[1] - low), color=colour, linewidth=1.1)
+        ax.plot(starts[mine], heights[mine], linestyle="none", marker="o", markersize=3.6, color=colour, zorder=2)
         # -1 marks balls that have not settled.
         if minimum >= 0:
             at = found.curve.minima[minimum : minimum + 1]
-            ax.plot(at, found.curve.at(at).value, marker="o", markersize=9, color=colour, markeredgecolor="white",
+            height = drawable(found.curve.at(at).value)
+            at = drawable(at)
+            ax.plot(at, height, marker="o", markersize=9, color=colour, markeredgecolor="white",
                     zorder=4)  # fmt: skip
-            ax.annotate(str(int(mine.sum())), (float(at[0]), float(found.curve.at(at).value[0])), xytext=(0, 9),
+            ax.annotate(str(int(mine.sum())), (float(at[0]), float(height[0])), xytext=(0, 9),
                         textcoords="offset points", ha="center", fontsize=SMALL, color=INK)  # fmt: skip
 
 
@@ -169,7 +174,7 @@ def draw_positions(ax: Axes, history: History, found: Ending) -> None:
     """Draw x over the steps, in the colour of the minimum that each ball reaches; dashed lines mark the minima."""
     steps, positions = ball_positions(history)
     curve = found.curve
-    for x in curve.minima:
+    for x in drawable(curve.minima):
         ax.axhline(float(x), color=FAINT, linewidth=0.8, linestyle="--", zorder=1)
     for ball, colour in enumerate(ball_colours(found)):
         ax.plot(steps, drawable(positions[:, ball]), color=colour, linewidth=1.2, alpha=0.8, zorder=2)
