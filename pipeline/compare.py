@@ -14,7 +14,7 @@ if not __package__:
 import os
 import shutil
 import sys
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from functools import partial
 from pathlib import Path
 
@@ -22,11 +22,13 @@ from omegaconf import DictConfig
 
 from pipeline.config.reading import read_folder
 from pipeline.drawing.layout import write_png
+from pipeline.points.breaking_rates import BreakingRate, Key, file_by_hand, file_for, read_breaking_rates
 from pipeline.points.by_hand import read_sweep_points, sweeps_by_hand
 from pipeline.points.destination import PAGES, check_reports
-from pipeline.points.point import Point
+from pipeline.points.point import POINTS, Point
 from pipeline.points.results import find_results, locked_results, no_results, read_commands, warn_about_missing
-from pipeline.report.combined_pages import PARITY_PAGE, PUBLISHED_PAGE, parity_page, published_page
+from pipeline.report.breaking_page import BREAKING_PAGE
+from pipeline.report.combined_pages import PARITY_PAGE, PUBLISHED_PAGE, breaking_page, parity_page, published_page
 from pipeline.report.committed.summary import compare_with_committed
 from pipeline.report.earlier import Earlier, read_earlier, warn_about_left
 from pipeline.report.overview import render, with_studies
@@ -46,6 +48,7 @@ from pipeline.report.rows import (
 )
 from pipeline.report.study_files import write_dvc_files, write_page, write_table, write_text
 from pipeline.report.study_page import Trained
+from pipeline.studies.breaking import with_breaking_rates
 from pipeline.studies.experiments import as_the_file_says, ordered, read_experiments
 from pipeline.studies.grids import PointsByBackend
 from pipeline.studies.reach import judged_together
@@ -108,6 +111,7 @@ def write_report(trained: Trained, published: Path, reports: Path, pages: bool =
         overview = reports / "README.md"
         if not (earlier.points and overview.exists()):
             write_file(overview, partial(write_text, text=render(results, trained.by_hand)))
+            write_file(reports / BREAKING_PAGE, partial(write_text, text=breaking_page(results)))
             write_file(reports / PARITY_PAGE, partial(write_text, text=parity_page(results)))
             write_file(reports / PUBLISHED_PAGE, partial(write_text, text=published_page(found, said, notes)))
         elif trained.by_hand:
@@ -185,7 +189,7 @@ def read_trained(results: Path, by_hand: bool, study: str | None = None) -> Trai
     """
     found: dict[str, dict[str, list[Point]]] = {}
     for name, backends in find_results(results, study).items():
-        found[name] = _as_shown(name, backends)
+        found[name] = _as_shown(name, backends, read_breaking_rates(file_for(results / name / "numpy")))
     commands = read_commands(results)
     if not by_hand:
         return Trained(found, commands)
@@ -199,15 +203,20 @@ def read_trained(results: Path, by_hand: bool, study: str | None = None) -> Trai
             continue
         points = read_sweep_points(root, sweep)
         if points:
-            found.setdefault(sweep.study, {}).update(_as_shown(sweep.study, {sweep.backend: points}))
+            rates = read_breaking_rates(file_by_hand(sweep.study, root / POINTS))
+            found.setdefault(sweep.study, {}).update(_as_shown(sweep.study, {sweep.backend: points}, rates))
             commands[sweep.study, sweep.backend] = sweep.command
             names.add(sweep.study)
     return Trained(found, commands, sorted(names))
 
 
-def _as_shown(study: str, backends: PointsByBackend) -> dict[str, list[Point]]:
-    """Return the points of a study with what its file says about the report, each judged against the others."""
-    return {backend: judged_together(points) for backend, points in as_the_file_says(study, backends).items()}
+def _as_shown(study: str, backends: PointsByBackend, rates: Mapping[Key, BreakingRate]) -> dict[str, list[Point]]:
+    """Return the points of a study with what its file says about the report, each judged against the others.
+
+    What was predicted for their networks is added.
+    """
+    as_said = as_the_file_says(study, backends)
+    return {backend: with_breaking_rates(judged_together(points), rates) for backend, points in as_said.items()}
 
 
 def compare(config: DictConfig) -> None:

@@ -21,8 +21,10 @@ from omegaconf import DictConfig
 
 from pipeline.config.reading import read_tracking
 from pipeline.config.schema import Tracking
+from pipeline.points.breaking_rates import file_by_hand
 from pipeline.points.clone import clone_id
 from pipeline.points.folder import PointFolder
+from pipeline.points.point import POINTS
 from pipeline.points.reading import read_attempt
 from pipeline.points.sweep_lock import SweepLock
 from pipeline.points.sweep_record import all_sweeps, referenced
@@ -103,6 +105,9 @@ def find(study: str, backend: str | None, project: Path, tracker: Tracker) -> Re
         folder.unlock()
         points += [path for path in (folder.final, folder.path) if path.exists()]
     results = [path for path in sorted((project / "results" / study).glob("*")) if backend in (None, path.name)]
+    predicted = file_by_hand(study, root / POINTS)
+    if backend is None and predicted.exists():
+        results.append(predicted)
     runs = [run for run in tracker.runs(deleted=True) if backend in (None, run.tags.get("backend"))]
     clone = clone_id(root)
     attempts = {read_attempt(path) for path in points}
@@ -134,7 +139,11 @@ def carry_out(removal: Removal, tracker: Tracker) -> bool:
     gone = tracker.remove_runs(removal.runs)
     for path in [*removal.results, *removal.points, *removal.sweeps]:
         with explained(path):
-            shutil.rmtree(path)
+            if path.is_dir():
+                shutil.rmtree(path)
+            else:
+                # What was predicted for the study.
+                path.unlink()
             # What a sweep said at its end is beside its folder.
             path.with_name(f"{path.name}{SUFFIX}").unlink(missing_ok=True)
     return gone

@@ -195,6 +195,7 @@ class Config(Section):
     results: str | None
     dry_run: bool
     force: bool
+    breaking_rate: bool = False
 
     def seeds(self) -> list[Config]:
         """Return the config for each of its repeats: with `seed`, `seed` + 1, ... and one repeat each.

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
 # The markers of the lines: for the plot, and the same shape as a character for the label.
 MARKERS = (("o", "●"), ("s", "■"), ("D", "◆"), ("^", "▲"), ("v", "▼"))
+LINE_STYLES = ("-", "--", ":", "-.")
 # The colour of the frame around the best cells of a heat map, seen on its darkest and its palest colour.
 FRAME = "#e8552d"
 # Height of a line of small text, points.
@@ -96,7 +97,7 @@ def _draw_row(ax: Axes, grid: ResultGrid, row: int, limits: Limits, log: bool) -
     if log:
         lowest = LOG_SMALLEST
     if grid.across.joined:
-        ax.plot(places, shown, color=FAINT, linewidth=1.2, linestyle=("-", "--", ":", "-.")[row % 4], zorder=2,
+        ax.plot(places, shown, color=FAINT, linewidth=1.2, linestyle=LINE_STYLES[row % len(LINE_STYLES)], zorder=2,
                 transform=beside)  # fmt: skip
     marker, _ = MARKERS[row % len(MARKERS)]
     for column, place, height, value in zip(columns, places, shown, values, strict=True):

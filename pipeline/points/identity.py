@@ -40,6 +40,7 @@ NOT_SIGNED: dict[str, Any] = {
     "results": True,
     "dry_run": True,
     "force": True,
+    "breaking_rate": True,
     "threads": True,
     "recording": {"figures", "models"},
     "backend": {"line_study_gradient"},

@@ -38,7 +38,9 @@ from pipeline.config.schema import Config, flatten
 from pipeline.data.description import DataDescription
 from pipeline.diagnosis.networks import diagnose
 from pipeline.diagnosis.reach import Reach
+from pipeline.diagnosis.start import recorded_rate, with_allowed_rate
 from pipeline.diagnosis.verdicts import Diagnosis
+from pipeline.points.breaking_rates import BreakingRate
 from pipeline.points.identity import signed_threads
 from pipeline.points.repeats import SPLIT_SEED
 
@@ -56,6 +58,7 @@ NOT_IN_NAMES = {
     "results",
     "dry_run",
     "force",
+    "breaking_rate",
 }
 NOT_IN_NAMES_PREFIXES = (
     "hydra",
@@ -120,6 +123,7 @@ class Point:
         outcome: how training ended.
         data: what it was trained on; None for a table, a curve, and images of IDX files.
         reach: what the points that it is judged with reached (studies/reach.py); None: it is judged alone.
+        breaking_rate: the rate at which its network breaks, predicted and seen; None if nothing was predicted.
     """
 
     name: str
@@ -129,11 +133,21 @@ class Point:
     outcome: Outcome
     data: DataDescription | None = None
     reach: Reach | None = None
+    breaking_rate: BreakingRate | None = None
 
     @cached_property
     def diagnosis(self) -> Diagnosis:
         """How training went, with evidence; computed only once, because that takes the whole history."""
-        return diagnose(self.config, self.history, self.reach)
+        found = diagnose(self.config, self.history, self.reach)
+        return with_allowed_rate(found, self.learning_rate, self.allowed_rate)
+
+    @property
+    def allowed_rate(self) -> float | None:
+        """The rate that the curvature at the start allows, recorded or predicted; None if it is unknown."""
+        recorded = recorded_rate(self.history)
+        if recorded is None and self.breaking_rate is not None:
+            return self.breaking_rate.predicted
+        return recorded
 
     @cached_property
     def settings(self) -> dict[str, Any]:

@@ -21,6 +21,7 @@ import yaml
 from pydantic import TypeAdapter
 
 from pipeline.config.schema import Tracking
+from pipeline.points.breaking_rates import BESIDE_RESULTS
 from pipeline.points.destination import check_replaceable
 from pipeline.points.folder import PointFolder
 from pipeline.points.job import Job
@@ -239,7 +240,8 @@ def locked_results(project: Path, results: Path) -> list[Path]:
     except DamagedError:
         return []
     outs = {project / out.path for stage in stages for out in stage.outs}
-    return sorted(out for out in outs if out.parent.parent == results)
+    # What was predicted lies beside the results folders.
+    return sorted(out for out in outs if out.parent.parent == results and out.name != BESIDE_RESULTS)
 
 
 def _read_lock(file: Path) -> _Lock:

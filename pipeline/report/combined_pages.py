@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from pipeline.report.breaking_page import breaking_lines
 from pipeline.report.parity_page import parity_lines
 from pipeline.report.published.page import reproduction_lines, statement_lines
 from pipeline.report.published.reproduction import Cell, Results
@@ -34,6 +35,11 @@ def parity_page(results: Results) -> str:
     """Write the page on NumPy compared with Keras as Markdown."""
     trained = {study: results[study] for study in ordered(results) if study in results}
     return _page(["# NumPy compared with Keras", "", BACK, "", *parity_lines(trained)])
+
+
+def breaking_page(results: Results) -> str:
+    """Write the page on where training breaks as Markdown."""
+    return _page(["# Where training breaks, predicted and seen", "", BACK, "", *breaking_lines(results)])
 
 
 def published_page(cells: Sequence[Cell], statements: Sequence[Statement], recorded_runs: Mapping[str, str]) -> str:

@@ -10,6 +10,7 @@ from collections.abc import Collection, Iterator
 from pipeline.diagnosis.thresholds import GOAL, NOISE
 from pipeline.diagnosis.verdicts import MEANINGS, PROBLEMS
 from pipeline.points.destination import PAGES
+from pipeline.report.breaking_page import BREAKING_PAGE
 from pipeline.report.combined_pages import PARITY_PAGE, PUBLISHED_PAGE
 from pipeline.report.published.reproduction import BACKENDS, Results
 from pipeline.report.study_page import untrained_words
@@ -53,6 +54,7 @@ def render(results: Results, by_hand: Collection[str] = ()) -> str:
         "",
         f"- [The published texts]({PUBLISHED_PAGE}): the four texts, and how closely their numbers and statements are "
         "reproduced",
+        f"- [Where training breaks]({BREAKING_PAGE}): the rates predicted from the curvature beside those seen",
         f"- [NumPy compared with Keras]({PARITY_PAGE}): the largest difference in every metric and weight",
         "- [points.csv](points.csv): all points; [reproduction.csv](reproduction.csv): every published number next to "
         "the reproduced one; [parity.csv](parity.csv): every difference between the backends",

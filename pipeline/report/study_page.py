@@ -6,22 +6,22 @@ Every sentence is computed. Backends that were not run are marked as such.
 from __future__ import annotations
 
 import re
-from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import NamedTuple
 
-from pipeline.config.metrics import METRIC_NAMES
 from pipeline.points.point import Point
 from pipeline.points.repeats import seeds_of, split_anew
 from pipeline.report.parity_page import parity_table
+from pipeline.report.points_table import points_table
 from pipeline.report.published.reproduction import BACKENDS, Results
+from pipeline.studies.breaking import breaking_section, breaking_sentences
 from pipeline.studies.compared_rows import compared_rows
 from pipeline.studies.experiments import heading_of, read_experiment
-from pipeline.studies.grids import Cell, PointsByBackend, cell_metric, cells, recorded
+from pipeline.studies.grids import PointsByBackend, cell_metric, cells
 from pipeline.studies.kinds import MOST_SENTENCES, NETWORKS, answers, headline, study_kind
-from pipeline.studies.knobs import RATE, SEED, SIZE, Knob, further_knobs, layout
-from pipeline.system.wording import paragraph, table
+from pipeline.studies.knobs import layout
+from pipeline.system.wording import paragraph
 
 PARITY = (
     "For each point trained on both backends, over all its epochs. [The page on both backends](../parity.md) lists the "
@@ -84,8 +84,13 @@ def _findings(study: str, backends: PointsByBackend) -> Iterator[str]:
     yield ""
     first = next(iter(backends.values()))
     yield from (f"- {sentence}" for sentence in _sentences(backends))
+    yield from (f"- {sentence}" for sentence in breaking_sentences(first))
     kind = study_kind(first)
-    sections = [*kind.sections(first), ("NumPy compared with Keras", _compared_backends(study, backends))]
+    sections = [
+        *kind.sections(first),
+        *breaking_section(first),
+        ("NumPy compared with Keras", _compared_backends(study, backends)),
+    ]
     measured = [f"- {sentence}" for sentence in (*_measured(backends), compared_rows(first)) if sentence]
     for heading, section in (*sections, ("How it was measured", measured)):
         if section:
@@ -98,7 +103,7 @@ def _findings(study: str, backends: PointsByBackend) -> Iterator[str]:
     yield ""
     yield f"<details><summary>{_all_points(count)}</summary>"
     yield ""
-    yield from _points_table(backends)
+    yield from points_table(backends)
     yield ""
     yield "</details>"
 
@@ -161,75 +166,6 @@ def untrained_words(backends: PointsByBackend) -> str:
         backends: the study's points on the other backends, if any; their kind decides the text.
     """
     return next((study_kind(points).untrained for points in backends.values()), NETWORKS.untrained)
-
-
-def _points_table(backends: PointsByBackend) -> list[str]:
-    """Return the table of all points; those that differ only in their seed are one row, a column of one text goes."""
-    first = next(iter(backends.values()))
-    knobs = [Knob(RATE, ()), Knob(SIZE, ())]
-    if not study_kind(first).single:
-        knobs += [knob for knob in further_knobs(first) if knob.key != SEED]
-    points = [point for members in backends.values() for point in members]
-    metrics = [name for name in METRIC_NAMES if recorded(points, name)]
-    headings = ["point", "backend", *(knob.name for knob in knobs), "diagnosis"]
-    rows = [[*headings, *(METRIC_NAMES[name] for name in metrics), "evidence"]]
-    for members in backends.values():
-        alike = cells(members, layout(members), cell_metric(members))
-        rows += [_row(cell.points, metrics, knobs) for cell in alike]
-    # Names that hold only the settings in these columns would repeat them, so their column is omitted.
-    shared = set.intersection(*(set(point.name.split()) for point in points))
-    shown = {name for knob in knobs for name in (knob.name, knob.key.rpartition(".")[-1])}
-    told_apart_by = {part.partition("=")[0] for point in points for part in {*_name(point).split()} - shared}
-    if told_apart_by <= shown:
-        rows = [row[1:] for row in rows]
-    return _without_constants(rows)
-
-
-def _without_constants(rows: Sequence[Sequence[str]]) -> list[str]:
-    """Return the table of rows; what is the same in all of several rows is said once, before it."""
-    if len(rows) < 3:
-        return table(rows)
-    columns = list(zip(*rows, strict=True))
-    same = [column for column in columns if len(set(column[1:])) == 1]
-    lines = table(list(zip(*(column for column in columns if column not in same), strict=True)))
-    said = [f"{column[0]} {column[1]}" for column in same if column[1]]
-    if said:
-        lines = [f"The same in all rows: {', '.join(said)}.", "", *lines]
-    return lines
-
-
-def _name(point: Point) -> str:
-    """Return a point's name without its seed."""
-    return " ".join(part for part in point.name.split() if not part.startswith(f"{SEED}="))
-
-
-def _row(seeds: Sequence[Point], metrics: Sequence[str], knobs: Sequence[Knob]) -> list[str]:
-    """Return the row of points that differ in nothing but the seed."""
-    point = seeds[0]
-    row = [f"`{_name(point)}`", point.config.backend.name]
-    row += [_setting(point, knob) for knob in knobs]
-    labels = Counter(seed.diagnosis.label for seed in seeds)
-    (usual, _), *others = labels.most_common()
-    evidence = next(seed for seed in seeds if seed.diagnosis.label == usual).diagnosis.evidence
-    if not others:
-        row.append(usual)
-    else:
-        row.append(", ".join(f"{label} ({count} of {len(seeds)})" for label, count in labels.most_common()))
-    for name in metrics:
-        found = Cell(tuple(seeds), name).estimate
-        # The last finite metrics of a diverged point are not a result; its diagnosis describes it.
-        text = ""
-        if found.trained:
-            text = found.text
-        row.append(text)
-    return [*row, evidence]
-
-
-def _setting(point: Point, knob: Knob) -> str:
-    value = knob.of(point)
-    if knob.key == SIZE and value is None:
-        return ""
-    return knob.text(value)
 
 
 def _sentences(backends: PointsByBackend) -> Iterator[str]:

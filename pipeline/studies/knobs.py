@@ -23,7 +23,10 @@ RATE = "optimizer.learning_rate"
 SIZE = "model.hidden_size"
 SEED = "seed"
 # Keys that do not affect training, or that differ only between backends.
-NOT_SETTINGS = ("study", "results", "dry_run", "force", "threads", "question", "report.", "tracking.", "backend.")
+NOT_SETTINGS = (
+    *("study", "results", "dry_run", "force", "breaking_rate", "threads", "question"),
+    *("report.", "tracking.", "backend."),
+)
 # These, keys that only maps have, and where data was downloaded from, which does not change it.
 NOT_KNOBS = (
     *NOT_SETTINGS,

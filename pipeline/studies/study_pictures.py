@@ -13,6 +13,7 @@ from pipeline.drawing.colours import INK, rate_colours
 from pipeline.drawing.grid_plots import draw_by_value, draw_heat, heat_limits, places_of
 from pipeline.drawing.plot_data import Curve, Series, drawable_on_log
 from pipeline.points.point import Point
+from pipeline.studies.breaking_picture import breaking_note, draw_breaking_rates, predicted_note
 from pipeline.studies.cell_curves import draw_curves
 from pipeline.studies.grids import PointsByBackend, cell_metric, recorded, with_value
 from pipeline.studies.knobs import RATE, Layout, layout
@@ -105,7 +106,8 @@ def _weights(study: str, backends: PointsByBackend) -> Figure:
     apart = {backend: rates_apart(points) for backend, points in backends.items()}
     colours = rate_colours(rate for by_rate in apart.values() for rate in by_rate)
     columns = max(map(len, apart.values()))
-    note = weight_note(next(iter(backends.values())))
+    points = next(iter(backends.values()))
+    note = joined(weight_note(points), predicted_note(points))
     title = f"{study}: the weight by learning rate"
     figure, axes = axes_grid(len(backends), columns, title, width=3.6, height=2.8, note=note)
     for row, (backend, by_rate) in enumerate(apart.items()):
@@ -126,7 +128,7 @@ def _curves(study: str, backends: PointsByBackend) -> Figure:
     metrics = list(dict.fromkeys(("train/loss", f"{rows}/loss", judged)))
     title = f"{study}: curves by learning rate"
     points = next(iter(backends.values()))
-    note = joined("colour: learning rate", seeds_note(points, layout(points)))
+    note = joined("colour: learning rate", seeds_note(points, layout(points)), predicted_note(points))
     figure, axes = axes_grid(len(backends), len(metrics), title, width=4.2, height=2.9, note=note)
     wanted = [(backend, metric) for backend in backends for metric in metrics]
     for ax, (backend, metric) in zip(axes, wanted, strict=True):
@@ -143,9 +145,11 @@ def _heat_maps(study: str, backends: PointsByBackend) -> Figure:
     grids = {backend: result_grid(members, shown, metric) for backend, members in backends.items()}
     width, height = heat_size(grids[first], least_height=2.6)
     title = f"{study}: final {METRIC_NAMES[metric]}"
-    note = joined(cell_note(points, shown), best_note(points, shown, "black edge or red frame"))
+    marks = best_note(points, shown, "black edge or red frame")
+    note = joined(cell_note(points, shown), marks, breaking_note(points, shown))
     figure, axes = axes_grid(1, 1 + len(backends), title, width=width, height=height, note=note)
     draw_by_value(axes[0], grids[first], log=not larger_is_better(metric))
+    draw_breaking_rates(axes[0], points, shown)
     name_axes(axes[0], first)
     limits = heat_limits(list(grids.values()))
     for ax, (backend, grid) in zip(axes[1:], grids.items(), strict=True):
@@ -170,9 +174,11 @@ def _ends_and_curves(study: str, backends: PointsByBackend) -> Figure:
     rings = f"rings: {others[0][0]}" if others else ""
     title = f"{study}: {METRIC_NAMES[metric]} ({first})"
     colour = f"colour: {shown.across.title}"
-    note = joined(colour, cell_note(points, shown), best_note(points, shown, "black edge"), rings)
+    marks = best_note(points, shown, "black edge")
+    note = joined(colour, cell_note(points, shown), marks, rings, breaking_note(points, shown))
     figure, axes = axes_grid(1, 1 + len(shown.up.values), title, width=4.4, note=note)
     draw_by_value(axes[0], result_grid(points, shown, metric), log=not larger_is_better(metric))
+    draw_breaking_rates(axes[0], points, shown)
     name_axes(axes[0], f"final {METRIC_NAMES[metric]}")
     for _, other in others[:1]:
         ends = result_grid(other, shown, metric)
@@ -223,11 +229,12 @@ def _draw_panels(axes: Sequence[Axes], backend: str, points: Sequence[Point], sh
     metric = cell_metric(points)
     groups = panels(points, shown)
     grids = [result_grid(members, shown, metric) for _, members in groups]
-    for ax, (panel, _), grid in zip(axes, groups, grids, strict=False):
+    for ax, (panel, members), grid in zip(axes, groups, grids, strict=False):
         if len(shown.up.values) > 1:
             draw_heat(
                 ax, grid, larger_is_better=larger_is_better(metric), limits=heat_limits(grids), bar=bar_label(metric)
             )
         else:
             draw_by_value(ax, grid, log=not larger_is_better(metric), others=grids)
+            draw_breaking_rates(ax, members, shown)
         name_axes(ax, ", ".join([backend, *panel]))

@@ -172,7 +172,7 @@ class TrainCommand:
         seeds: list[range] = []
         with doing("checking points", len(requests)) as step:
             for composed, overrides in requests:
-                own = repeated(_read(composed, self._configs), overrides)
+                own = repeated(self._read(composed), overrides)
                 seeds.append(range(len(points), len(points) + len(own)))
                 points += own
                 step.count(len(seeds), len(requests))
@@ -204,6 +204,17 @@ class TrainCommand:
                 if key in self._sweeps and total is not None:
                     self._finish_sweep(key)
         return [mean_score([scores[index] for index in indices]) for indices in seeds]
+
+    def _read(self, composed: DictConfig) -> Config:
+        config = _read(composed, self._configs)
+        if config.breaking_rate and not self._predicts:
+            raise LabError(
+                "The rates at which networks break are looked for by another command.",
+                expected="breaking_rate=false",
+                received="breaking_rate=true",
+                fix="run python -m pipeline.predict with the same arguments",
+            )
+        return config
 
     def _scores_before(
         self, key: Agreement, points: Sequence[tuple[Config, list[str]]], total: int | None, engine: Engine | None

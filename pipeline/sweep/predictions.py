@@ -1,24 +1,32 @@
-"""What the curvature at the start says about the points of a command: the rate at which each breaks, as a table."""
+"""What the curvature at the start says about the points of a command: the rate at which each breaks, as a table.
+
+With `breaking_rate=true`, training is looked at as well: see bisection.py.
+"""
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 from pipeline.backends.curvature.breaking import FORMULAS
-from pipeline.backends.curvature.prediction import Prediction, predict
+from pipeline.backends.curvature.prediction import predict
 from pipeline.config.schema import NO_SETTINGS, Config
+from pipeline.points.breaking_rates import BreakingRate, add_breaking_rates, file_by_hand, file_for, network_of
+from pipeline.points.destination import results_folder
 from pipeline.points.job import Job
-from pipeline.points.point import Outcome
+from pipeline.points.point import POINTS, Outcome
 from pipeline.points.repeats import groups_of_repeats
+from pipeline.studies.breaking import bisected_text, median_text
+from pipeline.sweep.bisection import BISECTIONS, bisect
 from pipeline.sweep.jobs import JobMaker
 from pipeline.sweep.plan import columns
 from pipeline.sweep.tables import knob_columns, seeds_text, table_title, titled_table, words
 from pipeline.system.last_line import doing
-from pipeline.system.wording import three_digits
 
 
 class Predictions:
@@ -46,25 +54,70 @@ class Predictions:
         return [None for _ in requests]
 
     def finish(self) -> None:
-        """Predict, and print the table of points."""
+        """Predict, print the table of points, and write it for the report.
+
+        Raises:
+            LabError: the file for the report cannot be written.
+        """
         groups = _without_rates(list(self._jobs.values()))
         seeds = [_one_rate(group) for group in groups]
-        found: list[list[Prediction]] = []
-        with doing("predicting", sum(map(len, seeds))) as step:
-            for group in seeds:
-                found.append([])
-                for job in group:
-                    found[-1].append(self._predict(job.config))
-                    step.count(sum(map(len, found)), sum(map(len, seeds)))
+        jobs = [job for group in seeds for job in group]
+        found: list[BreakingRate] = []
+        with doing("predicting", len(jobs)) as step:
+            for job in jobs:
+                found.append(self._predict(job.config))
+                step.count(len(found), len(jobs))
         first = self._maker.first
-        print(_table(groups, found, f"{first.study} {first.backend.name}"))
+        if first.breaking_rate:
+            found = self._seen(jobs, found)
+        by_group = _parts(found, list(map(len, seeds)))
+        print(_table(groups, by_group, f"{first.study} {first.backend.name}"))
         # A line each: in a column they would widen the table.
-        for reason in dict.fromkeys(one.unclear for group in found for one in group if one.unclear):
+        for reason in dict.fromkeys(one.unclear for one in found if one.unclear):
             print(f"no prediction: {reason}")
         sys.stdout.flush()
+        file = file_by_hand(first.study, self._maker.root / POINTS)
+        if first.results is not None:
+            file = file_for(results_folder(first.results, self._maker.project))
+        add_breaking_rates(file, found)
 
-    def _predict(self, config: Config) -> Prediction:
-        return predict(config, self._maker.data.load(config), config.curvature.rows)
+    def _predict(self, config: Config) -> BreakingRate:
+        found = predict(config, self._maker.data.load(config), config.curvature.rows)
+        return BreakingRate(
+            network=network_of(config),
+            seed=config.seed,
+            batches=config.training.batch_size is not None,
+            method=config.optimizer.name,
+            curvature=_finite(found.curvature),
+            predicted=_finite(found.breaking_rate),
+            unclear=found.unclear,
+        )
+
+    def _seen(self, jobs: Sequence[Job], found: Sequence[BreakingRate]) -> list[BreakingRate]:
+        """Return the predictions with the rates at which training was seen to hold and to break."""
+        seen = list(found)
+        starts = {index: one.predicted for index, one in enumerate(found) if one.predicted is not None}
+        configs = [jobs[index].config for index in starts]
+        total = BISECTIONS * len(starts)
+        with doing("bisecting breaking rates", total, long=True) as step:
+            for brackets in bisect(configs, list(starts.values()), self._maker.data):
+                step.count(sum(bracket.bisections for bracket in brackets), total)
+        for index, bracket in zip(starts, brackets if starts else (), strict=True):
+            backend = jobs[index].config.backend.name
+            seen[index] = replace(found[index], backend=backend, holds=bracket.holds, breaks=bracket.breaks)
+        return seen
+
+
+def _finite(value: float) -> float | None:
+    if math.isfinite(value):
+        return value
+    return None
+
+
+def _parts(found: Sequence[BreakingRate], lengths: Sequence[int]) -> list[list[BreakingRate]]:
+    """Split a list into parts of these lengths."""
+    left = iter(found)
+    return [[next(left) for _ in range(length)] for length in lengths]
 
 
 def _without_rates(jobs: Sequence[Job]) -> list[list[Job]]:
@@ -82,14 +135,21 @@ def _one_rate(group: Sequence[Job]) -> list[Job]:
     return list({job.config.seed: job for job in group}.values())
 
 
-def _table(groups: Sequence[Sequence[Job]], found: Sequence[Sequence[Prediction]], title: str) -> str:
+def _table(groups: Sequence[Sequence[Job]], found: Sequence[Sequence[BreakingRate]], title: str) -> str:
     """Format the predictions: of several seeds the median, with the smallest and the largest."""
     names, constant = knob_columns(groups)
     names = [name for name in names if name not in ("learning_rate", "seed")]
-    rows = [[*map(words, names), "curvature L", "breaks at", "formula", "rates below", "rates above"]]
-    for group, predictions in zip(groups, found, strict=True):
+    headings = ["curvature L", "breaks at", "formula", "rates below", "rates above"]
+    seen = any(one.backend for group in found for one in group)
+    if seen:
+        headings.insert(2, "seen at")
+    rows = [[*map(words, names), *headings]]
+    for group, rates in zip(groups, found, strict=True):
         knobs = [group[0].knobs.get(name, "") for name in names]
-        rows.append([*knobs, *_cells(group, predictions)])
+        cells = _cells(group, rates)
+        if seen:
+            cells.insert(2, bisected_text(rates))
+        rows.append([*knobs, *cells])
     head = table_title(title, constant, [job for group in groups for job in group])
     seeds = {seeds_text(_one_rate(group)) for group in groups}
     if len(seeds) == 1 and len(_one_rate(groups[0])) > 1:
@@ -97,24 +157,15 @@ def _table(groups: Sequence[Sequence[Job]], found: Sequence[Sequence[Prediction]
     return titled_table(head, rows, columns())
 
 
-def _cells(group: Sequence[Job], predictions: Sequence[Prediction]) -> list[str]:
+def _cells(group: Sequence[Job], found: Sequence[BreakingRate]) -> list[str]:
     """Return the curvature, the breaking rate, its formula, and the rates of the grid on either side of it."""
-    if any(one.unclear for one in predictions):
+    breaking = [one.predicted for one in found if one.predicted is not None]
+    curvature = [one.curvature for one in found if one.curvature is not None]
+    if len(breaking) < len(found):
         return ["", "no prediction", "", "", ""]
-    curvature = _range([one.curvature for one in predictions])
-    breaking = [one.breaking_rate for one in predictions]
     rates = sorted({job.config.optimizer.learning_rate for job in group})
     middle = median(breaking)
     below = ", ".join(f"{rate:g}" for rate in rates if rate < middle)
     above = ", ".join(f"{rate:g}" for rate in rates if rate >= middle)
-    return [curvature, _range(breaking), FORMULAS[group[0].config.optimizer.name].text, below, above]
-
-
-def _range(values: Sequence[float]) -> str:
-    """Return the median, and of several different values the smallest and the largest."""
-    middle = three_digits(median(values))
-    smallest = three_digits(min(values))
-    largest = three_digits(max(values))
-    if smallest == largest:
-        return middle
-    return f"{middle} ({smallest} to {largest})"
+    formula = FORMULAS[group[0].config.optimizer.name].text
+    return [median_text(curvature), median_text(breaking), formula, below, above]

@@ -16,6 +16,7 @@ from mlflow import MlflowClient
 from mlflow.entities import ViewType
 from omegaconf import OmegaConf
 
+from pipeline.points.breaking_rates import add_breaking_rates
 from pipeline.points.folder import PointFolder
 from pipeline.points.sweep_lock import SweepLock
 from pipeline.remove import Removal, task
@@ -133,7 +134,11 @@ def test_a_study_is_deleted_with_all_that_belongs_to_it_and_the_other_one_stays(
     client.delete_experiment(client.create_experiment("another user's, deleted by mistake"))
     content, others = in_mlflow(two_studies, "two", when=True), everything(artifacts / "two")
     points = on_disk(two_studies)
+    predicted = [two_studies / ".points/.breaking_rates/one.json", two_studies / "results/one/breaking_rates.json"]
+    for file in predicted:
+        add_breaking_rates(file, [])
     remove(study="one", confirm=True)
+    assert not any(file.exists() for file in predicted)
     assert left_in_store(two_studies) == 0
     assert [path for path in (artifacts / "one").rglob("*") if path.is_file()] == []
     with sqlite3.connect(two_studies / "mlruns" / "mlflow.db") as database:

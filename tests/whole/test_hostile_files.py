@@ -39,6 +39,7 @@ from tests.support.swept import at_epoch, interrupt, killed, on_disk, rates, swe
 
 READERS = {
     "tracking/transfer.py": "what came through a server, SHA256SUMS and checkpoints: test_transfer.py",
+    "points/breaking_rates.py": "breaking_rates.json: tests/points/test_breaking_rates.py",
     "points/checkpoint.py": "checkpoint.npz",
     "points/weights.py": "weights.npz and initial.npz of a point",
     "system/cli.py": "conf/*.yaml",
