@@ -9,7 +9,7 @@ import numpy as np
 
 from pipeline.points.destination import PAGES
 from pipeline.report.published.reproduction import Results
-from pipeline.studies.breaking import HEADING, Network, curvature_text, fails_text, networks
+from pipeline.studies.breaking import HEADING, ONLY, Network, curvature_text, fails_text, networks
 from pipeline.studies.experiments import ordered
 from pipeline.system.wording import table, three_digits
 
@@ -75,7 +75,9 @@ def _summed(name: str, batches: bool, members: Sequence[Network]) -> list[str]:
     text = ""
     if ratios:
         low, middle, high = map(three_digits, np.quantile(ratios, [0.25, 0.5, 0.75]).tolist())
-        text = f"{middle} ({low} to {high})"
+        text = middle
+        if len(ratios) > 1:
+            text += f" ({low} to {high})"
     rows = "all rows"
     if batches:
         rows = "minibatches"
@@ -94,4 +96,4 @@ def _cells(row: Row) -> list[str]:
         ratio = three_digits(network.seen / network.predicted)
     link = f"[{row.study}]({PAGES}/{row.study}.md)"
     method = network.found[0].method
-    return [link, network.name, method, curvature_text(network), network.text, ratio, fails_text(network)]
+    return [link, network.name or ONLY, method, curvature_text(network), network.text, ratio, fails_text(network)]

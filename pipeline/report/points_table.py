@@ -24,13 +24,17 @@ def points_table(backends: PointsByBackend) -> list[str]:
     points = [point for members in backends.values() for point in members]
     metrics = [name for name in METRIC_NAMES if recorded(points, name)]
     headings = ["point", "backend", *(knob.name for knob in knobs), "diagnosis"]
-    rows = [[*headings, *(METRIC_NAMES[name] for name in metrics), HEADING, "evidence"]]
-    for members in backends.values():
-        alike = cells(members, layout(members), cell_metric(members))
-        breaking = breaking_cells(members)
-        for cell in alike:
+    breaking = {backend: breaking_cells(members) for backend, members in backends.items()}
+    predicted = any(breaking.values())
+    headings += [METRIC_NAMES[name] for name in metrics]
+    if predicted:
+        headings.append(HEADING)
+    rows = [[*headings, "evidence"]]
+    for backend, members in backends.items():
+        for cell in cells(members, layout(members), cell_metric(members)):
             row = _row(cell.points, metrics, knobs)
-            row.insert(-1, breaking.get(network_of(cell.points[0].config), ""))
+            if predicted:
+                row.insert(-1, breaking[backend].get(network_of(cell.points[0].config), ""))
             rows.append(row)
     # Names that hold only the settings in these columns would repeat them, so their column is omitted.
     shared = set.intersection(*(set(point.name.split()) for point in points))

@@ -20,6 +20,8 @@ from pipeline.studies.knobs import RATE, layout
 from pipeline.system.wording import counted, short, table, three_digits
 
 HEADING = "breaks at (predicted, seen)"
+# In the place of a name.
+ONLY = "the only one"
 # Maximum number of networks with a sentence of their own.
 MOST_TOLD = 3
 
@@ -90,9 +92,12 @@ class Network:
 
     @property
     def seen_text(self) -> str:
-        """The rate that bisection found, or the two rates of the grid that it lies between."""
+        """The rate that bisection found, or the largest that it tried, or the two of the grid that it lies between."""
         if self.bisected is not None:
             return short(self.bisected)
+        tried = [one.holds for one in self.found if one.holds is not None]
+        if self.breaks is None and tried:
+            return f"none up to {max(tried):.1g}"
         if self.breaks is None:
             return f"above {self.holds:g}"
         if self.holds is None:
@@ -133,6 +138,8 @@ def _own(point: Point, found: Mapping[Key, BreakingRate]) -> BreakingRate | None
 
 def networks(points: Sequence[Point]) -> list[Network]:
     """Return the networks of a study on one backend for which something was predicted."""
+    if all(point.breaking_rate is None for point in points):
+        return []
     apart = [knob for knob in layout(points).knobs if knob.key != RATE]
     by_network: dict[str, list[Point]] = {}
     for point in points:
@@ -190,7 +197,7 @@ def breaking_section(points: Sequence[Point]) -> list[Section]:
     if not found:
         return []
     rows = [["network", "curvature L", HEADING, "training fails from"]]
-    rows += [[one.name or "the only one", curvature_text(one), one.text, fails_text(one)] for one in found]
+    rows += [[one.name or ONLY, curvature_text(one), one.text, fails_text(one)] for one in found]
     reasons = [f"No prediction: {one.unclear}." for network in found for one in network.found if one.unclear]
     lines = [
         "The predicted rate follows from the curvature of the loss at the initial weights "

@@ -88,6 +88,11 @@ def test_a_bisected_rate_is_shown_in_the_place_of_the_two_of_the_grid() -> None:
     assert "seen at 0.445" in next(breaking_sentences(points))
 
 
+def test_where_no_rate_broke_the_largest_one_tried_is_named() -> None:
+    points = [point(0.1, SETTLES), point(1, SETTLES)]
+    assert only(predicted(points, 0.5, backend="numpy", holds=33333.0)).text == "0.5, none up to 3e+04"
+
+
 def test_what_was_seen_on_one_backend_is_not_said_of_the_other() -> None:
     points = [point(0.1, SETTLES, "backend=keras"), point(1, RUNS_AWAY, "backend=keras")]
     assert only(predicted(points, 0.5, backend="numpy", holds=0.44, breaks=0.45)).text == "0.5, 0.1 to 1"
@@ -141,6 +146,8 @@ def test_page_and_picture_show_it() -> None:
     assert "## Where it breaks" in page
     assert "breaks at (predicted, seen)" in page
     assert "predicted to break at 0.5" in page
+    plain = study_page("bits", {"numpy": [replace(one, breaking_rate=None) for one in points]}, {})
+    assert "breaks at" not in plain
     figure = study_figure("bits", {"numpy": points})
     vertical = [line for line in figure.axes[0].lines if np.array_equal(line.get_xdata(), [0.5, 0.5])]
     assert len(vertical) == 2  # in the styles of the two sizes
@@ -152,8 +159,8 @@ def test_page_and_picture_show_it() -> None:
 def test_the_report_sums_up_methods_on_full_batches_and_minibatches() -> None:
     points = predicted([point(1, SETTLES), point(4, RUNS_AWAY)], 1.5)
     page = "\n".join(breaking_lines({"three_bits": {"numpy": points}}))
-    assert "| sgd | all rows | 1 | 1 | 1.33 (1.33 to 1.33) | 0 |" in page
-    assert "| all methods | all rows | 1 | 1 | 1.33 (1.33 to 1.33) | 0 |" in page
+    assert "| sgd | all rows | 1 | 1 | 1.33 | 0 |" in page
+    assert "| all methods | all rows | 1 | 1 | 1.33 | 0 |" in page
     assert "minibatches |" not in page
     assert "[three_bits](studies/three_bits.md)" in page
     assert "Nothing was predicted" in breaking_lines({"three_bits": {"numpy": [point(1, SETTLES)]}})[0]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +17,9 @@ from hypothesis import strategies as st
 
 from pipeline.backends.shared.history import History
 from pipeline.drawing.layout import save_png
+from pipeline.points.breaking_rates import BreakingRate, network_of
 from pipeline.points.point import Point, outcome_of, point_name
+from pipeline.report.breaking_page import breaking_lines
 from pipeline.report.earlier import Earlier
 from pipeline.report.rows import curve_rows, points_rows, study_metrics
 from pipeline.report.study_page import study_page
@@ -356,9 +359,15 @@ def test_any_knobs_can_be_drawn_and_described(data: st.DataObject) -> None:
         )
         for values in kept
     ]
+    rate = data.draw(st.sampled_from((None, 5e-324, 0.3, 1e300)), label="the predicted breaking rate")
+    points = [
+        replace(point, breaking_rate=BreakingRate(network_of(point.config), point.config.seed, True, "sgd", 2.0, rate))
+        for point in points
+    ]
     for _, figure in kinds.sweep_figures(points):
         assert texts(figure)
     assert texts(study_figure("own", {"numpy": points, "keras": points[-1:]}))
     assert all(answers(points))
     assert headline(points)
     assert study_page("own", {"numpy": points}, {})
+    assert breaking_lines({"own": {"numpy": points}})
