@@ -24,6 +24,8 @@ ON_NUMPY = {
     "methods_mnist": 4,
     "features_mnist": 4,
     "width_transfer": 24,
+    "edge_of_stability": 36,
+    "edge_of_stability_adam": 18,
     "curve_divergence": 2,
     "curve_stuck": 2,
     "curve_local_minimum": 4,

@@ -2,8 +2,9 @@
 
 Two things are called a kind. `Config.kind` is the kind of a single point; diagnosis/networks.py and backends/choose.py
 look up its diagnosis function and its trainer by that name. A `Kind` is the kind of an entire study. Most have the name
-of their points' kind. Some can only be recognized from several points: networks that differ in method or feature
-(`variants`), and networks of several parametrizations (`widths`).
+of their points' kind. Networks whose curvature was recorded on full batches are `stability`. Some kinds show only in
+several points: networks that differ in method or feature (`variants`), and networks of several parametrizations
+(`widths`).
 
 Three things are drawn. Figures show a point or a sweep after training (matplotlib); the study figure is the only one on
 a study's page. Images show a point at a single epoch, for MLflow's slider (PIL).
@@ -37,6 +38,14 @@ from pipeline.studies.network_figures import network_figures
 from pipeline.studies.networks import network_headline, network_sections, network_sentences, verdict_counts
 from pipeline.studies.range_picture import range_figures, range_study, range_sweep_figures
 from pipeline.studies.range_tests import range_headline, range_numbers, range_sentences
+from pipeline.studies.stability import are_full_batch_curvatures
+from pipeline.studies.stability_picture import stability_study
+from pipeline.studies.stability_sentences import (
+    stability_headline,
+    stability_numbers,
+    stability_sections,
+    stability_sentences,
+)
 from pipeline.studies.study_pictures import network_study
 from pipeline.studies.sweep_figures import network_sweep_figures
 from pipeline.studies.variants.picture import variants_study
@@ -165,6 +174,16 @@ WIDTHS = replace(
     study_figure=transfer_study,
     further=lambda points: [],
 )
+STABILITY = replace(
+    NETWORKS,
+    name="stability",
+    matches=are_full_batch_curvatures,
+    sentences=stability_sentences,
+    headline=stability_headline,
+    numbers=stability_numbers,
+    sections=stability_sections,
+    study_figure=stability_study,
+)
 VARIANTS = replace(
     NETWORKS,
     name="variants",
@@ -216,8 +235,9 @@ BALLS = Kind(
     untrained="NumPy only",
 )
 # In order: the first match wins. NETWORKS matches all points and is the fallback, so it must be last. Range tests,
-# widths and variants are networks as well, so they come before it.
-KINDS = (BALLS, BASINS, MAPS, RANGE_TESTS, WIDTHS, VARIANTS, NETWORKS)
+# recorded curvatures, widths and variants are networks as well, so they come before it. Who records the curvature of
+# full batches asks for it, whatever else the points differ in.
+KINDS = (BALLS, BASINS, MAPS, RANGE_TESTS, STABILITY, WIDTHS, VARIANTS, NETWORKS)
 BY_NAME = {kind.name: kind for kind in KINDS}
 
 

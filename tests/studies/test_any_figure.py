@@ -204,6 +204,26 @@ def test_any_widths_can_be_drawn(data: st.DataObject) -> None:
 
 
 @pytest.mark.slow
+@given(data=st.data())
+@FEW
+def test_any_recorded_curvature_can_be_drawn(data: st.DataObject) -> None:
+    shapes = {"layer_0/weights": (1, 4), "layer_1/weights": (4, 3)}
+    metrics: tuple[str, ...] = (*LOSSES, "curvature/largest", "curvature/breaking_rate")
+    rates = data.draw(st.lists(RATES, min_size=1, max_size=3, unique=True))
+    seeds = data.draw(st.integers(1, 2), label="seeds")
+    points = []
+    for name in ("sgd", "adam"):
+        one = config("experiment=edge_of_stability", "model.hidden_size=4", "model.further_hidden_sizes=[]", *ONE_RATE,
+                     f"optimizer={name}")  # fmt: skip
+        recorded = metrics
+        if name == "adam":
+            recorded = (*metrics, "curvature/preconditioned")
+        configs = [own for rate in rates for own in with_seeds(with_rate(one, rate), seeds)]
+        points += [data.draw(networks(own, shapes, recorded)) for own in configs]
+    draw_all(points)
+
+
+@pytest.mark.slow
 @given(data=st.data(), axis=st.sampled_from(("[1e-300,1e300]", "[0.5,1]", "[5e-324,1.7e308]", "[0.1,1,10]")))
 @FEW
 def test_any_map_can_be_drawn(data: st.DataObject, axis: str) -> None:

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.backends.curvature.breaking import FORMULAS, unclear
 from pipeline.backends.shared.history import History
 from pipeline.config.schema import Config
 from pipeline.drawing.colours import INK, rate_colour
@@ -27,6 +26,7 @@ from pipeline.drawing.pixels import (
     with_lines,
     write,
 )
+from pipeline.studies.stability import allowed_curvature
 from pipeline.system.wording import three_digits
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ def draw_curvature(config: Config, history: History, epochs: Sequence[int]) -> I
     steps, values = history.series(name)
     shown = values > 0
     steps, values = steps[shown], values[shown]
-    allowed = _allowed(config, history, steps)
+    allowed = allowed_curvature(config, history, steps)
     known = np.concatenate([values, allowed[np.isfinite(allowed)], [1.0] * (not len(values))])
     high = math.ceil(np.log10(known.max()))
     low = min(max(math.floor(np.log10(known.min())), high - MOST_POWERS), high - 1)
@@ -83,18 +83,6 @@ def draw_curvature(config: Config, history: History, epochs: Sequence[int]) -> I
         image.paste(with_lines(plot, lines), (AXIS, TOP))
         write(image, (MARGIN, HEADING), _heading(values[steps <= epoch], allowed[steps <= epoch]))
         yield image
-
-
-def _allowed(config: Config, history: History, steps: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Return the curvature at which the rate of each step breaks, (steps,); NaN where nothing is known."""
-    if unclear(config):
-        return np.full(len(steps), np.nan)
-    rates = np.full(len(steps), float(config.optimizer.learning_rate))
-    recorded, changing = history.series("learning_rate")
-    if len(recorded):
-        # The rate of a schedule is recorded from the first update on.
-        rates = np.interp(steps, recorded, changing)
-    return FORMULAS[config.optimizer.name].factor(config.optimizer) / rates
 
 
 def _dashes(line: NDArray[np.float64]) -> list[Path2D]:
