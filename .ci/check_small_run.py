@@ -26,6 +26,7 @@ ON_NUMPY = {
     "width_transfer": 24,
     "edge_of_stability": 36,
     "edge_of_stability_adam": 18,
+    "loss_landscape": 3,
     "curve_divergence": 2,
     "curve_stuck": 2,
     "curve_local_minimum": 4,

@@ -27,6 +27,7 @@ from pipeline.config.task_rules import (
     known_size,
     loss_of_the_data,
     output_activation,
+    picture_of_networks,
     split_of_repeats,
     targets_of_the_loss,
 )
@@ -295,4 +296,11 @@ RULES_OF_OWN_MODELS: Sequence[Rule] = (
     _table_rows,
 )
 # Earlier versions have trained points that do not follow these. They can still be read.
-RULES_TO_TRAIN: Sequence[Rule] = (_precision, _server_address, judging_metric, known_size, split_of_repeats)
+RULES_TO_TRAIN: Sequence[Rule] = (
+    _precision,
+    _server_address,
+    judging_metric,
+    known_size,
+    picture_of_networks,
+    split_of_repeats,
+)

@@ -103,11 +103,14 @@ class Report(Section):
         metric: the metric that judges, for instance `validation/accuracy`; null: the one that fits the task. With
             validation rows, one of test rows is told, and that of validation rows judges.
         size: the key that is "the size" in heat maps and sentences, besides the rate; null: `model.hidden_size`.
+        picture: the picture of the study, if it is not that of its kind: `loss_landscape` draws the loss on a plane
+            through the weights of each dense network (studies/landscapes.py).
         order: the place of the study among others in the report; studies of one place are sorted by name.
     """
 
     metric: Annotated[str, Field(pattern=r"^(train|validation|test)/[a-z0-9_]+$")] | None = None
     size: Annotated[str, Field(pattern=r"^[a-z0-9_]+(\.[A-Za-z0-9_]+)*$")] | None = None
+    picture: Literal["loss_landscape"] | None = None
     order: Annotated[Whole, Field(ge=0)] = 1000
 
 

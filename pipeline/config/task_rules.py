@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from pipeline.config.data import DescribedData, FileData, IdxData, ImageData
 from pipeline.config.defaults import ACTIVATIONS
 from pipeline.config.metrics import metrics_of
+from pipeline.config.own_model import KerasModel
 from pipeline.config.schema import Config, Data, flatten
 from pipeline.system.hints import nearest_key
 
@@ -80,6 +81,21 @@ def known_size(config: Config) -> Iterator[str]:
     if near is not None:
         hint = f"did you mean report.size={near}?"
     yield f"report.size: expected a key of the config, model.hidden_size for instance; received {received}; {hint}"
+
+
+def picture_of_networks(config: Config) -> Iterator[str]:
+    """Refuse the picture of the loss around a path where there is no dense network."""
+    if config.report.picture is None:
+        return
+    received = f"a {config.kind}"
+    if isinstance(config.model, KerasModel):
+        received = f"model={config.model.target_}"
+    elif config.kind == "network":
+        return
+    yield (
+        f"report.picture: {config.report.picture} needs a dense network; received {received}; report.picture=null "
+        "draws what fits the study"
+    )
 
 
 def split_of_repeats(config: Config) -> Iterator[str]:

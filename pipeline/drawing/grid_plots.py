@@ -240,7 +240,7 @@ def draw_heat(
     # Equal values have no scale.
     if bar is not None and low < high:
         ticks = [float(tick) for tick in norm.inverse(np.linspace(0, 1, BAR_TICKS))]
-        _draw_bar(ax, image, ticks, bar)
+        draw_bar(ax, image, ticks, bar)
 
 
 def _frame(ax: Axes, column: int, row: int) -> None:
@@ -253,7 +253,7 @@ def _frame(ax: Axes, column: int, row: int) -> None:
                            linewidth=2.4))  # fmt: skip
 
 
-def _draw_bar(ax: Axes, image: ScalarMappable, ticks: Sequence[float], label: str) -> None:
+def draw_bar(ax: Axes, image: ScalarMappable, ticks: Sequence[float], label: str) -> None:
     """Draw a colour bar to the right of a heat map, with these ticks.
 
     Matplotlib would place other ticks once the layout is known, and their labels might not fit.

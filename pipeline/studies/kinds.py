@@ -33,6 +33,8 @@ from pipeline.studies.images.curves import balls_images
 from pipeline.studies.images.data import Draw
 from pipeline.studies.images.networks import network_images
 from pipeline.studies.knobs import RATE, SEED, SIZE, Knob, differ_in, further_knobs
+from pipeline.studies.landscape_picture import landscape_study, show_landscapes
+from pipeline.studies.landscape_sentences import landscape_headline, landscape_sections, landscape_sentences
 from pipeline.studies.maps import map_figure, map_headline, map_numbers, map_sentences
 from pipeline.studies.network_figures import network_figures
 from pipeline.studies.networks import network_headline, network_sections, network_sentences, verdict_counts
@@ -164,6 +166,15 @@ RANGE_TESTS = replace(
     sweep_figures=range_sweep_figures,
     study_figure=range_study,
 )
+LANDSCAPES = replace(
+    NETWORKS,
+    name="landscape",
+    matches=show_landscapes,
+    sentences=landscape_sentences,
+    headline=landscape_headline,
+    sections=landscape_sections,
+    study_figure=landscape_study,
+)
 WIDTHS = replace(
     NETWORKS,
     name="widths",
@@ -235,9 +246,9 @@ BALLS = Kind(
     untrained="NumPy only",
 )
 # In order: the first match wins. NETWORKS matches all points and is the fallback, so it must be last. Range tests,
-# recorded curvatures, widths and variants are networks as well, so they come before it. Who records the curvature of
-# full batches asks for it, whatever else the points differ in.
-KINDS = (BALLS, BASINS, MAPS, RANGE_TESTS, STABILITY, WIDTHS, VARIANTS, NETWORKS)
+# landscapes, recorded curvatures, widths and variants are networks as well, so they come before it. Who names a picture
+# or records the curvature of full batches asks for it, whatever else the points differ in.
+KINDS = (BALLS, BASINS, MAPS, RANGE_TESTS, LANDSCAPES, STABILITY, WIDTHS, VARIANTS, NETWORKS)
 BY_NAME = {kind.name: kind for kind in KINDS}
 
 

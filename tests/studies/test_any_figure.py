@@ -224,6 +224,16 @@ def test_any_recorded_curvature_can_be_drawn(data: st.DataObject) -> None:
 
 
 @pytest.mark.slow
+@given(data=st.data())
+@FEW
+def test_any_landscape_can_be_drawn(data: st.DataObject) -> None:
+    one = config("experiment=loss_landscape", "model.hidden_size=4", "model.further_hidden_sizes=[]", *ONE_RATE)
+    shapes = {"layer_0/weights": (1, 4), "layer_0/bias": (4,), "layer_1/weights": (4, 3), "layer_1/bias": (3,)}
+    rates = data.draw(st.lists(RATES, min_size=1, max_size=3, unique=True))
+    draw_all([data.draw(networks(with_rate(one, rate), shapes, LOSSES)) for rate in rates])
+
+
+@pytest.mark.slow
 @given(data=st.data(), axis=st.sampled_from(("[1e-300,1e300]", "[0.5,1]", "[5e-324,1.7e308]", "[0.1,1,10]")))
 @FEW
 def test_any_map_can_be_drawn(data: st.DataObject, axis: str) -> None:
