@@ -33,7 +33,7 @@ PLACES = 61
 ROOM = 0.3
 FARTHEST = 3.0
 # Losses above this multiple of the largest one at a start have the last colour, and those below this share the first.
-HIGHEST = 10.0
+HIGHEST = 3.0
 LOWEST = 1e-6
 LEVELS = 25
 PATH = "#ff5c5c"
@@ -64,6 +64,10 @@ def show_landscapes(points: Sequence[Point]) -> bool:
 
 def drawn_points(points: Sequence[Point]) -> dict[str, Point]:
     """Return the points that are drawn by name, such as `rate 0.1`: the first seed of each, at most `MOST_PANELS`."""
+    return dict(list(_first_seeds(points).items())[:MOST_PANELS])
+
+
+def _first_seeds(points: Sequence[Point]) -> dict[str, Point]:
     networks = by_networks(points)
     found = {}
     for name, rates in networks.items():
@@ -72,7 +76,7 @@ def drawn_points(points: Sequence[Point]) -> dict[str, Point]:
             if len(networks) > 1:
                 label = f"{name}, {label}"
             found[label] = members[0]
-    return dict(list(found.items())[:MOST_PANELS])
+    return found
 
 
 def loss_on_rows(point: Point, places: int) -> LossOnRows | None:
@@ -92,6 +96,10 @@ def landscape_study(study: str, backends: PointsByBackend) -> Figure:
     """
     points = next(iter(backends.values()))
     drawn = drawn_points(points)
+    note = NOTE
+    every = len(_first_seeds(points))
+    if every > len(drawn):
+        note = f"the first {len(drawn)} of {every} networks; {note}"
     planes = {name: plane_of(point) for name, point in drawn.items()}
     right, up = _axes([plane.path for plane in planes.values() if plane is not None])
     places = np.stack([axis.ravel() for axis in np.meshgrid(right, up)], axis=1)
@@ -100,7 +108,7 @@ def landscape_study(study: str, backends: PointsByBackend) -> Figure:
     columns = min(COLUMNS, len(drawn))
     rows = -(-len(drawn) // columns)
     title = f"{study} ({points[0].config.backend.name}): the loss around the path of each training"
-    figure, axes = axes_grid(rows, columns, title, width=3.9, height=3.3, note=NOTE)
+    figure, axes = axes_grid(rows, columns, title, width=3.9, height=3.3, note=note)
     for number, (ax, (name, landscape)) in enumerate(zip(axes, landscapes.items(), strict=False)):
         with_bar = number == min(columns, len(drawn)) - 1
         _draw(ax, landscape, (right, up), (low, high), with_bar)

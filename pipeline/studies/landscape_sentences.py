@@ -16,6 +16,8 @@ from pipeline.system.wording import table, three_digits
 
 # The steps to both sides of the end, as multiples of the random direction.
 ASIDE = 0.5
+# Maximum number of trainings that have a sentence; the table has all that are drawn.
+MOST_SAID = 3
 UNSURE = (
     "Each network has a plane of its own, and one random direction: another direction, or another seed, has another "
     "picture. The axes are not of the same length: the horizontal one ends where the training ended. How much of the "
@@ -66,7 +68,7 @@ def cut_of(point: Point) -> Cut | None:
 
 def landscape_sentences(points: Sequence[Point]) -> Iterator[str]:
     """Yield what the loss does from the start to the end of each training, then how training went."""
-    for name, point in drawn_points(points).items():
+    for name, point in list(drawn_points(points).items())[:MOST_SAID]:
         cut = cut_of(point)
         if cut is not None:
             yield f"{name}: {_way(cut)}."

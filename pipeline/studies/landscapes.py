@@ -30,7 +30,7 @@ from pipeline.drawing.plot_data import Floats
 from pipeline.points.point import Point
 
 # Multiplications and additions of all losses of a point: seconds. More rows than that are left out.
-MOST_OPERATIONS = 2e10
+MOST_OPERATIONS = 1e11
 # Numbers of the widest layer that are in memory at once.
 MOST_VALUES = 2e6
 

@@ -12,7 +12,7 @@ from pipeline.studies.certainty import unknown_of
 from pipeline.studies.explanations import Section
 from pipeline.studies.networks import network_sections, network_sentences, verdict_counts
 from pipeline.studies.stability import NEAR, Edge, by_networks, edge_of, line_formula
-from pipeline.system.wording import counted, some, table, three_digits
+from pipeline.system.wording import counted, paragraph, some, table, three_digits
 
 # A training with a smaller share of its records near the line has left it.
 STAYS = 0.5
@@ -36,7 +36,7 @@ def stability_sentences(points: Sequence[Point]) -> Iterator[str]:
 
 def stability_headline(points: Sequence[Point]) -> str:
     """Return in how many trainings the line is reached, and how much of the rest is near it."""
-    return " ".join(list(_edge_sentences(points))[:2]).rstrip(".")
+    return paragraph(list(_edge_sentences(points))[:2]).rstrip(".")
 
 
 def stability_numbers(points: Sequence[Point]) -> dict[str, float]:
@@ -80,6 +80,10 @@ def _edge_sentences(points: Sequence[Point]) -> Iterator[str]:
         yield f"the curvature does not reach {allowed}: it is at most {max(largest):.0%} of that."
         return
     where = f"in {len(found)} of {counted(len(edges), 'training')}"
+    # Such a rate is too large for the initial weights, and nothing has risen to its line.
+    above = sum(edge.reached == 0 for edge in found)
+    if above:
+        where += f", in {above} of these from the first record on"
     if len(edges) == 1:
         where = f"at epoch {_epoch(found[0]):,}"
     yield f"the curvature reaches {allowed} {where}."

@@ -18,6 +18,7 @@ from pipeline.studies.kinds import answers, headline, study_kind
 from pipeline.studies.stability import SETTLED, allowed_curvature, by_networks, edge_of
 from pipeline.studies.stability_picture import MOST_PANELS, stability_study
 from pipeline.studies.stability_sentences import stability_numbers, stability_sections
+from pipeline.system.wording import paragraph
 from tests.support.trained import config
 
 # At rate 0.1 gradient descent allows a curvature of 20, momentum 38, and Adam 380.
@@ -94,9 +95,9 @@ def test_the_sentences_say_what_the_records_say() -> None:
     rest = point("optimizer=momentum", curvatures=[36.0] * 7)
     assert study_kind([point(), rest]).name == "stability"
     first, shares, losses, unsure, *_ = answers([point(), rest])
-    assert (
-        first
-        == "the curvature reaches what the rate allows (2 / rate for sgd, 3.8 / rate for momentum) in 2 of 2 trainings."
+    assert first == (
+        "the curvature reaches what the rate allows (2 / rate for sgd, 3.8 / rate for momentum) in 2 of 2 trainings, in "
+        "1 of these from the first record on."
     )
     assert shares == (
         "of the records from there on, these are within 10% of it: sgd 60% in 1 training, momentum 100% in 1 training."
@@ -106,7 +107,7 @@ def test_the_sentences_say_what_the_records_say() -> None:
         "them (median 2)."
     )
     assert unsure == "one seed: the noise between seeds is unknown, repeats=5 shows it."
-    assert headline([point(), rest]) == f"{first} {shares}".rstrip(".")
+    assert headline([point(), rest]) == paragraph([first, shares]).rstrip(".")
     numbers = stability_numbers([point(), rest])
     assert numbers["line_reached"] == 2
     assert numbers["share_near_line"] == pytest.approx(0.8)
