@@ -96,8 +96,8 @@ def test_the_sentences_say_what_the_records_say() -> None:
     assert study_kind([point(), rest]).name == "stability"
     first, shares, losses, unsure, *_ = answers([point(), rest])
     assert first == (
-        "the curvature reaches what the rate allows (2 / rate for sgd, 3.8 / rate for momentum) in 2 of 2 trainings, in "
-        "1 of these from the first record on."
+        "the curvature reaches what the rate allows (2 / rate for sgd, 3.8 / rate for momentum) in 2 of 2 trainings, "
+        "in 1 of these from the first record on."
     )
     assert shares == (
         "of the records from there on, these are within 10% of it: sgd 60% in 1 training, momentum 100% in 1 training."
