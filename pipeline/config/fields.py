@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fractions
+import re
 from typing import Annotated
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
@@ -34,6 +35,20 @@ PositiveInt = Annotated[Whole, Field(gt=0, lt=2**53)]
 Fraction = Annotated[Number, Field(ge=0, lt=1)]
 # Also as a quotient: 1/6.
 Share = Annotated[Fraction, BeforeValidator(_quotient)]
+
+
+def _seconds(value: object) -> object:
+    # As people say it: 90, 90s, 20m, 1.5h.
+    if not isinstance(value, str):
+        return value
+    found = re.fullmatch(r"(\d+(?:\.\d+)?) ?([smh])", value)
+    if found is None:
+        raise PydanticCustomError("seconds", "Input should be a number of seconds, or a time such as 20m or 2h")
+    return float(found[1]) * {"s": 1, "m": 60, "h": 3600}[found[2]]
+
+
+# A length of time in seconds, also as 20m or 2h.
+Seconds = Annotated[Number, Field(ge=0), BeforeValidator(_seconds)]
 
 
 class Section(BaseModel):

@@ -12,7 +12,7 @@ from pydantic import Discriminator, Field, Tag, field_validator, model_validator
 from pipeline.config.curve import Balls, CurveData
 from pipeline.config.data import SEEDS, FileData, HeldBack, IdxData, ImageData, LibraryData, TableData, Task
 from pipeline.config.defaults import ACTIVATIONS
-from pipeline.config.fields import PositiveFloat, PositiveInt, Section, Whole
+from pipeline.config.fields import PositiveFloat, PositiveInt, Seconds, Section, Whole
 from pipeline.config.map_axes import GridAxes
 from pipeline.config.model import Model, Training
 from pipeline.config.optimizer import Exponential, Optimizer, Schedule
@@ -199,6 +199,7 @@ class Config(Section):
     dry_run: bool
     force: bool
     breaking_rate: bool = False
+    budget: Seconds | None = None
 
     def seeds(self) -> list[Config]:
         """Return the config for each of its repeats: with `seed`, `seed` + 1, ... and one repeat each.

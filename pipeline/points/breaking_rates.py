@@ -22,7 +22,7 @@ from pipeline.system.files import explained, readable, short_hash, write_file
 # What the prediction for a network does not depend on; the training that is seen depends on its length as well.
 NOT_OF_NETWORK: dict[str, Any] = {
     **dict.fromkeys(NO_SETTINGS, True),
-    **dict.fromkeys(("study", "seed", "results", "dry_run", "force", "breaking_rate", "threads"), True),
+    **dict.fromkeys(("study", "seed", "results", "dry_run", "force", "breaking_rate", "budget", "threads"), True),
     **dict.fromkeys(("tracking", "recording", "curvature", "backend", "gradient", "finite_difference_step"), True),
     "optimizer": {"learning_rate"},
     "training": {"epochs"},

@@ -41,6 +41,7 @@ NOT_SIGNED: dict[str, Any] = {
     "dry_run": True,
     "force": True,
     "breaking_rate": True,
+    "budget": True,
     "threads": True,
     "recording": {"figures", "models"},
     "backend": {"line_study_gradient"},

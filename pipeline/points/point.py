@@ -59,6 +59,7 @@ NOT_IN_NAMES = {
     "dry_run",
     "force",
     "breaking_rate",
+    "budget",
 }
 NOT_IN_NAMES_PREFIXES = (
     "hydra",

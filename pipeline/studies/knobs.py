@@ -24,7 +24,7 @@ SIZE = "model.hidden_size"
 SEED = "seed"
 # Keys that do not affect training, or that differ only between backends.
 NOT_SETTINGS = (
-    *("study", "results", "dry_run", "force", "breaking_rate", "threads", "question"),
+    *("study", "results", "dry_run", "force", "breaking_rate", "budget", "threads", "question"),
     *("report.", "tracking.", "backend."),
 )
 # These, keys that only maps have, and where data was downloaded from, which does not change it.

@@ -30,7 +30,7 @@ log = logging.getLogger(__name__)
 # Sections and keys of a config that do not change what a network can reach, or that differ between seeds.
 FREE = {
     *NO_SETTINGS,
-    *("study", "results", "dry_run", "force", "breaking_rate", "threads", "tracking", "recording", "seed"),
+    *("study", "results", "dry_run", "force", "breaking_rate", "budget", "threads", "tracking", "recording", "seed"),
 }
 # The median distance from the median of a normal distribution, in standard deviations.
 MEDIAN_DISTANCE = 0.6745

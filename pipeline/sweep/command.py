@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pickle
 import subprocess
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -46,14 +47,12 @@ class TrainCommand:
 
     Attributes:
         idle: whether nothing has been trained or written: a dry run, or all was done before.
-
-    Example:
-        command = TrainCommand()
-        sys.exit(cli.run(command.train_point, "config", command.finish))
     """
 
     def __init__(self, predicts: bool = False) -> None:
         self.idle = True
+        # Seconds since 1970: a budget is that of the whole command.
+        self._begun = time.time()
         self._predicts = predicts
         self._process = os.getpid()
         self._mlflow_processes: list[subprocess.Popen[bytes]] = []
@@ -253,7 +252,10 @@ class TrainCommand:
         # After the launch: this import is slow, and meanwhile the process imports MLflow.
         with doing("importing libraries"):
             from pipeline.sweep.sweep import Sweep
-        self._sweeps[key] = Sweep(PROJECT, first, number, process, engine, maker)
+        sweep = Sweep(PROJECT, first, number, process, engine, maker)
+        if first.budget is not None:
+            sweep.end_at(self._begun + first.budget)
+        self._sweeps[key] = sweep
         return None
 
     def _finish_sweep(self, key: Agreement) -> None:

@@ -15,6 +15,7 @@ from pipeline.points.job import Job
 from pipeline.points.point import Outcome, Point
 from pipeline.points.sweep_record import SweepRecord
 from pipeline.studies.reach import judged_in_study
+from pipeline.sweep.budget import BudgetSpent, Deadline
 from pipeline.sweep.closing import closing_lines
 from pipeline.sweep.command_record import CommandRecord, new_record
 from pipeline.sweep.finished import code_files, write_finished
@@ -28,7 +29,7 @@ from pipeline.system.errors import LabError, UnavailableError, explain
 from pipeline.system.last_line import doing
 from pipeline.system.processes import command, owner
 from pipeline.system.project import code_state
-from pipeline.system.wording import some
+from pipeline.system.wording import counted, some
 from pipeline.tracking.sync.attempts import attempts
 from pipeline.tracking.sync.process import SyncProcess
 from pipeline.tracking.sync.sweep import Sync
@@ -104,6 +105,10 @@ class Sweep:
         """Study and backend, for instance `three_bits numpy`, as a name for messages and the parent run."""
         return self._plan.name
 
+    def end_at(self, deadline: float) -> None:
+        """End training at a time, in seconds since 1970, as the budget of the command asks."""
+        self._training.deadline = Deadline(deadline)
+
     def train_all(
         self, requests: Sequence[tuple[Config, list[str]]], batch_size: int | None = None
     ) -> list[Outcome | None]:
@@ -114,7 +119,8 @@ class Sweep:
             batch_size: maximum number of points to train at the same time; None: no limit.
 
         Returns:
-            Outcomes in the order of the requests; None for a point that failed; `finish` reports why.
+            Outcomes in the order of the requests; None for a point that failed, for which `finish` reports why, and for
+            one that the budget left out.
 
         Raises:
             KeyboardInterrupt: the command was interrupted; finished work is kept.
@@ -131,6 +137,8 @@ class Sweep:
             size = batch_size or max(1, len(left))
             for start in range(0, len(left), size):
                 self._train(left[start : start + size])
+        except BudgetSpent as spent:
+            self._stopped = spent
         except BaseException as error:
             self._stopped = error
             raise
@@ -171,6 +179,8 @@ class Sweep:
                 sync.close(record.sweep, step.count)
         if points:
             problems += self._show(jobs, points)
+        if isinstance(self._stopped, BudgetSpent):
+            print(_left_by_budget(jobs, len(points)), flush=True)
         for job in jobs:
             record.undrawn.errors.update(job.undrawn.errors)
         problems += record.undrawn.messages("could not be drawn")
@@ -250,6 +260,18 @@ class Sweep:
         if numbers == list(range(numbers[0], numbers[-1] + 1)):
             return f"{self.name}: points {numbers[0]}-{numbers[-1]}{total}"
         return f"{self.name}: {len(jobs)}{total} points"
+
+
+def _left_by_budget(jobs: Sequence[Job], complete: int) -> str:
+    """Return the line of a command whose budget is spent."""
+    if complete == len(jobs):
+        return "The budget is spent, and all points are trained."
+    begun = sum(job.state in ("killed", "to continue") for job in jobs)
+    left = len(jobs) - complete - begun
+    return (
+        f"The budget is spent: of {counted(len(jobs), 'point')} {complete} are trained, {begun} to continue from a "
+        f"checkpoint, {left} not begun. The same command goes on."
+    )
 
 
 def _as_asked(point: Point, job: Job) -> Point:

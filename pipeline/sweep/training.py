@@ -16,6 +16,7 @@ from pipeline.points.job import Job
 from pipeline.points.point import Point
 from pipeline.points.reading import read_run
 from pipeline.studies.kinds import kind_of, point_figures
+from pipeline.sweep.budget import BudgetSpent, Deadline
 from pipeline.sweep.figures import write_figures
 from pipeline.sweep.grouping import check_memory, stacks, steps
 from pipeline.sweep.jobs import JobMaker
@@ -50,6 +51,9 @@ class StackTraining:
         before_stack: called before each stack trains, after its backend has been imported.
         bar: whether a bar may show progress; otherwise lines are printed.
 
+    Attributes:
+        deadline: when training ends, because the budget of the command is spent.
+
     Example:
         maker = JobMaker(project, config)
         training = StackTraining(maker, {}, label=lambda jobs: "a stack", before_stack=lambda: None)
@@ -71,6 +75,7 @@ class StackTraining:
         self.job = maker.job
         self.tags = tags
         self.owner = owner()
+        self.deadline = Deadline(None)
         self._label = label
         self._before_stack = before_stack
         self._bar = bar
@@ -83,7 +88,7 @@ class StackTraining:
         The error of a point is stored in its job.
 
         Raises:
-            KeyboardInterrupt: the command was interrupted; finished work is kept.
+            KeyboardInterrupt: the command was interrupted, or its budget is spent; finished work is kept.
         """
         left = list(jobs)
         reported = False
@@ -91,9 +96,11 @@ class StackTraining:
         while left:
             taken: set[Job] = set()
             for stack in self._stacks(left):
+                self.deadline.check()
                 taken.update(self._train_unlocked(stack))
             left = [job for job in left if job not in taken and job.state != "failed"]
             if left and not taken:
+                self.deadline.check()
                 if not reported:
                     reported = True
                     names = some([job.name for job in left], MOST_NAMED)
@@ -204,7 +211,7 @@ class StackTraining:
         """Train a stack and fill its histories; return whether the command is to stop now.
 
         Raises:
-            KeyboardInterrupt: the command was interrupted, and the stack has kept checkpoints.
+            KeyboardInterrupt: the command was interrupted, or its budget is spent; the stack has kept checkpoints.
         """
         config = jobs[0].config
         slow = config.backend.name == "keras" and "keras" not in sys.modules
@@ -221,12 +228,18 @@ class StackTraining:
         def failed(index: int, error: Exception) -> None:
             jobs[index].fail(explain(error))
 
-        with postpone_signals() as stop:
+        with postpone_signals() as stop, self.deadline.stopping(stop) as spent:
             checkpoints = StackCheckpoints(folders, histories, begun, stop, failed)
             with doing(f"reading {config.data.name}", shown=self._bar):
                 data = self.data.load(config)
-            train(configs, data, histories, progress, checkpoints)
-        return stop.is_set()
+            try:
+                train(configs, data, histories, progress, checkpoints)
+            except KeyboardInterrupt:
+                if spent.is_set():
+                    raise BudgetSpent from None
+                raise
+            # The points have ended. Where others follow, the deadline is checked before them.
+            return stop.is_set() and not spent.is_set()
 
 
 def take_over(job: Job) -> None:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 Status = Literal["FINISHED", "FAILED", "KILLED"]
 # Config keys that are options of the command, not settings of a point.
-NOT_PARAMS = {"dry_run", "force", "breaking_rate", "threads", "recording.figures", "recording.models"}
+NOT_PARAMS = {"dry_run", "force", "breaking_rate", "budget", "threads", "recording.figures", "recording.models"}
 
 
 class Tracker:

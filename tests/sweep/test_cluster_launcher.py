@@ -7,9 +7,11 @@ import re
 import signal
 import subprocess
 import sys
+import time
 from importlib.util import find_spec
 from pathlib import Path
 
+import psutil
 import pytest
 from hydra.core.config_store import ConfigStore
 from omegaconf import OmegaConf
@@ -29,6 +31,7 @@ from tests.support.cluster_runs import (
     left_alone,
     make_lab,
     processes_in,
+    run,
     start,
     the_same,
     training_processes,
@@ -44,6 +47,25 @@ JOBLIB = ("hydra/launcher=joblib", "hydra.launcher.workers=2")
 def joblib() -> None:
     if find_spec("hydra_plugins.hydra_joblib_launcher") is None:
         missing("the packages of the extra cluster (make cluster)")
+
+
+@pytest.mark.slow
+def test_workers_stop_when_the_budget_is_spent_and_the_same_command_goes_on(
+    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, empty_store: Path
+) -> None:
+    """They wait at their first checkpoint until it is spent, however fast this machine is."""
+    lab = make_lab(tmp_path, empty_store, held=True)
+    command = start(lab, *JOBLIB, "budget=20s")
+    with ended_with(command):
+        until(lambda: len(checkpoints(lab)) == 2)
+        time.sleep(max(0.0, psutil.Process(command.pid).create_time() + 21 - time.time()))
+        go_on(lab)
+        output = finish(lab, command)
+    assert "The budget is spent: of 2 points 0 are trained, 2 to continue from a checkpoint, 0 not begun." in output
+    assert "resubmitting" not in output
+    output = run(lab, *JOBLIB)
+    assert "resuming after" in output
+    the_same(lab, left_alone(tmp_path_factory, empty_store))
 
 
 @pytest.mark.slow

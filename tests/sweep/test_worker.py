@@ -33,6 +33,7 @@ def report_of(monkeypatch: pytest.MonkeyPatch, ends: BaseException | Report) -> 
         clone="a clone",
         tags={"command": "typed"},
         engine="tensorflow",
+        deadline=None,
         points=[
             UnitPoint(number, f"seed={number}", {"seed": 1}, ["seed=1"], name, [None])
             for number, name in enumerate("ab", 1)

@@ -100,14 +100,21 @@ class Distribution:
             self._update_state(job, {})
 
     def _submit(self, jobs: Sequence[Job]) -> None:
-        """Submit points to the engine in units, and resubmit those that it loses."""
+        """Submit points to the engine in units, and resubmit those that it loses.
+
+        Raises:
+            BudgetSpent: the budget of the command is spent before all points are trained.
+        """
         left = list(jobs)
         problem = None
         for attempt in range(ATTEMPTS):
             if not left:
                 return
+            self._training.deadline.check()
             problem = self._run(left)
             left = [job for job in left if job.state not in ("complete", "failed")]
+            if left:
+                self._training.deadline.check()
             if left and attempt + 1 < ATTEMPTS:
                 why = problem or "The workers were stopped."
                 log.warning(f"resubmitting {counted(len(left), 'point')}. {why}")
@@ -155,6 +162,7 @@ class Distribution:
             clone=clone_id(self._training.root),
             tags=dict(self._training.tags),
             engine=os.environ.get(VARIABLE, DEFAULT),
+            deadline=self._training.deadline.at,
             points=[],
         )
         packed = []

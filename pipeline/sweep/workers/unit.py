@@ -48,6 +48,7 @@ class Unit:
         clone: the id of the sender's clone (points/clone.py), whose runs in MLflow the points get.
         tags: command and git commit.
         engine: what Keras runs on.
+        deadline: when training ends, seconds since 1970; None: when it is done.
         points: the points to train.
     """
 
@@ -58,6 +59,7 @@ class Unit:
     clone: str
     tags: dict[str, str]
     engine: str
+    deadline: float | None
     points: list[UnitPoint]
 
 

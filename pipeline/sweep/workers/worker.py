@@ -22,6 +22,7 @@ from pipeline.backends.numpy.array_modules import array_module
 from pipeline.config.reading import read_config
 from pipeline.points.job import Job
 from pipeline.points.reading import read_attempt
+from pipeline.sweep.budget import Deadline
 from pipeline.sweep.jobs import JobMaker
 from pipeline.sweep.training import StackTraining, take_over
 from pipeline.sweep.workers.unit import Unit, unpack
@@ -92,6 +93,7 @@ class _Worker:
         self.training = StackTraining(
             JobMaker(project, first, shown=False), unit.tags, self._label, self._start_sync, bar=False
         )
+        self.training.deadline = Deadline(unit.deadline)
         self._total = unit.total
         self._numbers = {point.signature: point.number for _, point in self.points}
         self._replaced = {point.signature: point.replaced for _, point in self.points}

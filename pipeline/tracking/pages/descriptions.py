@@ -13,7 +13,7 @@ from pipeline.studies.grids import by_backend
 from pipeline.studies.kinds import answers, headline
 
 # Overrides to omit from the rerun command.
-NOT_REPEATED = {"results", "dry_run", "force", "breaking_rate"}
+NOT_REPEATED = {"results", "dry_run", "force", "breaking_rate", "budget"}
 
 
 def point_note(

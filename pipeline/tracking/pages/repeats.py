@@ -19,7 +19,7 @@ from pipeline.system.wording import counted, listed
 from pipeline.tracking.pages.sections import DEVIATION, HIGH, LEAST_LOSS, LOG_LOSS, LOG_RATE_METRIC, LOW, MEAN
 
 # Overrides to omit from the command that trains all seeds.
-NOT_REPEATED = {"results", "dry_run", "force", "breaking_rate", "seed", "repeats", "repeats_split"}
+NOT_REPEATED = {"results", "dry_run", "force", "breaking_rate", "budget", "seed", "repeats", "repeats_split"}
 
 
 def result_of(points: Sequence[Point]) -> str:
