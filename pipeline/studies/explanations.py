@@ -1,4 +1,4 @@
-"""Background text for the report: methods, features, range tests and parametrizations.
+"""Background text for the report: methods, features, range tests, parametrizations and powers.
 
 If a docstring already has the equations, its text is used.
 """
@@ -15,6 +15,9 @@ from pipeline.config.schema import flatten
 from pipeline.diagnosis import range_test
 from pipeline.points.point import Point
 from pipeline.studies import range_tests
+from pipeline.studies.transfer import powers
+from pipeline.studies.transfer.rows import Transfer
+from pipeline.studies.transfer.sentences import step_table
 from pipeline.studies.variants.table import variant_table
 from pipeline.studies.variants.variants import knob
 from pipeline.system.wording import table
@@ -95,8 +98,14 @@ def range_sections(points: Sequence[Point]) -> list[Section]:
     ]
 
 
-def transfer_sections(points: Sequence[Point]) -> list[Section]:
-    """Return the explanation of the scaling in each parametrization."""
+def transfer_sections(row: Transfer, points: Sequence[Point]) -> list[Section]:
+    """Return how the power is found and what theory says of it, or the scaling in each parametrization."""
+    if row.laws:
+        steps = step_table(row, points)
+        return [
+            (f"The power from each {row.name} to the next", steps),
+            ("How the power is found", _after_title(powers.__doc__)),
+        ]
     first = points[0].config
     base = f"Here base_width is {first.dense.base_hidden_size}, and the optimizer `{first.optimizer.name}`."
     return [("What the parametrizations scale", [*_after_title(parametrization.__doc__), "", base])]

@@ -3,7 +3,7 @@
 Two things are called a kind. `Config.kind` is the kind of a single point; diagnosis/networks.py and backends/choose.py
 look up its diagnosis function and its trainer by that name. A `Kind` is the kind of an entire study. Most have the name
 of their points' kind. Some can only be recognized from several points: networks that differ in method or feature
-(`variants`), and networks of several parametrizations (`widths`).
+(`variants`), and networks whose best rate is followed along a knob (`widths`, `depths`, `batches`).
 
 Three things are drawn. Figures show a point or a sweep after training (matplotlib); the study figure is the only one on
 a study's page. Images show a point at a single epoch, for MLflow's slider (PIL).
@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING
 
@@ -31,7 +32,7 @@ from pipeline.studies.grids import PointsByBackend
 from pipeline.studies.images.curves import balls_images
 from pipeline.studies.images.data import Draw
 from pipeline.studies.images.networks import network_images
-from pipeline.studies.knobs import RATE, SEED, SIZE, Knob, differ_in, further_knobs
+from pipeline.studies.knobs import RATE, SEED, Knob, differ_in, further_knobs
 from pipeline.studies.maps import map_figure, map_headline, map_numbers, map_sentences
 from pipeline.studies.network_figures import network_figures
 from pipeline.studies.networks import network_headline, network_sections, network_sentences, verdict_counts
@@ -39,10 +40,13 @@ from pipeline.studies.range_picture import range_figures, range_study, range_swe
 from pipeline.studies.range_tests import range_headline, range_numbers, range_sentences
 from pipeline.studies.study_pictures import network_study
 from pipeline.studies.sweep_figures import network_sweep_figures
+from pipeline.studies.transfer.best_rates import is_transfer
+from pipeline.studies.transfer.picture import transfer_study
+from pipeline.studies.transfer.rows import ROWS, Transfer
+from pipeline.studies.transfer.sentences import transfer_sentences
 from pipeline.studies.variants.picture import variants_study
 from pipeline.studies.variants.table import comparison
 from pipeline.studies.variants.variants import knob
-from pipeline.studies.width_transfer import parametrizations, transfer_sentences, transfer_study
 from pipeline.system.failures import Apart, together
 from pipeline.system.wording import paragraph
 
@@ -111,14 +115,8 @@ def _are_variants(points: Points) -> bool:
     return key is not None and differ_in(points, RATE, SEED, key) and _losses_judge(points)
 
 
-def _are_widths(points: Points) -> bool:
-    """Whether points differ in parametrization, and else only in rate, size and seed, and are judged by losses."""
-    known = bool(parametrizations(points)) and differ_in(points, RATE, SIZE, SEED, "model.parametrization")
-    return known and _losses_judge(points)
-
-
 def _losses_judge(points: Points) -> bool:
-    """Whether the config names no metric besides the loss: widths and variants are compared by their losses alone."""
+    """Whether the config names no metric besides the loss: transfers and variants are compared by losses alone."""
     named = [point.config.report.metric for point in points]
     return all(metric is None or last_part(metric) == "loss" for metric in named)
 
@@ -155,16 +153,6 @@ RANGE_TESTS = replace(
     sweep_figures=range_sweep_figures,
     study_figure=range_study,
 )
-WIDTHS = replace(
-    NETWORKS,
-    name="widths",
-    matches=_are_widths,
-    sentences=transfer_sentences,
-    headline=lambda points: paragraph(transfer_sentences(points)),
-    sections=transfer_sections,
-    study_figure=transfer_study,
-    further=lambda points: [],
-)
 VARIANTS = replace(
     NETWORKS,
     name="variants",
@@ -175,6 +163,23 @@ VARIANTS = replace(
     study_figure=variants_study,
     further=lambda points: [],
 )
+
+
+def _transfer(row: Transfer) -> Kind:
+    """Return the kind of the studies of how the best rate moves along the knob of a row."""
+    return replace(
+        NETWORKS,
+        name=row.kind,
+        matches=lambda points: _losses_judge(points) and is_transfer(row, points),
+        sentences=partial(transfer_sentences, row),
+        headline=lambda points: paragraph(transfer_sentences(row, points)),
+        sections=partial(transfer_sections, row),
+        study_figure=partial(transfer_study, row),
+        further=lambda points: [],
+    )
+
+
+TRANSFERS = tuple(_transfer(row) for row in ROWS)
 MAPS = Kind(
     name="map",
     matches=_first_point_is("map"),
@@ -216,8 +221,8 @@ BALLS = Kind(
     untrained="NumPy only",
 )
 # In order: the first match wins. NETWORKS matches all points and is the fallback, so it must be last. Range tests,
-# widths and variants are networks as well, so they come before it.
-KINDS = (BALLS, BASINS, MAPS, RANGE_TESTS, WIDTHS, VARIANTS, NETWORKS)
+# transfers and variants are networks as well, so they come before it.
+KINDS = (BALLS, BASINS, MAPS, RANGE_TESTS, *TRANSFERS, VARIANTS, NETWORKS)
 BY_NAME = {kind.name: kind for kind in KINDS}
 
 

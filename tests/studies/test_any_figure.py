@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping, Sequence
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -200,6 +201,22 @@ def test_any_widths_can_be_drawn(data: st.DataObject) -> None:
                          "optimizer.learning_rate=1", LASTING)  # fmt: skip
             shapes = {"layer_0/weights": (4, size), "layer_1/weights": (size, 10)}
             points += [data.draw(networks(with_rate(one, rate), shapes, SCORES)) for rate in rates]
+    draw_all(points)
+
+
+@pytest.mark.slow
+@given(data=st.data())
+@FEW
+def test_any_batches_can_be_drawn(data: st.DataObject) -> None:
+    rates = data.draw(st.lists(RATES, min_size=3, max_size=4, unique=True))
+    shapes = {"layer_0/weights": (4, 4), "layer_1/weights": (4, 10)}
+    seeds = data.draw(st.integers(1, 2), label="seeds")
+    points = []
+    for name, size in product(("sgd", "adam"), (16, 64, 256)):
+        one = config("experiment=batch_transfer", f"optimizer={name}", f"training.batch_size={size}",
+                     "optimizer.learning_rate=1", "model.hidden_size=4", LASTING)  # fmt: skip
+        configs = [own for rate in rates for own in with_seeds(with_rate(one, rate), seeds)]
+        points += [data.draw(networks(own, shapes, SCORES)) for own in configs]
     draw_all(points)
 
 
