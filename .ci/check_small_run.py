@@ -24,6 +24,7 @@ ON_NUMPY = {
     "methods_mnist": 4,
     "features_mnist": 4,
     "width_transfer": 24,
+    "depth_transfer": 24,
     "batch_transfer": 24,
     "curve_divergence": 2,
     "curve_stuck": 2,
@@ -31,7 +32,7 @@ ON_NUMPY = {
     "curve_restarts": 1,
     "curve_basins": 2,
 }
-"""Maps, balls on a curve, and the whole grids of methods, features, widths and batch sizes."""
+"""Maps, balls on a curve, and the whole grids of methods, features, widths, depths and batch sizes."""
 ON_KERAS = {
     "mnist_grid": 2,
     "lr_range_test": 1,

@@ -16,7 +16,7 @@ from pipeline.diagnosis import range_test
 from pipeline.points.point import Point
 from pipeline.studies import range_tests
 from pipeline.studies.transfer import powers
-from pipeline.studies.transfer.rows import Transfer
+from pipeline.studies.transfer.rows import DEPTHS, Transfer
 from pipeline.studies.transfer.sentences import step_table
 from pipeline.studies.variants.table import variant_table
 from pipeline.studies.variants.variants import knob
@@ -108,6 +108,8 @@ def transfer_sections(row: Transfer, points: Sequence[Point]) -> list[Section]:
         ]
     first = points[0].config
     base = f"Here base_width is {first.dense.base_hidden_size}, and the optimizer `{first.optimizer.name}`."
+    if row is DEPTHS:
+        base += " Nothing in this table depends on the depth: it promises no constant rate along that."
     return [("What the parametrizations scale", [*_after_title(parametrization.__doc__), "", base])]
 
 

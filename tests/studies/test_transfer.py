@@ -3,6 +3,7 @@ from __future__ import annotations
 import csv
 import math
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from pipeline.studies.certainty import ONE_SEED, SOME_SEEDS
 from pipeline.studies.kinds import answers, headline, study_kind
 from pipeline.studies.transfer.best_rates import Best, best_rates, shift_in_decades
 from pipeline.studies.transfer.picture import transfer_study
-from pipeline.studies.transfer.rows import WIDTHS
+from pipeline.studies.transfer.rows import DEPTHS, WIDTHS
 from pipeline.studies.transfer.sentences import transfer_sentences
 from pipeline.system.project import PROJECT
 from tests.support.trained import config
@@ -160,6 +161,28 @@ def test_one_more_seed_at_one_point_does_not_make_the_others_sure(points: list[P
     assert said[0] == transfer_sentences(WIDTHS, points)[0]
     assert said[-1] == f"{SOME_SEEDS}."
     assert list(best_rates(WIDTHS, more)[STANDARD][0].by_seed) == [points[0].config.seed]
+
+
+def test_depths_are_counted_in_hidden_layers() -> None:
+    points = []
+    for name, falls in (("standard", 1.0), ("maximal_update", 0.0)):
+        for further, rate in product(("[]", "[64]", "[64,64,64]"), RATES):
+            one = config("experiment=depth_transfer", f"model.parametrization={name}", "model.hidden_size=64",
+                         f"model.further_hidden_sizes={further}", f"optimizer.learning_rate={rate}")  # fmt: skip
+            depth = 1 + len(one.dense.further_hidden_sizes)
+            points.append(replace(point(name, 64, rate, 0.02 / depth**falls), config=one))
+    assert study_kind(points).name == "depths"
+    assert [best.value for best in best_rates(DEPTHS, points)[STANDARD]] == [1, 2, 4]
+    assert list(answers(points))[:2] == [
+        f"{STANDARD}: the rate with the lowest loss shifts (-0.6 decades): 0.02 at 1, 0.01 at 2, 0.005 at 4.",
+        f"{UPDATE}: the rate with the lowest loss hardly shifts (+0.0 decades): 0.02 at 1, 0.02 at 2, 0.02 at 4.",
+    ]
+    ((_, lines),) = study_kind(points).sections(points)
+    assert "Nothing in this table depends on the depth" in lines[-1]
+
+
+def test_networks_without_hidden_layers_have_no_depth() -> None:
+    assert DEPTHS.value(config("model=linear")) is None
 
 
 def test_the_committed_page_has_the_sentences_of_the_committed_points() -> None:
