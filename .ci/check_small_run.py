@@ -26,13 +26,14 @@ ON_NUMPY = {
     "width_transfer": 24,
     "depth_transfer": 24,
     "batch_transfer": 24,
+    "warm_up": 12,
     "curve_divergence": 2,
     "curve_stuck": 2,
     "curve_local_minimum": 4,
     "curve_restarts": 1,
     "curve_basins": 2,
 }
-"""Maps, balls on a curve, and the whole grids of methods, features, widths, depths and batch sizes."""
+"""Maps, balls on a curve, and the whole grids of methods, features, widths, depths, batch sizes and warm-ups."""
 ON_KERAS = {
     "mnist_grid": 2,
     "lr_range_test": 1,

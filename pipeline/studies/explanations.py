@@ -19,7 +19,9 @@ from pipeline.studies.transfer import powers
 from pipeline.studies.transfer.rows import DEPTHS, Transfer
 from pipeline.studies.transfer.sentences import step_table
 from pipeline.studies.variants.table import variant_table
-from pipeline.studies.variants.variants import knob
+from pipeline.studies.variants.variants import TARGET, knob
+from pipeline.studies.warm_ups import warm_ups
+from pipeline.studies.warm_ups.sentences import warm_up_table, what_trains
 from pipeline.system.wording import table
 
 # A heading with the lines of Markdown below it.
@@ -111,6 +113,13 @@ def transfer_sections(row: Transfer, points: Sequence[Point]) -> list[Section]:
     if row is DEPTHS:
         base += " Nothing in this table depends on the depth: it promises no constant rate along that."
     return [("What the parametrizations scale", [*_after_title(parametrization.__doc__), "", base])]
+
+
+def warm_up_sections(points: Sequence[Point]) -> list[Section]:
+    """Return a table of all warm-ups, and what they are for."""
+    lines = [what_trains(points), "", *warm_up_table(points)]
+    text = [*_after_title(warm_ups.__doc__), "", f"Here `TARGET` = {TARGET:g}."]
+    return [("All warm-ups", lines), ("What a warm-up does", text)]
 
 
 def variant_sections(points: Sequence[Point]) -> list[Section]:

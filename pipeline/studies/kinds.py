@@ -24,10 +24,10 @@ from pipeline.config.metrics import last_part
 from pipeline.config.schema import Config
 from pipeline.drawing.axes import Drawings, Figures
 from pipeline.points.point import Point
+from pipeline.studies import explanations
 from pipeline.studies.charts import BALL_CHARTS, MAP_CHARTS, Charts, network_charts
 from pipeline.studies.curves.answers import curve_answers, curve_headline
 from pipeline.studies.curves.pictures import balls_by_rate, balls_figure, basin_figure
-from pipeline.studies.explanations import Section, range_sections, transfer_sections, variant_sections
 from pipeline.studies.grids import PointsByBackend
 from pipeline.studies.images.curves import balls_images
 from pipeline.studies.images.data import Draw
@@ -47,6 +47,9 @@ from pipeline.studies.transfer.sentences import transfer_sentences
 from pipeline.studies.variants.picture import variants_study
 from pipeline.studies.variants.table import comparison
 from pipeline.studies.variants.variants import knob
+from pipeline.studies.warm_ups.picture import warm_up_study
+from pipeline.studies.warm_ups.sentences import warm_up_sentences
+from pipeline.studies.warm_ups.warm_ups import are_warm_ups
 from pipeline.system.failures import Apart, together
 from pipeline.system.wording import paragraph
 
@@ -86,7 +89,7 @@ class Kind:
     sentences: Callable[[Points], Iterable[str]]
     headline: Callable[[Points], str]
     numbers: Callable[[Points], dict[str, float]]
-    sections: Callable[[Points], Sequence[Section]]
+    sections: Callable[[Points], Sequence[explanations.Section]]
     point_figures: Callable[[Point], Drawings]
     sweep_figures: Callable[[Points], Drawings]
     study_figure: Callable[[str, PointsByBackend], Figure]
@@ -148,10 +151,19 @@ RANGE_TESTS = replace(
     sentences=range_sentences,
     headline=range_headline,
     numbers=range_numbers,
-    sections=range_sections,
+    sections=explanations.range_sections,
     point_figures=range_figures,
     sweep_figures=range_sweep_figures,
     study_figure=range_study,
+)
+WARM_UPS = replace(
+    NETWORKS,
+    name="warm_ups",
+    matches=are_warm_ups,
+    sentences=warm_up_sentences,
+    headline=lambda points: paragraph(warm_up_sentences(points)),
+    sections=explanations.warm_up_sections,
+    study_figure=warm_up_study,
 )
 VARIANTS = replace(
     NETWORKS,
@@ -159,7 +171,7 @@ VARIANTS = replace(
     matches=_are_variants,
     sentences=comparison,
     headline=lambda points: paragraph(comparison(points)),
-    sections=variant_sections,
+    sections=explanations.variant_sections,
     study_figure=variants_study,
     further=lambda points: [],
 )
@@ -173,7 +185,7 @@ def _transfer(row: Transfer) -> Kind:
         matches=lambda points: _losses_judge(points) and is_transfer(row, points),
         sentences=partial(transfer_sentences, row),
         headline=lambda points: paragraph(transfer_sentences(row, points)),
-        sections=partial(transfer_sections, row),
+        sections=partial(explanations.transfer_sections, row),
         study_figure=partial(transfer_study, row),
         further=lambda points: [],
     )
@@ -222,7 +234,7 @@ BALLS = Kind(
 )
 # In order: the first match wins. NETWORKS matches all points and is the fallback, so it must be last. Range tests,
 # transfers and variants are networks as well, so they come before it.
-KINDS = (BALLS, BASINS, MAPS, RANGE_TESTS, *TRANSFERS, VARIANTS, NETWORKS)
+KINDS = (BALLS, BASINS, MAPS, RANGE_TESTS, *TRANSFERS, WARM_UPS, VARIANTS, NETWORKS)
 BY_NAME = {kind.name: kind for kind in KINDS}
 
 
@@ -232,11 +244,7 @@ def kind_of(config: Config) -> Kind:
 
 
 def study_kind(points: Points) -> Kind:
-    """Return the kind of study of the points of one backend, at least one point.
-
-    Example:
-        study_kind(points).headline(points)
-    """
+    """Return the kind of study of the points of one backend, at least one point."""
     return next(kind for kind in KINDS if kind.matches(points))
 
 

@@ -222,6 +222,22 @@ def test_any_batches_can_be_drawn(data: st.DataObject) -> None:
 
 
 @pytest.mark.slow
+@given(data=st.data())
+@FEW
+def test_any_warm_ups_can_be_drawn(data: st.DataObject) -> None:
+    rates = data.draw(st.lists(RATES, min_size=1, max_size=3, unique=True))
+    shapes = {"layer_0/weights": (4, 4), "layer_1/weights": (4, 10)}
+    metrics = (*SCORES, "validation/loss", "curvature/largest", "curvature/breaking_rate")
+    seeds = data.draw(st.integers(1, 2), label="seeds")
+    points = []
+    for share in (0, 0.5):
+        one = config("experiment=warm_up", f"schedule.warm_up={share}", "model.hidden_size=4", *ONE_RATE)
+        configs = [own for rate in rates for own in with_seeds(with_rate(one, rate), seeds)]
+        points += [data.draw(networks(own, shapes, metrics)) for own in configs]
+    draw_all(points)
+
+
+@pytest.mark.slow
 @given(data=st.data(), axis=st.sampled_from(("[1e-300,1e300]", "[0.5,1]", "[5e-324,1.7e308]", "[0.1,1,10]")))
 @FEW
 def test_any_map_can_be_drawn(data: st.DataObject, axis: str) -> None:

@@ -88,6 +88,7 @@ def test_a_study_that_compares_training_losses_says_nothing_of_other_rows(study:
         "features_mnist",
         "width_transfer",
         "batch_transfer",
+        "warm_up",
         "depth_transfer",
         "lr_range_test",
         "lr_range_check",
