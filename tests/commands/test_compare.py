@@ -407,7 +407,7 @@ def test_known_studies_come_first() -> None:
     assert STUDIES[:3] == ["line_y2x", "line_y3x", "two_bits"]
     assert STUDIES[-1] == "curve_basins"
     assert STUDIES.index("mnist_grid") < STUDIES.index("convnet") < STUDIES.index("curve_divergence")
-    assert len(STUDIES) == len(read_experiments()) == 20
+    assert len(STUDIES) == len(read_experiments()) == 23
     assert ordered({"zebra": {}, "mnist": {}}, ["ant"]) == [*STUDIES, "ant", "zebra"]
 
 

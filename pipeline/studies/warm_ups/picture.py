@@ -91,8 +91,8 @@ def _draw_breaking(ax: Axes, found: Mapping[float, Sequence[WarmUp]], colours: M
     epochs = next(iter(found.values()))[0].points[0].config.training.epochs
     drawn = {rate: _medians(told(along)) for rate, along in found.items()}
     values = np.concatenate([median for _, median in drawn.values()])
-    low = on_log_axis(LEAST_RATE * min([*found, *values]))
-    high = on_log_axis(2 * max([*found, *values]))
+    low = LEAST_RATE * on_log_axis(min([*found, *values]))
+    high = 2 * on_log_axis(max([*found, *values]))
     ax.set_xlim(0, epochs)
     ax.set_yscale("log")
     ax.set_ylim(low, high)
