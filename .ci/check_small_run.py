@@ -27,13 +27,16 @@ ON_NUMPY = {
     "edge_of_stability": 36,
     "edge_of_stability_adam": 18,
     "loss_landscape": 3,
+    "depth_transfer": 24,
+    "batch_transfer": 24,
+    "warm_up": 12,
     "curve_divergence": 2,
     "curve_stuck": 2,
     "curve_local_minimum": 4,
     "curve_restarts": 1,
     "curve_basins": 2,
 }
-"""Maps, balls on a curve, and the whole grids of methods, features and widths."""
+"""Maps, balls on a curve, and the whole grids of methods, features, widths, depths, batch sizes and warm-ups."""
 ON_KERAS = {
     "mnist_grid": 2,
     "lr_range_test": 1,

@@ -1,4 +1,4 @@
-"""Background text for the report: methods, features, range tests and parametrizations.
+"""Background text for the report: methods, features, range tests, parametrizations and powers.
 
 If a docstring already has the equations, its text is used.
 """
@@ -15,8 +15,13 @@ from pipeline.config.schema import flatten
 from pipeline.diagnosis import range_test
 from pipeline.points.point import Point
 from pipeline.studies import range_tests
+from pipeline.studies.transfer import powers
+from pipeline.studies.transfer.rows import DEPTHS, Transfer
+from pipeline.studies.transfer.sentences import step_table
 from pipeline.studies.variants.table import variant_table
-from pipeline.studies.variants.variants import knob
+from pipeline.studies.variants.variants import TARGET, knob
+from pipeline.studies.warm_ups import warm_ups
+from pipeline.studies.warm_ups.sentences import warm_up_table, what_trains
 from pipeline.system.wording import table
 
 # A heading with the lines of Markdown below it.
@@ -95,11 +100,26 @@ def range_sections(points: Sequence[Point]) -> list[Section]:
     ]
 
 
-def transfer_sections(points: Sequence[Point]) -> list[Section]:
-    """Return the explanation of the scaling in each parametrization."""
+def transfer_sections(row: Transfer, points: Sequence[Point]) -> list[Section]:
+    """Return how the power is found and what theory says of it, or the scaling in each parametrization."""
+    if row.laws:
+        steps = step_table(row, points)
+        return [
+            (f"The power from each {row.name} to the next", steps),
+            ("How the power is found", _after_title(powers.__doc__)),
+        ]
     first = points[0].config
     base = f"Here base_width is {first.dense.base_hidden_size}, and the optimizer `{first.optimizer.name}`."
+    if row is DEPTHS:
+        base += " Nothing in this table depends on the depth: it promises no constant rate along that."
     return [("What the parametrizations scale", [*_after_title(parametrization.__doc__), "", base])]
+
+
+def warm_up_sections(points: Sequence[Point]) -> list[Section]:
+    """Return a table of all warm-ups, and what they are for."""
+    lines = [what_trains(points), "", *warm_up_table(points)]
+    text = [*_after_title(warm_ups.__doc__), "", f"Here `TARGET` = {TARGET:g}."]
+    return [("All warm-ups", lines), ("What a warm-up does", text)]
 
 
 def variant_sections(points: Sequence[Point]) -> list[Section]:

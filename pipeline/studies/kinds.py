@@ -3,8 +3,8 @@
 Two things are called a kind. `Config.kind` is the kind of a single point; diagnosis/networks.py and backends/choose.py
 look up its diagnosis function and its trainer by that name. A `Kind` is the kind of an entire study. Most have the name
 of their points' kind. Networks whose curvature was recorded on full batches are `stability`. Some kinds show only in
-several points: networks that differ in method or feature (`variants`), and networks of several parametrizations
-(`widths`).
+several points: networks that differ in method or feature (`variants`), and networks whose best rate is followed along a
+knob (`widths`, `depths`, `batches`).
 
 Three things are drawn. Figures show a point or a sweep after training (matplotlib); the study figure is the only one on
 a study's page. Images show a point at a single epoch, for MLflow's slider (PIL).
@@ -15,8 +15,9 @@ add its name to `Config.kind`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING
 
@@ -24,15 +25,15 @@ from pipeline.config.metrics import last_part
 from pipeline.config.schema import Config
 from pipeline.drawing.axes import Drawings, Figures
 from pipeline.points.point import Point
-from pipeline.studies.charts import BALL_CHARTS, MAP_CHARTS, Charts, network_charts
+from pipeline.studies import explanations
+from pipeline.studies.charts import BALL_CHARTS, MAP_CHARTS, network_charts
 from pipeline.studies.curves.answers import curve_answers, curve_headline
 from pipeline.studies.curves.pictures import balls_by_rate, balls_figure, basin_figure
-from pipeline.studies.explanations import Section, range_sections, transfer_sections, variant_sections
 from pipeline.studies.grids import PointsByBackend
 from pipeline.studies.images.curves import balls_images
-from pipeline.studies.images.data import Draw
 from pipeline.studies.images.networks import network_images
-from pipeline.studies.knobs import RATE, SEED, SIZE, Knob, differ_in, further_knobs
+from pipeline.studies.kind import Kind, Points
+from pipeline.studies.knobs import RATE, SEED, differ_in, further_knobs
 from pipeline.studies.landscape_picture import landscape_study, show_landscapes
 from pipeline.studies.landscape_sentences import landscape_headline, landscape_sections, landscape_sentences
 from pipeline.studies.maps import map_figure, map_headline, map_numbers, map_sentences
@@ -50,60 +51,24 @@ from pipeline.studies.stability_sentences import (
 )
 from pipeline.studies.study_pictures import network_study
 from pipeline.studies.sweep_figures import network_sweep_figures
+from pipeline.studies.transfer.best_rates import is_transfer
+from pipeline.studies.transfer.picture import transfer_study
+from pipeline.studies.transfer.rows import ROWS, Transfer
+from pipeline.studies.transfer.sentences import transfer_sentences
 from pipeline.studies.variants.picture import variants_study
 from pipeline.studies.variants.table import comparison
 from pipeline.studies.variants.variants import knob
-from pipeline.studies.width_transfer import parametrizations, transfer_sentences, transfer_study
+from pipeline.studies.warm_ups.picture import warm_up_study
+from pipeline.studies.warm_ups.sentences import warm_up_sentences
+from pipeline.studies.warm_ups.warm_ups import are_warm_ups
 from pipeline.system.failures import Apart, together
 from pipeline.system.wording import paragraph
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-Points = Sequence[Point]
 # Maximum number of sentences on the results of a study; pictures and tables have what is left out.
 MOST_SENTENCES = 5
-
-
-@dataclass(frozen=True)
-class Kind:
-    """A kind of study.
-
-    Attributes:
-        name: for kinds recognizable from a single point, the name in `Config.kind`.
-        matches: whether points of one backend are of this kind; called with maps only, or without any maps (`parts`).
-        sentences: generates the summary sentences.
-        headline: generates a one-line summary.
-        numbers: generates the numbers for `dvc metrics show`.
-        sections: generates additional sections of the study's page, with their headings.
-        point_figures: draws the figures of one point, each with a name.
-        sweep_figures: draws the figures of all points together, each with a name.
-        study_figure: draws the study figure, given the study's name and the points of each backend.
-        images: returns the functions that draw the images of a point, by image key.
-        charts: returns the metrics on MLflow's page of a point's study.
-        figure: name of the point's figure that MLflow shows instead of images.
-        single: whether each point is reported separately: apart from points of other kinds, and without a table.
-        networks: whether the snapshots of a point are weights of a network.
-        untrained: text shown if a backend has not trained the study.
-        further: returns the knobs besides the rate and the hidden size that are columns of tables of points.
-    """
-
-    name: str
-    matches: Callable[[Points], bool]
-    sentences: Callable[[Points], Iterable[str]]
-    headline: Callable[[Points], str]
-    numbers: Callable[[Points], dict[str, float]]
-    sections: Callable[[Points], Sequence[Section]]
-    point_figures: Callable[[Point], Drawings]
-    sweep_figures: Callable[[Points], Drawings]
-    study_figure: Callable[[str, PointsByBackend], Figure]
-    images: Callable[[Config], Mapping[str, Draw]]
-    charts: Callable[[Config], Charts]
-    figure: str | None = None
-    single: bool = False
-    networks: bool = True
-    untrained: str = "not run"
-    further: Callable[[Points], Sequence[Knob]] = lambda points: []
 
 
 def _first_point_is(kind: str) -> Callable[[Points], bool]:
@@ -122,14 +87,8 @@ def _are_variants(points: Points) -> bool:
     return key is not None and differ_in(points, RATE, SEED, key) and _losses_judge(points)
 
 
-def _are_widths(points: Points) -> bool:
-    """Whether points differ in parametrization, and else only in rate, size and seed, and are judged by losses."""
-    known = bool(parametrizations(points)) and differ_in(points, RATE, SIZE, SEED, "model.parametrization")
-    return known and _losses_judge(points)
-
-
 def _losses_judge(points: Points) -> bool:
-    """Whether the config names no metric besides the loss: widths and variants are compared by their losses alone."""
+    """Whether the config names no metric besides the loss: transfers and variants are compared by losses alone."""
     named = [point.config.report.metric for point in points]
     return all(metric is None or last_part(metric) == "loss" for metric in named)
 
@@ -161,7 +120,7 @@ RANGE_TESTS = replace(
     sentences=range_sentences,
     headline=range_headline,
     numbers=range_numbers,
-    sections=range_sections,
+    sections=explanations.range_sections,
     point_figures=range_figures,
     sweep_figures=range_sweep_figures,
     study_figure=range_study,
@@ -175,15 +134,14 @@ LANDSCAPES = replace(
     sections=landscape_sections,
     study_figure=landscape_study,
 )
-WIDTHS = replace(
+WARM_UPS = replace(
     NETWORKS,
-    name="widths",
-    matches=_are_widths,
-    sentences=transfer_sentences,
-    headline=lambda points: paragraph(transfer_sentences(points)),
-    sections=transfer_sections,
-    study_figure=transfer_study,
-    further=lambda points: [],
+    name="warm_ups",
+    matches=are_warm_ups,
+    sentences=warm_up_sentences,
+    headline=lambda points: paragraph(warm_up_sentences(points)),
+    sections=explanations.warm_up_sections,
+    study_figure=warm_up_study,
 )
 STABILITY = replace(
     NETWORKS,
@@ -201,10 +159,27 @@ VARIANTS = replace(
     matches=_are_variants,
     sentences=comparison,
     headline=lambda points: paragraph(comparison(points)),
-    sections=variant_sections,
+    sections=explanations.variant_sections,
     study_figure=variants_study,
     further=lambda points: [],
 )
+
+
+def _transfer(row: Transfer) -> Kind:
+    """Return the kind of the studies of how the best rate moves along the knob of a row."""
+    return replace(
+        NETWORKS,
+        name=row.kind,
+        matches=lambda points: _losses_judge(points) and is_transfer(row, points),
+        sentences=partial(transfer_sentences, row),
+        headline=lambda points: paragraph(transfer_sentences(row, points)),
+        sections=partial(explanations.transfer_sections, row),
+        study_figure=partial(transfer_study, row),
+        further=lambda points: [],
+    )
+
+
+TRANSFERS = tuple(_transfer(row) for row in ROWS)
 MAPS = Kind(
     name="map",
     matches=_first_point_is("map"),
@@ -246,9 +221,9 @@ BALLS = Kind(
     untrained="NumPy only",
 )
 # In order: the first match wins. NETWORKS matches all points and is the fallback, so it must be last. Range tests,
-# landscapes, recorded curvatures, widths and variants are networks as well, so they come before it. Who names a picture
-# or records the curvature of full batches asks for it, whatever else the points differ in.
-KINDS = (BALLS, BASINS, MAPS, RANGE_TESTS, LANDSCAPES, STABILITY, WIDTHS, VARIANTS, NETWORKS)
+# landscapes, recorded curvatures, transfers and variants are networks as well, so they come before it. Who names a
+# picture or records the curvature of full batches asks for it, whatever else the points differ in.
+KINDS = (BALLS, BASINS, MAPS, RANGE_TESTS, LANDSCAPES, STABILITY, *TRANSFERS, WARM_UPS, VARIANTS, NETWORKS)
 BY_NAME = {kind.name: kind for kind in KINDS}
 
 
@@ -258,11 +233,7 @@ def kind_of(config: Config) -> Kind:
 
 
 def study_kind(points: Points) -> Kind:
-    """Return the kind of study of the points of one backend, at least one point.
-
-    Example:
-        study_kind(points).headline(points)
-    """
+    """Return the kind of study of the points of one backend, at least one point."""
     return next(kind for kind in KINDS if kind.matches(points))
 
 

@@ -76,6 +76,7 @@ def test_report_has_its_files_and_nothing_half_written(reports: Path) -> None:
     written = sorted(str(file.relative_to(reports)) for file in reports.rglob("*") if file.is_file())
     assert [name for name in written if name not in pages] == [
         "README.md",
+        "breaking_rates.md",
         "curves/line_y3x.csv",
         "curves/my_study.csv",
         "curves/three_bits.csv",
@@ -407,7 +408,7 @@ def test_known_studies_come_first() -> None:
     assert STUDIES[:3] == ["line_y2x", "line_y3x", "two_bits"]
     assert STUDIES[-1] == "curve_basins"
     assert STUDIES.index("mnist_grid") < STUDIES.index("convnet") < STUDIES.index("curve_divergence")
-    assert len(STUDIES) == len(read_experiments()) == 23
+    assert len(STUDIES) == len(read_experiments()) == 26
     assert ordered({"zebra": {}, "mnist": {}}, ["ant"]) == [*STUDIES, "ant", "zebra"]
 
 

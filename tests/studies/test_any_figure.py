@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping, Sequence
+from itertools import pairwise, product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -189,17 +190,50 @@ def test_any_variants_can_be_drawn(data: st.DataObject) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(("key", "values"), [("hidden_size", ("4", "8")), ("further_hidden_sizes", ("[]", "[4]"))])
 @given(data=st.data())
 @FEW
-def test_any_widths_can_be_drawn(data: st.DataObject) -> None:
+def test_any_widths_and_depths_can_be_drawn(key: str, values: tuple[str, str], data: st.DataObject) -> None:
     rates = data.draw(st.lists(RATES, min_size=3, max_size=4, unique=True))
     points = []
-    for name in ("standard", "maximal_update"):
-        for size in (4, 8):
-            one = config("experiment=width_transfer", f"model.parametrization={name}", f"model.hidden_size={size}",
-                         "optimizer.learning_rate=1", LASTING)  # fmt: skip
-            shapes = {"layer_0/weights": (4, size), "layer_1/weights": (size, 10)}
-            points += [data.draw(networks(with_rate(one, rate), shapes, SCORES)) for rate in rates]
+    for name, value in product(("standard", "maximal_update"), values):
+        one = config("experiment=width_transfer", "model.hidden_size=4", f"model.parametrization={name}",
+                     f"model.{key}={value}", "optimizer.learning_rate=1", LASTING)  # fmt: skip
+        sizes = [4, one.dense.hidden_size or 4, *one.dense.further_hidden_sizes, 10]
+        shapes = {f"layer_{layer}/weights": pair for layer, pair in enumerate(pairwise(sizes))}
+        points += [data.draw(networks(with_rate(one, rate), shapes, SCORES)) for rate in rates]
+    draw_all(points)
+
+
+@pytest.mark.slow
+@given(data=st.data())
+@FEW
+def test_any_batches_can_be_drawn(data: st.DataObject) -> None:
+    rates = data.draw(st.lists(RATES, min_size=3, max_size=4, unique=True))
+    shapes = {"layer_0/weights": (4, 4), "layer_1/weights": (4, 10)}
+    seeds = data.draw(st.integers(1, 2), label="seeds")
+    points = []
+    for name, size in product(("sgd", "adam"), (16, 64, 256)):
+        one = config("experiment=batch_transfer", f"optimizer={name}", f"training.batch_size={size}",
+                     "optimizer.learning_rate=1", "model.hidden_size=4", LASTING)  # fmt: skip
+        configs = [own for rate in rates for own in with_seeds(with_rate(one, rate), seeds)]
+        points += [data.draw(networks(own, shapes, SCORES)) for own in configs]
+    draw_all(points)
+
+
+@pytest.mark.slow
+@given(data=st.data())
+@FEW
+def test_any_warm_ups_can_be_drawn(data: st.DataObject) -> None:
+    rates = data.draw(st.lists(RATES, min_size=1, max_size=3, unique=True))
+    shapes = {"layer_0/weights": (4, 4), "layer_1/weights": (4, 10)}
+    metrics = (*SCORES, "validation/loss", "curvature/largest", "curvature/breaking_rate")
+    seeds = data.draw(st.integers(1, 2), label="seeds")
+    points = []
+    for share in (0, 0.5):
+        one = config("experiment=warm_up", f"schedule.warm_up={share}", "model.hidden_size=4", *ONE_RATE)
+        configs = [own for rate in rates for own in with_seeds(with_rate(one, rate), seeds)]
+        points += [data.draw(networks(own, shapes, metrics)) for own in configs]
     draw_all(points)
 
 

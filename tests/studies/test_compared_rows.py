@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -69,15 +70,30 @@ def test_the_rows_that_compare_and_tell_are_named(points: list[Point], said: str
 def test_a_study_that_compares_training_losses_says_nothing_of_other_rows(study: str) -> None:
     points = []
     for parametrization in ("standard", "maximal_update"):
-        for rate in (0.1, 0.2, 0.3):
-            more = (f"model.parametrization={parametrization}", f"optimizer.learning_rate={rate}")
+        for size, rate in product((64, 256), (0.1, 0.2, 0.3)):
+            more = (
+                f"model.parametrization={parametrization}",
+                f"model.hidden_size={size}",
+                f"optimizer.learning_rate={rate}",
+            )
             one = config(f"experiment={study}", "model.initializer=lecun_normal", *more)
             points.append(Point("a", Path(), one, History(), outcome_of(History())))
     assert compared_rows(points) == ""
 
 
 @pytest.mark.parametrize(
-    "study", ["methods_mnist", "features_mnist", "width_transfer", "lr_range_test", "lr_range_check", "convnet"]
+    "study",
+    [
+        "methods_mnist",
+        "features_mnist",
+        "width_transfer",
+        "batch_transfer",
+        "warm_up",
+        "depth_transfer",
+        "lr_range_test",
+        "lr_range_check",
+        "convnet",
+    ],
 )
 def test_our_own_studies_on_images_are_chosen_on_validation_rows(study: str) -> None:
     assert config(f"experiment={study}").data.model_dump()["validation_share"] == 1 / 6

@@ -111,3 +111,16 @@ def test_any_curvature_can_be_drawn(value: float) -> None:
         history.snapshot(epoch, {"layer_0/weights": np.ones((1, 1)), "layer_0/bias": np.ones(1)})
     history.epochs = 40
     assert len(list(curvature.draw_curvature(point, history, [0, 40]))) == 2
+
+
+@pytest.mark.parametrize("rate", [5e-324, 1.7e308])
+def test_curvatures_and_rates_as_large_and_small_as_floats_go_are_drawn(
+    rate: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    point = config(*LINE, "dtype=float64", f"optimizer.learning_rate={rate}")
+    history = History(epochs=2)
+    for epoch, largest in enumerate((1.7e308, 5e-324, 1.0)):
+        history.record(epoch, {"curvature/largest": largest})
+        history.snapshot(epoch, {"layer_0/weights": np.zeros((1, 1))})
+    lines, _ = drawn(point, history, monkeypatch)
+    assert all(np.isfinite(line.points).all() for line in lines[-1])

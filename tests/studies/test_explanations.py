@@ -88,7 +88,8 @@ def study_of_widths(optimizer: str) -> list[Point]:
     common = ("experiment=width_transfer", f"optimizer={optimizer}")
     names = (f"model.parametrization={name}" for name in ("standard", "maximal_update"))
     rates = (f"optimizer.learning_rate={rate}" for rate in (0.01, 0.1, 1))
-    return points(*((*common, name, rate) for name, rate in product(names, rates)))
+    sizes = (f"model.hidden_size={size}" for size in (64, 256))
+    return points(*((*common, *chosen) for chosen in product(names, sizes, rates)))
 
 
 @pytest.mark.parametrize(("optimizer", "column"), [("sgd", 2), ("adam", 3)])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from itertools import product
 from pathlib import Path
 from typing import get_args
 
@@ -58,14 +60,24 @@ def test_methods_features_and_parametrizations_show_in_several_points() -> None:
     rates = [f"optimizer.learning_rate={rate}" for rate in (0.01, 0.1, 1)]
     methods = [asked("experiment=methods_three_bits", f"optimizer={name}") for name in ("sgd", "adam")]
     features = [asked("experiment=features_mnist", f"feature={name}") for name in ("plain", "dropout")]
-    widths = [
-        asked("experiment=width_transfer", f"model.parametrization={name}", rate)
-        for name in ("standard", "maximal_update")
-        for rate in rates
-    ]
+    sizes = [f"model.hidden_size={size}" for size in (64, 256)]
+    layers = [f"model.further_hidden_sizes={sizes}" for sizes in ("[]", "[128]")]
+    batches = [f"training.batch_size={size}" for size in (16, 64)]
+
+    def transfer(groups: str, of: str, along: Sequence[str]) -> list[Point]:
+        names = of.split(",")
+        grid = product([f"{groups}={name}" for name in names], along, rates)
+        return [asked("experiment=width_transfer", *chosen) for chosen in grid]
+
+    widths = transfer("model.parametrization", "standard,maximal_update", sizes)
+    depths = transfer("model.parametrization", "standard,maximal_update", layers)
+    of_batches = transfer("optimizer", "sgd,adam", batches)
     assert study_kind(methods).name == study_kind(features).name == "variants"
-    assert study_kind(widths).name == "widths"
-    assert study_kind(methods[:1]).name == study_kind(widths[:3]).name == "network"
+    assert [study_kind(found).name for found in (widths, depths, of_batches)] == ["widths", "depths", "batches"]
+    assert study_kind(methods[:1]).name == study_kind(widths[:6]).name == "network"
+    # One size or one batch size: there is nothing along which a rate is transferred.
+    assert study_kind([*widths[:3], *widths[6:9]]).name == "network"
+    assert study_kind([*of_batches[:3], *of_batches[6:9]]).name == "variants"
 
 
 def test_methods_and_widths_whose_config_names_a_metric_are_compared_by_it() -> None:
@@ -75,7 +87,8 @@ def test_methods_and_widths_whose_config_names_a_metric_are_compared_by_it() -> 
         methods = [asked("experiment=methods_three_bits", f"optimizer={name}", metric) for name in ("sgd", "adam")]
         ways = [f"model.parametrization={name}" for name in ("standard", "maximal_update")]
         rates = [f"optimizer.learning_rate={rate}" for rate in (0.01, 0.1, 1)]
-        widths = [asked("experiment=width_transfer", way, rate, metric) for way in ways for rate in rates]
+        sizes = ("model.hidden_size=64", "model.hidden_size=256")
+        widths = [asked("experiment=width_transfer", *chosen, metric) for chosen in product(ways, sizes, rates)]
         return f"{study_kind(methods).name}, {study_kind(widths).name}"
 
     assert study("report.metric=train/accuracy") == "network, network"

@@ -26,6 +26,7 @@ from pipeline.drawing.pixels import (
     with_lines,
     write,
 )
+from pipeline.drawing.plot_data import drawable_on_log
 from pipeline.studies.stability import allowed_curvature
 from pipeline.system.wording import three_digits
 
@@ -54,7 +55,7 @@ def draw_curvature(config: Config, history: History, epochs: Sequence[int]) -> I
     shown = values > 0
     steps, values = steps[shown], values[shown]
     allowed = allowed_curvature(config, history, steps)
-    known = np.concatenate([values, allowed[np.isfinite(allowed)], [1.0] * (not len(values))])
+    known = drawable_on_log(np.concatenate([values, allowed[np.isfinite(allowed)], [1.0] * (not len(values))]))
     high = math.ceil(np.log10(known.max()))
     low = min(max(math.floor(np.log10(known.min())), high - MOST_POWERS), high - 1)
     last = max(epochs[-1], 1)
@@ -67,7 +68,7 @@ def draw_curvature(config: Config, history: History, epochs: Sequence[int]) -> I
     plot = ruled(background, box, across, up)
 
     def places(numbers: NDArray[np.float64]) -> NDArray[np.float64]:
-        heights = (high - np.log10(numbers)) / (high - low)
+        heights = (high - np.log10(drawable_on_log(numbers))) / (high - low)
         return np.stack([steps / last, heights], axis=1)
 
     limit = _dashes(places(allowed)[np.isfinite(allowed)])

@@ -14,9 +14,9 @@ from pipeline.drawing.colours import FAINT, INK, Colour, rate_colours
 from pipeline.drawing.plot_data import LOG_SMALLEST, drawable_on_log, on_log_axis
 from pipeline.drawing.scales import plain_log_ticks, rate_axis
 from pipeline.points.point import Point
-from pipeline.studies.grids import PointsByBackend, recorded
+from pipeline.studies.grids import PointsByBackend
 from pipeline.studies.result_grids import joined
-from pipeline.studies.variants.variants import TARGET, Variant, knob, lowest, target, variants
+from pipeline.studies.variants.variants import TARGET, Variant, knob, loss_rows, lowest, target, variants
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -41,7 +41,7 @@ def variants_study(study: str, backends: PointsByBackend) -> Figure:
     wanted = target(points[0])
     columns = min(COLUMNS, len(found))
     rows = math.ceil(len(found) / columns)
-    title = f"{study} ({backend}): final {_rows(points)} loss against the rate"
+    title = f"{study} ({backend}): final {loss_rows(points)} loss against the rate"
     figure, axes = axes_grid(rows, columns, title, width=3.3, height=2.5, note=_note(points, best.tested))
     colours = rate_colours(float(rate) for variant in found for rate in variant.rates)
     finite = np.concatenate([variant.losses[np.isfinite(variant.losses)] for variant in found])
@@ -89,11 +89,6 @@ def _draw_behind(ax: Axes, variant: Variant, floor: float, ceiling: float) -> No
     shown = np.clip(variant.losses, floor, None)
     inside = shown < ceiling
     ax.plot(drawable_on_log(variant.rates[inside]), shown[inside], color="#d8d8d8", linewidth=1, zorder=1)
-
-
-def _rows(points: Sequence[Point]) -> str:
-    """Return which rows the final losses are of."""
-    return next((rows for rows in ("validation", "test") if recorded(points, f"{rows}/loss")), "training")
 
 
 def _note(points: Sequence[Point], tested: bool) -> str:

@@ -21,6 +21,7 @@ from pipeline.diagnosis.baseline import baseline_loss
 from pipeline.diagnosis.trends import first_below
 from pipeline.drawing.plot_data import Floats
 from pipeline.points.point import Point
+from pipeline.studies.grids import recorded
 from pipeline.studies.knobs import differ_in
 from pipeline.studies.statistics.best import BySeed, best_set
 from pipeline.studies.statistics.intervals import Estimate, estimate
@@ -206,6 +207,11 @@ def _median(values: Iterable[float]) -> float:
 def target(point: Point) -> float:
     """Return the target loss: `TARGET` times the baseline."""
     return TARGET * baseline_loss(point.config, point.history)
+
+
+def loss_rows(points: Sequence[Point]) -> str:
+    """Return which rows the final losses are of."""
+    return next((rows for rows in ("validation", "test") if recorded(points, f"{rows}/loss")), "training")
 
 
 def final_loss(point: Point) -> float:
