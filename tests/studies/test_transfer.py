@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from pipeline.backends.shared.history import History
+from pipeline.points.breaking_rates import BreakingRate, network_of
 from pipeline.points.point import Point, outcome_of
 from pipeline.studies.certainty import ONE_SEED, SOME_SEEDS
 from pipeline.studies.kinds import answers, headline, study_kind
@@ -117,6 +118,23 @@ def test_the_picture_has_axes_for_each_parametrization_with_the_best_rates_marke
     assert [ax.get_title(loc="left") for ax in axes] == [STANDARD, UPDATE]
     marked = [float(np.asarray(line.get_xdata())[0]) for ax in axes for line in ax.lines if line.get_marker() == "o"]
     assert marked == pytest.approx([0.02, 0.005, 0.02, 0.02])
+
+
+def test_the_picture_marks_where_each_value_is_predicted_to_break(points: list[Point]) -> None:
+    def row(one: Point, rate: float) -> BreakingRate:
+        return BreakingRate(network_of(one.config), one.config.seed, True, "adam", 1.0, rate)
+
+    known = [
+        replace(one, breaking_rate=row(one, rate))
+        for one in points
+        if (rate := {64: 0.03, 256: 99.0}[one.hidden_size or 0])  # that of 256 is beyond the axis
+    ]
+    figure = transfer_study(WIDTHS, "width_transfer", {"numpy": known})
+    for ax in figure.axes:
+        assert [float(np.asarray(line.get_xdata())[0]) for line in ax.lines if line.get_marker() == "^"] == [0.03]
+    assert "triangle: the predicted breaking rate" in figure.texts[-1].get_text().replace("\n", " ")
+    plain = transfer_study(WIDTHS, "width_transfer", {"numpy": points})
+    assert not any(line.get_marker() == "^" for ax in plain.axes for line in ax.lines)
 
 
 def seeded(name: str, size: int, rate: float, best: float, seed: int) -> Point:

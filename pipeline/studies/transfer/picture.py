@@ -12,6 +12,8 @@ from pipeline.drawing.axes import Line, axes_grid, label_ends, name_axes
 from pipeline.drawing.colours import FAINT, INK, rank_colour
 from pipeline.drawing.plot_data import Curve, Floats, drawable_on_log, on_log_axis
 from pipeline.drawing.scales import plain_log_ticks, rate_axis
+from pipeline.points.point import Point
+from pipeline.studies.breaking import networks
 from pipeline.studies.grids import PointsByBackend
 from pipeline.studies.transfer.best_rates import Best, best_rates
 from pipeline.studies.transfer.powers import usable
@@ -37,6 +39,9 @@ def transfer_study(row: Transfer, study: str, backends: PointsByBackend) -> Figu
     if row.laws:
         laws = " and ".join(f"{law.name} ({law.power:g})" for law in row.laws)
         note += f"; right: it alone, with the range over seeds; dashed: the powers {laws}"
+    predicted = _predicted(row, points)
+    if predicted:
+        note += "; triangle: the predicted breaking rate"
     columns = len(found) + bool(row.laws)
     figure, axes = axes_grid(1, columns, title, width=4.6, height=3.2, note=note)
     low, high = _loss_limits(found.values())
@@ -46,6 +51,7 @@ def transfer_study(row: Transfer, study: str, backends: PointsByBackend) -> Figu
         rate_axis(ax, [float(rate) for rate in along[0].rates])
         plain_log_ticks(ax)
         _draw_values(ax, along, row.label, high)
+        _draw_predicted(ax, along, predicted.get(name, {}))
         ax.set_ylabel("training loss")
         name_axes(ax, name)
     if row.laws:
@@ -67,18 +73,46 @@ def _draw_values(ax: Axes, along: Sequence[Best], label: str, high: float) -> No
     """Draw the losses at each value of the knob below the upper limit `high`; larger values are darker."""
     lines = []
     for rank, best in enumerate(along):
-        grey = 0.75 - 0.7 * rank / max(len(along) - 1, 1)
+        grey = _grey(rank, len(along))
         inside = best.losses < high
         places = drawable_on_log(best.rates[inside])
-        ax.plot(places, best.losses[inside], color=(grey, grey, grey), linewidth=1.5, zorder=2)
+        ax.plot(places, best.losses[inside], color=grey, linewidth=1.5, zorder=2)
         if math.isfinite(best.rate):
             # The vertex is slightly below the smallest loss, but the circle should be on the line.
             place = on_log_axis(best.rate)
-            ax.plot([place], [best.losses.min()], marker="o", markersize=8, color=(grey, grey, grey),
+            ax.plot([place], [best.losses.min()], marker="o", markersize=8, color=grey,
                     markeredgecolor=INK, markeredgewidth=1.4, zorder=3)  # fmt: skip
         ends = Curve(np.arange(int(inside.sum())), best.losses[inside], False)
-        lines.append(Line(ends, f"{label} {best.value:,}", (grey, grey, grey, 1.0)))
+        lines.append(Line(ends, f"{label} {best.value:,}", (*grey, 1.0)))
     label_ends(ax, lines)
+
+
+def _predicted(row: Transfer, points: Sequence[Point]) -> dict[str, dict[int, float]]:
+    """Return the predicted breaking rate by group and value of the knob, where there is one."""
+    found: dict[str, dict[int, float]] = {}
+    for network in networks(points):
+        config = network.points[0].config
+        value = row.value(config)
+        if network.predicted is not None and value is not None:
+            found.setdefault(row.group(config), {})[value] = network.predicted
+    return found
+
+
+def _draw_predicted(ax: Axes, along: Sequence[Best], predicted: Mapping[int, float]) -> None:
+    """Mark at the lower edge where each value of the knob is predicted to break, if that is on the axis."""
+    low, high = ax.get_xlim()
+    for rank, best in enumerate(along):
+        rate = predicted.get(best.value)
+        if rate is not None and low < rate < high:
+            grey = _grey(rank, len(along))
+            ax.plot([rate], [0.03], marker="^", markersize=7, color=grey, markeredgecolor=INK, markeredgewidth=0.8,
+                    transform=ax.get_xaxis_transform(), zorder=3)  # fmt: skip
+
+
+def _grey(rank: int, of: int) -> tuple[float, float, float]:
+    """Return the grey of a value of the knob; larger values are darker."""
+    grey = 0.75 - 0.7 * rank / max(of - 1, 1)
+    return grey, grey, grey
 
 
 def _draw_powers(ax: Axes, row: Transfer, found: Mapping[str, Sequence[Best]]) -> None:
