@@ -20,6 +20,7 @@ from pipeline.sweep.closing import closing_lines
 from pipeline.sweep.command_record import CommandRecord, new_record
 from pipeline.sweep.finished import code_files, write_finished
 from pipeline.sweep.jobs import JobMaker
+from pipeline.sweep.notification import post_end
 from pipeline.sweep.plan import Plan, columns
 from pipeline.sweep.tables import points_table
 from pipeline.sweep.training import StackTraining, take_over
@@ -190,6 +191,7 @@ class Sweep:
             log.warning(unsent)
         elif unsent is not None:
             problems.append(str(unsent))
+        post_end(self.name, jobs, self._stopped, problems)
         if problems:
             raise LabError("\n".join(dict.fromkeys(problems)))
         if unsent is None and len(points) == len(jobs) and self.total is not None:

@@ -20,6 +20,7 @@ from pipeline.sweep.budget import BudgetSpent, Deadline
 from pipeline.sweep.figures import write_figures
 from pipeline.sweep.grouping import check_memory, stacks, steps
 from pipeline.sweep.jobs import JobMaker
+from pipeline.sweep.notification import Divergence
 from pipeline.sweep.pacing import StackCheckpoints
 from pipeline.sweep.shared_arrays import RowsKey, rows_key
 from pipeline.system.engines import keras_engine
@@ -76,6 +77,7 @@ class StackTraining:
         self.tags = tags
         self.owner = owner()
         self.deadline = Deadline(None)
+        self._divergence = Divergence()
         self._label = label
         self._before_stack = before_stack
         self._bar = bar
@@ -228,12 +230,14 @@ class StackTraining:
         def failed(index: int, error: Exception) -> None:
             jobs[index].fail(explain(error))
 
+        name = f"{self.first.study} {self.first.backend.name}"
+        report = self._divergence.watched(name, jobs, progress)
         with postpone_signals() as stop, self.deadline.stopping(stop) as spent:
             checkpoints = StackCheckpoints(folders, histories, begun, stop, failed)
             with doing(f"reading {config.data.name}", shown=self._bar):
                 data = self.data.load(config)
             try:
-                train(configs, data, histories, progress, checkpoints)
+                train(configs, data, histories, report, checkpoints)
             except KeyboardInterrupt:
                 if spent.is_set():
                     raise BudgetSpent from None
