@@ -23,11 +23,9 @@ from pipeline.config.own_rules import own_model
 from pipeline.config.precision import lost_numbers
 from pipeline.config.schema import Config, is_server_address, not_a_server
 from pipeline.config.task_rules import (
-    judging_metric,
-    known_size,
+    RULES_OF_REPORTS,
     loss_of_the_data,
     output_activation,
-    picture_of_networks,
     split_of_repeats,
     targets_of_the_loss,
 )
@@ -296,11 +294,4 @@ RULES_OF_OWN_MODELS: Sequence[Rule] = (
     _table_rows,
 )
 # Earlier versions have trained points that do not follow these. They can still be read.
-RULES_TO_TRAIN: Sequence[Rule] = (
-    _precision,
-    _server_address,
-    judging_metric,
-    known_size,
-    picture_of_networks,
-    split_of_repeats,
-)
+RULES_TO_TRAIN: Sequence[Rule] = (_precision, _server_address, *RULES_OF_REPORTS, split_of_repeats)

@@ -127,3 +127,7 @@ def _draws_test_rows(data: IdxData | DescribedData) -> bool:
         return data.test_path is None
     # Images that are downloaded keep their published test rows.
     return not data.is_downloaded or data.task == "regression"
+
+
+# How a study is reported.
+RULES_OF_REPORTS = (judging_metric, known_size, picture_of_networks)

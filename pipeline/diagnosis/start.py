@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
 
 from pipeline.backends.shared.history import History
 from pipeline.diagnosis.verdicts import LARGE_STEPS, Diagnosis
@@ -18,24 +20,26 @@ ALLOWED = "curvature/breaking_rate"
 
 
 def loss_rose(history: History) -> bool:
-    """Whether the training loss was ever more than 1 % above its start, or no longer finite."""
+    """Whether a recorded loss was more than 1 % above its start, or the training loss no longer finite."""
     if history.diverged_step is not None:
         return True
-    _, losses = history.series("train/loss")
-    return bool((losses > RISEN * start_loss(history)).any())
+    losses = losses_from_start(history)
+    return bool(len(losses)) and bool((losses > RISEN * losses[0]).any())
 
 
-def start_loss(history: History) -> float:
-    """Return the loss before the first update; NaN if no loss was recorded.
+def losses_from_start(history: History) -> NDArray[np.float64]:
+    """Return the recorded losses of the training rows, (records,), the first of them from before the first update.
 
-    With minibatches the first training loss is a mean over the first epoch. Then it is that of validation or test rows.
+    With minibatches the training loss is a mean over an epoch, computed while the weights change, with dropout and the
+    statistics of the batches. Then they are those of the validation or test rows. If these have no loss from before
+    the first update either, the losses are those of training all the same.
     """
     for name in ("train/loss", "validation/loss", "test/loss"):
         steps, losses = history.series(name)
         if len(steps) and steps[0] == 0:
-            return float(losses[0])
+            return losses
     _, losses = history.series("train/loss")
-    return next(iter(losses.tolist()), math.nan)
+    return losses
 
 
 def recorded_rate(history: History) -> float | None:

@@ -30,8 +30,9 @@ def breaking_lines(results: Results) -> list[str]:
         return ["Nothing was predicted: `python -m pipeline.predict experiment=three_bits` does."]
     return [
         "The predicted rate follows from the curvature of the loss at the initial weights, before any training; "
-        "`docs/curvature.md` has the formulas. Training breaks where its loss rises more than 1 % above its start. "
-        "That lies between two rates of the grid, or was bisected to 0.1 %.",
+        "`docs/curvature.md` has the formulas. Training breaks where a recorded loss is more than 1 % above its start. "
+        "That lies between two rates of the grid, or was bisected. With minibatches the loss is that of validation or "
+        "test rows after each epoch, so that nothing is seen of what rises and falls within one.",
         "",
         "## How far off the prediction is",
         "",
@@ -57,7 +58,15 @@ def _rows(results: Results) -> Iterator[Row]:
 
 def _summary(rows: Sequence[Row]) -> Iterator[list[str]]:
     """Yield a header, and a row for each method, on full batches and on minibatches."""
-    yield ["method", "gradient of", "networks", "inside", "ratio: median (quartiles)", "broke at no rate"]
+    yield [
+        "method",
+        "gradient of",
+        "networks",
+        "inside",
+        "ratio: median (quartiles)",
+        "broke at no rate",
+        "broke at each",
+    ]
     groups: dict[tuple[bool, str], list[Network]] = {}
     for _, network in rows:
         groups.setdefault((network.found[0].batches, network.found[0].method), []).append(network)
@@ -82,8 +91,9 @@ def _summed(name: str, batches: bool, members: Sequence[Network]) -> list[str]:
     if batches:
         rows = "minibatches"
     inside = sum(network.is_inside for network in members)
-    never = sum(network.seen is None for network in members)
-    return [name, rows, str(len(members)), str(inside), text, str(never)]
+    never = sum(network.never_broke for network in members)
+    always = sum(network.always_broke for network in members)
+    return [name, rows, str(len(members)), str(inside), text, str(never), str(always)]
 
 
 _HEAD = ["study", "network", "method", "curvature L", HEADING, "ratio", "training fails from"]

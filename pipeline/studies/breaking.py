@@ -1,6 +1,6 @@
 """Where the networks of a study break: predicted from the curvature at the start, and seen in training.
 
-A network breaks at a rate if its training loss rises more than 1 % above its start. Where training was not looked at
+A network breaks at a rate if a recorded loss is more than 1 % above its start. Where training was not looked at
 for its own sake (`breaking_rate=true`), this lies between two rates of the grid.
 """
 
@@ -13,7 +13,7 @@ from statistics import median
 
 from pipeline.diagnosis.start import loss_rose
 from pipeline.diagnosis.verdicts import TOO_BIG
-from pipeline.points.breaking_rates import BreakingRate, Key, network_of
+from pipeline.points.breaking_rates import BreakingRate, Key, key_of, network_of, training_of
 from pipeline.points.point import Point
 from pipeline.studies.explanations import Section
 from pipeline.studies.knobs import RATE, layout
@@ -85,10 +85,20 @@ class Network:
 
     @property
     def is_inside(self) -> bool:
-        """Whether the prediction lies between the rates of the grid at which training holds and breaks."""
-        low = self.holds or 0.0
-        high = self.breaks or math.inf
-        return self.predicted is not None and low < self.predicted <= high
+        """Whether the prediction lies between a rate of the grid at which training holds and one at which it breaks."""
+        if self.predicted is None or self.holds is None or self.breaks is None:
+            return False
+        return self.holds < self.predicted <= self.breaks
+
+    @property
+    def never_broke(self) -> bool:
+        """Whether no rate was found at which its loss rises."""
+        return self.bisected is None and self.breaks is None
+
+    @property
+    def always_broke(self) -> bool:
+        """Whether no rate was found at which its loss does not rise."""
+        return self.bisected is None and self.holds is None
 
     @property
     def seen_text(self) -> str:
@@ -129,11 +139,11 @@ def with_breaking_rates(points: Sequence[Point], found: Mapping[Key, BreakingRat
 
 
 def _own(point: Point, found: Mapping[Key, BreakingRate]) -> BreakingRate | None:
-    one = found.get((network_of(point.config), point.config.seed))
-    if one is None or one.backend in ("", point.config.backend.name):
+    one = found.get(key_of(point.config))
+    if one is None or one.training in ("", training_of(point.config)):
         return one
-    # The prediction is that of both backends; what was seen is not.
-    return replace(one, backend="", holds=None, breaks=None)
+    # The prediction is also that of the other backend, and of a longer training; what was seen is not.
+    return one.unseen
 
 
 def networks(points: Sequence[Point]) -> list[Network]:
@@ -143,7 +153,9 @@ def networks(points: Sequence[Point]) -> list[Network]:
     apart = [knob for knob in layout(points).knobs if knob.key != RATE]
     by_network: dict[str, list[Point]] = {}
     for point in points:
-        by_network.setdefault(network_of(point.config), []).append(point)
+        # The rate of a range test rises through all rates.
+        if point.config.kind == "network":
+            by_network.setdefault(network_of(point.config), []).append(point)
     found = []
     for members in by_network.values():
         rates = {one.key: one for point in members if (one := point.breaking_rate) is not None}
@@ -160,16 +172,19 @@ def breaking_sentences(points: Sequence[Point]) -> Iterator[str]:
         yield from map(_told, known)
         return
     inside = sum(network.is_inside for network in known)
-    said = f"where training breaks was predicted for {len(known)} networks: for {inside} of them between the rates seen"
+    said = f"where training breaks was predicted for {len(known)} networks, for {inside} of them between the rates seen"
     ratios = sorted(network.seen / network.predicted for network in known if network.seen and network.predicted)
     if ratios:
         said += (
             f"; the rate seen is {short(median(ratios))} times the predicted one, the median of {len(ratios)} "
             f"(from {short(ratios[0])} to {short(ratios[-1])})"
         )
-    never = len(known) - len(ratios)
-    if never:
-        said += f"; {counted(never, 'network')} broke at no rate of the grid, or at all"
+    held = sum(network.never_broke for network in known)
+    if held:
+        said += f"; {counted(held, 'network')} broke at no rate of the grid"
+    broke = sum(network.always_broke for network in known)
+    if broke:
+        said += f"; {counted(broke, 'network')} broke at each"
     yield f"{said}."
 
 
@@ -183,7 +198,7 @@ def _told(network: Network) -> str:
     if network.holds is not None:
         said += f"; at {network.holds:g} the loss stays at or below its start"
     if network.breaks is not None:
-        said += f"; at {network.breaks:g} it rises above it"
+        said += f"; at {network.breaks:g} the loss rises above its start"
     else:
         said += ", and no larger rate was tried"
     if network.fails is not None and network.fails != network.breaks:
@@ -201,8 +216,9 @@ def breaking_section(points: Sequence[Point]) -> list[Section]:
     reasons = [f"No prediction: {one.unclear}." for network in found for one in network.found if one.unclear]
     lines = [
         "The predicted rate follows from the curvature of the loss at the initial weights "
-        "(`docs/curvature.md`). Training breaks where its loss rises more than 1 % above its start; it may recover, "
-        "and fail at larger rates only.",
+        "(`docs/curvature.md`). Training breaks where a recorded loss is more than 1 % above its start; it may "
+        "recover, and fail at larger rates only. With minibatches that is the loss of validation or test rows after "
+        "an epoch, so that nothing is seen of what rises and falls within one.",
         "",
         *table(rows),
     ]

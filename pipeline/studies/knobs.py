@@ -28,13 +28,7 @@ NOT_SETTINGS = (
     *("report.", "tracking.", "backend."),
 )
 # These, keys that only maps have, and where data was downloaded from, which does not change it.
-NOT_KNOBS = (
-    *NOT_SETTINGS,
-    "recording.",
-    "data.local_dir",
-    "data.sources",
-    "grid",
-)
+NOT_KNOBS = (*NOT_SETTINGS, "recording.", "data.local_dir", "data.sources", "grid")
 # Keys that name what many other keys consist of: with a method, a schedule, data or a feature they change as well.
 NAMES = ("optimizer.name", "schedule.name", "data.name", "feature")
 

@@ -122,7 +122,8 @@ def _axes(paths: Sequence[Floats]) -> tuple[Floats, Floats]:
     """Return the places of both axes: around the start, the end and all paths, as far as `FARTHEST`."""
     corners = np.array([[0.0, -0.5], [1.0, 0.5]])
     every = np.clip(np.concatenate([corners, *paths]), -FARTHEST, FARTHEST)
-    (left, below), (right, above) = every.min(axis=0) - ROOM, every.max(axis=0) + ROOM
+    left, below = every.min(axis=0) - ROOM
+    right, above = every.max(axis=0) + ROOM
     return np.linspace(left, right, PLACES), np.linspace(below, above, PLACES)
 
 

@@ -92,7 +92,9 @@ def edge_of(point: Point) -> Edge:
     steps, curvatures = point.history.series(name)
     line = allowed_curvature(point.config, point.history, steps)
     known = np.isfinite(line) & np.isfinite(curvatures) & (line > 0)
-    steps, curvatures, line = steps[known], curvatures[known], line[known]
+    steps = steps[known]
+    curvatures = curvatures[known]
+    line = line[known]
     with np.errstate(over="ignore"):
         high = curvatures / line >= 1 - NEAR
     if point.config.optimizer.name in ADAPTIVE:

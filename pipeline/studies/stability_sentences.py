@@ -84,6 +84,9 @@ def _edge_sentences(points: Sequence[Point]) -> Iterator[str]:
     above = sum(edge.reached == 0 for edge in found)
     if above:
         where += f", in {above} of these from the first record on"
+    ended = sum(point.diverged for point in points)
+    if ended:
+        where += f"; {ended} diverge in all"
     if len(edges) == 1:
         where = f"at epoch {_epoch(found[0]):,}"
     yield f"the curvature reaches {allowed} {where}."
@@ -181,7 +184,7 @@ def _differences(points: Sequence[Point]) -> list[str]:
         members = [point for point in points if point.config.optimizer.name == method]
         found = _reached(members)
         if not found:
-            lines.append(f"- {method}: the line is not reached, as it is in the papers.")
+            lines.append(f"- {method}: the line is not reached; in the papers it is.")
             continue
         ratios = np.concatenate([edge.after for edge in found])
         low, middle, high = np.quantile(ratios, [0.05, 0.5, 0.95])

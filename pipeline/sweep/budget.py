@@ -40,8 +40,10 @@ class Deadline:
             return
 
         def end() -> None:
-            spent.set()
-            stop.set()
+            # A signal that came before is the reason.
+            if not stop.is_set():
+                spent.set()
+                stop.set()
 
         timer = threading.Timer(max(0.0, self.at - time.time()), end)
         timer.daemon = True

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import os
-import pickle
 import subprocess
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.utils import env_override
 from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf import DictConfig
 
 from hydra_plugins.stacked_launcher import check_one_point, refused_launcher
 from pipeline.sweep.agreement import Agreement, ResultsFolders, agreement_of
+from pipeline.sweep.composed import environment_of, hydra_alone, read_asked, without_hydra
 from pipeline.system import environment
 from pipeline.system.errors import LabError, explain
 from pipeline.system.last_line import doing
@@ -79,7 +79,7 @@ class TrainCommand:
         if hydra.mode == RunMode.RUN:
             total = 1
             check_one_point(hydra.overrides.hydra)
-        self._set_environment([_environment(hydra)])
+        self._set_environment([environment_of(hydra)])
         self._configs = search_path(hydra)
         return self._train([(composed, list(hydra.overrides.task))], total)[0]
 
@@ -103,10 +103,10 @@ class TrainCommand:
             raise LabError("The grid has no points.", received="a glob that nothing matches", fix="see --help")
         # Copying the section takes a while, and hardly ever are there variables.
         self._set_environment(
-            [_environment(_hydra_alone(config)) if config.hydra.job.env_set else {} for config in composed]
+            [environment_of(hydra_alone(config)) if config.hydra.job.env_set else {} for config in composed]
         )
         self._configs = search_path(composed[0].hydra)
-        requests = [(_without_hydra(config), list(config.hydra.overrides.task)) for config in composed]
+        requests = [(without_hydra(config), list(config.hydra.overrides.task)) for config in composed]
         batch_size = composed[0].hydra.sweeper.get("max_batch_size")
         return self._train(requests, total, batch_size, engine)
 
@@ -171,7 +171,7 @@ class TrainCommand:
         seeds: list[range] = []
         with doing("checking points", len(requests)) as step:
             for composed, overrides in requests:
-                own = repeated(self._read(composed), overrides)
+                own = repeated(read_asked(composed, self._configs, self._predicts), overrides)
                 seeds.append(range(len(points), len(points) + len(own)))
                 points += own
                 step.count(len(seeds), len(requests))
@@ -203,17 +203,6 @@ class TrainCommand:
                 if key in self._sweeps and total is not None:
                     self._finish_sweep(key)
         return [mean_score([scores[index] for index in indices]) for indices in seeds]
-
-    def _read(self, composed: DictConfig) -> Config:
-        config = _read(composed, self._configs)
-        if config.breaking_rate and not self._predicts:
-            raise LabError(
-                "The rates at which networks break are looked for by another command.",
-                expected="breaking_rate=false",
-                received="breaking_rate=true",
-                fix="run python -m pipeline.predict with the same arguments",
-            )
-        return config
 
     def _scores_before(
         self, key: Agreement, points: Sequence[tuple[Config, list[str]]], total: int | None, engine: Engine | None
@@ -264,36 +253,3 @@ class TrainCommand:
             self._sweeps.pop(key).finish()
         except Exception as error:  # noqa: BLE001 - an error of our own must not keep the other sweeps open
             self._errors.append(explain(error))
-
-
-def _environment(hydra: Any) -> dict[str, str]:
-    """Return the variables that Hydra sets for a job."""
-    return {str(name): str(value) for name, value in hydra.job.env_set.items()}
-
-
-def _hydra_alone(config: DictConfig) -> Any:
-    # As Hydra reads its section for a job: a value in it cannot refer to a key of the point.
-    return OmegaConf.masked_copy(config, ["hydra"]).hydra
-
-
-def _without_hydra(config: DictConfig) -> DictConfig:
-    # A launcher passes complete configs, while Hydra removes its section before it calls a task.
-    copy: DictConfig = pickle.loads(pickle.dumps(config))  # noqa: S301 - a copy, in a tenth of OmegaConf's time
-    with open_dict(copy):
-        del copy["hydra"]
-    return copy
-
-
-def _read(composed: DictConfig, configs: Sequence[Path]) -> Config:
-    from pipeline.config.own_code import code_folders, located
-    from pipeline.config.own_folder import data_located
-    from pipeline.config.own_model import KerasModel
-    from pipeline.config.reading import read_config
-
-    plain: Any = OmegaConf.to_container(composed, resolve=True, throw_on_missing=True)
-    config = read_config(plain)
-    folders = code_folders(configs)
-    found: dict[str, Any] = {"data": data_located(config.data, folders)}
-    if isinstance(config.model, KerasModel):
-        found["model"] = located(config.model, folders)
-    return config.model_copy(update=found)

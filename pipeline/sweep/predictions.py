@@ -16,11 +16,19 @@ from typing import Any
 from pipeline.backends.curvature.breaking import FORMULAS
 from pipeline.backends.curvature.prediction import predict
 from pipeline.config.schema import NO_SETTINGS, Config
-from pipeline.points.breaking_rates import BreakingRate, add_breaking_rates, file_by_hand, file_for, network_of
+from pipeline.points.breaking_rates import (
+    BreakingRate,
+    add_breaking_rates,
+    file_by_hand,
+    file_for,
+    network_of,
+    read_breaking_rates,
+    training_of,
+)
 from pipeline.points.destination import results_folder
 from pipeline.points.job import Job
 from pipeline.points.point import POINTS, Outcome
-from pipeline.points.repeats import groups_of_repeats
+from pipeline.points.repeats import groups_of_repeats, seeds_of
 from pipeline.studies.breaking import bisected_text, median_text
 from pipeline.sweep.bisection import BISECTIONS, bisect
 from pipeline.sweep.jobs import JobMaker
@@ -59,6 +67,10 @@ class Predictions:
         Raises:
             LabError: the file for the report cannot be written.
         """
+        first = self._maker.first
+        file = self._file()
+        # Checked before the work, which may take minutes.
+        read_breaking_rates(file)
         groups = _without_rates(list(self._jobs.values()))
         seeds = [_one_rate(group) for group in groups]
         jobs = [job for group in seeds for job in group]
@@ -67,25 +79,30 @@ class Predictions:
             for job in jobs:
                 found.append(self._predict(job.config))
                 step.count(len(found), len(jobs))
-        first = self._maker.first
+        add_breaking_rates(file, found)
         if first.breaking_rate:
             found = self._seen(jobs, found)
+            add_breaking_rates(file, found)
         by_group = _parts(found, list(map(len, seeds)))
         print(_table(groups, by_group, f"{first.study} {first.backend.name}"))
         # A line each: in a column they would widen the table.
         for reason in dict.fromkeys(one.unclear for one in found if one.unclear):
             print(f"no prediction: {reason}")
         sys.stdout.flush()
-        file = file_by_hand(first.study, self._maker.root / POINTS)
-        if first.results is not None:
-            file = file_for(results_folder(first.results, self._maker.project))
-        add_breaking_rates(file, found)
+
+    def _file(self) -> Path:
+        """Return the file for the report."""
+        first = self._maker.first
+        if first.results is None:
+            return file_by_hand(first.study, self._maker.root / POINTS)
+        return file_for(results_folder(first.results, self._maker.project))
 
     def _predict(self, config: Config) -> BreakingRate:
         found = predict(config, self._maker.data.load(config), config.curvature.rows)
         return BreakingRate(
             network=network_of(config),
             seed=config.seed,
+            split_seed=seeds_of(config)[1],
             batches=config.training.batch_size is not None,
             method=config.optimizer.name,
             curvature=_finite(found.curvature),
@@ -96,15 +113,22 @@ class Predictions:
     def _seen(self, jobs: Sequence[Job], found: Sequence[BreakingRate]) -> list[BreakingRate]:
         """Return the predictions with the rates at which training was seen to hold and to break."""
         seen = list(found)
-        starts = {index: one.predicted for index, one in enumerate(found) if one.predicted is not None}
+        starts = {
+            index: one.predicted
+            for index, (job, one) in enumerate(zip(jobs, found, strict=True))
+            # The rate of a range test rises through all rates.
+            if one.predicted is not None and job.config.kind == "network"
+        }
+        if not starts:
+            return seen
         configs = [jobs[index].config for index in starts]
         total = BISECTIONS * len(starts)
         with doing("bisecting breaking rates", total, long=True) as step:
             for brackets in bisect(configs, list(starts.values()), self._maker.data):
                 step.count(sum(bracket.bisections for bracket in brackets), total)
-        for index, bracket in zip(starts, brackets if starts else (), strict=True):
-            backend = jobs[index].config.backend.name
-            seen[index] = replace(found[index], backend=backend, holds=bracket.holds, breaks=bracket.breaks)
+        for index, bracket in zip(starts, brackets, strict=True):
+            training = training_of(jobs[index].config)
+            seen[index] = replace(found[index], training=training, holds=bracket.holds, breaks=bracket.breaks)
         return seen
 
 
@@ -140,7 +164,7 @@ def _table(groups: Sequence[Sequence[Job]], found: Sequence[Sequence[BreakingRat
     names, constant = knob_columns(groups)
     names = [name for name in names if name not in ("learning_rate", "seed")]
     headings = ["curvature L", "breaks at", "formula", "rates below", "rates above"]
-    seen = any(one.backend for group in found for one in group)
+    seen = any(one.training for group in found for one in group)
     if seen:
         headings.insert(2, "seen at")
     rows = [[*map(words, names), *headings]]

@@ -181,7 +181,7 @@ class Sweep:
         if points:
             problems += self._show(jobs, points)
         if isinstance(self._stopped, BudgetSpent):
-            print(_left_by_budget(jobs, len(points)), flush=True)
+            print(_left_by_budget(jobs, len(points), self.first.force), flush=True)
         for job in jobs:
             record.undrawn.errors.update(job.undrawn.errors)
         problems += record.undrawn.messages("could not be drawn")
@@ -264,15 +264,18 @@ class Sweep:
         return f"{self.name}: {len(jobs)}{total} points"
 
 
-def _left_by_budget(jobs: Sequence[Job], complete: int) -> str:
+def _left_by_budget(jobs: Sequence[Job], complete: int, force: bool) -> str:
     """Return the line of a command whose budget is spent."""
     if complete == len(jobs):
         return "The budget is spent, and all points are trained."
+    same = "The same command goes on."
+    if force:
+        same = "The same command without force=true goes on."
     begun = sum(job.state in ("killed", "to continue") for job in jobs)
     left = len(jobs) - complete - begun
     return (
         f"The budget is spent: of {counted(len(jobs), 'point')} {complete} are trained, {begun} to continue from a "
-        f"checkpoint, {left} not begun. The same command goes on."
+        f"checkpoint, {left} not begun. {same}"
     )
 
 

@@ -7,8 +7,10 @@ from collections.abc import Mapping
 import pytest
 
 from pipeline.backends.shared.history import History
-from pipeline.diagnosis.start import loss_rose, recorded_rate, start_loss, with_allowed_rate
+from pipeline.data.arrays import Arrays
+from pipeline.diagnosis.start import loss_rose, losses_from_start, recorded_rate, with_allowed_rate
 from pipeline.diagnosis.verdicts import TOO_LARGE, Diagnosis, Verdict
+from tests.support.trained import config, trained
 
 
 def history(series: Mapping[str, Mapping[int, float]], diverged: int | None = None) -> History:
@@ -38,12 +40,24 @@ def test_a_loss_that_is_not_finite_rose() -> None:
     assert loss_rose(history({"train/loss": {0: 1.0}}, diverged=3))
 
 
-def test_with_minibatches_the_start_is_that_of_held_out_rows() -> None:
-    """The first training loss is a mean over the first epoch, in which it may have risen already."""
-    losses = {"train/loss": {1: 5.0, 2: 4.0}, "validation/loss": {0: 2.3, 1: 4.9}}
-    assert start_loss(history(losses)) == 2.3
+def test_with_minibatches_the_losses_are_those_of_held_out_rows_throughout() -> None:
+    """The training loss is a mean over an epoch, with dropout: it may be above the loss that no update has changed."""
+    losses = {"train/loss": {1: 5.0, 2: 4.0}, "validation/loss": {0: 2.3, 1: 2.2}}
+    assert losses_from_start(history(losses)).tolist() == [2.3, 2.2]
+    assert not loss_rose(history(losses))
+    losses["validation/loss"][1] = 2.4
     assert loss_rose(history(losses))
-    assert start_loss(history({"test/loss": {0: 2.0}, "train/loss": {1: 5.0}})) == 2.0
+    assert losses_from_start(history({"test/loss": {0: 2.0}, "train/loss": {1: 5.0}})).tolist() == [2.0]
+
+
+@pytest.mark.parametrize("feature", ["dropout", "batch_normalization"])
+def test_a_tiny_rate_does_not_break_a_network_whose_training_loss_is_of_another_kind(
+    feature: str, tiny_images: Arrays
+) -> None:
+    one = config("data=mnist", f"feature={feature}", "optimizer=sgd", "optimizer.learning_rate=1e-6",
+                 "training.epochs=2", "model.hidden_size=8", "training.batch_size=32")  # fmt: skip
+    (trained_history,) = trained(one, arrays=tiny_images)
+    assert not loss_rose(trained_history)
 
 
 def test_a_breaking_rate_counts_as_recorded_only_before_the_first_update() -> None:

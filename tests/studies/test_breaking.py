@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from pipeline.backends.shared.history import History
-from pipeline.points.breaking_rates import BreakingRate, network_of
+from pipeline.points.breaking_rates import BreakingRate, key_of, training_of
 from pipeline.points.point import Point, outcome_of, point_name
 from pipeline.report.breaking_page import breaking_lines
 from pipeline.report.study_page import study_page
@@ -19,6 +19,7 @@ from pipeline.studies.kinds import study_figure
 from tests.support.trained import config, sweep
 
 COMMON = ("experiment=three_bits", "training.epochs=30")
+TRAINING = training_of(config(*COMMON, "optimizer.learning_rate=1"))
 SETTLES = {0: 1.0, 30: 0.01}
 OVERSHOOTS = {0: 1.0, 2: 1.5, 30: 0.01}
 RUNS_AWAY = {0: 1.0, 2: 1e5, 30: 1e9}
@@ -37,7 +38,7 @@ def predicted(points: Sequence[Point], rate: float | None, **more: object) -> li
     """The points, all with one prediction for each of their networks and seeds."""
     curvature = None if rate is None else 2 / rate
     rows = [
-        BreakingRate(network_of(one.config), one.config.seed, False, "sgd", curvature, rate, **more)  # type: ignore[arg-type]
+        BreakingRate(*key_of(one.config), False, "sgd", curvature, rate, **more)  # type: ignore[arg-type]
         for one in points
     ]
     return with_breaking_rates(points, {row.key: row for row in rows})
@@ -57,8 +58,8 @@ def test_training_breaks_between_two_rates_of_the_grid_and_fails_later() -> None
     assert network.seen == pytest.approx(0.1**0.5)
     (said,) = breaking_sentences(predicted(points, 0.5))
     assert said == (
-        "predicted to break at 0.5; at 0.1 the loss stays at or below its start; at 1 it rises above it; training "
-        "fails from 10 on."
+        "predicted to break at 0.5; at 0.1 the loss stays at or below its start; at 1 the loss rises above its "
+        "start; training fails from 10 on."
     )
 
 
@@ -73,15 +74,18 @@ def test_the_smallest_rate_at_which_a_seed_breaks_counts() -> None:
 def test_grids_that_end_before_or_begin_after_the_breaking_rate() -> None:
     ends = only(predicted([point(0.1, SETTLES), point(1, SETTLES)], 9.0))
     assert (ends.holds, ends.breaks, ends.seen, ends.text) == (1, None, None, "9, above 1")
-    assert ends.is_inside
+    assert (ends.is_inside, ends.never_broke, ends.always_broke) == (False, True, False)
     begins = only(predicted([point(1, RUNS_AWAY), point(10, RUNS_AWAY)], 9.0))
     assert (begins.holds, begins.breaks, begins.seen, begins.text) == (None, 1, None, "9, below 1")
-    assert not begins.is_inside
+    assert (begins.is_inside, begins.never_broke, begins.always_broke) == (False, False, True)
     assert begins.fails == 1
+    assert "predicted to break at 9; at 1 the loss rises above its start" in next(
+        breaking_sentences(predicted([point(1, RUNS_AWAY)], 9.0))
+    )
 
 
 def test_a_bisected_rate_is_shown_in_the_place_of_the_two_of_the_grid() -> None:
-    points = predicted([point(0.1, SETTLES), point(1, RUNS_AWAY)], 0.5, backend="numpy", holds=0.44, breaks=0.45)
+    points = predicted([point(0.1, SETTLES), point(1, RUNS_AWAY)], 0.5, training=TRAINING, holds=0.44, breaks=0.45)
     network = only(points)
     assert network.text == "0.5, 0.445"
     assert network.seen == pytest.approx((0.44 * 0.45) ** 0.5)
@@ -90,12 +94,19 @@ def test_a_bisected_rate_is_shown_in_the_place_of_the_two_of_the_grid() -> None:
 
 def test_where_no_rate_broke_the_largest_one_tried_is_named() -> None:
     points = [point(0.1, SETTLES), point(1, SETTLES)]
-    assert only(predicted(points, 0.5, backend="numpy", holds=33333.0)).text == "0.5, none up to 3e+04"
+    assert only(predicted(points, 0.5, training=TRAINING, holds=33333.0)).text == "0.5, none up to 3e+04"
 
 
-def test_what_was_seen_on_one_backend_is_not_said_of_the_other() -> None:
-    points = [point(0.1, SETTLES, "backend=keras"), point(1, RUNS_AWAY, "backend=keras")]
-    assert only(predicted(points, 0.5, backend="numpy", holds=0.44, breaks=0.45)).text == "0.5, 0.1 to 1"
+@pytest.mark.parametrize("other", ["backend=keras", "training.epochs=31", "gradient=finite_difference"])
+def test_what_was_seen_in_one_training_is_not_said_of_another(other: str) -> None:
+    points = [point(0.1, SETTLES, other), point(1, RUNS_AWAY, other)]
+    assert only(predicted(points, 0.5, training=TRAINING, holds=0.44, breaks=0.45)).text == "0.5, 0.1 to 1"
+
+
+def test_a_range_test_has_no_rate_of_its_own() -> None:
+    made = config("experiment=lr_range_test")
+    one = Point("a", Path(), made, History(epochs=1), outcome_of(History(epochs=1)))
+    assert networks(predicted([one], 0.5)) == []
 
 
 def test_each_network_has_a_line_of_its_own_and_many_have_one_together() -> None:
@@ -109,8 +120,8 @@ def test_each_network_has_a_line_of_its_own_and_many_have_one_together() -> None
     ]
     (together,) = breaking_sentences(predicted(many, 1.0))
     assert together == (
-        "where training breaks was predicted for 4 networks: for 0 of them between the rates seen; the rate seen is 2 "
-        "times the predicted one, the median of 3 (from 2 to 2); 1 network broke at no rate of the grid, or at all."
+        "where training breaks was predicted for 4 networks, for 0 of them between the rates seen; the rate seen is 2 "
+        "times the predicted one, the median of 3 (from 2 to 2); 1 network broke at no rate of the grid."
     )
 
 
@@ -159,8 +170,8 @@ def test_page_and_picture_show_it() -> None:
 def test_the_report_sums_up_methods_on_full_batches_and_minibatches() -> None:
     points = predicted([point(1, SETTLES), point(4, RUNS_AWAY)], 1.5)
     page = "\n".join(breaking_lines({"three_bits": {"numpy": points}}))
-    assert "| sgd | all rows | 1 | 1 | 1.33 | 0 |" in page
-    assert "| all methods | all rows | 1 | 1 | 1.33 | 0 |" in page
+    assert "| sgd | all rows | 1 | 1 | 1.33 | 0 | 0 |" in page
+    assert "| all methods | all rows | 1 | 1 | 1.33 | 0 | 0 |" in page
     assert "minibatches |" not in page
     assert "[three_bits](studies/three_bits.md)" in page
     assert "Nothing was predicted" in breaking_lines({"three_bits": {"numpy": [point(1, SETTLES)]}})[0]

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from pipeline.backends.shared.history import History
 from pipeline.drawing.layout import save_png
-from pipeline.points.breaking_rates import BreakingRate, network_of
+from pipeline.points.breaking_rates import BreakingRate, key_of
 from pipeline.points.point import Point, outcome_of, point_name
 from pipeline.report.breaking_page import breaking_lines
 from pipeline.report.earlier import Earlier
@@ -361,8 +361,7 @@ def test_any_knobs_can_be_drawn_and_described(data: st.DataObject) -> None:
     ]
     rate = data.draw(st.sampled_from((None, 5e-324, 0.3, 1e300)), label="the predicted breaking rate")
     points = [
-        replace(point, breaking_rate=BreakingRate(network_of(point.config), point.config.seed, True, "sgd", 2.0, rate))
-        for point in points
+        replace(point, breaking_rate=BreakingRate(*key_of(point.config), True, "sgd", 2.0, rate)) for point in points
     ]
     for _, figure in kinds.sweep_figures(points):
         assert texts(figure)

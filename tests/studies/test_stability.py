@@ -133,7 +133,7 @@ def test_a_rate_that_never_reaches_the_line_says_how_far_it_came() -> None:
     )
     ((_, table), (_, differences), *_) = stability_sections([low])
     assert "| 0 of 1 |" in table[2]
-    assert differences[-1] == "- sgd: the line is not reached, as it is in the papers."
+    assert differences[-1] == "- sgd: the line is not reached; in the papers it is."
 
 
 def test_what_has_no_line_or_no_record_says_so() -> None:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from pipeline.backends.shared.history import History
-from pipeline.points.breaking_rates import BreakingRate, network_of
+from pipeline.points.breaking_rates import BreakingRate, key_of
 from pipeline.points.point import Point, outcome_of
 from pipeline.studies.certainty import ONE_SEED, SOME_SEEDS
 from pipeline.studies.kinds import answers, headline, study_kind
@@ -122,7 +122,7 @@ def test_the_picture_has_axes_for_each_parametrization_with_the_best_rates_marke
 
 def test_the_picture_marks_where_each_value_is_predicted_to_break(points: list[Point]) -> None:
     def row(one: Point, rate: float) -> BreakingRate:
-        return BreakingRate(network_of(one.config), one.config.seed, True, "adam", 1.0, rate)
+        return BreakingRate(*key_of(one.config), True, "adam", 1.0, rate)
 
     known = [
         replace(one, breaking_rate=row(one, rate))

@@ -64,6 +64,15 @@ def test_a_deadline_sets_the_event_only_when_it_comes() -> None:
     time.sleep(0.1)
     assert not never.is_set()
     assert not spent.is_set()
+    # A signal that came before is the reason.
+    stop = threading.Event()
+    with Deadline(0).stopping(stop) as spent:
+        assert stop.wait(10)
+    signalled = threading.Event()
+    signalled.set()
+    with Deadline(0).stopping(signalled) as spent:
+        time.sleep(0.1)
+    assert not spent.is_set()
     with Deadline(None).stopping(never):
         Deadline(None).check()
     with pytest.raises(BudgetSpent):
@@ -113,6 +122,8 @@ def test_a_budget_of_nothing_trains_nothing_and_ends_well(project: Path, capsys:
     with_budget(project, 0, rates(*GRID))
     assert "of 3 points 0 are trained, 0 to continue from a checkpoint, 3 not begun" in capsys.readouterr().out
     assert on_disk(project) == {}
+    with_budget(project, 0, rates(*GRID, more=["force=true"]))
+    assert "The same command without force=true goes on." in capsys.readouterr().out
     with_budget(project, 600, rates(*GRID))
     assert "The budget is spent" not in capsys.readouterr().out
     assert len(on_disk(project)) == 3

@@ -52,14 +52,14 @@ import json, sys
 from hydra import compose, initialize_config_dir
 from pipeline.data.arrays import load
 from pipeline.points.identity import signature
-from pipeline.sweep import command
+from pipeline.sweep import composed
 from pipeline.system.project import CONF, PROJECT
 signatures = []
 for overrides in json.loads(sys.argv[1]):
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        config = command._read(compose("config", overrides), [])
+        config = composed.read_asked(compose("config", overrides), [], predicts=False)
     signatures.append(signature(config, load(config.data, config.dtype, PROJECT).checksums))
-print(json.dumps(signatures), command.__file__)
+print(json.dumps(signatures), composed.__file__)
 """
 
 

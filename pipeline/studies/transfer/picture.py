@@ -119,7 +119,8 @@ def _draw_powers(ax: Axes, row: Transfer, found: Mapping[str, Sequence[Best]]) -
     """Draw the best rate against the knob, a line for each group, and through the first of each what theory expects."""
     known = {name: usable(along) for name, along in found.items()}
     rates = np.array([rate for along in known.values() for best in along for rate in (best.rate, *_range(best))])
-    low, high = 0.1, 1.0
+    low = 0.1
+    high = 1.0
     if len(rates):
         low, high = (on_log_axis(float(end)) for end in (rates.min(), rates.max()))
     rate_axis(ax, sorted({float(best.value) for along in found.values() for best in along}), row.name)

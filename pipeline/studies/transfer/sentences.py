@@ -65,6 +65,8 @@ def _shift(along: Sequence[Best]) -> str:
         return f"hardly shifts ({text})"
     if least >= UNCHANGED:
         return f"shifts ({text})"
+    if least > 0:
+        return f"shifts, perhaps by less than {UNCHANGED:g} decades ({text})"
     return f"may shift, which these seeds do not tell ({text})"
 
 

@@ -4,10 +4,11 @@ A warm-up raises the rate linearly from 0 over the first updates. The recipe of 
 (Godbole et al. 2023, https://github.com/google-research/tuning_playbook) is to find the rate at which training breaks,
 to take multiples of it with a warm-up, and to choose the shortest one that trains.
 
-A warm-up *trains* at a rate if every seed ends at or below `TARGET` times the baseline loss. Training breaks where the
-rate is above the breaking rate, 2 / L for gradient descent with L the largest curvature of the loss. While the rate
-rises through it, the weights move to where the loss is flatter, so that L falls and the breaking rate rises (Gilmer et
-al. 2021, arXiv:2110.04369). So a long enough warm-up ends where the curvature allows the full rate.
+A warm-up *trains* at a rate if every seed ends at or below `TARGET` times the baseline loss. The steps along the most
+curved direction grow where the rate is above the breaking rate, 2 / L for gradient descent with L the largest curvature
+of the loss. Gilmer et al. 2021 (arXiv:2110.04369) explain a warm-up by it: while the rate rises through the breaking
+rate, the weights move to where the loss is flatter, so that L falls and the breaking rate rises. The table has both at
+the start and after the warm-up.
 
 L and the breaking rate are those of the first record, and of the first one after the warm-up has ended.
 """
