@@ -58,7 +58,8 @@ def with_allowed_rate(found: Diagnosis, rate: float, allowed: float | None) -> D
         rate: its learning rate.
         allowed: the predicted breaking rate; None: there is none.
     """
-    if allowed is None or not (found.verdict in TOO_FAR or found.cause in LARGE_STEPS):
+    # A curvature that is not finite allows a rate of 0.
+    if not allowed or not (found.verdict in TOO_FAR or found.cause in LARGE_STEPS):
         return found
     if rate > allowed:
         said = f"the rate was {three_digits(rate / allowed)} times what the curvature at the start allows"

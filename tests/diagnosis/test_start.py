@@ -85,3 +85,4 @@ def test_steps_that_were_too_large_are_compared_with_the_curvature(
     told = with_allowed_rate(found, rate, 0.12)
     assert told == Diagnosis(verdict, cause, said, {"roughness": 0.5})
     assert with_allowed_rate(found, rate, None) is found
+    assert with_allowed_rate(found, rate, 0.0) is found
