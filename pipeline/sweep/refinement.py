@@ -10,8 +10,9 @@ log2(g / tolerance) rounds of two rates, rounded up, and not after g / tolerance
 the next one is one step beyond it (bracketing; Press et al. 2007, "Numerical Recipes", sections 10.1 and 10.2).
 
 With several seeds the loss of a rate is their mean. If neither neighbour can be told from the best (`best_set`), noise
-would choose between further rates, and the search ends. The decisions depend on nothing but the losses and the listed
-rates, so that a command that is repeated takes the same ones.
+would choose between further rates, and the search ends once both gaps are at most `NOISE_GAP`: over wider ones a loss
+is no parabola, which the optimum is told by (studies/statistics/parabola.py). The decisions depend on nothing but the
+losses and the listed rates, so that a command that is repeated takes the same ones.
 """
 
 from __future__ import annotations
@@ -29,6 +30,8 @@ FIRST_STEP = 0.5
 LONGEST_STEP = 1.0
 # A search begins with this many of the listed rates at least.
 LEAST_START = 3
+# Decades to the best rate's neighbours within which noise may end a search.
+NOISE_GAP = 0.25
 # Beyond, a power of ten may be no float.
 SMALLEST = 1e-300
 LARGEST = 1e300
@@ -110,12 +113,15 @@ class Refinement:
             at_edges += self._beyond(tried, 1)
         if at_edges:
             return Step(at_edges, "open")
-        if lower and higher and _alike(known, best, [*lower, *higher]):
-            return Step([], "noise")
+        neighbours = [*lower, *higher]
+        gap = self.tolerance
         reason: Reason = "tolerance"
-        if not (lower and higher):
+        if len(neighbours) < 2:
             reason = "limit"
-        between = [self._between(tried, best, neighbour) for neighbour in (*lower, *higher)]
+        elif gap < NOISE_GAP and _alike(known, best, neighbours):
+            gap = NOISE_GAP
+            reason = "noise"
+        between = [_between(tried, sorted((best, one)), gap, self.listed) for one in neighbours]
         return self._step([rate for rates in between for rate in rates], reason)
 
     def grid_size(self, known: Known) -> int:
@@ -146,24 +152,6 @@ class Refinement:
         place = min(max(math.log10(last) + direction * step, math.log10(low)), math.log10(high))
         rate = min(max(rounded(10**place), low), high)
         if direction * rate <= direction * last:
-            return []
-        return [rate]
-
-    def _between(self, tried: Sequence[float], best: float, neighbour: float) -> list[float]:
-        """Return a rate in the middle of the widest gap from the best rate to a neighbour; none if it is narrow.
-
-        There are several gaps if rates between the two have failed.
-        """
-        low, high = sorted((best, neighbour))
-        steps = [rate for rate in tried if low <= rate <= high]
-        left, right = max(itertools.pairwise(steps), key=lambda gap: _decades(*gap))
-        # Compared with some room: 0.1 decades may be 0.1 and a little.
-        if _decades(left, right) <= self.tolerance * (1 + 1e-9):
-            return []
-        middle = math.sqrt(left) * math.sqrt(right)
-        inside = [rate for rate in self.listed if left < rate < right]
-        rate = min(inside, key=lambda one: abs(math.log10(one / middle)), default=rounded(middle))
-        if not left < rate < right:
             return []
         return [rate]
 
@@ -201,3 +189,27 @@ def _alike(known: Known, best: float, neighbours: Sequence[float]) -> bool:
     points = [{position: loss for position, loss in enumerate(known[rate]) if not math.isnan(loss)} for rate in rates]
     found = best_set(points, larger_is_better=False)
     return found.tested and all(rates.index(rate) in found.members for rate in (best, *neighbours))
+
+
+def _between(tried: Sequence[float], ends: Sequence[float], gap: float, listed: Sequence[float]) -> list[float]:
+    """Return a rate in the middle of the widest gap between two rates; none if it is narrow.
+
+    There are several gaps if rates between the two have failed.
+
+    Args:
+        tried: all rates that were tried, ascending.
+        ends: the two, ascending.
+        gap: decades of a narrow gap.
+        listed: rates that are preferred to others in the same gap.
+    """
+    steps = [rate for rate in tried if ends[0] <= rate <= ends[1]]
+    left, right = max(itertools.pairwise(steps), key=lambda pair: _decades(*pair))
+    # Compared with some room: 0.1 decades may be 0.1 and a little.
+    if _decades(left, right) <= gap * (1 + 1e-9):
+        return []
+    middle = math.sqrt(left) * math.sqrt(right)
+    inside = [rate for rate in listed if left < rate < right]
+    rate = min(inside, key=lambda one: abs(math.log10(one / middle)), default=rounded(middle))
+    if not left < rate < right:
+        return []
+    return [rate]

@@ -17,16 +17,16 @@ from pipeline.system.errors import LabError
 
 DECADES = (0.0001, 0.001, 0.01, 0.1)
 HALF_DECADES = (0.0001, 0.0003, 0.001, 0.003, 0.01, 0.03, 0.1)
-Losses = Callable[[float], Sequence[float]]
+Losses = Callable[[float], list[float]]
 
 
 def search(listed: Sequence[float] = DECADES, tolerance: float = 0.1, beyond: float = 2.0) -> Refinement:
     return Refinement(tuple(listed), tolerance, beyond)
 
 
-def searched(refinement: Refinement, losses: Losses, every: int = 2) -> tuple[dict[float, Sequence[float]], str]:
+def searched(refinement: Refinement, losses: Losses, every: int = 2) -> tuple[dict[float, list[float]], str]:
     """Train as a command does; return the losses of all rates in the order of their training, and how it ended."""
-    known: dict[float, Sequence[float]] = {}
+    known: dict[float, list[float]] = {}
     step = Step(refinement.start(every), "open")
     while step.rates:
         assert not set(step.rates) & set(known)
@@ -203,12 +203,15 @@ def test_a_tie_is_searched_between_its_rates() -> None:
 
 
 def test_noise_ends_a_search_only_if_both_neighbours_are_like_the_best() -> None:
-    even = {0.001: [1.0, 1.2, 0.9], 0.01: [0.9, 1.1, 1.0], 0.1: [1.1, 0.9, 1.1]}
-    refinement = search((0.001, 0.01, 0.1))
+    even = {0.006: [1.0, 1.2, 0.9], 0.01: [0.9, 1.1, 1.0], 0.017: [1.1, 0.9, 1.1]}
+    refinement = search((0.006, 0.01, 0.017))
     assert refinement.next_step(even) == Step([], "noise")
     # The optimum may lie between two rates that are alike.
-    assert refinement.next_step(even | {0.1: [9.0, 9.1, 9.2]}).rates == [0.00316, 0.0316]
-    assert refinement.next_step({rate: losses[:1] for rate, losses in even.items()}).rates == [0.00316, 0.0316]
+    assert refinement.next_step(even | {0.017: [9.0, 9.1, 9.2]}).rates == [0.00775, 0.013]
+    assert refinement.next_step({rate: losses[:1] for rate, losses in even.items()}).rates == [0.00775, 0.013]
+    # Rates far apart are no reason to end.
+    far = {rate**2: losses for rate, losses in even.items()}
+    assert search(tuple(far)).next_step(far).rates == [0.00006, 0.00017]
 
 
 @given(
@@ -289,9 +292,9 @@ def test_a_line_says_why_there_is_no_best_rate() -> None:
     (only,) = combinations(points("0.001,0.01,0.1", "4"), 0.1, 2.0)
     only.known = {rate: [math.nan] for rate in (0.001, 0.01, 0.1)}
     assert only.line() == "no rate could be trained; 3 runs, a grid as fine takes 21"
-    only.known = searched(only.search, lambda rate: [math.inf])[0]
+    only.known = dict(searched(only.search, lambda rate: [math.inf])[0])
     assert only.line().startswith("every rate diverged, down to 1e-05; ")
-    only.known = searched(only.search, lambda rate: [-math.log10(rate)])[0]
+    only.known = dict(searched(only.search, lambda rate: [-math.log10(rate)])[0])
     assert "best rate 10, " in only.line()
     assert "it is the largest rate, beyond which no rate is tried; " in only.line()
 

@@ -7,9 +7,11 @@ With x = log10(rate), x_i the rates, s the seeds, and y_is the losses, the model
 by least squares. Each seed has a height c_s of its own, because what it adds to every rate says nothing about the best
 one.
 
-Far from the best rate a loss is no parabola. So the fit begins with the best rates, and takes in the next one, on the
-side where the loss is smaller, as long as it predicts its loss: with N values, p coefficients, residual variance v, and
-z the row of the new rate in the design matrix Z, the mean of its n losses must lie within
+Far from the best rate a loss is no parabola. So only rates within `WINDOW` of it count, and those beside it that cannot
+be told from it (`best_set`) with the next one on each side, as noise hides the parabola between them. Of these the fit
+begins with the best, and takes in the next one, on the side where the loss is smaller, as long as it predicts its loss:
+with N values, p coefficients, residual variance v, and z the row of the new rate in the design matrix Z, the mean of
+its n losses must lie within
 
     z c ± t sqrt(v (1 / n + z (Z'Z)^-1 z')),     t the quantile of Student's t with N - p degrees of freedom
 
@@ -18,8 +20,10 @@ z the row of the new rate in the design matrix Z, the mean of its n losses must 
 The interval of the optimum is from a bootstrap of residuals (Efron and Tibshirani 1993, "An Introduction to the
 Bootstrap", section 9.4). Each of `DRAWS` times, residuals are drawn with replacement, scaled by sqrt(N / (N - p)), and
 the parabola is fitted to them. What that adds to its coefficients is multiplied by sqrt(f / chi2_f), f = N - p, with a
-random chi2_f, as in Student's t: few residuals estimate the noise badly. The 2.5 % and 97.5 % quantiles of the optima
-are the ends. Neither they nor the optimum leave the rates that trained.
+random chi2_f, as in Student's t: few residuals estimate the noise badly. The quantiles `OUTSIDE` and 1 - `OUTSIDE` of
+the optima are the ends. 2.5 % and 97.5 % hold the true optimum of synthetic sweeps in 93 to 94 % of the cases only, as
+rates are tried where the noise of others was low; with 1.5 % and 98.5 % they hold it in 95 to 96 %. Neither the ends
+nor the optimum leave the rates that trained. Where the parabola has no minimum, the best rate is the optimum.
 
 The interval holds if the losses that count are a parabola with noise of one size. Without noise, as of a single seed,
 its width says how far from a parabola they are.
@@ -34,10 +38,14 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.studies.statistics.intervals import CONFIDENCE
+from pipeline.studies.statistics.best import best_set
 
 LEAST_RATES = 3
+# Decades from the best rate.
+WINDOW = 0.5
 DRAWS = 2000
+# The share of the bootstrap beyond each end of the interval.
+OUTSIDE = 0.015
 # The confidence of a prediction: high, because many are made.
 PREDICTED = 0.999
 # A residual of this share of the largest loss is rounding.
@@ -101,7 +109,9 @@ def optimum(known: Losses, seed: int = 0) -> Optimum | None:
     fit = _widest(places, values, best)
     ends = (float(places[0]), float(places[-1]))
     own = fit.coefficients[-2:]
-    centre = _vertices(own[None], ends)[0]
+    centre = 0.0
+    if own[1] > 0:
+        centre = _vertices(own[None], ends)[0]
     low, high = ends
     if fit.freedom > 0:
         random = np.random.default_rng(seed)
@@ -109,9 +119,11 @@ def optimum(known: Losses, seed: int = 0) -> Optimum | None:
         drawn = random.choice(fit.residuals, size=(DRAWS, number)) * math.sqrt(number / fit.freedom)
         scale = np.sqrt(fit.freedom / random.chisquare(fit.freedom, size=(DRAWS, 1)))
         optima = _vertices(own + drawn @ fit.inverse[-2:].T * scale, ends)
-        outside = (1 - CONFIDENCE) / 2
-        low, high = np.quantile(optima, [outside, 1 - outside])
-    return Optimum(*(float(rates[best] * 10**place) for place in (centre, low, high)))
+        low, high = np.quantile(optima, [OUTSIDE, 1 - OUTSIDE])
+    # A power of ten may be beyond the ends by rounding.
+    return Optimum(
+        *(min(max(rates[best] * 10**place, rates[0]), rates[-1]) for place in map(float, (centre, low, high)))
+    )
 
 
 def _trained(by_seed: Sequence[float]) -> bool:
@@ -131,8 +143,7 @@ def _widest(places: Floats, values: Floats, best: int) -> Fit:
     means = np.nanmean(values, axis=1)
     first = best
     last = best
-    lowest = 0
-    highest = len(places) - 1
+    lowest, highest = _counting(places, values, best)
     fit = _fit(places[first : last + 1], values[first : last + 1])
     while first > lowest or last < highest:
         downwards = first > lowest and (last == highest or means[first - 1] <= means[last + 1])
@@ -148,6 +159,23 @@ def _widest(places: Floats, values: Floats, best: int) -> Fit:
         last = max(last, added)
         fit = _fit(places[first : last + 1], values[first : last + 1])
     return fit
+
+
+def _counting(places: Floats, values: Floats, best: int) -> tuple[int, int]:
+    """Return the indices of the first and the last rate that may count; arguments as of `_widest`."""
+    points = [{seed: float(loss) for seed, loss in enumerate(row) if not math.isnan(loss)} for row in values]
+    alike = best_set(points, larger_is_better=False).members
+    first = best
+    while first - 1 in alike:
+        first -= 1
+    last = best
+    while last + 1 in alike:
+        last += 1
+    near = np.flatnonzero(np.abs(places) <= WINDOW)
+    nearest = np.sort(np.abs(places).argsort(kind="stable")[:LEAST_RATES])
+    lowest = min(max(first - 1, 0), near[0], nearest[0])
+    highest = max(min(last + 1, len(places) - 1), near[-1], nearest[-1])
+    return int(lowest), int(highest)
 
 
 def _design(places: Floats, values: Floats) -> tuple[Floats, Floats]:
@@ -189,7 +217,9 @@ def _predicts(fit: Fit, place: float, values: Floats) -> bool:
 
 
 def _vertices(coefficients: Floats, ends: tuple[float, float]) -> Floats:
-    """Return where parabolas are smallest between two ends: at their vertex, or at an end.
+    """Return where parabolas are smallest between two ends.
+
+    One without a minimum says nothing of its place: half of those are put at either end.
 
     Args:
         coefficients: (parabolas, 2), b and a of b x + a x^2.
@@ -198,11 +228,8 @@ def _vertices(coefficients: Floats, ends: tuple[float, float]) -> Floats:
     Returns:
         (parabolas,) places.
     """
-    slopes = coefficients[:, 0]
-    curvatures = coefficients[:, 1]
     low, high = ends
-    rising = slopes * (high - low) + curvatures * (high**2 - low**2) > 0
-    at_end = np.where(rising, low, high)
-    upwards = curvatures > 0
-    vertices = -slopes / np.where(upwards, 2 * curvatures, 1.0)
-    return np.where(upwards, np.clip(vertices, low, high), at_end)
+    upwards = coefficients[:, 1] > 0
+    vertices = -coefficients[:, 0] / np.where(upwards, 2 * coefficients[:, 1], 1.0)
+    alternating = np.where(np.arange(len(coefficients)) % 2 == 0, low, high)
+    return np.where(upwards, np.clip(vertices, low, high), alternating)
