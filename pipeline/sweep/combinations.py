@@ -82,6 +82,9 @@ class Combination:
         found = optimum(self.known)
         if found is None:
             return ""
+        trained = [rate for rate, losses in self.known.items() if math.isfinite(mean(losses))]
+        if math.isclose(found.low, min(trained)) and math.isclose(found.high, max(trained)):
+            return ", without an interval, as the losses beside it are no parabola"
         return f", by a parabola {found.rate:.3g} (95 % interval {found.low:.3g} to {found.high:.3g})"
 
     def _place(self, trained: dict[float, float]) -> str:

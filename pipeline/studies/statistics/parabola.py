@@ -23,7 +23,8 @@ the parabola is fitted to them. What that adds to its coefficients is multiplied
 random chi2_f, as in Student's t: few residuals estimate the noise badly. The quantiles `OUTSIDE` and 1 - `OUTSIDE` of
 the optima are the ends. 2.5 % and 97.5 % hold the true optimum of synthetic sweeps in 93 to 94 % of the cases only, as
 rates are tried where the noise of others was low; with 1.5 % and 98.5 % they hold it in 95 to 96 %. Neither the ends
-nor the optimum leave the rates that trained. Where the parabola has no minimum, the best rate is the optimum.
+nor the optimum leave the rates that count; of one seed, which does not tell worse rates from the best, those that
+trained. Where the parabola has no minimum, the best rate is the optimum.
 
 The interval holds if the losses that count are a parabola with noise of one size. Without noise, as of a single seed,
 its width says how far from a parabola they are.
@@ -106,8 +107,12 @@ def optimum(known: Losses, seed: int = 0) -> Optimum | None:
     best = int(np.nanmean(values, axis=1).argmin())
     # (rates,) in decades from the best one.
     places = np.log10(rates) - math.log10(rates[best])
-    fit = _widest(places, values, best)
+    counting = _counting(places, values, best)
+    fit = _widest(places, values, best, counting)
     ends = (float(places[0]), float(places[-1]))
+    if values.shape[1] > 1:
+        # With one seed nothing says which rates are worse than the best.
+        ends = (float(places[counting[0]]), float(places[counting[1]]))
     own = fit.coefficients[-2:]
     centre = 0.0
     if own[1] > 0:
@@ -132,18 +137,19 @@ def _trained(by_seed: Sequence[float]) -> bool:
     return bool(judged) and all(map(math.isfinite, judged))
 
 
-def _widest(places: Floats, values: Floats, best: int) -> Fit:
+def _widest(places: Floats, values: Floats, best: int, counting: tuple[int, int]) -> Fit:
     """Return the parabola through the best rate and as many beside it as there is one for.
 
     Args:
         places: (rates,) ascending, in decades.
         values: (rates, seeds) losses; NaN: that seed failed.
         best: index of the best rate.
+        counting: indices of the first and the last rate that may count.
     """
     means = np.nanmean(values, axis=1)
     first = best
     last = best
-    lowest, highest = _counting(places, values, best)
+    lowest, highest = counting
     fit = _fit(places[first : last + 1], values[first : last + 1])
     while first > lowest or last < highest:
         downwards = first > lowest and (last == highest or means[first - 1] <= means[last + 1])
