@@ -72,8 +72,8 @@ class Combination:
         found = f"{reason}; "
         if trained:
             found = f"best rate {min(trained, key=trained.__getitem__):.3g}{self._interval()}; {reason}; "
-        name = f"{self.name}: " if self.name else ""
-        return f"{name}{found}{counted(runs, 'run')}, a grid as fine takes {size:,}"
+        line = f"{found}{counted(runs, 'run')}, a grid as fine takes {size:,}"
+        return ": ".join(filter(None, (self.name, line)))
 
     def _interval(self) -> str:
         # Imported here: a sweep that is composed, or printed, needs no NumPy.
@@ -88,11 +88,12 @@ class Combination:
         return f", by a parabola {found.rate:.3g} (95 % interval {found.low:.3g} to {found.high:.3g})"
 
     def _place(self, trained: dict[float, float]) -> str:
-        if not trained:
-            return ""
-        best = min(trained, key=trained.__getitem__)
+        """Return which rate a best one at the limit is."""
         low, high = self.search.limits
-        return f"the {'smallest' if best - low < high - best else 'largest'} rate"
+        best = min(trained, key=trained.__getitem__, default=low)
+        if best - low < high - best:
+            return "the smallest rate"
+        return "the largest rate"
 
 
 def combinations(points: Sequence[Sequence[str]], tolerance: float, beyond: float) -> list[Combination]:

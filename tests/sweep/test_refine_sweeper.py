@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import pickle
 import re
 import signal
 import subprocess
@@ -72,8 +73,8 @@ def test_each_round_is_one_call_with_the_next_rates_of_all_sizes(
     for size, line in zip((4, 32), lines, strict=True):
         runs = sum(one == size for _, one in asked)
         assert re.match(
-            rf"model\.hidden_size={size}: best rate \S+, by a parabola \S+ \(95 % interval \S+ to \S+\); "
-            rf"the next rates are at most 0\.1 decades away; {runs} runs, a grid as fine takes 61$",
+            rf"model\.hidden_size={size}: best rate \S+, (by a parabola \S+ \(95 % interval \S+ to \S+\)|"
+            rf"without an interval, as the losses beside it are no parabola); the next rates are at most 0\.1 decades away; {runs} runs, a grid as fine takes 61$",
             line,
         )
         best = float(line.split("best rate ")[1].split(",")[0])
@@ -135,6 +136,13 @@ def test_an_interval_is_refined_from_rates_within_it(
     assert all(1 <= rate <= 100 for points in rounds for rate, _ in points)
 
 
+def test_each_of_several_studies_is_refined_in_its_own_grid(here: Callable[..., Ended], project: Path) -> None:
+    ended = here("-m", "experiment=line_y2x,line_y3x", "training.epochs=20", "hydra/sweeper=refine")
+    assert ended.code == 0, ended.err
+    names = re.findall(r"^(experiment=line_y[23]x)[^:\n]*: best rate ", ended.out, re.MULTILINE)
+    assert sorted(set(names)) == ["experiment=line_y2x", "experiment=line_y3x"]
+
+
 def test_a_budget_is_kept(here: Callable[..., Ended], project: Path) -> None:
     ended = here(*SMALL, "hydra.sweeper.most_points=7")
     assert ended.code == 0, ended.err
@@ -179,6 +187,8 @@ def test_a_score_is_a_number_with_the_scores_of_its_seeds() -> None:
     assert score.by_seed[::2] == (1.0, 3.0)
     assert math.isnan(score.by_seed[1])
     assert Score(0.5).by_seed == ()
+    # As callbacks of Hydra may keep it.
+    assert pickle.loads(pickle.dumps(score)).by_seed[::2] == (1.0, 3.0)
 
 
 # --- as processes

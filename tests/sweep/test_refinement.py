@@ -121,6 +121,14 @@ def test_an_optimum_does_not_leave_the_rates() -> None:
         assert DECADES[0] * (1 - 1e-12) <= found.low <= found.high <= DECADES[-1] * (1 + 1e-12)
 
 
+def test_where_a_parabola_has_no_minimum_the_best_rate_is_the_optimum() -> None:
+    losses = [0.0, 0.7, 1.0, 1.1]
+    found = optimum({rate: [loss] for rate, loss in zip(DECADES, losses, strict=True)})
+    assert found is not None
+    assert found.rate == DECADES[0]
+    assert (found.low, found.high) == pytest.approx((DECADES[0], DECADES[-1]))
+
+
 def test_an_optimum_leaves_out_seeds_that_failed_and_rates_that_diverged() -> None:
     losses = parabola(-2.5)
     known = {rate: losses(rate) * 3 for rate in HALF_DECADES}
@@ -295,7 +303,7 @@ def test_a_line_says_why_there_is_no_best_rate() -> None:
     only.known = dict(searched(only.search, lambda rate: [math.inf])[0])
     assert only.line().startswith("every rate diverged, down to 1e-05; ")
     only.known = dict(searched(only.search, lambda rate: [-math.log10(rate)])[0])
-    assert "best rate 10, " in only.line()
+    assert "best rate 10, without an interval, as the losses beside it are no parabola; " in only.line()
     assert "it is the largest rate, beyond which no rate is tried; " in only.line()
 
 

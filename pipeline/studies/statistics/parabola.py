@@ -24,7 +24,7 @@ random chi2_f, as in Student's t: few residuals estimate the noise badly. The qu
 the optima are the ends. 2.5 % and 97.5 % hold the true optimum of synthetic sweeps in 93 to 94 % of the cases only, as
 rates are tried where the noise of others was low; with 1.5 % and 98.5 % they hold it in 95 to 96 %. Neither the ends
 nor the optimum leave the rates that count; of one seed, which does not tell worse rates from the best, those that
-trained. Where the parabola has no minimum, the best rate is the optimum.
+trained. Where the parabola has no minimum between them, the best rate is the optimum.
 
 The interval holds if the losses that count are a parabola with noise of one size. Without noise, as of a single seed,
 its width says how far from a parabola they are.
@@ -49,6 +49,8 @@ DRAWS = 2000
 OUTSIDE = 0.015
 # The confidence of a prediction: high, because many are made.
 PREDICTED = 0.999
+# Its quantile of one degree of freedom, 637, would let a parabola of four rates predict anything.
+LARGEST_QUANTILE = 20.0
 # A residual of this share of the largest loss is rounding.
 ROUNDING = 1e-12
 
@@ -114,10 +116,10 @@ def optimum(known: Losses, seed: int = 0) -> Optimum | None:
         # With one seed nothing says which rates are worse than the best.
         ends = (float(places[counting[0]]), float(places[counting[1]]))
     own = fit.coefficients[-2:]
-    centre = 0.0
-    if own[1] > 0:
-        centre = _vertices(own[None], ends)[0]
     low, high = ends
+    centre = float(_vertices(own[None], ends)[0])
+    if not low < centre < high:
+        centre = 0.0
     if fit.freedom > 0:
         random = np.random.default_rng(seed)
         number = len(fit.residuals)
@@ -218,7 +220,7 @@ def _predicts(fit: Fit, place: float, values: Floats) -> bool:
     # (Z'Z)^-1 = Z^+ Z^+', of the pseudo-inverse Z^+.
     leverage = float(np.square(row @ fit.inverse).sum())
     off = abs(float(losses.mean() - row @ fit.coefficients))
-    quantile = float(stdtrit(fit.freedom, (1 + PREDICTED) / 2))
+    quantile = min(float(stdtrit(fit.freedom, (1 + PREDICTED) / 2)), LARGEST_QUANTILE)
     return off <= quantile * math.sqrt(fit.variance * (1 / len(losses) + leverage))
 
 
