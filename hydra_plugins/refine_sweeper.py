@@ -4,6 +4,7 @@ The search itself knows nothing of Hydra: `pipeline/sweep/refinement.py` chooses
 `pipeline/sweep/combinations.py` makes rounds of them. Each round is one call of the launcher, and so one stack.
 """
 
+import importlib
 import inspect
 import math
 from collections.abc import Sequence
@@ -15,9 +16,13 @@ from hydra.core.utils import JobReturn
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
-from hydra_plugins.stacked_sweeper import StackedSweeper, check_number
+from hydra_plugins import stacked_sweeper
 from pipeline.sweep.combinations import RATE, Combination, combinations, next_round
 from pipeline.system.errors import LabError
+
+# A process that looks for plugins twice, as tests do, executes all their modules anew, this one before the one with the
+# class that it derives from. That would be the class of the first time, whose own base is no longer in its module.
+importlib.reload(stacked_sweeper)
 
 # An interval is listed as so many rates a decade, ends included, and at least so many.
 RATES_PER_DECADE = 2
@@ -26,7 +31,7 @@ TOLERANCES = (0.01, 1.0)
 MOST_BEYOND = 10.0
 
 
-class RefineSweeper(StackedSweeper):
+class RefineSweeper(stacked_sweeper.StackedSweeper):
     """Trains some of the rates of a grid, then rates around the best, until it is known to a tolerance.
 
     Args:
@@ -52,8 +57,8 @@ class RefineSweeper(StackedSweeper):
         """
         _check_decades("tolerance", self.tolerance, *TOLERANCES)
         _check_decades("beyond", self.beyond, 0.0, MOST_BEYOND)
-        check_number("every", self.every, 1, "every rate")
-        check_number("most_points", self.most_points, 1, "no limit")
+        stacked_sweeper.check_number("every", self.every, 1, "every rate")
+        stacked_sweeper.check_number("most_points", self.most_points, 1, "no limit")
         super().setup(hydra_context=hydra_context, task_function=task_function, config=config)
         # `cli.run` has wrapped the task to catch its errors.
         task: Any = inspect.unwrap(task_function)
