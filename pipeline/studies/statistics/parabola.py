@@ -22,7 +22,7 @@ Bootstrap", section 9.4). Each of `DRAWS` times, residuals are drawn with replac
 the parabola is fitted to them. What that adds to its coefficients is multiplied by sqrt(f / chi2_f), f = N - p, with a
 random chi2_f, as in Student's t: few residuals estimate the noise badly. The quantiles `OUTSIDE` and 1 - `OUTSIDE` of
 the optima are the ends. 2.5 % and 97.5 % hold the true optimum of synthetic sweeps in 93 to 94 % of the cases only, as
-rates are tried where the noise of others was low; with 1.5 % and 98.5 % they hold it in 95 to 96 %. Neither the ends
+rates are tried where the noise of others was low; with 1.5 % and 98.5 % they hold it in about 96 %. Neither the ends
 nor the optimum leave the rates that count; of one seed, which does not tell worse rates from the best, those that
 trained. Where the parabola has no minimum between them, the best rate is the optimum.
 
