@@ -57,7 +57,7 @@ class StackedSweeper(BasicSweeper):
                 not a whole number from 1.
         """
         # Not in `__init__`, whose errors Hydra turns into another one.
-        _check_number("max_batch_size", self.batch_size, 1, "all points")
+        check_number("max_batch_size", self.batch_size, 1, "all points")
         super().setup(hydra_context=hydra_context, task_function=task_function, config=config)
         self._compose = partial(hydra_context.config_loader.load_sweep_config, config)
         if not (_is_stacked(self.launcher) or isinstance(self.launcher, BasicLauncher)):
@@ -112,7 +112,7 @@ class StackedSweeper(BasicSweeper):
     def _axes(self, params: Mapping[str, str], most: int | None, config: Any) -> list[str]:
         """Return axes as overrides, each with at most this many values; None: all of them."""
         axes = self._written_out([f"{key}={values}" for key, values in params.items()], config)
-        _check_number("values_per_axis", most, 2, "all values of an axis")
+        check_number("values_per_axis", most, 2, "all values of an axis")
         if most is None:
             return axes
         return [_thinned(axis, override, most) for axis, override in zip(axes, self._parsed(axes), strict=True)]
@@ -145,7 +145,7 @@ def _is_stacked(launcher: object) -> TypeGuard[StackedLauncher]:
     return hasattr(launcher, "total")
 
 
-def _check_number(key: str, value: object, least: int, null: str) -> None:
+def check_number(key: str, value: object, least: int, null: str) -> None:
     """Check a key of the sweeper.
 
     Raises:

@@ -37,8 +37,7 @@ class TrainCommand:
     `train_point` is Hydra's task. Our launchers find this object through that bound method, and call `train_all`
     instead of it; see hydra_plugins/stacked_launcher.py. Both return the loss that judges each
     point (`Outcome.score`), as sweepers that search for the best point expect; NaN in a dry run and for a point that
-    failed. A point with several repeats is trained once for each of its seeds, and its score is the mean over those
-    that trained; see `_mean_score`.
+    failed. A point with several repeats is trained once for each of its seeds; see `mean_score`.
 
     Points that differ in what a whole sweep has only once, such as the study, are trained as separate sweeps.
 
@@ -47,12 +46,14 @@ class TrainCommand:
 
     Attributes:
         idle: whether nothing has been trained or written: a dry run, or all was done before.
+        last_lines: what a sweeper leaves to be printed below all tables.
     """
 
     def __init__(self, predicts: bool = False) -> None:
         self.idle = True
         # Seconds since 1970: a budget is that of the whole command.
         self._begun = time.time()
+        self.last_lines: list[str] = []
         self._predicts = predicts
         self._process = os.getpid()
         self._mlflow_processes: list[subprocess.Popen[bytes]] = []
@@ -120,6 +121,8 @@ class TrainCommand:
             with env_override(self._environment or {}):
                 for key in list(self._sweeps):
                     self._finish_sweep(key)
+            for line in self.last_lines:
+                print(line, flush=True)
         finally:
             if self._mlflow_processes:
                 from pipeline.tracking.sync.process import end

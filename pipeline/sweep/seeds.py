@@ -15,6 +15,23 @@ log = logging.getLogger(__name__)
 MOST_IN_DETAIL = 8
 
 
+class Score(float):
+    """The score of a requested point, a number for any sweeper, with the scores of its seeds for one that needs them.
+
+    Args:
+        mean: the score.
+        by_seed: the score of each seed, in their order; inf: it diverged, NaN: it failed.
+    """
+
+    by_seed: tuple[float, ...]
+
+    def __new__(cls, mean: float, by_seed: Sequence[float] = ()) -> Score:
+        """Make the number, and keep what the seeds scored."""
+        score = super().__new__(cls, mean)
+        score.by_seed = tuple(by_seed)
+        return score
+
+
 def repeated(config: Config, overrides: list[str]) -> list[tuple[Config, list[str]]]:
     """Return a config and its overrides for each of its seeds."""
     if config.repeats == 1:
@@ -36,18 +53,19 @@ def _own_overrides(config: Config) -> list[str]:
     return [*overrides, "repeats=1"]
 
 
-def mean_score(scores: Sequence[float | None]) -> float:
+def mean_score(scores: Sequence[float | None]) -> Score:
     """Return the score of a point from those of its seeds; None for a seed that failed.
 
     It is the mean over the seeds that trained, because a failure, such as a lack of memory, says nothing about the
     point. A seed that diverged does: its score is inf, and so is the mean. NaN if no seed trained.
     """
+    by_seed = [math.nan if score is None else score for score in scores]
     trained = [score for score in scores if score is not None]
     if not trained:
-        return math.nan
+        return Score(math.nan, by_seed)
     if len(trained) < len(scores):
         log.warning(f"The score of a point is the mean over {len(trained)} of its {len(scores)} seeds: others failed.")
-    return sum(trained) / len(trained)
+    return Score(sum(trained) / len(trained), by_seed)
 
 
 def for_number(config: Config, points: int | None) -> Config:

@@ -175,6 +175,19 @@ def test_training_command(
     assert list((project / ".points").glob("*/outcome.json"))
     assert re.search(r"^(learning rate .*)?verdict ", ended.out, re.MULTILINE)
     assert "\nNext: `make ui`" in ended.out
+    if "hydra/sweeper=refine" in command:
+        _ends_as_shown(ended.out, command)
+
+
+def _ends_as_shown(out: str, command: str) -> None:
+    """Check that a command ends with the lines that its page shows; numbers may differ as those of processors do."""
+    page = (PROJECT / "docs" / "grids.md").read_text()
+    [shown] = re.findall(rf"{re.escape(command)}\n```\n\n.*\n\n```\n(.*?)```", page, re.DOTALL)
+    number = r"\d[\d.e+-]*"
+    end = "\n".join(out.splitlines()[-len(shown.splitlines()) :]) + "\n"
+    assert re.sub(number, "N", end) == re.sub(number, "N", shown)
+    printed = [float(found) for found in re.findall(number, end)]
+    assert printed == pytest.approx([float(found) for found in re.findall(number, shown)], rel=0.05)
 
 
 @pytest.mark.parametrize("command", PREDICTIONS)
