@@ -113,8 +113,8 @@ def nearest_key(unknown: str, keys: Collection[str]) -> str | None:
             found = [key for key in candidates if meant in (_last(key), key)]
             if len(found) == 1:
                 return found[0]
-    # A key of another section has to be more similar.
-    for candidates, cutoff in ((here, 0.7), (keys, 0.8)):
+    # A key of another section has to be more similar. It is meant if no key of this one is nearly the same.
+    for candidates, cutoff in ((here, 0.85), (keys, 0.8), (here, 0.7)):
         similar = difflib.get_close_matches(name, {_last(key) for key in candidates}, n=1, cutoff=cutoff)
         # Several sections may have a key of this name; then any guess would be arbitrary.
         found = [key for key in candidates if [_last(key)] == similar]

@@ -11,7 +11,6 @@ import time
 from importlib.util import find_spec
 from pathlib import Path
 
-import psutil
 import pytest
 from hydra.core.config_store import ConfigStore
 from omegaconf import OmegaConf
@@ -57,8 +56,11 @@ def test_workers_stop_when_the_budget_is_spent_and_the_same_command_goes_on(
     lab = make_lab(tmp_path, empty_store, held=True)
     command = start(lab, *JOBLIB, "budget=20s")
     with ended_with(command):
+        until(lambda: "2 to run" in (lab / "command.log").read_text())
+        # The budget has begun before that line.
+        spent = time.monotonic() + 20
         until(lambda: len(checkpoints(lab)) == 2)
-        time.sleep(max(0.0, psutil.Process(command.pid).create_time() + 21 - time.time()))
+        time.sleep(max(0.0, spent - time.monotonic()))
         go_on(lab)
         output = finish(lab, command)
     assert "The budget is spent: of 2 points 0 are trained, 2 to continue from a checkpoint, 0 not begun." in output

@@ -53,7 +53,8 @@ def rounds(monkeypatch: pytest.MonkeyPatch) -> list[list[tuple[float, int | None
 
 def complete(project: Path) -> dict[str, float]:
     """Return the final losses of all complete points, by name of the folder."""
-    folders = [path.parent for path in project.glob(".points/*/outcome.json")]
+    # A killed command leaves folders of points that have ended, and are not complete yet.
+    folders = [path.parent for path in project.glob(".points/*/SHA256SUMS") if not path.parent.suffix]
     return {folder.name: read_point(folder, "").outcome.score for folder in folders}
 
 
