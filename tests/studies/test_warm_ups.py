@@ -160,3 +160,10 @@ def test_the_picture_has_losses_and_the_breaking_rate_beside_the_rate(points: li
     assert np.asarray(solid[0].get_ydata()) == pytest.approx(2 / np.array([8, 7, 4, 2, 1, 1]))
     dashed = [line for line in rates.lines if line.get_linestyle() == "--"]
     assert [float(np.asarray(line.get_ydata())[-1]) for line in dashed] == [0.25, 0.5, 1.25]
+
+
+def test_a_breaking_rate_of_zero_is_no_multiple() -> None:
+    """2 / L of a curvature that is as large as floats go."""
+    points = [point(0.5, share, 1, GOOD, [math.inf] * 6) for share in SHARES]
+    assert breaking_rate(points).mean == 0.0
+    assert warm_up_sentences(points)[1].startswith("rate 0.5 trains without a warm-up")

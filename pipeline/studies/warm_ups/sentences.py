@@ -59,7 +59,8 @@ def _length(found: WarmUp | None) -> str:
 
 def _rate(rate: float, start: Estimate) -> str:
     """Name a rate, as a multiple of the breaking rate at the start if that is known."""
-    if not start.values:
+    # A curvature that is not finite allows a rate of 0.
+    if not start.values or not start.mean > 0:
         return f"rate {rate:g}"
     return f"rate {rate:g}, {rate / start.mean:.2g} times the breaking rate {start.number} at the start,"
 
