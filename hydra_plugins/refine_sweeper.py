@@ -21,10 +21,10 @@ from pipeline.sweep.combinations import RATE, Combination, combinations, next_ro
 from pipeline.system.errors import LabError
 
 # A process that looks for plugins twice, as tests do, executes all their modules anew, this one before the one with the
-# class that it derives from. That would be the class of the first time, whose own base is no longer in its module.
+# class that it derives from. That would be the class from the first import, whose base is no longer in its module.
 importlib.reload(stacked_sweeper)
 
-# An interval is listed as so many rates a decade, ends included, and at least so many.
+# The number of rates per decade into which an interval is divided, ends included, and the smallest number in all.
 RATES_PER_DECADE = 2
 LEAST_RATES = 5
 TOLERANCES = (0.01, 1.0)
@@ -140,7 +140,7 @@ def _check_decades(key: str, value: object, least: float, most: float) -> None:
     """Check a key of the sweeper that counts decades.
 
     Raises:
-        LabError: the value is no number between the two.
+        LabError: the value is not a number between the two.
     """
     # In Python True is an int too.
     if isinstance(value, (int, float)) and not isinstance(value, bool) and least <= value <= most:

@@ -84,7 +84,7 @@ def known_size(config: Config) -> Iterator[str]:
 
 
 def picture_of_networks(config: Config) -> Iterator[str]:
-    """Refuse the picture of the loss around a path where there is no dense network."""
+    """Refuse `report.picture` for points that are not dense networks."""
     if config.report.picture is None:
         return
     received = f"a {config.kind}"
